@@ -1,0 +1,49 @@
+# The verbs of a developer's day. Each sets up its own virtual environment; a second run finds it ready.
+#   make demo        the main job on generated data         make check    style, types, floors
+#   make test        the test suite                         make clean    remove what the verbs made
+#   make test-slow   the long checks as well
+# Another interpreter: make PYTHON=python3.12 test. Options of the demo: make demo ARGS="--minutes 0.5".
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+RUNTIME := $(VENV)/.installed-runtime
+DEVELOPMENT := $(VENV)/.installed-development
+
+.PHONY: help demo test test-slow check clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(RUNTIME)
+	$(BIN)/focalis demo -o demo $(ARGS)
+
+test: $(DEVELOPMENT)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(DEVELOPMENT)
+	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+
+check: $(DEVELOPMENT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The constraint on torch lets pip take a CPU build of that release wherever pip knows one (see README.md).
+$(RUNTIME): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV); the first time takes a few minutes"
+	@$(PYTHON) -c 'import sys; sys.exit("Focalis needs Python 3.11 or newer; name one: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) torch --editable .
+	@touch $@
+
+$(DEVELOPMENT): $(RUNTIME)
+	@$(PIP_INSTALL) --editable '.[test,check]'
+	@touch $@

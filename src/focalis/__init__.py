@@ -1,0 +1,42 @@
+"""Focalis finds small, irregular objects in large 3D medical images.
+
+The public surface: `fit`, `predict`, `evaluate`, `load`, and `FocalisError`, the base of every error that is
+raised on purpose. Each name is imported when it is first used, so that `import focalis` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from focalis.errors import FocalisError
+    from focalis.model import load_model as load
+    from focalis.workflows.evaluate import evaluate
+    from focalis.workflows.fit import fit
+    from focalis.workflows.predict import predict
+
+__version__ = "0.1.0"
+__all__ = ["FocalisError", "__version__", "evaluate", "fit", "load", "predict"]
+
+_HOMES = {
+    "FocalisError": ("focalis.errors", "FocalisError"),
+    "evaluate": ("focalis.workflows.evaluate", "evaluate"),
+    "fit": ("focalis.workflows.fit", "fit"),
+    "load": ("focalis.model", "load_model"),
+    "predict": ("focalis.workflows.predict", "predict"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    value: object = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,106 @@
+"""What the commands print: results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from focalis.evaluation import Summary
+    from focalis.training import Progress
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class Advance(Protocol):
+    """Shows where the work stands: the stage, the part of it that is done, of how many, and a short text."""
+
+    def __call__(self, stage: str, done: float = 0, total: float | None = None, text: str = "") -> None: ...
+
+
+@contextmanager
+def progress_bar() -> Iterator[Advance]:
+    """A progress bar on stderr while the context lasts; where stderr is no terminal, a line now and then."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    said, last = 0.0, ""
+    with Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[text]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bars:
+        task = bars.add_task("", total=None, text="")
+
+        def advance(stage: str, done: float = 0, total: float | None = None, text: str = "") -> None:
+            nonlocal said, last
+            bars.update(task, description=stage, completed=done, total=total, text=text)
+            now = time.monotonic()
+            if not console.is_terminal and (stage != last or now - said >= SECONDS_BETWEEN_LINES):
+                said, last = now, stage
+                part = "" if total is None else f": {done:g} of {total:g} {text}".rstrip()
+                print(f"{stage}{part}", file=sys.stderr, flush=True)
+
+        yield advance
+
+
+def show_training(advance: Advance) -> Callable[[str, Progress | None], None]:
+    """Show what `fit` tells of its progress on a progress bar."""
+
+    def show(stage: str, progress: Progress | None) -> None:
+        if progress is None:
+            advance(stage)
+        else:
+            dice = "" if progress.val_dice is None else f", validation Dice {progress.val_dice:.3f}"
+            left = f"{progress.seconds_left / 60:.1f} min left"
+            advance(stage, progress.step, progress.steps, f"loss {progress.loss:.4f}{dice}, {left}")
+
+    return show
+
+
+def print_summary(summary: Summary) -> None:
+    """Print the main figures of an evaluation, one line per label, with their 95 % intervals."""
+    for label in summary.labels:
+        dice, found = label["dice"], label.lesions.sensitivity
+        false = label.lesions.false_positives_per_scan
+        print(
+            f"  {label.name}: {label.cases} cases, Dice {_figure(dice.mean, dice.low, dice.high)}, "
+            f"lesion sensitivity {_figure(found.value, found.low, found.high)}, "
+            f"false positives per scan {_figure(false.value, false.low, false.high)}"
+        )
+
+
+def _figure(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def print_json(value: object) -> None:
+    """Print a result as one JSON document on stdout, for programs."""
+    json.dump(as_plain(value), sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def as_plain(value: Any) -> Any:
+    """A result as what JSON knows: dataclasses become objects, paths become text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return as_plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): as_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

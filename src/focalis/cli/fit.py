@@ -1,0 +1,73 @@
+"""`focalis fit`: train a model on a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from focalis.cli.console import print_json, print_summary, progress_bar, show_training
+
+
+def fit(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder with images/ and labels/.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; made if it is not there.")],
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Training time per fold; 30 if --steps is not given.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps per fold instead.")] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="Hold out the cases of this fold, from 0.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=1, help="Train this many folds; they become one ensemble.")
+    ] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="JSON file of splits, as nnU-Net's splits_final.json.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="Train by this plan.yaml instead of a new one.")] = None,
+    plan_only: Annotated[bool, typer.Option("--plan-only", help="Write the plan and stop.")] = False,
+    network: Annotated[str | None, typer.Option(help="dense, densevoxnet or ddnet.")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="distance_focal, distance_focal_dice or dice_cross_entropy.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all if not given.")] = None,
+    memory_gb: Annotated[float | None, typer.Option(min=0.1, help="Memory that the run may take.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+) -> None:
+    """Check a data set, plan, train a model, and report how good it is."""
+    from focalis.workflows.fit import fit as run_fit
+
+    with progress_bar() as advance:
+        result = run_fit(
+            dataset,
+            out,
+            minutes=minutes,
+            steps=steps,
+            fold=fold,
+            folds=folds,
+            splits=splits,
+            plan=plan,
+            plan_only=plan_only,
+            network=network,
+            loss=loss,
+            seed=seed,
+            resume=resume,
+            device=device,
+            precision=precision,
+            threads=threads,
+            memory_gb=memory_gb,
+            progress=show_training(advance),
+        )
+    if as_json:
+        print_json(result)
+    elif result.summary is None:
+        print(f"plan: {result.plan}")
+    else:
+        print(f"{result.judged_on}:")
+        print_summary(result.summary)
+        print(f"model: {result.model}")
+        print(f"report: {result.report}")

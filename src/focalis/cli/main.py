@@ -1,0 +1,99 @@
+"""The `focalis` command: its subcommands, and what errors and Ctrl-C look like to a person."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from focalis import __version__
+from focalis.cli.demo import demo
+from focalis.cli.evaluate import evaluate
+from focalis.cli.fit import fit
+from focalis.cli.predict import predict
+from focalis.errors import FocalisError, UsageError
+
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+
+
+class _Commands(TyperGroup):
+    """A command group that turns errors into one line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FocalisError as error:
+            code = WRONG_USAGE if isinstance(error, UsageError) else FAILED
+            lines = str(error).splitlines()  # a data set's faults come as one line each
+            self._fail("\n".join(f"error: {line}" for line in lines), code, bool(ctx.params.get("debug")))
+        except KeyboardInterrupt as stop:
+            saved = str(stop) or "files that were finished are whole, nothing half-written stays"
+            self._fail(f"interrupted: {saved}", INTERRUPTED, debug=False)
+
+    def _fail(self, line: str, code: int, debug: bool) -> None:
+        if debug:
+            traceback.print_exc()
+        print(line, file=sys.stderr)
+        raise typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="focalis",
+    help="Find small, irregular objects in large 3D medical images.",
+    epilog="Start with: focalis demo -o demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"focalis {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Find small, irregular objects in large 3D medical images."""
+
+
+app.command(epilog="Example: focalis fit data/nodules -o runs/nodules --minutes 30")(fit)
+app.command(epilog="Example: focalis predict runs/nodules/model.safetensors scans/ -o masks")(predict)
+app.command(epilog="Example: focalis evaluate masks data/nodules/labels -o scores")(evaluate)
+app.command(epilog="Example: focalis demo -o demo --minutes 2")(demo)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted.
+
+    Args:
+        arguments: the words after `focalis`; those of this process if None.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    if debug:  # a global option, accepted after the command as well
+        words.remove("--debug")
+        words.insert(0, "--debug")
+    try:
+        app(words, prog_name="focalis")
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        message = " ".join(str(error).split()) or "no message"
+        what = f"unexpected {type(error).__name__}: {message}"
+        print(f"error: {what}; please report it with the output of --debug", file=sys.stderr)
+        sys.exit(FAILED)

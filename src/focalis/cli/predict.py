@@ -1,0 +1,62 @@
+"""`focalis predict`: masks for new images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from focalis.cli.console import print_json, progress_bar
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Images, or folders of images.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks, CASE.nii.gz.")],
+    threshold: Annotated[
+        float | None, typer.Option(help="On the foreground probability; the model's own if not given.")
+    ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Average over eight mirror images; eight times the time.")
+    ] = False,
+    memory_gb: Annotated[float, typer.Option(help="Memory that a case may take.")] = 4.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write OUT/probabilities/CASE.nii.gz too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what became of each case as JSON.")] = False,
+) -> None:
+    """Segment images, each on its own grid.
+
+    An image that the model cannot take is refused with the reason; the others go on, and the exit code is 1.
+    """
+    from focalis.workflows.predict import predict as run_predict
+
+    try:
+        with progress_bar() as advance:
+            report = run_predict(
+                model,
+                inputs,
+                out,
+                threshold=threshold,
+                mirror=mirror,
+                memory_gb=memory_gb,
+                device=device,
+                precision=precision,
+                probabilities=probabilities,
+                progress=lambda done, total, case: advance("predict", done, total, case),
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{out} holds the masks that were finished") from None
+    if as_json:
+        print_json(report)
+    for row in report.refused:
+        print(f"refused: {row.reason}", file=sys.stderr)
+    if not as_json:
+        done = len(report.rows) - len(report.refused)
+        print(f"{done} of {len(report.rows)} cases in {out}, {report.seconds_per_case:.1f} s per case")
+    if report.refused:
+        raise typer.Exit(1)

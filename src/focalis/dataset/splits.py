@@ -1,0 +1,140 @@
+"""Which cases train and which validate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from focalis.dataset.case import Case
+from focalis.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Split:
+    """A division of cases into those that train and those that validate.
+
+    Attributes:
+        train: names of the training cases, sorted.
+        val: names of the validation cases, sorted.
+    """
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+
+def read_splits(path: Path | str, names: Iterable[str] | None = None) -> tuple[Split, ...]:
+    """Read splits in the form of nnU-Net's splits_final.json: [{"train": [...], "val": [...]}, ...].
+
+    Args:
+        path: the JSON file.
+        names: the names of the cases that exist; without it names are not checked.
+
+    Raises:
+        DataError: the file is malformed, a split names an unknown case, or a case both trains and validates.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give a splits file") from error
+    except ValueError as error:
+        raise DataError(f"{path}: is not valid JSON ({error}); mend it") from error
+    if not isinstance(content, list) or not content:
+        raise DataError(f'{path}: must be a list of splits, [{{"train": [...], "val": [...]}}, ...]')
+    known = None if names is None else set(names)
+    return tuple(_split(path, fold, entry, known) for fold, entry in enumerate(content))
+
+
+def write_splits(splits: Sequence[Split], path: Path | str) -> None:
+    """Write splits in the form that `read_splits` reads."""
+    content = [{"train": list(split.train), "val": list(split.val)} for split in splits]
+    Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def make_splits(cases: Sequence[Case], folds: int, seed: int) -> tuple[Split, ...]:
+    """Divide cases into folds by patient, at random: each case validates once, patients are never parted.
+
+    Args:
+        cases: all cases; their order does not matter.
+        folds: number of folds, 2 or more.
+        seed: the same seed and cases give the same splits.
+
+    Raises:
+        UsageError: fewer than two folds.
+        DataError: fewer patients than folds.
+    """
+    if folds < 2:
+        raise UsageError(f"{folds} folds: cross-validation needs 2 or more")
+    patients = _shuffled_patients(cases, seed)
+    if len(patients) < folds:
+        raise DataError(f"{len(patients)} patients cannot make {folds} folds; take fewer folds")
+    return tuple(_divide(cases, set(patients[fold::folds])) for fold in range(folds))
+
+
+def inner_split(cases: Sequence[Case], share: float, minimum: int, seed: int) -> Split:
+    """Set training cases aside, by patient, at random, to make choices on.
+
+    Args:
+        cases: the training cases; their order does not matter.
+        share: the share of cases to set aside, above 0 and below 1.
+        minimum: the least number of cases to set aside.
+        seed: the same seed and cases give the same split.
+
+    Returns:
+        The split; `val` holds whole patients, `train` at least one patient.
+
+    Raises:
+        DataError: there are fewer than two patients.
+    """
+    patients = _shuffled_patients(cases, seed)
+    if len(patients) < 2:
+        raise DataError("a single patient cannot be divided into training and validation; add cases")
+    wanted = max(minimum, round(share * len(cases)))
+    chosen: set[str] = set()
+    for patient in patients[:-1]:
+        if sum(case.patient in chosen for case in cases) >= wanted:
+            break
+        chosen.add(patient)
+    return _divide(cases, chosen)
+
+
+def _split(path: Path, fold: int, entry: object, known: set[str] | None) -> Split:
+    where = f"{path}: split {fold}"
+    train, val = _names(where, entry, "train"), _names(where, entry, "val")
+    for names in (train, val):
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise DataError(f"{where}: names {_listed(twice)} more than once; remove the repetition")
+    if shared := sorted(set(train) & set(val)):
+        raise DataError(f"{where}: {_listed(shared)} both trains and validates; keep a case on one side")
+    if known is not None and (strangers := sorted((set(train) | set(val)) - known)):
+        raise DataError(f"{where}: names {_listed(strangers)}, not in the data set; correct the names")
+    return Split(train, val)
+
+
+def _names(where: str, entry: object, side: str) -> tuple[str, ...]:
+    names = entry.get(side) if isinstance(entry, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f'{where}: must be {{"train": [...], "val": [...]}} with lists of case names')
+    return tuple(sorted(names))
+
+
+def _shuffled_patients(cases: Sequence[Case], seed: int) -> list[str]:
+    patients = sorted({case.patient for case in cases})
+    order = np.random.default_rng(seed).permutation(len(patients))
+    return [patients[i] for i in order]
+
+
+def _divide(cases: Sequence[Case], val_patients: set[str]) -> Split:
+    train = sorted(case.name for case in cases if case.patient not in val_patients)
+    val = sorted(case.name for case in cases if case.patient in val_patients)
+    return Split(tuple(train), tuple(val))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

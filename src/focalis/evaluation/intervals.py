@@ -1,0 +1,102 @@
+"""Bootstrap intervals: how far a figure would move with other patients.
+
+Percentile method (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). What is drawn
+with replacement is the case, or the group of cases that `groups` names (a patient with several lesions, say).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from focalis.errors import UsageError
+
+DRAWS = 2000
+LEVEL = 0.95
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    seed: int = 0,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    groups: Sequence[Hashable] | None = None,
+) -> tuple[float, float]:
+    """The interval of the mean of `values`, one value per case.
+
+    Args:
+        values: one finite number per case, shape (cases,).
+        seed: same seed, same interval.
+        draws: number of bootstrap samples.
+        level: the share of samples inside the interval.
+        groups: the patient of each case; patients are then drawn, each with all of its cases.
+
+    Returns:
+        Lower and upper end. One case alone (or one group) gives its own value twice: no interval can be had
+        from it.
+
+    Raises:
+        UsageError: if `values` is empty.
+    """
+    numerators = np.asarray(values, dtype=np.float64)
+    return ratio_interval(numerators, np.ones_like(numerators), seed, draws, level, groups)
+
+
+def ratio_interval(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    seed: int = 0,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    groups: Sequence[Hashable] | None = None,
+) -> tuple[float, float]:
+    """The interval of sum(numerators) / sum(denominators): a pooled figure such as lesions found of lesions
+    there.
+
+    Arguments, result and errors as in `bootstrap_interval`; samples whose denominators sum to zero are left
+    out.
+    """
+    tops, bottoms = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    if tops.ndim != 1 or tops.size == 0 or tops.shape != bottoms.shape:
+        raise UsageError(
+            "a bootstrap interval needs a list of numbers, one per case, and at least one of them"
+        )
+    if not bottoms.sum() > 0:
+        raise UsageError("a bootstrap interval of a ratio needs a denominator above zero")
+    if groups is not None:
+        tops, bottoms = _per_group(tops, groups), _per_group(bottoms, groups)
+    picks = np.random.default_rng(seed).integers(0, tops.size, size=(draws, tops.size))
+    drawn_tops, drawn_bottoms = tops[picks].sum(axis=1), bottoms[picks].sum(axis=1)
+    usable = drawn_bottoms > 0
+    tail = (1 - level) / 2
+    low, high = np.quantile(drawn_tops[usable] / drawn_bottoms[usable], [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def paired_difference_interval(
+    first: ArrayLike,
+    second: ArrayLike,
+    seed: int = 0,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    groups: Sequence[Hashable] | None = None,
+) -> tuple[float, float]:
+    """The interval of the mean of `first - second`, two systems on the same cases in the same order.
+
+    Arguments, result and errors as in `bootstrap_interval`. The systems differ credibly if 0 lies outside.
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.shape != b.shape:
+        raise UsageError(f"paired differences need the same cases twice, not {a.size} and {b.size} values")
+    return bootstrap_interval(a - b, seed, draws, level, groups)
+
+
+def _per_group(values: NDArray[np.float64], groups: Sequence[Hashable]) -> NDArray[np.float64]:
+    """The sum of the values of each group, groups in the order of their first case."""
+    if len(groups) != values.size:
+        raise UsageError(f"{values.size} values need as many groups, not {len(groups)}")
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    sums = np.bincount([numbers[group] for group in groups], weights=values)
+    return np.asarray(sums, dtype=np.float64)

@@ -1,0 +1,230 @@
+"""From the scores of many cases to the figures that are reported, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from focalis.evaluation.cases import Score
+from focalis.evaluation.intervals import DRAWS, bootstrap_interval, ratio_interval
+
+METRICS = (
+    "dice",
+    "iou",
+    "sensitivity",
+    "precision",
+    "volume_error_mm3",
+    "relative_volume_error",
+    "hd95_mm",
+    "assd_mm",
+    "surface_dice",
+)
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One metric over cases.
+
+    Attributes:
+        metric: a name from `METRICS`.
+        mean, median: over the cases where the metric is defined; None if there is none.
+        low, high: 95 % bootstrap interval of the mean; None with fewer than two patients.
+        n: cases where the metric is defined.
+        undefined: cases where it is not.
+    """
+
+    metric: str
+    mean: float | None
+    median: float | None
+    low: float | None
+    high: float | None
+    n: int
+    undefined: int
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A figure of lesions pooled over all cases, with its 95 % bootstrap interval; None where undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class LesionSummary:
+    """Detection of lesions: counts summed over the cases, then divided.
+
+    Attributes:
+        truth_lesions, predicted_lesions, detected_lesions: sums over the cases.
+        sensitivity, precision, f1: from these sums.
+        false_positives_per_scan: false positive lesions divided by the number of cases.
+    """
+
+    truth_lesions: int
+    predicted_lesions: int
+    detected_lesions: int
+    sensitivity: Pooled
+    precision: Pooled
+    f1: Pooled
+    false_positives_per_scan: Pooled
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """One label over all cases, or (label None) all labels together.
+
+    Attributes:
+        label, name: the label's value and name.
+        cases: number of cases.
+        statistics: one per metric of `METRICS`, in that order.
+        lesions: pooled detection.
+    """
+
+    label: int | None
+    name: str
+    cases: int
+    statistics: tuple[Statistic, ...]
+    lesions: LesionSummary
+
+    def __getitem__(self, metric: str) -> Statistic:
+        """The statistic of a metric by name."""
+        return next(s for s in self.statistics if s.metric == metric)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All figures of an evaluation.
+
+    Attributes:
+        labels: one summary per label, by value.
+        overall: over the labels: of each case the mean over its labels where defined, then as for one label;
+            lesions of all labels are pooled.
+    """
+
+    labels: tuple[LabelSummary, ...]
+    overall: LabelSummary
+
+
+def summarise(
+    scores: Sequence[Score], *, patients: Mapping[str, str] | None = None, seed: int = 0, draws: int = DRAWS
+) -> Summary:
+    """Summarise the scores of all cases, per label and over labels.
+
+    Args:
+        scores: one or more, in any order.
+        patients: case name to patient. Patients are what the bootstrap draws, each with all of its cases;
+            without this every case counts as a patient of its own.
+        seed: seed of the bootstrap; one seed draws the same patients for every metric defined in all cases.
+        draws: number of bootstrap samples.
+    """
+    by_label: dict[int, list[Score]] = {}
+    for score in scores:
+        by_label.setdefault(score.label, []).append(score)
+    sampling = _Sampling(patients, seed, draws)
+    labels = tuple(
+        _summarise_label(label, rows[0].name, [[row] for row in rows], sampling)
+        for label, rows in sorted(by_label.items())
+    )
+    if len(labels) == 1:
+        return Summary(labels, replace(labels[0], label=None, name="all labels"))
+    by_case: dict[str, list[Score]] = {}
+    for score in scores:
+        by_case.setdefault(score.case, []).append(score)
+    return Summary(labels, _summarise_label(None, "all labels", list(by_case.values()), sampling))
+
+
+def representative_cases(scores: Sequence[Score]) -> tuple[tuple[str, str], ...]:
+    """The ("best", case), ("median", case) and ("worst", case) by Dice, the mean over labels.
+
+    With fewer than three cases the later of these names that would repeat a case are left out. Ties go by
+    name.
+    """
+    by_case: dict[str, list[float]] = {}
+    for score in scores:
+        by_case.setdefault(score.case, []).append(score.dice)
+    ranked = sorted(by_case, key=lambda case: (-float(np.mean(by_case[case])), case))
+    if not ranked:
+        return ()
+    picks = {"best": ranked[0], "worst": ranked[-1], "median": ranked[(len(ranked) - 1) // 2]}
+    chosen: dict[str, str] = {}
+    for kind, case in picks.items():
+        if case not in chosen.values():
+            chosen[kind] = case
+    return tuple((kind, chosen[kind]) for kind in ("best", "median", "worst") if kind in chosen)
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    patients: Mapping[str, str] | None
+    seed: int
+    draws: int
+
+    def interval(
+        self, cases: list[str], tops: list[float], bottoms: list[float] | None = None
+    ) -> tuple[float | None, float | None]:
+        groups = [self.patients.get(case, case) for case in cases] if self.patients is not None else cases
+        if len(set(groups)) < 2:
+            return None, None
+        if bottoms is None:
+            return bootstrap_interval(tops, self.seed, self.draws, groups=groups)
+        return ratio_interval(tops, bottoms, self.seed, self.draws, groups=groups)
+
+
+def _summarise_label(
+    label: int | None, name: str, cases: list[list[Score]], sampling: _Sampling
+) -> LabelSummary:
+    return LabelSummary(
+        label=label,
+        name=name,
+        cases=len(cases),
+        statistics=tuple(_statistic(metric, cases, sampling) for metric in METRICS),
+        lesions=_lesions(cases, sampling),
+    )
+
+
+def _statistic(metric: str, cases: list[list[Score]], sampling: _Sampling) -> Statistic:
+    values: dict[str, float] = {}
+    for rows in cases:
+        defined = [value for row in rows if (value := getattr(row, metric)) is not None]
+        if defined:
+            values[rows[0].case] = float(np.mean(defined))
+    low, high = sampling.interval(list(values), list(values.values())) if values else (None, None)
+    numbers = list(values.values())
+    return Statistic(
+        metric=metric,
+        mean=float(np.mean(numbers)) if numbers else None,
+        median=float(np.median(numbers)) if numbers else None,
+        low=low,
+        high=high,
+        n=len(numbers),
+        undefined=len(cases) - len(numbers),
+    )
+
+
+def _lesions(cases: list[list[Score]], sampling: _Sampling) -> LesionSummary:
+    names = [rows[0].case for rows in cases]
+    truth = [sum(row.truth_lesions for row in rows) for rows in cases]
+    predicted = [sum(row.predicted_lesions for row in rows) for rows in cases]
+    detected = [sum(row.detected_lesions for row in rows) for rows in cases]
+
+    def pooled(tops: list[int], bottoms: list[int]) -> Pooled:
+        total = sum(bottoms)
+        if not total:
+            return Pooled(None, None, None)
+        low, high = sampling.interval(names, [float(v) for v in tops], [float(v) for v in bottoms])
+        return Pooled(sum(tops) / total, low, high)
+
+    return LesionSummary(
+        truth_lesions=sum(truth),
+        predicted_lesions=sum(predicted),
+        detected_lesions=sum(detected),
+        sensitivity=pooled(detected, truth),
+        precision=pooled(detected, predicted),
+        f1=pooled([2 * d for d in detected], [t + p for t, p in zip(truth, predicted, strict=True)]),
+        false_positives_per_scan=pooled(
+            [p - d for p, d in zip(predicted, detected, strict=True)], [1] * len(cases)
+        ),
+    )

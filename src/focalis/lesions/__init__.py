@@ -1,0 +1,6 @@
+"""Lesions as connected components of a mask: find them, match two sets of them."""
+
+from focalis.lesions.components import label_components
+from focalis.lesions.matching import MATCHING_RULE, MINIMUM_IOU, Matching, match_lesions
+
+__all__ = ["MATCHING_RULE", "MINIMUM_IOU", "Matching", "label_components", "match_lesions"]

@@ -1,0 +1,65 @@
+"""The losses by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, ones_like, where
+
+from focalis.errors import PlanError
+from focalis.losses.distance import BackgroundWeight, background_weight
+from focalis.losses.terms import cross_entropy, distance_focal_loss, soft_dice_loss
+
+
+@dataclass(frozen=True)
+class DistanceFocal:
+    """The method's loss for a batch, with the parameters of its weight; see `distance_focal_loss`."""
+
+    r: float = 2.0
+    form: BackgroundWeight = "exponential"
+    k_per_mm: float = 0.15
+    floor: float = 0.03
+    cap_mm: float = 50.0
+
+    def __call__(self, logits: Tensor, target: Tensor, distance_mm: Tensor) -> Tensor:
+        """The loss of logits (b, classes, z, y, x), target (b, z, y, x) and distance in mm (b, z, y, x)."""
+        weight = background_weight(distance_mm, self.form, self.k_per_mm, self.floor, self.cap_mm)
+        weight = where(target > 0, ones_like(weight), weight)
+        return distance_focal_loss(logits, target, weight, self.r)
+
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def _distance_focal_dice(focal: DistanceFocal) -> Loss:
+    def loss(logits: Tensor, target: Tensor, distance_mm: Tensor) -> Tensor:
+        return focal(logits, target, distance_mm) + soft_dice_loss(logits, target)
+
+    return loss
+
+
+def _dice_cross_entropy(_: DistanceFocal) -> Loss:
+    def loss(logits: Tensor, target: Tensor, _distance_mm: Tensor) -> Tensor:
+        return soft_dice_loss(logits, target) + cross_entropy(logits, target)
+
+    return loss
+
+
+LOSSES: dict[str, Callable[[DistanceFocal], Loss]] = {
+    "distance_focal": lambda focal: focal,
+    "distance_focal_dice": _distance_focal_dice,
+    "dice_cross_entropy": _dice_cross_entropy,
+}
+"""Name to a function that makes the loss from the focal parameters; `distance_focal` is the loss as claimed."""
+
+
+def build_loss(name: str, focal: DistanceFocal) -> Loss:
+    """Build a loss by name; PlanError lists the known names.
+
+    Returns:
+        A function of logits (b, classes, z, y, x), target int64 (b, z, y, x) and distance in mm (b, z, y, x).
+    """
+    if name not in LOSSES:
+        raise PlanError(f"unknown loss {name!r}; known are {', '.join(sorted(LOSSES))}")
+    return LOSSES[name](focal)

@@ -1,0 +1,61 @@
+"""The loss terms: distance-weighted focal loss, soft Dice, cross entropy. All work in float32 or better."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def _full_precision(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def distance_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, r: float) -> Tensor:
+    """The method's loss, -w (1 - p_t)^r log(p_t), as a mean over voxels that is weighted by w.
+
+    Source: the method's formula (docs/method.md). p_t is the softmax probability of a voxel's true class. The
+    sum over voxels is divided by the sum of the weights, so that its size does not depend on the patch. Safe
+    at p_t -> 0 and 1: log(p_t) is a log-softmax, and 1 - p_t = -expm1(log p_t) is held above 1e-12, where the
+    power's derivative would be infinite for r < 1.
+
+    Args:
+        logits: (batch, classes, z, y, x), any floating dtype.
+        target: class indices (batch, z, y, x), int64.
+        weight: w >= 0 (batch, z, y, x): 1 on the foreground, `background_weight` elsewhere.
+        r: focusing exponent, > 0.
+
+    Returns:
+        A scalar; 0 where all weights are 0.
+    """
+    log_p = functional.log_softmax(_full_precision(logits), dim=1)
+    log_pt = log_p.gather(1, target[:, None])[:, 0]
+    miss = (-torch.expm1(log_pt)).clamp(min=1e-12)
+    loss = -(miss**r) * log_pt
+    return (weight * loss).sum() / weight.sum().clamp(min=1e-12)
+
+
+def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """One minus the soft Dice of the foreground classes, mean over the batch's patches and classes.
+
+    Every patch counts alike, so a small lesion weighs as much as a large one; pooled over the batch, the large ones
+    would decide. A smoothing of one voxel keeps a patch without the class defined: its Dice is 1 only as far as no
+    probability is spent on it.
+
+    Args:
+        logits: (batch, classes, z, y, x).
+        target: class indices (batch, z, y, x), int64.
+
+    Returns:
+        A scalar between 0 and 1.
+    """
+    p = functional.softmax(_full_precision(logits), dim=1)[:, 1:]
+    truth = functional.one_hot(target, logits.shape[1]).movedim(-1, 1)[:, 1:].to(p.dtype)
+    axes = (2, 3, 4)
+    overlap, total = (p * truth).sum(axes), p.sum(axes) + truth.sum(axes)
+    return 1 - ((2 * overlap + 1) / (total + 1)).mean()
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Plain voxel-wise cross entropy, mean over voxels; shapes as in `soft_dice_loss`."""
+    return functional.cross_entropy(_full_precision(logits), target)

@@ -1,0 +1,244 @@
+"""The model file: one `.safetensors` with the weights and, in its header, everything needed to use them.
+
+Nothing is ever unpickled. The header's metadata has one entry, "focalis": JSON with the format version, the
+plan, the operating point, the provenance and the SHA-256 of the weights. The tensors of ensemble member i are
+named "i.NAME". `torch` is imported only where weights are touched, so that `read_header` is fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pydantic import ValidationError
+
+from focalis.errors import ModelError
+from focalis.planning import Plan
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
+
+FORMAT_VERSION = 1
+KEY = "focalis"
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The threshold on the foreground probability, and where it comes from.
+
+    Attributes:
+        threshold: a voxel is foreground where 1 - p(background) reaches it; in (0, 1).
+        how: one line on how it was chosen.
+        curve: (threshold, score) pairs that it was chosen from.
+    """
+
+    threshold: float = 0.5
+    how: str = "not chosen; the default"
+    curve: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"a threshold lies between 0 and 1, not at {self.threshold}")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model: one network, or several whose probabilities are averaged.
+
+    Attributes:
+        plan: the plan it was trained by.
+        members: the networks; building a Model puts them in eval mode.
+        operating_point: the decision threshold.
+        provenance: data hash, code version, scores and the like; plain JSON.
+    """
+
+    plan: Plan
+    members: tuple[nn.Module, ...]
+    operating_point: OperatingPoint = OperatingPoint()
+    provenance: Mapping[str, JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for member in self.members:
+            member.eval()
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What a model file says about itself; see `Model` for the fields."""
+
+    plan: Plan
+    operating_point: OperatingPoint
+    provenance: Mapping[str, JSON]
+    members: int
+    weights_sha256: str
+
+
+def save_model(model: Model, path: Path) -> None:
+    """Write a model to one file, all or nothing: an interrupted write leaves the old file, or none."""
+    from safetensors.torch import save
+
+    tensors = _tensors(model.members)
+    content = {
+        "version": FORMAT_VERSION,
+        "plan": model.plan.model_dump(mode="json"),
+        "operating_point": asdict(model.operating_point),
+        "provenance": dict(model.provenance),
+        "members": len(model.members),
+        "weights_sha256": hashlib.sha256(_split(save(tensors))[1]).hexdigest(),
+    }
+    text = json.dumps(_finite(content), default=_plain, ensure_ascii=False)
+    _write_atomically(save(tensors, metadata={KEY: text}), path)
+
+
+def load_model(path: Path) -> Model:
+    """Read a model file; ModelError naming the file when it is missing, damaged, foreign or too new."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from focalis.planning.parts import network_of
+
+    blob = _read(path)
+    header, weights = _header(blob, path)
+    if hashlib.sha256(weights).hexdigest() != header.weights_sha256:
+        raise ModelError(f"{path}: the weights do not match their checksum; copy the file again")
+    try:
+        tensors = load(blob)
+    except SafetensorError as error:
+        raise ModelError(f"{path}: damaged weights ({_one_line(error)}); copy it again") from error
+    plan = header.plan
+    members = []
+    for number in range(header.members):
+        prefix = f"{number}."
+        names = [name for name in tensors if name.startswith(prefix)]
+        try:
+            network = network_of(plan)
+            network.load_state_dict({name.removeprefix(prefix): tensors.pop(name) for name in names})
+        except Exception as error:  # a header that names a network or shapes that the weights do not fit
+            raise ModelError(
+                f"{path}: the weights do not fit its plan's network ({_one_line(error)}); save it again"
+            ) from error
+        members.append(network)
+    if tensors:
+        raise ModelError(f"{path}: holds weights of no member, such as {min(tensors)}; save the model again")
+    return Model(plan, tuple(members), header.operating_point, header.provenance)
+
+
+def read_header(path: Path) -> ModelHeader:
+    """What a model file says about itself; reads no weights, imports no torch; ModelError as `load_model`."""
+    return _header(_read(path, header_only=True), path)[0]
+
+
+def _tensors(members: tuple[nn.Module, ...]) -> dict[str, torch.Tensor]:
+    import torch
+
+    # Copies: the file format knows neither strides nor storages that several tensors share.
+    return {
+        f"{number}.{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for number, member in enumerate(members)
+        for name, tensor in member.state_dict().items()
+    }
+
+
+def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
+    try:
+        head, weights = _split(blob)
+        metadata = json.loads(head).get("__metadata__", {})
+    except (ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{path}: is not a .safetensors file, or is cut short; give a model written by Focalis"
+        ) from error
+    if KEY not in metadata:
+        raise ModelError(f"{path}: has no Focalis header; give a model written by Focalis")
+    try:
+        content = json.loads(metadata[KEY])
+        version = content["version"]
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise ModelError(
+                f"{path}: has format version {version}, this Focalis reads {FORMAT_VERSION}; update Focalis"
+            )
+        point = content["operating_point"]
+        curve = tuple((float(x), float(y)) for x, y in point["curve"] if x is not None and y is not None)
+        header = ModelHeader(
+            plan=Plan.model_validate(content["plan"]),
+            operating_point=OperatingPoint(float(point["threshold"]), str(point["how"]), curve),
+            provenance=content["provenance"],
+            members=int(content["members"]),
+            weights_sha256=str(content["weights_sha256"]),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "plan"
+        raise ModelError(f"{path}: the plan in its header is not valid: {where}: {first['msg']}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{path}: its Focalis header is malformed ({_one_line(error)}); save the model again"
+        ) from error
+    if header.members < 1:
+        raise ModelError(f"{path}: holds no network; save the model again")
+    return header, weights
+
+
+def _split(blob: bytes) -> tuple[bytes, bytes]:
+    """The JSON header and the weights of a .safetensors file (8 bytes of length, the header, the rest)."""
+    length = int.from_bytes(blob[:8], "little")
+    if len(blob) < 8 or length < 2 or length > len(blob) - 8:
+        raise ValueError("the header is cut short")
+    return blob[8 : 8 + length], blob[8 + length :]
+
+
+def _read(path: Path, *, header_only: bool = False) -> bytes:
+    try:
+        if not header_only:
+            return path.read_bytes()
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = min(int.from_bytes(start, "little"), path.stat().st_size)
+            return start + file.read(length)
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror}); give the path of a .safetensors model"
+        ) from error
+
+
+def _write_atomically(blob: bytes, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(blob)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _finite(value: Any) -> Any:
+    """The value with NaN and infinity, which JSON does not know, as null."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    """numpy scalars and paths, which provenance tends to pick up, as JSON."""
+    item = getattr(value, "item", None)
+    return _finite(item()) if callable(item) else str(value)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

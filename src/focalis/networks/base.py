@@ -1,0 +1,26 @@
+"""What every network offers to training and prediction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Network(nn.Module, ABC):
+    """A segmentation network: logits at the size of its input.
+
+    z, y and x of an image must be multiples of the product of the network's strides.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (batch, outputs, z, y, x) of an image (batch, inputs, z, y, x)."""
+
+    @abstractmethod
+    def forward_all(self, x: Tensor) -> list[Tensor]:
+        """The logits and those of every auxiliary output, all at the input's size: what training needs."""
+
+    @abstractmethod
+    def heads(self) -> list[nn.Conv3d]:
+        """The output layer and the auxiliary ones: convolutions with a bias, which is a prior over the classes."""

@@ -1,0 +1,85 @@
+"""What a data set looks like: the few numbers from which a plan is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from focalis.dataset import Case
+from focalis.errors import DataError
+from focalis.lesions import label_components
+from focalis.volume import read_volume, to_canonical
+
+SAMPLES_PER_CASE = 10_000
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Figures over the training cases; one row per case unless said otherwise.
+
+    Attributes:
+        shapes_zyx: shapes in canonical orientation, in voxels.
+        spacings_zyx_mm: spacings in canonical orientation.
+        foreground_share: share of the voxels that are foreground, 0 to 1.
+        lesion_volumes_mm3: volume of every lesion (26-connected) of every case.
+        first_percentile: per channel, the median over cases of each image's 1st percentile.
+        foreground_low, foreground_high, foreground_mean, foreground_std: per channel, the 0.5th and 99.5th
+            percentile, mean and standard deviation of the intensities inside lesions, over all cases.
+    """
+
+    shapes_zyx: tuple[tuple[int, int, int], ...]
+    spacings_zyx_mm: tuple[tuple[float, float, float], ...]
+    foreground_share: tuple[float, ...]
+    lesion_volumes_mm3: tuple[float, ...]
+    first_percentile: tuple[float, ...]
+    foreground_low: tuple[float, ...]
+    foreground_high: tuple[float, ...]
+    foreground_mean: tuple[float, ...]
+    foreground_std: tuple[float, ...]
+
+
+def fingerprint(
+    cases: Sequence[Case], seed: int = 0, progress: Callable[[int, int], None] | None = None
+) -> Fingerprint:
+    """Read every case once, one at a time, and take its figures; DataError if no case holds any foreground."""
+    rng = np.random.default_rng(seed)
+    shapes, spacings, shares, lesions = [], [], [], []
+    channels = len(cases[0].images)
+    lows: list[list[float]] = [[] for _ in range(channels)]
+    samples: list[list[np.ndarray]] = [[] for _ in range(channels)]
+    for done, case in enumerate(cases):
+        if case.label is None:
+            raise DataError(
+                f"{case.name}: has no label file; remove the image or add labels/{case.name}.nii.gz"
+            )
+        label = to_canonical(read_volume(case.label))
+        inside = label.array > 0
+        shapes.append(label.grid.shape_zyx)
+        spacings.append(label.grid.spacing_zyx_mm)
+        shares.append(float(inside.mean()))
+        components, count = label_components(inside)
+        sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
+        lesions += (sizes * label.grid.voxel_volume_mm3).tolist()
+        for channel, path in enumerate(case.images):
+            image = to_canonical(read_volume(path)).array
+            lows[channel].append(float(np.percentile(image, 1)))
+            values = image[inside].astype(np.float32)
+            samples[channel].append(rng.choice(values, min(SAMPLES_PER_CASE, values.size), replace=False))
+        if progress:
+            progress(done + 1, len(cases))
+    if not lesions:
+        raise DataError("no case holds any foreground; there is nothing to learn")
+    pooled = [np.concatenate(values) for values in samples]
+    return Fingerprint(
+        tuple(shapes),
+        tuple(spacings),
+        tuple(shares),
+        tuple(lesions),
+        tuple(float(np.median(values)) for values in lows),
+        tuple(float(np.percentile(values, 0.5)) for values in pooled),
+        tuple(float(np.percentile(values, 99.5)) for values in pooled),
+        tuple(float(values.mean()) for values in pooled),
+        tuple(float(values.std()) for values in pooled),
+    )

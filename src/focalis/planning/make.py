@@ -1,0 +1,161 @@
+"""From a fingerprint to a plan, each decision with its reason in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from focalis.errors import PlanError
+from focalis.planning.fingerprint import Fingerprint
+from focalis.planning.memory import training_bytes
+from focalis.planning.plan import NetworkSettings, Normalisation, Plan, TrainingSettings, Triple
+
+STAGES = {"dense": 3, "densevoxnet": 2, "ddnet": 2}
+PATCH_SHARE = 0.85
+PATCH_VOXELS = 64**3
+BATCH_VOXELS = 4 * 40**3
+ANISOTROPY = 3.0
+CT_FIRST_PERCENTILE = -300.0
+
+
+def make_plan(
+    found: Fingerprint,
+    channels: Sequence[str],
+    labels: Mapping[int, str],
+    network: str = "dense",
+    memory_budget_gb: float = 8.0,
+) -> Plan:
+    """Decide spacing, patch, batch, normalisation and strides from a data set's fingerprint.
+
+    Args:
+        found: the training cases' fingerprint.
+        channels: channel names.
+        labels: label value to name, without the background.
+        network: a name from `focalis.networks.NETWORKS`.
+        memory_budget_gb: what training may take.
+    """
+    if network not in STAGES:
+        raise PlanError(f"unknown network {network!r}; known are {', '.join(sorted(STAGES))}")
+    reasons: dict[str, str] = {}
+    spacing = _spacing(found, reasons)
+    normalisation = tuple(_normalisation(found, i, name, reasons) for i, name in enumerate(channels))
+    shape = np.median(np.multiply(found.shapes_zyx, found.spacings_zyx_mm), axis=0) / spacing
+    strides = _strides(spacing, (shape * PATCH_SHARE).tolist(), STAGES[network])
+    patch = _patch(shape.tolist(), [int(s) for s in np.prod(strides, axis=0)], reasons)
+    batch = max(2, BATCH_VOXELS // int(np.prod(patch)))
+    reasons["batch"] = f"about {BATCH_VOXELS:,} voxels a step, at least 2 patches"
+    flips = (True, True, not _has_sides(labels))
+    if not flips[2]:
+        reasons["training"] = "labels name a left and a right side, so patches are not mirrored along x"
+    share = float(np.median(found.foreground_share))
+    reasons["labels"] = (
+        f"{len(found.lesion_volumes_mm3)} lesions in {len(found.shapes_zyx)} cases, median "
+        f"{np.median(found.lesion_volumes_mm3):.3g} mm3; foreground fills {100 * share:.2g} % of the median case"
+    )
+    reasons["network"] = (
+        "each stage halves the axes along which voxels are not yet more than twice the finest, while 4 or more remain"
+    )
+    plan = Plan(
+        channels=tuple(channels),
+        labels=dict(labels),
+        spacing_zyx_mm=spacing,
+        normalisation=normalisation,
+        patch_zyx=patch,
+        batch=batch,
+        network=NetworkSettings(name=network, strides_zyx=strides),
+        training=TrainingSettings(flip_axes_zyx=flips),
+        memory_budget_gb=memory_budget_gb,
+        reasons=reasons,
+    )
+    return _within_memory(plan)
+
+
+def _within_memory(plan: Plan) -> Plan:
+    """The plan with the largest batch, up to its own, whose training step fits the budget; PlanError if none does."""
+    for batch in range(plan.batch, 0, -1):
+        smaller = plan.model_copy(update={"batch": batch})
+        need = training_bytes(smaller) / 1e9
+        if need <= plan.memory_budget_gb:
+            reasons = plan.reasons | {"memory_budget_gb": f"a training step is estimated at {need:.1f} GB"}
+            if batch < plan.batch:
+                reasons["batch"] += f"; reduced from {plan.batch} to fit the memory budget"
+            return smaller.model_copy(update={"reasons": reasons})
+    raise PlanError(
+        f"a memory budget of {plan.memory_budget_gb:g} GB is too small for one patch of {plan.patch_zyx} voxels "
+        f"({need:.1f} GB); raise it, or give a plan with a smaller patch"
+    )
+
+
+def _has_sides(labels: Mapping[int, str]) -> bool:
+    words = {
+        word for name in labels.values() for word in name.lower().replace("_", " ").replace("-", " ").split()
+    }
+    return bool(words & {"left", "right", "l", "r", "lt", "rt"})
+
+
+def _spacing(found: Fingerprint, reasons: dict[str, str]) -> tuple[float, float, float]:
+    spacings = np.asarray(found.spacings_zyx_mm)
+    target = np.median(spacings, axis=0)
+    reasons["spacing_zyx_mm"] = "the median spacing of the training cases"
+    coarse = int(np.argmax(target))
+    if target[coarse] > ANISOTROPY * target.min():
+        target[coarse] = max(np.percentile(spacings[:, coarse], 10), target.min())
+        reasons["spacing_zyx_mm"] += (
+            "; the coarse axis takes the 10th percentile, so thin slices are not blurred"
+        )
+    z, y, x = (round(float(value), 4) for value in target)
+    return z, y, x
+
+
+def _normalisation(found: Fingerprint, channel: int, name: str, reasons: dict[str, str]) -> Normalisation:
+    before = reasons.get("normalisation", "")
+    if found.first_percentile[channel] < CT_FIRST_PERCENTILE:
+        low = found.first_percentile[channel]
+        why = f"{name}: 1st percentile {low:.0f} looks like CT, so a window from the lesions"
+        result = Normalisation(
+            kind="window",
+            low=round(found.foreground_low[channel], 2),
+            high=round(found.foreground_high[channel], 2),
+            mean=round(found.foreground_mean[channel], 2),
+            std=max(round(found.foreground_std[channel], 2), 0.01),
+        )
+    else:
+        why = f"{name}: no Hounsfield scale, so z-score per image"
+        result = Normalisation(kind="zscore")
+    reasons["normalisation"] = f"{before}; {why}" if before else why
+    return result
+
+
+def _strides(spacing: Sequence[float], extent: Sequence[float], stages: int) -> tuple[Triple, ...]:
+    current, left, strides = np.asarray(spacing, float), np.asarray(extent, float), []
+    for _ in range(stages):
+        halve = (current <= 2 * current.min()) & (left / 2 >= 3.5)
+        stride = np.where(halve, 2, 1)
+        current, left = current * stride, left / stride
+        strides.append((int(stride[0]), int(stride[1]), int(stride[2])))
+    return tuple(strides)
+
+
+def _patch(shape: Sequence[float], stride: Sequence[int], reasons: dict[str, str]) -> Triple:
+    wanted = np.asarray(shape, float) * PATCH_SHARE
+    side = PATCH_VOXELS ** (1 / 3)
+    capped = bool(np.prod(wanted) > PATCH_VOXELS)
+    if capped:
+        free = wanted > side
+        for _ in range(3):
+            room = PATCH_VOXELS / np.prod(wanted[~free])
+            side = room ** (1 / max(free.sum(), 1))
+            free &= wanted > side
+        wanted = np.where(free, side, wanted)
+    patch = [max(round(w / s), 1) * int(s) for w, s in zip(wanted, stride, strict=True)]
+    reasons["patch_zyx"] = (
+        f"the median case is {' x '.join(str(round(v)) for v in shape)} voxels; "
+        + (
+            f"capped at {PATCH_VOXELS:,} voxels"
+            if capped
+            else f"{PATCH_SHARE:.0%} of it, so that crops shift"
+        )
+        + f", as multiples of the total stride {' x '.join(str(int(s)) for s in stride)}"
+    )
+    return patch[0], patch[1], patch[2]

@@ -1,0 +1,168 @@
+"""The plan: every decision of a training run in one frozen object and one file that a person reads and edits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from focalis.errors import PlanError
+
+Triple = tuple[int, int, int]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Normalisation(_Frozen):
+    """How one channel's intensities become numbers of order one.
+
+    `zscore` uses the mean and standard deviation of each image. `window` clips to [low, high] (HU, say) and
+    then subtracts `mean` and divides by `std`, which were taken from the training cases' foreground.
+    """
+
+    kind: Literal["zscore", "window"] = "zscore"
+    low: float = 0.0
+    high: float = 0.0
+    mean: float = 0.0
+    std: float = Field(default=1.0, gt=0)
+
+
+class NetworkSettings(_Frozen):
+    """Which network, and the shape of its stages.
+
+    Attributes:
+        name: a name from `focalis.networks.NETWORKS`.
+        strides_zyx: the down-sampling factor of each stage, in order; their product is what a patch must
+            be a multiple of.
+    """
+
+    name: str = "dense"
+    strides_zyx: tuple[Triple, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
+
+    @property
+    def total_stride_zyx(self) -> Triple:
+        """The product of all strides along z, y, x."""
+        total = [1, 1, 1]
+        for stride in self.strides_zyx:
+            total = [t * s for t, s in zip(total, stride, strict=True)]
+        return total[0], total[1], total[2]
+
+
+class LossSettings(_Frozen):
+    """Which loss, and the parameters of the distance-weighted focal loss.
+
+    Attributes:
+        name: a name from `focalis.losses.LOSSES`.
+        r: focusing exponent of (1 - p_t)^r, > 0.
+        weight: the background weight as a function of the distance from the lesion.
+        k_per_mm: its decay (or growth) in 1/mm, > 0.
+        floor: the least weight of a background voxel, >= 0.
+        cap_mm: the distance at which `growth` stops to grow.
+    """
+
+    name: str = "distance_focal_dice"
+    r: float = Field(default=2.0, gt=0)
+    weight: Literal["exponential", "gaussian", "reciprocal", "growth", "constant"] = "exponential"
+    k_per_mm: float = Field(default=0.15, gt=0)
+    floor: float = Field(default=0.03, ge=0)
+    cap_mm: float = Field(default=50.0, gt=0)
+
+
+class TrainingSettings(_Frozen):
+    """How the network is trained.
+
+    `flip_axes_zyx` says along which axes patches may be mirrored: not along one that tells labels apart.
+    """
+
+    learning_rate: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    warmup_share: float = Field(default=0.05, ge=0, lt=1)
+    clip_norm: float = Field(default=1.0, gt=0)
+    ema_decay: float = Field(default=0.99, ge=0, lt=1)
+    foreground_share: float = Field(default=0.67, ge=0, le=1)
+    flip_axes_zyx: tuple[bool, bool, bool] = (True, True, True)
+
+
+class Plan(_Frozen):
+    """What `fit` will do, decided from the data's fingerprint; see `focalis.planning.make_plan`.
+
+    Axes are z, y, x; spacing is in mm; `labels` maps label values to names, without the background 0.
+    The network's output channel i + 1 is the i-th label value in ascending order.
+    """
+
+    version: Literal[1] = 1
+    channels: tuple[str, ...] = Field(min_length=1)
+    labels: dict[int, str] = Field(min_length=1)
+    spacing_zyx_mm: tuple[float, float, float]
+    normalisation: tuple[Normalisation, ...]
+    patch_zyx: Triple
+    batch: int = Field(ge=1)
+    network: NetworkSettings = NetworkSettings()
+    loss: LossSettings = LossSettings()
+    training: TrainingSettings = TrainingSettings()
+    memory_budget_gb: float = Field(default=8.0, gt=0)
+    reasons: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Plan:
+        if len(self.normalisation) != len(self.channels):
+            raise ValueError(
+                f"{len(self.channels)} channels need as many normalisations, not {len(self.normalisation)}"
+            )
+        if any(value < 1 for value in self.labels):
+            raise ValueError("label values are 1 and up; 0 is the background")
+        if min(self.spacing_zyx_mm) <= 0:
+            raise ValueError(f"spacing_zyx_mm must be positive, not {self.spacing_zyx_mm}")
+        stride = self.network.total_stride_zyx
+        if any(size < s or size % s for size, s in zip(self.patch_zyx, stride, strict=True)):
+            raise ValueError(
+                f"patch_zyx {self.patch_zyx} is not a multiple of the network's total stride {stride}"
+            )
+        return self
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """The label values in ascending order; output channel i + 1 belongs to the i-th."""
+        return tuple(sorted(self.labels))
+
+    @property
+    def outputs(self) -> int:
+        """Number of output channels, the background included."""
+        return len(self.labels) + 1
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan file; PlanError names the file and the field that is wrong."""
+    try:
+        return Plan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read ({error.strerror}); give the path of a plan.yaml") from error
+    except yaml.YAMLError as error:
+        raise PlanError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the plan"
+        raise PlanError(f"{path}: {field}: {first['msg']}") from error
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Write a plan as YAML, each decision's reason on the comment line above it."""
+    lines = ["# Focalis plan: edit it and pass it back with `focalis fit DATASET -o RUN --plan plan.yaml`."]
+    for name, value in plan.model_dump(mode="json", exclude={"reasons"}).items():
+        if name in plan.reasons:
+            lines.append(f"# {plan.reasons[name]}")
+        lines += _yaml_lines(name, value)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _yaml_lines(name: object, value: object, indent: str = "") -> list[str]:
+    """A mapping one entry per line, everything else on one line: easy to read and to edit."""
+    if isinstance(value, dict):
+        inner = [_yaml_lines(key, item, indent + "  ") for key, item in value.items()]
+        return [f"{indent}{name}:", *(line for lines in inner for line in lines)]
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+    return [f"{indent}{name}: {text.removesuffix('...' + chr(10)).strip()}"]

@@ -1,0 +1,192 @@
+"""Probabilities of a whole volume: in one pass if the memory budget allows it, else tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from focalis.errors import ModelError
+from focalis.model import Model
+from focalis.prediction.memory import forward_bytes
+from focalis.prediction.runtime import Runtime
+from focalis.prediction.tiles import OVERLAP, Triple, tiles
+
+FLOAT_BYTES = 4
+DEFAULT_BUDGET_BYTES = 4 * 10**9
+
+Progress = Callable[[int, int], None]
+"""Called with the passes done and their total."""
+
+
+def predict_probabilities(
+    model: Model,
+    array: NDArray[np.float32],
+    *,
+    budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    mirror: bool = False,
+    runtime: Runtime | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Mean softmax over the model's members: float32 (label, z, y, x), on the voxels of `array`.
+
+    The array is padded to a multiple of the network's total stride by reflection, as evenly as possible on
+    both sides, and the result is cropped. Members are moved to the runtime's device and memory format.
+
+    Args:
+        model: the model; its members are put into eval mode.
+        array: a prepared case, float32 (channel, z, y, x).
+        budget_bytes: what prediction may allocate: padded copy, accumulator, activations, work space.
+        mirror: average over the eight mirror images too; eight times the time, hardly more memory.
+        runtime: device and precision; the CPU in float32 by default.
+
+    Raises:
+        ModelError: not even a tile of the training patch's size fits the budget.
+    """
+    runtime = runtime or Runtime()
+    networks = [network.to(runtime.device).eval() for network in model.members]
+    for network in networks:
+        network.to(memory_format=runtime.memory_format)  # type: ignore[call-overload]
+    layout = plan_passes(model, array.shape[1:], budget_bytes=budget_bytes, mirror=mirror, runtime=runtime)
+    padded = layout.pad(array)
+    flips = mirror_flips() if mirror else [()]
+    parts = tiles(layout.padded_zyx, layout.tile_zyx)
+    total, done = len(parts) * len(networks) * len(flips), 0
+    result = np.zeros((model.plan.outputs, *layout.padded_zyx), dtype=np.float32)
+    share = np.float32(1 / (len(networks) * len(flips)))
+    for part in parts:
+        x = torch.from_numpy(np.ascontiguousarray(padded[(slice(None), *part.where)])[None])
+        for network in networks:
+            for flip in flips:
+                values = _softmax(network, x, flip, runtime)
+                part.weigh(values)
+                values *= share
+                result[(slice(None), *part.where)] += values
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+    return layout.crop(result)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How a volume is cut up.
+
+    Attributes:
+        padded_zyx: the volume's size after padding, a multiple of the total stride.
+        padding_zyx: voxels added before and behind, per axis.
+        tile_zyx: the size of a pass; equal to `padded_zyx` for a whole volume in one.
+        bytes: the estimated need, at most the budget.
+    """
+
+    padded_zyx: Triple
+    padding_zyx: tuple[tuple[int, int], ...]
+    tile_zyx: Triple
+    bytes: int
+
+    def pad(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The array (channel, z, y, x) with reflected borders; the array itself where none are needed."""
+        return np.pad(array, ((0, 0), *self.padding_zyx), mode="reflect") if self.is_padded else array
+
+    def crop(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The array (label, z, y, x) without the borders; a view."""
+        inner = (
+            slice(before, size - behind)
+            for (before, behind), size in zip(self.padding_zyx, self.padded_zyx, strict=True)
+        )
+        return array[(slice(None), *inner)]
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether any border is added."""
+        return any(map(any, self.padding_zyx))
+
+
+def plan_passes(
+    model: Model,
+    shape_zyx: Sequence[int],
+    *,
+    budget_bytes: int,
+    mirror: bool = False,
+    runtime: Runtime | None = None,
+) -> Passes:
+    """Choose a tile that fits the budget: the whole volume, or its longest axis cut in two, and again.
+
+    A tile smaller than the training patch would see less context than in training; if one of the patch's size
+    does not fit, ModelError says the budget and the need.
+    """
+    runtime = runtime or Runtime()
+    plan = model.plan
+    stride = plan.network.total_stride_zyx
+    padded = _triple(-(-size // s) * s for size, s in zip(shape_zyx, stride, strict=True))
+    missing = [p - size for p, size in zip(padded, shape_zyx, strict=True)]
+    padding = tuple((lack // 2, lack - lack // 2) for lack in missing)
+    least = _triple(min(p, size) for p, size in zip(padded, plan.patch_zyx, strict=True))
+    voxels = int(np.prod(padded))
+    copy = len(plan.channels) if any(missing) else 0
+    fixed = FLOAT_BYTES * voxels * (plan.outputs + copy)
+    lengths = [_tile_lengths(*axis) for axis in zip(padded, least, stride, strict=True)]
+    while True:
+        tile = _triple(axis[0] for axis in lengths)
+        need = fixed + _pass_bytes(model, tile, mirror, runtime)
+        if need <= budget_bytes:
+            return Passes(padded, padding, tile, need)
+        shrinkable = [axis for axis in lengths if len(axis) > 1]
+        if not shrinkable:
+            volume, part = (" x ".join(map(str, size)) for size in (shape_zyx, tile))
+            raise ModelError(
+                f"a memory budget of {budget_bytes / 1e9:.2f} GB is too small: {volume} voxels (z, y, x) "
+                f"in tiles of {part} need {need / 1e9:.2f} GB; raise the budget"
+            )
+        max(shrinkable, key=lambda axis: axis[0]).pop(0)
+
+
+def mirror_flips() -> list[tuple[int, ...]]:
+    """The eight sets of axes to flip, of a tensor (batch, channel, z, y, x); the empty one first."""
+    return [axes for count in range(4) for axes in combinations((2, 3, 4), count)]
+
+
+def _softmax(network: nn.Module, x: Tensor, flip: tuple[int, ...], runtime: Runtime) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        given = (x.flip(flip) if flip else x).to(runtime.device)
+        given = given.contiguous(memory_format=runtime.memory_format)
+        with runtime.autocast():
+            logits = network(given)
+        values = torch.softmax(logits.float(), dim=1)
+        values = values.flip(flip) if flip else values
+        return np.ascontiguousarray(values[0].cpu().numpy())
+
+
+def _pass_bytes(model: Model, tile: Triple, mirror: bool, runtime: Runtime) -> int:
+    """One pass: the tile and its mirror image beside the forward, or the outputs after it if that is more."""
+    inputs, outputs = len(model.plan.channels), model.plan.outputs
+    voxels = int(np.prod(tile)) * FLOAT_BYTES
+    forward = forward_bytes(model.members[0], (1, inputs, *tile), runtime)
+    forward += voxels * inputs * (2 if mirror else 1)
+    after = voxels * (inputs * (3 if mirror else 2) + outputs * 4)
+    return max(forward, after)
+
+
+def _tile_lengths(size: int, least: int, stride: int) -> list[int]:
+    """The lengths of a tile along an axis, longest first: for one, two, three ... overlapping tiles.
+
+    Multiples of the stride, none below `least`.
+    """
+    lengths = [size]
+    for count in range(2, size + 1):
+        length = -(-size / (count - (count - 1) * OVERLAP) // stride) * stride
+        if length <= least:
+            break
+        if length < lengths[-1]:
+            lengths.append(int(length))
+    return lengths if size == least else [*lengths, least]
+
+
+def _triple(values: Iterable[int]) -> Triple:
+    z, y, x = values
+    return z, y, x

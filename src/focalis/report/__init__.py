@@ -1,0 +1,21 @@
+"""Reports: self-contained HTML pages with their figures. The only package that draws."""
+
+from focalis.report.curves import curves_figure
+from focalis.report.evaluation import write_evaluation_report
+from focalis.report.figure import DARK, LIGHT, Theme
+from focalis.report.fit import write_fit_report
+from focalis.report.overlay import overlay_figure
+from focalis.report.page import write_text
+from focalis.report.spread import spread_figure
+
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "Theme",
+    "curves_figure",
+    "overlay_figure",
+    "spread_figure",
+    "write_evaluation_report",
+    "write_fit_report",
+    "write_text",
+]

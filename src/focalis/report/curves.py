@@ -1,0 +1,86 @@
+"""The course of a training as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from focalis.report.figure import LIGHT, Theme, png, style
+
+
+def curves_figure(metrics: Sequence[Mapping[str, Any]], theme: Theme = LIGHT) -> bytes:
+    """Draw loss, validation Dice and learning rate over the training steps.
+
+    Args:
+        metrics: the rows of `metrics.jsonl`: `step` with `loss` and `learning_rate`, or with `val_dice`, or
+            with all of them. Rows without a value are left out of its curve.
+        theme: colours.
+
+    Returns:
+        A PNG file.
+    """
+    figure = Figure(figsize=(9, 5.6), layout="constrained", facecolor=theme.background)
+    loss_axes, dice_axes, rate_axes = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.3])
+
+    steps, loss = _curve(metrics, "loss")
+    loss_axes.plot(steps, loss, color=theme.faint, linewidth=0.8)
+    loss_axes.plot(steps, _smooth(loss), color=theme.line, linewidth=1.8)
+    _limit_to_most(loss_axes.set_ylim, loss)
+    style(loss_axes, theme, "loss")
+
+    steps, dice = _curve(metrics, "val_dice")
+    dice_axes.plot(steps, dice, color=theme.line, linewidth=1.6, marker="o", markersize=3.5)
+    if np.isfinite(dice).any():
+        best = int(np.nanargmax(dice))
+        dice_axes.plot(steps[best], dice[best], "o", color=theme.accent, markersize=7)
+        dice_axes.annotate(
+            f"best {dice[best]:.3f} at step {steps[best]:.0f}",
+            (steps[best], dice[best]),
+            xytext=(0, -14),
+            textcoords="offset points",
+            ha="right" if steps[best] > steps.mean() else "left",
+            va="top",
+            fontsize=9,
+            color=theme.accent,
+        )
+    dice_axes.set_ylim(-0.02, 1.02)
+    style(dice_axes, theme, "validation Dice")
+
+    rate_axes.plot(*_curve(metrics, "learning_rate"), color=theme.line, linewidth=1.6)
+    rate_axes.set_ylim(bottom=0)
+    rate_axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    rate_axes.yaxis.get_offset_text().set_color(theme.text)
+    style(rate_axes, theme, "learning rate")
+    rate_axes.set_xlabel("step", color=theme.text)
+    figure.align_ylabels()
+    return png(figure)
+
+
+def _curve(metrics: Sequence[Mapping[str, Any]], key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    rows = [(row["step"], row[key]) for row in metrics if row.get(key) is not None and "step" in row]
+    pairs = np.array(sorted(rows, key=lambda row: row[0]), dtype=np.float64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A centred moving average over about a thirtieth of the curve, shorter at its ends."""
+    reach = max(1, values.size // 60)
+    known = np.isfinite(values)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(known)])
+    low = np.maximum(np.arange(values.size) - reach, 0)
+    high = np.minimum(np.arange(values.size) + reach + 1, values.size)
+    total = counts[high] - counts[low]
+    return np.where(total > 0, (sums[high] - sums[low]) / np.maximum(total, 1), np.nan)
+
+
+def _limit_to_most(set_ylim: Any, values: NDArray[np.float64]) -> None:
+    """Keep a few spikes from flattening the rest of the curve."""
+    finite = values[np.isfinite(values)]
+    if finite.size and finite.max() > 0:
+        top = min(finite.max(), 2 * np.percentile(finite, 98))
+        set_ylim(min(0.0, finite.min()), 1.05 * top if top > 0 else 1.0)

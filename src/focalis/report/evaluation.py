@@ -1,0 +1,61 @@
+"""The report of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from focalis.evaluation import EMPTY_RULE, Score, Summary
+from focalis.lesions import MATCHING_RULE
+from focalis.report.figure import DARK, LIGHT
+from focalis.report.page import figures, render, write_text
+from focalis.report.spread import spread_figure
+from focalis.report.tables import headline, lesion_rows, summary_rows, worst_first
+
+
+def write_evaluation_report(
+    path: Path,
+    scores: Sequence[Score],
+    summary: Summary,
+    overlays: Sequence[tuple[str, bytes]] = (),
+    *,
+    tolerance_mm: float = 1.0,
+    title: str = "Evaluation",
+) -> None:
+    """Write the scores of many cases as one self-contained HTML page.
+
+    Args:
+        path: the page; written whole or not at all.
+        scores: one per case and label.
+        summary: of these scores.
+        overlays: captions with PNG files, see `overlay_figure`.
+        tolerance_mm: the tolerance that the surface Dice was computed with.
+        title: the page's heading.
+
+    Raises:
+        DataError: if the page cannot be written.
+    """
+    context = score_context(scores, summary, overlays, tolerance_mm)
+    write_text(path, render("evaluation.html.j2", title=title, **context))
+
+
+def score_context(
+    scores: Sequence[Score], summary: Summary, overlays: Sequence[tuple[str, bytes]], tolerance_mm: float
+) -> dict[str, Any]:
+    """What the templates need to show scores."""
+    several = len(summary.labels) > 1
+    parts = [summary.overall, *summary.labels] if several else [summary.labels[0]]
+    spread = [spread_figure(scores, theme) for theme in (LIGHT, DARK)] if len(scores) > 1 else None
+    return {
+        "cases": summary.overall.cases,
+        "several_labels": several,
+        "headline": headline(summary),
+        "parts": [(part.name, summary_rows(part), lesion_rows(part)) for part in parts],
+        "scores": worst_first(scores),
+        "spread": spread,
+        "overlays": figures(overlays),
+        "matching_rule": MATCHING_RULE,
+        "empty_rule": EMPTY_RULE,
+        "tolerance_mm": tolerance_mm,
+    }

@@ -1,0 +1,109 @@
+"""Figures as the rows of tables, formatted for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from focalis.evaluation import LabelSummary, Pooled, Score, Summary
+from focalis.report.page import DASH, number
+
+_TITLES = {
+    "dice": ("Dice", 3),
+    "iou": ("IoU", 3),
+    "sensitivity": ("Sensitivity, voxels", 3),
+    "precision": ("Precision, voxels", 3),
+    "volume_error_mm3": ("Volume error, mm³", 1),
+    "relative_volume_error": ("Volume error, relative", 3),
+    "hd95_mm": ("HD95, mm", 2),
+    "assd_mm": ("ASSD, mm", 2),
+    "surface_dice": ("Surface Dice", 3),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a summary table, ready to print."""
+
+    title: str
+    value: str
+    interval: str
+    median: str
+    counted: str
+
+
+def interval(low: float | None, high: float | None, digits: int = 3) -> str:
+    """An interval in words, or a dash."""
+    return DASH if low is None or high is None else f"{number(low, digits)} to {number(high, digits)}"
+
+
+def summary_rows(summary: LabelSummary) -> list[Row]:
+    """The metrics over cases: mean, interval, median, number of cases."""
+    rows = []
+    for s in summary.statistics:
+        title, digits = _TITLES[s.metric]
+        rows.append(
+            Row(
+                title,
+                number(s.mean, digits),
+                interval(s.low, s.high, digits),
+                number(s.median, digits),
+                f"{s.n} of {s.n + s.undefined}" if s.undefined else str(s.n),
+            )
+        )
+    return rows
+
+
+def lesion_rows(summary: LabelSummary) -> list[Row]:
+    """The lesion-wise figures: pooled value, interval, and the counts behind it."""
+    lesions = summary.lesions
+    found, there, said = lesions.detected_lesions, lesions.truth_lesions, lesions.predicted_lesions
+
+    def row(title: str, pooled: Pooled, counted: str, digits: int = 3) -> Row:
+        return Row(
+            title, number(pooled.value, digits), interval(pooled.low, pooled.high, digits), "", counted
+        )
+
+    return [
+        row("Sensitivity, lesions", lesions.sensitivity, f"{found} of {there}"),
+        row("Precision, lesions", lesions.precision, f"{found} of {said}"),
+        row("F1, lesions", lesions.f1, ""),
+        row(
+            "False positives per scan",
+            lesions.false_positives_per_scan,
+            f"{said - found} in {summary.cases}",
+            2,
+        ),
+    ]
+
+
+def headline(summary: Summary) -> list[tuple[str, str, str]]:
+    """The four figures at the top of a report: title, value, interval."""
+    overall = summary.overall
+    lesions, hd95 = overall.lesions, overall["hd95_mm"]
+    dice, pooled, extra = overall["dice"], lesions.sensitivity, lesions.false_positives_per_scan
+    return [
+        ("Dice, mean", number(dice.mean), interval(dice.low, dice.high)),
+        ("HD95, mean mm", number(hd95.mean, 1), interval(hd95.low, hd95.high, 1)),
+        ("Lesions found", number(pooled.value), interval(pooled.low, pooled.high)),
+        ("False positives per scan", number(extra.value, 2), interval(extra.low, extra.high, 2)),
+    ]
+
+
+def worst_first(scores: Sequence[Score]) -> list[Score]:
+    """The rows of the table of cases: lowest Dice first, then by name."""
+    return sorted(scores, key=lambda score: (score.dice, score.case, score.label))
+
+
+def flat(record: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested record as (dotted name, text) pairs."""
+    rows: list[tuple[str, str]] = []
+    for key, value in record.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            rows += flat(value, f"{name}.")
+        elif isinstance(value, list | tuple):
+            rows.append((name, ", ".join(str(item) for item in value)))
+        else:
+            rows.append((name, DASH if value is None else str(value)))
+    return rows

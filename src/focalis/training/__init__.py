@@ -1,0 +1,17 @@
+"""Training: prepared cases, patches, one visible loop, checkpoints."""
+
+from focalis.training.loop import Interrupted, Progress, seconds_per_step, steps_in, train
+from focalis.training.prepared import TrainingCase, prepare_case, prepare_cases
+from focalis.training.validation import operating_point
+
+__all__ = [
+    "Interrupted",
+    "Progress",
+    "TrainingCase",
+    "operating_point",
+    "prepare_case",
+    "prepare_cases",
+    "seconds_per_step",
+    "steps_in",
+    "train",
+]

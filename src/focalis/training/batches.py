@@ -1,0 +1,35 @@
+"""The batch of a step: a pure function of (seed, step), whatever ran before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from focalis.planning import Plan
+from focalis.training.intensity import change_intensities
+from focalis.training.patches import Patch, draw_patch
+from focalis.training.prepared import TrainingCase
+
+ORDER, SAMPLE = 0, 1
+"""Which stream of a run's randomness: the order of the cases, or what happens to a sample."""
+
+
+def make_batch(cases: Sequence[TrainingCase], plan: Plan, seed: int, step: int) -> Patch:
+    """The patches of a step, stacked: image (batch, channel, z, y, x), label and distance (batch, z, y, x).
+
+    Cases come in random order, each once before any comes again.
+    """
+    patches = []
+    for sample in range(plan.batch):
+        rng = np.random.default_rng((seed, SAMPLE, step, sample))
+        round_, place = divmod(step * plan.batch + sample, len(cases))
+        order = np.random.default_rng((seed, ORDER, round_)).permutation(len(cases))
+        patch = draw_patch(cases[order[place]], plan, rng)
+        patches.append(Patch(change_intensities(patch.image, rng), patch.label, patch.distance_mm))
+    return Patch(
+        torch.stack([patch.image for patch in patches]),
+        torch.stack([patch.label for patch in patches]),
+        torch.stack([patch.distance_mm for patch in patches]),
+    )

@@ -1,0 +1,307 @@
+"""The training loop, visible from top to bottom.
+
+All randomness derives from (seed, step, sample), so a run that was stopped and resumed ends in the same weights, bit
+for bit, as one that was not, on the same machine, threads and package versions.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from focalis.errors import TrainingError
+from focalis.losses import Loss
+from focalis.networks import Network
+from focalis.planning import Plan
+from focalis.planning.parts import loss_of, network_of
+from focalis.prediction import Runtime
+from focalis.training.batches import make_batch
+from focalis.training.checkpoint import load_checkpoint, save_checkpoint
+from focalis.training.patches import Patch
+from focalis.training.prepared import TrainingCase
+from focalis.training.validation import validation_dice
+
+AUXILIARY_WEIGHT = 0.33
+VALIDATIONS = 10
+LOG_EVERY = 10
+CHECKPOINT_SECONDS = 60.0
+PRIOR_SHARE = 0.01
+"""Foreground share that the fresh output layer predicts: starting at one half would let the background's sheer
+number dominate the first steps."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar shows: the step just done of how many, the mean loss, the last validation Dice."""
+
+    step: int
+    steps: int
+    loss: float
+    val_dice: float | None
+    seconds_left: float
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after the running step was finished and the checkpoint written."""
+
+
+def train(
+    plan: Plan,
+    training: Sequence[TrainingCase],
+    validation: Sequence[TrainingCase],
+    run: Path,
+    *,
+    steps: int,
+    seed: int,
+    runtime: Runtime,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Network:
+    """Train the plan's network for a fixed number of steps and return the averaged weights' network.
+
+    Writes `run`/metrics.jsonl and `run`/checkpoint.safetensors.
+
+    Args:
+        plan: what to train and how.
+        training: cases that patches are drawn from.
+        validation: cases of the inner split, predicted whole now and then.
+        run: an existing folder.
+        steps: optimiser steps in all.
+        seed: the run's seed.
+        runtime: device and precision.
+        resume: go on from the checkpoint, if there is one.
+        progress: called after every step.
+
+    Raises:
+        TrainingError: the loss is no longer finite; the last good weights are in the checkpoint.
+        Interrupted: Ctrl-C; the checkpoint holds the last step.
+    """
+    network, average, optimizer = _fresh(plan, seed, runtime)
+    loss_function = loss_of(plan)
+    scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_gradient_scaling)
+    checkpoint, metrics = run / "checkpoint.safetensors", run / "metrics.jsonl"
+    first, val_dice = 0, None
+    if resume and checkpoint.exists():
+        state = load_checkpoint(checkpoint, network, average, optimizer)
+        if state["steps"] != steps or state["seed"] != seed:
+            raise TrainingError(
+                f"{checkpoint}: belongs to {state['steps']} steps with seed {state['seed']}, "
+                f"not {steps} with seed {seed}; start again in a new folder"
+            )
+        first, val_dice = state["step"], state["val_dice"]
+        if runtime.needs_gradient_scaling:
+            scaler.load_state_dict(state["scaler"])
+    _keep_rows_before(metrics, first)
+
+    def save(step: int) -> None:
+        state = {
+            "step": step,
+            "steps": steps,
+            "seed": seed,
+            "val_dice": val_dice,
+            "scaler": scaler.state_dict(),
+        }
+        save_checkpoint(checkpoint, network, average, optimizer, state)
+
+    validate_every = max(1, math.ceil(steps / VALIDATIONS))
+    started = saved = time.monotonic()
+    losses: list[float] = []
+    with metrics.open("a", encoding="utf-8") as log, _ctrl_c_noticed() as ctrl_c:
+        for step in range(first, steps):
+            rate = learning_rate(step, steps, plan)
+            batch = make_batch(training, plan, seed, step)
+            loss, norm = _step(network, optimizer, scaler, loss_function, batch, rate, plan, runtime)
+            if not math.isfinite(loss):
+                save(step)
+                raise TrainingError(
+                    f"{run}: diverged at step {step} (loss {loss}, gradient norm {norm}); the weights before that step "
+                    f"are kept in {checkpoint.name}; lower training.learning_rate ({plan.training.learning_rate:g}) "
+                    "in the plan"
+                )
+            _follow(average, network, min(plan.training.ema_decay, (1 + step) / (10 + step)))
+            losses.append(loss)
+            done = step + 1
+            row: dict[str, Any] = {"step": done, "loss": loss, "learning_rate": rate, "gradient_norm": norm}
+            if done % validate_every == 0 or done == steps:
+                row["val_dice"] = val_dice = validation_dice(plan, average, validation, runtime)
+            if done % LOG_EVERY == 0 or "val_dice" in row:
+                row["loss"] = float(np.mean(losses[-LOG_EVERY:]))
+                log.write(json.dumps(row) + "\n")
+                log.flush()
+            if progress:
+                left = (time.monotonic() - started) / (done - first) * (steps - done)
+                progress(Progress(done, steps, float(np.mean(losses[-LOG_EVERY:])), val_dice, left))
+            if ctrl_c.pressed or done == steps or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                save(done)
+                saved = time.monotonic()
+            if ctrl_c.pressed and done < steps:
+                raise Interrupted(f"{run}: stopped after step {done} of {steps}; go on with --resume")
+    return average
+
+
+def learning_rate(step: int, steps: int, plan: Plan) -> float:
+    """Linear warm-up, then half a cosine down to zero."""
+    warmup = max(1, round(plan.training.warmup_share * steps))
+    if step < warmup:
+        return plan.training.learning_rate * (step + 1) / warmup
+    return (
+        plan.training.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    )
+
+
+def seconds_per_step(
+    plan: Plan, training: Sequence[TrainingCase], runtime: Runtime, measured: int = 8
+) -> float:
+    """The median time of a step, data included, measured on a network that is thrown away."""
+    network, average, optimizer = _fresh(plan, 0, runtime)
+    loss_function = loss_of(plan)
+    scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_gradient_scaling)
+    times = []
+    for step in range(measured + 2):
+        begin = time.perf_counter()
+        _step(
+            network,
+            optimizer,
+            scaler,
+            loss_function,
+            make_batch(training, plan, 0, step),
+            1e-4,
+            plan,
+            runtime,
+        )
+        _follow(average, network, 0.9)
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times[2:]))
+
+
+def steps_in(
+    minutes: float,
+    plan: Plan,
+    training: Sequence[TrainingCase],
+    validation: Sequence[TrainingCase],
+    runtime: Runtime,
+) -> int:
+    """The number of steps that fit into a time, validations included; at least one. Measured, so noisy."""
+    step = seconds_per_step(plan, training, runtime)
+    begin = time.perf_counter()
+    validation_dice(plan, _fresh(plan, 0, runtime)[1], validation, runtime)
+    left = 60 * minutes - VALIDATIONS * (time.perf_counter() - begin)
+    return max(1, int(max(left, 30 * minutes) / step))
+
+
+def _fresh(plan: Plan, seed: int, runtime: Runtime) -> tuple[Network, Network, torch.optim.Optimizer]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = network_of(plan)
+    for head in network.heads():
+        share = PRIOR_SHARE / (plan.outputs - 1)
+        prior = [math.log(1 - PRIOR_SHARE)] + [math.log(share)] * (plan.outputs - 1)
+        head.bias = nn.Parameter(torch.tensor(prior))
+    network.to(runtime.device, memory_format=runtime.memory_format).train()  # type: ignore[call-overload]
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    settings = plan.training
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
+    )
+    return network, average, optimizer
+
+
+def _step(
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    loss_function: Loss,
+    batch: Patch,
+    rate: float,
+    plan: Plan,
+    runtime: Runtime,
+) -> tuple[float, float]:
+    """One optimiser step; the loss and the gradient norm.
+
+    If one of them is not finite, weights and batch statistics stay as they were and the loss returned is NaN.
+    """
+    statistics = [buffer.clone() for buffer in network.buffers()]
+    image = batch.image.to(runtime.device).contiguous(memory_format=runtime.memory_format)
+    label, distance = batch.label.to(runtime.device), batch.distance_mm.to(runtime.device)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    with runtime.autocast():
+        outputs = network.forward_all(image)
+    terms = [loss_function(logits, label, distance) for logits in outputs]
+    loss = terms[0] + AUXILIARY_WEIGHT * torch.stack(terms[1:]).sum() if terms[1:] else terms[0]
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    scaler.unscale_(optimizer)
+    norm = float(nn.utils.clip_grad_norm_(network.parameters(), plan.training.clip_norm))
+    value = float(loss.detach())
+    finite = math.isfinite(value) and math.isfinite(norm)
+    # With a scaler an infinite gradient is how it learns that its scale is too large: it skips the step itself.
+    if finite or (scaler.is_enabled() and math.isfinite(value)):
+        scaler.step(optimizer)
+        scaler.update()
+        return value, norm
+    for buffer, before in zip(network.buffers(), statistics, strict=True):
+        buffer.copy_(before)
+    return math.nan, norm
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the averaged weights and batch statistics a step towards the network's."""
+    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
+
+
+def _keep_rows_before(metrics: Path, step: int) -> None:
+    """Drop the rows that a resumed run will write again."""
+    rows = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
+    kept = [row for row in rows if _step_of(row) <= step]
+    metrics.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
+
+
+def _step_of(row: str) -> float:
+    try:
+        return float(json.loads(row)["step"])
+    except (ValueError, KeyError):
+        return math.inf
+
+
+@dataclass
+class _CtrlC:
+    pressed: bool = False
+
+
+@contextmanager
+def _ctrl_c_noticed() -> Iterator[_CtrlC]:
+    """Ctrl-C only raises a flag inside this context, so that a step is never torn apart; outside the main thread
+    it is left alone."""
+    state = _CtrlC()
+
+    def notice(_signal: int, _frame: FrameType | None) -> None:
+        state.pressed = True
+
+    try:
+        before = signal.signal(signal.SIGINT, notice)
+    except ValueError:
+        yield state
+        return
+    try:
+        yield state
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,122 @@
+"""One training patch: where it lies, and its rotation, scale and flip, in a single interpolation.
+
+Every draw comes from the generator that is passed in, which the caller seeds with (seed, step, sample).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from focalis.planning import Plan
+from focalis.training.prepared import TrainingCase
+
+TURN_SHARE = 0.4
+TURN_LIMIT_RAD = np.deg2rad(30)
+SCALE_SHARE = 0.3
+SCALE_LIMITS = (0.8, 1.25)
+FLIP_SHARE = 0.5
+SHIFT = 8
+"""An image smaller than the patch is shifted by up to an eighth of the patch; what is outside is reflected."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A training patch.
+
+    Attributes:
+        image: float32 (channel, z, y, x).
+        label: int64 (z, y, x), class indices.
+        distance_mm: float32 (z, y, x).
+    """
+
+    image: Tensor
+    label: Tensor
+    distance_mm: Tensor
+
+
+def draw_patch(case: TrainingCase, plan: Plan, rng: np.random.Generator) -> Patch:
+    """A random patch of a case.
+
+    A share `plan.training.foreground_share` of the patches holds a lesion voxel: a lesion is drawn first, then one
+    of its voxels, so that small lesions are met as often as large ones, and the voxel lies anywhere in the patch, so
+    that a lesion's place in the patch says nothing. The others lie anywhere.
+    """
+    shape, patch = np.asarray(case.label.shape), np.asarray(plan.patch_zyx)
+    half = (patch - 1) / 2
+    room, middle = shape - patch, (shape - 1) / 2
+    reach = np.where(room > 0, room / 2, np.minimum(patch / SHIFT, patch - shape + 1))
+    if case.lesions and rng.random() < plan.training.foreground_share:
+        lesion = case.lesions[rng.integers(len(case.lesions))]
+        centre = lesion[rng.integers(len(lesion))] + rng.uniform(-0.85 * half, 0.85 * half)
+        centre = np.clip(centre, middle - reach, middle + reach)
+    else:
+        centre = middle + rng.uniform(-reach, reach)
+    matrix, scale = _draw_matrix(plan, rng)
+    return _resample(case, centre, matrix, scale, plan.patch_zyx)
+
+
+def whole_voxels(case: TrainingCase, centre: NDArray[np.float64], patch_zyx: tuple[int, int, int]) -> Patch:
+    """The patch around a centre without any rotation, scale or flip."""
+    return _resample(case, centre, np.eye(3), 1.0, patch_zyx)
+
+
+def _draw_matrix(plan: Plan, rng: np.random.Generator) -> tuple[NDArray[np.float64], float]:
+    """The map from patch offsets to image offsets, both in voxels (z, y, x), and its scale."""
+    spacing = np.asarray(plan.spacing_zyx_mm)
+    turn = np.eye(3)
+    if rng.random() < TURN_SHARE:
+        coarse = int(np.argmax(spacing)) if spacing.max() > 2 * spacing.min() else None
+        for axis in range(3):
+            angle = rng.uniform(-TURN_LIMIT_RAD, TURN_LIMIT_RAD)
+            if coarse is None or axis == coarse:
+                turn = turn @ _rotation(axis, angle)
+    scale = float(np.exp(rng.uniform(*np.log(SCALE_LIMITS)))) if rng.random() < SCALE_SHARE else 1.0
+    flips = np.where((rng.random(3) < FLIP_SHARE) & np.asarray(plan.training.flip_axes_zyx), -1.0, 1.0)
+    return np.diag(1 / spacing) @ (turn * scale) @ np.diag(spacing * flips), scale
+
+
+def _rotation(axis: int, angle_rad: float) -> NDArray[np.float64]:
+    matrix = np.eye(3)
+    i, j = [other for other in range(3) if other != axis]
+    matrix[i, i] = matrix[j, j] = np.cos(angle_rad)
+    matrix[i, j], matrix[j, i] = -np.sin(angle_rad), np.sin(angle_rad)
+    return matrix
+
+
+def _resample(
+    case: TrainingCase,
+    centre: NDArray[np.float64],
+    matrix: NDArray[np.float64],
+    scale: float,
+    patch: tuple[int, int, int],
+) -> Patch:
+    half = (np.asarray(patch) - 1) / 2
+    shape = np.asarray(case.label.shape)
+    reach = np.abs(matrix) @ half + 1
+    low = np.clip(np.floor(centre - reach), 0, shape - 1).astype(int)
+    high = np.clip(np.ceil(centre + reach) + 1, low + 1, shape).astype(int)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    extent = np.maximum(high - low - 1, 1) / 2
+    linear = np.diag(1 / extent) @ matrix @ np.diag(half)
+    offset = (centre - low) / extent - 1
+    theta = np.concatenate([linear[::-1, ::-1], offset[::-1, None]], axis=1)
+    grid = functional.affine_grid(
+        torch.from_numpy(theta[None].astype(np.float32)), [1, 1, *patch], align_corners=True
+    )
+    image = torch.from_numpy(np.array(case.image[(slice(None), *box)]))
+    distance = torch.from_numpy(case.distance_mm[box].astype(np.float32))
+    label = torch.from_numpy(case.label[box].astype(np.float32))
+    smooth = _sample(torch.cat([image, distance[None]]), grid, "bilinear")
+    sharp = _sample(label[None], grid, "nearest")[0]
+    # What is magnified lies farther away by as much.
+    return Patch(smooth[:-1], sharp.long(), smooth[-1] / scale)
+
+
+def _sample(array: Tensor, grid: Tensor, mode: str) -> Tensor:
+    return functional.grid_sample(array[None], grid, mode, padding_mode="reflection", align_corners=True)[0]

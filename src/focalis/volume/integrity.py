@@ -1,0 +1,121 @@
+"""What the NIfTI reader underneath keeps quiet about: files cut short, and values that are no numbers.
+
+The reader fills what is missing with zeros and turns NaN and infinity into zero. Both would train a network
+on something that nobody measured, so a file is read through once before.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focalis.errors import DataError
+
+_Stream = BinaryIO | gzip.GzipFile
+_CHUNK_BYTES = 1 << 20
+# header size, then where and as what the fields dim, datatype, bitpix and vox_offset stand (NIfTI-1, NIfTI-2)
+_LAYOUTS = (
+    (348, ("8h", 40), ("h", 70), ("h", 72), ("f", 108)),
+    (540, ("8q", 16), ("h", 12), ("h", 14), ("q", 168)),
+)
+_FLOAT_TYPES = {16: "f4", 64: "f8"}
+
+
+@dataclass(frozen=True)
+class NonFinite:
+    """The values of a file that are NaN or infinite.
+
+    Attributes:
+        positions: their places in the flattened (z, y, x) array, int64.
+        values: the values themselves, float64.
+    """
+
+    positions: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Header:
+    offset: int
+    data_bytes: int
+    value_type: np.dtype[np.floating] | None
+
+
+def inspect_nifti(path: Path) -> NonFinite:
+    """Read a NIfTI file (.nii, .nii.gz by its name) to its end without keeping it.
+
+    Returns:
+        Its NaN and infinite values; empty for whole-number types.
+
+    Raises:
+        DataError: the file is missing, cut short, damaged or not NIfTI.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; give the path of a NIfTI file")
+    compressed = path.name.lower().endswith(".gz")
+    try:
+        with path.open("rb") as raw:
+            stream: _Stream = gzip.GzipFile(fileobj=raw) if compressed else raw
+            return _inspect(path, stream)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: does not exist; check the path") from error
+    except gzip.BadGzipFile as error:
+        raise DataError(f"{path}: is not an intact gzip file; export the file again") from error
+    except (EOFError, zlib.error) as error:
+        raise DataError(f"{path}: is cut short or damaged; copy or export the file again") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _inspect(path: Path, stream: _Stream) -> NonFinite:
+    start = stream.read(max(layout[0] for layout in _LAYOUTS))
+    header = _parse(path, start)
+    early = start[header.offset :]
+    if header.offset > len(start):
+        stream.read(header.offset - len(start))
+    positions = [np.empty(0, dtype=np.int64)]
+    values = [np.empty(0, dtype=np.float64)]
+    done = 0
+    while chunk := early + stream.read(_CHUNK_BYTES - len(early)):
+        early = b""
+        if header.value_type is not None:
+            usable = min(len(chunk), header.data_bytes - done) // header.value_type.itemsize
+            numbers = np.frombuffer(chunk, dtype=header.value_type, count=max(0, usable))
+            if not np.isfinite(numbers).all():
+                wrong = np.flatnonzero(~np.isfinite(numbers))
+                positions.append(wrong + done // header.value_type.itemsize)
+                values.append(numbers[wrong].astype(np.float64))
+        done += len(chunk)
+    if done < header.data_bytes:
+        raise DataError(
+            f"{path}: is cut short ({done} of {header.data_bytes} bytes of values); copy or export it again"
+        )
+    return NonFinite(np.concatenate(positions), np.concatenate(values))
+
+
+def _parse(path: Path, start: bytes) -> _Header:
+    """The fields of a NIfTI-1 or NIfTI-2 header in either byte order."""
+    for order in "<>":
+        for size, dim_at, type_at, bits_at, offset_at in _LAYOUTS:
+            if len(start) < size or struct.unpack_from(f"{order}i", start)[0] != size:
+                continue
+            dim, kind, bits, offset = (
+                struct.unpack_from(order + form, start, place)
+                for form, place in (dim_at, type_at, bits_at, offset_at)
+            )
+            voxels = math.prod(max(1, length) for length in dim[1 : 1 + max(0, min(7, dim[0]))])
+            name = _FLOAT_TYPES.get(kind[0])
+            return _Header(
+                offset=int(offset[0]),
+                data_bytes=(voxels * bits[0] + 7) // 8,
+                value_type=None if name is None else np.dtype(order + name),
+            )
+    raise DataError(f"{path}: is not a NIfTI file; export the image as NIfTI")

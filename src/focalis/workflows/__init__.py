@@ -1,0 +1,1 @@
+"""One function per task: what the facade and the commands call. Import a task from its own module."""

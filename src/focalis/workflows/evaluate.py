@@ -1,0 +1,186 @@
+"""Compare predictions with the truth: figures, tables and a report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from focalis.errors import DataError, UsageError
+from focalis.evaluation import Evaluation, Score, evaluate_case, representative_cases
+from focalis.report import overlay_figure, write_evaluation_report, write_text
+from focalis.volume import Volume, image_stem, read_volume
+
+Progress = Callable[[int, int, str], None]
+"""Called before each case with the cases finished, their number, and the case's name."""
+
+
+def evaluate(
+    predictions: Path,
+    labels: Path,
+    out: Path | None,
+    *,
+    images: Path | None = None,
+    label_names: Mapping[int, str] | None = None,
+    tolerance_mm: float = 1.0,
+    seed: int = 0,
+    patients: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Compare predicted label maps with true ones.
+
+    Args:
+        predictions: a folder of label maps, or one file.
+        labels: a folder with the truths under the same names, or one file if `predictions` is one.
+        out: folder for `evaluation.json`, `cases.csv` and `report.html`; None writes nothing.
+        images: folder of the images (CASE.nii.gz, or CASE_CHANNEL.nii.gz of which the first is shown), or one
+            file; with it the report shows the best, median and worst case.
+        label_names: label value to name. Without it, every value that any truth or prediction holds is a
+            label.
+        tolerance_mm: tolerance of the surface Dice.
+        seed: seed of the bootstrap.
+        patients: case name to patient; the bootstrap then draws patients instead of cases.
+        progress: see `Progress`.
+
+    Raises:
+        UsageError: a path is not there, or a file stands against a folder.
+        DataError: a file has no counterpart, cannot be read, lies on another grid, or holds values that are
+            no label; one line per problem, and nothing is written.
+    """
+    pairs = _pair(predictions, labels)
+    names = dict(label_names) if label_names is not None else None
+    problems: list[str] = []
+    if names is None:
+        names = _find_labels(pairs, problems)
+    scores: list[Score] = []
+    for number, (case, (predicted, true)) in enumerate(pairs.items()):
+        if progress is not None:
+            progress(number, len(pairs), case)
+        try:
+            truth, prediction = _read_labels(true, label_names), _read_labels(predicted, label_names)
+            scores += evaluate_case(truth, prediction, names, tolerance_mm, case)
+        except DataError as error:
+            problems.append(str(error))
+    if progress is not None:
+        progress(len(pairs), len(pairs), "")
+    if problems:
+        raise DataError("\n".join(dict.fromkeys(problems)))
+    evaluation = Evaluation.of(scores, tolerance_mm, seed, patients)
+    if out is not None:
+        overlays = _overlays(evaluation, pairs, images) if images is not None else []
+        report = out / "report.html"
+        write_evaluation_report(
+            report, evaluation.scores, evaluation.summary, overlays, tolerance_mm=tolerance_mm
+        )
+        write_evaluation(evaluation, out)
+    return evaluation
+
+
+def write_evaluation(evaluation: Evaluation, out: Path) -> None:
+    """Write `cases.csv` (one row per case and label) and `evaluation.json` into a folder, each atomically."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(Score.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(score) for score in evaluation.scores)
+    write_text(out / "cases.csv", table.getvalue())
+    document = json.dumps(evaluation.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(out / "evaluation.json", document + "\n")
+
+
+def _pair(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
+    """Case name to (prediction, truth)."""
+    for path in (predictions, labels):
+        if not path.exists():
+            raise UsageError(f"{path}: is not there; give a folder of label maps or one file")
+    if predictions.is_dir() != labels.is_dir():
+        raise UsageError(
+            f"{predictions}, {labels}: one is a folder and one is not; give two folders or two files"
+        )
+    if not labels.is_dir():
+        return {image_stem(labels) or labels.name: (predictions, labels)}
+    predicted, true = _label_maps(predictions), _label_maps(labels)
+    problems = [f"{true[case]}: has no prediction in {predictions}" for case in true if case not in predicted]
+    problems += [f"{predicted[case]}: has no truth in {labels}" for case in predicted if case not in true]
+    if problems:
+        raise DataError("\n".join(f"{line}; add it, or move this one away" for line in problems))
+    if not true:
+        raise DataError(f"{labels}: holds no label map; give a folder of .nii.gz files")
+    return {case: (predicted[case], true[case]) for case in true}
+
+
+def _label_maps(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        case = image_stem(path)
+        if case is None or not path.is_file():
+            continue
+        if case in found:
+            raise DataError(f"{path}: is {case} a second time, after {found[case].name}; keep one of them")
+        found[case] = path
+    return found
+
+
+def _find_labels(pairs: Mapping[str, tuple[Path, Path]], problems: list[str]) -> dict[int, str]:
+    values: set[int] = set()
+    for paths in pairs.values():
+        for path in paths:
+            try:
+                values |= set(np.unique(_read_labels(path, None).array).tolist())
+            except DataError as error:
+                problems.append(str(error))
+    found = sorted(values - {0}) or [1]
+    return {value: f"label {value}" for value in found}
+
+
+def _read_labels(path: Path, names: Mapping[int, str] | None) -> Volume:
+    """A label map as integers; DataError for values that are no label."""
+    volume = read_volume(path)
+    values = volume.array
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all() or (values != np.rint(values)).any():
+            raise DataError(
+                f"{path}: holds values that are no whole numbers; give a label map, not probabilities"
+            )
+        values = values.astype(np.int64)
+    least = int(values.min())
+    if least < 0:
+        raise DataError(f"{path}: holds the negative value {least}; labels are 0 (background) and up")
+    if names is not None:
+        unknown = sorted(set(np.unique(values).tolist()) - {0, *names})
+        if unknown:
+            known = ", ".join(str(value) for value in sorted(names))
+            raise DataError(f"{path}: holds the value {unknown[0]}, which is no label; labels are {known}")
+    return Volume(values, volume.grid)
+
+
+def _overlays(
+    evaluation: Evaluation, pairs: Mapping[str, tuple[Path, Path]], images: Path
+) -> list[tuple[str, bytes]]:
+    pictures = []
+    for kind, case in representative_cases(evaluation.scores):
+        predicted, true = pairs[case]
+        image = read_volume(_image_of(case, images))
+        dice = float(np.mean([score.dice for score in evaluation.scores if score.case == case]))
+        png = overlay_figure(image, _read_labels(true, None), _read_labels(predicted, None), case)
+        pictures.append((f"{kind.capitalize()} case: {case}, Dice {dice:.3f}", png))
+    return pictures
+
+
+def _image_of(case: str, images: Path) -> Path:
+    if images.is_file():
+        return images
+    if not images.is_dir():
+        raise UsageError(f"{images}: is not there; give the folder of the images")
+    stems = {path: image_stem(path) for path in sorted(images.iterdir())}
+    exact = [path for path, stem in stems.items() if stem == case]
+    channels = [path for path, stem in stems.items() if stem is not None and stem.startswith(f"{case}_")]
+    if not exact and not channels:
+        raise DataError(
+            f"{images}: holds no image of case {case}; name it {case}.nii.gz, or leave images out"
+        )
+    return (exact or channels)[0]

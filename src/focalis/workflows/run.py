@@ -1,0 +1,138 @@
+"""One training run on one split: inner split, preparation, number of steps, training, operating point."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from focalis.dataset import Case, Dataset, Split, inner_split
+from focalis.errors import TrainingError
+from focalis.model import Model, load_model, save_model
+from focalis.planning import Plan
+from focalis.prediction import Runtime
+from focalis.training import Progress, operating_point, prepare_cases, steps_in, train
+from focalis.workflows.record import now, peak_memory_gb, read_json, write_json
+
+INNER_SHARE, INNER_MINIMUM = 0.12, 3
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: a number of steps, or minutes that are turned into one by measuring."""
+
+    minutes: float
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run before it starts.
+
+    Attributes:
+        home: its folder.
+        data: the data set.
+        split: the cases that may train, and those that are held out.
+        plan: what to do.
+        seed: seed of every random choice.
+        runtime: device and precision.
+        record: provenance, which record.json starts from.
+    """
+
+    home: Path
+    data: Dataset
+    split: Split
+    plan: Plan
+    seed: int
+    runtime: Runtime
+    record: Mapping[str, Any]
+
+    @property
+    def inner(self) -> Split:
+        """The training cases, divided once more: every choice is made on the inner `val`."""
+        return inner_split(self.data.select(self.split.train), INNER_SHARE, INNER_MINIMUM, self.seed)
+
+    @property
+    def judged(self) -> tuple[Case, ...]:
+        """The cases that the figures are taken on: those held out, or the inner split's if none are."""
+        return self.data.select(self.split.val or self.inner.val)
+
+
+def train_run(
+    run: Run, budget: Budget, *, resume: bool, progress: Callable[[Progress], None] | None = None
+) -> Model:
+    """Train one member and choose its operating point; writes record.json, checkpoint and model.safetensors.
+
+    A finished run that is resumed is read back instead of trained again.
+    """
+    run.home.mkdir(parents=True, exist_ok=True)
+    path = run.home / "record.json"
+    before = read_json(path) if resume and path.exists() else None
+    if before is not None:
+        _same_run(path, before, run)
+        if "finished" in before:
+            return load_model(run.home / "model.safetensors")
+    inner, folder = run.inner, run.home / "prepared"
+    training = prepare_cases(run.data.select(inner.train), run.plan, folder)
+    validation = prepare_cases(run.data.select(inner.val), run.plan, folder)
+    steps = (
+        before["steps"]
+        if before
+        else budget.steps or steps_in(budget.minutes, run.plan, training, validation, run.runtime)
+    )
+    record = before or {
+        **run.record,
+        "seed": run.seed,
+        "runtime": str(run.runtime),
+        "threads": torch.get_num_threads(),
+        "steps": steps,
+        "minutes_asked": None if budget.steps else budget.minutes,
+        "cases": {"train": list(inner.train), "inner": list(inner.val), "held_out": list(run.split.val)},
+        "plan": run.plan.model_dump(mode="json", exclude={"reasons"}),
+    }
+    write_json(path, record)
+
+    started = time.monotonic()
+    network = train(
+        run.plan,
+        training,
+        validation,
+        run.home,
+        steps=steps,
+        seed=run.seed,
+        runtime=run.runtime,
+        resume=resume,
+        progress=progress,
+    )
+    record["training_seconds"] = round(time.monotonic() - started, 1)
+    point = operating_point(run.plan, network, validation, run.runtime)
+    record |= {
+        "threshold": point.threshold,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "peak_memory_gb": peak_memory_gb(),
+        "finished": now(),
+    }
+    network.to("cpu")
+    model = Model(
+        run.plan, (network,), point, {name: value for name, value in record.items() if name != "plan"}
+    )
+    save_model(model, run.home / "model.safetensors")
+    write_json(path, record)
+    return model
+
+
+def _same_run(path: Path, before: Mapping[str, Any], run: Run) -> None:
+    now_ = {
+        "data_sha256": run.record["data_sha256"],
+        "seed": run.seed,
+        "plan": run.plan.model_dump(mode="json", exclude={"reasons"}),
+    }
+    changed = [name for name, value in now_.items() if before.get(name) != value]
+    if changed:
+        raise TrainingError(
+            f"{path}: the run was started with another {' and '.join(changed)}; start again in a new folder"
+        )

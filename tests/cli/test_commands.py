@@ -1,0 +1,114 @@
+"""What each command passes on and prints; the workflows themselves are tested elsewhere."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from focalis.cli.main import main
+from focalis.volume import Grid, Volume, write_volume
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command line; the exit code and what was printed."""
+
+    def call(*words):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return stopped.value.code or 0, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def masks(tmp_path):
+    """Two cases of 512 voxels: the prediction of `a` is right, that of `b` is half of the truth."""
+    for case, depth in (("a", 4), ("b", 2)):
+        for folder, size in (("labels", 4), ("masks", depth)):
+            array = np.zeros((8, 8, 8), np.uint8)
+            array[:size, :4, :4] = 1
+            write_volume(Volume(array, Grid((8, 8, 8))), tmp_path / folder / f"{case}.nii.gz")
+    return tmp_path
+
+
+def test_evaluate_prints_the_figures_and_writes_the_files(run, masks):
+    code, out, _ = run("evaluate", masks / "masks", masks / "labels", "-o", masks / "scores")
+
+    assert code == 0
+    assert "2 cases, Dice 0.833" in out  # the mean of 1 and 2/3
+    with (masks / "scores" / "cases.csv").open() as table:
+        assert [float(row["dice"]) for row in csv.DictReader(table)] == pytest.approx([1, 2 / 3])
+    assert (masks / "scores" / "report.html").is_file()
+
+
+def test_evaluate_json_is_evaluation_json(run, masks):
+    code, out, _ = run("evaluate", masks / "masks", masks / "labels", "-o", masks / "scores", "--json")
+
+    assert code == 0
+    assert json.loads(out) == json.loads((masks / "scores" / "evaluation.json").read_text())
+
+
+def test_evaluate_names_a_truth_without_a_prediction(run, masks):
+    (masks / "masks" / "b.nii.gz").unlink()
+
+    code, _, err = run("evaluate", masks / "masks", masks / "labels")
+
+    assert code == 1
+    assert str(masks / "labels" / "b.nii.gz") in err
+
+
+def test_fit_passes_its_options_on(run, monkeypatch, tmp_path):
+    given = {}
+
+    def fit(dataset, out, **options):
+        from focalis.workflows.fit import FitResult
+
+        given.update(options, dataset=dataset, out=out)
+        return FitResult(run=out, plan=out / "plan.yaml")
+
+    monkeypatch.setattr("focalis.workflows.fit.fit", fit)
+
+    code, out, _ = run(
+        "fit",
+        "data",
+        "-o",
+        tmp_path,
+        "--steps",
+        7,
+        "--fold",
+        2,
+        "--seed",
+        5,
+        "--plan-only",
+        "--resume",
+        "--json",
+    )
+
+    assert code == 0
+    assert json.loads(out)["plan"] == str(tmp_path / "plan.yaml")
+    assert given["dataset"] == Path("data")
+    assert given["out"] == tmp_path
+    assert (given["steps"], given["fold"], given["seed"]) == (7, 2, 5)
+    assert given["plan_only"]
+    assert given["resume"]
+    assert given["minutes"] is None
+
+
+def test_predict_tells_refused_cases_by_its_exit_code(run, monkeypatch, tmp_path):
+    from focalis.workflows.predict import PredictReport, PredictRow
+
+    rows = (
+        PredictRow("a", "done", "", tmp_path / "a.nii.gz", 1.0),
+        PredictRow("b", "refused", "b.nii.gz: holds 3 voxels that are NaN; repair it", None, 0.1),
+    )
+    monkeypatch.setattr("focalis.workflows.predict.predict", lambda *_args, **_options: PredictReport(rows))
+
+    code, out, err = run("predict", "model.safetensors", "scans", "-o", tmp_path)
+
+    assert code == 1
+    assert out.startswith("1 of 2 cases")
+    assert err == "refused: b.nii.gz: holds 3 voxels that are NaN; repair it\n"

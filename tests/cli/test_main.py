@@ -1,0 +1,143 @@
+"""The command line as a whole: exit codes, one line per error, and a light start."""
+
+import subprocess
+import sys
+
+import pytest
+
+import focalis
+from focalis.cli.main import main
+from focalis.errors import DataError, UsageError
+
+COMMANDS = ("fit", "predict", "evaluate", "demo")
+HEAVY = ("torch", "SimpleITK", "matplotlib", "scipy", "monai")
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command line; the exit code and what was printed."""
+
+    def call(*words):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return stopped.value.code or 0, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Make the evaluate workflow raise an exception."""
+
+    def install(error):
+        def fail(*_args, **_kwargs):
+            raise error
+
+        monkeypatch.setattr("focalis.workflows.evaluate.evaluate", fail)
+
+    return install
+
+
+def test_version(run):
+    assert run("--version") == (0, f"focalis {focalis.__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(run, command):
+    code, out, _ = run(command, "--help")
+
+    assert code == 0
+    assert f"Example: focalis {command}" in out
+
+
+@pytest.mark.parametrize("words", [["--help"], *([command, "--help"] for command in COMMANDS)])
+def test_help_loads_nothing_heavy(words):
+    code = f"""
+import sys
+from focalis.cli.main import main
+try:
+    main({words!r})
+except SystemExit:
+    pass
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert output.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["fit", "--nonsense"],
+        ["fit"],
+        ["fit", "data", "-o", "run", "--steps", "many"],
+        ["predict", "model.safetensors", "-o", "masks"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(run, words):
+    code, out, err = run(*words)
+
+    assert code == 2
+    assert out == ""
+    assert err
+
+
+@pytest.mark.parametrize(("error", "code"), [(DataError("a.nii: is bad; mend it"), 1), (UsageError("no"), 2)])
+def test_an_error_is_one_line_without_a_traceback(run, failing, error, code):
+    failing(error)
+
+    assert run("evaluate", "masks", "labels") == (code, "", f"error: {error}\n")
+
+
+def test_each_fault_of_a_data_set_is_a_line(run, failing):
+    failing(DataError("a.nii: is bad\nb.nii: is worse"))
+
+    assert run("evaluate", "masks", "labels") == (1, "", "error: a.nii: is bad\nerror: b.nii: is worse\n")
+
+
+@pytest.mark.parametrize("words", [["--debug", "evaluate", "a", "b"], ["evaluate", "a", "b", "--debug"]])
+def test_debug_shows_the_traceback_before_or_after_the_command(run, failing, words):
+    failing(DataError("a.nii: is bad; mend it"))
+
+    code, _, err = run(*words)
+
+    assert code == 1
+    assert "Traceback" in err
+    assert err.endswith("error: a.nii: is bad; mend it\n")
+
+
+def test_an_unexpected_error_is_one_line_too(run, failing):
+    failing(RuntimeError("broken\ninside"))
+
+    code, out, err = run("evaluate", "masks", "labels")
+
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "RuntimeError: broken inside" in err
+
+
+@pytest.mark.parametrize(
+    ("stop", "line"),
+    [
+        (KeyboardInterrupt("run: stopped after step 3"), "interrupted: run: stopped after step 3\n"),
+        (
+            KeyboardInterrupt(),
+            "interrupted: files that were finished are whole, nothing half-written stays\n",
+        ),
+    ],
+)
+def test_ctrl_c_is_exit_code_130_and_says_what_was_saved(run, failing, stop, line):
+    failing(stop)
+
+    assert run("evaluate", "masks", "labels") == (130, "", line)
+
+
+def test_a_model_that_is_not_there_is_named(run, tmp_path):
+    code, _, err = run("predict", tmp_path / "no.safetensors", tmp_path, "-o", tmp_path / "out")
+
+    assert code == 1
+    assert str(tmp_path / "no.safetensors") in err
+    assert err.count("\n") == 1

@@ -1,0 +1,11 @@
+"""What every test shares: one thread, so that tests are quick on small arrays and equal on every machine."""
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_random_start() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,97 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from focalis.dataset import Case, Split, inner_split, make_splits, read_splits, write_splits
+from focalis.errors import DataError, UsageError
+
+
+def some_cases(count: int, per_patient: int = 1) -> list[Case]:
+    return [Case(f"case{i:02d}", (), None, f"patient{i // per_patient:02d}") for i in range(count)]
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    splits = (Split(("a", "b"), ("c",)), Split(("c",), ("a", "b")))
+    write_splits(splits, tmp_path / "splits.json")
+    assert read_splits(tmp_path / "splits.json") == splits
+    assert read_splits(tmp_path / "splits.json", ["a", "b", "c", "d"]) == splits
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("[", "not valid JSON"),
+        ("{}", "must be a list of splits"),
+        ("[]", "must be a list of splits"),
+        ('[{"train": ["a"]}]', "split 0: must be"),
+        ('[{"train": ["a"], "val": "b"}]', "split 0: must be"),
+        ('[{"train": ["a"], "val": ["b"]}, 3]', "split 1: must be"),
+        ('[{"train": ["a", "b"], "val": ["b"]}]', "split 0: b both trains and validates"),
+        ('[{"train": ["a", "a"], "val": ["b"]}]', "split 0: names a more than once"),
+        ('[{"train": ["a", "y"], "val": ["x"]}]', "split 0: names x, y, not in the data set"),
+    ],
+)
+def test_wrong_splits_are_refused(tmp_path: Path, content: str, complaint: str) -> None:
+    path = tmp_path / "splits.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=complaint):
+        read_splits(path, ["a", "b"])
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.json: cannot be read"):
+        read_splits(tmp_path / "none.json")
+
+
+def test_folds_validate_each_case_once_and_keep_patients_together() -> None:
+    cases = some_cases(23, per_patient=2)
+    patient = {case.name: case.patient for case in cases}
+    splits = make_splits(cases, 5, seed=3)
+    assert len(splits) == 5
+    assert sorted(name for split in splits for name in split.val) == sorted(patient)
+    for split in splits:
+        assert sorted(split.train + split.val) == sorted(patient)
+        assert not {patient[name] for name in split.train} & {patient[name] for name in split.val}
+        assert 4 <= len(split.val) <= 6
+
+
+def test_folds_depend_on_the_seed_alone() -> None:
+    cases = some_cases(20)
+    assert make_splits(cases, 4, seed=1) == make_splits(cases[::-1], 4, seed=1)
+    assert make_splits(cases, 4, seed=1) != make_splits(cases, 4, seed=2)
+
+
+def test_impossible_folds() -> None:
+    with pytest.raises(UsageError):
+        make_splits(some_cases(5), 1, seed=0)
+    with pytest.raises(DataError, match="3 patients cannot make 4 folds"):
+        make_splits(some_cases(6, per_patient=2), 4, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "minimum", "expected"),
+    [(40, 0.2, 4, 8), (10, 0.1, 3, 3), (2, 0.5, 5, 1), (3, 0.2, 9, 2)],
+)
+def test_inner_split_sizes(count: int, share: float, minimum: int, expected: int) -> None:
+    split = inner_split(some_cases(count), share, minimum, seed=0)
+    assert len(split.val) == expected
+    assert len(split.train) == count - expected
+    assert not set(split.train) & set(split.val)
+
+
+def test_inner_split_keeps_patients_together_and_depends_on_the_seed_alone() -> None:
+    cases = some_cases(30, per_patient=3)
+    patient = {case.name: case.patient for case in cases}
+    split = inner_split(cases, 0.25, 2, seed=5)
+    assert not {patient[name] for name in split.train} & {patient[name] for name in split.val}
+    assert split == inner_split(cases[::-1], 0.25, 2, seed=5)
+    assert split != inner_split(cases, 0.25, 2, seed=6)
+    with pytest.raises(DataError, match="single patient"):
+        inner_split(cases[:3], 0.25, 2, seed=5)
+
+
+def test_reads_the_common_form(tmp_path: Path) -> None:
+    path = tmp_path / "splits_final.json"
+    path.write_text(json.dumps([{"train": ["b", "a"], "val": ["c"]}]))
+    assert read_splits(path)[0].train == ("a", "b")

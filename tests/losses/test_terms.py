@@ -1,0 +1,145 @@
+"""The loss against a naive double-precision reference and against MONAI."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from monai.losses import DiceLoss, FocalLoss
+
+from focalis.errors import PlanError
+from focalis.losses import (
+    LOSSES,
+    NO_FOREGROUND_MM,
+    DistanceFocal,
+    build_loss,
+    distance_focal_loss,
+    soft_dice_loss,
+)
+
+FORMS = ["exponential", "gaussian", "reciprocal", "growth", "constant"]
+
+
+def example(classes=3, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(2, classes, 3, 4, 5, generator=generator, dtype=dtype)
+    target = torch.randint(0, classes, (2, 3, 4, 5), generator=generator)
+    distance = 20 * torch.rand(2, 3, 4, 5, generator=generator, dtype=dtype) * (target == 0)
+    return logits, target, distance
+
+
+def naive(logits, target, distance, form, r, k, floor, cap):
+    """The formula, voxel by voxel, in plain Python."""
+    total = weights = 0.0
+    for b, z, y, x in np.ndindex(*target.shape):
+        row = [float(v) for v in logits[b, :, z, y, x]]
+        true = int(target[b, z, y, x])
+        pt = math.exp(row[true]) / sum(math.exp(v) for v in row)
+        d = float(distance[b, z, y, x])
+        weight = {
+            "exponential": math.exp(-k * d),
+            "gaussian": math.exp(-((k * d) ** 2)),
+            "reciprocal": 1 / (1 + k * d),
+            "growth": 1 + k * min(d, cap),
+            "constant": 1.0,
+        }[form]
+        weight = 1.0 if true else max(weight, floor)
+        total += -weight * (1 - pt) ** r * math.log(pt)
+        weights += weight
+    return total / weights
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("r", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_value_agrees_with_the_formula(form, r, classes):
+    logits, target, distance = example(classes)
+    loss = DistanceFocal(r, form, 0.2, 0.03, 12.0)
+    expected = naive(logits, target, distance, form, r, 0.2, 0.03, 12.0)
+    assert float(loss(logits, target, distance)) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gradient_agrees_with_finite_differences(form):
+    logits, target, distance = example()
+    loss = DistanceFocal(2.0, form, 0.2, 0.03, 12.0)
+    assert torch.autograd.gradcheck(lambda x: loss(x, target, distance), logits.requires_grad_())
+
+
+def test_constant_weight_is_the_focal_loss():
+    logits, target, distance = example(dtype=torch.float32)
+    one_hot = torch.nn.functional.one_hot(target, 3).movedim(-1, 1).float()
+    peer = FocalLoss(gamma=2.0, use_softmax=True, reduction="none")(logits, one_hot).sum() / target.numel()
+    assert float(DistanceFocal(form="constant")(logits, target, distance)) == pytest.approx(
+        float(peer), rel=1e-5
+    )
+
+
+def test_soft_dice_agrees_with_monai_patch_by_patch():
+    logits, target, _ = example(dtype=torch.float32)
+    peer = DiceLoss(include_background=False, softmax=True, to_onehot_y=True, smooth_nr=1.0, smooth_dr=1.0)(
+        logits, target[:, None]
+    )
+    assert float(soft_dice_loss(logits, target)) == pytest.approx(float(peer), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("size", [1e4, 88.0])
+@pytest.mark.parametrize("r", [0.5, 2.0])
+def test_certain_probabilities_are_safe(name, size, r):
+    logits = torch.tensor([[size, -size]]).reshape(1, 2, 1, 1, 1).repeat(1, 1, 1, 1, 2).requires_grad_()
+    target = torch.tensor([0, 1]).reshape(1, 1, 1, 2)
+    loss = build_loss(name, DistanceFocal(r=r))(logits, target, torch.zeros(1, 1, 1, 2))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_patch_without_foreground_has_a_loss_and_a_gradient(name):
+    logits, _, _ = example(classes=2, dtype=torch.float32)
+    logits.requires_grad_()
+    target = torch.zeros(2, 3, 4, 5, dtype=torch.long)
+    far = torch.full((2, 3, 4, 5), NO_FOREGROUND_MM)
+    loss = build_loss(name, DistanceFocal(floor=0.03))(logits, target, far)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert logits.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_logits_are_judged_in_single_precision(name, dtype):
+    logits, target, distance = example(dtype=torch.float32)
+    low = logits.to(dtype)
+    loss = build_loss(name, DistanceFocal())
+    value = loss(low, target, distance)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, loss(low.float(), target, distance))
+
+
+def test_a_far_false_positive_weighs_less_than_a_near_one_and_never_nothing():
+    logits = torch.tensor([-2.0, 2.0]).reshape(1, 2, 1, 1, 1).repeat(1, 1, 1, 1, 3).requires_grad_()
+    target = torch.tensor([0, 0, 0]).reshape(1, 1, 1, 3)
+    distance = torch.tensor([1.0, 10.0, 1000.0]).reshape(1, 1, 1, 3)
+    DistanceFocal(k_per_mm=0.15, floor=0.03)(logits, target, distance).backward()
+    near, far, farthest = logits.grad[0, 1, 0, 0].tolist()
+    assert near > far > farthest > 0
+
+
+def test_all_weights_zero_is_zero():
+    logits, _, _ = example(classes=2)
+    target = torch.zeros(2, 3, 4, 5, dtype=torch.long)
+    assert float(distance_focal_loss(logits, target, torch.zeros(2, 3, 4, 5), 2.0)) == 0
+
+
+def test_the_named_sum_is_the_sum_of_its_terms():
+    logits, target, distance = example()
+    focal = DistanceFocal()
+    both = build_loss("distance_focal_dice", focal)(logits, target, distance)
+    torch.testing.assert_close(both, focal(logits, target, distance) + soft_dice_loss(logits, target))
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(PlanError, match=r"unknown loss 'hinge'.*distance_focal"):
+        build_loss("hinge", DistanceFocal())

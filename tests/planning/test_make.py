@@ -1,0 +1,127 @@
+"""Decisions from a fingerprint, on data of known spacing, shape and intensity."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from focalis.dataset import PhantomSettings, write_phantoms
+from focalis.errors import DataError, PlanError
+from focalis.planning import Fingerprint, fingerprint, make_plan
+from focalis.volume import Volume, read_volume, write_volume
+
+
+def found(**changes) -> Fingerprint:
+    settings = {
+        "shapes_zyx": ((51, 51, 51),) * 3,
+        "spacings_zyx_mm": ((1.0, 1.0, 1.0),) * 3,
+        "foreground_share": (0.004, 0.002, 0.01),
+        "lesion_volumes_mm3": (120.0, 500.0, 900.0),
+        "first_percentile": (0.0,),
+        "foreground_low": (10.0,),
+        "foreground_high": (90.0,),
+        "foreground_mean": (50.0,),
+        "foreground_std": (20.0,),
+    }
+    return Fingerprint(**(settings | changes))
+
+
+def plan_of(figures, **options):
+    return make_plan(figures, ("image",), {1: "lesion"}, **options)
+
+
+def test_the_patch_leaves_room_for_crops_to_shift():
+    plan = plan_of(found())
+    assert plan.patch_zyx == (40, 40, 40)
+    assert plan.batch == 4
+
+
+def test_a_large_image_gets_a_patch_of_bounded_size():
+    plan = plan_of(found(shapes_zyx=((300, 512, 512),) * 3))
+    assert 0.7 * 64**3 < np.prod(plan.patch_zyx) < 1.4 * 64**3
+    assert plan.batch == 2
+
+
+def test_a_flat_image_keeps_its_short_axis_and_spends_the_room_on_the_others():
+    plan = plan_of(found(shapes_zyx=((24, 512, 512),) * 3))
+    assert plan.patch_zyx[0] <= 24
+    assert plan.patch_zyx[1] > 80
+
+
+def test_thick_slices_are_halved_only_once_the_plane_is_as_coarse():
+    plan = plan_of(found(spacings_zyx_mm=((5.0, 1.0, 1.0),) * 3, shapes_zyx=((30, 200, 200),) * 3))
+    assert plan.network.strides_zyx == ((1, 2, 2), (1, 2, 2), (2, 2, 2))
+
+
+def test_spacing_is_the_median_and_the_10th_percentile_of_a_coarse_axis():
+    even = plan_of(found(spacings_zyx_mm=((1.0, 1, 1), (1.2, 1, 1), (2.0, 1, 1))))
+    assert even.spacing_zyx_mm == (1.2, 1.0, 1.0)
+    coarse = plan_of(found(spacings_zyx_mm=((3.0, 1, 1), (5.0, 1, 1), (6.0, 1, 1))))
+    assert coarse.spacing_zyx_mm[0] == pytest.approx(3.4)
+
+
+def test_hounsfield_units_get_a_window_and_the_rest_a_z_score():
+    assert plan_of(found()).normalisation[0].kind == "zscore"
+    window = plan_of(found(first_percentile=(-980.0,), foreground_low=(-700.0,))).normalisation[0]
+    assert (window.kind, window.low, window.high, window.mean, window.std) == ("window", -700, 90, 50, 20)
+
+
+def test_labels_named_left_and_right_are_not_mirrored_into_each_other():
+    sides = make_plan(found(), ("image",), {1: "hippocampus left", 2: "hippocampus right"})
+    assert sides.training.flip_axes_zyx == (True, True, False)
+    assert plan_of(found()).training.flip_axes_zyx == (True, True, True)
+
+
+def test_every_decision_has_a_reason_on_one_line():
+    reasons = plan_of(found()).reasons
+    for name in (
+        "spacing_zyx_mm",
+        "patch_zyx",
+        "batch",
+        "normalisation",
+        "labels",
+        "network",
+        "memory_budget_gb",
+    ):
+        assert reasons[name]
+        assert "\n" not in reasons[name]
+
+
+def test_a_batch_that_does_not_fit_the_budget_is_reduced_or_refused():
+    assert plan_of(found(), memory_budget_gb=0.5).batch < 4
+    with pytest.raises(PlanError, match="memory"):
+        plan_of(found(), memory_budget_gb=0.01)
+
+
+def test_an_unknown_network_lists_the_known_ones():
+    with pytest.raises(PlanError, match=r"known are .*densevoxnet"):
+        plan_of(found(), network="resnet")
+
+
+def test_a_fingerprint_knows_what_the_phantoms_hold(tmp_path):
+    settings = PhantomSettings(
+        shape_zyx=(24, 28, 32), spacing_zyx_mm=(2.0, 1.0, 1.0), foreground_share=0.01, lesions=2
+    )
+    data = write_phantoms(tmp_path, 3, settings, 1)
+    figures = fingerprint(data.cases)
+    assert set(figures.shapes_zyx) == {(24, 28, 32)}
+    assert set(figures.spacings_zyx_mm) == {(2.0, 1.0, 1.0)}
+    for case, share in zip(data.cases, figures.foreground_share, strict=True):
+        assert share == (read_volume(case.label).array > 0).mean()
+    total = sum((read_volume(case.label).array > 0).sum() for case in data.cases)
+    assert sum(figures.lesion_volumes_mm3) == pytest.approx(2.0 * total)
+
+
+def test_nothing_to_learn_is_an_error(tmp_path):
+    data = write_phantoms(
+        tmp_path, 1, PhantomSettings(shape_zyx=(16, 16, 16), foreground_share=0.01, lesions=1), 0
+    )
+    label = read_volume(data.cases[0].label)
+    write_volume(Volume(np.zeros_like(label.array), label.grid), data.cases[0].label)
+    with pytest.raises(DataError, match="nothing to learn"):
+        fingerprint(data.cases)
+
+
+def test_figures_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found().foreground_share = ()

@@ -1,0 +1,171 @@
+"""Probabilities of a whole volume, in one pass or in tiles."""
+
+import numpy as np
+import pytest
+import torch
+from monai.inferers import SlidingWindowInferer
+from torch import nn
+
+from focalis.errors import ModelError
+from focalis.model import Model
+from focalis.networks import build_network
+from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.prediction import DEFAULT_BUDGET_BYTES, Runtime, plan_passes, predict_probabilities
+
+
+def plan(patch=(8, 8, 8), strides=((2, 2, 2),), channels=("image",)):
+    return Plan(
+        channels=channels,
+        labels={1: "lesion"},
+        spacing_zyx_mm=(1, 1, 1),
+        normalisation=(Normalisation(),) * len(channels),
+        patch_zyx=patch,
+        batch=1,
+        network=NetworkSettings(strides_zyx=strides),
+    )
+
+
+class Voxelwise(nn.Module):
+    """The foreground's probability is sigmoid(x): each voxel on its own."""
+
+    def forward(self, x):
+        assert all(size % 2 == 0 for size in x.shape[2:])
+        return torch.cat([torch.zeros_like(x[:, :1]), x[:, :1]], dim=1)
+
+
+def blur(seed=0):
+    """A network that sees one voxel around each."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.Tanh(), nn.Conv3d(4, 2, 1))
+
+
+def image(shape=(19, 32, 26), seed=0):
+    return np.random.default_rng(seed).normal(size=(1, *shape)).astype(np.float32)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x.astype(np.float64)))
+
+
+def need(model, shape, **options):
+    return plan_passes(model, shape, budget_bytes=10**12, **options).bytes
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (19, 32, 26), (1, 5, 40), (3, 3, 3)])
+def test_every_shape_comes_back_in_place(shape):
+    array = image(shape)
+    result = predict_probabilities(Model(plan(), (Voxelwise(),)), array)
+    assert result.dtype == np.float32
+    assert result.shape == (2, *shape)
+    np.testing.assert_allclose(result[1], sigmoid(array[0]), atol=1e-6)
+    np.testing.assert_allclose(result.sum(axis=0), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("cuts", [1, 2, 3, 6])
+def test_tiles_agree_with_the_whole_where_each_voxel_stands_alone(cuts):
+    model, array = Model(plan(patch=(4, 4, 4)), (Voxelwise(),)), image()
+    budget = need(model, array.shape[1:])
+    for _ in range(cuts):
+        budget = plan_passes(model, array.shape[1:], budget_bytes=budget - 1).bytes
+    calls = []
+    result = predict_probabilities(
+        model, array, budget_bytes=budget, progress=lambda *call: calls.append(call)
+    )
+    assert len(calls) > cuts
+    assert calls[-1] == (len(calls), len(calls))
+    np.testing.assert_allclose(result[1], sigmoid(array[0]), atol=1e-5)
+
+
+def test_tiles_agree_with_the_whole_for_a_small_receptive_field():
+    model, array = Model(plan(), (blur(),)), image((32, 32, 48))
+    whole = predict_probabilities(model, array)
+    budget = need(model, array.shape[1:]) - 1
+    tiled = predict_probabilities(model, array, budget_bytes=budget)
+    assert np.abs(tiled - whole).max() < 2e-3
+    np.testing.assert_allclose(tiled[..., :20], whole[..., :20], atol=1e-6)
+    np.testing.assert_allclose(tiled[..., 28:], whole[..., 28:], atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:monai.*", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(("network", "tolerance"), [(Voxelwise(), 1e-5), (blur(), 2e-2)])
+def test_tiles_agree_with_monai_in_the_interior(network, tolerance):
+    """Interior only: MONAI's weights have a floor, so that near the volume's border its seams are harder."""
+    model, array = Model(plan(), (network,)), image((32, 32, 48))
+    budget = need(model, array.shape[1:]) - 1
+    passes = plan_passes(model, array.shape[1:], budget_bytes=budget)
+    ours = predict_probabilities(model, array, budget_bytes=budget)
+    peer = SlidingWindowInferer(roi_size=passes.tile_zyx, overlap=0.25, mode="gaussian", sigma_scale=0.125)
+    with torch.inference_mode():
+        theirs = peer(torch.from_numpy(array[None]), lambda x: torch.softmax(model.members[0](x), dim=1))[
+            0
+        ].numpy()
+    inner = (slice(None), *[slice(8, -8)] * 3)
+    np.testing.assert_allclose(ours[inner], theirs[inner], atol=tolerance)
+
+
+def test_members_are_averaged():
+    members, array = (blur(0), blur(1), blur(2)), image((8, 8, 8))
+    single = [predict_probabilities(Model(plan(), (member,)), array) for member in members]
+    together = predict_probabilities(Model(plan(), members), array)
+    np.testing.assert_allclose(together, np.mean(single, axis=0), atol=1e-6)
+
+
+def test_mirroring_averages_the_eight_mirror_images():
+    model, array = Model(plan(), (blur(),)), image((8, 10, 12))
+    expected = np.zeros((2, 8, 10, 12))
+    for number in range(8):
+        axes = [axis + 1 for axis in range(3) if number >> axis & 1]
+        expected += np.flip(predict_probabilities(model, np.flip(array, axes).copy()), axes) / 8
+    np.testing.assert_allclose(predict_probabilities(model, array, mirror=True), expected, atol=1e-6)
+
+
+def test_a_real_network_in_bfloat16_stays_near_float32():
+    torch.manual_seed(0)
+    strides = ((2, 2, 2), (2, 2, 2))
+    model = Model(plan((16, 16, 16), strides), (build_network("dense", strides, 1, 2),))
+    array = image((18, 20, 17))
+    full = predict_probabilities(model, array)
+    low = predict_probabilities(model, array, runtime=Runtime(dtype=torch.bfloat16))
+    assert low.dtype == np.float32
+    assert np.abs(low - full).max() < 0.1
+
+
+def test_every_plan_fits_its_budget_and_a_larger_budget_never_means_a_smaller_tile():
+    strides = ((2, 2, 2), (2, 2, 2))
+    model = Model(plan((16, 16, 16), strides, ("T1", "T2")), (build_network("dense", strides, 2, 2),))
+    shape = (150, 61, 90)
+    largest, last = need(model, shape), 0
+    for budget in np.linspace(0.6 * largest, largest, 12).astype(int):
+        passes = plan_passes(model, shape, budget_bytes=int(budget))
+        assert passes.bytes <= budget
+        assert all(size % 4 == 0 and size >= 16 for size in passes.tile_zyx)
+        assert np.prod(passes.tile_zyx) >= last
+        last = np.prod(passes.tile_zyx)
+    assert passes.tile_zyx == passes.padded_zyx == (152, 64, 92)
+    assert passes.padding_zyx == ((1, 1), (1, 2), (1, 1))
+
+
+def test_the_result_itself_counts_towards_the_budget():
+    model = Model(plan(), (Voxelwise(),))
+    with pytest.raises(ModelError, match="4000 x 1000 x 1000 voxels"):
+        plan_passes(model, (4000, 1000, 1000), budget_bytes=DEFAULT_BUDGET_BYTES)
+
+
+def test_a_budget_below_the_smallest_tile_is_refused_with_the_need():
+    model = Model(plan(), (Voxelwise(),))
+    with pytest.raises(ModelError, match=r"memory budget of 0\.00 GB .* in tiles of 8 x 8 x 8 need 0\.25 GB"):
+        predict_probabilities(model, image(), budget_bytes=10**6)
+
+
+def test_tiles_never_fall_below_the_training_patch():
+    model = Model(plan(patch=(4, 16, 8)), (Voxelwise(),))
+    floor = plan_passes(model, (64, 64, 64), budget_bytes=need(model, (4, 16, 8)) + 2 * 4 * 64**3)
+    assert floor.tile_zyx == (4, 16, 8)
+
+
+def test_members_left_in_training_mode_predict_as_in_eval_mode():
+    member = nn.Sequential(nn.Dropout(0.9), Voxelwise())
+    model = Model(plan(), (member,))
+    member.train()
+    array = image((8, 8, 8))
+    np.testing.assert_allclose(predict_probabilities(model, array)[1], sigmoid(array[0]), atol=1e-6)

@@ -1,0 +1,36 @@
+"""The facade: what `import focalis` offers, and what it costs."""
+
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+
+import focalis
+
+HEAVY = ("torch", "SimpleITK", "matplotlib", "scipy", "numpy", "pydantic")
+
+
+@pytest.mark.parametrize("name", [name for name in focalis.__all__ if name != "__version__"])
+def test_every_public_name_resolves_to_something_documented(name):
+    value = getattr(focalis, name)
+
+    assert callable(value)
+    assert value.__doc__
+
+
+def test_the_version_is_the_installed_one():
+    assert importlib.metadata.version("focalis") == focalis.__version__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'fitt'"):
+        _ = focalis.fitt
+
+
+def test_importing_the_facade_loads_nothing_heavy():
+    code = f"import focalis, sys; print([name for name in {HEAVY!r} if name in sys.modules])"
+
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert output.strip() == "[]"

@@ -1,0 +1,174 @@
+"""The loop: it learns, stops and goes on bit for bit, and keeps what is good when it fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from focalis.errors import TrainingError
+from focalis.prediction import Runtime
+from focalis.training import Interrupted, loop, steps_in, train
+from focalis.training.loop import learning_rate
+
+RUNTIME = Runtime(torch.device("cpu"), torch.float32)
+
+
+def run(plan, cases, home, steps=4, **options):
+    home.mkdir(exist_ok=True)
+    return train(plan, cases[:3], cases[3:], home, steps=steps, seed=0, runtime=RUNTIME, **options)
+
+
+def rows(home):
+    return [json.loads(line) for line in (home / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_it_learns_to_find_a_ball(plan, cases, tmp_path):
+    run(plan, cases, tmp_path, steps=60)
+    dice = [row["val_dice"] for row in rows(tmp_path) if "val_dice" in row]
+    assert dice[-1] > 0.7
+    assert rows(tmp_path)[-1]["loss"] < 0.7 * rows(tmp_path)[0]["loss"]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(plan, cases, tmp_path):
+    one, two = (run(plan, cases, tmp_path / name).state_dict() for name in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    home = tmp_path / "three"
+    home.mkdir()
+    three = train(plan, cases[:3], cases[3:], home, steps=4, seed=1, runtime=RUNTIME).state_dict()
+    assert not torch.equal(one["stem.weight"], three["stem.weight"])
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, {here!r})
+from conftest import ball_case
+from focalis.planning import read_plan
+from focalis.prediction import Runtime
+from focalis.training import loop, train
+loop.CHECKPOINT_SECONDS = 0.0
+cases = [ball_case(f"case{{i}}", seed=i, radius=3 + i % 3) for i in range(4)]
+home = Path(sys.argv[1])
+def say(progress):
+    print(progress.step, flush=True)
+train(read_plan(home / "plan.yaml"), cases[:3], cases[3:], home, steps=12, seed=3,
+      runtime=Runtime(torch.device("cpu"), torch.float32), resume=True, progress=say)
+"""
+
+
+def test_a_run_that_was_killed_ends_in_the_same_weights_as_one_that_was_not(plan, tmp_path):
+    from focalis.planning import write_plan
+
+    homes = [tmp_path / "whole", tmp_path / "killed"]
+    for home in homes:
+        home.mkdir()
+        write_plan(plan, home / "plan.yaml")
+    command = [sys.executable, "-c", SCRIPT.format(here=str(Path(__file__).parent))]
+    subprocess.run([*command, str(homes[0])], check=True, capture_output=True, timeout=240)
+
+    with subprocess.Popen([*command, str(homes[1])], stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if int(line) >= 5:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+        process.wait(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    resumed = subprocess.run(
+        [*command, str(homes[1])], check=True, capture_output=True, text=True, timeout=240
+    )
+    assert int(resumed.stdout.split()[0]) > 1  # it went on, it did not start again
+
+    whole, killed = (load_file(home / "checkpoint.safetensors") for home in homes)
+    assert whole.keys() == killed.keys()
+    assert [name for name in whole if not torch.equal(whole[name], killed[name])] == []
+    steps = [[row["step"] for row in rows(home)] for home in homes]
+    assert steps[0] == steps[1]
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(plan, cases, tmp_path):
+    def press(progress):
+        if progress.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    with pytest.raises(Interrupted, match=r"after step 2 of 6.*--resume"):
+        run(plan, cases, tmp_path, steps=6, progress=press)
+    seen = []
+    run(plan, cases, tmp_path, steps=6, resume=True, progress=lambda progress: seen.append(progress.step))
+    assert seen == [3, 4, 5, 6]
+
+
+def test_a_run_that_diverges_says_so_and_keeps_the_last_good_weights(plan, cases, tmp_path, monkeypatch):
+    real = loop.make_batch
+
+    def poisoned(cases, plan, seed, step):
+        batch = real(cases, plan, seed, step)
+        if step == 2:
+            batch.image[0] = torch.inf
+        return batch
+
+    monkeypatch.setattr(loop, "make_batch", poisoned)
+    with pytest.raises(TrainingError, match=r"diverged at step 2.*checkpoint.*learning_rate"):
+        run(plan, cases, tmp_path)
+    kept = load_file(tmp_path / "checkpoint.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in kept.values())
+
+
+def test_a_checkpoint_of_another_run_is_refused(plan, cases, tmp_path):
+    run(plan, cases, tmp_path, steps=2)
+    with pytest.raises(TrainingError, match="belongs to 2 steps"):
+        run(plan, cases, tmp_path, steps=3, resume=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+def test_a_damaged_checkpoint_is_refused_in_one_line(plan, cases, tmp_path, content):
+    (tmp_path / "checkpoint.safetensors").write_bytes(content)
+    with pytest.raises(TrainingError, match="cannot be resumed from") as caught:
+        run(plan, cases, tmp_path, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_learning_rate_warms_up_and_decays_to_nothing(plan):
+    rates = [learning_rate(step, 100, plan) for step in range(100)]
+    peak = plan.training.learning_rate
+    assert rates[0] == pytest.approx(peak / 5)
+    assert max(rates) == pytest.approx(peak)
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[-1] < 0.01 * peak
+
+
+def test_the_first_prediction_is_mostly_background(plan):
+    network, _, _ = loop._fresh(plan, 0, RUNTIME)
+    with torch.no_grad():
+        p = torch.softmax(network.eval()(torch.randn(1, 1, 16, 16, 16)), 1)[:, 1]
+    assert 0.001 < float(p.median()) < 0.2
+
+
+def test_minutes_become_steps_in_proportion(plan, cases):
+    few, many = (steps_in(minutes, plan, cases[:3], cases[3:], RUNTIME) for minutes in (0.05, 0.5))
+    assert 1 <= few < many
+
+
+def test_bfloat16_trains(plan, cases, tmp_path):
+    network = train(
+        plan, cases[:3], [], tmp_path, steps=2, seed=0, runtime=Runtime(torch.device("cpu"), torch.bfloat16)
+    )
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_gpu_trains(plan, cases, tmp_path, dtype):
+    runtime = Runtime(torch.device("cuda"), dtype)
+    train(plan, cases[:3], cases[3:], tmp_path, steps=4, seed=0, runtime=runtime)
+    assert rows(tmp_path)[-1]["val_dice"] >= 0

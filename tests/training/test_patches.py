@@ -1,0 +1,138 @@
+"""Patches: geometry against plain indexing and scipy, and what a centred lesion can teach."""
+
+import numpy as np
+import pytest
+import torch
+
+from focalis.losses import INFINITE_FROM_MM, distance_to_foreground
+from focalis.training.patches import _draw_matrix, _resample, draw_patch, whole_voxels
+from focalis.training.prepared import TrainingCase
+
+
+def case_of(label, image=None, spacing=(1.0, 1.0, 1.0)):
+    image = np.random.default_rng(0).normal(size=label.shape) if image is None else image
+    distance = distance_to_foreground(label, spacing).astype(np.float16)
+    voxels = (np.argwhere(label).astype(np.int32),) if label.any() else ()
+    return TrainingCase("case", image[None].astype(np.float32), label, distance, voxels)
+
+
+def blob(shape=(20, 22, 24)):
+    label = np.zeros(shape, np.uint8)
+    label[8:12, 9:11, 14:19] = 1
+    label[12:14, 9:11, 17:19] = 2
+    return label
+
+
+def test_without_turning_a_patch_is_a_slice_of_the_arrays():
+    case = case_of(blob())
+    patch = whole_voxels(case, np.array([9.5, 10.5, 12.5]), (8, 8, 8))
+    np.testing.assert_allclose(patch.image[0], case.image[0, 6:14, 7:15, 9:17], atol=1e-5)
+    np.testing.assert_array_equal(patch.label, case.label[6:14, 7:15, 9:17])
+    np.testing.assert_allclose(patch.distance_mm, case.distance_mm[6:14, 7:15, 9:17], atol=1e-3)
+
+
+def test_a_flip_mirrors_image_label_and_distance_alike():
+    case = case_of(blob())
+    patch = _resample(case, np.array([9.5, 10.5, 12.5]), np.diag([1.0, -1.0, 1.0]), 1.0, (8, 8, 8))
+    np.testing.assert_allclose(patch.image[0], case.image[0, 6:14, 14:6:-1, 9:17], atol=1e-5)
+    np.testing.assert_array_equal(patch.label, case.label[6:14, 14:6:-1, 9:17])
+
+
+def test_a_quarter_turn_agrees_with_numpy():
+    label = blob((16, 16, 16))
+    case = case_of(label)
+    quarter = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    patch = _resample(case, np.full(3, 7.5), quarter, 1.0, (16, 16, 16))
+    expected = np.rot90(case.image[0], 1, axes=(1, 2))
+    other = np.rot90(case.image[0], -1, axes=(1, 2))
+    closest = min(np.abs(patch.image[0].numpy() - e).max() for e in (expected, other))
+    assert closest < 1e-4
+
+
+def test_past_the_border_the_image_is_reflected():
+    case = case_of(blob())
+    patch = whole_voxels(case, np.array([1.5, 10.5, 12.5]), (8, 8, 8))  # planes -2 to 5
+    expected = np.pad(case.image[0], ((2, 0), (0, 0), (0, 0)), mode="reflect")[0:8, 7:15, 9:17]
+    np.testing.assert_allclose(patch.image[0], expected, atol=1e-5)
+
+
+def test_distances_stay_distances_when_the_patch_is_magnified():
+    label = np.zeros((32, 32, 32), np.uint8)
+    label[14:18, 14:18, 14:18] = 1
+    scale = 0.8  # the patch steps 0.8 voxels in the image, so the lesion appears 1.25 times as large
+    patch = _resample(case_of(label), np.full(3, 15.5), np.eye(3) * scale, scale, (24, 24, 24))
+    expected = distance_to_foreground(patch.label.numpy(), (1, 1, 1))
+    assert (
+        np.abs(patch.distance_mm.numpy() - expected).max() < 1.5
+    )  # the nearest voxel's label is up to that far off
+
+
+def test_without_foreground_the_distance_stays_infinite():
+    case = case_of(np.zeros((20, 20, 20), np.uint8))
+    patch = _resample(case, np.full(3, 9.5), np.eye(3) * 1.25, 1.25, (8, 8, 8))
+    assert (patch.distance_mm > INFINITE_FROM_MM).all()
+
+
+def test_a_turn_keeps_millimetres_on_an_anisotropic_grid(plan):
+    thick = plan.model_copy(update={"spacing_zyx_mm": (4.0, 1.0, 1.0)})
+    for seed in range(50):
+        matrix, scale = _draw_matrix(thick, np.random.default_rng(seed))
+        spacing = np.diag(thick.spacing_zyx_mm)
+        in_mm = spacing @ matrix @ np.linalg.inv(spacing) / scale
+        np.testing.assert_allclose(in_mm @ in_mm.T, np.eye(3), atol=1e-9)
+        assert abs(matrix[0, 0]) == pytest.approx(scale)  # thick slices are only turned in their plane
+
+
+def test_an_axis_that_tells_labels_apart_is_not_mirrored(plan):
+    training = plan.training.model_copy(update={"flip_axes_zyx": (True, True, False)})
+    one_sided = plan.model_copy(update={"training": training})
+    signs = np.array(
+        [np.sign(np.diag(_draw_matrix(one_sided, np.random.default_rng(seed))[0])) for seed in range(60)]
+    )
+    assert (signs[:, 2] > 0).all()
+    assert 0.2 < (signs[:, 0] < 0).mean() < 0.8
+
+
+def test_a_centred_lesion_is_met_all_over_the_patch(cases, plan):
+    places = []
+    for seed in range(200):
+        patch = draw_patch(cases[0], plan, np.random.default_rng(seed))
+        if patch.label.any():
+            places.append(torch.nonzero(patch.label).double().mean(0).numpy())
+    spread = np.std(places, axis=0)
+    assert (spread > 0.15 * 16).all()
+
+
+def test_the_share_of_patches_with_foreground(plan):
+    label = np.zeros((64, 64, 64), np.uint8)
+    label[30, 30, 30] = 1
+    case = case_of(label, image=np.zeros(label.shape))
+    hits = [bool(draw_patch(case, plan, np.random.default_rng(seed)).label.any()) for seed in range(300)]
+    # Rotation, scale and the nearest neighbour can lose a lesion of one voxel, so the bounds are wide.
+    assert 0.5 < np.mean(hits) < 0.75
+
+
+def test_a_small_lesion_is_met_as_often_as_a_large_one(plan):
+    label = np.zeros((64, 64, 64), np.uint8)
+    label[8:10, 8:10, 8:10] = 1
+    label[40:56, 40:56, 40:56] = 2
+    case = TrainingCase(
+        "two",
+        label[None].astype(np.float32),
+        label,
+        distance_to_foreground(label, (1, 1, 1)).astype(np.float16),
+        tuple(np.argwhere(label == value).astype(np.int32) for value in (1, 2)),
+    )
+    patches = [draw_patch(case, plan, np.random.default_rng(seed)).label for seed in range(300)]
+    small, large = (
+        np.mean([bool((p == 1).any()) for p in patches]),
+        np.mean([bool((p == 2).any()) for p in patches]),
+    )
+    assert small > 0.25
+    assert large > 0.25
+
+
+def test_the_same_generator_gives_the_same_patch(cases, plan):
+    one, two = (draw_patch(cases[0], plan, np.random.default_rng(5)) for _ in range(2))
+    assert torch.equal(one.image, two.image)
+    assert torch.equal(one.label, two.label)

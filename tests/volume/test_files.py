@@ -1,0 +1,227 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from focalis.errors import DataError
+from focalis.volume import Grid, Volume, image_stem, read_volume, write_volume
+
+ANGLE = np.deg2rad(25.0)
+OBLIQUE = (np.cos(ANGLE), -np.sin(ANGLE), 0.0, np.sin(ANGLE), np.cos(ANGLE), 0.0, 0.0, 0.0, 1.0)
+FLIPPED = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
+PERMUTED = (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+def a_volume(direction: tuple[float, ...] = IDENTITY, dtype: str = "int16") -> Volume:
+    array = np.random.default_rng(0).integers(0, 100, (4, 5, 6)).astype(dtype)
+    return Volume(array, Grid((6, 5, 4), (0.7, 1.3, 5.0), (-12.5, 30.25, 101.0), direction))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("direction", [IDENTITY, OBLIQUE, FLIPPED, PERMUTED])
+def test_round_trip_keeps_values_and_grid(tmp_path: Path, suffix: str, direction: tuple[float, ...]) -> None:
+    volume = a_volume(direction)
+    write_volume(volume, tmp_path / f"a{suffix}")
+    back = read_volume(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(back.array, volume.array)
+    assert back.array.dtype == volume.array.dtype
+    assert back.grid.size_xyz == volume.grid.size_xyz
+    np.testing.assert_allclose(back.grid.spacing_xyz_mm, volume.grid.spacing_xyz_mm, rtol=1e-6)
+    np.testing.assert_allclose(back.grid.origin_xyz_mm, volume.grid.origin_xyz_mm, rtol=1e-6)
+    np.testing.assert_allclose(back.grid.direction, volume.grid.direction, atol=1e-6)
+    assert not volume.grid.differences(back.grid)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored"),
+    [("uint8", "uint8"), ("float32", "float32"), ("bool", "uint8"), ("float16", "float32")],
+)
+def test_dtypes(tmp_path: Path, dtype: str, stored: str) -> None:
+    volume = a_volume(dtype=dtype)
+    write_volume(volume, tmp_path / "a.nii.gz")
+    back = read_volume(tmp_path / "a.nii.gz")
+    assert back.array.dtype == stored
+    np.testing.assert_array_equal(back.array, volume.array.astype(stored))
+
+
+def test_axes_are_z_y_x_and_agree_with_simpleitk(tmp_path: Path) -> None:
+    volume = a_volume(OBLIQUE)
+    write_volume(volume, tmp_path / "a.nii.gz")
+    peer = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+    assert peer.GetPixel(5, 3, 2) == volume.array[2, 3, 5]
+    expected = np.asarray(volume.grid.origin_xyz_mm) + volume.grid.direction_matrix @ (
+        5 * 0.7,
+        3 * 1.3,
+        2 * 5.0,
+    )
+    np.testing.assert_allclose(peer.TransformIndexToPhysicalPoint((5, 3, 2)), expected, atol=1e-4)
+
+
+def test_scale_slope_is_applied(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii"
+    write_volume(a_volume(), path)
+    content = bytearray(path.read_bytes())
+    content[112:120] = np.array([2.0, -10.0], dtype="<f4").tobytes()  # scl_slope, scl_inter
+    path.write_bytes(content)
+    np.testing.assert_allclose(read_volume(path).array, a_volume().array * 2.0 - 10.0)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_values_that_are_no_numbers_survive(tmp_path: Path, suffix: str, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    array = rng.normal(size=(70, 80, 90)).astype(dtype)
+    places = tuple(rng.integers(0, length, 40) for length in array.shape)
+    array[places] = np.tile([np.nan, np.inf, -np.inf, 1.0], 10)
+    array[0, 0, 0] = array[-1, -1, -1] = np.nan
+    write_volume(Volume(array, Grid((90, 80, 70))), tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(read_volume(tmp_path / f"a{suffix}").array, array)
+
+
+def test_big_endian_files_and_extensions_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii"
+    array = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    array[1, 2, 3] = np.nan
+    write_volume(Volume(array, Grid((5, 4, 3))), path)
+    content = path.read_bytes()
+    longer = bytearray(content[:352] + bytes(1024) + content[352:])  # room for a header extension
+    longer[108:112] = np.array(352 + 1024, dtype="<f4").tobytes()
+    path.write_bytes(longer)
+    np.testing.assert_array_equal(read_volume(path).array, array)
+    path.write_bytes(swapped(content))
+    np.testing.assert_array_equal(read_volume(path).array, array)
+
+
+def swapped(content: bytes) -> bytes:
+    """A little-endian NIfTI-1 file of 32-bit values in the other byte order."""
+    parts = [("i4", 0, 1), ("i4", 32, 1), ("i2", 36, 1), ("i2", 40, 8), ("f4", 56, 3), ("i2", 68, 4)]
+    parts += [("f4", 76, 8), ("f4", 108, 3), ("i2", 120, 1), ("f4", 124, 4), ("i4", 140, 2)]
+    parts += [("i2", 252, 2), ("f4", 256, 6), ("f4", 280, 12), ("f4", 352, (len(content) - 352) // 4)]
+    result = bytearray(content)
+    for kind, offset, count in parts:
+        values = np.frombuffer(content, dtype=f"<{kind}", count=count, offset=offset)
+        result[offset : offset + values.nbytes] = values.astype(f">{kind}").tobytes()
+    return bytes(result)
+
+
+def test_a_trailing_axis_of_one_is_3d(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(a_volume().array[None], isVector=False), str(path))
+    assert read_volume(path).array.shape == (4, 5, 6)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_volume(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert "sitk" not in message
+    assert "itk::" not in message
+    return message
+
+
+def write_array(path: Path, array: np.ndarray, *, vector: bool = False) -> Path:
+    sitk.WriteImage(sitk.GetImageFromArray(array, isVector=vector), str(path))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_volume(Volume(np.random.default_rng(1).normal(size=(20, 20, 20)), Grid((20, 20, 20))), path)
+    whole = path.read_bytes()
+    for kept in (len(whole) - 1, len(whole) // 2, 400, 100):
+        path.write_bytes(whole[:kept])
+        assert "cut short" in refusal(path) or "not a NIfTI" in refusal(path)
+
+
+def test_a_flipped_bit_in_the_compressed_data_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii.gz"
+    write_volume(Volume(np.random.default_rng(1).normal(size=(20, 20, 20)), Grid((20, 20, 20))), path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+    refusal(path)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("content", ["", "not an image\n" * 100])
+def test_other_content_under_an_image_name_is_refused(
+    tmp_path: Path, name: str, content: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    refusal(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_no_3d_scalar_image_is_refused(tmp_path: Path) -> None:
+    flat = np.ones((4, 5), dtype=np.float32)
+    assert "2-dimensional (5 x 4)" in refusal(write_array(tmp_path / "flat.nii.gz", flat))
+    series = np.ones((2, 4, 5, 6), dtype=np.float32)
+    assert "4-dimensional (6 x 5 x 4 x 2)" in refusal(write_array(tmp_path / "series.nii.gz", series))
+    colours = np.ones((4, 5, 6, 3), dtype=np.uint8)
+    assert "one real number per voxel" in refusal(write_array(tmp_path / "rgb.nii.gz", colours, vector=True))
+    waves = np.ones((4, 5, 6), dtype=np.complex64)
+    assert "one real number per voxel" in refusal(write_array(tmp_path / "complex.nii.gz", waves))
+
+
+def test_a_missing_file_a_folder_and_another_suffix_are_refused(tmp_path: Path) -> None:
+    assert "does not exist" in refusal(tmp_path / "none.nii.gz")
+    (tmp_path / "folder.nii.gz").mkdir()
+    assert "is a folder" in refusal(tmp_path / "folder.nii.gz")
+    (tmp_path / "a.mha").touch()
+    assert ".nii" in refusal(tmp_path / "a.mha")
+
+
+def test_skewed_axes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii"
+    write_volume(a_volume(), path)
+    content = bytearray(path.read_bytes())
+    content[252:256] = np.array([0, 1], dtype="<i2").tobytes()  # qform_code 0, sform_code 1
+    rows = np.array([[-0.7, -0.9, 0, 12], [0, -1.3, 0, -30], [0, 0, 5, 101]], dtype="<f4")
+    content[280:328] = rows.tobytes()
+    path.write_bytes(content)
+    refusal(path)
+
+
+def test_writing_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.nii.gz"
+    write_volume(a_volume(), path)
+    other = Volume(a_volume().array + 1, a_volume().grid)
+    write_volume(other, path)
+    np.testing.assert_array_equal(read_volume(path).array, other.array)
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.nii.gz"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.nii.gz"
+    write_volume(a_volume(), path)
+
+    def half(_image: sitk.Image, name: str, **_options: object) -> None:
+        Path(name).write_bytes(b"half")
+        raise RuntimeError("disk full\nsitk::ERROR: no space")
+
+    monkeypatch.setattr(sitk, "WriteImage", half)
+    with pytest.raises(DataError, match="no space"):
+        write_volume(Volume(a_volume().array + 1, a_volume().grid), path)
+    np.testing.assert_array_equal(read_volume(path).array, a_volume().array)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.nii.gz"]
+
+
+def test_writing_under_another_suffix_or_into_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\.nii"):
+        write_volume(a_volume(), tmp_path / "a.png")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        write_volume(a_volume(), tmp_path / "file" / "a.nii.gz")
+
+
+def test_image_stem() -> None:
+    assert image_stem(Path("x/case.1.nii.gz")) == "case.1"
+    assert image_stem(Path("case.NII")) == "case"
+    assert image_stem(Path(".case.nii.gz")) is None
+    assert image_stem(Path("case.json")) is None

@@ -1,0 +1,28 @@
+import numpy as np
+import pytest
+
+from focalis.errors import DataError
+from focalis.volume import Grid, Volume
+
+
+def test_array_order_is_z_y_x() -> None:
+    grid = Grid((4, 3, 2), (0.5, 1.0, 2.5))
+    assert grid.shape_zyx == (2, 3, 4)
+    assert grid.spacing_zyx_mm == (2.5, 1.0, 0.5)
+    assert grid.voxel_volume_mm3 == pytest.approx(1.25)
+
+
+def test_differences_name_each_property_and_its_size() -> None:
+    grid = Grid((4, 3, 2), (1.0, 1.0, 2.0))
+    assert grid.differences(Grid((4, 3, 2), (1.0005, 1.0, 2.0), (0.005, 0.0, 0.0))) == []
+    other = Grid((5, 3, 2), (1.0, 1.5, 2.0), (0.0, 0.0, 7.0), (-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    size, spacing, origin, direction = grid.differences(other)
+    assert "4 x 3 x 2 against 5 x 3 x 2" in size
+    assert "off by up to 0.5" in spacing
+    assert "off by up to 7" in origin
+    assert "off by up to 2" in direction
+
+
+def test_an_array_must_fit_its_grid() -> None:
+    with pytest.raises(DataError, match=r"\(4, 3, 2\)"):
+        Volume(np.zeros((4, 3, 2)), Grid((4, 3, 2)))

@@ -1,0 +1,174 @@
+"""Evaluation of files and folders."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from focalis.errors import DataError, UsageError
+from focalis.volume import Grid, Volume, write_volume
+from focalis.workflows.evaluate import evaluate
+
+GRID = Grid((12, 11, 10), (1.0, 1.0, 2.0))
+BOXES = {"a": 2, "b": 3, "c": 6}
+
+
+def label_map(start: int, value: int = 1, dtype: type = np.uint8) -> Volume:
+    array = np.zeros(GRID.shape_zyx, dtype)
+    array[3:6, 3:6, start : start + 4] = value
+    return Volume(array, GRID)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Truths and predictions that are shifted by 0, 1 and 4 voxels of 4."""
+    predictions, labels = tmp_path / "predictions", tmp_path / "labels"
+    for case, start in BOXES.items():
+        write_volume(label_map(2), labels / f"{case}.nii.gz")
+        write_volume(label_map(start), predictions / f"{case}.nii.gz")
+    (labels / "README.md").touch()
+    return predictions, labels
+
+
+def test_known_figures(folders: tuple[Path, Path]) -> None:
+    evaluation = evaluate(*folders, None)
+    assert [(s.case, s.dice) for s in evaluation.scores] == [("a", 1.0), ("b", 0.75), ("c", 0.0)]
+    assert evaluation.summary.overall["dice"].mean == pytest.approx(1.75 / 3)
+    assert evaluation.summary.overall.lesions.sensitivity.value == pytest.approx(2 / 3)
+    assert evaluation.summary.labels[0].name == "label 1"
+
+
+def test_files_that_are_written(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    out, images = tmp_path / "out", tmp_path / "images"
+    for case in BOXES:
+        write_volume(
+            Volume(np.random.default_rng(0).normal(size=GRID.shape_zyx), GRID), images / f"{case}_0000.nii.gz"
+        )
+    evaluation = evaluate(*folders, out, images=images, label_names={1: "tumour"}, seed=4)
+    assert sorted(p.name for p in out.iterdir()) == ["cases.csv", "evaluation.json", "report.html"]
+
+    document = json.loads((out / "evaluation.json").read_text())
+    assert document["cases"][1]["dice"] == 0.75
+    assert document["summary"]["overall"]["statistics"][0]["mean"] == evaluation.summary.overall["dice"].mean
+    assert "IoU reaches 0.1" in document["rules"]["lesion_matching"]
+    assert "both empty" in document["rules"]["empty_masks"]
+    assert "seed 4" in document["rules"]["interval"]
+    assert document["version"] == 1
+
+    with (out / "cases.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["case"], row["name"], row["dice"]) for row in rows][2] == ("c", "tumour", "0.0")
+    page = (out / "report.html").read_text()
+    for caption in ("Best case: a, Dice 1.000", "Median case: b, Dice 0.750", "Worst case: c, Dice 0.000"):
+        assert caption in page
+
+
+def test_same_seed_same_files(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        evaluate(*folders, tmp_path / name, seed=1)
+    for file in ("evaluation.json", "cases.csv"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_two_files(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    predictions, labels = folders
+    image = write_image(tmp_path)
+    evaluation = evaluate(predictions / "b.nii.gz", labels / "a.nii.gz", tmp_path / "out", images=image)
+    assert [(s.case, s.dice) for s in evaluation.scores] == [("a", 0.75)]
+    assert "Best case: a" in (tmp_path / "out" / "report.html").read_text()
+
+
+def write_image(folder: Path) -> Path:
+    write_volume(Volume(np.ones(GRID.shape_zyx, np.float32), GRID), folder / "scan.nii")
+    return folder / "scan.nii"
+
+
+def test_every_missing_counterpart_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    predictions, labels = folders
+    (predictions / "a.nii.gz").unlink()
+    (labels / "c.nii.gz").unlink()
+    with pytest.raises(DataError) as caught:
+        evaluate(predictions, labels, tmp_path / "out")
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f"{labels / 'a.nii.gz'}: has no prediction in")
+    assert second.startswith(f"{predictions / 'c.nii.gz'}: has no truth in")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_bad_file_is_named_once(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    predictions, labels = folders
+    shifted = replace(GRID, origin_xyz_mm=(0.0, 3.0, 0.0))
+    write_volume(Volume(label_map(2).array, shifted), predictions / "a.nii.gz")
+    (predictions / "b.nii.gz").write_bytes(b"nonsense")
+    write_volume(Volume(label_map(2).array * np.float32(0.5), GRID), labels / "c.nii.gz")
+    with pytest.raises(DataError) as caught:
+        evaluate(predictions, labels, tmp_path / "out")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert any(line.startswith("a: truth and prediction") and "origin" in line for line in lines)
+    assert any(str(predictions / "b.nii.gz") in line for line in lines)
+    assert any(f"{labels / 'c.nii.gz'}: holds values that are no whole numbers" in line for line in lines)
+    assert not (tmp_path / "out").exists()
+
+
+def test_values_that_are_no_label(folders: tuple[Path, Path]) -> None:
+    predictions, labels = folders
+    write_volume(label_map(2, value=3), predictions / "a.nii.gz")
+    with pytest.raises(DataError, match=r"a\.nii\.gz: holds the value 3, which is no label; labels are 1"):
+        evaluate(predictions, labels, None, label_names={1: "lesion"})
+    write_volume(label_map(2, value=-1, dtype=np.int16), predictions / "a.nii.gz")
+    with pytest.raises(DataError, match="negative value -1"):
+        evaluate(predictions, labels, None)
+
+
+def test_a_value_of_the_prediction_alone_counts_against_it(folders: tuple[Path, Path]) -> None:
+    predictions, labels = folders
+    write_volume(label_map(2, value=2), predictions / "a.nii.gz")
+    evaluation = evaluate(predictions, labels, None)
+    assert [summary.label for summary in evaluation.summary.labels] == [1, 2]
+    assert [s.dice for s in evaluation.scores if s.case == "a"] == [0.0, 0.0]
+    assert [s.dice for s in evaluation.scores if s.case == "b"] == [0.75, 1.0]
+
+
+def test_whole_numbers_stored_as_float_are_labels(folders: tuple[Path, Path]) -> None:
+    predictions, labels = folders
+    write_volume(label_map(2, dtype=np.float32), predictions / "a.nii.gz")
+    assert evaluate(predictions, labels, None).scores[0].dice == 1.0
+
+
+def test_nothing_anywhere(tmp_path: Path) -> None:
+    for folder in ("p", "l"):
+        write_volume(label_map(2, value=0), tmp_path / folder / "x.nii")
+    (score,) = evaluate(tmp_path / "p", tmp_path / "l", None).scores
+    assert (score.label, score.dice, score.hd95_mm) == (1, 1.0, 0.0)
+
+
+def test_intervals_over_patients(folders: tuple[Path, Path]) -> None:
+    evaluation = evaluate(*folders, None, patients={"a": "P", "b": "P", "c": "Q"})
+    dice = evaluation.summary.overall["dice"]
+    assert (dice.low, dice.high) == (0.0, 0.875)
+
+
+def test_progress(folders: tuple[Path, Path]) -> None:
+    calls: list[tuple[int, int, str]] = []
+    evaluate(*folders, None, progress=lambda *call: calls.append(call))
+    assert calls == [(0, 3, "a"), (1, 3, "b"), (2, 3, "c"), (3, 3, "")]
+
+
+def test_wrong_calls(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    predictions, labels = folders
+    with pytest.raises(UsageError, match="is not there"):
+        evaluate(tmp_path / "nowhere", labels, None)
+    with pytest.raises(UsageError, match="two folders or two files"):
+        evaluate(predictions, labels / "a.nii.gz", None)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no label map"):
+        evaluate(tmp_path / "empty", tmp_path / "empty", None)
+    with pytest.raises(DataError, match="holds no image of case a"):
+        evaluate(predictions, labels, tmp_path / "out", images=tmp_path / "empty")
+    write_volume(label_map(2), labels / "a.nii")
+    with pytest.raises(DataError, match="a second time"):
+        evaluate(predictions, labels, None)

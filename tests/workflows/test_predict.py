@@ -1,0 +1,213 @@
+"""Many files, one model: what works is done, what does not is refused with its reason."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from focalis.errors import DataError, ModelError, UsageError
+from focalis.model import Model, OperatingPoint, save_model
+from focalis.networks import build_network
+from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.volume import Grid, Volume, read_volume, write_volume
+from focalis.workflows.predict import predict
+
+GRID = Grid((8, 9, 10), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0))
+
+
+class Positive(nn.Module):
+    def forward(self, x):
+        x = x.sum(dim=1, keepdim=True)
+        return torch.cat([-x, x], dim=1)
+
+
+def plan(channels=("image",)):
+    return Plan(
+        channels=channels,
+        labels={3: "lesion"},
+        spacing_zyx_mm=(3.0, 1.0, 2.0),
+        normalisation=(Normalisation(kind="window", low=-99, high=99),) * len(channels),
+        patch_zyx=(8, 8, 8),
+        batch=1,
+        network=NetworkSettings(strides_zyx=((2, 2, 2),)),
+    )
+
+
+def model(channels=("image",)):
+    return Model(plan(channels), (Positive(),), OperatingPoint(0.5))
+
+
+def image(path, seed=0, grid=GRID):
+    volume = Volume(np.random.default_rng(seed).normal(size=grid.shape_zyx).astype(np.float32), grid)
+    write_volume(volume, path)
+    return volume
+
+
+def listing(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_gives_a_label_map_per_image_on_its_own_grid(tmp_path):
+    images = {name: image(tmp_path / "in" / f"{name}.nii.gz", seed) for seed, name in enumerate("ab")}
+    image(tmp_path / "in" / "c.nii", 7)
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
+    report = predict(model(), [tmp_path / "in"], tmp_path / "out")
+    assert [(row.case, row.status) for row in report.rows] == [("a", "done"), ("b", "done"), ("c", "done")]
+    assert listing(tmp_path / "out") == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    assert not report.refused
+    assert 0 < report.seconds_per_case < 60
+    for name, volume in images.items():
+        label = read_volume(tmp_path / "out" / f"{name}.nii.gz")
+        assert not label.grid.differences(volume.grid)
+        np.testing.assert_array_equal(label.array, 3 * (volume.array > 0))
+
+
+def test_a_saved_model_and_a_data_set_folder(tmp_path):
+    network = build_network("dense", ((2, 2, 2),), 1, 2)
+    save_model(Model(plan(), (network,)), tmp_path / "model.safetensors")
+    image(tmp_path / "set" / "images" / "a.nii.gz")
+    image(tmp_path / "set" / "labels" / "a.nii.gz")
+    report = predict(tmp_path / "model.safetensors", [tmp_path / "set"], tmp_path / "out", mirror=True)
+    assert [(row.case, row.reason) for row in report.rows] == [("a", "")]
+    assert listing(tmp_path / "out") == ["a.nii.gz"]
+
+
+def test_bad_files_are_refused_and_do_not_stop_the_rest(tmp_path):
+    folder = tmp_path / "in"
+    for number, name in enumerate(["a_good", "b_cut", "c_nan", "d_flat", "e_text", "f_good"]):
+        volume = image(folder / f"{name}.nii.gz", number)
+    cut = folder / "b_cut.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:300])
+    volume.array[2, 3, 4] = np.nan
+    write_volume(volume, folder / "c_nan.nii.gz")
+    write_volume(Volume(np.zeros(GRID.shape_zyx, np.int16), GRID), folder / "d_flat.nii.gz")
+    (folder / "e_text.nii.gz").write_text("hello")
+    report = predict(model(), [folder, tmp_path / "absent.nii.gz", tmp_path / "x.png"], tmp_path / "out")
+    assert listing(tmp_path / "out") == ["a_good.nii.gz", "f_good.nii.gz"]
+    reasons = {row.case: row.reason for row in report.refused}
+    assert set(reasons) == {"b_cut", "c_nan", "d_flat", "e_text", "absent", "x.png"}
+    assert reasons["c_nan"].startswith(f"{folder / 'c_nan.nii.gz'}: holds 1 voxels that are NaN")
+    assert "one value everywhere" in reasons["d_flat"]
+    for case, reason in reasons.items():
+        assert case in reason
+        assert "\n" not in reason
+
+
+def test_channels_are_grouped_by_name(tmp_path):
+    for case in ("p1", "p2_x"):
+        for seed, channel in enumerate(("FLAIR", "T1")):
+            image(tmp_path / "in" / f"{case}_{channel}.nii.gz", seed)
+    image(tmp_path / "in" / "p3_T1.nii.gz")
+    report = predict(model(("FLAIR", "T1")), [tmp_path / "in"], tmp_path / "out")
+    assert [(row.case, row.status) for row in report.rows] == [
+        ("p1", "done"),
+        ("p2_x", "done"),
+        ("p3", "refused"),
+    ]
+    assert "case p3 lacks channel FLAIR; put p3_FLAIR.nii.gz beside it" in report.refused[0].reason
+    expected = (
+        sum(read_volume(tmp_path / "in" / f"p1_{channel}.nii.gz").array for channel in ("FLAIR", "T1")) > 0
+    )
+    np.testing.assert_array_equal(read_volume(tmp_path / "out" / "p1.nii.gz").array, 3 * expected)
+
+
+def test_the_channels_of_one_case_can_be_given_in_order(tmp_path):
+    paths = [tmp_path / "first.nii.gz", tmp_path / "second.nii.gz"]
+    for seed, path in enumerate(paths):
+        image(path, seed)
+    report = predict(model(("FLAIR", "T1")), paths, tmp_path / "out")
+    assert [(row.case, row.status) for row in report.rows] == [("first", "done")]
+
+
+def test_two_cases_that_each_lack_a_channel_are_not_taken_for_one(tmp_path):
+    paths = [tmp_path / "a_T1.nii.gz", tmp_path / "b_T1.nii.gz"]
+    for seed, path in enumerate(paths):
+        image(path, seed)
+    report = predict(model(("FLAIR", "T1")), paths, tmp_path / "out")
+    assert [(row.case, row.status) for row in report.rows] == [("a", "refused"), ("b", "refused")]
+
+
+def test_the_name_of_a_single_channel_is_no_part_of_the_case(tmp_path):
+    image(tmp_path / "in" / "p1_FLAIR.nii.gz")
+    image(tmp_path / "in" / "p2.nii.gz")
+    report = predict(model(("FLAIR",)), [tmp_path / "in"], tmp_path / "out")
+    assert [row.case for row in report.rows] == ["p1", "p2"]
+
+
+def test_two_cases_of_one_name_do_not_overwrite_each_other(tmp_path):
+    image(tmp_path / "x" / "a.nii.gz", 0)
+    image(tmp_path / "y" / "a.nii.gz", 1)
+    report = predict(model(), [tmp_path / "x", tmp_path / "y"], tmp_path / "out")
+    assert [row.status for row in report.rows] == ["done", "refused"]
+    assert "a second case named a" in report.rows[1].reason
+
+
+def test_an_input_is_never_overwritten(tmp_path):
+    volume = image(tmp_path / "a.nii.gz")
+    report = predict(model(), [tmp_path / "a.nii.gz"], tmp_path)
+    assert "would overwrite an input" in report.rows[0].reason
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii.gz").array, volume.array)
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
+    image(tmp_path / "a.nii.gz")
+
+    def fail(*_):
+        raise DataError("out/a.nii.gz: cannot be written (disk full)")
+
+    monkeypatch.setattr("focalis.workflows.predict.write_volume", fail)
+    report = predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out")
+    assert report.rows[0].reason == "out/a.nii.gz: cannot be written (disk full)"
+    assert report.rows[0].output is None
+    assert listing(tmp_path) == ["a.nii.gz"]
+
+
+def test_probabilities_and_threshold(tmp_path):
+    volume = image(tmp_path / "a.nii.gz")
+    predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", threshold=0.9, probabilities=True)
+    assert listing(tmp_path / "out") == ["a.nii.gz", "probabilities/a.nii.gz"]
+    probability = read_volume(tmp_path / "out" / "probabilities" / "a.nii.gz").array
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-2 * volume.array)), atol=1e-6)
+    np.testing.assert_array_equal(read_volume(tmp_path / "out" / "a.nii.gz").array > 0, probability >= 0.9)
+
+
+def test_too_small_a_budget_refuses_the_case_with_the_need(tmp_path):
+    image(tmp_path / "a.nii.gz")
+    report = predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", memory_gb=0.001)
+    assert "memory budget of 0.00 GB is too small" in report.rows[0].reason
+
+
+def test_progress_names_every_case(tmp_path):
+    for name in "ab":
+        image(tmp_path / "in" / f"{name}.nii.gz")
+    calls = []
+    predict(model(), [tmp_path / "in"], tmp_path / "out", progress=lambda *call: calls.append(call))
+    assert calls == [(0, 2, "a"), (1, 2, "b"), (2, 2, "")]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"threshold": 1.5}, "threshold"),
+        ({"memory_gb": 0}, "memory budget"),
+        ({"device": "toaster"}, "toaster"),
+        ({"precision": "float8"}, "float8"),
+    ],
+)
+def test_wrong_options_are_usage_errors(tmp_path, options, reason):
+    image(tmp_path / "a.nii.gz")
+    with pytest.raises(UsageError, match=reason):
+        predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", **options)
+
+
+def test_wrong_places_are_usage_errors(tmp_path):
+    image(tmp_path / "a.nii.gz")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="holds no image"):
+        predict(model(), [tmp_path / "empty"], tmp_path / "out")
+    with pytest.raises(UsageError, match="no image given"):
+        predict(model(), [], tmp_path / "out")
+    with pytest.raises(UsageError, match="is a file"):
+        predict(model(), [tmp_path / "empty"], tmp_path / "a.nii.gz")
+    with pytest.raises(ModelError, match=r"none\.safetensors: cannot be read"):
+        predict(tmp_path / "none.safetensors", [tmp_path / "a.nii.gz"], tmp_path / "out")
