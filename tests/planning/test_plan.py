@@ -37,7 +37,7 @@ def test_reasons_stand_above_their_decision(tmp_path):
 def test_an_edited_line_is_what_is_read(tmp_path):
     path = tmp_path / "plan.yaml"
     write_plan(plan(), path)
-    path.write_text(path.read_text().replace("  k_per_mm: 0.15", "  k_per_mm: 0.4"))
+    path.write_text(path.read_text().replace("  k_per_mm: 0.1", "  k_per_mm: 0.4"))
     assert read_plan(path).loss.k_per_mm == 0.4
 
 
@@ -56,7 +56,7 @@ def test_outputs_follow_the_label_values_in_order():
             "patch_zyx: [18, 48, 48]",
             "not a multiple of the network's total stride",
         ),
-        ("  r: 2.0", "  r: -1", r"loss\.r: "),
+        ("  r: 0.5", "  r: -1", r"loss\.r: "),
         ("channels: [FLAIR, T1]", "channels: [FLAIR", "not valid YAML"),
         ("channels: [FLAIR, T1]", "channels: [FLAIR]", "normalisations"),
     ],

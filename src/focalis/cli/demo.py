@@ -27,7 +27,7 @@ def demo(
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into.")] = Path("demo"),
-    minutes: Annotated[float, typer.Option(min=0, help="Training time.")] = 2.0,
+    minutes: Annotated[float, typer.Option(min=0, help="Training time.")] = 3.0,
     seed: Annotated[int, typer.Option(help="Seed of the phantoms and of the training.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -74,7 +74,7 @@ def _options(
 app.command(epilog="Example: focalis fit data/nodules -o runs/nodules --minutes 30")(fit)
 app.command(epilog="Example: focalis predict runs/nodules/model.safetensors scans/ -o masks")(predict)
 app.command(epilog="Example: focalis evaluate masks data/nodules/labels -o scores")(evaluate)
-app.command(epilog="Example: focalis demo -o demo --minutes 2")(demo)
+app.command(epilog="Example: focalis demo -o demo --minutes 3")(demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,7 +14,7 @@ from focalis.planning.plan import NetworkSettings, Normalisation, Plan, Training
 STAGES = {"dense": 3, "densevoxnet": 2, "ddnet": 2}
 PATCH_SHARE = 0.85
 PATCH_VOXELS = 64**3
-BATCH_VOXELS = 4 * 40**3
+BATCH_VOXELS = 2 * 40**3
 ANISOTROPY = 3.0
 CT_FIRST_PERCENTILE = -300.0
 

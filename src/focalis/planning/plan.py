@@ -64,11 +64,11 @@ class LossSettings(_Frozen):
         cap_mm: the distance at which `growth` stops to grow.
     """
 
-    name: str = "distance_focal_dice"
-    r: float = Field(default=2.0, gt=0)
+    name: str = "dice_cross_entropy"
+    r: float = Field(default=0.5, gt=0)
     weight: Literal["exponential", "gaussian", "reciprocal", "growth", "constant"] = "exponential"
-    k_per_mm: float = Field(default=0.15, gt=0)
-    floor: float = Field(default=0.03, ge=0)
+    k_per_mm: float = Field(default=0.1, gt=0)
+    floor: float = Field(default=0.1, ge=0)
     cap_mm: float = Field(default=50.0, gt=0)
 
 

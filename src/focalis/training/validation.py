@@ -50,7 +50,7 @@ def probabilities(
     """Softmax probabilities (label, z, y, x) of a prepared case."""
     budget = int(plan.memory_budget_gb * 1e9)
     return predict_probabilities(
-        Model(plan, (network,)), np.asarray(case.image), budget_bytes=budget, runtime=runtime
+        Model(plan, (network,)), np.array(case.image), budget_bytes=budget, runtime=runtime
     )
 
 

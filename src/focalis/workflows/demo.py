@@ -25,7 +25,7 @@ from focalis.workflows.fit import fit
 from focalis.workflows.predict import predict
 
 PHANTOMS = 24
-PHANTOM_SETTINGS = PhantomSettings(shape_zyx=(48, 56, 56), foreground_share=0.003, lesions=2)
+PHANTOM_SETTINGS = PhantomSettings(shape_zyx=(40, 48, 48), foreground_share=0.004, lesions=2)
 FOLDS = 4
 MARK = ".focalis-demo"
 PARTS = ("data", "splits.json", "run", "masks", "truth", "scores")
@@ -57,7 +57,7 @@ class DemoResult:
 def demo(
     out: Path,
     data: Path | None = None,
-    minutes: float = 2.0,
+    minutes: float = 3.0,
     seed: int = 0,
     progress: Callable[[str, Progress | None], None] | None = None,
 ) -> DemoResult:

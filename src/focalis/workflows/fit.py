@@ -244,4 +244,4 @@ def _ensemble(models: Sequence[Model]) -> Model:
 def _judged_on(number: int | None, cases: int) -> str:
     if number is not None:
         return f"{cases} held-out cases of fold {number}, predicted once after every choice was made"
-    return f"{cases} cases of the inner split: none trained, but the threshold was chosen on them, so the figures flatter"
+    return f"{cases} cases of the inner split: none trained, but they chose the threshold, so the figures flatter"

@@ -1,0 +1,154 @@
+"""Accuracy on real data: train a fold, predict its held-out cases once, score them, write one result file.
+
+    python benchmarks/accuracy.py lidc_nodules --fold 0 --minutes 12
+    python benchmarks/accuracy.py msd_hippocampus --fold 0 --minutes 40
+
+The environment variable FOCALIS_DATA names the folder of the data sets. A result that is there already is not made
+again. `--steps` fixes the number of steps instead of the time, where several folds shall have the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import focalis
+from focalis.model import Model, load_model
+from focalis.prediction import predict_case
+from focalis.volume import Grid, Volume, read_volume
+
+HERE = Path(__file__).parent
+WINDOW = 40
+
+
+def main() -> None:
+    """Parse, train, score, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", choices=["lidc_nodules", "msd_hippocampus", "sts_pet"])
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--minutes", type=float, required=True, help="the time that the row stands for")
+    parser.add_argument("--steps", type=int, help="train this many steps instead of measuring")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--loss")
+    parser.add_argument("--network")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folders go")
+    options = parser.parse_args()
+    if "FOCALIS_DATA" not in os.environ:
+        sys.exit("FOCALIS_DATA is not set: name the folder that holds the data sets")
+    data = Path(os.environ["FOCALIS_DATA"]) / options.dataset
+    parts = [options.dataset, options.network, options.loss, f"{options.minutes:g}min", f"fold{options.fold}"]
+    name = "-".join([*(part for part in parts if part), f"seed{options.seed}"])
+    target = HERE / "results" / "accuracy" / f"{name}.json"
+    if target.exists():
+        print(f"{target}: is there, nothing to do")
+        return
+    run = options.runs / name
+    result = focalis.fit(
+        data,
+        run,
+        minutes=None if options.steps else options.minutes,
+        steps=options.steps,
+        fold=options.fold,
+        seed=options.seed,
+        loss=options.loss,
+        network=options.network,
+        resume=run.exists(),
+    )
+    record = json.loads((run / "record.json").read_text(encoding="utf-8"))
+    model = load_model(result.model)
+    held_out = record["cases"]["held_out"]
+    scored = window_dice(model, data, held_out) if options.dataset == "lidc_nodules" else whole_dice(run)
+    row = {
+        "command": " ".join(["python", "benchmarks/accuracy.py", *sys.argv[1:]]),
+        "minutes": options.minutes,
+        "fold": options.fold,
+        **{key: value for key, value in record.items() if key not in ("command", "cases")},
+        "scores": scored,
+    }
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    print(f"{target}: {summary(scored)}")
+
+
+def whole_dice(run: Path) -> dict[str, Any]:
+    """Dice of whole held-out cases by label, from the run's own table."""
+    by_label: dict[str, dict[str, float]] = defaultdict(dict)
+    with (run / "cases.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            by_label[f"dice label {row['label']}"][row["case"]] = float(row["dice"])
+    return dict(by_label)
+
+
+def window_dice(model: Model, data: Path, cases: list[str]) -> dict[str, Any]:
+    """The windows protocol of lidc_nodules: every window on its own, Dice per window, the mean per case.
+
+    Each window is handed to the model as a volume of its own. Keys say against which contours, and whether the eight
+    mirror images were averaged; of several readers of a case the mean is taken.
+    """
+    windows: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    with (data / "windows_40.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            windows[row["case"]].append((int(row["z0"]), int(row["y0"]), int(row["x0"])))
+    scores: dict[str, dict[str, float]] = defaultdict(dict)
+    seconds = []
+    for case in cases:
+        image = read_volume(data / "images" / f"{case}.nii.gz")
+        truths = {"labels": [data / "labels" / f"{case}.nii.gz"]}
+        majority = data / "labels_majority" / f"{case}.nii.gz"
+        if majority.exists():
+            truths["majority"] = [majority]
+        truths["readers"] = sorted((data / "raters").glob(f"{case}_r*.nii.gz"))
+        for mirror in (False, True):
+            masks = []
+            for origin in windows[case]:
+                begin = time.perf_counter()
+                masks.append(predict_case(model, [cut(image, origin)], mirror=mirror).label.array > 0)
+                if not mirror:
+                    seconds.append(time.perf_counter() - begin)
+            for against, paths in truths.items():
+                pairs = [
+                    dice(cut(read_volume(path), origin).array > 0, mask)
+                    for path in paths
+                    for origin, mask in zip(windows[case], masks, strict=True)
+                ]
+                scores[f"dice {against}{' mirrored' if mirror else ''}"][case] = float(np.mean(pairs))
+    return {**scores, "seconds per window": float(np.median(seconds))}
+
+
+def cut(volume: Volume, origin_zyx: tuple[int, int, int]) -> Volume:
+    """A window of a volume as a volume of its own."""
+    z, y, x = origin_zyx
+    array = volume.array[z : z + WINDOW, y : y + WINDOW, x : x + WINDOW]
+    shift = np.multiply((x, y, z), volume.grid.spacing_xyz_mm)
+    ox, oy, oz = np.asarray(volume.grid.origin_xyz_mm) + volume.grid.direction_matrix @ shift
+    grid = Grid(
+        (array.shape[2], array.shape[1], array.shape[0]),
+        volume.grid.spacing_xyz_mm,
+        (float(ox), float(oy), float(oz)),
+        volume.grid.direction,
+    )
+    return Volume(array, grid)
+
+
+def dice(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Dice of two masks; 1 if both are empty."""
+    total = int(truth.sum() + predicted.sum())
+    return 2 * int((truth & predicted).sum()) / total if total else 1.0
+
+
+def summary(scored: dict[str, Any]) -> str:
+    """One line of means."""
+    return ", ".join(f"{key} {np.mean(list(v.values())):.4f}" for key, v in scored.items() if isinstance(v, dict))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Write the accuracy table of docs/benchmarks.md from the files in benchmarks/results/accuracy.
+
+    python benchmarks/tables.py
+
+Rows of one data set, time, loss and network are pooled over folds and seeds; the interval is a 95 % bootstrap
+interval over patients.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from focalis.evaluation import bootstrap_interval
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- accuracy: made by benchmarks/tables.py -->", "<!-- /accuracy -->"
+HEAD = (
+    "| data | training | figure | mean | 95 % interval | median | cases | parameters | training time | s per case | peak memory |",
+    "|---|---|---|---|---|---|---|---|---|---|---|",
+)
+
+
+def main() -> None:
+    """Read every result and replace the table on the page."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for path in sorted((HERE / "results" / "accuracy").glob("*.json")):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        plan = row["plan"]
+        groups[row["dataset"], f"{row['minutes']:g} min", plan["loss"]["name"], plan["network"]["name"]].append(row)
+    lines = [line for key, rows in groups.items() for line in table_rows(key, rows)]
+    page = PAGE.read_text(encoding="utf-8")
+    before, after = page.split(BEGIN)[0], page.split(END)[1]
+    PAGE.write_text("\n".join([before + BEGIN, *HEAD, *lines, END]) + after, encoding="utf-8")
+    print(f"{PAGE}: {len(lines)} rows")
+
+
+def table_rows(key: tuple[str, ...], rows: list[dict[str, Any]]) -> list[str]:
+    """One line per figure, pooled over the group's folds and seeds."""
+    folds = sorted({row["fold"] for row in rows})
+    training = f"{', '.join(key[1:])}; fold {', '.join(map(str, folds))}; {rows[0]['steps']} steps"
+    parameters = f"{rows[0]['parameters'] / 1e6:.2f} M"
+    time = f"{np.mean([row['training_seconds'] for row in rows]) / 60:.1f} min"
+    seconds = f"{np.mean([row['seconds_per_predicted_case'] for row in rows]):.2f}"
+    memory = f"{max(row['peak_memory_gb'] for row in rows):.2f} GB"
+    lines = []
+    for figure in [name for name, value in rows[0]["scores"].items() if isinstance(value, dict)]:
+        by_case: dict[str, list[float]] = defaultdict(list)
+        for row in rows:
+            for case, value in row["scores"][figure].items():
+                by_case[case].append(value)
+        values = np.array([np.mean(found) for found in by_case.values()])
+        low, high = bootstrap_interval(values) or (float("nan"), float("nan"))
+        lines.append(
+            f"| {key[0]} | {training} | {figure} | {values.mean():.3f} | {low:.3f} to {high:.3f} "
+            f"| {np.median(values):.3f} | {len(values)} | {parameters} | {time} | {seconds} | {memory} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    main()

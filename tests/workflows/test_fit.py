@@ -1,0 +1,181 @@
+"""`fit` from folder to report, as its user meets it: on small phantoms, with few steps."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
+from focalis.errors import DataError, PlanError, TrainingError, UsageError
+from focalis.model import load_model
+from focalis.planning import read_plan, write_plan
+from focalis.volume import Volume, read_volume, write_volume
+from focalis.workflows.fit import fit
+
+SETTINGS = PhantomSettings(shape_zyx=(20, 24, 28), foreground_share=0.01, lesions=1)
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantoms")
+    write_phantoms(root, 6, SETTINGS, 0)
+    return root
+
+
+@pytest.fixture
+def data(phantoms, tmp_path):
+    return shutil.copytree(phantoms, tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def finished(phantoms, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "run"
+    return fit(phantoms, run, steps=4, fold=1, seed=5)
+
+
+def test_a_run_folder_holds_everything(finished):
+    names = {path.name for path in finished.run.iterdir()}
+    assert names >= {
+        "plan.yaml",
+        "metrics.jsonl",
+        "record.json",
+        "checkpoint.safetensors",
+        "model.safetensors",
+        "report.html",
+        "evaluation.json",
+        "cases.csv",
+        "predictions",
+    }
+    assert not [name for name in names if name.endswith(".tmp")]
+
+
+def test_the_held_out_cases_were_neither_trained_on_nor_chosen_on(finished):
+    cases = json.loads((finished.run / "record.json").read_text())["cases"]
+    held_out, seen = set(cases["held_out"]), set(cases["train"]) | set(cases["inner"])
+    assert held_out
+    assert not held_out & seen
+    assert not set(cases["train"]) & set(cases["inner"])
+    assert {path.name.removesuffix(".nii.gz") for path in (finished.run / "predictions").iterdir()} == held_out
+    assert "held-out cases of fold 1" in finished.judged_on
+
+
+def test_predictions_lie_on_the_input_grid(finished, phantoms):
+    for path in (finished.run / "predictions").iterdir():
+        assert read_volume(path).grid == read_volume(phantoms / "images" / path.name).grid
+
+
+def test_the_record_says_what_the_run_was_made_from(finished):
+    record = json.loads((finished.run / "record.json").read_text())
+    assert record["steps"] == 4
+    assert record["seed"] == 5
+    assert len(record["data_sha256"]) == 64
+    assert record["packages"]["torch"]
+    assert record["parameters"] > 1e5
+    assert load_model(finished.model).provenance["data_sha256"] == record["data_sha256"]
+
+
+def test_the_threshold_comes_from_the_inner_split(finished):
+    point = load_model(finished.model).operating_point
+    assert "inner split" in point.how
+    assert len(point.curve) > 5
+
+
+def test_a_finished_run_is_read_back_when_resumed(finished, phantoms):
+    before = (finished.run / "model.safetensors").read_bytes()
+    again = fit(phantoms, finished.run, steps=4, fold=1, seed=5, resume=True)
+    assert (finished.run / "model.safetensors").read_bytes() == before
+    assert again.summary.overall["dice"].mean == finished.summary.overall["dice"].mean
+
+
+def test_a_run_with_another_seed_is_not_resumed(finished, phantoms):
+    with pytest.raises(TrainingError, match="another seed"):
+        fit(phantoms, finished.run, steps=4, fold=1, seed=6, resume=True)
+
+
+def test_without_a_fold_the_figures_are_marked_as_flattering(phantoms, tmp_path):
+    result = fit(phantoms, tmp_path / "run", steps=2)
+    assert "inner split" in result.judged_on
+    assert "flatter" in result.judged_on
+
+
+def test_folds_make_an_ensemble_in_one_file_and_pool_the_held_out_cases(phantoms, tmp_path):
+    result = fit(phantoms, tmp_path / "run", steps=2, folds=2)
+    assert len(load_model(result.model).members) == 2
+    assert result.summary.overall.cases == 6
+    assert (tmp_path / "run" / "report.html").exists()
+    assert (tmp_path / "run" / "fold_1" / "report.html").exists()
+
+
+def test_a_plan_can_be_made_edited_and_passed_back(phantoms, tmp_path):
+    first = fit(phantoms, tmp_path / "plan", plan_only=True)
+    assert first.model is None
+    edited = read_plan(first.plan).model_copy(update={"batch": 1})
+    write_plan(edited, tmp_path / "mine.yaml")
+    result = fit(phantoms, tmp_path / "run", steps=2, plan=tmp_path / "mine.yaml")
+    assert load_model(result.model).plan.batch == 1
+
+
+def test_a_plan_for_other_data_is_refused(finished, phantoms, tmp_path):
+    other = read_plan(finished.plan).model_copy(update={"channels": ("T1",)})
+    write_plan(other, tmp_path / "other.yaml")
+    with pytest.raises(PlanError, match=r"other\.yaml: is for channels T1"):
+        fit(phantoms, tmp_path / "run", steps=2, plan=tmp_path / "other.yaml")
+
+
+def test_the_named_loss_is_trained_and_recorded(phantoms, tmp_path):
+    result = fit(phantoms, tmp_path / "run", steps=2, loss="distance_focal")
+    assert load_model(result.model).plan.loss.name == "distance_focal"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"minutes": 1, "steps": 5}, "minutes or steps"),
+        ({"fold": 0, "folds": 2}, "fold or folds"),
+        ({"fold": 9}, "fold 9 is not one"),
+    ],
+)
+def test_contradictions_are_refused(phantoms, tmp_path, options, message):
+    with pytest.raises(UsageError, match=message):
+        fit(phantoms, tmp_path / "run", **options)
+
+
+@pytest.mark.parametrize(("option", "known"), [("network", "densevoxnet"), ("loss", "distance_focal")])
+def test_an_unknown_name_stops_before_training(phantoms, tmp_path, option, known):
+    with pytest.raises(PlanError, match=f"unknown {option} 'nonsense'.*{known}"):
+        fit(phantoms, tmp_path / "run", steps=2, **{option: "nonsense"})
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(phantoms, tmp_path):
+    (tmp_path / "thesis.txt").write_text("chapter one")
+    with pytest.raises(UsageError, match="is not empty"):
+        fit(phantoms, tmp_path, steps=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_bad_data_stop_the_run_before_training_with_one_line_per_case(data, tmp_path):
+    cases = open_dataset(data).cases
+    cases[0].images[0].write_bytes(b"not an image")
+    label = read_volume(cases[1].label)
+    write_volume(Volume(label.array[:-1], read_volume_grid_without_last_plane(label)), cases[1].label)
+    image = read_volume(cases[2].images[0])
+    with_nan = image.array.astype(np.float32)
+    with_nan[3, 3, 3] = np.nan
+    write_volume(Volume(with_nan, image.grid), cases[2].images[0])
+    cases[3].label.unlink()
+    with pytest.raises(DataError) as caught:
+        fit(data, tmp_path / "run", steps=2)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    for line, case, word in zip(lines, cases, ["read", "size", "NaN", "label"], strict=False):
+        assert case.name in line
+        assert word in line
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def read_volume_grid_without_last_plane(volume):
+    x, y, z = volume.grid.size_xyz
+    return type(volume.grid)(
+        (x, y, z - 1), volume.grid.spacing_xyz_mm, volume.grid.origin_xyz_mm, volume.grid.direction
+    )
