@@ -32,7 +32,9 @@ WINDOW = 40
 
 def main() -> None:
     """Parse, train, score, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset", choices=["lidc_nodules", "msd_hippocampus", "sts_pet"])
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--minutes", type=float, required=True, help="the time that the row stands for")
@@ -94,10 +96,7 @@ def window_dice(model: Model, data: Path, cases: list[str]) -> dict[str, Any]:
     Each window is handed to the model as a volume of its own. Keys say against which contours, and whether the eight
     mirror images were averaged; of several readers of a case the mean is taken.
     """
-    windows: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
-    with (data / "windows_40.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            windows[row["case"]].append((int(row["z0"]), int(row["y0"]), int(row["x0"])))
+    windows = windows_of(data)
     scores: dict[str, dict[str, float]] = defaultdict(dict)
     seconds = []
     for case in cases:
@@ -124,6 +123,15 @@ def window_dice(model: Model, data: Path, cases: list[str]) -> dict[str, Any]:
     return {**scores, "seconds per window": float(np.median(seconds))}
 
 
+def windows_of(data: Path) -> dict[str, list[tuple[int, int, int]]]:
+    """The origins (z, y, x) of every case's windows."""
+    windows: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    with (data / "windows_40.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            windows[row["case"]].append((int(row["z0"]), int(row["y0"]), int(row["x0"])))
+    return windows
+
+
 def cut(volume: Volume, origin_zyx: tuple[int, int, int]) -> Volume:
     """A window of a volume as a volume of its own."""
     z, y, x = origin_zyx
@@ -147,7 +155,9 @@ def dice(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 def summary(scored: dict[str, Any]) -> str:
     """One line of means."""
-    return ", ".join(f"{key} {np.mean(list(v.values())):.4f}" for key, v in scored.items() if isinstance(v, dict))
+    return ", ".join(
+        f"{key} {np.mean(list(v.values())):.4f}" for key, v in scored.items() if isinstance(v, dict)
+    )
 
 
 if __name__ == "__main__":

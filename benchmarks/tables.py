@@ -21,7 +21,8 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- accuracy: made by benchmarks/tables.py -->", "<!-- /accuracy -->"
 HEAD = (
-    "| data | training | figure | mean | 95 % interval | median | cases | parameters | training time | s per case | peak memory |",
+    "| data | training | figure | mean | 95 % interval | median | cases "
+    "| parameters | training time | s per case | peak memory |",
     "|---|---|---|---|---|---|---|---|---|---|---|",
 )
 
@@ -32,7 +33,9 @@ def main() -> None:
     for path in sorted((HERE / "results" / "accuracy").glob("*.json")):
         row = json.loads(path.read_text(encoding="utf-8"))
         plan = row["plan"]
-        groups[row["dataset"], f"{row['minutes']:g} min", plan["loss"]["name"], plan["network"]["name"]].append(row)
+        groups[
+            row["dataset"], f"{row['minutes']:g} min", plan["loss"]["name"], plan["network"]["name"]
+        ].append(row)
     lines = [line for key, rows in groups.items() for line in table_rows(key, rows)]
     page = PAGE.read_text(encoding="utf-8")
     before, after = page.split(BEGIN)[0], page.split(END)[1]

@@ -88,7 +88,7 @@ def test_every_decision_has_a_reason_on_one_line():
 
 
 def test_a_batch_that_does_not_fit_the_budget_is_reduced_or_refused():
-    assert plan_of(found(), memory_budget_gb=1.2).batch == 1
+    assert plan_of(found(), memory_budget_gb=0.75).batch == 1
     with pytest.raises(PlanError, match="memory"):
         plan_of(found(), memory_budget_gb=0.01)
 

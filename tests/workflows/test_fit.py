@@ -56,7 +56,9 @@ def test_the_held_out_cases_were_neither_trained_on_nor_chosen_on(finished):
     assert held_out
     assert not held_out & seen
     assert not set(cases["train"]) & set(cases["inner"])
-    assert {path.name.removesuffix(".nii.gz") for path in (finished.run / "predictions").iterdir()} == held_out
+    assert {
+        path.name.removesuffix(".nii.gz") for path in (finished.run / "predictions").iterdir()
+    } == held_out
     assert "held-out cases of fold 1" in finished.judged_on
 
 
@@ -168,7 +170,7 @@ def test_bad_data_stop_the_run_before_training_with_one_line_per_case(data, tmp_
         fit(data, tmp_path / "run", steps=2)
     lines = str(caught.value).splitlines()
     assert len(lines) == 4
-    for line, case, word in zip(lines, cases, ["read", "size", "NaN", "label"], strict=False):
+    for line, case, word in zip(lines, cases, ["intact", "size", "NaN", "label"], strict=False):
         assert case.name in line
         assert word in line
     assert not (tmp_path / "run" / "model.safetensors").exists()

@@ -1,0 +1,57 @@
+"""The estimate of a training step against the resident memory of a real one."""
+
+import subprocess
+import sys
+
+import pytest
+
+from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning.memory import training_bytes
+
+SCRIPT = """
+import resource, sys
+import numpy as np, torch
+from pathlib import Path
+from focalis.planning import read_plan
+from focalis.prediction import Runtime
+from focalis.training import TrainingCase
+from focalis.training.loop import seconds_per_step
+plan = read_plan(Path(sys.argv[1]))
+shape = plan.patch_zyx
+label = np.zeros(shape, np.uint8)
+label[4:8, 4:8, 4:8] = 1
+case = TrainingCase("c", np.zeros((1, *shape), np.float32), label, np.ones(shape, np.float16),
+                    (np.argwhere(label).astype(np.int32),))
+seconds_per_step(plan, [case], Runtime(), measured=1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def plan_of(batch, side):
+    return Plan(
+        channels=("image",),
+        labels={1: "lesion"},
+        spacing_zyx_mm=(1.0, 1.0, 1.0),
+        normalisation=(Normalisation(),),
+        patch_zyx=(side, side, side),
+        batch=batch,
+        network=NetworkSettings(),
+    )
+
+
+def test_the_estimate_grows_with_batch_and_patch():
+    one, two, large = (training_bytes(plan_of(*size)) for size in ((1, 32), (2, 32), (2, 48)))
+    assert one < two < large
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("batch", "side"), [(2, 40), (2, 64)])
+def test_a_real_step_stays_within_the_estimate(batch, side, tmp_path):
+    from focalis.planning import write_plan
+
+    plan = plan_of(batch, side)
+    write_plan(plan, tmp_path / "plan.yaml")
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "plan.yaml")]
+    peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    estimate = training_bytes(plan)
+    assert 0.4 * estimate < peak < estimate
