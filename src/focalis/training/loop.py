@@ -35,7 +35,8 @@ from focalis.training.prepared import TrainingCase
 from focalis.training.validation import validation_dice
 
 AUXILIARY_WEIGHT = 0.33
-VALIDATIONS = 10
+VALIDATIONS, STEPS_BETWEEN = 10, 50
+"""Cases of the inner split are predicted ten times in a run, but not more often than every so many steps."""
 LOG_EVERY = 10
 CHECKPOINT_SECONDS = 60.0
 PRIOR_SHARE = 0.01
@@ -116,7 +117,7 @@ def train(
         }
         save_checkpoint(checkpoint, network, average, optimizer, state)
 
-    validate_every = max(1, math.ceil(steps / VALIDATIONS))
+    validate_every = max(STEPS_BETWEEN, math.ceil(steps / VALIDATIONS))
     started = saved = time.monotonic()
     losses: list[float] = []
     with metrics.open("a", encoding="utf-8") as log, _ctrl_c_noticed() as ctrl_c:

@@ -21,11 +21,11 @@ Progress = Callable[[int, int, str], None]
 
 
 def evaluate(
-    predictions: Path,
-    labels: Path,
-    out: Path | None,
+    predictions: Path | str,
+    labels: Path | str,
+    out: Path | str | None,
     *,
-    images: Path | None = None,
+    images: Path | str | None = None,
     label_names: Mapping[int, str] | None = None,
     tolerance_mm: float = 1.0,
     seed: int = 0,
@@ -52,7 +52,7 @@ def evaluate(
         DataError: a file has no counterpart, cannot be read, lies on another grid, or holds values that are
             no label; one line per problem, and nothing is written.
     """
-    pairs = _pair(predictions, labels)
+    pairs = _pair(Path(predictions), Path(labels))
     names = dict(label_names) if label_names is not None else None
     problems: list[str] = []
     if names is None:
@@ -72,12 +72,13 @@ def evaluate(
         raise DataError("\n".join(dict.fromkeys(problems)))
     evaluation = Evaluation.of(scores, tolerance_mm, seed, patients)
     if out is not None:
-        overlays = _overlays(evaluation, pairs, images) if images is not None else []
-        report = out / "report.html"
+        overlays = _overlays(evaluation, pairs, Path(images)) if images is not None else []
+        folder = Path(out)
+        report = folder / "report.html"
         write_evaluation_report(
             report, evaluation.scores, evaluation.summary, overlays, tolerance_mm=tolerance_mm
         )
-        write_evaluation(evaluation, out)
+        write_evaluation(evaluation, folder)
     return evaluation
 
 

@@ -25,6 +25,7 @@ from focalis.workflows.run import Budget, Run, train_run
 
 DEFAULT_FOLDS = 5
 DEFAULT_MINUTES = 30.0
+DEFAULT_MEMORY_GB = 8.0
 PLAN, MODEL, REPORT = "plan.yaml", "model.safetensors", "report.html"
 
 
@@ -208,12 +209,14 @@ def _plan(
                 f"{', '.join(data.channels)} and {sorted(data.labels)}; make a new plan"
             )
     else:
-        # A plan that serves several folds must not know the cases that any of them holds out: it is made from
-        # figures of spacing, shape and intensity over the training cases of the first fold trained.
-        seen = data.select(divisions[0][1].train)
-        plan = make_plan(
-            fingerprint(seen), data.channels, data.labels, str(changes.get("network") or "dense")
+        # An ensemble has one plan. It is made from the training cases of the first fold, among which are cases that
+        # later folds hold out: of those it knows spacing, shape and the lesions' range of intensities, no more.
+        figures = fingerprint(data.select(divisions[0][1].train))
+        network, memory = (
+            str(changes.get("network") or "dense"),
+            float(changes.get("memory_gb") or DEFAULT_MEMORY_GB),
         )
+        plan = make_plan(figures, data.channels, data.labels, network, memory)
     if resume and path.exists():
         return plan
     plan = _changed(plan, changes)
@@ -228,6 +231,7 @@ def _changed(plan: Plan, changes: Mapping[str, str | float | None]) -> Plan:
         plan = plan.model_copy(update={"loss": plan.loss.model_copy(update={"name": loss})})
     if memory := changes.get("memory_gb"):
         plan = plan.model_copy(update={"memory_budget_gb": memory})
+    plan = Plan.model_validate(plan.model_dump())
     network_of(plan), loss_of(plan)  # an unknown name stops here, not after the data has been read
     return plan
 

@@ -56,9 +56,9 @@ class PredictReport:
 
 
 def predict(
-    model: Path | Model,
-    inputs: Sequence[Path],
-    out: Path,
+    model: Path | str | Model,
+    inputs: Sequence[Path | str],
+    out: Path | str,
     *,
     threshold: float | None = None,
     mirror: bool = False,
@@ -93,18 +93,20 @@ def predict(
         raise UsageError(f"threshold {threshold} does not lie between 0 and 1; give one that does")
     if memory_gb <= 0:
         raise UsageError(f"a memory budget of {memory_gb} GB is not positive; give one that is")
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: is a file; give a folder for the results")
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; give a folder for the results")
     runtime = choose_runtime(device, precision)
-    loaded = model if isinstance(model, Model) else load_model(model)
-    files = _files(inputs)
+    loaded = model if isinstance(model, Model) else load_model(Path(model))
+    given = [Path(path) for path in inputs]
+    files = _files(given)
     channels = loaded.plan.channels
-    cases = _single_case(inputs, channels) or _cases(files, channels)
+    cases = _single_case(given, channels) or _cases(files, channels)
     taken = {file.resolve() for file in files}
 
     def run(case: str, paths: tuple[Path, ...]) -> Path:
-        output = out / f"{case}.nii.gz"
-        extra = out / "probabilities" / output.name
+        output = folder / f"{case}.nii.gz"
+        extra = folder / "probabilities" / output.name
         for path in (output, extra) if probabilities else (output,):
             if path.resolve() in taken:
                 raise UsageError(f"{path}: the result would overwrite an input; choose another output folder")
