@@ -21,8 +21,9 @@ TURN_LIMIT_RAD = np.deg2rad(30)
 SCALE_SHARE = 0.3
 SCALE_LIMITS = (0.8, 1.25)
 FLIP_SHARE = 0.5
-SHIFT = 8
-"""An image smaller than the patch is shifted by up to an eighth of the patch; what is outside is reflected."""
+OVERSHOOT = 4
+"""A patch reaches up to a quarter of its size past the border of the image, where the image is reflected: a lesion
+in the middle of a small image is met all over the patch, and its place teaches nothing."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def draw_patch(case: TrainingCase, plan: Plan, rng: np.random.Generator) -> Patc
     """
     shape, patch = np.asarray(case.label.shape), np.asarray(plan.patch_zyx)
     half = (patch - 1) / 2
-    room, middle = shape - patch, (shape - 1) / 2
-    reach = np.where(room > 0, room / 2, np.minimum(patch / SHIFT, patch - shape + 1))
+    middle = (shape - 1) / 2
+    reach = np.maximum(shape - patch, 0) / 2 + patch / OVERSHOOT
     if case.lesions and rng.random() < plan.training.foreground_share:
         lesion = case.lesions[rng.integers(len(case.lesions))]
         centre = lesion[rng.integers(len(lesion))] + rng.uniform(-0.85 * half, 0.85 * half)
