@@ -23,7 +23,7 @@ import numpy as np
 
 import focalis
 from focalis.model import Model, load_model
-from focalis.prediction import predict_case
+from focalis.prediction import choose_runtime, predict_case
 from focalis.volume import Grid, Volume, read_volume
 
 HERE = Path(__file__).parent
@@ -110,7 +110,12 @@ def window_dice(model: Model, data: Path, cases: list[str]) -> dict[str, Any]:
             masks = []
             for origin in windows[case]:
                 begin = time.perf_counter()
-                masks.append(predict_case(model, [cut(image, origin)], mirror=mirror).label.array > 0)
+                masks.append(
+                    predict_case(
+                        model, [cut(image, origin)], runtime=choose_runtime(), mirror=mirror
+                    ).label.array
+                    > 0
+                )
                 if not mirror:
                     seconds.append(time.perf_counter() - begin)
             for against, paths in truths.items():

@@ -70,7 +70,7 @@ def test_constant_weight_is_the_focal_loss():
     logits, target, distance = example(dtype=torch.float32)
     one_hot = torch.nn.functional.one_hot(target, 3).movedim(-1, 1).float()
     peer = FocalLoss(gamma=2.0, use_softmax=True, reduction="none")(logits, one_hot).sum() / target.numel()
-    assert float(DistanceFocal(form="constant")(logits, target, distance)) == pytest.approx(
+    assert float(DistanceFocal(r=2.0, form="constant")(logits, target, distance)) == pytest.approx(
         float(peer), rel=1e-5
     )
 

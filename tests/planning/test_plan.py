@@ -25,7 +25,7 @@ def plan(**changes):
 
 def test_a_plan_comes_back_from_its_file(tmp_path):
     write_plan(plan(), tmp_path / "plan.yaml")
-    assert read_plan(tmp_path / "plan.yaml") == plan(reasons={})
+    assert read_plan(tmp_path / "plan.yaml") == plan()
 
 
 def test_reasons_stand_above_their_decision(tmp_path):

@@ -169,3 +169,10 @@ def test_members_left_in_training_mode_predict_as_in_eval_mode():
     member.train()
     array = image((8, 8, 8))
     np.testing.assert_allclose(predict_probabilities(model, array)[1], sigmoid(array[0]), atol=1e-6)
+
+
+def test_an_axis_that_was_not_mirrored_in_training_is_not_mirrored_here():
+    from focalis.prediction.predictor import mirror_flips
+
+    assert len(mirror_flips((True, True, True))) == 8
+    assert mirror_flips((True, False, False)) == [(), (2,)]

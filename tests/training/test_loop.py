@@ -172,3 +172,13 @@ def test_a_gpu_trains(plan, cases, tmp_path, dtype):
     runtime = Runtime(torch.device("cuda"), dtype)
     train(plan, cases[:3], cases[3:], tmp_path, steps=4, seed=0, runtime=runtime)
     assert rows(tmp_path)[-1]["val_dice"] >= 0
+
+
+def test_dropout_draws_from_the_run_s_seed_alone(plan, cases, tmp_path):
+    network = plan.network.model_copy(update={"name": "densevoxnet"})
+    dropping = plan.model_copy(update={"network": network})
+    weights = []
+    for name in ("one", "two"):
+        torch.manual_seed(len(weights))
+        weights.append(run(dropping, cases, tmp_path / name, steps=2).state_dict())
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

@@ -95,6 +95,19 @@ def test_a_run_with_another_seed_is_not_resumed(finished, phantoms):
         fit(phantoms, finished.run, steps=4, fold=1, seed=6, resume=True)
 
 
+def test_a_run_of_another_fold_is_not_resumed(finished, phantoms):
+    with pytest.raises(TrainingError, match="another cases"):
+        fit(phantoms, finished.run, steps=4, fold=0, seed=5, resume=True)
+
+
+def test_a_plan_keeps_its_reasons_when_it_is_followed(phantoms, tmp_path):
+    first = fit(phantoms, tmp_path / "run", plan_only=True)
+    before = first.plan.read_text()
+    assert "# the median spacing" in before
+    fit(phantoms, tmp_path / "run", steps=1)
+    assert first.plan.read_text() == before
+
+
 def test_without_a_fold_the_figures_are_marked_as_flattering(phantoms, tmp_path):
     result = fit(phantoms, tmp_path / "run", steps=2)
     assert "inner split" in result.judged_on
@@ -136,6 +149,10 @@ def test_the_named_loss_is_trained_and_recorded(phantoms, tmp_path):
         ({"minutes": 1, "steps": 5}, "minutes or steps"),
         ({"fold": 0, "folds": 2}, "fold or folds"),
         ({"fold": 9}, "fold 9 is not one"),
+        ({"fold": -1}, "fold is -1"),
+        ({"folds": 0}, "folds is 0"),
+        ({"steps": 0}, "steps is 0"),
+        ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_contradictions_are_refused(phantoms, tmp_path, options, message):

@@ -16,10 +16,10 @@ from focalis.losses.terms import cross_entropy, distance_focal_loss, soft_dice_l
 class DistanceFocal:
     """The method's loss for a batch, with the parameters of its weight; see `distance_focal_loss`."""
 
-    r: float = 2.0
+    r: float = 0.5
     form: BackgroundWeight = "exponential"
-    k_per_mm: float = 0.15
-    floor: float = 0.03
+    k_per_mm: float = 0.1
+    floor: float = 0.1
     cap_mm: float = 50.0
 
     def __call__(self, logits: Tensor, target: Tensor, distance_mm: Tensor) -> Tensor:

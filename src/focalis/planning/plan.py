@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -138,7 +139,11 @@ class Plan(_Frozen):
 def read_plan(path: Path) -> Plan:
     """Read a plan file; PlanError names the file and the field that is wrong."""
     try:
-        return Plan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        if isinstance(content, dict):
+            content = {"reasons": _reasons(text)} | content
+        return Plan.model_validate(content)
     except OSError as error:
         raise PlanError(f"{path}: cannot be read ({error.strerror}); give the path of a plan.yaml") from error
     except yaml.YAMLError as error:
@@ -151,12 +156,27 @@ def read_plan(path: Path) -> Plan:
 
 def write_plan(plan: Plan, path: Path) -> None:
     """Write a plan as YAML, each decision's reason on the comment line above it."""
-    lines = ["# Focalis plan: edit it and pass it back with `focalis fit DATASET -o RUN --plan plan.yaml`."]
+    lines = [
+        "# Focalis plan: edit it and pass it back with `focalis fit DATASET -o RUN --plan plan.yaml`.",
+        "",
+    ]
     for name, value in plan.model_dump(mode="json", exclude={"reasons"}).items():
         if name in plan.reasons:
             lines.append(f"# {plan.reasons[name]}")
         lines += _yaml_lines(name, value)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _reasons(text: str) -> dict[str, str]:
+    """The comment line above each top-level field."""
+    lines = text.splitlines()
+    return {
+        below.split(":", 1)[0]: line.removeprefix("# ")
+        for line, below in pairwise(lines)
+        if line.startswith("# ") and ":" in below and below[0] not in "# "
+    }
 
 
 def _yaml_lines(name: object, value: object, indent: str = "") -> list[str]:

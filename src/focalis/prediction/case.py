@@ -49,7 +49,7 @@ def predict_case(
         runtime: device and precision; the CPU in float32 by default.
         budget_bytes: see `predict_probabilities`.
         threshold: on 1 - p(background); the model's operating point by default.
-        mirror: average over the eight mirror images.
+        mirror: average over the mirror images, up to eight.
         keep_probability: return the foreground probability too.
         progress: called with the passes done and their total.
 

@@ -42,7 +42,7 @@ def predict_probabilities(
         model: the model; its members are put into eval mode.
         array: a prepared case, float32 (channel, z, y, x).
         budget_bytes: what prediction may allocate: padded copy, accumulator, activations, work space.
-        mirror: average over the eight mirror images too; eight times the time, hardly more memory.
+        mirror: average over the mirror images too; up to eight times the time, hardly more memory.
         runtime: device and precision; the CPU in float32 by default.
 
     Raises:
@@ -54,7 +54,7 @@ def predict_probabilities(
         network.to(memory_format=runtime.memory_format)  # type: ignore[call-overload]
     layout = plan_passes(model, array.shape[1:], budget_bytes=budget_bytes, mirror=mirror, runtime=runtime)
     padded = layout.pad(array)
-    flips = mirror_flips() if mirror else [()]
+    flips = mirror_flips(model.plan.training.flip_axes_zyx) if mirror else [()]
     parts = tiles(layout.padded_zyx, layout.tile_zyx)
     total, done = len(parts) * len(networks) * len(flips), 0
     result = np.zeros((model.plan.outputs, *layout.padded_zyx), dtype=np.float32)
@@ -146,9 +146,13 @@ def plan_passes(
         max(shrinkable, key=lambda axis: axis[0]).pop(0)
 
 
-def mirror_flips() -> list[tuple[int, ...]]:
-    """The eight sets of axes to flip, of a tensor (batch, channel, z, y, x); the empty one first."""
-    return [axes for count in range(4) for axes in combinations((2, 3, 4), count)]
+def mirror_flips(allowed_zyx: tuple[bool, bool, bool]) -> list[tuple[int, ...]]:
+    """The sets of axes to flip, of a tensor (batch, channel, z, y, x), the empty one first; eight if all may be.
+
+    An axis along which patches were not mirrored in training is not mirrored here: it tells labels apart.
+    """
+    axes = [axis for axis, allowed in enumerate(allowed_zyx, start=2) if allowed]
+    return [flips for count in range(len(axes) + 1) for flips in combinations(axes, count)]
 
 
 def _softmax(network: nn.Module, x: Tensor, flip: tuple[int, ...], runtime: Runtime) -> NDArray[np.float32]:

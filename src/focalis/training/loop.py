@@ -39,6 +39,8 @@ VALIDATIONS, STEPS_BETWEEN = 10, 50
 """Cases of the inner split are predicted ten times in a run, but not more often than every so many steps."""
 LOG_EVERY = 10
 CHECKPOINT_SECONDS = 60.0
+DROPOUT = 2
+"""The stream of a run's randomness that dropout draws from; see `batches` for the others."""
 PRIOR_SHARE = 0.01
 """Foreground share that the fresh output layer predicts: starting at one half would let the background's sheer
 number dominate the first steps."""
@@ -94,7 +96,7 @@ def train(
     loss_function = loss_of(plan)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_gradient_scaling)
     checkpoint, metrics = run / "checkpoint.safetensors", run / "metrics.jsonl"
-    first, val_dice = 0, None
+    first, val_dice, seconds_before = 0, None, 0.0
     if resume and checkpoint.exists():
         state = load_checkpoint(checkpoint, network, average, optimizer)
         if state["steps"] != steps or state["seed"] != seed:
@@ -102,7 +104,7 @@ def train(
                 f"{checkpoint}: belongs to {state['steps']} steps with seed {state['seed']}, "
                 f"not {steps} with seed {seed}; start again in a new folder"
             )
-        first, val_dice = state["step"], state["val_dice"]
+        first, val_dice, seconds_before = state["step"], state["val_dice"], state["seconds"]
         if runtime.needs_gradient_scaling:
             scaler.load_state_dict(state["scaler"])
     _keep_rows_before(metrics, first)
@@ -113,6 +115,7 @@ def train(
             "steps": steps,
             "seed": seed,
             "val_dice": val_dice,
+            "seconds": seconds_before + time.monotonic() - started,
             "scaler": scaler.state_dict(),
         }
         save_checkpoint(checkpoint, network, average, optimizer, state)
@@ -120,10 +123,15 @@ def train(
     validate_every = max(STEPS_BETWEEN, math.ceil(steps / VALIDATIONS))
     started = saved = time.monotonic()
     losses: list[float] = []
-    with metrics.open("a", encoding="utf-8") as log, _ctrl_c_noticed() as ctrl_c:
+    with (
+        metrics.open("a", encoding="utf-8") as log,
+        _ctrl_c_noticed() as ctrl_c,
+        torch.random.fork_rng(),
+    ):
         for step in range(first, steps):
             rate = learning_rate(step, steps, plan)
             batch = make_batch(training, plan, seed, step)
+            torch.manual_seed(int(np.random.default_rng((seed, DROPOUT, step)).integers(2**62)))
             loss, norm = _step(network, optimizer, scaler, loss_function, batch, rate, plan, runtime)
             if not math.isfinite(loss):
                 save(step)
@@ -140,6 +148,7 @@ def train(
                 row["val_dice"] = val_dice = validation_dice(plan, average, validation, runtime)
             if done % LOG_EVERY == 0 or "val_dice" in row:
                 row["loss"] = float(np.mean(losses[-LOG_EVERY:]))
+                row["seconds"] = round(seconds_before + time.monotonic() - started, 1)
                 log.write(json.dumps(row) + "\n")
                 log.flush()
             if progress:
@@ -273,7 +282,9 @@ def _keep_rows_before(metrics: Path, step: int) -> None:
     """Drop the rows that a resumed run will write again."""
     rows = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
     kept = [row for row in rows if _step_of(row) <= step]
-    metrics.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
+    temporary = metrics.with_name(f".{metrics.name}.tmp")
+    temporary.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
+    temporary.replace(metrics)
 
 
 def _step_of(row: str) -> float:

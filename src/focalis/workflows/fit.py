@@ -103,6 +103,16 @@ def fit(
         raise UsageError("give minutes or steps, not both")
     if fold is not None and folds is not None:
         raise UsageError("give fold or folds, not both")
+    for name, value, least in (
+        ("steps", steps, 1),
+        ("fold", fold, 0),
+        ("folds", folds, 1),
+        ("seed", seed, 0),
+    ):
+        if value is not None and value < least:
+            raise UsageError(f"{name} is {value}; give {least} or more")
+    if minutes is not None and minutes <= 0:
+        raise UsageError(f"minutes is {minutes:g}; give more than 0")
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     data = open_dataset(Path(dataset))
@@ -120,7 +130,12 @@ def fit(
         torch.set_num_threads(threads)
     runtime = choose_runtime(device, precision)
     budget = Budget(DEFAULT_MINUTES if minutes is None else minutes, steps)
-    record = {**provenance(), "dataset": data.root.name, "data_sha256": data_hash(data.cases), "seed": seed}
+    record = {
+        **provenance(),
+        "dataset": data.root.resolve().name,
+        "data_sha256": data_hash(data.cases),
+        "seed": seed,
+    }
 
     models, judged = [], []
     for number, division in divisions:
@@ -186,7 +201,17 @@ def _divisions(
         raise UsageError(
             f"there are {len(all_splits)} folds, from 0 to {len(all_splits) - 1}; fold {max(wanted)} is not one"
         )
-    return [(number, all_splits[number]) for number in wanted]
+    chosen: list[tuple[int | None, Split]] = [(number, all_splits[number]) for number in wanted]
+    validated: set[str] = set()
+    for number, split in chosen:
+        if not split.train or not split.val:
+            raise DataError(
+                f"{path}: split {number} has no {'val' if split.train else 'train'} cases; add some"
+            )
+        if twice := validated & set(split.val):
+            raise DataError(f"{path}: {min(twice)} validates in two folds; keep it in one")
+        validated |= set(split.val)
+    return chosen
 
 
 def _plan(
@@ -217,10 +242,11 @@ def _plan(
             float(changes.get("memory_gb") or DEFAULT_MEMORY_GB),
         )
         plan = make_plan(figures, data.channels, data.labels, network, memory)
-    if resume and path.exists():
-        return plan
     plan = _changed(plan, changes)
-    write_plan(plan, path)
+    if not path.exists() or read_plan(path) != plan:
+        if resume and path.exists():
+            raise PlanError(f"{path}: the run follows another plan; leave --plan, --network and the like out")
+        write_plan(plan, path)
     return plan
 
 

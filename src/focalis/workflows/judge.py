@@ -41,7 +41,7 @@ def judge(run: Run, model: Model, judged_on: str) -> tuple[tuple[Score, ...], Su
         scores += evaluate_case(read_volume(case.label), prediction.label, run.plan.labels, case=case.name)
     record = read_json(run.home / "record.json")
     record["seconds_per_predicted_case"] = round(sum(seconds) / len(seconds), 3)
-    record["peak_memory_gb"] = peak_memory_gb()
+    record["peak_memory_gb"] = max(record["peak_memory_gb"] or 0, peak_memory_gb() or 0) or None
     record["judged_on"] = judged_on
     write_json(run.home / "record.json", record)
     metrics = [

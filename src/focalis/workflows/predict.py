@@ -78,7 +78,7 @@ def predict(
         inputs: image files and folders of images; of a data set folder, its `images/`.
         out: the folder for the results; made if it is not there.
         threshold: on the foreground probability, in (0, 1); the model's operating point by default.
-        mirror: average over the eight mirror images of every case.
+        mirror: average over the mirror images of every case, up to eight.
         memory_gb: the most memory that the prediction of a case may take beside its image, in 10^9 bytes.
         device: auto, cpu, cuda or cuda:N.
         precision: auto, float32, bfloat16 or float16.

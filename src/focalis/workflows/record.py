@@ -37,7 +37,7 @@ def data_hash(cases: Sequence[Case]) -> str:
 def provenance() -> dict[str, Any]:
     """Command, time, code revision, packages and machine of this process; no user or host name."""
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv),
         "started": now(),
         "revision": _revision(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -97,9 +97,7 @@ def _revision() -> str | None:
         )
         if not tracked.stdout:
             return None
-        dirty = subprocess.run(
-            ["git", "-C", str(here), "diff", "--quiet", "HEAD", "--", "."], check=False
-        ).returncode
+        dirty = subprocess.run(["git", "-C", str(here), "diff", "--quiet", "HEAD"], check=False).returncode
     except (OSError, subprocess.CalledProcessError):
         return None
     return head + ("+" if dirty else "")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,32 +72,31 @@ def train_run(
     """
     run.home.mkdir(parents=True, exist_ok=True)
     path = run.home / "record.json"
-    before = read_json(path) if resume and path.exists() else None
-    if before is not None:
-        _same_run(path, before, run)
-        if "finished" in before:
-            return load_model(run.home / "model.safetensors")
     inner, folder = run.inner, run.home / "prepared"
-    training = prepare_cases(run.data.select(inner.train), run.plan, folder)
-    validation = prepare_cases(run.data.select(inner.val), run.plan, folder)
-    steps = (
-        before["steps"]
-        if before
-        else budget.steps or steps_in(budget.minutes, run.plan, training, validation, run.runtime)
-    )
-    record = before or {
-        **run.record,
+    identity = {
+        "data_sha256": run.record["data_sha256"],
         "seed": run.seed,
-        "runtime": str(run.runtime),
-        "threads": torch.get_num_threads(),
-        "steps": steps,
-        "minutes_asked": None if budget.steps else budget.minutes,
         "cases": {"train": list(inner.train), "inner": list(inner.val), "held_out": list(run.split.val)},
         "plan": run.plan.model_dump(mode="json", exclude={"reasons"}),
+        "runtime": str(run.runtime),
+        "threads": torch.get_num_threads(),
     }
+    before = read_json(path) if resume and path.exists() else None
+    if before is not None:
+        _same_run(path, before, identity | ({} if budget.steps is None else {"steps": budget.steps}))
+        if "finished" in before:
+            return load_model(run.home / "model.safetensors")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    training = prepare_cases(run.data.select(inner.train), run.plan, folder)
+    validation = prepare_cases(run.data.select(inner.val), run.plan, folder)
+    steps = before["steps"] if before else budget.steps
+    if steps is None:
+        steps = steps_in(budget.minutes, run.plan, training, validation, run.runtime)
+    minutes = None if budget.steps else budget.minutes
+    record = before or {**run.record, **identity, "steps": steps, "minutes_asked": minutes}
     write_json(path, record)
 
-    started = time.monotonic()
     network = train(
         run.plan,
         training,
@@ -108,9 +108,10 @@ def train_run(
         resume=resume,
         progress=progress,
     )
-    record["training_seconds"] = round(time.monotonic() - started, 1)
+    last = json.loads((run.home / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     point = operating_point(run.plan, network, validation, run.runtime)
     record |= {
+        "training_seconds": last["seconds"],
         "threshold": point.threshold,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "peak_memory_gb": peak_memory_gb(),
@@ -125,13 +126,9 @@ def train_run(
     return model
 
 
-def _same_run(path: Path, before: Mapping[str, Any], run: Run) -> None:
-    now_ = {
-        "data_sha256": run.record["data_sha256"],
-        "seed": run.seed,
-        "plan": run.plan.model_dump(mode="json", exclude={"reasons"}),
-    }
-    changed = [name for name, value in now_.items() if before.get(name) != value]
+def _same_run(path: Path, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """TrainingError if a run that is resumed would not be the run that was started."""
+    changed = [name for name, value in identity.items() if before.get(name) != value]
     if changed:
         raise TrainingError(
             f"{path}: the run was started with another {' and '.join(changed)}; start again in a new folder"
