@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from focalis.errors import TrainingError
 from focalis.prediction import Runtime
@@ -34,6 +35,26 @@ def test_it_learns_to_find_a_ball(plan, cases, tmp_path):
     dice = [row["val_dice"] for row in rows(tmp_path) if "val_dice" in row]
     assert dice[-1] > 0.7
     assert rows(tmp_path)[-1]["loss"] < 0.7 * rows(tmp_path)[0]["loss"]
+
+
+def test_training_ends_on_the_statistics_that_prediction_uses(plan, cases, tmp_path, monkeypatch):
+    """Batch normalisation: its own batch's statistics first, then the averaged ones, fixed."""
+    seen = []
+    real = loop._step
+
+    def watched(network, *rest):
+        layer = next(m for m in network.modules() if isinstance(m, nn.BatchNorm3d))
+        seen.append((layer.training, layer.running_mean.clone()))
+        return real(network, *rest)
+
+    monkeypatch.setattr(loop, "_step", watched)
+    average = run(plan, cases, tmp_path, steps=10)
+    assert [training for training, _ in seen] == [True] * 4 + [False] * 6
+    held = seen[4][1]
+    assert not torch.equal(seen[3][1], held)
+    assert all(torch.equal(mean, held) for _, mean in seen[4:])
+    final = next(m for m in average.modules() if isinstance(m, nn.BatchNorm3d)).running_mean
+    assert torch.allclose(final, held, atol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(plan, cases, tmp_path):

@@ -13,16 +13,16 @@ Builder = Callable[[Sequence[Triple], int, int], Network]
 
 
 def dense(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> DenseNetwork:
-    """The default: few wide units, nearly all work at half resolution and below, long skips."""
+    """The default: a strided stem, few wide units, long skips; only the last two layers work at full resolution."""
     stages = len(strides_zyx)
     config = DenseConfig(
-        stem=8,
-        stem_strided=False,
-        units=(2, 3, 3, 3, 3)[:stages],
-        growth=(32, 48, 64, 64, 64)[:stages],
-        widths=(32, 64, 128, 192, 192)[:stages],
+        stem=32,
+        stem_strided=True,
+        units=(2, 2, 3, 3, 3)[:stages],
+        growth=(16, 32, 64, 64, 64)[:stages],
+        widths=(None, 64, 128, 192, 192)[:stages],
         up=(8, 32, 64, 128, 128)[:stages],
-        decoder=(1, 1, 1, 1, 1)[:stages],
+        decoder=(0, 1, 1, 1, 1)[:stages],
         skips=True,
     )
     return DenseNetwork(config, strides_zyx, inputs, outputs)

@@ -79,7 +79,7 @@ class TrainingSettings(_Frozen):
     `flip_axes_zyx` says along which axes patches may be mirrored: not along one that tells labels apart.
     """
 
-    learning_rate: float = Field(default=3e-3, gt=0)
+    learning_rate: float = Field(default=1.5e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     warmup_share: float = Field(default=0.05, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)

@@ -41,6 +41,10 @@ LOG_EVERY = 10
 CHECKPOINT_SECONDS = 60.0
 DROPOUT = 2
 """The stream of a run's randomness that dropout draws from; see `batches` for the others."""
+STATISTICS_HELD_FROM = 0.4
+"""From this share of the steps on, batch normalisation uses the averaged statistics that prediction will use. The
+statistics of a few patches vary so much that a network which always trained with its own batch's is another one when it
+predicts (decision 0007)."""
 PRIOR_SHARE = 0.01
 """Foreground share that the fresh output layer predicts: starting at one half would let the background's sheer
 number dominate the first steps."""
@@ -120,6 +124,7 @@ def train(
         }
         save_checkpoint(checkpoint, network, average, optimizer, state)
 
+    held_from = round(STATISTICS_HELD_FROM * steps)
     validate_every = max(STEPS_BETWEEN, math.ceil(steps / VALIDATIONS))
     started = saved = time.monotonic()
     losses: list[float] = []
@@ -130,6 +135,8 @@ def train(
     ):
         for step in range(first, steps):
             rate = learning_rate(step, steps, plan)
+            if step >= held_from:
+                _hold_statistics(network, average, adopt=step == held_from)
             batch = make_batch(training, plan, seed, step)
             torch.manual_seed(int(np.random.default_rng((seed, DROPOUT, step)).integers(2**62)))
             loss, norm = _step(network, optimizer, scaler, loss_function, batch, rate, plan, runtime)
@@ -266,6 +273,16 @@ def _step(
     for buffer, before in zip(network.buffers(), statistics, strict=True):
         buffer.copy_(before)
     return math.nan, norm
+
+
+def _hold_statistics(network: nn.Module, average: nn.Module, adopt: bool) -> None:
+    """Let batch normalisation use fixed statistics from here on; `adopt` takes over the averaged ones first."""
+    for layer, averaged in zip(network.modules(), average.modules(), strict=True):
+        if isinstance(layer, nn.BatchNorm3d):
+            if adopt:
+                for mine, theirs in zip(layer.buffers(), averaged.buffers(), strict=True):
+                    mine.copy_(theirs)
+            layer.eval()
 
 
 @torch.no_grad()

@@ -98,19 +98,17 @@ def _resample(
     patch: tuple[int, int, int],
 ) -> Patch:
     half = (np.asarray(patch) - 1) / 2
-    shape = np.asarray(case.label.shape)
     reach = np.abs(matrix) @ half + 1
-    low = np.clip(np.floor(centre - reach), 0, shape - 1).astype(int)
-    high = np.clip(np.ceil(centre + reach) + 1, low + 1, shape).astype(int)
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    extent = np.maximum(high - low - 1, 1) / 2
+    low, high = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
+    box = np.ix_(*(_reflected(a, b, size) for a, b, size in zip(low, high, case.label.shape, strict=True)))
+    extent = (high - low - 1) / 2
     linear = np.diag(1 / extent) @ matrix @ np.diag(half)
     offset = (centre - low) / extent - 1
     theta = np.concatenate([linear[::-1, ::-1], offset[::-1, None]], axis=1)
     grid = functional.affine_grid(
         torch.from_numpy(theta[None].astype(np.float32)), [1, 1, *patch], align_corners=True
     )
-    image = torch.from_numpy(np.array(case.image[(slice(None), *box)]))
+    image = torch.from_numpy(case.image[(slice(None), *box)])
     distance = torch.from_numpy(case.distance_mm[box].astype(np.float32))
     label = torch.from_numpy(case.label[box].astype(np.float32))
     smooth = _sample(torch.cat([image, distance[None]]), grid, "bilinear")
@@ -119,5 +117,12 @@ def _resample(
     return Patch(smooth[:-1], sharp.long(), smooth[-1] / scale)
 
 
+def _reflected(low: int, high: int, size: int) -> NDArray[np.intp]:
+    """The voxels low to high - 1 along an axis of `size`; what lies outside is mirrored at the outermost voxels."""
+    period = max(2 * (size - 1), 1)
+    index = np.abs(np.arange(low, high)) % period
+    return np.where(index < size, index, period - index)
+
+
 def _sample(array: Tensor, grid: Tensor, mode: str) -> Tensor:
-    return functional.grid_sample(array[None], grid, mode, padding_mode="reflection", align_corners=True)[0]
+    return functional.grid_sample(array[None], grid, mode, padding_mode="border", align_corners=True)[0]
