@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from focalis.errors import ModelError
+from focalis.errors import DataError, ModelError
 from focalis.model import Model, OperatingPoint, load_model, read_header, save_model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
@@ -105,7 +105,7 @@ def test_provenance_with_nan_and_numpy_values_is_saved(tmp_path):
 def test_an_interrupted_save_leaves_the_old_file_alone(model, saved, monkeypatch):
     before = saved.read_bytes()
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DataError, match="cannot be written.*disk full"):
         save_model(dataclasses.replace(model, provenance={}), saved)
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]

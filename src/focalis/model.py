@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pydantic import ValidationError
 
 from focalis.errors import ModelError
+from focalis.files import write_bytes
 from focalis.planning import Plan
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def save_model(model: Model, path: Path) -> None:
         "weights_sha256": hashlib.sha256(_split(save(tensors))[1]).hexdigest(),
     }
     text = json.dumps(_finite(content), default=_plain, ensure_ascii=False)
-    _write_atomically(save(tensors, metadata={KEY: text}), path)
+    write_bytes(path, save(tensors, metadata={KEY: text}))
 
 
 def load_model(path: Path) -> Model:
@@ -208,21 +207,6 @@ def _read(path: Path, *, header_only: bool = False) -> bytes:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror}); give the path of a .safetensors model"
         ) from error
-
-
-def _write_atomically(blob: bytes, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(blob)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _finite(value: Any) -> Any:

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from focalis.errors import DataError
 from focalis.evaluation import Score, Summary, evaluate_case, summarise
-from focalis.report import write_evaluation_report, write_fit_report, write_text
+from focalis.report import write_evaluation_report, write_fit_report
 from focalis.report.page import number
 from focalis.volume import Grid, Volume
 
@@ -115,14 +114,3 @@ def test_fit_report(tmp_path: Path, metrics: list[dict[str, float]]) -> None:
 def test_numbers() -> None:
     assert number(None) == "\N{EN DASH}"
     assert number(-1234.5, 1) == "\N{MINUS SIGN}1,234.5"
-
-
-def test_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.txt", "one\n")
-    write_text(tmp_path / "a.txt", "two\n")
-    assert (tmp_path / "a.txt").read_text() == "two\n"
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "x").touch()
-    with pytest.raises(DataError, match="cannot be written"):
-        write_text(tmp_path / "taken", "three")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "taken"]

@@ -11,6 +11,7 @@ import numpy as np
 
 from focalis.dataset.case import Case
 from focalis.errors import DataError, UsageError
+from focalis.files import write_text
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def read_splits(path: Path | str, names: Iterable[str] | None = None) -> tuple[S
 def write_splits(splits: Sequence[Split], path: Path | str) -> None:
     """Write splits in the form that `read_splits` reads."""
     content = [{"train": list(split.train), "val": list(split.val)} for split in splits]
-    Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(Path(path), json.dumps(content, indent=1) + "\n")
 
 
 def make_splits(cases: Sequence[Case], folds: int, seed: int) -> tuple[Split, ...]:

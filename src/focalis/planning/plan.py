@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from focalis.errors import PlanError
+from focalis.files import write_text
 
 Triple = tuple[int, int, int]
 
@@ -164,9 +165,7 @@ def write_plan(plan: Plan, path: Path) -> None:
         if name in plan.reasons:
             lines.append(f"# {plan.reasons[name]}")
         lines += _yaml_lines(name, value)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _reasons(text: str) -> dict[str, str]:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from focalis.evaluation import EMPTY_RULE, Score, Summary
+from focalis.files import write_text
 from focalis.lesions import MATCHING_RULE
 from focalis.report.figure import DARK, LIGHT
-from focalis.report.page import figures, render, write_text
+from focalis.report.page import figures, render
 from focalis.report.spread import spread_figure
 from focalis.report.tables import headline, lesion_rows, summary_rows, worst_first
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from focalis.evaluation import Score, Summary
+from focalis.files import write_text
 from focalis.report.curves import curves_figure
 from focalis.report.evaluation import score_context
 from focalis.report.figure import DARK, LIGHT
-from focalis.report.page import render, write_text
+from focalis.report.page import render
 from focalis.report.tables import flat
 
 

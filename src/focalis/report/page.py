@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import base64
-import os
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from focalis.errors import DataError
 
 DASH = "\N{EN DASH}"
 
@@ -40,26 +35,6 @@ def render(template: str, **context: object) -> str:
     environment.filters["data_uri"] = data_uri
     made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     return environment.get_template(template).render(version=version("focalis"), made=made, **context)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all; missing folders are made.
-
-    Raises:
-        DataError: if the file cannot be written.
-    """
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot be written ({error.strerror}); check folder and disk") from error
 
 
 def figures(overlays: Sequence[tuple[str, bytes]]) -> list[dict[str, object]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from focalis.errors import TrainingError
+from focalis.files import whole_file
 
 
 def save_checkpoint(
@@ -28,11 +28,8 @@ def save_checkpoint(
     for number, entries in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in entries.items()}
     packed = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file(packed, temporary, metadata={"state": json.dumps(state)})
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        save_file(packed, temporary, metadata={"state": json.dumps(state)})
 
 
 def load_checkpoint(

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from focalis.errors import TrainingError
+from focalis.files import write_text
 from focalis.losses import Loss
 from focalis.networks import Network
 from focalis.planning import Plan
@@ -299,9 +300,7 @@ def _keep_rows_before(metrics: Path, step: int) -> None:
     """Drop the rows that a resumed run will write again."""
     rows = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
     kept = [row for row in rows if _step_of(row) <= step]
-    temporary = metrics.with_name(f".{metrics.name}.tmp")
-    temporary.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
-    temporary.replace(metrics)
+    write_text(metrics, "".join(f"{row}\n" for row in kept))
 
 
 def _step_of(row: str) -> float:

@@ -13,7 +13,8 @@ import numpy as np
 
 from focalis.errors import DataError, UsageError
 from focalis.evaluation import Evaluation, Score, evaluate_case, representative_cases
-from focalis.report import overlay_figure, write_evaluation_report, write_text
+from focalis.files import write_text
+from focalis.report import overlay_figure, write_evaluation_report
 from focalis.volume import Volume, image_stem, read_volume
 
 Progress = Callable[[int, int, str], None]

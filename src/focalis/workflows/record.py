@@ -16,6 +16,7 @@ from typing import Any
 
 from focalis.dataset import Case
 from focalis.errors import DataError
+from focalis.files import write_text
 
 PACKAGES = ("focalis", "torch", "numpy", "scipy", "SimpleITK", "safetensors", "pydantic")
 
@@ -62,10 +63,8 @@ def peak_memory_gb() -> float | None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON by way of a temporary file: the old file stays until the new one is whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    """Write JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -14,6 +14,7 @@ from focalis.dataset.phantoms.anatomy import make_anatomy
 from focalis.dataset.phantoms.fields import smooth_field
 from focalis.dataset.phantoms.lesions import add_lesion, place_lesions, read_lesions
 from focalis.errors import UsageError
+from focalis.files import write_text
 from focalis.volume import Grid, Volume, write_volume
 
 
@@ -140,5 +141,5 @@ def write_phantoms(root: Path | str, cases: int, settings: PhantomSettings, seed
             for number, contour in enumerate(phantom.readers, start=1):
                 write_volume(contour, root / "raters" / f"{name}_r{number}.nii.gz")
     names = {"labels": {"background": 0, "lesion": 1}}
-    (root / "dataset.json").write_text(json.dumps(names) + "\n", encoding="utf-8")
+    write_text(root / "dataset.json", json.dumps(names) + "\n")
     return open_dataset(root)

@@ -1,0 +1,40 @@
+"""Files appear whole or not at all."""
+
+import pytest
+
+from focalis.errors import DataError
+from focalis.files import whole_file, write_bytes, write_text
+
+
+def test_text_and_bytes_are_written_as_they_are_and_replace_what_was_there(tmp_path):
+    write_text(tmp_path / "new" / "a.txt", "one\r\n")
+    write_text(tmp_path / "new" / "a.txt", "zwei \N{LATIN SMALL LETTER U WITH DIAERESIS}\n")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == b"zwei \xc3\xbc\n"
+    write_bytes(tmp_path / "b", b"\x00\xff")
+    assert (tmp_path / "b").read_bytes() == b"\x00\xff"
+    assert (tmp_path / "b").stat().st_mode & 0o777 == 0o644
+
+
+def write_half(path):
+    with whole_file(path) as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        temporary.write_text("half")
+        raise KeyError
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_text(tmp_path / "a.nii.gz", "old")
+    with pytest.raises(KeyError):
+        write_half(tmp_path / "a.nii.gz")
+    assert (tmp_path / "a.nii.gz").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "taken" / "x").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"taken: cannot be written \(.*\); check folder and disk"):
+        write_text(tmp_path / "taken", "text")
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        write_text(tmp_path / "a.txt" / "below", "text")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "taken"]
