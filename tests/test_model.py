@@ -105,7 +105,7 @@ def test_provenance_with_nan_and_numpy_values_is_saved(tmp_path):
 def test_an_interrupted_save_leaves_the_old_file_alone(model, saved, monkeypatch):
     before = saved.read_bytes()
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(DataError, match="cannot be written.*disk full"):
+    with pytest.raises(DataError, match=r"cannot be written.*disk full"):
         save_model(dataclasses.replace(model, provenance={}), saved)
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]

@@ -1,136 +1,88 @@
-import json
+"""Which layout is taken, and the real sets as they lie."""
+
+import os
 from pathlib import Path
 
 import pytest
 
-from focalis.dataset import group_channels, open_dataset
+from focalis.dataset import open_dataset, read_splits
 from focalis.errors import DataError
 
+REAL = pytest.mark.skipif(
+    "FOCALIS_DATA" not in os.environ, reason="FOCALIS_DATA names no folder of real data"
+)
 
-def folder(root: Path, images: list[str], labels: list[str], suffix: str = ".nii.gz") -> Path:
-    """Empty files: listing a data set reads no image."""
-    for name, stems in (("images", images), ("labels", labels)):
-        (root / name).mkdir(exist_ok=True)
-        for stem in stems:
-            (root / name / f"{stem}{suffix}").touch()
+
+def make(root: Path, *files: str) -> Path:
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
     return root
 
 
-def test_one_image_per_case(tmp_path: Path) -> None:
-    dataset = open_dataset(folder(tmp_path, ["b", "a", "c_1"], ["c_1", "a", "b"]))
-    assert [case.name for case in dataset.cases] == ["a", "b", "c_1"]
-    assert dataset.channels == ("image",)
-    assert dataset.labels == {}
-    first = dataset.cases[0]
-    assert first.images == (tmp_path / "images/a.nii.gz",)
-    assert first.label == tmp_path / "labels/a.nii.gz"
-    assert first.patient == "a"
-    assert [case.name for case in dataset.select(["c_1", "a"])] == ["c_1", "a"]
-
-
-def test_several_channels_in_sorted_order(tmp_path: Path) -> None:
-    dataset = open_dataset(folder(tmp_path, ["p_1_T1", "p_1_FLAIR", "p_2_FLAIR", "p_2_T1"], ["p_1", "p_2"]))
-    assert dataset.channels == ("FLAIR", "T1")
-    assert [path.name for path in dataset.cases[1].images] == ["p_2_FLAIR.nii.gz", "p_2_T1.nii.gz"]
-
-
-def test_a_case_name_that_begins_another(tmp_path: Path) -> None:
-    plain = open_dataset(folder(tmp_path, ["a", "a_b"], ["a", "a_b"]))
-    assert [(case.name, case.images[0].name) for case in plain.cases] == [
-        ("a", "a.nii.gz"),
-        ("a_b", "a_b.nii.gz"),
-    ]
-
-
-def test_the_longest_case_name_takes_a_channel(tmp_path: Path) -> None:
-    dataset = open_dataset(folder(tmp_path, ["a_T1", "a_b_T1"], ["a", "a_b"]))
-    assert [(case.name, case.images[0].name) for case in dataset.cases] == [
-        ("a", "a_T1.nii.gz"),
-        ("a_b", "a_b_T1.nii.gz"),
-    ]
-    assert dataset.channels == ("T1",)
-
-
-def test_an_unlabelled_image_beside_a_case_of_similar_name(tmp_path: Path) -> None:
-    dataset = open_dataset(folder(tmp_path, ["a", "a_b"], ["a"]))
-    assert [(case.name, case.label is None) for case in dataset.cases] == [("a", False), ("a_b", True)]
-
-
-def test_image_without_label_and_label_without_image(tmp_path: Path) -> None:
-    dataset = open_dataset(folder(tmp_path, ["a_T1", "a_T2", "b_T2", "b_T1"], ["a", "c"]))
-    a, b, c = dataset.cases
-    assert a.label is not None
-    assert b.label is None
-    assert [path.name for path in b.images] == ["b_T1.nii.gz", "b_T2.nii.gz"]
-    assert c.images == ()
-    assert c.label == tmp_path / "labels/c.nii.gz"
-
-
-def test_a_missing_channel_is_named(tmp_path: Path) -> None:
-    folder(tmp_path, ["a_T1", "a_T2", "b_T1"], ["a", "b"])
-    with pytest.raises(DataError, match=r"images: case b has no channel T2; .* T1, T2"):
-        open_dataset(tmp_path)
-
-
-def test_readers_hidden_files_and_other_files_are_passed_over(tmp_path: Path) -> None:
-    folder(tmp_path, ["a", ".a.nii.gz.123"], ["a", ".b"])
-    folder(tmp_path, ["a"], ["notes"], suffix=".txt")
-    (tmp_path / "raters").mkdir()
-    (tmp_path / "raters" / "a_r1.nii.gz").touch()
+def test_what_lies_there_decides(tmp_path: Path) -> None:
+    make(tmp_path, "images/a.nii.gz", "labels/a.nii.gz")
     assert [case.name for case in open_dataset(tmp_path).cases] == ["a"]
 
+    make(tmp_path, "imagesTr/b.nii.gz", "labelsTr/b.nii.gz")
+    description = '{"channel_names": {"0": "CT"}, "labels": {"lesion": 1}, "file_ending": ".nii.gz"}'
+    (tmp_path / "dataset.json").write_text(description)
+    assert [case.name for case in open_dataset(tmp_path).cases] == ["b"]
 
-def test_two_files_for_one_place(tmp_path: Path) -> None:
-    folder(tmp_path, ["a"], ["a"])
-    folder(tmp_path, ["a"], [], suffix=".nii")
-    with pytest.raises(DataError, match=r"a\.nii\.gz: stands beside a\.nii"):
+    (tmp_path / "manifest.csv").write_text("case,image,label\nc,images/a.nii.gz,labels/a.nii.gz\n")
+    assert [case.name for case in open_dataset(str(tmp_path)).cases] == ["c"]
+
+    (tmp_path / "other.csv").write_text("case,image,label\nd,images/a.nii.gz,labels/a.nii.gz\n")
+    assert [case.name for case in open_dataset(tmp_path / "other.csv").cases] == ["d"]
+
+
+def test_what_is_no_data_set_says_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none: is not a folder, nor a CSV manifest"):
+        open_dataset(tmp_path / "none")
+    make(tmp_path, "image.nii.gz", "scans/a.nii.gz")
+    with pytest.raises(DataError, match=r"image\.nii\.gz: is not a folder, nor a CSV manifest"):
+        open_dataset(tmp_path / "image.nii.gz")
+    with pytest.raises(
+        DataError, match=r"labels/, for imagesTr/, labelsTr/ and dataset\.json .* manifest\.csv"
+    ):
         open_dataset(tmp_path)
 
 
-def test_label_names(tmp_path: Path) -> None:
-    folder(tmp_path, ["a"], ["a"])
-    names = {"labels": {"edge": 2, "background": 0, "core": 1}}
-    (tmp_path / "dataset.json").write_text(json.dumps(names))
-    assert open_dataset(tmp_path).labels == {1: "core", 2: "edge"}
-
-
+@REAL
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("name", "cases", "channels", "patients"),
     [
-        ("{", "not readable JSON"),
-        ("[]", "must map names"),
-        ('{"labels": {"0": "background"}}', "must map names"),
-        ('{"labels": {"lesion": true}}', "must map names"),
-        ('{"labels": {"a": 1, "b": 1}}', "share a value"),
+        ("lidc_nodules", 104, ("image",), 104),
+        ("msd_hippocampus", 200, ("image",), 200),
+        ("oasis_inferior_ventricle", 15, ("image",), 15),
+        ("sts_pet", 51, ("image",), 51),
+        ("ms_brain", 2, ("FLAIR", "T1"), 2),
     ],
 )
-def test_malformed_label_names(tmp_path: Path, content: str, complaint: str) -> None:
-    folder(tmp_path, ["a"], ["a"])
-    (tmp_path / "dataset.json").write_text(content)
-    with pytest.raises(DataError, match=rf"dataset\.json: .*{complaint}"):
-        open_dataset(tmp_path)
+def test_real_sets_as_they_lie(name: str, cases: int, channels: tuple[str, ...], patients: int) -> None:
+    dataset = open_dataset(Path(os.environ["FOCALIS_DATA"]) / name)
+    assert (len(dataset.cases), dataset.channels) == (cases, channels)
+    assert len({case.patient for case in dataset.cases}) == patients
+    first = dataset.cases[0]
+    images, label = first.read_images(), first.read_label()
+    assert len(images) == len(channels)
+    for image in images:
+        assert not image.grid.differences(label.grid)
+        assert image.array.std() > 0
+    assert label.array.max() >= 1
+    for path in dataset.root.glob("splits*.json"):
+        assert read_splits(path, [case.name for case in dataset.cases])
 
 
-def test_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none: is not a folder"):
-        open_dataset(tmp_path / "none")
-    (tmp_path / "images").mkdir()
-    with pytest.raises(DataError, match="labels: is not a folder"):
-        open_dataset(tmp_path)
-    (tmp_path / "labels").mkdir()
-    with pytest.raises(DataError, match="holds no NIfTI image"):
-        open_dataset(tmp_path)
+@REAL
+def test_the_patients_of_lidc_are_known_and_a_random_split_is_what_it_was_without() -> None:
+    dataset = open_dataset(Path(os.environ["FOCALIS_DATA"]) / "lidc_nodules")
+    assert {case.name: case.patient for case in dataset.cases}["LIDC0002"] == "LIDC-IDRI-0002"
+    by_patient = sorted(dataset.cases, key=lambda case: case.patient)
+    assert [case.name for case in by_patient] == [case.name for case in dataset.cases]
 
 
-def test_images_alone_are_grouped_by_known_channels_or_four_digits() -> None:
-    files = [Path(f"{stem}.nii.gz") for stem in ("a_T1", "a_FLAIR", "b_T1", "b_FLAIR")]
-    assert group_channels(files, channels=["FLAIR", "T1"]) == {
-        "a": {"T1": files[0], "FLAIR": files[1]},
-        "b": {"T1": files[2], "FLAIR": files[3]},
-    }
-    assert set(group_channels(files)) == {"a_T1", "a_FLAIR", "b_T1", "b_FLAIR"}
-    numbered = [Path("c_1_0000.nii.gz"), Path("c_1_0001.nii.gz"), Path("d_003.nii.gz")]
-    assert group_channels(numbered) == {
-        "c_1": {"0000": numbered[0], "0001": numbered[1]},
-        "d_003": {"image": numbered[2]},
-    }
+@REAL
+def test_masks_of_two_readers_alone_are_no_data_set() -> None:
+    with pytest.raises(DataError, match="two_annotators_hn_masks: holds no data set; looked for images/"):
+        open_dataset(Path(os.environ["FOCALIS_DATA"]) / "two_annotators_hn_masks")

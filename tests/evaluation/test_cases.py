@@ -35,6 +35,15 @@ def test_one_row_per_label_with_volumes_in_cubic_millimetres() -> None:
     assert rim.lesion_f1 == 1
 
 
+def test_voxels_that_nobody_judged_count_in_neither_map() -> None:
+    truth = volume(core=CORE)
+    truth.array[RIM] = 9
+    (score,) = evaluate_case(truth, volume(core=CORE, rim=RIM), {2: "rim"}, ignore=9)
+    assert (score.predicted_voxels, score.dice) == (0, 1)
+    (score,) = evaluate_case(truth, volume(core=CORE, rim=RIM), {2: "rim"})
+    assert (score.predicted_voxels, score.dice) == (48, 0)
+
+
 def test_cropping_changes_nothing() -> None:
     truth, prediction = volume(core=CORE), volume(core=SHIFTED)
     (score,) = evaluate_case(truth, prediction, {1: "core"})

@@ -7,6 +7,7 @@ import pytest
 import torch
 from monai.losses import DiceLoss, FocalLoss
 
+from focalis.dataset import IGNORED
 from focalis.errors import PlanError
 from focalis.losses import (
     LOSSES,
@@ -143,3 +144,30 @@ def test_the_named_sum_is_the_sum_of_its_terms():
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(PlanError, match=r"unknown loss 'hinge'.*distance_focal"):
         build_loss("hinge", DistanceFocal())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_nobody_judged_takes_no_part(name):
+    """Ignored planes at the end of a patch: value and gradient are those of the patch without them."""
+    logits, target, distance = example()
+    loss = build_loss(name, DistanceFocal())
+    target[..., 3:] = IGNORED
+    logits.requires_grad_()
+    value = loss(logits, target, distance)
+    (gradient,) = torch.autograd.grad(value, logits)
+    cut = logits.detach()[..., :3].clone().requires_grad_()
+    expected = loss(cut, target[..., :3], distance[..., :3])
+    (expected_gradient,) = torch.autograd.grad(expected, cut)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-12)
+    torch.testing.assert_close(gradient[..., :3], expected_gradient)
+    assert not gradient[..., 3:].any()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_patch_that_nobody_judged_has_a_finite_loss_and_no_gradient(name):
+    logits, target, distance = example()
+    logits.requires_grad_()
+    value = build_loss(name, DistanceFocal())(logits, torch.full_like(target, IGNORED), distance)
+    value.backward()
+    assert torch.isfinite(value)
+    assert not logits.grad.any()

@@ -8,6 +8,7 @@ import pytest
 from focalis.dataset import PhantomSettings, write_phantoms
 from focalis.errors import DataError, PlanError
 from focalis.planning import Fingerprint, fingerprint, make_plan
+from focalis.planning.memory import training_bytes
 from focalis.volume import Volume, read_volume, write_volume
 
 
@@ -88,7 +89,9 @@ def test_every_decision_has_a_reason_on_one_line():
 
 
 def test_a_batch_that_does_not_fit_the_budget_is_reduced_or_refused():
-    assert plan_of(found(), memory_budget_gb=0.75).batch == 1
+    plenty = plan_of(found())
+    need_gb = training_bytes(plenty) / 1e9
+    assert plan_of(found(), memory_budget_gb=0.99 * need_gb).batch == plenty.batch - 1
     with pytest.raises(PlanError, match="memory"):
         plan_of(found(), memory_budget_gb=0.01)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from focalis.dataset import IGNORED
 from focalis.errors import DataError
 from focalis.planning import Normalisation, Plan, prepare_image, prepare_label
 from focalis.planning.preparation import normalise
@@ -116,6 +117,13 @@ def test_label_values_become_class_indices_on_the_images_grid():
     assert set(np.unique(indices)) == {0, 1, 2}
     volume_mm3 = 2.0 * 1.5 * 1.5
     assert (indices == 1).sum() * volume_mm3 == pytest.approx((array == 7).sum() * 6.0, rel=0.1)
+
+
+def test_what_nobody_judged_is_marked():
+    array = np.zeros((6, 7, 8), np.uint8)
+    array[2], array[4] = 1, 9
+    indices = prepare_label(Volume(array, Grid((8, 7, 6))), plan().model_copy(update={"ignore": 9}))
+    assert [int(plane[0, 0]) for plane in indices] == [0, 0, 1, 0, IGNORED, 0]
 
 
 def test_a_label_map_of_floats_is_read_by_value():

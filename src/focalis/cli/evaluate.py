@@ -26,6 +26,9 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder of the images: the report then shows best, median and worst case."),
     ] = None,
+    ignore: Annotated[
+        int | None, typer.Option(min=1, help="Value of the labels where nobody has judged; left out.")
+    ] = None,
     tolerance_mm: Annotated[float, typer.Option(min=0, help="Tolerance of the surface Dice.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print evaluation.json's content.")] = False,
@@ -39,6 +42,7 @@ def evaluate(
             labels,
             out,
             images=images,
+            ignore=ignore,
             tolerance_mm=tolerance_mm,
             seed=seed,
             progress=lambda done, total, case: advance("evaluate", done, total, case),

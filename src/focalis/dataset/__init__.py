@@ -1,11 +1,14 @@
 """Cases, layouts, splits, and generated data."""
 
-from focalis.dataset.case import Case, Dataset
-from focalis.dataset.layout import group_channels, open_dataset
+from focalis.dataset.case import IGNORED, Case, Dataset
+from focalis.dataset.layout import open_dataset
+from focalis.dataset.layouts import UNNAMED_CHANNEL, group_channels, read_table
 from focalis.dataset.phantoms import Phantom, PhantomSettings, make_phantom, write_phantoms
 from focalis.dataset.splits import Split, inner_split, make_splits, read_splits, write_splits
 
 __all__ = [
+    "IGNORED",
+    "UNNAMED_CHANNEL",
     "Case",
     "Dataset",
     "Phantom",
@@ -17,6 +20,7 @@ __all__ = [
     "make_splits",
     "open_dataset",
     "read_splits",
+    "read_table",
     "write_phantoms",
     "write_splits",
 ]

@@ -1,10 +1,17 @@
-"""One examined person's images and contours, as paths; nothing is read here."""
+"""One examination's images and contours, as paths, and how they are read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from focalis.dataset.masks import read_masks
+from focalis.errors import DataError
+from focalis.volume import Volume, data_files, read_channels, read_volume
+
+IGNORED = 255
+"""In arrays of class indices: a voxel that nobody has judged, which takes part in no loss and no figure."""
 
 
 @dataclass(frozen=True)
@@ -13,15 +20,52 @@ class Case:
 
     Attributes:
         name: the case's name, unique in its data set.
-        images: one file per channel, in the data set's channel order.
-        label: the label map, or None where there is none.
-        patient: the patient's identifier; cases of one patient never part in a split.
+        images: one entry per channel, in the data set's channel order. A 4D file that holds n channels is named
+            by n entries, in the order of its volumes.
+        label: the label map; or one mask per structure, of which the first becomes label 1, and so on; or None
+            where there is no label.
+        patient: the patient's identifier, the case's name if not given; cases of one patient never part in a
+            split.
     """
 
     name: str
     images: tuple[Path, ...]
-    label: Path | None
-    patient: str
+    label: Path | tuple[Path, ...] | None
+    patient: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patient", self.patient or self.name)
+
+    @property
+    def label_files(self) -> tuple[Path, ...]:
+        """The label map, or the masks; empty without a label."""
+        if self.label is None:
+            return ()
+        return self.label if isinstance(self.label, tuple) else (self.label,)
+
+    def files(self) -> tuple[Path, ...]:
+        """Every file that the case is read from, once each, data files named by headers included.
+
+        Raises:
+            DataError: the header of a NRRD or MetaImage file cannot be read.
+        """
+        named = dict.fromkeys((*self.images, *self.label_files))
+        return tuple(dict.fromkeys(file for path in named for file in data_files(path)))
+
+    def read_images(self) -> list[Volume]:
+        """The channels, one volume each, on the first one's grid; see `focalis.volume.read_channels`."""
+        return read_channels(self.images)
+
+    def read_label(self) -> Volume:
+        """The label map, dtype as stored; of masks, uint8 (uint16 beyond 255 structures).
+
+        Raises:
+            DataError: there is no label, a file cannot be read or is not 3D, or masks overlap, lie on different
+                grids or hold several values.
+        """
+        if self.label is None:
+            raise DataError(f"{self.name}: has no label; add one, or leave the case out")
+        return read_masks(self.label) if isinstance(self.label, tuple) else read_volume(self.label)
 
 
 @dataclass(frozen=True)
@@ -32,13 +76,16 @@ class Dataset:
         root: its folder.
         cases: its cases, sorted by name.
         channels: the channels' names, e.g. ("FLAIR", "T1"); ("image",) if there is one without a name.
-        labels: label value to name, without the background 0; empty when the data set does not say.
+        labels: label value to name, without the background 0 and the ignored value; empty when the data set
+            does not say.
+        ignore: the label value of voxels that nobody has judged; None if there is none.
     """
 
     root: Path
     cases: tuple[Case, ...]
     channels: tuple[str, ...]
     labels: Mapping[int, str] = field(default_factory=dict)
+    ignore: int | None = None
 
     def select(self, names: list[str] | tuple[str, ...]) -> tuple[Case, ...]:
         """The named cases, in the given order; KeyError for a name that is not there."""

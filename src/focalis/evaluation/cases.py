@@ -73,6 +73,7 @@ def evaluate_case(
     labels: Mapping[int, str],
     tolerance_mm: float = 1.0,
     case: str = "case",
+    ignore: int | None = None,
 ) -> tuple[Score, ...]:
     """Compare a predicted label map with the true one, label by label.
 
@@ -82,6 +83,7 @@ def evaluate_case(
         labels: label value to name, without the background 0; one score each, in ascending order.
         tolerance_mm: tolerance of the surface Dice.
         case: the case's name, for the scores and the error.
+        ignore: value of the true label map where nobody has judged: there, both maps count as background.
 
     Raises:
         DataError: if the grids differ, with what differs and by how much.
@@ -91,6 +93,11 @@ def evaluate_case(
         raise DataError(
             f"{case}: truth and prediction lie on different grids: {'; '.join(differences)}; "
             "predict on the truth's own image, or resample one of them"
+        )
+    if ignore is not None:
+        unjudged = truth.array == ignore
+        truth, prediction = (
+            Volume(np.where(unjudged, 0, volume.array), volume.grid) for volume in (truth, prediction)
         )
     return tuple(
         _evaluate_label(truth, prediction, label, labels[label], tolerance_mm, case)

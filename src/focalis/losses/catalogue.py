@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, ones_like, where
 
+from focalis.dataset import IGNORED
 from focalis.errors import PlanError
 from focalis.losses.distance import BackgroundWeight, background_weight
 from focalis.losses.terms import cross_entropy, distance_focal_loss, soft_dice_loss
@@ -23,10 +24,11 @@ class DistanceFocal:
     cap_mm: float = 50.0
 
     def __call__(self, logits: Tensor, target: Tensor, distance_mm: Tensor) -> Tensor:
-        """The loss of logits (b, classes, z, y, x), target (b, z, y, x) and distance in mm (b, z, y, x)."""
+        """The loss of logits (b, classes, z, y, x), target (b, z, y, x; or IGNORED) and distance in mm (b, z, y, x)."""
         weight = background_weight(distance_mm, self.form, self.k_per_mm, self.floor, self.cap_mm)
-        weight = where(target > 0, ones_like(weight), weight)
-        return distance_focal_loss(logits, target, weight, self.r)
+        known = target != IGNORED
+        weight = where(target > 0, ones_like(weight), weight) * known
+        return distance_focal_loss(logits, target * known, weight, self.r)
 
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from focalis.dataset import IGNORED
+
 
 def _full_precision(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
@@ -44,18 +46,21 @@ def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
     Args:
         logits: (batch, classes, z, y, x).
-        target: class indices (batch, z, y, x), int64.
+        target: class indices (batch, z, y, x), int64; or IGNORED.
 
     Returns:
         A scalar between 0 and 1.
     """
     p = functional.softmax(_full_precision(logits), dim=1)[:, 1:]
-    truth = functional.one_hot(target, logits.shape[1]).movedim(-1, 1)[:, 1:].to(p.dtype)
+    known = target != IGNORED
+    truth = functional.one_hot(target * known, logits.shape[1]).movedim(-1, 1)[:, 1:].to(p.dtype)
+    p = p * known[:, None]
     axes = (2, 3, 4)
     overlap, total = (p * truth).sum(axes), p.sum(axes) + truth.sum(axes)
     return 1 - ((2 * overlap + 1) / (total + 1)).mean()
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Plain voxel-wise cross entropy, mean over voxels; shapes as in `soft_dice_loss`."""
-    return functional.cross_entropy(_full_precision(logits), target)
+    """Plain voxel-wise cross entropy, mean over the voxels that are not IGNORED; shapes as in `soft_dice_loss`."""
+    total = functional.cross_entropy(_full_precision(logits), target, ignore_index=IGNORED, reduction="sum")
+    return total / (target != IGNORED).sum().clamp(min=1)

@@ -1,7 +1,7 @@
 """From the fingerprint of a data set to a plan, and what the plan does to an image."""
 
 from focalis.planning.fingerprint import Fingerprint, fingerprint
-from focalis.planning.make import make_plan
+from focalis.planning.make import make_plan, target_spacing
 from focalis.planning.plan import (
     LossSettings,
     NetworkSettings,
@@ -26,5 +26,6 @@ __all__ = [
     "prepare_image",
     "prepare_label",
     "read_plan",
+    "target_spacing",
     "write_plan",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from focalis.dataset import Case
 from focalis.errors import DataError
 from focalis.lesions import label_components
-from focalis.volume import read_volume, to_canonical
+from focalis.volume import to_canonical
 
 SAMPLES_PER_CASE = 10_000
 
@@ -41,9 +41,15 @@ class Fingerprint:
 
 
 def fingerprint(
-    cases: Sequence[Case], seed: int = 0, progress: Callable[[int, int], None] | None = None
+    cases: Sequence[Case],
+    ignore: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Fingerprint:
-    """Read every case once, one at a time, and take its figures; DataError if no case holds any foreground."""
+    """Read every case once, one at a time, and take its figures; DataError if no case holds any foreground.
+
+    Voxels of the label value `ignore`, which nobody has judged, are no foreground.
+    """
     rng = np.random.default_rng(seed)
     shapes, spacings, shares, lesions = [], [], [], []
     channels = len(cases[0].images)
@@ -54,16 +60,16 @@ def fingerprint(
             raise DataError(
                 f"{case.name}: has no label file; remove the image or add labels/{case.name}.nii.gz"
             )
-        label = to_canonical(read_volume(case.label))
-        inside = label.array > 0
+        label = to_canonical(case.read_label())
+        inside = (label.array > 0) & (label.array != (ignore or 0))
         shapes.append(label.grid.shape_zyx)
         spacings.append(label.grid.spacing_zyx_mm)
         shares.append(float(inside.mean()))
         components, count = label_components(inside)
         sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
         lesions += (sizes * label.grid.voxel_volume_mm3).tolist()
-        for channel, path in enumerate(case.images):
-            image = to_canonical(read_volume(path)).array
+        for channel, volume in enumerate(case.read_images()):
+            image = to_canonical(volume).array
             lows[channel].append(float(np.percentile(image, 1)))
             values = image[inside].astype(np.float32)
             samples[channel].append(rng.choice(values, min(SAMPLES_PER_CASE, values.size), replace=False))

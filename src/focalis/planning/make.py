@@ -25,6 +25,7 @@ def make_plan(
     labels: Mapping[int, str],
     network: str = "dense",
     memory_budget_gb: float = 8.0,
+    ignore: int | None = None,
 ) -> Plan:
     """Decide spacing, patch, batch, normalisation and strides from a data set's fingerprint.
 
@@ -34,11 +35,12 @@ def make_plan(
         labels: label value to name, without the background.
         network: a name from `focalis.networks.NETWORKS`.
         memory_budget_gb: what training may take.
+        ignore: the label value of voxels that nobody has judged.
     """
     if network not in STAGES:
         raise PlanError(f"unknown network {network!r}; known are {', '.join(sorted(STAGES))}")
     reasons: dict[str, str] = {}
-    spacing = _spacing(found, reasons)
+    spacing = target_spacing(found.spacings_zyx_mm, reasons)
     normalisation = tuple(_normalisation(found, i, name, reasons) for i, name in enumerate(channels))
     shape = np.median(np.multiply(found.shapes_zyx, found.spacings_zyx_mm), axis=0) / spacing
     strides = _strides(spacing, (shape * PATCH_SHARE).tolist(), STAGES[network])
@@ -59,6 +61,7 @@ def make_plan(
     plan = Plan(
         channels=tuple(channels),
         labels=dict(labels),
+        ignore=ignore,
         spacing_zyx_mm=spacing,
         normalisation=normalisation,
         patch_zyx=patch,
@@ -94,8 +97,11 @@ def _has_sides(labels: Mapping[int, str]) -> bool:
     return bool(words & {"left", "right", "l", "r", "lt", "rt"})
 
 
-def _spacing(found: Fingerprint, reasons: dict[str, str]) -> tuple[float, float, float]:
-    spacings = np.asarray(found.spacings_zyx_mm)
+def target_spacing(
+    spacings_zyx_mm: Sequence[tuple[float, float, float]], reasons: dict[str, str]
+) -> tuple[float, float, float]:
+    """The spacing (z, y, x; mm) of a plan; why goes into `reasons`."""
+    spacings = np.asarray(spacings_zyx_mm)
     target = np.median(spacings, axis=0)
     reasons["spacing_zyx_mm"] = "the median spacing of the training cases"
     coarse = int(np.argmax(target))

@@ -92,13 +92,15 @@ class TrainingSettings(_Frozen):
 class Plan(_Frozen):
     """What `fit` will do, decided from the data's fingerprint; see `focalis.planning.make_plan`.
 
-    Axes are z, y, x; spacing is in mm; `labels` maps label values to names, without the background 0.
+    Axes are z, y, x; spacing is in mm; `labels` maps label values to names, without the background 0; voxels of the
+    value `ignore` were not judged by anybody.
     The network's output channel i + 1 is the i-th label value in ascending order.
     """
 
     version: Literal[1] = 1
     channels: tuple[str, ...] = Field(min_length=1)
     labels: dict[int, str] = Field(min_length=1)
+    ignore: int | None = None
     spacing_zyx_mm: tuple[float, float, float]
     normalisation: tuple[Normalisation, ...]
     patch_zyx: Triple
@@ -117,6 +119,8 @@ class Plan(_Frozen):
             )
         if any(value < 1 for value in self.labels):
             raise ValueError("label values are 1 and up; 0 is the background")
+        if self.ignore is not None and (self.ignore < 1 or self.ignore in self.labels):
+            raise ValueError(f"ignore is {self.ignore}; it must be a value from 1 that is no label")
         if min(self.spacing_zyx_mm) <= 0:
             raise ValueError(f"spacing_zyx_mm must be positive, not {self.spacing_zyx_mm}")
         stride = self.network.total_stride_zyx

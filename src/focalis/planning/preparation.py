@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from focalis.dataset import IGNORED
 from focalis.errors import DataError
 from focalis.planning.plan import Normalisation, Plan
 from focalis.volume import Grid, Volume, grid_with_spacing, resample_image, resample_label, to_canonical
@@ -66,7 +67,7 @@ def prepare_image(volumes: Sequence[Volume], plan: Plan) -> Prepared:
 
 
 def prepare_label(volume: Volume, plan: Plan) -> NDArray[np.uint8]:
-    """The class indices (0 = background, i + 1 = the i-th of `plan.label_values`) of a label map, z, y, x.
+    """The class indices (0 = background, i + 1 = the i-th of `plan.label_values`, IGNORED) of a label map, z, y, x.
 
     They lie on the grid of `prepare_image` for an image on the same grid as the label map.
 
@@ -75,6 +76,8 @@ def prepare_label(volume: Volume, plan: Plan) -> NDArray[np.uint8]:
     """
     values, inverse = np.unique(volume.array, return_inverse=True)
     index_of = {0: 0} | {value: index for index, value in enumerate(plan.label_values, start=1)}
+    if plan.ignore is not None:
+        index_of[plan.ignore] = IGNORED
     unknown = [str(value) for value in values if value not in index_of]
     if unknown:
         known = ", ".join(str(value) for value in plan.label_values)

@@ -100,7 +100,9 @@ def _resample(
     half = (np.asarray(patch) - 1) / 2
     reach = np.abs(matrix) @ half + 1
     low, high = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
-    box = np.ix_(*(_reflected(a, b, size) for a, b, size in zip(low, high, case.label.shape, strict=True)))
+    z, y, x = np.ix_(
+        *(_reflected(a, b, size) for a, b, size in zip(low, high, case.label.shape, strict=True))
+    )
     extent = (high - low - 1) / 2
     linear = np.diag(1 / extent) @ matrix @ np.diag(half)
     offset = (centre - low) / extent - 1
@@ -108,9 +110,9 @@ def _resample(
     grid = functional.affine_grid(
         torch.from_numpy(theta[None].astype(np.float32)), [1, 1, *patch], align_corners=True
     )
-    image = torch.from_numpy(case.image[(slice(None), *box)])
-    distance = torch.from_numpy(case.distance_mm[box].astype(np.float32))
-    label = torch.from_numpy(case.label[box].astype(np.float32))
+    image = torch.from_numpy(case.image[:, z, y, x])
+    distance = torch.from_numpy(case.distance_mm[z, y, x].astype(np.float32))
+    label = torch.from_numpy(case.label[z, y, x].astype(np.float32))
     smooth = _sample(torch.cat([image, distance[None]]), grid, "bilinear")
     sharp = _sample(label[None], grid, "nearest")[0]
     # What is magnified lies farther away by as much.

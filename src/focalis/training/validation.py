@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from focalis.dataset import IGNORED
 from focalis.evaluation import choose_threshold
 from focalis.model import Model, OperatingPoint
 from focalis.planning import Plan
@@ -27,6 +28,7 @@ def validation_dice(
     scores = []
     for case in cases[:CASES_WATCHED]:
         predicted = decide(probabilities(plan, network, case, runtime), 0.5)
+        predicted[case.label == IGNORED] = 0
         scores += [_dice(case.label == value, predicted == value) for value in range(1, plan.outputs)]
     return float(np.mean(scores)) if scores else None
 
@@ -37,8 +39,11 @@ def operating_point(
     """The threshold on the foreground probability with the best mean Dice on the inner split's cases."""
     if not cases:
         return OperatingPoint()
-    foreground = [1 - probabilities(plan, network, case, runtime)[0] for case in cases]
-    threshold, curve = choose_threshold(foreground, [np.asarray(case.label) > 0 for case in cases])
+    foreground = [
+        (1 - probabilities(plan, network, case, runtime)[0]) * (case.label != IGNORED) for case in cases
+    ]
+    truths = [(case.label > 0) & (case.label != IGNORED) for case in cases]
+    threshold, curve = choose_threshold(foreground, truths)
     return OperatingPoint(
         threshold, f"best mean Dice of the foreground on {len(cases)} cases of the inner split", curve
     )

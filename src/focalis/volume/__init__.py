@@ -1,19 +1,36 @@
 """An image with its grid: read, write, orient, resample."""
 
-from focalis.volume.files import IMAGE_SUFFIXES, from_sitk, image_stem, read_volume, to_sitk, write_volume
+from focalis.volume.channels import onto_first_grid, read_channels, read_entries
+from focalis.volume.files import (
+    IMAGE_SUFFIXES,
+    data_files,
+    from_sitk,
+    image_stem,
+    read_volume,
+    read_volumes,
+    to_sitk,
+    write_volume,
+)
 from focalis.volume.grid import Grid
 from focalis.volume.orient import to_canonical
+from focalis.volume.repair import GridWarning
 from focalis.volume.resample import grid_with_spacing, resample_image, resample_label, resample_probabilities
 from focalis.volume.volume import Volume
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "Grid",
+    "GridWarning",
     "Volume",
+    "data_files",
     "from_sitk",
     "grid_with_spacing",
     "image_stem",
+    "onto_first_grid",
+    "read_channels",
+    "read_entries",
     "read_volume",
+    "read_volumes",
     "resample_image",
     "resample_label",
     "resample_probabilities",

@@ -1,21 +1,29 @@
-"""Read and write NIfTI files, strictly: a damaged file is an error here, never an image of zeros."""
+"""Read and write image files, strictly: a damaged file is an error here, never an image of zeros."""
 
 from __future__ import annotations
 
-import uuid
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from focalis.errors import DataError
+from focalis.files import whole_file
 from focalis.volume.grid import Grid
+from focalis.volume.headers import find_payload, require_whole
 from focalis.volume.integrity import inspect_nifti
+from focalis.volume.repair import read_oblique_nifti, straightened
 from focalis.volume.volume import Volume
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii")
+_NIFTI, _NRRD, _META = "NiftiImageIO", "NrrdImageIO", "MetaImageIO"
+_READERS = {".nii.gz": _NIFTI, ".nii": _NIFTI, ".nrrd": _NRRD, ".nhdr": _NRRD, ".mha": _META, ".mhd": _META}
+_HEADER_SUFFIXES = (".nhdr", ".mhd")
+IMAGE_SUFFIXES = tuple(_READERS)
 
 
 def image_stem(path: Path) -> str | None:
@@ -30,59 +38,62 @@ def image_stem(path: Path) -> str | None:
 
 
 def read_volume(path: Path | str) -> Volume:
-    """Read a three-dimensional NIfTI image (.nii, .nii.gz).
+    """Read a three-dimensional image: NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd).
+
+    The grid is the one that SimpleITK takes. Of a NIfTI file whose sform and qform disagree, that is the sform if
+    its code is 1 (scanner) or the qform's is 0, else the qform; a sform whose axes are not perpendicular counts
+    only where there is no qform. Spacing is pixdim's. Direction cosines that are off by up to 1e-3 are repaired
+    with a `GridWarning`; a NIfTI file that SimpleITK refuses for them is read by nibabel.
 
     Args:
-        path: the file.
+        path: the file; of an image in two files (.nhdr, .mhd), the header.
 
     Returns:
         The values as stored (a scale slope is applied; NaN and infinity stay), z, y, x, with their grid.
 
     Raises:
-        DataError: the file is missing, damaged, not NIfTI, not 3D, or holds several values per voxel.
+        DataError: the file is missing, damaged, of another format, not 3D, or holds several values per voxel; or
+            its axes are not perpendicular.
     """
-    path = Path(path)
-    _suffix(path)
-    non_finite = inspect_nifti(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO("NiftiImageIO")
-    try:
-        with _no_itk_warnings():
-            reader.ReadImageInformation()
-            _require_scalar_3d(path, reader)
-            image = reader.Execute()
-    except RuntimeError as error:
-        raise DataError(f"{path}: cannot be read ({_gist(error)}); export the file again") from error
-    volume = from_sitk(image)
-    if non_finite.positions.size:
-        volume.array.reshape(-1)[non_finite.positions] = non_finite.values
-    return volume
+    return _read(Path(path), several=False)[0]
+
+
+def read_volumes(path: Path | str) -> tuple[Volume, ...]:
+    """Read all volumes of a 4D image, in their order, or the one of a 3D image; else as `read_volume`."""
+    return _read(Path(path), several=True)
+
+
+def data_files(path: Path) -> tuple[Path, ...]:
+    """The files that an image consists of: the file itself and, if its header names one, the data file.
+
+    Raises:
+        DataError: the header of a NRRD or MetaImage file cannot be read.
+    """
+    if _READERS[_suffix(path)] == _NIFTI:
+        return (path,)
+    return tuple(dict.fromkeys((path, find_payload(path).path)))
 
 
 def write_volume(volume: Volume, path: Path | str) -> None:
-    """Write a volume as NIfTI; either the whole file appears under its name or none does.
+    """Write a volume in the format of the suffix; either the whole file appears under its name or none does.
 
-    Booleans are written as uint8 and float16 as float32; every other dtype is kept. Missing folders are made.
+    Booleans are written as uint8 and float16 as float32; every other dtype is kept. Values are compressed, but for
+    .nii. Missing folders are made. A .nhdr or .mhd file is a header; its values go into STEM.raw.gz or STEM.zraw
+    beside it.
 
     Raises:
-        DataError: the suffix is not .nii or .nii.gz, or the file cannot be written.
+        DataError: the suffix is none of `IMAGE_SUFFIXES`, the file cannot be written, or the data file of a new
+            header would replace a file of that name.
     """
     path = Path(path)
-    suffix = _suffix(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{suffix}")
+    write = _write_pair if _suffix(path) in _HEADER_SUFFIXES else _write_one
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sitk.WriteImage(to_sitk(volume), str(temporary), useCompression=suffix == ".nii.gz")
-        temporary.replace(path)
+        write(to_sitk(volume), path)
     except RuntimeError as error:
         raise DataError(f"{path}: cannot be written ({_gist(error)}); check folder and disk") from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise DataError(f"{path}: cannot be written ({reason}); check folder and disk") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def to_sitk(volume: Volume) -> sitk.Image:
@@ -110,22 +121,81 @@ def from_sitk(image: sitk.Image) -> Volume:
     return Volume(sitk.GetArrayFromImage(image), grid)
 
 
-def _require_scalar_3d(path: Path, reader: sitk.ImageFileReader) -> None:
-    """Refuse what is not one real value per voxel of a 3D image; the reader has read the header."""
-    size = " x ".join(str(length) for length in reader.GetSize())
-    dimension = reader.GetDimension()
-    if dimension != 3:
-        raise DataError(f"{path}: is {dimension}-dimensional ({size}); give one 3D image per channel")
+def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
+    kind = _READERS[_suffix(path)]
+    not_finite = inspect_nifti(path) if kind == _NIFTI else None
+    if kind != _NIFTI:
+        require_whole(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(kind)
+    try:
+        with _no_itk_warnings():
+            reader.ReadImageInformation()
+            _require_scalar(path, reader)
+            _require_dimension(path, tuple(reader.GetSize()), several)
+            image = reader.Execute()
+    except RuntimeError as error:
+        if kind != _NIFTI or "orthonormal" not in str(error):
+            raise DataError(f"{path}: cannot be read ({_gist(error)}); export the file again") from error
+        array, spacing, origin, direction = read_oblique_nifti(path)
+        _require_dimension(path, array.shape[::-1], several)
+    else:
+        array, spacing, origin = sitk.GetArrayFromImage(image), image.GetSpacing()[:3], image.GetOrigin()[:3]
+        axes = image.GetDimension()
+        direction = np.asarray(image.GetDirection()).reshape(axes, axes)[:3, :3]
+        if not_finite is not None and not_finite.positions.size:
+            array.reshape(-1)[not_finite.positions] = not_finite.values
+    cosines = straightened(path, direction)
+    grid = Grid(array.shape[:-4:-1], spacing, origin, tuple(cosines.ravel().tolist()))
+    stack: NDArray[Any] = array.reshape(-1, *grid.shape_zyx)
+    return tuple(Volume(values, grid) for values in stack)
+
+
+def _require_scalar(path: Path, reader: sitk.ImageFileReader) -> None:
+    """Refuse what is not one real value per voxel; the reader has read the header."""
     kind = str(sitk.GetPixelIDValueAsString(reader.GetPixelID()))
     if reader.GetNumberOfComponents() != 1 or "complex" in kind:
         raise DataError(f"{path}: holds {kind} values; give one file per channel, one real number per voxel")
+
+
+def _require_dimension(path: Path, size_xyzt: tuple[int, ...], several: bool) -> None:
+    """Refuse what is not 3D (or, with `several`, 4D); a fourth axis of length 1 is none."""
+    if len(size_xyzt) == 3 or (len(size_xyzt) == 4 and (several or size_xyzt[3] == 1)):
+        return
+    size = " x ".join(str(length) for length in size_xyzt)
+    raise DataError(f"{path}: is {len(size_xyzt)}-dimensional ({size}); give one 3D image per channel")
+
+
+def _write_one(image: sitk.Image, path: Path) -> None:
+    with whole_file(path) as temporary:
+        sitk.WriteImage(image, str(temporary), useCompression=_suffix(path) != ".nii")
+
+
+def _write_pair(image: sitk.Image, path: Path) -> None:
+    """Write a header and its data file; while the values change, no header speaks of them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        header = Path(folder) / path.name
+        sitk.WriteImage(image, str(header), useCompression=True)
+        (data,) = (file for file in header.parent.iterdir() if file != header)
+        target = path.parent / data.name
+        if target.exists() and not path.exists():
+            raise DataError(f"{target}: is in the way of the values of {path.name}; choose another name")
+        path.unlink(missing_ok=True)
+        for source, place in ((data, target), (header, path)):
+            with whole_file(place) as temporary:
+                source.replace(temporary)
 
 
 def _suffix(path: Path) -> str:
     for suffix in IMAGE_SUFFIXES:
         if path.name.lower().endswith(suffix):
             return suffix
-    raise DataError(f"{path}: is not a NIfTI file by its name; use a name that ends in .nii or .nii.gz")
+    raise DataError(
+        f"{path}: is no image file by its name; use a name that ends in {', '.join(IMAGE_SUFFIXES[:-1])} "
+        f"or {IMAGE_SUFFIXES[-1]}"
+    )
 
 
 def _gist(error: RuntimeError) -> str:

@@ -20,6 +20,7 @@ from focalis.dataset import (
 from focalis.errors import UsageError
 from focalis.evaluation import Summary
 from focalis.training import Progress
+from focalis.volume import write_volume
 from focalis.workflows.evaluate import evaluate
 from focalis.workflows.fit import fit
 from focalis.workflows.predict import predict
@@ -97,13 +98,14 @@ def demo(
     (out / "truth").mkdir()
     for case in held_out:
         if case.label is not None:
-            shutil.copyfile(case.label, out / "truth" / case.label.name)
+            write_volume(case.read_label(), out / "truth" / f"{case.name}.nii.gz")
     evaluation = evaluate(
         out / "masks",
         out / "truth",
         out / "scores",
-        images=dataset.root / "images",
+        images=held_out[0].images[0].parent,
         label_names=dataset.labels or None,
+        ignore=dataset.ignore,
     )
     return DemoResult(
         data=dataset.root,

@@ -15,7 +15,7 @@ from focalis.errors import DataError, UsageError
 from focalis.evaluation import Evaluation, Score, evaluate_case, representative_cases
 from focalis.files import write_text
 from focalis.report import overlay_figure, write_evaluation_report
-from focalis.volume import Volume, image_stem, read_volume
+from focalis.volume import Volume, image_stem, read_volume, read_volumes
 
 Progress = Callable[[int, int, str], None]
 """Called before each case with the cases finished, their number, and the case's name."""
@@ -28,6 +28,7 @@ def evaluate(
     *,
     images: Path | str | None = None,
     label_names: Mapping[int, str] | None = None,
+    ignore: int | None = None,
     tolerance_mm: float = 1.0,
     seed: int = 0,
     patients: Mapping[str, str] | None = None,
@@ -43,6 +44,7 @@ def evaluate(
             file; with it the report shows the best, median and worst case.
         label_names: label value to name. Without it, every value that any truth or prediction holds is a
             label.
+        ignore: value that the truths hold where nobody has judged; such voxels are left out.
         tolerance_mm: tolerance of the surface Dice.
         seed: seed of the bootstrap.
         patients: case name to patient; the bootstrap then draws patients instead of cases.
@@ -58,13 +60,14 @@ def evaluate(
     problems: list[str] = []
     if names is None:
         names = _find_labels(pairs, problems)
+        names.pop(ignore or 0, None)
     scores: list[Score] = []
     for number, (case, (predicted, true)) in enumerate(pairs.items()):
         if progress is not None:
             progress(number, len(pairs), case)
         try:
-            truth, prediction = _read_labels(true, label_names), _read_labels(predicted, label_names)
-            scores += evaluate_case(truth, prediction, names, tolerance_mm, case)
+            truth, prediction = _read_labels(true, label_names, ignore), _read_labels(predicted, label_names)
+            scores += evaluate_case(truth, prediction, names, tolerance_mm, case, ignore)
         except DataError as error:
             problems.append(str(error))
     if progress is not None:
@@ -139,7 +142,7 @@ def _find_labels(pairs: Mapping[str, tuple[Path, Path]], problems: list[str]) ->
     return {value: f"label {value}" for value in found}
 
 
-def _read_labels(path: Path, names: Mapping[int, str] | None) -> Volume:
+def _read_labels(path: Path, names: Mapping[int, str] | None, ignore: int | None = None) -> Volume:
     """A label map as integers; DataError for values that are no label."""
     volume = read_volume(path)
     values = volume.array
@@ -153,7 +156,7 @@ def _read_labels(path: Path, names: Mapping[int, str] | None) -> Volume:
     if least < 0:
         raise DataError(f"{path}: holds the negative value {least}; labels are 0 (background) and up")
     if names is not None:
-        unknown = sorted(set(np.unique(values).tolist()) - {0, *names})
+        unknown = sorted(set(np.unique(values).tolist()) - {0, ignore, *names})
         if unknown:
             known = ", ".join(str(value) for value in sorted(names))
             raise DataError(f"{path}: holds the value {unknown[0]}, which is no label; labels are {known}")
@@ -166,7 +169,7 @@ def _overlays(
     pictures = []
     for kind, case in representative_cases(evaluation.scores):
         predicted, true = pairs[case]
-        image = read_volume(_image_of(case, images))
+        image = read_volumes(_image_of(case, images))[0]
         dice = float(np.mean([score.dice for score in evaluation.scores if score.case == case]))
         png = overlay_figure(image, _read_labels(true, None), _read_labels(predicted, None), case)
         pictures.append((f"{kind.capitalize()} case: {case}, Dice {dice:.3f}", png))

@@ -27,7 +27,7 @@ def judge(run: Run, model: Model, judged_on: str) -> tuple[tuple[Score, ...], Su
     scores: list[Score] = []
     seconds = []
     for case in run.judged:
-        volumes = [read_volume(path) for path in case.images]
+        volumes = case.read_images()
         if case.label is None:
             raise DataError(
                 f"{case.name}: has no label file, so it cannot be judged; add one or leave it out of the split"
@@ -38,7 +38,9 @@ def judge(run: Run, model: Model, judged_on: str) -> tuple[tuple[Score, ...], Su
         )
         seconds.append(time.monotonic() - started)
         write_volume(prediction.label, folder / f"{case.name}.nii.gz")
-        scores += evaluate_case(read_volume(case.label), prediction.label, run.plan.labels, case=case.name)
+        scores += evaluate_case(
+            case.read_label(), prediction.label, run.plan.labels, case=case.name, ignore=run.plan.ignore
+        )
     record = read_json(run.home / "record.json")
     record["seconds_per_predicted_case"] = round(sum(seconds) / len(seconds), 3)
     record["peak_memory_gb"] = max(record["peak_memory_gb"] or 0, peak_memory_gb() or 0) or None
@@ -76,7 +78,7 @@ def write_judgement(
         overlays.append(
             (
                 caption,
-                overlay_figure(read_volume(case.images[0]), read_volume(case.label), predicted, caption),
+                overlay_figure(case.read_images()[0], case.read_label(), predicted, caption),
             )
         )
     plan_text = (

@@ -25,7 +25,7 @@ def data_hash(cases: Sequence[Case]) -> str:
     """SHA-256 over the names and contents of the cases' images and labels, in order of the names."""
     total = hashlib.sha256()
     for case in sorted(cases, key=lambda case: case.name):
-        for path in (*case.images, *([case.label] if case.label else [])):
+        for path in case.files():
             try:
                 with path.open("rb") as file:
                     content = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,138 @@
+"""dataset.json: what nnU-Net and the Medical Segmentation Decathlon say about their data sets.
+
+Sources: nnU-Net, documentation/dataset_format.md (version 2) and its version 1; Antonelli et al., Nat Commun 2022,
+and the files of the Decathlon's ten tasks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from focalis.errors import DataError
+
+BACKGROUND, IGNORE = "background", "ignore"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Names of label values.
+
+    Attributes:
+        names: value to name, ascending, without the background 0 and the ignored value.
+        ignore: the value of voxels that nobody has judged; None if there is none.
+    """
+
+    names: Mapping[int, str] = field(default_factory=dict)
+    ignore: int | None = None
+
+
+class Pair(BaseModel):
+    """A training case as version 1 lists it."""
+
+    image: str
+    label: str
+
+
+class Files(BaseModel):
+    """A training case as version 2 may list it."""
+
+    images: list[str]
+    label: str
+
+
+class Description(BaseModel):
+    """A dataset.json, both versions; fields that nobody needs here are passed over."""
+
+    channel_names: dict[int, str] | None = None
+    modality: dict[int, str] | None = None
+    file_ending: str | None = None
+    training_count: int | None = Field(default=None, alias="numTraining")
+    training: list[Pair] | None = None
+    dataset: dict[str, Files] | None = None
+
+
+def read_description(path: Path) -> tuple[Description, Labels]:
+    """Read a dataset.json.
+
+    Raises:
+        DataError: the file cannot be read, or a field is not what it should be.
+    """
+    content = _content(path)
+    try:
+        description = Description.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = " ".join(str(part) for part in first["loc"])
+        raise DataError(f'{path}: "{where}" is wrong ({first["msg"].lower()}); correct it') from error
+    return description, _labels(path, content)
+
+
+def read_labels(path: Path) -> Labels:
+    """The labels alone of a dataset.json; none without the file or its labels.
+
+    Raises:
+        DataError: the file cannot be read, or its labels are malformed.
+    """
+    return _labels(path, _content(path)) if path.is_file() else Labels()
+
+
+def channel_names(path: Path, description: Description) -> tuple[str, ...]:
+    """The channels in the order of their numbers; names that occur twice get their number, as in `CT_0001`.
+
+    Raises:
+        DataError: there is no channel, or numbers are missing.
+    """
+    names = description.channel_names or description.modality
+    if not names:
+        raise DataError(f'{path}: names no channel; add "channel_names": {{"0": "CT"}}')
+    if sorted(names) != list(range(len(names))):
+        raise DataError(f"{path}: channels must be numbered from 0 without a gap, not {sorted(names)}")
+    listed = [names[number] for number in range(len(names))]
+    return tuple(
+        f"{name}_{number:04d}" if listed.count(name) > 1 else name for number, name in enumerate(listed)
+    )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: is not readable JSON ({error}); mend it or remove it") from error
+    if not isinstance(content, dict):
+        raise DataError(f'{path}: must be an object, {{"labels": {{"background": 0, "lesion": 1}}}}')
+    return content
+
+
+def _labels(path: Path, content: Mapping[str, Any]) -> Labels:
+    """Version 2 maps names to values, version 1 values to names."""
+    labels = content.get("labels", {})
+    if isinstance(labels, dict) and labels and all(isinstance(name, str) for name in labels.values()):
+        turned = {name: int(value) for value, name in labels.items() if value.isdecimal()}
+        if len(turned) == len(labels):
+            labels = turned
+    if isinstance(labels, dict) and any(isinstance(value, list) for value in labels.values()):
+        regions = ", ".join(name for name, value in labels.items() if isinstance(value, list))
+        raise DataError(
+            f"{path}: {regions} are regions of several label values, which Focalis does not train; "
+            "give every label one value"
+        )
+    if not isinstance(labels, dict) or not all(
+        type(value) is int and value >= 0 for value in labels.values()
+    ):
+        raise DataError(
+            f'{path}: "labels" must map names to whole numbers, {{"background": 0, "lesion": 1}}, '
+            'or numbers to names, {"0": "background", "1": "lesion"}, each name once'
+        )
+    if len(set(labels.values())) != len(labels):
+        raise DataError(f"{path}: two labels share a value; give each label its own")
+    if labels.get(BACKGROUND, 0) != 0 or labels.get(IGNORE) == 0:
+        raise DataError(f"{path}: the background, and nothing else, must be 0; renumber the labels")
+    names = {value: str(name) for name, value in sorted(labels.items(), key=lambda item: item[1])}
+    ignore = labels.get(IGNORE)
+    return Labels({v: name for v, name in names.items() if v not in (0, ignore)}, ignore)

@@ -1,0 +1,66 @@
+"""The plain layout: `images/` and `labels/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from focalis.dataset.case import Case, Dataset
+from focalis.dataset.layouts.description import read_labels
+from focalis.dataset.layouts.names import by_stem, group_channels
+from focalis.dataset.layouts.tables import patients_of
+from focalis.errors import DataError
+
+
+def open_folders(root: Path) -> Dataset:
+    """List the cases of a folder with `images/` and `labels/`.
+
+    `labels/CASE.nii.gz` names a case; its images are `images/CASE.nii.gz` or one file per channel,
+    `images/CASE_CHANNEL.nii.gz`. An image named exactly like a label belongs to that case, otherwise the
+    longest fitting case name counts. Channels are sorted by name. `dataset.json`, if there is one, may name the
+    labels: {"labels": {"background": 0, "lesion": 1}}; `cases.csv` may name the patients (see `patients_of`),
+    without it each case is a patient of its own.
+
+    A case may lack its label (`label` is None) or its images (`images` is empty).
+
+    Raises:
+        DataError: a folder is missing or empty, two files claim one place, or cases differ in their channels.
+    """
+    for folder in (root / "images", root / "labels"):
+        if not folder.is_dir():
+            raise DataError(f"{folder}: is not a folder; a data set holds the folders images/ and labels/")
+    labels = by_stem(root / "labels")
+    images = by_stem(root / "images")
+    grouped = group_channels(images.values(), labels)
+    if not images:
+        raise DataError(f"{root / 'images'}: holds no image; put CASE.nii.gz files there")
+    channels = _common_channels(root, grouped)
+    names = grouped.keys() | labels.keys()
+    patients = patients_of(root, names)
+    cases = tuple(
+        Case(
+            name=name,
+            images=tuple(grouped[name][channel] for channel in channels) if name in grouped else (),
+            label=labels.get(name),
+            patient=patients.get(name, ""),
+        )
+        for name in sorted(names)
+    )
+    described = read_labels(root / "dataset.json")
+    return Dataset(root, cases, channels, described.names, described.ignore)
+
+
+def _common_channels(root: Path, grouped: dict[str, dict[str, Path]]) -> tuple[str, ...]:
+    channels = sorted({channel for images in grouped.values() for channel in images})
+    lacking = [
+        f"case {name} has no channel {channel}"
+        for name, images in sorted(grouped.items())
+        for channel in channels
+        if channel not in images
+    ]
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise DataError(
+            f"{root / 'images'}: {', '.join(lacking[:3])}{more}; "
+            f"every case needs the same channels, here {', '.join(channels)}"
+        )
+    return tuple(channels)

@@ -1,0 +1,96 @@
+"""Cases and channels from file names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from focalis.errors import DataError
+from focalis.volume import image_stem
+
+UNNAMED_CHANNEL = "image"
+
+
+def by_stem(folder: Path, ending: str | None = None) -> dict[str, Path]:
+    """The image files of a folder by their stems; with an ending, only those that end so.
+
+    Raises:
+        DataError: two files have one stem.
+    """
+    files = sorted(folder.iterdir())
+    return _unique_stems(path for path in files if ending is None or path.name.endswith(ending))
+
+
+def group_channels(
+    images: Iterable[Path], names: Iterable[str] = (), channels: Iterable[str] = ()
+) -> dict[str, dict[str, Path]]:
+    """Sort image files into cases and channels by their names.
+
+    An image named exactly like a case is that case's only image. Otherwise the longest case name that fits
+    before `_CHANNEL` counts. An image of no known case is CASE_CHANNEL if its ending is a known channel (one
+    of `channels`, one seen at a known case, or, where no case is known, four digits as in _0000), else a
+    case of its own. Where no known case and no known channel fits, nnU-Net's numbers stand for `channels` in
+    their order: _0000 is the first.
+
+    Args:
+        images: image files; hidden files and other suffixes are passed over.
+        names: the names of known cases (from their labels).
+        channels: channels that are known to exist, in their order.
+
+    Returns:
+        Case name to channel to file; an image without a channel's name is the channel "image".
+
+    Raises:
+        DataError: two files claim one place.
+    """
+    ordered = tuple(channels)
+    known = set(names)
+    stems = _unique_stems(images)
+    grouped: dict[str, dict[str, Path]] = {s: {UNNAMED_CHANNEL: p} for s, p in stems.items() if s in known}
+    strangers: dict[str, Path] = {}
+    seen = set(ordered) - {UNNAMED_CHANNEL}
+
+    def put(case: str, channel: str, path: Path) -> None:
+        before = grouped.setdefault(case, {}).setdefault(channel, path)
+        if before != path:
+            raise DataError(f"{path}: is channel {channel} of case {case}, and so is {before.name}; keep one")
+
+    for stem, path in stems.items():
+        if stem in known:
+            continue
+        case = _longest_prefix(stem, known - {s for s in known if s in stems})
+        if case is None:
+            strangers[stem] = path
+        else:
+            channel = stem[len(case) + 1 :]
+            put(case, channel, path)
+            seen.add(channel)
+    for stem, path in strangers.items():
+        endings = [channel for channel in seen if stem.endswith(f"_{channel}")]
+        channel = max(endings, key=len, default="")
+        if channel and len(stem) > len(channel) + 1:
+            put(stem[: -len(channel) - 1], channel, path)
+        elif not known and (match := re.fullmatch(r"(.+)_(\d{4})", stem)) is not None:
+            number = int(match[2])
+            put(match[1], ordered[number] if number < len(ordered) else match[2], path)
+        else:
+            put(stem, UNNAMED_CHANNEL, path)
+    return grouped
+
+
+def _unique_stems(images: Iterable[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in images:
+        stem = image_stem(path)
+        if stem is None:
+            continue
+        if stem in found:
+            raise DataError(f"{path}: stands beside {found[stem].name}; keep one of the two")
+        found[stem] = path
+    return found
+
+
+def _longest_prefix(stem: str, names: set[str]) -> str | None:
+    fitting = [stem[: mark.start()] for mark in re.finditer("_", stem[:-1]) if stem[: mark.start()] in names]
+    return fitting[-1] if fitting else None

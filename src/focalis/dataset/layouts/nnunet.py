@@ -1,0 +1,133 @@
+"""The layout of nnU-Net's raw data and of the Medical Segmentation Decathlon."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from focalis.dataset.case import Case, Dataset
+from focalis.dataset.layouts.description import Description, channel_names, read_description
+from focalis.dataset.layouts.names import by_stem
+from focalis.dataset.layouts.tables import patients_of
+from focalis.errors import DataError
+from focalis.volume import IMAGE_SUFFIXES, image_stem
+
+DESCRIPTION, IMAGES, LABELS = "dataset.json", "imagesTr", "labelsTr"
+
+Files = dict[str, tuple[tuple[Path, ...], Path | None]]
+"""Case name to its images, one entry per channel, and its label."""
+
+
+def open_nnunet(root: Path) -> Dataset:
+    """List the training cases of a folder with `imagesTr/`, `labelsTr/` and `dataset.json`.
+
+    Channels, labels, the ignored value and the file ending come from `dataset.json`, version 1 or 2. If it lists
+    the training cases, these are the cases; otherwise the files in the folders are. A case's images are
+    `CASE_0000`, `CASE_0001` and so on, or a single file `CASE` that holds all channels (4D if there are several).
+    Hidden files, macOS's `._` ones among them, are passed over. `cases.csv` may name the patients.
+
+    A case of unlisted files may lack its label (`label` is None) or its images (`images` is empty).
+
+    Raises:
+        DataError: a folder or `dataset.json` is missing or malformed, a file that it lists is not there, a case
+            lacks a channel, or there is no case.
+    """
+    path = root / DESCRIPTION
+    if not path.is_file():
+        raise DataError(f"{path}: is not there; beside {IMAGES}/ it names channels and labels")
+    for folder in (root / IMAGES, root / LABELS):
+        if not folder.is_dir():
+            raise DataError(f"{folder}: is not a folder; training data stand in {IMAGES}/ and {LABELS}/")
+    description, labels = read_description(path)
+    channels = channel_names(path, description)
+    if description.dataset is not None or description.training is not None:
+        found = _listed(path, description, len(channels))
+    else:
+        found = _scanned(root, description, len(channels))
+    if not found:
+        raise DataError(
+            f"{root}: holds no training case; put images into {IMAGES}/ and labels into {LABELS}/"
+        )
+    patients = patients_of(root, set(found))
+    cases = tuple(Case(name, *found[name], patients.get(name, "")) for name in sorted(found))
+    return Dataset(root, cases, channels, labels.names, labels.ignore)
+
+
+def _listed(path: Path, description: Description, channels: int) -> Files:
+    """The cases that dataset.json lists."""
+    root = path.parent
+    found: Files = {}
+    missing: dict[Path, None] = {}
+    entries = [(name, files.images, files.label) for name, files in (description.dataset or {}).items()]
+    if description.dataset is None:
+        pairs = [pair for pair in description.training or [] if not Path(pair.image).name.startswith(".")]
+        entries = [(image_stem(Path(pair.label)) or "", [pair.image], pair.label) for pair in pairs]
+    for name, images, label in entries:
+        if not name or name in found:
+            wrong = "names a case twice" if name else "lists a label that is no image file"
+            raise DataError(f"{path}: {wrong} ({label}); correct the list")
+        files = _whole_or_numbered(root / images[0], channels) if len(images) == 1 else ()
+        files = files or tuple(root / image for image in images)
+        if len(files) != channels:
+            raise DataError(f"{path}: lists {len(files)} images of case {name}, for {channels} channels")
+        missing |= dict.fromkeys(file for file in (*files, root / label) if not file.is_file())
+        found[name] = (files, root / label)
+    if missing:
+        names = ", ".join(str(file).removeprefix(f"{root}/") for file in list(missing)[:3])
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise DataError(
+            f"{path}: lists files that are not there, {names}{more}; complete the copy or the list"
+        )
+    return found
+
+
+def _whole_or_numbered(image: Path, channels: int) -> tuple[Path, ...]:
+    """The files behind one listed name: nnU-Net 1 lists CASE.nii.gz where CASE_0000.nii.gz and on lie."""
+    if image.is_file():
+        return (image,) * channels
+    stem = image_stem(image) or image.name
+    suffix = image.name[len(stem) :]
+    numbered = [image.with_name(f"{stem}_{number:04d}{suffix}") for number in range(channels)]
+    return tuple(numbered) if any(file.is_file() for file in numbered) else (image,) * channels
+
+
+def _scanned(root: Path, description: Description, channels: int) -> Files:
+    """The cases that the folders hold."""
+    path = root / DESCRIPTION
+    ending = description.file_ending
+    if ending is not None and ending.lower() not in IMAGE_SUFFIXES:
+        raise DataError(
+            f"{path}: files end in {ending}; Focalis reads {', '.join(IMAGE_SUFFIXES)}: convert them"
+        )
+    labels = by_stem(root / LABELS, ending)
+    images: dict[str, dict[int, Path]] = {}
+    whole: dict[str, Path] = {}
+    for stem, file in by_stem(root / IMAGES, ending).items():
+        numbered = re.fullmatch(r"(.+)_(\d{4})", stem)
+        if numbered is None or stem in labels:
+            whole[stem] = file
+        elif int(numbered[2]) >= channels:
+            raise DataError(
+                f"{file}: is channel {numbered[2]}, but {DESCRIPTION} names {channels} from 0000 on"
+            )
+        else:
+            images.setdefault(numbered[1], {})[int(numbered[2])] = file
+    for case, files in images.items():
+        if lacking := [number for number in range(channels) if number not in files]:
+            first = next(iter(files.values()))
+            raise DataError(
+                f"{first}: case {case} has no channel {lacking[0]:04d}; every case needs {channels}"
+            )
+        if case in whole:
+            raise DataError(f"{whole[case]}: stands beside {files[0].name}; keep one of the two")
+    found: Files = {case: ((file,) * channels, labels.get(case)) for case, file in whole.items()}
+    for case, files in images.items():
+        found[case] = (tuple(files[number] for number in range(channels)), labels.get(case))
+    for case in labels.keys() - found.keys():
+        found[case] = ((), labels[case])
+    if description.training_count is not None and description.training_count != len(found):
+        raise DataError(
+            f'{path}: "numTraining" is {description.training_count}, but {len(found)} cases are there; '
+            "complete the copy or correct the number"
+        )
+    return found

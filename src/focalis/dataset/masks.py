@@ -1,0 +1,51 @@
+"""Separate masks, one per structure, become one label map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from focalis.errors import DataError
+from focalis.volume import Volume, read_volume
+
+
+def read_masks(paths: Sequence[Path]) -> Volume:
+    """Read one mask per structure into a label map.
+
+    A mask holds 0 and one other value (1 and 255 are common). The first mask's voxels become 1, the second's 2,
+    and so on.
+
+    Returns:
+        uint8 (uint16 beyond 255 masks), on the grid of the first mask.
+
+    Raises:
+        DataError: a mask cannot be read, lies on another grid than the first, or holds two values besides 0; or
+            two masks share a voxel (both are named).
+    """
+    label: Volume | None = None
+    for value, path in enumerate(paths, start=1):
+        volume = read_volume(path)
+        inside = volume.array != 0
+        values = np.unique(volume.array[inside])
+        if values.size > 1 or not np.isfinite(values).all():
+            listed = ", ".join(f"{found:g}" for found in values[:3])
+            raise DataError(f"{path}: is no mask, it holds {listed} besides 0; give one file per structure")
+        if label is None:
+            dtype = np.uint8 if len(paths) <= np.iinfo(np.uint8).max else np.uint16
+            label = Volume(np.zeros(volume.array.shape, dtype), volume.grid)
+        elif differences := label.grid.differences(volume.grid):
+            raise DataError(
+                f"{path}: is not on the grid of {paths[0].name}: {', '.join(differences)}; export it again"
+            )
+        elif (shared := label.array[inside & (label.array != 0)]).size:
+            other = paths[int(shared[0]) - 1]
+            raise DataError(
+                f"{path}: shares {np.count_nonzero(shared == shared[0])} voxels with {other}; a voxel has one "
+                "label: subtract one mask from the other"
+            )
+        label.array[inside] = value
+    if label is None:
+        raise DataError("no mask given; name at least one")
+    return label

@@ -1,0 +1,116 @@
+"""CSV manifests."""
+
+from pathlib import Path
+
+import pytest
+
+from focalis.dataset import make_splits, open_dataset
+from focalis.errors import DataError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with the files that the manifests name; empty, listing a data set reads no image."""
+    for name in ("a_t1", "a_t2", "b_t1", "b_t2", "a_core", "a_edge", "b_core", "b_edge"):
+        (tmp_path / "files").mkdir(exist_ok=True)
+        (tmp_path / "files" / f"{name}.nii.gz").touch()
+    return tmp_path
+
+
+def manifest(root: Path, text: str, name: str = "manifest.csv", encoding: str = "utf-8") -> Path:
+    (root / name).write_text(text.replace("@", "files/"), encoding=encoding)
+    return root / name
+
+
+def test_one_image_and_one_label_map(root: Path) -> None:
+    path = manifest(root, "case,patient,image,label\nb,P,@b_t1.nii.gz,@b_core.nii.gz\na,P,@a_t1.nii.gz,\n")
+    dataset = open_dataset(path)
+    assert dataset == open_dataset(root)
+    assert dataset.root == root
+    assert dataset.channels == ("image",)
+    assert dataset.labels == {}
+    a, b = dataset.cases
+    assert (a.name, a.patient, a.images, a.label) == ("a", "P", (root / "files/a_t1.nii.gz",), None)
+    assert b.label == root / "files/b_core.nii.gz"
+
+
+def test_channels_and_structures_in_the_order_of_the_columns(root: Path) -> None:
+    text = "label_edge,image_T2,case,image_T1,label_core,age\n"
+    text += "@a_edge.nii.gz,@a_t2.nii.gz,a,@a_t1.nii.gz,@a_core.nii.gz,63\n"
+    dataset = open_dataset(manifest(root, text))
+    assert dataset.channels == ("T2", "T1")
+    assert dataset.labels == {1: "edge", 2: "core"}
+    (case,) = dataset.cases
+    assert [path.name for path in case.images] == ["a_t2.nii.gz", "a_t1.nii.gz"]
+    assert case.label == (root / "files/a_edge.nii.gz", root / "files/a_core.nii.gz")
+    assert case.patient == "a"
+
+
+def test_a_single_named_structure_is_a_mask_and_absolute_paths_hold(root: Path, tmp_path: Path) -> None:
+    text = f"case,image,label_core\na,{root}/files/a_t1.nii.gz,@a_core.nii.gz\n"
+    (tmp_path / "elsewhere").mkdir()
+    (case,) = open_dataset(manifest(root, text, "set.csv")).cases
+    assert case.images == (root / "files/a_t1.nii.gz",)
+    assert case.label == (root / "files/a_core.nii.gz",)
+
+
+def test_patients_are_kept_together_and_an_empty_cell_is_a_patient(root: Path) -> None:
+    rows = [f"c{number},{'P' if number < 3 else ''},@a_t1.nii.gz,@a_core.nii.gz" for number in range(6)]
+    cases = open_dataset(manifest(root, "\n".join(["case,patient,image,label", *rows]))).cases
+    assert [case.patient for case in cases] == ["P", "P", "P", "c3", "c4", "c5"]
+    for split in make_splits(cases, 2, seed=0):
+        assert len({"c0", "c1", "c2"} & set(split.val)) in (0, 3)
+
+
+@pytest.mark.parametrize(("separator", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-8"), (",", "utf-8-sig")])
+def test_tables_as_spreadsheets_write_them(root: Path, separator: str, encoding: str) -> None:
+    text = "case,image,label\r\n a ,@a_t1.nii.gz,@a_core.nii.gz\r\n,,\r\n\r\n".replace(",", separator)
+    assert [case.name for case in open_dataset(manifest(root, text, encoding=encoding)).cases] == ["a"]
+
+
+def test_a_4d_file_stands_in_the_column_of_each_channel(root: Path) -> None:
+    text = "case,image_T1,image_T2,label\na,@a_t1.nii.gz,@a_t1.nii.gz,@a_core.nii.gz\n"
+    (case,) = open_dataset(manifest(root, text)).cases
+    assert case.images == (root / "files/a_t1.nii.gz",) * 2
+
+
+HEAD = "case,image,label_core,label_edge\n"
+GOOD = "a,@a_t1.nii.gz,@a_core.nii.gz,@a_edge.nii.gz\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "has no column image"),
+        ("case,label\na,@a_core.nii.gz\n", "has no column image; add it, or image_NAME"),
+        ("case,image\na,@a_t1.nii.gz\n", "has no column label"),
+        ("image,label\n@a_t1.nii.gz,@a_core.nii.gz\n", "has no column case"),
+        ("case,image,image_T1,label\n", "has columns image and image_T1"),
+        ("case,image,label,label\n", "has the column label twice"),
+        (HEAD, "has no row"),
+        (HEAD + GOOD + GOOD, "names case a twice"),
+        (HEAD + GOOD.replace("a,", ",", 1), "'' cannot be a case's name"),
+        (HEAD + GOOD.replace("a,", "../a,", 1), "'../a' cannot be a case's name"),
+        (HEAD + "a,,@a_core.nii.gz,@a_edge.nii.gz\n", "image of case a is empty"),
+        (HEAD + "a,@a_t1.nii.gz,@a_core.nii.gz,\n", "label_edge of case a is empty; .* an empty mask"),
+        (
+            HEAD + GOOD.replace("a_edge", "none"),
+            "label_edge of case a is files/none.nii.gz, which is not there",
+        ),
+        (
+            HEAD + GOOD.replace("@a_t1.nii.gz", "@a_t1.png"),
+            "image of case a is files/a_t1.png, no image file",
+        ),
+        (HEAD + GOOD.replace("\n", ",x\n"), "row 2 has more values than there are columns"),
+    ],
+)
+def test_malformed_manifests(root: Path, text: str, complaint: str) -> None:
+    with pytest.raises(DataError, match=rf"manifest\.csv: {complaint}") as caught:
+        open_dataset(manifest(root, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_another_encoding_is_refused(root: Path) -> None:
+    (root / "manifest.csv").write_bytes("case,image,label\nä,x.nii,y.nii\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"manifest\.csv: is not a CSV file in UTF-8"):
+        open_dataset(root)
