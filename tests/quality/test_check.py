@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 
 from focalis.dataset import open_dataset
-from focalis.quality import CheckResult, Problem, check_dataset
-from focalis.volume import Grid, Volume, write_volume
+from focalis.quality import CheckResult, Problem, check_dataset, measure
+from focalis.volume import Grid, GridWarning, Volume, write_volume
 
 GRID = Grid((6, 5, 4), (1.0, 1.0, 2.0))
 
@@ -97,12 +97,29 @@ def test_a_label_of_another_size(root: Path) -> None:
     assert "size 6 x 5 x 4 against 6 x 5 x 3 voxels" in only_problem(root).message
 
 
-def test_channels_on_different_grids(tmp_path: Path) -> None:
-    put(tmp_path, "a", None, a_label())
-    write_volume(Volume(an_image(), GRID), tmp_path / "images" / "a_T1.nii.gz")
-    moved = replace(GRID, origin_xyz_mm=(1.0, 0.0, 0.0))
-    write_volume(Volume(an_image(1), moved), tmp_path / "images" / "a_T2.nii.gz")
-    assert "a_T2.nii.gz: is not on the grid of a_T1.nii.gz: origin" in only_problem(tmp_path).message
+def two_channels(root: Path, shift_mm: float) -> None:
+    put(root, "a", None, a_label())
+    write_volume(Volume(an_image(), GRID), root / "images" / "a_T1.nii.gz")
+    moved = replace(GRID, origin_xyz_mm=(shift_mm, 0.0, 0.0))
+    write_volume(Volume(an_image(1), moved), root / "images" / "a_T2.nii.gz")
+
+
+def test_a_channel_on_another_grid_will_be_resampled(tmp_path: Path) -> None:
+    two_channels(tmp_path, 1.0)
+    with pytest.warns(GridWarning, match=r"a_T2.nii.gz: is resampled onto the grid of a_T1.nii.gz"):
+        assert check(tmp_path).problems == ()
+
+
+def test_a_channel_that_shows_nothing_of_the_first(tmp_path: Path) -> None:
+    two_channels(tmp_path, 50.0)
+    assert "a_T2.nii.gz: shows nothing of what a_T1.nii.gz shows" in only_problem(tmp_path).message
+
+
+def test_a_4d_image_of_another_number_of_volumes(root: Path) -> None:
+    dataset = open_dataset(root)
+    case = replace(dataset.cases[0], images=dataset.cases[0].images * 2)
+    (problem,) = check_dataset(replace(dataset, cases=(case,), channels=("T1", "T2"))).problems
+    assert "holds one 3D image where 2 channels are wanted" in problem.message
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -193,3 +210,41 @@ def test_clean_real_data_passes(
     assert len(dataset.cases) == cases
     assert dataset.channels == channels
     assert check_dataset(dataset) == CheckResult((), values)
+
+
+def test_a_value_to_be_ignored_is_neither_unknown_nor_a_label(root: Path) -> None:
+    put(root, "other", an_image(1), a_label(4))
+    dataset = replace(open_dataset(root), labels={1: "lesion"}, ignore=4)
+    assert check_dataset(dataset) == CheckResult((), (1,))
+
+
+def test_masks_that_overlap(root: Path) -> None:
+    put(root, "mask", None, a_label(255))
+    dataset = open_dataset(root)
+    good = next(case for case in dataset.cases if case.name == "good")
+    mask = root / "labels" / "mask.nii.gz"
+    case = replace(good, label=(*good.label_files, mask))
+    (problem,) = check_dataset(replace(dataset, cases=(case,))).problems
+    assert problem.message.startswith(f"{mask}: shares 8 voxels with {good.label}")
+
+
+def test_the_channels_of_a_4d_image_are_looked_at_one_by_one(root: Path) -> None:
+    path = root / "images" / "good.nii.gz"
+    stack = sitk.JoinSeries([sitk.GetImageFromArray(an_image(seed)) for seed in (0, 1)])
+    sitk.WriteImage(stack, str(path))
+    dataset = open_dataset(root)
+    case = replace(dataset.cases[0], images=(path, path))
+    label = case.read_label()
+    write_volume(Volume(label.array, Grid((6, 5, 4))), root / "labels" / "good.nii.gz")
+    measured = measure(replace(dataset, cases=(case,), channels=("T1", "T2")))
+    assert measured.result.problems == ()
+    assert [image.channel for image in measured.facts[0].images] == ["T1", "T2"]
+    assert [image.middle for image in measured.facts[0].images] == pytest.approx(
+        [float(np.median(an_image(seed))) for seed in (0, 1)]
+    )
+
+
+def test_the_look_changes_nothing_of_the_result(root: Path) -> None:
+    put(root, "bad", np.zeros(GRID.shape_zyx, np.float32), a_label(-1))
+    dataset = open_dataset(root)
+    assert measure(dataset).result == check_dataset(dataset)

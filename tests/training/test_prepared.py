@@ -1,52 +1,406 @@
-"""Prepared cases: what lies on disk, and that a crash leaves nothing half-written."""
+"""Prepared cases: what lies on disk, when it is taken again, and what crashes and rivals leave behind."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from focalis.dataset import PhantomSettings, write_phantoms
-from focalis.planning import Normalisation, Plan
+from focalis.dataset import IGNORED, Case, PhantomSettings, write_phantoms
+from focalis.errors import DataError
+from focalis.planning import Normalisation, Plan, prepare_image, prepare_label
 from focalis.training import prepare_case, prepare_cases
+from focalis.training import prepared as module
+from focalis.volume import read_volume, write_volume
+
+SETTINGS = PhantomSettings(shape_zyx=(24, 24, 24), foreground_share=0.01, lesions=2)
+PLAN = Plan(
+    channels=("image",),
+    labels={1: "lesion"},
+    spacing_zyx_mm=(1.0, 1.0, 1.0),
+    normalisation=(Normalisation(),),
+    patch_zyx=(16, 16, 16),
+    batch=2,
+)
+ARRAYS = ("image", "label", "distance_mm")
 
 
 @pytest.fixture
 def data(tmp_path):
-    settings = PhantomSettings(shape_zyx=(24, 24, 24), foreground_share=0.01, lesions=2)
-    return write_phantoms(tmp_path / "data", 2, settings, 0)
+    return write_phantoms(tmp_path / "data", 2, SETTINGS, 0)
 
 
 @pytest.fixture
-def plan(data):
-    return Plan(
-        channels=data.channels,
-        labels={1: "lesion"},
-        spacing_zyx_mm=(1.0, 1.0, 1.0),
-        normalisation=(Normalisation(),),
-        patch_zyx=(16, 16, 16),
-        batch=2,
+def folder(tmp_path):
+    return tmp_path / "prepared"
+
+
+@pytest.fixture
+def readings(monkeypatch):
+    """The label maps that preparation reads."""
+    seen = []
+    read = Case.read_label
+    monkeypatch.setattr(Case, "read_label", lambda case: seen.append(case.name) or read(case))
+    return seen
+
+
+def entries(folder: Path, case: Case) -> set[str]:
+    return {path.name for path in (folder / case.name).iterdir()}
+
+
+def same(one, other) -> bool:
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ARRAYS) and all(
+        np.array_equal(a, b) for a, b in zip(one.lesions, other.lesions, strict=True)
     )
 
 
-def test_arrays_are_mapped_and_lesions_are_listed(data, plan, tmp_path):
-    case = prepare_case(data.cases[0], plan, tmp_path / "prepared")
-    assert isinstance(case.image, np.memmap)
-    assert case.image.shape[1:] == case.label.shape == case.distance_mm.shape
-    assert (case.distance_mm[case.label > 0] == 0).all()
-    assert (case.distance_mm[case.label == 0] > 0).all()
-    voxels = np.concatenate(case.lesions)
-    assert (case.label[tuple(voxels.T)] > 0).all()
+def test_arrays_are_mapped_and_are_what_the_plan_makes_of_the_files(data, folder):
+    source = data.cases[0]
+    case = prepare_case(source, PLAN, folder)
+    assert all(isinstance(getattr(case, name), np.memmap) for name in ARRAYS)
+    assert np.array_equal(case.image, prepare_image([read_volume(source.images[0])], PLAN).array)
+    label = prepare_label(read_volume(source.label), PLAN)
+    assert np.array_equal(case.label, label)
+    distance = ndimage.distance_transform_edt(label == 0)
+    assert np.abs(case.distance_mm - distance).max() < 0.02
+    assert [case.image.dtype, case.label.dtype, case.distance_mm.dtype] == [np.float32, np.uint8, np.float16]
 
 
-def test_a_prepared_case_is_not_prepared_again(data, plan, tmp_path):
-    prepare_case(data.cases[0], plan, tmp_path / "prepared")
-    data.cases[0].images[0].unlink()
-    assert prepare_case(data.cases[0], plan, tmp_path / "prepared").name == data.cases[0].name
+def test_every_voxel_of_a_small_lesion_is_listed_and_an_even_selection_of_a_large_one(data, folder):
+    label = np.zeros((24, 24, 24), np.uint8)
+    label[1:3, 1:3, 1:3] = 1
+    label[8:20, 8:20, 8:20] = 1  # 1728 voxels: every third
+    source = data.cases[0]
+    write_volume(replace(read_volume(source.label), array=label), source.label)
+    small, large = prepare_case(source, PLAN, folder).lesions
+    assert np.array_equal(small, np.argwhere(label[:4, :4, :4]))
+    assert np.array_equal(large, (np.argwhere(label[8:20, 8:20, 8:20]) + 8)[::3])
 
 
-def test_what_a_crash_left_is_made_again(data, plan, tmp_path):
-    folder = tmp_path / "prepared"
-    unfinished = folder / f".{data.cases[0].name}.unfinished"
-    unfinished.mkdir(parents=True)
-    (unfinished / "image.npy").write_bytes(b"half")
-    cases = prepare_cases(data.cases, plan, folder)
+def test_a_case_without_lesions_has_none(tmp_path, folder):
+    data = write_phantoms(tmp_path / "empty", 1, replace(SETTINGS, lesions=0), 0)
+    case = prepare_case(data.cases[0], PLAN, folder)
+    assert case.lesions == ()
+    assert not case.label.any()
+
+
+def test_voxels_that_nobody_judged_are_neither_lesion_nor_near_one(data, folder):
+    source = data.cases[0]
+    volume = read_volume(source.label)
+    label = np.zeros_like(volume.array)
+    label[2:4, 2:4, 2:4], label[20:, 20:, 20:] = 1, 7
+    write_volume(replace(volume, array=label), source.label)
+    case = prepare_case(source, PLAN.model_copy(update={"ignore": 7}), folder)
+    assert np.array_equal(case.label == IGNORED, label == 7)
+    assert [len(lesion) for lesion in case.lesions] == [8]
+    assert case.distance_mm[20:, 20:, 20:].min() == np.float16(np.sqrt(3) * 17)
+
+
+def test_cases_are_a_sequence_opened_on_demand(data, folder):
+    cases = prepare_cases(data.cases, PLAN, folder)
     assert len(cases) == 2
-    assert not unfinished.exists()
+    assert [case.name for case in cases] == [case.name for case in data.cases]
+    assert cases[-1].name == data.cases[1].name
+    assert [case.name for case in cases[:1]] == [data.cases[0].name]
+    with pytest.raises(IndexError):
+        _ = cases[2]
+
+
+def test_what_is_there_is_not_prepared_again(data, folder, readings):
+    first = prepare_cases(data.cases, PLAN, folder)
+    before = len(readings)
+    again = prepare_cases(data.cases, PLAN, folder)
+    assert len(readings) == before == 2
+    assert all(same(one, other) for one, other in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"patch_zyx": (8, 8, 8)},
+        {"labels": {1: "another name"}},
+        {"batch": 3},
+        {"reasons": {"batch": "because"}},
+    ],
+)
+def test_parts_of_the_plan_that_preparation_does_not_use_change_nothing(data, folder, readings, change):
+    prepare_case(data.cases[0], PLAN, folder)
+    before = len(readings)
+    prepare_case(data.cases[0], PLAN.model_copy(update=change), folder)
+    assert len(readings) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spacing_zyx_mm": (2.0, 1.0, 1.0)},
+        {"normalisation": (Normalisation(kind="window", low=0, high=100),)},
+        {"labels": {1: "lesion", 2: "other"}},
+    ],
+)
+def test_a_changed_plan_is_prepared_anew(data, folder, change):
+    before = prepare_case(data.cases[0], PLAN, folder)
+    after = prepare_case(data.cases[0], PLAN.model_copy(update=change), folder)
+    assert len(entries(folder, data.cases[0])) == 2
+    assert same(before, prepare_case(data.cases[0], PLAN, folder))
+    assert ("labels" in change) == same(before, after)
+
+
+@pytest.mark.parametrize("which", ["image", "label"])
+def test_a_changed_file_is_never_served_stale(data, folder, which):
+    source = data.cases[0]
+    before = prepare_case(source, PLAN, folder)
+    path = source.images[0] if which == "image" else source.label
+    stamp = path.stat()
+    volume = read_volume(path)
+    write_volume(replace(volume, array=np.flip(volume.array, 2)), path)
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # the clock must not be what tells
+    assert not same(before, prepare_case(source, PLAN, folder))
+
+
+def test_a_changed_data_file_behind_the_same_header_is_never_served_stale(data, folder):
+    source = data.cases[0]
+    volume = read_volume(source.images[0])
+    path = source.images[0].with_name("detached.mhd")
+    source = replace(source, images=(path,))
+    write_volume(volume, path)
+    header, before = path.read_bytes(), prepare_case(source, PLAN, folder)
+    write_volume(replace(volume, array=volume.array[::-1].copy()), path)
+    path.write_bytes(header)
+    assert not same(before, prepare_case(source, PLAN, folder))
+
+
+def test_the_order_of_the_channels_counts(data, folder):
+    plan = PLAN.model_copy(update={"channels": ("a", "b"), "normalisation": PLAN.normalisation * 2})
+    one, other = data.cases[0].images[0], data.cases[1].images[0]
+    before = prepare_case(replace(data.cases[0], images=(one, other)), plan, folder)
+    after = prepare_case(replace(data.cases[0], images=(other, one)), plan, folder)
+    assert np.array_equal(before.image, after.image[::-1])
+
+
+def test_other_code_does_not_take_the_cases_of_older_code(data, folder, readings, monkeypatch):
+    prepare_case(data.cases[0], PLAN, folder)
+    before = len(readings)
+    monkeypatch.setattr(module, "PREPARATION_VERSION", module.PREPARATION_VERSION + 1)
+    prepare_case(data.cases[0], PLAN, folder)
+    assert len(readings) == before + 1
+
+
+def test_a_file_that_changes_while_it_is_read_is_an_error(data, folder, monkeypatch):
+    source = data.cases[0]
+
+    def read(case):
+        volume = read_volume(case.label)
+        write_volume(replace(volume, array=np.zeros_like(volume.array)), case.label)
+        return volume
+
+    monkeypatch.setattr(Case, "read_label", read)
+    with pytest.raises(DataError, match="changed while they were read"):
+        prepare_case(source, PLAN, folder)
+    assert entries(folder, source) == set()
+
+
+def test_entries_do_not_pile_up(data, folder):
+    source, made = data.cases[0], []
+    for step in range(4):
+        plan = PLAN.model_copy(update={"spacing_zyx_mm": (1.0 + step, 1.0, 1.0)})
+        prepare_case(source, plan, folder)
+        (new,) = entries(folder, source) - set(made)
+        made.append(new)
+        os.utime(folder / source.name / new, (step, step))
+    assert entries(folder, source) == set(made[-2:])
+    assert len(entries(folder, source)) == module.ENTRIES_PER_CASE
+
+
+def test_old_unfinished_folders_are_removed_and_young_ones_left_to_their_owner(data, folder):
+    young, old = folder / ".unfinished-young", folder / ".unfinished-old"
+    for path in (young, old):
+        path.mkdir(parents=True)
+        (path / "image.npy").write_bytes(b"half")
+    os.utime(old, (time.time() - 2 * module.ABANDONED_AFTER_S,) * 2)
+    prepare_cases(data.cases, PLAN, folder)
+    assert young.exists()
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("name", ["image.npy", "label.npy", "distance.npy", "lesions.npy"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "empty"])
+def test_a_damaged_entry_is_made_again(data, folder, name, damage):
+    before = prepare_case(data.cases[0], PLAN, folder)
+    kept = {array: np.array(getattr(before, array)) for array in ARRAYS}
+    del before
+    (entry,) = (folder / data.cases[0].name).iterdir()
+    content = (entry / name).read_bytes()
+    (entry / name).unlink()
+    if damage != "missing":
+        (entry / name).write_bytes(content[:-7] if damage == "cut" else b"")
+    after = prepare_case(data.cases[0], PLAN, folder)
+    assert all(np.array_equal(kept[array], getattr(after, array)) for array in ARRAYS)
+
+
+def test_a_case_removed_in_mid_training_is_named(data, folder):
+    cases = prepare_cases(data.cases, PLAN, folder)
+    shutil.rmtree(folder / data.cases[1].name)
+    assert cases[0].name == data.cases[0].name
+    with pytest.raises(DataError, match=f"{data.cases[1].name}.*gone or damaged"):
+        _ = cases[1]
+
+
+@pytest.mark.parametrize("error", [DataError("bad"), KeyboardInterrupt()])
+def test_nothing_half_written_stays_after_an_error_or_ctrl_c(data, folder, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(module, "distance_to_foreground", fail)
+    with pytest.raises(type(error)):
+        prepare_case(data.cases[0], PLAN, folder)
+    assert list(folder.rglob("*")) == []
+
+
+def test_a_disk_that_cannot_be_written_to_is_one_line(data, folder):
+    folder.write_text("a file")
+    with pytest.raises(DataError, match=r"cannot be written .*; check folder and disk"):
+        prepare_case(data.cases[0], PLAN, folder)
+
+
+PROCESS = """
+import sys, time
+from pathlib import Path
+from focalis.dataset import open_dataset
+from focalis.planning import Plan
+from focalis.training import prepare_cases
+from focalis.training import prepared as module
+
+root, folder, plan, how = sys.argv[1:]
+plan = Plan.model_validate_json(plan)
+cases = open_dataset(root).cases
+measure = module.distance_to_foreground
+def slowly(*given):
+    print("measuring", flush=True)
+    if how == "wait":
+        sys.stdin.readline()
+    return measure(*given)
+module.distance_to_foreground = slowly
+for case in prepare_cases(cases, plan, Path(folder)):
+    print("done", case.name, float(case.image.sum()), flush=True)
+"""
+
+
+def start(data, folder, how):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROCESS, str(data.root), str(folder), PLAN.model_dump_json(), how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_of_two_processes_the_second_takes_the_firsts_result(data, folder):
+    with start(data, folder, "wait") as late:
+        assert late.stdout.readline() == "measuring\n"  # it found nothing and is at work
+        first = prepare_cases(data.cases, PLAN, folder)
+        stamps = {path: path.stat().st_ino for path in folder.glob("*/*/image.npy")}
+        said, _ = late.communicate("go\n")
+    assert late.returncode == 0
+    # The first case it made in vain; the second one lay there by then and was not prepared again.
+    assert said.splitlines() == [f"done {case.name} {float(case.image.sum())}" for case in first]
+    assert {path: path.stat().st_ino for path in folder.glob("*/*/image.npy")} == stamps
+    assert sorted(path.name for path in folder.iterdir()) == [case.name for case in data.cases]
+
+
+def test_a_process_killed_in_the_middle_leaves_nothing_that_is_taken_for_a_case(data, folder):
+    with start(data, folder, "wait") as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    (left,) = folder.iterdir()
+    assert left.name.startswith(".unfinished-")
+    cases = prepare_cases(data.cases, PLAN, folder)
+    assert np.array_equal(cases[0].image, prepare_image([read_volume(data.cases[0].images[0])], PLAN).array)
+
+
+MANY = """
+import resource, sys
+from dataclasses import replace
+from pathlib import Path
+from focalis.dataset import open_dataset
+from focalis.planning import Plan
+from focalis.training import prepare_cases
+from focalis.training.batches import make_batch
+
+root, folder, plan, count, files = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(files), int(files)))
+plan = Plan.model_validate_json(plan)
+sources = open_dataset(root).cases
+def named(count):
+    return [replace(sources[i % len(sources)], name=f"case_{i:04d}") for i in range(count)]
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def draw(cases, steps):
+    for step in range(steps):
+        make_batch(cases, plan, 0, step)
+def resident_mb():
+    pages = Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]
+    return int(pages) / 1024
+few = prepare_cases(named(2 * len(sources)), plan, Path(folder))
+draw(few, len(few))
+before, held = peak_mb(), resident_mb()
+many = prepare_cases(named(int(count)), plan, Path(folder))
+draw(many, int(count) // plan.batch)
+print(peak_mb() - before, resident_mb() - held)
+"""
+
+
+def growth_mb(data, folder, count, files):
+    """How much peak and lasting memory grow from a few cases to many, prepared and drawn from."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            MANY,
+            str(data.root),
+            str(folder),
+            PLAN.model_dump_json(),
+            str(count),
+            str(files),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    peak, lasting = (float(word) for word in done.stdout.split())
+    return peak, lasting
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_many_cases_take_no_more_files_and_memory_than_a_few(tmp_path, folder):
+    settings = PhantomSettings(shape_zyx=(32, 32, 32), foreground_share=0.2, lesions=1)
+    data = write_phantoms(tmp_path / "data", 4, settings, 0)
+    peak, lasting = growth_mb(data, folder, 100, 48)
+    # Of 100 cases the arrays are 25 MB, and the lesions' voxels of all cases would be 8 MB.
+    assert peak < 6
+    assert lasting < 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_thousand_cases_of_128_cubed_keep_memory_flat(tmp_path, folder):
+    if shutil.disk_usage(tmp_path).free < 25e9:
+        pytest.skip("needs 25 GB of free disk")
+    settings = PhantomSettings(shape_zyx=(128, 128, 128), foreground_share=0.02, lesions=3)
+    data = write_phantoms(tmp_path / "data", 5, settings, 0)
+    try:
+        peak, lasting = growth_mb(data, folder, 1000, 256)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    # One case is 15 MB on disk; a thousand are 15 GB.
+    assert peak < 60
+    assert lasting < 30

@@ -1,5 +1,41 @@
-"""The check of a data set before it is used."""
+"""The check of a data set before it is used: what stops training, and what a person should look at."""
 
-from focalis.quality.check import CheckResult, Problem, check_dataset
+from focalis.quality.check import CheckResult, Problem, Progress, check_dataset
+from focalis.quality.facts import CaseFacts, ImageFacts, LabelFacts, LabelMapFacts, Lesion
+from focalis.quality.finding import (
+    FEW_VOXELS,
+    GREATEST_SHARE,
+    KINDS,
+    LEAST_SHARE,
+    Finding,
+    Kind,
+    KindOfFinding,
+)
+from focalis.quality.sizes import share_in_words, voxels_at
+from focalis.quality.survey import Measured, PlannedSpacing, Survey, measure, survey
 
-__all__ = ["CheckResult", "Problem", "check_dataset"]
+__all__ = [
+    "FEW_VOXELS",
+    "GREATEST_SHARE",
+    "KINDS",
+    "LEAST_SHARE",
+    "CaseFacts",
+    "CheckResult",
+    "Finding",
+    "ImageFacts",
+    "Kind",
+    "KindOfFinding",
+    "LabelFacts",
+    "LabelMapFacts",
+    "Lesion",
+    "Measured",
+    "PlannedSpacing",
+    "Problem",
+    "Progress",
+    "Survey",
+    "check_dataset",
+    "measure",
+    "share_in_words",
+    "survey",
+    "voxels_at",
+]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from focalis.dataset import Case, Dataset
 from focalis.errors import DataError
-from focalis.volume import Grid, Volume, read_volume
+from focalis.volume import Grid, Volume, read_channels, read_entries
 
 _LISTED_VALUES = 5
+
+Progress = Callable[[int, int, str], None]
+"""Called before each case with the cases finished, their number, and the case's name."""
 
 
 @dataclass(frozen=True)
@@ -47,57 +50,98 @@ class CheckResult:
     label_values: tuple[int, ...]
 
 
-def check_dataset(dataset: Dataset) -> CheckResult:
-    """Read every file of a data set, one case at a time, and list all problems.
+class Look(Protocol):
+    """Someone who looks at every sound array while the check holds it, so that no file is read twice."""
 
-    Per case: no label, no image, an unreadable file, channels or label on different grids, NaN or infinite
-    values, a constant image, label values that are negative, fractional or not among the data set's labels.
-    For the whole: no foreground anywhere.
+    def image(self, case: Case, channel: int, volume: Volume) -> None:
+        """An image without a problem of its own."""
+
+    def label(self, case: Case, volume: Volume) -> None:
+        """A label map without a problem of its own."""
+
+
+def check_dataset(
+    dataset: Dataset, look: Look | None = None, progress: Progress | None = None
+) -> CheckResult:
+    """Read every file of a data set once, one array at a time, and list all problems.
+
+    Per case: no label, no image, an unreadable file, a channel that shows nothing of what the first one shows, a
+    label on another grid, NaN or infinite values, a constant image, label values that are negative, fractional or
+    not among the data set's labels. For the whole: no foreground anywhere.
+
+    Args:
+        dataset: the data set.
+        look: is shown every sound array on the way.
+        progress: see `Progress`.
     """
     problems: list[Problem] = []
     values: set[int] = set()
-    for case in dataset.cases:
-        found, messages = _check_case(case, dataset.labels)
+    for number, case in enumerate(dataset.cases):
+        if progress is not None:
+            progress(number, len(dataset.cases), case.name)
+        found, messages = _check_case(case, dataset, look)
         values |= found
         problems += [Problem(case.name, message) for message in messages]
+    if progress is not None:
+        progress(len(dataset.cases), len(dataset.cases), "")
     if not values and not problems:
         message = f"{dataset.root / 'labels'}: no label holds any foreground; add cases with contours"
         problems.append(Problem("", message))
     return CheckResult(tuple(problems), tuple(sorted(values)))
 
 
-def _check_case(case: Case, labels: Mapping[int, str]) -> tuple[set[int], list[str]]:
+def _check_case(case: Case, dataset: Dataset, look: Look | None) -> tuple[set[int], list[str]]:
     """The label values of a case and what is wrong with it; only one array is held at a time."""
     messages: list[str] = []
-    grids: list[tuple[Path, Grid]] = []
+    grids: dict[Path, Grid] = {}
     values: set[int] = set()
-    for path in case.images:
-        volume = _read(path, messages)
-        if volume is not None:
-            grids.append((path, volume.grid))
-            messages += _image_problems(path, volume.array)
-        del volume
+    for path in dict.fromkeys(case.images):
+        messages += _check_images(case, path, grids, look)
+    messages += _channel_grid_problems(case, grids)
     if not case.images:
-        messages.append(f"{case.label}: has no image; add it to images/ or remove the label")
+        messages.append(f"{_listed_files(case.label_files)}: has no image; add it or remove the label")
     if case.label is None:
-        listed = ", ".join(str(path) for path in case.images)
-        messages.append(f"{listed}: has no label; add it to labels/ or remove the image")
+        messages.append(f"{_listed_files(case.images)}: has no label; add it or remove the image")
     else:
-        volume = _read(case.label, messages)
-        if volume is not None:
-            grids.append((case.label, volume.grid))
-            values, wrong = _label_values(case.label, volume.array, labels)
-            messages += wrong
-    messages += _grid_problems(grids)
+        values, wrong = _check_label(case, dataset, grids, look)
+        messages += wrong
     return values, messages
 
 
-def _read(path: Path, messages: list[str]) -> Volume | None:
+def _check_images(case: Case, path: Path, grids: dict[Path, Grid], look: Look | None) -> list[str]:
+    """What is wrong with an image file, which holds one channel or, in 4D, several; its grid is added to `grids`."""
+    messages: list[str] = []
+    channels = [channel for channel, image in enumerate(case.images) if image == path]
+    for channel, volume in zip(channels, _read(path, len(channels), messages), strict=False):
+        grids[path] = volume.grid
+        wrong = list(_image_problems(path, volume.array))
+        messages += wrong
+        if look is not None and not wrong:
+            look.image(case, channel, volume)
+    return messages
+
+
+def _check_label(
+    case: Case, dataset: Dataset, grids: Mapping[Path, Grid], look: Look | None
+) -> tuple[set[int], list[str]]:
+    """The usable label values of a label map and what is wrong with it."""
+    path = case.label_files[0]
     try:
-        return read_volume(path)
+        volume = case.read_label()
+    except DataError as error:
+        return set(), [str(error)]
+    values, messages = _label_values(path, volume.array, dataset)
+    if look is not None and not messages:
+        look.label(case, volume)
+    return values, [*messages, *_label_grid_problems(path, volume.grid, grids)]
+
+
+def _read(path: Path, entries: int, messages: list[str]) -> tuple[Volume, ...]:
+    try:
+        return read_entries(path, entries)
     except DataError as error:
         messages.append(str(error))
-        return None
+        return ()
 
 
 def _image_problems(path: Path, array: NDArray[Any]) -> Iterator[str]:
@@ -110,8 +154,9 @@ def _image_problems(path: Path, array: NDArray[Any]) -> Iterator[str]:
         yield f"{path}: every voxel has the same value; export the image again or remove the case"
 
 
-def _label_values(path: Path, array: NDArray[Any], labels: Mapping[int, str]) -> tuple[set[int], list[str]]:
-    """The usable label values other than 0, and the complaints about the rest."""
+def _label_values(path: Path, array: NDArray[Any], dataset: Dataset) -> tuple[set[int], list[str]]:
+    """The usable label values other than 0 and the ignored one, and the complaints about the rest."""
+    labels = dataset.labels
     present = np.unique(array)
     whole = np.isfinite(present) & (present == np.floor(present))
     usable: set[int] = set()
@@ -126,7 +171,7 @@ def _label_values(path: Path, array: NDArray[Any], labels: Mapping[int, str]) ->
         messages.append(
             f"{path}: label values must not be negative ({_listed(negative)}); renumber the labels"
         )
-    positive = {value for value in integers if value > 0}
+    positive = {value for value in integers if value > 0} - {dataset.ignore}
     unknown = positive - set(labels) if labels else set()
     if unknown:
         known = ", ".join(str(value) for value in sorted(labels))
@@ -138,15 +183,29 @@ def _label_values(path: Path, array: NDArray[Any], labels: Mapping[int, str]) ->
     return usable, messages
 
 
-def _grid_problems(grids: list[tuple[Path, Grid]]) -> Iterator[str]:
-    """Each file against the case's first image."""
-    for path, grid in grids[1:]:
-        first_path, first = grids[0]
+def _channel_grid_problems(case: Case, grids: Mapping[Path, Grid]) -> Iterator[str]:
+    """Whether channels on other grids can be brought onto the first one's, as training will do it."""
+    for path in list(grids)[1:]:
+        first = next(iter(grids))
+        if grids[first].differences(grids[path]):
+            try:
+                read_channels([image for image in case.images if image in (first, path)])
+            except DataError as error:
+                yield str(error)
+
+
+def _label_grid_problems(path: Path, grid: Grid, grids: Mapping[Path, Grid]) -> Iterator[str]:
+    """The label against the case's first image."""
+    for first_path, first in list(grids.items())[:1]:
         if different := first.differences(grid):
             yield (
                 f"{path}: is not on the grid of {first_path.name}: {', '.join(different)}; "
                 "resample it or export it again"
             )
+
+
+def _listed_files(paths: Iterable[Path]) -> str:
+    return ", ".join(str(path) for path in dict.fromkeys(paths))
 
 
 def _listed(values: Any) -> str:

@@ -5,6 +5,7 @@ from focalis.report.evaluation import write_evaluation_report
 from focalis.report.figure import DARK, LIGHT, Theme
 from focalis.report.fit import write_fit_report
 from focalis.report.overlay import overlay_figure
+from focalis.report.quality import write_quality_report
 from focalis.report.spread import spread_figure
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "spread_figure",
     "write_evaluation_report",
     "write_fit_report",
+    "write_quality_report",
 ]

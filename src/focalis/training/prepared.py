@@ -1,35 +1,56 @@
-"""Training cases made ready once and kept on disk, mapped into memory: the working set stays flat."""
+"""Training cases made ready once and kept on disk, found again by content and plan, opened when they are needed.
+
+A prepared case lies in `folder`/NAME/KEY, where KEY is a hash of everything that preparation depends on. It is made in
+a folder of its own and moved there in one step: other processes see the whole case or none.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import shutil
+import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.dataset import Case
+from focalis.dataset import IGNORED, Case
 from focalis.errors import DataError
 from focalis.lesions import label_components
 from focalis.losses import distance_to_foreground
 from focalis.planning import Plan, prepare_image, prepare_label
-from focalis.volume import read_volume
+from focalis.volume import data_files
+
+PREPARATION_VERSION = 1
+"""Part of the key: raise it whenever the same files and plan would be prepared into other arrays."""
 
 VOXELS_PER_LESION = 500
+ENTRIES_PER_CASE = 2
+"""How many versions of a case stay on disk, the one in use included: the others are those used last."""
+
+ABANDONED_AFTER_S = 24 * 3600.0
+"""An unfinished folder of this age belongs to no living process: no case takes a day."""
+
+_UNFINISHED = ".unfinished-"
 
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """A case as training reads it; arrays are memory-mapped, on the plan's grid.
+    """A case as training reads it, on the plan's grid; what comes from disk is memory-mapped.
 
     Attributes:
         name: the case's name.
         image: float32 (channel, z, y, x), normalised.
-        label: uint8 (z, y, x), class indices.
-        distance_mm: float16 (z, y, x), distance to the foreground.
-        lesions: per lesion (26-connected), int32 (n, 3) voxel indices z, y, x, at most `VOXELS_PER_LESION`.
+        label: uint8 (z, y, x), class indices, `focalis.dataset.IGNORED` where nobody has judged.
+        distance_mm: float16 (z, y, x), distance to the foreground, of which ignored voxels are no part.
+        lesions: per lesion (26-connected), int32 (n, 3) voxel indices z, y, x; of a large lesion every n-th voxel,
+            so that fewer than 2 x `VOXELS_PER_LESION` remain.
     """
 
     name: str
@@ -39,41 +60,184 @@ class TrainingCase:
     lesions: tuple[NDArray[np.int32], ...]
 
 
+class PreparedCases(Sequence[TrainingCase]):
+    """Prepared cases on disk, each opened anew whenever it is asked for.
+
+    A mapped array holds a file handle as long as it lives, and a process may have no more than a thousand: so the
+    sequence keeps folders, not arrays, and a thousand cases take no more memory than one.
+    """
+
+    def __init__(self, homes: Sequence[Path]) -> None:
+        self._homes = tuple(homes)
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+    @overload
+    def __getitem__(self, index: int) -> TrainingCase: ...
+    @overload
+    def __getitem__(self, index: slice) -> PreparedCases: ...
+    def __getitem__(self, index: int | slice) -> TrainingCase | PreparedCases:
+        if isinstance(index, slice):
+            return PreparedCases(self._homes[index])
+        home = self._homes[index]
+        try:
+            return _open(home)
+        except _DAMAGED as error:
+            raise DataError(
+                f"{home}: the prepared case is gone or damaged; start again, it will be made anew"
+            ) from error
+
+
+def prepare_cases(cases: Sequence[Case], plan: Plan, folder: Path) -> PreparedCases:
+    """Prepare cases into `folder`, one at a time, or take those that lie there already.
+
+    Of every case the entry in use stays and the one used before it; older ones are removed. So are unfinished folders
+    that a killed process left a day ago or earlier.
+
+    Raises:
+        DataError: a case has no label, a file cannot be read, or it changed while it was read.
+    """
+    for abandoned in folder.glob(f"{_UNFINISHED}*"):
+        if _age_s(abandoned) > ABANDONED_AFTER_S:
+            shutil.rmtree(abandoned, ignore_errors=True)
+    return PreparedCases([_prepared(case, plan, folder) for case in cases])
+
+
 def prepare_case(case: Case, plan: Plan, folder: Path) -> TrainingCase:
-    """Prepare a case into `folder`/NAME, or take what lies there; a crash leaves no half-written case."""
-    home = folder / case.name
-    if not home.is_dir():
-        if case.label is None:
-            raise DataError(f"{case.name}: has no label file; training needs one per image")
-        unfinished = folder / f".{case.name}.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
+    """Prepare one case; see `prepare_cases`."""
+    return prepare_cases([case], plan, folder)[0]
+
+
+def preparation_key(case: Case, plan: Plan) -> str:
+    """A hash of all that a prepared case depends on: its files' contents, parts of the plan, `PREPARATION_VERSION`."""
+    settings = {
+        "version": PREPARATION_VERSION,
+        "channels": plan.channels,
+        "label_values": plan.label_values,
+        "ignore": plan.ignore,
+        "spacing_zyx_mm": plan.spacing_zyx_mm,
+        "normalisation": [how.model_dump() for how in plan.normalisation],
+    }
+    total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    sources = (*case.images, *case.label_files)
+    contents = {
+        path: _content(path) for path in dict.fromkeys(sources)
+    }  # a 4D file stands for several channels
+    total.update(" ".join(contents[path] for path in sources).encode())
+    return total.hexdigest()[:32]
+
+
+def _content(path: Path) -> str:
+    """SHA-256 of an image file, or of header and data file where these are two; names do not count."""
+    total = hashlib.sha256()
+    for file in data_files(path):
+        try:
+            with file.open("rb") as stream:
+                total.update(hashlib.file_digest(stream, "sha256").digest())
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read ({error.strerror}); check the path") from error
+    return total.hexdigest()
+
+
+def _prepared(case: Case, plan: Plan, folder: Path) -> Path:
+    """The folder of a prepared case, which is made if it is not there."""
+    if case.label is None:
+        raise DataError(f"{case.name}: has no label file; training needs one per image")
+    key = preparation_key(case, plan)
+    home = folder / case.name / key
+    if _is_whole(home):
+        os.utime(home)
+    else:
+        _make(case, plan, home, folder)
+        if preparation_key(case, plan) != key:
+            shutil.rmtree(home, ignore_errors=True)
+            raise DataError(f"{case.name}: its files changed while they were read; start again")
+    _forget_older(home)
+    return home
+
+
+def _make(case: Case, plan: Plan, home: Path, folder: Path) -> None:
+    """Prepare a case and move it to its place; if another process was faster, its result counts."""
+    unfinished = folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
+    try:
         unfinished.mkdir(parents=True)
-        prepared = prepare_image([read_volume(path) for path in case.images], plan)
-        label = prepare_label(read_volume(case.label), plan)
-        distance = distance_to_foreground(label, plan.spacing_zyx_mm)
-        np.save(unfinished / "image.npy", prepared.array)
-        np.save(unfinished / "label.npy", label)
-        np.save(unfinished / "distance.npy", distance.astype(np.float16))
-        unfinished.replace(home)
-    label = np.load(home / "label.npy", mmap_mode="r")
+        _save(unfinished / "image.npy", prepare_image(case.read_images(), plan).array)
+        label = prepare_label(case.read_label(), plan)
+        _save(unfinished / "label.npy", label)
+        foreground = np.where(label == IGNORED, np.uint8(0), label)
+        _save(unfinished / "lesions.npy", _lesion_voxels(foreground))
+        distance = distance_to_foreground(foreground, plan.spacing_zyx_mm)
+        _save(unfinished / "distance.npy", distance.astype(np.float16))
+        home.parent.mkdir(exist_ok=True)
+        try:
+            unfinished.rename(home)
+        except OSError:
+            if not _is_whole(home):  # not another process's result: what lies there was damaged from outside
+                shutil.rmtree(home, ignore_errors=True)
+                unfinished.rename(home)
+    except OSError as error:
+        raise DataError(f"{home}: cannot be written ({error.strerror}); check folder and disk") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _save(path: Path, array: NDArray[np.generic]) -> None:
+    """Write an array down to the disk itself: after a power cut, a case that is in its place is whole."""
+    with path.open("wb") as file:
+        np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+_DAMAGED = (OSError, ValueError, EOFError)
+"""What NumPy raises for a file that is missing, cut short or no array."""
+
+
+def _open(home: Path) -> TrainingCase:
+    rows = np.load(home / "lesions.npy")
+    starts = np.flatnonzero(np.diff(rows[:, 0])) + 1
     return TrainingCase(
-        case.name,
+        home.parent.name,
         np.load(home / "image.npy", mmap_mode="r"),
-        label,
+        np.load(home / "label.npy", mmap_mode="r"),
         np.load(home / "distance.npy", mmap_mode="r"),
-        _lesion_voxels(label),
+        tuple(np.split(rows[:, 1:], starts)) if len(rows) else (),
     )
 
 
-def prepare_cases(cases: Sequence[Case], plan: Plan, folder: Path) -> list[TrainingCase]:
-    """Prepare several cases, one at a time."""
-    return [prepare_case(case, plan, folder) for case in cases]
+def _is_whole(home: Path) -> bool:
+    try:
+        _open(home)
+    except _DAMAGED:
+        return False
+    return True
 
 
-def _lesion_voxels(label: NDArray[np.uint8]) -> tuple[NDArray[np.int32], ...]:
-    components, count = label_components(label > 0)
-    voxels = np.argwhere(components > 0).astype(np.int32)
+def _forget_older(home: Path) -> None:
+    """Remove a case's other entries but for those used last."""
+    others = sorted((path for path in home.parent.iterdir() if path != home), key=_age_s)
+    for path in others[ENTRIES_PER_CASE - 1 :]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _age_s(path: Path) -> float:
+    """Seconds since a folder was last used or written to; 0 if another process removed it meanwhile."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _lesion_voxels(foreground: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Rows (lesion, z, y, x), by lesion; of a large lesion every n-th voxel."""
+    components, count = label_components(foreground > 0)
+    voxels = np.argwhere(components > 0)
     of = components[tuple(voxels.T)]
     order = np.argsort(of, kind="stable")
-    parts = np.split(voxels[order], np.cumsum(np.bincount(of, minlength=count + 1)[1:])[:-1]) if count else []
-    return tuple(part[:: max(1, len(part) // VOXELS_PER_LESION)] for part in parts)
+    sizes = np.bincount(of, minlength=count + 1)[1:]
+    first = np.cumsum(sizes) - sizes
+    step = np.maximum(1, sizes // VOXELS_PER_LESION)
+    place = np.arange(len(order)) - np.repeat(first, sizes)
+    kept = order[place % np.repeat(step, sizes) == 0]
+    return np.column_stack([of[kept], voxels[kept]]).astype(np.int32)

@@ -140,7 +140,7 @@ def fit(
     models, judged = [], []
     for number, division in divisions:
         home = root / f"fold_{number}" if folds else root
-        run = Run(home, data, division, chosen, seed, runtime, record)
+        run = Run(home, root / "prepared", data, division, chosen, seed, runtime, record)
         name = "train" if number is None else f"fold {number}"
         models.append(train_run(run, budget, resume=resume, progress=partial(tell, name)))
         tell("predict", None)
@@ -227,21 +227,25 @@ def _plan(
         given = path
     if given is not None:
         plan = read_plan(given)
-        if plan.channels != data.channels or not set(data.labels) <= set(plan.labels):
+        if (
+            plan.channels != data.channels
+            or not set(data.labels) <= set(plan.labels)
+            or plan.ignore != data.ignore
+        ):
             raise PlanError(
-                f"{given}: is for channels {', '.join(plan.channels)} and labels {sorted(plan.labels)}, "
-                "the data set has "
-                f"{', '.join(data.channels)} and {sorted(data.labels)}; make a new plan"
+                f"{given}: is for channels {', '.join(plan.channels)}, labels {sorted(plan.labels)}, ignored value "
+                f"{plan.ignore}; the data set has {', '.join(data.channels)}, {sorted(data.labels)}, {data.ignore}; "
+                "make a new plan"
             )
     else:
         # An ensemble has one plan. It is made from the training cases of the first fold, among which are cases that
         # later folds hold out: of those it knows spacing, shape and the lesions' range of intensities, no more.
-        figures = fingerprint(data.select(divisions[0][1].train))
+        figures = fingerprint(data.select(divisions[0][1].train), data.ignore)
         network, memory = (
             str(changes.get("network") or "dense"),
             float(changes.get("memory_gb") or DEFAULT_MEMORY_GB),
         )
-        plan = make_plan(figures, data.channels, data.labels, network, memory)
+        plan = make_plan(figures, data.channels, data.labels, network, memory, data.ignore)
     plan = _changed(plan, changes)
     if not path.exists() or read_plan(path) != plan:
         if resume and path.exists():

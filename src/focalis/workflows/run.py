@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ class Run:
 
     Attributes:
         home: its folder.
+        prepared: the folder of prepared cases, which the folds of a run share.
         data: the data set.
         split: the cases that may train, and those that are held out.
         plan: what to do.
@@ -45,6 +45,7 @@ class Run:
     """
 
     home: Path
+    prepared: Path
     data: Dataset
     split: Split
     plan: Plan
@@ -72,7 +73,7 @@ def train_run(
     """
     run.home.mkdir(parents=True, exist_ok=True)
     path = run.home / "record.json"
-    inner, folder = run.inner, run.home / "prepared"
+    inner, folder = run.inner, run.prepared
     identity = {
         "data_sha256": run.record["data_sha256"],
         "seed": run.seed,
@@ -86,8 +87,6 @@ def train_run(
         _same_run(path, before, identity | ({} if budget.steps is None else {"steps": budget.steps}))
         if "finished" in before:
             return load_model(run.home / "model.safetensors")
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
     training = prepare_cases(run.data.select(inner.train), run.plan, folder)
     validation = prepare_cases(run.data.select(inner.val), run.plan, folder)
     steps = before["steps"] if before else budget.steps

@@ -1,0 +1,71 @@
+"""`focalis check`: whether a data set can be used, and what a person should look at."""
+
+from __future__ import annotations
+
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from focalis.cli.console import print_json, progress_bar
+
+if TYPE_CHECKING:
+    from focalis.quality import Survey
+
+LINES_PER_KIND = 5
+
+
+def check(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for report.html and check.json.")
+    ] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="JSON file of splits, as nnU-Net's splits_final.json.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print check.json's content.")] = False,
+) -> None:
+    """Read every file of a data set and say what is wrong with it.
+
+    Errors stop training, and the exit code is 1. Warnings are for a person to look at.
+    """
+    from focalis.workflows.check import check as run_check
+
+    with progress_bar() as advance:
+        found = run_check(
+            dataset,
+            out,
+            splits=splits,
+            progress=lambda done, total, case: advance("check", done, total, case),
+        )
+    if as_json:
+        print_json(found.to_json())
+    for problem in found.result.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if not as_json:
+        _print(found, out)
+    if found.result.problems:
+        raise typer.Exit(1)
+
+
+def _print(found: Survey, out: Path | None) -> None:
+    """How many of what, and the first findings of each kind."""
+    from focalis.quality import KINDS
+
+    counts = (
+        (len(found.dataset.cases), "case"),
+        (len(found.result.problems), "error"),
+        (len(found.findings), "warning"),
+    )
+    print(", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts))
+    for kind, group in groupby(found.findings, key=lambda finding: finding.kind):
+        findings = list(group)
+        print(f"{KINDS[kind].title}:")
+        for finding in findings[:LINES_PER_KIND]:
+            print(f"  {finding}")
+        if len(findings) > LINES_PER_KIND:
+            print(f"  and {len(findings) - LINES_PER_KIND} more; -o OUT writes them all")
+    if out is not None:
+        print(f"report: {out / 'report.html'}")

@@ -1,0 +1,257 @@
+"""What is measured in each case while the check holds it: contents, sizes, places, intensities; no judgement yet."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focalis.dataset import Case, Dataset
+from focalis.lesions import label_components
+from focalis.volume import Grid, Volume, to_canonical
+
+SAMPLED_VOXELS = 1_000_000
+SIDES = (("inferior", "superior"), ("anterior", "posterior"), ("right", "left"))
+"""The ends of the axes z, y, x of an image in canonical orientation."""
+LEAST_PLANES = 3
+"""An axis of fewer planes has no inside: touching its ends says nothing."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What an array holds, as two hashes.
+
+    Attributes:
+        stored: of shape and values as they lie in the file, whatever the header and the data type.
+        oriented: the same in canonical orientation: equal for one image that was saved along other axes.
+    """
+
+    stored: str
+    oriented: str
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """One channel of a case.
+
+    Attributes:
+        path: its file.
+        channel: its name.
+        grid: as the header has it.
+        content: hashes of the values.
+        low, middle, high: 1st, 50th and 99th percentile of the values (of an even selection of about a million).
+    """
+
+    path: Path
+    channel: str
+    grid: Grid
+    content: Content
+    low: float
+    middle: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """A 26-connected component of one label.
+
+    Attributes:
+        voxels: its number of voxels.
+        volume_mm3: its volume.
+        voxel_xyz: one of its voxels, by index in the file, from 0, as viewers count.
+    """
+
+    voxels: int
+    volume_mm3: float
+    voxel_xyz: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """One label value in one case.
+
+    Attributes:
+        value: the label value.
+        voxels: its number of voxels.
+        volume_mm3: their volume.
+        left_mm: how far its centroid lies to the patient's left of the image's centre; negative to the right.
+        sides: the ends of the image that it touches: left, right, anterior, posterior, inferior, superior.
+        lesions: its components, in order of their first voxel.
+    """
+
+    value: int
+    voxels: int
+    volume_mm3: float
+    left_mm: float
+    sides: tuple[str, ...]
+    lesions: tuple[Lesion, ...]
+
+
+@dataclass(frozen=True)
+class LabelMapFacts:
+    """The label map of a case.
+
+    Attributes:
+        path: its file; of several masks, the first.
+        content: hashes of the values.
+        shape_zyx: in canonical orientation.
+        spacing_zyx_mm: in canonical orientation.
+        foreground_share: share of the voxels that are foreground, 0 to 1.
+        labels: the values that occur, ascending.
+    """
+
+    path: Path
+    content: Content
+    shape_zyx: tuple[int, int, int]
+    spacing_zyx_mm: tuple[float, float, float]
+    foreground_share: float
+    labels: tuple[LabelFacts, ...]
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What was measured in one case; files with problems are left out.
+
+    Attributes:
+        case: the case's name.
+        patient: its patient.
+        images: its sound images.
+        label: its sound label map, or None.
+        readers: the readers who contoured it, from `raters/`.
+    """
+
+    case: str
+    patient: str
+    images: tuple[ImageFacts, ...]
+    label: LabelMapFacts | None
+    readers: tuple[str, ...]
+
+
+class Measurements:
+    """Takes the facts of the arrays that a check shows it; see `focalis.quality.check.Look`."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._images: dict[str, list[ImageFacts]] = {}
+        self._labels: dict[str, LabelMapFacts] = {}
+
+    def image(self, case: Case, channel: int, volume: Volume) -> None:
+        """Measure an image."""
+        low, middle, high = (float(value) for value in np.percentile(_sample(volume.array), (1, 50, 99)))
+        self._images.setdefault(case.name, []).append(
+            ImageFacts(
+                case.images[channel],
+                self._dataset.channels[channel],
+                volume.grid,
+                _content(volume, to_canonical(volume)),
+                low,
+                middle,
+                high,
+            )
+        )
+
+    def label(self, case: Case, volume: Volume) -> None:
+        """Measure a label map of whole numbers, 0 being background; what is to be ignored is no foreground."""
+        canonical = to_canonical(volume)
+        array = canonical.array
+        values = sorted(set(np.unique(array[array > 0]).tolist()) - {self._dataset.ignore})
+        labels = tuple(
+            _label_facts(array == value, int(value), canonical.grid, volume.grid) for value in values
+        )
+        self._labels[case.name] = LabelMapFacts(
+            case.label_files[0],
+            _content(volume, canonical),
+            canonical.grid.shape_zyx,
+            canonical.grid.spacing_zyx_mm,
+            sum(label.voxels for label in labels) / array.size,
+            labels,
+        )
+
+    def facts(self, readers: Mapping[str, tuple[str, ...]]) -> tuple[CaseFacts, ...]:
+        """What was measured, case by case."""
+        return tuple(
+            CaseFacts(
+                case.name,
+                case.patient,
+                tuple(self._images.get(case.name, ())),
+                self._labels.get(case.name),
+                readers.get(case.name, ()),
+            )
+            for case in self._dataset.cases
+        )
+
+
+def _sample(array: NDArray[Any]) -> NDArray[np.float32]:
+    step = max(1, round((array.size / SAMPLED_VOXELS) ** (1 / 3)))
+    return array[::step, ::step, ::step].astype(np.float32)
+
+
+def _content(volume: Volume, canonical: Volume) -> Content:
+    stored = _hash(volume.array)
+    already = np.may_share_memory(volume.array, canonical.array)
+    return Content(stored, stored if already else _hash(canonical.array))
+
+
+def _hash(array: NDArray[Any]) -> str:
+    """Of shape and values as float32, plane by plane: the data type of a file is not its content."""
+    total = hashlib.blake2b(str(array.shape).encode(), digest_size=16)
+    for plane in array:
+        total.update((plane.astype(np.float32) + np.float32(0)).tobytes())  # + 0 turns -0 into 0
+    return total.hexdigest()
+
+
+def _label_facts(mask: NDArray[np.bool_], value: int, grid: Grid, file_grid: Grid) -> LabelFacts:
+    """Measure one label; `mask` lies on `grid`, in canonical orientation."""
+    box = _box(mask)
+    corner = np.asarray([part.start for part in box])
+    components, count = label_components(mask[box])
+    places = np.argwhere(components)
+    of = components[tuple(places.T)]
+    places += corner
+    order = np.argsort(of, kind="stable")
+    sizes = np.bincount(of, minlength=count + 1)[1:]
+    inside = order[np.cumsum(sizes) - sizes + sizes // 2]
+    lesions = tuple(
+        Lesion(int(size), float(size * grid.voxel_volume_mm3), _index_in(file_grid, grid, place))
+        for size, place in zip(sizes, places[inside], strict=True)
+    )
+    away = (places.mean(axis=0) - (np.asarray(mask.shape) - 1) / 2)[::-1]
+    return LabelFacts(
+        value,
+        len(places),
+        len(places) * grid.voxel_volume_mm3,
+        float(grid.direction_matrix[0] @ (away * grid.spacing_xyz_mm)),
+        tuple(_sides(box, mask.shape)),
+        lesions,
+    )
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """The smallest box that holds a mask which is not empty."""
+    ends = [np.flatnonzero(mask.any(axis=axes))[[0, -1]] for axes in ((1, 2), (0, 2), (0, 1))]
+    z, y, x = (slice(int(low), int(high) + 1) for low, high in ends)
+    return z, y, x
+
+
+def _sides(box: tuple[slice, slice, slice], shape: tuple[int, ...]) -> Iterator[str]:
+    for (first, last), part, size in zip(SIDES, box, shape, strict=True):
+        if size >= LEAST_PLANES:
+            if part.start == 0:
+                yield first
+            if part.stop == size:
+                yield last
+
+
+def _index_in(grid: Grid, other: Grid, place_zyx: NDArray[np.intp]) -> tuple[int, int, int]:
+    """The index in `grid` of a voxel of `other`, which holds the same voxels along other axes."""
+    point = other.origin_xyz_mm + other.direction_matrix @ (
+        place_zyx[::-1] * np.asarray(other.spacing_xyz_mm)
+    )
+    away = np.linalg.solve(grid.direction_matrix, point - np.asarray(grid.origin_xyz_mm))
+    x, y, z = (round(float(index)) for index in away / grid.spacing_xyz_mm)
+    return x, y, z

@@ -1,0 +1,130 @@
+"""What a check found that does not stop training, but that a person should look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["duplicate", "split", "foreground", "small", "border", "side", "intensity", "grid", "reader"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A warning.
+
+    Attributes:
+        kind: what it is about; `KINDS` has title, reason, advice and rule of each.
+        cases: the names of the cases that it is about.
+        message: what is the matter, one line.
+    """
+
+    kind: Kind
+    cases: tuple[str, ...]
+    message: str
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.cases)}: {self.message}" if self.cases else self.message
+
+
+@dataclass(frozen=True)
+class KindOfFinding:
+    """What all findings of a kind have in common.
+
+    Attributes:
+        title: a heading.
+        why: why it matters.
+        advice: what to do.
+        rule: when it is reported.
+    """
+
+    title: str
+    why: str
+    advice: str
+    rule: str
+
+
+LEAST_SHARE, GREATEST_SHARE = 1e-6, 0.30
+FEW_VOXELS = 8
+LEAST_CASES = 12
+"""With fewer cases nothing is said about what is usual."""
+USUAL_SHARE = 0.05
+"""What holds for more cases than this (and for more than one) is usual in the set, and no fault of a case."""
+LEAST_OFFSET_MM = 5.0
+OFFSETS_PER_SPREAD = 3.0
+FENCE = 2.0
+LEAST_RANGE, LEAST_FACTOR = 0.1, 1.5
+
+KINDS: dict[Kind, KindOfFinding] = {
+    "duplicate": KindOfFinding(
+        "The same content twice",
+        "A copy counts twice in training; with one of the two held out, the figures flatter. Often one file was saved "
+        "under a wrong name.",
+        "Find out which of the two is right; remove the other case, or export it again.",
+        "Two images, or two label maps of different images with any foreground, hold the same values, as they are "
+        "stored or after both were turned into the same orientation. Header and data type do not count.",
+    ),
+    "split": KindOfFinding(
+        "One patient on both sides of a split",
+        "A network that saw a patient in training does better on the same patient's other images: figures on that "
+        "fold flatter.",
+        "Move all cases of the patient to one side of the split.",
+        "A split trains on one case of a patient and validates on another.",
+    ),
+    "foreground": KindOfFinding(
+        "Foreground outside the method's range",
+        "The method is made for foreground of 0.0001 % to 30 % of the volume. Less is hardly ever met by a patch; more "
+        "is no small object. A label without any foreground is right only where there is nothing to find.",
+        "Look at the label. If it is right: crop an image whose foreground is too small a part of it.",
+        f"The foreground fills less than {100 * LEAST_SHARE:g} % or more than {100 * GREATEST_SHARE:g} % of the "
+        "label map, or nothing of it.",
+    ),
+    "small": KindOfFinding(
+        "Lesions of a few voxels",
+        "At the planned spacing such a lesion can vanish, and no network can draw its shape. Single voxels are often "
+        "slips of the pen: each counts as a lesion that must be found.",
+        "Look at these places. Remove slips of the pen; for true lesions plan a finer spacing (spacing_zyx_mm in "
+        "plan.yaml).",
+        f"A lesion (26-connected component of one label) has a volume of fewer than {FEW_VOXELS} voxels at the "
+        "planned spacing.",
+    ),
+    "border": KindOfFinding(
+        "Labels at the border of the image",
+        "The lesion may go on outside: its volume and surface are then wrong, and its place in the image is unusual.",
+        "Check whether the image was cropped too tightly or the scan ends there.",
+        "A label has voxels in the first or last plane of an axis of three planes or more.",
+    ),
+    "side": KindOfFinding(
+        "Left and right may be swapped",
+        "An image or a label that was mirrored when it was exported teaches the wrong side, and no figure shows it.",
+        "Compare image, label and the clinical record; export the case again if it is mirrored.",
+        f"Judged for a label that {LEAST_CASES} cases or more have, whose centroid lies on the same side of the "
+        f"image's centre, left or right, in all of them but one, or all but {USUAL_SHARE:.0%}; by "
+        f"{LEAST_OFFSET_MM:g} mm or more in the median, which must be {OFFSETS_PER_SPREAD:g} times the robust "
+        "spread or more. Reported are the cases that lie on the other side by half the median or more.",
+    ),
+    "intensity": KindOfFinding(
+        "Unusual intensities",
+        "Other units, a window burnt in, an offset that was not applied or another kind of scan: the network meets "
+        "numbers that it does not know.",
+        "Look at the image. Export it again in the units of the others.",
+        f"Judged per channel of {LEAST_CASES} images or more, on the 1st, 50th and 99th percentile of each image: "
+        "the range from the 1st to the 99th, on a logarithmic scale; the 50th as a share of it; the 1st as a share "
+        "of it or of the usual range, whichever is greater. Reported is an image outside the 10th to 90th "
+        f"percentile of the images by more than {FENCE:g} times their distance, which counts as a factor of "
+        f"{LEAST_FACTOR:g}, or {LEAST_RANGE:.0%}, or more. Where that holds for more than one image and for more than "
+        f"{USUAL_SHARE:.0%} of them, the channel has no common unit, and none is reported. In a channel that the plan "
+        "takes for CT, an image is also reported if it does not look like CT itself, under the same condition.",
+    ),
+    "grid": KindOfFinding(
+        "Images whose grid is not quite right",
+        "The image is used on a grid that is not exactly the one in its file.",
+        "Nothing, if image and label fit each other on the screen; otherwise export the image again.",
+        "Axes are not quite perpendicular, or a channel is resampled onto the grid of the case's first channel.",
+    ),
+    "reader": KindOfFinding(
+        "Readers' files without a case",
+        "These contours are never looked at.",
+        "Correct the name to CASE_READER, or remove the file.",
+        "A file in raters/ begins with the name of no case. Cases without readers are normal and only counted.",
+    ),
+}

@@ -1,0 +1,77 @@
+"""How much foreground there is, in how large pieces, and how near to the border."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from focalis.quality.facts import CaseFacts, Lesion
+from focalis.quality.finding import FEW_VOXELS, GREATEST_SHARE, LEAST_SHARE, Finding
+
+LISTED_LESIONS = 3
+
+
+def share_in_words(share: float) -> str:
+    """Where a foreground share (0 to 1) leaves the method's range: "none", "below", "above"; else nothing."""
+    if share == 0:
+        return "none"
+    if share < LEAST_SHARE:
+        return "below"
+    return "above" if share > GREATEST_SHARE else ""
+
+
+def voxels_at(lesion: Lesion, spacing_zyx_mm: Sequence[float]) -> float:
+    """The number of voxels of a lesion's volume at another spacing."""
+    return lesion.volume_mm3 / math.prod(spacing_zyx_mm)
+
+
+def find_odd_shares(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    """Label maps whose foreground lies outside the method's range."""
+    for case in facts:
+        if case.label is None:
+            continue
+        percent = f"the foreground fills {100 * case.label.foreground_share:.3g} % of the image"
+        word = share_in_words(case.label.foreground_share)
+        if word == "none":
+            yield Finding("foreground", (case.case,), "the label holds no foreground")
+        elif word == "below":
+            yield Finding("foreground", (case.case,), f"{percent}, less than {100 * LEAST_SHARE:g} %")
+        elif word == "above":
+            yield Finding("foreground", (case.case,), f"{percent}, more than {100 * GREATEST_SHARE:g} %")
+
+
+def find_small_lesions(
+    facts: Sequence[CaseFacts], names: Mapping[int, str], spacing_zyx_mm: Sequence[float]
+) -> Iterator[Finding]:
+    """Lesions of a few voxels at the planned spacing; one finding per case."""
+    for case in facts:
+        said = []
+        for label in case.label.labels if case.label is not None else ():
+            small = [lesion for lesion in label.lesions if voxels_at(lesion, spacing_zyx_mm) < FEW_VOXELS]
+            if small:
+                listed = "; ".join(
+                    f"{voxels_at(lesion, spacing_zyx_mm):.2g} at {_place(lesion)}"
+                    for lesion in sorted(small, key=lambda lesion: lesion.voxels)[:LISTED_LESIONS]
+                )
+                more = "; ..." if len(small) > LISTED_LESIONS else ""
+                said.append(f"{len(small)} of {len(label.lesions)} of {names[label.value]} ({listed}{more})")
+        if said:
+            what = f"lesions of fewer than {FEW_VOXELS} voxels at the planned spacing"
+            yield Finding("small", (case.case,), f"{what}: {', '.join(said)}")
+
+
+def _place(lesion: Lesion) -> str:
+    x, y, z = lesion.voxel_xyz
+    return f"x {x}, y {y}, z {z}"
+
+
+def find_border_labels(facts: Sequence[CaseFacts], names: Mapping[int, str]) -> Iterator[Finding]:
+    """Labels that touch the border of the image; one finding per case."""
+    for case in facts:
+        said = [
+            f"{names[label.value]} touches the {' and '.join(label.sides)} end of the image"
+            for label in (case.label.labels if case.label is not None else ())
+            if label.sides
+        ]
+        if said:
+            yield Finding("border", (case.case,), "; ".join(said))

@@ -1,0 +1,167 @@
+"""A data set looked at as a whole: problems, facts, and what a person should look at, from one reading."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from focalis.dataset import Dataset, Split
+from focalis.quality.check import CheckResult, Progress, check_dataset
+from focalis.quality.facts import CaseFacts, Measurements
+from focalis.quality.finding import KINDS, Finding
+from focalis.quality.intensity import find_odd_intensities
+from focalis.quality.leaks import find_duplicates, find_leaks
+from focalis.quality.position import find_swapped_sides
+from focalis.quality.readers import find_readers
+from focalis.quality.sizes import find_border_labels, find_odd_shares, find_small_lesions
+from focalis.volume import GridWarning
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PlannedSpacing:
+    """The spacing at which training would take place.
+
+    Attributes:
+        spacing_zyx_mm: along z, y, x.
+        rule: where it comes from, in words.
+    """
+
+    spacing_zyx_mm: tuple[float, float, float]
+    rule: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one reading of a data set yields.
+
+    Attributes:
+        result: problems and label values.
+        facts: case by case.
+        remarks: findings that come from the reading itself: grids that were put right, readers' files without a case.
+    """
+
+    result: CheckResult
+    facts: tuple[CaseFacts, ...]
+    remarks: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A data set, looked at as a whole.
+
+    Attributes:
+        dataset: the data set.
+        labels: label value to name, of the labels that occur or that the data set names.
+        result: what stops training, and the label values.
+        findings: what a person should look at, by kind in the order of `KINDS`, then by case.
+        facts: what was measured, case by case.
+        planned: the planned spacing; None without any sound label map.
+        splits: the splits file that was looked at, or None.
+    """
+
+    dataset: Dataset
+    labels: Mapping[int, str]
+    result: CheckResult
+    findings: tuple[Finding, ...]
+    facts: tuple[CaseFacts, ...]
+    planned: PlannedSpacing | None
+    splits: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The survey as what JSON knows."""
+        planned = self.planned
+        return {
+            "version": FORMAT_VERSION,
+            "dataset": str(self.dataset.root),
+            "cases": len(self.dataset.cases),
+            "channels": list(self.dataset.channels),
+            "labels": {str(value): name for value, name in self.labels.items()},
+            "splits": None if self.splits is None else str(self.splits),
+            "errors": [asdict(problem) for problem in self.result.problems],
+            "warnings": [
+                {
+                    "kind": finding.kind,
+                    "cases": list(finding.cases),
+                    "what": finding.message,
+                    "why": KINDS[finding.kind].why,
+                    "advice": KINDS[finding.kind].advice,
+                }
+                for finding in self.findings
+            ],
+            "planned_spacing_zyx_mm": None if planned is None else list(planned.spacing_zyx_mm),
+            "facts": [_plain(asdict(case)) for case in self.facts],
+            "rules": {kind: about.rule for kind, about in KINDS.items()}
+            | ({} if planned is None else {"planned_spacing": planned.rule}),
+        }
+
+
+def measure(dataset: Dataset, progress: Progress | None = None) -> Measured:
+    """Read a data set once, one array at a time: problems and facts."""
+    measurements = Measurements(dataset)
+    readers, unassigned = find_readers(dataset)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", GridWarning)
+        result = check_dataset(dataset, measurements, progress)
+    for other in caught:
+        if not issubclass(other.category, GridWarning):
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    said = [str(warning.message) for warning in caught if issubclass(warning.category, GridWarning)]
+    remarks = (*_grid_findings(dataset, said), *unassigned)
+    return Measured(result, measurements.facts(readers), remarks)
+
+
+def survey(
+    dataset: Dataset,
+    measured: Measured,
+    planned: PlannedSpacing | None,
+    splits: Sequence[Split] = (),
+    splits_path: Path | None = None,
+) -> Survey:
+    """Judge what was measured.
+
+    Args:
+        dataset: the data set.
+        measured: see `measure`.
+        planned: the planned spacing; without it nothing is said about small lesions.
+        splits: the splits that training will use.
+        splits_path: where they come from.
+    """
+    facts = measured.facts
+    names = {value: f"label {value}" for value in measured.result.label_values} | dict(dataset.labels)
+    findings = [
+        *find_duplicates(facts, splits),
+        *find_leaks(dataset.cases, splits),
+        *find_odd_shares(facts),
+        *(find_small_lesions(facts, names, planned.spacing_zyx_mm) if planned is not None else ()),
+        *find_border_labels(facts, names),
+        *find_swapped_sides(facts, names),
+        *find_odd_intensities(facts, dataset.channels),
+        *measured.remarks,
+    ]
+    order = list(KINDS)
+    findings.sort(key=lambda finding: order.index(finding.kind))
+    return Survey(dataset, names, measured.result, tuple(findings), facts, planned, splits_path)
+
+
+def _grid_findings(dataset: Dataset, messages: Sequence[str]) -> Iterator[Finding]:
+    """One finding per file and message, though a file may have been read twice."""
+    for message in dict.fromkeys(messages):
+        for case in dataset.cases:
+            for path in dict.fromkeys((*case.images, *case.label_files)):
+                if message.startswith(f"{path}: "):
+                    what = message.removeprefix(f"{path}: ")
+                    yield Finding("grid", (case.name,), f"{path.parent.name}/{path.name}: {what}")
+
+
+def _plain(value: Any) -> Any:
+    """Paths as text, tuples as lists."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

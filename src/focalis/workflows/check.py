@@ -1,0 +1,90 @@
+"""Check a data set: read every file once, write what was found for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from focalis.dataset import Dataset, Split, open_dataset, read_splits
+from focalis.errors import DataError, UsageError
+from focalis.files import write_text
+from focalis.planning import target_spacing
+from focalis.quality import CaseFacts, PlannedSpacing, Problem, Progress, Survey, measure, survey
+from focalis.report import write_quality_report
+
+REPORT, RECORD = "report.html", "check.json"
+
+
+def check(
+    dataset: Path | str,
+    out: Path | str | None = None,
+    *,
+    splits: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Survey:
+    """Look for everything in a data set that stops training, and for what a person should look at.
+
+    Args:
+        dataset: the data set.
+        out: folder for `report.html` and `check.json`, written at the end; None writes nothing.
+        splits: JSON file of splits; otherwise the one splits*.json in the data set, if there is one.
+        progress: called before each case with the cases finished, their number, and the case's name.
+
+    Returns:
+        Problems, findings, and what was measured; `result.problems` is empty if the data set can be used.
+
+    Raises:
+        UsageError: `out` is a file, or it is not clear which splits file counts.
+        DataError: there is no data set, or the files cannot be written.
+    """
+    folder = None if out is None else Path(out)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; give a folder for the report")
+    data = open_dataset(Path(dataset))
+    path = _splits_file(data, None if splits is None else Path(splits))
+    divisions, problems = _splits(data, path)
+    measured = measure(data, progress)
+    result = replace(measured.result, problems=(*measured.result.problems, *problems))
+    found = survey(data, replace(measured, result=result), _planned(measured.facts), divisions, path)
+    if folder is not None:
+        write_quality_report(folder / REPORT, found)
+        document = json.dumps(found.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+        write_text(folder / RECORD, document + "\n")
+    return found
+
+
+def _splits_file(data: Dataset, given: Path | None) -> Path | None:
+    """The splits file that training would take."""
+    beside = sorted(data.root.glob("splits*.json"))
+    if given is None and len(beside) > 1:
+        raise UsageError(f"{data.root}: has {len(beside)} files splits*.json; say which with --splits")
+    return given or next(iter(beside), None)
+
+
+def _splits(data: Dataset, path: Path | None) -> tuple[tuple[Split, ...], list[Problem]]:
+    """The splits, and what would stop training on them."""
+    if path is None:
+        return (), []
+    try:
+        splits = read_splits(path, [case.name for case in data.cases])
+    except DataError as error:
+        return (), [Problem("", str(error))]
+    return splits, [Problem("", message) for message in _empty_sides(path, splits)]
+
+
+def _empty_sides(path: Path, splits: Sequence[Split]) -> Iterator[str]:
+    for number, split in enumerate(splits):
+        if not split.train or not split.val:
+            yield f"{path}: split {number} has no {'val' if split.train else 'train'} cases; add some"
+
+
+def _planned(facts: Sequence[CaseFacts]) -> PlannedSpacing | None:
+    """The spacing that a plan from all cases would have."""
+    spacings = tuple(case.label.spacing_zyx_mm for case in facts if case.label is not None)
+    if not spacings:
+        return None
+    reasons: dict[str, str] = {}
+    spacing = target_spacing(spacings, reasons)
+    return PlannedSpacing(spacing, reasons["spacing_zyx_mm"])
