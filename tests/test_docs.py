@@ -22,10 +22,15 @@ COMMAND_LINES = [
     for name, text in TEXTS.items()
     for number, line in enumerate(re.findall(r"^    (focalis .*)$", text, re.MULTILINE))
 ]
-OPTIONS = {
-    command: {name for parameter in found.params for name in parameter.opts if name.startswith("-")}
-    for command, found in typer.main.get_command(app).commands.items()
-}
+
+
+def options(command):
+    """A command's options, those of its own commands included."""
+    own = {name for parameter in command.params for name in parameter.opts if name.startswith("-")}
+    return own.union(*(options(below) for below in getattr(command, "commands", {}).values()))
+
+
+OPTIONS = {name: options(found) for name, found in typer.main.get_command(app).commands.items()}
 
 
 @pytest.mark.parametrize("code", SNIPPETS)
@@ -51,9 +56,18 @@ def test_command_lines_name_real_commands_and_options(line):
     assert {word for word in words if word.startswith("-")} <= OPTIONS[command]
 
 
-@pytest.mark.parametrize("command", ["fit", "predict", "evaluate"])
-def test_a_commands_page_documents_exactly_its_options(command):
-    rows = re.findall(r"^\| (`-.*?) \|", TEXTS[f"docs/{command}.md"], re.MULTILINE)
+@pytest.mark.parametrize(
+    ("command", "page"),
+    [
+        ("fit", "fit"),
+        ("predict", "predict"),
+        ("evaluate", "evaluate"),
+        ("import", "dicom"),
+        ("check", "check"),
+    ],
+)
+def test_a_commands_page_documents_exactly_its_options(command, page):
+    rows = re.findall(r"^\| (`-.*?) \|", TEXTS[f"docs/{page}.md"], re.MULTILINE)
     documented = {option for row in rows for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row)}
 
     assert documented == OPTIONS[command] - {"--help", "-h"}

@@ -1,7 +1,8 @@
 """Focalis finds small, irregular objects in large 3D medical images.
 
-The public surface: `fit`, `predict`, `evaluate`, `load`, and `FocalisError`, the base of every error that is
-raised on purpose. Each name is imported when it is first used, so that `import focalis` costs nothing.
+The public surface: `check`, `fit`, `predict`, `evaluate`, `import_dicom`, `get_data`, `load`, and `FocalisError`, the
+base of every error that is raised on purpose. Each name is imported when it is first used, so that `import focalis`
+costs nothing.
 """
 
 from __future__ import annotations
@@ -12,17 +13,33 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from focalis.errors import FocalisError
     from focalis.model import load_model as load
+    from focalis.workflows.check import check
+    from focalis.workflows.data import get_data
     from focalis.workflows.evaluate import evaluate
     from focalis.workflows.fit import fit
+    from focalis.workflows.import_dicom import import_dicom
     from focalis.workflows.predict import predict
 
 __version__ = "0.1.0"
-__all__ = ["FocalisError", "__version__", "evaluate", "fit", "load", "predict"]
+__all__ = [
+    "FocalisError",
+    "__version__",
+    "check",
+    "evaluate",
+    "fit",
+    "get_data",
+    "import_dicom",
+    "load",
+    "predict",
+]
 
 _HOMES = {
     "FocalisError": ("focalis.errors", "FocalisError"),
+    "check": ("focalis.workflows.check", "check"),
     "evaluate": ("focalis.workflows.evaluate", "evaluate"),
     "fit": ("focalis.workflows.fit", "fit"),
+    "get_data": ("focalis.workflows.data", "get_data"),
+    "import_dicom": ("focalis.workflows.import_dicom", "import_dicom"),
     "load": ("focalis.model", "load_model"),
     "predict": ("focalis.workflows.predict", "predict"),
 }

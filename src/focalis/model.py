@@ -82,6 +82,13 @@ class ModelHeader:
     weights_sha256: str
 
 
+def weights_sha256(model: Model) -> str:
+    """SHA-256 of a model's weights, hexadecimal: what identifies it in results."""
+    from safetensors.torch import save
+
+    return hashlib.sha256(_split(save(_tensors(model.members)))[1]).hexdigest()
+
+
 def save_model(model: Model, path: Path) -> None:
     """Write a model to one file, all or nothing: an interrupted write leaves the old file, or none."""
     from safetensors.torch import save
@@ -93,7 +100,7 @@ def save_model(model: Model, path: Path) -> None:
         "operating_point": asdict(model.operating_point),
         "provenance": dict(model.provenance),
         "members": len(model.members),
-        "weights_sha256": hashlib.sha256(_split(save(tensors))[1]).hexdigest(),
+        "weights_sha256": weights_sha256(model),
     }
     text = json.dumps(_finite(content), default=_plain, ensure_ascii=False)
     write_bytes(path, save(tensors, metadata={KEY: text}))

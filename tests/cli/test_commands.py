@@ -102,8 +102,8 @@ def test_predict_tells_refused_cases_by_its_exit_code(run, monkeypatch, tmp_path
     from focalis.workflows.predict import PredictReport, PredictRow
 
     rows = (
-        PredictRow("a", "done", "", tmp_path / "a.nii.gz", 1.0),
-        PredictRow("b", "refused", "b.nii.gz: holds 3 voxels that are NaN; repair it", None, 0.1),
+        PredictRow("a", "done", "", tmp_path / "a.nii.gz", 7, 1.0),
+        PredictRow("b", "refused", "b.nii.gz: holds 3 voxels that are NaN; repair it", None, 0, 0.1),
     )
     monkeypatch.setattr("focalis.workflows.predict.predict", lambda *_args, **_options: PredictReport(rows))
 

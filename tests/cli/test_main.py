@@ -9,7 +9,7 @@ import focalis
 from focalis.cli.main import main
 from focalis.errors import DataError, UsageError
 
-COMMANDS = ("fit", "predict", "evaluate", "demo")
+COMMANDS = ("fit", "predict", "evaluate", "demo", "data", "import", "check")
 HEAVY = ("torch", "SimpleITK", "matplotlib", "scipy", "monai")
 
 

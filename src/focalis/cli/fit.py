@@ -11,7 +11,9 @@ from focalis.cli.console import print_json, print_summary, progress_bar, show_tr
 
 
 def fit(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder with images/ and labels/.")],
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="Data set: a folder, or a CSV manifest.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; made if it is not there.")],
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Training time per fold; 30 if --steps is not given.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -11,9 +12,12 @@ import typer
 from typer.core import TyperGroup
 
 from focalis import __version__
+from focalis.cli.check import check
+from focalis.cli.data import data
 from focalis.cli.demo import demo
 from focalis.cli.evaluate import evaluate
 from focalis.cli.fit import fit
+from focalis.cli.import_dicom import import_dicom
 from focalis.cli.predict import predict
 from focalis.errors import FocalisError, UsageError
 
@@ -71,10 +75,21 @@ def _options(
     """Find small, irregular objects in large 3D medical images."""
 
 
+app.command(epilog="Example: focalis check data/nodules -o report")(check)
 app.command(epilog="Example: focalis fit data/nodules -o runs/nodules --minutes 30")(fit)
 app.command(epilog="Example: focalis predict runs/nodules/model.safetensors scans/ -o masks")(predict)
 app.command(epilog="Example: focalis evaluate masks data/nodules/labels -o scores")(evaluate)
+app.command("import", epilog="Example: focalis import export/ -o data/tumours --structure 'GTV*'")(
+    import_dicom
+)
 app.command(epilog="Example: focalis demo -o demo --minutes 3")(demo)
+
+app.add_typer(data, name="data")
+
+
+def _one_line(message: Warning | str, *_where: object, **_more: object) -> None:
+    """A warning as a person reads it, without the place in the code."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,7 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words.remove("--debug")
         words.insert(0, "--debug")
     try:
-        app(words, prog_name="focalis")
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line
+            app(words, prog_name="focalis")
     except Exception as error:
         if debug:
             traceback.print_exc()

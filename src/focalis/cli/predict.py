@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,8 +13,10 @@ from focalis.cli.console import print_json, progress_bar
 
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Images, or folders of images.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks, CASE.nii.gz.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT", help="Images, folders of images, or DICOM folders.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results, one file per case.")],
     threshold: Annotated[
         float | None, typer.Option(help="On the foreground probability; the model's own if not given.")
     ] = None,
@@ -27,9 +29,15 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write OUT/probabilities/CASE.nii.gz too.")
     ] = False,
+    output_format: Annotated[
+        Literal["nifti", "seg", "rtstruct"],
+        typer.Option(
+            "--format", help="Of DICOM input also seg (Segmentation) or rtstruct (RT Structure Set)."
+        ),
+    ] = "nifti",
     as_json: Annotated[bool, typer.Option("--json", help="Print what became of each case as JSON.")] = False,
 ) -> None:
-    """Segment images, each on its own grid.
+    """Segment images, each on its own grid; of DICOM series, write label maps or DICOM objects.
 
     An image that the model cannot take is refused with the reason; the others go on, and the exit code is 1.
     """
@@ -47,6 +55,7 @@ def predict(
                 device=device,
                 precision=precision,
                 probabilities=probabilities,
+                output_format=output_format,
                 progress=lambda done, total, case: advance("predict", done, total, case),
             )
     except KeyboardInterrupt:
@@ -56,6 +65,14 @@ def predict(
     for row in report.refused:
         print(f"refused: {row.reason}", file=sys.stderr)
     if not as_json:
+        for row in report.rows:
+            if row.status == "done" and not row.foreground_voxels:
+                what = (
+                    f"{row.output.name} holds no foreground"
+                    if row.output
+                    else "no RT Structure Set was written"
+                )
+                print(f"{row.case}: nothing found; {what}")
         done = len(report.rows) - len(report.refused)
         print(f"{done} of {len(report.rows)} cases in {out}, {report.seconds_per_case:.1f} s per case")
     if report.refused:

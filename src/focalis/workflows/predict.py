@@ -5,14 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from focalis.dataset import group_channels
+import numpy as np
+
+from focalis.dicom import Series, write_segmentation, write_structures
 from focalis.errors import FocalisError, UsageError
-from focalis.model import Model, load_model
+from focalis.model import Model, load_model, weights_sha256
 from focalis.prediction import choose_runtime, predict_case
-from focalis.volume import image_stem, read_volume, write_volume
+from focalis.volume import IMAGE_SUFFIXES, Volume, write_volume
+from focalis.workflows.inputs import CaseInput, find_cases, read_images
+
+Format = Literal["nifti", "seg", "rtstruct"]
+"""What results are written as: NIfTI label maps, DICOM Segmentations, or RT Structure Sets."""
 
 Progress = Callable[[int, int, str], None]
 """Called before each case with the cases finished, their number, and the case's name."""
@@ -26,7 +33,8 @@ class PredictRow:
         case: its name.
         status: done, or refused.
         reason: why it was refused, one line that names the file; empty when done.
-        output: the label map written; None when refused.
+        output: the file written; None when refused, and for an RT Structure Set with nothing in it.
+        foreground_voxels: how many voxels bear a label; 0 if nothing was found.
         seconds: wall time, reading and writing included.
     """
 
@@ -34,6 +42,7 @@ class PredictRow:
     status: Literal["done", "refused"]
     reason: str
     output: Path | None
+    foreground_voxels: int
     seconds: float
 
 
@@ -66,16 +75,17 @@ def predict(
     device: str = "auto",
     precision: str = "auto",
     probabilities: bool = False,
+    output_format: Format = "nifti",
     progress: Progress | None = None,
 ) -> PredictReport:
-    """Segment images and write OUT/CASE.nii.gz for each, on the image's own grid.
+    """Segment images and write OUT/CASE.nii.gz for each, on the image's own grid; or a DICOM object.
 
-    A model of several channels looks for files CASE_CHANNEL.nii.gz; or give it the files of a single case, in
-    the order of its channels, under names that end in no channel.
+    A model of several channels looks for files CASE_CHANNEL.nii.gz, or takes a 4D file; or give it the files or DICOM
+    folders of a single case, in the order of its channels, under names that end in no channel.
 
     Args:
         model: a model file, or a loaded model.
-        inputs: image files and folders of images; of a data set folder, its `images/`.
+        inputs: image files, folders of images, DICOM folders; of a data set folder, its `images/`.
         out: the folder for the results; made if it is not there.
         threshold: on the foreground probability, in (0, 1); the model's operating point by default.
         mirror: average over the mirror images of every case, up to eight.
@@ -83,6 +93,8 @@ def predict(
         device: auto, cpu, cuda or cuda:N.
         precision: auto, float32, bfloat16 or float16.
         probabilities: also write the foreground probability to OUT/probabilities/CASE.nii.gz.
+        output_format: for DICOM input also seg, OUT/CASE_seg.dcm, or rtstruct, OUT/CASE_rtstruct.dcm. Nothing found
+            is a Segmentation whose frames are empty, and no RT Structure Set.
         progress: see `Progress`.
 
     Raises:
@@ -93,26 +105,32 @@ def predict(
         raise UsageError(f"threshold {threshold} does not lie between 0 and 1; give one that does")
     if memory_gb <= 0:
         raise UsageError(f"a memory budget of {memory_gb} GB is not positive; give one that is")
+    if output_format not in _ENDINGS:
+        raise UsageError(f"format {output_format!r} is not known; take one of {', '.join(_ENDINGS)}")
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder for the results")
     runtime = choose_runtime(device, precision)
     loaded = model if isinstance(model, Model) else load_model(Path(model))
-    given = [Path(path) for path in inputs]
-    files = _files(given)
-    channels = loaded.plan.channels
-    cases = _single_case(given, channels) or _cases(files, channels)
-    taken = {file.resolve() for file in files}
+    cases = find_cases([Path(path) for path in inputs], loaded.plan.channels)
+    write = _WRITERS[output_format]
+    taken = {file.resolve() for case in cases for file in case.all_files}
 
-    def run(case: str, paths: tuple[Path, ...]) -> Path:
-        output = folder / f"{case}.nii.gz"
-        extra = folder / "probabilities" / output.name
+    def run(case: CaseInput) -> tuple[Path | None, int]:
+        output = folder / f"{case.name}{_ENDINGS[output_format]}"
+        extra = folder / "probabilities" / f"{case.name}.nii.gz"
         for path in (output, extra) if probabilities else (output,):
             if path.resolve() in taken:
                 raise UsageError(f"{path}: the result would overwrite an input; choose another output folder")
+        images = read_images(case)
+        if output_format != "nifti" and images.source is None:
+            raise UsageError(
+                f"{case.files[0]}: is no DICOM series, so {output_format} has no images to refer to; "
+                "give the DICOM folder, or leave --format out"
+            )
         prediction = predict_case(
             loaded,
-            [read_volume(path) for path in paths],
+            images.volumes,
             runtime=runtime,
             budget_bytes=int(memory_gb * 1e9),
             threshold=threshold,
@@ -121,94 +139,63 @@ def predict(
         )
         if prediction.foreground_probability is not None:
             write_volume(prediction.foreground_probability, extra)
-        write_volume(prediction.label, output)
-        return output
+        written = write(prediction.label, images.source, loaded, output)
+        return (output if written else None), int(np.count_nonzero(prediction.label.array))
 
     rows: list[PredictRow] = []
-    for case, paths, problem in cases:
+    for case in cases:
         if progress is not None:
-            progress(len(rows), len(cases), case)
+            progress(len(rows), len(cases), case.name)
         started = time.perf_counter()
-        output = None
+        output, found, problem = None, 0, case.problem
         if not problem:
             try:
-                output = run(case, paths)
+                output, found = run(case)
             except FocalisError as error:
-                problem = _located(str(error), paths[0])
+                problem = _located(str(error), case)
         seconds = time.perf_counter() - started
-        rows.append(PredictRow(case, "refused" if problem else "done", problem, output, seconds))
+        rows.append(PredictRow(case.name, "refused" if problem else "done", problem, output, found, seconds))
     if progress is not None:
         progress(len(rows), len(cases), "")
     return PredictReport(tuple(rows))
 
 
-CaseInput = tuple[str, tuple[Path, ...], str]
-"""A case's name, its files in channel order, and why it cannot be predicted (empty if it can)."""
+def _located(message: str, case: CaseInput) -> str:
+    """The message with the case's file in front, unless it names one already."""
+    start = message.split(": ")[0]
+    named = (
+        any(suffix in start for suffix in (*IMAGE_SUFFIXES, ".dcm")) or str(case.files[0].parent) in message
+    )
+    return message if named else f"{case.files[0]}: {message}"
 
 
-def _files(inputs: Sequence[Path]) -> list[Path]:
-    """The image files, folders opened; a path that is not there stays, to be refused by name."""
-    files: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            folder = path / "images" if (path / "images").is_dir() else path
-            found = sorted(file for file in folder.iterdir() if image_stem(file) is not None)
-            if not found:
-                raise UsageError(f"{folder}: holds no image; give a folder with .nii or .nii.gz files")
-            files += found
-        else:
-            files.append(path)
-    if not files:
-        raise UsageError("no image given; name files or folders")
-    return list(dict.fromkeys(files))
+_ENDINGS: dict[Format, str] = {"nifti": ".nii.gz", "seg": "_seg.dcm", "rtstruct": "_rtstruct.dcm"}
 
 
-def _single_case(inputs: Sequence[Path], channels: tuple[str, ...]) -> list[CaseInput]:
-    """One case, if the inputs are as many files as there are channels and no name says which is which."""
-    stems = [image_stem(path) for path in inputs if not path.is_dir()]
-    if not len(stems) == len(inputs) == len(channels) > 1:
-        return []
-    if any(stem is None or stem.endswith(tuple(f"_{channel}" for channel in channels)) for stem in stems):
-        return []
-    return [(stems[0] or "", tuple(inputs), "")]
+def _nifti(label: Volume, _source: Series | None, _model: Model, path: Path) -> bool:
+    write_volume(label, path)
+    return True
 
 
-def _cases(files: Sequence[Path], channels: tuple[str, ...]) -> list[CaseInput]:
-    cases: list[CaseInput] = []
-    groups: dict[Path, list[Path]] = {}
-    for file in files:
-        if image_stem(file) is None:
-            cases.append((file.name, (file,), f"{file}: is not named .nii or .nii.gz; give a NIfTI file"))
-        else:
-            groups.setdefault(file.parent, []).append(file)
-    grouped = [case for group in groups.values() for case in _group(group, channels)]
-    seen: set[str] = set()
-    for name, paths, problem in grouped:
-        clash = f"{paths[0]}: a second case named {name}; give one folder at a time" if name in seen else ""
-        cases.append((name, paths, problem or clash))
-        seen.add(name)
-    return cases
+def _segmentation(label: Volume, source: Series | None, model: Model, path: Path) -> bool:
+    assert source is not None
+    names = model.plan.labels
+    write_segmentation(
+        label.array, names, source, path, model=weights_sha256(model), version=version("focalis")
+    )
+    return True
 
 
-def _group(files: list[Path], channels: tuple[str, ...]) -> list[CaseInput]:
-    """The cases among the files of one folder; with a single channel, a name without it is a case too."""
-    if len(channels) == 1:
-        ending = f"_{channels[0]}"
-        stems = {file: image_stem(file) or file.name for file in files}
-        return [(stem.removesuffix(ending) or stem, (file,), "") for file, stem in stems.items()]
-    cases: list[CaseInput] = []
-    for name, found in sorted(group_channels(files, channels=channels).items()):
-        missing = [channel for channel in channels if channel not in found]
-        if not missing:
-            cases.append((name, tuple(found[channel] for channel in channels), ""))
-            continue
-        first = next(iter(found.values()))
-        wanted = f"{name}_{missing[0]}.nii.gz"
-        lack = f"{first}: case {name} lacks channel {', '.join(missing)}; put {wanted} beside it"
-        cases.append((name, tuple(found.values()), lack))
-    return cases
+def _structures(label: Volume, source: Series | None, model: Model, path: Path) -> bool:
+    assert source is not None
+    return write_structures(
+        label.array, model.plan.labels, source, path, model=weights_sha256(model), version=version("focalis")
+    )
 
 
-def _located(message: str, path: Path) -> str:
-    """The message with the file in front, unless it names one already."""
-    return message if ".nii" in message.split(": ")[0] else f"{path}: {message}"
+_WRITERS: dict[Format, Callable[[Volume, Series | None, Model, Path], bool]] = {
+    "nifti": _nifti,
+    "seg": _segmentation,
+    "rtstruct": _structures,
+}
+"""How a result is written; each says whether there is a file."""

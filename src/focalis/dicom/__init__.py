@@ -1,0 +1,27 @@
+"""DICOM objects: image series and segmentations, read and written."""
+
+from focalis.dicom.drawn import DrawnObject, find_drawn, series_of
+from focalis.dicom.headers import is_dicom
+from focalis.dicom.segmentation import Segment, list_segments, read_segmentation, write_segmentation
+from focalis.dicom.series import Series, SeriesFiles, find_series, only_series, read_series
+from focalis.dicom.structures import Structure, list_structures, read_structures, write_structures
+
+__all__ = [
+    "DrawnObject",
+    "Segment",
+    "Series",
+    "SeriesFiles",
+    "Structure",
+    "find_drawn",
+    "find_series",
+    "is_dicom",
+    "list_segments",
+    "list_structures",
+    "only_series",
+    "read_segmentation",
+    "read_series",
+    "read_structures",
+    "series_of",
+    "write_segmentation",
+    "write_structures",
+]

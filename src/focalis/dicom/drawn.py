@@ -1,0 +1,93 @@
+"""Find what was drawn on image series: Segmentations and RT Structure Sets, and the series each belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydicom.uid import RTStructureSetStorage
+
+from focalis.dicom.headers import read_header, sniff, sop_class, text
+from focalis.dicom.objects import referenced_uids
+from focalis.dicom.segmentation import SEGMENTATION_CLASSES
+from focalis.dicom.series import SeriesFiles, files_below
+from focalis.errors import DataError
+
+
+@dataclass(frozen=True)
+class DrawnObject:
+    """A file with contours or segments; its pixel data and points have not been read.
+
+    Attributes:
+        path: the file.
+        kind: SEG or RTSTRUCT.
+        study_uid: its Study Instance UID.
+        uids: the UIDs of series, instances and frames of reference that it names.
+    """
+
+    path: Path
+    kind: Literal["SEG", "RTSTRUCT"]
+    study_uid: str
+    uids: frozenset[str]
+
+
+def find_drawn(folder: Path) -> tuple[DrawnObject, ...]:
+    """Every Segmentation and RT Structure Set below a folder, searched to the bottom, sorted by path.
+
+    Raises:
+        DataError: the folder is missing, or a DICOM file is damaged.
+    """
+    found = []
+    for path in files_below(folder):
+        kind = sniff(path)
+        if kind == "other":
+            continue
+        try:
+            of = sop_class(read_header(path, ("SOPClassUID",)))
+        except DataError:
+            if kind == "dicom":
+                raise
+            continue
+        if of in SEGMENTATION_CLASSES or of == RTStructureSetStorage:
+            header = read_header(path)
+            uids = referenced_uids(header) | {text(header, "FrameOfReferenceUID")}
+            found.append(
+                DrawnObject(
+                    path=path,
+                    kind="RTSTRUCT" if of == RTStructureSetStorage else "SEG",
+                    study_uid=text(header, "StudyInstanceUID"),
+                    uids=frozenset(uids - {""}),
+                )
+            )
+    return tuple(found)
+
+
+def series_of(drawn: DrawnObject, candidates: Sequence[SeriesFiles]) -> SeriesFiles:
+    """The series that an object was drawn on.
+
+    It is the one that the object names; failing that, the only one of its study that shares its frame of
+    reference, or the only one of its study at all (anonymised files often name series that no longer exist).
+
+    Raises:
+        DataError: there is none, or more than one.
+    """
+    named = [series for series in candidates if series.uid in drawn.uids]
+    if not named:
+        study = [series for series in candidates if series.study_uid == drawn.study_uid]
+        named = [series for series in study if _frame_of_reference(series) in drawn.uids] or study
+    if not named:
+        raise DataError(f"{drawn.path}: the images that it was drawn on are not there; add their series")
+    if len(named) > 1:
+        listed = "; ".join(
+            f"{series.modality} {series.description} in {series.files[0].parent}" for series in named[:4]
+        )
+        raise DataError(
+            f"{drawn.path}: may have been drawn on any of {len(named)} series ({listed}); take the others away"
+        )
+    return named[0]
+
+
+def _frame_of_reference(series: SeriesFiles) -> str:
+    return text(read_header(series.files[0], ("FrameOfReferenceUID",)), "FrameOfReferenceUID")

@@ -1,0 +1,178 @@
+"""The frames of a Segmentation object: which segment each belongs to, and which voxels of a series it covers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom import Dataset, FileDataset
+from pydicom.pixels.utils import iter_pixels
+
+from focalis.dicom.coordinates import directions_to_indices, to_indices, to_patient
+from focalis.dicom.headers import gist, numbers, quiet, text
+from focalis.errors import DataError
+from focalis.volume import Grid
+
+PLACE_TOLERANCE = 0.2
+"""A frame may lie off the series' voxels by this share of a voxel.
+
+The slices of a series may themselves lie a tenth off their even places; a grid that is another one is mostly
+off by half a voxel or more somewhere.
+"""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame's place in the object and in the series.
+
+    Attributes:
+        index: its number in the pixel data, from 0.
+        segment: the segment it belongs to; None in a label map, whose values are the segments.
+        first_xyz: the series' voxel under the frame's first pixel.
+        along_row_xyz: the step to the voxel under the next pixel of a row: one voxel along one axis.
+        down_column_xyz: the step to the voxel under the next pixel of a column.
+    """
+
+    index: int
+    segment: int | None
+    first_xyz: NDArray[np.int64]
+    along_row_xyz: NDArray[np.int64]
+    down_column_xyz: NDArray[np.int64]
+
+    def add_to(self, mask: NDArray[np.bool_], pixels: NDArray[np.bool_], path: Path) -> None:
+        """Set the voxels under the foreground pixels in a mask of the series (z, y, x), in place.
+
+        Raises:
+            DataError: a foreground pixel lies outside the series.
+        """
+        row, column = np.nonzero(pixels)
+        xyz = self.first_xyz + np.outer(column, self.along_row_xyz) + np.outer(row, self.down_column_xyz)
+        outside = ((xyz < 0) | (xyz >= mask.shape[::-1])).any(axis=1)
+        if outside.any():
+            x, y, z = xyz[outside][0]
+            raise DataError(
+                f"{path}: {outside.sum()} voxels of frame {self.index + 1} lie outside the series, the first at "
+                f"({x}, {y}, {z}) (x, y, z); give the whole series that it was drawn on"
+            )
+        mask[xyz[:, 2], xyz[:, 1], xyz[:, 0]] = True
+
+
+def locate_frames(dataset: FileDataset, path: Path, grid: Grid) -> list[Frame]:
+    """Find every frame's segment and voxels by the functional groups, never by its order (PS3.3 C.7.6.16).
+
+    The frames may be turned by right angles against the series' axes and mirrored, as long as voxels fall on
+    voxels.
+
+    Raises:
+        DataError: a frame lacks its segment or place, or lies on another grid than the series.
+    """
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    per_frame = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    count = round(numbers(dataset, "NumberOfFrames", 1, str(path))[0])
+    if len(per_frame) != count:
+        raise DataError(f"{path}: has {count} frames but the places of {len(per_frame)}; export it again")
+    columns = round(numbers(dataset, "Columns", 1, str(path))[0])
+    rows = round(numbers(dataset, "Rows", 1, str(path))[0])
+    is_label_map = text(dataset, "SegmentationType") == "LABELMAP"
+    found = []
+    for index, own in enumerate(per_frame):
+        where = f"{path} frame {index + 1}"
+        segment = None
+        if not is_label_map:
+            identity = _group("SegmentIdentificationSequence", own, shared)
+            segment = round(numbers(identity, "ReferencedSegmentNumber", 1, where)[0])
+        first, along, down = _place(own, shared, (columns, rows), grid, where)
+        found.append(Frame(index, segment, first, along, down))
+    return found
+
+
+def read_frames(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.integer]]:
+    """The stored values of some frames, (rows, columns), one at a time.
+
+    Raises:
+        DataError: the pixel data are missing, damaged, or in an encoding that cannot be decoded.
+    """
+    if not indices:
+        return
+    try:
+        with quiet():
+            dataset = pydicom.dcmread(path, force=True)
+        syntax = dataset.file_meta.TransferSyntaxUID
+        packed = dataset.BitsAllocated == 1 and syntax.is_little_endian and not syntax.is_encapsulated
+        frames = _unpacked(dataset, indices) if packed else iter_pixels(dataset, indices=indices, raw=True)
+        for _ in indices:
+            with quiet():
+                pixels = next(frames)
+            yield pixels
+    except Exception as error:  # decoders raise many kinds on damaged data
+        raise DataError(
+            f"{path}: its pixel data cannot be decoded ({gist(error)}); export it uncompressed, or copy it again "
+            "if it is damaged"
+        ) from error
+
+
+def _unpacked(dataset: FileDataset, indices: Sequence[int]) -> Iterator[NDArray[np.integer]]:
+    """Frames of uncompressed single bits: one runs on where the last ends, within a byte (PS3.5 8.1.1).
+
+    pydicom 3.0 decodes such frames one by one only where each fills whole bytes.
+    """
+    rows, columns = dataset.Rows, dataset.Columns
+    stored = np.frombuffer(dataset.PixelData, dtype=np.uint8)
+    for index in indices:
+        first = index * rows * columns
+        last = first + rows * columns
+        bits = np.unpackbits(stored[first // 8 : (last + 7) // 8], bitorder="little")
+        yield bits[first % 8 :][: rows * columns].reshape(rows, columns)
+
+
+def _group(keyword: str, own: Dataset, shared: Dataset) -> Dataset:
+    """A functional group of a frame: its own, else the shared one."""
+    items = own.get(keyword) or shared.get(keyword)
+    return items[0] if items else Dataset()
+
+
+def _place(
+    own: Dataset, shared: Dataset, size_xy: tuple[int, int], grid: Grid, where: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The voxel under a frame's first pixel, and the steps along a row and down a column."""
+    position = numbers(_group("PlanePositionSequence", own, shared), "ImagePositionPatient", 3, where)
+    axes = numbers(_group("PlaneOrientationSequence", own, shared), "ImageOrientationPatient", 6, where)
+    measures = _group("PixelMeasuresSequence", own, shared)
+    row_spacing, column_spacing = numbers(measures, "PixelSpacing", 2, where)
+    along_mm = np.multiply(axes[:3], column_spacing)
+    down_mm = np.multiply(axes[3:], row_spacing)
+    exact = np.stack(
+        [
+            to_indices(position, grid),
+            directions_to_indices(along_mm, grid),
+            directions_to_indices(down_mm, grid),
+        ]
+    )
+    first, along, down = whole = np.rint(exact).astype(np.int64)
+    # how far the four corner pixels are from the centres of their voxels
+    ends = [(1, x * (size_xy[0] - 1), y * (size_xy[1] - 1)) for x in (0, 1) for y in (0, 1)]
+    off = float(np.abs(np.array(ends) @ (exact - whole)).max())
+    steps = np.abs(whole[1:]).sum(axis=1)
+    if off > PLACE_TOLERANCE or (steps != 1).any() or along @ down != 0:
+        normal = np.cross(axes[:3], axes[3:])
+        drawn = Grid(
+            size_xyz=(*size_xy, grid.size_xyz[2]),
+            spacing_xyz_mm=(column_spacing, row_spacing, grid.spacing_xyz_mm[2]),
+            # the part of the shift that is not whole voxels
+            origin_xyz_mm=_triple(to_patient(exact[0] - first, grid)),
+            direction=tuple(np.stack([axes[:3], axes[3:], normal], axis=1).ravel().tolist()),
+        )
+        listed = ", ".join(drawn.differences(grid)) or f"off by {off:.2f} voxels"
+        raise DataError(
+            f"{where}: lies on another grid than the series: {listed}; give the series that it was drawn on"
+        )
+    return first, along, down
+
+
+def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = values.tolist()
+    return x, y, z

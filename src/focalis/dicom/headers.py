@@ -1,0 +1,161 @@
+"""Read DICOM headers: tolerant of old or sloppy files, one kind of error for unusable ones."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import pydicom
+from pydicom import Dataset, FileDataset, uid
+from pydicom.datadict import dictionary_description
+
+from focalis.errors import DataError
+
+IMAGE_CLASSES = frozenset(
+    {
+        uid.CTImageStorage,
+        uid.EnhancedCTImageStorage,
+        uid.LegacyConvertedEnhancedCTImageStorage,
+        uid.MRImageStorage,
+        uid.EnhancedMRImageStorage,
+        uid.LegacyConvertedEnhancedMRImageStorage,
+        uid.PositronEmissionTomographyImageStorage,
+        uid.EnhancedPETImageStorage,
+        uid.LegacyConvertedEnhancedPETImageStorage,
+    }
+)
+"""The SOP classes that are read as images: CT, MR and PET, single-frame and multi-frame (PS3.4 B.5)."""
+
+_PREAMBLE_BYTES = 128
+# the first group of a file without preamble: 0002 (file meta) or 0008 (identification); 0008 in big endian too
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+
+
+def sniff(path: Path) -> Literal["dicom", "perhaps", "other"]:
+    """What a file is by its first bytes.
+
+    Returns:
+        "dicom" with the letters DICM after 128 bytes (PS3.10 7.1); "perhaps" if it begins like a data set that
+        was stored without them, as old files are; else "other".
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(_PREAMBLE_BYTES + 4)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
+    if start[_PREAMBLE_BYTES:] == b"DICM":
+        return "dicom"
+    return "perhaps" if start[:2] in _FIRST_GROUPS else "other"
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is there and says that it is DICOM."""
+    return path.is_file() and sniff(path) == "dicom"
+
+
+def read_header(path: Path, keywords: Sequence[str] = ()) -> FileDataset:
+    """The data set of a file without its pixel data.
+
+    Args:
+        path: a DICOM file, with or without preamble.
+        keywords: read these attributes only; all of them if empty.
+
+    Raises:
+        DataError: the file is missing, not DICOM, or damaged.
+    """
+    if sniff(path) == "other":
+        raise DataError(f"{path}: is not a DICOM file; give DICOM images")
+    try:
+        with quiet():
+            return pydicom.dcmread(
+                path, force=True, stop_before_pixels=True, specific_tags=list(keywords) or None
+            )
+    except Exception as error:  # pydicom raises many kinds on damaged data
+        raise DataError(
+            f"{path}: is a damaged DICOM file ({gist(error)}); copy or export it again, or take it away"
+        ) from error
+
+
+def sop_class(header: Dataset) -> uid.UID:
+    """The SOP class by the data set, else by its file meta information; empty if neither names it."""
+    meta = getattr(header, "file_meta", Dataset())
+    with quiet():
+        return uid.UID(text(header, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID"))
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """An attribute as text; empty if it is absent or cannot be decoded."""
+    try:
+        with quiet():
+            value = dataset.get(keyword)
+            return "" if value is None else str(value).strip()
+    except Exception:  # an unknown character set, say; such text is only shown
+        return ""
+
+
+def numbers(dataset: Dataset, keyword: str, count: int, where: str) -> tuple[float, ...]:
+    """A numeric attribute of `count` finite values.
+
+    Raises:
+        DataError: it is absent, no number, or has another count; `where` (file and frame) begins the message.
+    """
+    name = dictionary_description(keyword)
+    try:
+        with quiet():
+            value = dataset.get(keyword)
+            parts = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+            values = tuple(float(part) for part in parts if part not in (None, ""))
+    except Exception as error:  # text that is no number
+        raise DataError(f"{where}: its {name} is no number; export the image again") from error
+    if not values:
+        raise DataError(f"{where}: lacks {name}; export the image again, with its whole header")
+    if len(values) != count or not all(math.isfinite(number) for number in values):
+        shown = "\\".join(f"{number:g}" for number in values)
+        raise DataError(f"{where}: its {name} is {shown}, not {count} finite numbers; export the image again")
+    return values
+
+
+def items(dataset: Dataset, keyword: str, where: str) -> list[Dataset]:
+    """The items of a sequence; none if it is absent or empty.
+
+    Raises:
+        DataError: it cannot be decoded; `where` (file) begins the message.
+    """
+    try:
+        with quiet():
+            return list(dataset.get(keyword) or [])
+    except Exception as error:  # a malformed sequence
+        name = dictionary_description(keyword)
+        raise DataError(f"{where}: its {name} is damaged ({gist(error)}); export the image again") from error
+
+
+def value_is_absent(dataset: Dataset, keyword: str) -> bool:
+    """Whether an attribute is not there, or there without a value."""
+    if keyword not in dataset:
+        return True
+    try:
+        with quiet():
+            return bool(dataset[keyword].is_empty)
+    except Exception:  # something is there, though it cannot be decoded
+        return False
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep pydicom's remarks on sloppy values off the screen; what cannot be used is raised as an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def gist(error: Exception) -> str:
+    """The first line of what went wrong underneath."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip().rstrip(".") if lines else type(error).__name__

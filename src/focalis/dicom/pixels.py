@@ -1,0 +1,136 @@
+"""Decode stored values, of any transfer syntax, and rescale them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom import uid
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import as_pixel_options
+
+from focalis.dicom.headers import quiet
+from focalis.dicom.slices import Slice
+from focalis.errors import DataError
+
+_MEMORY_BYTES = 1 << 20
+"""Pixel data larger than this are left in the file and decoded frame by frame."""
+
+_KEYWORDS = (
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "PixelData",
+)
+
+
+def value_type(slices: Sequence[Slice]) -> np.dtype[Any]:
+    """The dtype that holds every value the slices can have.
+
+    int16, else int32, if all slopes and intercepts are whole numbers; float32 otherwise, and where int32 is too
+    small.
+    """
+    if all(float(number).is_integer() for each in slices for number in (each.slope, each.intercept)):
+        ends = [end * each.slope + each.intercept for each in slices for end in each.stored_range]
+        for kind in (np.int16, np.int32):
+            limits = np.iinfo(kind)
+            if limits.min <= min(ends) and max(ends) <= limits.max:
+                return np.dtype(kind)
+    return np.dtype(np.float32)
+
+
+def read_values(slices: Sequence[Slice]) -> NDArray[Any]:
+    """The rescaled values of slices of one size, stacked in the order given.
+
+    One slice at a time is decoded; beside the result, no more than one file's encoded pixel data (and of large
+    uncompressed files one frame) is in memory.
+
+    Args:
+        slices: of one size.
+
+    Returns:
+        (slice, y, x); value = stored * slope + intercept, computed in float64, of `value_type`.
+
+    Raises:
+        DataError: a file lacks pixel data, is cut short or damaged, or has a transfer syntax that cannot be
+            decoded.
+    """
+    columns, rows = slices[0].size_xy
+    values = np.empty((len(slices), rows, columns), dtype=value_type(slices))
+    by_file: dict[Path, dict[int, int]] = {}
+    for z, each in enumerate(slices):
+        by_file.setdefault(each.file, {})[each.frame] = z
+    for path, places in by_file.items():
+        _fill(values, slices, path, places)
+    return values
+
+
+def _fill(values: NDArray[Any], slices: Sequence[Slice], path: Path, places: dict[int, int]) -> None:
+    """Put the frames of a file (number to z) into their places."""
+    syntax = uid.UID(slices[next(iter(places.values()))].transfer_syntax)
+    decoder = _decoder(path, syntax)
+    try:
+        with quiet(), path.open("rb") as stream:
+            # the deflated syntax is inflated as a whole; offsets into the file mean nothing there
+            deflated = syntax == uid.DeflatedExplicitVRLittleEndian
+            dataset = pydicom.dcmread(
+                stream,
+                force=True,
+                defer_size=None if deflated else _MEMORY_BYTES,
+                specific_tags=list(_KEYWORDS),
+            )
+            element: Any = dataset.get_item("PixelData", keep_deferred=True)
+            if element is None or (element.value is None and not element.length):
+                raise DataError(
+                    f"{path}: holds no pixel data, or only part of them; copy or export the file again"
+                )
+            options = as_pixel_options(dataset, pixel_keyword="PixelData", pixel_vr=element.VR)
+            for number, z in places.items():
+                source: Any = element.value
+                if source is None:
+                    stream.seek(element.value_tell)
+                    source = stream
+                stored, _ = decoder.as_array(source, index=number - 1, raw=True, **options)
+                values[z] = _rescaled(path, stored, slices[z], values.dtype)
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise many kinds on damaged data
+        raise DataError(
+            f"{path}: its pixel data ({syntax.name}) are cut short or damaged; copy or export the file again"
+        ) from error
+
+
+def _rescaled(path: Path, stored: NDArray[Any], each: Slice, dtype: np.dtype[Any]) -> NDArray[Any]:
+    least, greatest = each.stored_range
+    if stored.min() < least or stored.max() > greatest:
+        raise DataError(
+            f"{path}: holds values beyond its Bits Stored ({least} to {greatest}); export the file again"
+        )
+    if each.slope == 1 and each.intercept == 0:
+        return stored
+    return (stored.astype(np.float64) * each.slope + each.intercept).astype(dtype)
+
+
+def _decoder(path: Path, syntax: uid.UID) -> Any:
+    try:
+        decoder = get_decoder(syntax)
+        available = decoder.is_available
+    except NotImplementedError:
+        available = False
+    if not available:
+        raise DataError(
+            f"{path}: its transfer syntax {syntax.name} cannot be decoded; "
+            "export it uncompressed, or convert it with `gdcmconv --raw` or `dcmdjpeg`"
+        )
+    return decoder

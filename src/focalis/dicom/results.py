@@ -1,0 +1,169 @@
+"""What every object that Focalis derives from a series shares: patient, study, device, time and UIDs.
+
+A result's UIDs are derived from all that goes into it, so that the same result of the same images is the same
+object, byte for byte, however often it is made. That is why its time is by default the time of the images, not
+the clock's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.uid import UID
+
+from focalis.dicom.headers import text
+from focalis.dicom.series import Series
+from focalis.errors import DataError
+
+MANUFACTURER = "Focalis"
+NOTICE = "for research use only"
+
+_NAMESPACE = uuid.UUID("b51f70a6-3f1c-4c0e-9d0f-2a1c54c77b1e")
+_LONG_STRING = 64  # characters of a value of type LO (PS3.5 6.2)
+# one colour per label, dark enough to be told from bright tissue
+COLOURS = ((220, 50, 47), (38, 139, 210), (133, 153, 0), (211, 54, 130), (42, 161, 152), (203, 75, 22))
+
+_TIMES = (
+    ("ContentDate", "ContentTime"),
+    ("AcquisitionDate", "AcquisitionTime"),
+    ("SeriesDate", "SeriesTime"),
+    ("StudyDate", "StudyTime"),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A labelled series about to be written as a DICOM object.
+
+    Attributes:
+        kind: SEG or RTSTRUCT.
+        series: the series that was labelled.
+        label: label values on its grid, z, y, x; 0 is the background.
+        names: label value to name, by value.
+        model: the model's name or hash.
+        version: the version of Focalis.
+        moment: the date and time that the object bears.
+    """
+
+    kind: Literal["SEG", "RTSTRUCT"]
+    series: Series
+    label: NDArray[np.integer]
+    names: dict[int, str]
+    model: str
+    version: str
+    moment: datetime
+
+    def uid(self, part: str) -> UID:
+        """A UID for one part of the object ("instance", "series"), derived from all of this result.
+
+        A name-based UUID as a decimal number below 2.25 (PS3.5 B.2).
+        """
+        return UID(f"2.25.{uuid.uuid5(_NAMESPACE, f'{part} of {self._digest}').int}")
+
+    @cached_property
+    def _digest(self) -> str:
+        told = (
+            self.kind,
+            self.model,
+            self.version,
+            self.moment.isoformat(),
+            sorted(self.names.items()),
+            self.series.instance_uids,
+            self.series.frame_numbers,
+            self.label.shape,
+        )
+        digest = hashlib.sha256(repr(told).encode())
+        for plane in self.label:
+            digest.update(np.ascontiguousarray(plane, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+    @property
+    def model_short(self) -> str:
+        """The model's name or hash in the 64 characters of a serial number."""
+        return self.model[:_LONG_STRING]
+
+    @property
+    def frame_of_reference(self) -> str:
+        """The series' frame of reference; one of its own, derived from its UID, if it names none."""
+        header = self.series.header
+        derived = uuid.uuid5(_NAMESPACE, f"frame of reference of {text(header, 'SeriesInstanceUID')}")
+        return text(header, "FrameOfReferenceUID") or f"2.25.{derived.int}"
+
+
+def describe_result(
+    kind: Literal["SEG", "RTSTRUCT"],
+    label: NDArray[np.integer],
+    names: Mapping[int, str],
+    series: Series,
+    model: str,
+    version: str,
+    created: datetime | None,
+) -> Result:
+    """Check what is to be written; see `Result`.
+
+    Args:
+        kind: SEG or RTSTRUCT.
+        label: integer values on the series' grid, z, y, x.
+        names: label value to name; 0 may be named and is passed over.
+        series: the series that was labelled.
+        model: the model's name or hash.
+        version: the version of Focalis.
+        created: the date and time to bear; by default those of the series' first image, and now if it has none.
+
+    Raises:
+        DataError: the label map does not fit the series, a value has no name, or a name cannot be stored.
+    """
+    if label.shape != series.volume.array.shape:
+        raise DataError(
+            f"{series.files[0].parent}: a label map of shape {label.shape} does not fit the series of "
+            f"{series.volume.array.shape} (z, y, x); bring it onto the series' grid first"
+        )
+    named = {int(value): name for value, name in sorted(names.items()) if value != 0}
+    if not named:
+        raise DataError("a label map without named labels cannot be written as DICOM; name its labels")
+    if strangers := sorted(set(np.unique(label).tolist()) - {0, *named}):
+        raise DataError(f"the label value {strangers[0]} has no name; name every label, or clear it")
+    for value, name in named.items():
+        if (
+            value < 0
+            or not name.strip()
+            or len(name) > _LONG_STRING
+            or not name.isprintable()
+            or "\\" in name
+        ):
+            raise DataError(
+                f"the label {value}, {name!r}, cannot be written as DICOM; number labels from 1, and name them "
+                f"with 1 to {_LONG_STRING} characters, no backslash among them"
+            )
+    if len(set(named.values())) != len(named):
+        raise DataError("two labels share a name; give each label a name of its own")
+    moment = created or _moment(series.header) or datetime.now()
+    moment = moment.replace(microsecond=0, tzinfo=None)
+    return Result(kind, series, label, named, _storable(model), _storable(version)[:_LONG_STRING], moment)
+
+
+def _storable(value: str) -> str:
+    """Text without what DICOM takes for a separator of values, or for control characters (PS3.5 6.1.2.1)."""
+    return "".join(character if character.isprintable() else " " for character in value).replace("\\", "/")
+
+
+def _moment(header: Dataset) -> datetime | None:
+    """When the series was taken, by the first date that it has."""
+    for date, time in _TIMES:
+        with suppress(ValueError):
+            day = datetime.strptime(text(header, date), "%Y%m%d")
+            with suppress(ValueError):
+                clock = datetime.strptime(text(header, time)[:6], "%H%M%S")
+                day = datetime.combine(day, clock.time())
+            return day
+    return None

@@ -1,0 +1,175 @@
+"""DICOM Segmentation objects (SEG; PS3.3 A.51, label maps A.90): read by position, write."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, FileDataset
+from pydicom.uid import UID, SegmentationStorage
+
+from focalis.dicom.frames import locate_frames, read_frames
+from focalis.dicom.headers import numbers, text
+from focalis.dicom.objects import keyed_names, read_object, require_same_patient_space, select
+from focalis.dicom.results import describe_result
+from focalis.dicom.segmentation_encoding import encode_segmentation
+from focalis.dicom.series import Series
+from focalis.dicom.storing import save
+from focalis.errors import DataError
+
+if TYPE_CHECKING:
+    pass
+
+# pydicom 3.0 does not know the class of label maps yet
+SEGMENTATION_CLASSES = frozenset({SegmentationStorage, UID("1.2.840.10008.5.1.4.1.1.66.7")})
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of a Segmentation object, as it describes itself.
+
+    Attributes:
+        number: its Segment Number.
+        name: its label; "LABEL #NUMBER" where several segments bear one label, "segment #NUMBER" without one.
+        description: its Segment Description; empty if there is none.
+        category: what kind of thing it is, in words, e.g. "Morphologically Abnormal Structure".
+        property_type: what it is, in words, e.g. "Lesion".
+    """
+
+    number: int
+    name: str
+    description: str
+    category: str
+    property_type: str
+
+
+def list_segments(path: Path) -> tuple[Segment, ...]:
+    """The segments of a Segmentation object, in its order; no pixel data are read.
+
+    Raises:
+        DataError: the file is missing, damaged, or no Segmentation object, or two segments share a number.
+    """
+    return _segments(read_object(path, SEGMENTATION_CLASSES, "a DICOM Segmentation"), path)
+
+
+def read_segmentation(
+    path: Path, reference: Series, wanted: Collection[str] | None = None
+) -> dict[str, NDArray[np.bool_]]:
+    """The segments of a Segmentation object as masks on the grid of the series it was drawn on.
+
+    Frames find their slice by position, never by their order; slices without a frame are empty. Segments may
+    overlap. Of a fractional object a voxel belongs to a segment where its value is at least half of the
+    greatest (Maximum Fractional Value): where it is as likely in as out, or half covered.
+
+    Args:
+        path: a Segmentation object: BINARY, FRACTIONAL or LABELMAP, of any encoding that pydicom decodes.
+        reference: the series it was drawn on, or another one on the same voxels in the same patient space.
+        wanted: the names of the segments to read, as `list_segments` gives them; all by default.
+
+    Returns:
+        Segment name to mask (z, y, x), in the object's order.
+
+    Raises:
+        DataError: the file is missing, damaged, or no Segmentation object; it was drawn on another series or
+            another grid; a foreground voxel lies outside the series; or a wanted segment is not there.
+    """
+    dataset = read_object(path, SEGMENTATION_CLASSES, "a DICOM Segmentation")
+    require_same_patient_space(dataset, path, reference)
+    segments = _segments(dataset, path)
+    chosen = select([segment.name for segment in segments], wanted, path, "segment")
+    masks = {
+        segment.number: np.zeros(reference.volume.array.shape, dtype=bool)
+        for segment in segments
+        if segment.name in chosen
+    }
+    frames = locate_frames(dataset, path, reference.volume.grid)
+    numbered = {frame.segment for frame in frames if frame.segment is not None}
+    if strangers := sorted(numbered - {segment.number for segment in segments}):
+        raise DataError(
+            f"{path}: has frames of segment {strangers[0]}, which it does not describe; export it again"
+        )
+    frames = [frame for frame in frames if frame.segment is None or frame.segment in masks]
+    kind = text(dataset, "SegmentationType")
+    if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
+        raise DataError(f"{path}: is of the unknown Segmentation Type {kind!r}; export it as BINARY")
+    half = 1
+    if kind == "FRACTIONAL":
+        half = (round(numbers(dataset, "MaximumFractionalValue", 1, str(path))[0]) + 1) // 2
+    stored = read_frames(path, [frame.index for frame in frames])
+    for frame, pixels in zip(frames, stored, strict=True):
+        if frame.segment is not None:
+            frame.add_to(masks[frame.segment], pixels >= half, path)
+            continue
+        for number in np.intersect1d(pixels, list(masks)):
+            frame.add_to(masks[int(number)], pixels == number, path)
+    return {segment.name: masks[segment.number] for segment in segments if segment.number in masks}
+
+
+def write_segmentation(
+    label: NDArray[np.integer],
+    names: Mapping[int, str],
+    series: Series,
+    path: Path,
+    *,
+    model: str,
+    version: str,
+    created: datetime | None = None,
+) -> None:
+    """Write a label map as a binary Segmentation object that refers to its source images.
+
+    Each named label becomes a segment, numbered from 1 by ascending label value; frames without foreground are
+    left out. A label map without foreground becomes a valid object with one empty frame per segment. Each frame
+    has the position of its source slice. UIDs are derived from the content, see `focalis.dicom.results`: the same
+    call writes the same bytes.
+
+    A segment is coded as a lesion, or as what its name says: cyst, edema, mass, necrosis, neoplasm (tumour),
+    nodule.
+
+    Args:
+        label: integer values on the series' grid, z, y, x; 0 is the background.
+        names: label value to name, up to 64 characters; 0 may be named and is passed over.
+        series: the series that was labelled.
+        path: the file to write.
+        model: the model's name or hash.
+        version: the version of Focalis.
+        created: the date and time to bear (local); by default those of the series' first image, so that a
+            repetition is the same object, and now if the image has none.
+
+    Raises:
+        DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or the
+            file cannot be written.
+    """
+    result = describe_result("SEG", label, names, series, model, version, created)
+    save(encode_segmentation(result), path, series)
+
+
+def _segments(dataset: FileDataset, path: Path) -> tuple[Segment, ...]:
+    items = [
+        (round(numbers(item, "SegmentNumber", 1, f"{path} segment")[0]), item)
+        for item in dataset.get("SegmentSequence") or ()
+    ]
+    # in a label map, number 0 may describe the background (PS3.3 C.8.20.2)
+    items = [(number, item) for number, item in items if number > 0]
+    if len({number for number, _ in items}) != len(items):
+        raise DataError(f"{path}: two segments share a number; export it again")
+    names = keyed_names(((number, text(item, "SegmentLabel")) for number, item in items), path, "segment")
+    return tuple(
+        Segment(
+            number=number,
+            name=name,
+            description=text(item, "SegmentDescription"),
+            category=_meaning(item, "SegmentedPropertyCategoryCodeSequence"),
+            property_type=_meaning(item, "SegmentedPropertyTypeCodeSequence"),
+        )
+        for name, (number, item) in zip(names, items, strict=True)
+    )
+
+
+def _meaning(item: Dataset, keyword: str) -> str:
+    codes = item.get(keyword)
+    return text(codes[0], "CodeMeaning") if codes else ""

@@ -1,0 +1,163 @@
+"""A label map as a Segmentation object (PS3.3 A.51), made by highdicom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import CTImageStorage
+from pydicom.valuerep import DA, TM
+
+from focalis.dicom.headers import text
+from focalis.dicom.provenance import (
+    decimals,
+    series_number,
+    slice_positions,
+    source_instances,
+    source_references,
+    stamp,
+)
+from focalis.dicom.results import COLOURS, MANUFACTURER, NOTICE, Result
+from focalis.dicom.series import Series
+
+if TYPE_CHECKING:
+    import highdicom
+
+_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+_LESION = Code("52988006", "SCT", "Lesion")
+_NEOPLASM = Code("108369006", "SCT", "Neoplasm")
+_EDEMA = Code("79654002", "SCT", "Edema")
+# a word of a label's name to what the segment is, of CID 7151
+_PROPERTY_TYPES = {
+    "cyst": Code("367643001", "SCT", "Cyst"),
+    "edema": _EDEMA,
+    "mass": Code("4147007", "SCT", "Mass"),
+    "necrosis": Code("6574001", "SCT", "Necrosis"),
+    "neoplasm": _NEOPLASM,
+    "nodule": Code("27925004", "SCT", "Nodule"),
+    "oedema": _EDEMA,
+    "tumor": _NEOPLASM,
+    "tumour": _NEOPLASM,
+}
+# a mask of images that were compressed with loss says so (PS3.3 C.7.6.1.1.5)
+_LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+_ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+
+
+def encode_segmentation(result: Result) -> highdicom.seg.Segmentation:
+    """The object, ready to be stored; see `focalis.dicom.segmentation.write_segmentation`."""
+    # highdicom takes half a second to import and only writing needs it
+    from highdicom.seg import Segmentation, SegmentationTypeValues
+
+    numbered = np.zeros(result.label.shape, dtype=np.uint16)
+    for number, value in enumerate(result.names, start=1):
+        numbered[result.label == value] = number
+    sources = _stand_ins(result)
+    if not numbered.any():
+        # an object must have a frame; one empty one per segment says what hundreds would
+        numbered, sources = numbered[:1], sources[:1]
+    dataset = Segmentation(
+        source_images=sources,
+        pixel_array=numbered,
+        segmentation_type=SegmentationTypeValues.BINARY,
+        omit_empty_frames=bool(numbered.any()),
+        segment_descriptions=_descriptions(result),
+        series_instance_uid=result.uid("series"),
+        series_number=series_number(result.series, 1000),
+        sop_instance_uid=result.uid("instance"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MANUFACTURER,
+        software_versions=result.version,
+        device_serial_number=result.model_short,
+        content_label="SEGMENTATION",
+        content_description=f"Focalis segmentation, {NOTICE}",
+    )
+    stamp(dataset, result, "Focalis segmentation")
+    dataset.ContentDate, dataset.ContentTime = DA(result.moment.date()), TM(result.moment.time())
+    # the clock's time, which would make every repetition another file
+    del dataset.InstanceCreationDate, dataset.InstanceCreationTime
+    for equipment in dataset.ContributingEquipmentSequence:
+        del equipment.ContributionDateTime
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = result.uid("dimensions")
+    _refer_to_sources(dataset, sources, result.series)
+    return dataset
+
+
+def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.color import CIELabColor
+    from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
+
+    found = []
+    for number, name in enumerate(result.names.values(), start=1):
+        words = name.lower().replace("_", " ").replace("-", " ").split()
+        segment = SegmentDescription(
+            segment_number=number,
+            segment_label=name,
+            segmented_property_category=_ABNORMAL,
+            segmented_property_type=next(
+                (_PROPERTY_TYPES[w] for w in words if w in _PROPERTY_TYPES), _LESION
+            ),
+            algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=AlgorithmIdentificationSequence(
+                name=MANUFACTURER,
+                family=_ARTIFICIAL_INTELLIGENCE,
+                version=result.version,
+                source=MANUFACTURER,
+                parameters={"model": result.model},
+            ),
+            display_color=CIELabColor.from_rgb(*COLOURS[(number - 1) % len(COLOURS)]),
+        )
+        segment.SegmentDescription = f"Found by Focalis, {NOTICE}"
+        found.append(segment)
+    return found
+
+
+def _stand_ins(result: Result) -> list[Dataset]:
+    """A plain single-frame image per slice, with its place and nothing else of the source.
+
+    highdicom refuses sources that lack type 2 attributes or bear values of its disliking, and it must be given
+    multi-frame sources another way. So it sees these; patient, study and references are set afterwards.
+    """
+    grid = result.series.volume.grid
+    orientation = grid.direction_matrix[:, :2].T.ravel()
+    found = []
+    for z, position in enumerate(slice_positions(result.series)):
+        image = Dataset()
+        image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, result.uid(f"stand-in {z}")
+        image.StudyInstanceUID, image.SeriesInstanceUID = "2.25.1", "2.25.2"
+        image.FrameOfReferenceUID = result.frame_of_reference
+        image.Modality = text(result.series.header, "Modality")
+        image.PatientID = image.PatientName = image.PatientBirthDate = image.PatientSex = ""
+        image.AccessionNumber = image.StudyID = ""
+        image.StudyDate = image.StudyTime = None
+        image.Columns, image.Rows = grid.size_xyz[:2]
+        image.ImagePositionPatient = decimals(position)
+        image.ImageOrientationPatient = decimals(orientation)
+        image.PixelSpacing = decimals(grid.spacing_xyz_mm[1::-1])
+        for keyword in _LOSSY:
+            if keyword in result.series.header:
+                image[keyword] = result.series.header[keyword]
+        image.SliceThickness = image.SpacingBetweenSlices = decimals([grid.spacing_xyz_mm[2]])[0]
+        found.append(image)
+    return found
+
+
+def _refer_to_sources(dataset: Dataset, stand_ins: list[Dataset], series: Series) -> None:
+    """Put the references to the real images in place of those to the stand-ins."""
+    references = {
+        image.SOPInstanceUID: reference
+        for image, reference in zip(stand_ins, source_references(series), strict=False)
+    }
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        for source in group.DerivationImageSequence[0].SourceImageSequence:
+            # segments may share an item
+            source.update(references.get(source.ReferencedSOPInstanceUID, Dataset()))
+    dataset.SourceImageSequence = source_instances(series)
+    referenced = dataset.ReferencedSeriesSequence[0]
+    referenced.SeriesInstanceUID = series.header.SeriesInstanceUID
+    referenced.ReferencedInstanceSequence = source_instances(series)

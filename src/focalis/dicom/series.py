@@ -1,0 +1,195 @@
+"""Find and read the image series of DICOM folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset, FileDataset
+
+from focalis.dicom.headers import IMAGE_CLASSES, read_header, sniff, sop_class, text
+from focalis.dicom.pixels import read_values
+from focalis.dicom.slices import read_slices
+from focalis.dicom.stack import stack
+from focalis.errors import DataError
+from focalis.volume import Volume
+
+_KEYWORDS = (
+    "SOPClassUID",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "StudyDate",
+    "PatientID",
+    "Modality",
+    "SeriesDescription",
+)
+_LISTED = 6
+
+
+@dataclass(frozen=True)
+class SeriesFiles:
+    """The files of one image series; their pixel data have not been read.
+
+    Attributes:
+        uid: the Series Instance UID.
+        modality: CT, MR or PT, as the first file says.
+        description: the Series Description; empty if there is none.
+        study_uid: the Study Instance UID.
+        study_date: the Study Date, YYYYMMDD; empty if there is none.
+        patient_id: the Patient ID; empty if there is none.
+        files: the files, sorted by path.
+    """
+
+    uid: str
+    modality: str
+    description: str
+    study_uid: str
+    study_date: str
+    patient_id: str
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One image series, read.
+
+    Attributes:
+        volume: the rescaled values, z, y, x, slices by ascending position along the normal; int16 or int32 if
+            all slopes and intercepts are whole numbers, else float32.
+        files: per slice z its file (the same one throughout for a multi-frame file).
+        instance_uids: per slice z the SOP Instance UID of its file.
+        frame_numbers: per slice z its frame in the file, from 1.
+        header: the data set of the first slice's file without pixel data: patient, study, series.
+    """
+
+    volume: Volume
+    files: tuple[Path, ...]
+    instance_uids: tuple[str, ...]
+    frame_numbers: tuple[int, ...]
+    header: Dataset
+
+
+def find_series(folder: Path) -> tuple[SeriesFiles, ...]:
+    """Every CT, MR and PET series below a folder, searched to the bottom; headers only.
+
+    Files that are not DICOM, and other objects (segmentations, contours, directories), are passed over.
+
+    Returns:
+        The series, sorted by patient, study and series UID; files of one series may lie in several folders.
+
+    Raises:
+        DataError: the folder is missing, or a DICOM file is damaged, or an image names no series.
+    """
+    return tuple(
+        SeriesFiles(
+            uid=uid,
+            modality=text(first, "Modality"),
+            description=text(first, "SeriesDescription"),
+            study_uid=text(first, "StudyInstanceUID"),
+            study_date=text(first, "StudyDate"),
+            patient_id=text(first, "PatientID"),
+            files=tuple(files),
+        )
+        for uid, (first, files) in sorted(_by_series(folder).items(), key=_patient_study_series)
+    )
+
+
+def only_series(folder: Path) -> SeriesFiles:
+    """The one image series below a folder.
+
+    Raises:
+        DataError: there is none, or more than one; then the message lists them.
+    """
+    found = find_series(folder)
+    if not found:
+        raise DataError(f"{folder}: holds no CT, MR or PET image; give a folder with a DICOM series")
+    if len(found) > 1:
+        listed = "; ".join(_described(series, folder) for series in found[:_LISTED])
+        more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+        raise DataError(f"{folder}: holds {len(found)} image series ({listed}{more}); give a folder with one")
+    return found[0]
+
+
+def read_series(files: SeriesFiles | Sequence[Path]) -> Series:
+    """Read one image series, single-frame or multi-frame, of any supported transfer syntax.
+
+    Slices are sorted by their position along the normal, whatever their names and instance numbers. Values are
+    rescaled (PS3.3 C.11.1), slice by slice; PET keeps its stored units.
+
+    Args:
+        files: the files of one series, in any order.
+
+    Raises:
+        DataError: a file is no CT, MR or PET image, a colour image, damaged, cut short or not decodable; or the
+            slices do not form one regular stack (see `focalis.dicom.stack`).
+    """
+    paths = files.files if isinstance(files, SeriesFiles) else tuple(files)
+    if not paths:
+        raise DataError("a series of no files; give the files of an image series")
+    slices, grid = stack([each for path in paths for each in read_slices(path)])
+    return Series(
+        volume=Volume(read_values(slices), grid),
+        files=tuple(each.file for each in slices),
+        instance_uids=tuple(each.instance_uid for each in slices),
+        frame_numbers=tuple(each.frame for each in slices),
+        header=read_header(slices[0].file),
+    )
+
+
+def _by_series(folder: Path) -> dict[str, tuple[FileDataset, list[Path]]]:
+    """Series UID to its first file's header and its files."""
+    found: dict[str, tuple[FileDataset, list[Path]]] = {}
+    for path in files_below(folder):
+        header = _image_header(path)
+        if header is None:
+            continue
+        uid = text(header, "SeriesInstanceUID")
+        if not uid:
+            raise DataError(
+                f"{path}: is an image without Series Instance UID, perhaps cut short; copy or export it again"
+            )
+        found.setdefault(uid, (header, []))[1].append(path)
+    return found
+
+
+def _image_header(path: Path) -> FileDataset | None:
+    """The header of a CT, MR or PET image; None for any other file."""
+    kind = sniff(path)
+    if kind == "other":
+        return None
+    try:
+        header = read_header(path, _KEYWORDS)
+    except DataError:
+        if kind == "dicom":
+            raise
+        return None
+    found = sop_class(header)
+    if not found and kind == "dicom":
+        raise DataError(f"{path}: is a DICOM file without SOP Class UID, perhaps cut short; copy it again")
+    return header if found in IMAGE_CLASSES else None
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, in the order of their paths; DataError if it is no folder."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is not a folder; give a folder with DICOM files")
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(root, name)
+            if path.is_file():
+                yield path
+
+
+def _patient_study_series(item: tuple[str, tuple[FileDataset, list[Path]]]) -> tuple[str, str, str]:
+    uid, (first, _) = item
+    return text(first, "PatientID"), text(first, "StudyInstanceUID"), uid
+
+
+def _described(series: SeriesFiles, folder: Path) -> str:
+    place = Path(os.path.commonpath([file.parent for file in series.files])).relative_to(folder)
+    name = " ".join(part for part in (series.modality, series.description) if part)
+    count = "1 file" if len(series.files) == 1 else f"{len(series.files)} files"
+    return f"{name or series.uid}, {count} in {place}"

@@ -1,0 +1,52 @@
+"""Write result files: whole or not at all, and never over an image of the source."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from pydicom import Dataset
+
+from focalis.dicom.headers import quiet
+from focalis.dicom.series import Series
+from focalis.errors import DataError
+
+
+def save(dataset: Dataset, path: Path, series: Series) -> None:
+    """Write an object; either the whole file appears under its name or none does. Missing folders are made.
+
+    Raises:
+        DataError: the path is a file of the series, or it cannot be written.
+    """
+    _require_no_image(path, series)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with quiet():
+            dataset.save_as(temporary, enforce_file_format=True)
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DataError(f"{path}: cannot be written ({reason}); check folder and disk") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def remove(path: Path, series: Series) -> None:
+    """Remove an older result, if there is one.
+
+    Raises:
+        DataError: the path is a file of the series, or it cannot be removed.
+    """
+    _require_no_image(path, series)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be removed ({error.strerror}); remove it by hand") from error
+
+
+def _require_no_image(path: Path, series: Series) -> None:
+    if path.exists() and any(path.samefile(file) for file in set(series.files) if file.exists()):
+        raise DataError(f"{path}: is an image of the series; give the result another name")

@@ -1,0 +1,232 @@
+"""RT Structure Sets (RTSTRUCT; PS3.3 A.19 and C.8.8.5 to C.8.8.8): contours to masks and back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, FileDataset
+from pydicom.uid import RTStructureSetStorage
+
+from focalis.dicom.contours import Contour, fill_contours
+from focalis.dicom.coordinates import to_indices
+from focalis.dicom.headers import gist, numbers, quiet, text
+from focalis.dicom.objects import keyed_names, read_object, require_same_patient_space, select
+from focalis.dicom.results import describe_result
+from focalis.dicom.series import Series
+from focalis.dicom.storing import remove, save
+from focalis.dicom.structures_encoding import encode_structures
+from focalis.errors import DataError
+
+STRUCTURE_CLASSES = frozenset({RTStructureSetStorage})
+
+FLATNESS = 0.1
+"""The points of a contour, and the contours of one slice, lie in one plane within this share of a slice."""
+
+_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One structure (ROI) of an RT Structure Set, as it describes itself.
+
+    Attributes:
+        number: its ROI Number.
+        name: its ROI Name; "NAME #NUMBER" where several bear one name, "structure #NUMBER" without one.
+        interpreted_type: its RT ROI Interpreted Type, e.g. "GTV" or "ORGAN"; empty if there is none.
+        contours: the number of its closed contours, the ones that enclose voxels.
+        passed_over: the number of its other contours: points, open lines, and polygons of fewer than 3 points.
+    """
+
+    number: int
+    name: str
+    interpreted_type: str
+    contours: int
+    passed_over: int
+
+
+def list_structures(path: Path) -> tuple[Structure, ...]:
+    """The structures of an RT Structure Set, in its order, those without contours too.
+
+    Raises:
+        DataError: the file is missing, damaged, or no RT Structure Set, or two structures share a number.
+    """
+    dataset = read_object(path, STRUCTURE_CLASSES, "an RT Structure Set")
+    return tuple(structure for structure, _ in _structures(dataset, path))
+
+
+def read_structures(
+    path: Path, reference: Series, wanted: Collection[str] | None = None
+) -> dict[str, NDArray[np.bool_]]:
+    """The structures of an RT Structure Set as masks on the grid of the series they were drawn on.
+
+    A voxel belongs to a structure if its centre lies inside an odd number of the closed contours of its slice,
+    so that holes are holes whether drawn as contours of their own or by a keyhole. A contour belongs to the slice
+    nearest to its plane, by position alone: references to images are often stale or missing. Points and open
+    contours enclose nothing and are passed over. Slices between contoured ones are not filled in. What reaches
+    beyond the image's edge is cut off.
+
+    Args:
+        path: an RT Structure Set.
+        reference: the series it was drawn on, or another one with the same slices in the same patient space.
+        wanted: the names of the structures to read, as `list_structures` gives them; all by default. Contours
+            of other structures are not looked at.
+
+    Returns:
+        Structure name to mask (z, y, x), in the object's order; empty for a structure without closed contours.
+
+    Raises:
+        DataError: the file is missing, damaged, or no RT Structure Set; it was drawn on another series; a wanted
+            structure is not there; or a contour of a wanted one is damaged, not parallel to the slices, more
+            than half a slice beyond the first or last one, wholly beside the image, or shares its slice with
+            contours on another plane (it was drawn on finer slices than these).
+    """
+    dataset = read_object(path, STRUCTURE_CLASSES, "an RT Structure Set")
+    require_same_patient_space(dataset, path, reference)
+    found = _structures(dataset, path)
+    chosen = select([structure.name for structure, _ in found], wanted, path, "structure")
+    return {
+        structure.name: _mask(contours, reference, f"{path}: structure {structure.name!r}")
+        for structure, contours in found
+        if structure.name in chosen
+    }
+
+
+def write_structures(
+    label: NDArray[np.integer],
+    names: Mapping[int, str],
+    series: Series,
+    path: Path,
+    *,
+    model: str,
+    version: str,
+    created: datetime | None = None,
+) -> bool:
+    """Write a label map as an RT Structure Set whose contours follow the voxels' edges.
+
+    Each named label becomes a structure with the label's value as its number; one without voxels is listed
+    without contours. Holes are drawn by keyholes, see `focalis.dicom.contours`. Contours lie in the planes of
+    their source slices, to 1e-6 mm. UIDs are derived from the content, see `focalis.dicom.results`: the same
+    call writes the same bytes.
+
+    A structure set without any contour is of no use to its readers, and many refuse it: where nothing was
+    found, none is written, and an older file under that name, which would pass for this result, is removed.
+
+    Args:
+        label: integer values on the series' grid, z, y, x; 0 is the background.
+        names: label value to name, up to 64 characters; 0 may be named and is passed over.
+        series: the series that was labelled.
+        path: the file to write.
+        model: the model's name or hash.
+        version: the version of Focalis.
+        created: the date and time to bear (local); by default those of the series' first image, so that a
+            repetition is the same object, and now if the image has none.
+
+    Returns:
+        Whether a file was written: False if the label map has no foreground.
+
+    Raises:
+        DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or the
+            file cannot be written.
+    """
+    result = describe_result("RTSTRUCT", label, names, series, model, version, created)
+    if not label.any():
+        remove(path, series)
+        return False
+    save(encode_structures(result), path, series)
+    return True
+
+
+def _structures(dataset: FileDataset, path: Path) -> list[tuple[Structure, list[Dataset]]]:
+    """The structures with their closed contours."""
+    contours: dict[int, list[Dataset]] = {}
+    for item in dataset.get("ROIContourSequence") or ():
+        number = _number(item, "ReferencedROINumber", path)
+        contours.setdefault(number, []).extend(item.get("ContourSequence") or ())
+    types = {
+        _number(item, "ReferencedROINumber", path): text(item, "RTROIInterpretedType")
+        for item in dataset.get("RTROIObservationsSequence") or ()
+    }
+    items = [
+        (_number(item, "ROINumber", path), text(item, "ROIName"))
+        for item in dataset.get("StructureSetROISequence") or ()
+    ]
+    if len({number for number, _ in items}) != len(items):
+        raise DataError(f"{path}: two structures share a number; export it again")
+    found = []
+    for name, (number, _) in zip(keyed_names(items, path, "structure"), items, strict=True):
+        drawn = contours.get(number, [])
+        closed = [item for item in drawn if text(item, "ContourGeometricType") in _CLOSED]
+        closed = [item for item in closed if len(item.get("ContourData") or ()) >= 9]
+        structure = Structure(
+            number=number,
+            name=name,
+            interpreted_type=types.get(number, ""),
+            contours=len(closed),
+            passed_over=len(drawn) - len(closed),
+        )
+        found.append((structure, closed))
+    return found
+
+
+def _number(item: Dataset, keyword: str, path: Path) -> int:
+    return round(numbers(item, keyword, 1, str(path))[0])
+
+
+def _mask(items: list[Dataset], reference: Series, where: str) -> NDArray[np.bool_]:
+    """The voxels whose centres lie inside a structure's closed contours."""
+    mask = np.zeros(reference.volume.array.shape, dtype=bool)
+    by_slice: dict[int, list[Contour]] = {}
+    planes: dict[int, list[float]] = {}
+    for count, item in enumerate(items, start=1):
+        z, plane, contour = _contour(item, reference, f"{where}, contour {count}")
+        by_slice.setdefault(z, []).append(contour)
+        planes.setdefault(z, []).append(plane)
+    for z, contours in by_slice.items():
+        spread = max(planes[z]) - min(planes[z])
+        if spread > FLATNESS:
+            apart = spread * reference.volume.grid.spacing_xyz_mm[2]
+            raise DataError(
+                f"{where}: has contours {apart:.2f} mm apart that belong to one slice of the series (number {z}); "
+                "they were drawn on thinner slices: give the series that they were drawn on"
+            )
+        mask[z] = fill_contours(contours, reference.volume.grid.shape_zyx[1:])
+    return mask
+
+
+def _contour(item: Dataset, reference: Series, where: str) -> tuple[int, float, Contour]:
+    """The slice a contour belongs to, the index of its plane, and its points in pixel indices."""
+    try:
+        with quiet():
+            points = np.array([float(number) for number in item.ContourData]).reshape(-1, 3)
+    except Exception as error:  # text that is no number, or a count that is no multiple of 3
+        raise DataError(
+            f"{where}: its points are damaged ({gist(error)}); export the contours again"
+        ) from error
+    grid = reference.volume.grid
+    indices = to_indices(points, grid)
+    if not np.isfinite(indices).all():
+        raise DataError(f"{where}: has points that are no finite numbers; export the contours again")
+    along = indices[:, 2]
+    if np.ptp(along) > FLATNESS:
+        raise DataError(
+            f"{where}: is not parallel to the slices (its points are {np.ptp(along):.2f} slices apart); "
+            "give the series that it was drawn on"
+        )
+    plane = float(along.mean())
+    last = grid.size_xyz[2] - 1
+    if not -0.5 <= plane <= last + 0.5:
+        beyond = max(-plane, plane - last) * grid.spacing_xyz_mm[2]
+        raise DataError(
+            f"{where}: lies {beyond:.2f} mm beyond the series' {'first' if plane < 0 else 'last'} slice; "
+            "give the whole series that it was drawn on"
+        )
+    contour = indices[:, :2]
+    size_xy = np.array(grid.size_xyz[:2])
+    if (contour.max(axis=0) < -0.5).any() or (contour.min(axis=0) > size_xy - 0.5).any():
+        raise DataError(f"{where}: lies beside the image; give the series that it was drawn on")
+    return min(max(round(plane), 0), last), plane, contour

@@ -1,0 +1,119 @@
+"""A label map as an RT Structure Set (PS3.3 A.19) whose contours follow the voxels' edges."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydicom import Dataset, FileDataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.valuerep import DA, TM
+
+from focalis.dicom.contours import trace_contours
+from focalis.dicom.coordinates import to_patient
+from focalis.dicom.provenance import (
+    series_number,
+    slice_positions,
+    source_instances,
+    source_references,
+    stamp,
+)
+from focalis.dicom.results import COLOURS, NOTICE, Result
+from focalis.errors import DataError
+
+
+def encode_structures(result: Result) -> FileDataset:
+    """The object, ready to be stored; see `focalis.dicom.structures.write_structures`."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    meta.MediaStorageSOPInstanceUID = result.uid("instance")
+    # with explicit VR a contour of more than 64 kB of text could not state its length
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    dataset = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    dataset.SOPClassUID = RTStructureSetStorage
+    dataset.Modality = "RTSTRUCT"
+    stamp(dataset, result, "Focalis contours")
+    dataset.SeriesNumber = series_number(result.series, 2000)
+    dataset.InstanceNumber = 1
+    dataset.StructureSetLabel = "Focalis"
+    dataset.StructureSetDescription = f"Found by Focalis {result.version}, model {result.model}; {NOTICE}"
+    dataset.StructureSetDate, dataset.StructureSetTime = DA(result.moment.date()), TM(result.moment.time())
+    dataset.ApprovalStatus = "UNAPPROVED"
+    dataset.ReferencedFrameOfReferenceSequence = [_referenced(result)]
+    rois = list(enumerate(result.names.items()))
+    dataset.StructureSetROISequence = [_roi(value, name, result) for _, (value, name) in rois]
+    references, positions = source_references(result.series), slice_positions(result.series)
+    dataset.ROIContourSequence = [
+        _roi_contours(value, COLOURS[place % len(COLOURS)], result, references, positions)
+        for place, (value, _) in rois
+    ]
+    dataset.RTROIObservationsSequence = [_observation(place + 1, value) for place, (value, _) in rois]
+    return dataset
+
+
+def _referenced(result: Result) -> Dataset:
+    header = result.series.header
+    series = Dataset()
+    series.SeriesInstanceUID = header.SeriesInstanceUID
+    series.ContourImageSequence = source_instances(result.series)
+    study = Dataset()
+    study.ReferencedSOPClassUID = "1.2.840.10008.3.1.2.3.1"  # retired, but still what this must name (type 1)
+    study.ReferencedSOPInstanceUID = header.StudyInstanceUID
+    study.RTReferencedSeriesSequence = [series]
+    frame = Dataset()
+    frame.FrameOfReferenceUID = result.frame_of_reference
+    frame.RTReferencedStudySequence = [study]
+    return frame
+
+
+def _roi(value: int, name: str, result: Result) -> Dataset:
+    item = Dataset()
+    item.ROINumber = value
+    item.ReferencedFrameOfReferenceUID = result.frame_of_reference
+    item.ROIName = name
+    item.ROIGenerationAlgorithm = "AUTOMATIC"
+    return item
+
+
+def _observation(number: int, value: int) -> Dataset:
+    item = Dataset()
+    item.ObservationNumber = number
+    item.ReferencedROINumber = value
+    item.RTROIInterpretedType = ""  # whether it is a target or an organ is for a person to say
+    item.ROIInterpreter = ""
+    return item
+
+
+def _roi_contours(
+    value: int,
+    colour: tuple[int, int, int],
+    result: Result,
+    references: list[Dataset],
+    positions: list[tuple[float, float, float]],
+) -> Dataset:
+    item = Dataset()
+    item.ReferencedROINumber = value
+    item.ROIDisplayColor = list(colour)
+    grid = result.series.volume.grid
+    found: list[Dataset] = []
+    for z in np.flatnonzero((result.label == value).any(axis=(1, 2))).tolist():
+        for polygon in trace_contours(result.label[z] == value):
+            flat = np.column_stack([polygon, np.zeros(len(polygon))])
+            points = to_patient(flat, grid) - grid.origin_xyz_mm + positions[z]
+            contour = Dataset()
+            contour.ContourImageSequence = [references[z]]
+            contour.ContourGeometricType = "CLOSED_PLANAR"
+            contour.NumberOfContourPoints = len(points)
+            contour.ContourData = [_decimal(number) for number in points.ravel()]
+            contour.ContourNumber = len(found) + 1
+            found.append(contour)
+    if found:
+        item.ContourSequence = found
+    return item
+
+
+def _decimal(number: float) -> str:
+    """A coordinate in mm as a decimal string of at most 16 bytes (PS3.5 6.2), to 1e-6 mm."""
+    shown = f"{number:.6f}".rstrip("0").rstrip(".")
+    if len(shown) > 16:
+        raise DataError(f"a contour point at {number:g} mm cannot be written; check the series' positions")
+    return "0" if shown == "-0" else shown

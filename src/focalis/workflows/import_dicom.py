@@ -1,0 +1,338 @@
+"""Clinical contours become a data set: image series with their DICOM Segmentations and RT Structure Sets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focalis.dataset import read_table
+from focalis.dicom import (
+    DrawnObject,
+    Series,
+    SeriesFiles,
+    find_drawn,
+    find_series,
+    list_segments,
+    list_structures,
+    read_segmentation,
+    read_series,
+    read_structures,
+    series_of,
+)
+from focalis.errors import DataError, UsageError
+from focalis.files import write_text
+from focalis.volume import Volume, write_volume
+
+Progress = Callable[[int, int, str], None]
+"""Called before each study with the studies finished, their number, and the case's name."""
+
+
+@dataclass(frozen=True)
+class ImportRow:
+    """What became of one study.
+
+    Attributes:
+        case: the case's name.
+        patient: the Patient ID.
+        study_uid: the Study Instance UID.
+        status: imported; skipped, if nothing that is wanted was drawn in it; or refused.
+        reason: why it was not imported, one line; empty if it was.
+        series_uid: the series that became the image; empty if none did.
+        modality: its modality.
+        structures: name of every structure that was taken, to its label's name.
+        voxels: label name to number of voxels.
+    """
+
+    case: str
+    patient: str
+    study_uid: str
+    status: Literal["imported", "skipped", "refused"]
+    reason: str
+    series_uid: str
+    modality: str
+    structures: Mapping[str, str]
+    voxels: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What `import_dicom` made: the data set's folder, its labels, one row per study."""
+
+    dataset: Path
+    labels: Mapping[int, str]
+    rows: tuple[ImportRow, ...]
+
+    @property
+    def imported(self) -> tuple[ImportRow, ...]:
+        """The studies that became cases."""
+        return tuple(row for row in self.rows if row.status == "imported")
+
+
+@dataclass(frozen=True)
+class _Study:
+    """A study: the series that was drawn on, and in which file which structure becomes which label."""
+
+    case: str
+    patient: str
+    uid: str
+    series: SeriesFiles | None
+    wanted: tuple[tuple[DrawnObject, str, str], ...]
+    problem: str
+    status: Literal["skipped", "refused"] = "refused"
+
+
+def import_dicom(
+    folder: Path | str,
+    out: Path | str,
+    *,
+    structures: Sequence[str] = (),
+    rename: Path | str | None = None,
+    modality: str | None = None,
+    progress: Progress | None = None,
+) -> ImportReport:
+    """Make a data set of the contoured studies below a folder, one case per study.
+
+    The series that was drawn on becomes OUT/images/CASE.nii.gz, its structures OUT/labels/CASE.nii.gz; dataset.json
+    names the labels, cases.csv says where each case comes from. CASE is the Patient ID, with the study's date where a
+    patient has several studies. The folder appears when it is complete.
+
+    Args:
+        folder: searched to the bottom.
+        out: the data set's folder; it must not exist, or be empty.
+        structures: the names of the structures to take, or patterns such as GTV*; case does not count. All by default.
+        rename: a CSV file with the columns `structure` (a name or pattern) and `label`; the first row that fits counts.
+            Structures of one label are united. Without it a structure's name is its label's.
+        modality: take only what was drawn on CT, MR or PT.
+        progress: see `Progress`.
+
+    Returns:
+        The report; studies that could not be imported are in it with the reason.
+
+    Raises:
+        UsageError: `out` holds something, or an option's value is wrong.
+        DataError: the folder or a DICOM file cannot be read, or no study could be imported.
+    """
+    root = Path(out)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UsageError(f"{root}: is not empty; give a new folder for the data set")
+    table = _renaming(Path(rename)) if rename is not None else ()
+    studies = _studies(Path(folder), tuple(structures), table, modality)
+    names = {label for study in studies for *_, label in study.wanted}
+    labels = dict(enumerate(sorted(names, key=_natural), start=1))
+    unfinished = root.with_name(f".{root.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    rows: list[ImportRow] = []
+    try:
+        for study in studies:
+            if progress is not None:
+                progress(len(rows), len(studies), study.case)
+            rows.append(_import(study, labels, unfinished))
+        if not any(row.status == "imported" for row in rows):
+            reasons = "\n".join(row.reason for row in rows) or f"{folder}: holds no CT, MR or PET image"
+            raise DataError(reasons)
+        _describe(unfinished, labels, rows)
+        if root.is_dir():
+            root.rmdir()
+        unfinished.rename(root)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    if progress is not None:
+        progress(len(rows), len(studies), "")
+    return ImportReport(root, labels, tuple(rows))
+
+
+def _renaming(path: Path) -> tuple[tuple[str, str], ...]:
+    table = read_table(path)
+    if missing := {"structure", "label"} - set(table.columns):
+        raise DataError(f"{path}: lacks the column {min(missing)!r}; it needs `structure` and `label`")
+    for number, row in enumerate(table.rows, start=1):
+        if not row["structure"] or not row["label"]:
+            raise DataError(f"{path}: entry {number} lacks a structure or a label; fill both in")
+    return tuple((row["structure"], row["label"]) for row in table.rows)
+
+
+def _studies(
+    folder: Path, structures: tuple[str, ...], table: tuple[tuple[str, str], ...], modality: str | None
+) -> list[_Study]:
+    """The studies below a folder, by patient and date; no pixel data are read."""
+    series = find_series(folder)
+    drawn = find_drawn(folder)
+    known = {each.study_uid: each.patient_id for each in series}
+    found: dict[str, list[tuple[DrawnObject, SeriesFiles]]] = {uid: [] for uid in known}
+    problems: dict[str, list[str]] = {uid: [] for uid in known}
+    for each in drawn:
+        try:
+            on = series_of(each, series)
+        except DataError as error:
+            problems.setdefault(each.study_uid, []).append(str(error))
+            continue
+        if modality is None or on.modality.upper() == modality.upper():
+            found[on.study_uid].append((each, on))
+    names = _case_names({uid: (known.get(uid, ""), _date(uid, series)) for uid in {**found, **problems}})
+    return [
+        _study(
+            names[uid], known.get(uid, ""), uid, found.get(uid, []), problems.get(uid, []), structures, table
+        )
+        for uid in sorted(names, key=lambda uid: names[uid])
+    ]
+
+
+def _study(
+    case: str,
+    patient: str,
+    uid: str,
+    found: Sequence[tuple[DrawnObject, SeriesFiles]],
+    problems: Sequence[str],
+    structures: tuple[str, ...],
+    table: tuple[tuple[str, str], ...],
+) -> _Study:
+    """Choose series and structures of one study, or say why it cannot be imported."""
+    study = _Study(case, patient, uid, None, (), "")
+    series = {on.uid: on for _, on in found}
+    if problems:
+        return replace(study, problem=problems[0])
+    if not series:
+        return replace(study, problem=f"{case}: has no contours on the wanted images", status="skipped")
+    if len(series) > 1:
+        listed = ", ".join(sorted(f"{on.modality} {on.description}".strip() for on in series.values()))
+        return replace(
+            study,
+            problem=f"{case}: was drawn on {len(series)} series ({listed}); choose with --modality, or take some away",
+        )
+    wanted: list[tuple[DrawnObject, str, str]] = []
+    there: list[str] = []
+    for drawn, _ in found:
+        try:
+            names = _LIST[drawn.kind](drawn.path)
+        except DataError as error:
+            return replace(study, problem=str(error))
+        there += names
+        chosen = [name for name in names if not structures or _fits(name, structures)]
+        wanted += [(drawn, name, _label_of(name, table)) for name in chosen]
+    twice = [name for name, count in Counter(name for _, name, _ in wanted).items() if count > 1]
+    if twice:
+        return replace(study, problem=f"{case}: {twice[0]!r} is in two files; take one of them away")
+    (only,) = series.values()
+    if not wanted:
+        listed = ", ".join(there) or "none"
+        return replace(
+            study,
+            series=only,
+            problem=f"{case}: has none of the wanted structures; it has {listed}",
+            status="skipped",
+        )
+    return replace(study, series=only, wanted=tuple(wanted))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers within names by value: #2 before #10."""
+    return [(int(part), "") if part.isdigit() else (-1, part.casefold()) for part in re.split(r"(\d+)", name)]
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name is one of the patterns, or fits one; brackets in a name stand for themselves."""
+    folded = name.strip().casefold()
+    return any(folded == p.strip().casefold() or fnmatchcase(folded, p.strip().casefold()) for p in patterns)
+
+
+def _label_of(name: str, table: Sequence[tuple[str, str]]) -> str:
+    return next((label for pattern, label in table if _fits(name, [pattern])), name)
+
+
+def _case_names(studies: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Study UID to a name for files: the patient, with the date where there are several studies, all different."""
+    per_patient = Counter(patient for patient, _ in studies.values())
+    names: dict[str, str] = {}
+    for uid, (patient, date) in sorted(studies.items(), key=lambda item: (item[1], item[0])):
+        several = per_patient[patient] > 1 and date
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{patient or 'patient'}{f'-{date}' if several else ''}").strip(
+            "-"
+        )
+        name, number = stem or "patient", 2
+        while name in names.values():
+            name, number = f"{stem}-{number}", number + 1
+        names[uid] = name
+    return names
+
+
+def _date(uid: str, series: Sequence[SeriesFiles]) -> str:
+    return next((each.study_date for each in series if each.study_uid == uid), "")
+
+
+def _import(study: _Study, labels: Mapping[int, str], root: Path) -> ImportRow:
+    row = ImportRow(study.case, study.patient, study.uid, study.status, study.problem, "", "", {}, {})
+    if study.series is not None:
+        row = replace(row, series_uid=study.series.uid, modality=study.series.modality)
+    if study.problem or study.series is None:
+        return row
+    try:
+        series = read_series(study.series)
+        label, voxels = _label_map(study, labels, series)
+    except DataError as error:
+        return replace(row, status="refused", reason=str(error))
+    write_volume(series.volume, root / "images" / f"{study.case}.nii.gz")
+    write_volume(Volume(label, series.volume.grid), root / "labels" / f"{study.case}.nii.gz")
+    taken = {name: name_of_label for _, name, name_of_label in study.wanted}
+    return replace(row, status="imported", structures=taken, voxels=voxels)
+
+
+def _label_map(
+    study: _Study, labels: Mapping[int, str], series: Series
+) -> tuple[NDArray[np.uint8], dict[str, int]]:
+    """The structures as one label map, z, y, x; DataError if two labels claim a voxel."""
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for drawn in dict.fromkeys(drawn for drawn, _, _ in study.wanted):
+        names = {name: label for each, name, label in study.wanted if each == drawn}
+        for name, mask in _READ[drawn.kind](drawn.path, series, set(names)).items():
+            label = names[name]
+            masks[label] = masks[label] | mask if label in masks else mask
+    for one, other in combinations(masks, 2):
+        if shared := int(np.count_nonzero(masks[one] & masks[other])):
+            raise DataError(
+                f"{study.case}: {one!r} and {other!r} share {shared} voxels; choose one with --structure, or give both "
+                "one label with --rename"
+            )
+    result = np.zeros(series.volume.array.shape, np.uint8 if len(labels) < 256 else np.uint16)
+    for value, label in labels.items():
+        if label in masks:
+            result[masks[label]] = value
+    return result, {label: int(np.count_nonzero(mask)) for label, mask in masks.items()}
+
+
+def _describe(root: Path, labels: Mapping[int, str], rows: Sequence[ImportRow]) -> None:
+    """Write dataset.json and cases.csv."""
+    names = {"background": 0} | {name: value for value, name in labels.items()}
+    write_text(root / "dataset.json", json.dumps({"labels": names}, indent=1, ensure_ascii=False) + "\n")
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["case", "patient", "study_uid", "series_uid", "modality", "structures"])
+    for row in rows:
+        if row.status == "imported":
+            taken = "; ".join(
+                name if name == label else f"{name} = {label}" for name, label in row.structures.items()
+            )
+            writer.writerow([row.case, row.patient, row.study_uid, row.series_uid, row.modality, taken])
+    write_text(root / "cases.csv", table.getvalue())
+
+
+_LIST: Mapping[str, Callable[[Path], Sequence[str]]] = {
+    "SEG": lambda path: [segment.name for segment in list_segments(path)],
+    "RTSTRUCT": lambda path: [structure.name for structure in list_structures(path) if structure.contours],
+}
+_READ: Mapping[str, Callable[[Path, Series, set[str]], Mapping[str, NDArray[np.bool_]]]] = {
+    "SEG": read_segmentation,
+    "RTSTRUCT": read_structures,
+}

@@ -1,0 +1,207 @@
+"""What `predict` was given, sorted into cases: image files by their names, DICOM series by their headers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from focalis.dataset import UNNAMED_CHANNEL, group_channels
+from focalis.dicom import Series, SeriesFiles, find_series, is_dicom, read_series
+from focalis.errors import DataError, UsageError
+from focalis.volume import IMAGE_SUFFIXES, Volume, image_stem, onto_first_grid, read_channels
+
+IMAGE_FOLDERS = ("images", "imagesTs", "imagesTr")
+"""Of a data set's folder, the first of these is meant."""
+
+
+@dataclass(frozen=True)
+class CaseInput:
+    """One case to predict.
+
+    Attributes:
+        name: its name.
+        files: its image files, one entry per channel; or, of DICOM, the first file of every channel's series.
+        problem: why it cannot be predicted, one line; empty if it can.
+        series: its DICOM series, one per channel; empty for image files.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    problem: str = ""
+    series: tuple[SeriesFiles, ...] = ()
+
+    @property
+    def all_files(self) -> tuple[Path, ...]:
+        """Every file that the case is read from."""
+        return (*self.files, *(file for series in self.series for file in series.files))
+
+
+@dataclass(frozen=True)
+class CaseImages:
+    """A case's images, read.
+
+    Attributes:
+        volumes: one per channel, all on the first one's grid.
+        source: the DICOM series of the first channel; None for image files.
+    """
+
+    volumes: list[Volume]
+    source: Series | None = None
+
+
+def read_images(case: CaseInput) -> CaseImages:
+    """Read a case's channels; DataError if a file cannot be read."""
+    if not case.series:
+        return CaseImages(read_channels(case.files))
+    read = [read_series(series) for series in case.series]
+    volumes = onto_first_grid([series.volume for series in read], [series.files[0] for series in read])
+    return CaseImages(volumes, read[0])
+
+
+def find_cases(inputs: Sequence[Path], channels: tuple[str, ...]) -> list[CaseInput]:
+    """The cases among files and folders, in the order given.
+
+    Of a folder that holds image files these are meant; of a data set's folder, its images; of any other, every
+    DICOM series below it. As many inputs as channels, none of which names its channel, are one case.
+
+    Args:
+        inputs: paths; one that is not there becomes a case with a problem.
+        channels: the model's channels.
+
+    Raises:
+        UsageError: nothing was given, or a folder holds no image.
+    """
+    if not inputs:
+        raise UsageError("no image given; name files or folders")
+    if len(inputs) == len(channels) > 1 and (single := _single_case(inputs, channels)):
+        return [single]
+    files: list[Path] = []
+    series: list[SeriesFiles] = []
+    for path in inputs:
+        found, dicom = _opened(path)
+        files += found
+        series += dicom
+    return _unique([*_by_name(list(dict.fromkeys(files)), channels), *_by_series(series, channels)])
+
+
+def _opened(path: Path) -> tuple[list[Path], list[SeriesFiles]]:
+    """The image files and the DICOM series that a path stands for."""
+    if not path.is_dir():
+        return ([], [_series_of(path)]) if image_stem(path) is None and is_dicom(path) else ([path], [])
+    folder = next((path / name for name in IMAGE_FOLDERS if (path / name).is_dir()), path)
+    images = sorted(file for file in folder.iterdir() if image_stem(file) is not None)
+    if images:
+        return images, []
+    series = find_series(folder)
+    if not series:
+        suffixes = ", ".join(IMAGE_SUFFIXES)
+        raise UsageError(
+            f"{folder}: holds no image; give a folder with files {suffixes}, or with a DICOM series"
+        )
+    return [], list(series)
+
+
+def _series_of(path: Path) -> SeriesFiles:
+    """The series of a single DICOM file: a multi-frame image."""
+    return SeriesFiles(
+        uid=str(path), modality="", description="", study_uid="", study_date="", patient_id="", files=(path,)
+    )
+
+
+def _single_case(inputs: Sequence[Path], channels: tuple[str, ...]) -> CaseInput | None:
+    """One case, if every input is one channel of it: an image file without a channel's name, or a DICOM series."""
+    stems = [image_stem(path) for path in inputs]
+    if all(stems):
+        if any((stem or "").endswith(tuple(f"_{channel}" for channel in channels)) for stem in stems):
+            return None
+        return CaseInput(stems[0] or "", tuple(inputs))
+    if any(stems) or not all(path.exists() for path in inputs):
+        return None
+    found = [_opened(path) for path in inputs]
+    if any(files or len(series) != 1 for files, series in found):
+        return None
+    series = tuple(each[0] for _, each in found)
+    return CaseInput(_series_name(series[0]), tuple(each.files[0] for each in series), "", series)
+
+
+def _by_series(found: Sequence[SeriesFiles], channels: tuple[str, ...]) -> list[CaseInput]:
+    """One case per series, named after its folder; after folder and series where several lie in one."""
+    found = sorted(found, key=lambda each: (_series_name(each), each.uid))
+    if len(channels) > 1:
+        wanted = ", ".join(channels)
+        lack = f"is one series, the model wants {len(channels)} ({wanted}); give one folder per channel, in that order"
+        return [
+            CaseInput(_series_name(each), each.files[:1], f"{each.files[0].parent}: {lack}") for each in found
+        ]
+    names = [_series_name(each) for each in found]
+    return [
+        CaseInput(
+            name if names.count(name) == 1 else f"{name}_{each.uid.rsplit('.', 1)[-1]}",
+            each.files[:1],
+            "",
+            (each,),
+        )
+        for name, each in zip(names, found, strict=True)
+    ]
+
+
+def _series_name(series: SeriesFiles) -> str:
+    first = series.files[0].resolve()
+    return first.stem if len(series.files) == 1 else first.parent.name
+
+
+def _by_name(files: Sequence[Path], channels: tuple[str, ...]) -> list[CaseInput]:
+    """Image files by the names of cases and channels, folder by folder."""
+    cases: list[CaseInput] = []
+    folders: dict[Path, list[Path]] = {}
+    for file in files:
+        if image_stem(file) is None:
+            suffixes = ", ".join(IMAGE_SUFFIXES)
+            problem = f"{file}: is no image file that is known here; give {suffixes}, or a DICOM series"
+            cases.append(CaseInput(file.name, (file,), problem))
+        else:
+            folders.setdefault(file.parent, []).append(file)
+    for group in folders.values():
+        try:
+            cases += _group(group, channels)
+        except DataError as error:  # two files that are the same case and channel
+            cases += [CaseInput(image_stem(file) or file.name, (file,), str(error)) for file in group]
+    return cases
+
+
+def _group(files: list[Path], channels: tuple[str, ...]) -> list[CaseInput]:
+    """The cases among the files of one folder; with a single channel, a name without it is a case too.
+
+    Where every name ends in _0000, nnU-Net's number of the first channel, it is no part of the case either.
+    """
+    if len(channels) == 1:
+        stems = {file: image_stem(file) or file.name for file in files}
+        numbered = all(stem.endswith("_0000") for stem in stems.values())
+        ending = "_0000" if numbered else f"_{channels[0]}"
+        return [CaseInput(stem.removesuffix(ending) or stem, (file,)) for file, stem in stems.items()]
+    cases: list[CaseInput] = []
+    for name, found in sorted(group_channels(files, channels=channels).items()):
+        missing = [channel for channel in channels if channel not in found]
+        if not missing:
+            cases.append(CaseInput(name, tuple(found[channel] for channel in channels)))
+        elif set(found) == {UNNAMED_CHANNEL}:  # one file for all channels: a 4D file
+            cases.append(CaseInput(name, (found[UNNAMED_CHANNEL],) * len(channels)))
+        else:
+            first = next(iter(found.values()))
+            wanted = f"{name}_{missing[0]}.nii.gz"
+            lack = f"{first}: case {name} lacks channel {', '.join(missing)}; put {wanted} beside it"
+            cases.append(CaseInput(name, tuple(found.values()), lack))
+    return cases
+
+
+def _unique(cases: Sequence[CaseInput]) -> list[CaseInput]:
+    """The cases, those whose name was taken before refused."""
+    seen: set[str] = set()
+    result = []
+    for case in cases:
+        clash = f"{case.files[0]}: a second case named {case.name}; give one folder at a time"
+        taken = case.name in seen and not case.problem
+        result.append(CaseInput(case.name, case.files, clash, case.series) if taken else case)
+        seen.add(case.name)
+    return result

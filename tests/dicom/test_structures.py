@@ -1,0 +1,327 @@
+"""RT Structure Sets: masks to contours and back, and contours as other programs draw them."""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom import Dataset, FileDataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+
+from focalis.dicom.series import Series, read_series
+from focalis.dicom.structures import list_structures, read_structures, write_structures
+from focalis.errors import DataError
+from focalis.volume import Grid, to_sitk
+
+Builder = Callable[..., Any]
+NAMES = {0: "background", 1: "lesion", 4: "Läsion", 7: "nothing"}
+
+
+@pytest.fixture
+def series(tmp_path: Path, write_series: Builder, stored: np.ndarray, grid: Grid) -> Series:
+    """An axial series of 7 x 6 x 5 voxels."""
+    return read_series(write_series(tmp_path / "images", stored, grid))
+
+
+def speckle(shape: tuple[int, ...]) -> np.ndarray:
+    """Labels 1 and 4 at random: single voxels, voxels that touch at a corner, holes."""
+    return np.random.default_rng(0).choice([0, 1, 4], shape, p=[0.4, 0.4, 0.2]).astype(np.uint8)
+
+
+def write(label: np.ndarray, series: Series, path: Path, **changed: Any) -> bool:
+    options = {"model": "abc", "version": "1.0", **changed}
+    return write_structures(label, options.pop("names", NAMES), series, path, **options)
+
+
+def refusal(path: Path, series: Series, **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        read_structures(path, series, **options)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- what is written
+
+
+def test_the_mask_comes_back_on_every_grid(
+    tmp_path: Path, write_series: Builder, stored: np.ndarray, any_grid: Grid
+) -> None:
+    series = read_series(write_series(tmp_path / "images", stored, any_grid))
+    label = speckle(stored.shape)
+    assert write(label, series, tmp_path / "out.dcm")
+    masks = read_structures(tmp_path / "out.dcm", series)
+    assert list(masks) == ["lesion", "Läsion", "nothing"]
+    for value, name in list(NAMES.items())[1:]:
+        np.testing.assert_array_equal(masks[name], label == value)
+
+
+def test_contours_run_through_voxel_corners_as_simpleitk_places_them(
+    tmp_path: Path, write_series: Builder, stored: np.ndarray, oblique_grid: Grid
+) -> None:
+    series = read_series(write_series(tmp_path / "images", stored, oblique_grid))
+    label = np.zeros(stored.shape, np.int16)
+    label[3, 4, 2] = 1
+    write(label, series, tmp_path / "out.dcm")
+    (contour,) = pydicom.dcmread(tmp_path / "out.dcm").ROIContourSequence[0].ContourSequence
+    image = to_sitk(series.volume)
+    corners = [(1.5, 3.5, 3), (2.5, 3.5, 3), (2.5, 4.5, 3), (1.5, 4.5, 3)]
+    expected = [image.TransformContinuousIndexToPhysicalPoint(corner) for corner in corners]
+    np.testing.assert_allclose(np.reshape(contour.ContourData, (4, 3)), expected, atol=1e-5)
+    assert contour.ContourGeometricType == "CLOSED_PLANAR"
+    assert contour.NumberOfContourPoints == 4
+
+
+def test_numbers_fit_16_bytes_far_from_the_origin(
+    tmp_path: Path, write_series: Builder, stored: np.ndarray
+) -> None:
+    turn = np.cos(0.3), -np.sin(0.3), 0.0, np.sin(0.3), np.cos(0.3), 0.0, 0.0, 0.0, 1.0
+    grid = Grid((7, 6, 5), (1 / 3, 0.7, 1.1), (-12345.678901, 98765.4321, -1e-7), turn)
+    series = read_series(write_series(tmp_path / "images", stored, grid))
+    label = speckle(stored.shape)
+    write(label, series, tmp_path / "out.dcm")
+    dataset = pydicom.dcmread(tmp_path / "out.dcm")
+    texts = [
+        number.original_string
+        for roi in dataset.ROIContourSequence
+        for contour in roi.get("ContourSequence", ())
+        for number in contour.ContourData
+    ]
+    assert max(map(len, texts)) <= 16
+    assert not any("e" in text or text == "-0" for text in texts)
+    np.testing.assert_array_equal(read_structures(tmp_path / "out.dcm", series)["lesion"], label == 1)
+
+
+def test_a_contour_lies_in_the_plane_of_its_image_where_slices_are_a_little_uneven(
+    tmp_path: Path, write_series: Builder, stored: np.ndarray, grid: Grid
+) -> None:
+    paths = write_series(tmp_path / "images", stored, grid)
+    dataset = pydicom.dcmread(paths[2])
+    dataset.ImagePositionPatient[2] = float(dataset.ImagePositionPatient[2]) + 0.2
+    dataset.save_as(paths[2])
+    series = read_series(paths)
+    label = speckle(stored.shape)
+    write(label, series, tmp_path / "out.dcm")
+    contours = pydicom.dcmread(tmp_path / "out.dcm").ROIContourSequence[0].ContourSequence
+    image_of = {pydicom.dcmread(path).SOPInstanceUID: pydicom.dcmread(path) for path in paths}
+    for contour in contours:
+        image = image_of[contour.ContourImageSequence[0].ReferencedSOPInstanceUID]
+        assert set(contour.ContourData[2::3]) == {image.ImagePositionPatient[2]}
+    np.testing.assert_array_equal(read_structures(tmp_path / "out.dcm", series)["lesion"], label == 1)
+
+
+def test_a_multiframe_source_is_referred_to_by_frame(
+    tmp_path: Path, write_multiframe: Builder, stored: np.ndarray, grid: Grid
+) -> None:
+    series = read_series([write_multiframe(tmp_path / "image.dcm", stored, grid, order=[3, 0, 4, 1, 2])])
+    label = np.zeros(stored.shape, np.uint8)
+    label[1, 2:4, 2:4] = 1
+    write(label, series, tmp_path / "out.dcm")
+    dataset = pydicom.dcmread(tmp_path / "out.dcm")
+    (reference,) = dataset.ROIContourSequence[0].ContourSequence[0].ContourImageSequence
+    assert reference.ReferencedFrameNumber == 4
+    assert reference.ReferencedSOPInstanceUID == series.instance_uids[0]
+    study = dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+    assert len(study.RTReferencedSeriesSequence[0].ContourImageSequence) == 1
+    np.testing.assert_array_equal(read_structures(tmp_path / "out.dcm", series)["lesion"], label == 1)
+
+
+def test_what_the_object_says_of_itself(tmp_path: Path, series: Series) -> None:
+    write(
+        speckle(series.volume.array.shape), series, tmp_path / "out.dcm", created=datetime(2025, 6, 7, 8, 9)
+    )
+    dataset = pydicom.dcmread(tmp_path / "out.dcm")
+    assert "for research use only" in dataset.SeriesDescription
+    assert "for research use only" in dataset.StructureSetDescription
+    assert (dataset.StructureSetDate, dataset.StructureSetTime) == ("20250607", "080900")
+    assert dataset.ApprovalStatus == "UNAPPROVED"
+    assert [roi.ROINumber for roi in dataset.StructureSetROISequence] == [1, 4, 7]
+    assert {roi.ROIGenerationAlgorithm for roi in dataset.StructureSetROISequence} == {"AUTOMATIC"}
+    study = dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+    (of,) = study.RTReferencedSeriesSequence
+    assert of.SeriesInstanceUID == series.header.SeriesInstanceUID
+    assert [item.ReferencedSOPInstanceUID for item in of.ContourImageSequence] == list(series.instance_uids)
+    assert dataset.FrameOfReferenceUID == series.header.FrameOfReferenceUID
+
+
+def test_nothing_found_writes_no_file_and_leaves_no_older_one(tmp_path: Path, series: Series) -> None:
+    label = np.zeros(series.volume.array.shape, np.uint8)
+    path = tmp_path / "out.dcm"
+    assert not write(label, series, path)
+    assert not path.exists()
+    label[0, 0, 0] = 1
+    assert write(label, series, path)
+    assert not write(label * 0, series, path)
+    assert not path.exists()
+
+
+def test_an_image_of_the_series_is_neither_overwritten_nor_removed(series: Series) -> None:
+    label = np.zeros(series.volume.array.shape, np.uint8)
+    for value in (0, 1):
+        label[0, 0, 0] = value
+        with pytest.raises(DataError, match="is an image of the series"):
+            write(label, series, series.files[2])
+    assert len(read_series(series.files).files) == 5
+
+
+# --- what others write
+
+
+def foreign(
+    path: Path, series: Series, rois: Sequence[tuple[str, Sequence[tuple[str, Any]]]], **attributes: Any
+) -> Path:
+    """An RT Structure Set of named structures with (geometric type, points x, y, z in mm) contours."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = RTStructureSetStorage, generate_uid()
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    dataset = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    dataset.SOPClassUID, dataset.SOPInstanceUID = RTStructureSetStorage, meta.MediaStorageSOPInstanceUID
+    dataset.Modality = "RTSTRUCT"
+    dataset.FrameOfReferenceUID = series.header.FrameOfReferenceUID
+    dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
+    for number, (name, contours) in enumerate(rois, start=11):
+        roi, drawn = Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName = number, name
+        drawn.ReferencedROINumber = number
+        drawn.ContourSequence = []
+        for kind, points in contours:
+            contour = Dataset()
+            contour.ContourGeometricType = kind
+            contour.NumberOfContourPoints = len(points)
+            contour.ContourData = [f"{number:.4f}" for number in np.ravel(points)]
+            image = Dataset()  # of some other image: references are not believed
+            image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID = generate_uid(), generate_uid()
+            contour.ContourImageSequence = [image]
+            drawn.ContourSequence.append(contour)
+        dataset.StructureSetROISequence.append(roi)
+        # in another order than the structures, and none at all for a structure without contours
+        if contours:
+            dataset.ROIContourSequence.insert(0, drawn)
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def square(series: Series, z: float, low: float, high: float) -> np.ndarray:
+    """The patient positions of a square in pixel indices, on the plane z."""
+    corners = np.array([(low, low, z), (high, low, z), (high, high, z), (low, high, z)])
+    image = to_sitk(series.volume)
+    return np.array([image.TransformContinuousIndexToPhysicalPoint(corner.tolist()) for corner in corners])
+
+
+@pytest.mark.parametrize("kind", ["CLOSED_PLANAR", "CLOSEDPLANAR_XOR"])
+def test_a_contour_inside_another_is_a_hole(tmp_path: Path, series: Series, kind: str) -> None:
+    drawn = [(kind, square(series, 2, 0.6, 4.4)), (kind, square(series, 2, 1.6, 3.4))]
+    path = foreign(tmp_path / "a.dcm", series, [("ring", drawn)])
+    expected = np.zeros(series.volume.array.shape, bool)
+    expected[2, 1:5, 1:5] = True
+    expected[2, 2:4, 2:4] = False
+    np.testing.assert_array_equal(read_structures(path, series)["ring"], expected)
+
+
+def test_a_keyhole_of_no_width_is_a_hole(tmp_path: Path, series: Series) -> None:
+    outer, inner = square(series, 2, 0.6, 4.4), square(series, 2, 1.6, 3.4)
+    points = np.concatenate([outer, outer[:1], inner[::-1], inner[-1:]])
+    path = foreign(tmp_path / "a.dcm", series, [("ring", [("CLOSED_PLANAR", points)])])
+    assert read_structures(path, series)["ring"].sum() == 16 - 4
+
+
+@pytest.mark.parametrize(("z", "belongs_to"), [(2.0, 2), (2.3, 2), (1.55, 2), (-0.45, 0), (4.45, 4)])
+def test_a_contour_belongs_to_the_slice_nearest_to_its_plane(
+    tmp_path: Path, series: Series, z: float, belongs_to: int
+) -> None:
+    path = foreign(tmp_path / "a.dcm", series, [("a", [("CLOSED_PLANAR", square(series, z, 0.6, 4.4))])])
+    assert np.flatnonzero(read_structures(path, series)["a"].any(axis=(1, 2))).tolist() == [belongs_to]
+
+
+@pytest.mark.parametrize(("z", "named"), [(-0.6, "1.50 mm beyond.*first"), (6.0, "5.00 mm beyond.*last")])
+def test_a_contour_beyond_the_slices_is_refused(tmp_path: Path, series: Series, z: float, named: str) -> None:
+    path = foreign(tmp_path / "a.dcm", series, [("a", [("CLOSED_PLANAR", square(series, z, 0.6, 4.4))])])
+    message = refusal(path, series)
+    assert re.search(named, message)
+    assert "structure 'a', contour 1" in message
+
+
+def test_contours_drawn_on_finer_slices_are_refused(tmp_path: Path, series: Series) -> None:
+    drawn = [("CLOSED_PLANAR", square(series, z, 0.6, 4.4)) for z in (1.7, 2.2)]
+    assert "1.25 mm apart" in refusal(foreign(tmp_path / "a.dcm", series, [("a", drawn)]), series)
+
+
+def test_a_contour_across_the_slices_is_refused(tmp_path: Path, series: Series) -> None:
+    points = square(series, 2, 0.6, 4.4)
+    points[2:, 2] += 2.5
+    path = foreign(tmp_path / "a.dcm", series, [("a", [("CLOSED_PLANAR", points)])])
+    assert "not parallel to the slices" in refusal(path, series)
+
+
+def test_a_contour_wholly_beside_the_image_is_refused_and_one_across_its_edge_cut(
+    tmp_path: Path, series: Series
+) -> None:
+    path = foreign(tmp_path / "a.dcm", series, [("a", [("CLOSED_PLANAR", square(series, 2, 40.0, 44.0))])])
+    assert "lies beside the image" in refusal(path, series)
+    foreign(path, series, [("a", [("CLOSED_PLANAR", square(series, 2, 3.6, 44.0))])])
+    expected = np.zeros(series.volume.array.shape, bool)
+    expected[2, 4:, 4:] = True
+    np.testing.assert_array_equal(read_structures(path, series)["a"], expected)
+
+
+def test_points_and_open_lines_enclose_nothing(tmp_path: Path, series: Series) -> None:
+    whole = square(series, 2, 0.6, 4.4)
+    drawn = [("POINT", whole[:1]), ("OPEN_PLANAR", whole), ("OPEN_NONPLANAR", whole)]
+    drawn += [("CLOSED_PLANAR", whole[:2]), ("CLOSED_PLANAR", square(series, 3, 0.6, 4.4))]
+    path = foreign(tmp_path / "a.dcm", series, [("a", drawn), ("marker", drawn[:1]), ("none", [])])
+    listed = [(each.name, each.contours, each.passed_over) for each in list_structures(path)]
+    assert listed == [("a", 1, 4), ("marker", 0, 1), ("none", 0, 0)]
+    masks = read_structures(path, series)
+    assert {name: int(mask.sum()) for name, mask in masks.items()} == {"a": 16, "marker": 0, "none": 0}
+
+
+def test_structures_of_one_name_are_kept_apart_by_number(tmp_path: Path, series: Series) -> None:
+    drawn = [[("CLOSED_PLANAR", square(series, z, 0.6, 4.4))] for z in (1, 2, 3)]
+    path = foreign(tmp_path / "a.dcm", series, [("GTV", drawn[0]), ("GTV", drawn[1]), ("", drawn[2])])
+    masks = read_structures(path, series)
+    assert list(masks) == ["GTV #11", "GTV #12", "structure #13"]
+    assert [int(np.argmax(mask.any(axis=(1, 2)))) for mask in masks.values()] == [1, 2, 3]
+
+
+def test_only_wanted_structures_are_looked_at(tmp_path: Path, series: Series) -> None:
+    good, bad = square(series, 2, 0.6, 4.4), square(series, 20, 0.6, 4.4)
+    path = foreign(
+        tmp_path / "a.dcm", series, [("a", [("CLOSED_PLANAR", good)]), ("couch", [("CLOSED_PLANAR", bad)])]
+    )
+    assert list(read_structures(path, series, wanted=["a"])) == ["a"]
+    assert "'couch'" in refusal(path, series)
+    assert "has no structure 'b'; it has a, couch" in refusal(path, series, wanted=["b"])
+
+
+def test_the_object_must_belong_to_the_series(tmp_path: Path, series: Series) -> None:
+    drawn = [("a", [("CLOSED_PLANAR", square(series, 2, 0.6, 4.4))])]
+    path = foreign(tmp_path / "a.dcm", series, drawn, FrameOfReferenceUID=generate_uid())
+    assert "was not drawn on the series" in refusal(path, series)
+    # one of the two links is enough: de-identification often breaks the other
+    on, study, frame = Dataset(), Dataset(), Dataset()
+    on.SeriesInstanceUID = series.header.SeriesInstanceUID
+    study.RTReferencedSeriesSequence = [on]
+    frame.FrameOfReferenceUID = generate_uid()
+    frame.RTReferencedStudySequence = [study]
+    foreign(path, series, drawn, FrameOfReferenceUID="", ReferencedFrameOfReferenceSequence=[frame])
+    assert read_structures(path, series)["a"].sum() == 16
+
+
+def test_damaged_points_and_other_files_are_refused(tmp_path: Path, series: Series) -> None:
+    path = foreign(tmp_path / "a.dcm", series, [("a", [("CLOSED_PLANAR", square(series, 2, 0.6, 4.4))])])
+    content = path.read_bytes()
+    dataset = pydicom.dcmread(path)
+    dataset.ROIContourSequence[0].ContourSequence[0].ContourData = ["1.5"] * 10
+    dataset.save_as(path)
+    assert "points are damaged" in refusal(path, series)
+    path.write_bytes(content.replace(b"0000\\", b"zero\\"))
+    assert "points are damaged" in refusal(path, series)
+    assert "give an RT Structure Set" in refusal(series.files[0], series)
+    assert "No such file" in refusal(tmp_path / "none.dcm", series)

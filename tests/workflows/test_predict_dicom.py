@@ -1,0 +1,179 @@
+"""DICOM in, DICOM out: series become cases, results refer to their images."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from pydicom import dcmread
+from torch import nn
+
+from focalis.dicom import find_series, read_segmentation, read_series, read_structures
+from focalis.errors import UsageError
+from focalis.model import Model, OperatingPoint
+from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.volume import Grid, Volume, read_volume, write_volume
+from focalis.workflows.predict import predict
+
+GRID = Grid((9, 8, 6), (1.5, 1.5, 3.0), (-4.0, 7.0, 20.0))
+
+
+class Bright(nn.Module):
+    """Foreground where the first channel is bright."""
+
+    def forward(self, x):
+        score = 20 * (x[:, :1] - 1)
+        return torch.cat([-score, score], dim=1)
+
+
+def model(channels=("image",), threshold=0.5):
+    plan = Plan(
+        channels=channels,
+        labels={1: "nodule"},
+        spacing_zyx_mm=GRID.spacing_zyx_mm,
+        normalisation=(Normalisation(kind="window", low=-2000, high=2000, mean=0, std=100),) * len(channels),
+        patch_zyx=(4, 4, 4),
+        batch=1,
+        network=NetworkSettings(strides_zyx=((1, 1, 1),)),
+    )
+    return Model(plan, (Bright(),), OperatingPoint(threshold))
+
+
+@pytest.fixture
+def series(write_series, tmp_path):
+    """A CT series with a bright block; its mask."""
+
+    def write(name="scan", bright=1000, **attributes):
+        stored = np.full(GRID.shape_zyx, -900, np.int16)
+        stored[0, 0, 0] = -901
+        stored[1:3, 2:5, 3:7] = bright
+        write_series(tmp_path / "in" / name, stored, GRID, **attributes)
+        return stored > 100
+
+    return write
+
+
+def test_a_series_gives_a_label_map_on_its_own_grid(series, tmp_path):
+    mask = series()
+    report = predict(model(), [tmp_path / "in" / "scan"], tmp_path / "out")
+    assert [(row.case, row.status) for row in report.rows] == [("scan", "done")]
+    result = read_volume(tmp_path / "out" / "scan.nii.gz")
+    assert result.grid.differences(GRID) == []
+    np.testing.assert_array_equal(result.array, mask)
+
+
+def test_a_segmentation_comes_back_voxel_by_voxel_and_names_its_source(series, tmp_path):
+    mask = series()
+    report = predict(model(), [tmp_path / "in"], tmp_path / "out", output_format="seg")
+    assert report.rows[0].output == tmp_path / "out" / "scan_seg.dcm"
+    source = read_series(find_series(tmp_path / "in")[0])
+    (found,) = read_segmentation(report.rows[0].output, source).values()
+    np.testing.assert_array_equal(found, mask)
+    written = dcmread(report.rows[0].output)
+    assert written.ReferencedSeriesSequence[0].SeriesInstanceUID == source.header.SeriesInstanceUID
+    assert written.StudyInstanceUID == source.header.StudyInstanceUID
+
+
+def test_a_structure_set_comes_back_voxel_by_voxel(series, tmp_path):
+    mask = series()
+    report = predict(model(), [tmp_path / "in"], tmp_path / "out", output_format="rtstruct")
+    source = read_series(find_series(tmp_path / "in")[0])
+    (found,) = read_structures(report.rows[0].output, source).values()
+    np.testing.assert_array_equal(found, mask)
+
+
+@pytest.mark.parametrize(("output_format", "files"), [("seg", ["scan_seg.dcm"]), ("rtstruct", [])])
+def test_nothing_found_is_an_empty_segmentation_and_no_structure_set(series, tmp_path, output_format, files):
+    series(bright=-900)
+    report = predict(model(), [tmp_path / "in"], tmp_path / "out", output_format=output_format)
+    assert [(row.status, row.foreground_voxels) for row in report.rows] == [("done", 0)]
+    assert [path.name for path in sorted((tmp_path / "out").glob("*"))] == files
+    if files:
+        source = read_series(find_series(tmp_path / "in")[0])
+        (found,) = read_segmentation(tmp_path / "out" / files[0], source).values()
+        assert not found.any()
+
+
+@pytest.mark.parametrize("output_format", ["seg", "rtstruct"])
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
+def test_what_is_written_is_valid_dicom(series, tmp_path, output_format):
+    series()
+    (row,) = predict(model(), [tmp_path / "in"], tmp_path / "out", output_format=output_format).rows
+    told = subprocess.run(
+        ["dciodvfy", "-new", row.output], capture_output=True, text=True, check=False
+    ).stderr
+    assert [line for line in told.splitlines() if line.startswith("Error")] == []
+
+
+def test_every_series_below_a_folder_is_a_case(series, tmp_path):
+    series("a")
+    series("b", SeriesInstanceUID="1.2.3.44")
+    report = predict(model(), [tmp_path / "in"], tmp_path / "out")
+    assert [(row.case, row.status) for row in report.rows] == [("a", "done"), ("b", "done")]
+
+
+def test_two_series_in_one_folder_are_told_apart(series, tmp_path):
+    series("both", SeriesInstanceUID="1.2.3.44")
+    for path in (tmp_path / "in" / "both").iterdir():
+        path.rename(path.with_name(f"first_{path.name}"))
+    series("both", SeriesInstanceUID="1.2.3.55")
+    report = predict(model(), [tmp_path / "in"], tmp_path / "out")
+    assert [(row.case, row.status) for row in report.rows] == [("both_44", "done"), ("both_55", "done")]
+
+
+def test_the_channels_of_a_case_are_series_in_order(series, tmp_path):
+    mask = series("ct")
+    series("pet", bright=-900, SeriesInstanceUID="1.2.3.44")
+    folders = [tmp_path / "in" / "ct", tmp_path / "in" / "pet"]
+    report = predict(model(("CT", "PET")), folders, tmp_path / "out")
+    assert [(row.case, row.status) for row in report.rows] == [("ct", "done")]
+    np.testing.assert_array_equal(read_volume(tmp_path / "out" / "ct.nii.gz").array, mask)
+
+
+def test_a_series_is_not_enough_for_two_channels(series, tmp_path):
+    series("ct")
+    (row,) = predict(model(("CT", "PET")), [tmp_path / "in"], tmp_path / "out").rows
+    assert row.status == "refused"
+    assert "the model wants 2 (CT, PET); give one folder per channel" in row.reason
+
+
+def test_a_broken_series_is_refused_by_name_and_the_rest_goes_on(series, tmp_path):
+    series("a")
+    series("b", SeriesInstanceUID="1.2.3.44")
+    positions = {dcmread(p).ImagePositionPatient[2]: p for p in (tmp_path / "in" / "a").iterdir()}
+    positions[sorted(positions)[2]].unlink()
+    report = predict(model(), [tmp_path / "in"], tmp_path / "out", output_format="seg")
+    assert [(row.case, row.status) for row in report.rows] == [("a", "refused"), ("b", "done")]
+    assert "missing" in report.rows[0].reason
+
+
+def test_a_nifti_has_no_images_that_a_dicom_object_could_refer_to(tmp_path):
+    array = np.random.default_rng(0).normal(size=GRID.shape_zyx).astype(np.float32)
+    write_volume(Volume(array, GRID), tmp_path / "a.nii.gz")
+    (row,) = predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", output_format="seg").rows
+    assert row.status == "refused"
+    assert "is no DICOM series" in row.reason
+
+
+def test_an_unknown_format_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="take one of nifti, seg, rtstruct"):
+        predict(model(), [tmp_path], tmp_path / "out", output_format="dcm")
+
+
+def test_a_4d_file_holds_the_channels(tmp_path):
+    import SimpleITK as sitk
+
+    stack = np.random.default_rng(0).normal(size=(2, 6, 8, 9)).astype(np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(stack, isVector=False), tmp_path / "a.nii.gz")
+    (row,) = predict(model(("FLAIR", "T1")), [tmp_path / "a.nii.gz"], tmp_path / "out").rows
+    assert row.status == "done"
+    assert read_volume(tmp_path / "out" / "a.nii.gz").array.shape == (6, 8, 9)
+
+
+def test_numbers_of_nnunet_are_no_part_of_a_case(tmp_path):
+    array = np.random.default_rng(0).normal(size=GRID.shape_zyx).astype(np.float32)
+    for name in ("p1_0000", "p2_0000"):
+        write_volume(Volume(array, GRID), tmp_path / "set" / "imagesTs" / f"{name}.nii.gz")
+    report = predict(model(), [tmp_path / "set"], tmp_path / "out")
+    assert [row.case for row in report.rows] == ["p1", "p2"]
