@@ -104,7 +104,7 @@ def test_channels_are_grouped_by_name(tmp_path):
         ("p2_x", "done"),
         ("p3", "refused"),
     ]
-    assert "case p3 lacks channel FLAIR; put p3_FLAIR.nii.gz beside it" in report.refused[0].reason
+    assert "case p3 lacks channel FLAIR; give p3_FLAIR (or p3_0000) too" in report.refused[0].reason
     expected = (
         sum(read_volume(tmp_path / "in" / f"p1_{channel}.nii.gz").array for channel in ("FLAIR", "T1")) > 0
     )

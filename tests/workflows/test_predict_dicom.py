@@ -177,3 +177,26 @@ def test_numbers_of_nnunet_are_no_part_of_a_case(tmp_path):
         write_volume(Volume(array, GRID), tmp_path / "set" / "imagesTs" / f"{name}.nii.gz")
     report = predict(model(), [tmp_path / "set"], tmp_path / "out")
     assert [row.case for row in report.rows] == ["p1", "p2"]
+
+
+def test_a_damaged_slice_refuses_its_series_only(series, tmp_path):
+    series("a")
+    series("b", SeriesInstanceUID="1.2.3.44")
+    torn = next((tmp_path / "in" / "a").iterdir())
+    torn.write_bytes(torn.read_bytes()[:400])
+    report = predict(model(), [tmp_path / "in"], tmp_path / "out")
+    assert [(row.case, row.status) for row in report.rows] == [("a", "refused"), ("b", "done")]
+    assert torn.name in report.rows[0].reason
+
+
+def test_numbered_files_named_one_by_one_keep_their_cases_and_channels(tmp_path):
+    array = np.random.default_rng(0).normal(size=GRID.shape_zyx).astype(np.float32)
+    for name in ("t_0000", "t_0001", "u_0000"):
+        write_volume(Volume(array, GRID), tmp_path / f"{name}.nii.gz")
+    two = model(("FLAIR", "T1"))
+    report = predict(two, [tmp_path / "t_0001.nii.gz", tmp_path / "t_0000.nii.gz"], tmp_path / "out")
+    assert [(row.case, row.status) for row in report.rows] == [("t", "done")]
+    report = predict(two, [tmp_path / "t_0000.nii.gz", tmp_path / "u_0000.nii.gz"], tmp_path / "out")
+    assert [(row.case, row.status) for row in report.rows] == [("t", "refused"), ("u", "refused")]
+    with pytest.raises(UsageError, match="given twice"):
+        predict(two, [tmp_path / "t_0000.nii.gz"] * 2, tmp_path / "out")

@@ -51,6 +51,8 @@ def import_dicom(
         for row in report.imported:
             found = ", ".join(f"{name} {voxels} voxels" for name, voxels in row.voxels.items())
             print(f"{row.case}: {row.modality}, {found}")
+    for pattern in report.unused:
+        print(f"warning: {pattern!r} fits no structure", file=sys.stderr)
     for row in report.rows:
         if row.status != "imported":
             print(f"{row.status}: {row.reason}", file=sys.stderr)

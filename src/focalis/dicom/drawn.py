@@ -33,11 +33,15 @@ class DrawnObject:
     uids: frozenset[str]
 
 
-def find_drawn(folder: Path) -> tuple[DrawnObject, ...]:
+def find_drawn(folder: Path, damaged: dict[Path, str] | None = None) -> tuple[DrawnObject, ...]:
     """Every Segmentation and RT Structure Set below a folder, searched to the bottom, sorted by path.
 
+    Args:
+        folder: where to search.
+        damaged: takes up the DICOM files that cannot be read, with the reason; without it the first one is an error.
+
     Raises:
-        DataError: the folder is missing, or a DICOM file is damaged.
+        DataError: the folder is missing; without `damaged`, a DICOM file is damaged.
     """
     found = []
     for path in files_below(folder):
@@ -46,9 +50,11 @@ def find_drawn(folder: Path) -> tuple[DrawnObject, ...]:
             continue
         try:
             of = sop_class(read_header(path, ("SOPClassUID",)))
-        except DataError:
-            if kind == "dicom":
+        except DataError as error:
+            if kind == "dicom" and damaged is None:
                 raise
+            if kind == "dicom" and damaged is not None:
+                damaged[path] = str(error)
             continue
         if of in SEGMENTATION_CLASSES or of == RTStructureSetStorage:
             header = read_header(path)

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,6 @@ from focalis.dicom.segmentation_encoding import encode_segmentation
 from focalis.dicom.series import Series
 from focalis.dicom.storing import save
 from focalis.errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 # pydicom 3.0 does not know the class of label maps yet
 SEGMENTATION_CLASSES = frozenset({SegmentationStorage, UID("1.2.840.10008.5.1.4.1.1.66.7")})

@@ -71,16 +71,20 @@ class Series:
     header: Dataset
 
 
-def find_series(folder: Path) -> tuple[SeriesFiles, ...]:
+def find_series(folder: Path, damaged: dict[Path, str] | None = None) -> tuple[SeriesFiles, ...]:
     """Every CT, MR and PET series below a folder, searched to the bottom; headers only.
 
     Files that are not DICOM, and other objects (segmentations, contours, directories), are passed over.
+
+    Args:
+        folder: where to search.
+        damaged: takes up the DICOM files that cannot be used, with the reason; without it the first one is an error.
 
     Returns:
         The series, sorted by patient, study and series UID; files of one series may lie in several folders.
 
     Raises:
-        DataError: the folder is missing, or a DICOM file is damaged, or an image names no series.
+        DataError: the folder is missing; without `damaged`, a DICOM file is damaged, or an image names no series.
     """
     return tuple(
         SeriesFiles(
@@ -92,7 +96,7 @@ def find_series(folder: Path) -> tuple[SeriesFiles, ...]:
             patient_id=text(first, "PatientID"),
             files=tuple(files),
         )
-        for uid, (first, files) in sorted(_by_series(folder).items(), key=_patient_study_series)
+        for uid, (first, files) in sorted(_by_series(folder, damaged).items(), key=_patient_study_series)
     )
 
 
@@ -138,19 +142,19 @@ def read_series(files: SeriesFiles | Sequence[Path]) -> Series:
     )
 
 
-def _by_series(folder: Path) -> dict[str, tuple[FileDataset, list[Path]]]:
+def _by_series(folder: Path, damaged: dict[Path, str] | None) -> dict[str, tuple[FileDataset, list[Path]]]:
     """Series UID to its first file's header and its files."""
     found: dict[str, tuple[FileDataset, list[Path]]] = {}
     for path in files_below(folder):
-        header = _image_header(path)
-        if header is None:
+        try:
+            header = _image_header(path)
+        except DataError as error:
+            if damaged is None:
+                raise
+            damaged[path] = str(error)
             continue
-        uid = text(header, "SeriesInstanceUID")
-        if not uid:
-            raise DataError(
-                f"{path}: is an image without Series Instance UID, perhaps cut short; copy or export it again"
-            )
-        found.setdefault(uid, (header, []))[1].append(path)
+        if header is not None:
+            found.setdefault(text(header, "SeriesInstanceUID"), (header, []))[1].append(path)
     return found
 
 
@@ -168,7 +172,18 @@ def _image_header(path: Path) -> FileDataset | None:
     found = sop_class(header)
     if not found and kind == "dicom":
         raise DataError(f"{path}: is a DICOM file without SOP Class UID, perhaps cut short; copy it again")
-    return header if found in IMAGE_CLASSES else None
+    if found not in IMAGE_CLASSES:
+        meta = getattr(header, "file_meta", Dataset())
+        if (
+            text(meta, "MediaStorageSOPClassUID") in IMAGE_CLASSES
+        ):  # its data set says something else: a torn UID
+            raise DataError(f"{path}: is an image whose header is cut short; copy or export it again")
+        return None
+    if not text(header, "SeriesInstanceUID"):
+        raise DataError(
+            f"{path}: is an image without Series Instance UID, perhaps cut short; copy or export it again"
+        )
+    return header
 
 
 def files_below(folder: Path) -> Iterator[Path]:

@@ -114,7 +114,7 @@ class _Names:
     """How messages name slices: the common folder (or file) in front, then file, frame and position."""
 
     def __init__(self, slices: Sequence[Slice]) -> None:
-        files = {each.file.absolute() for each in slices}
+        files = {each.file for each in slices}
         self.folder = Path(os.path.commonpath([file.parent for file in files]))
         self.where = next(iter(files)) if len(files) == 1 else self.folder
 
@@ -122,7 +122,7 @@ class _Names:
         """Name and position along the slice's own normal."""
         row, column = np.reshape(each.orientation, (2, 3))
         place = float(np.dot(np.cross(row, column), each.position_xyz_mm))
-        file = each.file.absolute().relative_to(self.folder)
+        file = each.file.relative_to(self.folder)
         name = f"{file} frame {each.frame}" if each.frames > 1 else str(file)
         return f"{name} at {place + 0.0:.2f} mm"
 

@@ -36,6 +36,10 @@ from focalis.errors import DataError, UsageError
 from focalis.files import write_text
 from focalis.volume import Volume, write_volume
 
+_MODALITIES = {"CT": "CT", "MR": "MR", "PT": "PT", "PET": "PT"}
+_RESERVED = ("background", "ignore")
+"""Names that mean something else in dataset.json."""
+
 Progress = Callable[[int, int, str], None]
 """Called before each study with the studies finished, their number, and the case's name."""
 
@@ -69,11 +73,19 @@ class ImportRow:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What `import_dicom` made: the data set's folder, its labels, one row per study."""
+    """What `import_dicom` made.
+
+    Attributes:
+        dataset: the data set's folder.
+        labels: label value to name.
+        rows: one per study, and one per file that could not be used.
+        unused: the structures and rows of the renaming table that nothing fits.
+    """
 
     dataset: Path
     labels: Mapping[int, str]
     rows: tuple[ImportRow, ...]
+    unused: tuple[str, ...]
 
     @property
     def imported(self) -> tuple[ImportRow, ...]:
@@ -83,7 +95,7 @@ class ImportReport:
 
 @dataclass(frozen=True)
 class _Study:
-    """A study: the series that was drawn on, and in which file which structure becomes which label."""
+    """A study: the series that was drawn on, in which file which structure becomes which label, and all names there."""
 
     case: str
     patient: str
@@ -92,6 +104,7 @@ class _Study:
     wanted: tuple[tuple[DrawnObject, str, str], ...]
     problem: str
     status: Literal["skipped", "refused"] = "refused"
+    names: tuple[str, ...] = ()
 
 
 def import_dicom(
@@ -126,13 +139,19 @@ def import_dicom(
         DataError: the folder or a DICOM file cannot be read, or no study could be imported.
     """
     root = Path(out)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root}: is a file; give a new folder for the data set")
+    if root.exists() and any(root.iterdir()):
         raise UsageError(f"{root}: is not empty; give a new folder for the data set")
+    if modality is not None and modality.upper() not in _MODALITIES:
+        raise UsageError(f"modality {modality!r} is not known; take one of {', '.join(_MODALITIES)}")
+    wanted = None if modality is None else _MODALITIES[modality.upper()]
     table = _renaming(Path(rename)) if rename is not None else ()
-    studies = _studies(Path(folder), tuple(structures), table, modality)
+    studies = _studies(Path(folder), tuple(structures), table, wanted)
     names = {label for study in studies for *_, label in study.wanted}
     labels = dict(enumerate(sorted(names, key=_natural), start=1))
-    unfinished = root.with_name(f".{root.name}.unfinished")
+    place = root.resolve()
+    unfinished = place.with_name(f".{place.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     rows: list[ImportRow] = []
     try:
@@ -143,51 +162,77 @@ def import_dicom(
         if not any(row.status == "imported" for row in rows):
             reasons = "\n".join(row.reason for row in rows) or f"{folder}: holds no CT, MR or PET image"
             raise DataError(reasons)
+        used = {label for row in rows for label in row.voxels}
+        labels = {value: label for value, label in labels.items() if label in used}
         _describe(unfinished, labels, rows)
-        if root.is_dir():
-            root.rmdir()
-        unfinished.rename(root)
+        _move_into(unfinished, place)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     if progress is not None:
         progress(len(rows), len(studies), "")
-    return ImportReport(root, labels, tuple(rows))
+    there = [name for study in studies for name in study.names]
+    patterns = (*structures, *(pattern for pattern, _ in table))
+    unused = tuple(pattern for pattern in patterns if not any(_fits(name, [pattern]) for name in there))
+    return ImportReport(root, labels, tuple(rows), unused)
+
+
+def _move_into(unfinished: Path, place: Path) -> None:
+    """Put a complete data set in its place, which is empty or not there."""
+    try:
+        if not place.exists():
+            unfinished.rename(place)
+            return
+        for part in sorted(
+            unfinished.iterdir(), reverse=True
+        ):  # an empty folder may be where somebody stands
+            part.rename(place / part.name)
+    except OSError as error:
+        raise DataError(f"{place}: cannot be written ({error.strerror}); check folder and disk") from error
 
 
 def _renaming(path: Path) -> tuple[tuple[str, str], ...]:
     table = read_table(path)
-    if missing := {"structure", "label"} - set(table.columns):
+    if missing := {"structure", "label"} - {column.casefold() for column in table.columns}:
         raise DataError(f"{path}: lacks the column {min(missing)!r}; it needs `structure` and `label`")
-    for number, row in enumerate(table.rows, start=1):
+    rows = [{column.casefold(): value for column, value in row.items()} for row in table.rows]
+    for number, row in enumerate(rows, start=1):
         if not row["structure"] or not row["label"]:
             raise DataError(f"{path}: entry {number} lacks a structure or a label; fill both in")
-    return tuple((row["structure"], row["label"]) for row in table.rows)
+        if row["label"].casefold() in _RESERVED:
+            raise DataError(
+                f"{path}: entry {number}: no label can be called {row['label']!r}; take another name"
+            )
+    return tuple((row["structure"], row["label"]) for row in rows)
 
 
 def _studies(
     folder: Path, structures: tuple[str, ...], table: tuple[tuple[str, str], ...], modality: str | None
 ) -> list[_Study]:
     """The studies below a folder, by patient and date; no pixel data are read."""
-    series = find_series(folder)
-    drawn = find_drawn(folder)
-    known = {each.study_uid: each.patient_id for each in series}
+    useless: dict[Path, str] = {}
+    series = find_series(folder, useless)
+    drawn = find_drawn(folder, useless)
+    known = {each.study_uid: (each.patient_id, each.study_date) for each in series}
     found: dict[str, list[tuple[DrawnObject, SeriesFiles]]] = {uid: [] for uid in known}
-    problems: dict[str, list[str]] = {uid: [] for uid in known}
     for each in drawn:
         try:
             on = series_of(each, series)
         except DataError as error:
-            problems.setdefault(each.study_uid, []).append(str(error))
+            useless[each.path] = str(error)
             continue
-        if modality is None or on.modality.upper() == modality.upper():
+        if modality is None or on.modality == modality:
             found[on.study_uid].append((each, on))
-    names = _case_names({uid: (known.get(uid, ""), _date(uid, series)) for uid in {**found, **problems}})
-    return [
-        _study(
-            names[uid], known.get(uid, ""), uid, found.get(uid, []), problems.get(uid, []), structures, table
-        )
-        for uid in sorted(names, key=lambda uid: names[uid])
-    ]
+    study_in = {file.parent: each.study_uid for each in series for file in each.files}
+    harmed = {study_in[path.parent]: why for path, why in useless.items() if path.parent in study_in}
+    names = _case_names(known)
+    studies = []
+    for uid in sorted(names, key=lambda uid: names[uid]):
+        study = _study(names[uid], known[uid][0], uid, found[uid], structures, table)
+        if uid in harmed:  # a damaged file in its folder may be a slice of it
+            study = replace(study, problem=harmed[uid], status="refused", wanted=())
+        studies.append(study)
+    alone = [why for path, why in useless.items() if path.parent not in study_in]
+    return [*studies, *(_Study("", "", "", None, (), why) for why in alone)]
 
 
 def _study(
@@ -195,15 +240,12 @@ def _study(
     patient: str,
     uid: str,
     found: Sequence[tuple[DrawnObject, SeriesFiles]],
-    problems: Sequence[str],
     structures: tuple[str, ...],
     table: tuple[tuple[str, str], ...],
 ) -> _Study:
     """Choose series and structures of one study, or say why it cannot be imported."""
     study = _Study(case, patient, uid, None, (), "")
     series = {on.uid: on for _, on in found}
-    if problems:
-        return replace(study, problem=problems[0])
     if not series:
         return replace(study, problem=f"{case}: has no contours on the wanted images", status="skipped")
     if len(series) > 1:
@@ -222,6 +264,12 @@ def _study(
         there += names
         chosen = [name for name in names if not structures or _fits(name, structures)]
         wanted += [(drawn, name, _label_of(name, table)) for name in chosen]
+    study = replace(study, names=tuple(there))
+    if reserved := [name for _, name, label in wanted if label.casefold() in _RESERVED]:
+        return replace(
+            study,
+            problem=f"{case}: the structure {reserved[0]!r} cannot keep its name as a label; see --rename",
+        )
     twice = [name for name, count in Counter(name for _, name, _ in wanted).items() if count > 1]
     if twice:
         return replace(study, problem=f"{case}: {twice[0]!r} is in two files; take one of them away")
@@ -266,10 +314,6 @@ def _case_names(studies: Mapping[str, tuple[str, str]]) -> dict[str, str]:
             name, number = f"{stem}-{number}", number + 1
         names[uid] = name
     return names
-
-
-def _date(uid: str, series: Sequence[SeriesFiles]) -> str:
-    return next((each.study_date for each in series if each.study_uid == uid), "")
 
 
 def _import(study: _Study, labels: Mapping[int, str], root: Path) -> ImportRow:

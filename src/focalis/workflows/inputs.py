@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,23 +79,25 @@ def find_cases(inputs: Sequence[Path], channels: tuple[str, ...]) -> list[CaseIn
         return [single]
     files: list[Path] = []
     series: list[SeriesFiles] = []
+    damaged: dict[Path, str] = {}
     for path in inputs:
-        found, dicom = _opened(path)
+        found, dicom = _opened(path, damaged)
         files += found
         series += dicom
-    return _unique([*_by_name(list(dict.fromkeys(files)), channels), *_by_series(series, channels)])
+    return _unique([*_by_name(list(dict.fromkeys(files)), channels), *_by_series(series, channels, damaged)])
 
 
-def _opened(path: Path) -> tuple[list[Path], list[SeriesFiles]]:
-    """The image files and the DICOM series that a path stands for."""
+def _opened(path: Path, damaged: dict[Path, str]) -> tuple[list[Path], list[SeriesFiles]]:
+    """The image files and the DICOM series that a path stands for; DICOM files that cannot be used go to `damaged`."""
     if not path.is_dir():
         return ([], [_series_of(path)]) if image_stem(path) is None and is_dicom(path) else ([path], [])
     folder = next((path / name for name in IMAGE_FOLDERS if (path / name).is_dir()), path)
     images = sorted(file for file in folder.iterdir() if image_stem(file) is not None)
     if images:
         return images, []
-    series = find_series(folder)
-    if not series:
+    before = len(damaged)
+    series = find_series(folder, damaged)
+    if not series and len(damaged) == before:
         suffixes = ", ".join(IMAGE_SUFFIXES)
         raise UsageError(
             f"{folder}: holds no image; give a folder with files {suffixes}, or with a DICOM series"
@@ -111,22 +114,33 @@ def _series_of(path: Path) -> SeriesFiles:
 
 def _single_case(inputs: Sequence[Path], channels: tuple[str, ...]) -> CaseInput | None:
     """One case, if every input is one channel of it: an image file without a channel's name, or a DICOM series."""
+    if len({path.resolve() for path in inputs}) < len(inputs):
+        raise UsageError(
+            f"{inputs[0]}: is given twice, for different channels; give each channel's own images"
+        )
     stems = [image_stem(path) for path in inputs]
     if all(stems):
-        if any((stem or "").endswith(tuple(f"_{channel}" for channel in channels)) for stem in stems):
+        named = tuple(f"_{channel}" for channel in channels)
+        if any((stem or "").endswith(named) or re.search(r"_\d{4}$", stem or "") for stem in stems):
             return None
         return CaseInput(stems[0] or "", tuple(inputs))
     if any(stems) or not all(path.exists() for path in inputs):
         return None
-    found = [_opened(path) for path in inputs]
-    if any(files or len(series) != 1 for files, series in found):
+    damaged: dict[Path, str] = {}
+    found = [_opened(path, damaged) for path in inputs]
+    if damaged or any(files or len(series) != 1 for files, series in found):
         return None
     series = tuple(each[0] for _, each in found)
     return CaseInput(_series_name(series[0]), tuple(each.files[0] for each in series), "", series)
 
 
-def _by_series(found: Sequence[SeriesFiles], channels: tuple[str, ...]) -> list[CaseInput]:
-    """One case per series, named after its folder; after folder and series where several lie in one."""
+def _by_series(
+    found: Sequence[SeriesFiles], channels: tuple[str, ...], damaged: Mapping[Path, str]
+) -> list[CaseInput]:
+    """One case per series, named after its folder; after folder and series where several lie in one.
+
+    A damaged file refuses the series of its folder, to one of which it may belong; alone in a folder it is a case.
+    """
     found = sorted(found, key=lambda each: (_series_name(each), each.uid))
     if len(channels) > 1:
         wanted = ", ".join(channels)
@@ -135,11 +149,16 @@ def _by_series(found: Sequence[SeriesFiles], channels: tuple[str, ...]) -> list[
             CaseInput(_series_name(each), each.files[:1], f"{each.files[0].parent}: {lack}") for each in found
         ]
     names = [_series_name(each) for each in found]
-    return [
+    broken = {path.parent: reason for path, reason in damaged.items()}
+    folders = {file.parent for each in found for file in each.files}
+    alone = [
+        CaseInput(path.name, (path,), why) for path, why in damaged.items() if path.parent not in folders
+    ]
+    return alone + [
         CaseInput(
             name if names.count(name) == 1 else f"{name}_{each.uid.rsplit('.', 1)[-1]}",
             each.files[:1],
-            "",
+            next((broken[file.parent] for file in each.files if file.parent in broken), ""),
             (each,),
         )
         for name, each in zip(names, found, strict=True)
@@ -189,8 +208,8 @@ def _group(files: list[Path], channels: tuple[str, ...]) -> list[CaseInput]:
             cases.append(CaseInput(name, (found[UNNAMED_CHANNEL],) * len(channels)))
         else:
             first = next(iter(found.values()))
-            wanted = f"{name}_{missing[0]}.nii.gz"
-            lack = f"{first}: case {name} lacks channel {', '.join(missing)}; put {wanted} beside it"
+            wanted = f"{name}_{missing[0]} (or {name}_{channels.index(missing[0]):04d})"
+            lack = f"{first}: case {name} lacks channel {', '.join(missing)}; give {wanted} too, or the folder of both"
             cases.append(CaseInput(name, tuple(found.values()), lack))
     return cases
 
