@@ -4,7 +4,15 @@ from focalis.dataset.case import IGNORED, Case, Dataset
 from focalis.dataset.layout import open_dataset
 from focalis.dataset.layouts import UNNAMED_CHANNEL, group_channels, read_table
 from focalis.dataset.phantoms import Phantom, PhantomSettings, make_phantom, write_phantoms
-from focalis.dataset.splits import Split, inner_split, make_splits, read_splits, write_splits
+from focalis.dataset.splits import (
+    Split,
+    empty_side,
+    find_splits,
+    inner_split,
+    make_splits,
+    read_splits,
+    write_splits,
+)
 
 __all__ = [
     "IGNORED",
@@ -14,6 +22,8 @@ __all__ = [
     "Phantom",
     "PhantomSettings",
     "Split",
+    "empty_side",
+    "find_splits",
     "group_channels",
     "inner_split",
     "make_phantom",

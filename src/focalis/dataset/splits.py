@@ -50,6 +50,25 @@ def read_splits(path: Path | str, names: Iterable[str] | None = None) -> tuple[S
     return tuple(_split(path, fold, entry, known) for fold, entry in enumerate(content))
 
 
+def find_splits(root: Path, given: Path | None = None) -> Path | None:
+    """The splits file that counts: the given one, else the one splits*.json in the data set's folder, if there is one.
+
+    Raises:
+        UsageError: there are several, and none was given.
+    """
+    beside = sorted(root.glob("splits*.json"))
+    if given is None and len(beside) > 1:
+        raise UsageError(f"{root}: has {len(beside)} files splits*.json; say which with --splits")
+    return given or next(iter(beside), None)
+
+
+def empty_side(path: Path | None, number: int | None, split: Split) -> str:
+    """Why a split cannot be trained or judged, one line that names its file; empty if it can."""
+    if split.train and split.val:
+        return ""
+    return f"{path}: split {number} has no {'val' if split.train else 'train'} cases; add some"
+
+
 def write_splits(splits: Sequence[Split], path: Path | str) -> None:
     """Write splits in the form that `read_splits` reads."""
     content = [{"train": list(split.train), "val": list(split.val)} for split in splits]

@@ -173,10 +173,8 @@ def _image_header(path: Path) -> FileDataset | None:
     if not found and kind == "dicom":
         raise DataError(f"{path}: is a DICOM file without SOP Class UID, perhaps cut short; copy it again")
     if found not in IMAGE_CLASSES:
-        meta = getattr(header, "file_meta", Dataset())
-        if (
-            text(meta, "MediaStorageSOPClassUID") in IMAGE_CLASSES
-        ):  # its data set says something else: a torn UID
+        # An image by its file meta information whose data set says something else has a torn UID.
+        if text(getattr(header, "file_meta", Dataset()), "MediaStorageSOPClassUID") in IMAGE_CLASSES:
             raise DataError(f"{path}: is an image whose header is cut short; copy or export it again")
         return None
     if not text(header, "SeriesInstanceUID"):

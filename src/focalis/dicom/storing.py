@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-from contextlib import suppress
 from pathlib import Path
 
 from pydicom import Dataset
@@ -11,6 +9,7 @@ from pydicom import Dataset
 from focalis.dicom.headers import quiet
 from focalis.dicom.series import Series
 from focalis.errors import DataError
+from focalis.files import whole_file
 
 
 def save(dataset: Dataset, path: Path, series: Series) -> None:
@@ -20,18 +19,8 @@ def save(dataset: Dataset, path: Path, series: Series) -> None:
         DataError: the path is a file of the series, or it cannot be written.
     """
     _require_no_image(path, series)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with quiet():
-            dataset.save_as(temporary, enforce_file_format=True)
-        temporary.replace(path)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise DataError(f"{path}: cannot be written ({reason}); check folder and disk") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary, quiet():
+        dataset.save_as(temporary, enforce_file_format=True)
 
 
 def remove(path: Path, series: Series) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from focalis.dataset import Dataset, Split, open_dataset, read_splits
+from focalis.dataset import Dataset, Split, empty_side, find_splits, open_dataset, read_splits
 from focalis.errors import DataError, UsageError
 from focalis.files import write_text
 from focalis.planning import target_spacing
@@ -43,7 +43,7 @@ def check(
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder for the report")
     data = open_dataset(Path(dataset))
-    path = _splits_file(data, None if splits is None else Path(splits))
+    path = find_splits(data.root, None if splits is None else Path(splits))
     divisions, problems = _splits(data, path)
     measured = measure(data, progress)
     result = replace(measured.result, problems=(*measured.result.problems, *problems))
@@ -55,14 +55,6 @@ def check(
     return found
 
 
-def _splits_file(data: Dataset, given: Path | None) -> Path | None:
-    """The splits file that training would take."""
-    beside = sorted(data.root.glob("splits*.json"))
-    if given is None and len(beside) > 1:
-        raise UsageError(f"{data.root}: has {len(beside)} files splits*.json; say which with --splits")
-    return given or next(iter(beside), None)
-
-
 def _splits(data: Dataset, path: Path | None) -> tuple[tuple[Split, ...], list[Problem]]:
     """The splits, and what would stop training on them."""
     if path is None:
@@ -71,13 +63,8 @@ def _splits(data: Dataset, path: Path | None) -> tuple[tuple[Split, ...], list[P
         splits = read_splits(path, [case.name for case in data.cases])
     except DataError as error:
         return (), [Problem("", str(error))]
-    return splits, [Problem("", message) for message in _empty_sides(path, splits)]
-
-
-def _empty_sides(path: Path, splits: Sequence[Split]) -> Iterator[str]:
-    for number, split in enumerate(splits):
-        if not split.train or not split.val:
-            yield f"{path}: split {number} has no {'val' if split.train else 'train'} cases; add some"
+    empty = [empty_side(path, number, split) for number, split in enumerate(splits)]
+    return splits, [Problem("", message) for message in empty if message]
 
 
 def _planned(facts: Sequence[CaseFacts]) -> PlannedSpacing | None:

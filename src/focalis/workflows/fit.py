@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from focalis.dataset import Dataset, Split, make_splits, open_dataset, read_splits
+from focalis.dataset import Dataset, Split, empty_side, find_splits, make_splits, open_dataset, read_splits
 from focalis.errors import DataError, PlanError, UsageError
 from focalis.evaluation import Summary
 from focalis.model import Model, OperatingPoint, save_model
@@ -190,11 +190,7 @@ def _divisions(
     names = tuple(case.name for case in data.cases)
     if fold is None and folds is None:
         return [(None, Split(names, ()))]
-    if path is None:
-        beside = sorted(data.root.glob("splits*.json"))
-        if len(beside) > 1:
-            raise UsageError(f"{data.root}: has {len(beside)} files splits*.json; say which with --splits")
-        path = beside[0] if beside else None
+    path = find_splits(data.root, path)
     all_splits = read_splits(path, names) if path else make_splits(data.cases, folds or DEFAULT_FOLDS, seed)
     wanted = list(range(folds)) if folds is not None else [fold or 0]
     if max(wanted) >= len(all_splits):
@@ -204,10 +200,8 @@ def _divisions(
     chosen: list[tuple[int | None, Split]] = [(number, all_splits[number]) for number in wanted]
     validated: set[str] = set()
     for number, split in chosen:
-        if not split.train or not split.val:
-            raise DataError(
-                f"{path}: split {number} has no {'val' if split.train else 'train'} cases; add some"
-            )
+        if empty := empty_side(path, number, split):
+            raise DataError(empty)
         if twice := validated & set(split.val):
             raise DataError(f"{path}: {min(twice)} validates in two folds; keep it in one")
         validated |= set(split.val)
