@@ -10,6 +10,7 @@ import numpy as np
 from focalis.dataset import Case
 from focalis.errors import DataError
 from focalis.lesions import label_components
+from focalis.planning.pose import Pose, pose, sketch
 from focalis.volume import to_canonical
 
 SAMPLES_PER_CASE = 10_000
@@ -27,6 +28,7 @@ class Fingerprint:
         first_percentile: per channel, the median over cases of each image's 1st percentile.
         foreground_low, foreground_high, foreground_mean, foreground_std: per channel, the 0.5th and 99.5th
             percentile, mean and standard deviation of the intensities inside lesions, over all cases.
+        pose: whether the foreground lies the same way in all cases; None if they are too few to say.
     """
 
     shapes_zyx: tuple[tuple[int, int, int], ...]
@@ -38,6 +40,7 @@ class Fingerprint:
     foreground_high: tuple[float, ...]
     foreground_mean: tuple[float, ...]
     foreground_std: tuple[float, ...]
+    pose: Pose | None = None
 
 
 def fingerprint(
@@ -51,7 +54,7 @@ def fingerprint(
     Voxels of the label value `ignore`, which nobody has judged, are no foreground.
     """
     rng = np.random.default_rng(seed)
-    shapes, spacings, shares, lesions = [], [], [], []
+    shapes, spacings, shares, lesions, sketches = [], [], [], [], []
     channels = len(cases[0].images)
     lows: list[list[float]] = [[] for _ in range(channels)]
     samples: list[list[np.ndarray]] = [[] for _ in range(channels)]
@@ -65,6 +68,7 @@ def fingerprint(
         shapes.append(label.grid.shape_zyx)
         spacings.append(label.grid.spacing_zyx_mm)
         shares.append(float(inside.mean()))
+        sketches.append(sketch(np.where(inside, label.array, 0), label.grid.spacing_zyx_mm, rng))
         components, count = label_components(inside)
         sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
         lesions += (sizes * label.grid.voxel_volume_mm3).tolist()
@@ -88,4 +92,5 @@ def fingerprint(
         tuple(float(np.percentile(values, 99.5)) for values in pooled),
         tuple(float(values.mean()) for values in pooled),
         tuple(float(values.std()) for values in pooled),
+        pose(sketches),
     )

@@ -10,6 +10,7 @@ from focalis.errors import PlanError
 from focalis.planning.fingerprint import Fingerprint
 from focalis.planning.memory import training_bytes
 from focalis.planning.plan import NetworkSettings, Normalisation, Plan, TrainingSettings, Triple
+from focalis.planning.pose import Pose
 
 STAGES = {"dense": 3, "densevoxnet": 2, "ddnet": 2}
 PATCH_SHARE = 0.85
@@ -17,6 +18,9 @@ PATCH_VOXELS = 64**3
 BATCH_VOXELS = 2 * 40**3
 ANISOTROPY = 3.0
 CT_FIRST_PERCENTILE = -300.0
+AGREEMENT_KEPT = 0.9
+"""From this share of the cases' agreement on, a flip or a turn is taken to change nothing."""
+FREE_TURNS = {"turn_share": 0.7, "turn_limit_deg": 180.0}
 
 
 def make_plan(
@@ -47,9 +51,7 @@ def make_plan(
     patch = _patch(shape.tolist(), [int(s) for s in np.prod(strides, axis=0)], reasons)
     batch = max(2, BATCH_VOXELS // int(np.prod(patch)))
     reasons["batch"] = f"about {BATCH_VOXELS:,} voxels a step, at least 2 patches"
-    flips = (True, True, not _has_sides(labels))
-    if not flips[2]:
-        reasons["training"] = "labels name a left and a right side, so patches are not mirrored along x"
+    training = _training(found.pose, _has_sides(labels), reasons)
     share = float(np.median(found.foreground_share))
     reasons["labels"] = (
         f"{len(found.lesion_volumes_mm3)} lesions in {len(found.shapes_zyx)} cases, median "
@@ -67,7 +69,7 @@ def make_plan(
         patch_zyx=patch,
         batch=batch,
         network=NetworkSettings(name=network, strides_zyx=strides),
-        training=TrainingSettings(flip_axes_zyx=flips),
+        training=training,
         memory_budget_gb=memory_budget_gb,
         reasons=reasons,
     )
@@ -88,6 +90,28 @@ def _within_memory(plan: Plan) -> Plan:
         f"a memory budget of {plan.memory_budget_gb:g} GB is too small for one patch of {plan.patch_zyx} voxels "
         f"({need:.1f} GB); raise it, or give a plan with a smaller patch"
     )
+
+
+def _training(pose: Pose | None, sides: bool, reasons: dict[str, str]) -> TrainingSettings:
+    """How patches may be flipped and turned: as the cases themselves lie (decision 0014)."""
+    z, y, x = (share >= AGREEMENT_KEPT for share in (pose or Pose()).flipped_zyx)
+    why = []
+    if pose is None:
+        why.append("too few cases to see whether they all lie the same way")
+    else:
+        fixed = [axis for axis, kept in zip("zyx", (z, y, x), strict=True) if not kept]
+        why.append(
+            f"the labels all lie the same way along {', '.join(fixed)}, so patches are not mirrored there"
+            if fixed
+            else "the labels lie any way round, so patches are mirrored along every axis"
+        )
+    if sides:
+        x = False
+        why.append("labels name a left and a right side, so not along x")
+    free = pose is not None and min(*pose.flipped_zyx, *pose.turned_zyx) >= AGREEMENT_KEPT and not sides
+    why.append("turned at will" if free else "turned a little")
+    reasons["training"] = "; ".join(why)
+    return TrainingSettings(flip_axes_zyx=(z, y, x), **(FREE_TURNS if free else {}))
 
 
 def _has_sides(labels: Mapping[int, str]) -> bool:

@@ -16,8 +16,6 @@ from torch.nn import functional
 from focalis.planning import Plan
 from focalis.training.prepared import TrainingCase
 
-TURN_SHARE = 0.4
-TURN_LIMIT_RAD = np.deg2rad(30)
 SCALE_SHARE = 0.3
 SCALE_LIMITS = (0.8, 1.25)
 FLIP_SHARE = 0.5
@@ -71,10 +69,11 @@ def _draw_matrix(plan: Plan, rng: np.random.Generator) -> tuple[NDArray[np.float
     """The map from patch offsets to image offsets, both in voxels (z, y, x), and its scale."""
     spacing = np.asarray(plan.spacing_zyx_mm)
     turn = np.eye(3)
-    if rng.random() < TURN_SHARE:
+    limit = np.deg2rad(plan.training.turn_limit_deg)
+    if rng.random() < plan.training.turn_share:
         coarse = int(np.argmax(spacing)) if spacing.max() > 2 * spacing.min() else None
         for axis in range(3):
-            angle = rng.uniform(-TURN_LIMIT_RAD, TURN_LIMIT_RAD)
+            angle = rng.uniform(-limit, limit)
             if coarse is None or axis == coarse:
                 turn = turn @ _rotation(axis, angle)
     scale = float(np.exp(rng.uniform(*np.log(SCALE_LIMITS)))) if rng.random() < SCALE_SHARE else 1.0
