@@ -230,7 +230,13 @@ def lost_reader(root: Path, names: list[str]) -> None:
     shutil.copy(label(root, names[0]), root / "raters" / "another_r1.nii.gz")
 
 
+def forgotten_structure(root: Path, _names: list[str]) -> None:
+    labels = {"background": 0, "nodule": 1, "vessel": 2}
+    (root / "dataset.json").write_text(json.dumps({"labels": labels}))
+
+
 FAULTS = [
+    (forgotten_structure, "absent", (), "label 2, vessel, occurs in no case"),
     (copied_image, "duplicate", (0, 1), "hold the same image"),
     (copied_image_under_another_header_and_type, "duplicate", (0, 1), "under other headers (origin"),
     (copied_image_along_other_axes, "duplicate", (0, 1), "under other headers (size"),

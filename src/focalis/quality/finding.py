@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["duplicate", "split", "foreground", "small", "border", "side", "intensity", "grid", "reader"]
+Kind = Literal[
+    "duplicate", "split", "absent", "foreground", "small", "border", "side", "intensity", "grid", "reader"
+]
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,13 @@ KINDS: dict[Kind, KindOfFinding] = {
         "fold flatter.",
         "Move all cases of the patient to one side of the split.",
         "A split trains on one case of a patient and validates on another.",
+    ),
+    "absent": KindOfFinding(
+        "Labels that no case holds",
+        "The network would have an output that nothing teaches. Often the contours were exported under another value, "
+        "or a structure was forgotten.",
+        "Correct the label maps, or take the name out of dataset.json.",
+        "A label that the data set names has no voxel in any label map, though all of them could be read.",
     ),
     "foreground": KindOfFinding(
         "Foreground outside the method's range",

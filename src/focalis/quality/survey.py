@@ -136,6 +136,7 @@ def survey(
     findings = [
         *find_duplicates(facts, splits),
         *find_leaks(dataset.cases, splits),
+        *_absent_labels(dataset, measured.result),
         *find_odd_shares(facts),
         *(find_small_lesions(facts, names, planned.spacing_zyx_mm) if planned is not None else ()),
         *find_border_labels(facts, names),
@@ -146,6 +147,13 @@ def survey(
     order = list(KINDS)
     findings.sort(key=lambda finding: order.index(finding.kind))
     return Survey(dataset, names, measured.result, tuple(findings), facts, planned, splits_path)
+
+
+def _absent_labels(dataset: Dataset, result: CheckResult) -> Iterator[Finding]:
+    """Labels that have a name and no voxel; nothing is said while a label map may still be hidden by an error."""
+    for value, name in dataset.labels.items():
+        if value not in result.label_values and not result.problems:
+            yield Finding("absent", (), f"label {value}, {name}, occurs in no case")
 
 
 def _grid_findings(dataset: Dataset, messages: Sequence[str]) -> Iterator[Finding]:
