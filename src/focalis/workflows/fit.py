@@ -6,15 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
-from focalis.dataset import Dataset, Split, empty_side, find_splits, make_splits, open_dataset, read_splits
+from focalis.dataset import (
+    Dataset,
+    Split,
+    empty_side,
+    find_splits,
+    make_splits,
+    open_dataset,
+    read_splits,
+    with_readers,
+)
 from focalis.errors import DataError, PlanError, UsageError
 from focalis.evaluation import Summary
 from focalis.model import Model, OperatingPoint, save_model
-from focalis.planning import Plan, fingerprint, make_plan, read_plan, write_plan
+from focalis.planning import Plan, Readers, fingerprint, make_plan, read_plan, write_plan
 from focalis.planning.parts import loss_of, network_of
 from focalis.prediction import choose_runtime
 from focalis.quality import check_dataset
@@ -63,6 +73,7 @@ def fit(
     plan_only: bool = False,
     network: str | None = None,
     loss: str | None = None,
+    readers: Readers | None = None,
     seed: int = 0,
     resume: bool = False,
     device: str = "auto",
@@ -88,6 +99,7 @@ def fit(
         plan: a plan file to follow.
         plan_only: write plan.yaml and stop.
         network, loss: names that replace the plan's.
+        readers: what cases with masks of several readers, `raters/CASE_READER`, train on; replaces the plan's.
         seed: seed of every random choice.
         resume: go on with the run in `out`.
         device, precision, threads: where and how to compute.
@@ -118,11 +130,13 @@ def fit(
     data = open_dataset(Path(dataset))
     _claim(root, resume)
     tell("check", None)
+    plan_path = root / PLAN
+    if _trains_on_readers(readers, plan if plan is not None else plan_path):
+        data = _with_readers(data)
     data = _checked(data)
     divisions = _divisions(data, fold, folds, splits, seed)
     tell("plan", None)
-    plan_path = root / PLAN
-    changes = {"network": network, "loss": loss, "memory_gb": memory_gb}
+    changes = {"network": network, "loss": loss, "readers": readers, "memory_gb": memory_gb}
     chosen = _plan(data, divisions, plan, plan_path, changes, resume)
     if plan_only:
         return FitResult(root, plan_path)
@@ -172,6 +186,25 @@ def _claim(root: Path, resume: bool) -> None:
                 f"{root}: is not empty; give a new folder, or --resume to go on with the run in it"
             )
     root.mkdir(parents=True, exist_ok=True)
+
+
+def _trains_on_readers(asked: Readers | None, plan: Path) -> bool:
+    """Whether the run will need the readers' masks, by what was asked for, else by the plan that it follows."""
+    if asked is None:
+        asked = read_plan(plan).readers if plan.exists() else "labels"
+    if asked not in get_args(Readers):
+        raise UsageError(f"readers is {asked!r}; choose one of {', '.join(get_args(Readers))}")
+    return asked != "labels"
+
+
+def _with_readers(data: Dataset) -> Dataset:
+    data = with_readers(data)
+    if not any(case.readers for case in data.cases):
+        raise DataError(
+            f"{data.root / 'raters'}: holds no reader's mask of any case; name them CASE_READER.nii.gz, "
+            "or train on labels"
+        )
+    return data
 
 
 def _checked(data: Dataset) -> Dataset:
@@ -253,6 +286,8 @@ def _changed(plan: Plan, changes: Mapping[str, str | float | None]) -> Plan:
         plan = plan.model_copy(update={"network": plan.network.model_copy(update={"name": network})})
     if loss := changes.get("loss"):
         plan = plan.model_copy(update={"loss": plan.loss.model_copy(update={"name": loss})})
+    if readers := changes.get("readers"):
+        plan = plan.model_copy(update={"readers": readers})
     if memory := changes.get("memory_gb"):
         plan = plan.model_copy(update={"memory_budget_gb": memory})
     plan = Plan.model_validate(plan.model_dump())
