@@ -15,7 +15,8 @@ from focalis.errors import DataError, UsageError
 from focalis.evaluation import Evaluation, Score, evaluate_case, representative_cases
 from focalis.files import write_text
 from focalis.report import overlay_figure, write_evaluation_report
-from focalis.volume import Volume, image_stem, read_volume, read_volumes
+from focalis.volume import image_stem, read_volumes
+from focalis.workflows.label_maps import label_maps, read_label_map
 
 Progress = Callable[[int, int, str], None]
 """Called before each case with the cases finished, their number, and the case's name."""
@@ -66,7 +67,10 @@ def evaluate(
         if progress is not None:
             progress(number, len(pairs), case)
         try:
-            truth, prediction = _read_labels(true, label_names, ignore), _read_labels(predicted, label_names)
+            truth, prediction = (
+                read_label_map(true, label_names, ignore),
+                read_label_map(predicted, label_names),
+            )
             scores += evaluate_case(truth, prediction, names, tolerance_mm, case, ignore)
         except DataError as error:
             problems.append(str(error))
@@ -108,7 +112,7 @@ def _pair(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
         )
     if not labels.is_dir():
         return {image_stem(labels) or labels.name: (predictions, labels)}
-    predicted, true = _label_maps(predictions), _label_maps(labels)
+    predicted, true = label_maps(predictions), label_maps(labels)
     problems = [f"{true[case]}: has no prediction in {predictions}" for case in true if case not in predicted]
     problems += [f"{predicted[case]}: has no truth in {labels}" for case in predicted if case not in true]
     if problems:
@@ -118,49 +122,16 @@ def _pair(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
     return {case: (predicted[case], true[case]) for case in true}
 
 
-def _label_maps(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        case = image_stem(path)
-        if case is None or not path.is_file():
-            continue
-        if case in found:
-            raise DataError(f"{path}: is {case} a second time, after {found[case].name}; keep one of them")
-        found[case] = path
-    return found
-
-
 def _find_labels(pairs: Mapping[str, tuple[Path, Path]], problems: list[str]) -> dict[int, str]:
     values: set[int] = set()
     for paths in pairs.values():
         for path in paths:
             try:
-                values |= set(np.unique(_read_labels(path, None).array).tolist())
+                values |= set(np.unique(read_label_map(path, None).array).tolist())
             except DataError as error:
                 problems.append(str(error))
     found = sorted(values - {0}) or [1]
     return {value: f"label {value}" for value in found}
-
-
-def _read_labels(path: Path, names: Mapping[int, str] | None, ignore: int | None = None) -> Volume:
-    """A label map as integers; DataError for values that are no label."""
-    volume = read_volume(path)
-    values = volume.array
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all() or (values != np.rint(values)).any():
-            raise DataError(
-                f"{path}: holds values that are no whole numbers; give a label map, not probabilities"
-            )
-        values = values.astype(np.int64)
-    least = int(values.min())
-    if least < 0:
-        raise DataError(f"{path}: holds the negative value {least}; labels are 0 (background) and up")
-    if names is not None:
-        unknown = sorted(set(np.unique(values).tolist()) - {0, ignore, *names})
-        if unknown:
-            known = ", ".join(str(value) for value in sorted(names))
-            raise DataError(f"{path}: holds the value {unknown[0]}, which is no label; labels are {known}")
-    return Volume(values, volume.grid)
 
 
 def _overlays(
@@ -171,7 +142,7 @@ def _overlays(
         predicted, true = pairs[case]
         image = read_volumes(_image_of(case, images))[0]
         dice = float(np.mean([score.dice for score in evaluation.scores if score.case == case]))
-        png = overlay_figure(image, _read_labels(true, None), _read_labels(predicted, None), case)
+        png = overlay_figure(image, read_label_map(true, None), read_label_map(predicted, None), case)
         pictures.append((f"{kind.capitalize()} case: {case}, Dice {dice:.3f}", png))
     return pictures
 
