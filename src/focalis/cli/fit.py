@@ -36,6 +36,9 @@ def fit(
         Literal["labels", "majority", "staple", "mean", "random"] | None,
         typer.Option(help="What cases with masks of several readers (raters/CASE_READER) train on."),
     ] = None,
+    aim: Annotated[
+        str, typer.Option(help="What the operating point is chosen for: dice, or fp-per-scan=X.")
+    ] = "dice",
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -61,6 +64,7 @@ def fit(
             network=network,
             loss=loss,
             readers=readers,
+            aim=aim,
             seed=seed,
             resume=resume,
             device=device,

@@ -14,13 +14,14 @@ from focalis.evaluation.summary import Pooled
 from focalis.volume import Volume
 
 SPREAD_RULE = (
-    "Of every case with two readers or more: m is the mean Dice of the model with each reader, r the mean Dice of the "
-    "readers' pairs. The agreement index is the sum of m over all cases divided by the sum of r (Williams' index, as in "
-    "Chalana and Kim, IEEE Trans Med Imaging 1997): 1 means that the model agrees with the readers as well as they agree "
-    "with one another. The model lies outside their spread if the whole 95 % interval lies below 1, above it if the whole "
-    "interval lies above 1, and inside otherwise. A wide interval includes 1 easily: with few cases, inside says little. "
-    "Not the odd one out: the share of these cases in which m is no less than the mean Dice with the others of the reader "
-    "who agrees with them least."
+    "Of every case with two readers or more: m is the mean Dice of the model with each reader, r the mean "
+    "Dice of the readers' pairs. The agreement index is the sum of m over all cases divided by the sum of r "
+    "(Williams' index, as in Chalana and Kim, IEEE Trans Med Imaging 1997): 1 means that the model agrees "
+    "with the readers as well as they agree with one another. The model lies outside their spread if the "
+    "whole 95 % interval lies below 1, above it if the whole interval lies above 1, and inside otherwise. A "
+    "wide interval includes 1 easily: with few cases, inside says little. Not the odd one out: the share of "
+    "these cases in which m is no less than the mean Dice with the others of the reader who agrees with them "
+    "least."
 )
 
 
@@ -196,7 +197,5 @@ def _over(values: Sequence[float], groups: Sequence[str], seed: int) -> Pooled:
 def _ratio(tops: Sequence[float], bottoms: Sequence[float], groups: Sequence[str], seed: int) -> Pooled:
     if not sum(bottoms):
         return Pooled(None, None, None)
-    low, high = (
-        ratio_interval(tops, bottoms, seed, groups=groups) if len(set(groups)) > 1 else (None, None)
-    )
+    low, high = ratio_interval(tops, bottoms, seed, groups=groups) if len(set(groups)) > 1 else (None, None)
     return Pooled(sum(tops) / sum(bottoms), low, high)

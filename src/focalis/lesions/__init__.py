@@ -1,19 +1,36 @@
 """Lesions as connected components of a mask: find them, measure them, match two sets of them."""
 
-from focalis.lesions.components import label_components
-from focalis.lesions.matching import MATCHING_RULE, MINIMUM_IOU, Matching, match_lesions
+from focalis.lesions.candidates import Candidates, find_candidates, highest
+from focalis.lesions.components import CONNECTIVITY, label_components, voxels_of
+from focalis.lesions.matching import (
+    MATCHING_RULE,
+    MINIMUM_IOU,
+    Matching,
+    Overlaps,
+    find_overlaps,
+    match_lesions,
+)
 from focalis.lesions.measures import MEASURING_RULE, Lesion, Line, axial_axis, disagreement, measure_lesions
+from focalis.lesions.probability import temper
 
 __all__ = [
+    "CONNECTIVITY",
     "MATCHING_RULE",
     "MEASURING_RULE",
     "MINIMUM_IOU",
+    "Candidates",
     "Lesion",
     "Line",
     "Matching",
+    "Overlaps",
     "axial_axis",
     "disagreement",
+    "find_candidates",
+    "find_overlaps",
+    "highest",
     "label_components",
     "match_lesions",
     "measure_lesions",
+    "temper",
+    "voxels_of",
 ]

@@ -18,9 +18,10 @@ Point = tuple[float, float, float]
 """A place in the patient: x, y, z in mm, LPS."""
 
 MEASURING_RULE = (
-    "Diameters run between the outer faces of the outermost voxels. The longest axial diameter and the longest line "
-    "perpendicular to it lie in one slice of the image plane that is nearest to the patient's axial plane; "
-    "the slice is the one where the diameter is longest. Where a lesion is hollow or bent, its convex hull is measured."
+    "Diameters run between the outer faces of the outermost voxels. The longest axial diameter and the "
+    "longest line perpendicular to it lie in one slice of the image plane that is nearest to the "
+    "patient's axial plane; the slice is the one where the diameter is longest. Where a lesion is hollow "
+    "or bent, its convex hull is measured."
 )
 
 _SAME_LENGTH_MM = 1e-6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -22,7 +22,7 @@ from focalis.dataset import (
     with_readers,
 )
 from focalis.errors import DataError, PlanError, UsageError
-from focalis.evaluation import Summary
+from focalis.evaluation import Aim, Summary
 from focalis.model import Model, OperatingPoint, save_model
 from focalis.planning import Plan, Readers, fingerprint, make_plan, read_plan, write_plan
 from focalis.planning.parts import loss_of, network_of
@@ -73,6 +73,7 @@ def fit(
     plan_only: bool = False,
     network: str | None = None,
     loss: str | None = None,
+    aim: str = "dice",
     readers: Readers | None = None,
     seed: int = 0,
     resume: bool = False,
@@ -99,6 +100,8 @@ def fit(
         plan: a plan file to follow.
         plan_only: write plan.yaml and stop.
         network, loss: names that replace the plan's.
+        aim: what the operating point is chosen for: dice, or fp-per-scan=X, the greatest sensitivity with no more false
+            positives per scan.
         readers: what cases with masks of several readers, `raters/CASE_READER`, train on; replaces the plan's.
         seed: seed of every random choice.
         resume: go on with the run in `out`.
@@ -125,6 +128,7 @@ def fit(
             raise UsageError(f"{name} is {value}; give {least} or more")
     if minutes is not None and minutes <= 0:
         raise UsageError(f"minutes is {minutes:g}; give more than 0")
+    Aim.parse(aim)
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     data = open_dataset(Path(dataset))
@@ -154,7 +158,7 @@ def fit(
     models, judged = [], []
     for number, division in divisions:
         home = root / f"fold_{number}" if folds else root
-        run = Run(home, root / "prepared", data, division, chosen, seed, runtime, record)
+        run = Run(home, root / "prepared", data, division, chosen, seed, runtime, record, aim)
         name = "train" if number is None else f"fold {number}"
         models.append(train_run(run, budget, resume=resume, progress=partial(tell, name)))
         tell("predict", None)
@@ -296,15 +300,25 @@ def _changed(plan: Plan, changes: Mapping[str, str | float | None]) -> Plan:
 
 
 def _ensemble(models: Sequence[Model]) -> Model:
-    """One model of several: probabilities are averaged, and so are the thresholds that each member chose."""
-    threshold = float(np.mean([model.operating_point.threshold for model in models]))
-    how = f"mean of the thresholds of {len(models)} members, each chosen on its own inner split"
-    provenance_ = {"members": [dict(model.provenance) for model in models]}
+    """One model of several: probabilities are averaged, and so is every number that each member chose."""
+    points = [model.operating_point for model in models]
+    point = OperatingPoint(
+        threshold=float(np.mean([each.threshold for each in points])),
+        how=f"mean of {len(models)} members, each chosen on its own inner split: {points[0].how}",
+        minimum_mm3=float(np.mean([each.minimum_mm3 for each in points])),
+        minimum_confidence=float(np.mean([each.minimum_confidence for each in points])),
+    )
+    temperature = float(np.exp(np.mean([np.log(model.temperature) for model in models])))
+    provenance_ = {
+        "members": [
+            {**model.provenance, "operating_point": asdict(model.operating_point)} for model in models
+        ]
+    }
     members = tuple(member for model in models for member in model.members)
-    return Model(models[0].plan, members, OperatingPoint(threshold, how), provenance_)
+    return Model(models[0].plan, members, point, provenance_, temperature)
 
 
 def _judged_on(number: int | None, cases: int) -> str:
     if number is not None:
         return f"{cases} held-out cases of fold {number}, predicted once after every choice was made"
-    return f"{cases} cases of the inner split: none trained, but they chose the threshold, so the figures flatter"
+    return f"{cases} cases of the inner split: none trained, but they chose the operating point, so the figures flatter"
