@@ -214,8 +214,8 @@ def summarise_agreement(
 def representative_pairs(pairs: Sequence[PairScore]) -> tuple[tuple[str, PairScore], ...]:
     """The ("median", pair) and the ("worst", pair) to show, one if there is only one case and structure.
 
-    Cases are ranked, structure by structure, by the mean Dice of their pairs; ties go by name. Of the case's pairs the
-    one whose Dice is nearest to that mean is shown.
+    Cases are ranked, structure by structure, by the mean Dice of their pairs; ties go by name. Of the median case the
+    pair whose Dice is nearest to that mean is shown, of the worst case the pair with the lowest Dice.
     """
     groups: dict[tuple[str, int], list[PairScore]] = {}
     for pair in pairs:
@@ -224,11 +224,10 @@ def representative_pairs(pairs: Sequence[PairScore]) -> tuple[tuple[str, PairSco
     ranked = sorted(means, key=lambda key: (means[key], key))
     if not ranked:
         return ()
-    picks = {"median": ranked[len(ranked) // 2], "worst": ranked[0]}
-    chosen = {
-        kind: min(groups[key], key=lambda pair: abs(pair.dice - means[key])) for kind, key in picks.items()
-    }
-    return tuple(chosen.items())[: len(ranked)]
+    middle = ranked[len(ranked) // 2]
+    usual = min(groups[middle], key=lambda pair: abs(pair.dice - means[middle]))
+    worst = min(groups[ranked[0]], key=lambda pair: pair.dice)
+    return (("median", usual), ("worst", worst))[: len(ranked)]
 
 
 def _pair(score: Score, first: str, second: str) -> PairScore:

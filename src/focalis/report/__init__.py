@@ -1,5 +1,6 @@
 """Reports: self-contained HTML pages with their figures. The only package that draws."""
 
+from focalis.report.agreement import agreement_figure, write_agreement_report
 from focalis.report.curves import curves_figure
 from focalis.report.evaluation import write_evaluation_report
 from focalis.report.figure import DARK, LIGHT, Theme
@@ -12,9 +13,11 @@ __all__ = [
     "DARK",
     "LIGHT",
     "Theme",
+    "agreement_figure",
     "curves_figure",
     "overlay_figure",
     "spread_figure",
+    "write_agreement_report",
     "write_evaluation_report",
     "write_fit_report",
     "write_quality_report",

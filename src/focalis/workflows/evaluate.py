@@ -16,7 +16,7 @@ from focalis.evaluation import Evaluation, Score, evaluate_case, representative_
 from focalis.files import write_text
 from focalis.report import overlay_figure, write_evaluation_report
 from focalis.volume import image_stem, read_volumes
-from focalis.workflows.label_maps import label_maps, read_label_map
+from focalis.workflows.label_maps import image_of, label_maps, read_label_map
 
 Progress = Callable[[int, int, str], None]
 """Called before each case with the cases finished, their number, and the case's name."""
@@ -140,23 +140,8 @@ def _overlays(
     pictures = []
     for kind, case in representative_cases(evaluation.scores):
         predicted, true = pairs[case]
-        image = read_volumes(_image_of(case, images))[0]
+        image = read_volumes(image_of(case, images))[0]
         dice = float(np.mean([score.dice for score in evaluation.scores if score.case == case]))
         png = overlay_figure(image, read_label_map(true, None), read_label_map(predicted, None), case)
         pictures.append((f"{kind.capitalize()} case: {case}, Dice {dice:.3f}", png))
     return pictures
-
-
-def _image_of(case: str, images: Path) -> Path:
-    if images.is_file():
-        return images
-    if not images.is_dir():
-        raise UsageError(f"{images}: is not there; give the folder of the images")
-    stems = {path: image_stem(path) for path in sorted(images.iterdir())}
-    exact = [path for path, stem in stems.items() if stem == case]
-    channels = [path for path, stem in stems.items() if stem is not None and stem.startswith(f"{case}_")]
-    if not exact and not channels:
-        raise DataError(
-            f"{images}: holds no image of case {case}; name it {case}.nii.gz, or leave images out"
-        )
-    return (exact or channels)[0]

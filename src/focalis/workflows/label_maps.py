@@ -1,4 +1,4 @@
-"""Folders of label maps, and a label map read as whole numbers."""
+"""Folders of label maps and of images, and a label map read as whole numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from focalis.errors import DataError
+from focalis.errors import DataError, UsageError
 from focalis.volume import Volume, image_stem, read_volume
 
 
@@ -43,3 +43,19 @@ def read_label_map(path: Path, names: Mapping[int, str] | None = None, ignore: i
             known = ", ".join(str(value) for value in sorted(names))
             raise DataError(f"{path}: holds the value {unknown[0]}, which is no label; labels are {known}")
     return Volume(values, volume.grid)
+
+
+def image_of(case: str, images: Path) -> Path:
+    """The image of a case in a folder: CASE, or the first of CASE_CHANNEL; or the one file that `images` is."""
+    if images.is_file():
+        return images
+    if not images.is_dir():
+        raise UsageError(f"{images}: is not there; give the folder of the images")
+    stems = {path: image_stem(path) for path in sorted(images.iterdir())}
+    exact = [path for path, stem in stems.items() if stem == case]
+    channels = [path for path, stem in stems.items() if stem is not None and stem.startswith(f"{case}_")]
+    if not exact and not channels:
+        raise DataError(
+            f"{images}: holds no image of case {case}; name it {case}.nii.gz, or leave images out"
+        )
+    return (exact or channels)[0]
