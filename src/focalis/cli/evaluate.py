@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from focalis.cli.console import print_json, print_summary, progress_bar
+from focalis.cli.console import print_json, print_readers, print_summary, progress_bar
 
 
 def evaluate(
@@ -26,6 +26,10 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder of the images: the report then shows best, median and worst case."),
     ] = None,
+    readers: Annotated[
+        Path | None,
+        typer.Option(help="Folder of readers' masks CASE_READER: is the model inside their spread?"),
+    ] = None,
     ignore: Annotated[
         int | None, typer.Option(min=1, help="Value of the labels where nobody has judged; left out.")
     ] = None,
@@ -42,6 +46,7 @@ def evaluate(
             labels,
             out,
             images=images,
+            readers=readers,
             ignore=ignore,
             tolerance_mm=tolerance_mm,
             seed=seed,
@@ -52,5 +57,6 @@ def evaluate(
         return
     print("Dice and lesions with 95 % intervals:")
     print_summary(evaluation.summary)
+    print_readers(evaluation.readers)
     if out is not None:
         print(f"report: {out / 'report.html'}")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
+from focalis.evaluation.beside import SPREAD_RULE, CaseBesideReaders, StructureBesideReaders, summarise_beside
 from focalis.evaluation.cases import EMPTY_RULE, Score
 from focalis.evaluation.intervals import DRAWS, LEVEL
 from focalis.evaluation.summary import Summary, summarise
@@ -22,12 +23,16 @@ class Evaluation:
         summary: per label and over labels.
         tolerance_mm: tolerance of the surface Dice.
         seed: seed of the bootstrap.
+        beside: the predictions beside the readers, where there are any: one per case and label.
+        readers: the same summarised, one per label.
     """
 
     scores: tuple[Score, ...]
     summary: Summary
     tolerance_mm: float
     seed: int
+    beside: tuple[CaseBesideReaders, ...] = ()
+    readers: tuple[StructureBesideReaders, ...] = ()
 
     @classmethod
     def of(
@@ -36,9 +41,12 @@ class Evaluation:
         tolerance_mm: float = 1.0,
         seed: int = 0,
         patients: Mapping[str, str] | None = None,
+        beside: Sequence[CaseBesideReaders] = (),
     ) -> Evaluation:
-        """Summarise scores that were computed with this tolerance; see `summarise` for the rest."""
-        return cls(tuple(scores), summarise(scores, patients=patients, seed=seed), tolerance_mm, seed)
+        """Summarise scores that were computed with this tolerance; see `summarise` and `summarise_beside`."""
+        summary = summarise(scores, patients=patients, seed=seed)
+        readers = summarise_beside(beside, patients, seed)
+        return cls(tuple(scores), summary, tolerance_mm, seed, tuple(beside), readers)
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain dictionaries, lists and values, with the rules that the figures follow."""
@@ -53,4 +61,21 @@ class Evaluation:
             },
             "summary": asdict(self.summary),
             "cases": [asdict(score) for score in self.scores],
+        } | ({"readers": self._readers()} if self.beside else {})
+
+    def _readers(self) -> dict[str, Any]:
+        return {
+            "rule": SPREAD_RULE,
+            "structures": [asdict(structure) for structure in self.readers],
+            "cases": [
+                {
+                    "case": row.case,
+                    "label": row.label,
+                    "structure": row.structure,
+                    "model_dice": {reader: score.dice for reader, score in row.scores.items()},
+                    "readers_dice": dict(row.readers_dice),
+                    "not_odd_one_out": row.not_odd_one_out,
+                }
+                for row in self.beside
+            ],
         }

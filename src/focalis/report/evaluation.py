@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from focalis.evaluation import EMPTY_RULE, Score, Summary
+from focalis.evaluation.beside import SPREAD_RULE, StructureBesideReaders
 from focalis.files import write_text
 from focalis.lesions import MATCHING_RULE
 from focalis.report.figure import DARK, LIGHT
@@ -20,6 +21,7 @@ def write_evaluation_report(
     scores: Sequence[Score],
     summary: Summary,
     overlays: Sequence[tuple[str, bytes]] = (),
+    readers: Sequence[StructureBesideReaders] = (),
     *,
     tolerance_mm: float = 1.0,
     title: str = "Evaluation",
@@ -31,6 +33,7 @@ def write_evaluation_report(
         scores: one per case and label.
         summary: of these scores.
         overlays: captions with PNG files, see `overlay_figure`.
+        readers: the predictions beside the readers, where there are any.
         tolerance_mm: the tolerance that the surface Dice was computed with.
         title: the page's heading.
 
@@ -38,7 +41,9 @@ def write_evaluation_report(
         DataError: if the page cannot be written.
     """
     context = score_context(scores, summary, overlays, tolerance_mm)
-    write_text(path, render("evaluation.html.j2", title=title, **context))
+    write_text(
+        path, render("evaluation.html.j2", title=title, readers=readers, spread_rule=SPREAD_RULE, **context)
+    )
 
 
 def score_context(

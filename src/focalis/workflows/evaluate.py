@@ -11,8 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from focalis.dataset import find_readers
+from focalis.dataset.readers import FOLDER as RATERS
 from focalis.errors import DataError, UsageError
 from focalis.evaluation import Evaluation, Score, evaluate_case, representative_cases
+from focalis.evaluation.beside import CaseBesideReaders, set_beside
 from focalis.files import write_text
 from focalis.report import overlay_figure, write_evaluation_report
 from focalis.volume import image_stem, read_volumes
@@ -28,6 +31,7 @@ def evaluate(
     out: Path | str | None,
     *,
     images: Path | str | None = None,
+    readers: Path | str | None = None,
     label_names: Mapping[int, str] | None = None,
     ignore: int | None = None,
     tolerance_mm: float = 1.0,
@@ -43,6 +47,8 @@ def evaluate(
         out: folder for `evaluation.json`, `cases.csv` and `report.html`; None writes nothing.
         images: folder of the images (CASE.nii.gz, or CASE_CHANNEL.nii.gz of which the first is shown), or one
             file; with it the report shows the best, median and worst case.
+        readers: folder of the readers' masks CASE_READER, or a data set's folder with `raters/`: the predictions are
+            then also compared with every reader, and with the readers' agreement among themselves.
         label_names: label value to name. Without it, every value that any truth or prediction holds is a
             label.
         ignore: value that the truths hold where nobody has judged; such voxels are left out.
@@ -59,6 +65,8 @@ def evaluate(
     pairs = _pair(Path(predictions), Path(labels))
     names = dict(label_names) if label_names is not None else None
     problems: list[str] = []
+    drawn = _readers_of(Path(readers), set(pairs)) if readers is not None else {}
+    beside: list[CaseBesideReaders] = []
     if names is None:
         names = _find_labels(pairs, problems)
         names.pop(ignore or 0, None)
@@ -72,19 +80,29 @@ def evaluate(
                 read_label_map(predicted, label_names),
             )
             scores += evaluate_case(truth, prediction, names, tolerance_mm, case, ignore)
+            if case in drawn:
+                masks = {
+                    name: read_label_map(path, label_names, ignore) for name, path in drawn[case].items()
+                }
+                beside += set_beside(prediction, masks, names, tolerance_mm, case, ignore)
         except DataError as error:
             problems.append(str(error))
     if progress is not None:
         progress(len(pairs), len(pairs), "")
     if problems:
         raise DataError("\n".join(dict.fromkeys(problems)))
-    evaluation = Evaluation.of(scores, tolerance_mm, seed, patients)
+    evaluation = Evaluation.of(scores, tolerance_mm, seed, patients, beside)
     if out is not None:
         overlays = _overlays(evaluation, pairs, Path(images)) if images is not None else []
         folder = Path(out)
         report = folder / "report.html"
         write_evaluation_report(
-            report, evaluation.scores, evaluation.summary, overlays, tolerance_mm=tolerance_mm
+            report,
+            evaluation.scores,
+            evaluation.summary,
+            overlays,
+            evaluation.readers,
+            tolerance_mm=tolerance_mm,
         )
         write_evaluation(evaluation, folder)
     return evaluation
@@ -120,6 +138,17 @@ def _pair(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
     if not true:
         raise DataError(f"{labels}: holds no label map; give a folder of .nii.gz files")
     return {case: (predicted[case], true[case]) for case in true}
+
+
+def _readers_of(folder: Path, cases: set[str]) -> dict[str, dict[str, Path]]:
+    """Case to reader to mask, from a folder of masks or the data set that it lies in."""
+    folder = folder / RATERS if (folder / RATERS).is_dir() else folder
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: is not there; give the folder of the readers' masks")
+    found = find_readers(folder, cases).of
+    if not found:
+        raise DataError(f"{folder}: holds no reader's mask of any case; name them CASE_READER.nii.gz")
+    return found
 
 
 def _find_labels(pairs: Mapping[str, tuple[Path, Path]], problems: list[str]) -> dict[int, str]:
