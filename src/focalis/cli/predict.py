@@ -42,7 +42,8 @@ def predict(
     uncertainty: Annotated[
         bool,
         typer.Option(
-            "--uncertainty", help="Write OUT/uncertainty/CASE.nii.gz too: how far members and mirror images disagree."
+            "--uncertainty",
+            help="Write OUT/uncertainty/CASE.nii.gz too: how far members and mirror images disagree.",
         ),
     ] = False,
     output_format: Annotated[

@@ -8,13 +8,13 @@ from focalis.evaluation.calibration import (
     count_voxels,
     fit_temperature,
     lesion_reliability,
-    untempered,
     voxel_reliability,
 )
 from focalis.evaluation.cases import EMPTY_RULE, Score, evaluate_case
-from focalis.evaluation.detection import Detection
-from focalis.evaluation.froc import FROC_RULE, Froc, froc
+from focalis.evaluation.detection import CaseLesions, Detection
+from focalis.evaluation.froc import FROC_RULE, Froc, froc, froc_csv
 from focalis.evaluation.intervals import bootstrap_interval, paired_difference_interval, ratio_interval
+from focalis.evaluation.judged import JUDGED_COLUMNS, JudgedLesion, judge_lesions
 from focalis.evaluation.lesionwise import LesionScores, lesion_scores
 from focalis.evaluation.operating_point import Aim, Choice, choose, cut
 from focalis.evaluation.record import Evaluation
@@ -36,14 +36,17 @@ __all__ = [
     "CALIBRATION_RULE",
     "EMPTY_RULE",
     "FROC_RULE",
+    "JUDGED_COLUMNS",
     "METRICS",
     "RISK_RULE",
     "Aim",
     "Calibration",
+    "CaseLesions",
     "Choice",
     "Detection",
     "Evaluation",
     "Froc",
+    "JudgedLesion",
     "LabelSummary",
     "LesionScores",
     "LesionSummary",
@@ -63,6 +66,8 @@ __all__ = [
     "evaluate_case",
     "fit_temperature",
     "froc",
+    "froc_csv",
+    "judge_lesions",
     "lesion_reliability",
     "lesion_scores",
     "paired_difference_interval",
@@ -72,7 +77,6 @@ __all__ = [
     "summarise",
     "surface_points_mm",
     "surface_scores",
-    "untempered",
     "voxel_reliability",
     "voxel_scores",
 ]

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from focalis.lesions import Candidates, temper
+from focalis.lesions import Candidates
 
 MARGIN_MM = 5.0
 BINS = 10
@@ -43,6 +43,16 @@ class VoxelCounts:
 
     def __add__(self, other: VoxelCounts) -> VoxelCounts:
         return VoxelCounts(self.foreground + other.foreground, self.background + other.background)
+
+    def tempered(self, temperature: float) -> VoxelCounts:
+        """The same voxels by their tempered probability, to the width of a cell."""
+        cells = _cells(_centres() / temperature)
+        return VoxelCounts(
+            *(
+                np.bincount(cells, weights=counts, minlength=_CELLS).astype(np.int64)
+                for counts in (self.foreground, self.background)
+            )
+        )
 
     @classmethod
     def none(cls) -> VoxelCounts:
@@ -79,12 +89,12 @@ class Calibration:
     """Reliability with the temperature, and without it (as the network gives the probabilities).
 
     Attributes:
-        temperature: 1 if none was applied.
+        temperatures: those applied, each once; 1 changes nothing.
         voxels_before, voxels_after: near the boundary; None without probability maps.
         lesions_before, lesions_after: of predicted lesions.
     """
 
-    temperature: float
+    temperatures: tuple[float, ...]
     voxels_before: Reliability | None
     voxels_after: Reliability | None
     lesions_before: Reliability
@@ -110,7 +120,7 @@ def count_voxels(
     if judged is not None:
         near &= judged
     odds = logit(probability[near].astype(np.float64))
-    cells = np.clip((odds + _LIMIT) * (_CELLS / (2 * _LIMIT)), 0, _CELLS - 1).astype(np.int64)
+    cells = _cells(odds)
     yes = truth[near]
     return VoxelCounts(np.bincount(cells[yes], minlength=_CELLS), np.bincount(cells[~yes], minlength=_CELLS))
 
@@ -131,10 +141,9 @@ def fit_temperature(counts: VoxelCounts) -> float:
     return float(np.exp(found.x))
 
 
-def voxel_reliability(counts: VoxelCounts, temperature: float = 1.0) -> Reliability:
-    """The reliability diagram of counted voxels, their probabilities tempered."""
-    probability = expit(_centres() / temperature)
-    return _reliability(probability, counts.foreground, counts.foreground + counts.background)
+def voxel_reliability(counts: VoxelCounts) -> Reliability:
+    """The reliability diagram of counted voxels."""
+    return _reliability(expit(_centres()), counts.foreground, counts.foreground + counts.background)
 
 
 def lesion_reliability(candidates: Sequence[Candidates]) -> Reliability:
@@ -146,37 +155,17 @@ def lesion_reliability(candidates: Sequence[Candidates]) -> Reliability:
     return _reliability(confidence, right, np.ones_like(right))
 
 
-def calibration(
-    candidates: Sequence[Candidates], counts: VoxelCounts | None, temperature: float
-) -> Calibration:
-    """Reliability before and after a temperature.
-
-    Args:
-        candidates: predicted lesions with tempered confidence.
-        counts: voxels by their probability as the network gives it; None without probability maps.
-        temperature: the one that was applied.
-    """
-    before = [each.tempered(1 / temperature) for each in candidates]
-    return Calibration(
-        temperature,
-        None if counts is None else voxel_reliability(counts),
-        None if counts is None else voxel_reliability(counts, temperature),
-        lesion_reliability(before),
-        lesion_reliability(candidates),
-    )
-
-
-def untempered(probability: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """The probability as the network gave it."""
-    return temper(probability, 1 / temperature)
-
-
 def _edge(mask: NDArray[np.bool_], size: Sequence[int]) -> NDArray[np.bool_]:
     """Where a box of this size holds foreground and background; beyond the volume lies what lies at its border."""
     values = mask.view(np.uint8)
     wide, narrow = ndimage.maximum_filter(values, size), ndimage.minimum_filter(values, size)
     result: NDArray[np.bool_] = wide != narrow
     return result
+
+
+def _cells(odds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The cell of each log odds."""
+    return np.clip((odds + _LIMIT) * (_CELLS / (2 * _LIMIT)), 0, _CELLS - 1).astype(np.int64)
 
 
 def _centres() -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.evaluation.intervals import LEVEL
-from focalis.lesions import Candidates
+from focalis.lesions import Candidates, as_csv
 
 RATES = tuple(float(rate) for rate in np.round(np.geomspace(1 / 8, 16, 57), 4))
 """False positives per scan at which the curve and its band are given: 1/8 to 16, eight steps to an octave."""
@@ -145,6 +145,20 @@ def froc(
     )
     classes = tuple(zip((*borders, None), (int(n) for n in total), strict=True))
     return Froc(points, rates, classes, len(scans), int(empty.sum()), int(volumes.size), seed)
+
+
+def froc_csv(curve: Froc) -> str:
+    """The points as CSV text: a row per cutoff, a column of sensitivity per size class (see `Froc.classes`)."""
+    names = [f"sensitivity_class_{number}" for number in range(1, len(curve.classes) + 1)]
+    rows = [
+        {
+            **{name: value for name, value in vars(point).items() if name != "by_class"},
+            **dict(zip(names, point.by_class, strict=True)),
+        }
+        for point in curve.points
+    ]
+    columns = [name for name in FrocPoint.__dataclass_fields__ if name != "by_class"] + names
+    return as_csv(rows, columns)
 
 
 def _cutoffs(candidates: Sequence[Candidates]) -> NDArray[np.float64]:

@@ -12,8 +12,10 @@ from focalis.lesions.matching import (
 )
 from focalis.lesions.measures import MEASURING_RULE, Lesion, Line, axial_axis, disagreement, measure_lesions
 from focalis.lesions.probability import temper
+from focalis.lesions.table import COLUMNS, as_csv, lesion_row
 
 __all__ = [
+    "COLUMNS",
     "CONNECTIVITY",
     "MATCHING_RULE",
     "MEASURING_RULE",
@@ -23,12 +25,14 @@ __all__ = [
     "Line",
     "Matching",
     "Overlaps",
+    "as_csv",
     "axial_axis",
     "disagreement",
     "find_candidates",
     "find_overlaps",
     "highest",
     "label_components",
+    "lesion_row",
     "match_lesions",
     "measure_lesions",
     "temper",

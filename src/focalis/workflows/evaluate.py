@@ -14,12 +14,22 @@ import numpy as np
 from focalis.dataset import find_readers
 from focalis.dataset.readers import FOLDER as RATERS
 from focalis.errors import DataError, UsageError
-from focalis.evaluation import Evaluation, Score, evaluate_case, representative_cases
+from focalis.evaluation import (
+    JUDGED_COLUMNS,
+    CaseLesions,
+    Evaluation,
+    Score,
+    evaluate_case,
+    froc_csv,
+    representative_cases,
+)
 from focalis.evaluation.beside import CaseBesideReaders, set_beside
-from focalis.files import write_text
-from focalis.report import overlay_figure, write_evaluation_report
+from focalis.files import write_bytes, write_text
+from focalis.lesions import as_csv
+from focalis.report import froc_figure, overlay_figure, write_evaluation_report
 from focalis.volume import image_stem, read_volumes
 from focalis.workflows.label_maps import image_of, label_maps, read_label_map
+from focalis.workflows.lesion_tables import case_lesions
 
 Progress = Callable[[int, int, str], None]
 """Called before each case with the cases finished, their number, and the case's name."""
@@ -35,6 +45,7 @@ def evaluate(
     label_names: Mapping[int, str] | None = None,
     ignore: int | None = None,
     tolerance_mm: float = 1.0,
+    min_lesion_mm3: float = 0.0,
     seed: int = 0,
     patients: Mapping[str, str] | None = None,
     progress: Progress | None = None,
@@ -53,15 +64,18 @@ def evaluate(
             label.
         ignore: value that the truths hold where nobody has judged; such voxels are left out.
         tolerance_mm: tolerance of the surface Dice.
+        min_lesion_mm3: smaller components are no lesions, in either map.
         seed: seed of the bootstrap.
         patients: case name to patient; the bootstrap then draws patients instead of cases.
         progress: see `Progress`.
 
     Raises:
-        UsageError: a path is not there, or a file stands against a folder.
+        UsageError: a path is not there, a file stands against a folder, or the minimum size is negative.
         DataError: a file has no counterpart, cannot be read, lies on another grid, or holds values that are
             no label; one line per problem, and nothing is written.
     """
+    if not 0 <= min_lesion_mm3 < float("inf"):
+        raise UsageError(f"a minimum size of {min_lesion_mm3} mm3 is not possible; give 0 or more")
     pairs = _pair(Path(predictions), Path(labels))
     names = dict(label_names) if label_names is not None else None
     problems: list[str] = []
@@ -71,6 +85,7 @@ def evaluate(
         names = _find_labels(pairs, problems)
         names.pop(ignore or 0, None)
     scores: list[Score] = []
+    lesions: list[CaseLesions] = []
     for number, (case, (predicted, true)) in enumerate(pairs.items()):
         if progress is not None:
             progress(number, len(pairs), case)
@@ -79,7 +94,10 @@ def evaluate(
                 read_label_map(true, label_names, ignore),
                 read_label_map(predicted, label_names),
             )
-            scores += evaluate_case(truth, prediction, names, tolerance_mm, case, ignore)
+            scores += evaluate_case(truth, prediction, names, tolerance_mm, case, ignore, min_lesion_mm3)
+            lesions.append(
+                case_lesions(case, truth, prediction, predicted.parent, names, ignore, min_lesion_mm3)
+            )
             if case in drawn:
                 masks = {
                     name: read_label_map(path, label_names, ignore) for name, path in drawn[case].items()
@@ -91,7 +109,7 @@ def evaluate(
         progress(len(pairs), len(pairs), "")
     if problems:
         raise DataError("\n".join(dict.fromkeys(problems)))
-    evaluation = Evaluation.of(scores, tolerance_mm, seed, patients, beside)
+    evaluation = Evaluation.of(scores, tolerance_mm, seed, patients, beside, lesions, min_lesion_mm3)
     if out is not None:
         overlays = _overlays(evaluation, pairs, Path(images)) if images is not None else []
         folder = Path(out)
@@ -102,6 +120,8 @@ def evaluate(
             evaluation.summary,
             overlays,
             evaluation.readers,
+            detection=evaluation.detection,
+            lesions=evaluation.lesions,
             tolerance_mm=tolerance_mm,
         )
         write_evaluation(evaluation, folder)
@@ -109,12 +129,20 @@ def evaluate(
 
 
 def write_evaluation(evaluation: Evaluation, out: Path) -> None:
-    """Write `cases.csv` (one row per case and label) and `evaluation.json` into a folder, each atomically."""
+    """Write `evaluation.json` and the tables into a folder, each atomically.
+
+    `cases.csv` has a row per case and label, `lesions.csv` a row per true and predicted lesion, and, where the
+    lesions' confidence is known, `froc.csv` a row per cutoff and `froc.png` the curve.
+    """
     table = io.StringIO()
     writer = csv.DictWriter(table, list(Score.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(score) for score in evaluation.scores)
     write_text(out / "cases.csv", table.getvalue())
+    write_text(out / "lesions.csv", as_csv([each.row() for each in evaluation.lesions], JUDGED_COLUMNS))
+    if evaluation.detection is not None and evaluation.detection.froc is not None:
+        write_text(out / "froc.csv", froc_csv(evaluation.detection.froc))
+        write_bytes(out / "froc.png", froc_figure(evaluation.detection.froc))
     document = json.dumps(evaluation.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
     write_text(out / "evaluation.json", document + "\n")
 

@@ -165,17 +165,18 @@ def fit(
         judged_on = _judged_on(number, len(run.judged))
         judged.append(judge(run, models[-1], judged_on))
     if not folds:
-        return FitResult(root, plan_path, root / MODEL, root / REPORT, judged[0][1], judged_on)
+        return FitResult(root, plan_path, root / MODEL, root / REPORT, judged[0].summary, judged_on)
 
     save_model(_ensemble(models), root / MODEL)
     judged_on = (
         f"held-out cases of {len(models)} folds, each predicted by the member that did not train on it"
     )
-    pooled = [score for scores, _ in judged for score in scores]
+    pooled = [score for each in judged for score in each.scores]
+    lesions = [case for each in judged for case in each.lesions]
     predictions = {
         name: root / f"fold_{n}" / "predictions" for n, division in divisions for name in division.val
     }
-    summary = write_judgement(root, data, pooled, predictions, judged_on, [], record)
+    summary = write_judgement(root, data, pooled, lesions, predictions, judged_on, [], record)
     return FitResult(root, plan_path, root / MODEL, root / REPORT, summary, judged_on)
 
 
