@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from focalis.errors import ModelError
 from focalis.files import write_bytes
-from focalis.planning import Plan
+from focalis.planning import Plan, Scope
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +72,7 @@ class Model:
         operating_point: what is reported as a lesion.
         provenance: data hash, code version, scores and the like; plain JSON.
         temperature: what the log odds of the foreground probability are divided by, see `focalis.lesions.temper`.
+        scope: what the training images were like; None where that is not known.
     """
 
     plan: Plan
@@ -79,6 +80,7 @@ class Model:
     operating_point: OperatingPoint = OperatingPoint()
     provenance: Mapping[str, JSON] = field(default_factory=dict)
     temperature: float = 1.0
+    scope: Scope | None = None
 
     def __post_init__(self) -> None:
         for member in self.members:
@@ -95,6 +97,7 @@ class ModelHeader:
     members: int
     weights_sha256: str
     temperature: float
+    scope: Scope | None
 
 
 def weights_sha256(model: Model) -> str:
@@ -114,6 +117,7 @@ def save_model(model: Model, path: Path) -> None:
         "plan": model.plan.model_dump(mode="json"),
         "operating_point": asdict(model.operating_point),
         "temperature": model.temperature,
+        "scope": None if model.scope is None else model.scope.model_dump(mode="json"),
         "provenance": dict(model.provenance),
         "members": len(model.members),
         "weights_sha256": weights_sha256(model),
@@ -152,7 +156,7 @@ def load_model(path: Path) -> Model:
         members.append(network)
     if tensors:
         raise ModelError(f"{path}: holds weights of no member, such as {min(tensors)}; save the model again")
-    return Model(plan, tuple(members), header.operating_point, header.provenance, header.temperature)
+    return Model(plan, tuple(members), header.operating_point, header.provenance, header.temperature, header.scope)
 
 
 def read_header(path: Path) -> ModelHeader:
@@ -207,6 +211,7 @@ def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
             members=int(content["members"]),
             weights_sha256=str(content["weights_sha256"]),
             temperature=temperature,
+            scope=Scope.model_validate(content["scope"]) if content.get("scope") else None,
         )
     except ValidationError as error:
         first = error.errors()[0]

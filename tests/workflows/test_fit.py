@@ -10,7 +10,7 @@ import pytest
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import DataError, PlanError, TrainingError, UsageError
 from focalis.model import load_model
-from focalis.planning import read_plan, write_plan
+from focalis.planning import describe, join_scopes, outside, read_plan, write_plan
 from focalis.volume import Volume, read_volume, write_volume
 from focalis.workflows.fit import fit
 
@@ -241,3 +241,25 @@ def test_readers_without_any_mask_are_an_error(phantoms, tmp_path):
         fit(phantoms, tmp_path / "run", steps=1, readers="staple")
     with pytest.raises(UsageError, match="choose one of labels, majority"):
         fit(phantoms, tmp_path / "run", steps=1, readers="all")
+
+
+def test_a_model_knows_what_its_training_cases_were_like(finished, phantoms):
+    scope = load_model(finished.model).scope
+    cases = json.loads((finished.run / "record.json").read_text())["cases"]
+    held_out = open_dataset(phantoms).select(cases["held_out"])
+    if len(cases["train"]) + len(cases["inner"]) < 5:
+        assert scope is None
+    else:
+        plan = read_plan(finished.plan)
+        assert scope.cases == len(cases["train"]) + len(cases["inner"])
+        assert outside(scope, describe(held_out[0].read_images(), plan.normalisation), plan.channels) == ()
+
+
+def test_an_ensemble_joins_the_scopes(tmp_path):
+    root = tmp_path / "data"
+    write_phantoms(root, 12, SETTINGS, 3)
+    result = fit(root, tmp_path / "run", steps=1, folds=2)
+    joint = load_model(result.model).scope
+    members = [load_model(result.run / f"fold_{n}" / "model.safetensors").scope for n in range(2)]
+    assert joint is not None
+    assert joint == join_scopes(members)

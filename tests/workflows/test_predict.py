@@ -1,14 +1,19 @@
 """Many files, one model: what works is done, what does not is refused with its reason."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from focalis.cli.main import app
 from focalis.errors import DataError, ModelError, UsageError
-from focalis.model import Model, OperatingPoint, save_model
+from focalis.model import Model, OperatingPoint, read_header, save_model
 from focalis.networks import build_network
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings, Normalisation, Plan, describe, learn_scope
 from focalis.volume import Grid, Volume, read_volume, write_volume
 from focalis.workflows.predict import predict
 
@@ -211,3 +216,45 @@ def test_wrong_places_are_usage_errors(tmp_path):
         predict(model(), [tmp_path / "empty"], tmp_path / "a.nii.gz")
     with pytest.raises(ModelError, match=r"none\.safetensors: cannot be read"):
         predict(tmp_path / "none.safetensors", [tmp_path / "a.nii.gz"], tmp_path / "out")
+
+
+def test_an_image_outside_of_the_models_scope_is_told_and_with_strict_refused(tmp_path):
+    usual = [image(tmp_path / "usual" / f"{seed}.nii.gz", seed) for seed in range(8)]
+    known = replace(model(), scope=learn_scope([describe([one], plan().normalisation) for one in usual]))
+    image(tmp_path / "in" / "a.nii.gz", 100)
+    image(tmp_path / "in" / "b.nii.gz", 100, replace(GRID, spacing_xyz_mm=(1.0, 2.0, 9.0)))
+    report = predict(known, [tmp_path / "in"], tmp_path / "out")
+    assert [(row.case, row.status, bool(row.outside)) for row in report.rows] == [
+        ("a", "done", False),
+        ("b", "done", True),
+    ]
+    assert any("spacing of 9 mm" in phrase for phrase in report.rows[1].outside)
+    strict = predict(known, [tmp_path / "in"], tmp_path / "strict", strict=True)
+    assert [row.status for row in strict.rows] == ["done", "refused"]
+    assert strict.rows[1].reason.startswith(
+        f"{tmp_path / 'in' / 'b.nii.gz'}: lies outside of what the model was trained"
+    )
+    assert not (tmp_path / "strict" / "b.nii.gz").exists()
+
+
+def test_the_command_warns_on_stderr_and_refuses_with_strict(tmp_path):
+    usual = [image(tmp_path / "usual" / f"{seed}.nii.gz", seed) for seed in range(8)]
+    scope = learn_scope([describe([one], plan().normalisation) for one in usual])
+    network = build_network("dense", ((2, 2, 2),), 1, 2)
+    save_model(Model(plan(), (network,), scope=scope), tmp_path / "model.safetensors")
+    assert read_header(tmp_path / "model.safetensors").scope == scope
+    image(tmp_path / "b.nii.gz", 100, replace(GRID, spacing_xyz_mm=(1.0, 2.0, 9.0)))
+    words = [
+        "predict",
+        str(tmp_path / "model.safetensors"),
+        str(tmp_path / "b.nii.gz"),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    warned = CliRunner().invoke(app, [*words, "--json"])
+    assert warned.exit_code == 0
+    assert "warning: b lies outside of what the model was trained on: spacing of 9 mm" in warned.stderr
+    assert json.loads(warned.stdout)["rows"][0]["outside"]
+    refused = CliRunner().invoke(app, [*words, "--strict"])
+    assert refused.exit_code == 1
+    assert "leave --strict out" in refused.stderr

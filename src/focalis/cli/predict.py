@@ -46,6 +46,9 @@ def predict(
             help="Write OUT/uncertainty/CASE.nii.gz too: how far members and mirror images disagree.",
         ),
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse images unlike those the model was trained on.")
+    ] = False,
     output_format: Annotated[
         Literal["nifti", "seg", "rtstruct"],
         typer.Option(
@@ -59,6 +62,7 @@ def predict(
     An image that the model cannot take is refused with the reason; the others go on, and the exit code is 1.
     """
     from focalis.workflows.predict import predict as run_predict
+    from focalis.workflows.scope import outside_line
 
     try:
         with progress_bar() as advance:
@@ -75,6 +79,7 @@ def predict(
                 precision=precision,
                 probabilities=probabilities,
                 uncertainty=uncertainty,
+                strict=strict,
                 output_format=output_format,
                 progress=lambda done, total, case: advance("predict", done, total, case),
             )
@@ -84,6 +89,9 @@ def predict(
         print_json(report)
     for row in report.refused:
         print(f"refused: {row.reason}", file=sys.stderr)
+    for row in report.rows:
+        if row.outside:
+            print(f"warning: {row.case} {outside_line(row.outside)}", file=sys.stderr)
     if not as_json:
         for row in report.rows:
             if row.status == "done" and not row.foreground_voxels:

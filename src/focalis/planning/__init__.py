@@ -13,8 +13,10 @@ from focalis.planning.plan import (
     write_plan,
 )
 from focalis.planning.preparation import Prepared, prepare_image, prepare_label
+from focalis.planning.scope import Description, Scope, describe, join_scopes, learn_scope, outside
 
 __all__ = [
+    "Description",
     "Fingerprint",
     "LossSettings",
     "NetworkSettings",
@@ -22,9 +24,14 @@ __all__ = [
     "Plan",
     "Prepared",
     "Readers",
+    "Scope",
     "TrainingSettings",
+    "describe",
     "fingerprint",
+    "join_scopes",
+    "learn_scope",
     "make_plan",
+    "outside",
     "prepare_image",
     "prepare_label",
     "read_plan",

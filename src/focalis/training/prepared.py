@@ -12,10 +12,10 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,10 @@ from focalis.dataset import IGNORED, Case, majority, staple
 from focalis.errors import DataError
 from focalis.lesions import label_components
 from focalis.losses import distance_to_foreground
-from focalis.planning import Plan, prepare_image, prepare_label
+from focalis.planning import Description, Plan, describe, prepare_image, prepare_label
 from focalis.volume import Grid, data_files, read_volume
 
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 """Part of the key: raise it whenever the same files and plan would be prepared into other arrays."""
 
 VOXELS_PER_LESION = 500
@@ -41,6 +41,8 @@ SOURCES = {"labels": "labels", "majority": "majority", "staple": "staple", "mean
 """What is prepared for each of `Plan.readers`: the label map, one map from all readers, or each reader's own."""
 
 _UNFINISHED = ".unfinished-"
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,15 @@ class PreparedCases(Sequence[TrainingCase]):
     def __getitem__(self, index: int | slice) -> TrainingCase | PreparedCases:
         if isinstance(index, slice):
             return PreparedCases(self._homes[index])
-        home = self._homes[index]
+        return self._read(_open, self._homes[index])
+
+    def descriptions(self) -> list[Description]:
+        """What the images are like, case by case, for `focalis.planning.learn_scope`."""
+        return [self._read(_description, home) for home in self._homes]
+
+    def _read(self, read: Callable[[Path], Read], home: Path) -> Read:
         try:
-            return _open(home)
+            return read(home)
         except _DAMAGED as error:
             raise DataError(
                 f"{home}: the prepared case is gone or damaged; start again, it will be made anew"
@@ -172,7 +180,10 @@ def _make(case: Case, plan: Plan, home: Path, folder: Path) -> None:
     unfinished = folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
     try:
         unfinished.mkdir(parents=True)
-        prepared = prepare_image(case.read_images(), plan)
+        volumes = case.read_images()
+        prepared = prepare_image(volumes, plan)
+        _save_text(unfinished / "description.json", json.dumps(describe(volumes, plan.normalisation)))
+        del volumes
         _save(unfinished / "image.npy", prepared.array)
         label, drawn = _targets(case, plan, prepared.input_grid)
         _save(unfinished / "label.npy", label)
@@ -222,6 +233,13 @@ def _save(path: Path, array: NDArray[np.generic]) -> None:
         os.fsync(file.fileno())
 
 
+def _save_text(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 _DAMAGED = (OSError, ValueError, EOFError)
 """What NumPy raises for a file that is missing, cut short or no array."""
 
@@ -239,9 +257,15 @@ def _open(home: Path) -> TrainingCase:
     )
 
 
+def _description(home: Path) -> Description:
+    description: Description = json.loads((home / "description.json").read_text(encoding="utf-8"))
+    return description
+
+
 def _is_whole(home: Path) -> bool:
     try:
         _open(home)
+        _description(home)
     except _DAMAGED:
         return False
     return True

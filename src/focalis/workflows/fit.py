@@ -24,7 +24,7 @@ from focalis.dataset import (
 from focalis.errors import DataError, PlanError, UsageError
 from focalis.evaluation import Aim, Summary
 from focalis.model import Model, OperatingPoint, save_model
-from focalis.planning import Plan, Readers, fingerprint, make_plan, read_plan, write_plan
+from focalis.planning import Plan, Readers, fingerprint, join_scopes, make_plan, read_plan, write_plan
 from focalis.planning.parts import loss_of, network_of
 from focalis.prediction import choose_runtime
 from focalis.quality import check_dataset
@@ -316,7 +316,8 @@ def _ensemble(models: Sequence[Model]) -> Model:
         ]
     }
     members = tuple(member for model in models for member in model.members)
-    return Model(models[0].plan, members, point, provenance_, temperature)
+    scope = join_scopes([model.scope for model in models])
+    return Model(models[0].plan, members, point, provenance_, temperature, scope)
 
 
 def _judged_on(number: int | None, cases: int) -> str:

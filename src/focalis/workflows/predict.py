@@ -19,6 +19,7 @@ from focalis.prediction import choose_runtime, predict_case
 from focalis.volume import IMAGE_SUFFIXES, Volume, write_volume
 from focalis.workflows.inputs import CaseInput, find_cases, read_images
 from focalis.workflows.lesion_tables import table_paths, write_lesions
+from focalis.workflows.scope import check_scope
 
 Format = Literal["nifti", "seg", "rtstruct"]
 """What results are written as: NIfTI label maps, DICOM Segmentations, or RT Structure Sets."""
@@ -39,6 +40,8 @@ class PredictRow:
         foreground_voxels: how many voxels bear a label; 0 if nothing was found.
         lesions: how many lesions the table holds.
         seconds: wall time, reading and writing included.
+        outside: in what the images lie outside of what the model was trained on, a phrase each; empty inside, where the
+            model does not know, and when refused.
     """
 
     case: str
@@ -48,6 +51,7 @@ class PredictRow:
     foreground_voxels: int
     lesions: int
     seconds: float
+    outside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def predict(
     min_confidence: float | None = None,
     mirror: bool = False,
     uncertainty: bool = False,
+    strict: bool = False,
     memory_gb: float = 4.0,
     device: str = "auto",
     precision: str = "auto",
@@ -131,6 +136,7 @@ def predict(
         mirror: average over the mirror images of every case, up to eight.
         uncertainty: also write the standard deviation of the foreground probability over the members and mirror images
             to OUT/uncertainty/CASE.nii.gz, and each lesion's uncertainty into the table.
+        strict: refuse images that lie outside of what the model was trained on, instead of saying so in the row.
         memory_gb: the most memory that the prediction of a case may take beside its image, in 10^9 bytes.
         device: auto, cpu, cuda or cuda:N.
         precision: auto, float32, bfloat16 or float16.
@@ -181,6 +187,7 @@ def predict(
                 f"{case.files[0]}: is no DICOM series, so {output_format} has no images to refer to; "
                 "give the DICOM folder, or leave --format out"
             )
+        strange[case.name] = check_scope(loaded, images.volumes, strict)
         prediction = predict_case(
             loaded,
             images.volumes,
@@ -205,6 +212,7 @@ def predict(
         return (output if there else None), int(np.count_nonzero(prediction.label.array)), len(lesions)
 
     rows: list[PredictRow] = []
+    strange: dict[str, tuple[str, ...]] = {}
     for case in cases:
         if progress is not None:
             progress(len(rows), len(cases), case.name)
@@ -217,7 +225,8 @@ def predict(
                 problem = _located(str(error), case)
         seconds = time.perf_counter() - started
         status: Literal["done", "refused"] = "refused" if problem else "done"
-        rows.append(PredictRow(case.name, status, problem, output, found, lesions, seconds))
+        outside = () if problem else strange[case.name]
+        rows.append(PredictRow(case.name, status, problem, output, found, lesions, seconds, outside))
     if progress is not None:
         progress(len(rows), len(cases), "")
     return PredictReport(tuple(rows), used)

@@ -13,7 +13,7 @@ import torch
 from focalis.dataset import Case, Dataset, Split, inner_split
 from focalis.errors import TrainingError
 from focalis.model import Model, load_model, save_model
-from focalis.planning import Plan
+from focalis.planning import Plan, learn_scope
 from focalis.prediction import Runtime
 from focalis.training import Progress, operating_point, prepare_cases, steps_in, train
 from focalis.workflows.record import now, peak_memory_gb, read_json, write_json
@@ -129,6 +129,7 @@ def train_run(
         point,
         {name: value for name, value in record.items() if name != "plan"},
         temperature,
+        learn_scope([*training.descriptions(), *validation.descriptions()]),
     )
     save_model(model, run.home / "model.safetensors")
     write_json(path, record)
