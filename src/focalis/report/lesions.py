@@ -49,7 +49,7 @@ def froc_figure(froc: Froc, theme: Theme = LIGHT) -> bytes:
                 label=f"{name} ({froc.classes[number][1]})",
             )
         _rates(axes, theme, "sensitivity, by volume")
-        _legend(axes, theme)
+        _legend(axes, theme, "lower right")
     if froc.empty_scans:
         axes = every.pop(0)
         axes.plot(
@@ -60,8 +60,8 @@ def froc_figure(froc: Froc, theme: Theme = LIGHT) -> bytes:
         )
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlim(0, 1.02)
-        style(axes, theme, f"share of {froc.empty_scans} empty scans with a false positive")
-        axes.set_xlabel("lesions from this confidence on", color=theme.text)
+        style(axes, theme, f"empty scans with any, of {froc.empty_scans}")
+        axes.set_xlabel("false positives from this confidence on", color=theme.text)
     return png(figure)
 
 
@@ -80,20 +80,20 @@ def class_names(froc: Froc) -> list[str]:
 
 def reliability_figure(calibration: Calibration, theme: Theme = LIGHT) -> bytes:
     """Draw observed share over mean probability, before and after the temperature: voxels, and lesions; a PNG file."""
-    pairs = [("foreground, voxels near the boundary", calibration.voxels_before, calibration.voxels_after)]
-    pairs.append(("true, predicted lesions", calibration.lesions_before, calibration.lesions_after))
+    pairs = [("voxels near the boundary", calibration.voxels_before, calibration.voxels_after)]
+    pairs.append(("lesions", calibration.lesions_before, calibration.lesions_after))
     drawn = [
         (name, before, after) for name, before, after in pairs if before is not None and after is not None
     ]
     figure = Figure(figsize=(9, 3.9), layout="constrained", facecolor=theme.background)
     changed = calibration.temperatures != (1.0,)
     for axes, (name, before, after) in zip(figure.subplots(1, 2), drawn, strict=False):
-        axes.plot([0, 1], [0, 1], color=theme.faint, linewidth=1.2)
+        axes.plot([0, 1], [0, 1], color=theme.grid, linewidth=1.4)
         if changed:
             _reliability(axes, before, theme.faint, "before", theme)
         _reliability(axes, after, theme.line, "after" if changed else "as predicted", theme)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        style(axes, theme, f"share that is {name}")
+        style(axes, theme, f"observed share, {name}")
         axes.set_xlabel("mean probability" if "voxels" in name else "mean confidence", color=theme.text)
         _legend(axes, theme)
     for axes in figure.axes[len(drawn) :]:
@@ -162,7 +162,7 @@ def _rates(axes: Axes, theme: Theme, name: str) -> None:
     axes.set_xlabel("false positives per scan", color=theme.text)
 
 
-def _legend(axes: Axes, theme: Theme) -> None:
-    legend = axes.legend(frameon=False, fontsize=9, loc="best")
+def _legend(axes: Axes, theme: Theme, place: str = "best") -> None:
+    legend = axes.legend(frameon=False, fontsize=9, loc=place)
     for text in legend.get_texts():
         text.set_color(theme.text)
