@@ -49,7 +49,7 @@ def staple(readers: Sequence[Classes]) -> Classes:
     Source: Warfield, Zou and Wells, IEEE Trans Med Imaging 2004, doi:10.1109/TMI.2004.828354, as SimpleITK has it.
     """
     stack = np.stack(readers)
-    found = stack[0].copy()
+    found: Classes = stack[0].copy()
     if len(stack) > 1:
         found[:] = 0
         best = np.zeros(found.shape)

@@ -26,7 +26,7 @@ THUMBNAIL = 8
 AXES = ("z", "y", "x")
 SAMPLED = 1_000_000
 """Images are sampled evenly down to about so many voxels for their percentiles."""
-REACH, FEW = 0.5, 20
+REACH, FEW = 0.4, 20
 """An image may lie beyond the training cases' 1st to 99th percentile by REACH (1 + FEW / cases) times the distance
 between these: few cases do not know the range."""
 TOLERANCES = {
@@ -123,10 +123,8 @@ def join_scopes(scopes: Sequence[Scope | None]) -> Scope | None:
         Usual(name=each[0].name, low=min(one.low for one in each), high=max(one.high for one in each))
         for each in zip(*(scope.usual for scope in known), strict=True)
     )
-    thumbnails = tuple(
-        tuple(np.round(np.mean(rows, axis=0), 3).tolist())
-        for rows in zip(*(scope.thumbnails for scope in known), strict=True)
-    )
+    pictures = np.mean([scope.thumbnails for scope in known], axis=0)
+    thumbnails = tuple(tuple(row) for row in np.round(pictures, 3).tolist())
     return Scope(cases=max(scope.cases for scope in known), usual=usual, thumbnails=thumbnails)
 
 
@@ -209,7 +207,8 @@ def _thumbnail(array: NDArray[np.generic]) -> list[float]:
     places = np.meshgrid(*[(np.arange(THUMBNAIL) + 0.5) * f - 0.5 for f in factors], indexing="ij")
     small = ndimage.map_coordinates(smooth, places, order=1, mode="nearest")
     small = small - small.mean()
-    return np.round(small / (small.std() or 1.0), 3).ravel().tolist()
+    picture: list[float] = np.round(small / (small.std() or 1.0), 3).ravel().tolist()
+    return picture
 
 
 def _likeness(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
