@@ -58,7 +58,8 @@ def test_a_folder_gives_a_label_map_per_image_on_its_own_grid(tmp_path):
     (tmp_path / "in" / "notes.txt").write_text("not an image")
     report = predict(model(), [tmp_path / "in"], tmp_path / "out")
     assert [(row.case, row.status) for row in report.rows] == [("a", "done"), ("b", "done"), ("c", "done")]
-    assert listing(tmp_path / "out") == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    tables = [f"lesions/{name}.{suffix}" for name in "abc" for suffix in ("csv", "json")]
+    assert listing(tmp_path / "out") == ["a.nii.gz", "b.nii.gz", "c.nii.gz", *tables]
     assert not report.refused
     assert 0 < report.seconds_per_case < 60
     for name, volume in images.items():
@@ -74,7 +75,7 @@ def test_a_saved_model_and_a_data_set_folder(tmp_path):
     image(tmp_path / "set" / "labels" / "a.nii.gz")
     report = predict(tmp_path / "model.safetensors", [tmp_path / "set"], tmp_path / "out", mirror=True)
     assert [(row.case, row.reason) for row in report.rows] == [("a", "")]
-    assert listing(tmp_path / "out") == ["a.nii.gz"]
+    assert listing(tmp_path / "out") == ["a.nii.gz", "lesions/a.csv", "lesions/a.json"]
 
 
 def test_bad_files_are_refused_and_do_not_stop_the_rest(tmp_path):
@@ -88,7 +89,8 @@ def test_bad_files_are_refused_and_do_not_stop_the_rest(tmp_path):
     write_volume(Volume(np.zeros(GRID.shape_zyx, np.int16), GRID), folder / "d_flat.nii.gz")
     (folder / "e_text.nii.gz").write_text("hello")
     report = predict(model(), [folder, tmp_path / "absent.nii.gz", tmp_path / "x.png"], tmp_path / "out")
-    assert listing(tmp_path / "out") == ["a_good.nii.gz", "f_good.nii.gz"]
+    tables = [f"lesions/{name}_good.{suffix}" for name in "af" for suffix in ("csv", "json")]
+    assert listing(tmp_path / "out") == ["a_good.nii.gz", "f_good.nii.gz", *tables]
     reasons = {row.case: row.reason for row in report.refused}
     assert set(reasons) == {"b_cut", "c_nan", "d_flat", "e_text", "absent", "x.png"}
     assert reasons["c_nan"].startswith(f"{folder / 'c_nan.nii.gz'}: holds 1 voxels that are NaN")
@@ -170,7 +172,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_probabilities_and_threshold(tmp_path):
     volume = image(tmp_path / "a.nii.gz")
     predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", threshold=0.9, probabilities=True)
-    assert listing(tmp_path / "out") == ["a.nii.gz", "probabilities/a.nii.gz"]
+    assert listing(tmp_path / "out") == ["a.nii.gz", "lesions/a.csv", "lesions/a.json", "probabilities/a.nii.gz"]
     probability = read_volume(tmp_path / "out" / "probabilities" / "a.nii.gz").array
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(-2 * volume.array)), atol=1e-6)
     np.testing.assert_array_equal(read_volume(tmp_path / "out" / "a.nii.gz").array > 0, probability >= 0.9)

@@ -196,10 +196,6 @@ def predict(
             mirror=mirror,
             uncertainty=uncertainty,
         )
-        if probabilities:
-            write_volume(prediction.foreground_probability, extra)
-        if prediction.uncertainty is not None:
-            write_volume(prediction.uncertainty, spread)
         lesions = measure_lesions(
             prediction.label.array,
             prediction.label.grid,
@@ -207,8 +203,12 @@ def predict(
             prediction.foreground_probability.array,
             None if prediction.uncertainty is None else prediction.uncertainty.array,
         )
-        write_lesions(folder, case.name, lesions, document)
+        if probabilities:
+            write_volume(prediction.foreground_probability, extra)
+        if prediction.uncertainty is not None:
+            write_volume(prediction.uncertainty, spread)
         there = write(prediction.label, images.source, loaded, output)
+        write_lesions(folder, case.name, lesions, document)
         return (output if there else None), int(np.count_nonzero(prediction.label.array)), len(lesions)
 
     rows: list[PredictRow] = []
