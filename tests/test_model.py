@@ -26,7 +26,14 @@ PLAN = Plan(
     batch=2,
     network=NetworkSettings(strides_zyx=((1, 2, 2), (2, 2, 2))),
 )
-POINT = OperatingPoint(0.35, "best Dice on the inner split", ((0.3, 0.61), (0.35, 0.63)))
+POINT = OperatingPoint(
+    0.35,
+    "best Dice on the inner split",
+    ((0.3, 0.61), (0.35, 0.63)),
+    12.5,
+    0.6,
+    ((0.9, 0.5, 0.4), (0.6, 1.0, 0.7)),
+)
 
 
 def network(seed=0):
@@ -36,7 +43,7 @@ def network(seed=0):
 
 @pytest.fixture
 def model():
-    return Model(PLAN, (network(0), network(1)), POINT, {"cases": 12, "data": {"sha256": "ab"}})
+    return Model(PLAN, (network(0), network(1)), POINT, {"cases": 12, "data": {"sha256": "ab"}}, 1.25)
 
 
 @pytest.fixture
@@ -63,6 +70,7 @@ def test_a_round_trip_keeps_plan_point_provenance_and_every_weight(model, saved)
     loaded = load_model(saved)
     assert (loaded.plan, loaded.operating_point) == (PLAN, POINT)
     assert loaded.provenance == {"cases": 12, "data": {"sha256": "ab"}}
+    assert loaded.temperature == read_header(saved).temperature == 1.25
     assert len(loaded.members) == 2
     for mine, theirs in zip(model.members, loaded.members, strict=True):
         assert not theirs.training
@@ -169,9 +177,22 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path):
         load_model(path)
 
 
+def test_a_file_of_version_1_loads_and_drops_nothing(saved):
+    def to_version_1(content):
+        content["version"] = 1
+        del content["temperature"]
+        for name in ("minimum_mm3", "minimum_confidence", "froc"):
+            del content["operating_point"][name]
+
+    rewrite(saved, to_version_1)
+    loaded = load_model(saved)
+    assert loaded.temperature == 1
+    assert loaded.operating_point == OperatingPoint(POINT.threshold, POINT.how, POINT.curve)
+
+
 def test_a_newer_format_asks_for_an_update(saved):
-    rewrite(saved, lambda content: content.update(version=2))
-    with pytest.raises(ModelError, match=r"format version 2.*update Focalis"):
+    rewrite(saved, lambda content: content.update(version=3))
+    with pytest.raises(ModelError, match=r"format version 3.*update Focalis"):
         load_model(saved)
 
 
@@ -186,6 +207,9 @@ def test_an_invalid_plan_is_named_by_its_field(saved):
     [
         (lambda content: content.pop("operating_point"), "malformed"),
         (lambda content: content["operating_point"].update(threshold=3), "malformed"),
+        (lambda content: content["operating_point"].update(minimum_confidence=2), "malformed"),
+        (lambda content: content["operating_point"].update(minimum_mm3=-1), "malformed"),
+        (lambda content: content.update(temperature=0), "malformed"),
         (lambda content: content.update(members=0), "holds no network"),
         (lambda content: content.update(members=1), "weights of no member"),
         (lambda content: content.update(members=3), "do not fit"),

@@ -1,8 +1,8 @@
 """Focalis finds small, irregular objects in large 3D medical images.
 
-The public surface: `check`, `fit`, `predict`, `evaluate`, `import_dicom`, `get_data`, `load`, and `FocalisError`, the
-base of every error that is raised on purpose. Each name is imported when it is first used, so that `import focalis`
-costs nothing.
+The public surface: `agree`, `check`, `fit`, `predict`, `evaluate`, `import_dicom`, `get_data`, `load`, and
+`FocalisError`, the base of every error that is raised on purpose. Each name is imported when it is first used, so that
+`import focalis` costs nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from focalis.errors import FocalisError
     from focalis.model import load_model as load
+    from focalis.workflows.agree import agree
     from focalis.workflows.check import check
     from focalis.workflows.data import get_data
     from focalis.workflows.evaluate import evaluate
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FocalisError",
     "__version__",
+    "agree",
     "check",
     "evaluate",
     "fit",
@@ -35,6 +37,7 @@ __all__ = [
 
 _HOMES = {
     "FocalisError": ("focalis.errors", "FocalisError"),
+    "agree": ("focalis.workflows.agree", "agree"),
     "check": ("focalis.workflows.check", "check"),
     "evaluate": ("focalis.workflows.evaluate", "evaluate"),
     "fit": ("focalis.workflows.fit", "fit"),

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from focalis.errors import ModelError
 from focalis.files import write_bytes
-from focalis.planning import Plan
+from focalis.planning import Plan, Scope
 
 if TYPE_CHECKING:
     import torch
@@ -27,27 +27,39 @@ if TYPE_CHECKING:
 
 JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 added the temperature and what an operating point drops; files of version 1 have neither and still load."""
 KEY = "focalis"
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """The threshold on the foreground probability, and where it comes from.
+    """What is reported as a lesion, and where that choice comes from. Probabilities are tempered ones.
 
     Attributes:
         threshold: a voxel is foreground where 1 - p(background) reaches it; in (0, 1).
         how: one line on how it was chosen.
-        curve: (threshold, score) pairs that it was chosen from.
+        curve: (threshold, mean Dice) pairs that it was chosen from.
+        minimum_mm3: foreground components of a smaller volume are dropped; 0 drops none.
+        minimum_confidence: components whose highest probability stays below it are dropped; in [0, 1].
+        froc: (minimum confidence, false positives per scan, sensitivity) on the cases that it was chosen on, at its
+            threshold and minimum size.
     """
 
     threshold: float = 0.5
     how: str = "not chosen; the default"
     curve: tuple[tuple[float, float], ...] = ()
+    minimum_mm3: float = 0.0
+    minimum_confidence: float = 0.0
+    froc: tuple[tuple[float, float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise ValueError(f"a threshold lies between 0 and 1, not at {self.threshold}")
+        if not 0 <= self.minimum_confidence <= 1:
+            raise ValueError(f"a minimum confidence lies between 0 and 1, not at {self.minimum_confidence}")
+        if not 0 <= self.minimum_mm3 < math.inf:
+            raise ValueError(f"a minimum size is 0 mm3 or more, not {self.minimum_mm3}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +69,18 @@ class Model:
     Attributes:
         plan: the plan it was trained by.
         members: the networks; building a Model puts them in eval mode.
-        operating_point: the decision threshold.
+        operating_point: what is reported as a lesion.
         provenance: data hash, code version, scores and the like; plain JSON.
+        temperature: what the log odds of the foreground probability are divided by, see `focalis.lesions.temper`.
+        scope: what the training images were like; None where that is not known.
     """
 
     plan: Plan
     members: tuple[nn.Module, ...]
     operating_point: OperatingPoint = OperatingPoint()
     provenance: Mapping[str, JSON] = field(default_factory=dict)
+    temperature: float = 1.0
+    scope: Scope | None = None
 
     def __post_init__(self) -> None:
         for member in self.members:
@@ -80,6 +96,8 @@ class ModelHeader:
     provenance: Mapping[str, JSON]
     members: int
     weights_sha256: str
+    temperature: float
+    scope: Scope | None
 
 
 def weights_sha256(model: Model) -> str:
@@ -98,6 +116,8 @@ def save_model(model: Model, path: Path) -> None:
         "version": FORMAT_VERSION,
         "plan": model.plan.model_dump(mode="json"),
         "operating_point": asdict(model.operating_point),
+        "temperature": model.temperature,
+        "scope": None if model.scope is None else model.scope.model_dump(mode="json"),
         "provenance": dict(model.provenance),
         "members": len(model.members),
         "weights_sha256": weights_sha256(model),
@@ -136,7 +156,7 @@ def load_model(path: Path) -> Model:
         members.append(network)
     if tensors:
         raise ModelError(f"{path}: holds weights of no member, such as {min(tensors)}; save the model again")
-    return Model(plan, tuple(members), header.operating_point, header.provenance)
+    return Model(plan, tuple(members), header.operating_point, header.provenance, header.temperature, header.scope)
 
 
 def read_header(path: Path) -> ModelHeader:
@@ -174,12 +194,24 @@ def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
             )
         point = content["operating_point"]
         curve = tuple((float(x), float(y)) for x, y in point["curve"] if x is not None and y is not None)
+        temperature = float(content.get("temperature", 1.0))
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"a temperature is above 0, not {temperature}")
         header = ModelHeader(
             plan=Plan.model_validate(content["plan"]),
-            operating_point=OperatingPoint(float(point["threshold"]), str(point["how"]), curve),
+            operating_point=OperatingPoint(
+                float(point["threshold"]),
+                str(point["how"]),
+                curve,
+                float(point.get("minimum_mm3", 0.0)),
+                float(point.get("minimum_confidence", 0.0)),
+                tuple((float(c), float(x), float(y)) for c, x, y in point.get("froc", ())),
+            ),
             provenance=content["provenance"],
             members=int(content["members"]),
             weights_sha256=str(content["weights_sha256"]),
+            temperature=temperature,
+            scope=Scope.model_validate(content["scope"]) if content.get("scope") else None,
         )
     except ValidationError as error:
         first = error.errors()[0]

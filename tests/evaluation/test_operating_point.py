@@ -1,68 +1,154 @@
-"""The choice of the threshold."""
+"""The choice of the operating point: threshold, minimum size, minimum confidence."""
+
+from itertools import product
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from focalis.errors import UsageError
-from focalis.evaluation import choose_threshold, voxel_scores
+from focalis.evaluation import Aim, choose, cut, voxel_scores
+from focalis.evaluation.operating_point import CONFIDENCES, THRESHOLDS
+from focalis.lesions import label_components, match_lesions, temper
 
-CANDIDATES = tuple(round(0.05 * i, 2) for i in range(1, 20))
 
-
-def random_case(seed: int, dtype: type) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+def random_case(seed: int, dtype: type = np.float32) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
     rng = np.random.default_rng(seed)
-    truth = rng.random((6, 7, 8)) < 0.2
-    return np.clip(0.4 * truth + 0.7 * rng.random(truth.shape), 0, 1).astype(dtype), truth
+    truth = ndimage.gaussian_filter(rng.random((8, 12, 14)), 1) > 0.56
+    noise = ndimage.gaussian_filter(rng.random(truth.shape), 0.8)
+    return np.clip(0.35 * truth + 2.2 * (noise - 0.3), 0, 1).astype(dtype), truth
+
+
+def cuts(cases, voxel_mm3=2.0):
+    return [cut(f"c{i}", truth, probability, voxel_mm3) for i, (probability, truth) in enumerate(cases)]
+
+
+def apply(probability, truth, threshold, minimum_mm3, minimum_confidence, voxel_mm3=2.0):
+    """What comes of a setting, straight from the mask: hits, false positives, Dice."""
+    mask = probability >= probability.dtype.type(threshold)
+    components, count = label_components(mask)
+    for number in range(1, count + 1):
+        inside = components == number
+        if inside.sum() * voxel_mm3 < minimum_mm3 or probability[inside].max() < minimum_confidence:
+            mask[inside] = False
+    matching = match_lesions(truth, mask)
+    return len(matching.pairs), len(matching.unmatched_predicted), voxel_scores(truth, mask).dice
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
-def test_curve_is_the_mean_dice_of_each_threshold(dtype: type) -> None:
+def test_the_curve_is_the_mean_dice_of_each_threshold(dtype: type) -> None:
     cases = [random_case(seed, dtype) for seed in range(4)]
-    probabilities, truths = zip(*cases, strict=True)
-    threshold, curve = choose_threshold(probabilities, truths)
-    for candidate, dice in curve:
-        naive = np.mean([voxel_scores(t, p >= dtype(candidate)).dice for p, t in cases])
+    for threshold, dice in choose(cuts(cases)).curve:
+        naive = np.mean([voxel_scores(t, p >= dtype(threshold)).dice for p, t in cases])
         assert dice == pytest.approx(naive, rel=1e-12)
-    best = max(dice for _, dice in curve)
-    assert dict(curve)[threshold] >= best - 0.002
 
 
 def test_the_middle_of_a_plateau() -> None:
     truth = np.array([[[True, True, False, False]]])
     probability = np.array([[[0.82, 0.81, 0.22, 0.1]]])  # perfect from 0.25 to 0.80
-    threshold, _ = choose_threshold([probability], [truth])
-    assert threshold == 0.5
+    chosen = choose(cuts([(probability, truth)]))
+    assert (chosen.threshold, chosen.minimum_mm3, chosen.minimum_confidence) == (0.5, 0, 0)
 
 
 def test_a_sharp_peak() -> None:
     truth = np.array([[[True, False, True, True]]])
     probability = np.array([[[0.32, 0.28, 0.9, 0.9]]])
-    assert choose_threshold([probability], [truth])[0] == 0.3
+    assert choose(cuts([(probability, truth)])).threshold == 0.3
 
 
 def test_a_probability_on_the_threshold_is_foreground() -> None:
     truth = np.ones((1, 1, 1), bool)
-    for value in CANDIDATES:
-        _, curve = choose_threshold([np.full((1, 1, 1), value, np.float32)], [truth], candidates=[value])
-        assert curve == ((value, 1.0),)
+    for value in THRESHOLDS:
+        (found,) = cut("c", truth, np.full((1, 1, 1), value, np.float32), 1.0, (value,))
+        assert found.confidence.size == 1
+
+
+@pytest.mark.parametrize("rate", [0, 0.5, 1, 2, 4])
+def test_a_rate_of_false_positives_is_kept_to_with_the_greatest_sensitivity(rate: float) -> None:
+    """Against trying the whole grid of thresholds and confidences on the masks themselves."""
+    cases = [random_case(seed) for seed in range(2)]
+    chosen = choose(cuts(cases), Aim(rate))
+    there = sum(label_components(truth)[1] for _, truth in cases)
+
+    def outcome(threshold, size, confidence):
+        rows = [apply(p, t, threshold, size, confidence) for p, t in cases]
+        return sum(r[0] for r in rows) / there, sum(r[1] for r in rows) / len(cases)
+
+    sensitivity, false = outcome(chosen.threshold, chosen.minimum_mm3, chosen.minimum_confidence)
+    assert false <= rate
+    tried = [outcome(t, 0, c) for t, c in product(THRESHOLDS[::3], CONFIDENCES[::5])]
+    assert sensitivity >= max(s for s, f in tried if f <= rate) - 0.002
+    assert (chosen.minimum_confidence, false, sensitivity) in [
+        pytest.approx(point, abs=1e-9) for point in chosen.froc
+    ]
+
+
+def test_small_specks_are_dropped_for_dice_but_no_true_lesion_is_too_small() -> None:
+    truth = np.zeros((5, 5, 60), bool)
+    truth[1:4, 1:4, 2:6] = truth[1:4, 1:4, 30:34] = True
+    probability = np.where(truth, np.float32(0.9), np.float32(0))
+    probability[2, 2, 12:29:3] = 0.9  # specks of one voxel, as sure as the lesions
+    chosen = choose(cuts([(probability, truth)] * 2))
+    assert 2 < chosen.minimum_mm3 <= 72
+    assert chosen.minimum_confidence == 0
+    truth[2, 2, 50] = True  # now a true lesion is as small as a speck
+    assert choose(cuts([(probability, truth)] * 2)).minimum_mm3 == 0
+
+
+def test_unsure_lesions_are_dropped_for_a_rate_of_false_positives() -> None:
+    truth = np.zeros((5, 5, 40), bool)
+    truth[1:4, 1:4, 2:6] = True
+    probability = np.where(truth, np.float32(0.4), np.float32(0))
+    probability[2, 2, 3] = 0.95
+    probability[1:4, 1:4, 20:24] = 0.8
+    probability[1:4, 1:4, 30:34] = 0.85
+    chosen = choose(cuts([(probability, truth)]), Aim(0))
+    hits, false, dice = apply(
+        probability, truth, chosen.threshold, chosen.minimum_mm3, chosen.minimum_confidence
+    )
+    assert (hits, false, dice) == (1, 0, 1)
+    assert 0.85 < chosen.minimum_confidence <= 0.95
+
+
+def test_a_temperature_changes_the_numbers_and_not_the_masks() -> None:
+    cases = [random_case(seed, np.float64) for seed in range(3)]
+    for aim in (Aim(), Aim(1)):
+        plain, warm = choose(cuts(cases), aim), choose(cuts(cases), aim, temperature=1.7)
+        assert warm.minimum_mm3 == plain.minimum_mm3
+        assert warm.threshold == temper(np.asarray(plain.threshold), 1.7) != plain.threshold
+        assert warm.minimum_confidence == temper(np.asarray(plain.minimum_confidence), 1.7)
+        for probability, truth in cases:
+            one = apply(probability, truth, plain.threshold, plain.minimum_mm3, plain.minimum_confidence)
+            two = apply(
+                temper(probability, 1.7), truth, warm.threshold, warm.minimum_mm3, warm.minimum_confidence
+            )
+            assert one == two
 
 
 def test_cases_without_any_foreground() -> None:
     empty = np.zeros((2, 2, 2), bool)
     quiet, loud = np.zeros((2, 2, 2)), np.full((2, 2, 2), 0.42)
-    assert choose_threshold([quiet], [empty])[0] == 0.5
-    threshold, curve = choose_threshold([loud], [empty])
-    assert threshold > 0.42
-    assert dict(curve)[0.4] == 0
-    assert dict(curve)[0.45] == 1
+    assert choose(cuts([(quiet, empty)])).threshold == 0.5
+    chosen = choose(cuts([(loud, empty)]))
+    assert chosen.threshold > 0.42
+    assert (dict(chosen.curve)[0.4], dict(chosen.curve)[0.45]) == (0, 1)
+    assert chosen.froc == ()
+    strict = choose(cuts([(loud, empty)]), Aim(0))
+    assert apply(loud, empty, strict.threshold, strict.minimum_mm3, strict.minimum_confidence)[1] == 0
+
+
+def test_aims_are_read_and_others_refused() -> None:
+    assert Aim.parse("dice") == Aim()
+    assert Aim.parse("fp-per-scan=0.5") == Aim(0.5)
+    for wrong in ("sensitivity", "fp-per-scan", "fp-per-scan=-1", "fp-per-scan=many", "fp-per-scan=nan"):
+        with pytest.raises(UsageError, match="aim"):
+            Aim.parse(wrong)
 
 
 def test_wrong_input_is_refused() -> None:
     some = np.zeros((1, 1, 2))
-    with pytest.raises(UsageError, match="one truth per probability map"):
-        choose_threshold([], [])
-    with pytest.raises(UsageError, match="ascending"):
-        choose_threshold([some], [some > 0], candidates=[0.5, 0.4])
+    with pytest.raises(UsageError, match="at least one case"):
+        choose([])
     with pytest.raises(UsageError, match="does not fit"):
-        choose_threshold([some], [np.zeros((2, 1, 1), bool)])
+        cut("c", np.zeros((2, 1, 1), bool), some, 1.0)

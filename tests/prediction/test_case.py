@@ -77,7 +77,7 @@ def test_turned_flipped_and_oblique_images_come_back_voxel_by_voxel(direction):
     grid = Grid((7, 9, 12), (1.5, 0.7, 3.0), (-12.5, 30.0, 4.25), direction)
     image = noise(grid)
     canonical_spacing = to_canonical(image).grid.spacing_zyx_mm
-    prediction = predict_case(model(canonical_spacing), [image], keep_probability=True)
+    prediction = predict_case(model(canonical_spacing), [image])
     assert prediction.label.grid == grid
     np.testing.assert_array_equal(prediction.label.array, image.array > 0)
     assert prediction.foreground_probability.grid == grid
@@ -136,7 +136,9 @@ def test_the_threshold_is_the_models_unless_given():
     image = Volume(np.linspace(-0.02, 0.02, 512, dtype=np.float32).reshape(8, 8, 8), Grid((8, 8, 8)))
     probability = 1 / (1 + np.exp(-100 * image.array))
     for given, used in ((None, 0.2), (0.7, 0.7)):
-        label = predict_case(model(threshold=0.2), [image], threshold=given).label.array
+        label = predict_case(
+            model(threshold=0.2), [image], operating_point=given and OperatingPoint(given)
+        ).label.array
         np.testing.assert_array_equal(label, probability >= used)
 
 

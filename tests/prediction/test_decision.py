@@ -1,17 +1,49 @@
-"""From probabilities to labels."""
+"""What is reported as a lesion."""
 
 import numpy as np
+import pytest
+from scipy import ndimage
 
-from focalis.prediction import decide
-
-
-def test_foreground_where_its_probability_reaches_the_threshold():
-    background = np.array([0.9, 0.75, 0.5, 0.1], dtype=np.float32).reshape(1, 2, 2)
-    indices = decide(np.stack([background, 1 - background]), 0.25)
-    np.testing.assert_array_equal(indices, [[[0, 1], [1, 1]]])
-    assert indices.dtype == np.uint8
+from focalis.lesions import label_components
+from focalis.prediction import decide, drop_lesions
 
 
-def test_then_the_likeliest_label_though_the_background_is_likelier():
-    p = np.array([[0.6, 0.8, 0.2, 0.3], [0.1, 0.2, 0.4, 0.35], [0.3, 0.0, 0.4, 0.35]], dtype=np.float32)
-    np.testing.assert_array_equal(decide(p.reshape(3, 1, 2, 2), 0.3), [[[2, 0], [1, 1]]])
+def case(seed: int):
+    rng = np.random.default_rng(seed)
+    foreground = ndimage.gaussian_filter(rng.random((8, 14, 14)), 1.0).astype(np.float32)
+    foreground = (foreground - foreground.min()) / np.ptp(foreground)
+    labels = np.where(foreground >= 0.55, rng.integers(1, 3, foreground.shape), 0).astype(np.uint8)
+    return labels, foreground
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("minimum_mm3", "minimum_confidence"), [(0, 0), (30, 0), (0, 0.8), (12, 0.7), (1e9, 0)]
+)
+def test_small_and_unsure_components_go_and_the_others_stay_as_they_are(
+    seed, minimum_mm3, minimum_confidence
+):
+    labels, foreground = case(seed)
+    wanted = labels.copy()
+    components, count = label_components(labels > 0)
+    for number in range(1, count + 1):
+        inside = components == number
+        if inside.sum() * 3.0 < minimum_mm3 or foreground[inside].max() < minimum_confidence:
+            wanted[inside] = 0
+    drop_lesions(
+        labels, foreground, voxel_mm3=3.0, minimum_mm3=minimum_mm3, minimum_confidence=minimum_confidence
+    )
+    np.testing.assert_array_equal(labels, wanted)
+
+
+def test_a_small_core_inside_a_rim_stays():
+    labels = np.full((1, 1, 9), 2, np.uint8)
+    labels[0, 0, 4] = 1
+    drop_lesions(labels, np.ones((1, 1, 9), np.float32), voxel_mm3=1.0, minimum_mm3=5, minimum_confidence=0)
+    assert labels.tolist() == [[[2, 2, 2, 2, 1, 2, 2, 2, 2]]]
+
+
+def test_the_given_foreground_decides_and_the_best_label_names():
+    probabilities = np.array([[0.7, 0.2], [0.1, 0.5], [0.2, 0.3]], np.float32).reshape(3, 1, 1, 2)
+    assert decide(probabilities, 0.5).ravel().tolist() == [0, 1]
+    assert decide(probabilities, 0.5, np.array([[[0.6, 0.4]]], np.float32)).ravel().tolist() == [2, 0]

@@ -1,11 +1,15 @@
 """Patches: geometry against plain indexing and scipy, and what a centred lesion can teach."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from focalis.dataset import IGNORED
 from focalis.losses import INFINITE_FROM_MM, distance_to_foreground
-from focalis.training.patches import _draw_matrix, _resample, draw_patch, whole_voxels
+from focalis.training import patches
+from focalis.training.patches import _draw_matrix, draw_patch, reader_shares, whole_voxels
 from focalis.training.prepared import TrainingCase
 
 
@@ -14,6 +18,12 @@ def case_of(label, image=None, spacing=(1.0, 1.0, 1.0)):
     distance = distance_to_foreground(label, spacing).astype(np.float16)
     voxels = (np.argwhere(label).astype(np.int32),) if label.any() else ()
     return TrainingCase("case", image[None].astype(np.float32), label, distance, voxels)
+
+
+def resample(case, centre, matrix, scale, patch):
+    """A patch with the case's one label map."""
+    made = patches._resample(case, centre, matrix, scale, patch, case.label[None])
+    return replace(made, label=made.label[0])
 
 
 def blob(shape=(20, 22, 24)):
@@ -33,7 +43,7 @@ def test_without_turning_a_patch_is_a_slice_of_the_arrays():
 
 def test_a_flip_mirrors_image_label_and_distance_alike():
     case = case_of(blob())
-    patch = _resample(case, np.array([9.5, 10.5, 12.5]), np.diag([1.0, -1.0, 1.0]), 1.0, (8, 8, 8))
+    patch = resample(case, np.array([9.5, 10.5, 12.5]), np.diag([1.0, -1.0, 1.0]), 1.0, (8, 8, 8))
     np.testing.assert_allclose(patch.image[0], case.image[0, 6:14, 14:6:-1, 9:17], atol=1e-5)
     np.testing.assert_array_equal(patch.label, case.label[6:14, 14:6:-1, 9:17])
 
@@ -42,7 +52,7 @@ def test_a_quarter_turn_agrees_with_numpy():
     label = blob((16, 16, 16))
     case = case_of(label)
     quarter = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-    patch = _resample(case, np.full(3, 7.5), quarter, 1.0, (16, 16, 16))
+    patch = resample(case, np.full(3, 7.5), quarter, 1.0, (16, 16, 16))
     expected = np.rot90(case.image[0], 1, axes=(1, 2))
     other = np.rot90(case.image[0], -1, axes=(1, 2))
     closest = min(np.abs(patch.image[0].numpy() - e).max() for e in (expected, other))
@@ -60,7 +70,7 @@ def test_distances_stay_distances_when_the_patch_is_magnified():
     label = np.zeros((32, 32, 32), np.uint8)
     label[14:18, 14:18, 14:18] = 1
     scale = 0.8  # the patch steps 0.8 voxels in the image, so the lesion appears 1.25 times as large
-    patch = _resample(case_of(label), np.full(3, 15.5), np.eye(3) * scale, scale, (24, 24, 24))
+    patch = resample(case_of(label), np.full(3, 15.5), np.eye(3) * scale, scale, (24, 24, 24))
     expected = distance_to_foreground(patch.label.numpy(), (1, 1, 1))
     assert (
         np.abs(patch.distance_mm.numpy() - expected).max() < 1.5
@@ -69,7 +79,7 @@ def test_distances_stay_distances_when_the_patch_is_magnified():
 
 def test_without_foreground_the_distance_stays_infinite():
     case = case_of(np.zeros((20, 20, 20), np.uint8))
-    patch = _resample(case, np.full(3, 9.5), np.eye(3) * 1.25, 1.25, (8, 8, 8))
+    patch = resample(case, np.full(3, 9.5), np.eye(3) * 1.25, 1.25, (8, 8, 8))
     assert (patch.distance_mm > INFINITE_FROM_MM).all()
 
 
@@ -140,3 +150,54 @@ def test_the_same_generator_gives_the_same_patch(cases, plan):
     one, two = (draw_patch(cases[0], plan, np.random.default_rng(5)) for _ in range(2))
     assert torch.equal(one.image, two.image)
     assert torch.equal(one.label, two.label)
+
+
+def three_readers():
+    """Three label maps that differ by a plane each, one of which did not judge the first plane."""
+    drawn = np.stack([blob(), blob(), blob()])
+    drawn[1, 7, 9:11, 14:19] = 1
+    drawn[2, 12:14] = 0
+    drawn[2, 0] = IGNORED
+    return replace(case_of(blob()), readers=drawn)
+
+
+def test_random_draws_a_reader_from_the_generator_and_meets_all_of_them(plan):
+    case = three_readers()
+    still = plan.model_copy(update={"readers": "random", "patch_zyx": (16, 16, 16)})
+    fixed = plan.model_copy(update={"patch_zyx": (16, 16, 16)})
+    seen = set()
+    for seed in range(30):
+        label = draw_patch(case, still, np.random.default_rng(seed)).label
+        alone = [
+            draw_patch(replace(case, label=one, readers=None), fixed, np.random.default_rng(seed)).label
+            for one in case.readers
+        ]
+        same = [number for number, one in enumerate(alone) if torch.equal(label, one)]
+        assert same
+        seen |= set(same) if len(same) == 1 else set()
+        assert torch.equal(label, draw_patch(case, still, np.random.default_rng(seed)).label)
+    assert seen == {0, 1, 2}
+
+
+def test_mean_is_the_share_of_the_readers_who_judged(plan):
+    case = three_readers()
+    soft = plan.model_copy(update={"readers": "mean", "labels": {1: "core", 2: "rim"}})
+    hard = plan.model_copy(update={"labels": {1: "core", 2: "rim"}})
+    for seed in range(8):
+        shares = draw_patch(case, soft, np.random.default_rng(seed)).label
+        drawn = np.stack(
+            [
+                draw_patch(replace(case, label=one, readers=None), hard, np.random.default_rng(seed)).label
+                for one in case.readers
+            ]
+        )
+        for place in np.ndindex(*shares.shape[1:]):
+            votes = [value for value in drawn[(slice(None), *place)] if value != IGNORED]
+            expected = [votes.count(value) / len(votes) for value in range(3)]
+            if not np.allclose(shares[(slice(None), *place)], expected):
+                raise AssertionError(place)
+
+
+def test_what_no_reader_judged_has_no_share():
+    drawn = torch.tensor([IGNORED, IGNORED, 1, IGNORED]).reshape(2, 1, 1, 2)
+    assert reader_shares(drawn, 2)[:, 0, 0].T.tolist() == [[0, 1], [0, 0]]

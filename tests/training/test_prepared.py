@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from focalis.dataset import IGNORED, Case, PhantomSettings, write_phantoms
+from focalis.dataset import IGNORED, Case, PhantomSettings, majority, staple, with_readers, write_phantoms
 from focalis.errors import DataError
 from focalis.planning import Normalisation, Plan, prepare_image, prepare_label
 from focalis.training import prepare_case, prepare_cases
@@ -404,3 +404,76 @@ def test_a_thousand_cases_of_128_cubed_keep_memory_flat(tmp_path, folder):
     # One case is 15 MB on disk; a thousand are 15 GB.
     assert peak < 60
     assert lasting < 30
+
+
+@pytest.fixture
+def read_by_three(tmp_path):
+    return with_readers(write_phantoms(tmp_path / "three", 2, replace(SETTINGS, readers=3), 0))
+
+
+def masks(case: Case) -> list[np.ndarray]:
+    return [read_volume(path).array for path in case.readers.values()]
+
+
+def following(readers: str) -> Plan:
+    return PLAN.model_copy(update={"readers": readers})
+
+
+@pytest.mark.parametrize("readers", ["labels", "majority", "staple", "mean", "random"])
+def test_what_a_case_of_several_readers_trains_on(read_by_three, folder, readers):
+    source = read_by_three.cases[0]
+    drawn = masks(source)
+    case = prepare_case(source, following(readers), folder)
+    expected = {
+        "labels": read_volume(source.label).array,
+        "staple": staple(drawn),
+    }.get(readers, majority(drawn))
+    assert np.array_equal(case.label, expected)
+    if readers in ("mean", "random"):
+        assert isinstance(case.readers, np.memmap)
+        assert np.array_equal(case.readers, np.stack(drawn))
+    else:
+        assert case.readers is None
+
+
+@pytest.mark.parametrize("readers", ["majority", "staple", "mean", "random"])
+def test_no_voxel_that_a_reader_drew_is_far_from_the_lesion(read_by_three, folder, readers):
+    source = read_by_three.cases[0]
+    union = np.any(masks(source), axis=0)
+    assert (union & (majority(masks(source)) == 0)).any()
+    case = prepare_case(source, following(readers), folder)
+    assert np.abs(case.distance_mm - ndimage.distance_transform_edt(~union)).max() < 0.02
+    assert {tuple(voxel) for lesion in case.lesions for voxel in lesion} <= set(
+        zip(*np.nonzero(union), strict=True)
+    )
+
+
+def test_a_case_without_readers_trains_on_its_label(read_by_three, folder):
+    source = replace(read_by_three.cases[0], readers={})
+    case = prepare_case(source, following("mean"), folder)
+    assert np.array_equal(case.readers, read_volume(source.label).array[None])
+    assert np.array_equal(case.label, read_volume(source.label).array)
+
+
+def test_readers_on_another_grid_are_refused_by_name(read_by_three, folder):
+    source = read_by_three.cases[0]
+    path = source.readers["r2"]
+    volume = read_volume(path)
+    write_volume(replace(volume, grid=replace(volume.grid, origin_xyz_mm=(5.0, 0.0, 0.0))), path)
+    with pytest.raises(
+        DataError, match=r"_r2\.nii\.gz: the mask of reader r2 is not on the grid of the image: origin"
+    ):
+        prepare_case(source, following("majority"), folder)
+    prepare_case(source, PLAN, folder)
+
+
+def test_mean_and_random_share_an_entry_and_a_changed_mask_makes_a_new_one(read_by_three, folder):
+    source = read_by_three.cases[0]
+    prepare_case(source, following("mean"), folder)
+    prepare_case(source, following("random"), folder)
+    assert len(entries(folder, source)) == 1
+    before = entries(folder, source)
+    path = source.readers["r2"]
+    write_volume(replace(read_volume(path), array=np.zeros_like(read_volume(path).array)), path)
+    prepare_case(source, following("random"), folder)
+    assert len(entries(folder, source) - before) == 1

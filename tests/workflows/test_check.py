@@ -324,6 +324,24 @@ def test_missing_readers_are_counted_and_no_fault(nodules: Path, tmp_path: Path)
     ]
 
 
+def test_readers_masks_that_cannot_be_used_are_errors_by_name(nodules: Path, tmp_path: Path) -> None:
+    root, names = copy(nodules, tmp_path)
+    folder = root / "raters"
+    folder.mkdir()
+    masks = [folder / f"{names[1]}_r{number}.nii.gz" for number in (1, 2, 3)]
+    for path in masks:
+        shutil.copy(label(root, names[1]), path)
+    volume = read_volume(masks[0])
+    write_volume(replace(volume, grid=replace(volume.grid, origin_xyz_mm=(9.0, 0.0, 0.0))), masks[0])
+    write_volume(replace(volume, array=volume.array * 7), masks[1])
+    masks[2].write_bytes(b"nonsense")
+    problems = [str(problem) for problem in check(root).result.problems]
+    assert len(problems) == 3
+    assert any(f"{masks[0]}: the mask of reader r1 is not on the grid of" in problem for problem in problems)
+    assert any(str(masks[1]) in problem and "value" in problem and "7" in problem for problem in problems)
+    assert any(str(masks[2]) in problem for problem in problems)
+
+
 def test_channels_and_plans_take_the_same_images_for_ct() -> None:
     assert intensity.CT_FIRST_PERCENTILE == make.CT_FIRST_PERCENTILE
 

@@ -48,7 +48,7 @@ def test_files_that_are_written(folders: tuple[Path, Path], tmp_path: Path) -> N
             Volume(np.random.default_rng(0).normal(size=GRID.shape_zyx), GRID), images / f"{case}_0000.nii.gz"
         )
     evaluation = evaluate(*folders, out, images=images, label_names={1: "tumour"}, seed=4)
-    assert sorted(p.name for p in out.iterdir()) == ["cases.csv", "evaluation.json", "report.html"]
+    assert sorted(p.name for p in out.iterdir()) == ["cases.csv", "evaluation.json", "lesions.csv", "report.html"]
 
     document = json.loads((out / "evaluation.json").read_text())
     assert document["cases"][1]["dice"] == 0.75
@@ -172,3 +172,57 @@ def test_wrong_calls(folders: tuple[Path, Path], tmp_path: Path) -> None:
     write_volume(label_map(2), labels / "a.nii")
     with pytest.raises(DataError, match="a second time"):
         evaluate(predictions, labels, None)
+
+
+@pytest.fixture
+def raters(folders: tuple[Path, Path]) -> Path:
+    """Two readers of every case but c, which has one; they draw what the labels say, and one voxel beside it."""
+    folder = folders[1].parent / "raters"
+    for case in BOXES:
+        write_volume(label_map(2), folder / f"{case}_ann.nii.gz")
+        if case != "c":
+            write_volume(label_map(3), folder / f"{case}_ben.nii.gz")
+    return folder
+
+
+def test_a_model_beside_the_readers(folders: tuple[Path, Path], raters: Path, tmp_path: Path) -> None:
+    evaluation = evaluate(*folders, tmp_path / "out", readers=raters)
+    (found,) = evaluation.readers
+    assert (found.cases, found.model_dice.value, found.readers_dice.value) == (2, 0.875, 0.75)
+    assert found.index.value == pytest.approx(0.875 / 0.75)
+    assert [(one.reader, one.cases, one.dice.value) for one in found.against] == [
+        ("ann", 3, pytest.approx(1.75 / 3)),
+        ("ben", 2, pytest.approx(0.875)),
+    ]
+    document = json.loads((tmp_path / "out" / "evaluation.json").read_text())["readers"]
+    assert document["structures"][0]["verdict"] == found.verdict
+    assert document["cases"][1]["model_dice"] == {"ann": 0.75, "ben": 1.0}
+    assert "Williams" in document["rule"]
+    assert "Beside the readers" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_data_set_stands_for_its_readers_and_without_any_it_is_an_error(
+    folders: tuple[Path, Path], raters: Path, tmp_path: Path
+) -> None:
+    assert (
+        evaluate(*folders, None, readers=raters.parent).readers
+        == evaluate(*folders, None, readers=raters).readers
+    )
+    with pytest.raises(DataError, match="holds no reader's mask of any case"):
+        evaluate(*folders, None, readers=folders[1])
+    with pytest.raises(UsageError, match="is not there"):
+        evaluate(*folders, None, readers=tmp_path / "nowhere")
+
+
+def test_a_readers_mask_on_another_grid_is_named(folders: tuple[Path, Path], raters: Path) -> None:
+    write_volume(
+        Volume(label_map(2).array, replace(GRID, origin_xyz_mm=(0.0, 3.0, 0.0))), raters / "b_ben.nii.gz"
+    )
+    with pytest.raises(DataError, match="b of reader ben: truth and prediction lie on different grids"):
+        evaluate(*folders, None, readers=raters)
+
+
+def test_without_readers_nothing_is_said_of_them(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    evaluate(*folders, tmp_path / "out")
+    assert "readers" not in json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert "Beside the readers" not in (tmp_path / "out" / "report.html").read_text()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import DataError, PlanError, TrainingError, UsageError
 from focalis.model import load_model
-from focalis.planning import read_plan, write_plan
+from focalis.planning import describe, join_scopes, outside, read_plan, write_plan
 from focalis.volume import Volume, read_volume, write_volume
 from focalis.workflows.fit import fit
 
@@ -198,3 +199,67 @@ def read_volume_grid_without_last_plane(volume):
     return type(volume.grid)(
         (x, y, z - 1), volume.grid.spacing_xyz_mm, volume.grid.origin_xyz_mm, volume.grid.direction
     )
+
+
+@pytest.fixture(scope="module")
+def read_by_two(tmp_path_factory):
+    root = tmp_path_factory.mktemp("read_by_two")
+    write_phantoms(root, 6, replace(SETTINGS, readers=2), 0)
+    (root / "raters" / "phantom_002_r1.nii.gz").unlink()
+    for reader in ("r1", "r2"):
+        (root / "raters" / f"phantom_003_{reader}.nii.gz").unlink()
+    return root
+
+
+@pytest.mark.parametrize("readers", ["majority", "staple", "mean", "random"])
+def test_a_run_on_several_readers(read_by_two, tmp_path, readers):
+    result = fit(read_by_two, tmp_path / "run", steps=2, fold=0, readers=readers)
+    assert read_plan(result.plan).readers == readers
+    assert load_model(result.model).plan.readers == readers
+    record = json.loads((result.run / "record.json").read_text())
+    assert record["plan"]["readers"] == readers
+    again = fit(read_by_two, tmp_path / "run", steps=2, fold=0, resume=True)
+    assert again.summary.overall["dice"].mean == result.summary.overall["dice"].mean
+
+
+def test_a_readers_mask_on_another_grid_stops_the_run_that_needs_it(read_by_two, tmp_path):
+    root = shutil.copytree(read_by_two, tmp_path / "data")
+    path = root / "raters" / "phantom_004_r2.nii.gz"
+    volume = read_volume(path)
+    write_volume(replace(volume, grid=replace(volume.grid, spacing_xyz_mm=(2.0, 1.0, 1.0))), path)
+    with pytest.raises(
+        DataError, match=r"phantom_004_r2\.nii\.gz: the mask of reader r2 is not on the grid"
+    ) as caught:
+        fit(root, tmp_path / "run", steps=1, readers="mean")
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "run" / "prepared").exists()
+    fit(root, tmp_path / "plain", plan_only=True)
+
+
+def test_readers_without_any_mask_are_an_error(phantoms, tmp_path):
+    with pytest.raises(DataError, match="holds no reader's mask"):
+        fit(phantoms, tmp_path / "run", steps=1, readers="staple")
+    with pytest.raises(UsageError, match="choose one of labels, majority"):
+        fit(phantoms, tmp_path / "run", steps=1, readers="all")
+
+
+def test_a_model_knows_what_its_training_cases_were_like(finished, phantoms):
+    scope = load_model(finished.model).scope
+    cases = json.loads((finished.run / "record.json").read_text())["cases"]
+    held_out = open_dataset(phantoms).select(cases["held_out"])
+    if len(cases["train"]) + len(cases["inner"]) < 5:
+        assert scope is None
+    else:
+        plan = read_plan(finished.plan)
+        assert scope.cases == len(cases["train"]) + len(cases["inner"])
+        assert outside(scope, describe(held_out[0].read_images(), plan.normalisation), plan.channels) == ()
+
+
+def test_an_ensemble_joins_the_scopes(tmp_path):
+    root = tmp_path / "data"
+    write_phantoms(root, 12, SETTINGS, 3)
+    result = fit(root, tmp_path / "run", steps=1, folds=2)
+    joint = load_model(result.model).scope
+    members = [load_model(result.run / f"fold_{n}" / "model.safetensors").scope for n in range(2)]
+    assert joint is not None
+    assert joint == join_scopes(members)

@@ -1,14 +1,19 @@
 """Many files, one model: what works is done, what does not is refused with its reason."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from focalis.cli.main import app
 from focalis.errors import DataError, ModelError, UsageError
-from focalis.model import Model, OperatingPoint, save_model
+from focalis.model import Model, OperatingPoint, read_header, save_model
 from focalis.networks import build_network
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings, Normalisation, Plan, describe, learn_scope
 from focalis.volume import Grid, Volume, read_volume, write_volume
 from focalis.workflows.predict import predict
 
@@ -53,7 +58,8 @@ def test_a_folder_gives_a_label_map_per_image_on_its_own_grid(tmp_path):
     (tmp_path / "in" / "notes.txt").write_text("not an image")
     report = predict(model(), [tmp_path / "in"], tmp_path / "out")
     assert [(row.case, row.status) for row in report.rows] == [("a", "done"), ("b", "done"), ("c", "done")]
-    assert listing(tmp_path / "out") == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    tables = [f"lesions/{name}.{suffix}" for name in "abc" for suffix in ("csv", "json")]
+    assert listing(tmp_path / "out") == ["a.nii.gz", "b.nii.gz", "c.nii.gz", *tables]
     assert not report.refused
     assert 0 < report.seconds_per_case < 60
     for name, volume in images.items():
@@ -69,7 +75,7 @@ def test_a_saved_model_and_a_data_set_folder(tmp_path):
     image(tmp_path / "set" / "labels" / "a.nii.gz")
     report = predict(tmp_path / "model.safetensors", [tmp_path / "set"], tmp_path / "out", mirror=True)
     assert [(row.case, row.reason) for row in report.rows] == [("a", "")]
-    assert listing(tmp_path / "out") == ["a.nii.gz"]
+    assert listing(tmp_path / "out") == ["a.nii.gz", "lesions/a.csv", "lesions/a.json"]
 
 
 def test_bad_files_are_refused_and_do_not_stop_the_rest(tmp_path):
@@ -83,7 +89,8 @@ def test_bad_files_are_refused_and_do_not_stop_the_rest(tmp_path):
     write_volume(Volume(np.zeros(GRID.shape_zyx, np.int16), GRID), folder / "d_flat.nii.gz")
     (folder / "e_text.nii.gz").write_text("hello")
     report = predict(model(), [folder, tmp_path / "absent.nii.gz", tmp_path / "x.png"], tmp_path / "out")
-    assert listing(tmp_path / "out") == ["a_good.nii.gz", "f_good.nii.gz"]
+    tables = [f"lesions/{name}_good.{suffix}" for name in "af" for suffix in ("csv", "json")]
+    assert listing(tmp_path / "out") == ["a_good.nii.gz", "f_good.nii.gz", *tables]
     reasons = {row.case: row.reason for row in report.refused}
     assert set(reasons) == {"b_cut", "c_nan", "d_flat", "e_text", "absent", "x.png"}
     assert reasons["c_nan"].startswith(f"{folder / 'c_nan.nii.gz'}: holds 1 voxels that are NaN")
@@ -165,7 +172,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_probabilities_and_threshold(tmp_path):
     volume = image(tmp_path / "a.nii.gz")
     predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", threshold=0.9, probabilities=True)
-    assert listing(tmp_path / "out") == ["a.nii.gz", "probabilities/a.nii.gz"]
+    assert listing(tmp_path / "out") == ["a.nii.gz", "lesions/a.csv", "lesions/a.json", "probabilities/a.nii.gz"]
     probability = read_volume(tmp_path / "out" / "probabilities" / "a.nii.gz").array
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(-2 * volume.array)), atol=1e-6)
     np.testing.assert_array_equal(read_volume(tmp_path / "out" / "a.nii.gz").array > 0, probability >= 0.9)
@@ -211,3 +218,45 @@ def test_wrong_places_are_usage_errors(tmp_path):
         predict(model(), [tmp_path / "empty"], tmp_path / "a.nii.gz")
     with pytest.raises(ModelError, match=r"none\.safetensors: cannot be read"):
         predict(tmp_path / "none.safetensors", [tmp_path / "a.nii.gz"], tmp_path / "out")
+
+
+def test_an_image_outside_of_the_models_scope_is_told_and_with_strict_refused(tmp_path):
+    usual = [image(tmp_path / "usual" / f"{seed}.nii.gz", seed) for seed in range(8)]
+    known = replace(model(), scope=learn_scope([describe([one], plan().normalisation) for one in usual]))
+    image(tmp_path / "in" / "a.nii.gz", 100)
+    image(tmp_path / "in" / "b.nii.gz", 100, replace(GRID, spacing_xyz_mm=(1.0, 2.0, 9.0)))
+    report = predict(known, [tmp_path / "in"], tmp_path / "out")
+    assert [(row.case, row.status, bool(row.outside)) for row in report.rows] == [
+        ("a", "done", False),
+        ("b", "done", True),
+    ]
+    assert any("spacing of 9 mm" in phrase for phrase in report.rows[1].outside)
+    strict = predict(known, [tmp_path / "in"], tmp_path / "strict", strict=True)
+    assert [row.status for row in strict.rows] == ["done", "refused"]
+    assert strict.rows[1].reason.startswith(
+        f"{tmp_path / 'in' / 'b.nii.gz'}: lies outside of what the model was trained"
+    )
+    assert not (tmp_path / "strict" / "b.nii.gz").exists()
+
+
+def test_the_command_warns_on_stderr_and_refuses_with_strict(tmp_path):
+    usual = [image(tmp_path / "usual" / f"{seed}.nii.gz", seed) for seed in range(8)]
+    scope = learn_scope([describe([one], plan().normalisation) for one in usual])
+    network = build_network("dense", ((2, 2, 2),), 1, 2)
+    save_model(Model(plan(), (network,), scope=scope), tmp_path / "model.safetensors")
+    assert read_header(tmp_path / "model.safetensors").scope == scope
+    image(tmp_path / "b.nii.gz", 100, replace(GRID, spacing_xyz_mm=(1.0, 2.0, 9.0)))
+    words = [
+        "predict",
+        str(tmp_path / "model.safetensors"),
+        str(tmp_path / "b.nii.gz"),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    warned = CliRunner().invoke(app, [*words, "--json"])
+    assert warned.exit_code == 0
+    assert "warning: b lies outside of what the model was trained on: spacing of 9 mm" in warned.stderr
+    assert json.loads(warned.stdout)["rows"][0]["outside"]
+    refused = CliRunner().invoke(app, [*words, "--strict"])
+    assert refused.exit_code == 1
+    assert "leave --strict out" in refused.stderr

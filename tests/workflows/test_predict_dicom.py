@@ -88,7 +88,7 @@ def test_nothing_found_is_an_empty_segmentation_and_no_structure_set(series, tmp
     series(bright=-900)
     report = predict(model(), [tmp_path / "in"], tmp_path / "out", output_format=output_format)
     assert [(row.status, row.foreground_voxels) for row in report.rows] == [("done", 0)]
-    assert [path.name for path in sorted((tmp_path / "out").glob("*"))] == files
+    assert [path.name for path in sorted((tmp_path / "out").glob("*.dcm"))] == files
     if files:
         source = read_series(find_series(tmp_path / "in")[0])
         (found,) = read_segmentation(tmp_path / "out" / files[0], source).values()

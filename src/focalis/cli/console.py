@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from focalis.evaluation import Summary
+    from focalis.evaluation.beside import StructureBesideReaders
     from focalis.training import Progress
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -77,13 +78,28 @@ def print_summary(summary: Summary) -> None:
         dice, found = label["dice"], label.lesions.sensitivity
         false = label.lesions.false_positives_per_scan
         print(
-            f"  {label.name}: {label.cases} cases, Dice {_figure(dice.mean, dice.low, dice.high)}, "
-            f"lesion sensitivity {_figure(found.value, found.low, found.high)}, "
-            f"false positives per scan {_figure(false.value, false.low, false.high)}"
+            f"  {label.name}: {label.cases} cases, Dice {figure_with_interval(dice.mean, dice.low, dice.high)}, "
+            f"lesion sensitivity {figure_with_interval(found.value, found.low, found.high)}, "
+            f"false positives per scan {figure_with_interval(false.value, false.low, false.high)}"
         )
 
 
-def _figure(value: float | None, low: float | None, high: float | None) -> str:
+def print_readers(structures: Sequence[StructureBesideReaders]) -> None:
+    """Print how a model stands beside the readers, a line per label, with 95 % intervals; nothing without readers."""
+    for structure in structures:
+        ours, theirs, index = (
+            figure_with_interval(pooled.value, pooled.low, pooled.high)
+            for pooled in (structure.model_dice, structure.readers_dice, structure.index)
+        )
+        spread = "no spread" if structure.verdict is None else f"{structure.verdict} their spread"
+        print(
+            f"  {structure.structure}, {structure.cases} cases of two readers or more: model with readers {ours}, "
+            f"readers among themselves {theirs}, agreement index {index}: {spread}"
+        )
+
+
+def figure_with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """A figure with its interval in brackets, as far as they are defined."""
     if value is None:
         return "undefined"
     return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"

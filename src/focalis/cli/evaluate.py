@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from focalis.cli.console import print_json, print_summary, progress_bar
+from focalis.cli.console import print_json, print_readers, print_summary, progress_bar
 
 
 def evaluate(
@@ -26,10 +26,17 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder of the images: the report then shows best, median and worst case."),
     ] = None,
+    readers: Annotated[
+        Path | None,
+        typer.Option(help="Folder of readers' masks CASE_READER: is the model inside their spread?"),
+    ] = None,
     ignore: Annotated[
         int | None, typer.Option(min=1, help="Value of the labels where nobody has judged; left out.")
     ] = None,
     tolerance_mm: Annotated[float, typer.Option(min=0, help="Tolerance of the surface Dice.")] = 1.0,
+    min_lesion_mm3: Annotated[
+        float, typer.Option(min=0, help="Components of a smaller volume are no lesions.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print evaluation.json's content.")] = False,
 ) -> None:
@@ -42,8 +49,10 @@ def evaluate(
             labels,
             out,
             images=images,
+            readers=readers,
             ignore=ignore,
             tolerance_mm=tolerance_mm,
+            min_lesion_mm3=min_lesion_mm3,
             seed=seed,
             progress=lambda done, total, case: advance("evaluate", done, total, case),
         )
@@ -52,5 +61,6 @@ def evaluate(
         return
     print("Dice and lesions with 95 % intervals:")
     print_summary(evaluation.summary)
+    print_readers(evaluation.readers)
     if out is not None:
         print(f"report: {out / 'report.html'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,6 +32,13 @@ def fit(
     loss: Annotated[
         str | None, typer.Option(help="distance_focal, distance_focal_dice or dice_cross_entropy.")
     ] = None,
+    readers: Annotated[
+        Literal["labels", "majority", "staple", "mean", "random"] | None,
+        typer.Option(help="What cases with masks of several readers (raters/CASE_READER) train on."),
+    ] = None,
+    aim: Annotated[
+        str, typer.Option(help="What the operating point is chosen for: dice, or fp-per-scan=X.")
+    ] = "dice",
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -56,6 +63,8 @@ def fit(
             plan_only=plan_only,
             network=network,
             loss=loss,
+            readers=readers,
+            aim=aim,
             seed=seed,
             resume=resume,
             device=device,

@@ -20,6 +20,16 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option(help="On the foreground probability; the model's own if not given.")
     ] = None,
+    min_size: Annotated[
+        float | None,
+        typer.Option("--min-size", min=0, help="Drop lesions of fewer mm3; the model's own if not given."),
+    ] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(
+            "--min-confidence", help="Drop lesions whose highest probability is lower; the model's own."
+        ),
+    ] = None,
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Average over eight mirror images; eight times the time.")
     ] = False,
@@ -28,6 +38,16 @@ def predict(
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write OUT/probabilities/CASE.nii.gz too.")
+    ] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Write OUT/uncertainty/CASE.nii.gz too: how far members and mirror images disagree.",
+        ),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse images unlike those the model was trained on.")
     ] = False,
     output_format: Annotated[
         Literal["nifti", "seg", "rtstruct"],
@@ -42,6 +62,7 @@ def predict(
     An image that the model cannot take is refused with the reason; the others go on, and the exit code is 1.
     """
     from focalis.workflows.predict import predict as run_predict
+    from focalis.workflows.scope import outside_line
 
     try:
         with progress_bar() as advance:
@@ -50,11 +71,15 @@ def predict(
                 inputs,
                 out,
                 threshold=threshold,
+                min_size_mm3=min_size,
+                min_confidence=min_confidence,
                 mirror=mirror,
                 memory_gb=memory_gb,
                 device=device,
                 precision=precision,
                 probabilities=probabilities,
+                uncertainty=uncertainty,
+                strict=strict,
                 output_format=output_format,
                 progress=lambda done, total, case: advance("predict", done, total, case),
             )
@@ -64,6 +89,9 @@ def predict(
         print_json(report)
     for row in report.refused:
         print(f"refused: {row.reason}", file=sys.stderr)
+    for row in report.rows:
+        if row.outside:
+            print(f"warning: {row.case} {outside_line(row.outside)}", file=sys.stderr)
     if not as_json:
         for row in report.rows:
             if row.status == "done" and not row.foreground_voxels:
@@ -74,6 +102,7 @@ def predict(
                 )
                 print(f"{row.case}: nothing found; {what}")
         done = len(report.rows) - len(report.refused)
+        print(f"operating point: {report.operating_point}")
         print(f"{done} of {len(report.rows)} cases in {out}, {report.seconds_per_case:.1f} s per case")
     if report.refused:
         raise typer.Exit(1)

@@ -1,9 +1,11 @@
 """Cases, layouts, splits, and generated data."""
 
 from focalis.dataset.case import IGNORED, Case, Dataset
+from focalis.dataset.consensus import majority, staple
 from focalis.dataset.layout import open_dataset
 from focalis.dataset.layouts import UNNAMED_CHANNEL, group_channels, read_table
 from focalis.dataset.phantoms import Phantom, PhantomSettings, make_phantom, write_phantoms
+from focalis.dataset.readers import ReaderFiles, find_readers, with_readers
 from focalis.dataset.splits import (
     Split,
     empty_side,
@@ -21,16 +23,21 @@ __all__ = [
     "Dataset",
     "Phantom",
     "PhantomSettings",
+    "ReaderFiles",
     "Split",
     "empty_side",
+    "find_readers",
     "find_splits",
     "group_channels",
     "inner_split",
+    "majority",
     "make_phantom",
     "make_splits",
     "open_dataset",
     "read_splits",
     "read_table",
+    "staple",
+    "with_readers",
     "write_phantoms",
     "write_splits",
 ]

@@ -26,12 +26,15 @@ class Case:
             where there is no label.
         patient: the patient's identifier, the case's name if not given; cases of one patient never part in a
             split.
+        readers: the readers' own label maps by reader, for data sets that were opened `with_readers`; a case may have
+            any number of them.
     """
 
     name: str
     images: tuple[Path, ...]
     label: Path | tuple[Path, ...] | None
     patient: str = ""
+    readers: Mapping[str, Path] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patient", self.patient or self.name)
@@ -44,12 +47,12 @@ class Case:
         return self.label if isinstance(self.label, tuple) else (self.label,)
 
     def files(self) -> tuple[Path, ...]:
-        """Every file that the case is read from, once each, data files named by headers included.
+        """Every file that the case is read from, once each, data files named by headers included; its readers' too.
 
         Raises:
             DataError: the header of a NRRD or MetaImage file cannot be read.
         """
-        named = dict.fromkeys((*self.images, *self.label_files))
+        named = dict.fromkeys((*self.images, *self.label_files, *self.readers.values()))
         return tuple(dict.fromkeys(file for path in named for file in data_files(path)))
 
     def read_images(self) -> list[Volume]:

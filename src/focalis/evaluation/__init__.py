@@ -1,10 +1,24 @@
 """How good a segmentation is: by voxel, by surface, by lesion, with intervals. Plain arrays, no torch."""
 
+from focalis.evaluation.calibration import (
+    CALIBRATION_RULE,
+    Calibration,
+    Reliability,
+    VoxelCounts,
+    count_voxels,
+    fit_temperature,
+    lesion_reliability,
+    voxel_reliability,
+)
 from focalis.evaluation.cases import EMPTY_RULE, Score, evaluate_case
+from focalis.evaluation.detection import CaseLesions, Detection
+from focalis.evaluation.froc import FROC_RULE, Froc, froc, froc_csv
 from focalis.evaluation.intervals import bootstrap_interval, paired_difference_interval, ratio_interval
+from focalis.evaluation.judged import JUDGED_COLUMNS, JudgedLesion, judge_lesions
 from focalis.evaluation.lesionwise import LesionScores, lesion_scores
-from focalis.evaluation.operating_point import choose_threshold
+from focalis.evaluation.operating_point import Aim, Choice, choose, cut
 from focalis.evaluation.record import Evaluation
+from focalis.evaluation.risk import RISK_RULE, RiskCoverage, risk_coverage
 from focalis.evaluation.summary import (
     METRICS,
     LabelSummary,
@@ -19,27 +33,50 @@ from focalis.evaluation.surface import SurfaceScores, surface_points_mm, surface
 from focalis.evaluation.voxel import VoxelScores, voxel_scores
 
 __all__ = [
+    "CALIBRATION_RULE",
     "EMPTY_RULE",
+    "FROC_RULE",
+    "JUDGED_COLUMNS",
     "METRICS",
+    "RISK_RULE",
+    "Aim",
+    "Calibration",
+    "CaseLesions",
+    "Choice",
+    "Detection",
     "Evaluation",
+    "Froc",
+    "JudgedLesion",
     "LabelSummary",
     "LesionScores",
     "LesionSummary",
     "Pooled",
+    "Reliability",
+    "RiskCoverage",
     "Score",
     "Statistic",
     "Summary",
     "SurfaceScores",
+    "VoxelCounts",
     "VoxelScores",
     "bootstrap_interval",
-    "choose_threshold",
+    "choose",
+    "count_voxels",
+    "cut",
     "evaluate_case",
+    "fit_temperature",
+    "froc",
+    "froc_csv",
+    "judge_lesions",
+    "lesion_reliability",
     "lesion_scores",
     "paired_difference_interval",
     "ratio_interval",
     "representative_cases",
+    "risk_coverage",
     "summarise",
     "surface_points_mm",
     "surface_scores",
+    "voxel_reliability",
     "voxel_scores",
 ]

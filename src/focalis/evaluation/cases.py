@@ -12,6 +12,7 @@ from focalis.errors import DataError
 from focalis.evaluation.lesionwise import lesion_scores
 from focalis.evaluation.surface import surface_scores
 from focalis.evaluation.voxel import voxel_scores
+from focalis.lesions import voxels_of
 from focalis.volume import Volume
 
 EMPTY_RULE = (
@@ -74,6 +75,7 @@ def evaluate_case(
     tolerance_mm: float = 1.0,
     case: str = "case",
     ignore: int | None = None,
+    minimum_lesion_mm3: float = 0.0,
 ) -> tuple[Score, ...]:
     """Compare a predicted label map with the true one, label by label.
 
@@ -84,6 +86,7 @@ def evaluate_case(
         tolerance_mm: tolerance of the surface Dice.
         case: the case's name, for the scores and the error.
         ignore: value of the true label map where nobody has judged: there, both maps count as background.
+        minimum_lesion_mm3: smaller components are no lesions, in either map; voxels and surfaces count all the same.
 
     Raises:
         DataError: if the grids differ, with what differs and by how much.
@@ -100,19 +103,25 @@ def evaluate_case(
             Volume(np.where(unjudged, 0, volume.array), volume.grid) for volume in (truth, prediction)
         )
     return tuple(
-        _evaluate_label(truth, prediction, label, labels[label], tolerance_mm, case)
+        _evaluate_label(truth, prediction, label, labels[label], tolerance_mm, case, minimum_lesion_mm3)
         for label in sorted(labels)
     )
 
 
 def _evaluate_label(
-    truth: Volume, prediction: Volume, label: int, name: str, tolerance_mm: float, case: str
+    truth: Volume,
+    prediction: Volume,
+    label: int,
+    name: str,
+    tolerance_mm: float,
+    case: str,
+    minimum_lesion_mm3: float,
 ) -> Score:
     true_mask, predicted_mask = _crop(truth.array == label, prediction.array == label)
     voxel_mm3 = truth.grid.voxel_volume_mm3
     voxels = voxel_scores(true_mask, predicted_mask, voxel_mm3)
     surfaces = surface_scores(true_mask, predicted_mask, truth.grid.spacing_zyx_mm, tolerance_mm)
-    lesions = lesion_scores(true_mask, predicted_mask)
+    lesions = lesion_scores(true_mask, predicted_mask, voxels_of(minimum_lesion_mm3, voxel_mm3))
     return Score(
         case=case,
         label=label,

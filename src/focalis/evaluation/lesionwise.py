@@ -47,9 +47,11 @@ class LesionScores:
         return 2 * self.detected_lesions / total if total else 1.0
 
 
-def lesion_scores(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> LesionScores:
-    """Compare two masks of the same shape (z, y, x) lesion by lesion."""
-    matching = match_lesions(truth, predicted)
+def lesion_scores(
+    truth: NDArray[np.bool_], predicted: NDArray[np.bool_], minimum_voxels: int = 1
+) -> LesionScores:
+    """Compare two masks of the same shape (z, y, x) lesion by lesion; smaller components are no lesions."""
+    matching = match_lesions(truth, predicted, minimum_voxels=minimum_voxels)
     return LesionScores(
         truth_lesions=matching.truth_count,
         predicted_lesions=matching.predicted_count,

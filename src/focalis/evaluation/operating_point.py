@@ -1,71 +1,230 @@
-"""The operating point: the probability from which on a voxel counts as foreground."""
+"""The operating point: from which probability, size and confidence on a lesion is reported."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from focalis.errors import UsageError
+from focalis.lesions import Candidates, find_candidates, temper
 
-CANDIDATES = tuple(round(0.05 * i, 2) for i in range(1, 20))
+THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+CONFIDENCES = (0.0, *THRESHOLDS, 0.97, 0.98, 0.99, 0.995, 0.999)
+SIZES = 6
+"""How many minimum sizes are tried, up to the smallest true lesion: no true lesion may be too small to report."""
 PLATEAU = 0.002
+"""Differences of Dice or sensitivity below this are not followed: they are accidents of the few cases."""
 
 
-def choose_threshold(
-    foreground_probabilities: Sequence[NDArray[Any]],
-    truths: Sequence[NDArray[np.bool_]],
-    candidates: Sequence[float] = CANDIDATES,
-) -> tuple[float, tuple[tuple[float, float], ...]]:
-    """Choose the threshold with the best mean Dice over cases.
+@dataclass(frozen=True)
+class Aim:
+    """What an operating point is chosen for.
 
-    Where the curve is flat, the first of several equals would be an accident: among the candidates whose mean
-    Dice lies within 0.002 of the best, the middle one is taken. Choose on cases that the network did not
-    learn from and that no figure is reported on.
+    Attributes:
+        fp_per_scan: the most false positive lesions per scan, under which sensitivity is greatest; None for the
+            best mean Dice.
+    """
+
+    fp_per_scan: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Aim:
+        """From `dice` or `fp-per-scan=X`; UsageError for anything else."""
+        if text == "dice":
+            return cls()
+        name, _, value = text.partition("=")
+        try:
+            rate = float(value)
+        except ValueError:
+            rate = -1.0
+        if name != "fp-per-scan" or not 0 <= rate < float("inf"):
+            raise UsageError(
+                f"aim {text!r} is not known; give dice or fp-per-scan=X with a number X from 0 on"
+            )
+        return cls(rate)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen operating point and the curves it came from.
+
+    Attributes:
+        threshold: a voxel is foreground where its probability reaches it.
+        minimum_mm3: smaller lesions are dropped.
+        minimum_confidence: lesions whose highest probability stays below it are dropped.
+        how: one line on how it was chosen.
+        curve: (threshold, mean Dice with nothing dropped) of every threshold.
+        froc: (minimum confidence, false positives per scan, sensitivity) at the chosen threshold and minimum
+            size, from the strictest on; empty without true lesions.
+    """
+
+    threshold: float
+    minimum_mm3: float
+    minimum_confidence: float
+    how: str
+    curve: tuple[tuple[float, float], ...]
+    froc: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class _Setting:
+    threshold: int
+    minimum_mm3: float
+    minimum_confidence: float
+    dice: float
+    sensitivity: float
+    fp_per_scan: float
+
+    @property
+    def strictness(self) -> tuple[float, float]:
+        """How much it drops."""
+        return self.minimum_mm3, self.minimum_confidence
+
+
+def cut(
+    case: str,
+    truth: NDArray[np.bool_],
+    probability: NDArray[np.float32],
+    voxel_mm3: float,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> tuple[Candidates, ...]:
+    """The lesions of one case at every threshold, small enough to keep for all cases.
 
     Args:
-        foreground_probabilities: per case, the probability of "not background", any float dtype and shape.
-        truths: per case, the true foreground, same shape.
-        candidates: thresholds in ascending order; foreground is probability >= threshold.
-
-    Returns:
-        The threshold, and the curve as (threshold, mean Dice) per candidate. A case without truth has Dice 1
-        where nothing is predicted and 0 elsewhere.
-
-    Raises:
-        UsageError: without cases or candidates, with unsorted candidates, or if lengths or shapes differ.
+        case: the case's name.
+        truth: true foreground, shape (z, y, x).
+        probability: foreground probability, same shape.
+        voxel_mm3: volume of a voxel.
+        thresholds: in ascending order.
     """
-    if not truths or len(truths) != len(foreground_probabilities):
+    if probability.shape != truth.shape:
         raise UsageError(
-            f"choosing a threshold needs one truth per probability map and at least one, "
-            f"not {len(truths)} and {len(foreground_probabilities)}"
-        )
-    if not candidates or list(candidates) != sorted(set(candidates)):
-        raise UsageError("threshold candidates must be a list in ascending order without repeats")
-    per_case = [_dice_curve(p, t, candidates) for p, t in zip(foreground_probabilities, truths, strict=True)]
-    mean = np.mean(per_case, axis=0)
-    plateau = np.flatnonzero(mean >= mean.max() - PLATEAU)
-    chosen = plateau[(plateau.size - 1) // 2]
-    curve = tuple((float(t), float(d)) for t, d in zip(candidates, mean, strict=True))
-    return float(candidates[chosen]), curve
-
-
-def _dice_curve(
-    probabilities: NDArray[Any], truth: NDArray[np.bool_], candidates: Sequence[float]
-) -> NDArray[np.float64]:
-    """Dice at every candidate from one pass: count the voxels between candidates, then sum from the top."""
-    if probabilities.shape != truth.shape:
-        raise UsageError(
-            f"a probability map of shape {probabilities.shape} does not fit a truth of {truth.shape}"
+            f"{case}: a probability map of shape {probability.shape} does not fit a truth of {truth.shape}"
         )
     # In the map's own precision, as prediction compares: float32 0.7 reaches the threshold 0.7.
-    edges = np.asarray(candidates, dtype=probabilities.dtype)
-    likely = probabilities >= edges[0]
-    passed = np.searchsorted(edges, probabilities[likely], side="right")
-    bins = edges.size + 1
-    predicted = np.bincount(passed, minlength=bins)[:0:-1].cumsum()[::-1]
-    shared = np.bincount(passed[truth[likely]], minlength=bins)[:0:-1].cumsum()[::-1]
-    total = predicted + np.count_nonzero(truth)
-    return np.where(total > 0, 2 * shared / np.maximum(total, 1), 1.0)
+    levels = np.asarray(thresholds, dtype=probability.dtype)
+    box = _box(truth | (probability >= levels[0]))
+    truth, probability = truth[box], probability[box]
+    return tuple(
+        find_candidates(truth, probability >= level, probability, case=case, voxel_mm3=voxel_mm3)
+        for level in levels
+    )
+
+
+def choose(
+    cases: Sequence[Sequence[Candidates]],
+    aim: Aim | None = None,
+    temperature: float = 1.0,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> Choice:
+    """Choose threshold, minimum size and minimum confidence together, on cases that the network did not learn from.
+
+    For the best Dice: the threshold first, with nothing dropped, and of those within 0.002 of the best mean Dice the
+    middle one, since where the curve is flat the first of several equals would be an accident. Then the least
+    dropping whose mean Dice lies within 0.002 of the best that dropping can reach. For a rate of false positives: of
+    all settings that keep to it, the greatest sensitivity; of those within 0.002 of it the best Dice; of equals the
+    one that drops least. If none keeps to it, the one with the fewest false positives.
+
+    Args:
+        cases: of every case, its lesions at every threshold, see `cut`; probabilities as the network gives them.
+        aim: the best mean Dice by default.
+        temperature: what prediction will temper the probabilities with. The choice is the same at any, but
+            it is given in tempered probabilities.
+        thresholds: those that the cases were cut at.
+
+    Raises:
+        UsageError: without cases.
+    """
+    if not cases:
+        raise UsageError("choosing an operating point needs at least one case")
+    aim = aim or Aim()
+    levels = list(thresholds)
+    everything = [np.mean([row[i].dice(row[i].kept(0, 0)) for row in cases]) for i in range(len(levels))]
+    sizes = _sizes(cases)
+    count = len(cases)
+    if aim.fp_per_scan is None:
+        plateau = np.flatnonzero(np.asarray(everything) >= max(everything) - PLATEAU)
+        middle = int(plateau[(plateau.size - 1) // 2])
+        settings = _settings(cases, middle, levels[middle], sizes)
+        best = max(setting.dice for setting in settings)
+        chosen = min(
+            (setting for setting in settings if setting.dice >= best - PLATEAU), key=lambda s: s.strictness
+        )
+        how = f"best mean Dice of the foreground on {count} cases of the inner split"
+    else:
+        settings = [s for i, level in enumerate(levels) for s in _settings(cases, i, level, sizes)]
+        keeping = [s for s in settings if s.fp_per_scan <= aim.fp_per_scan + 1e-9]
+        how = (
+            f"greatest lesion sensitivity at {aim.fp_per_scan:g} false positives per scan or fewer on {count} "
+            "cases of the inner split"
+        )
+        if not keeping:
+            fewest = min(s.fp_per_scan for s in settings)
+            keeping = [s for s in settings if s.fp_per_scan == fewest]
+            how += f"; none keeps to it, this has {fewest:g}"
+        best = max(s.sensitivity for s in keeping)
+        found = [s for s in keeping if s.sensitivity >= best - PLATEAU]
+        dice = max(s.dice for s in found)
+        chosen = min((s for s in found if s.dice >= dice - PLATEAU), key=lambda s: s.strictness)
+    line = _settings(cases, chosen.threshold, levels[chosen.threshold], (chosen.minimum_mm3,))
+    there = any(row[0].overlaps.truth_voxels.size for row in cases)
+
+    def given(probability: float) -> float:
+        return float(temper(np.asarray(probability, dtype=np.float64), temperature))
+
+    return Choice(
+        threshold=given(levels[chosen.threshold]),
+        minimum_mm3=chosen.minimum_mm3,
+        minimum_confidence=given(chosen.minimum_confidence),
+        how=how,
+        curve=tuple((given(level), float(dice)) for level, dice in zip(levels, everything, strict=True)),
+        froc=tuple((given(s.minimum_confidence), s.fp_per_scan, s.sensitivity) for s in reversed(line))
+        if there
+        else (),
+    )
+
+
+def _settings(
+    cases: Sequence[Sequence[Candidates]], threshold: int, level: float, sizes: Sequence[float]
+) -> list[_Setting]:
+    """What comes of every minimum size and confidence at one threshold; the least dropping first."""
+    column = [row[threshold] for row in cases]
+    lesions = sum(each.overlaps.truth_voxels.size for each in column)
+    # A minimum confidence at or below the threshold drops nothing.
+    confidences = (0.0, *(c for c in CONFIDENCES if c > level))
+    found = []
+    for size in sizes:
+        for confidence in confidences:
+            keeps = [each.kept(size, confidence) for each in column]
+            matchings = [each.overlaps.match(keep) for each, keep in zip(column, keeps, strict=True)]
+            hits = sum(len(matching.pairs) for matching in matchings)
+            false = sum(len(matching.unmatched_predicted) for matching in matchings)
+            dice = float(np.mean([each.dice(keep) for each, keep in zip(column, keeps, strict=True)]))
+            sensitivity = hits / lesions if lesions else 0.0
+            found.append(_Setting(threshold, size, confidence, dice, sensitivity, false / len(column)))
+    return found
+
+
+def _sizes(cases: Sequence[Sequence[Candidates]]) -> tuple[float, ...]:
+    """The minimum sizes to try: 0 and geometric steps from two voxels up to the smallest true lesion."""
+    volumes = np.concatenate([row[0].truth_mm3 for row in cases])
+    least = 2 * min(row[0].voxel_mm3 for row in cases)
+    if not volumes.size or volumes.min() < least:
+        return (0.0,)
+    return (
+        0.0,
+        *(float(f"{v:.3g}") for v in np.geomspace(least, volumes.min(), SIZES)[:-1]),
+        float(volumes.min()),
+    )
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The bounding box of a mask; a single voxel of an empty one."""
+    box = []
+    for axis in range(mask.ndim):
+        hits = np.flatnonzero(mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis)))
+        box.append(slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(0, 1))
+    return tuple(box)

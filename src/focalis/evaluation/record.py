@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
+from focalis.evaluation.beside import SPREAD_RULE, CaseBesideReaders, StructureBesideReaders, summarise_beside
 from focalis.evaluation.cases import EMPTY_RULE, Score
+from focalis.evaluation.detection import CaseLesions, Detection
 from focalis.evaluation.intervals import DRAWS, LEVEL
+from focalis.evaluation.judged import JudgedLesion
 from focalis.evaluation.summary import Summary, summarise
-from focalis.lesions import MATCHING_RULE
+from focalis.lesions import CONNECTIVITY, MATCHING_RULE, MINIMUM_IOU
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,22 @@ class Evaluation:
         summary: per label and over labels.
         tolerance_mm: tolerance of the surface Dice.
         seed: seed of the bootstrap.
+        beside: the predictions beside the readers, where there are any: one per case and label.
+        readers: the same summarised, one per label.
+        lesions: every true and predicted lesion, and what became of it.
+        detection: FROC, calibration and ranking of errors; None where no confidence is known.
+        minimum_mm3: smaller components were no lesions.
     """
 
     scores: tuple[Score, ...]
     summary: Summary
     tolerance_mm: float
     seed: int
+    beside: tuple[CaseBesideReaders, ...] = ()
+    readers: tuple[StructureBesideReaders, ...] = ()
+    lesions: tuple[JudgedLesion, ...] = ()
+    detection: Detection | None = None
+    minimum_mm3: float = 0.0
 
     @classmethod
     def of(
@@ -36,9 +49,26 @@ class Evaluation:
         tolerance_mm: float = 1.0,
         seed: int = 0,
         patients: Mapping[str, str] | None = None,
+        beside: Sequence[CaseBesideReaders] = (),
+        lesions: Sequence[CaseLesions] = (),
+        minimum_mm3: float = 0.0,
     ) -> Evaluation:
-        """Summarise scores that were computed with this tolerance; see `summarise` for the rest."""
-        return cls(tuple(scores), summarise(scores, patients=patients, seed=seed), tolerance_mm, seed)
+        """Summarise scores that were computed so; see `summarise`, `summarise_beside` and `Detection.of`."""
+        summary = summarise(scores, patients=patients, seed=seed)
+        readers = summarise_beside(beside, patients, seed)
+        judged = tuple(lesion for case in lesions for lesion in case.judged)
+        detection = Detection.of(lesions, patients, seed)
+        return cls(
+            tuple(scores),
+            summary,
+            tolerance_mm,
+            seed,
+            tuple(beside),
+            readers,
+            judged,
+            detection,
+            minimum_mm3,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain dictionaries, lists and values, with the rules that the figures follow."""
@@ -47,10 +77,31 @@ class Evaluation:
             "focalis": version("focalis"),
             "rules": {
                 "lesion_matching": MATCHING_RULE,
+                "lesion_connectivity": CONNECTIVITY,
+                "lesion_minimum_mm3": self.minimum_mm3,
+                "lesion_minimum_iou": MINIMUM_IOU,
                 "empty_masks": EMPTY_RULE,
                 "surface_dice_tolerance_mm": self.tolerance_mm,
                 "interval": f"percentile bootstrap over patients: {LEVEL}, {DRAWS} draws, seed {self.seed}",
             },
             "summary": asdict(self.summary),
             "cases": [asdict(score) for score in self.scores],
+            **({"detection": self.detection.to_json()} if self.detection else {}),
+        } | ({"readers": self._readers()} if self.beside else {})
+
+    def _readers(self) -> dict[str, Any]:
+        return {
+            "rule": SPREAD_RULE,
+            "structures": [asdict(structure) for structure in self.readers],
+            "cases": [
+                {
+                    "case": row.case,
+                    "label": row.label,
+                    "structure": row.structure,
+                    "model_dice": {reader: score.dice for reader, score in row.scores.items()},
+                    "readers_dice": dict(row.readers_dice),
+                    "not_odd_one_out": row.not_odd_one_out,
+                }
+                for row in self.beside
+            ],
         }

@@ -58,7 +58,7 @@ class LesionSummary:
     """Detection of lesions: counts summed over the cases, then divided.
 
     Attributes:
-        truth_lesions, predicted_lesions, detected_lesions: sums over the cases.
+        truth_lesions, predicted_lesions, detected_lesions, split_lesions, merged_lesions: sums over the cases.
         sensitivity, precision, f1: from these sums.
         false_positives_per_scan: false positive lesions divided by the number of cases.
     """
@@ -66,6 +66,8 @@ class LesionSummary:
     truth_lesions: int
     predicted_lesions: int
     detected_lesions: int
+    split_lesions: int
+    merged_lesions: int
     sensitivity: Pooled
     precision: Pooled
     f1: Pooled
@@ -221,6 +223,8 @@ def _lesions(cases: list[list[Score]], sampling: _Sampling) -> LesionSummary:
         truth_lesions=sum(truth),
         predicted_lesions=sum(predicted),
         detected_lesions=sum(detected),
+        split_lesions=sum(row.split_lesions for rows in cases for row in rows),
+        merged_lesions=sum(row.merged_lesions for rows in cases for row in rows),
         sensitivity=pooled(detected, truth),
         precision=pooled(detected, predicted),
         f1=pooled([2 * d for d in detected], [t + p for t, p in zip(truth, predicted, strict=True)]),

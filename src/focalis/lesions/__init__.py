@@ -1,6 +1,40 @@
-"""Lesions as connected components of a mask: find them, match two sets of them."""
+"""Lesions as connected components of a mask: find them, measure them, match two sets of them."""
 
-from focalis.lesions.components import label_components
-from focalis.lesions.matching import MATCHING_RULE, MINIMUM_IOU, Matching, match_lesions
+from focalis.lesions.candidates import Candidates, find_candidates, highest
+from focalis.lesions.components import CONNECTIVITY, label_components, voxels_of
+from focalis.lesions.matching import (
+    MATCHING_RULE,
+    MINIMUM_IOU,
+    Matching,
+    Overlaps,
+    find_overlaps,
+    match_lesions,
+)
+from focalis.lesions.measures import MEASURING_RULE, Lesion, Line, axial_axis, disagreement, measure_lesions
+from focalis.lesions.probability import temper
+from focalis.lesions.table import COLUMNS, as_csv, lesion_row
 
-__all__ = ["MATCHING_RULE", "MINIMUM_IOU", "Matching", "label_components", "match_lesions"]
+__all__ = [
+    "COLUMNS",
+    "CONNECTIVITY",
+    "MATCHING_RULE",
+    "MEASURING_RULE",
+    "MINIMUM_IOU",
+    "Candidates",
+    "Lesion",
+    "Line",
+    "Matching",
+    "Overlaps",
+    "as_csv",
+    "axial_axis",
+    "disagreement",
+    "find_candidates",
+    "find_overlaps",
+    "highest",
+    "label_components",
+    "lesion_row",
+    "match_lesions",
+    "measure_lesions",
+    "temper",
+    "voxels_of",
+]

@@ -8,15 +8,21 @@ from scipy import ndimage
 
 from focalis.errors import UsageError
 
+CONNECTIVITY = 26
+"""What a lesion is, wherever lesions are counted: voxels that touch by a face, an edge or a corner belong together."""
+
 _RANKS = {6: 1, 18: 2, 26: 3}
 
 
-def label_components(mask: NDArray[np.bool_], connectivity: int = 26) -> tuple[NDArray[np.int32], int]:
+def label_components(
+    mask: NDArray[np.bool_], connectivity: int = CONNECTIVITY, minimum_voxels: int = 1
+) -> tuple[NDArray[np.int32], int]:
     """Number the connected components of a mask.
 
     Args:
         mask: foreground, shape (z, y, x).
         connectivity: which neighbours belong together: 6 (faces), 18 (and edges) or 26 (and corners).
+        minimum_voxels: smaller components are left out, and have no number.
 
     Returns:
         An int32 array of the mask's shape with 0 outside and 1 to n inside the components, and n.
@@ -28,4 +34,15 @@ def label_components(mask: NDArray[np.bool_], connectivity: int = 26) -> tuple[N
         raise UsageError(f"connectivity is {connectivity}; choose 6, 18 or 26")
     labelled = np.empty(mask.shape, dtype=np.int32)
     structure = ndimage.generate_binary_structure(3, _RANKS[connectivity])
-    return labelled, int(ndimage.label(mask, structure, output=labelled))
+    count = int(ndimage.label(mask, structure, output=labelled))
+    if minimum_voxels <= 1 or not count:
+        return labelled, count
+    large = np.bincount(labelled.ravel(), minlength=count + 1) >= minimum_voxels
+    large[0] = False
+    numbers = np.where(large, np.cumsum(large), 0).astype(np.int32)
+    return numbers[labelled], int(large.sum())
+
+
+def voxels_of(volume_mm3: float, voxel_mm3: float) -> int:
+    """The least number of voxels whose volume reaches `volume_mm3`, at least 1."""
+    return max(1, int(np.ceil(volume_mm3 / voxel_mm3 - 1e-6)))

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from focalis.lesions.components import label_components
+from focalis.lesions.components import CONNECTIVITY, label_components
 
 MINIMUM_IOU = 0.1
 MATCHING_RULE = (
-    "Lesions are 26-connected components. "
+    f"Lesions are {CONNECTIVITY}-connected components. "
     "True and predicted lesions are paired one to one so that the sum of the pairs' IoU is greatest; "
     f"only pairs whose IoU reaches {MINIMUM_IOU:g} count, and a lesion in such a pair is detected."
 )
@@ -26,15 +26,15 @@ class Matching:
         pairs: (true lesion, predicted lesion, their IoU), by true lesion.
         unmatched_truth: true lesions without a partner: missed.
         unmatched_predicted: predicted lesions without a partner: false positives.
-        splits: true lesions that share voxels with two or more predicted ones.
-        merges: predicted lesions that share voxels with two or more true ones.
+        split: true lesions that share voxels with two or more predicted ones.
+        merged: predicted lesions that share voxels with two or more true ones.
     """
 
     pairs: tuple[tuple[int, int, float], ...]
     unmatched_truth: tuple[int, ...]
     unmatched_predicted: tuple[int, ...]
-    splits: int
-    merges: int
+    split: tuple[int, ...]
+    merged: tuple[int, ...]
 
     @property
     def truth_count(self) -> int:
@@ -46,9 +46,84 @@ class Matching:
         """Number of predicted lesions."""
         return len(self.pairs) + len(self.unmatched_predicted)
 
+    @property
+    def splits(self) -> int:
+        """Number of true lesions that were split."""
+        return len(self.split)
+
+    @property
+    def merges(self) -> int:
+        """Number of predicted lesions that merge true ones."""
+        return len(self.merged)
+
+
+@dataclass(frozen=True, eq=False)
+class Overlaps:
+    """Every pair of a true and a predicted lesion that share voxels; all that matching needs to know.
+
+    Attributes:
+        truth_voxels, predicted_voxels: voxels of each lesion, shape (n,) and (m,); lesion i is entry i - 1.
+        truth, predicted: the lesions of each pair, counted from 0, shape (pairs,).
+        shared: the voxels that they share.
+        iou: their intersection over union.
+    """
+
+    truth_voxels: NDArray[np.int64]
+    predicted_voxels: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    shared: NDArray[np.int64]
+    iou: NDArray[np.float64]
+
+    def match(self, keep: NDArray[np.bool_] | None = None, minimum_iou: float = MINIMUM_IOU) -> Matching:
+        """Pair the lesions by `MATCHING_RULE`.
+
+        Args:
+            keep: which predicted lesions count, shape (m,); the others are left out as if never predicted.
+            minimum_iou: least intersection over union of a pair, > 0.
+        """
+        kept = np.ones(self.predicted_voxels.size, dtype=bool) if keep is None else keep
+        there = kept[self.predicted]
+        enough = there & (self.iou >= minimum_iou)
+        pairs = _assign(self.truth[enough], self.predicted[enough], self.iou[enough])
+        found, used = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+        split = np.flatnonzero(np.bincount(self.truth[there], minlength=1) > 1) + 1
+        merged = np.flatnonzero(np.bincount(self.predicted[there], minlength=1) > 1) + 1
+        return Matching(
+            pairs=pairs,
+            unmatched_truth=tuple(i for i in range(1, self.truth_voxels.size + 1) if i not in found),
+            unmatched_predicted=tuple(int(i) + 1 for i in np.flatnonzero(kept) if int(i) + 1 not in used),
+            split=tuple(split.tolist()),
+            merged=tuple(merged.tolist()),
+        )
+
+
+def find_overlaps(
+    truth: NDArray[np.int32], truth_count: int, predicted: NDArray[np.int32], predicted_count: int
+) -> Overlaps:
+    """Where two sets of lesions meet, both as `label_components` numbers them, on arrays of one shape."""
+    shared = (truth > 0) & (predicted > 0)
+    codes, sizes = np.unique(
+        truth[shared].astype(np.int64) * (predicted_count + 1) + predicted[shared], return_counts=True
+    )
+    rows, columns = np.divmod(codes, predicted_count + 1)
+    true_sizes = np.bincount(truth[truth > 0], minlength=truth_count + 1)
+    predicted_sizes = np.bincount(predicted[predicted > 0], minlength=predicted_count + 1)
+    return Overlaps(
+        truth_voxels=true_sizes[1:],
+        predicted_voxels=predicted_sizes[1:],
+        truth=rows - 1,
+        predicted=columns - 1,
+        shared=sizes,
+        iou=sizes / (true_sizes[rows] + predicted_sizes[columns] - sizes),
+    )
+
 
 def match_lesions(
-    truth: NDArray[np.bool_], predicted: NDArray[np.bool_], minimum_iou: float = MINIMUM_IOU
+    truth: NDArray[np.bool_],
+    predicted: NDArray[np.bool_],
+    minimum_iou: float = MINIMUM_IOU,
+    minimum_voxels: int = 1,
 ) -> Matching:
     """Pair the 26-connected components of two masks by `MATCHING_RULE`.
 
@@ -60,40 +135,25 @@ def match_lesions(
         truth: true foreground, shape (z, y, x).
         predicted: predicted foreground of the same shape.
         minimum_iou: least intersection over union of a pair, > 0.
+        minimum_voxels: smaller components are no lesions, in either mask.
     """
-    true_lesions, true_count = label_components(truth)
-    predicted_lesions, predicted_count = label_components(predicted)
-    shared = truth & predicted
-    codes, overlaps = np.unique(
-        true_lesions[shared].astype(np.int64) * (predicted_count + 1) + predicted_lesions[shared],
-        return_counts=True,
-    )
-    rows, columns = np.divmod(codes, predicted_count + 1)
-    true_sizes = np.bincount(true_lesions[truth], minlength=true_count + 1)
-    predicted_sizes = np.bincount(predicted_lesions[predicted], minlength=predicted_count + 1)
-    iou = overlaps / (true_sizes[rows] + predicted_sizes[columns] - overlaps)
-
-    enough = iou >= minimum_iou
-    pairs = _assign(rows[enough], columns[enough], iou[enough])
-    found, used = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
-    return Matching(
-        pairs=pairs,
-        unmatched_truth=tuple(i for i in range(1, true_count + 1) if i not in found),
-        unmatched_predicted=tuple(i for i in range(1, predicted_count + 1) if i not in used),
-        splits=int((np.bincount(rows) > 1).sum()),
-        merges=int((np.bincount(columns) > 1).sum()),
-    )
+    lesions = [label_components(mask, minimum_voxels=minimum_voxels) for mask in (truth, predicted)]
+    return find_overlaps(*lesions[0], *lesions[1]).match(minimum_iou=minimum_iou)
 
 
 def _assign(
     rows: NDArray[np.int64], columns: NDArray[np.int64], iou: NDArray[np.float64]
 ) -> tuple[tuple[int, int, float], ...]:
-    """The one-to-one choice among the candidate pairs (row, column) with the greatest sum of IoU."""
+    """The one-to-one choice among the candidate pairs (row, column) with the greatest sum of IoU; numbered from 1."""
+    if not rows.size:
+        return ()
     row_names, row_index = np.unique(rows, return_inverse=True)
     column_names, column_index = np.unique(columns, return_inverse=True)
     gain = np.zeros((row_names.size, column_names.size))
     gain[row_index, column_index] = iou
     chosen = zip(*linear_sum_assignment(gain, maximize=True), strict=True)
     return tuple(
-        (int(row_names[i]), int(column_names[j]), float(gain[i, j])) for i, j in chosen if gain[i, j] > 0
+        (int(row_names[i]) + 1, int(column_names[j]) + 1, float(gain[i, j]))
+        for i, j in chosen
+        if gain[i, j] > 0
     )

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, ones_like, where
 
-from focalis.dataset import IGNORED
 from focalis.errors import PlanError
 from focalis.losses.distance import BackgroundWeight, background_weight
+from focalis.losses.target import foreground, is_soft, judged
 from focalis.losses.terms import cross_entropy, distance_focal_loss, soft_dice_loss
 
 
@@ -24,11 +24,11 @@ class DistanceFocal:
     cap_mm: float = 50.0
 
     def __call__(self, logits: Tensor, target: Tensor, distance_mm: Tensor) -> Tensor:
-        """The loss of logits (b, classes, z, y, x), target (b, z, y, x; or IGNORED) and distance in mm (b, z, y, x)."""
+        """The loss of logits (b, classes, z, y, x), a target (see `losses.target`) and distance in mm (b, z, y, x)."""
         weight = background_weight(distance_mm, self.form, self.k_per_mm, self.floor, self.cap_mm)
-        known = target != IGNORED
-        weight = where(target > 0, ones_like(weight), weight) * known
-        return distance_focal_loss(logits, target * known, weight, self.r)
+        known = judged(target)
+        weight = where(foreground(target), ones_like(weight), weight) * known
+        return distance_focal_loss(logits, target if is_soft(target) else target * known, weight, self.r)
 
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -60,7 +60,8 @@ def build_loss(name: str, focal: DistanceFocal) -> Loss:
     """Build a loss by name; PlanError lists the known names.
 
     Returns:
-        A function of logits (b, classes, z, y, x), target int64 (b, z, y, x) and distance in mm (b, z, y, x).
+        A function of logits (b, classes, z, y, x), a target and distance in mm (b, z, y, x). The target is int64 class
+        indices (b, z, y, x) or floating shares of the classes (b, classes, z, y, x), see `losses.target`.
     """
     if name not in LOSSES:
         raise PlanError(f"unknown loss {name!r}; known are {', '.join(sorted(LOSSES))}")

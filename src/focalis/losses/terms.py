@@ -1,4 +1,7 @@
-"""The loss terms: distance-weighted focal loss, soft Dice, cross entropy. All work in float32 or better."""
+"""The loss terms: distance-weighted focal loss, soft Dice, cross entropy. All work in float32 or better.
+
+Targets are hard or soft, see `focalis.losses.target`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from focalis.dataset import IGNORED
+from focalis.losses.target import is_soft, judged, shares
 
 
 def _full_precision(logits: Tensor) -> Tensor:
@@ -19,11 +23,12 @@ def distance_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, r: float
     Source: the method's formula (docs/method.md). p_t is the softmax probability of a voxel's true class. The
     sum over voxels is divided by the sum of the weights, so that its size does not depend on the patch. Safe
     at p_t -> 0 and 1: log(p_t) is a log-softmax, and 1 - p_t = -expm1(log p_t) is held above 1e-12, where the
-    power's derivative would be infinite for r < 1.
+    power's derivative would be infinite for r < 1. Of a soft target it is the mean over the readers of what each
+    reader's class would cost.
 
     Args:
         logits: (batch, classes, z, y, x), any floating dtype.
-        target: class indices (batch, z, y, x), int64.
+        target: class indices (batch, z, y, x), int64, none of them IGNORED; or shares (batch, classes, z, y, x).
         weight: w >= 0 (batch, z, y, x): 1 on the foreground, `background_weight` elsewhere.
         r: focusing exponent, > 0.
 
@@ -31,9 +36,11 @@ def distance_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, r: float
         A scalar; 0 where all weights are 0.
     """
     log_p = functional.log_softmax(_full_precision(logits), dim=1)
-    log_pt = log_p.gather(1, target[:, None])[:, 0]
+    log_pt = log_p if is_soft(target) else log_p.gather(1, target[:, None])[:, 0]
     miss = (-torch.expm1(log_pt)).clamp(min=1e-12)
     loss = -(miss**r) * log_pt
+    if is_soft(target):
+        loss = (target * loss).sum(1)
     return (weight * loss).sum() / weight.sum().clamp(min=1e-12)
 
 
@@ -46,15 +53,14 @@ def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
     Args:
         logits: (batch, classes, z, y, x).
-        target: class indices (batch, z, y, x), int64; or IGNORED.
+        target: class indices (batch, z, y, x), int64, or IGNORED; or shares (batch, classes, z, y, x).
 
     Returns:
         A scalar between 0 and 1.
     """
     p = functional.softmax(_full_precision(logits), dim=1)[:, 1:]
-    known = target != IGNORED
-    truth = functional.one_hot(target * known, logits.shape[1]).movedim(-1, 1)[:, 1:].to(p.dtype)
-    p = p * known[:, None]
+    truth = shares(target, logits.shape[1], p.dtype)[:, 1:]
+    p = p * judged(target)[:, None]
     axes = (2, 3, 4)
     overlap, total = (p * truth).sum(axes), p.sum(axes) + truth.sum(axes)
     return 1 - ((2 * overlap + 1) / (total + 1)).mean()
@@ -62,5 +68,10 @@ def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Plain voxel-wise cross entropy, mean over the voxels that are not IGNORED; shapes as in `soft_dice_loss`."""
-    total = functional.cross_entropy(_full_precision(logits), target, ignore_index=IGNORED, reduction="sum")
-    return total / (target != IGNORED).sum().clamp(min=1)
+    if is_soft(target):
+        total = -(target * functional.log_softmax(_full_precision(logits), dim=1)).sum()
+    else:
+        total = functional.cross_entropy(
+            _full_precision(logits), target, ignore_index=IGNORED, reduction="sum"
+        )
+    return total / judged(target).sum().clamp(min=1)

@@ -7,22 +7,31 @@ from focalis.planning.plan import (
     NetworkSettings,
     Normalisation,
     Plan,
+    Readers,
     TrainingSettings,
     read_plan,
     write_plan,
 )
 from focalis.planning.preparation import Prepared, prepare_image, prepare_label
+from focalis.planning.scope import Description, Scope, describe, join_scopes, learn_scope, outside
 
 __all__ = [
+    "Description",
     "Fingerprint",
     "LossSettings",
     "NetworkSettings",
     "Normalisation",
     "Plan",
     "Prepared",
+    "Readers",
+    "Scope",
     "TrainingSettings",
+    "describe",
     "fingerprint",
+    "join_scopes",
+    "learn_scope",
     "make_plan",
+    "outside",
     "prepare_image",
     "prepare_label",
     "read_plan",

@@ -14,6 +14,10 @@ from focalis.files import write_text
 
 Triple = tuple[int, int, int]
 
+Readers = Literal["labels", "majority", "staple", "mean", "random"]
+"""What a case of several readers trains on: the data set's label map, as if there were no readers; one map that most
+readers or STAPLE agree on; the share of the readers who drew each label (soft); a reader drawn at each visit."""
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,7 +100,7 @@ class Plan(_Frozen):
     """What `fit` will do, decided from the data's fingerprint; see `focalis.planning.make_plan`.
 
     Axes are z, y, x; spacing is in mm; `labels` maps label values to names, without the background 0; voxels of the
-    value `ignore` were not judged by anybody.
+    value `ignore` were not judged by anybody. `readers` is what cases with several readers train on, see `Readers`.
     The network's output channel i + 1 is the i-th label value in ascending order.
     """
 
@@ -104,6 +108,7 @@ class Plan(_Frozen):
     channels: tuple[str, ...] = Field(min_length=1)
     labels: dict[int, str] = Field(min_length=1)
     ignore: int | None = None
+    readers: Readers = "labels"
     spacing_zyx_mm: tuple[float, float, float]
     normalisation: tuple[Normalisation, ...]
     patch_zyx: Triple

@@ -1,9 +1,15 @@
 """From a model and a case to probabilities and labels, within a memory budget."""
 
 from focalis.prediction.case import Prediction, check_volumes, predict_case
-from focalis.prediction.decision import decide
+from focalis.prediction.decision import decide, drop_lesions
 from focalis.prediction.memory import forward_bytes, peak_forward_bytes
-from focalis.prediction.predictor import DEFAULT_BUDGET_BYTES, Passes, plan_passes, predict_probabilities
+from focalis.prediction.predictor import (
+    DEFAULT_BUDGET_BYTES,
+    Passes,
+    plan_passes,
+    predict_probabilities,
+    predict_with_deviation,
+)
 from focalis.prediction.runtime import (
     Runtime,
     choose_device,
@@ -25,11 +31,13 @@ __all__ = [
     "choose_runtime",
     "cpu_has_bfloat16",
     "decide",
+    "drop_lesions",
     "forward_bytes",
     "peak_forward_bytes",
     "plan_passes",
     "predict_case",
     "predict_probabilities",
+    "predict_with_deviation",
     "tile_starts",
     "tiles",
 ]

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from focalis.errors import ModelError
-from focalis.model import Model
+from focalis.lesions import temper
+from focalis.model import Model, OperatingPoint
 from focalis.planning import Plan, prepare_image
-from focalis.prediction.decision import decide
-from focalis.prediction.predictor import DEFAULT_BUDGET_BYTES, Progress, predict_probabilities
+from focalis.prediction.decision import decide, drop_lesions
+from focalis.prediction.predictor import (
+    DEFAULT_BUDGET_BYTES,
+    Progress,
+    predict_probabilities,
+    predict_with_deviation,
+)
 from focalis.prediction.restore import restore
 from focalis.prediction.runtime import Runtime
 from focalis.volume import Volume
@@ -23,11 +30,14 @@ class Prediction:
 
     Attributes:
         label: the label values, uint8 (uint16 if a value exceeds 255).
-        foreground_probability: float32, 1 - p(background); None unless asked for.
+        foreground_probability: float32, 1 - p(background), tempered.
+        uncertainty: float32, the standard deviation of the foreground probability over the passes, before it is
+            tempered; None unless asked for.
     """
 
     label: Volume
-    foreground_probability: Volume | None
+    foreground_probability: Volume
+    uncertainty: Volume | None = None
 
 
 def predict_case(
@@ -36,9 +46,9 @@ def predict_case(
     *,
     runtime: Runtime | None = None,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
-    threshold: float | None = None,
+    operating_point: OperatingPoint | None = None,
     mirror: bool = False,
-    keep_probability: bool = False,
+    uncertainty: bool = False,
     progress: Progress | None = None,
 ) -> Prediction:
     """Segment one case.
@@ -48,32 +58,54 @@ def predict_case(
         volumes: one per channel, in the order of the plan's channels, on one grid.
         runtime: device and precision; the CPU in float32 by default.
         budget_bytes: see `predict_probabilities`.
-        threshold: on 1 - p(background); the model's operating point by default.
+        operating_point: what is reported as a lesion; the model's own by default.
         mirror: average over the mirror images, up to eight.
-        keep_probability: return the foreground probability too.
+        uncertainty: also say how far the passes disagree, those of the members and of the mirror images.
         progress: called with the passes done and their total.
 
     Raises:
-        ModelError: the model cannot take these volumes (their number, NaN, a constant image), or the budget
-            is too small.
+        ModelError: the model cannot take these volumes (their number, NaN, a constant image), the budget is
+            too small, or an uncertainty is asked of a single pass.
         DataError: the channels lie on different grids.
     """
     check_volumes(volumes, model.plan)
-    threshold = model.operating_point.threshold if threshold is None else threshold
+    point = operating_point or model.operating_point
     prepared = prepare_image(volumes, model.plan)
-    probabilities = predict_probabilities(
-        model, prepared.array, budget_bytes=budget_bytes, mirror=mirror, runtime=runtime, progress=progress
-    )
+    settings: dict[str, Any] = {
+        "budget_bytes": budget_bytes,
+        "mirror": mirror,
+        "runtime": runtime,
+        "progress": progress,
+    }
+    deviation = None
+    if uncertainty:
+        probabilities, deviation = predict_with_deviation(model, prepared.array, **settings)
+    else:
+        probabilities = predict_probabilities(model, prepared.array, **settings)
     grid = prepared.input_grid
     values = np.asarray((0, *model.plan.label_values))
     values = values.astype(np.uint8 if values.max() <= np.iinfo(np.uint8).max else np.uint16)
     label = np.empty(grid.shape_zyx, dtype=values.dtype)
-    foreground = np.empty(grid.shape_zyx, dtype=np.float32) if keep_probability else None
+    foreground = np.empty(grid.shape_zyx, dtype=np.float32)
     for where, slab in restore(probabilities, prepared.grid, grid):
-        label[where] = values[decide(slab, threshold)]
-        if foreground is not None:
-            np.subtract(1, slab[0], out=foreground[where])
-    return Prediction(Volume(label, grid), None if foreground is None else Volume(foreground, grid))
+        foreground[where] = temper(1 - slab[0], model.temperature)
+        label[where] = values[decide(slab, point.threshold, foreground[where])]
+    drop_lesions(
+        label,
+        foreground,
+        voxel_mm3=grid.voxel_volume_mm3,
+        minimum_mm3=point.minimum_mm3,
+        minimum_confidence=point.minimum_confidence,
+    )
+    spread = None
+    if deviation is not None:
+        spread = np.empty(grid.shape_zyx, dtype=np.float32)
+        # Outside the prepared grid channel 0 becomes 1 and the others 0, so the deviation is not channel 0.
+        for where, slab in restore(np.stack([1 - deviation, deviation]), prepared.grid, grid):
+            spread[where] = slab[1]
+    return Prediction(
+        Volume(label, grid), Volume(foreground, grid), None if spread is None else Volume(spread, grid)
+    )
 
 
 def check_volumes(volumes: Sequence[Volume], plan: Plan) -> None:

@@ -5,15 +5,48 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from focalis.lesions import highest, label_components, voxels_of
 
-def decide(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
+
+def decide(
+    probabilities: NDArray[np.float32], threshold: float, foreground: NDArray[np.float32] | None = None
+) -> NDArray[np.uint8]:
     """Class indices (z, y, x) from probabilities (label, z, y, x), channel 0 being the background.
 
-    A voxel is foreground where 1 - p[0] reaches the threshold; it then gets the foreground label with the
-    highest probability, the lower one in a tie.
+    A voxel is foreground where its foreground probability, 1 - p[0] unless given, reaches the threshold; it then
+    gets the foreground label with the highest probability, the lower one in a tie.
     """
-    foreground = 1 - probabilities[0] >= threshold
+    likely = 1 - probabilities[0] if foreground is None else foreground
     best: NDArray[np.uint8] = probabilities[1:].argmax(axis=0).astype(np.uint8)
     best += 1
-    best[~foreground] = 0
+    best[~(likely >= threshold)] = 0
     return best
+
+
+def drop_lesions(
+    labels: NDArray[np.integer],
+    foreground: NDArray[np.float32],
+    *,
+    voxel_mm3: float,
+    minimum_mm3: float,
+    minimum_confidence: float,
+) -> None:
+    """Set to 0, in place, the components that are too small or too unsure to be reported.
+
+    Components are those of the foreground, all labels together: a small core inside a large rim is no small lesion.
+
+    Args:
+        labels: label values, shape (z, y, x).
+        foreground: foreground probability, same shape; a component's confidence is the highest in it.
+        voxel_mm3: volume of a voxel.
+        minimum_mm3: smaller components go.
+        minimum_confidence: components whose confidence stays below it go.
+    """
+    if minimum_mm3 <= 0 and minimum_confidence <= 0:
+        return
+    components, count = label_components(labels > 0)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
+    keep = (sizes >= voxels_of(minimum_mm3, voxel_mm3)) & (
+        highest(foreground, components, count) >= minimum_confidence
+    )
+    labels[~np.concatenate([[True], keep])[components]] = 0

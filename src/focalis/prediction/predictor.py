@@ -48,29 +48,81 @@ def predict_probabilities(
     Raises:
         ModelError: not even a tile of the training patch's size fits the budget.
     """
+    return _predict(model, array, budget_bytes, mirror, runtime, progress, spread=False)[0]
+
+
+def predict_with_deviation(
+    model: Model,
+    array: NDArray[np.float32],
+    *,
+    budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    mirror: bool = False,
+    runtime: Runtime | None = None,
+    progress: Progress | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """As `predict_probabilities`, and how far the passes disagree.
+
+    Returns:
+        The mean probabilities, and the standard deviation of the foreground probability over members and mirror
+        images, float32 (z, y, x), between 0 and 0.5. Where tiles overlap their difference counts in it too.
+
+    Raises:
+        ModelError: there is one pass only, or the budget is too small.
+    """
+    flips = len(mirror_flips(model.plan.training.flip_axes_zyx)) if mirror else 1
+    if len(model.members) * flips < 2:
+        raise ModelError(
+            "uncertainty needs several passes, and this model has one member"
+            + (" and no axis to mirror; train folds" if mirror else "; add --mirror, or train folds")
+        )
+    result, squares = _predict(model, array, budget_bytes, mirror, runtime, progress, spread=True)
+    assert squares is not None
+    squares -= np.square(1 - result[0])
+    return result, np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
+
+
+def _predict(
+    model: Model,
+    array: NDArray[np.float32],
+    budget_bytes: int,
+    mirror: bool,
+    runtime: Runtime | None,
+    progress: Progress | None,
+    *,
+    spread: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Mean probabilities and, if asked for, the mean square of the foreground probability."""
     runtime = runtime or Runtime()
     networks = [network.to(runtime.device).eval() for network in model.members]
     for network in networks:
         network.to(memory_format=runtime.memory_format)  # type: ignore[call-overload]
-    layout = plan_passes(model, array.shape[1:], budget_bytes=budget_bytes, mirror=mirror, runtime=runtime)
+    layout = plan_passes(
+        model, array.shape[1:], budget_bytes=budget_bytes, mirror=mirror, runtime=runtime, spread=spread
+    )
     padded = layout.pad(array)
     flips = mirror_flips(model.plan.training.flip_axes_zyx) if mirror else [()]
     parts = tiles(layout.padded_zyx, layout.tile_zyx)
     total, done = len(parts) * len(networks) * len(flips), 0
     result = np.zeros((model.plan.outputs, *layout.padded_zyx), dtype=np.float32)
+    squares = np.zeros((1, *layout.padded_zyx), dtype=np.float32) if spread else None
     share = np.float32(1 / (len(networks) * len(flips)))
     for part in parts:
         x = torch.from_numpy(np.ascontiguousarray(padded[(slice(None), *part.where)])[None])
         for network in networks:
             for flip in flips:
                 values = _softmax(network, x, flip, runtime)
+                if squares is not None:
+                    square = np.square(1 - values[0])
+                    part.weigh(square)
+                    square *= share
+                    squares[(0, *part.where)] += square
                 part.weigh(values)
                 values *= share
                 result[(slice(None), *part.where)] += values
                 done += 1
                 if progress is not None:
                     progress(done, total)
-    return layout.crop(result)
+    return layout.crop(result), None if squares is None else layout.crop(squares)[0]
 
 
 @dataclass(frozen=True)
@@ -114,6 +166,7 @@ def plan_passes(
     budget_bytes: int,
     mirror: bool = False,
     runtime: Runtime | None = None,
+    spread: bool = False,
 ) -> Passes:
     """Choose a tile that fits the budget: the whole volume, or its longest axis cut in two, and again.
 
@@ -129,7 +182,8 @@ def plan_passes(
     least = _triple(min(p, size) for p, size in zip(padded, plan.patch_zyx, strict=True))
     voxels = int(np.prod(padded))
     copy = len(plan.channels) if any(missing) else 0
-    fixed = FLOAT_BYTES * voxels * (plan.outputs + copy)
+    # The mean square, and two arrays of its size while it becomes a deviation.
+    fixed = FLOAT_BYTES * voxels * (plan.outputs + copy + (3 if spread else 0))
     lengths = [_tile_lengths(*axis) for axis in zip(padded, least, stride, strict=True)]
     while True:
         tile = _triple(axis[0] for axis in lengths)

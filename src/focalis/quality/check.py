@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from focalis.dataset import Case, Dataset
 from focalis.errors import DataError
-from focalis.volume import Grid, Volume, read_channels, read_entries
+from focalis.quality.readers import ReaderValues
+from focalis.volume import Grid, Volume, read_channels, read_entries, read_volume
 
 _LISTED_VALUES = 5
 
@@ -67,7 +68,8 @@ def check_dataset(
 
     Per case: no label, no image, an unreadable file, a channel that shows nothing of what the first one shows, a
     label on another grid, NaN or infinite values, a constant image, label values that are negative, fractional or
-    not among the data set's labels. For the whole: no foreground anywhere.
+    not among the data set's labels; of a data set `with_readers`, a reader's mask with any of these faults. For the
+    whole: no foreground anywhere.
 
     Args:
         dataset: the data set.
@@ -76,21 +78,26 @@ def check_dataset(
     """
     problems: list[Problem] = []
     values: set[int] = set()
+    drawn = ReaderValues()
     for number, case in enumerate(dataset.cases):
         if progress is not None:
             progress(number, len(dataset.cases), case.name)
-        found, messages = _check_case(case, dataset, look)
+        found, messages = _check_case(case, dataset, look, drawn)
         values |= found
         problems += [Problem(case.name, message) for message in messages]
     if progress is not None:
         progress(len(dataset.cases), len(dataset.cases), "")
+    if values:
+        problems += [Problem(case, message) for case, message in drawn.problems(values | set(dataset.labels))]
     if not values and not problems:
         message = f"{dataset.root / 'labels'}: no label holds any foreground; add cases with contours"
         problems.append(Problem("", message))
     return CheckResult(tuple(problems), tuple(sorted(values)))
 
 
-def _check_case(case: Case, dataset: Dataset, look: Look | None) -> tuple[set[int], list[str]]:
+def _check_case(
+    case: Case, dataset: Dataset, look: Look | None, drawn: ReaderValues
+) -> tuple[set[int], list[str]]:
     """The label values of a case and what is wrong with it; only one array is held at a time."""
     messages: list[str] = []
     grids: dict[Path, Grid] = {}
@@ -105,7 +112,23 @@ def _check_case(case: Case, dataset: Dataset, look: Look | None) -> tuple[set[in
     else:
         values, wrong = _check_label(case, dataset, grids, look)
         messages += wrong
+    for reader, path in case.readers.items():
+        messages += _check_reader(case, reader, path, dataset, grids, drawn)
     return values, messages
+
+
+def _check_reader(
+    case: Case, reader: str, path: Path, dataset: Dataset, grids: Mapping[Path, Grid], drawn: ReaderValues
+) -> list[str]:
+    """What is wrong with a reader's mask; its usable values are added to `drawn`."""
+    try:
+        volume = read_volume(path)
+    except DataError as error:
+        return [str(error)]
+    values, messages = _label_values(path, volume.array, dataset)
+    drawn.found.append((case.name, reader, path, values))
+    what = f"the mask of reader {reader} "
+    return [*messages, *_label_grid_problems(path, volume.grid, grids, what)]
 
 
 def _check_images(case: Case, path: Path, grids: dict[Path, Grid], look: Look | None) -> list[str]:
@@ -194,12 +217,12 @@ def _channel_grid_problems(case: Case, grids: Mapping[Path, Grid]) -> Iterator[s
                 yield str(error)
 
 
-def _label_grid_problems(path: Path, grid: Grid, grids: Mapping[Path, Grid]) -> Iterator[str]:
-    """The label against the case's first image."""
+def _label_grid_problems(path: Path, grid: Grid, grids: Mapping[Path, Grid], what: str = "") -> Iterator[str]:
+    """The label, or a reader's mask, against the case's first image."""
     for first_path, first in list(grids.items())[:1]:
         if different := first.differences(grid):
             yield (
-                f"{path}: is not on the grid of {first_path.name}: {', '.join(different)}; "
+                f"{path}: {what}is not on the grid of {first_path.name}: {', '.join(different)}; "
                 "resample it or export it again"
             )
 

@@ -1,30 +1,51 @@
-"""The readers' contours in `raters/`: CASE_READER files, as many or as few as there are."""
+"""The readers' contours in `raters/`: who contoured which case, and what is wrong with a mask."""
 
 from __future__ import annotations
 
-from focalis.dataset import Dataset, group_channels
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from focalis.dataset import Dataset, with_readers
+from focalis.dataset.readers import FOLDER, find_readers
 from focalis.errors import DataError
 from focalis.quality.finding import Finding
+from focalis.volume import image_stem
 
-FOLDER = "raters"
 
-
-def find_readers(dataset: Dataset) -> tuple[dict[str, tuple[str, ...]], list[Finding]]:
-    """Who contoured which case, by file names; no file is read.
-
-    Returns:
-        Case name to its readers, sorted, for cases with any; and the files that cannot be assigned.
-    """
-    folder = dataset.root / FOLDER
-    if not folder.is_dir():
-        return {}, []
+def attach_readers(dataset: Dataset) -> tuple[Dataset, list[Finding]]:
+    """The data set with its readers, by file names, and the files that cannot be assigned; no file is read."""
     names = {case.name for case in dataset.cases}
     try:
-        grouped = group_channels(sorted(folder.iterdir()), names)
+        strangers = find_readers(dataset.root / FOLDER, names).strangers
+        known = with_readers(dataset)
     except DataError as error:
-        return {}, [Finding("reader", (), str(error))]
-    readers = {name: tuple(sorted(files)) for name, files in grouped.items() if name in names}
-    strangers = [path.name for name, files in grouped.items() if name not in names for path in files.values()]
-    return readers, [
-        Finding("reader", (), f"{FOLDER}/{name} belongs to no case") for name in sorted(strangers)
+        return dataset, [Finding("reader", (), str(error))]
+    return known, [
+        Finding("reader", (), f"{FOLDER}/{path.name} {'names no reader' if named else 'belongs to no case'}")
+        for path in strangers
+        for named in [image_stem(path) in names]
     ]
+
+
+@dataclass
+class ReaderValues:
+    """The label values that readers' masks hold, for a judgement when the labels' own are known.
+
+    Attributes:
+        found: (case, reader, file, its values above 0 that are no fault by themselves).
+    """
+
+    found: list[tuple[str, str, Path, set[int]]] = field(default_factory=list)
+
+    def problems(self, known: set[int]) -> list[tuple[str, str]]:
+        """Masks with values that no label map holds, as (case, message); such a mask cannot stand for a label."""
+        listed = ", ".join(str(value) for value in sorted(known))
+        return [
+            (
+                case,
+                f"{path}: the mask of reader {reader} holds the value {min(values - known)}, the labels hold {listed}; "
+                "give both the same values",
+            )
+            for case, reader, path, values in self.found
+            if values - known
+        ]

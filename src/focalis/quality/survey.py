@@ -15,7 +15,7 @@ from focalis.quality.finding import KINDS, Finding
 from focalis.quality.intensity import find_odd_intensities
 from focalis.quality.leaks import find_duplicates, find_leaks
 from focalis.quality.position import find_swapped_sides
-from focalis.quality.readers import find_readers
+from focalis.quality.readers import attach_readers
 from focalis.quality.sizes import find_border_labels, find_odd_shares, find_small_lesions
 from focalis.volume import GridWarning
 
@@ -102,8 +102,8 @@ class Survey:
 
 def measure(dataset: Dataset, progress: Progress | None = None) -> Measured:
     """Read a data set once, one array at a time: problems and facts."""
+    dataset, unassigned = attach_readers(dataset)
     measurements = Measurements(dataset)
-    readers, unassigned = find_readers(dataset)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GridWarning)
         result = check_dataset(dataset, measurements, progress)
@@ -112,7 +112,9 @@ def measure(dataset: Dataset, progress: Progress | None = None) -> Measured:
             warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
     said = [str(warning.message) for warning in caught if issubclass(warning.category, GridWarning)]
     remarks = (*_grid_findings(dataset, said), *unassigned)
-    return Measured(result, measurements.facts(readers), remarks)
+    return Measured(
+        result, measurements.facts({case.name: tuple(case.readers) for case in dataset.cases}), remarks
+    )
 
 
 def survey(

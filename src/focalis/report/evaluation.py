@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from focalis.evaluation import EMPTY_RULE, Score, Summary
+from focalis.evaluation import EMPTY_RULE, Detection, JudgedLesion, Score, Summary
+from focalis.evaluation.beside import SPREAD_RULE, StructureBesideReaders
 from focalis.files import write_text
 from focalis.lesions import MATCHING_RULE
+from focalis.report.detection import lesion_context
 from focalis.report.figure import DARK, LIGHT
 from focalis.report.page import figures, render
 from focalis.report.spread import spread_figure
@@ -20,7 +22,10 @@ def write_evaluation_report(
     scores: Sequence[Score],
     summary: Summary,
     overlays: Sequence[tuple[str, bytes]] = (),
+    readers: Sequence[StructureBesideReaders] = (),
     *,
+    detection: Detection | None = None,
+    lesions: Sequence[JudgedLesion] = (),
     tolerance_mm: float = 1.0,
     title: str = "Evaluation",
 ) -> None:
@@ -31,6 +36,9 @@ def write_evaluation_report(
         scores: one per case and label.
         summary: of these scores.
         overlays: captions with PNG files, see `overlay_figure`.
+        readers: the predictions beside the readers, where there are any.
+        detection: FROC, calibration and ranking of errors, where the lesions' confidence is known.
+        lesions: every true and predicted lesion.
         tolerance_mm: the tolerance that the surface Dice was computed with.
         title: the page's heading.
 
@@ -38,7 +46,10 @@ def write_evaluation_report(
         DataError: if the page cannot be written.
     """
     context = score_context(scores, summary, overlays, tolerance_mm)
-    write_text(path, render("evaluation.html.j2", title=title, **context))
+    context |= lesion_context(detection, lesions)
+    write_text(
+        path, render("evaluation.html.j2", title=title, readers=readers, spread_rule=SPREAD_RULE, **context)
+    )
 
 
 def score_context(

@@ -74,6 +74,8 @@ def lesion_rows(summary: LabelSummary) -> list[Row]:
             f"{said - found} in {summary.cases}",
             2,
         ),
+        Row("True lesions split", number(lesions.split_lesions, 0), "", "", f"of {there}"),
+        Row("Predicted lesions that merge", number(lesions.merged_lesions, 0), "", "", f"of {said}"),
     ]
 
 

@@ -5,7 +5,7 @@ Every draw comes from the generator that is passed in, which the caller seeds wi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from focalis.dataset import IGNORED
 from focalis.planning import Plan
 from focalis.training.prepared import TrainingCase
 
@@ -30,7 +31,8 @@ class Patch:
 
     Attributes:
         image: float32 (channel, z, y, x).
-        label: int64 (z, y, x), class indices.
+        label: int64 (z, y, x), class indices; or, of several readers' mean, float32 (class, z, y, x), the share of them
+            who chose each class, all 0 where none has judged.
         distance_mm: float32 (z, y, x).
     """
 
@@ -45,6 +47,8 @@ def draw_patch(case: TrainingCase, plan: Plan, rng: np.random.Generator) -> Patc
     A share `plan.training.foreground_share` of the patches holds a lesion voxel: a lesion is drawn first, then one
     of its voxels, so that small lesions are met as often as large ones, and the voxel lies anywhere in the patch, so
     that a lesion's place in the patch says nothing. The others lie anywhere.
+
+    With `plan.readers` `random` the label is that of a reader drawn with `rng`; with `mean` it is soft.
     """
     shape, patch = np.asarray(case.label.shape), np.asarray(plan.patch_zyx)
     half = (patch - 1) / 2
@@ -57,12 +61,34 @@ def draw_patch(case: TrainingCase, plan: Plan, rng: np.random.Generator) -> Patc
     else:
         centre = middle + rng.uniform(-reach, reach)
     matrix, scale = _draw_matrix(plan, rng)
-    return _resample(case, centre, matrix, scale, plan.patch_zyx)
+    drawn = case.label[None] if case.readers is None else case.readers
+    if plan.readers == "random":
+        drawn = drawn[rng.integers(len(drawn)) :][:1]
+    patch_of_all = _resample(case, centre, matrix, scale, plan.patch_zyx, drawn)
+    soft = plan.readers == "mean"
+    label = reader_shares(patch_of_all.label, plan.outputs) if soft else patch_of_all.label[0]
+    return replace(patch_of_all, label=label)
+
+
+def reader_shares(drawn: Tensor, classes: int) -> Tensor:
+    """The share of the readers who chose each class, of those who judged the voxel; 0 where none did.
+
+    Args:
+        drawn: int64 (reader, z, y, x), class indices or IGNORED.
+        classes: number of classes, the background included.
+
+    Returns:
+        float32 (class, z, y, x).
+    """
+    judged = drawn != IGNORED
+    votes = functional.one_hot(drawn * judged, classes) * judged[..., None]
+    return (votes.sum(0) / judged.sum(0).clamp(min=1)[..., None]).movedim(-1, 0)
 
 
 def whole_voxels(case: TrainingCase, centre: NDArray[np.float64], patch_zyx: tuple[int, int, int]) -> Patch:
     """The patch around a centre without any rotation, scale or flip."""
-    return _resample(case, centre, np.eye(3), 1.0, patch_zyx)
+    patch = _resample(case, centre, np.eye(3), 1.0, patch_zyx, case.label[None])
+    return replace(patch, label=patch.label[0])
 
 
 def _draw_matrix(plan: Plan, rng: np.random.Generator) -> tuple[NDArray[np.float64], float]:
@@ -95,7 +121,9 @@ def _resample(
     matrix: NDArray[np.float64],
     scale: float,
     patch: tuple[int, int, int],
+    drawn: NDArray[np.uint8],
 ) -> Patch:
+    """A patch whose label has a channel for each of the label maps `drawn`, (map, z, y, x)."""
     half = (np.asarray(patch) - 1) / 2
     reach = np.abs(matrix) @ half + 1
     low, high = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
@@ -111,9 +139,9 @@ def _resample(
     )
     image = torch.from_numpy(case.image[:, z, y, x])
     distance = torch.from_numpy(case.distance_mm[z, y, x].astype(np.float32))
-    label = torch.from_numpy(case.label[z, y, x].astype(np.float32))
+    labels = torch.from_numpy(drawn[:, z, y, x].astype(np.float32))
     smooth = _sample(torch.cat([image, distance[None]]), grid, "bilinear")
-    sharp = _sample(label[None], grid, "nearest")[0]
+    sharp = _sample(labels, grid, "nearest")
     # What is magnified lies farther away by as much.
     return Patch(smooth[:-1], sharp.long(), smooth[-1] / scale)
 

@@ -12,22 +12,22 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.dataset import IGNORED, Case
+from focalis.dataset import IGNORED, Case, majority, staple
 from focalis.errors import DataError
 from focalis.lesions import label_components
 from focalis.losses import distance_to_foreground
-from focalis.planning import Plan, prepare_image, prepare_label
-from focalis.volume import data_files
+from focalis.planning import Description, Plan, describe, prepare_image, prepare_label
+from focalis.volume import Grid, data_files, read_volume
 
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 """Part of the key: raise it whenever the same files and plan would be prepared into other arrays."""
 
 VOXELS_PER_LESION = 500
@@ -37,7 +37,12 @@ ENTRIES_PER_CASE = 2
 ABANDONED_AFTER_S = 24 * 3600.0
 """An unfinished folder of this age belongs to no living process: no case takes a day."""
 
+SOURCES = {"labels": "labels", "majority": "majority", "staple": "staple", "mean": "each", "random": "each"}
+"""What is prepared for each of `Plan.readers`: the label map, one map from all readers, or each reader's own."""
+
 _UNFINISHED = ".unfinished-"
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,13 @@ class TrainingCase:
     Attributes:
         name: the case's name.
         image: float32 (channel, z, y, x), normalised.
-        label: uint8 (z, y, x), class indices, `focalis.dataset.IGNORED` where nobody has judged.
-        distance_mm: float16 (z, y, x), distance to the foreground, of which ignored voxels are no part.
-        lesions: per lesion (26-connected), int32 (n, 3) voxel indices z, y, x; of a large lesion every n-th voxel,
-            so that fewer than 2 x `VOXELS_PER_LESION` remain.
+        label: uint8 (z, y, x), class indices, `focalis.dataset.IGNORED` where nobody has judged. By `Plan.readers` it
+            is the label map, or what the readers agree on; for `mean` and `random`, the majority.
+        distance_mm: float16 (z, y, x), distance to the foreground, of which ignored voxels are no part; of several
+            readers, to the union of their regions: a voxel that one of them drew is no background.
+        lesions: per lesion (26-connected, of the same foreground), int32 (n, 3) voxel indices z, y, x; of a large
+            lesion every n-th voxel, so that fewer than 2 x `VOXELS_PER_LESION` remain.
+        readers: uint8 (reader, z, y, x), each reader's class indices, for `mean` and `random`; None otherwise.
     """
 
     name: str
@@ -58,6 +66,7 @@ class TrainingCase:
     label: NDArray[np.uint8]
     distance_mm: NDArray[np.float16]
     lesions: tuple[NDArray[np.int32], ...]
+    readers: NDArray[np.uint8] | None = None
 
 
 class PreparedCases(Sequence[TrainingCase]):
@@ -80,9 +89,15 @@ class PreparedCases(Sequence[TrainingCase]):
     def __getitem__(self, index: int | slice) -> TrainingCase | PreparedCases:
         if isinstance(index, slice):
             return PreparedCases(self._homes[index])
-        home = self._homes[index]
+        return self._read(_open, self._homes[index])
+
+    def descriptions(self) -> list[Description]:
+        """What the images are like, case by case, for `focalis.planning.learn_scope`."""
+        return [self._read(_description, home) for home in self._homes]
+
+    def _read(self, read: Callable[[Path], Read], home: Path) -> Read:
         try:
-            return _open(home)
+            return read(home)
         except _DAMAGED as error:
             raise DataError(
                 f"{home}: the prepared case is gone or damaged; start again, it will be made anew"
@@ -111,7 +126,7 @@ def prepare_case(case: Case, plan: Plan, folder: Path) -> TrainingCase:
 
 def preparation_key(case: Case, plan: Plan) -> str:
     """A hash of all that a prepared case depends on: its files' contents, parts of the plan, `PREPARATION_VERSION`."""
-    settings = {
+    settings: dict[str, object] = {
         "version": PREPARATION_VERSION,
         "channels": plan.channels,
         "label_values": plan.label_values,
@@ -121,6 +136,9 @@ def preparation_key(case: Case, plan: Plan) -> str:
     }
     total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     sources = (*case.images, *case.label_files)
+    if (source := SOURCES[plan.readers]) != "labels":
+        settings["readers"] = source, len(case.readers)
+        sources = (*sources, *case.readers.values())
     contents = {
         path: _content(path) for path in dict.fromkeys(sources)
     }  # a 4D file stands for several channels
@@ -162,10 +180,16 @@ def _make(case: Case, plan: Plan, home: Path, folder: Path) -> None:
     unfinished = folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
     try:
         unfinished.mkdir(parents=True)
-        _save(unfinished / "image.npy", prepare_image(case.read_images(), plan).array)
-        label = prepare_label(case.read_label(), plan)
+        volumes = case.read_images()
+        prepared = prepare_image(volumes, plan)
+        _save_text(unfinished / "description.json", json.dumps(describe(volumes, plan.normalisation)))
+        del volumes
+        _save(unfinished / "image.npy", prepared.array)
+        label, drawn = _targets(case, plan, prepared.input_grid)
         _save(unfinished / "label.npy", label)
-        foreground = np.where(label == IGNORED, np.uint8(0), label)
+        if SOURCES[plan.readers] == "each":
+            _save(unfinished / "readers.npy", drawn)
+        foreground = ((drawn > 0) & (drawn != IGNORED)).any(axis=0).astype(np.uint8)
         _save(unfinished / "lesions.npy", _lesion_voxels(foreground))
         distance = distance_to_foreground(foreground, plan.spacing_zyx_mm)
         _save(unfinished / "distance.npy", distance.astype(np.float16))
@@ -182,10 +206,36 @@ def _make(case: Case, plan: Plan, home: Path, folder: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def _targets(case: Case, plan: Plan, grid: Grid) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """What the case trains on, class indices (z, y, x), and what was drawn, (reader, z, y, x).
+
+    A case without readers has its label map for the only one.
+    """
+    paths = {} if plan.readers == "labels" else case.readers
+    drawn = []
+    for reader, path in paths.items():
+        volume = read_volume(path)
+        if different := grid.differences(volume.grid):
+            raise DataError(
+                f"{path}: the mask of reader {reader} is not on the grid of the image: {', '.join(different)}; "
+                "resample it or export it again"
+            )
+        drawn.append(prepare_label(volume, plan))
+    drawn = drawn or [prepare_label(case.read_label(), plan)]
+    return (staple(drawn) if plan.readers == "staple" else majority(drawn)), np.stack(drawn)
+
+
 def _save(path: Path, array: NDArray[np.generic]) -> None:
     """Write an array down to the disk itself: after a power cut, a case that is in its place is whole."""
     with path.open("wb") as file:
         np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _save_text(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
 
@@ -203,12 +253,19 @@ def _open(home: Path) -> TrainingCase:
         np.load(home / "label.npy", mmap_mode="r"),
         np.load(home / "distance.npy", mmap_mode="r"),
         tuple(np.split(rows[:, 1:], starts)) if len(rows) else (),
+        np.load(each, mmap_mode="r") if (each := home / "readers.npy").exists() else None,
     )
+
+
+def _description(home: Path) -> Description:
+    description: Description = json.loads((home / "description.json").read_text(encoding="utf-8"))
+    return description
 
 
 def _is_whole(home: Path) -> bool:
     try:
         _open(home)
+        _description(home)
     except _DAMAGED:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Whole cases of the inner split, predicted: the Dice during training and the operating point after it."""
+"""Whole cases of the inner split, predicted: the Dice during training; temperature and operating point after it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from focalis.dataset import IGNORED
-from focalis.evaluation import choose_threshold
+from focalis.evaluation import (
+    Aim,
+    VoxelCounts,
+    choose,
+    count_voxels,
+    cut,
+    fit_temperature,
+)
 from focalis.model import Model, OperatingPoint
 from focalis.planning import Plan
 from focalis.prediction import Runtime, decide, predict_probabilities
@@ -34,25 +41,41 @@ def validation_dice(
 
 
 def operating_point(
-    plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime: Runtime
-) -> OperatingPoint:
-    """The threshold on the foreground probability with the best mean Dice on the inner split's cases."""
+    plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime: Runtime, aim: str = "dice"
+) -> tuple[OperatingPoint, float]:
+    """The operating point for an aim and the temperature, both from the inner split's cases; see `choose`.
+
+    Every case is predicted once. Of each only its lesions at every threshold and its counts of voxels are kept,
+    so that memory does not grow with the number or the size of the scans.
+    """
+    wanted = Aim.parse(aim)
     if not cases:
-        return OperatingPoint()
-    foreground = [
-        (1 - probabilities(plan, network, case, runtime)[0]) * (case.label != IGNORED) for case in cases
-    ]
-    truths = [(case.label > 0) & (case.label != IGNORED) for case in cases]
-    threshold, curve = choose_threshold(foreground, truths)
-    return OperatingPoint(
-        threshold, f"best mean Dice of the foreground on {len(cases)} cases of the inner split", curve
+        return OperatingPoint(), 1.0
+    counts, rows = VoxelCounts.none(), []
+    for case in cases:
+        judged = np.asarray(case.label != IGNORED)
+        foreground = 1 - probabilities(plan, network, case, runtime)[0]
+        foreground[~judged] = 0
+        truth = np.asarray(case.label > 0) & judged
+        counts += count_voxels(truth, foreground, plan.spacing_zyx_mm, judged)
+        rows.append(cut(case.name, truth, foreground, float(np.prod(plan.spacing_zyx_mm))))
+    temperature = fit_temperature(counts)
+    chosen = choose(rows, wanted, temperature)
+    point = OperatingPoint(
+        threshold=chosen.threshold,
+        how=chosen.how,
+        curve=chosen.curve,
+        minimum_mm3=chosen.minimum_mm3,
+        minimum_confidence=chosen.minimum_confidence,
+        froc=chosen.froc,
     )
+    return point, temperature
 
 
 def probabilities(
     plan: Plan, network: nn.Module, case: TrainingCase, runtime: Runtime
 ) -> NDArray[np.float32]:
-    """Softmax probabilities (label, z, y, x) of a prepared case."""
+    """Softmax probabilities (label, z, y, x) of a prepared case, not tempered."""
     budget = int(plan.memory_budget_gb * 1e9)
     return predict_probabilities(
         Model(plan, (network,)), np.array(case.image), budget_bytes=budget, runtime=runtime

@@ -11,11 +11,25 @@ from pathlib import Path
 
 import numpy as np
 
+from focalis.dataset import find_readers
+from focalis.dataset.readers import FOLDER as RATERS
 from focalis.errors import DataError, UsageError
-from focalis.evaluation import Evaluation, Score, evaluate_case, representative_cases
-from focalis.files import write_text
-from focalis.report import overlay_figure, write_evaluation_report
-from focalis.volume import Volume, image_stem, read_volume, read_volumes
+from focalis.evaluation import (
+    JUDGED_COLUMNS,
+    CaseLesions,
+    Evaluation,
+    Score,
+    evaluate_case,
+    froc_csv,
+    representative_cases,
+)
+from focalis.evaluation.beside import CaseBesideReaders, set_beside
+from focalis.files import write_bytes, write_text
+from focalis.lesions import as_csv
+from focalis.report import froc_figure, overlay_figure, write_evaluation_report
+from focalis.volume import image_stem, read_volumes
+from focalis.workflows.label_maps import image_of, label_maps, read_label_map
+from focalis.workflows.lesion_tables import case_lesions
 
 Progress = Callable[[int, int, str], None]
 """Called before each case with the cases finished, their number, and the case's name."""
@@ -27,9 +41,11 @@ def evaluate(
     out: Path | str | None,
     *,
     images: Path | str | None = None,
+    readers: Path | str | None = None,
     label_names: Mapping[int, str] | None = None,
     ignore: int | None = None,
     tolerance_mm: float = 1.0,
+    min_lesion_mm3: float = 0.0,
     seed: int = 0,
     patients: Mapping[str, str] | None = None,
     progress: Progress | None = None,
@@ -42,57 +58,91 @@ def evaluate(
         out: folder for `evaluation.json`, `cases.csv` and `report.html`; None writes nothing.
         images: folder of the images (CASE.nii.gz, or CASE_CHANNEL.nii.gz of which the first is shown), or one
             file; with it the report shows the best, median and worst case.
+        readers: folder of the readers' masks CASE_READER, or a data set's folder with `raters/`: the predictions are
+            then also compared with every reader, and with the readers' agreement among themselves.
         label_names: label value to name. Without it, every value that any truth or prediction holds is a
             label.
         ignore: value that the truths hold where nobody has judged; such voxels are left out.
         tolerance_mm: tolerance of the surface Dice.
+        min_lesion_mm3: smaller components are no lesions, in either map.
         seed: seed of the bootstrap.
         patients: case name to patient; the bootstrap then draws patients instead of cases.
         progress: see `Progress`.
 
     Raises:
-        UsageError: a path is not there, or a file stands against a folder.
+        UsageError: a path is not there, a file stands against a folder, or the minimum size is negative.
         DataError: a file has no counterpart, cannot be read, lies on another grid, or holds values that are
             no label; one line per problem, and nothing is written.
     """
+    if not 0 <= min_lesion_mm3 < float("inf"):
+        raise UsageError(f"a minimum size of {min_lesion_mm3} mm3 is not possible; give 0 or more")
     pairs = _pair(Path(predictions), Path(labels))
     names = dict(label_names) if label_names is not None else None
     problems: list[str] = []
+    drawn = _readers_of(Path(readers), set(pairs)) if readers is not None else {}
+    beside: list[CaseBesideReaders] = []
     if names is None:
         names = _find_labels(pairs, problems)
         names.pop(ignore or 0, None)
     scores: list[Score] = []
+    lesions: list[CaseLesions] = []
     for number, (case, (predicted, true)) in enumerate(pairs.items()):
         if progress is not None:
             progress(number, len(pairs), case)
         try:
-            truth, prediction = _read_labels(true, label_names, ignore), _read_labels(predicted, label_names)
-            scores += evaluate_case(truth, prediction, names, tolerance_mm, case, ignore)
+            truth, prediction = (
+                read_label_map(true, label_names, ignore),
+                read_label_map(predicted, label_names),
+            )
+            scores += evaluate_case(truth, prediction, names, tolerance_mm, case, ignore, min_lesion_mm3)
+            lesions.append(
+                case_lesions(case, truth, prediction, predicted.parent, names, ignore, min_lesion_mm3)
+            )
+            if case in drawn:
+                masks = {
+                    name: read_label_map(path, label_names, ignore) for name, path in drawn[case].items()
+                }
+                beside += set_beside(prediction, masks, names, tolerance_mm, case, ignore)
         except DataError as error:
             problems.append(str(error))
     if progress is not None:
         progress(len(pairs), len(pairs), "")
     if problems:
         raise DataError("\n".join(dict.fromkeys(problems)))
-    evaluation = Evaluation.of(scores, tolerance_mm, seed, patients)
+    evaluation = Evaluation.of(scores, tolerance_mm, seed, patients, beside, lesions, min_lesion_mm3)
     if out is not None:
         overlays = _overlays(evaluation, pairs, Path(images)) if images is not None else []
         folder = Path(out)
         report = folder / "report.html"
         write_evaluation_report(
-            report, evaluation.scores, evaluation.summary, overlays, tolerance_mm=tolerance_mm
+            report,
+            evaluation.scores,
+            evaluation.summary,
+            overlays,
+            evaluation.readers,
+            detection=evaluation.detection,
+            lesions=evaluation.lesions,
+            tolerance_mm=tolerance_mm,
         )
         write_evaluation(evaluation, folder)
     return evaluation
 
 
 def write_evaluation(evaluation: Evaluation, out: Path) -> None:
-    """Write `cases.csv` (one row per case and label) and `evaluation.json` into a folder, each atomically."""
+    """Write `evaluation.json` and the tables into a folder, each atomically.
+
+    `cases.csv` has a row per case and label, `lesions.csv` a row per true and predicted lesion, and, where the
+    lesions' confidence is known, `froc.csv` a row per cutoff and `froc.png` the curve.
+    """
     table = io.StringIO()
     writer = csv.DictWriter(table, list(Score.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(score) for score in evaluation.scores)
     write_text(out / "cases.csv", table.getvalue())
+    write_text(out / "lesions.csv", as_csv([each.row() for each in evaluation.lesions], JUDGED_COLUMNS))
+    if evaluation.detection is not None and evaluation.detection.froc is not None:
+        write_text(out / "froc.csv", froc_csv(evaluation.detection.froc))
+        write_bytes(out / "froc.png", froc_figure(evaluation.detection.froc))
     document = json.dumps(evaluation.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
     write_text(out / "evaluation.json", document + "\n")
 
@@ -108,7 +158,7 @@ def _pair(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
         )
     if not labels.is_dir():
         return {image_stem(labels) or labels.name: (predictions, labels)}
-    predicted, true = _label_maps(predictions), _label_maps(labels)
+    predicted, true = label_maps(predictions), label_maps(labels)
     problems = [f"{true[case]}: has no prediction in {predictions}" for case in true if case not in predicted]
     problems += [f"{predicted[case]}: has no truth in {labels}" for case in predicted if case not in true]
     if problems:
@@ -118,15 +168,14 @@ def _pair(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
     return {case: (predicted[case], true[case]) for case in true}
 
 
-def _label_maps(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        case = image_stem(path)
-        if case is None or not path.is_file():
-            continue
-        if case in found:
-            raise DataError(f"{path}: is {case} a second time, after {found[case].name}; keep one of them")
-        found[case] = path
+def _readers_of(folder: Path, cases: set[str]) -> dict[str, dict[str, Path]]:
+    """Case to reader to mask, from a folder of masks or the data set that it lies in."""
+    folder = folder / RATERS if (folder / RATERS).is_dir() else folder
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: is not there; give the folder of the readers' masks")
+    found = find_readers(folder, cases).of
+    if not found:
+        raise DataError(f"{folder}: holds no reader's mask of any case; name them CASE_READER.nii.gz")
     return found
 
 
@@ -135,32 +184,11 @@ def _find_labels(pairs: Mapping[str, tuple[Path, Path]], problems: list[str]) ->
     for paths in pairs.values():
         for path in paths:
             try:
-                values |= set(np.unique(_read_labels(path, None).array).tolist())
+                values |= set(np.unique(read_label_map(path, None).array).tolist())
             except DataError as error:
                 problems.append(str(error))
     found = sorted(values - {0}) or [1]
     return {value: f"label {value}" for value in found}
-
-
-def _read_labels(path: Path, names: Mapping[int, str] | None, ignore: int | None = None) -> Volume:
-    """A label map as integers; DataError for values that are no label."""
-    volume = read_volume(path)
-    values = volume.array
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all() or (values != np.rint(values)).any():
-            raise DataError(
-                f"{path}: holds values that are no whole numbers; give a label map, not probabilities"
-            )
-        values = values.astype(np.int64)
-    least = int(values.min())
-    if least < 0:
-        raise DataError(f"{path}: holds the negative value {least}; labels are 0 (background) and up")
-    if names is not None:
-        unknown = sorted(set(np.unique(values).tolist()) - {0, ignore, *names})
-        if unknown:
-            known = ", ".join(str(value) for value in sorted(names))
-            raise DataError(f"{path}: holds the value {unknown[0]}, which is no label; labels are {known}")
-    return Volume(values, volume.grid)
 
 
 def _overlays(
@@ -169,23 +197,8 @@ def _overlays(
     pictures = []
     for kind, case in representative_cases(evaluation.scores):
         predicted, true = pairs[case]
-        image = read_volumes(_image_of(case, images))[0]
+        image = read_volumes(image_of(case, images))[0]
         dice = float(np.mean([score.dice for score in evaluation.scores if score.case == case]))
-        png = overlay_figure(image, _read_labels(true, None), _read_labels(predicted, None), case)
+        png = overlay_figure(image, read_label_map(true, None), read_label_map(predicted, None), case)
         pictures.append((f"{kind.capitalize()} case: {case}, Dice {dice:.3f}", png))
     return pictures
-
-
-def _image_of(case: str, images: Path) -> Path:
-    if images.is_file():
-        return images
-    if not images.is_dir():
-        raise UsageError(f"{images}: is not there; give the folder of the images")
-    stems = {path: image_stem(path) for path in sorted(images.iterdir())}
-    exact = [path for path, stem in stems.items() if stem == case]
-    channels = [path for path, stem in stems.items() if stem is not None and stem.startswith(f"{case}_")]
-    if not exact and not channels:
-        raise DataError(
-            f"{images}: holds no image of case {case}; name it {case}.nii.gz, or leave images out"
-        )
-    return (exact or channels)[0]

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
-from focalis.dataset import Dataset, Split, empty_side, find_splits, make_splits, open_dataset, read_splits
+from focalis.dataset import (
+    Dataset,
+    Split,
+    empty_side,
+    find_splits,
+    make_splits,
+    open_dataset,
+    read_splits,
+    with_readers,
+)
 from focalis.errors import DataError, PlanError, UsageError
-from focalis.evaluation import Summary
+from focalis.evaluation import Aim, Summary
 from focalis.model import Model, OperatingPoint, save_model
-from focalis.planning import Plan, fingerprint, make_plan, read_plan, write_plan
+from focalis.planning import Plan, Readers, fingerprint, join_scopes, make_plan, read_plan, write_plan
 from focalis.planning.parts import loss_of, network_of
 from focalis.prediction import choose_runtime
 from focalis.quality import check_dataset
@@ -63,6 +73,8 @@ def fit(
     plan_only: bool = False,
     network: str | None = None,
     loss: str | None = None,
+    aim: str = "dice",
+    readers: Readers | None = None,
     seed: int = 0,
     resume: bool = False,
     device: str = "auto",
@@ -88,6 +100,9 @@ def fit(
         plan: a plan file to follow.
         plan_only: write plan.yaml and stop.
         network, loss: names that replace the plan's.
+        aim: what the operating point is chosen for: dice, or fp-per-scan=X, the greatest sensitivity with no more false
+            positives per scan.
+        readers: what cases with masks of several readers, `raters/CASE_READER`, train on; replaces the plan's.
         seed: seed of every random choice.
         resume: go on with the run in `out`.
         device, precision, threads: where and how to compute.
@@ -113,16 +128,19 @@ def fit(
             raise UsageError(f"{name} is {value}; give {least} or more")
     if minutes is not None and minutes <= 0:
         raise UsageError(f"minutes is {minutes:g}; give more than 0")
+    Aim.parse(aim)
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     data = open_dataset(Path(dataset))
     _claim(root, resume)
     tell("check", None)
+    plan_path = root / PLAN
+    if _trains_on_readers(readers, plan if plan is not None else plan_path):
+        data = _with_readers(data)
     data = _checked(data)
     divisions = _divisions(data, fold, folds, splits, seed)
     tell("plan", None)
-    plan_path = root / PLAN
-    changes = {"network": network, "loss": loss, "memory_gb": memory_gb}
+    changes = {"network": network, "loss": loss, "readers": readers, "memory_gb": memory_gb}
     chosen = _plan(data, divisions, plan, plan_path, changes, resume)
     if plan_only:
         return FitResult(root, plan_path)
@@ -140,24 +158,25 @@ def fit(
     models, judged = [], []
     for number, division in divisions:
         home = root / f"fold_{number}" if folds else root
-        run = Run(home, root / "prepared", data, division, chosen, seed, runtime, record)
+        run = Run(home, root / "prepared", data, division, chosen, seed, runtime, record, aim)
         name = "train" if number is None else f"fold {number}"
         models.append(train_run(run, budget, resume=resume, progress=partial(tell, name)))
         tell("predict", None)
         judged_on = _judged_on(number, len(run.judged))
         judged.append(judge(run, models[-1], judged_on))
     if not folds:
-        return FitResult(root, plan_path, root / MODEL, root / REPORT, judged[0][1], judged_on)
+        return FitResult(root, plan_path, root / MODEL, root / REPORT, judged[0].summary, judged_on)
 
     save_model(_ensemble(models), root / MODEL)
     judged_on = (
         f"held-out cases of {len(models)} folds, each predicted by the member that did not train on it"
     )
-    pooled = [score for scores, _ in judged for score in scores]
+    pooled = [score for each in judged for score in each.scores]
+    lesions = [case for each in judged for case in each.lesions]
     predictions = {
         name: root / f"fold_{n}" / "predictions" for n, division in divisions for name in division.val
     }
-    summary = write_judgement(root, data, pooled, predictions, judged_on, [], record)
+    summary = write_judgement(root, data, pooled, lesions, predictions, judged_on, [], record)
     return FitResult(root, plan_path, root / MODEL, root / REPORT, summary, judged_on)
 
 
@@ -172,6 +191,25 @@ def _claim(root: Path, resume: bool) -> None:
                 f"{root}: is not empty; give a new folder, or --resume to go on with the run in it"
             )
     root.mkdir(parents=True, exist_ok=True)
+
+
+def _trains_on_readers(asked: Readers | None, plan: Path) -> bool:
+    """Whether the run will need the readers' masks, by what was asked for, else by the plan that it follows."""
+    if asked is None:
+        asked = read_plan(plan).readers if plan.exists() else "labels"
+    if asked not in get_args(Readers):
+        raise UsageError(f"readers is {asked!r}; choose one of {', '.join(get_args(Readers))}")
+    return asked != "labels"
+
+
+def _with_readers(data: Dataset) -> Dataset:
+    data = with_readers(data)
+    if not any(case.readers for case in data.cases):
+        raise DataError(
+            f"{data.root / 'raters'}: holds no reader's mask of any case; name them CASE_READER.nii.gz, "
+            "or train on labels"
+        )
+    return data
 
 
 def _checked(data: Dataset) -> Dataset:
@@ -253,6 +291,8 @@ def _changed(plan: Plan, changes: Mapping[str, str | float | None]) -> Plan:
         plan = plan.model_copy(update={"network": plan.network.model_copy(update={"name": network})})
     if loss := changes.get("loss"):
         plan = plan.model_copy(update={"loss": plan.loss.model_copy(update={"name": loss})})
+    if readers := changes.get("readers"):
+        plan = plan.model_copy(update={"readers": readers})
     if memory := changes.get("memory_gb"):
         plan = plan.model_copy(update={"memory_budget_gb": memory})
     plan = Plan.model_validate(plan.model_dump())
@@ -261,15 +301,26 @@ def _changed(plan: Plan, changes: Mapping[str, str | float | None]) -> Plan:
 
 
 def _ensemble(models: Sequence[Model]) -> Model:
-    """One model of several: probabilities are averaged, and so are the thresholds that each member chose."""
-    threshold = float(np.mean([model.operating_point.threshold for model in models]))
-    how = f"mean of the thresholds of {len(models)} members, each chosen on its own inner split"
-    provenance_ = {"members": [dict(model.provenance) for model in models]}
+    """One model of several: probabilities are averaged, and so is every number that each member chose."""
+    points = [model.operating_point for model in models]
+    point = OperatingPoint(
+        threshold=float(np.mean([each.threshold for each in points])),
+        how=f"mean of {len(models)} members, each chosen on its own inner split: {points[0].how}",
+        minimum_mm3=float(np.mean([each.minimum_mm3 for each in points])),
+        minimum_confidence=float(np.mean([each.minimum_confidence for each in points])),
+    )
+    temperature = float(np.exp(np.mean([np.log(model.temperature) for model in models])))
+    provenance_ = {
+        "members": [
+            {**model.provenance, "operating_point": asdict(model.operating_point)} for model in models
+        ]
+    }
     members = tuple(member for model in models for member in model.members)
-    return Model(models[0].plan, members, OperatingPoint(threshold, how), provenance_)
+    scope = join_scopes([model.scope for model in models])
+    return Model(models[0].plan, members, point, provenance_, temperature, scope)
 
 
 def _judged_on(number: int | None, cases: int) -> str:
     if number is not None:
         return f"{cases} held-out cases of fold {number}, predicted once after every choice was made"
-    return f"{cases} cases of the inner split: none trained, but they chose the threshold, so the figures flatter"
+    return f"{cases} cases of the inner split: none trained, but they chose the operating point, so the figures flatter"

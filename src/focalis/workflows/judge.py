@@ -5,27 +5,64 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from focalis.dataset import Dataset
 from focalis.errors import DataError
-from focalis.evaluation import Evaluation, Score, Summary, evaluate_case, representative_cases
-from focalis.model import Model
-from focalis.prediction import predict_case
+from focalis.evaluation import (
+    CaseLesions,
+    Choice,
+    Evaluation,
+    Score,
+    Summary,
+    evaluate_case,
+    judge_lesions,
+    representative_cases,
+)
+from focalis.lesions import Lesion, find_candidates, measure_lesions, temper
+from focalis.model import Model, OperatingPoint, weights_sha256
+from focalis.prediction import Prediction, drop_lesions, predict_case
 from focalis.report import overlay_figure, write_fit_report
-from focalis.volume import read_volume, write_volume
+from focalis.volume import Volume, read_volume, write_volume
 from focalis.workflows.evaluate import write_evaluation
+from focalis.workflows.lesion_tables import boundary_counts, write_lesions
+from focalis.workflows.predict import point_used
 from focalis.workflows.record import peak_memory_gb, read_json, write_json
 from focalis.workflows.run import Run
 
 
-def judge(run: Run, model: Model, judged_on: str) -> tuple[tuple[Score, ...], Summary]:
-    """Predict the run's judged cases from their files, score them on their own grids, write tables and report."""
+@dataclass(frozen=True)
+class Judgement:
+    """What a run's judged cases say.
+
+    Attributes:
+        scores: one per case and label.
+        lesions: one per case.
+        summary: of these scores.
+    """
+
+    scores: tuple[Score, ...]
+    lesions: tuple[CaseLesions, ...]
+    summary: Summary
+
+
+def judge(run: Run, model: Model, judged_on: str) -> Judgement:
+    """Predict the run's judged cases from their files, score them on their own grids, write tables and report.
+
+    Every lesion at the threshold is a candidate of the FROC curve, those too that the operating point drops.
+    """
     folder = run.home / "predictions"
     folder.mkdir(exist_ok=True)
     scores: list[Score] = []
+    lesions: list[CaseLesions] = []
     seconds = []
+    point = model.operating_point
+    document = {**asdict(point_used(model)), "model_sha256": weights_sha256(model), "mirrored": False}
+    everything = replace(point, minimum_mm3=0.0, minimum_confidence=0.0)
     for case in run.judged:
         volumes = case.read_images()
         if case.label is None:
@@ -34,13 +71,27 @@ def judge(run: Run, model: Model, judged_on: str) -> tuple[tuple[Score, ...], Su
             )
         started = time.monotonic()
         prediction = predict_case(
-            model, volumes, runtime=run.runtime, budget_bytes=int(run.plan.memory_budget_gb * 1e9)
+            model,
+            volumes,
+            runtime=run.runtime,
+            budget_bytes=int(run.plan.memory_budget_gb * 1e9),
+            operating_point=everything,
         )
         seconds.append(time.monotonic() - started)
-        write_volume(prediction.label, folder / f"{case.name}.nii.gz")
-        scores += evaluate_case(
-            case.read_label(), prediction.label, run.plan.labels, case=case.name, ignore=run.plan.ignore
+        truth, foreground = case.read_label(), prediction.foreground_probability.array
+        label = Volume(prediction.label.array.copy(), prediction.label.grid)
+        drop_lesions(
+            label.array,
+            foreground,
+            voxel_mm3=label.grid.voxel_volume_mm3,
+            minimum_mm3=point.minimum_mm3,
+            minimum_confidence=point.minimum_confidence,
         )
+        write_volume(label, folder / f"{case.name}.nii.gz")
+        measured = measure_lesions(label.array, label.grid, run.plan.labels, foreground)
+        write_lesions(folder, case.name, measured, document)
+        scores += evaluate_case(truth, label, run.plan.labels, case=case.name, ignore=run.plan.ignore)
+        lesions.append(_lesions(run, model, case.name, truth, label, measured, prediction))
     record = read_json(run.home / "record.json")
     record["seconds_per_predicted_case"] = round(sum(seconds) / len(seconds), 3)
     record["peak_memory_gb"] = max(record["peak_memory_gb"] or 0, peak_memory_gb() or 0) or None
@@ -50,20 +101,66 @@ def judge(run: Run, model: Model, judged_on: str) -> tuple[tuple[Score, ...], Su
         json.loads(row) for row in (run.home / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     predictions = {case.name: folder for case in run.judged}
-    return tuple(scores), write_judgement(run.home, run.data, scores, predictions, judged_on, metrics, record)
+    summary = write_judgement(
+        run.home, run.data, scores, lesions, predictions, judged_on, metrics, record, model
+    )
+    return Judgement(tuple(scores), tuple(lesions), summary)
+
+
+def _lesions(
+    run: Run,
+    model: Model,
+    case: str,
+    truth: Volume,
+    label: Volume,
+    measured: Sequence[Lesion],
+    prediction: Prediction,
+) -> CaseLesions:
+    """The reported lesions of a case and what became of them; as candidates, all those at the threshold."""
+    names, ignore = run.plan.labels, run.plan.ignore
+    judged, _ = judge_lesions(case, truth, label, names, known=measured, ignore=ignore)
+    foreground = prediction.foreground_probability.array
+    there = np.ones(truth.array.shape, bool) if ignore is None else truth.array != ignore
+    candidates = tuple(
+        find_candidates(
+            (truth.array == value) & there,
+            (prediction.label.array == value) & there,
+            foreground,
+            case=case,
+            voxel_mm3=truth.grid.voxel_volume_mm3,
+        )
+        for value in sorted(names)
+    )
+    raw = temper(foreground, 1 / model.temperature)
+    return CaseLesions(judged, candidates, boundary_counts(truth, raw, names, ignore), model.temperature)
+
+
+def _choice(point: OperatingPoint) -> Choice:
+    return Choice(
+        threshold=point.threshold,
+        minimum_mm3=point.minimum_mm3,
+        minimum_confidence=point.minimum_confidence,
+        how=point.how,
+        curve=point.curve,
+        froc=point.froc,
+    )
 
 
 def write_judgement(
     home: Path,
     data: Dataset,
     scores: Sequence[Score],
+    lesions: Sequence[CaseLesions],
     predictions: Mapping[str, Path],
     judged_on: str,
     metrics: list[dict[str, Any]],
     record: Mapping[str, Any],
+    model: Model | None = None,
 ) -> Summary:
-    """Write evaluation.json, cases.csv and report.html; `predictions` maps a case to the folder of its prediction."""
-    evaluation = Evaluation.of(scores, patients={case.name: case.patient for case in data.cases})
+    """Write evaluation.json, the tables and report.html; `predictions` maps a case to the folder of its prediction."""
+    evaluation = Evaluation.of(
+        scores, patients={case.name: case.patient for case in data.cases}, lesions=lesions
+    )
     write_evaluation(evaluation, home)
     overlays = []
     for rank, name in representative_cases(scores):
@@ -93,5 +190,9 @@ def write_judgement(
         overlays=overlays,
         record=record,
         split_note=judged_on,
+        point=None if model is None else _choice(model.operating_point),
+        temperature=1.0 if model is None else model.temperature,
+        detection=evaluation.detection,
+        lesions=evaluation.lesions,
     )
     return evaluation.summary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -13,10 +13,13 @@ import numpy as np
 
 from focalis.dicom import Series, write_segmentation, write_structures
 from focalis.errors import FocalisError, UsageError
-from focalis.model import Model, load_model, weights_sha256
+from focalis.lesions import measure_lesions
+from focalis.model import Model, OperatingPoint, load_model, weights_sha256
 from focalis.prediction import choose_runtime, predict_case
 from focalis.volume import IMAGE_SUFFIXES, Volume, write_volume
 from focalis.workflows.inputs import CaseInput, find_cases, read_images
+from focalis.workflows.lesion_tables import table_paths, write_lesions
+from focalis.workflows.scope import check_scope
 
 Format = Literal["nifti", "seg", "rtstruct"]
 """What results are written as: NIfTI label maps, DICOM Segmentations, or RT Structure Sets."""
@@ -35,7 +38,10 @@ class PredictRow:
         reason: why it was refused, one line that names the file; empty when done.
         output: the file written; None when refused, and for an RT Structure Set with nothing in it.
         foreground_voxels: how many voxels bear a label; 0 if nothing was found.
+        lesions: how many lesions the table holds.
         seconds: wall time, reading and writing included.
+        outside: in what the images lie outside of what the model was trained on, a phrase each; empty inside, where the
+            model does not know, and when refused.
     """
 
     case: str
@@ -43,14 +49,45 @@ class PredictRow:
     reason: str
     output: Path | None
     foreground_voxels: int
+    lesions: int
     seconds: float
+    outside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PointUsed:
+    """What was reported as a lesion.
+
+    Attributes:
+        threshold, minimum_mm3, minimum_confidence: see `OperatingPoint`; of tempered probabilities.
+        temperature: the model's.
+        how: where these numbers come from, one line.
+    """
+
+    threshold: float
+    minimum_mm3: float
+    minimum_confidence: float
+    temperature: float
+    how: str
+
+    def __str__(self) -> str:
+        return (
+            f"threshold {self.threshold:.3g}, minimum size {self.minimum_mm3:.3g} mm3, "
+            f"minimum confidence {self.minimum_confidence:.3g}, temperature {self.temperature:.3g} ({self.how})"
+        )
 
 
 @dataclass(frozen=True)
 class PredictReport:
-    """What `predict` did, one row per case in the order of the work."""
+    """What `predict` did.
+
+    Attributes:
+        rows: one per case in the order of the work.
+        operating_point: what was reported as a lesion.
+    """
 
     rows: tuple[PredictRow, ...]
+    operating_point: PointUsed
 
     @property
     def refused(self) -> tuple[PredictRow, ...]:
@@ -70,7 +107,11 @@ def predict(
     out: Path | str,
     *,
     threshold: float | None = None,
+    min_size_mm3: float | None = None,
+    min_confidence: float | None = None,
     mirror: bool = False,
+    uncertainty: bool = False,
+    strict: bool = False,
     memory_gb: float = 4.0,
     device: str = "auto",
     precision: str = "auto",
@@ -80,6 +121,8 @@ def predict(
 ) -> PredictReport:
     """Segment images and write OUT/CASE.nii.gz for each, on the image's own grid; or a DICOM object.
 
+    The lesions of every case are measured: OUT/lesions/CASE.csv and CASE.json.
+
     A model of several channels looks for files CASE_CHANNEL.nii.gz, or takes a 4D file; or give it the files or DICOM
     folders of a single case, in the order of its channels, under names that end in no channel.
 
@@ -88,7 +131,12 @@ def predict(
         inputs: image files, folders of images, DICOM folders; of a data set folder, its `images/`.
         out: the folder for the results; made if it is not there.
         threshold: on the foreground probability, in (0, 1); the model's operating point by default.
+        min_size_mm3: smaller lesions are dropped; the model's by default.
+        min_confidence: lesions whose highest probability stays below are dropped, 0 to 1; the model's by default.
         mirror: average over the mirror images of every case, up to eight.
+        uncertainty: also write the standard deviation of the foreground probability over the members and mirror images
+            to OUT/uncertainty/CASE.nii.gz, and each lesion's uncertainty into the table.
+        strict: refuse images that lie outside of what the model was trained on, instead of saying so in the row.
         memory_gb: the most memory that the prediction of a case may take beside its image, in 10^9 bytes.
         device: auto, cpu, cuda or cuda:N.
         precision: auto, float32, bfloat16 or float16.
@@ -103,6 +151,12 @@ def predict(
     """
     if threshold is not None and not 0 < threshold < 1:
         raise UsageError(f"threshold {threshold} does not lie between 0 and 1; give one that does")
+    if min_size_mm3 is not None and not 0 <= min_size_mm3 < float("inf"):
+        raise UsageError(f"a minimum size of {min_size_mm3} mm3 is not possible; give 0 or more")
+    if min_confidence is not None and not 0 <= min_confidence <= 1:
+        raise UsageError(
+            f"minimum confidence {min_confidence} does not lie between 0 and 1; give one that does"
+        )
     if memory_gb <= 0:
         raise UsageError(f"a memory budget of {memory_gb} GB is not positive; give one that is")
     if output_format not in _ENDINGS:
@@ -112,14 +166,19 @@ def predict(
         raise UsageError(f"{folder}: is a file; give a folder for the results")
     runtime = choose_runtime(device, precision)
     loaded = model if isinstance(model, Model) else load_model(Path(model))
+    point = _point(loaded.operating_point, threshold, min_size_mm3, min_confidence)
+    loaded = replace(loaded, operating_point=point)
+    used = point_used(loaded)
+    document = {**asdict(used), "model_sha256": weights_sha256(loaded), "mirrored": mirror}
     cases = find_cases([Path(path) for path in inputs], loaded.plan.channels)
     write = _WRITERS[output_format]
     taken = {file.resolve() for case in cases for file in case.all_files}
 
-    def run(case: CaseInput) -> tuple[Path | None, int]:
+    def run(case: CaseInput) -> tuple[Path | None, int, int]:
         output = folder / f"{case.name}{_ENDINGS[output_format]}"
-        extra = folder / "probabilities" / f"{case.name}.nii.gz"
-        for path in (output, extra) if probabilities else (output,):
+        extra, spread = (folder / name / f"{case.name}.nii.gz" for name in ("probabilities", "uncertainty"))
+        written = [output, *table_paths(folder, case.name)]
+        for path in [*written, *([extra] if probabilities else []), *([spread] if uncertainty else [])]:
             if path.resolve() in taken:
                 raise UsageError(f"{path}: the result would overwrite an input; choose another output folder")
         images = read_images(case)
@@ -128,36 +187,77 @@ def predict(
                 f"{case.files[0]}: is no DICOM series, so {output_format} has no images to refer to; "
                 "give the DICOM folder, or leave --format out"
             )
+        strange[case.name] = check_scope(loaded, images.volumes, strict)
         prediction = predict_case(
             loaded,
             images.volumes,
             runtime=runtime,
             budget_bytes=int(memory_gb * 1e9),
-            threshold=threshold,
             mirror=mirror,
-            keep_probability=probabilities,
+            uncertainty=uncertainty,
         )
-        if prediction.foreground_probability is not None:
+        lesions = measure_lesions(
+            prediction.label.array,
+            prediction.label.grid,
+            loaded.plan.labels,
+            prediction.foreground_probability.array,
+            None if prediction.uncertainty is None else prediction.uncertainty.array,
+        )
+        if probabilities:
             write_volume(prediction.foreground_probability, extra)
-        written = write(prediction.label, images.source, loaded, output)
-        return (output if written else None), int(np.count_nonzero(prediction.label.array))
+        if prediction.uncertainty is not None:
+            write_volume(prediction.uncertainty, spread)
+        there = write(prediction.label, images.source, loaded, output)
+        write_lesions(folder, case.name, lesions, document)
+        return (output if there else None), int(np.count_nonzero(prediction.label.array)), len(lesions)
 
     rows: list[PredictRow] = []
+    strange: dict[str, tuple[str, ...]] = {}
     for case in cases:
         if progress is not None:
             progress(len(rows), len(cases), case.name)
         started = time.perf_counter()
-        output, found, problem = None, 0, case.problem
+        output, found, lesions, problem = None, 0, 0, case.problem
         if not problem:
             try:
-                output, found = run(case)
+                output, found, lesions = run(case)
             except FocalisError as error:
                 problem = _located(str(error), case)
         seconds = time.perf_counter() - started
-        rows.append(PredictRow(case.name, "refused" if problem else "done", problem, output, found, seconds))
+        status: Literal["done", "refused"] = "refused" if problem else "done"
+        outside = () if problem else strange[case.name]
+        rows.append(PredictRow(case.name, status, problem, output, found, lesions, seconds, outside))
     if progress is not None:
         progress(len(rows), len(cases), "")
-    return PredictReport(tuple(rows))
+    return PredictReport(tuple(rows), used)
+
+
+def point_used(model: Model) -> PointUsed:
+    """What a model reports as a lesion."""
+    point = model.operating_point
+    return PointUsed(
+        point.threshold, point.minimum_mm3, point.minimum_confidence, model.temperature, point.how
+    )
+
+
+def _point(
+    own: OperatingPoint, threshold: float | None, min_size_mm3: float | None, min_confidence: float | None
+) -> OperatingPoint:
+    """The operating point to use; it says where it comes from."""
+    given: dict[str, float] = {
+        name: value
+        for name, value in (
+            ("threshold", threshold),
+            ("minimum_mm3", min_size_mm3),
+            ("minimum_confidence", min_confidence),
+        )
+        if value is not None
+    }
+    if not given:
+        return replace(own, how=f"the model's: {own.how}")
+    names = ", ".join(name.replace("_mm3", " size").replace("_", " ") for name in given)
+    how = f"{names} given" + ("" if len(given) == 3 else ", the rest the model's")
+    return replace(own, how=how, **given)  # type: ignore[arg-type]
 
 
 def _located(message: str, case: CaseInput) -> str:

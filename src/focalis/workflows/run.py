@@ -13,7 +13,7 @@ import torch
 from focalis.dataset import Case, Dataset, Split, inner_split
 from focalis.errors import TrainingError
 from focalis.model import Model, load_model, save_model
-from focalis.planning import Plan
+from focalis.planning import Plan, learn_scope
 from focalis.prediction import Runtime
 from focalis.training import Progress, operating_point, prepare_cases, steps_in, train
 from focalis.workflows.record import now, peak_memory_gb, read_json, write_json
@@ -42,6 +42,7 @@ class Run:
         seed: seed of every random choice.
         runtime: device and precision.
         record: provenance, which record.json starts from.
+        aim: what the operating point is chosen for, see `focalis.evaluation.Aim`.
     """
 
     home: Path
@@ -52,6 +53,7 @@ class Run:
     seed: int
     runtime: Runtime
     record: Mapping[str, Any]
+    aim: str = "dice"
 
     @property
     def inner(self) -> Split:
@@ -77,12 +79,13 @@ def train_run(
     identity = {
         "data_sha256": run.record["data_sha256"],
         "seed": run.seed,
+        "aim": run.aim,
         "cases": {"train": list(inner.train), "inner": list(inner.val), "held_out": list(run.split.val)},
         "plan": run.plan.model_dump(mode="json", exclude={"reasons"}),
         "runtime": str(run.runtime),
         "threads": torch.get_num_threads(),
     }
-    before = read_json(path) if resume and path.exists() else None
+    before = {"aim": "dice", **read_json(path)} if resume and path.exists() else None
     if before is not None:
         _same_run(path, before, identity | ({} if budget.steps is None else {"steps": budget.steps}))
         if "finished" in before:
@@ -108,17 +111,25 @@ def train_run(
         progress=progress,
     )
     last = json.loads((run.home / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    point = operating_point(run.plan, network, validation, run.runtime)
+    point, temperature = operating_point(run.plan, network, validation, run.runtime, run.aim)
     record |= {
         "training_seconds": last["seconds"],
         "threshold": point.threshold,
+        "minimum_mm3": point.minimum_mm3,
+        "minimum_confidence": point.minimum_confidence,
+        "temperature": round(temperature, 4),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "peak_memory_gb": peak_memory_gb(),
         "finished": now(),
     }
     network.to("cpu")
     model = Model(
-        run.plan, (network,), point, {name: value for name, value in record.items() if name != "plan"}
+        run.plan,
+        (network,),
+        point,
+        {name: value for name, value in record.items() if name != "plan"},
+        temperature,
+        learn_scope([*training.descriptions(), *validation.descriptions()]),
     )
     save_model(model, run.home / "model.safetensors")
     write_json(path, record)

@@ -1,0 +1,69 @@
+"""`focalis agree`: how well readers agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from focalis.cli.console import figure_with_interval, print_json, progress_bar
+
+
+def agree(
+    labels: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="LABELS_A LABELS_B ...",
+            help="A folder of label maps per reader; or one data set with raters/CASE_READER.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for agreement.json, pairs.csv and report.html."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images, for the figure; a data set has its own.")
+    ] = None,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Files are masks of one structure each: CASE_STRUCTURE.")
+    ] = False,
+    ignore: Annotated[
+        int | None, typer.Option(min=1, help="Value where a reader has not judged; left out.")
+    ] = None,
+    tolerance_mm: Annotated[float, typer.Option(min=0, help="Tolerance of the surface Dice.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print agreement.json's content.")] = False,
+) -> None:
+    """Compare readers who contoured the same cases, pair by pair: overlap, surfaces, volumes, lesions."""
+    from focalis.workflows.agree import agree as run_agree
+
+    with progress_bar() as advance:
+        agreement = run_agree(
+            labels,
+            out,
+            images=images,
+            masks=masks,
+            ignore=ignore,
+            tolerance_mm=tolerance_mm,
+            seed=seed,
+            progress=lambda done, total, case: advance("agree", done, total, case),
+        )
+    if as_json:
+        print_json(agreement.to_json())
+        return
+    print("Mean pairwise Dice of readers with 95 % intervals:")
+    for structure in agreement.structures:
+        dice, surface, hd95 = (structure[name] for name in ("dice", "surface_dice", "hd95_mm"))
+        kappa = structure.detection_kappa
+        print(
+            f"  {structure.structure}: {structure.cases} cases, Dice "
+            f"{figure_with_interval(dice.mean, dice.low, dice.high)}, surface Dice "
+            f"{figure_with_interval(surface.mean, surface.low, surface.high)}, HD95 in mm "
+            f"{figure_with_interval(hd95.mean, hd95.low, hd95.high)}, detection kappa "
+            f"{figure_with_interval(kappa.value, kappa.low, kappa.high)}"
+        )
+    if agreement.single:
+        print(f"  {len(agreement.single)} cases with fewer than two readers were left out")
+    if out is not None:
+        print(f"report: {out / 'report.html'}")

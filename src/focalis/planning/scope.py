@@ -1,0 +1,215 @@
+"""What a model was trained on, in a few figures per image, and whether another image lies outside of it.
+
+No figure knows what an image shows. Together they notice another modality, another part of the body, inverted or
+windowed intensities, noise, and another field of view; not a disease that was never trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy import ndimage
+
+from focalis.planning.plan import Normalisation
+from focalis.volume import Volume, to_canonical
+
+LEAST_CASES = 5
+"""With fewer training cases nothing can be said about what is usual."""
+LEVELS = (5, 25, 50, 75, 95)
+THUMBNAIL = 8
+"""Voxels per side of the coarse picture by which images of one place are known."""
+AXES = ("z", "y", "x")
+SAMPLED = 1_000_000
+"""Images are sampled evenly down to about so many voxels for their percentiles."""
+REACH, FEW = 0.4, 20
+"""An image may lie beyond the training cases' 1st to 99th percentile by REACH (1 + FEW / cases) times the distance
+between these: few cases do not know the range."""
+TOLERANCES = {
+    "spacing": math.log(1.5),
+    "extent": math.log(1.5),
+    "intensity": 0.1,
+    "shape": 0.1,
+    "smoothness": 0.1,
+    "likeness": 0.2,
+}
+"""The least distance beyond these percentiles that counts, by kind; of intensities, a share of the usual range."""
+
+Description: TypeAlias = Mapping[str, Sequence[float]]
+"""A case's figures by kind and channel, see `describe`."""
+
+
+class Usual(BaseModel):
+    """The range of a figure that is still inside."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    low: float
+    high: float
+
+
+class Scope(BaseModel):
+    """What the training cases were like.
+
+    Attributes:
+        cases: how many they were.
+        usual: the range of every figure.
+        thumbnails: per channel, the mean of the training cases' coarse pictures.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cases: int
+    usual: tuple[Usual, ...]
+    thumbnails: tuple[tuple[float, ...], ...]
+
+
+def describe(volumes: Sequence[Volume], normalisation: Sequence[Normalisation]) -> dict[str, list[float]]:
+    """The figures of a case that are needed to learn a scope or to hold it against one.
+
+    Args:
+        volumes: one per channel, on one grid.
+        normalisation: the plan's; absolute intensities count only where they have a unit (`window`).
+    """
+    grid = to_canonical(volumes[0]).grid
+    spacing = np.asarray(grid.spacing_zyx_mm)
+    found = {
+        "spacing": np.log(spacing).tolist(),
+        "extent": np.log(spacing * grid.shape_zyx).tolist(),
+    }
+    for channel, (volume, how) in enumerate(zip(volumes, normalisation, strict=True)):
+        array = to_canonical(volume).array
+        sample = _sample(array)
+        low, high = np.percentile(sample, (1, 99))
+        span = float(high - low) or 1.0
+        if how.kind == "window":
+            found[f"intensity {channel}"] = np.percentile(sample, (1, 50, 99)).tolist()
+        found[f"shape {channel}"] = ((np.percentile(sample, LEVELS) - low) / span).tolist()
+        found[f"smoothness {channel}"] = [_smoothness(np.clip(array, low, high), axis) for axis in range(3)]
+        found[f"thumbnail {channel}"] = _thumbnail(np.clip(array, low, high))
+    return found
+
+
+def learn_scope(cases: Sequence[Description]) -> Scope | None:
+    """The scope of the training cases; None for fewer than `LEAST_CASES`."""
+    if len(cases) < LEAST_CASES:
+        return None
+    channels = sum(name.startswith("thumbnail") for name in cases[0])
+    pictures = [np.asarray([case[f"thumbnail {channel}"] for case in cases]) for channel in range(channels)]
+    usual = []
+    for kind in (name for name in cases[0] if not name.startswith("thumbnail")):
+        rows = np.asarray([case[kind] for case in cases])
+        scale = float(np.median(rows[:, -1] - rows[:, 0])) if kind.startswith("intensity") else 1.0
+        usual += [_usual(f"{kind} {place}", rows[:, place], scale) for place in range(rows.shape[1])]
+    for channel, rows in enumerate(pictures):
+        others = (rows.sum(axis=0) - rows) / (len(rows) - 1)
+        likeness = np.asarray([_likeness(row, other) for row, other in zip(rows, others, strict=True)])
+        usual.append(_usual(f"likeness {channel} 0", likeness, 1.0).model_copy(update={"high": 1.0}))
+    thumbnails = tuple(tuple(np.round(rows.mean(axis=0), 3).tolist()) for rows in pictures)
+    return Scope(cases=len(cases), usual=tuple(usual), thumbnails=thumbnails)
+
+
+def join_scopes(scopes: Sequence[Scope | None]) -> Scope | None:
+    """The scope of an ensemble: what any member knows is inside; None if a member knows none."""
+    known = [scope for scope in scopes if scope is not None]
+    if len(known) < len(scopes) or not known:
+        return None
+    usual = tuple(
+        Usual(name=each[0].name, low=min(one.low for one in each), high=max(one.high for one in each))
+        for each in zip(*(scope.usual for scope in known), strict=True)
+    )
+    pictures = np.mean([scope.thumbnails for scope in known], axis=0)
+    thumbnails = tuple(tuple(row) for row in np.round(pictures, 3).tolist())
+    return Scope(cases=max(scope.cases for scope in known), usual=usual, thumbnails=thumbnails)
+
+
+def outside(scope: Scope, case: Description, channels: Sequence[str]) -> tuple[str, ...]:
+    """In what a case lies outside of the scope, a phrase per kind and channel; empty if it lies inside.
+
+    Args:
+        scope: what the model was trained on.
+        case: see `describe`.
+        channels: their names.
+    """
+    said: dict[str, tuple[float, str]] = {}
+    for usual in scope.usual:
+        kind, *numbers = usual.name.split()
+        place = int(numbers[-1])
+        channel = int(numbers[0]) if len(numbers) > 1 else None
+        if kind == "likeness":
+            value = _likeness(
+                np.asarray(case[f"thumbnail {channel}"]), np.asarray(scope.thumbnails[channel or 0])
+            )
+        else:
+            value = case[kind if channel is None else f"{kind} {channel}"][place]
+        beyond = max(usual.low - value, value - usual.high)
+        about = kind if channel is None else f"{kind} {channel}"
+        if beyond > 0 and beyond > said.get(about, (0.0, ""))[0]:
+            name = "" if channel is None else channels[channel]
+            said[about] = beyond, _phrase(kind, place, name, value, usual)
+    return tuple(phrase for _, phrase in said.values())
+
+
+def _usual(name: str, values: NDArray[np.float64], scale: float) -> Usual:
+    low, high = (float(value) for value in np.percentile(values, (1, 99)))
+    reach = REACH * (1 + FEW / len(values)) * (high - low)
+    margin = max(reach, TOLERANCES[name.split()[0]] * scale)
+    return Usual(name=name, low=round(low - margin, 4), high=round(high + margin, 4))
+
+
+def _phrase(kind: str, place: int, channel: str, value: float, usual: Usual) -> str:
+    low, high = usual.low, usual.high
+    if kind in ("spacing", "extent"):
+        what = "spacing" if kind == "spacing" else "field of view"
+        usually = f"usual is {math.exp(low):.3g} to {math.exp(high):.3g}"
+        return f"{what} of {math.exp(value):.3g} mm along {AXES[place]} ({usually})"
+    if kind == "intensity":
+        percentile = ("1st percentile", "median", "99th percentile")[place]
+        return f"{percentile} of {channel} at {value:.4g} (usual is {low:.4g} to {high:.4g})"
+    usually = f"(usual is {low:.2f} to {min(high, 1):.2f})"
+    if kind == "shape":
+        return f"{LEVELS[place]}th percentile of {channel} at {value:.2f} of its range {usually}"
+    if kind == "smoothness":
+        return f"neighbours along {AXES[place]} in {channel} correlate by {value:.2f} {usually}"
+    return f"{channel} is laid out unlike the training images: correlation {value:.2f} (usual is {low:.2f} or more)"
+
+
+def _sample(array: NDArray[np.generic]) -> NDArray[np.float32]:
+    step = max(1, round((array.size / SAMPLED) ** (1 / 3)))
+    return array[::step, ::step, ::step].astype(np.float32)
+
+
+def _smoothness(array: NDArray[np.generic], axis: int) -> float:
+    """The correlation of voxels with their neighbours along an axis; 1 where there is nothing to compare."""
+    one = np.moveaxis(array, axis, 0).astype(np.float32)
+    if len(one) < 2:
+        return 1.0
+    return _correlation(one[:-1].ravel(), one[1:].ravel(), 1.0)
+
+
+def _correlation(one: NDArray[np.float32], other: NDArray[np.float32], otherwise: float) -> float:
+    one, other = one - one.mean(), other - other.mean()
+    scale = float(np.sqrt((one**2).sum(dtype=np.float64) * (other**2).sum(dtype=np.float64)))
+    return float((one * other).sum(dtype=np.float64)) / scale if scale > 0 else otherwise
+
+
+def _thumbnail(array: NDArray[np.generic]) -> list[float]:
+    """The image blurred to `THUMBNAIL` voxels a side over its field of view, mean 0, standard deviation 1."""
+    factors = [size / THUMBNAIL for size in array.shape]
+    smooth = ndimage.uniform_filter(
+        array.astype(np.float32), [max(1, round(f)) for f in factors], mode="nearest"
+    )
+    places = np.meshgrid(*[(np.arange(THUMBNAIL) + 0.5) * f - 0.5 for f in factors], indexing="ij")
+    small = ndimage.map_coordinates(smooth, places, order=1, mode="nearest")
+    small = small - small.mean()
+    picture: list[float] = np.round(small / (small.std() or 1.0), 3).ravel().tolist()
+    return picture
+
+
+def _likeness(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    return _correlation(one.astype(np.float32), other.astype(np.float32), 0.0)

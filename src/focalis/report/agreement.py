@@ -1,0 +1,176 @@
+"""The report on the agreement of readers, and its figure: two readers' contours on one slice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from focalis.evaluation import EMPTY_RULE
+from focalis.evaluation.agreement import KAPPA_RULE, Agreement, PairScore, StructureAgreement
+from focalis.files import write_text
+from focalis.lesions import MATCHING_RULE
+from focalis.report.figure import PREDICTION_COLOUR, TRUTH_COLOUR, png
+from focalis.report.outline import outline
+from focalis.report.page import figures, number, render
+from focalis.report.tables import Row, interval
+from focalis.volume import Volume, to_canonical
+
+Panel = tuple[PairScore, Volume | None, Volume, Volume]
+"""Two readers on one structure of a case: their score, the image if there is one, and their masks, on one grid."""
+
+FIGURE_RULE = (
+    "The figure shows the cases with the median and the worst agreement: cases are ranked, structure by "
+    "structure, by the mean Dice of their pairs of readers. Of the median case the pair nearest to that mean "
+    "is drawn, of the worst case the pair with the lowest Dice, each on the axial slice on which the two have "
+    "drawn most together."
+)
+_BACKGROUND, _TEXT = "#0f1215", "#e6e9ec"
+_COLOURS = (TRUTH_COLOUR, PREDICTION_COLOUR)
+_TITLES = {
+    "dice": ("Dice", 3),
+    "surface_dice": ("Surface Dice", 3),
+    "hd95_mm": ("HD95, mm", 2),
+    "absolute_volume_difference_mm3": ("Volume diff., mm³", 1),
+    "absolute_relative_volume_difference": ("Volume diff., relative", 3),
+}
+
+
+def agreement_figure(panels: Sequence[Panel]) -> bytes:
+    """Draw a panel per pair of readers: both contours, exact to the voxel, on one axial slice, enlarged.
+
+    Patient's right is on the left. Without an image the regions are tinted instead.
+
+    Returns:
+        A PNG file.
+    """
+    figure = Figure(figsize=(5 * len(panels), 5.5), facecolor=_BACKGROUND)
+    for place, (pair, image, first, second) in enumerate(panels):
+        axes = figure.add_axes(((place + 0.01) / len(panels), 0.01, 0.98 / len(panels), 0.89))
+        _draw(axes, image, first, second)
+        _caption(figure, axes, pair, (place + 0.02) / len(panels))
+    return png(figure)
+
+
+def write_agreement_report(path: Path, agreement: Agreement, figure: tuple[str, bytes]) -> None:
+    """Write the agreement of readers as one self-contained HTML page.
+
+    Args:
+        path: the page; written whole or not at all.
+        agreement: the figures.
+        figure: caption and PNG file, see `agreement_figure`.
+
+    Raises:
+        DataError: if the page cannot be written.
+    """
+    structures = agreement.structures
+    several = len(structures) > 1
+    cases = {pair.case for pair in agreement.pairs}
+    page = render(
+        "agreement.html.j2",
+        title="Agreement of readers",
+        cases=len(cases),
+        readers=", ".join(f"{name} ({count})" for name, count in agreement.readers.items()),
+        single=len(agreement.single),
+        several_structures=several,
+        headline=[_tile(structure, several) for structure in structures],
+        structures=[(structure, _rows(structure)) for structure in structures],
+        overlays=figures([figure]),
+        pairs=sorted(agreement.pairs, key=lambda pair: (pair.dice, pair.case, pair.label)),
+        rules=(FIGURE_RULE, MATCHING_RULE, KAPPA_RULE, EMPTY_RULE),
+        tolerance_mm=agreement.tolerance_mm,
+    )
+    write_text(path, page)
+
+
+def _tile(structure: StructureAgreement, several: bool) -> tuple[str, str, str]:
+    dice = structure["dice"]
+    title = f"Dice, {structure.structure}" if several else "Dice, mean over cases"
+    return title, number(dice.mean), interval(dice.low, dice.high)
+
+
+def _rows(structure: StructureAgreement) -> list[Row]:
+    rows = []
+    for s in structure.statistics:
+        title, digits = _TITLES[s.metric]
+        counted = f"{s.n} of {s.n + s.undefined}" if s.undefined else str(s.n)
+        value, median = number(s.mean, digits), number(s.median, digits)
+        rows.append(Row(title, value, interval(s.low, s.high, digits), median, counted))
+    kappa = structure.detection_kappa
+    rows.append(Row("Detection kappa", number(kappa.value), interval(kappa.low, kappa.high), "", "pooled"))
+    return rows
+
+
+def _draw(axes: Axes, image: Volume | None, first: Volume, second: Volume) -> None:
+    one, other = (to_canonical(volume).array != 0 for volume in (first, second))
+    grid = to_canonical(first).grid
+    union = one | other
+    plane = int(np.argmax(union.sum(axis=(1, 2)))) if union.any() else union.shape[0] // 2
+    pair = grid.spacing_zyx_mm[1:]
+    height, width = union.shape[1] * pair[0], union.shape[2] * pair[1]
+    axes.set_facecolor("black" if image is not None else "#1b2026")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if image is not None:
+        grey = to_canonical(image).array[plane]
+        near = grey[_window(union[plane])]
+        low, high = np.percentile(near, [1, 99.5])
+        axes.imshow(grey, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=(0, width, height, 0))
+    for number_, (mask, colour) in enumerate(zip((one, other), _COLOURS, strict=True)):
+        if image is None:
+            tint = np.zeros((*mask[plane].shape, 4))
+            tint[mask[plane]] = [*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)), 0.35]
+            axes.imshow(tint, extent=(0, width, height, 0), interpolation="nearest")
+        edges = outline(mask[plane].astype(np.uint8), pair)
+        thickness = (4.0, 2.0)[number_]
+        axes.add_collection(
+            LineCollection(
+                list(edges), colors=colour, linewidths=thickness, capstyle="projecting", snap=True
+            ),
+            autolim=False,
+        )
+    rows, columns = (np.flatnonzero(union[plane].any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        rows, columns = (np.arange(size) for size in union.shape[1:])
+    middle = (rows.mean() + 0.5) * pair[0], (columns.mean() + 0.5) * pair[1]
+    side = max(1.7 * max(np.ptp(rows) * pair[0], np.ptp(columns) * pair[1]), 14 * min(pair))
+    axes.set_xlim(middle[1] - side / 2, middle[1] + side / 2)
+    axes.set_ylim(middle[0] + side / 2, middle[0] - side / 2)
+    bar = max(length for length in (1, 2, 5, 10, 20, 50, 100) if length <= max(0.3 * side, 1))
+    x, y = middle[1] - 0.46 * side, middle[0] + 0.46 * side
+    axes.plot([x, x + bar], [y, y], color="white", linewidth=2.5, solid_capstyle="butt")
+    axes.text(x, y - 0.015 * side, f"{bar} mm", color="white", fontsize=9, va="bottom")
+
+
+def _window(plane: np.ndarray) -> tuple[slice, slice]:
+    """The part of a slice around what was drawn, by half as much on every side, for its grey values."""
+    box = []
+    for axis in (1, 0):
+        hits = np.flatnonzero(plane.any(axis=axis))
+        if not hits.size:
+            box.append(slice(None))
+            continue
+        reach = (hits[-1] - hits[0]) // 2 + 4
+        box.append(slice(max(int(hits[0] - reach), 0), int(hits[-1] + reach + 1)))
+    return box[0], box[1]
+
+
+def _caption(figure: Figure, axes: Axes, pair: PairScore, left: float) -> None:
+    title = f"{pair.case}, {pair.structure}: Dice {pair.dice:.3f}"
+    figure.text(left, 0.965, title, color=_TEXT, fontsize=11, va="center", parse_math=False)
+    handles = [Line2D([], [], color=colour, linewidth=2.2) for colour in _COLOURS]
+    axes.legend(
+        handles,
+        [pair.first, pair.second],
+        loc="lower left",
+        bbox_to_anchor=(-0.01, 0.99),
+        ncols=2,
+        frameon=False,
+        labelcolor=_TEXT,
+        fontsize=10,
+    )

@@ -1,0 +1,227 @@
+"""Compare readers who contoured the same cases: figures, tables and a report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from focalis.dataset import open_dataset, with_readers
+from focalis.errors import DataError, UsageError
+from focalis.evaluation.agreement import (
+    Agreement,
+    PairScore,
+    compare_readers,
+    representative_pairs,
+    summarise_agreement,
+)
+from focalis.files import write_text
+from focalis.report import agreement_figure, write_agreement_report
+from focalis.volume import Volume, read_volume, read_volumes
+from focalis.workflows.label_maps import image_of, label_maps, read_label_map
+
+Progress = Callable[[int, int, str], None]
+"""Called before each case with the cases finished, their number, and the case's name."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What was given: the readers' files, and what is known of the cases.
+
+    Attributes:
+        files: case to structure ("" for label maps) to reader to file.
+        names: label value to name; None if the values themselves have to say.
+        ignore: the value where nobody has judged.
+        images: case to its image.
+        patients: case to patient.
+    """
+
+    files: Mapping[str, Mapping[str, Mapping[str, Path]]]
+    names: Mapping[int, str] | None
+    ignore: int | None = None
+    images: Mapping[str, Path] = field(default_factory=dict)
+    patients: Mapping[str, str] = field(default_factory=dict)
+
+
+def agree(
+    labels: Sequence[Path | str],
+    out: Path | str | None = None,
+    *,
+    images: Path | str | None = None,
+    masks: bool = False,
+    ignore: int | None = None,
+    tolerance_mm: float = 1.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Agreement:
+    """Say how well readers agree.
+
+    Args:
+        labels: a folder of label maps per reader, whose name is the reader's, with the same file names in each; or one
+            data set with the readers' masks in `raters/`. A reader may lack a case; cases with a single reader are
+            counted and left out.
+        out: folder for `agreement.json`, `pairs.csv` and `report.html`; None writes nothing.
+        images: folder of the images, for the figure; of a data set, its own by default.
+        masks: the folders' files are masks of one structure each, CASE_STRUCTURE (split at the last underscore), and
+            not label maps.
+        ignore: value where a reader has not judged; left out. A data set's own by default.
+        tolerance_mm: tolerance of the surface Dice.
+        seed: seed of the bootstrap.
+        progress: see `Progress`.
+
+    Raises:
+        UsageError: a path is not there, or two folders have one name.
+        DataError: no case has two readers; a mask cannot be read or lies on another grid than the other's; one line
+            per problem, and nothing is written.
+    """
+    source = _source([Path(path) for path in labels], masks, ignore)
+    several = {
+        case: structures
+        for case, structures in source.files.items()
+        if any(len(readers) > 1 for readers in structures.values())
+    }
+    if not several:
+        raise DataError(
+            f"{labels[0]}: no case has two readers; give folders with the same file names, or a data set with raters/"
+        )
+    problems: list[str] = []
+    names = source.names if source.names is not None else _found_labels(source, problems)
+    numbers = {name: value for value, name in names.items()}
+    pairs: list[PairScore] = []
+    for number, (case, structures) in enumerate(several.items()):
+        if progress is not None:
+            progress(number, len(several), case)
+        for structure, readers in structures.items():
+            wanted = {numbers[structure]: structure} if structure else names
+            try:
+                drawn = {reader: _read(path, source, structure, numbers) for reader, path in readers.items()}
+                pairs += compare_readers(drawn, wanted, tolerance_mm, case, source.ignore)
+            except DataError as error:
+                problems.append(str(error))
+    if progress is not None:
+        progress(len(several), len(several), "")
+    if problems:
+        raise DataError("\n".join(dict.fromkeys(problems)))
+    agreement = Agreement(
+        tuple(pairs),
+        summarise_agreement(pairs, source.patients, seed),
+        _counted(source),
+        tuple(case for case in source.files if case not in several),
+        tolerance_mm,
+        seed,
+    )
+    if out is not None:
+        figure = _figure(agreement, source, None if images is None else Path(images), numbers)
+        _write(agreement, figure, Path(out))
+    return agreement
+
+
+def _source(paths: list[Path], masks: bool, ignore: int | None) -> _Source:
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path}: is not there; give a folder of label maps per reader, or a data set")
+    if len(paths) == 1:
+        if masks:
+            raise UsageError(f"{paths[0]}: is one path, and --masks is for several folders; leave it out")
+        return _data_set(paths[0], ignore)
+    files: dict[str, dict[str, dict[str, Path]]] = {}
+    for path in paths:
+        reader = path.resolve().name
+        if not path.is_dir():
+            raise UsageError(f"{path}: is no folder; give a folder of label maps per reader")
+        if [other.resolve().name for other in paths].count(reader) > 1:
+            raise UsageError(
+                f"{path}: is a second reader {reader}; folders are named by their readers: rename one"
+            )
+        for stem, file in label_maps(path).items():
+            case, _, structure = stem.rpartition("_") if masks else (stem, "", "")
+            if masks and not (case and structure):
+                raise DataError(f"{file}: is not named CASE_STRUCTURE; rename it, or leave --masks out")
+            files.setdefault(case, {}).setdefault(structure, {})[reader] = file
+    structures = sorted({structure for case in files.values() for structure in case})
+    names = dict(enumerate(structures, start=1)) if masks else None
+    return _Source({case: files[case] for case in sorted(files)}, names, ignore)
+
+
+def _data_set(path: Path, ignore: int | None) -> _Source:
+    data = with_readers(open_dataset(path))
+    return _Source(
+        {case.name: {"": case.readers} for case in data.cases if case.readers},
+        data.labels or None,
+        data.ignore if ignore is None else ignore,
+        {case.name: case.images[0] for case in data.cases if case.images},
+        {case.name: case.patient for case in data.cases},
+    )
+
+
+def _read(path: Path, source: _Source, structure: str, numbers: Mapping[str, int]) -> Volume:
+    """A reader's label map; of a mask, one that holds the structure's number."""
+    if not structure:
+        return read_label_map(path, source.names, source.ignore)
+    volume = read_volume(path)
+    inside = volume.array != 0
+    values = np.unique(volume.array[inside])
+    if values.size > 1:
+        raise DataError(f"{path}: is no mask, it holds {values.size} values besides 0; leave --masks out")
+    return Volume(np.where(inside, numbers[structure], 0), volume.grid)
+
+
+def _found_labels(source: _Source, problems: list[str]) -> dict[int, str]:
+    """Every value that any reader has drawn is a label."""
+    values: set[int] = set()
+    for structures in source.files.values():
+        for path in structures[""].values():
+            try:
+                values |= set(np.unique(read_label_map(path).array).tolist())
+            except DataError as error:
+                problems.append(str(error))
+    return {value: f"label {value}" for value in sorted(values - {0, source.ignore}) or [1]}
+
+
+def _counted(source: _Source) -> dict[str, int]:
+    """Reader to the number of cases."""
+    cases: dict[str, set[str]] = {}
+    for case, structures in source.files.items():
+        for readers in structures.values():
+            for reader in readers:
+                cases.setdefault(reader, set()).add(case)
+    return {reader: len(cases[reader]) for reader in sorted(cases)}
+
+
+def _figure(
+    agreement: Agreement, source: _Source, images: Path | None, numbers: Mapping[str, int]
+) -> tuple[str, bytes]:
+    """The caption and the picture of the median and the worst case."""
+    panels, said = [], []
+    for kind, pair in representative_pairs(agreement.pairs):
+        structures = source.files[pair.case]
+        structure = pair.structure if pair.structure in structures else ""
+        first, second = (
+            _read(structures[structure][reader], source, structure, numbers)
+            for reader in (pair.first, pair.second)
+        )
+        masks = [Volume(volume.array == pair.label, volume.grid) for volume in (first, second)]
+        where = image_of(pair.case, images) if images is not None else source.images.get(pair.case)
+        image = None if where is None else read_volumes(where)[0]
+        panels.append((pair, image, masks[0], masks[1]))
+        said.append(
+            f"{kind} case {pair.case}, {pair.structure}: {pair.first} and {pair.second}, Dice {pair.dice:.3f}"
+        )
+    caption = "; ".join(said)
+    return caption[0].upper() + caption[1:], agreement_figure(panels)
+
+
+def _write(agreement: Agreement, figure: tuple[str, bytes], out: Path) -> None:
+    write_agreement_report(out / "report.html", agreement, figure)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(PairScore.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(pair) for pair in agreement.pairs)
+    write_text(out / "pairs.csv", table.getvalue())
+    document = json.dumps(agreement.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(out / "agreement.json", document + "\n")

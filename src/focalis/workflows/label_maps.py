@@ -1,0 +1,61 @@
+"""Folders of label maps and of images, and a label map read as whole numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from focalis.errors import DataError, UsageError
+from focalis.volume import Volume, image_stem, read_volume
+
+
+def label_maps(folder: Path) -> dict[str, Path]:
+    """The image files of a folder by case, which is the name without the suffix; DataError for two of one case."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        case = image_stem(path)
+        if case is None or not path.is_file():
+            continue
+        if case in found:
+            raise DataError(f"{path}: is {case} a second time, after {found[case].name}; keep one of them")
+        found[case] = path
+    return found
+
+
+def read_label_map(path: Path, names: Mapping[int, str] | None = None, ignore: int | None = None) -> Volume:
+    """A label map as integers; DataError for values that are no label."""
+    volume = read_volume(path)
+    values = volume.array
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all() or (values != np.rint(values)).any():
+            raise DataError(
+                f"{path}: holds values that are no whole numbers; give a label map, not probabilities"
+            )
+        values = values.astype(np.int64)
+    least = int(values.min())
+    if least < 0:
+        raise DataError(f"{path}: holds the negative value {least}; labels are 0 (background) and up")
+    if names is not None:
+        unknown = sorted(set(np.unique(values).tolist()) - {0, ignore, *names})
+        if unknown:
+            known = ", ".join(str(value) for value in sorted(names))
+            raise DataError(f"{path}: holds the value {unknown[0]}, which is no label; labels are {known}")
+    return Volume(values, volume.grid)
+
+
+def image_of(case: str, images: Path) -> Path:
+    """The image of a case in a folder: CASE, or the first of CASE_CHANNEL; or the one file that `images` is."""
+    if images.is_file():
+        return images
+    if not images.is_dir():
+        raise UsageError(f"{images}: is not there; give the folder of the images")
+    stems = {path: image_stem(path) for path in sorted(images.iterdir())}
+    exact = [path for path, stem in stems.items() if stem == case]
+    channels = [path for path, stem in stems.items() if stem is not None and stem.startswith(f"{case}_")]
+    if not exact and not channels:
+        raise DataError(
+            f"{images}: holds no image of case {case}; name it {case}.nii.gz, or leave images out"
+        )
+    return (exact or channels)[0]

@@ -1,0 +1,36 @@
+"""Whether images lie outside of what a model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from focalis.errors import ModelError
+from focalis.model import Model
+from focalis.planning import describe, outside
+from focalis.prediction import check_volumes
+from focalis.volume import Volume
+
+
+def check_scope(model: Model, volumes: Sequence[Volume], strict: bool = False) -> tuple[str, ...]:
+    """In what a case lies outside of a model's scope, a phrase each; empty inside, or where the model knows no scope.
+
+    Args:
+        model: the model.
+        volumes: one per channel, in the order of the plan's channels, on one grid.
+        strict: refuse what lies outside.
+
+    Raises:
+        ModelError: the model cannot take these volumes at all (see `check_volumes`); or, if `strict`, they lie outside.
+    """
+    check_volumes(volumes, model.plan)
+    if model.scope is None:
+        return ()
+    found = outside(model.scope, describe(volumes, model.plan.normalisation), model.plan.channels)
+    if found and strict:
+        raise ModelError(f"{outside_line(found)}; leave --strict out to predict it nevertheless")
+    return found
+
+
+def outside_line(found: Sequence[str]) -> str:
+    """The phrases as one line."""
+    return f"lies outside of what the model was trained on: {'; '.join(found)}"
