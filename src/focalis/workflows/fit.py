@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from focalis.dataset import Dataset, Split, empty_side, find_splits, make_splits, open_dataset, read_splits
-from focalis.errors import DataError, PlanError, UsageError
+from focalis.dataset import Dataset, Split, open_dataset
+from focalis.errors import PlanError, UsageError
 from focalis.evaluation import Summary
 from focalis.model import Model, OperatingPoint, save_model
 from focalis.planning import Plan, fingerprint, make_plan, read_plan, write_plan
 from focalis.planning.parts import loss_of, network_of
 from focalis.prediction import choose_runtime
-from focalis.quality import check_dataset
 from focalis.training import Progress
 from focalis.workflows.judge import judge, write_judgement
 from focalis.workflows.record import data_hash, provenance
 from focalis.workflows.run import Budget, Run, train_run
+from focalis.workflows.setup import checked, divide
 
-DEFAULT_FOLDS = 5
 DEFAULT_MINUTES = 30.0
 DEFAULT_MEMORY_GB = 8.0
 PLAN, MODEL, REPORT = "plan.yaml", "model.safetensors", "report.html"
@@ -118,8 +117,8 @@ def fit(
     data = open_dataset(Path(dataset))
     _claim(root, resume)
     tell("check", None)
-    data = _checked(data)
-    divisions = _divisions(data, fold, folds, splits, seed)
+    data = checked(data)
+    divisions = divide(data, fold, folds, splits, seed)
     tell("plan", None)
     plan_path = root / PLAN
     changes = {"network": network, "loss": loss, "memory_gb": memory_gb}
@@ -172,40 +171,6 @@ def _claim(root: Path, resume: bool) -> None:
                 f"{root}: is not empty; give a new folder, or --resume to go on with the run in it"
             )
     root.mkdir(parents=True, exist_ok=True)
-
-
-def _checked(data: Dataset) -> Dataset:
-    """The data set with its labels named; DataError with one line per fault."""
-    result = check_dataset(data)
-    if result.problems:
-        raise DataError("\n".join(str(problem) for problem in result.problems))
-    labels = dict(data.labels) or {value: f"label {value}" for value in result.label_values}
-    return replace(data, labels=labels)
-
-
-def _divisions(
-    data: Dataset, fold: int | None, folds: int | None, path: Path | None, seed: int
-) -> list[tuple[int | None, Split]]:
-    """The splits to train, with their numbers; one without a number where nothing is held out."""
-    names = tuple(case.name for case in data.cases)
-    if fold is None and folds is None:
-        return [(None, Split(names, ()))]
-    path = find_splits(data.root, path)
-    all_splits = read_splits(path, names) if path else make_splits(data.cases, folds or DEFAULT_FOLDS, seed)
-    wanted = list(range(folds)) if folds is not None else [fold or 0]
-    if max(wanted) >= len(all_splits):
-        raise UsageError(
-            f"there are {len(all_splits)} folds, from 0 to {len(all_splits) - 1}; fold {max(wanted)} is not one"
-        )
-    chosen: list[tuple[int | None, Split]] = [(number, all_splits[number]) for number in wanted]
-    validated: set[str] = set()
-    for number, split in chosen:
-        if empty := empty_side(path, number, split):
-            raise DataError(empty)
-        if twice := validated & set(split.val):
-            raise DataError(f"{path}: {min(twice)} validates in two folds; keep it in one")
-        validated |= set(split.val)
-    return chosen
 
 
 def _plan(
