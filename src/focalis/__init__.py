@@ -1,7 +1,7 @@
 """Focalis finds small, irregular objects in large 3D medical images.
 
-The public surface: `check`, `fit`, `predict`, `evaluate`, `import_dicom`, `get_data`, `load`, and `FocalisError`, the
-base of every error that is raised on purpose. Each name is imported when it is first used, so that `import focalis`
+The public surface: `check`, `fit`, `predict`, `evaluate`, `compare`, `import_dicom`, `get_data`, `load`, and
+`FocalisError`, the base of every error that is raised on purpose. Each name is imported when it is first used, so that `import focalis`
 costs nothing.
 """
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from focalis.errors import FocalisError
     from focalis.model import load_model as load
     from focalis.workflows.check import check
+    from focalis.workflows.compare import compare
     from focalis.workflows.data import get_data
     from focalis.workflows.evaluate import evaluate
     from focalis.workflows.fit import fit
@@ -25,6 +26,7 @@ __all__ = [
     "FocalisError",
     "__version__",
     "check",
+    "compare",
     "evaluate",
     "fit",
     "get_data",
@@ -36,6 +38,7 @@ __all__ = [
 _HOMES = {
     "FocalisError": ("focalis.errors", "FocalisError"),
     "check": ("focalis.workflows.check", "check"),
+    "compare": ("focalis.workflows.compare", "compare"),
     "evaluate": ("focalis.workflows.evaluate", "evaluate"),
     "fit": ("focalis.workflows.fit", "fit"),
     "get_data": ("focalis.workflows.data", "get_data"),

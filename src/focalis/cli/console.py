@@ -77,13 +77,14 @@ def print_summary(summary: Summary) -> None:
         dice, found = label["dice"], label.lesions.sensitivity
         false = label.lesions.false_positives_per_scan
         print(
-            f"  {label.name}: {label.cases} cases, Dice {_figure(dice.mean, dice.low, dice.high)}, "
-            f"lesion sensitivity {_figure(found.value, found.low, found.high)}, "
-            f"false positives per scan {_figure(false.value, false.low, false.high)}"
+            f"  {label.name}: {label.cases} cases, Dice {figure_text(dice.mean, dice.low, dice.high)}, "
+            f"lesion sensitivity {figure_text(found.value, found.low, found.high)}, "
+            f"false positives per scan {figure_text(false.value, false.low, false.high)}"
         )
 
 
-def _figure(value: float | None, low: float | None, high: float | None) -> str:
+def figure_text(value: float | None, low: float | None, high: float | None) -> str:
+    """A figure with its interval."""
     if value is None:
         return "undefined"
     return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"

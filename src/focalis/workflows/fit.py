@@ -13,12 +13,12 @@ import torch
 from focalis.dataset import Dataset, Split, open_dataset
 from focalis.errors import PlanError, UsageError
 from focalis.evaluation import Summary
-from focalis.model import Model, OperatingPoint, save_model
+from focalis.model import Model, OperatingPoint, Refinement, save_model
 from focalis.planning import Plan, fingerprint, make_plan, read_plan, write_plan
-from focalis.planning.parts import loss_of, network_of
+from focalis.planning.parts import check_names, loss_of, network_of
 from focalis.prediction import choose_runtime
 from focalis.training import Progress
-from focalis.workflows.judge import judge, write_judgement
+from focalis.workflows.judge import held_out_note, judge, write_judgement
 from focalis.workflows.record import data_hash, provenance
 from focalis.workflows.run import Budget, Run, train_run
 from focalis.workflows.setup import checked, divide
@@ -86,7 +86,7 @@ def fit(
         splits: JSON file of splits; otherwise the one splits*.json in the data set, otherwise made by patient.
         plan: a plan file to follow.
         plan_only: write plan.yaml and stop.
-        network, loss: names that replace the plan's.
+        network, loss: names that replace the plan's; `+crf` behind the network's name refines its probabilities.
         seed: seed of every random choice.
         resume: go on with the run in `out`.
         device, precision, threads: where and how to compute.
@@ -95,7 +95,7 @@ def fit(
 
     Raises:
         DataError: the data set has faults, one per line.
-        UsageError: options that contradict each other, or an `out` that holds something else.
+        UsageError: options that contradict each other, an unknown name, or an `out` that holds something else.
         TrainingError: training diverged; the last good weights are kept.
     """
     if minutes is not None and steps is not None:
@@ -112,6 +112,7 @@ def fit(
             raise UsageError(f"{name} is {value}; give {least} or more")
     if minutes is not None and minutes <= 0:
         raise UsageError(f"minutes is {minutes:g}; give more than 0")
+    check_names(network, loss)
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     data = open_dataset(Path(dataset))
@@ -143,7 +144,7 @@ def fit(
         name = "train" if number is None else f"fold {number}"
         models.append(train_run(run, budget, resume=resume, progress=partial(tell, name)))
         tell("predict", None)
-        judged_on = _judged_on(number, len(run.judged))
+        judged_on = held_out_note(number, len(run.judged))
         judged.append(judge(run, models[-1], judged_on))
     if not folds:
         return FitResult(root, plan_path, root / MODEL, root / REPORT, judged[0][1], judged_on)
@@ -231,10 +232,20 @@ def _ensemble(models: Sequence[Model]) -> Model:
     how = f"mean of the thresholds of {len(models)} members, each chosen on its own inner split"
     provenance_ = {"members": [dict(model.provenance) for model in models]}
     members = tuple(member for model in models for member in model.members)
-    return Model(models[0].plan, members, OperatingPoint(threshold, how), provenance_)
+    refinement = _mean_refinement([model.refinement for model in models if model.refinement])
+    return Model(models[0].plan, members, OperatingPoint(threshold, how), provenance_, refinement)
 
 
-def _judged_on(number: int | None, cases: int) -> str:
-    if number is not None:
-        return f"{cases} held-out cases of fold {number}, predicted once after every choice was made"
-    return f"{cases} cases of the inner split: none trained, but they chose the threshold, so the figures flatter"
+def _mean_refinement(fitted: Sequence[Refinement]) -> Refinement | None:
+    """The mean of each parameter over the members; None if none was fitted."""
+    if not fitted:
+        return None
+    rows = np.array(
+        [
+            (r.similar_weight, r.similar_mm, r.similar_intensity, r.near_weight, r.near_mm, r.iterations)
+            for r in fitted
+        ]
+    )
+    *parameters, iterations = rows.mean(axis=0).tolist()
+    how = f"mean of the parameters of {len(fitted)} members, each fitted on its own inner split"
+    return Refinement(*parameters, iterations=round(iterations), how=how)

@@ -71,6 +71,7 @@ def predict(
     *,
     threshold: float | None = None,
     mirror: bool = False,
+    refine: bool | None = None,
     memory_gb: float = 4.0,
     device: str = "auto",
     precision: str = "auto",
@@ -89,6 +90,7 @@ def predict(
         out: the folder for the results; made if it is not there.
         threshold: on the foreground probability, in (0, 1); the model's operating point by default.
         mirror: average over the mirror images of every case, up to eight.
+        refine: refine by the model's fully connected CRF; by default if it was trained as NAME+crf.
         memory_gb: the most memory that the prediction of a case may take beside its image, in 10^9 bytes.
         device: auto, cpu, cuda or cuda:N.
         precision: auto, float32, bfloat16 or float16.
@@ -98,7 +100,7 @@ def predict(
         progress: see `Progress`.
 
     Raises:
-        UsageError: an option's value is wrong, or no image was given.
+        UsageError: an option's value is wrong, no image was given, or the model holds no refinement to refine by.
         ModelError: the model file cannot be used.
     """
     if threshold is not None and not 0 < threshold < 1:
@@ -112,6 +114,11 @@ def predict(
         raise UsageError(f"{folder}: is a file; give a folder for the results")
     runtime = choose_runtime(device, precision)
     loaded = model if isinstance(model, Model) else load_model(Path(model))
+    if refine and loaded.refinement is None:
+        raise UsageError(
+            f"{model if not isinstance(model, Model) else 'the model'}: holds no refinement; train it as "
+            f"`focalis fit --network {loaded.plan.network.name}+crf`, or leave --refine out"
+        )
     cases = find_cases([Path(path) for path in inputs], loaded.plan.channels)
     write = _WRITERS[output_format]
     taken = {file.resolve() for case in cases for file in case.all_files}
@@ -135,6 +142,7 @@ def predict(
             budget_bytes=int(memory_gb * 1e9),
             threshold=threshold,
             mirror=mirror,
+            refine=refine,
             keep_probability=probabilities,
         )
         if prediction.foreground_probability is not None:
