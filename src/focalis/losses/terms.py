@@ -1,4 +1,4 @@
-"""The loss terms: distance-weighted focal loss, soft Dice, cross entropy. All work in float32 or better."""
+"""The loss terms: distance-weighted focal, soft Dice, Tversky, cross entropy. All work in float32 or better."""
 
 from __future__ import annotations
 
@@ -64,3 +64,51 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Plain voxel-wise cross entropy, mean over the voxels that are not IGNORED; shapes as in `soft_dice_loss`."""
     total = functional.cross_entropy(_full_precision(logits), target, ignore_index=IGNORED, reduction="sum")
     return total / (target != IGNORED).sum().clamp(min=1)
+
+
+def weighted_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy in which every class of the batch counts alike, however few its voxels are.
+
+    A voxel's weight is one over the number of voxels of its class in the batch, and the sum is divided by the sum of
+    the weights: the mean over the classes present of the mean cross entropy inside each. Source: the class balancing
+    of Xie & Tu, "Holistically-nested edge detection" (ICCV 2015), by batch and for any number of classes. The
+    frequencies are the batch's own: those of whole cases would not fit patches, of which most hold a lesion.
+
+    Args:
+        logits: (batch, classes, z, y, x).
+        target: class indices (batch, z, y, x), int64; or IGNORED.
+
+    Returns:
+        A scalar; 0 where every voxel is IGNORED.
+    """
+    logits = _full_precision(logits)
+    counts = torch.stack([(target == value).sum() for value in range(logits.shape[1])])
+    weight = torch.where(counts > 0, 1 / counts.clamp(min=1).to(logits.dtype), 0)
+    total = functional.cross_entropy(logits, target, weight, ignore_index=IGNORED, reduction="sum")
+    return total / (counts > 0).sum().clamp(min=1)
+
+
+def tversky_loss(logits: Tensor, target: Tensor, false_positive: float, false_negative: float) -> Tensor:
+    """One minus the Tversky index of the foreground classes, mean over the batch's patches and classes.
+
+    TP / (TP + a FP + b FN) with soft counts: a and b say what a false positive and a false negative cost; with one
+    half each it is `soft_dice_loss`, whose smoothing it has (half a voxel here is one voxel there). Source: Salehi et
+    al., "Tversky loss function for image segmentation" (MLMI 2017).
+
+    Args:
+        logits: (batch, classes, z, y, x).
+        target: class indices (batch, z, y, x), int64; or IGNORED.
+        false_positive: a >= 0.
+        false_negative: b >= 0.
+
+    Returns:
+        A scalar between 0 and 1.
+    """
+    p = functional.softmax(_full_precision(logits), dim=1)[:, 1:]
+    known = target != IGNORED
+    truth = functional.one_hot(target * known, logits.shape[1]).movedim(-1, 1)[:, 1:].to(p.dtype)
+    p = p * known[:, None]
+    axes = (2, 3, 4)
+    hit, said, true = (p * truth).sum(axes), p.sum(axes), truth.sum(axes)
+    cost = false_positive * (said - hit) + false_negative * (true - hit)
+    return 1 - ((hit + 0.5) / (hit + cost + 0.5)).mean()
