@@ -1,9 +1,10 @@
 """From a model and a case to probabilities and labels, within a memory budget."""
 
-from focalis.prediction.case import Prediction, check_volumes, predict_case
+from focalis.prediction.case import Prediction, RefinementWarning, check_volumes, predict_case
 from focalis.prediction.decision import decide
 from focalis.prediction.memory import forward_bytes, peak_forward_bytes
 from focalis.prediction.predictor import DEFAULT_BUDGET_BYTES, Passes, plan_passes, predict_probabilities
+from focalis.prediction.refine import Refined, refine_probabilities
 from focalis.prediction.runtime import (
     Runtime,
     choose_device,
@@ -17,6 +18,8 @@ __all__ = [
     "DEFAULT_BUDGET_BYTES",
     "Passes",
     "Prediction",
+    "Refined",
+    "RefinementWarning",
     "Runtime",
     "Tile",
     "check_volumes",
@@ -30,6 +33,7 @@ __all__ = [
     "plan_passes",
     "predict_case",
     "predict_probabilities",
+    "refine_probabilities",
     "tile_starts",
     "tiles",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,9 +13,14 @@ from focalis.model import Model
 from focalis.planning import Plan, prepare_image
 from focalis.prediction.decision import decide
 from focalis.prediction.predictor import DEFAULT_BUDGET_BYTES, Progress, predict_probabilities
+from focalis.prediction.refine import SECONDS, refine_probabilities
 from focalis.prediction.restore import restore
 from focalis.prediction.runtime import Runtime
 from focalis.volume import Volume
+
+
+class RefinementWarning(UserWarning):
+    """The refinement of a case was cut short."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ def predict_case(
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     threshold: float | None = None,
     mirror: bool = False,
+    refine: bool | None = None,
     keep_probability: bool = False,
     progress: Progress | None = None,
 ) -> Prediction:
@@ -50,12 +57,13 @@ def predict_case(
         budget_bytes: see `predict_probabilities`.
         threshold: on 1 - p(background); the model's operating point by default.
         mirror: average over the mirror images, up to eight.
+        refine: refine the probabilities by the model's fully connected CRF; by default if it has one.
         keep_probability: return the foreground probability too.
         progress: called with the passes done and their total.
 
     Raises:
-        ModelError: the model cannot take these volumes (their number, NaN, a constant image), or the budget
-            is too small.
+        ModelError: the model cannot take these volumes (their number, NaN, a constant image), the budget
+            is too small, or there is nothing to refine by.
         DataError: the channels lie on different grids.
     """
     check_volumes(volumes, model.plan)
@@ -64,6 +72,25 @@ def predict_case(
     probabilities = predict_probabilities(
         model, prepared.array, budget_bytes=budget_bytes, mirror=mirror, runtime=runtime, progress=progress
     )
+    if refine and model.refinement is None:
+        raise ModelError("the model holds no refinement; train it as --network NAME+crf, or do not ask for one")
+    if model.refinement is not None and refine is not False:
+        device = runtime.device if runtime else None
+        refined = refine_probabilities(
+            probabilities,
+            prepared.array,
+            model.plan.spacing_zyx_mm,
+            model.refinement,
+            threshold,
+            device=device,
+        )
+        probabilities = refined.probabilities
+        if not refined.complete:
+            warnings.warn(
+                f"the refinement was cut short after {SECONDS:g} s; a part of the case is as the network left it",
+                RefinementWarning,
+                stacklevel=2,
+            )
     grid = prepared.input_grid
     values = np.asarray((0, *model.plan.label_values))
     values = values.astype(np.uint8 if values.max() <= np.iinfo(np.uint8).max else np.uint16)

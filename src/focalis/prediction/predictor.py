@@ -118,7 +118,8 @@ def plan_passes(
     """Choose a tile that fits the budget: the whole volume, or its longest axis cut in two, and again.
 
     A tile smaller than the training patch would see less context than in training; if one of the patch's size
-    does not fit, ModelError says the budget and the need.
+    does not fit, ModelError says the budget and the need. Networks that normalise by the statistics of what they see
+    (`Network.patchwise`) get tiles of the patch's size, as in training.
     """
     runtime = runtime or Runtime()
     plan = model.plan
@@ -130,7 +131,12 @@ def plan_passes(
     voxels = int(np.prod(padded))
     copy = len(plan.channels) if any(missing) else 0
     fixed = FLOAT_BYTES * voxels * (plan.outputs + copy)
-    lengths = [_tile_lengths(*axis) for axis in zip(padded, least, stride, strict=True)]
+    patchwise = any(getattr(network, "patchwise", False) for network in model.members)
+    lengths = (
+        [[size] for size in least]
+        if patchwise
+        else [_tile_lengths(*axis) for axis in zip(padded, least, stride, strict=True)]
+    )
     while True:
         tile = _triple(axis[0] for axis in lengths)
         need = fixed + _pass_bytes(model, tile, mirror, runtime)
