@@ -1,5 +1,7 @@
 """SegNet: VGG's convolutions, and unpooling by the indices of the maxima."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -22,9 +24,7 @@ def test_there_are_the_13_convolutions_of_vgg16_down_and_up():
 def test_the_parameters_are_counted_by_hand():
     down = [1, 32, 32, 64, 64, 128, 128, 128, *[256] * 6]
     up = [*[256] * 6, 128, 128, 128, 64, 64, 32, 32, 32]
-    convolutions = sum(
-        27 * a * b + 2 * b for way in (down, up) for a, b in zip(way, way[1:], strict=False)
-    )
+    convolutions = sum(27 * a * b + 2 * b for way in (down, up) for a, b in pairwise(way))
     network = build_network("segnet", ((2, 2, 2),) * 5, 1, 2)
     assert sum(p.numel() for p in network.parameters()) == convolutions + 2 * 32 + 2
 

@@ -1,5 +1,7 @@
 """The U-Nets against the published parameter count and MONAI's network of nnU-Net's shape."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from monai.networks.nets import DynUNet
@@ -16,7 +18,7 @@ def parameters(network):
 
 
 def test_the_classic_one_has_the_published_number_of_parameters():
-    """19,069,955 (Cicek et al. 2016): three channels, three classes, a bias where ours has the normalisation's shift."""
+    """19,069,955 (Cicek et al. 2016): three channels and classes, a bias where ours has the normalisation's shift."""
     network = build_network("unet", ((2, 2, 2),) * 3, 3, 3)
     scales = sum(m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm3d))
     assert parameters(network) - scales == 19_069_955
@@ -25,9 +27,7 @@ def test_the_classic_one_has_the_published_number_of_parameters():
 def test_nnunets_has_31_million_parameters_counted_by_hand():
     widths = [32, 64, 128, 256, 320, 320]
     down = sum(27 * (a * b + b * b) + 4 * b for a, b in zip([1, *widths], widths, strict=False))
-    up = sum(
-        27 * (2 * a * a + a * a) + 4 * a + 8 * b * a + a for a, b in zip(widths, widths[1:], strict=False)
-    )
+    up = sum(27 * (2 * a * a + a * a) + 4 * a + 8 * b * a + a for a, b in pairwise(widths))
     heads = sum(2 * width + 2 for width in widths[:4])
     network = build_network("nnunet", CUBES, 1, 2)
     assert parameters(network) == down + up + heads
@@ -70,7 +70,9 @@ def test_kernels_are_flat_until_the_slices_are_as_thin_as_the_voxels():
     strides = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2))
     assert planned(strides).kernels == ((1, 3, 3), (1, 3, 3), *((3, 3, 3),) * 4)
     assert planned(CUBES).kernels == ((3, 3, 3),) * 6
-    assert planned(((1, 2, 2),) * 3).kernels == ((3, 3, 3),) * 4  # an axis that is never halved is not coarse but short
+    assert (
+        planned(((1, 2, 2),) * 3).kernels == ((3, 3, 3),) * 4
+    )  # an axis that is never halved is not coarse but short
 
 
 def test_deep_supervision_is_halved_at_every_coarser_resolution_and_leaves_the_coarsest_out():
@@ -78,7 +80,7 @@ def test_deep_supervision_is_halved_at_every_coarser_resolution_and_leaves_the_c
     weights = network.output_weights()
     assert len(weights) == 4
     assert sum(weights) == pytest.approx(1)
-    assert [a / b for a, b in zip(weights, weights[1:], strict=False)] == [2, 2, 2]
+    assert [a / b for a, b in pairwise(weights)] == [2, 2, 2]
     assert [head.in_channels for head in network.heads()] == [32, 64, 128, 256]
 
 

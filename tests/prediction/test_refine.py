@@ -49,7 +49,9 @@ def brute_force(p, image, spacing, settings):
     unary = -np.log(p.reshape(len(p), -1))
     q = np.exp(-unary)
     for _ in range(settings.iterations):
-        penalty = np.array([sum(q[other] @ total for other in range(len(p)) if other != l) for l in range(len(p))])
+        penalty = np.array(
+            [sum(q[k] @ total for k in range(len(p)) if k != label) for label in range(len(p))]
+        )
         q = np.exp(-unary - penalty)
         q /= q.sum(0)
     return q.reshape(p.shape)
@@ -70,7 +72,9 @@ def test_the_mean_field_agrees_with_brute_force(labels, channels, weights):
 def test_single_precision_suffices():
     p, image = example()
     both = [
-        mean_field(torch.from_numpy(p).to(kind), torch.from_numpy(image).to(kind), SPACING, SETTINGS)[0].double()
+        mean_field(torch.from_numpy(p).to(kind), torch.from_numpy(image).to(kind), SPACING, SETTINGS)[
+            0
+        ].double()
         for kind in (torch.float32, torch.float64)
     ]
     torch.testing.assert_close(*both, rtol=0, atol=2e-3)
@@ -126,7 +130,9 @@ def test_the_same_threshold_decides_before_and_after(threshold):
     moved /= moved.sum(0)
     settings = Refinement(6.0, 3.0, 0.5, 0.0, 1.0, 5)
     plain = decide(refine_probabilities(p, image, (1, 1, 1), settings, 0.5).probabilities, 0.5)
-    other = decide(refine_probabilities(moved, image, (1, 1, 1), settings, threshold).probabilities, threshold)
+    other = decide(
+        refine_probabilities(moved, image, (1, 1, 1), settings, threshold).probabilities, threshold
+    )
     assert (plain != other).mean() < 1e-3
     assert dice(truth, other > 0) > 0.95
 
@@ -138,7 +144,9 @@ def test_only_boxes_around_candidates_change():
     p[0] = 1 - p[1]
     p, image = p.astype(np.float32), image.astype(np.float32)
     settings = Refinement(3.0, 2.0, 0.5, 0.0, 1.0, 2)
-    changed = np.argwhere((refine_probabilities(p, image, (1, 1, 1), settings, 0.5).probabilities != p).any(0))
+    changed = np.argwhere(
+        (refine_probabilities(p, image, (1, 1, 1), settings, 0.5).probabilities != p).any(0)
+    )
     assert len(changed)
     assert changed.min(0).tolist() >= [1, 3, 3]
     assert changed.max(0).tolist() <= [5, 7, 7]

@@ -75,10 +75,13 @@ def test_a_kernel_without_weight_is_not_searched(group):
     assert len(tried) == [9, 0, 3, 0, 0][group]
     busy = refinement.replace(start, similar_weight=1.0, near_weight=1.0)
     tried = list(refinement._candidates(busy, group, 2.0))
-    assert tried[-1] == [
-        {"similar_weight": 10.0, "similar_intensity": 1.0},
-        {"similar_mm": 16.0},
-        {"near_weight": 10.0},
-        {"near_mm": 4.0},
-        {"iterations": 10},
-    ][group]
+    assert (
+        tried[-1]
+        == [
+            {"similar_weight": 10.0, "similar_intensity": 1.0},
+            {"similar_mm": 16.0},
+            {"near_weight": 10.0},
+            {"near_mm": 4.0},
+            {"iterations": 10},
+        ][group]
+    )

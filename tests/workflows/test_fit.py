@@ -122,6 +122,22 @@ def test_folds_make_an_ensemble_in_one_file_and_pool_the_held_out_cases(phantoms
     assert (tmp_path / "run" / "fold_1" / "report.html").exists()
 
 
+def test_a_network_with_a_refinement_gets_it_fitted_recorded_and_stored(phantoms, tmp_path):
+    result = fit(phantoms, tmp_path / "run", steps=2, folds=2, network="dense+crf")
+    members = [load_model(result.run / f"fold_{number}" / "model.safetensors") for number in (0, 1)]
+    for number, member in enumerate(members):
+        record = json.loads((result.run / f"fold_{number}" / "record.json").read_text())
+        assert member.refinement is not None
+        assert record["refinement"]["how"] == member.refinement.how
+        assert "of the inner split" in member.refinement.how
+    ensemble = load_model(result.model).refinement
+    assert ensemble is not None
+    assert ensemble.similar_mm == np.mean([member.refinement.similar_mm for member in members])
+    assert ensemble.iterations == round(np.mean([member.refinement.iterations for member in members]))
+    assert "mean of the parameters of 2 members" in ensemble.how
+    assert load_model(result.model).plan.network.name == "dense+crf"
+
+
 def test_a_plan_can_be_made_edited_and_passed_back(phantoms, tmp_path):
     first = fit(phantoms, tmp_path / "plan", plan_only=True)
     assert first.model is None
@@ -162,7 +178,7 @@ def test_contradictions_are_refused(phantoms, tmp_path, options, message):
 
 @pytest.mark.parametrize(("option", "known"), [("network", "densevoxnet"), ("loss", "distance_focal")])
 def test_an_unknown_name_stops_before_training(phantoms, tmp_path, option, known):
-    with pytest.raises(PlanError, match=f"unknown {option} 'nonsense'.*{known}"):
+    with pytest.raises(UsageError, match=f"unknown {option} 'nonsense'.*{known}"):
         fit(phantoms, tmp_path / "run", steps=2, **{option: "nonsense"})
 
 

@@ -1,12 +1,14 @@
 """Many files, one model: what works is done, what does not is refused with its reason."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from focalis.errors import DataError, ModelError, UsageError
-from focalis.model import Model, OperatingPoint, save_model
+from focalis.model import Model, OperatingPoint, Refinement, save_model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.volume import Grid, Volume, read_volume, write_volume
@@ -211,3 +213,23 @@ def test_wrong_places_are_usage_errors(tmp_path):
         predict(model(), [tmp_path / "empty"], tmp_path / "a.nii.gz")
     with pytest.raises(ModelError, match=r"none\.safetensors: cannot be read"):
         predict(tmp_path / "none.safetensors", [tmp_path / "a.nii.gz"], tmp_path / "out")
+
+
+def test_refinement_is_refused_where_the_model_holds_none(tmp_path):
+    image(tmp_path / "a.nii.gz")
+    with pytest.raises(UsageError, match=r"holds no refinement; train it as .*dense\+crf"):
+        predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", refine=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_models_refinement_is_used_unless_it_is_switched_off(tmp_path):
+    image(tmp_path / "a.nii.gz")
+    smooth = replace(model(), refinement=Refinement(0.0, 1.0, 1.0, 20.0, 4.0, 5))
+    voxels = {}
+    for how in (None, True, False):
+        predict(smooth, [tmp_path / "a.nii.gz"], tmp_path / f"{how}", refine=how)
+        voxels[how] = read_volume(tmp_path / f"{how}" / "a.nii.gz").array
+    predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "plain")
+    assert np.array_equal(voxels[None], voxels[True])
+    assert not np.array_equal(voxels[True], voxels[False])
+    assert np.array_equal(voxels[False], read_volume(tmp_path / "plain" / "a.nii.gz").array)

@@ -1,4 +1,4 @@
-"""The parts of a dense network: unit, pyramid unit, dense block, the steps between resolutions, and the first weights."""
+"""The parts of a dense network: unit, pyramid unit, dense block, steps between resolutions, and the first weights."""
 
 from __future__ import annotations
 

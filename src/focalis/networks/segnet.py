@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -74,7 +75,7 @@ def unpool(x: Tensor, indices: Tensor, size: Sequence[int]) -> Tensor:
 
 def _stage(channels: Sequence[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for before, width in zip(channels, channels[1:], strict=False):
+    for before, width in pairwise(channels):
         layers += [nn.Conv3d(before, width, 3, padding=1, bias=False), nn.BatchNorm3d(width)]
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)

@@ -73,7 +73,9 @@ def predict_case(
         model, prepared.array, budget_bytes=budget_bytes, mirror=mirror, runtime=runtime, progress=progress
     )
     if refine and model.refinement is None:
-        raise ModelError("the model holds no refinement; train it as --network NAME+crf, or do not ask for one")
+        raise ModelError(
+            "the model holds no refinement; train it as --network NAME+crf, or do not ask for one"
+        )
     if model.refinement is not None and refine is not False:
         device = runtime.device if runtime else None
         refined = refine_probabilities(

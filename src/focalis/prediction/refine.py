@@ -101,9 +101,7 @@ def refine_probabilities(
         complete &= whole
         found = field.cpu().numpy() * (1 - tilt)
         found /= found.sum(axis=0)
-        local = tuple(
-            slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True)
-        )
+        local = tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
         result[(slice(None), *inner)] = found[(slice(None), *local)]
     return Refined(result, complete)
 
@@ -179,7 +177,7 @@ class Kernel:
 
 
 def intensity_terms(intensities: Tensor, width: float) -> Tensor:
-    """Terms (term, voxel) whose products sum up to exp(-|a - b|^2 / (2 width^2)) for the intensities a, b of two voxels.
+    """Terms (term, voxel) whose products sum up to exp(-|a - b|^2 / (2 width^2)) for two voxels' intensities a, b.
 
     A pivoted Cholesky factor: the next term belongs to the voxel that the sum still represents worst. The kernel is
     off by at most `TOLERANCE`, or by what `MOST_TERMS` terms leave.
@@ -241,7 +239,9 @@ def _halved(box: Box) -> list[Box]:
     return parts
 
 
-def _axes(shape: Sequence[int], spacing_zyx_mm: Sequence[float], width_mm: float, like: Tensor) -> list[Tensor]:
+def _axes(
+    shape: Sequence[int], spacing_zyx_mm: Sequence[float], width_mm: float, like: Tensor
+) -> list[Tensor]:
     matrices = []
     for size, spacing in zip(shape, spacing_zyx_mm, strict=True):
         place = torch.arange(size, device=like.device, dtype=like.dtype) * (spacing / width_mm)

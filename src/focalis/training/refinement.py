@@ -25,7 +25,7 @@ LEAST_GAIN = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """What a setting is judged on: probabilities (label, z, y, x), image (channel, z, y, x), class indices (z, y, x)."""
+    """What a setting is judged on: probabilities (label, z, y, x), image (channel, z, y, x), label (z, y, x)."""
 
     probabilities: NDArray[np.float32]
     image: NDArray[np.float32]
@@ -79,7 +79,8 @@ def search_refinement(
             if score > top + LEAST_GAIN:
                 best, top = candidate, score
     how = (
-        f"best of {tried} settings by mean Dice on {len(cases)} cases of the inner split: {top:.4f}, without {alone:.4f}"
+        f"best of {tried} settings by mean Dice on {len(cases)} cases of the inner split: "
+        f"{top:.4f}, without {alone:.4f}"
     )
     return replace(best, how=how + ("; the search ran out of time" if cut else ""))
 
@@ -127,5 +128,7 @@ def _score(
         )
         predicted = decide(refined.probabilities, threshold)
         predicted[case.label == IGNORED] = 0
-        scores += [dice(case.label == label, predicted == label) for label in range(1, len(case.probabilities))]
+        scores += [
+            dice(case.label == label, predicted == label) for label in range(1, len(case.probabilities))
+        ]
     return float(np.mean(scores))

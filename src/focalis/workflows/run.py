@@ -68,9 +68,9 @@ class Run:
 def train_run(
     run: Run, budget: Budget, *, resume: bool, progress: Callable[[Progress], None] | None = None
 ) -> Model:
-    """Train one member, choose its operating point, fit its refinement if it has one; writes record.json, checkpoint and model.safetensors.
+    """Train one member, choose its operating point, fit its refinement if it has one.
 
-    A finished run that is resumed is read back instead of trained again.
+    Writes record.json, checkpoint and model.safetensors. A finished run that is resumed is read back instead of trained again.
     """
     run.home.mkdir(parents=True, exist_ok=True)
     path = run.home / "record.json"
