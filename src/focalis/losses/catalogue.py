@@ -69,8 +69,8 @@ LOSSES: dict[str, Callable[[DistanceFocal], Loss]] = {
     "focal": _with_weight("constant"),
     "dice_cross_entropy": _dice_cross_entropy,
     "weighted_cross_entropy": lambda _: lambda logits, target, _mm: weighted_cross_entropy(logits, target),
-    "tversky": lambda _: lambda logits, target, _mm: tversky_loss(
-        logits, target, FALSE_POSITIVE, FALSE_NEGATIVE
+    "tversky": lambda _: (
+        lambda logits, target, _mm: tversky_loss(logits, target, FALSE_POSITIVE, FALSE_NEGATIVE)
     ),
 }
 """Name to a function that makes the loss from the focal parameters.
