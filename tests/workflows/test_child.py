@@ -12,7 +12,7 @@ import torch
 
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import DataError, DivergedError, TrainingError
-from focalis.planning import fingerprint, make_plan, write_plan
+from focalis.planning import Normalisation, Plan, write_plan
 from focalis.workflows import child
 from focalis.workflows.child import DIVERGED, FAILED, MEMORY, OUTCOME, Task, kind_of, work
 
@@ -22,8 +22,15 @@ def task(tmp_path):
     data = tmp_path / "data"
     write_phantoms(data, 5, PhantomSettings(shape_zyx=(16, 20, 20), foreground_share=0.02, lesions=1), 0)
     cases = open_dataset(data).cases
-    plan = make_plan(fingerprint(cases), ("image",), {1: "lesion"}, "densevoxnet")
-    write_plan(plan.model_copy(update={"patch_zyx": (8, 8, 8), "batch": 1}), tmp_path / "row" / "plan.yaml")
+    plan = Plan(
+        channels=("image",),
+        labels={1: "lesion"},
+        spacing_zyx_mm=(1.0, 1.0, 1.0),
+        normalisation=(Normalisation(),),
+        patch_zyx=(8, 8, 8),
+        batch=2,
+    )
+    write_plan(plan, tmp_path / "row" / "plan.yaml")
     home = tmp_path / "row" / "fold_0-seed_0"
     home.mkdir()
     return Task(
@@ -82,7 +89,7 @@ def test_a_training_that_diverges_says_so_in_its_outcome(task, tmp_path):
 
     result = work(replace(task, steps=6))
 
-    assert result["outcome"] == DIVERGED
+    assert result["outcome"] == DIVERGED, result
     assert "diverged at step" in result["message"]
     assert json.loads((tmp_path / "row" / "fold_0-seed_0" / OUTCOME).read_text()) == result
 

@@ -51,13 +51,14 @@ def write_comparison_report(
     rows = content["rows"]
     measured = [row for row in rows if row["figures"]]
     labels = list(content["labels"].items()) if len(content["labels"]) > 1 else []
+    networks = [row for row in measured if row["loss"] == rows[0]["loss"]]
     times = [("seconds_per_predicted_case", "seconds per predicted case", "dice-prediction-time", 1.0)]
     if content["equal"] == "steps":
         times.append(("training_seconds", "training time in minutes", "dice-training-time", 60.0))
     planes: list[tuple[str, list[bytes]]] = []
     files: dict[str, bytes] = {}
-    for key, title, name, unit in times if len(measured) > 1 else []:
-        themed = [_plane(measured, key, title, unit, theme) for theme in (LIGHT, DARK)]
+    for key, title, name, unit in times if len(networks) > 1 else []:
+        themed = [_plane(networks, rows[0], key, title, unit, theme) for theme in (LIGHT, DARK)]
         planes.append((f"Mean Dice over {title}", themed))
         files[name] = themed[0]
     page = render(
@@ -177,15 +178,18 @@ def _notes(content: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _plane(rows: Sequence[Mapping[str, Any]], key: str, title: str, unit: float, theme: Theme) -> bytes:
-    one_loss = len({row["loss"] for row in rows}) == 1
+def _plane(
+    rows: Sequence[Mapping[str, Any]],
+    first: Mapping[str, Any],
+    key: str,
+    title: str,
+    unit: float,
+    theme: Theme,
+) -> bytes:
     points = []
-    for place, row in enumerate(rows):
-        dice = row["figures"]["overall"]["dice"]
-        name = row["network"] if one_loss else named(row)
-        points.append(
-            Point(name, max(row[key] / unit, 1e-3), dice["value"], dice["low"], dice["high"], place == 0)
-        )
+    for row in rows:
+        dice, time = row["figures"]["overall"]["dice"], max(row[key] / unit, 1e-3)
+        points.append(Point(row["network"], time, dice["value"], dice["low"], dice["high"], row is first))
     return plane_figure(points, title, "Dice, mean", theme)
 
 

@@ -56,7 +56,7 @@ def contours_figure(
     side_mm = min(max(2.2 * focus.extent_mm, 24 * min(spacing)), max(height_mm, width_mm))
     centre_mm = (x + 0.5) * spacing[2], (y + 0.5) * spacing[1]
 
-    panels: list[tuple[str, list[int]]] = [("all", list(range(len(maps))))]
+    panels: list[tuple[str, list[int]]] = [("all together", list(range(len(maps))))]
     panels += [(f"{name}  {dice:.3f}", [number]) for number, (name, dice, _) in enumerate(predictions)]
     rows = -(-len(panels) // _COLUMNS)
     columns = min(len(panels), _COLUMNS)
@@ -106,7 +106,7 @@ def contours_figure(
             _contour(axes, maps[system][z], spacing, COLOURS[system % len(COLOURS)], 1.5)
         axes.set_xlim(centre_mm[0] - side_mm / 2, centre_mm[0] + side_mm / 2)
         axes.set_ylim(centre_mm[1] + side_mm / 2, centre_mm[1] - side_mm / 2)
-        colour = COLOURS[shown[0] % len(COLOURS)] if len(shown) == 1 and name != "all" else _SOFT
+        colour = COLOURS[shown[0] % len(COLOURS)] if number else _SOFT
         axes.set_title(name, color=colour, fontsize=9.5, pad=4, loc="left", parse_math=False)
         if not number:
             letters(axes, VIEWS[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -36,7 +37,6 @@ def plane_figure(
     time: str,
     value: str,
     theme: Theme = LIGHT,
-    ylim: tuple[float, float] | None = None,
 ) -> bytes:
     """Draw systems by time (logarithmic) and accuracy: better lies higher, faster lies further left.
 
@@ -46,7 +46,6 @@ def plane_figure(
         points: one per system.
         time, value: titles of the axes.
         theme: colours.
-        ylim: of the vertical axis; by the points and their intervals if not given.
 
     Returns:
         A PNG file.
@@ -69,27 +68,17 @@ def plane_figure(
                 [point.time] * 2, [point.low, point.high], color=colour, linewidth=1.1, alpha=0.55, zorder=2
             )
         axes.plot(point.time, point.value, "o", color=colour, markersize=7.5, markeredgewidth=0, zorder=3)
-        axes.annotate(
-            point.name,
-            (point.time, point.value),
-            xytext=(7, 4),
-            textcoords="offset points",
-            fontsize=9,
-            color=colour if point.first else theme.text,
-            parse_math=False,
-            zorder=4,
-        )
     axes.set_xscale("log")
     times = [point.time for point in points]
     axes.set_xlim(min(times) / 1.35, max(times) * 1.9)
     axes.set_xticks(_ticks(min(times) / 1.35, max(times) * 1.9))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    if ylim is not None:
-        axes.set_ylim(*ylim)
     style(axes, theme, value)
     axes.grid(axis="x", color=theme.grid, linewidth=0.8)
     axes.set_xlabel(time, color=theme.text)
+    figure.draw_without_rendering()  # the layout decides where the points lie, and so where there is room for names
+    _name(axes, points, theme)
     return png(figure)
 
 
@@ -100,6 +89,51 @@ def undominated(points: Sequence[Point]) -> list[Point]:
         if not front or point.value > front[-1].value:
             front.append(point)
     return front
+
+
+_PLACES = (
+    (7, 5, "left"),
+    (7, -14, "left"),
+    (-7, 5, "right"),
+    (-7, -14, "right"),
+    (7, 18, "left"),
+    (7, -27, "left"),
+)
+"""Where a name may stand: points to the right of its dot and above it, and which end of it is there."""
+_LETTER, _LINE = 5.3, 11.0
+"""About the size of a letter at font size 9, in points."""
+
+
+def _name(axes: Axes, points: Sequence[Point], theme: Theme) -> None:
+    """Write each name at the first place beside its dot where it covers no other name and no dot."""
+    scale = 72 / axes.get_figure(root=True).dpi
+    dots = [axes.transData.transform((point.time, point.value)) * scale for point in points]
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in dots]
+    for point, (x, y) in zip(points, dots, strict=True):
+        boxes = []
+        for right, up, end in _PLACES:
+            width = _LETTER * len(point.name)
+            left = x + right if end == "left" else x + right - width
+            boxes.append((left, y + up - 2, left + width, y + up + _LINE))
+        free = [n for n, box in enumerate(boxes) if not any(_overlap(box, other) for other in taken)]
+        place = free[0] if free else 0
+        taken.append(boxes[place])
+        right, up, end = _PLACES[place]
+        axes.annotate(
+            point.name,
+            (point.time, point.value),
+            xytext=(right, up),
+            textcoords="offset points",
+            ha=end,
+            fontsize=9,
+            color=theme.accent if point.first else theme.text,
+            parse_math=False,
+            zorder=4,
+        )
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -291,7 +291,9 @@ def _pictured(contest: Contest) -> list[tuple[str, str]]:
     if contest.reference is None:
         return []
     scores = [score for run in _scores(contest.runs(contest.reference)) for score in run]
-    return [(rank, case) for rank, case in representative_cases(scores) if rank != "best"]
+    picks = dict(representative_cases(scores))
+    picks = {"median": picks.get("median", picks["best"])} | picks  # of two cases the better is the median
+    return [(rank, picks[rank]) for rank in ("median", "worst") if rank in picks]
 
 
 def _groups(contest: Contest) -> list[tuple[str, str, list[Row]]]:
