@@ -1,8 +1,8 @@
 """Focalis finds small, irregular objects in large 3D medical images.
 
 The public surface: `check`, `fit`, `predict`, `evaluate`, `compare`, `import_dicom`, `get_data`, `load`, and
-`FocalisError`, the base of every error that is raised on purpose. Each name is imported when it is first used, so that `import focalis`
-costs nothing.
+`FocalisError`, the base of every error that is raised on purpose. Each name is imported when it is first used, so that
+`import focalis` costs nothing.
 """
 
 from __future__ import annotations

@@ -121,28 +121,21 @@ def test_the_pictured_cases_are_the_median_and_the_worst_of_the_first_row(first)
 
 
 @pytest.mark.usefixtures("no_training")
-def test_a_finished_row_is_not_trained_again(again, phantoms):
+def test_what_is_finished_is_not_trained_again_and_what_is_killed_is_reported(again, phantoms):
     before = {path: path.stat().st_mtime_ns for path in again.glob("*/*/model.safetensors")}
 
-    result = compare(phantoms, again, **OPTIONS)
+    result = compare(phantoms, again, **OPTIONS | {"losses": (*OPTIONS["losses"], "distance_focal_dice")})
 
     assert {path: path.stat().st_mtime_ns for path in again.glob("*/*/model.safetensors")} == before
-    assert [run["outcome"] for row in result.content["rows"] for run in row["runs"]] == ["finished"] * 2
-
-
-@pytest.mark.usefixtures("no_training")
-def test_a_row_that_is_killed_is_reported_and_the_others_stand(again, phantoms):
-    losses = (*OPTIONS["losses"], "distance_focal_dice")
-
-    result = compare(phantoms, again, **OPTIONS | {"losses": losses})
-
     *others, killed = result.content["rows"]
+    assert [row["runs"][0]["outcome"] for row in others] == ["finished"] * 2
     assert all(row["figures"] for row in others)
     assert killed["figures"] is None
     assert killed["runs"][0]["outcome"] == "killed"
     assert "no figures" in result.page.read_text()
 
 
+@pytest.mark.slow
 def test_a_row_that_was_killed_while_it_was_judged_is_judged_without_training(again, phantoms):
     """What kill -9 leaves after the training: the model and the record, and no outcome."""
     home = again / "dense-distance_focal" / "fold_0-seed_0"
@@ -205,8 +198,9 @@ def test_a_folder_that_holds_something_else_is_left_alone(phantoms, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_networks_of_different_strides_share_preparation_patch_batch_and_training(phantoms):
-    data = checked(open_dataset(phantoms))
+def test_networks_of_different_strides_share_preparation_patch_batch_and_training(tmp_path):
+    write_phantoms(tmp_path, 5, PhantomSettings(shape_zyx=(40, 40, 40), foreground_share=0.01, lesions=1), 0)
+    data = checked(open_dataset(tmp_path))
     rows = [Row("densevoxnet", "distance_focal"), Row("dense", "distance_focal")]
 
     small, large = shared_plans(data, divide(data, 0, None, None, 0)[0][1], rows, 8.0).values()

@@ -3,6 +3,7 @@
 import json
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 
@@ -76,6 +77,16 @@ def test_one_that_dies_without_a_word_is_reported_with_its_last_line(run):
     assert outcomes == [
         {"outcome": "failed", "message": "the process ended with exit code 1: cannot open shared object file"}
     ]
+
+
+def test_one_that_dies_before_it_reads_its_task_is_reported_too(tmp_path, monkeypatch):
+    """A task is longer than the pipe holds where the case names are many, so that writing it fails."""
+    monkeypatch.setattr(processes, "COMMAND", (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"))
+    (make,) = tasks(tmp_path, 1)
+
+    run_tasks([lambda: replace(make(), train=("case",) * 100_000)], 1, lambda *_words: None)
+
+    assert json.loads((tmp_path / "0" / "outcome.json").read_text())["outcome"] == "killed"
 
 
 def test_an_older_outcome_does_not_count(run, tmp_path):

@@ -78,7 +78,7 @@ def plane_figure(
     axes.grid(axis="x", color=theme.grid, linewidth=0.8)
     axes.set_xlabel(time, color=theme.text)
     figure.draw_without_rendering()  # the layout decides where the points lie, and so where there is room for names
-    _name(axes, points, theme)
+    _name(axes, points, theme, 72 / figure.dpi)
     return png(figure)
 
 
@@ -104,9 +104,8 @@ _LETTER, _LINE = 5.3, 11.0
 """About the size of a letter at font size 9, in points."""
 
 
-def _name(axes: Axes, points: Sequence[Point], theme: Theme) -> None:
-    """Write each name at the first place beside its dot where it covers no other name and no dot."""
-    scale = 72 / axes.get_figure(root=True).dpi
+def _name(axes: Axes, points: Sequence[Point], theme: Theme, scale: float) -> None:
+    """Write each name where it covers no other name and no dot, beside its own; `scale` is points per pixel."""
     dots = [axes.transData.transform((point.time, point.value)) * scale for point in points]
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in dots]
     for point, (x, y) in zip(points, dots, strict=True):

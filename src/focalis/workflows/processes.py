@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -111,8 +112,9 @@ def _run(
         try:
             child.stdin.write(json.dumps(asdict(task)) + "\n")
             child.stdin.flush()
-        except BrokenPipeError:
-            pass  # it died before it could read; why stands in its exit code and its log
+        except BrokenPipeError:  # it died before it could read; why stands in its exit code and its log
+            with suppress(BrokenPipeError):
+                child.stdin.close()
         for line in child.stdout:
             try:
                 events.put((number, Progress(**json.loads(line))))
