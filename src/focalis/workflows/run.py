@@ -70,7 +70,8 @@ def train_run(
 ) -> Model:
     """Train one member, choose its operating point, fit its refinement if it has one.
 
-    Writes record.json, checkpoint and model.safetensors. A finished run that is resumed is read back instead of trained again.
+    Writes record.json, checkpoint and model.safetensors. A finished run that is resumed is read back instead of trained
+    again.
     """
     run.home.mkdir(parents=True, exist_ok=True)
     path = run.home / "record.json"
