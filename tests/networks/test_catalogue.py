@@ -121,6 +121,14 @@ def test_a_network_that_normalises_by_what_it_sees_is_given_patches_however_larg
     np.testing.assert_allclose(found[..., :12], expected[..., :12], atol=1e-5)
 
 
+def test_such_a_network_takes_a_volume_of_a_single_voxel_per_coarsest_feature():
+    plan = plan_of("nnunet", patch=(8, 8, 16))
+    model = Model(plan, (build_network("nnunet", plan.network.strides_zyx, 1, 2),))
+    array = np.random.default_rng(0).normal(size=(1, 3, 4, 4)).astype(np.float32)
+    assert plan_passes(model, array.shape[1:], budget_bytes=10**10).padded_zyx == (8, 8, 16)
+    assert predict_probabilities(model, array).shape == (2, 3, 4, 4)
+
+
 def test_a_name_may_ask_for_refinement():
     assert split_name("deeplab+crf") == ("deeplab", True)
     assert split_name("dense") == ("dense", False)

@@ -98,7 +98,9 @@ def test_a_batch_that_does_not_fit_the_budget_is_reduced_or_refused():
         plan_of(found(), memory_budget_gb=0.01)
 
 
-@pytest.mark.parametrize("network", [*NETWORKS, "deeplab+crf"])
+@pytest.mark.parametrize(
+    "network", [*sorted(NETWORKS.keys() - {"dense", "densevoxnet", "ddnet"}), "deeplab+crf"]
+)
 def test_every_network_gets_strides_that_it_can_be_built_with(network):
     plan = plan_of(found(), network=network)
     assert plan.network.name == network

@@ -2,16 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import DataError, PlanError, TrainingError, UsageError
-from focalis.model import load_model
+from focalis.model import Refinement, load_model
 from focalis.planning import read_plan, write_plan
 from focalis.volume import Volume, read_volume, write_volume
-from focalis.workflows.fit import fit
+from focalis.workflows.fit import _mean_refinement, fit
 
 SETTINGS = PhantomSettings(shape_zyx=(20, 24, 28), foreground_share=0.01, lesions=1)
 
@@ -123,19 +124,22 @@ def test_folds_make_an_ensemble_in_one_file_and_pool_the_held_out_cases(phantoms
 
 
 def test_a_network_with_a_refinement_gets_it_fitted_recorded_and_stored(phantoms, tmp_path):
-    result = fit(phantoms, tmp_path / "run", steps=2, folds=2, network="dense+crf")
-    members = [load_model(result.run / f"fold_{number}" / "model.safetensors") for number in (0, 1)]
-    for number, member in enumerate(members):
-        record = json.loads((result.run / f"fold_{number}" / "record.json").read_text())
-        assert member.refinement is not None
-        assert record["refinement"]["how"] == member.refinement.how
-        assert "of the inner split" in member.refinement.how
-    ensemble = load_model(result.model).refinement
-    assert ensemble is not None
-    assert ensemble.similar_mm == np.mean([member.refinement.similar_mm for member in members])
-    assert ensemble.iterations == round(np.mean([member.refinement.iterations for member in members]))
-    assert "mean of the parameters of 2 members" in ensemble.how
-    assert load_model(result.model).plan.network.name == "dense+crf"
+    result = fit(phantoms, tmp_path / "run", steps=2, fold=0, network="dense+crf")
+    model = load_model(result.model)
+    record = json.loads((result.run / "record.json").read_text())
+    assert model.plan.network.name == "dense+crf"
+    assert model.refinement is not None
+    assert record["refinement"]["how"] == model.refinement.how
+    assert "of the inner split" in model.refinement.how
+    assert "refinement" not in model.provenance
+
+
+def test_an_ensemble_refines_by_the_mean_of_its_members_parameters():
+    one, two = Refinement(1.0, 2.0, 0.5, 0.0, 1.0, 2), Refinement(3.0, 4.0, 1.0, 3.0, 2.0, 10)
+    mean = _mean_refinement([one, two])
+    assert mean == replace(Refinement(2.0, 3.0, 0.75, 1.5, 1.5, 6), how=mean.how)
+    assert "mean of the parameters of 2 members" in mean.how
+    assert _mean_refinement([]) is None
 
 
 def test_a_plan_can_be_made_edited_and_passed_back(phantoms, tmp_path):

@@ -45,7 +45,7 @@ class FullyConvolutionalDenseNet(Network):
         new = UNITS * GROWTH
         self.ups, self.merges = nn.ModuleList(), nn.ModuleList()
         for stride, skip in zip(reversed(strides_zyx), reversed(skips), strict=True):
-            more = tuple(step - 1 for step in stride)
+            more = (stride[0] - 1, stride[1] - 1, stride[2] - 1)
             self.ups.append(nn.ConvTranspose3d(new, new, 3, stride, 1, more))
             self.merges.append(DenseBlock(new + skip, UNITS, GROWTH, dropout=DROPOUT))
             channels = new + skip + UNITS * GROWTH

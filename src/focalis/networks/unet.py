@@ -81,7 +81,7 @@ class UNet(Network):
         self, inputs: int, widths: tuple[int, int], kernel: Triple, stride: Triple = (1, 1, 1)
     ) -> nn.Sequential:
         """Convolution, normalisation, activation, twice; no bias, which the normalisation would take away again."""
-        padding = tuple(size // 2 for size in kernel)
+        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
         layers: list[nn.Module] = []
         for before, width, step in zip((inputs, widths[0]), widths, (stride, (1, 1, 1)), strict=True):
             layers.append(nn.Conv3d(before, width, kernel, step, padding, bias=False))
