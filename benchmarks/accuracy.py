@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,33 +92,40 @@ def whole_dice(run: Path) -> dict[str, Any]:
 
 
 def window_dice(model: Model, data: Path, cases: list[str]) -> dict[str, Any]:
+    """The windows protocol of lidc_nodules for a model, see `score_windows`; adds the seconds per window."""
+    seconds = []
+
+    def predict(case: str, number: int, mirror: bool) -> np.ndarray:
+        window = cut(read_volume(data / "images" / f"{case}.nii.gz"), windows_of(data)[case][number])
+        begin = time.perf_counter()
+        label = predict_case(model, [window], runtime=choose_runtime(), mirror=mirror).label
+        if not mirror:
+            seconds.append(time.perf_counter() - begin)
+        return label.array
+
+    scores = score_windows(data, cases, predict)
+    return {**scores, "seconds per window": float(np.median(seconds))}
+
+
+def score_windows(
+    data: Path, cases: list[str], predict: Callable[[str, int, bool], np.ndarray]
+) -> dict[str, dict[str, float]]:
     """The windows protocol of lidc_nodules: every window on its own, Dice per window, the mean per case.
 
-    Each window is handed to the model as a volume of its own. Keys say against which contours, and whether the eight
-    mirror images were averaged; of several readers of a case the mean is taken.
+    Each window is predicted as if nothing existed around it: `predict` takes a case, the window's number and whether
+    the eight mirror images are averaged, and gives the label map of the window. Keys say against which contours the
+    Dice is, and whether it is mirrored; of several readers of a case the mean is taken.
     """
     windows = windows_of(data)
     scores: dict[str, dict[str, float]] = defaultdict(dict)
-    seconds = []
     for case in cases:
-        image = read_volume(data / "images" / f"{case}.nii.gz")
         truths = {"labels": [data / "labels" / f"{case}.nii.gz"]}
         majority = data / "labels_majority" / f"{case}.nii.gz"
         if majority.exists():
             truths["majority"] = [majority]
         truths["readers"] = sorted((data / "raters").glob(f"{case}_r*.nii.gz"))
         for mirror in (False, True):
-            masks = []
-            for origin in windows[case]:
-                begin = time.perf_counter()
-                masks.append(
-                    predict_case(
-                        model, [cut(image, origin)], runtime=choose_runtime(), mirror=mirror
-                    ).label.array
-                    > 0
-                )
-                if not mirror:
-                    seconds.append(time.perf_counter() - begin)
+            masks = [predict(case, number, mirror) > 0 for number in range(len(windows[case]))]
             for against, paths in truths.items():
                 pairs = [
                     dice(cut(read_volume(path), origin).array > 0, mask)
@@ -125,7 +133,7 @@ def window_dice(model: Model, data: Path, cases: list[str]) -> dict[str, Any]:
                     for origin, mask in zip(windows[case], masks, strict=True)
                 ]
                 scores[f"dice {against}{' mirrored' if mirror else ''}"][case] = float(np.mean(pairs))
-    return {**scores, "seconds per window": float(np.median(seconds))}
+    return dict(scores)
 
 
 def windows_of(data: Path) -> dict[str, list[tuple[int, int, int]]]:

@@ -26,7 +26,12 @@ COMMAND_LINES = [
 
 def options(command):
     """A command's options, those of its own commands included."""
-    own = {name for parameter in command.params for name in parameter.opts if name.startswith("-")}
+    own = {
+        name
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+        if name.startswith("-")
+    }
     return own.union(*(options(below) for below in getattr(command, "commands", {}).values()))
 
 
@@ -64,6 +69,7 @@ def test_command_lines_name_real_commands_and_options(line):
         ("evaluate", "evaluate"),
         ("import", "dicom"),
         ("check", "check"),
+        ("compare", "compare"),
     ],
 )
 def test_a_commands_page_documents_exactly_its_options(command, page):

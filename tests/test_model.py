@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from focalis.errors import DataError, ModelError
-from focalis.model import Model, OperatingPoint, load_model, read_header, save_model
+from focalis.model import Model, OperatingPoint, Refinement, load_model, read_header, save_model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 
@@ -76,6 +76,31 @@ def test_a_round_trip_keeps_plan_point_provenance_and_every_weight(model, saved)
         assert not theirs.training
         for name, tensor in mine.state_dict().items():
             assert torch.equal(tensor, theirs.state_dict()[name]), name
+
+
+def test_a_refinement_is_kept_in_the_header(model, tmp_path):
+    refinement = Refinement(3.0, 4.5, 0.5, 0.0, 1.0, 5, "best of 19 settings")
+    path = tmp_path / "refined.safetensors"
+    save_model(dataclasses.replace(model, refinement=refinement), path)
+    assert load_model(path).refinement == read_header(path).refinement == refinement
+
+
+def test_a_file_from_before_there_were_refinements_is_read(saved):
+    rewrite(saved, lambda content: content.pop("refinement"))
+    assert load_model(saved).refinement is None
+
+
+@pytest.mark.parametrize("wrong", [{"similar_mm": 3}, {"depth": 1}, [1, 2]])
+def test_a_malformed_refinement_is_named(saved, wrong):
+    rewrite(saved, lambda content: content.update(refinement=wrong))
+    with pytest.raises(ModelError, match="malformed"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("change", [{"near_weight": -1.0}, {"similar_mm": 0.0}, {"iterations": -1}])
+def test_a_refinement_has_weights_and_widths_that_mean_something(change):
+    with pytest.raises(ValueError, match="refinement"):
+        dataclasses.replace(Refinement(1.0, 1.0, 1.0, 1.0, 1.0, 1), **change)
 
 
 def test_a_loaded_model_computes_the_same(model, saved):

@@ -1,6 +1,6 @@
 """Focalis finds small, irregular objects in large 3D medical images.
 
-The public surface: `agree`, `check`, `fit`, `predict`, `evaluate`, `import_dicom`, `get_data`, `load`, and
+The public surface: `agree`, `check`, `compare`, `fit`, `predict`, `evaluate`, `import_dicom`, `get_data`, `load`, and
 `FocalisError`, the base of every error that is raised on purpose. Each name is imported when it is first used, so that
 `import focalis` costs nothing.
 """
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from focalis.model import load_model as load
     from focalis.workflows.agree import agree
     from focalis.workflows.check import check
+    from focalis.workflows.compare import compare
     from focalis.workflows.data import get_data
     from focalis.workflows.evaluate import evaluate
     from focalis.workflows.fit import fit
@@ -27,6 +28,7 @@ __all__ = [
     "__version__",
     "agree",
     "check",
+    "compare",
     "evaluate",
     "fit",
     "get_data",
@@ -39,6 +41,7 @@ _HOMES = {
     "FocalisError": ("focalis.errors", "FocalisError"),
     "agree": ("focalis.workflows.agree", "agree"),
     "check": ("focalis.workflows.check", "check"),
+    "compare": ("focalis.workflows.compare", "compare"),
     "evaluate": ("focalis.workflows.evaluate", "evaluate"),
     "fit": ("focalis.workflows.fit", "fit"),
     "get_data": ("focalis.workflows.data", "get_data"),

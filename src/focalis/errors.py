@@ -23,3 +23,7 @@ class ModelError(FocalisError):
 
 class TrainingError(FocalisError):
     """Training cannot start, cannot continue, or diverged."""
+
+
+class DivergedError(TrainingError):
+    """The loss or its gradient is no longer finite."""

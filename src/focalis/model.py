@@ -1,8 +1,8 @@
 """The model file: one `.safetensors` with the weights and, in its header, everything needed to use them.
 
 Nothing is ever unpickled. The header's metadata has one entry, "focalis": JSON with the format version, the
-plan, the operating point, the provenance and the SHA-256 of the weights. The tensors of ensemble member i are
-named "i.NAME". `torch` is imported only where weights are touched, so that `read_header` is fast.
+plan, the operating point, the refinement, the provenance and the SHA-256 of the weights. The tensors of ensemble
+member i are named "i.NAME". `torch` is imported only where weights are touched, so that `read_header` is fast.
 """
 
 from __future__ import annotations
@@ -62,6 +62,36 @@ class OperatingPoint:
             raise ValueError(f"a minimum size is 0 mm3 or more, not {self.minimum_mm3}")
 
 
+@dataclass(frozen=True)
+class Refinement:
+    """The parameters of the fully connected CRF that refines a model's probabilities; see `prediction.refine`.
+
+    A weight says, in units of the logit, how strongly a voxel follows the others; with both at 0 nothing changes.
+
+    Attributes:
+        similar_weight: weight of the kernel of position and intensity.
+        similar_mm, similar_intensity: its standard deviations, in mm and in normalised intensity.
+        near_weight: weight of the kernel of position alone.
+        near_mm: its standard deviation.
+        iterations: how often the mean field is updated.
+        how: one line on how they were chosen.
+    """
+
+    similar_weight: float
+    similar_mm: float
+    similar_intensity: float
+    near_weight: float
+    near_mm: float
+    iterations: int
+    how: str = ""
+
+    def __post_init__(self) -> None:
+        if min(self.similar_weight, self.near_weight) < 0 or self.iterations < 0:
+            raise ValueError("the weights and the iterations of a refinement are 0 or more")
+        if min(self.similar_mm, self.similar_intensity, self.near_mm) <= 0:
+            raise ValueError("the widths of a refinement are positive")
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A trained model: one network, or several whose probabilities are averaged.
@@ -73,6 +103,7 @@ class Model:
         provenance: data hash, code version, scores and the like; plain JSON.
         temperature: what the log odds of the foreground probability are divided by, see `focalis.lesions.temper`.
         scope: what the training images were like; None where that is not known.
+        refinement: what happens to the probabilities before the decision; None for nothing.
     """
 
     plan: Plan
@@ -81,6 +112,7 @@ class Model:
     provenance: Mapping[str, JSON] = field(default_factory=dict)
     temperature: float = 1.0
     scope: Scope | None = None
+    refinement: Refinement | None = None
 
     def __post_init__(self) -> None:
         for member in self.members:
@@ -98,6 +130,7 @@ class ModelHeader:
     weights_sha256: str
     temperature: float
     scope: Scope | None
+    refinement: Refinement | None
 
 
 def weights_sha256(model: Model) -> str:
@@ -118,6 +151,7 @@ def save_model(model: Model, path: Path) -> None:
         "operating_point": asdict(model.operating_point),
         "temperature": model.temperature,
         "scope": None if model.scope is None else model.scope.model_dump(mode="json"),
+        "refinement": None if model.refinement is None else asdict(model.refinement),
         "provenance": dict(model.provenance),
         "members": len(model.members),
         "weights_sha256": weights_sha256(model),
@@ -156,7 +190,15 @@ def load_model(path: Path) -> Model:
         members.append(network)
     if tensors:
         raise ModelError(f"{path}: holds weights of no member, such as {min(tensors)}; save the model again")
-    return Model(plan, tuple(members), header.operating_point, header.provenance, header.temperature, header.scope)
+    return Model(
+        plan,
+        tuple(members),
+        header.operating_point,
+        header.provenance,
+        header.temperature,
+        header.scope,
+        header.refinement,
+    )
 
 
 def read_header(path: Path) -> ModelHeader:
@@ -193,6 +235,7 @@ def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
                 f"{path}: has format version {version}, this Focalis reads {FORMAT_VERSION}; update Focalis"
             )
         point = content["operating_point"]
+        refinement = content.get("refinement")  # files written before there was any have no such entry
         curve = tuple((float(x), float(y)) for x, y in point["curve"] if x is not None and y is not None)
         temperature = float(content.get("temperature", 1.0))
         if not 0 < temperature < math.inf:
@@ -212,6 +255,7 @@ def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
             weights_sha256=str(content["weights_sha256"]),
             temperature=temperature,
             scope=Scope.model_validate(content["scope"]) if content.get("scope") else None,
+            refinement=None if refinement is None else Refinement(**refinement),
         )
     except ValidationError as error:
         first = error.errors()[0]

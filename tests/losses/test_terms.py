@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from monai.losses import DiceLoss, FocalLoss
+from monai.losses import DiceLoss, FocalLoss, TverskyLoss
 
 from focalis.dataset import IGNORED
 from focalis.errors import PlanError
@@ -16,6 +16,8 @@ from focalis.losses import (
     build_loss,
     distance_focal_loss,
     soft_dice_loss,
+    tversky_loss,
+    weighted_cross_entropy,
 )
 
 FORMS = ["exponential", "gaussian", "reciprocal", "growth", "constant"]
@@ -134,6 +136,99 @@ def test_all_weights_zero_is_zero():
     assert float(distance_focal_loss(logits, target, torch.zeros(2, 3, 4, 5), 2.0)) == 0
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_each_background_weight_has_a_loss_of_its_own_name(form):
+    logits, target, distance = example()
+    named = build_loss(f"distance_focal_{form}", DistanceFocal(form="exponential", k_per_mm=0.2))
+    torch.testing.assert_close(
+        named(logits, target, distance), DistanceFocal(form=form, k_per_mm=0.2)(logits, target, distance)
+    )
+
+
+def test_focal_takes_no_notice_of_the_distance():
+    logits, target, distance = example()
+    focal = build_loss("focal", DistanceFocal(r=2.0))
+    value = focal(logits, target, distance)
+    assert float(value) == pytest.approx(naive(logits, target, distance, "constant", 2.0, 1, 0, 1), rel=1e-10)
+    assert torch.equal(value, focal(logits, target, torch.zeros_like(distance)))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_weighted_cross_entropy_is_the_mean_over_classes_of_the_mean_in_each(classes):
+    logits, target, _ = example(classes)
+    target[target == 1] *= (torch.arange(int((target == 1).sum())) < 2).long()  # two voxels are left of it
+    of_class = [[] for _ in range(classes)]
+    for b, z, y, x in np.ndindex(*target.shape):
+        row = [float(v) for v in logits[b, :, z, y, x]]
+        true = int(target[b, z, y, x])
+        of_class[true].append(math.log(sum(math.exp(v) for v in row)) - row[true])
+    assert len(of_class[1]) == 2
+    expected = sum(sum(values) / len(values) for values in of_class) / classes
+    assert float(weighted_cross_entropy(logits, target)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_weighted_cross_entropy_is_torchs_with_inverse_frequencies():
+    logits, target, _ = example()
+    weight = 1 / torch.bincount(target.flatten()).to(logits.dtype)
+    peer = torch.nn.functional.cross_entropy(logits, target, weight)
+    torch.testing.assert_close(weighted_cross_entropy(logits, target), peer)
+
+
+def test_a_class_that_the_batch_lacks_does_not_count():
+    logits, target, _ = example(3)
+    target[target == 2] = 1
+    two = weighted_cross_entropy(logits, target)
+    weight = torch.tensor([1, 1, 0]) / torch.bincount(target.flatten(), minlength=3).clamp(min=1)
+    peer = torch.nn.functional.cross_entropy(logits, target, weight.to(logits.dtype))
+    torch.testing.assert_close(two, peer)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.3, 0.7), (0.8, 0.1)])
+def test_tversky_agrees_with_the_formula_and_with_monai(a, b):
+    logits, target, _ = example()
+    p = torch.softmax(logits, 1).numpy()
+    index = []
+    for patch in range(2):
+        for value in (1, 2):
+            hit = said = true = 0.0
+            for place in np.ndindex(*target.shape[1:]):
+                is_true = int(target[patch][place]) == value
+                probability = float(p[(patch, value, *place)])
+                hit, said, true = hit + probability * is_true, said + probability, true + is_true
+            index.append((hit + 0.5) / (hit + a * (said - hit) + b * (true - hit) + 0.5))
+    value = float(tversky_loss(logits, target, a, b))
+    assert value == pytest.approx(1 - sum(index) / len(index), rel=1e-10)
+    options = {"include_background": False, "softmax": True, "to_onehot_y": True}
+    peer = TverskyLoss(alpha=a, beta=b, smooth_nr=0.5, smooth_dr=0.5, **options)(logits, target[:, None])
+    assert value == pytest.approx(float(peer), rel=1e-6)
+
+
+def test_tversky_with_equal_costs_is_soft_dice():
+    logits, target, _ = example()
+    torch.testing.assert_close(tversky_loss(logits, target, 0.5, 0.5), soft_dice_loss(logits, target))
+
+
+def test_the_named_tversky_loss_minds_a_miss_more_than_a_false_alarm():
+    target = torch.tensor([1, 1, 0, 0]).reshape(1, 1, 1, 4)
+    sure = torch.tensor([8.0, 8.0, -8.0, -8.0])
+    tversky = build_loss("tversky", DistanceFocal())
+
+    def of(changed):
+        x = sure.clone()
+        x[changed] *= -1
+        return float(tversky(torch.stack([-x, x]).reshape(1, 2, 1, 1, 4), target, torch.zeros(1, 1, 1, 4)))
+
+    assert of([0]) > of([2]) > of([])
+
+
+@pytest.mark.parametrize("name", ["weighted_cross_entropy", "tversky", "focal"])
+def test_gradients_of_the_compared_losses_agree_with_finite_differences(name):
+    logits, target, distance = example()
+    target[0, 0] = IGNORED
+    loss = build_loss(name, DistanceFocal())
+    assert torch.autograd.gradcheck(lambda x: loss(x, target, distance), logits.requires_grad_())
+
+
 def test_the_named_sum_is_the_sum_of_its_terms():
     logits, target, distance = example()
     focal = DistanceFocal()
@@ -142,7 +237,7 @@ def test_the_named_sum_is_the_sum_of_its_terms():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(PlanError, match=r"unknown loss 'hinge'.*distance_focal"):
+    with pytest.raises(PlanError, match=r"unknown loss 'hinge'; known are .*distance_focal_growth.*tversky"):
         build_loss("hinge", DistanceFocal())
 
 

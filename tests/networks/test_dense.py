@@ -1,11 +1,11 @@
-"""The dense family: what is counted in the published network, and what every network must hold."""
+"""The dense family, held against what is counted in the published network."""
 
 import pytest
 import torch
 from torch import nn
 
 from focalis.errors import PlanError
-from focalis.networks import NETWORKS, DenseConfig, DenseNetwork, build_network
+from focalis.networks import DenseConfig, DenseNetwork, build_network
 from focalis.networks.blocks import DenseBlock, PyramidUnit, Unit
 
 STRIDES = {"dense": ((2, 2, 2),) * 3, "densevoxnet": ((2, 2, 2),) * 2, "ddnet": ((2, 2, 2),) * 2}
@@ -44,15 +44,6 @@ def test_the_default_is_compact():
     assert parameters(build_network("dense", STRIDES["dense"], 1, 2)) < 4.34e6
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(("inputs", "outputs"), [(1, 2), (2, 4)])
-def test_logits_have_the_size_of_the_image(name, inputs, outputs):
-    network = build_network(name, STRIDES[name], inputs, outputs)
-    image = torch.randn(2, inputs, 8, 16, 24)
-    assert network.eval()(image).shape == (2, outputs, 8, 16, 24)
-    assert {tuple(logits.shape) for logits in network.train().forward_all(image)} == {(2, outputs, 8, 16, 24)}
-
-
 def test_auxiliary_outputs_are_there_in_training_only():
     network = build_network("densevoxnet", STRIDES["densevoxnet"], 1, 2)
     assert len(network.forward_all(torch.randn(1, 1, 8, 8, 8))) == 2
@@ -62,13 +53,6 @@ def test_auxiliary_outputs_are_there_in_training_only():
 def test_anisotropic_strides():
     network = build_network("dense", ((1, 2, 2), (2, 2, 2), (1, 2, 2)), 1, 2)
     assert network.eval()(torch.randn(1, 1, 2, 16, 16)).shape == (1, 2, 2, 16, 16)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_parameter_is_trained(name):
-    network = build_network(name, STRIDES[name], 1, 2).train()
-    sum(logits.square().sum() for logits in network.forward_all(torch.randn(2, 1, 16, 16, 16))).backward()
-    assert [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
 def test_a_unit_is_batch_normalisation_then_relu_then_convolution():
@@ -110,11 +94,6 @@ def test_long_skips_bring_the_features_of_the_way_down_to_every_step_up():
     assert without.output[0].num_features == 4
     assert with_.output[0].num_features == 4 + 4  # the last step up, and the stem
     assert with_.ups[1][2].in_channels == 6 + 12  # the step before it, and the first block's output
-
-
-def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(PlanError, match=r"unknown network 'resnet'.*dense.*densevoxnet"):
-        build_network("resnet", STRIDES["dense"], 1, 2)
 
 
 def test_a_wrong_number_of_stages_is_refused():

@@ -7,8 +7,10 @@ import pytest
 
 from focalis.dataset import PhantomSettings, write_phantoms
 from focalis.errors import DataError, PlanError
+from focalis.networks import NETWORKS
 from focalis.planning import Fingerprint, fingerprint, make_plan
 from focalis.planning.memory import training_bytes
+from focalis.planning.parts import network_of
 from focalis.volume import Volume, read_volume, write_volume
 
 
@@ -94,6 +96,26 @@ def test_a_batch_that_does_not_fit_the_budget_is_reduced_or_refused():
     assert plan_of(found(), memory_budget_gb=0.99 * need_gb).batch == plenty.batch - 1
     with pytest.raises(PlanError, match="memory"):
         plan_of(found(), memory_budget_gb=0.01)
+
+
+@pytest.mark.parametrize(
+    "network", [*sorted(NETWORKS.keys() - {"dense", "densevoxnet", "ddnet"}), "deeplab+crf"]
+)
+def test_every_network_gets_strides_that_it_can_be_built_with(network):
+    plan = plan_of(found(), network=network)
+    assert plan.network.name == network
+    assert network_of(plan).output_weights()
+
+
+def test_a_deep_network_steps_down_while_the_patch_has_voxels_left_as_nnunets_plan_does():
+    small = plan_of(found(), network="nnunet", memory_budget_gb=50)
+    assert small.network.strides_zyx == ((2, 2, 2),) * 3
+    assert small.patch_zyx == plan_of(found()).patch_zyx
+    large = plan_of(found(shapes_zyx=((300, 512, 512),) * 3), network="nnunet", memory_budget_gb=50)
+    assert large.network.strides_zyx == ((2, 2, 2),) * 4  # down to 4 voxels of 64
+    thick = found(spacings_zyx_mm=((5.0, 1.0, 1.0),) * 3, shapes_zyx=((20, 300, 300),) * 3)
+    flat = plan_of(thick, network="nnunet", memory_budget_gb=50)
+    assert flat.network.strides_zyx == ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2))
 
 
 def test_an_unknown_network_lists_the_known_ones():

@@ -9,10 +9,10 @@ import pytest
 
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import DataError, PlanError, TrainingError, UsageError
-from focalis.model import load_model
+from focalis.model import Refinement, load_model
 from focalis.planning import describe, join_scopes, outside, read_plan, write_plan
 from focalis.volume import Volume, read_volume, write_volume
-from focalis.workflows.fit import fit
+from focalis.workflows.fit import _mean_refinement, fit
 
 SETTINGS = PhantomSettings(shape_zyx=(20, 24, 28), foreground_share=0.01, lesions=1)
 
@@ -123,6 +123,25 @@ def test_folds_make_an_ensemble_in_one_file_and_pool_the_held_out_cases(phantoms
     assert (tmp_path / "run" / "fold_1" / "report.html").exists()
 
 
+def test_a_network_with_a_refinement_gets_it_fitted_recorded_and_stored(phantoms, tmp_path):
+    result = fit(phantoms, tmp_path / "run", steps=2, fold=0, network="dense+crf")
+    model = load_model(result.model)
+    record = json.loads((result.run / "record.json").read_text())
+    assert model.plan.network.name == "dense+crf"
+    assert model.refinement is not None
+    assert record["refinement"]["how"] == model.refinement.how
+    assert "of the inner split" in model.refinement.how
+    assert "refinement" not in model.provenance
+
+
+def test_an_ensemble_refines_by_the_mean_of_its_members_parameters():
+    one, two = Refinement(1.0, 2.0, 0.5, 0.0, 1.0, 2), Refinement(3.0, 4.0, 1.0, 3.0, 2.0, 10)
+    mean = _mean_refinement([one, two])
+    assert mean == replace(Refinement(2.0, 3.0, 0.75, 1.5, 1.5, 6), how=mean.how)
+    assert "mean of the parameters of 2 members" in mean.how
+    assert _mean_refinement([]) is None
+
+
 def test_a_plan_can_be_made_edited_and_passed_back(phantoms, tmp_path):
     first = fit(phantoms, tmp_path / "plan", plan_only=True)
     assert first.model is None
@@ -163,7 +182,7 @@ def test_contradictions_are_refused(phantoms, tmp_path, options, message):
 
 @pytest.mark.parametrize(("option", "known"), [("network", "densevoxnet"), ("loss", "distance_focal")])
 def test_an_unknown_name_stops_before_training(phantoms, tmp_path, option, known):
-    with pytest.raises(PlanError, match=f"unknown {option} 'nonsense'.*{known}"):
+    with pytest.raises(UsageError, match=f"unknown {option} 'nonsense'.*{known}"):
         fit(phantoms, tmp_path / "run", steps=2, **{option: "nonsense"})
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from focalis.cli.main import app
 from focalis.errors import DataError, ModelError, UsageError
-from focalis.model import Model, OperatingPoint, read_header, save_model
+from focalis.model import Model, OperatingPoint, Refinement, read_header, save_model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan, describe, learn_scope
 from focalis.volume import Grid, Volume, read_volume, write_volume
@@ -172,7 +172,12 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_probabilities_and_threshold(tmp_path):
     volume = image(tmp_path / "a.nii.gz")
     predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", threshold=0.9, probabilities=True)
-    assert listing(tmp_path / "out") == ["a.nii.gz", "lesions/a.csv", "lesions/a.json", "probabilities/a.nii.gz"]
+    assert listing(tmp_path / "out") == [
+        "a.nii.gz",
+        "lesions/a.csv",
+        "lesions/a.json",
+        "probabilities/a.nii.gz",
+    ]
     probability = read_volume(tmp_path / "out" / "probabilities" / "a.nii.gz").array
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(-2 * volume.array)), atol=1e-6)
     np.testing.assert_array_equal(read_volume(tmp_path / "out" / "a.nii.gz").array > 0, probability >= 0.9)
@@ -260,3 +265,23 @@ def test_the_command_warns_on_stderr_and_refuses_with_strict(tmp_path):
     refused = CliRunner().invoke(app, [*words, "--strict"])
     assert refused.exit_code == 1
     assert "leave --strict out" in refused.stderr
+
+
+def test_refinement_is_refused_where_the_model_holds_none(tmp_path):
+    image(tmp_path / "a.nii.gz")
+    with pytest.raises(UsageError, match=r"holds no refinement; train it as .*dense\+crf"):
+        predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", refine=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_models_refinement_is_used_unless_it_is_switched_off(tmp_path):
+    image(tmp_path / "a.nii.gz")
+    smooth = replace(model(), refinement=Refinement(0.0, 1.0, 1.0, 20.0, 4.0, 5))
+    voxels = {}
+    for how in (None, True, False):
+        predict(smooth, [tmp_path / "a.nii.gz"], tmp_path / f"{how}", refine=how)
+        voxels[how] = read_volume(tmp_path / f"{how}" / "a.nii.gz").array
+    predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "plain")
+    assert np.array_equal(voxels[None], voxels[True])
+    assert not np.array_equal(voxels[True], voxels[False])
+    assert np.array_equal(voxels[False], read_volume(tmp_path / "plain" / "a.nii.gz").array)

@@ -28,9 +28,12 @@ def fit(
     ] = None,
     plan: Annotated[Path | None, typer.Option(help="Train by this plan.yaml instead of a new one.")] = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Write the plan and stop.")] = False,
-    network: Annotated[str | None, typer.Option(help="dense, densevoxnet or ddnet.")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="dense, unet, deeplab and more (docs/networks.md); NAME+crf refines its masks."),
+    ] = None,
     loss: Annotated[
-        str | None, typer.Option(help="distance_focal, distance_focal_dice or dice_cross_entropy.")
+        str | None, typer.Option(help="distance_focal, dice_cross_entropy and more (docs/method.md).")
     ] = None,
     readers: Annotated[
         Literal["labels", "majority", "staple", "mean", "random"] | None,

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from focalis import __version__
 from focalis.cli.agree import agree
 from focalis.cli.check import check
+from focalis.cli.compare import compare
 from focalis.cli.data import data
 from focalis.cli.demo import demo
 from focalis.cli.evaluate import evaluate
@@ -81,6 +82,9 @@ app.command(epilog="Example: focalis fit data/nodules -o runs/nodules --minutes 
 app.command(epilog="Example: focalis predict runs/nodules/model.safetensors scans/ -o masks")(predict)
 app.command(epilog="Example: focalis evaluate masks data/nodules/labels -o scores")(evaluate)
 app.command(epilog="Example: focalis agree data/nodules -o agreement")(agree)
+app.command(
+    epilog="Example: focalis compare data/nodules -o compared --networks dense,unet,nnunet --minutes 12"
+)(compare)
 app.command("import", epilog="Example: focalis import export/ -o data/tumours --structure 'GTV*'")(
     import_dicom
 )

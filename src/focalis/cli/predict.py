@@ -33,6 +33,13 @@ def predict(
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Average over eight mirror images; eight times the time.")
     ] = False,
+    refine: Annotated[
+        bool | None,
+        typer.Option(
+            "--refine/--no-refine",
+            help="By the model's fully connected CRF; on if it was trained as NAME+crf.",
+        ),
+    ] = None,
     memory_gb: Annotated[float, typer.Option(help="Memory that a case may take.")] = 4.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -74,6 +81,7 @@ def predict(
                 min_size_mm3=min_size,
                 min_confidence=min_confidence,
                 mirror=mirror,
+                refine=refine,
                 memory_gb=memory_gb,
                 device=device,
                 precision=precision,

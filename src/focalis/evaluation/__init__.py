@@ -11,9 +11,15 @@ from focalis.evaluation.calibration import (
     voxel_reliability,
 )
 from focalis.evaluation.cases import EMPTY_RULE, Score, evaluate_case
+from focalis.evaluation.comparison import FIGURES, POOLING_RULE, Figure, figures_of, paired_differences
 from focalis.evaluation.detection import CaseLesions, Detection
 from focalis.evaluation.froc import FROC_RULE, Froc, froc, froc_csv
-from focalis.evaluation.intervals import bootstrap_interval, paired_difference_interval, ratio_interval
+from focalis.evaluation.intervals import (
+    bootstrap_interval,
+    paired_difference_interval,
+    ratio_difference_interval,
+    ratio_interval,
+)
 from focalis.evaluation.judged import JUDGED_COLUMNS, JudgedLesion, judge_lesions
 from focalis.evaluation.lesionwise import LesionScores, lesion_scores
 from focalis.evaluation.operating_point import Aim, Choice, choose, cut
@@ -35,9 +41,11 @@ from focalis.evaluation.voxel import VoxelScores, voxel_scores
 __all__ = [
     "CALIBRATION_RULE",
     "EMPTY_RULE",
+    "FIGURES",
     "FROC_RULE",
     "JUDGED_COLUMNS",
     "METRICS",
+    "POOLING_RULE",
     "RISK_RULE",
     "Aim",
     "Calibration",
@@ -45,6 +53,7 @@ __all__ = [
     "Choice",
     "Detection",
     "Evaluation",
+    "Figure",
     "Froc",
     "JudgedLesion",
     "LabelSummary",
@@ -64,6 +73,7 @@ __all__ = [
     "count_voxels",
     "cut",
     "evaluate_case",
+    "figures_of",
     "fit_temperature",
     "froc",
     "froc_csv",
@@ -71,6 +81,8 @@ __all__ = [
     "lesion_reliability",
     "lesion_scores",
     "paired_difference_interval",
+    "paired_differences",
+    "ratio_difference_interval",
     "ratio_interval",
     "representative_cases",
     "risk_coverage",

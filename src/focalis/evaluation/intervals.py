@@ -93,6 +93,42 @@ def paired_difference_interval(
     return bootstrap_interval(a - b, seed, draws, level, groups)
 
 
+def ratio_difference_interval(
+    first: tuple[ArrayLike, ArrayLike],
+    second: tuple[ArrayLike, ArrayLike],
+    seed: int = 0,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    groups: Sequence[Hashable] | None = None,
+) -> tuple[float, float]:
+    """The interval of the difference `first - second` of two pooled figures on the same cases in the same order.
+
+    Args:
+        first, second: numerators and denominators of each system, see `ratio_interval`; every draw takes the same
+            patients for both.
+        seed, draws, level, groups: as in `bootstrap_interval`.
+
+    Raises:
+        UsageError: lists of different lengths, empty ones, or a sum of denominators that is not above zero.
+    """
+    columns = [np.asarray(column, dtype=np.float64) for column in (*first, *second)]
+    if columns[0].size == 0 or any(
+        column.ndim != 1 or column.shape != columns[0].shape for column in columns
+    ):
+        raise UsageError(f"paired differences need the same cases twice, not {[c.size for c in columns]}")
+    if not min(columns[1].sum(), columns[3].sum()) > 0:
+        raise UsageError("a bootstrap interval of a ratio needs a denominator above zero")
+    if groups is not None:
+        columns = [_per_group(column, groups) for column in columns]
+    cases = columns[0].size
+    picks = np.random.default_rng(seed).integers(0, cases, size=(draws, cases))
+    a, b, c, d = (column[picks].sum(axis=1) for column in columns)
+    usable = (b > 0) & (d > 0)
+    tail = (1 - level) / 2
+    low, high = np.quantile(a[usable] / b[usable] - c[usable] / d[usable], [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def _per_group(values: NDArray[np.float64], groups: Sequence[Hashable]) -> NDArray[np.float64]:
     """The sum of the values of each group, groups in the order of their first case."""
     if len(groups) != values.size:

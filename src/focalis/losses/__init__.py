@@ -8,7 +8,13 @@ from focalis.losses.distance import (
     background_weight,
     distance_to_foreground,
 )
-from focalis.losses.terms import cross_entropy, distance_focal_loss, soft_dice_loss
+from focalis.losses.terms import (
+    cross_entropy,
+    distance_focal_loss,
+    soft_dice_loss,
+    tversky_loss,
+    weighted_cross_entropy,
+)
 
 __all__ = [
     "INFINITE_FROM_MM",
@@ -23,4 +29,6 @@ __all__ = [
     "distance_focal_loss",
     "distance_to_foreground",
     "soft_dice_loss",
+    "tversky_loss",
+    "weighted_cross_entropy",
 ]

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import get_args
 
 from torch import Tensor, ones_like, where
 
 from focalis.errors import PlanError
 from focalis.losses.distance import BackgroundWeight, background_weight
 from focalis.losses.target import foreground, is_soft, judged
-from focalis.losses.terms import cross_entropy, distance_focal_loss, soft_dice_loss
+from focalis.losses.terms import (
+    cross_entropy,
+    distance_focal_loss,
+    soft_dice_loss,
+    tversky_loss,
+    weighted_cross_entropy,
+)
+
+FALSE_POSITIVE, FALSE_NEGATIVE = 0.3, 0.7
+"""What they cost in the Tversky loss: the values that did best in its paper."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +58,26 @@ def _dice_cross_entropy(_: DistanceFocal) -> Loss:
     return loss
 
 
+def _with_weight(form: BackgroundWeight) -> Callable[[DistanceFocal], Loss]:
+    return lambda focal: replace(focal, form=form)
+
+
 LOSSES: dict[str, Callable[[DistanceFocal], Loss]] = {
     "distance_focal": lambda focal: focal,
+    **{f"distance_focal_{form}": _with_weight(form) for form in get_args(BackgroundWeight)},
     "distance_focal_dice": _distance_focal_dice,
+    "focal": _with_weight("constant"),
     "dice_cross_entropy": _dice_cross_entropy,
+    "weighted_cross_entropy": lambda _: lambda logits, target, _mm: weighted_cross_entropy(logits, target),
+    "tversky": lambda _: (
+        lambda logits, target, _mm: tversky_loss(logits, target, FALSE_POSITIVE, FALSE_NEGATIVE)
+    ),
 }
-"""Name to a function that makes the loss from the focal parameters; `distance_focal` is the loss as claimed."""
+"""Name to a function that makes the loss from the focal parameters.
+
+`distance_focal` is the loss as claimed, with the background weight that the parameters name; behind it a weight's own
+name takes that weight instead.
+"""
 
 
 def build_loss(name: str, focal: DistanceFocal) -> Loss:

@@ -1,4 +1,4 @@
-"""The loss terms: distance-weighted focal loss, soft Dice, cross entropy. All work in float32 or better.
+"""The loss terms: distance-weighted focal, soft Dice, Tversky, cross entropy. All work in float32 or better.
 
 Targets are hard or soft, see `focalis.losses.target`.
 """
@@ -68,10 +68,58 @@ def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Plain voxel-wise cross entropy, mean over the voxels that are not IGNORED; shapes as in `soft_dice_loss`."""
+    return _summed_cross_entropy(logits, target) / judged(target).sum().clamp(min=1)
+
+
+def weighted_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy in which every class of the batch counts alike, however few its voxels are.
+
+    A voxel's weight is one over the number of voxels of its class in the batch, and the sum is divided by the sum of
+    the weights: the mean over the classes present of the mean cross entropy inside each. Source: the class balancing
+    of Xie & Tu, "Holistically-nested edge detection" (ICCV 2015), by batch and for any number of classes. The
+    frequencies are the batch's own: those of whole cases would not fit patches, of which most hold a lesion.
+
+    Args:
+        logits: (batch, classes, z, y, x).
+        target: class indices (batch, z, y, x), int64, or IGNORED; or shares (batch, classes, z, y, x).
+
+    Returns:
+        A scalar; 0 where nobody has judged anything.
+    """
+    logits = _full_precision(logits)
+    truth = shares(target, logits.shape[1], logits.dtype) * judged(target)[:, None]
+    counts = truth.sum((0, 2, 3, 4))
+    weight = torch.where(counts > 0, 1 / counts.clamp(min=1e-12), 0)
+    per_class = -(truth * functional.log_softmax(logits, dim=1)).sum((0, 2, 3, 4))
+    return (weight * per_class).sum() / (counts > 0).sum().clamp(min=1)
+
+
+def tversky_loss(logits: Tensor, target: Tensor, false_positive: float, false_negative: float) -> Tensor:
+    """One minus the Tversky index of the foreground classes, mean over the batch's patches and classes.
+
+    TP / (TP + a FP + b FN) with soft counts: a and b say what a false positive and a false negative cost; with one
+    half each it is `soft_dice_loss`, whose smoothing it has (half a voxel here is one voxel there). Source: Salehi et
+    al., "Tversky loss function for image segmentation" (MLMI 2017).
+
+    Args:
+        logits: (batch, classes, z, y, x).
+        target: class indices (batch, z, y, x), int64, or IGNORED; or shares (batch, classes, z, y, x).
+        false_positive: a >= 0.
+        false_negative: b >= 0.
+
+    Returns:
+        A scalar between 0 and 1.
+    """
+    p = functional.softmax(_full_precision(logits), dim=1)[:, 1:]
+    truth = shares(target, logits.shape[1], p.dtype)[:, 1:]
+    p = p * judged(target)[:, None]
+    axes = (2, 3, 4)
+    hit, said, true = (p * truth).sum(axes), p.sum(axes), truth.sum(axes)
+    cost = false_positive * (said - hit) + false_negative * (true - hit)
+    return 1 - ((hit + 0.5) / (hit + cost + 0.5)).mean()
+
+
+def _summed_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     if is_soft(target):
-        total = -(target * functional.log_softmax(_full_precision(logits), dim=1)).sum()
-    else:
-        total = functional.cross_entropy(
-            _full_precision(logits), target, ignore_index=IGNORED, reduction="sum"
-        )
-    return total / judged(target).sum().clamp(min=1)
+        return -(target * functional.log_softmax(_full_precision(logits), dim=1)).sum()
+    return functional.cross_entropy(_full_precision(logits), target, ignore_index=IGNORED, reduction="sum")

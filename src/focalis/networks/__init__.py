@@ -1,8 +1,17 @@
-"""Networks: the method's dense family."""
+"""Networks: the method's dense family, and those that it is compared with."""
 
 from focalis.networks.base import Network
-from focalis.networks.catalogue import NETWORKS, build_network
+from focalis.networks.catalogue import NETWORKS, REFINED, build_network, split_name
 from focalis.networks.dense import DenseConfig, DenseNetwork
 from focalis.networks.memory import peak_bytes
 
-__all__ = ["NETWORKS", "DenseConfig", "DenseNetwork", "Network", "build_network", "peak_bytes"]
+__all__ = [
+    "NETWORKS",
+    "REFINED",
+    "DenseConfig",
+    "DenseNetwork",
+    "Network",
+    "build_network",
+    "peak_bytes",
+    "split_name",
+]

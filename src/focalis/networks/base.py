@@ -6,12 +6,20 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+AUXILIARY_WEIGHT = 0.33
+
 
 class Network(nn.Module, ABC):
     """A segmentation network: logits at the size of its input.
 
     z, y and x of an image must be multiples of the product of the network's strides.
+
+    Attributes:
+        patchwise: the network normalises by statistics of what it is given, so that prediction must give it what
+            training gave it: tiles of the patch's size (decision 0009).
     """
+
+    patchwise = False
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -24,3 +32,7 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def heads(self) -> list[nn.Conv3d]:
         """The output layer and the auxiliary ones: convolutions with a bias, which is a prior over the classes."""
+
+    def output_weights(self) -> list[float]:
+        """What each output of `forward_all` counts in the loss."""
+        return [1.0] + [AUXILIARY_WEIGHT] * (len(self.heads()) - 1)

@@ -1,4 +1,4 @@
-"""The parts of a dense network: unit, pyramid unit, dense block, and the steps between resolutions."""
+"""The parts of a dense network: unit, pyramid unit, dense block, steps between resolutions, and the first weights."""
 
 from __future__ import annotations
 
@@ -106,3 +106,15 @@ def deconvolution(inputs: int, outputs: int, stride: Triple, overlap: bool) -> n
         nn.ReLU(inplace=True),
         nn.ConvTranspose3d(inputs, outputs, kernel, stride, padding, bias=False),
     )
+
+
+def initialise(network: nn.Module, slope: float = 0.0) -> None:
+    """Draw the weights of all convolutions for the ReLU (with that `slope` below zero) behind them; biases are zero.
+
+    Source: He et al., "Delving deep into rectifiers" (2015), the normal variant.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight, slope, nonlinearity="leaky_relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -7,7 +7,13 @@ from collections.abc import Callable, Sequence
 from focalis.errors import PlanError
 from focalis.networks.base import Network
 from focalis.networks.blocks import Triple
+from focalis.networks.deeplab import WIDTHS as DEEPLAB_STAGES
+from focalis.networks.deeplab import DeepLab
 from focalis.networks.dense import DenseConfig, DenseNetwork
+from focalis.networks.fcdensenet import FullyConvolutionalDenseNet
+from focalis.networks.segnet import WIDTHS as SEGNET_STAGES
+from focalis.networks.segnet import SegNet
+from focalis.networks.unet import UNet, classic, planned
 
 Builder = Callable[[Sequence[Triple], int, int], Network]
 
@@ -61,18 +67,66 @@ def ddnet(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> DenseNetw
     return _densevoxnet(strides_zyx, inputs, outputs, dilations=(1, 2, 4))
 
 
-NETWORKS: dict[str, Builder] = {"dense": dense, "densevoxnet": densevoxnet, "ddnet": ddnet}
+def unet(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> UNet:
+    """The classic 3D U-Net (Cicek et al., MICCAI 2016): three steps down, 19 M parameters."""
+    return UNet(classic(strides_zyx), strides_zyx, inputs, outputs)
+
+
+def nnunet(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> UNet:
+    """The U-Net of nnU-Net's plan for such strides: up to five steps down and 31 M parameters, deep supervision."""
+    return UNet(planned(strides_zyx), strides_zyx, inputs, outputs)
+
+
+def segnet(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> SegNet:
+    """SegNet in 3D: unpooling by the indices of the encoder's max-pooling."""
+    if len(strides_zyx) > len(SEGNET_STAGES):
+        raise PlanError(f"segnet has at most {len(SEGNET_STAGES)} stages, the plan has {len(strides_zyx)}")
+    return SegNet(strides_zyx, inputs, outputs)
+
+
+def deeplab(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> DeepLab:
+    """DeepLab in 3D: atrous convolutions and an atrous spatial pyramid."""
+    if not 1 <= len(strides_zyx) <= len(DEEPLAB_STAGES):
+        raise PlanError(f"deeplab has 1 to {len(DEEPLAB_STAGES)} stages, the plan has {len(strides_zyx)}")
+    return DeepLab(strides_zyx, inputs, outputs)
+
+
+def fcdensenet(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> FullyConvolutionalDenseNet:
+    """FC-DenseNet56 in 3D (Jegou et al., 2017): dense blocks down and up, long skips."""
+    return FullyConvolutionalDenseNet(strides_zyx, inputs, outputs)
+
+
+NETWORKS: dict[str, Builder] = {
+    "dense": dense,
+    "densevoxnet": densevoxnet,
+    "ddnet": ddnet,
+    "fcdensenet": fcdensenet,
+    "unet": unet,
+    "nnunet": nnunet,
+    "segnet": segnet,
+    "deeplab": deeplab,
+}
+
+REFINED = "+crf"
+"""Behind a network's name: its probabilities are refined by a fully connected CRF, fitted on the inner split."""
+
+
+def split_name(name: str) -> tuple[str, bool]:
+    """The name of the network itself, and whether its probabilities are refined; PlanError lists the known names."""
+    base = name.removesuffix(REFINED)
+    if base not in NETWORKS:
+        known = ", ".join(sorted(NETWORKS))
+        raise PlanError(f"unknown network {name!r}; known are {known}, each also with {REFINED} behind it")
+    return base, base != name
 
 
 def build_network(name: str, strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> Network:
     """Build a network by name; PlanError lists the known names.
 
     Args:
-        name: a key of `NETWORKS`.
+        name: a key of `NETWORKS`, `REFINED` behind it or not.
         strides_zyx: down-sampling factor per stage.
         inputs: image channels.
         outputs: classes, the background included.
     """
-    if name not in NETWORKS:
-        raise PlanError(f"unknown network {name!r}; known are {', '.join(sorted(NETWORKS))}")
-    return NETWORKS[name](strides_zyx, inputs, outputs)
+    return NETWORKS[split_name(name)[0]](strides_zyx, inputs, outputs)

@@ -15,6 +15,7 @@ from focalis.networks.blocks import (
     Triple,
     Unit,
     deconvolution,
+    initialise,
     pooled_transition,
     strided_transition,
 )
@@ -111,14 +112,7 @@ class DenseNetwork(Network):
         self.output = nn.Sequential(
             nn.BatchNorm3d(channels), nn.ReLU(inplace=True), nn.Conv3d(channels, outputs, 1)
         )
-        self._initialise()
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise(self)
 
     def heads(self) -> list[nn.Conv3d]:
         """See `Network.heads`."""

@@ -1,7 +1,7 @@
 """From the fingerprint of a data set to a plan, and what the plan does to an image."""
 
 from focalis.planning.fingerprint import Fingerprint, fingerprint
-from focalis.planning.make import make_plan, target_spacing
+from focalis.planning.make import make_plan, target_spacing, within_memory
 from focalis.planning.plan import (
     LossSettings,
     NetworkSettings,
@@ -36,5 +36,6 @@ __all__ = [
     "prepare_label",
     "read_plan",
     "target_spacing",
+    "within_memory",
     "write_plan",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from focalis.errors import PlanError
 from focalis.planning.fingerprint import Fingerprint
@@ -12,7 +13,19 @@ from focalis.planning.memory import training_bytes
 from focalis.planning.plan import NetworkSettings, Normalisation, Plan, TrainingSettings, Triple
 from focalis.planning.pose import Pose
 
-STAGES = {"dense": 3, "densevoxnet": 2, "ddnet": 2}
+STAGES = {
+    "dense": 3,
+    "densevoxnet": 2,
+    "ddnet": 2,
+    "fcdensenet": 5,
+    "unet": 3,
+    "nnunet": 5,
+    "segnet": 5,
+    "deeplab": 2,
+}
+"""How many strides a network is planned with."""
+AS_DEEP_AS_THE_PATCH = frozenset({"fcdensenet", "unet", "nnunet", "segnet"})
+"""Networks of any depth: a stage that would halve no axis is left out, as nnU-Net does."""
 PATCH_SHARE = 0.85
 PATCH_VOXELS = 64**3
 BATCH_VOXELS = 2 * 40**3
@@ -37,18 +50,22 @@ def make_plan(
         found: the training cases' fingerprint.
         channels: channel names.
         labels: label value to name, without the background.
-        network: a name from `focalis.networks.NETWORKS`.
+        network: a name that `focalis.networks.build_network` knows.
         memory_budget_gb: what training may take.
         ignore: the label value of voxels that nobody has judged.
     """
-    if network not in STAGES:
-        raise PlanError(f"unknown network {network!r}; known are {', '.join(sorted(STAGES))}")
+    from focalis.networks import split_name  # here, so that reading a plan does not load torch
+
+    base = split_name(network)[0]
     reasons: dict[str, str] = {}
     spacing = target_spacing(found.spacings_zyx_mm, reasons)
     normalisation = tuple(_normalisation(found, i, name, reasons) for i, name in enumerate(channels))
     shape = np.median(np.multiply(found.shapes_zyx, found.spacings_zyx_mm), axis=0) / spacing
-    strides = _strides(spacing, (shape * PATCH_SHARE).tolist(), STAGES[network])
-    patch = _patch(shape.tolist(), [int(s) for s in np.prod(strides, axis=0)], reasons)
+    wanted, capped = _wanted(shape)
+    strides = _strides(spacing, wanted.tolist(), STAGES[base])
+    if base in AS_DEEP_AS_THE_PATCH:
+        strides = tuple(stride for stride in strides if stride != (1, 1, 1)) or ((1, 1, 1),)
+    patch = _patch(shape, wanted, capped, [int(s) for s in np.prod(strides, axis=0)], reasons)
     batch = max(2, BATCH_VOXELS // int(np.prod(patch)))
     reasons["batch"] = f"about {BATCH_VOXELS:,} voxels a step, at least 2 patches"
     training = _training(found.pose, _has_sides(labels), reasons)
@@ -73,10 +90,10 @@ def make_plan(
         memory_budget_gb=memory_budget_gb,
         reasons=reasons,
     )
-    return _within_memory(plan)
+    return within_memory(plan)
 
 
-def _within_memory(plan: Plan) -> Plan:
+def within_memory(plan: Plan) -> Plan:
     """The plan with the largest batch, up to its own, whose training step fits the budget; PlanError if none does."""
     for batch in range(plan.batch, 0, -1):
         smaller = plan.model_copy(update={"batch": batch})
@@ -167,8 +184,9 @@ def _strides(spacing: Sequence[float], extent: Sequence[float], stages: int) -> 
     return tuple(strides)
 
 
-def _patch(shape: Sequence[float], stride: Sequence[int], reasons: dict[str, str]) -> Triple:
-    wanted = np.asarray(shape, float) * PATCH_SHARE
+def _wanted(shape: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
+    """The patch (z, y, x) before it is rounded: a share of the median case, and whether it had to be made smaller."""
+    wanted = shape * PATCH_SHARE
     side = PATCH_VOXELS ** (1 / 3)
     capped = bool(np.prod(wanted) > PATCH_VOXELS)
     if capped:
@@ -178,6 +196,16 @@ def _patch(shape: Sequence[float], stride: Sequence[int], reasons: dict[str, str
             side = room ** (1 / max(free.sum(), 1))
             free &= wanted > side
         wanted = np.where(free, side, wanted)
+    return wanted, capped
+
+
+def _patch(
+    shape: NDArray[np.float64],
+    wanted: NDArray[np.float64],
+    capped: bool,
+    stride: Sequence[int],
+    reasons: dict[str, str],
+) -> Triple:
     patch = [max(round(w / s), 1) * int(s) for w, s in zip(wanted, stride, strict=True)]
     reasons["patch_zyx"] = (
         f"the median case is {' x '.join(str(round(v)) for v in shape)} voxels; "

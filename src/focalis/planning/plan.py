@@ -41,7 +41,7 @@ class NetworkSettings(_Frozen):
     """Which network, and the shape of its stages.
 
     Attributes:
-        name: a name from `focalis.networks.NETWORKS`.
+        name: a name from `focalis.networks.NETWORKS`, `+crf` behind it if its probabilities are to be refined.
         strides_zyx: the down-sampling factor of each stage, in order; their product is what a patch must
             be a multiple of.
     """

@@ -91,7 +91,8 @@ def _density(each: Sketch, values: NDArray[np.integer], cell_mm: float) -> NDArr
     np.add.at(density, (np.searchsorted(values, each.labels[inside]), *cells[inside].T), 1.0)
     # Blurred, so that thick slices do not show as a comb.
     density = ndimage.gaussian_filter(density, 1.0, axes=(1, 2, 3), mode="constant")
-    return density / max(float(np.linalg.norm(density)), 1e-9)
+    unit: NDArray[np.float64] = density / max(float(np.linalg.norm(density)), 1e-9)
+    return unit
 
 
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -1,6 +1,6 @@
 """From a model and a case to probabilities and labels, within a memory budget."""
 
-from focalis.prediction.case import Prediction, check_volumes, predict_case
+from focalis.prediction.case import Prediction, RefinementWarning, check_volumes, predict_case
 from focalis.prediction.decision import decide, drop_lesions
 from focalis.prediction.memory import forward_bytes, peak_forward_bytes
 from focalis.prediction.predictor import (
@@ -10,6 +10,7 @@ from focalis.prediction.predictor import (
     predict_probabilities,
     predict_with_deviation,
 )
+from focalis.prediction.refine import Refined, refine_probabilities
 from focalis.prediction.runtime import (
     Runtime,
     choose_device,
@@ -23,6 +24,8 @@ __all__ = [
     "DEFAULT_BUDGET_BYTES",
     "Passes",
     "Prediction",
+    "Refined",
+    "RefinementWarning",
     "Runtime",
     "Tile",
     "check_volumes",
@@ -38,6 +41,7 @@ __all__ = [
     "predict_case",
     "predict_probabilities",
     "predict_with_deviation",
+    "refine_probabilities",
     "tile_starts",
     "tiles",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,14 @@ from focalis.prediction.predictor import (
     predict_probabilities,
     predict_with_deviation,
 )
+from focalis.prediction.refine import SECONDS, refine_probabilities
 from focalis.prediction.restore import restore
 from focalis.prediction.runtime import Runtime
 from focalis.volume import Volume
+
+
+class RefinementWarning(UserWarning):
+    """The refinement of a case was cut short."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ def predict_case(
     operating_point: OperatingPoint | None = None,
     mirror: bool = False,
     uncertainty: bool = False,
+    refine: bool | None = None,
     progress: Progress | None = None,
 ) -> Prediction:
     """Segment one case.
@@ -61,11 +68,12 @@ def predict_case(
         operating_point: what is reported as a lesion; the model's own by default.
         mirror: average over the mirror images, up to eight.
         uncertainty: also say how far the passes disagree, those of the members and of the mirror images.
+        refine: refine the probabilities by the model's fully connected CRF; by default if it has one.
         progress: called with the passes done and their total.
 
     Raises:
         ModelError: the model cannot take these volumes (their number, NaN, a constant image), the budget is
-            too small, or an uncertainty is asked of a single pass.
+            too small, an uncertainty is asked of a single pass, or there is nothing to refine by.
         DataError: the channels lie on different grids.
     """
     check_volumes(volumes, model.plan)
@@ -77,11 +85,31 @@ def predict_case(
         "runtime": runtime,
         "progress": progress,
     }
+    if refine and model.refinement is None:
+        raise ModelError(
+            "the model holds no refinement; train it as --network NAME+crf, or do not ask for one"
+        )
     deviation = None
     if uncertainty:
         probabilities, deviation = predict_with_deviation(model, prepared.array, **settings)
     else:
         probabilities = predict_probabilities(model, prepared.array, **settings)
+    if model.refinement is not None and refine is not False:
+        refined = refine_probabilities(
+            probabilities,
+            prepared.array,
+            model.plan.spacing_zyx_mm,
+            model.refinement,
+            float(temper(np.asarray(point.threshold), 1 / model.temperature)),
+            device=runtime.device if runtime else None,
+        )
+        probabilities = refined.probabilities
+        if not refined.complete:
+            warnings.warn(
+                f"the refinement was cut short after {SECONDS:g} s; a part of the case is as the network left it",
+                RefinementWarning,
+                stacklevel=2,
+            )
     grid = prepared.input_grid
     values = np.asarray((0, *model.plan.label_values))
     values = values.astype(np.uint8 if values.max() <= np.iinfo(np.uint8).max else np.uint16)

@@ -171,12 +171,16 @@ def plan_passes(
     """Choose a tile that fits the budget: the whole volume, or its longest axis cut in two, and again.
 
     A tile smaller than the training patch would see less context than in training; if one of the patch's size
-    does not fit, ModelError says the budget and the need.
+    does not fit, ModelError says the budget and the need. Networks that normalise by the statistics of what they see
+    (`Network.patchwise`) get tiles of the patch's size, as in training; a smaller volume is padded to it.
     """
     runtime = runtime or Runtime()
     plan = model.plan
     stride = plan.network.total_stride_zyx
     padded = _triple(-(-size // s) * s for size, s in zip(shape_zyx, stride, strict=True))
+    patchwise = any(getattr(network, "patchwise", False) for network in model.members)
+    if patchwise:
+        padded = _triple(max(p, size) for p, size in zip(padded, plan.patch_zyx, strict=True))
     missing = [p - size for p, size in zip(padded, shape_zyx, strict=True)]
     padding = tuple((lack // 2, lack - lack // 2) for lack in missing)
     least = _triple(min(p, size) for p, size in zip(padded, plan.patch_zyx, strict=True))
@@ -184,7 +188,11 @@ def plan_passes(
     copy = len(plan.channels) if any(missing) else 0
     # The mean square, and two arrays of its size while it becomes a deviation.
     fixed = FLOAT_BYTES * voxels * (plan.outputs + copy + (3 if spread else 0))
-    lengths = [_tile_lengths(*axis) for axis in zip(padded, least, stride, strict=True)]
+    lengths = (
+        [[size] for size in least]
+        if patchwise
+        else [_tile_lengths(*axis) for axis in zip(padded, least, stride, strict=True)]
+    )
     while True:
         tile = _triple(axis[0] for axis in lengths)
         need = fixed + _pass_bytes(model, tile, mirror, runtime)

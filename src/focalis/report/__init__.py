@@ -1,28 +1,35 @@
 """Reports: self-contained HTML pages with their figures. The only package that draws."""
 
 from focalis.report.agreement import agreement_figure, write_agreement_report
+from focalis.report.comparison import write_comparison_report
+from focalis.report.contours import contours_figure
 from focalis.report.curves import curves_figure
 from focalis.report.evaluation import write_evaluation_report
 from focalis.report.figure import DARK, LIGHT, Theme
 from focalis.report.fit import write_fit_report
 from focalis.report.lesions import froc_figure, operating_figure, reliability_figure, risk_figure
 from focalis.report.overlay import overlay_figure
+from focalis.report.plane import Point, plane_figure
 from focalis.report.quality import write_quality_report
 from focalis.report.spread import spread_figure
 
 __all__ = [
     "DARK",
     "LIGHT",
+    "Point",
     "Theme",
     "agreement_figure",
+    "contours_figure",
     "curves_figure",
     "froc_figure",
     "operating_figure",
     "overlay_figure",
+    "plane_figure",
     "reliability_figure",
     "risk_figure",
     "spread_figure",
     "write_agreement_report",
+    "write_comparison_report",
     "write_evaluation_report",
     "write_fit_report",
     "write_quality_report",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -162,7 +163,7 @@ def _rates(axes: Axes, theme: Theme, name: str) -> None:
     axes.set_xlabel("false positives per scan", color=theme.text)
 
 
-def _legend(axes: Axes, theme: Theme, place: str = "best") -> None:
+def _legend(axes: Axes, theme: Theme, place: Literal["best", "lower right"] = "best") -> None:
     legend = axes.legend(frameon=False, fontsize=9, loc=place)
     for text in legend.get_texts():
         text.set_color(theme.text)

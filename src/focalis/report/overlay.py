@@ -25,7 +25,7 @@ _BACKGROUND, _TEXT = "#0f1215", "#e6e9ec"
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """One cut: the axis it fixes, the axes (of z, y, x) along its rows and columns, and what lies at its
     sides."""
 
@@ -39,10 +39,10 @@ class _View:
     bottom: str
 
 
-_VIEWS = (
-    _View(0, 1, 2, False, "R", "L", "A", "P"),
-    _View(1, 0, 2, True, "R", "L", "S", "I"),
-    _View(2, 0, 1, True, "A", "P", "S", "I"),
+VIEWS = (
+    View(0, 1, 2, False, "R", "L", "A", "P"),
+    View(1, 0, 2, True, "R", "L", "S", "I"),
+    View(2, 0, 1, True, "A", "P", "S", "I"),
 )
 
 
@@ -76,7 +76,7 @@ def overlay_figure(image: Volume, truth: Volume, prediction: Volume, title: str)
     zoom_mm = max(2.5 * focus.extent_mm, 24 * min(spacing))
     zoomed = focus.extent_mm > 0 and zoom_mm < 0.6 * max(size_mm)
 
-    widths, heights = [size_mm[v.columns] for v in _VIEWS], [size_mm[v.rows] for v in _VIEWS]
+    widths, heights = [size_mm[v.columns] for v in VIEWS], [size_mm[v.rows] for v in VIEWS]
     scale = min((_WIDTH_IN - 2 * _GAP_IN) / sum(widths), _TALLEST_IN / max(heights))
     row_in = max(heights) * scale
     square_in = (_WIDTH_IN - 2 * _GAP_IN) / 3
@@ -84,18 +84,18 @@ def overlay_figure(image: Volume, truth: Volume, prediction: Volume, title: str)
     figure = Figure(figsize=(_WIDTH_IN, total_in), facecolor=_BACKGROUND)
     _head(figure, title, total_in)
 
-    cuts = [_cut(image, view, focus) for view in _VIEWS]
-    window = _grey_window(cuts)
-    near_window = _grey_window(
-        [_near(cut, view, focus, spacing, zoom_mm) for cut, view in zip(cuts, _VIEWS, strict=True)]
+    cuts = [_cut(image, view, focus) for view in VIEWS]
+    window = grey_window(cuts)
+    near_window = grey_window(
+        [_near(cut, view, focus, spacing, zoom_mm) for cut, view in zip(cuts, VIEWS, strict=True)]
     )
     left_in = (_WIDTH_IN - sum(widths) * scale - 2 * _GAP_IN) / 2
-    for number, view in enumerate(_VIEWS):
+    for number, view in enumerate(VIEWS):
         width_in, height_in = widths[number] * scale, heights[number] * scale
         bottom_in = total_in - _HEAD_IN - (row_in + height_in) / 2
         axes = _axes(figure, left_in, bottom_in, width_in, height_in, total_in)
         _draw(axes, view, image, truth, prediction, focus, window)
-        _letters(axes, view)
+        letters(axes, view)
         left_in += width_in + _GAP_IN
         if zoomed:
             column_in = number * (square_in + _GAP_IN)
@@ -131,7 +131,7 @@ def _axes(figure: Figure, left: float, bottom: float, width: float, height: floa
     return axes
 
 
-def _grey_window(cuts: Sequence[NDArray[Any]]) -> tuple[float, float]:
+def grey_window(cuts: Sequence[NDArray[Any]]) -> tuple[float, float]:
     values = np.concatenate([cut.ravel() for cut in cuts]).astype(np.float64)
     values = values[np.isfinite(values)]
     if not values.size:
@@ -142,13 +142,13 @@ def _grey_window(cuts: Sequence[NDArray[Any]]) -> tuple[float, float]:
     return float(low), float(high if high > low else low + 1)
 
 
-def _cut(volume: Volume, view: _View, focus: Focus) -> NDArray[Any]:
+def _cut(volume: Volume, view: View, focus: Focus) -> NDArray[Any]:
     plane: NDArray[Any] = np.take(volume.array, focus.voxel_zyx[view.cut], axis=view.cut)
     return plane
 
 
 def _near(
-    plane: NDArray[Any], view: _View, focus: Focus, spacing: tuple[float, float, float], side_mm: float
+    plane: NDArray[Any], view: View, focus: Focus, spacing: tuple[float, float, float], side_mm: float
 ) -> NDArray[Any]:
     """The part of a cut inside the enlarged frame."""
     box = []
@@ -160,7 +160,7 @@ def _near(
 
 def _draw(
     axes: Axes,
-    view: _View,
+    view: View,
     image: Volume,
     truth: Volume,
     prediction: Volume,
@@ -191,7 +191,7 @@ def _draw(
 
 
 def _frame(
-    whole: Axes, near: Axes, view: _View, focus: Focus, spacing: tuple[float, float, float], side_mm: float
+    whole: Axes, near: Axes, view: View, focus: Focus, spacing: tuple[float, float, float], side_mm: float
 ) -> None:
     """Point the enlarged cut at the lesion and mark its frame on the whole one."""
     x = (focus.voxel_zyx[view.columns] + 0.5) * spacing[view.columns] - side_mm / 2
@@ -203,7 +203,7 @@ def _frame(
     )
 
 
-def _letters(axes: Axes, view: _View) -> None:
+def letters(axes: Axes, view: View) -> None:
     places = (
         (view.left, 0.02, 0.5),
         (view.right, 0.98, 0.5),

@@ -2,12 +2,14 @@
 
 from focalis.training.loop import Interrupted, Progress, seconds_per_step, steps_in, train
 from focalis.training.prepared import TrainingCase, prepare_case, prepare_cases
+from focalis.training.refinement import fit_refinement
 from focalis.training.validation import operating_point
 
 __all__ = [
     "Interrupted",
     "Progress",
     "TrainingCase",
+    "fit_refinement",
     "operating_point",
     "prepare_case",
     "prepare_cases",

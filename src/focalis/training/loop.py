@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from focalis.errors import TrainingError
+from focalis.errors import DivergedError, TrainingError
 from focalis.files import write_text
 from focalis.losses import Loss
 from focalis.networks import Network
@@ -35,7 +35,6 @@ from focalis.training.patches import Patch
 from focalis.training.prepared import TrainingCase
 from focalis.training.validation import validation_dice
 
-AUXILIARY_WEIGHT = 0.33
 VALIDATIONS, STEPS_BETWEEN = 10, 50
 """Cases of the inner split are predicted ten times in a run, but not more often than every so many steps."""
 LOG_EVERY = 10
@@ -94,7 +93,7 @@ def train(
         progress: called after every step.
 
     Raises:
-        TrainingError: the loss is no longer finite; the last good weights are in the checkpoint.
+        DivergedError: the loss is no longer finite; the last good weights are in the checkpoint.
         Interrupted: Ctrl-C; the checkpoint holds the last step.
     """
     network, average, optimizer = _fresh(plan, seed, runtime)
@@ -143,7 +142,7 @@ def train(
             loss, norm = _step(network, optimizer, scaler, loss_function, batch, rate, plan, runtime)
             if not math.isfinite(loss):
                 save(step)
-                raise TrainingError(
+                raise DivergedError(
                     f"{run}: diverged at step {step} (loss {loss}, gradient norm {norm}); the weights before that step "
                     f"are kept in {checkpoint.name}; lower training.learning_rate ({plan.training.learning_rate:g}) "
                     "in the plan"
@@ -259,7 +258,8 @@ def _step(
     with runtime.autocast():
         outputs = network.forward_all(image)
     terms = [loss_function(logits, label, distance) for logits in outputs]
-    loss = terms[0] + AUXILIARY_WEIGHT * torch.stack(terms[1:]).sum() if terms[1:] else terms[0]
+    weights = torch.tensor(network.output_weights(), device=runtime.device)
+    loss = (weights * torch.stack(terms)).sum()
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     scaler.unscale_(optimizer)

@@ -36,7 +36,7 @@ def validation_dice(
     for case in cases[:CASES_WATCHED]:
         predicted = decide(probabilities(plan, network, case, runtime), 0.5)
         predicted[case.label == IGNORED] = 0
-        scores += [_dice(case.label == value, predicted == value) for value in range(1, plan.outputs)]
+        scores += [dice(case.label == value, predicted == value) for value in range(1, plan.outputs)]
     return float(np.mean(scores)) if scores else None
 
 
@@ -82,6 +82,7 @@ def probabilities(
     )
 
 
-def _dice(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:
+def dice(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:
+    """Dice of two masks; 1 if both are empty."""
     total = int(truth.sum() + predicted.sum())
     return 2 * int((truth & predicted).sum()) / total if total else 1.0

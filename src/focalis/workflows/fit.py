@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -11,29 +11,19 @@ from typing import get_args
 import numpy as np
 import torch
 
-from focalis.dataset import (
-    Dataset,
-    Split,
-    empty_side,
-    find_splits,
-    make_splits,
-    open_dataset,
-    read_splits,
-    with_readers,
-)
+from focalis.dataset import Dataset, Split, open_dataset, with_readers
 from focalis.errors import DataError, PlanError, UsageError
 from focalis.evaluation import Aim, Summary
-from focalis.model import Model, OperatingPoint, save_model
+from focalis.model import Model, OperatingPoint, Refinement, save_model
 from focalis.planning import Plan, Readers, fingerprint, join_scopes, make_plan, read_plan, write_plan
-from focalis.planning.parts import loss_of, network_of
+from focalis.planning.parts import check_names, loss_of, network_of
 from focalis.prediction import choose_runtime
-from focalis.quality import check_dataset
 from focalis.training import Progress
-from focalis.workflows.judge import judge, write_judgement
+from focalis.workflows.judge import held_out_note, judge, write_judgement
 from focalis.workflows.record import data_hash, provenance
 from focalis.workflows.run import Budget, Run, train_run
+from focalis.workflows.setup import checked, divide
 
-DEFAULT_FOLDS = 5
 DEFAULT_MINUTES = 30.0
 DEFAULT_MEMORY_GB = 8.0
 PLAN, MODEL, REPORT = "plan.yaml", "model.safetensors", "report.html"
@@ -99,7 +89,7 @@ def fit(
         splits: JSON file of splits; otherwise the one splits*.json in the data set, otherwise made by patient.
         plan: a plan file to follow.
         plan_only: write plan.yaml and stop.
-        network, loss: names that replace the plan's.
+        network, loss: names that replace the plan's; `+crf` behind the network's name refines its probabilities.
         aim: what the operating point is chosen for: dice, or fp-per-scan=X, the greatest sensitivity with no more false
             positives per scan.
         readers: what cases with masks of several readers, `raters/CASE_READER`, train on; replaces the plan's.
@@ -111,7 +101,7 @@ def fit(
 
     Raises:
         DataError: the data set has faults, one per line.
-        UsageError: options that contradict each other, or an `out` that holds something else.
+        UsageError: options that contradict each other, an unknown name, or an `out` that holds something else.
         TrainingError: training diverged; the last good weights are kept.
     """
     if minutes is not None and steps is not None:
@@ -129,6 +119,7 @@ def fit(
     if minutes is not None and minutes <= 0:
         raise UsageError(f"minutes is {minutes:g}; give more than 0")
     Aim.parse(aim)
+    check_names(network, loss)
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     data = open_dataset(Path(dataset))
@@ -137,8 +128,8 @@ def fit(
     plan_path = root / PLAN
     if _trains_on_readers(readers, plan if plan is not None else plan_path):
         data = _with_readers(data)
-    data = _checked(data)
-    divisions = _divisions(data, fold, folds, splits, seed)
+    data = checked(data)
+    divisions = divide(data, fold, folds, splits, seed)
     tell("plan", None)
     changes = {"network": network, "loss": loss, "readers": readers, "memory_gb": memory_gb}
     chosen = _plan(data, divisions, plan, plan_path, changes, resume)
@@ -162,7 +153,7 @@ def fit(
         name = "train" if number is None else f"fold {number}"
         models.append(train_run(run, budget, resume=resume, progress=partial(tell, name)))
         tell("predict", None)
-        judged_on = _judged_on(number, len(run.judged))
+        judged_on = held_out_note(number, len(run.judged))
         judged.append(judge(run, models[-1], judged_on))
     if not folds:
         return FitResult(root, plan_path, root / MODEL, root / REPORT, judged[0].summary, judged_on)
@@ -210,40 +201,6 @@ def _with_readers(data: Dataset) -> Dataset:
             "or train on labels"
         )
     return data
-
-
-def _checked(data: Dataset) -> Dataset:
-    """The data set with its labels named; DataError with one line per fault."""
-    result = check_dataset(data)
-    if result.problems:
-        raise DataError("\n".join(str(problem) for problem in result.problems))
-    labels = dict(data.labels) or {value: f"label {value}" for value in result.label_values}
-    return replace(data, labels=labels)
-
-
-def _divisions(
-    data: Dataset, fold: int | None, folds: int | None, path: Path | None, seed: int
-) -> list[tuple[int | None, Split]]:
-    """The splits to train, with their numbers; one without a number where nothing is held out."""
-    names = tuple(case.name for case in data.cases)
-    if fold is None and folds is None:
-        return [(None, Split(names, ()))]
-    path = find_splits(data.root, path)
-    all_splits = read_splits(path, names) if path else make_splits(data.cases, folds or DEFAULT_FOLDS, seed)
-    wanted = list(range(folds)) if folds is not None else [fold or 0]
-    if max(wanted) >= len(all_splits):
-        raise UsageError(
-            f"there are {len(all_splits)} folds, from 0 to {len(all_splits) - 1}; fold {max(wanted)} is not one"
-        )
-    chosen: list[tuple[int | None, Split]] = [(number, all_splits[number]) for number in wanted]
-    validated: set[str] = set()
-    for number, split in chosen:
-        if empty := empty_side(path, number, split):
-            raise DataError(empty)
-        if twice := validated & set(split.val):
-            raise DataError(f"{path}: {min(twice)} validates in two folds; keep it in one")
-        validated |= set(split.val)
-    return chosen
 
 
 def _plan(
@@ -317,10 +274,20 @@ def _ensemble(models: Sequence[Model]) -> Model:
     }
     members = tuple(member for model in models for member in model.members)
     scope = join_scopes([model.scope for model in models])
-    return Model(models[0].plan, members, point, provenance_, temperature, scope)
+    refinement = _mean_refinement([model.refinement for model in models if model.refinement])
+    return Model(models[0].plan, members, point, provenance_, temperature, scope, refinement)
 
 
-def _judged_on(number: int | None, cases: int) -> str:
-    if number is not None:
-        return f"{cases} held-out cases of fold {number}, predicted once after every choice was made"
-    return f"{cases} cases of the inner split: none trained, but they chose the operating point, so the figures flatter"
+def _mean_refinement(fitted: Sequence[Refinement]) -> Refinement | None:
+    """The mean of each parameter over the members; None if none was fitted."""
+    if not fitted:
+        return None
+    rows = np.array(
+        [
+            (r.similar_weight, r.similar_mm, r.similar_intensity, r.near_weight, r.near_mm, r.iterations)
+            for r in fitted
+        ]
+    )
+    weight, mm, intensity, near_weight, near_mm, iterations = (float(mean) for mean in rows.mean(axis=0))
+    how = f"mean of the parameters of {len(fitted)} members, each fitted on its own inner split"
+    return Refinement(weight, mm, intensity, near_weight, near_mm, round(iterations), how)

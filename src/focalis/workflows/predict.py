@@ -111,6 +111,7 @@ def predict(
     min_confidence: float | None = None,
     mirror: bool = False,
     uncertainty: bool = False,
+    refine: bool | None = None,
     strict: bool = False,
     memory_gb: float = 4.0,
     device: str = "auto",
@@ -136,6 +137,7 @@ def predict(
         mirror: average over the mirror images of every case, up to eight.
         uncertainty: also write the standard deviation of the foreground probability over the members and mirror images
             to OUT/uncertainty/CASE.nii.gz, and each lesion's uncertainty into the table.
+        refine: refine by the model's fully connected CRF; by default if it was trained as NAME+crf.
         strict: refuse images that lie outside of what the model was trained on, instead of saying so in the row.
         memory_gb: the most memory that the prediction of a case may take beside its image, in 10^9 bytes.
         device: auto, cpu, cuda or cuda:N.
@@ -146,7 +148,7 @@ def predict(
         progress: see `Progress`.
 
     Raises:
-        UsageError: an option's value is wrong, or no image was given.
+        UsageError: an option's value is wrong, no image was given, or the model holds no refinement to refine by.
         ModelError: the model file cannot be used.
     """
     if threshold is not None and not 0 < threshold < 1:
@@ -166,6 +168,11 @@ def predict(
         raise UsageError(f"{folder}: is a file; give a folder for the results")
     runtime = choose_runtime(device, precision)
     loaded = model if isinstance(model, Model) else load_model(Path(model))
+    if refine and loaded.refinement is None:
+        raise UsageError(
+            f"{model if not isinstance(model, Model) else 'the model'}: holds no refinement; train it as "
+            f"`focalis fit --network {loaded.plan.network.name}+crf`, or leave --refine out"
+        )
     point = _point(loaded.operating_point, threshold, min_size_mm3, min_confidence)
     loaded = replace(loaded, operating_point=point)
     used = point_used(loaded)
@@ -195,6 +202,7 @@ def predict(
             budget_bytes=int(memory_gb * 1e9),
             mirror=mirror,
             uncertainty=uncertainty,
+            refine=refine,
         )
         lesions = measure_lesions(
             prediction.label.array,

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from focalis.dataset import Case, Dataset, Split, inner_split
 from focalis.errors import TrainingError
+from focalis.lesions import temper
 from focalis.model import Model, load_model, save_model
+from focalis.networks import split_name
 from focalis.planning import Plan, learn_scope
 from focalis.prediction import Runtime
-from focalis.training import Progress, operating_point, prepare_cases, steps_in, train
+from focalis.training import Progress, fit_refinement, operating_point, prepare_cases, steps_in, train
 from focalis.workflows.record import now, peak_memory_gb, read_json, write_json
 
 INNER_SHARE, INNER_MINIMUM = 0.12, 3
@@ -69,9 +72,10 @@ class Run:
 def train_run(
     run: Run, budget: Budget, *, resume: bool, progress: Callable[[Progress], None] | None = None
 ) -> Model:
-    """Train one member and choose its operating point; writes record.json, checkpoint and model.safetensors.
+    """Train one member, choose its operating point, fit its refinement if it has one.
 
-    A finished run that is resumed is read back instead of trained again.
+    Writes record.json, checkpoint and model.safetensors. A finished run that is resumed is read back instead of trained
+    again.
     """
     run.home.mkdir(parents=True, exist_ok=True)
     path = run.home / "record.json"
@@ -112,6 +116,11 @@ def train_run(
     )
     last = json.loads((run.home / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     point, temperature = operating_point(run.plan, network, validation, run.runtime, run.aim)
+    refinement = None
+    if split_name(run.plan.network.name)[1]:
+        threshold = float(temper(np.asarray(point.threshold), 1 / temperature))
+        refinement = fit_refinement(run.plan, network, validation, run.runtime, threshold)
+        record["refinement"] = asdict(refinement)
     record |= {
         "training_seconds": last["seconds"],
         "threshold": point.threshold,
@@ -127,9 +136,10 @@ def train_run(
         run.plan,
         (network,),
         point,
-        {name: value for name, value in record.items() if name != "plan"},
+        {name: value for name, value in record.items() if name not in ("plan", "refinement")},
         temperature,
         learn_scope([*training.descriptions(), *validation.descriptions()]),
+        refinement,
     )
     save_model(model, run.home / "model.safetensors")
     write_json(path, record)

@@ -1,0 +1,249 @@
+"""Every network and every loss on real data under equal time, and the page docs/comparison.md made from it.
+
+    python benchmarks/comparison.py lidc_nodules --minutes 12
+    python benchmarks/comparison.py msd_hippocampus --minutes 12
+    python benchmarks/comparison.py page
+
+The first two train with `focalis compare` and write one file each into benchmarks/results/comparison; the same command
+again goes on where it stopped. The last one writes tables and figures from those files and from the files of
+benchmarks/nnunet.py; what was not measured is left out. FOCALIS_DATA names the folder of the data sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accuracy import HERE, cut, windows_of
+
+import focalis
+from focalis.evaluation import FIGURES, Figure, Score, evaluate_case, figures_of, paired_differences
+from focalis.losses import LOSSES
+from focalis.model import load_model
+from focalis.networks import NETWORKS
+from focalis.planning.plan import LossSettings, NetworkSettings
+from focalis.prediction import choose_runtime, predict_case
+from focalis.report import Point, plane_figure
+from focalis.volume import Volume, read_volume
+from focalis.workflows.record import read_json, write_json
+
+RESULTS = HERE / "results" / "comparison"
+PAGE = HERE.parent / "docs" / "comparison.md"
+IMAGES = HERE.parent / "docs" / "images"
+BEGIN, END = "<!-- comparison: made by benchmarks/comparison.py -->", "<!-- /comparison -->"
+DIGITS = {"dice": 3, "hd95_mm": 2, "lesion_f1": 3, "false_positives_per_scan": 2}
+TITLES = {
+    "lidc_nodules": "lidc_nodules, windows",
+    "msd_hippocampus": "msd_hippocampus, whole cases, mean of both labels",
+}
+
+
+def main() -> None:
+    """Train and score one data set, or write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=[*TITLES, "page"])
+    parser.add_argument("--minutes", type=float, default=12.0, help="training time of each row")
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--networks", help="some networks instead of all, with commas")
+    parser.add_argument("--losses", help="some losses instead of all, with commas")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folders go")
+    options = parser.parse_args()
+    if options.what == "page":
+        write_page()
+        return
+    if "FOCALIS_DATA" not in os.environ:
+        sys.exit("FOCALIS_DATA is not set: name the folder that holds the data sets")
+    name = f"{options.what}-{options.minutes:g}min-fold{options.fold}"
+    target = RESULTS / f"{name}.json"
+    if target.exists():
+        print(f"{target}: is there, nothing to do")
+        return
+    data = Path(os.environ["FOCALIS_DATA"]) / options.what
+    network, loss = NetworkSettings().name, LossSettings().name
+    result = focalis.compare(
+        data,
+        options.runs / f"comparison-{name}",
+        networks=options.networks.split(",")
+        if options.networks
+        else [network, *(n for n in NETWORKS if n != network), "deeplab+crf"],
+        losses=options.losses.split(",") if options.losses else [loss, *(n for n in LOSSES if n != loss)],
+        minutes=options.minutes,
+        fold=options.fold,
+        progress=lambda stage, progress: print(stage, flush=True) if progress is None else None,
+    )
+    content = result.content | {"fold": options.fold}
+    content["command"] = " ".join(["python", "benchmarks/comparison.py", *sys.argv[1:]])
+    for row in content["rows"]:
+        homes = [result.folder / run["folder"] for run in row["runs"] if run["outcome"] == "finished"]
+        windows = options.what == "lidc_nodules"
+        row["repeats"] = [
+            scores
+            for home in homes
+            for scores in (window_scores(home, data) if windows else whole_scores(home))
+        ]
+        if windows and homes:
+            row["seconds_per_window"] = read_json(homes[0] / "windows.json")["seconds"]
+    write_json(target, content)
+    print(f"{target}: {len(content['rows'])} rows")
+
+
+def window_scores(home: Path, data: Path) -> list[list[dict[str, Any]]]:
+    """All figures of the held-out windows, each predicted as if nothing existed around it: a list per window number.
+
+    They are kept in the run's folder, so that a comparison that is gone on with does not predict them again.
+    """
+    kept = home / "windows.json"
+    if not kept.exists():
+        model, windows = load_model(home / "model.safetensors"), windows_of(data)
+        repeats: list[list[dict[str, Any]]] = [[], []]
+        seconds = []
+        for case in read_json(home / "record.json")["cases"]["held_out"]:
+            image, truth = (read_volume(data / part / f"{case}.nii.gz") for part in ("images", "labels"))
+            for number, origin in enumerate(windows[case]):
+                begin = time.perf_counter()
+                found = predict_case(model, [cut(image, origin)], runtime=choose_runtime()).label
+                seconds.append(time.perf_counter() - begin)
+                true = cut(truth, origin)
+                scores = evaluate_case(true, Volume(found.array, true.grid), model.plan.labels, case=case)
+                repeats[number] += [asdict(score) for score in scores]
+        write_json(kept, {"repeats": repeats, "seconds": float(np.median(seconds))})
+    found_before: list[list[dict[str, Any]]] = read_json(kept)["repeats"]
+    return found_before
+
+
+def whole_scores(home: Path) -> list[list[dict[str, Any]]]:
+    """All figures of the held-out cases, as the run itself was judged."""
+    return [read_json(home / "evaluation.json")["cases"]]
+
+
+def write_page() -> None:
+    """Replace tables and figures of the page by those of the results that are there."""
+    lines: list[str] = []
+    for path in sorted(RESULTS.glob("*.json")):
+        lines += section(path.stem, read_json(path))
+    if not lines:
+        lines = ["No comparison has been measured yet.", ""]
+    page = PAGE.read_text(encoding="utf-8")
+    before, after = page.split(BEGIN)[0], page.split(END)[1]
+    PAGE.write_text("\n".join([before + BEGIN, "", *lines, END]) + after, encoding="utf-8")
+    print(f"{PAGE}: {len(lines)} lines")
+
+
+def section(name: str, content: Mapping[str, Any]) -> list[str]:
+    """One data set: the tables of networks and of losses, and the plane."""
+    dataset, first = content["dataset"], content["rows"][0]
+    reference = scores_of(first)
+    networks = [row for row in content["rows"] if row["loss"] == first["loss"]]
+    losses = [row for row in content["rows"] if row["network"] == first["network"]]
+    peer = nnunet_row(name)
+    lines = [
+        f"## {TITLES[dataset]}",
+        "",
+        f"Fold {content['fold']}, {content['minutes']:g} minutes of training each, {content['threads']} threads, "
+        f"{content['runtime']}; revision `{(content['revision'] or 'unknown')[:12]}`.",
+        "",
+    ]
+    for title, rows in (
+        ("network", [*networks, *([peer] if peer else [])]),
+        ("loss", losses),
+    ):
+        if len(rows) < 2:
+            continue
+        lines += [
+            f"| {title} | parameters | steps | training | s per {unit(dataset)} | memory | Dice | difference "
+            "| HD95, mm | lesion F1 | false positives |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
+            *(table_line(row, row[title], dataset, reference, row is first) for row in rows),
+            "",
+        ]
+    points = [
+        point(row, dataset, row is first) for row in [*networks, *([peer] if peer else [])] if row["repeats"]
+    ]
+    if len(points) > 1:
+        IMAGES.mkdir(exist_ok=True)
+        picture = f"comparison-{name}.png"
+        (IMAGES / picture).write_bytes(plane_figure(points, f"seconds per {unit(dataset)}", "Dice, mean"))
+        lines += [f"![Dice against seconds per {unit(dataset)}](images/{picture})", ""]
+    return lines
+
+
+def nnunet_row(name: str) -> dict[str, Any] | None:
+    """The row of the real nnU-Net with the same data, time and fold, if it was measured."""
+    path = HERE / "results" / "nnunet" / f"{name}-seed0.json"
+    if not path.exists():
+        return None
+    row: dict[str, Any] = read_json(path)
+    return row | {
+        "network": "nnU-Net 2.8.1, the package",
+        "loss": "its own",
+        "steps_done": row["iterations"],
+        "seconds_per_window": row["seconds_per_predicted_case"],
+        "peak_memory_gb": max(row["training_memory_gb"], row["peak_memory_gb"]),
+        "runs": [],
+    }
+
+
+def unit(dataset: str) -> str:
+    """What a prediction is timed on."""
+    return "window" if dataset == "lidc_nodules" else "case"
+
+
+def seconds_of(row: Mapping[str, Any], dataset: str) -> float:
+    """Seconds per window or case."""
+    value: float = row["seconds_per_window" if unit(dataset) == "window" else "seconds_per_predicted_case"]
+    return value
+
+
+def scores_of(row: Mapping[str, Any]) -> list[list[Score]]:
+    """The scores of a row: windows of a case are repeats of it, of which the mean is taken first."""
+    return [[Score(**score) for score in scores] for scores in row["repeats"]]
+
+
+def table_line(
+    row: Mapping[str, Any], name: str, dataset: str, reference: list[list[Score]], is_first: bool
+) -> str:
+    """A row of a table, or why there are no figures."""
+    if not row["repeats"]:
+        return f"| {name} | {', '.join(run['outcome'] for run in row['runs'])} | | | | | | | | | |"
+    scores = scores_of(row)
+    found = figures_of(scores)
+    difference = paired_differences(scores, reference)["dice"] if reference and not is_first else None
+    cells = [
+        name,
+        f"{row['parameters'] / 1e6:.2f} M",
+        f"{row['steps_done']:.0f}",
+        f"{row['training_seconds'] / 60:.1f} min",
+        f"{seconds_of(row, dataset):.2f}",
+        f"{row['peak_memory_gb']:.2f} GB",
+        text(found["dice"], 3),
+        text(difference, 3) if difference else "",
+        *(text(found[figure], DIGITS[figure]) for figure in FIGURES[1:]),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def text(figure: Figure, digits: int) -> str:
+    """A figure with its interval."""
+    if figure.value is None:
+        return "undefined"
+    value = f"{figure.value:.{digits}f}"
+    return value if figure.low is None else f"{value} ({figure.low:.{digits}f} to {figure.high:.{digits}f})"
+
+
+def point(row: Mapping[str, Any], dataset: str, is_first: bool) -> Point:
+    """A row in the plane."""
+    dice = figures_of(scores_of(row))["dice"]
+    return Point(row["network"], seconds_of(row, dataset), dice.value or 0.0, dice.low, dice.high, is_first)
+
+
+if __name__ == "__main__":
+    main()

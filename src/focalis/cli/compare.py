@@ -1,0 +1,116 @@
+"""`focalis compare`: networks and losses side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from focalis.cli.console import figure_with_interval, print_json, progress_bar, show_training
+from focalis.errors import UsageError
+
+
+def compare(
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="Data set: a folder, or a CSV manifest.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder of the comparison; the same command again goes on in it."),
+    ],
+    networks: Annotated[
+        str, typer.Option(help="Networks, as dense,unet,deeplab+crf; the first one is compared with.")
+    ] = "",
+    losses: Annotated[
+        str, typer.Option(help="Losses, as distance_focal,tversky; the first one trains every network.")
+    ] = "",
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Training time per run; 30 if --steps is not given.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps per run instead.")] = None,
+    seeds: Annotated[str, typer.Option(help="Train every row once with each, as 0,1,2.")] = "0",
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Hold out the cases of this fold; 0 if --folds is not given.")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=1, help="Hold out each of this many folds in turn.")
+    ] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="JSON file of splits, as nnU-Net's splits_final.json.")
+    ] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="Runs at a time; only with --steps.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads of a run; all, shared by parallel runs.")
+    ] = None,
+    memory_gb: Annotated[float | None, typer.Option(min=0.1, help="Memory that a run may take.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the content of compare.json.")] = False,
+) -> None:
+    """Train networks and losses on the same data, with the same time or steps, and set them side by side."""
+    names, terms, numbers = (
+        _words(networks),
+        _words(losses),
+        _numbers(seeds),
+    )  # wrong words stop before torch loads
+
+    from focalis.workflows.compare import compare as run_compare
+
+    with progress_bar() as advance:
+        result = run_compare(
+            dataset,
+            out,
+            networks=names,
+            losses=terms,
+            minutes=minutes,
+            steps=steps,
+            seeds=numbers,
+            fold=fold,
+            folds=folds,
+            splits=splits,
+            parallel=parallel,
+            device=device,
+            precision=precision,
+            threads=threads,
+            memory_gb=memory_gb,
+            progress=show_training(advance),
+        )
+    if as_json:
+        print_json(result.content)
+        return
+    for row in result.content["rows"]:
+        print(_line(row))
+    print(f"figures: {result.json}")
+    print(f"report: {result.page}")
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    """A row of the table as one line."""
+    problems = [run["outcome"] for run in row["runs"] if run["outcome"] != "finished"]
+    parts = (
+        [f"{len(problems)} of {len(row['runs'])} runs {', '.join(dict.fromkeys(problems))}"]
+        if problems
+        else []
+    )
+    if row["figures"]:
+        dice = row["figures"]["overall"]["dice"]
+        parts.insert(0, f"Dice {figure_with_interval(dice['value'], dice['low'], dice['high'])}")
+    if row["difference_to_first_row"]:
+        dice = row["difference_to_first_row"]["dice"]
+        parts.insert(1, f"to the first row {figure_with_interval(dice['value'], dice['low'], dice['high'])}")
+    return f"  {row['network']}, {row['loss']}: {'; '.join(parts)}"
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in _words(text)]
+    except ValueError as error:
+        raise UsageError(
+            f"--seeds {text}: must be whole numbers with commas between them, as 0,1,2"
+        ) from error

@@ -1,0 +1,311 @@
+"""Networks and losses side by side: the same cases, preparation, patches and augmentation, the same time or steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from focalis.dataset import Dataset, Split, open_dataset
+from focalis.errors import PlanError, TrainingError, UsageError
+from focalis.losses import LOSSES
+from focalis.networks import NETWORKS, split_name
+from focalis.planning import Plan, fingerprint, make_plan, read_plan, within_memory, write_plan
+from focalis.planning.make import BATCH_VOXELS
+from focalis.planning.plan import LossSettings, NetworkSettings
+from focalis.prediction import choose_runtime
+from focalis.training import Progress
+from focalis.workflows.child import Task
+from focalis.workflows.comparison import Contest, Row, RowRun, content_of, write_comparison
+from focalis.workflows.fit import DEFAULT_MEMORY_GB, DEFAULT_MINUTES
+from focalis.workflows.processes import run_tasks
+from focalis.workflows.record import data_hash, provenance, read_json, write_json
+from focalis.workflows.setup import checked, divide
+
+SETTINGS, PLAN, LOCK = "settings.json", "plan.yaml", ".lock"
+SPLIT_SEED = 0
+"""Splits that are made and not given are the same whatever the runs' seeds are, and those of `fit` with seed 0."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` made.
+
+    Attributes:
+        folder: the folder of all rows.
+        json: `compare.json`.
+        page: `compare.html`.
+        content: what `compare.json` holds.
+    """
+
+    folder: Path
+    json: Path
+    page: Path
+    content: dict[str, Any]
+
+
+def compare(
+    dataset: Path | str,
+    out: Path | str,
+    *,
+    networks: Sequence[str] = (),
+    losses: Sequence[str] = (),
+    minutes: float | None = None,
+    steps: int | None = None,
+    seeds: Sequence[int] = (0,),
+    fold: int | None = None,
+    folds: int | None = None,
+    splits: Path | None = None,
+    parallel: int = 1,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    memory_gb: float | None = None,
+    progress: Callable[[str, Progress | None], None] | None = None,
+) -> Comparison:
+    """Train networks and losses on the same data and set them side by side.
+
+    The rows are every network with the first loss, then every other loss with the first network. Each run (a row, a
+    fold, a seed) is trained in a process of its own, in a folder below `out` like one of `fit`. The same call again
+    goes on where it stopped: a finished run is not trained again, one that failed is tried again.
+
+    Args:
+        dataset: as for `fit`.
+        out: folder of the comparison, new or empty, or one that the same comparison was started in; rows and seeds
+            may be added.
+        networks, losses: names; the plan's defaults if empty. The first of each make the row that the others are
+            compared with.
+        minutes: training time of each row, turned into steps once per row by measuring; 30 if `steps` is not given.
+        steps: optimiser steps of each row instead.
+        seeds: every row is trained once with each.
+        fold: the fold to hold out, from 0; 0 if neither `fold` nor `folds` is given.
+        folds: hold out each of that many folds in turn.
+        splits: JSON file of splits, as for `fit`.
+        parallel: runs at a time; more than 1 only with `steps`, because they share the processor.
+        device, precision: where and how to compute.
+        threads: processor threads of each run; all, divided by `parallel`, if not given.
+        memory_gb: memory that a run may take, see `fit`.
+        progress: called with the name of the run and, in training, with its progress.
+
+    Raises:
+        UsageError: unknown names, options that contradict each other, an `out` that holds something else.
+        DataError: the data set has faults.
+        TrainingError: no run finished; the report says why.
+    """
+    rows = _rows(networks, losses)
+    _refuse_contradictions(minutes, steps, seeds, fold, folds, parallel)
+    tell = progress or (lambda _stage, _progress: None)
+    root = Path(out)
+    data = open_dataset(Path(dataset))
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root}: is a file; give a folder for the comparison")
+    if root.is_dir() and any(root.iterdir()) and not (root / SETTINGS).exists():
+        raise UsageError(f"{root}: is not empty and holds no comparison; give a new folder")
+    runtime = choose_runtime(device, precision)
+    tell("check", None)
+    data = checked(data)
+    divisions = [
+        (number or 0, split)
+        for number, split in divide(
+            data, 0 if fold is None and folds is None else fold, folds, splits, SPLIT_SEED
+        )
+    ]
+    tell("plan", None)
+    memory = memory_gb or DEFAULT_MEMORY_GB
+    plans = shared_plans(data, divisions[0][1], rows, memory)
+    per_run = threads or max(1, torch.get_num_threads() // parallel)
+    settings: dict[str, Any] = {
+        "dataset": data.root.resolve().name,
+        "data_sha256": data_hash(data.cases),
+        "minutes": None if steps else minutes or DEFAULT_MINUTES,
+        "steps": steps,
+        "runtime": str(runtime),
+        "threads": per_run,
+        "memory_gb": memory,
+        "splits": [{"fold": n, "train": list(s.train), "val": list(s.val)} for n, s in divisions],
+    }
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(root / LOCK, timeout=0):
+            _same_comparison(root, settings, plans)
+            contest = Contest(root, data, tuple(rows), dict(divisions), tuple(dict.fromkeys(seeds)), settings)
+            _train(contest, Path(dataset), str(runtime.device), precision_name(runtime.dtype), parallel, tell)
+            tell("report", None)
+            content = content_of(contest, plans[rows[0]])
+            json, page = write_comparison(contest, content)
+    except Timeout as error:
+        raise UsageError(f"{root}: another comparison is running in it; wait for it") from error
+    if not any(row["figures"] for row in content["rows"]):
+        reasons = "; ".join(
+            f"{run['folder']}: {run['message']}" for row in content["rows"] for run in row["runs"]
+        )
+        raise TrainingError(f"{page}: no run finished ({reasons})")
+    return Comparison(root, json, page, content)
+
+
+def shared_plans(data: Dataset, split: Split, rows: Sequence[Row], memory_gb: float) -> dict[Row, Plan]:
+    """A plan per row: spacing, normalisation, patch, batch and training are one and the same, strides the network's.
+
+    The patch, which must be a multiple of every network's total stride, is that of the most strided one. The batch is
+    the largest, up to the usual one, with which every row fits the memory.
+
+    Raises:
+        PlanError: a network cannot be planned for the data.
+    """
+    figures = fingerprint(data.select(split.train), data.ignore)
+    plans = {
+        network: make_plan(figures, data.channels, data.labels, network, memory_gb, data.ignore)
+        for network in dict.fromkeys(row.network for row in rows)
+    }
+    deepest = max(plans.values(), key=lambda plan: math.prod(plan.network.total_stride_zyx))
+    batch = max(2, BATCH_VOXELS // math.prod(deepest.patch_zyx))
+    reasons = {
+        "patch_zyx": f"{deepest.reasons['patch_zyx']}; one for all rows",
+        "batch": f"about {BATCH_VOXELS:,} voxels a step, at least 2 patches; one for all rows, so that all fit",
+    }
+    shared: dict[Row, Plan] = {}
+    for row in rows:
+        own = plans[row.network]
+        changes = {
+            "patch_zyx": deepest.patch_zyx,
+            "batch": batch,
+            "loss": own.loss.model_copy(update={"name": row.loss}),
+            "reasons": own.reasons | reasons,
+        }
+        shared[row] = within_memory(own.model_copy(update=changes))
+        batch = shared[row].batch
+    return {
+        row: plan if plan.batch == batch else within_memory(plan.model_copy(update={"batch": batch}))
+        for row, plan in shared.items()
+    }
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """A number format by the name that `choose_runtime` takes."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _rows(networks: Sequence[str], losses: Sequence[str]) -> list[Row]:
+    """Every network with the first loss, then the other losses with the first network; UsageError for unknown names."""
+    for network in networks:
+        try:
+            split_name(network)
+        except PlanError as error:
+            raise UsageError(str(error)) from error
+    for loss in losses:
+        if loss not in LOSSES:
+            raise UsageError(f"unknown loss {loss!r}; known are {', '.join(sorted(LOSSES))}")
+    names = list(dict.fromkeys(networks)) or [NetworkSettings().name]
+    terms = list(dict.fromkeys(losses)) or [LossSettings().name]
+    rows = [Row(name, terms[0]) for name in names] + [Row(names[0], loss) for loss in terms[1:]]
+    if len(rows) < 2:
+        raise UsageError(
+            "a comparison needs two networks or two losses; known networks are "
+            f"{', '.join(sorted(NETWORKS))}, known losses {', '.join(sorted(LOSSES))}"
+        )
+    return rows
+
+
+def _refuse_contradictions(
+    minutes: float | None,
+    steps: int | None,
+    seeds: Sequence[int],
+    fold: int | None,
+    folds: int | None,
+    parallel: int,
+) -> None:
+    if minutes is not None and steps is not None:
+        raise UsageError("give minutes or steps, not both")
+    if fold is not None and folds is not None:
+        raise UsageError("give fold or folds, not both")
+    if minutes is not None and minutes <= 0:
+        raise UsageError(f"minutes is {minutes:g}; give more than 0")
+    for name, value, least in (
+        ("steps", steps, 1),
+        ("fold", fold, 0),
+        ("folds", folds, 1),
+        ("parallel", parallel, 1),
+        ("seed", min(seeds, default=None), 0),
+    ):
+        if value is not None and value < least:
+            raise UsageError(f"{name} is {value}; give {least} or more")
+    if not seeds:
+        raise UsageError("no seed is given; give one or more")
+    if parallel > 1 and steps is None:
+        raise UsageError("rows in parallel share the processor, so their times say nothing; give steps")
+
+
+def _same_comparison(root: Path, settings: dict[str, Any], plans: dict[Row, Plan]) -> None:
+    """Write settings and plans down, or refuse if the comparison in the folder was started with others."""
+    path = root / SETTINGS
+    before = read_json(path) if path.exists() else settings
+    if changed := [name for name, value in settings.items() if before.get(name) != value]:
+        raise UsageError(
+            f"{path}: the comparison was started with another {' and '.join(changed)}; give a new folder"
+        )
+    write_json(path, settings)
+    for row, plan in plans.items():
+        plan_path = root / row.name / PLAN
+        if not plan_path.exists():
+            write_plan(plan, plan_path)
+        elif read_plan(plan_path) != plan:
+            raise UsageError(f"{plan_path}: the row was started with another plan; give a new folder")
+
+
+def _train(
+    contest: Contest,
+    dataset: Path,
+    device: str,
+    precision: str,
+    parallel: int,
+    tell: Callable[[str, Progress | None], None],
+) -> None:
+    """Do every run that is not finished. Folds and seeds are outermost: a stop early on leaves whole comparisons."""
+    made_from = provenance()
+    waiting = [run for run in contest.runs() if not run.finished]
+
+    def task(run: RowRun) -> Task:
+        split = contest.divisions[run.fold]
+        return Task(
+            dataset=str(dataset.absolute()),
+            labels={str(value): name for value, name in contest.data.labels.items()},
+            home=str(run.home.absolute()),
+            prepared=str((contest.root / "prepared").absolute()),
+            train=split.train,
+            val=split.val,
+            seed=run.seed,
+            device=device,
+            precision=precision,
+            threads=contest.settings["threads"],
+            minutes=contest.settings["minutes"] or DEFAULT_MINUTES,
+            steps=contest.settings["steps"] or _steps_before(contest, run),
+            judged_on=run.judged_on,
+            record={
+                **made_from,
+                "dataset": contest.settings["dataset"],
+                "data_sha256": contest.settings["data_sha256"],
+                "seed": run.seed,
+            },
+        )
+
+    names = [f"{run.title} ({number} of {len(waiting)})" for number, run in enumerate(waiting, start=1)]
+    run_tasks(
+        [lambda run=run: task(run) for run in waiting],  # type: ignore[misc]
+        parallel,
+        lambda number, progress: tell(names[number], progress),
+    )
+
+
+def _steps_before(contest: Contest, run: RowRun) -> int | None:
+    """The number of steps that another run of the row measured: a row's runs take the same number."""
+    for other in contest.runs():
+        record = other.home / "record.json"
+        if other.row == run.row and other.home != run.home and record.exists():
+            steps: int = read_json(record)["steps"]
+            return steps
+    return None

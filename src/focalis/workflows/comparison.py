@@ -1,0 +1,329 @@
+"""From the run folders of a comparison to its figures, `compare.json`, `compare.html` and the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from focalis.dataset import Dataset, Split
+from focalis.evaluation import (
+    POOLING_RULE,
+    Score,
+    figures_of,
+    paired_differences,
+    representative_cases,
+)
+from focalis.files import write_bytes
+from focalis.lesions import MATCHING_RULE
+from focalis.planning import Plan
+from focalis.report import contours_figure, write_comparison_report
+from focalis.volume import read_volume
+from focalis.workflows.child import FINISHED, OUTCOME
+from focalis.workflows.judge import held_out_note
+from focalis.workflows.record import provenance, read_json, write_json
+
+UNTOUCHED = "not started"
+CHOICES = (
+    "Each run sets a part of its training patients aside (its inner split, drawn with the run's seed) and makes every "
+    "choice there: the threshold, and the parameters of a refinement. The held-out cases are predicted once, after "
+    "that."
+)
+_FROM_RECORD = (
+    "steps",
+    "minutes_asked",
+    "training_seconds",
+    "seconds_per_predicted_case",
+    "parameters",
+    "peak_memory_gb",
+    "threshold",
+    "started",
+    "finished",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    network: str
+    loss: str
+
+    @property
+    def name(self) -> str:
+        """The name of the row's folder."""
+        return f"{self.network}-{self.loss}"
+
+
+@dataclass(frozen=True)
+class RowRun:
+    """One training of a row.
+
+    Attributes:
+        home: its folder.
+        row, fold, seed: what is trained, on which fold, with which seed.
+        judged_on: one line that says which cases its figures are taken on.
+    """
+
+    home: Path
+    row: Row
+    fold: int
+    seed: int
+    judged_on: str
+
+    @property
+    def title(self) -> str:
+        """The run for a progress bar."""
+        return f"{self.row.network}, {self.row.loss}, fold {self.fold}, seed {self.seed}"
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """How it ended: `outcome`, and a `message` unless it finished."""
+        path = self.home / OUTCOME
+        if not path.exists():
+            return {"outcome": UNTOUCHED, "message": "it was not trained"}
+        found: dict[str, Any] = read_json(path)
+        return found
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was trained and judged to the end."""
+        return bool(self.outcome["outcome"] == FINISHED)
+
+    @cached_property
+    def scores(self) -> tuple[Score, ...]:
+        """Its held-out cases' scores; none if it did not finish."""
+        if not self.finished:
+            return ()
+        return tuple(Score(**row) for row in read_json(self.home / "evaluation.json")["cases"])
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Everything that is compared.
+
+    Attributes:
+        root: the comparison's folder.
+        data: the data set, labels named.
+        rows: the lines of the table; the others are compared with the first.
+        divisions: fold to its split.
+        seeds: the seeds that every row is trained with.
+        settings: what all rows share, see settings.json.
+    """
+
+    root: Path
+    data: Dataset
+    rows: tuple[Row, ...]
+    divisions: Mapping[int, Split]
+    seeds: tuple[int, ...]
+    settings: dict[str, Any]
+
+    def runs(self, row: Row | None = None) -> list[RowRun]:
+        """All runs, or those of a row, by seed, then fold, then row."""
+        return [
+            RowRun(
+                self.root / one.name / f"fold_{fold}-seed_{seed}",
+                one,
+                fold,
+                seed,
+                held_out_note(fold, len(split.val)),
+            )
+            for seed in self.seeds
+            for fold, split in self.divisions.items()
+            for one in self.rows
+            if row in (None, one)
+        ]
+
+    @property
+    def patients(self) -> dict[str, str]:
+        """Case name to patient."""
+        return {case.name: case.patient for case in self.data.cases}
+
+    @property
+    def reference(self) -> Row | None:
+        """The first row of which a run finished: by it the cases of the pictures are chosen."""
+        return next((row for row in self.rows if any(run.finished for run in self.runs(row))), None)
+
+
+def content_of(contest: Contest, plan: Plan) -> dict[str, Any]:
+    """All figures of a comparison as plain values, as `compare.json` holds them.
+
+    Args:
+        contest: the comparison.
+        plan: any row's plan, for what all rows share.
+    """
+    settings, patients = contest.settings, contest.patients
+    first = _scores(contest.runs(contest.rows[0]))
+    rows = []
+    for row in contest.rows:
+        runs = contest.runs(row)
+        scores = _scores(runs)
+        described = [_describe(run, contest.root) for run in runs]
+        rows.append(
+            {
+                "network": row.network,
+                "loss": row.loss,
+                "folder": row.name,
+                "runs": described,
+                **_cost(described),
+                "figures": _figures(scores, contest) if scores else None,
+                "dice_by_seed": _dice_by_seed(runs),
+                "difference_to_first_row": {
+                    name: asdict(figure)
+                    for name, figure in paired_differences(scores, first, patients).items()
+                }
+                if scores and first and row != contest.rows[0]
+                else None,
+            }
+        )
+    return {
+        "version": 1,
+        **provenance(),
+        **{key: value for key, value in settings.items() if key != "splits"},
+        "equal": "steps" if settings["steps"] else "time",
+        "folds": list(contest.divisions),
+        "seeds": list(contest.seeds),
+        "held_out_cases": sum(len(split.val) for split in contest.divisions.values()),
+        "labels": {str(value): name for value, name in contest.data.labels.items()},
+        "shared": plan.model_dump(
+            mode="json",
+            include={"channels", "spacing_zyx_mm", "normalisation", "patch_zyx", "batch", "training"},
+        ),
+        "rules": {
+            "choices": CHOICES,
+            "pooling": POOLING_RULE,
+            "lesion_matching": MATCHING_RULE,
+            "difference": "the row minus the first row",
+        },
+        "pictured_cases": [{"rank": rank, "case": case} for rank, case in _pictured(contest)],
+        "rows": rows,
+    }
+
+
+def write_comparison(contest: Contest, content: Mapping[str, Any]) -> tuple[Path, Path]:
+    """Write `compare.json`, `compare.html` and the pictures in `figures/`; the paths of the first two."""
+    pictures = []
+    for name, caption, rows in _groups(contest):
+        for rank, case in _pictured(contest):
+            drawn = [run for row in rows if (run := _run_of(contest, row, case))]
+            if len(drawn) < 2:
+                continue
+            full = f"{caption}. {rank.capitalize()} case of {_called(contest.reference)}: {case}."
+            picture = _picture(contest, case, drawn, name == "losses")
+            write_bytes(contest.root / "figures" / f"{name}-{rank}.png", picture)
+            pictures.append((full, picture))
+    page, json = contest.root / "compare.html", contest.root / "compare.json"
+    planes = write_comparison_report(page, content, pictures)
+    for name, plane in planes.items():
+        write_bytes(contest.root / "figures" / f"{name}.png", plane)
+    write_json(json, content)
+    return json, page
+
+
+def _scores(runs: Iterable[RowRun]) -> list[tuple[Score, ...]]:
+    return [run.scores for run in runs if run.finished]
+
+
+def _figures(scores: Sequence[tuple[Score, ...]], contest: Contest) -> dict[str, Any]:
+    """The figures over all labels, and of each label if there are several."""
+    found = {
+        "overall": {name: asdict(figure) for name, figure in figures_of(scores, contest.patients).items()}
+    }
+    if len(contest.data.labels) > 1:
+        for value in sorted(contest.data.labels):
+            one = [tuple(score for score in run if score.label == value) for run in scores]
+            found[str(value)] = {
+                name: asdict(figure) for name, figure in figures_of(one, contest.patients).items()
+            }
+    return found
+
+
+def _dice_by_seed(runs: Sequence[RowRun]) -> dict[str, float | None]:
+    """Mean Dice of each seed over its folds, if they all finished."""
+    found: dict[str, float | None] = {}
+    for seed in dict.fromkeys(run.seed for run in runs):
+        own = [run for run in runs if run.seed == seed]
+        complete = all(run.finished for run in own)
+        found[str(seed)] = figures_of(_scores(own))["dice"].value if complete else None
+    return found
+
+
+def _describe(run: RowRun, root: Path) -> dict[str, Any]:
+    outcome = run.outcome
+    path = run.home / "record.json"
+    record = read_json(path) if path.exists() else {}
+    return {
+        "folder": str(run.home.relative_to(root)),
+        "fold": run.fold,
+        "seed": run.seed,
+        "message": None,
+        **outcome,
+        **{key: record.get(key) for key in _FROM_RECORD},
+    }
+
+
+def _cost(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a row cost: means over its finished runs, and the largest peak memory."""
+    finished = [run for run in runs if run["outcome"] == FINISHED]
+
+    def mean(key: str) -> float | None:
+        return float(np.mean([run[key] for run in finished])) if finished else None
+
+    def largest(key: str) -> float | None:
+        return max((run[key] for run in finished if run.get(key) is not None), default=None)
+
+    return {
+        "parameters": finished[0]["parameters"] if finished else None,
+        "steps_done": mean("steps"),
+        "training_seconds": mean("training_seconds"),
+        "seconds_per_predicted_case": mean("seconds_per_predicted_case"),
+        "peak_memory_gb": largest("peak_memory_gb"),
+        "peak_gpu_memory_gb": largest("peak_gpu_memory_gb"),
+    }
+
+
+def _pictured(contest: Contest) -> list[tuple[str, str]]:
+    """("median", case) and ("worst", case) of the first row that finished, by the mean Dice over its runs."""
+    if contest.reference is None:
+        return []
+    scores = [score for run in _scores(contest.runs(contest.reference)) for score in run]
+    picks = dict(representative_cases(scores))
+    picks = {"median": picks.get("median", picks["best"])} | picks  # of two cases the better is the median
+    return [(rank, picks[rank]) for rank in ("median", "worst") if rank in picks]
+
+
+def _groups(contest: Contest) -> list[tuple[str, str, list[Row]]]:
+    """The rows that a picture shows together: networks under one loss, losses on one network."""
+    first = contest.rows[0]
+    networks = [row for row in contest.rows if row.loss == first.loss]
+    losses = [row for row in contest.rows if row.network == first.network]
+    return [
+        ("networks", f"Every network, trained with {first.loss}", networks),
+        ("losses", f"Every loss, on the network {first.network}", losses),
+    ]
+
+
+def _run_of(contest: Contest, row: Row, case: str) -> RowRun | None:
+    """The finished run of a row that held the case out; of several seeds the first."""
+    return next(
+        (run for run in contest.runs(row) if run.finished and case in contest.divisions[run.fold].val),
+        None,
+    )
+
+
+def _picture(contest: Contest, case_name: str, runs: Sequence[RowRun], by_loss: bool) -> bytes:
+    (case,) = contest.data.select((case_name,))
+    predictions = []
+    for run in runs:
+        dice = np.mean([score.dice for score in run.scores if score.case == case_name])
+        predicted = read_volume(run.home / "predictions" / f"{case_name}.nii.gz")
+        predictions.append((run.row.loss if by_loss else run.row.network, float(dice), predicted))
+    return contours_figure(case.read_images()[0], case.read_label(), predictions, case_name)
+
+
+def _called(row: Row | None) -> str:
+    return "" if row is None else f"{row.network} with {row.loss}"

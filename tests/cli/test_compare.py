@@ -1,0 +1,82 @@
+"""What `focalis compare` passes on and prints; the workflow itself is tested elsewhere."""
+
+import json
+
+import pytest
+
+from focalis.cli.main import main
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command line; the exit code and what was printed."""
+
+    def call(*words):
+        with pytest.raises(SystemExit) as stopped:
+            main(["compare", *(str(word) for word in words)])
+        printed = capsys.readouterr()
+        return stopped.value.code or 0, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """What the command hands to the workflow, which answers with a table of two rows."""
+    options = {}
+    dice = {"value": 0.6, "low": 0.5, "high": 0.7, "cases": 9}
+    rows = [
+        {
+            "network": network,
+            "loss": "tversky",
+            "runs": [{"outcome": outcome}],
+            "figures": {"overall": {"dice": dice}} if outcome == "finished" else None,
+            "difference_to_first_row": None,
+        }
+        for network, outcome in (("dense", "finished"), ("unet", "diverged"))
+    ]
+
+    def compare(dataset, out, **given):
+        from focalis.workflows.compare import Comparison
+
+        options.update(given, dataset=dataset, out=out)
+        return Comparison(out, out / "compare.json", out / "compare.html", {"rows": rows})
+
+    monkeypatch.setattr("focalis.workflows.compare.compare", compare)
+    return options
+
+
+def test_lists_are_divided_at_their_commas(run, given, tmp_path):
+    code, out, _ = run(
+        "data", "-o", tmp_path, "--networks", "dense, unet", "--seeds", "0,3", "--steps", 5, "--parallel", 2
+    )
+
+    assert code == 0
+    assert (given["networks"], given["losses"], given["seeds"]) == (["dense", "unet"], [], [0, 3])
+    assert (given["steps"], given["parallel"], given["minutes"]) == (5, 2, None)
+    assert "dense, tversky: Dice 0.600 [0.500, 0.700]" in out
+    assert "unet, tversky: 1 of 1 runs diverged" in out
+    assert str(tmp_path / "compare.html") in out
+
+
+@pytest.mark.usefixtures("given")
+def test_json_is_the_content_of_the_table(run, tmp_path):
+    _, out, _ = run("data", "-o", tmp_path, "--json")
+
+    assert [row["network"] for row in json.loads(out)["rows"]] == ["dense", "unet"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--networks", "dense,nonsense"), "unknown network 'nonsense'; known are"),
+        (("--losses", "nonsense"), "unknown loss 'nonsense'; known are"),
+        (("--seeds", "one"), "--seeds one: must be whole numbers"),
+    ],
+)
+def test_wrong_names_are_wrong_usage(run, tmp_path, words, message):
+    code, _, err = run(tmp_path, "-o", tmp_path / "out", *words)
+
+    assert code == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
