@@ -156,7 +156,9 @@ def load_model(path: Path) -> Model:
         members.append(network)
     if tensors:
         raise ModelError(f"{path}: holds weights of no member, such as {min(tensors)}; save the model again")
-    return Model(plan, tuple(members), header.operating_point, header.provenance, header.temperature, header.scope)
+    return Model(
+        plan, tuple(members), header.operating_point, header.provenance, header.temperature, header.scope
+    )
 
 
 def read_header(path: Path) -> ModelHeader:

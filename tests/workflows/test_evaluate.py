@@ -48,7 +48,12 @@ def test_files_that_are_written(folders: tuple[Path, Path], tmp_path: Path) -> N
             Volume(np.random.default_rng(0).normal(size=GRID.shape_zyx), GRID), images / f"{case}_0000.nii.gz"
         )
     evaluation = evaluate(*folders, out, images=images, label_names={1: "tumour"}, seed=4)
-    assert sorted(p.name for p in out.iterdir()) == ["cases.csv", "evaluation.json", "lesions.csv", "report.html"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "cases.csv",
+        "evaluation.json",
+        "lesions.csv",
+        "report.html",
+    ]
 
     document = json.loads((out / "evaluation.json").read_text())
     assert document["cases"][1]["dice"] == 0.75

@@ -172,7 +172,12 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_probabilities_and_threshold(tmp_path):
     volume = image(tmp_path / "a.nii.gz")
     predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", threshold=0.9, probabilities=True)
-    assert listing(tmp_path / "out") == ["a.nii.gz", "lesions/a.csv", "lesions/a.json", "probabilities/a.nii.gz"]
+    assert listing(tmp_path / "out") == [
+        "a.nii.gz",
+        "lesions/a.csv",
+        "lesions/a.json",
+        "probabilities/a.nii.gz",
+    ]
     probability = read_volume(tmp_path / "out" / "probabilities" / "a.nii.gz").array
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(-2 * volume.array)), atol=1e-6)
     np.testing.assert_array_equal(read_volume(tmp_path / "out" / "a.nii.gz").array > 0, probability >= 0.9)
