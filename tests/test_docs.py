@@ -70,6 +70,7 @@ def test_command_lines_name_real_commands_and_options(line):
         ("import", "dicom"),
         ("check", "check"),
         ("compare", "compare"),
+        ("agree", "agree"),
     ],
 )
 def test_a_commands_page_documents_exactly_its_options(command, page):

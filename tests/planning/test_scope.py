@@ -131,8 +131,8 @@ def test_another_modality_and_another_part_of_the_body_lie_outside():
     scope = learn_scope(nodules)
     brain = open_dataset(DATA / "msd_hippocampus").cases[0].read_images()
     assert outside(scope, describe(brain, CT), ["CT"])
-    leg = read_volume(DATA / "dicom_sts001" / "nifti" / "CT_image.nii.gz")
-    assert outside(scope, describe([leg], CT), ["CT"])
+    sarcoma = read_volume(DATA / "dicom_sts001" / "nifti" / "CT_image.nii.gz")
+    assert outside(scope, describe([sarcoma], CT), ["CT"])
     inverted = [
         changed(v, v.array.max() + v.array.min() - v.array.astype(float))
         for v in open_dataset(DATA / "lidc_nodules").cases[30].read_images()

@@ -10,9 +10,9 @@ import pytest
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import DataError, PlanError, TrainingError, UsageError
 from focalis.model import Refinement, load_model
-from focalis.planning import describe, join_scopes, outside, read_plan, write_plan
-from focalis.volume import Volume, read_volume, write_volume
-from focalis.workflows.fit import _mean_refinement, fit
+from focalis.planning import describe, join_scopes, learn_scope, outside, read_plan, write_plan
+from focalis.volume import Grid, Volume, read_volume, write_volume
+from focalis.workflows.fit import _ensemble, _mean_refinement, fit
 
 SETTINGS = PhantomSettings(shape_zyx=(20, 24, 28), foreground_share=0.01, lesions=1)
 
@@ -82,6 +82,29 @@ def test_the_threshold_comes_from_the_inner_split(finished):
     point = load_model(finished.model).operating_point
     assert "inner split" in point.how
     assert len(point.curve) > 5
+
+
+def test_the_temperature_is_stored_and_the_page_says_what_was_chosen(finished):
+    record = json.loads((finished.run / "record.json").read_text(encoding="utf-8"))
+    model = load_model(finished.model)
+    assert model.temperature == pytest.approx(record["temperature"], abs=1e-3)
+    assert record["aim"] == "dice"
+    page = finished.report.read_text(encoding="utf-8")
+    assert "Operating point" in page
+    assert "Calibration" in page
+    assert {path.suffix for path in (finished.run / "predictions" / "lesions").iterdir()} == {".csv", ".json"}
+    assert (finished.run / "lesions.csv").is_file()
+
+
+def test_a_run_with_another_aim_is_not_resumed(finished, phantoms):
+    with pytest.raises(TrainingError, match="another aim"):
+        fit(phantoms, finished.run, steps=4, fold=1, seed=5, aim="fp-per-scan=1", resume=True)
+
+
+def test_an_unknown_aim_stops_before_anything_is_made(phantoms, tmp_path):
+    with pytest.raises(UsageError, match="aim"):
+        fit(phantoms, tmp_path / "run", steps=1, aim="best")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_is_read_back_when_resumed(finished, phantoms):
@@ -274,11 +297,12 @@ def test_a_model_knows_what_its_training_cases_were_like(finished, phantoms):
         assert outside(scope, describe(held_out[0].read_images(), plan.normalisation), plan.channels) == ()
 
 
-def test_an_ensemble_joins_the_scopes(tmp_path):
-    root = tmp_path / "data"
-    write_phantoms(root, 12, SETTINGS, 3)
-    result = fit(root, tmp_path / "run", steps=1, folds=2)
-    joint = load_model(result.model).scope
-    members = [load_model(result.run / f"fold_{n}" / "model.safetensors").scope for n in range(2)]
-    assert joint is not None
-    assert joint == join_scopes(members)
+def test_an_ensemble_joins_the_scopes(finished):
+    model = load_model(finished.model)
+    rng = np.random.default_rng(0)
+    volumes = [Volume(rng.normal(size=(8, 8, 8)), Grid((8, 8, 8), (1.0, 1.0, s))) for s in (1.0, 4.0)]
+    scopes = [learn_scope([describe([volume], model.plan.normalisation)] * 6) for volume in volumes]
+    joint = _ensemble([replace(model, scope=scope) for scope in scopes]).scope
+    assert joint == join_scopes(scopes)
+    assert "spacing 0" in {usual.name for usual in joint.usual}
+    assert _ensemble([replace(model, scope=scopes[0]), replace(model, scope=None)]).scope is None

@@ -123,8 +123,8 @@ def join_scopes(scopes: Sequence[Scope | None]) -> Scope | None:
         Usual(name=each[0].name, low=min(one.low for one in each), high=max(one.high for one in each))
         for each in zip(*(scope.usual for scope in known), strict=True)
     )
-    pictures: NDArray[np.float64] = np.array([scope.thumbnails for scope in known]).mean(axis=0)
-    thumbnails = tuple(tuple(float(value) for value in row) for row in np.round(pictures, 3))
+    pictures = np.stack([np.asarray(scope.thumbnails) for scope in known]).mean(axis=0).round(3)
+    thumbnails = tuple(tuple(row) for row in pictures.tolist())
     return Scope(cases=max(scope.cases for scope in known), usual=usual, thumbnails=thumbnails)
 
 

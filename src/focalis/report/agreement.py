@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from focalis.evaluation import EMPTY_RULE
 from focalis.evaluation.agreement import KAPPA_RULE, Agreement, PairScore, StructureAgreement
@@ -27,8 +28,8 @@ Panel = tuple[PairScore, Volume | None, Volume, Volume]
 FIGURE_RULE = (
     "The figure shows the cases with the median and the worst agreement: cases are ranked, structure by "
     "structure, by the mean Dice of their pairs of readers. Of the median case the pair nearest to that mean "
-    "is drawn, of the worst case the pair with the lowest Dice, each on the axial slice on which the two have "
-    "drawn most together."
+    "is drawn, of the worst case the pair with the lowest Dice, each on the axial slice, among those that "
+    "both have drawn on, on which they differ by the most voxels."
 )
 _BACKGROUND, _TEXT = "#0f1215", "#e6e9ec"
 _COLOURS = (TRUTH_COLOUR, PREDICTION_COLOUR)
@@ -110,7 +111,7 @@ def _draw(axes: Axes, image: Volume | None, first: Volume, second: Volume) -> No
     one, other = (to_canonical(volume).array != 0 for volume in (first, second))
     grid = to_canonical(first).grid
     union = one | other
-    plane = int(np.argmax(union.sum(axis=(1, 2)))) if union.any() else union.shape[0] // 2
+    plane = _slice(one, other)
     pair = grid.spacing_zyx_mm[1:]
     height, width = union.shape[1] * pair[0], union.shape[2] * pair[1]
     axes.set_facecolor("black" if image is not None else "#1b2026")
@@ -147,7 +148,16 @@ def _draw(axes: Axes, image: Volume | None, first: Volume, second: Volume) -> No
     axes.text(x, y - 0.015 * side, f"{bar} mm", color="white", fontsize=9, va="bottom")
 
 
-def _window(plane: np.ndarray) -> tuple[slice, slice]:
+def _slice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> int:
+    """By `FIGURE_RULE`; the middle if nothing was drawn."""
+    both = one.any(axis=(1, 2)) & other.any(axis=(1, 2))
+    for wanted in (both * (1 + (one ^ other).sum(axis=(1, 2))), (one | other).sum(axis=(1, 2))):
+        if wanted.any():
+            return int(np.argmax(wanted))
+    return len(one) // 2
+
+
+def _window(plane: NDArray[np.bool_]) -> tuple[slice, slice]:
     """The part of a slice around what was drawn, by half as much on every side, for its grey values."""
     box = []
     for axis in (1, 0):
