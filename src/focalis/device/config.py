@@ -226,8 +226,11 @@ def _first_fault(error: ValidationError) -> str:
 
 def _contradiction(config: Config) -> str | None:
     """What is wrong between settings that are right one by one."""
-    pairs = [("node", config.node), ("web", config.web)]
-    pairs += [(f"destination {entry.name}", entry) for entry in config.destinations]
+    pairs: list[tuple[str, NodeSettings | WebSettings | Destination]] = [
+        ("node", config.node),
+        ("web", config.web),
+        *((f"destination {entry.name}", entry) for entry in config.destinations),
+    ]
     for where, part in pairs:
         if (part.tls_certificate is None) != (part.tls_key is None):
             return f"{where} needs both tls_certificate and tls_key; add the other one"
