@@ -84,7 +84,15 @@ def encode_segmentation(result: Result) -> highdicom.seg.Segmentation:
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = result.uid("dimensions")
     _refer_to_sources(dataset, sources, result.series)
+    if result.supersedes is not None:
+        dataset.DerivationDescription = result.supersedes.remark
     return dataset
+
+
+def property_type(name: str) -> Code:
+    """What a label is, by the words of its name; a lesion if they tell nothing (PS3.16 CID 7151)."""
+    words = name.lower().replace("_", " ").replace("-", " ").split()
+    return next((_PROPERTY_TYPES[word] for word in words if word in _PROPERTY_TYPES), _LESION)
 
 
 def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
@@ -94,14 +102,11 @@ def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
 
     found = []
     for number, name in enumerate(result.names.values(), start=1):
-        words = name.lower().replace("_", " ").replace("-", " ").split()
         segment = SegmentDescription(
             segment_number=number,
             segment_label=name,
             segmented_property_category=_ABNORMAL,
-            segmented_property_type=next(
-                (_PROPERTY_TYPES[w] for w in words if w in _PROPERTY_TYPES), _LESION
-            ),
+            segmented_property_type=property_type(name),
             algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=AlgorithmIdentificationSequence(
                 name=MANUFACTURER,
