@@ -75,6 +75,7 @@ class Result:
         version: the version of Focalis.
         moment: the date and time that the object bears.
         supersedes: the earlier object that this one replaces.
+        reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
     """
 
     kind: Kind
@@ -85,6 +86,7 @@ class Result:
     version: str
     moment: datetime
     supersedes: Superseded | None = None
+    reviewer: str = ""
 
     def uid(self, part: str) -> UID:
         """A UID for one part of the object ("instance", "series"), derived from all of this result.
@@ -105,6 +107,7 @@ class Result:
             self.series.frame_numbers,
             self.label.shape,
             *([self.supersedes.instance_uid] if self.supersedes else []),
+            *([f"reviewed by {self.reviewer}"] if self.reviewer else []),
         )
         digest = hashlib.sha256(repr(told).encode())
         for plane in self.label:
@@ -133,6 +136,7 @@ def describe_result(
     version: str,
     created: datetime | None,
     supersedes: Superseded | None = None,
+    reviewer: str = "",
 ) -> Result:
     """Check what is to be written; see `Result`.
 
@@ -145,6 +149,7 @@ def describe_result(
         version: the version of Focalis.
         created: the date and time to bear; by default those of the series' first image, and now if it has none.
         supersedes: the earlier object that this one replaces.
+        reviewer: the person who judged it, up to 64 characters; empty if nobody did.
 
     Raises:
         DataError: the label map does not fit the series, a value has no name, or a name cannot be stored.
@@ -176,7 +181,15 @@ def describe_result(
     moment = created or _moment(series.header) or datetime.now()
     moment = moment.replace(microsecond=0, tzinfo=None)
     return Result(
-        kind, series, label, named, _storable(model), _storable(version)[:_LONG_STRING], moment, supersedes
+        kind,
+        series,
+        label,
+        named,
+        _storable(model),
+        _storable(version)[:_LONG_STRING],
+        moment,
+        supersedes,
+        _storable(reviewer)[:_LONG_STRING],
     )
 
 

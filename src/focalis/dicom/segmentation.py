@@ -116,6 +116,7 @@ def write_segmentation(
     version: str,
     created: datetime | None = None,
     supersedes: Superseded | None = None,
+    reviewer: str = "",
 ) -> None:
     """Write a label map as a binary Segmentation object that refers to its source images.
 
@@ -137,12 +138,13 @@ def write_segmentation(
         created: the date and time to bear (local); by default those of the series' first image, so that a
             repetition is the same object, and now if the image has none.
         supersedes: the earlier object that this one replaces, told in its Derivation Description.
+        reviewer: the person who accepted each lesion in it; the segments then count as made semi-automatically.
 
     Raises:
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or the
             file cannot be written.
     """
-    result = describe_result("SEG", label, names, series, model, version, created, supersedes)
+    result = describe_result("SEG", label, names, series, model, version, created, supersedes, reviewer)
     save(encode_segmentation(result), path, series)
 
 

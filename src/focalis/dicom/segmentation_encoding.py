@@ -75,7 +75,9 @@ def encode_segmentation(result: Result) -> highdicom.seg.Segmentation:
         content_label="SEGMENTATION",
         content_description=f"Focalis segmentation, {NOTICE}",
     )
-    stamp(dataset, result, "Focalis segmentation")
+    stamp(dataset, result, "Focalis segmentation, reviewed" if result.reviewer else "Focalis segmentation")
+    if result.reviewer:
+        dataset.ContentCreatorName = result.reviewer
     dataset.ContentDate, dataset.ContentTime = DA(result.moment.date()), TM(result.moment.time())
     # the clock's time, which would make every repetition another file
     del dataset.InstanceCreationDate, dataset.InstanceCreationTime
@@ -107,7 +109,9 @@ def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
             segment_label=name,
             segmented_property_category=_ABNORMAL,
             segmented_property_type=property_type(name),
-            algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_type=SegmentAlgorithmTypeValues.SEMIAUTOMATIC
+            if result.reviewer
+            else SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=AlgorithmIdentificationSequence(
                 name=MANUFACTURER,
                 family=_ARTIFICIAL_INTELLIGENCE,
@@ -117,7 +121,8 @@ def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
             ),
             display_color=CIELabColor.from_rgb(*COLOURS[(number - 1) % len(COLOURS)]),
         )
-        segment.SegmentDescription = f"Found by Focalis, {NOTICE}"
+        reviewed = f", reviewed by {result.reviewer}" if result.reviewer else ""
+        segment.SegmentDescription = f"Found by Focalis{reviewed}, {NOTICE}"
         found.append(segment)
     return found
 
