@@ -42,7 +42,7 @@ def back_up(folder: Path, path: Path) -> int:
         with Store(Path(beside)) as rows:
             named = [found.relative_to(rows.folder) for found in _named_files(rows)]
         manifests = {name.parent / "results.json" for name in named if name.parts[0] == "results"}
-        named += sorted(manifests)
+        named += sorted(name for name in manifests if (folder / name).is_file())
         with whole_file(path) as temporary, tarfile.open(temporary, "w") as archive:
             archive.add(copy, _DATABASE)
             for name in named:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import subprocess
@@ -28,6 +29,7 @@ class Segmenter:
         self._child: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._errors: list[str] = []
+        self._readers: list[threading.Thread] = []
         self._busy = threading.Lock()
         self._stopped = False
         self.peak_bytes = 0
@@ -61,7 +63,8 @@ class Segmenter:
         child = self._child
         if child is not None:
             child.kill()
-            child.wait()
+        with self._busy:
+            self._discard()
 
     def _start(self) -> subprocess.Popen[str]:
         if self._child is not None and self._child.poll() is None:
@@ -76,8 +79,12 @@ class Segmenter:
             stderr=subprocess.PIPE,
             text=True,
         )
-        threading.Thread(target=_read_lines, args=(child, self._lines), daemon=True).start()
-        threading.Thread(target=_read_errors, args=(child, self._errors), daemon=True).start()
+        self._readers = [
+            threading.Thread(target=_read_lines, args=(child, self._lines), daemon=True),
+            threading.Thread(target=_read_errors, args=(child, self._errors), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
         self._child = child
         return child
 
@@ -123,11 +130,11 @@ class Segmenter:
             return
         child.kill()
         child.wait()
+        for reader in self._readers:
+            reader.join()
         if child.stdin is not None:
-            try:
+            with contextlib.suppress(OSError):  # what was still to be written to it
                 child.stdin.close()
-            except OSError:  # what was still to be written to it
-                pass
 
 
 def resident_bytes(pid: int) -> int:
