@@ -39,13 +39,15 @@ class Received:
         self._association_lock = threading.Lock()
         self._keeping = threading.Lock()
 
-    def stage(self, data: bytes | Path) -> Staged:
-        """Write bytes, or a copy of a file, to a temporary file of the store and flush it.
+    def stage(self, data: bytes | Path | Iterable[bytes]) -> Staged:
+        """Write bytes, whole or in pieces, or a copy of a file, to a temporary file of the store and flush it.
 
         Raises:
             DataError: the file cannot be read, or the disk is full or fails; nothing stays.
         """
-        return self._files.stage([data] if isinstance(data, bytes) else file_chunks(data))
+        if isinstance(data, bytes):
+            return self._files.stage([data])
+        return self._files.stage(file_chunks(data) if isinstance(data, Path) else data)
 
     def discard(self, staged: Staged) -> None:
         """Remove a staged file; nothing happens if it was kept or quarantined."""
