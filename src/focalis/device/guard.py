@@ -88,9 +88,9 @@ class Guard:
         self._connections: Counter[str] = Counter()
         self._noted: dict[tuple[str, str], float] = {}
         self._held_bytes = 0
-        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="DICOM guard", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running = threading.Event()
         self.port = settings.port
 
     def start(self) -> None:
@@ -104,17 +104,21 @@ class Guard:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             self._listener = socket.create_server((host, port), family=family, backlog=128)
         except OSError as error:
-            self._loop.close()
             reason = error.strerror or str(error)
             raise UsageError(
                 f"{host} port {port}: cannot listen ({reason}); correct node.host or node.port"
             ) from error
+        self._loop = asyncio.new_event_loop()
         self._listener.setblocking(False)
         self.port = self._listener.getsockname()[1]
         self._thread.start()
+        self._running.wait()
 
     def stop(self) -> None:
-        """Listen no longer and end what is open."""
+        """Listen no longer and end what is open; nothing happens if it never listened."""
+        if not self._running.is_set():
+            return
+        self._running.clear()
         self._loop.call_soon_threadsafe(self._accepting.cancel)
         self._thread.join()
         self._listener.close()
@@ -123,6 +127,7 @@ class Guard:
         asyncio.set_event_loop(self._loop)
         self._released = asyncio.Condition()
         self._accepting = self._loop.create_task(self._accept())
+        self._running.set()
         try:
             with contextlib.suppress(asyncio.CancelledError):
                 self._loop.run_until_complete(self._accepting)
