@@ -112,9 +112,8 @@ def test_a_disk_that_fails_at_any_step_takes_nothing_and_is_survived(intake, pat
     assert take(intake, path)[0].outcome == "kept"
 
 
-def test_a_flood_of_damaged_files_does_not_fill_the_disk(make_intake, path):
-    size = path.stat().st_size
-    intake = make_intake(limits={"series_gb": 2.5 * size / 1e9})
+def test_a_flood_of_damaged_files_does_not_fill_the_disk(intake, path, monkeypatch):
+    monkeypatch.setattr("focalis.device.received._QUARANTINED_BYTES", 2.5 * path.stat().st_size)
     data = path.read_bytes()[:-20]
 
     found = take(intake, *(data[:300] + bytes([number]) + data[301:] for number in range(5)))

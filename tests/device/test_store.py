@@ -170,11 +170,14 @@ def test_a_really_full_disk_loses_nothing_that_was_acknowledged(tmp_path):
     try:
         with Store(disk / "store") as store:
             acknowledged = 0
-            try:
+
+            def fill():
+                nonlocal acknowledged
                 while store.keep(os.urandom(100_000), header(acknowledged), "x") == "kept":
                     acknowledged += 1
-            except DataError as error:
-                assert "free space" in str(error)
+
+            with pytest.raises(DataError, match="free space"):
+                fill()
             found = store.instances("1.2.3")
             assert len(found) == acknowledged > 5
             assert all(hashlib.sha256(item.path.read_bytes()).hexdigest() == item.sha256 for item in found)
@@ -267,6 +270,17 @@ def test_quarantine_keeps_the_reason_and_can_be_emptied(store):
     assert aside.reason == "is no DICOM file"
     assert store.quarantined() == []
     assert files(store) == []
+
+
+def test_a_full_quarantine_keeps_nothing_more(store, monkeypatch):
+    monkeypatch.setattr("focalis.device.received._QUARANTINED_OBJECTS", 2)
+
+    assert [store.quarantine(data, "odd", "x") for data in (b"1", b"2", b"3")] == [True, True, False]
+
+    assert len(files(store)) == 2
+    store.keep(b"first", HEADER, "x")
+    assert store.keep(b"other", HEADER, "x") == "quarantined"
+    assert len(files(store)) == 3
 
 
 def task(store, task_id="t1", **changes):

@@ -56,7 +56,7 @@ class NodeSettings(_Frozen):
         tls_ca: PEM file of the authorities whose certificates peers must show; without it peers show none.
         max_pdu: the greatest PDU that is accepted, in bytes (PS3.8 D.1).
         handshake_seconds: time for TLS and the association request together.
-        idle_seconds: an association without a byte for so long is aborted.
+        idle_seconds: an association is aborted if either side keeps the other waiting so long.
         connections_per_address: connections from one address at a time.
         connections: connections at a time from everywhere.
         quiet_seconds: a series is complete when no association that sent it is open and nothing came so long.

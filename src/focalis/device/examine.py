@@ -200,7 +200,9 @@ def _require_whole_pixels(stream: BinaryIO, dataset: FileDataset, most_bytes: in
     here = stream.tell()
     there = stream.seek(0, 2) - here
     if length == _UNDEFINED or not wanted <= length <= there:
-        raise UnsafeError(f"has pixel data cut short: {min(length, there)} of {wanted} bytes")
+        raise UnsafeError(
+            f"has pixel data cut short: {wanted} bytes needed, {length} announced, {there} there"
+        )
 
 
 def _count_fragments(stream: BinaryIO) -> int:

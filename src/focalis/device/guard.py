@@ -37,7 +37,6 @@ from focalis.device.records import Level
 from focalis.errors import UsageError
 
 _NOTE_AGAIN_SECONDS = 60.0
-_ANSWER_SECONDS = 300.0
 _CALLING_UNKNOWN, _CALLED_UNKNOWN = 3, 7
 """Reasons of A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
 
@@ -60,7 +59,7 @@ class Guard:
         peers: Iterable[Peer],
         most_message_bytes: int,
         *,
-        connect: Callable[[socket.socket, Caller], None],
+        connect: Callable[[socket.socket, Caller], threading.Thread],
         ended: Callable[[Caller], None],
         note: Callable[[Level, str], None],
     ) -> None:
@@ -71,7 +70,8 @@ class Guard:
             peers: who may call, beside loopback.
             most_message_bytes: the greatest data set of one message; all associations together may have twice that
                 on the way.
-            connect: called for each association with a socket on which its PDUs are read and answered.
+            connect: called for each association with a socket on which its PDUs are read and answered; returns the
+                thread that does so. A caller's connection counts until that thread has ended.
             ended: called when an association is over, in whichever way.
             note: writes a line to the device's log.
 
@@ -90,6 +90,7 @@ class Guard:
         self._held_bytes = 0
         self._thread = threading.Thread(target=self._run, name="DICOM guard", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._threads: dict[Caller | None, threading.Thread] = {}
         self._running = threading.Event()
         self.port = settings.port
 
@@ -168,6 +169,7 @@ class Guard:
     async def _serve(self, connection: socket.socket, address: str, port: int) -> None:
         """One connection from its first byte to its last."""
         writer: asyncio.StreamWriter | None = None
+        caller: Caller | None = None
         try:
             try:
                 async with asyncio.timeout(self._settings.handshake_seconds):
@@ -192,6 +194,9 @@ class Guard:
                 connection.close()
             else:
                 await _close(writer)
+            while caller in self._threads and self._threads[caller].is_alive():
+                await asyncio.sleep(0.02)
+            self._threads.pop(caller, None)
             self._connections[address] -= 1
             self._connections = +self._connections
 
@@ -245,7 +250,8 @@ class Guard:
         message = Message(self._most_message_bytes)
         tasks: list[asyncio.Task[None]] = []
         try:
-            await asyncio.to_thread(self._connect, inner, caller)
+            thread = await asyncio.to_thread(self._connect, inner, caller)
+            self._threads[caller] = thread
             inner_writer.write(request)
             inwards = asyncio.create_task(self._inwards(reader, inner_writer, message))
             outwards = asyncio.create_task(self._outwards(inner_reader, writer, message))
@@ -274,10 +280,10 @@ class Guard:
         idle = self._settings.idle_seconds
         while True:
             try:
-                async with asyncio.timeout(_ANSWER_SECONDS):
+                async with asyncio.timeout(idle):
                     await message.answered.wait()
             except TimeoutError as error:
-                raise MessageError("it sent a message that has no answer") from error
+                raise MessageError(f"what it sent was not answered in {idle:g} seconds") from error
             try:
                 async with asyncio.timeout(idle):
                     pdu = await self._read_pdu(reader)

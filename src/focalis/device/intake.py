@@ -19,7 +19,6 @@ from focalis.device.store import Store
 from focalis.errors import DataError
 
 _PREFIX_BYTES = 132
-_QUARANTINED_OBJECTS = 10_000
 
 Outcome = Literal["kept", "known", "quarantined", "foreign", "too large", "no room"]
 
@@ -59,7 +58,6 @@ class Intake:
         self.store = store
         self._least_free_bytes = int(config.store.least_free_gb * 1e9)
         self.most_bytes = int(limits.instance_mb * 1e6)
-        self._most_aside_bytes = int(limits.series_gb * 1e9)
         self._parser = Parser(
             int(limits.parse_memory_mb * 1e6), limits.parse_seconds, int(limits.series_gb * 1e9)
         )
@@ -111,12 +109,8 @@ class Intake:
         return Taken(outcome, reason, header)
 
     def _set_aside(self, staged: Staged, reason: str, sender: Sender) -> Taken:
-        aside = self.store.quarantined()
-        room = self._most_aside_bytes - sum(each.bytes for each in aside)
-        if staged.bytes > room or len(aside) >= _QUARANTINED_OBJECTS:
+        if not self.store.quarantine(staged, reason, sender.source):
             reason += "; the quarantine is full, so it was not kept aside"
-        else:
-            self.store.quarantine(staged, reason, sender.source)
         self._note("warning", f"an object from {sender.source} was quarantined: it {reason}")
         return Taken("quarantined", reason)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import warnings
 from collections.abc import Callable
 
 from pydicom import Dataset
@@ -44,6 +45,7 @@ class Node:
         # what these would say may quote a data set; what matters is in the store's log
         for name in ("pydicom", "pynetdicom"):
             logging.getLogger(name).propagate = False
+        warnings.filterwarnings("ignore", module=r"pydicom\.")
         self._intake = intake
         self._senders: dict[tuple[str, int], tuple[Caller, Sender]] = {}
         self._lock = threading.Lock()
@@ -81,11 +83,11 @@ class Node:
         with self._lock:
             return [caller for caller, _ in self._senders.values()]
 
-    def _connect(self, connection: socket.socket, caller: Caller) -> None:
+    def _connect(self, connection: socket.socket, caller: Caller) -> threading.Thread:
         source = f"C-STORE {caller.ae_title} {caller.address}"
         with self._lock:
             self._senders[caller.address, caller.port] = caller, self._intake.sender(source)
-        self._server.process_request(connection, (caller.address, caller.port))
+        return self._server.attach(connection, caller)
 
     def _end(self, caller: Caller) -> None:
         with self._lock:
@@ -122,6 +124,18 @@ class _Server(AssociationServer):
         )
         super().server_close()
 
+    def attach(self, connection: socket.socket, caller: Caller) -> threading.Thread:
+        """Begin an association over a connection; returns its thread."""
+        before = set(self.active_associations)
+        self.process_request(connection, (caller.address, caller.port))
+        (association,) = (
+            each
+            for each in self.active_associations
+            if each not in before
+            and (each.requestor.address, each.requestor.port) == (caller.address, caller.port)
+        )
+        return association
+
     def server_bind(self) -> None:
         """Bind to nothing."""
 
@@ -136,6 +150,7 @@ def _entity(config: Config) -> AE:
     entity.acse_timeout = config.node.handshake_seconds
     # the guard knows how long is too long; two clocks would only disagree
     entity.network_timeout = entity.dimse_timeout = None
+    entity.maximum_associations = config.node.connections
     entity.add_supported_context(Verification)
     for kind in IMAGE_CLASSES:
         entity.add_supported_context(kind, list(TRANSFER_SYNTAXES))

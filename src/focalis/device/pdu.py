@@ -48,18 +48,18 @@ class Message:
 
     Attributes:
         held: bytes of the message that the guard has passed on and that are not answered.
-        answered: set while the peer may send; cleared from the end of a message to the node's answer.
+        answered: set while the peer may send; clear from the association request, or the end of a message, to the
+            node's answer.
     """
 
     def __init__(self, most_bytes: int) -> None:
-        """Begin before the first message, whose data set may have `most_bytes`."""
+        """Begin with the association request, before messages whose data sets may have `most_bytes`."""
         self._most_bytes = most_bytes
         self._command = b""
         self._data_bytes = 0
         self._expects_data = False
         self.held = 0
         self.answered = asyncio.Event()
-        self.answered.set()
 
     @property
     def unfinished(self) -> bool:

@@ -22,6 +22,8 @@ from focalis.device.records import (
     now,
 )
 
+_QUARANTINED_OBJECTS = 10_000
+_QUARANTINED_BYTES = 4_000_000_000
 _SERIES = """
 SELECT series.*, (SELECT count(*) FROM instances WHERE instances.series_uid = series.series_uid) AS instances
 FROM series
@@ -84,20 +86,29 @@ class Received:
 
     def quarantine(
         self, data: bytes | Path | Staged, reason: str, source: str, series_uid: str | None = None
-    ) -> None:
+    ) -> bool:
         """Keep something aside that may not be used, for a person to look at; durable when this returns.
+
+        Returns:
+            False if the quarantine is full, so that a flood cannot fill the disk; then nothing is kept.
 
         Raises:
             DataError: the disk is full or fails.
         """
         staged = data if isinstance(data, Staged) else self.stage(data)
         try:
+            (full,) = self._database.rows(
+                "SELECT count(*) AS n, coalesce(sum(bytes), 0) AS size FROM quarantine"
+            )
+            if full["n"] >= _QUARANTINED_OBJECTS or full["size"] + staged.bytes > _QUARANTINED_BYTES:
+                return False
             self._files.place(staged, self._files.quarantine_path(staged.sha256))
             with self._database.transaction() as connection:
                 connection.execute(
                     "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?)",
                     (staged.sha256, staged.bytes, reason, source, now(), series_uid),
                 )
+            return True
         finally:
             self.discard(staged)
 
