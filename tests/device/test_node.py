@@ -22,6 +22,7 @@ from pynetdicom import AE, build_context
 from focalis.device.config import Config
 from focalis.device.intake import Intake
 from focalis.device.node import Node
+from focalis.errors import UsageError
 
 needs_dcmtk = pytest.mark.skipif(shutil.which("storescu") is None, reason="dcmtk is not installed")
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -138,9 +139,10 @@ def test_compressed_syntaxes_are_taken(node, slices, tmp_path):
     assert store_of(node).counts()["instances"] == 3
 
 
-def test_a_deflated_syntax_is_not_negotiated(node):
+@pytest.mark.parametrize("abstract", [CT, "1.2.840.10008.1.1"])
+def test_a_deflated_syntax_is_not_negotiated(node, abstract):
     with raw(node) as connection:
-        connection.sendall(request(syntaxes=[b"1.2.840.10008.1.2.1.99"]))
+        connection.sendall(request(abstract, syntaxes=[b"1.2.840.10008.1.2.1.99"]))
         assert connection.recv(1) == b"\x02"
         answer = connection.recv(4096)
 
@@ -467,6 +469,46 @@ def test_a_second_message_waits_for_the_first_answer(node, monkeypatch):
         go_on.set()
     assert len(taken) == 1
     assert sent < 20_000_000
+
+
+def test_more_than_twice_the_largest_object_is_never_on_the_way(make_node):
+    """What associations have sent and nobody answered yet lies in memory."""
+    node = make_node(limits={"instance_mb": 1}, idle_seconds=10)
+    first, second, third = (established(node) for _ in range(3))
+    part = data_pdu(3, store_command("1.2.3")) + data_pdu(0, bytes(100_000)) * 9
+    first.sendall(part)
+    second.sendall(part)
+    wait_for(lambda: node._guard._held_bytes > 1_800_000)
+    third.sendall(data_pdu(3, store_command("1.2.3")) + data_pdu(0, bytes(100_000)) * 8 + data_pdu(2, b"end"))
+    time.sleep(0.5)
+    assert node._guard._held_bytes <= 2_000_000
+
+    first.close()
+
+    assert not is_success(third)  # answered: it is no image
+    wait_for(lambda: node._guard._held_bytes < 1_000_000)
+    second.close()
+    third.close()
+    wait_for(lambda: node._guard._held_bytes == 0)
+
+
+@needs_dcmtk
+def test_no_more_connections_than_allowed_from_everywhere(make_node):
+    node = make_node(connections=1)
+    with established(node), raw(node, "127.0.0.2") as second:
+        assert ended(second)
+    wait_for(lambda: node._guard._connections.total() == 0)
+    assert run("echoscu", node).returncode == 0
+
+
+def test_a_port_that_is_taken_is_an_error(make_node, node):
+    with pytest.raises(UsageError, match="cannot listen"):
+        make_node(port=node.port)
+
+
+def test_certificates_that_cannot_be_used_are_an_error(make_node, tmp_path):
+    with pytest.raises(UsageError, match="cannot be used for TLS"):
+        make_node(tls_certificate=tmp_path / "none.pem", tls_key=tmp_path / "none.key")
 
 
 @pytest.fixture(scope="module")

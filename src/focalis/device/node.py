@@ -151,7 +151,8 @@ def _entity(config: Config) -> AE:
     # the guard knows how long is too long; two clocks would only disagree
     entity.network_timeout = entity.dimse_timeout = None
     entity.maximum_associations = config.node.connections
-    entity.add_supported_context(Verification)
+    # not by default: pynetdicom's defaults include the deflated syntax
+    entity.add_supported_context(Verification, [each for each in TRANSFER_SYNTAXES if not each.is_compressed])
     for kind in IMAGE_CLASSES:
         entity.add_supported_context(kind, list(TRANSFER_SYNTAXES))
     return entity
