@@ -1,7 +1,7 @@
 # The verbs of a developer's day. Each sets up its own virtual environment; a second run finds it ready.
 #   make demo        the main job on generated data         make check    style, types, floors
 #   make test        the test suite                         make clean    remove what the verbs made
-#   make test-slow   the long checks as well
+#   make test-slow   the long checks as well            make soak     the device under load, hours
 # Another interpreter: make PYTHON=python3.12 test. Options of the demo: make demo ARGS="--minutes 0.5".
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 RUNTIME := $(VENV)/.installed-runtime
 DEVELOPMENT := $(VENV)/.installed-development
 
-.PHONY: help demo test test-slow check clean
+.PHONY: help demo test test-slow check soak clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -31,6 +31,12 @@ check: $(DEVELOPMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Results are kept in benchmarks/results/soak; one that is there is not made again. The long PET series comes from FOCALIS_DATA.
+soak: $(DEVELOPMENT)
+	$(BIN)/python benchmarks/soak.py --studies 500 --senders 8 --fail 0.2
+	$(BIN)/python benchmarks/soak_fuzz.py
+	test ! -d "$(FOCALIS_DATA)/dicom_qin_headneck_pet" || $(BIN)/python benchmarks/soak.py --series "$(FOCALIS_DATA)/dicom_qin_headneck_pet/image"
 
 clean:
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -39,11 +39,11 @@ def block(bright=1000):
 
 
 def save_tiny_model(path, image=None, low=-2000.0, high=2000.0):
-    """A model file whose random network calls about a tenth of an image foreground: of the bright block's, or a given one.
+    """A model file whose random network calls a tenth of the bright block foreground, or a little of a given image.
 
     Args:
         path: the file to write.
-        image: a volume to choose the threshold on.
+        image: a volume to choose the threshold on; the bright block by default.
         low, high: the window of its values.
     """
     import torch
@@ -67,9 +67,10 @@ def save_tiny_model(path, image=None, low=-2000.0, high=2000.0):
     )
     torch.manual_seed(3)
     network = network_of(plan).eval()
+    share = 0.9 if image is None else 0.995
     image = image or Volume(block().astype(np.float32), GRID)
     found = predict_case(Model(plan, (network,)), [image], keep_probability=True)
-    threshold = float(np.quantile(found.foreground_probability.array, 0.9))
+    threshold = float(np.quantile(found.foreground_probability.array, share))
     save_model(Model(plan, (network,), OperatingPoint(threshold)), path)
     return path
 

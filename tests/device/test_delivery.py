@@ -59,7 +59,7 @@ def test_a_destination_that_is_down_fails_with_what_to_check(files):
 def test_a_destination_that_does_not_answer_fails(files, monkeypatch):
     monkeypatch.setattr(delivery, "ANSWER_SECONDS", 1)
     stop = threading.Event()
-    with pacs(lambda _event: stop.wait(10) and 0 or 0) as (port, _):
+    with pacs(lambda _event: int(stop.wait(10)) * 0) as (port, _):
         found = delivery.send(files[:1], to(port), "FOCALIS")
         stop.set()
     assert found[files[0]].outcome == "failed"
@@ -75,7 +75,7 @@ def test_echo_tells_whether_a_destination_answers():
 class _Stow(BaseHTTPRequestHandler):
     """A STOW-RS server of a few lines: keeps the bodies, answers what it was told to."""
 
-    def do_POST(self):  # noqa: N802
+    def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.received.append((self.path, self.headers["Authorization"], body))
         self.send_response(self.server.status)
@@ -118,7 +118,11 @@ def test_stow_sends_the_files_byte_for_byte(files, stow_server):
         (503, b"", "failed"),
         (401, b"", "failed"),
         (409, b"", "rejected"),
-        (200, b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [272]}}]}}', "rejected"),
+        (
+            200,
+            b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [272]}}]}}',
+            "rejected",
+        ),
     ],
 )
 def test_a_stow_answer_says_whether_to_try_again(files, stow_server, status, answer, outcome):
@@ -167,11 +171,13 @@ def model_file(tmp_path):
 def test_a_destination_that_recovers_gets_the_same_bytes(task, model_file, monkeypatch):
     monkeypatch.setattr(delivery, "FIRST_WAIT_SECONDS", 0.1)
     answers = [0xA700, 0xA700]
-    with pacs(lambda _event: answers.pop() if answers else 0) as (port, received):
-        with working(task, config(model_file, destination(port))) as jobs:
-            until(lambda: jobs.store.tasks("done"))
-            (row,) = jobs.store.deliveries()
-            file = jobs.store.results("t1")[0].path
+    with (
+        pacs(lambda _event: answers.pop() if answers else 0) as (port, received),
+        working(task, config(model_file, destination(port))) as jobs,
+    ):
+        until(lambda: jobs.store.tasks("done"))
+        (row,) = jobs.store.deliveries()
+        file = jobs.store.results("t1")[0].path
     assert (row.state, row.attempts) == ("sent", 3)
     import hashlib
 

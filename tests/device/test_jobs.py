@@ -192,7 +192,15 @@ def canned(model, tmp_path_factory):
 def work(folder, settings, canned, version="1.0", point=""):
     """Run the device's work in a process of its own; its exit code."""
     return subprocess.run(
-        [sys.executable, device_work.__file__, str(folder), settings.model_dump_json(), version, canned, point],
+        [
+            sys.executable,
+            device_work.__file__,
+            str(folder),
+            settings.model_dump_json(),
+            version,
+            canned,
+            point,
+        ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         timeout=250,
         check=False,

@@ -32,7 +32,9 @@ def add(store, write_series, tmp_path):
             result.write_bytes(name.encode())
             import hashlib
 
-            store.add_result(name, "seg", f"2.25.{len(name)}", hashlib.sha256(name.encode()).hexdigest(), result)
+            store.add_result(
+                name, "seg", f"2.25.{len(name)}", hashlib.sha256(name.encode()).hexdigest(), result
+            )
             if delivery is not None:
                 store.add_delivery(name, "seg", f"2.25.{len(name)}", "pacs")
                 store.set_delivery(name, f"2.25.{len(name)}", "pacs", delivery, attempts=1)
@@ -55,7 +57,14 @@ def test_what_is_old_and_sent_goes_with_its_files(store, add):
 
 @pytest.mark.parametrize(
     ("task", "delivery"),
-    [("done", "waiting"), ("failed", "dead"), ("sending", "waiting"), ("waiting", None), ("failed", None), (None, None)],
+    [
+        ("done", "waiting"),
+        ("failed", "dead"),
+        ("sending", "waiting"),
+        ("waiting", None),
+        ("failed", None),
+        (None, None),
+    ],
 )
 def test_what_is_not_yet_done_and_sent_stays(store, add, task, delivery):
     add("one", task, delivery)
@@ -87,7 +96,7 @@ def test_a_damaged_backup_is_refused_and_leaves_no_store(store, add, tmp_path):
     add("one")
     back_up(store.folder, tmp_path / "b.tar")
     content = bytearray((tmp_path / "b.tar").read_bytes())
-    place = content.find(b"Synthetic CT")
+    place = content.rfind(b"Synthetic CT")  # the first ones are in the rows
     content[place : place + 4] = b"XXXX"
     (tmp_path / "b.tar").write_bytes(content)
     with pytest.raises(DataError, match=r"b\.tar"):

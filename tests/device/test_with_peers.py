@@ -84,7 +84,9 @@ objects = ["sr", "capture"]
 def send(port, folder):
     """Send all files below a folder as a scanner would."""
     subprocess.run(
-        ["storescu", "-aec", "FOCALIS", "+sd", "+r", "127.0.0.1", str(port), str(folder)], check=True, timeout=120
+        ["storescu", "-aec", "FOCALIS", "+sd", "+r", "127.0.0.1", str(port), str(folder)],
+        check=True,
+        timeout=120,
     )
 
 
@@ -96,7 +98,7 @@ def arrived(url, count):
         return identifiers if len(identifiers) >= count else None
 
     found = {}
-    for identifier in until(all_of_them, 280):
+    for identifier in until(all_of_them, 600):
         dataset = dcmread(io.BytesIO(peers.get(f"{url}/instances/{identifier}/file")))
         found[dataset.StudyInstanceUID, dataset.Modality] = dataset
     assert len(found) == count
@@ -162,7 +164,7 @@ def hippocampi(tmp_path):
     return tmp_path / "images"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_what_storescu_sends_comes_back_to_orthanc_as_predict_makes_it(hippocampi, tmp_path):
     peers.require()
     round_trip(tmp_path, hippocampi, (0, 500))
@@ -182,7 +184,9 @@ def test_echoscu_is_answered_and_a_tampered_model_refused(tmp_path):
     peers.require()
     model = save_tiny_model(tmp_path / "tiny.safetensors")
     config = tmp_path / "focalis.toml"
-    config.write_text('[node]\nport = 0\n[web]\nport = 0\n[[models]]\nname = "a"\nfile = "tiny.safetensors"\n')
+    config.write_text(
+        '[node]\nport = 0\n[web]\nport = 0\n[[models]]\nname = "a"\nfile = "tiny.safetensors"\n'
+    )
     with device(["--config", config, "--folder", tmp_path / "store"], tmp_path) as port:
         subprocess.run(["echoscu", "-aec", "FOCALIS", "127.0.0.1", str(port)], check=True, timeout=60)
     config.write_text(config.read_text() + f'sha256 = "{"0" * 64}"\n')

@@ -59,6 +59,13 @@ def test_a_report_comes_back_lesion_by_lesion(write, tmp_path):
         assert lesion.longest_axial_mm == pytest.approx(given.longest_axial_mm, abs=5e-4)
         assert lesion.centroid_xyz_mm == pytest.approx(given.centroid_xyz_mm, abs=5e-4)
     assert len({lesion.tracking_uid for lesion in report.lesions}) == 2
+    assert report.total == 2
+
+
+def test_a_report_that_lists_only_some_lesions_says_how_many_there_are(write):
+    report = read_report(write(LESIONS[1:], total=2))
+    assert [lesion.number for lesion in report.lesions] == [2]
+    assert report.total == 2
 
 
 def test_highdicom_reads_one_volumetric_group_per_lesion(write):

@@ -28,6 +28,10 @@ def serve(
     restore: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Make the store from a backup, and stop.")
     ] = None,
+    hash_password: Annotated[
+        bool,
+        typer.Option("--hash-password", help="Ask for a password, print its hash for [[users]], and stop."),
+    ] = False,
 ) -> None:
     """Receive DICOM images, segment them, send the results on, and show them on a web page.
 
@@ -40,8 +44,18 @@ def serve(
     if backup is not None or restore is not None:
         _back_up_or_restore(config, folder, backup, restore)
         return
-    from focalis.device.serve import serve as run_serve
-    from focalis.device.serve import settings_for
+    if hash_password:
+        from focalis.device.web.auth import hash_password as run_hash
+
+        print(run_hash(typer.prompt("password", hide_input=True, confirmation_prompt=True, err=True)))
+        return
+    try:
+        from focalis.device.serve import serve as run_serve
+        from focalis.device.serve import settings_for
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{error.name} is not installed; install the device's parts: pip install 'focalis[device]'"
+        ) from error
 
     run_serve(settings_for(model, config, folder, port, web_port), lambda line: print(line, flush=True))
 

@@ -12,7 +12,7 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
-from pynetdicom import AE, _config
+from pynetdicom import AE, Association, _config
 
 from focalis.device.config import Destination
 
@@ -85,7 +85,7 @@ def check(destination: Destination, calling: str) -> str:
     ae = _entity(calling)
     ae.add_requested_context("1.2.840.10008.1.1")
     try:
-        association = ae.associate(**_address(destination))
+        association = _associate(ae, destination)
     except (OSError, RuntimeError, ValueError) as error:
         return str(error)
     if not association.is_established:
@@ -105,7 +105,7 @@ def _c_store(files: Sequence[Path], destination: Destination, calling: str) -> d
     for sop_class, syntax in sorted(wanted):
         ae.add_requested_context(sop_class, syntax)
     try:
-        association = ae.associate(**_address(destination))
+        association = _associate(ae, destination)
     except (OSError, RuntimeError, ValueError) as error:
         return dict.fromkeys(files, Sent("failed", str(error)))
     if not association.is_established:
@@ -122,9 +122,9 @@ def _c_store(files: Sequence[Path], destination: Destination, calling: str) -> d
     return {file: found.get(file, Sent("failed", "the association ended early")) for file in files}
 
 
-def _store_one(association: object, file: Path) -> Sent:
+def _store_one(association: Association, file: Path) -> Sent:
     try:
-        status = association.send_c_store(file)  # type: ignore[attr-defined]
+        status = association.send_c_store(file)
     except ValueError as error:  # no presentation context was accepted for it
         return Sent("rejected", f"does not take this kind of object ({' '.join(str(error).split())[:200]})")
     except (OSError, RuntimeError) as error:
@@ -146,24 +146,22 @@ def _entity(calling: str) -> AE:
     return ae
 
 
-def _address(destination: Destination) -> dict[str, object]:
-    address: dict[str, object] = {
-        "addr": destination.host,
-        "port": destination.port,
-        "ae_title": destination.ae_title,
-    }
+def _associate(ae: AE, destination: Destination) -> Association:
+    tls = None
     if destination.tls:
         context = ssl.create_default_context(cafile=_text(destination.tls_ca))
         if destination.tls_certificate is not None:
             context.load_cert_chain(destination.tls_certificate, destination.tls_key)
-        address["tls_args"] = (context, destination.host)
-    return address
+        tls = (context, destination.host or "")
+    # load_config made sure that a destination of this kind has them
+    host, port, called = destination.host or "", destination.port or 0, destination.ae_title or ""
+    return ae.associate(host, port, ae_title=called, tls_args=tls)
 
 
-def _refusal(association: object) -> str:
-    if getattr(association, "is_rejected", False):
+def _refusal(association: Association) -> str:
+    if association.is_rejected:
         return "rejected the association; check the AE titles on both sides"
-    if getattr(association, "is_aborted", False):
+    if association.is_aborted:
         return "is not reached, or ended the association; check host, port, TLS and firewall"
     return "is not reached; check host, port and firewall"
 
@@ -189,7 +187,7 @@ def _stow_one(client: DICOMwebClient, file: Path) -> Sent:
     except FileNotFoundError:
         return Sent("failed", f"{file}: is not there")
     except requests.HTTPError as error:
-        code = error.response.status_code
+        code = error.response.status_code if error.response is not None else 0
         rejected = 400 <= code < 500 and code not in (401, 403, 404, 408, 429)
         return Sent("rejected" if rejected else "failed", f"answered with HTTP status {code}")
     except requests.RequestException as error:

@@ -1,9 +1,9 @@
 """The durable jobs: from a series that has arrived to results that were sent, across kills and restarts.
 
-Two kinds of DBOS workflow on embedded SQLite: "study" (segment, write, hand over to delivery) and "delivery" (one attempt
-to send the results of a task to one destination). The store holds the truth about every task; a thread looks at it
-twice a second and enqueues whatever waits and is not under way. So work that DBOS lost, whose checkpoints a full disk
-kept from being written, or which an upgrade made unreadable, is begun again, and every step may be repeated.
+Two kinds of DBOS workflow on embedded SQLite: "study" (segment, write, hand over to delivery) and "delivery" (one
+attempt to send the results of a task to one destination). The store holds the truth about every task; a thread looks at
+it twice a second and enqueues whatever waits and is not under way. So work that DBOS lost, whose checkpoints a full
+disk kept from being written, or which an upgrade made unreadable, is begun again, and every step may be repeated.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ _log = logging.getLogger(__name__)
 class Jobs:
     """The work of a device; one at a time in a process, and one process at a time for a store."""
 
-    def __init__(
-        self, config: Config, store: Store, models: Mapping[str, ServedModel], version: str
-    ) -> None:
+    def __init__(self, config: Config, store: Store, models: Mapping[str, ServedModel], version: str) -> None:
         """Nothing is started yet.
 
         Args:
@@ -400,5 +398,3 @@ def _delivery(task_id: str, destination: str) -> None:
 
 def _queue_of(destination: str) -> str:
     return f"to {destination}"
-
-

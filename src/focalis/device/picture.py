@@ -57,7 +57,6 @@ def draw_summary(
     figure.suptitle(f"{len(lesions)} found by Focalis {version}{more}", color=_TEXT, fontsize=10)
     figure.text(0.5, 0.02, "For research use only", color=_OUTLINE, fontsize=10, ha="center")
     figure.subplots_adjust(left=0.02, right=0.98, bottom=0.08, top=0.86, wspace=0.05, hspace=0.15)
-    canvas.draw()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="raw", facecolor=_BACKGROUND)
     width, height = canvas.get_width_height()

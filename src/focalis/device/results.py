@@ -26,6 +26,10 @@ from focalis.lesions import measure_lesions
 from focalis.volume import Grid
 
 
+MOST_LISTED = 500
+"""A report lists no more lesions than this, the largest ones: thousands of specks help nobody, and cost minutes."""
+
+
 @dataclass(frozen=True)
 class Made:
     """One file that was made.
@@ -69,21 +73,53 @@ def make_results(
     Raises:
         DataError: a file cannot be written, or a label has a name that DICOM does not take.
     """
-    told = {"model": model, "version": version}
     earlier = {kind: superseded(path) for kind, path in supersedes.items()}
     paths: dict[ResultKind, Path] = {
         kind: folder / f"{kind}-1.dcm" for kind in ("seg", "rtstruct", "sr", "capture")
     }
     lesions = list_lesions(label, names, series)
-    write_segmentation(label, names, series, paths["seg"], supersedes=earlier.get("seg"), **told)
-    drawn = write_structures(
-        label, names, series, paths["rtstruct"], supersedes=earlier.get("rtstruct"), **told
-    )
-    write_report(
-        lesions, label, names, series, paths["seg"], paths["sr"], supersedes=earlier.get("sr"), **told
-    )
     picture = draw_summary(label, names, series, lesions, version)
-    write_capture(picture, label, names, series, paths["capture"], supersedes=earlier.get("capture"), **told)
+    write_segmentation(
+        label,
+        names,
+        series,
+        paths["seg"],
+        model=model,
+        version=version,
+        supersedes=earlier.get("seg"),
+    )
+    drawn = write_structures(
+        label,
+        names,
+        series,
+        paths["rtstruct"],
+        model=model,
+        version=version,
+        supersedes=earlier.get("rtstruct"),
+    )
+    listed = sorted(lesions, key=lambda lesion: -lesion.volume_mm3)[:MOST_LISTED]
+    write_report(
+        sorted(listed, key=lambda lesion: lesion.number),
+        label,
+        names,
+        series,
+        paths["seg"],
+        paths["sr"],
+        total=len(lesions),
+        model=model,
+        version=version,
+        supersedes=earlier.get("sr"),
+    )
+    write_capture(
+        picture,
+        label,
+        names,
+        series,
+        paths["capture"],
+        model=model,
+        version=version,
+        supersedes=earlier.get("capture"),
+    )
     if not drawn:
         del paths["rtstruct"]
     return [_made(kind, path) for kind, path in paths.items()]

@@ -1,7 +1,7 @@
 """The child process that segments: reads jobs from stdin, one JSON line each, answers on stdout.
 
-It is the only part of the device that decodes pixels and loads torch. It ends when its stdin does, so it never outlives
-the device, however that one ends. Each answer is a line {"state": ...} for a step begun, or {"outcome": ...} at the end.
+It alone of the device loads torch. It ends when its stdin does, so it never outlives the device, however that one
+ends. Each answer is a line {"state": ...} for a step begun, or {"outcome": ...} at the end.
 """
 
 from __future__ import annotations

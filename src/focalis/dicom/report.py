@@ -14,7 +14,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from focalis.dicom.headers import quiet, text
 from focalis.dicom.objects import read_object
-from focalis.dicom.report_encoding import CENTROID, DIAMETER, MODEL, VOLUME, encode_report
+from focalis.dicom.report_encoding import CENTROID, COUNT, DIAMETER, MODEL, VOLUME, encode_report
 from focalis.dicom.results import Superseded, describe_result
 from focalis.dicom.series import Series
 from focalis.dicom.storing import save
@@ -26,7 +26,7 @@ class ReportedLesion:
     """One lesion of a report.
 
     Attributes:
-        number: its number in the report, from 1.
+        number: its number among all lesions, from 1.
         segment: the Segment Number of the label it bears, in the Segmentation.
         volume_mm3: its volume.
         longest_axial_mm: its longest diameter in one slice.
@@ -48,6 +48,7 @@ class Report:
 
     Attributes:
         lesions: one per measurement group; none if nothing was found.
+        total: how many lesions there are; more than `lesions` where only some of them are listed.
         segmentation_uid: the SOP Instance UID of the Segmentation that it refers to.
         model: the model's name or hash.
         version: the version of Focalis.
@@ -55,6 +56,7 @@ class Report:
     """
 
     lesions: tuple[ReportedLesion, ...]
+    total: int
     segmentation_uid: str
     model: str
     version: str
@@ -71,6 +73,7 @@ def write_report(
     *,
     model: str,
     version: str,
+    total: int | None = None,
     created: datetime | None = None,
     supersedes: Superseded | None = None,
 ) -> None:
@@ -81,7 +84,7 @@ def write_report(
     derived as in `write_segmentation`: the same call writes the same bytes.
 
     Args:
-        lesions: what was found, numbered from 1; tracking UIDs are derived.
+        lesions: what is listed, by ascending number; tracking UIDs are derived.
         label: the label map they were found in, z, y, x.
         names: label value to name, as in the Segmentation.
         series: the series that was labelled.
@@ -89,6 +92,7 @@ def write_report(
         path: the file to write.
         model: the model's name or hash.
         version: the version of Focalis.
+        total: how many lesions there are, if not all are listed.
         created: the date and time to bear; by default those of the series' first image.
         supersedes: the report that this one replaces.
 
@@ -97,7 +101,11 @@ def write_report(
     """
     result = describe_result("SR", label, names, series, model, version, created, supersedes)
     reference = _segmentation_reference(segmentation)
-    save(encode_report(result, tuple(lesions), reference), path, series)
+    save(
+        encode_report(result, tuple(lesions), len(lesions) if total is None else total, reference),
+        path,
+        series,
+    )
 
 
 def read_report(path: Path) -> Report:
@@ -119,12 +127,12 @@ def _read(dataset: Dataset) -> Report:
     groups = [group for group in measured.ContentSequence if _find(group, "121191") is not None]
     summary = next(group for group in measured.ContentSequence if _find(group, "121191") is None)
     lesions = []
-    for number, group in enumerate(groups, start=1):
+    for group in groups:
         reference = _child(group, "121191").ReferencedSOPSequence[0]
         centre = [_number(group, code.value) for code in CENTROID]
         lesions.append(
             ReportedLesion(
-                number=number,
+                number=int(str(_child(group, "112039").TextValue).rsplit(" ", 1)[1]),
                 segment=int(reference.ReferencedSegmentNumber),
                 volume_mm3=_number(group, VOLUME.value),
                 longest_axial_mm=_number(group, DIAMETER.value),
@@ -142,6 +150,7 @@ def _read(dataset: Dataset) -> Report:
     parameters = [str(item.TextValue) for item in summary.ContentSequence if _code(item) == "111002"]
     return Report(
         lesions=tuple(lesions),
+        total=round(_number(summary, COUNT.value)),
         segmentation_uid=str(segmentation),
         model=next(value.removeprefix(MODEL) for value in parameters if value.startswith(MODEL)),
         version=str(_child(summary, "111003").TextValue),

@@ -45,11 +45,11 @@ _IMAGING = Code("363679005", "SCT", "Imaging procedure")
 
 
 def encode_report(
-    result: Result, lesions: tuple[ReportedLesion, ...], segmentation: Dataset
+    result: Result, lesions: tuple[ReportedLesion, ...], total: int, segmentation: Dataset
 ) -> highdicom.sr.Comprehensive3DSR:
     """The object, ready to be stored; see `focalis.dicom.report.write_report`."""
-    from highdicom import UID as HighdicomUID
     from highdicom.sr import (
+        CodedConcept,
         Comprehensive3DSR,
         DeviceObserverIdentifyingAttributes,
         MeasurementReport,
@@ -58,20 +58,20 @@ def encode_report(
     )
 
     device = DeviceObserverIdentifyingAttributes(
-        uid=HighdicomUID(result.uid("observer")),
+        uid=result.uid("observer"),
         name=f"{MANUFACTURER}, {NOTICE}",
         manufacturer_name=MANUFACTURER,
         model_name=MANUFACTURER,
         serial_number=result.model_short,
     )
     context = ObservationContext(
-        observer_device_context=ObserverContext(Code("121007", "DCM", "Device"), device)
+        observer_device_context=ObserverContext(CodedConcept("121007", "DCM", "Device"), device)
     )
     content = MeasurementReport(
         observation_context=context,
         procedure_reported=_PROCEDURES.get(text(result.series.header, "Modality"), _IMAGING),
         imaging_measurements=[
-            _summary(result, len(lesions)),
+            _summary(result, total),
             *(_group(result, lesion, segmentation) for lesion in lesions),
         ],
     )
