@@ -16,6 +16,7 @@ export async function openVolume(canvas, options) {
   const viewer = new Niivue({
     backColor: [0.02, 0.027, 0.04, 1],
     crosshairColor: [0.36, 0.78, 0.82, 0.6],
+    crosshairWidth: 0.4,
     dragAndDropEnabled: false,
     isRadiologicalConvention: true,
     sagittalNoseLeft: true,

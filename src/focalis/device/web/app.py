@@ -78,7 +78,7 @@ async def _problem(request: Request, error: Exception) -> Response:
     else:
         text = str(error)
     if _wants_page(request):
-        page = site_of(request).page(request, "problem.html.j2", status, status=status, text=text)
+        page = site_of(request).page(request, "problem.html.j2", status, code=status, text=text)
         page.headers.update(headers or {})
         return page
     return JSONResponse({"detail": text}, status, headers)

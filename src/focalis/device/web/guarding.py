@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -74,14 +75,15 @@ class Guard:
         headers = Headers(scope=scope)  # type: ignore[arg-type]
         limit = self._limit_of(scope["path"])
         announced = headers.get("content-length", "")
-        started = False
+        started = exceeded = False
         received = 0
 
         async def limited() -> Message:
-            nonlocal received
+            nonlocal received, exceeded
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
+                exceeded = True
                 raise TooLargeError
             return message
 
@@ -95,22 +97,26 @@ class Guard:
                 found.setdefault("cache-control", "no-store")
             await send(message)
 
+        async def answered(message: Message) -> None:
+            # what the application makes of a body that broke off is not the answer
+            if started or not exceeded:
+                await guarded(message)
+
         async def answer(status: int, text: str) -> None:
             await PlainTextResponse(text, status, {"connection": "close"})(scope, receive, guarded)
 
+        too_large = f"A request to this address may have {limit} bytes.\n"
         if self._open_to_loopback and not (
             _is_loopback(_client(scope)) and _names_loopback(headers.get("host", ""))
         ):
             await answer(403, "Without users only this machine may connect; add [[users]] to focalis.toml.\n")
         elif announced.isdigit() and int(announced) > limit:
-            await answer(413, f"A request to this address may have {limit} bytes.\n")
+            await answer(413, too_large)
         else:
-            try:
-                await self._app(scope, limited, guarded)
-            except TooLargeError:
-                if started:
-                    raise
-                await answer(413, f"A request to this address may have {limit} bytes.\n")
+            with contextlib.suppress(TooLargeError):
+                await self._app(scope, limited, answered)
+            if exceeded and not started:
+                await answer(413, too_large)
 
 
 def _client(scope: Scope) -> str:

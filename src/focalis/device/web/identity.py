@@ -23,6 +23,7 @@ class Identity:
     """What a person calls a study; empty where the files do not say.
 
     Attributes:
+        known: whether the files have been read.
         name: the patient's name as people write it, "Family, Given (ideographic)".
         patient_id: the Patient ID.
         birth_date: YYYY-MM-DD.
@@ -32,6 +33,7 @@ class Identity:
         accession: the Accession Number.
     """
 
+    known: bool = False
     name: str = ""
     patient_id: str = ""
     birth_date: str = ""
@@ -70,7 +72,7 @@ class Identities:
 
     def _read(self, series_uids: list[str]) -> None:
         files = {uid: str(each[0].path) for uid in series_uids if (each := self._store.instances(uid))}
-        found = dict.fromkeys(files, Identity())
+        found = dict.fromkeys(files, Identity(known=True))
         try:
             if files:
                 rows = run_job("identify", {"files": list(files.values())}, self._limits)
@@ -83,7 +85,7 @@ class Identities:
                 self._known.popitem(last=False)
 
 
-def identify(files: list[str]) -> list[dict[str, str]]:
+def identify(files: list[str]) -> list[dict[str, str | bool]]:
     """The identities in DICOM files, one each in their order; empty where a file cannot be read."""
     return [asdict(_identity(Path(file))) for file in files]
 
@@ -94,8 +96,9 @@ def _identity(path: Path) -> Identity:
     try:
         header = read_header(path)
     except FocalisError:
-        return Identity()
+        return Identity(known=True)
     return Identity(
+        known=True,
         name=readable_name(text(header, "PatientName")),
         patient_id=text(header, "PatientID"),
         birth_date=_date(text(header, "PatientBirthDate")),
@@ -108,17 +111,17 @@ def _identity(path: Path) -> Identity:
 
 def readable_name(value: str) -> str:
     """A person name (PS3.5 6.2.1.2): "Family, Given Middle", the ideographic form behind it in brackets."""
-    groups = [_group(group) for group in value.split("=")]
-    alphabetic, ideographic = groups[0], groups[1] if len(groups) > 1 else ""
+    first, second, *_ = [*value.split("="), ""]
+    alphabetic, ideographic = _group(first, ", "), _group(second, " ")
     if alphabetic and ideographic:
         return f"{alphabetic} ({ideographic})"
     return alphabetic or ideographic
 
 
-def _group(value: str) -> str:
+def _group(value: str, separator: str) -> str:
     parts = [part.strip() for part in value.split("^")]
     given = " ".join(part for part in parts[1:3] if part)
-    return ", ".join(part for part in (parts[0], given) if part)
+    return separator.join(part for part in (parts[0], given) if part)
 
 
 def _date(value: str) -> str:

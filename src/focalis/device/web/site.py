@@ -138,6 +138,7 @@ def changes(role: Role) -> Callable[[Request], Awaitable[Session]]:
             field = (await request.form(max_files=MOST_FILES)).get("csrf")
             sent = field if isinstance(field, str) else ""
         if not hmac.compare_digest(sent.encode(), session.csrf.encode()):
+            await request.close()  # what was uploaded with it
             raise HTTPException(403, "The form is out of date; load the page again.")
         return session
 

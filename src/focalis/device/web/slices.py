@@ -20,7 +20,7 @@ AXES: dict[Plane, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
 LONGEST_PIXELS = 720
 _UNDECIDED, _ACCEPTED, _REJECTED = (255, 176, 0), (45, 212, 191), (244, 114, 182)
 _COLOURS: dict[Verdict, tuple[int, int, int]] = {"accepted": _ACCEPTED, "rejected": _REJECTED}
-_FILL = 0.16
+_FILL = 0.12
 
 
 def slice_png(

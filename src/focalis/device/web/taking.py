@@ -31,12 +31,12 @@ def upload_page(request: Request, _: Annotated[Session, Depends(needs("reviewer"
 async def upload(request: Request, session: Annotated[Session, Depends(changes("reviewer"))]) -> Response:
     """Take in the files of the form and say how many became what."""
     site = site_of(request)
-    form = await request.form(max_files=MOST_FILES)
-    files = [each for each in form.getlist("files") if isinstance(each, UploadFile) and each.filename]
     counts: Counter[Outcome] = Counter()
-    with site.device.intake.sender(f"upload by {session.user}") as sender:
-        for file in files:
-            counts[await run_in_threadpool(_take, sender, file.file)] += 1
+    async with request.form(max_files=MOST_FILES) as form:
+        files = [each for each in form.getlist("files") if isinstance(each, UploadFile) and each.filename]
+        with site.device.intake.sender(f"upload by {session.user}") as sender:
+            for file in files:
+                counts[await run_in_threadpool(_take, sender, file.file)] += 1
     if files:
         note = f"{session.user} uploaded {len(files)} files, of which {counts['kept']} are new"
         await run_in_threadpool(site.device.store.event, "info", note)

@@ -75,7 +75,6 @@ async function showVolume(wanted) {
       window: study.windows[windows.value],
       at: chosen?.centre_ras_mm,
       verdicts: study.verdicts,
-      dark: true,
     });
     volume.show(overlay.checked);
     box.dataset.ready = "true";
@@ -127,7 +126,8 @@ const KEYS = {
 };
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
-  if (event.target.matches("select, textarea, input:not([type=checkbox])") || event.target.id === "canvas") return;
+  if (event.target.matches("select, textarea, input:not([type=checkbox])")) return;
+  if (event.target.id === "canvas" && !"ar".includes(event.key)) return; // the other keys there are the viewer's own
   event.preventDefault();
   KEYS[event.key]();
 });
