@@ -64,6 +64,7 @@ def test_command_lines_name_real_commands_and_options(line):
         ("evaluate", "evaluate"),
         ("import", "dicom"),
         ("check", "check"),
+        ("serve", "device"),
     ],
 )
 def test_a_commands_page_documents_exactly_its_options(command, page):

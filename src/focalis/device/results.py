@@ -25,7 +25,6 @@ from focalis.dicom import (
 from focalis.lesions import measure_lesions
 from focalis.volume import Grid
 
-
 MOST_LISTED = 500
 """A report lists no more lesions than this, the largest ones: thousands of specks help nobody, and cost minutes."""
 

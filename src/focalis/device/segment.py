@@ -84,7 +84,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     if file_sha256(Path(job.model)) != job.model_sha256:
         return {
             "outcome": "failed",
-            "reason": f"{job.model}: the file was changed since the device started; restore it, then segment again",
+            "reason": f"{job.model}: the file was changed since the device started; restore it, restart, and try again",
         }
     if job.model_sha256 not in models:
         models.clear()
