@@ -264,13 +264,13 @@ def ended(connection):
     return True
 
 
-def request(abstract=CT, called=b"FOCALIS", syntaxes=(b"1.2.840.10008.1.2.1",)):
+def request(abstract=CT, called=b"FOCALIS", syntaxes=(b"1.2.840.10008.1.2.1",), context=1):
     """An A-ASSOCIATE-RQ PDU with one presentation context (PS3.8 9.3.2)."""
 
     def item(kind, content):
         return struct.pack(">BxH", kind, len(content)) + content
 
-    context = struct.pack(">B3x", 1) + item(0x30, abstract.encode())
+    context = struct.pack(">B3x", context) + item(0x30, abstract.encode())
     context += b"".join(item(0x40, syntax) for syntax in syntaxes)
     body = struct.pack(">H2x16s16s32x", 1, called.ljust(16), b"RAW".ljust(16))
     body += item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, context)
@@ -385,6 +385,25 @@ def test_dripping_bytes_do_not_stretch_the_handshake(node):
     connection.close()
 
 
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        request()[:74],
+        request()[:-1],
+        request() + b"\x20",
+        request(context=2),
+    ],
+    ids=["no items", "cut short", "overlong", "even context"],
+)
+def test_a_malformed_request_is_aborted(node, malformed):
+    malformed = malformed[:2] + struct.pack(">I", len(malformed) - 6) + malformed[6:]
+    assert malformed != request()
+    with raw(node) as connection:
+        connection.sendall(malformed)
+        assert connection.recv(10)[:1] == b"\x07"
+    wait_for(lambda: "association request is malformed" in events(node))
+
+
 def test_a_silent_association_ends(make_node):
     node = make_node(idle_seconds=0.5)
     with established(node) as connection:
@@ -431,6 +450,10 @@ def test_an_object_larger_than_the_limit_ends_the_association(make_node):
     [
         data_pdu(0, b"data before a command"),
         data_pdu(3, b"no command at all"),
+        data_pdu(3, struct.pack("<HHIH", 0, 0x0100, 2, 0x0020)),  # C-FIND
+        data_pdu(3, struct.pack("<HHIH", 0, 0x0100, 2, 0xFE01)),
+        data_pdu(3, struct.pack("<HHIH", 0, 0x0800, 2, 0x0101)),
+        struct.pack(">BxIIBB", 4, 6, 2, 2, 3),
         data_pdu(1, bytes(70_000)),
         struct.pack(">BxIIBB", 4, 6, 0xFFFFFFFF, 1, 3),
         struct.pack(">BxI", 4, 3) + b"abc",

@@ -11,9 +11,12 @@ LENGTH_FOUR = (0x05, 0x06, ABORT)
 HEADER_BYTES = 6
 
 _COMMAND_BYTES = 1 << 16
-_LEAST_REQUEST_BYTES = 74
+_FIXED_REQUEST_BYTES = 74
+_PRESENTATION_CONTEXT = 0x20
 _COMMAND, _LAST = 1, 2
-_COMMAND_DATA_SET_TYPE = 0x08000000  # (0000,0800) as a little-endian pair of words
+# tags (0000,0100) and (0000,0800) as little-endian pairs of words
+_COMMAND_FIELD, _COMMAND_DATA_SET_TYPE = 0x01000000, 0x08000000
+_C_STORE_REQUEST, _C_ECHO_REQUEST = b"\x01\x00", b"\x30\x00"
 _NO_DATA_SET = b"\x01\x01"
 
 
@@ -22,14 +25,22 @@ class MessageError(Exception):
 
 
 def ae_titles(request: bytes) -> tuple[str, str]:
-    """The called and the calling AE title of an A-ASSOCIATE-RQ PDU (PS3.8 table 9-11).
+    """The called and the calling AE title of an A-ASSOCIATE-RQ PDU (PS3.8 9.3.2).
 
     Raises:
-        MessageError: it is too short to hold them.
+        MessageError: its items do not fill it, or a presentation context has an even number, which pynetdicom would
+            fall over.
     """
-    if len(request) < _LEAST_REQUEST_BYTES:
-        raise MessageError("its association request is cut short")
-    called, calling = (request[place : place + 16].decode("latin-1").strip(" \0") for place in (10, 26))
+    place = _FIXED_REQUEST_BYTES
+    while place + 4 <= len(request):
+        kind, length = struct.unpack_from(">BxH", request, place)
+        number = request[place + 4] if length and place + 4 < len(request) else 0
+        if kind == _PRESENTATION_CONTEXT and number % 2 == 0:
+            break
+        place += 4 + length
+    if place != len(request) or place == _FIXED_REQUEST_BYTES:
+        raise MessageError("its association request is malformed")
+    called, calling = (request[start : start + 16].decode("latin-1").strip(" \0") for start in (10, 26))
     return called, calling
 
 
@@ -76,9 +87,9 @@ class Message:
         while place < len(pdu):
             if place + 6 > len(pdu):
                 raise MessageError("it sent a malformed P-DATA PDU")
-            length, _, control = struct.unpack_from(">IBB", pdu, place)
+            length, context, control = struct.unpack_from(">IBB", pdu, place)
             end = place + 4 + length
-            if length < 2 or end > len(pdu) or not self.answered.is_set():
+            if length < 2 or end > len(pdu) or context % 2 == 0 or not self.answered.is_set():
                 raise MessageError("it sent a malformed P-DATA PDU")
             if control & _COMMAND:
                 self._take_command(pdu[place + 6 : end], bool(control & _LAST))
@@ -116,11 +127,18 @@ class Message:
 
 
 def _has_data_set(command: bytes) -> bool:
-    """Whether a data set follows a command set, by its Command Data Set Type (PS3.7 E.1; implicit little endian)."""
-    place = 0
+    """Whether a data set follows a command set (PS3.7 E.1; implicit little endian).
+
+    Raises:
+        MessageError: it is malformed, or neither C-ECHO nor C-STORE; pynetdicom would fall over some of the others.
+    """
+    place, found = 0, {}
     while place + 8 <= len(command):
         tag, length = struct.unpack_from("<II", command, place)
-        if tag == _COMMAND_DATA_SET_TYPE:
-            return length >= 2 and command[place + 8 : place + 10] != _NO_DATA_SET
+        found[tag] = command[place + 8 : place + 8 + length]
         place += 8 + length
-    raise MessageError("it sent a malformed command")
+    kind = found.get(_COMMAND_DATA_SET_TYPE, b"")
+    known = found.get(_COMMAND_FIELD) in (_C_STORE_REQUEST, _C_ECHO_REQUEST)
+    if place != len(command) or len(kind) != len(_NO_DATA_SET) or not known:
+        raise MessageError("it sent a malformed command, or one that is neither C-ECHO nor C-STORE")
+    return kind != _NO_DATA_SET
