@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from focalis.device.config import StoreSettings
 from focalis.device.records import Header
+from focalis.device.retention import make_room
 from focalis.device.store import Store
 from focalis.errors import DataError, UsageError
 
@@ -268,6 +270,17 @@ def test_quarantine_keeps_the_reason_and_can_be_emptied(store):
     store.delete_quarantined(aside.sha256)
 
     assert aside.reason == "is no DICOM file"
+    assert store.quarantined() == []
+    assert files(store) == []
+
+
+def test_what_is_quarantined_goes_by_age(store):
+    store.quarantine(b"odd", "is no DICOM file", "upload")
+
+    make_room(store, StoreSettings(retain_days=1, least_free_gb=0))
+    assert len(store.quarantined()) == 1
+    make_room(store, StoreSettings(retain_days=1e-9, least_free_gb=0))
+
     assert store.quarantined() == []
     assert files(store) == []
 

@@ -16,7 +16,7 @@ def make_room(store: Store, settings: StoreSettings) -> list[str]:
     """Remove series older than `retain_days`, and more, the oldest first, while less than `least_free_gb` is free.
 
     A series stays while it arrives, while a task of it is open or failed, and while a result of it waits to be sent or
-    was given up.
+    was given up. What is quarantined goes by age alone.
 
     Returns:
         The UIDs of the series that were removed.
@@ -26,6 +26,9 @@ def make_room(store: Store, settings: StoreSettings) -> list[str]:
     """
     before = (datetime.now(UTC) - timedelta(days=settings.retain_days)).isoformat(timespec="milliseconds")
     wanted_bytes = _EARLY * settings.least_free_gb * 1e9
+    for aside in store.quarantined():
+        if aside.at <= before:
+            store.delete_quarantined(aside.sha256)
     removable = sorted(removable_series(store), key=lambda row: row.last_at)
     removed = []
     for row in removable:
