@@ -52,6 +52,7 @@ def test_what_is_old_and_sent_goes_with_its_files(store, add):
     files = [instance.path for instance in store.instances(uid)]
     assert retention.make_room(store, OLD) == [uid]
     assert store.series() == []
+    assert not store.results_folder("one").exists()
     assert not any(path.exists() for path in files)
 
 

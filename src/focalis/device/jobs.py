@@ -43,6 +43,7 @@ _LOOK_SECONDS = 0.5
 _FULL_DISK_SECONDS = 30.0
 _FAULT_SECONDS = 5.0
 _RETENTION_SECONDS = 60.0
+_FORGOTTEN_AT_ONCE = 500
 _OPEN: tuple[TaskState, ...] = ("waiting", "checking", "segmenting", "writing")
 
 _log = logging.getLogger(__name__)
@@ -136,11 +137,25 @@ class Jobs:
                 if time.monotonic() - self._retained_at > _RETENTION_SECONDS:
                     self._retained_at = time.monotonic()
                     retention.make_room(self.store, self.config.store)
+                    self._forget_workflows()
             except Exception as error:  # a full disk, above all; the next look may find it freed
                 _log.error("looking for work failed: %s", error)
                 self._stopping.wait(_FAULT_SECONDS)
             self._wake.wait(_LOOK_SECONDS)
             self._wake.clear()
+
+    def _forget_workflows(self) -> None:
+        """Remove DBOS's notes on work that ended a day ago; what became of it is in the store."""
+        before = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+        ended = DBOS.list_workflows(
+            status=["SUCCESS", "ERROR", "CANCELLED"],
+            completed_before=before,
+            limit=_FORGOTTEN_AT_ONCE,
+            load_input=False,
+            load_output=False,
+        )
+        if ended:
+            DBOS.delete_workflows([each.workflow_id for each in ended])
 
     def _take_complete_series(self) -> None:
         for row in self.store.series_to_complete(self.config.node.quiet_seconds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from collections import Counter
@@ -183,14 +184,13 @@ class Received:
         Whether everything was sent is for the caller to know.
         """
         paths = [instance.path for instance in self.instances(series_uid)]
-        results = self._database.rows(
-            "SELECT path FROM results JOIN tasks USING (task_id) WHERE series_uid = ?", series_uid
-        )
-        paths += [self._files.folder / row["path"] for row in results]
+        tasks = self._database.rows("SELECT task_id FROM tasks WHERE series_uid = ?", series_uid)
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM series WHERE series_uid = ?", (series_uid,))
         for path in paths:
             path.unlink(missing_ok=True)
+        for row in tasks:
+            shutil.rmtree(self._files.folder / "results" / row["task_id"], ignore_errors=True)
 
     def was_taken(self, path: Path, size: int, mtime_ns: int) -> bool:
         """Whether a file of the watched folder was taken in as it is now."""

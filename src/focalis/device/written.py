@@ -47,7 +47,7 @@ def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> None
     """
     source, place = store.folder / "making" / task_id, store.results_folder(task_id)
     try:
-        if not (place / MANIFEST).is_file():
+        if not has_results(store, task_id):
             write_text(source / MANIFEST, json.dumps(made))
             for file in source.iterdir():
                 _flush(file)
@@ -64,8 +64,12 @@ def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> None
 
 
 def has_results(store: Store, task_id: str) -> bool:
-    """Whether the results of a task are in their place."""
-    return (store.results_folder(task_id) / MANIFEST).is_file()
+    """Whether the results of a task are in their place, all of them."""
+    place = store.results_folder(task_id)
+    if not (place / MANIFEST).is_file():
+        return False
+    written = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+    return all((place / each["file"]).is_file() for each in written)
 
 
 def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:
