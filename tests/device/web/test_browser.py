@@ -100,7 +100,7 @@ def shown(page, plane="axial"):
     return int(page.get_attribute(f"[data-plane={plane}]", "data-shown"))
 
 
-def test_the_work_list_opens_a_study_by_keyboard(visit, device):
+def test_the_work_list_opens_a_study_by_keyboard(visit):
     page = visit()
     page.wait_for_function("document.querySelectorAll('a.open').length === 2")
     page.keyboard.press("j")
@@ -159,7 +159,7 @@ def test_slices_move_by_keys_slider_and_click(study):
     page.wait_for_selector("[data-plane=coronal][data-shown='8']")
 
 
-def test_a_row_leads_the_pictures_to_its_lesion(study, device):
+def test_a_row_leads_the_pictures_to_its_lesion(study):
     page = study()
     lesions = page.evaluate("JSON.parse(document.getElementById('study').textContent).lesions")
     page.click("tr[data-lesion='3'] td:nth-child(2)")

@@ -72,7 +72,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)  # type: ignore[arg-type]
+        headers = Headers(scope=scope)
         limit = self._limit_of(scope["path"])
         announced = headers.get("content-length", "")
         started = exceeded = False

@@ -74,7 +74,7 @@ def _draw(
     colours: NDArray[np.uint8], marks: NDArray[np.integer], verdicts: Mapping[int, Verdict], selected: int
 ) -> None:
     """Fill and outline the lesions, in place."""
-    y, x = np.indices(marks.shape, sparse=True)
+    y, x = np.ogrid[: marks.shape[0], : marks.shape[1]]
     dots = (x + y) // 5 % 2 == 0
     for number in np.unique(marks[marks > 0]).tolist():
         part = marks == number
