@@ -21,11 +21,10 @@ def users():
 
 
 @pytest.fixture(autouse=True)
-def _jobs_in_this_process(monkeypatch, request):
+def _jobs_in_this_process(monkeypatch):
     """A child process takes seconds to start; `test_children.py` has the real one."""
-    if "real_jobs" not in request.keywords:
-        for module in (identity, study, system, views):
-            monkeypatch.setattr(module, "run_job", run_here)
+    for module in (identity, study, system, views):
+        monkeypatch.setattr(module, "run_job", run_here)
 
 
 def run_here(name, arguments, _limits):
