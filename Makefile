@@ -1,7 +1,8 @@
 # The verbs of a developer's day. Each sets up its own virtual environment; a second run finds it ready.
 #   make demo        the main job on generated data         make check    style, types, floors
 #   make test        the test suite                         make clean    remove what the verbs made
-#   make test-slow   the long checks as well
+#   make test-slow   the long checks as well            make soak     the device under load, hours
+#   make viewer      the 3D viewer of the device's page, by npm
 # Another interpreter: make PYTHON=python3.12 test. Options of the demo: make demo ARGS="--minutes 0.5".
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 RUNTIME := $(VENV)/.installed-runtime
 DEVELOPMENT := $(VENV)/.installed-development
 
-.PHONY: help demo test test-slow check clean
+.PHONY: help demo test test-slow check soak viewer clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -32,8 +33,18 @@ check: $(DEVELOPMENT)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Results are kept in benchmarks/results/soak; one that is there is not made again. The long PET series comes from FOCALIS_DATA.
+soak: $(DEVELOPMENT)
+	$(BIN)/python benchmarks/soak.py --studies 500 --senders 8 --fail 0.2
+	$(BIN)/python benchmarks/soak_fuzz.py
+	test ! -d "$(FOCALIS_DATA)/dicom_qin_headneck_pet" || $(BIN)/python benchmarks/soak.py --series "$(FOCALIS_DATA)/dicom_qin_headneck_pet/image"
+
+# NiiVue, bundled for the device's page; without it the page draws its slices itself. Needs npm and its registry.
+viewer:
+	cd viewer && npm ci --no-audit --no-fund && npm run build
+
 clean:
-	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf viewer/node_modules $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The constraint on torch lets pip take a CPU build of that release wherever pip knows one (see README.md).

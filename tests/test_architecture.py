@@ -13,6 +13,8 @@ SOURCE = Path(focalis.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 TORCH_FREE = (
     "focalis.cli.main",
+    "focalis.device.node",
+    "focalis.device.store",
     "focalis.dataset",
     "focalis.evaluation",
     "focalis.lesions",

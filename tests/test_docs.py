@@ -71,6 +71,7 @@ def test_command_lines_name_real_commands_and_options(line):
         ("check", "check"),
         ("compare", "compare"),
         ("agree", "agree"),
+        ("serve", "device"),
     ],
 )
 def test_a_commands_page_documents_exactly_its_options(command, page):

@@ -141,6 +141,22 @@ def test_what_the_object_says_of_itself(tmp_path: Path, series: Series) -> None:
     assert {segment.category for segment in listed} == {"Morphologically Abnormal Structure"}
 
 
+def test_a_reviewed_object_names_its_reviewer(tmp_path: Path, series: Series) -> None:
+    label = speckle(series.volume.array.shape)
+    write(label, series, tmp_path / "first.dcm")
+    write(label, series, tmp_path / "reviewed.dcm", reviewer="Dr. Ödön")
+
+    first, reviewed = segread(tmp_path / "first.dcm"), segread(tmp_path / "reviewed.dcm")
+
+    assert reviewed.SOPInstanceUID != first.SOPInstanceUID
+    assert reviewed.ContentCreatorName == "Dr. Ödön"
+    assert reviewed.SeriesDescription == "Focalis segmentation, reviewed, for research use only"
+    for segment in reviewed.SegmentSequence:
+        assert segment.SegmentAlgorithmType == "SEMIAUTOMATIC"
+        assert segment.SegmentDescription == "Found by Focalis, reviewed by Dr. Ödön, for research use only"
+    assert {segment.SegmentAlgorithmType for segment in first.SegmentSequence} == {"AUTOMATIC"}
+
+
 def test_nothing_found_is_a_valid_object_of_empty_frames(tmp_path: Path, series: Series) -> None:
     write(np.zeros(series.volume.array.shape, np.uint8), series, tmp_path / "out.dcm")
     dataset = pydicom.dcmread(tmp_path / "out.dcm")

@@ -21,6 +21,7 @@ from focalis.cli.evaluate import evaluate
 from focalis.cli.fit import fit
 from focalis.cli.import_dicom import import_dicom
 from focalis.cli.predict import predict
+from focalis.cli.serve import serve
 from focalis.errors import FocalisError, UsageError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -88,6 +89,7 @@ app.command(
 app.command("import", epilog="Example: focalis import export/ -o data/tumours --structure 'GTV*'")(
     import_dicom
 )
+app.command(epilog="Example: focalis serve runs/nodules/model.safetensors --folder device")(serve)
 app.command(epilog="Example: focalis demo -o demo --minutes 3")(demo)
 
 app.add_typer(data, name="data")

@@ -1,27 +1,36 @@
-"""DICOM objects: image series and segmentations, read and written."""
+"""DICOM objects: image series; segmentations, contours and reports, read and written."""
 
+from focalis.dicom.capture import write_capture
 from focalis.dicom.drawn import DrawnObject, find_drawn, series_of
 from focalis.dicom.headers import is_dicom
+from focalis.dicom.report import Report, ReportedLesion, read_report, write_report
+from focalis.dicom.results import Superseded
 from focalis.dicom.segmentation import Segment, list_segments, read_segmentation, write_segmentation
 from focalis.dicom.series import Series, SeriesFiles, find_series, only_series, read_series
 from focalis.dicom.structures import Structure, list_structures, read_structures, write_structures
 
 __all__ = [
     "DrawnObject",
+    "Report",
+    "ReportedLesion",
     "Segment",
     "Series",
     "SeriesFiles",
     "Structure",
+    "Superseded",
     "find_drawn",
     "find_series",
     "is_dicom",
     "list_segments",
     "list_structures",
     "only_series",
+    "read_report",
     "read_segmentation",
     "read_series",
     "read_structures",
     "series_of",
+    "write_capture",
+    "write_report",
     "write_segmentation",
     "write_structures",
 ]

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from pydicom.uid import UID
 from focalis.dicom.headers import text
 from focalis.dicom.series import Series
 from focalis.errors import DataError
+
+Kind: TypeAlias = Literal["SEG", "RTSTRUCT", "SR", "SC"]
+"""What kind of object a result is, as its Modality; SC is a Secondary Capture."""
 
 MANUFACTURER = "Focalis"
 NOTICE = "for research use only"
@@ -42,26 +45,48 @@ _TIMES = (
 
 
 @dataclass(frozen=True)
+class Superseded:
+    """An earlier object, made of fewer images, that a result replaces.
+
+    Attributes:
+        instance_uid: its SOP Instance UID.
+        series_uid: its Series Instance UID.
+    """
+
+    instance_uid: str
+    series_uid: str
+
+    @property
+    def remark(self) -> str:
+        """The words by which objects without an attribute for it refer to it."""
+        return f"Supersedes {self.instance_uid}"
+
+
+@dataclass(frozen=True)
 class Result:
     """A labelled series about to be written as a DICOM object.
 
     Attributes:
-        kind: SEG or RTSTRUCT.
+        kind: SEG, RTSTRUCT, SR or SC.
         series: the series that was labelled.
         label: label values on its grid, z, y, x; 0 is the background.
         names: label value to name, by value.
         model: the model's name or hash.
         version: the version of Focalis.
         moment: the date and time that the object bears.
+        supersedes: the earlier object that this one replaces.
+        reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
     """
 
-    kind: Literal["SEG", "RTSTRUCT"]
+    kind: Kind
     series: Series
     label: NDArray[np.integer]
     names: dict[int, str]
     model: str
     version: str
     moment: datetime
+    supersedes: Superseded | None = None
+    reviewer: str = ""
 
     def uid(self, part: str) -> UID:
         """A UID for one part of the object ("instance", "series"), derived from all of this result.
@@ -81,6 +106,8 @@ class Result:
             self.series.instance_uids,
             self.series.frame_numbers,
             self.label.shape,
+            *([self.supersedes.instance_uid] if self.supersedes else []),
+            *([f"reviewed by {self.reviewer}"] if self.reviewer else []),
         )
         digest = hashlib.sha256(repr(told).encode())
         for plane in self.label:
@@ -101,24 +128,28 @@ class Result:
 
 
 def describe_result(
-    kind: Literal["SEG", "RTSTRUCT"],
+    kind: Kind,
     label: NDArray[np.integer],
     names: Mapping[int, str],
     series: Series,
     model: str,
     version: str,
     created: datetime | None,
+    supersedes: Superseded | None = None,
+    reviewer: str = "",
 ) -> Result:
     """Check what is to be written; see `Result`.
 
     Args:
-        kind: SEG or RTSTRUCT.
+        kind: SEG, RTSTRUCT, SR or SC.
         label: integer values on the series' grid, z, y, x.
         names: label value to name; 0 may be named and is passed over.
         series: the series that was labelled.
         model: the model's name or hash.
         version: the version of Focalis.
         created: the date and time to bear; by default those of the series' first image, and now if it has none.
+        supersedes: the earlier object that this one replaces.
+        reviewer: the person who judged it, up to 64 characters; empty if nobody did.
 
     Raises:
         DataError: the label map does not fit the series, a value has no name, or a name cannot be stored.
@@ -149,7 +180,17 @@ def describe_result(
         raise DataError("two labels share a name; give each label a name of its own")
     moment = created or _moment(series.header) or datetime.now()
     moment = moment.replace(microsecond=0, tzinfo=None)
-    return Result(kind, series, label, named, _storable(model), _storable(version)[:_LONG_STRING], moment)
+    return Result(
+        kind,
+        series,
+        label,
+        named,
+        _storable(model),
+        _storable(version)[:_LONG_STRING],
+        moment,
+        supersedes,
+        _storable(reviewer)[:_LONG_STRING],
+    )
 
 
 def _storable(value: str) -> str:

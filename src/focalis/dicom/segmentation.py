@@ -15,7 +15,7 @@ from pydicom.uid import UID, SegmentationStorage
 from focalis.dicom.frames import locate_frames, read_frames
 from focalis.dicom.headers import numbers, text
 from focalis.dicom.objects import keyed_names, read_object, require_same_patient_space, select
-from focalis.dicom.results import describe_result
+from focalis.dicom.results import Superseded, describe_result
 from focalis.dicom.segmentation_encoding import encode_segmentation
 from focalis.dicom.series import Series
 from focalis.dicom.storing import save
@@ -115,6 +115,8 @@ def write_segmentation(
     model: str,
     version: str,
     created: datetime | None = None,
+    supersedes: Superseded | None = None,
+    reviewer: str = "",
 ) -> None:
     """Write a label map as a binary Segmentation object that refers to its source images.
 
@@ -135,12 +137,14 @@ def write_segmentation(
         version: the version of Focalis.
         created: the date and time to bear (local); by default those of the series' first image, so that a
             repetition is the same object, and now if the image has none.
+        supersedes: the earlier object that this one replaces, told in its Derivation Description.
+        reviewer: the person who accepted each lesion in it; the segments then count as made semi-automatically.
 
     Raises:
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or the
             file cannot be written.
     """
-    result = describe_result("SEG", label, names, series, model, version, created)
+    result = describe_result("SEG", label, names, series, model, version, created, supersedes, reviewer)
     save(encode_segmentation(result), path, series)
 
 

@@ -75,7 +75,9 @@ def encode_segmentation(result: Result) -> highdicom.seg.Segmentation:
         content_label="SEGMENTATION",
         content_description=f"Focalis segmentation, {NOTICE}",
     )
-    stamp(dataset, result, "Focalis segmentation")
+    stamp(dataset, result, "Focalis segmentation, reviewed" if result.reviewer else "Focalis segmentation")
+    if result.reviewer:
+        dataset.ContentCreatorName = result.reviewer
     dataset.ContentDate, dataset.ContentTime = DA(result.moment.date()), TM(result.moment.time())
     # the clock's time, which would make every repetition another file
     del dataset.InstanceCreationDate, dataset.InstanceCreationTime
@@ -84,7 +86,15 @@ def encode_segmentation(result: Result) -> highdicom.seg.Segmentation:
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = result.uid("dimensions")
     _refer_to_sources(dataset, sources, result.series)
+    if result.supersedes is not None:
+        dataset.DerivationDescription = result.supersedes.remark
     return dataset
+
+
+def property_type(name: str) -> Code:
+    """What a label is, by the words of its name; a lesion if they tell nothing (PS3.16 CID 7151)."""
+    words = name.lower().replace("_", " ").replace("-", " ").split()
+    return next((_PROPERTY_TYPES[word] for word in words if word in _PROPERTY_TYPES), _LESION)
 
 
 def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
@@ -94,15 +104,14 @@ def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
 
     found = []
     for number, name in enumerate(result.names.values(), start=1):
-        words = name.lower().replace("_", " ").replace("-", " ").split()
         segment = SegmentDescription(
             segment_number=number,
             segment_label=name,
             segmented_property_category=_ABNORMAL,
-            segmented_property_type=next(
-                (_PROPERTY_TYPES[w] for w in words if w in _PROPERTY_TYPES), _LESION
-            ),
-            algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+            segmented_property_type=property_type(name),
+            algorithm_type=SegmentAlgorithmTypeValues.SEMIAUTOMATIC
+            if result.reviewer
+            else SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=AlgorithmIdentificationSequence(
                 name=MANUFACTURER,
                 family=_ARTIFICIAL_INTELLIGENCE,
@@ -112,7 +121,8 @@ def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
             ),
             display_color=CIELabColor.from_rgb(*COLOURS[(number - 1) % len(COLOURS)]),
         )
-        segment.SegmentDescription = f"Found by Focalis, {NOTICE}"
+        reviewed = f", reviewed by {result.reviewer}" if result.reviewer else ""
+        segment.SegmentDescription = f"Found by Focalis{reviewed}, {NOTICE}"
         found.append(segment)
     return found
 

@@ -16,7 +16,7 @@ from focalis.dicom.contours import Contour, fill_contours
 from focalis.dicom.coordinates import to_indices
 from focalis.dicom.headers import gist, numbers, quiet, text
 from focalis.dicom.objects import keyed_names, read_object, require_same_patient_space, select
-from focalis.dicom.results import describe_result
+from focalis.dicom.results import Superseded, describe_result
 from focalis.dicom.series import Series
 from focalis.dicom.storing import remove, save
 from focalis.dicom.structures_encoding import encode_structures
@@ -105,6 +105,7 @@ def write_structures(
     model: str,
     version: str,
     created: datetime | None = None,
+    supersedes: Superseded | None = None,
 ) -> bool:
     """Write a label map as an RT Structure Set whose contours follow the voxels' edges.
 
@@ -125,6 +126,7 @@ def write_structures(
         version: the version of Focalis.
         created: the date and time to bear (local); by default those of the series' first image, so that a
             repetition is the same object, and now if the image has none.
+        supersedes: the earlier structure set that this one replaces.
 
     Returns:
         Whether a file was written: False if the label map has no foreground.
@@ -133,7 +135,7 @@ def write_structures(
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or the
             file cannot be written.
     """
-    result = describe_result("RTSTRUCT", label, names, series, model, version, created)
+    result = describe_result("RTSTRUCT", label, names, series, model, version, created, supersedes)
     if not label.any():
         remove(path, series)
         return False

@@ -38,6 +38,11 @@ def encode_structures(result: Result) -> FileDataset:
     dataset.StructureSetDescription = f"Found by Focalis {result.version}, model {result.model}; {NOTICE}"
     dataset.StructureSetDate, dataset.StructureSetTime = DA(result.moment.date()), TM(result.moment.time())
     dataset.ApprovalStatus = "UNAPPROVED"
+    if result.supersedes is not None:
+        earlier = Dataset()
+        earlier.ReferencedSOPClassUID = RTStructureSetStorage
+        earlier.ReferencedSOPInstanceUID = result.supersedes.instance_uid
+        dataset.PredecessorStructureSetSequence = [earlier]
     dataset.ReferencedFrameOfReferenceSequence = [_referenced(result)]
     rois = list(enumerate(result.names.items()))
     dataset.StructureSetROISequence = [_roi(value, name, result) for _, (value, name) in rois]

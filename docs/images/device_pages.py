@@ -1,0 +1,108 @@
+"""Make the pictures of the device's page in this folder, from phantoms, in Debian's Chromium.
+
+python docs/images/device_pages.py
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import uvicorn
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1] / "tests"))
+
+from phantom_device import PACS, ROUTE, PhantomDevice  # noqa: E402
+
+from focalis.device.config import Config  # noqa: E402
+from focalis.device.web.app import create_app  # noqa: E402
+
+ARGUMENTS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
+SHAPE = {"shape_zyx": (48, 112, 112), "spacing_zyx_mm": (2.0, 1.0, 1.0), "share": 0.004}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        phantom = PhantomDevice(
+            Path(folder), Config(destinations=(PACS,), routes=(ROUTE,), store={"least_free_gb": 0})
+        )
+        shown = fill(phantom)
+        server = uvicorn.Server(uvicorn.Config(create_app(phantom.device()), port=0, log_level="error"))
+        threading.Thread(target=server.run, daemon=True).start()
+        while not server.started:
+            time.sleep(0.05)
+        address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+            for scheme, name, path, prepare in (
+                ("light", "device-work-list", "/", work_list),
+                ("light", "device-study", f"/studies/{shown}", study),
+                ("dark", "device-volume", f"/studies/{shown}", volume),
+            ):
+                context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
+                context.set_default_timeout(180_000)
+                page = context.new_page()
+                page.goto(address + path)
+                prepare(page)
+                save(page.screenshot(), HERE / f"{name}.jpg")
+                context.close()
+            browser.close()
+        server.should_exit = True
+        phantom.close()
+
+
+def fill(phantom: PhantomDevice) -> str:
+    """Studies in every state; the id of the one to look at."""
+    store = phantom.store
+    uid, _ = phantom.receive("Rossi^Chiara", seed=11)
+    store.set_series_state(uid, "unrouted")
+    for number, (name, reason) in enumerate(
+        (("Okafor^Ngozi", "2 lesions"), ("山田^太郎", "1 lesion")), start=21
+    ):
+        task_id = phantom.study(name, seed=number, lesions=number - 19)
+        store.set_task_state(task_id, "done", reason)
+        (delivery,) = store.deliveries(task_id)
+        store.set_delivery(task_id, delivery.sop_uid, "pacs", "sent", attempts=1)
+    uid, _ = phantom.receive("Иванова^Елена", seed=31)
+    store.add_task("w", uid, "nodules", "7" * 64, "8" * 64)
+    store.set_task_state("w", "segmenting")
+    shown = phantom.study("Lindqvist^Maja", seed=41, lesions=4, **SHAPE)
+    store.set_task_state(shown, "done", "4 lesions")
+    store.review(shown, 1, "accepted", "local")
+    store.review(shown, 3, "rejected", "local")
+    phantom.receive("Haddad^Samir", seed=51, complete=False)
+    return shown
+
+
+def work_list(page: Page) -> None:
+    page.get_by_text("Lindqvist, Maja").wait_for()
+
+
+def study(page: Page) -> None:
+    page.wait_for_selector(".plane[data-shown] >> nth=2")
+    page.click("tr[data-lesion='2'] td:nth-child(2)")
+    page.wait_for_timeout(3000)
+
+
+def volume(page: Page) -> None:
+    page.wait_for_selector(".plane[data-shown] >> nth=2")
+    page.click("#show-volume")
+    page.wait_for_selector("#volume[data-ready]")
+    page.wait_for_timeout(4000)
+
+
+def save(png: bytes, path: Path) -> None:
+    """Smaller, so that the repository stays small."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB").resize((1120, 700), Image.Resampling.LANCZOS)
+    picture.save(path, quality=86, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""`focalis serve`: the segmentation device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="[MODEL]", help="A model file; others by the configuration.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="The site's settings, focalis.toml.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where studies and results are kept; focalis-device if not told.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Of the DICOM node; 11112 if not told.")
+    ] = None,
+    web_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Of the web page; 8080 if not told.")
+    ] = None,
+    backup: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the whole store to FILE, and stop.")
+    ] = None,
+    restore: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Make the store from a backup, and stop.")
+    ] = None,
+    hash_password: Annotated[
+        bool,
+        typer.Option("--hash-password", help="Ask for a password, print its hash for [[users]], and stop."),
+    ] = False,
+) -> None:
+    """Receive DICOM images, segment them, send the results on, and show them on a web page.
+
+    It listens on this machine only, until a configuration says otherwise. For research use only.
+    """
+    from focalis.errors import UsageError
+
+    if backup is not None and restore is not None:
+        raise UsageError("--backup and --restore exclude each other; give one")
+    if backup is not None or restore is not None:
+        _back_up_or_restore(config, folder, backup, restore)
+        return
+    if hash_password:
+        from focalis.device.web.auth import hash_password as run_hash
+
+        print(run_hash(typer.prompt("password", hide_input=True, confirmation_prompt=True, err=True)))
+        return
+    try:
+        from focalis.device.serve import serve as run_serve
+        from focalis.device.serve import settings_for
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{error.name} is not installed; install the device's parts: pip install 'focalis[device]'"
+        ) from error
+
+    run_serve(settings_for(model, config, folder, port, web_port), lambda line: print(line, flush=True))
+
+
+def _back_up_or_restore(
+    config: Path | None, folder: Path | None, backup: Path | None, restore: Path | None
+) -> None:
+    from focalis.device.backup import back_up
+    from focalis.device.backup import restore as run_restore
+    from focalis.device.config import load_config
+
+    store = folder or load_config(config).store.folder
+    if backup is not None:
+        print(f"{back_up(store, backup)} files of {store} in {backup}")
+    elif restore is not None:
+        print(f"{run_restore(restore, store)} files from {restore} in {store}")

@@ -1,0 +1,1 @@
+"""The segmentation device: a DICOM node, durable jobs and a web page; see `focalis serve`."""

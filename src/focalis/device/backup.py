@@ -1,0 +1,112 @@
+"""Backup of a store into one file, while the device works, and the way back."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import tempfile
+from pathlib import Path
+
+from focalis.device.store import Store
+from focalis.errors import DataError, UsageError
+from focalis.files import whole_file
+
+_DATABASE = "store.sqlite"
+
+
+def back_up(folder: Path, path: Path) -> int:
+    """Write everything that a store holds into a tar file; the device may work meanwhile.
+
+    First the rows are copied, in one moment, then the files that they name; files are written once and never changed,
+    so that the two fit. The state of running jobs is not in it: it follows from the rows.
+
+    Args:
+        folder: the store.
+        path: the tar file, not inside the store.
+
+    Returns:
+        How many files of the store it holds.
+
+    Raises:
+        UsageError: there is no store, or the file would lie in it.
+        DataError: the file cannot be written, or a file was removed meanwhile: begin again.
+    """
+    if not (folder / _DATABASE).is_file():
+        raise UsageError(f"{folder}: holds no store; give the folder of the device")
+    if path.absolute().is_relative_to(folder.absolute()):
+        raise UsageError(f"{path}: lies in the store; write the backup elsewhere")
+    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=".focalis-backup-") as beside:
+        copy = Path(beside) / _DATABASE
+        with Store(folder) as store:
+            store.backup_database(copy)
+        with Store(Path(beside)) as rows:
+            named = [found.relative_to(rows.folder) for found in _named_files(rows)]
+        manifests = {name.parent / "results.json" for name in named if name.parts[0] == "results"}
+        named += sorted(name for name in manifests if (folder / name).is_file())
+        with whole_file(path) as temporary, tarfile.open(temporary, "w") as archive:
+            archive.add(copy, _DATABASE)
+            for name in named:
+                try:
+                    archive.add(folder / name, name.as_posix())
+                except FileNotFoundError as error:
+                    raise DataError(
+                        f"{folder / name}: was removed during the backup; begin it again"
+                    ) from error
+    return len(named)
+
+
+def restore(path: Path, folder: Path) -> int:
+    """Make a store from a backup, and check every file of it against its hash.
+
+    Args:
+        path: the tar file.
+        folder: the store to be; must not hold one.
+
+    Returns:
+        How many files were restored.
+
+    Raises:
+        UsageError: there is a store already.
+        DataError: the backup is damaged, or cannot be read or written; nothing that is usable stays.
+    """
+    if (folder / _DATABASE).exists():
+        raise UsageError(f"{folder}: holds a store already; restore into another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".restoring-") as beside:
+            with tarfile.open(path) as archive:
+                archive.extractall(beside, filter="data")
+            with Store(Path(beside)) as store:
+                count = _check(store, path)
+            for part in ("objects", "quarantine", "results", _DATABASE):
+                target = folder / part
+                if target.is_dir():
+                    target.rmdir()
+                (Path(beside) / part).replace(target)
+    except (tarfile.TarError, EOFError) as error:
+        raise DataError(f"{path}: is no backup, or is damaged ({error}); take another one") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{path}: cannot be restored to {folder} ({reason}); check both") from error
+    return count
+
+
+def _named_files(store: Store) -> list[Path]:
+    """The files that the rows name."""
+    found = [instance.path for row in store.series() for instance in store.instances(row.series_uid)]
+    found += [each.path for each in store.quarantined()]
+    found += [result.path for task in store.tasks() for result in store.results(task.task_id)]
+    return found
+
+
+def _check(store: Store, backup: Path) -> int:
+    wanted = {path: path.stem for path in _named_files(store)}
+    for task in store.tasks():
+        wanted.update({result.path: result.sha256 for result in store.results(task.task_id)})
+    for path, sha256 in wanted.items():
+        if not path.is_file():
+            raise DataError(f"{backup}: lacks {path.relative_to(store.folder)}; take another backup")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                raise DataError(f"{backup}: {path.relative_to(store.folder)} is damaged; take another backup")
+    return len(wanted)

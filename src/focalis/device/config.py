@@ -1,0 +1,252 @@
+"""The settings of the device: focalis.toml, one frozen object, every value with a default."""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+
+from focalis.errors import UsageError
+
+ObjectKind = Literal["seg", "rtstruct", "sr", "capture"]
+
+
+def _ae_title(value: str) -> str:
+    """An AE title: 1 to 16 printable ASCII characters, no backslash, spaces around do not count (PS3.5 6.2)."""
+    value = value.strip(" ")
+    if not 1 <= len(value) <= 16 or "\\" in value or not all(32 <= ord(letter) < 127 for letter in value):
+        raise ValueError(f"{value!r} is no AE title: 1 to 16 ASCII characters without backslash")
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value.strip(), strict=False))
+    except ValueError as error:
+        raise ValueError(f"{value!r} is no IP address or network such as 10.0.0.7 or 10.0.0.0/24") from error
+
+
+def _beside_the_file(value: Path, info: ValidationInfo) -> Path:
+    """A path as written in focalis.toml is meant from that file's folder."""
+    folder = (info.context or {}).get("folder")
+    return value if folder is None else folder / value.expanduser()
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
+Network = Annotated[str, AfterValidator(_network)]
+FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NodeSettings(_Frozen):
+    """The DICOM node.
+
+    Attributes:
+        host: the address to listen on; port 0 takes a free one.
+        tls_certificate, tls_key: PEM files of the node; both or neither. With them every connection is TLS.
+        tls_ca: PEM file of the authorities whose certificates peers must show; without it peers show none.
+        max_pdu: the greatest PDU that is accepted, in bytes (PS3.8 D.1).
+        handshake_seconds: time for TLS and the association request together.
+        idle_seconds: an association is aborted if either side keeps the other waiting so long.
+        connections_per_address: connections from one address at a time.
+        connections: connections at a time from everywhere.
+        quiet_seconds: a series is complete when no association that sent it is open and nothing came so long.
+    """
+
+    ae_title: AeTitle = "FOCALIS"
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    tls_certificate: FilePath | None = None
+    tls_key: FilePath | None = None
+    tls_ca: FilePath | None = None
+    max_pdu: int = Field(default=131072, ge=4096, le=16_777_216)
+    handshake_seconds: float = Field(default=10, gt=0)
+    idle_seconds: float = Field(default=60, gt=0)
+    connections_per_address: int = Field(default=8, ge=1)
+    connections: int = Field(default=64, ge=1)
+    quiet_seconds: float = Field(default=10, ge=0)
+
+
+class Peer(_Frozen):
+    """Who may send: a calling AE title from these addresses. Loopback is always allowed."""
+
+    ae_title: AeTitle
+    addresses: tuple[Network, ...] = Field(min_length=1)
+
+
+class ModelEntry(_Frozen):
+    """A model file under a name; `sha256`, if given, is checked before the model is used."""
+
+    name: Name
+    file: FilePath
+    sha256: Sha256 | None = None
+
+
+class Route(_Frozen):
+    """Which series a model takes. Every pattern that is given must fit (`*`, `?`; capitals do not count)."""
+
+    model: Name
+    modality: str | None = None
+    body_part: str | None = None
+    description: str | None = None
+
+
+class Destination(_Frozen):
+    """Where results go.
+
+    Attributes:
+        kind: "dicom" by C-STORE to `ae_title` at `host`:`port`; "stow" by STOW-RS to `url`.
+        token: sent as bearer token to `url`.
+        tls: speak TLS to `host`; `tls_ca` names who is trusted instead of the system's authorities.
+        tls_certificate, tls_key: what the device shows to a destination that asks for a certificate.
+        objects: which results are sent.
+    """
+
+    name: Name
+    kind: Literal["dicom", "stow"] = "dicom"
+    ae_title: AeTitle | None = None
+    host: str | None = None
+    port: Port | None = None
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    token: str | None = Field(default=None, repr=False)
+    tls: bool = False
+    tls_ca: FilePath | None = None
+    tls_certificate: FilePath | None = None
+    tls_key: FilePath | None = None
+    objects: tuple[ObjectKind, ...] = ("seg", "rtstruct", "sr", "capture")
+
+
+class WebSettings(_Frozen):
+    """The web page and DICOMweb; with certificate and key it is HTTPS."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    tls_certificate: FilePath | None = None
+    tls_key: FilePath | None = None
+
+
+class User(_Frozen):
+    """Who may look (viewer), judge (reviewer) or change (admin); the password as `focalis serve` hashes it."""
+
+    name: Name
+    password_hash: str = Field(repr=False)
+    role: Literal["viewer", "reviewer", "admin"] = "viewer"
+
+
+class Token(_Frozen):
+    """A program that may use DICOMweb: the SHA-256 of its bearer token."""
+
+    name: Name
+    sha256: Sha256
+
+
+class WatchSettings(_Frozen):
+    """A folder whose DICOM files are taken in; they stay where they are."""
+
+    folder: FilePath | None = None
+    seconds: float = Field(default=5, gt=0)
+
+
+class StoreSettings(_Frozen):
+    """Where studies and results are kept, for how long, and how much of the disk is left to others."""
+
+    folder: FilePath = Path("focalis-device")
+    retain_days: float = Field(default=30, gt=0)
+    least_free_gb: float = Field(default=5, ge=0)
+
+
+class Limits(_Frozen):
+    """What one study may cost; gb and mb are 10^9 and 10^6 bytes."""
+
+    instance_mb: float = Field(default=512, gt=0)
+    series_gb: float = Field(default=4, gt=0)
+    parse_seconds: float = Field(default=20, gt=0)
+    parse_memory_mb: float = Field(default=2048, ge=256)
+    segment_minutes: float = Field(default=30, gt=0)
+    segment_memory_gb: float = Field(default=6, gt=0)
+
+
+class Config(_Frozen):
+    """Everything that focalis.toml says, or its defaults."""
+
+    node: NodeSettings = NodeSettings()
+    peers: tuple[Peer, ...] = ()
+    models: tuple[ModelEntry, ...] = ()
+    routes: tuple[Route, ...] = ()
+    destinations: tuple[Destination, ...] = ()
+    web: WebSettings = WebSettings()
+    users: tuple[User, ...] = ()
+    tokens: tuple[Token, ...] = ()
+    watch: WatchSettings = WatchSettings()
+    store: StoreSettings = StoreSettings()
+    limits: Limits = Limits()
+
+
+def load_config(path: Path | None = None) -> Config:
+    """The settings in `path`, or the defaults for None. Paths in the file are meant from its folder.
+
+    Models that routes name but the file does not are left to the caller, who knows the command line.
+
+    Raises:
+        UsageError: the file is missing, no TOML, has an unknown key, a wrong value, or parts that do not fit.
+    """
+    if path is None:
+        return Config()
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: is not TOML ({error}); correct it") from error
+    try:
+        config = Config.model_validate(values, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        raise UsageError(f"{path}: {_first_fault(error)}") from error
+    if fault := _contradiction(config):
+        raise UsageError(f"{path}: {fault}")
+    return config
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    place = ".".join(str(part + 1) if isinstance(part, int) else part for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"{place} is no setting; correct or remove it"
+    return f"{place} is wrong ({fault['msg'].removeprefix('Value error, ')}); correct it"
+
+
+def _contradiction(config: Config) -> str | None:
+    """What is wrong between settings that are right one by one."""
+    pairs: list[tuple[str, NodeSettings | WebSettings | Destination]] = [
+        ("node", config.node),
+        ("web", config.web),
+        *((f"destination {entry.name}", entry) for entry in config.destinations),
+    ]
+    for where, part in pairs:
+        if (part.tls_certificate is None) != (part.tls_key is None):
+            return f"{where} needs both tls_certificate and tls_key; add the other one"
+    if config.node.tls_ca is not None and config.node.tls_certificate is None:
+        return "node.tls_ca asks peers for certificates, which needs tls_certificate and tls_key; add them"
+    for kind, entries in (
+        ("model", config.models),
+        ("destination", config.destinations),
+        ("user", config.users),
+        ("token", config.tokens),
+    ):
+        names = [entry.name for entry in entries]
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            return f"{kind} {doubled[0]!r} is there twice; give each its own name"
+    for entry in config.destinations:
+        needed = ("ae_title", "host", "port") if entry.kind == "dicom" else ("url",)
+        if missing := [key for key in needed if getattr(entry, key) is None]:
+            return f"destination {entry.name} ({entry.kind}) lacks {missing[0]}; add it"
+    return None

@@ -1,0 +1,226 @@
+"""Send results to a destination: C-STORE (PS3.4 annex B) or STOW-RS (PS3.18 10.5), the file's bytes as they are."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import requests
+from dicomweb_client.api import DICOMwebClient
+from pydicom import dcmread
+from pydicom.filereader import read_file_meta_info
+from pynetdicom import AE, Association, _config
+
+from focalis.device.config import Destination
+
+# the file itself goes out, without being decoded and encoded again
+_config.STORE_SEND_CHUNKED_DATASET = True
+
+CONNECT_SECONDS = 10
+ANSWER_SECONDS = 60
+
+FIRST_WAIT_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 3600.0
+MOST_ATTEMPTS = 100
+"""About four days of a destination that does not answer."""
+MOST_REJECTIONS = 5
+"""A destination that answers, and does not want the object, will hardly change its mind."""
+
+# PS3.4 table B.2-1: out of resources may pass; the sender of all other failures has to change something
+_MAY_PASS = range(0xA700, 0xA800)
+_WARNINGS = (0xB000, 0xB006, 0xB007)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of one object.
+
+    Attributes:
+        outcome: "sent"; "rejected", the destination does not want it; "failed", it could not be reached or failed.
+        error: why it was not sent; one line.
+    """
+
+    outcome: Literal["sent", "rejected", "failed"]
+    error: str = ""
+
+
+def send(files: Sequence[Path], destination: Destination, calling: str) -> dict[Path, Sent]:
+    """Send files, in one association or session; never raises for what the destination or the network does.
+
+    Args:
+        files: the objects, as they are to arrive.
+        destination: where to.
+        calling: the device's own AE title.
+
+    Returns:
+        What became of each file.
+    """
+    if destination.kind == "stow":
+        return _stow(files, destination)
+    return _c_store(files, destination, calling)
+
+
+def wait_seconds(attempts: int) -> float:
+    """How long to wait after so many attempts: twice as long each time, an hour at most."""
+    return min(FIRST_WAIT_SECONDS * 2.0 ** min(attempts - 1, 30), LONGEST_WAIT_SECONDS)
+
+
+def is_dead(outcome: str, attempts: int) -> bool:
+    """Whether to give up after so many attempts, the last of which ended so."""
+    return attempts >= (MOST_REJECTIONS if outcome == "rejected" else MOST_ATTEMPTS)
+
+
+def check(destination: Destination, calling: str) -> str:
+    """Whether a destination answers: C-ECHO, or any answer of the web server; the error, or nothing."""
+    if destination.kind == "stow":
+        try:
+            with _session(destination) as session:
+                session.get(destination.url or "", timeout=(CONNECT_SECONDS, CONNECT_SECONDS))
+        except requests.RequestException as error:
+            return _web_error(error)
+        return ""
+    ae = _entity(calling)
+    ae.add_requested_context("1.2.840.10008.1.1")
+    try:
+        association = _associate(ae, destination)
+    except (OSError, RuntimeError, ValueError) as error:
+        return str(error)
+    if not association.is_established:
+        return _refusal(association)
+    status = association.send_c_echo()
+    association.release()
+    return "" if status and status.Status == 0 else "does not answer C-ECHO"
+
+
+def _c_store(files: Sequence[Path], destination: Destination, calling: str) -> dict[Path, Sent]:
+    ae = _entity(calling)
+    try:
+        metas = [read_file_meta_info(file) for file in files]
+    except OSError as error:
+        return dict.fromkeys(files, Sent("failed", f"{error.filename}: cannot be read ({error.strerror})"))
+    wanted = {(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) for meta in metas}
+    for sop_class, syntax in sorted(wanted):
+        ae.add_requested_context(sop_class, syntax)
+    try:
+        association = _associate(ae, destination)
+    except (OSError, RuntimeError, ValueError) as error:
+        return dict.fromkeys(files, Sent("failed", str(error)))
+    if not association.is_established:
+        return dict.fromkeys(files, Sent("failed", _refusal(association)))
+    found: dict[Path, Sent] = {}
+    try:
+        for file in files:
+            found[file] = _store_one(association, file)
+            if not association.is_established:
+                break
+    finally:
+        if association.is_established:
+            association.release()
+    return {file: found.get(file, Sent("failed", "the association ended early")) for file in files}
+
+
+def _store_one(association: Association, file: Path) -> Sent:
+    try:
+        status = association.send_c_store(file)
+    except ValueError as error:  # no presentation context was accepted for it
+        return Sent("rejected", f"does not take this kind of object ({' '.join(str(error).split())[:200]})")
+    except (OSError, RuntimeError) as error:
+        return Sent("failed", str(error))
+    if not status:
+        return Sent("failed", "did not answer, or ended the association")
+    code = int(status.Status)
+    if code == 0 or code in _WARNINGS:
+        return Sent("sent")
+    comment = " ".join(str(status.get("ErrorComment", "")).split())[:100]
+    told = f"answered with status 0x{code:04X}" + (f" ({comment})" if comment else "")
+    return Sent("failed" if code in _MAY_PASS else "rejected", told)
+
+
+def _entity(calling: str) -> AE:
+    ae = AE(ae_title=calling)
+    ae.connection_timeout = CONNECT_SECONDS
+    ae.acse_timeout = ae.network_timeout = ae.dimse_timeout = ANSWER_SECONDS
+    return ae
+
+
+def _associate(ae: AE, destination: Destination) -> Association:
+    tls = None
+    if destination.tls:
+        context = ssl.create_default_context(cafile=_text(destination.tls_ca))
+        if destination.tls_certificate is not None:
+            context.load_cert_chain(destination.tls_certificate, destination.tls_key)
+        tls = (context, destination.host or "")
+    # load_config made sure that a destination of this kind has them
+    host, port, called = destination.host or "", destination.port or 0, destination.ae_title or ""
+    return ae.associate(host, port, ae_title=called, tls_args=tls)
+
+
+def _refusal(association: Association) -> str:
+    if association.is_rejected:
+        return "rejected the association; check the AE titles on both sides"
+    if association.is_aborted:
+        return "is not reached, or ended the association; check host, port, TLS and firewall"
+    return "is not reached; check host, port and firewall"
+
+
+def _stow(files: Sequence[Path], destination: Destination) -> dict[Path, Sent]:
+    found: dict[Path, Sent] = {}
+    with _session(destination) as session:
+        client = DICOMwebClient(
+            str(destination.url),
+            session=session,
+            chunk_size=1 << 40,  # in one piece: not every server takes pieces
+            timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
+        )
+        client.set_http_retry_params(retry=False)
+        for file in files:
+            found[file] = _stow_one(client, file)
+    return found
+
+
+def _stow_one(client: DICOMwebClient, file: Path) -> Sent:
+    try:
+        answer = client.store_instances([dcmread(file)])
+    except FileNotFoundError:
+        return Sent("failed", f"{file}: is not there")
+    except requests.HTTPError as error:
+        code = error.response.status_code if error.response is not None else 0
+        rejected = 400 <= code < 500 and code not in (401, 403, 404, 408, 429)
+        return Sent("rejected" if rejected else "failed", f"answered with HTTP status {code}")
+    except requests.RequestException as error:
+        return Sent("failed", _web_error(error))
+    except ValueError as error:  # an answer that is no DICOM JSON
+        return Sent("failed", f"gave an answer that cannot be read ({' '.join(str(error).split())[:200]})")
+    failed = answer.get("FailedSOPSequence")
+    if failed:
+        return Sent("rejected", f"did not store it, reason 0x{int(failed[0].get('FailureReason', 0)):04X}")
+    return Sent("sent")
+
+
+def _session(destination: Destination) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # no proxy and no .netrc that focalis.toml does not name
+    if destination.token is not None:
+        session.headers["Authorization"] = f"Bearer {destination.token}"
+    if destination.tls_ca is not None:
+        session.verify = str(destination.tls_ca)
+    if destination.tls_certificate is not None:
+        session.cert = (str(destination.tls_certificate), str(destination.tls_key))
+    return session
+
+
+def _web_error(error: requests.RequestException) -> str:
+    """What a person needs of it; the whole text holds addresses of objects in memory."""
+    kinds: Mapping[type[Exception], str] = {
+        requests.exceptions.SSLError: "TLS failed; check tls_ca and the certificates",
+        requests.exceptions.Timeout: "did not answer in time",
+        requests.exceptions.ConnectionError: "is not reached; check url and firewall",
+    }
+    return next((text for kind, text in kinds.items() if isinstance(error, kind)), type(error).__name__)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,262 @@
+"""Examine one untrusted DICOM file: is it an image that the device takes, whole, and of honest size?
+
+Runs as the child of `focalis.device.parsing`. Pixel data are measured, never decoded. It imports pydicom and nothing
+larger, because the child must start quickly and stay small.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import struct
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pydicom
+from pydicom import Dataset, FileDataset, uid
+from pydicom.datadict import dictionary_VR
+from pydicom.filereader import read_file_meta_info
+
+from focalis.device.parsing import ForeignError, UnsafeError
+from focalis.device.records import Header
+from focalis.errors import DataError
+
+IMAGE_CLASSES = (
+    uid.CTImageStorage,
+    uid.EnhancedCTImageStorage,
+    uid.LegacyConvertedEnhancedCTImageStorage,
+    uid.MRImageStorage,
+    uid.EnhancedMRImageStorage,
+    uid.LegacyConvertedEnhancedMRImageStorage,
+    uid.PositronEmissionTomographyImageStorage,
+    uid.EnhancedPETImageStorage,
+    uid.LegacyConvertedEnhancedPETImageStorage,
+)
+"""The SOP classes that are accepted: those that `focalis.dicom` reads (PS3.4 B.5)."""
+
+TRANSFER_SYNTAXES = (
+    uid.ExplicitVRLittleEndian,
+    uid.ImplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+    uid.JPEGLosslessSV1,
+    uid.JPEGLossless,
+    uid.JPEGLSLossless,
+    uid.JPEG2000Lossless,
+    uid.RLELossless,
+)
+"""What is accepted, in this order of preference. No deflated syntax: 194 KB of one expand to 200 MB. No lossy one."""
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_MAX_DEPTH = 32
+_PIXEL_DATA = (0x7FE0, 0x0010)
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
+
+
+def examine(path: Path, most_pixel_bytes: int) -> Header:
+    """What the device needs to know of a file.
+
+    Args:
+        path: the file.
+        most_pixel_bytes: the greatest size of its decoded pixels.
+
+    Raises:
+        ForeignError: it is not DICOM, or of another SOP class or transfer syntax.
+        UnsafeError: it is damaged, its UIDs are malformed or contradict each other, its sequences are nested too
+            deeply, or its pixel data are cut short or larger than allowed.
+    """
+    with path.open("rb") as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if stream.read(132)[128:] != b"DICM":
+            raise ForeignError("is not a DICOM file")
+        stream.seek(0)
+        try:
+            meta = read_file_meta_info(path)
+            syntax = uid.UID(_text(meta, "TransferSyntaxUID"))
+            if syntax not in TRANSFER_SYNTAXES:
+                raise ForeignError(f"has the transfer syntax {syntax.name[:64]}, which is not accepted")
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True)
+            kind = uid.UID(_text(dataset, "SOPClassUID"))
+            if kind not in IMAGE_CLASSES:
+                raise ForeignError(f"is of the class {kind.name[:64]}, no CT, MR or PET image")
+            _measure_depth(dataset, 1)
+            _require_whole_pixels(stream, dataset, most_pixel_bytes)
+            return _header(dataset, meta)
+        except DataError:
+            raise
+        except RecursionError as error:
+            raise UnsafeError("nests its sequences too deeply") from error
+        except MemoryError as error:
+            raise UnsafeError("needs too much memory") from error
+        except Exception as error:  # pydicom raises many kinds on damaged data
+            raise UnsafeError(f"is a damaged DICOM file ({type(error).__name__})") from error
+
+
+def _header(dataset: FileDataset, meta: Dataset) -> Header:
+    sop_uid = _uid(dataset, "SOPInstanceUID")
+    for keyword, value in (
+        ("MediaStorageSOPInstanceUID", sop_uid),
+        ("MediaStorageSOPClassUID", _text(dataset, "SOPClassUID")),
+    ):
+        named = _text(meta, keyword)
+        if named and named != value:
+            raise UnsafeError(f"contradicts its file meta information ({keyword})")
+    return Header(
+        sop_uid=sop_uid,
+        sop_class=_text(dataset, "SOPClassUID"),
+        series_uid=_uid(dataset, "SeriesInstanceUID"),
+        study_uid=_uid(dataset, "StudyInstanceUID"),
+        transfer_syntax=_text(meta, "TransferSyntaxUID"),
+        modality=_short(dataset, "Modality"),
+        body_part=_short(dataset, "BodyPartExamined"),
+        description=_short(dataset, "SeriesDescription"),
+        manufacturer_model=_short(dataset, "ManufacturerModelName"),
+        expected=_expected(dataset),
+    )
+
+
+def _uid(dataset: Dataset, keyword: str) -> str:
+    """A UID as PS3.5 9.1 wants it: up to 64 digits and dots. Zeros in front are common in the field and kept."""
+    value = str(dataset.get(keyword) or "")
+    if len(value) > 64 or not _UID.fullmatch(value):
+        raise UnsafeError(f"has a malformed {keyword}")
+    return value
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    value = dataset.get(keyword)
+    return "" if value is None else str(value).strip()
+
+
+def _short(dataset: Dataset, keyword: str) -> str:
+    """Text for people and rules: printable, at most 64 characters."""
+    try:
+        value = _text(dataset, keyword)
+    except Exception:  # an unknown character set, say; such text is only shown
+        return ""
+    return "".join(letter for letter in value if letter.isprintable())[:64]
+
+
+def _expected(dataset: Dataset) -> int | None:
+    """How many instances the series has, where the standard lets it say so (PS3.3 C.8.9.1, PS3.4 C.3.4)."""
+    keyword = "NumberOfSeriesRelatedInstances"
+    whole_body = {"STATIC", "WHOLE BODY"} & set(
+        _text(dataset, "SeriesType").strip("[]").replace("'", "").split(", ")
+    )
+    if _text(dataset, keyword) == "" and dataset.get("Modality") == "PT" and whole_body:
+        keyword = "NumberOfSlices"
+    try:
+        return int(_text(dataset, keyword)) or None
+    except ValueError:
+        return None
+
+
+def _measure_depth(dataset: Dataset, depth: int) -> None:
+    """Refuse sequences in sequences in sequences; those of explicit length are only parsed when they are asked for."""
+    if depth > _MAX_DEPTH:
+        raise UnsafeError("nests its sequences too deeply")
+    for tag in dataset.keys():  # noqa: SIM118 (a data set iterates over decoded elements)
+        element = dataset.get_item(tag)
+        kind = element.VR if element is not None else None
+        if kind is None and not tag.is_private:
+            try:
+                kind = dictionary_VR(tag)
+            except KeyError:
+                continue
+        if kind == "SQ":
+            for item in dataset[tag].value or ():
+                _measure_depth(item, depth + 1)
+
+
+def _require_whole_pixels(stream: BinaryIO, dataset: FileDataset, most_bytes: int) -> None:
+    """Refuse pixel data that are missing, cut short, or larger than allowed; `stream` stands before them."""
+    rows, columns, bits = (_count(dataset, keyword) for keyword in ("Rows", "Columns", "BitsAllocated"))
+    frames = _count(dataset, "NumberOfFrames", 1)
+    if bits not in (1, 8, 16, 32, 64):
+        raise UnsafeError(f"has {bits} bits per pixel")
+    frame_bits = rows * columns * _count(dataset, "SamplesPerPixel", 1) * bits
+    wanted = (frame_bits * frames + 7) // 8
+    if wanted > most_bytes:
+        raise UnsafeError(f"has {wanted} bytes of pixels when decoded; the limit is {most_bytes}")
+    big = dataset.file_meta.TransferSyntaxUID == uid.ExplicitVRBigEndian
+    order = ">" if big else "<"
+    if struct.unpack(f"{order}HH", _exactly(stream, 4)) != _PIXEL_DATA:
+        raise UnsafeError("has no pixel data")
+    if dataset.file_meta.TransferSyntaxUID.is_implicit_VR:
+        (length,) = struct.unpack("<I", _exactly(stream, 4))
+    else:
+        (length,) = struct.unpack(f"{order}4xI", _exactly(stream, 8))
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        if length != _UNDEFINED:
+            raise UnsafeError("has compressed pixel data without fragments")
+        fragments = _count_fragments(stream)
+        if fragments < frames:
+            raise UnsafeError(f"has {frames} frames, but compressed pixel data of {fragments}")
+        return
+    here = stream.tell()
+    there = stream.seek(0, 2) - here
+    if length == _UNDEFINED or not wanted <= length <= there:
+        raise UnsafeError(
+            f"has pixel data cut short: {wanted} bytes needed, {length} announced, {there} there"
+        )
+
+
+def _count_fragments(stream: BinaryIO) -> int:
+    """The fragments of encapsulated pixel data behind the offset table, to the end of the sequence (PS3.5 A.4)."""
+    count = -1
+    end = stream.seek(0, 1)
+    size = stream.seek(0, 2)
+    stream.seek(end)
+    while True:
+        group, element, length = struct.unpack("<HHI", _exactly(stream, 8))
+        if (group, element) == _SEQUENCE_END:
+            return count
+        if (group, element) != _ITEM or stream.seek(length, 1) > size:
+            raise UnsafeError("has damaged compressed pixel data")
+        count += 1
+
+
+def _count(dataset: Dataset, keyword: str, default: int | None = None) -> int:
+    value = dataset.get(keyword)
+    if value in (None, "") and default is not None:
+        return default
+    try:
+        number = int(str(value))
+    except ValueError as error:
+        raise UnsafeError(f"has no valid {keyword}") from error
+    if number < 1:
+        raise UnsafeError(f"has {number} as {keyword}")
+    return number
+
+
+def _exactly(stream: BinaryIO, count: int) -> bytes:
+    found = stream.read(count)
+    if len(found) != count:
+        raise UnsafeError("has pixel data cut short")
+    return found
+
+
+def _serve(memory_bytes: int, most_pixel_bytes: int) -> None:
+    """The child: limits first, then an answer for each line until the parent goes."""
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answer: dict[str, Any] = {}
+    while True:
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+        line = sys.stdin.readline()
+        if not line:
+            return
+        try:
+            answer = {"header": asdict(examine(Path(json.loads(line)), most_pixel_bytes))}
+        except DataError as error:
+            answer = {"reason": str(error), "foreign": isinstance(error, ForeignError)}
+
+
+if __name__ == "__main__":
+    _serve(*map(int, sys.argv[1:]))

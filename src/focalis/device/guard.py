@@ -1,0 +1,380 @@
+"""The guard before the DICOM node: nothing reaches pynetdicom that could exhaust it.
+
+pynetdicom 3.0.4 reads a PDU of any declared length into memory, lets everybody wait for one TLS handshake, and gathers
+a message of any size. The guard listens in its place, in one thread that waits for nobody: it admits an
+address, holds a deadline over TLS and association request, checks who calls, and then passes whole PDUs of limited
+length through a pair of sockets (PS3.8 9.3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from focalis.device.config import NodeSettings, Peer
+from focalis.device.pdu import (
+    ABORT,
+    ASSOCIATE_REQUEST,
+    DATA,
+    HEADER_BYTES,
+    LENGTH_FOUR,
+    Message,
+    MessageError,
+    abort_pdu,
+    ae_titles,
+    reject_pdu,
+)
+from focalis.device.records import Level
+from focalis.errors import UsageError
+
+_NOTE_AGAIN_SECONDS = 60.0
+_CALLING_UNKNOWN, _CALLED_UNKNOWN = 3, 7
+"""Reasons of A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who opened an association: an address as text, the port there, and the calling AE title."""
+
+    address: str
+    port: int
+    ae_title: str
+
+
+class Guard:
+    """Listens, admits, and passes PDUs on to what `connect` attaches."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        peers: Iterable[Peer],
+        most_message_bytes: int,
+        *,
+        connect: Callable[[socket.socket, Caller], threading.Thread],
+        ended: Callable[[Caller], None],
+        note: Callable[[Level, str], None],
+    ) -> None:
+        """Listen to nothing yet.
+
+        Args:
+            settings: host, port, TLS, limits.
+            peers: who may call, beside loopback.
+            most_message_bytes: the greatest data set of one message; all associations together may have twice that
+                on the way.
+            connect: called for each association with a socket on which its PDUs are read and answered; returns the
+                thread that does so. A caller's connection counts until that thread has ended.
+            ended: called when an association is over, in whichever way.
+            note: writes a line to the device's log.
+
+        Raises:
+            UsageError: certificate, key or authorities cannot be used.
+        """
+        self._settings = settings
+        self._peers = [
+            (peer.ae_title, [ipaddress.ip_network(net) for net in peer.addresses]) for peer in peers
+        ]
+        self._most_message_bytes = most_message_bytes
+        self._connect, self._ended, self._note = connect, ended, note
+        self._tls = _tls_context(settings)
+        self._connections: Counter[str] = Counter()
+        self._noted: dict[tuple[str, str], float] = {}
+        self._held_bytes = 0
+        self._thread = threading.Thread(target=self._run, name="DICOM guard", daemon=True)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._threads: dict[Caller | None, threading.Thread] = {}
+        self._running = threading.Event()
+        self.port = settings.port
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            UsageError: address and port cannot be had.
+        """
+        host, port = self._settings.host, self._settings.port
+        try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            self._listener = socket.create_server((host, port), family=family, backlog=128)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UsageError(
+                f"{host} port {port}: cannot listen ({reason}); correct node.host or node.port"
+            ) from error
+        self._loop = asyncio.new_event_loop()
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        self._thread.start()
+        self._running.wait()
+
+    def stop(self) -> None:
+        """Listen no longer and end what is open; nothing happens if it never listened."""
+        if not self._running.is_set():
+            return
+        self._running.clear()
+        self._loop.call_soon_threadsafe(self._accepting.cancel)
+        self._thread.join()
+        self._listener.close()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._released = asyncio.Condition()
+        self._accepting = self._loop.create_task(self._accept())
+        self._running.set()
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                self._loop.run_until_complete(self._accepting)
+            for task in self._tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        finally:
+            self._loop.close()
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                connection, peer = await self._loop.sock_accept(self._listener)
+            except OSError:  # gone before it was accepted, or no descriptor left
+                await asyncio.sleep(0.05)
+                continue
+            address = _plain(peer[0])
+            if refusal := self._refuse(address):
+                self._say("warning", address, refusal)
+                connection.close()
+                continue
+            self._connections[address] += 1
+            task = self._loop.create_task(self._serve(connection, address, peer[1]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _refuse(self, address: str) -> str | None:
+        """Why an address may not connect now; None if it may."""
+        if not self._is_loopback(address) and not any(_within(address, nets) for _, nets in self._peers):
+            return "it is not on the list of peers"
+        if self._connections[address] >= self._settings.connections_per_address:
+            return f"it has {self._connections[address]} connections open already"
+        if self._connections.total() >= self._settings.connections:
+            return f"{self._connections.total()} connections are open already"
+        return None
+
+    async def _serve(self, connection: socket.socket, address: str, port: int) -> None:
+        """One connection from its first byte to its last."""
+        writer: asyncio.StreamWriter | None = None
+        caller: Caller | None = None
+        try:
+            try:
+                async with asyncio.timeout(self._settings.handshake_seconds):
+                    reader, writer = await self._open(connection)
+                    request = await self._read_pdu(reader)
+                    caller = await self._admit(request, writer, address, port)
+            except TimeoutError:
+                self._say("warning", address, "it did not ask for an association in time")
+                return
+            if caller is not None:
+                await self._pass_on(request, caller, reader, writer)
+        except ssl.SSLError as error:
+            self._say("warning", address, f"its TLS handshake failed ({error.reason or 'closed'})")
+        except MessageError as error:
+            self._say("warning", address, str(error))
+            if writer is not None:
+                writer.write(abort_pdu())
+        except (OSError, EOFError):
+            pass  # it went away; what it left unfinished was never acknowledged
+        finally:
+            if writer is None:
+                connection.close()
+            else:
+                await _close(writer)
+            while caller in self._threads and self._threads[caller].is_alive():
+                await asyncio.sleep(0.02)
+            self._threads.pop(caller, None)
+            self._connections[address] -= 1
+            self._connections = +self._connections
+
+    async def _open(self, connection: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader = asyncio.StreamReader(limit=1 << 16)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await self._loop.connect_accepted_socket(
+            lambda: protocol,
+            connection,
+            ssl=self._tls,
+            ssl_handshake_timeout=None if self._tls is None else self._settings.handshake_seconds,
+        )
+        return reader, asyncio.StreamWriter(transport, protocol, reader, self._loop)
+
+    async def _read_pdu(self, reader: asyncio.StreamReader) -> bytes:
+        """A whole PDU, of limited length."""
+        header = await reader.readexactly(HEADER_BYTES)
+        (length,) = struct.unpack(">2xI", header)
+        if length > self._settings.max_pdu:
+            raise MessageError(f"it sent a PDU of {length} bytes; the limit is {self._settings.max_pdu}")
+        return header + await reader.readexactly(length)
+
+    async def _admit(
+        self, request: bytes, writer: asyncio.StreamWriter, address: str, port: int
+    ) -> Caller | None:
+        """Who calls, if it may; otherwise it is told why not."""
+        if request[0] != ASSOCIATE_REQUEST:
+            raise MessageError("it did not begin with an association request")
+        called, calling = ae_titles(request)
+        reason = None
+        if called != self._settings.ae_title:
+            reason = _CALLED_UNKNOWN
+            self._say("warning", address, f"it called {called!r}; this is {self._settings.ae_title!r}")
+        elif not self._is_loopback(address) and not any(
+            title == calling and _within(address, nets) for title, nets in self._peers
+        ):
+            reason = _CALLING_UNKNOWN
+            self._say("warning", address, f"it calls itself {calling!r}, which is not on the list of peers")
+        if reason is None:
+            return Caller(address, port, calling)
+        writer.write(reject_pdu(reason))
+        await writer.drain()
+        return None
+
+    async def _pass_on(
+        self, request: bytes, caller: Caller, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Attach an association and carry its PDUs until one side ends it."""
+        inner, outer = socket.socketpair()
+        inner_reader, inner_writer = await asyncio.open_connection(sock=outer)
+        message = Message(self._most_message_bytes)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            thread = await asyncio.to_thread(self._connect, inner, caller)
+            self._threads[caller] = thread
+            inner_writer.write(request)
+            inwards = asyncio.create_task(self._inwards(reader, inner_writer, message))
+            outwards = asyncio.create_task(self._outwards(inner_reader, writer, message))
+            tasks += [inwards, outwards]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if inwards.done() and inwards.exception() is None:
+                # the peer is done; what the node still says has a moment to get out
+                await asyncio.wait((outwards,), timeout=1)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            await self._release(message)
+            await _close(inner_writer)
+            await asyncio.to_thread(self._ended, caller)
+        for result in results:
+            if isinstance(result, MessageError):
+                raise result
+        if message.unfinished:
+            self._say("warning", caller.address, "it went away in the middle of a message")
+
+    async def _inwards(
+        self, reader: asyncio.StreamReader, inner: asyncio.StreamWriter, message: Message
+    ) -> None:
+        """From the peer to the node, one message at a time (PS3.7 D.3.3.3: no other window is negotiated)."""
+        idle = self._settings.idle_seconds
+        while True:
+            try:
+                async with asyncio.timeout(idle):
+                    await message.answered.wait()
+            except TimeoutError as error:
+                raise MessageError(f"what it sent was not answered in {idle:g} seconds") from error
+            try:
+                async with asyncio.timeout(idle):
+                    pdu = await self._read_pdu(reader)
+            except TimeoutError as error:
+                raise MessageError(f"it sent nothing whole for {idle:g} seconds") from error
+            if pdu[0] == DATA:
+                await self._hold(message, message.take(pdu))
+            elif pdu[0] not in LENGTH_FOUR or len(pdu) != HEADER_BYTES + 4:
+                raise MessageError("it sent a PDU that does not belong into an association")
+            inner.write(pdu)
+            await inner.drain()
+            if pdu[0] == ABORT:
+                return
+
+    async def _outwards(
+        self, inner: asyncio.StreamReader, writer: asyncio.StreamWriter, message: Message
+    ) -> None:
+        """From the node to the peer, which must take what it is told within the idle time."""
+        while data := await inner.read(1 << 16):
+            writer.write(data)
+            async with asyncio.timeout(self._settings.idle_seconds):
+                await writer.drain()
+            if message.is_answered():
+                await self._release(message)
+
+    async def _hold(self, message: Message, count: int) -> None:
+        """Account for bytes on their way; wait while all associations together have too many."""
+        most = 2 * self._most_message_bytes
+        async with self._released:
+            try:
+                async with asyncio.timeout(self._settings.idle_seconds):
+                    await self._released.wait_for(
+                        lambda: self._held_bytes + count <= most or self._held_bytes == message.held
+                    )
+            except TimeoutError as error:
+                raise MessageError("too much was on its way from others") from error
+            self._held_bytes += count
+            message.held += count
+
+    async def _release(self, message: Message) -> None:
+        async with self._released:
+            self._held_bytes -= message.held
+            message.held = 0
+            self._released.notify_all()
+
+    def _is_loopback(self, address: str) -> bool:
+        return ipaddress.ip_address(address).is_loopback
+
+    def _say(self, level: Level, address: str, what: str) -> None:
+        """Note something about an address, once a minute: a flood must not fill the log."""
+        now = time.monotonic()
+        self._noted = {key: at for key, at in self._noted.items() if now - at < _NOTE_AGAIN_SECONDS}
+        if (address, what) not in self._noted and len(self._noted) < 1000:
+            self._noted[address, what] = now
+            self._loop.run_in_executor(None, self._note, level, f"DICOM connection from {address}: {what}")
+
+
+def _plain(address: str) -> str:
+    """The address, an IPv4 one in IPv6 clothes as IPv4."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return str(mapped or parsed)
+
+
+def _within(address: str, networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    return any(ipaddress.ip_address(address) in network for network in networks)
+
+
+def _tls_context(settings: NodeSettings) -> ssl.SSLContext | None:
+    """TLS 1.2 or later (PS3.15 B.9, BCP 195), with certificates from peers if authorities are named."""
+    if settings.tls_certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+        if settings.tls_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(settings.tls_ca)
+    except (OSError, ssl.SSLError) as error:
+        names = ", ".join(
+            str(path) for path in (settings.tls_certificate, settings.tls_key, settings.tls_ca) if path
+        )
+        raise UsageError(
+            f"{names}: cannot be used for TLS ({error}); give PEM files that belong together"
+        ) from error
+    return context
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(2):
+            await writer.wait_closed()

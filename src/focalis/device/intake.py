@@ -1,0 +1,187 @@
+"""The one way into the store: C-STORE, STOW-RS, the watched folder and the upload all bring their bytes here.
+
+The bytes go to the disk, a child process parses them, and only then are they kept, or kept aside with the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+
+from focalis.device.config import Config
+from focalis.device.parsing import ForeignError, Parser, UnsafeError
+from focalis.device.records import Header, Level, Staged
+from focalis.device.store import Store
+from focalis.errors import DataError
+
+_PREFIX_BYTES = 132
+
+Outcome = Literal["kept", "known", "quarantined", "foreign", "too large", "no room"]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of one received object.
+
+    Attributes:
+        outcome: "kept" and "known" are in the store, durably; "quarantined" is kept aside; "foreign" (no image of the
+            kinds that the device takes) and "too large" are gone; "no room" may be sent again when the disk has some.
+        reason: why it was not kept; empty otherwise. It names no patient.
+        header: what it says of itself; None if it could not be parsed.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    header: Header | None = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether it is in the store."""
+        return self.outcome in ("kept", "known")
+
+
+class Intake:
+    """Takes objects in; safe to use from many threads.
+
+    Attributes:
+        store: where they go.
+        most_bytes: the greatest object that is taken.
+    """
+
+    def __init__(self, store: Store, config: Config) -> None:
+        """Begin to take in; the parser's children start when they are needed."""
+        limits = config.limits
+        self.store = store
+        self._least_free_bytes = int(config.store.least_free_gb * 1e9)
+        self.most_bytes = int(limits.instance_mb * 1e6)
+        self._parser = Parser(
+            int(limits.parse_memory_mb * 1e6), limits.parse_seconds, int(limits.series_gb * 1e9)
+        )
+
+    def close(self) -> None:
+        """Stop the parser's children."""
+        self._parser.close()
+
+    def sender(self, source: str) -> Sender:
+        """Someone who begins to send, as a context: its series are not complete while it is open.
+
+        Args:
+            source: who it is, for people ("C-STORE CT1 10.0.0.7", "upload"); never a patient's name.
+        """
+        return Sender(self, source)
+
+    def take(self, chunks: Iterable[bytes], sender: Sender) -> Taken:
+        """Take one DICOM file in; what it became is durable when this returns. See `Sender.take`."""
+        try:
+            if self.store.free_bytes() < self._least_free_bytes:
+                raise DataError("less is free than store.least_free_gb")
+            staged = self.store.stage(_without_preamble(_up_to(chunks, self.most_bytes)))
+            try:
+                return self._judge(staged, sender)
+            finally:
+                self.store.discard(staged)
+        except _TooLargeError as error:
+            self._note("warning", f"an object from {sender.source} was refused: it {error}")
+            return Taken("too large", str(error))
+        except DataError as error:
+            self._note(
+                "error", f"an object from {sender.source} was refused, for it cannot be stored: {error}"
+            )
+            return Taken("no room", "cannot be stored; free space on the device's disk")
+
+    def _judge(self, staged: Staged, sender: Sender) -> Taken:
+        try:
+            header = self._parser.read(staged.path)
+        except ForeignError as error:
+            return Taken("foreign", str(error))
+        except UnsafeError as error:
+            return self._set_aside(staged, str(error), sender)
+        sender.sends(header.series_uid)
+        outcome = self.store.keep(staged, header, sender.source)
+        if outcome != "quarantined":
+            return Taken(outcome, header=header)
+        reason = "another object is kept under its SOP Instance UID"
+        self._note("warning", f"an object from {sender.source} was quarantined: {reason}", header.series_uid)
+        return Taken(outcome, reason, header)
+
+    def _set_aside(self, staged: Staged, reason: str, sender: Sender) -> Taken:
+        if not self.store.quarantine(staged, reason, sender.source):
+            reason += "; the quarantine is full, so it was not kept aside"
+        self._note("warning", f"an object from {sender.source} was quarantined: it {reason}")
+        return Taken("quarantined", reason)
+
+    def _note(self, level: Level, text: str, series_uid: str | None = None) -> None:
+        with contextlib.suppress(DataError):  # a full disk cannot take the line that says so
+            self.store.event(level, text, series_uid=series_uid)
+
+
+class Sender:
+    """One association, request or scan that brings objects; the series it sent rest while it is open."""
+
+    def __init__(self, intake: Intake, source: str) -> None:
+        self.source = source
+        self._intake = intake
+        self._series: set[str] = set()
+        self._open = True
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Sender:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def take(self, chunks: Iterable[bytes]) -> Taken:
+        """Take one DICOM file in; what it became is durable when this returns.
+
+        Args:
+            chunks: the file's bytes, in pieces. The preamble is not kept: it may hold a program.
+
+        """
+        return self._intake.take(chunks, self)
+
+    def sends(self, series_uid: str) -> None:
+        """It sends this series; called before the first instance is kept."""
+        with self._lock:
+            if self._open and series_uid not in self._series:
+                self._series.add(series_uid)
+                self._intake.store.association_opened([series_uid])
+
+    def close(self) -> None:
+        """It is gone, in whichever way; a second time does nothing."""
+        with self._lock:
+            was_open, self._open = self._open, False
+        if was_open and self._series:
+            self._intake.store.association_closed(self._series)
+
+
+class _TooLargeError(Exception):
+    """An object is larger than the limit."""
+
+
+def _up_to(chunks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
+    count = 0
+    for chunk in chunks:
+        count += len(chunk)
+        if count > most_bytes:
+            raise _TooLargeError(f"is larger than the limit of {most_bytes} bytes")
+        yield chunk
+
+
+def _without_preamble(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same file with an empty preamble: those 128 bytes can make it a program or a page as well (PS3.10 7.1)."""
+    start = b""
+    for chunk in chunks:
+        start += chunk
+        if len(start) >= _PREFIX_BYTES:
+            break
+    if start[_PREFIX_BYTES - 4 : _PREFIX_BYTES] == b"DICM":
+        start = bytes(_PREFIX_BYTES - 4) + start[_PREFIX_BYTES - 4 :]
+    yield start
+    yield from chunks

@@ -1,0 +1,415 @@
+"""The durable jobs: from a series that has arrived to results that were sent, across kills and restarts.
+
+Two kinds of DBOS workflow on embedded SQLite: "study" (segment, write, hand over to delivery) and "delivery" (one
+attempt to send the results of a task to one destination). The store holds the truth about every task; a thread looks at
+it twice a second and enqueues whatever waits and is not under way. So work that DBOS lost, whose checkpoints a full
+disk kept from being written, or which an upgrade made unreadable, is begun again, and every step may be repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dbos import DBOS, DBOSConfig
+
+from focalis.device import delivery, retention
+from focalis.device.config import Config, Destination
+from focalis.device.models import ServedModel
+from focalis.device.records import Delivery, SeriesRow, TaskState, now
+from focalis.device.routing import choose_model
+from focalis.device.segment import Job
+from focalis.device.segmenter import Segmenter
+from focalis.device.store import Store
+from focalis.device.written import earlier_results, has_results, keep_results, making_folder
+from focalis.errors import FocalisError
+
+EXECUTOR = "focalis-device"
+APPLICATION_VERSION = "1"
+"""Of the workflows' steps, not of Focalis: fixed, so that a later version finishes what an earlier one began."""
+
+MOST_ATTEMPTS = 2
+"""How often a series may kill its child before it fails."""
+
+STUDIES = "studies"
+_LOOK_SECONDS = 0.5
+_FULL_DISK_SECONDS = 30.0
+_FAULT_SECONDS = 5.0
+_RETENTION_SECONDS = 60.0
+_FORGOTTEN_AT_ONCE = 500
+_OPEN: tuple[TaskState, ...] = ("waiting", "checking", "segmenting", "writing")
+
+_log = logging.getLogger(__name__)
+
+
+class Jobs:
+    """The work of a device; one at a time in a process, and one process at a time for a store."""
+
+    def __init__(self, config: Config, store: Store, models: Mapping[str, ServedModel], version: str) -> None:
+        """Nothing is started yet.
+
+        Args:
+            config: the device's settings.
+            store: the store, owned by this process.
+            models: by name.
+            version: the version of Focalis that results name.
+        """
+        self.config = config
+        self.store = store
+        self.models = models
+        self.version = version
+        self.segmenter = Segmenter(config.limits)
+        self.destinations = {each.name: each for each in config.destinations}
+        self._under_way: set[str] = set()
+        self._under_way_lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._looking = threading.Thread(target=self._look, name="focalis-jobs", daemon=True)
+        self._retained_at = time.monotonic()
+        # a stop may have come between a series' completion and its task
+        self._complete = {row.series_uid for row in store.series("complete")}
+
+    def start(self) -> None:
+        """Launch DBOS on FOLDER/dbos.sqlite, go on with what a stop interrupted, and begin to look for work."""
+        global _jobs
+        _jobs = self
+        settings: DBOSConfig = {
+            "name": "focalis-device",
+            "system_database_url": f"sqlite:///{(self.store.folder / 'dbos.sqlite').absolute()}",
+            "executor_id": EXECUTOR,
+            "application_version": APPLICATION_VERSION,
+            "enable_otlp": False,
+            "log_level": "ERROR",
+            "use_listen_notify": False,
+        }
+        DBOS(config=settings)
+        DBOS.launch()
+        DBOS.register_queue(STUDIES, worker_concurrency=1, polling_interval_sec=0.2)
+        for name in self.destinations:
+            DBOS.register_queue(_queue_of(name), worker_concurrency=1, polling_interval_sec=0.2)
+        self._looking.start()
+
+    def stop(self) -> None:
+        """Stop at once: the child is killed, and what was under way is done again after the next start."""
+        self._stopping.set()
+        self._wake.set()
+        self.segmenter.stop()
+        if self._looking.is_alive():
+            self._looking.join()
+        DBOS.destroy(workflow_completion_timeout_sec=0)
+
+    def wake(self) -> None:
+        """Look for work now: something was added to the store."""
+        self._wake.set()
+
+    def retry(self, task_id: str) -> None:
+        """Do a failed or refused task again; nothing happens if it is in another state, or superseded."""
+        task = self.store.task(task_id)
+        if task is None or task.state not in ("failed", "refused") or task.superseded_by is not None:
+            return
+        self.store.set_task_state(task_id, "waiting")
+        for each in self.store.deliveries(task_id, "dead"):
+            place = (each.task_id, each.sop_uid, each.destination)
+            self.store.set_delivery(*place, "waiting", attempts=0, next_at=now())
+        self.wake()
+
+    def resend(self, task_id: str, sop_uid: str, destination: str) -> None:
+        """Try a delivery again at once, its attempts counted from the start."""
+        self.store.set_delivery(task_id, sop_uid, destination, "waiting", attempts=0, next_at=now())
+        task = self.store.task(task_id)
+        if task is not None and task.state in ("done", "failed"):
+            self.store.set_task_state(task_id, "sending")
+        self.wake()
+
+    def _look(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._take_complete_series()
+                self._enqueue_tasks()
+                self._enqueue_deliveries()
+                if time.monotonic() - self._retained_at > _RETENTION_SECONDS:
+                    self._retained_at = time.monotonic()
+                    retention.make_room(self.store, self.config.store)
+                    self._forget_workflows()
+            except Exception as error:  # a full disk, above all; the next look may find it freed
+                _log.error("looking for work failed: %s", error)
+                self._stopping.wait(_FAULT_SECONDS)
+            self._wake.wait(_LOOK_SECONDS)
+            self._wake.clear()
+
+    def _forget_workflows(self) -> None:
+        """Remove DBOS's notes on work that ended a day ago; what became of it is in the store."""
+        before = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+        ended = DBOS.list_workflows(
+            status=["SUCCESS", "ERROR", "CANCELLED"],
+            completed_before=before,
+            limit=_FORGOTTEN_AT_ONCE,
+            load_input=False,
+            load_output=False,
+        )
+        if ended:
+            DBOS.delete_workflows([each.workflow_id for each in ended])
+
+    def _take_complete_series(self) -> None:
+        for row in self.store.series_to_complete(self.config.node.quiet_seconds):
+            self.store.complete(row.series_uid)
+            self._complete.add(row.series_uid)
+        for series_uid in sorted(self._complete):
+            found = self.store.series_row(series_uid)
+            if found is not None and found.state == "complete":
+                self._take(found)
+            self._complete.discard(series_uid)
+
+    def _take(self, row: SeriesRow) -> None:
+        """Make a task of a series, unless there is one for just these instances."""
+        name = choose_model(row, self.config.routes, self.models)
+        if name is None:
+            self.store.set_series_state(row.series_uid, "unrouted")
+            self.store.event("info", "no route leads to a model", series_uid=row.series_uid)
+            return
+        hashes = sorted(instance.sha256 for instance in self.store.instances(row.series_uid))
+        inputs = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+        earlier = self.store.task_of(row.series_uid, name)
+        if earlier is not None and earlier.input_sha256 == inputs:
+            return
+        model = self.models[name].sha256
+        told = json.dumps([row.series_uid, inputs, model, self.version])
+        task_id = hashlib.sha256(told.encode()).hexdigest()[:32]
+        self.store.add_task(
+            task_id, row.series_uid, name, model, inputs, earlier.task_id if earlier else None
+        )
+        if earlier is not None:
+            self.store.event("info", f"late slices: supersedes task {earlier.task_id}", task_id=task_id)
+
+    def _enqueue_tasks(self) -> None:
+        waiting = [task for state in _OPEN for task in self.store.tasks(state)]
+        for task in sorted(waiting, key=lambda task: task.created_at):
+            self._enqueue(task.task_id, "study", STUDIES, task.task_id)
+
+    def _enqueue_deliveries(self) -> None:
+        moment = now()
+        due = {
+            (each.task_id, each.destination)
+            for each in self.store.deliveries(state="waiting")
+            if each.next_at is None or each.next_at <= moment
+        }
+        for task_id, destination in sorted(due):
+            if destination in self.destinations:
+                key = f"{task_id} {destination}"
+                self._enqueue(key, "delivery", _queue_of(destination), task_id, destination)
+        waiting = {each.task_id for each in self.store.deliveries(state="waiting")}
+        for task in self.store.tasks("sending"):
+            if task.task_id not in waiting:
+                self.settle(task.task_id)
+
+    def _enqueue(self, key: str, workflow: str, queue: str, *arguments: str) -> None:
+        with self._under_way_lock:
+            if key in self._under_way:
+                return
+            self._under_way.add(key)
+        try:
+            DBOS.enqueue_workflow_with_options(
+                {
+                    "workflow_name": workflow,
+                    "queue_name": queue,
+                    "app_version": APPLICATION_VERSION,
+                    "deduplication_id": key,
+                    "duplication_policy": "return-existing",
+                },
+                *arguments,
+            )
+        except BaseException:
+            self.finished(key)
+            raise
+
+    def finished(self, key: str) -> None:
+        """A workflow ended, in whichever way; if its work still waits in the store, it is enqueued again."""
+        with self._under_way_lock:
+            self._under_way.discard(key)
+
+    def segment(self, task_id: str) -> dict[str, Any]:
+        """One attempt to segment the series of a task, in the child; see `Segmenter.run`."""
+        task = self.store.task(task_id)
+        if task is None:
+            return {"outcome": "gone", "reason": "its series was removed"}
+        if has_results(self.store, task_id):
+            return {"outcome": "done", "results": []}
+        if task.superseded_by is not None:
+            return {"outcome": "refused", "reason": "later slices arrived before it was segmented"}
+        model = self.models.get(task.model)
+        if model is None:
+            return {"outcome": "failed", "reason": f"the device has no model {task.model!r} any more"}
+        if model.sha256 != task.model_sha256:
+            return {"outcome": "failed", "reason": f"the model {task.model!r} is another one now"}
+        self.store.set_task_state(task_id, "checking")
+        limits = self.config.limits
+        instances = self.store.instances(task.series_uid)
+        if sum(instance.bytes for instance in instances) > limits.series_gb * 1e9:
+            reason = f"has more than {limits.series_gb:g} GB; raise limits.series_gb"
+            return {"outcome": "refused", "reason": reason}
+        job = Job(
+            files=[str(instance.path) for instance in instances],
+            model=str(model.file),
+            model_sha256=model.sha256,
+            folder=str(making_folder(self.store, task_id)),
+            version=self.version,
+            memory_gb=limits.segment_memory_gb,
+            supersedes={kind: str(path) for kind, path in earlier_results(self.store, task_id).items()},
+        )
+        started = time.perf_counter()
+        answer = self.segmenter.run(job, lambda state: self._tell(task_id, state))
+        seconds = time.perf_counter() - started
+        return {**answer, "seconds": seconds}
+
+    def write(self, task_id: str, made: list[dict[str, Any]], seconds: float | None) -> None:
+        """Keep what was made, and say where it goes; a repetition changes nothing."""
+        self.store.set_task_state(task_id, "writing", seconds=seconds)
+        keep_results(self.store, task_id, made)
+        for result in self.store.results(task_id):
+            for destination in self.destinations.values():
+                if result.kind in destination.objects:
+                    self.store.add_delivery(task_id, result.kind, result.sop_uid, destination.name)
+        self.store.set_task_state(task_id, "sending")
+
+    def stop_task(self, task_id: str, answer: Mapping[str, Any]) -> None:
+        """A task ends without results."""
+        if answer["outcome"] == "gone":
+            return
+        state: TaskState = "refused" if answer["outcome"] == "refused" else "failed"
+        self.store.set_task_state(task_id, state, answer["reason"], answer.get("seconds"))
+        self.store.event("warning" if state == "refused" else "error", answer["reason"], task_id=task_id)
+        shutil.rmtree(self.store.folder / "making" / task_id, ignore_errors=True)
+
+    def wait_for_disk(self, task_id: str, reason: str) -> None:
+        """The disk is full: say so, and leave the task waiting."""
+        self.store.set_task_state(task_id, "waiting", f"the disk is full, tried again soon ({reason})")
+        self.store.event("error", "the disk is full; segmenting waits for room", task_id=task_id)
+
+    def send(self, task_id: str, name: str) -> None:
+        """One attempt to send what waits for a destination."""
+        destination = self.destinations[name]
+        waiting = [
+            each
+            for each in self.store.deliveries(task_id, "waiting")
+            if each.destination == name and (each.next_at is None or each.next_at <= now())
+        ]
+        paths = {result.sop_uid: result.path for result in self.store.results(task_id)}
+        outcomes = delivery.send(
+            [paths[each.sop_uid] for each in waiting], destination, self.config.node.ae_title
+        )
+        for each in waiting:
+            self._note(each, outcomes[paths[each.sop_uid]], destination)
+        self.settle(task_id)
+
+    def settle(self, task_id: str) -> None:
+        """A task is done once nothing of it waits to be sent; it fails if something was given up."""
+        task = self.store.task(task_id)
+        deliveries = self.store.deliveries(task_id)
+        if task is None or task.state != "sending" or any(each.state == "waiting" for each in deliveries):
+            return
+        dead = [each for each in deliveries if each.state == "dead"]
+        if dead:
+            reason = f"{len(dead)} results were not sent: {dead[0].destination} {dead[0].last_error}"
+            self.store.set_task_state(task_id, "failed", reason)
+        else:
+            self.store.set_task_state(task_id, "done")
+
+    def _note(self, each: Delivery, sent: delivery.Sent, destination: Destination) -> None:
+        attempts = each.attempts + 1
+        place = (each.task_id, each.sop_uid, each.destination)
+        if sent.outcome == "sent":
+            self.store.set_delivery(*place, "sent", attempts=attempts)
+            return
+        error = f"attempt {attempts}: {sent.error}"
+        if delivery.is_dead(sent.outcome, attempts):
+            self.store.set_delivery(*place, "dead", attempts=attempts, last_error=error)
+            self.store.event(
+                "error", f"{each.kind} is given up, {destination.name} {sent.error}", task_id=each.task_id
+            )
+            return
+        later = datetime.now(UTC) + timedelta(seconds=delivery.wait_seconds(attempts))
+        next_at = later.isoformat(timespec="milliseconds")
+        self.store.set_delivery(*place, "waiting", attempts=attempts, last_error=error, next_at=next_at)
+        if attempts == 1:
+            self.store.event(
+                "warning", f"{each.kind} waits, {destination.name} {sent.error}", task_id=each.task_id
+            )
+
+    def _tell(self, task_id: str, state: str) -> None:
+        if state in ("segmenting", "writing"):
+            self.store.set_task_state(task_id, "segmenting" if state == "segmenting" else "writing")
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not beyond the stop of the device."""
+        self._stopping.wait(seconds)
+
+
+_jobs: Jobs | None = None
+"""The work of this process. DBOS finds workflows by their names, long before anyone could hand them an object."""
+
+
+def _work() -> Jobs:
+    assert _jobs is not None, "workflows run after Jobs.start()"
+    return _jobs
+
+
+@DBOS.workflow(name="study")
+def _study(task_id: str) -> None:
+    work = _work()
+    try:
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            answer = DBOS.run_step({"name": "segment"}, work.segment, task_id)
+            if answer["outcome"] != "killed" or attempt == MOST_ATTEMPTS:
+                break
+        if answer["outcome"] == "done":
+            DBOS.run_step({"name": "write"}, _write, task_id, answer["results"], answer.get("seconds"))
+        elif answer["outcome"] == "no space":
+            DBOS.run_step({"name": "wait"}, work.wait_for_disk, task_id, answer["reason"])
+            work.pause(_FULL_DISK_SECONDS)
+        elif answer["outcome"] != "stopped":
+            if answer["outcome"] == "killed":
+                answer["reason"] = f"segmenting {answer['reason']} (tried {MOST_ATTEMPTS} times)"
+            DBOS.run_step({"name": "stop"}, work.stop_task, task_id, answer)
+    except Exception as error:  # a full disk keeps the store from writing; the task still waits there
+        _log.error("task %s: %s", task_id, error)
+        work.pause(_FAULT_SECONDS)
+        raise
+    finally:
+        work.finished(task_id)
+        work.wake()
+
+
+def _write(task_id: str, made: list[dict[str, Any]], seconds: float | None) -> None:
+    """Results that cannot be written because the disk is full stay where they were made; the task waits."""
+    work = _work()
+    try:
+        work.write(task_id, made, seconds)
+    except FocalisError as error:
+        work.wait_for_disk(task_id, str(error))
+        work.pause(_FULL_DISK_SECONDS)
+
+
+@DBOS.workflow(name="delivery")
+def _delivery(task_id: str, destination: str) -> None:
+    work = _work()
+    try:
+        if destination in work.destinations:
+            DBOS.run_step({"name": "send"}, work.send, task_id, destination)
+    except Exception as error:
+        _log.error("delivery of %s to %s: %s", task_id, destination, error)
+        work.pause(_FAULT_SECONDS)
+        raise
+    finally:
+        work.finished(f"{task_id} {destination}")
+        work.wake()
+
+
+def _queue_of(destination: str) -> str:
+    return f"to {destination}"

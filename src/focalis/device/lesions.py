@@ -1,0 +1,94 @@
+"""The lesions of a study: one numbering through all labels, and what page and report say of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from focalis.lesions import label_components, measure_lesions
+from focalis.volume import Volume
+
+
+@dataclass(frozen=True)
+class StudyLesion:
+    """One lesion. Sizes and places are those of `focalis.lesions.Lesion`.
+
+    Attributes:
+        number: from 1, through all labels in their order; within a label as `label_components` numbers.
+        label: the name of its label.
+        voxels: how many it has.
+        volume_mm3: their volume.
+        longest_mm: its longest diameter in an axial slice.
+        across_mm: the longest line at right angles to it in the same slice.
+        centroid_lps_mm: its centre of gravity in the patient.
+        centre_zyx: its own voxel nearest to its centre of gravity.
+        slices: the first and the last z that it touches.
+        mean: the mean of the image's values in it.
+        maximum: their maximum.
+    """
+
+    number: int
+    label: str
+    voxels: int
+    volume_mm3: float
+    longest_mm: float
+    across_mm: float
+    centroid_lps_mm: tuple[float, float, float]
+    centre_zyx: tuple[int, int, int]
+    slices: tuple[int, int]
+    mean: float
+    maximum: float
+
+
+def list_lesions(
+    masks: Mapping[str, NDArray[np.bool_]], image: Volume
+) -> tuple[tuple[StudyLesion, ...], NDArray[np.uint16]]:
+    """Find, number and measure the lesions of a segmented image.
+
+    Args:
+        masks: label name to mask, shape (z, y, x), in the order in which lesions are to be numbered.
+        image: the image on the same voxels, in any unit.
+
+    Returns:
+        The lesions by number, and a map (z, y, x) of their numbers, 0 outside. Where labels overlap, the map holds
+        the later lesion; the measures are of the whole lesions.
+    """
+    grid = image.grid
+    numbered = np.zeros(grid.shape_zyx, dtype=np.uint16)
+    found: list[StudyLesion] = []
+    for label, mask in masks.items():
+        components, _ = label_components(mask)
+        boxes = ndimage.find_objects(components)
+        for lesion, box in zip(measure_lesions(mask.astype(np.uint8), grid, {1: label}), boxes, strict=True):
+            part = components[box] == lesion.number
+            numbered[box][part] = len(found) + 1
+            values = image.array[box][part].astype(np.float64)
+            found.append(
+                StudyLesion(
+                    number=len(found) + 1,
+                    label=label,
+                    voxels=lesion.voxels,
+                    volume_mm3=lesion.volume_mm3,
+                    longest_mm=lesion.longest_axial.length_mm,
+                    across_mm=lesion.perpendicular.length_mm,
+                    centroid_lps_mm=lesion.centroid_lps_mm,
+                    centre_zyx=_nearest_to_its_middle(part, box, grid.spacing_zyx_mm),
+                    slices=(int(box[0].start), int(box[0].stop) - 1),
+                    mean=float(values.mean()),
+                    maximum=float(values.max()),
+                )
+            )
+    return tuple(found), numbered
+
+
+def _nearest_to_its_middle(
+    part: NDArray[np.bool_], box: tuple[slice, ...], spacing_zyx_mm: tuple[float, float, float]
+) -> tuple[int, int, int]:
+    voxels = np.argwhere(part)
+    away = np.square((voxels - voxels.mean(axis=0)) * spacing_zyx_mm).sum(axis=1)
+    z, y, x = (int(i) + edge.start for i, edge in zip(voxels[int(away.argmin())], box, strict=True))
+    return z, y, x

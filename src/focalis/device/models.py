@@ -1,0 +1,69 @@
+"""The models of the device: opened once, checked by hash, never loaded in the process that talks to the network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from focalis.device.config import ModelEntry
+from focalis.errors import ModelError, UsageError
+from focalis.model import ModelHeader, read_header
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that the device may use.
+
+    Attributes:
+        name: its name in routes and on the page.
+        file: the model file.
+        sha256: of the whole file; the file is refused once it has another.
+        header: what the file says about itself.
+    """
+
+    name: str
+    file: Path
+    sha256: str
+    header: ModelHeader
+
+
+def open_models(entries: Sequence[ModelEntry]) -> dict[str, ServedModel]:
+    """Read the headers of the models and check the files; by name.
+
+    Raises:
+        ModelError: a file cannot be used, has other content than `sha256` says, or wants several channels.
+        UsageError: there is no model, or two share a name.
+    """
+    if not entries:
+        raise UsageError("no model given; name a model file, or add [[models]] to focalis.toml")
+    found: dict[str, ServedModel] = {}
+    for entry in entries:
+        if entry.name in found:
+            raise UsageError(f"two models are called {entry.name!r}; give one another name in [[models]]")
+        digest = file_sha256(entry.file)
+        if entry.sha256 not in (None, digest):
+            raise ModelError(
+                f"{entry.file}: has the SHA-256 {digest}, focalis.toml names {entry.sha256}; "
+                "the file was changed: restore it, or name the new hash after checking the model"
+            )
+        header = read_header(entry.file)
+        if len(header.plan.channels) != 1:
+            wanted = ", ".join(header.plan.channels)
+            raise ModelError(f"{entry.file}: wants {wanted} together; the device segments single series")
+        found[entry.name] = ServedModel(entry.name, entry.file.absolute(), digest, header)
+    return found
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); give a model file") from error

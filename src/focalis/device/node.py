@@ -1,0 +1,158 @@
+"""The DICOM node: C-ECHO and C-STORE as provider, behind the guard; an object is acknowledged when it is durable."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import warnings
+from collections.abc import Callable
+
+from pydicom import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.dsutils import encode_file_meta
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.transport import AssociationServer
+
+from focalis import __version__
+from focalis.device.config import Config
+from focalis.device.examine import IMAGE_CLASSES, TRANSFER_SYNTAXES
+from focalis.device.guard import Caller, Guard
+from focalis.device.intake import Intake, Outcome, Sender
+
+STATUS: dict[Outcome, int] = {
+    "kept": 0x0000,
+    "known": 0x0000,
+    "quarantined": 0xC000,
+    "foreign": 0xA900,
+    "too large": 0xA700,
+    "no room": 0xA700,
+}
+"""The status of a C-STORE response (PS3.4 B.2.3)."""
+
+_COMMENT_CHARACTERS = 64
+
+
+class Node:
+    """Receives what scanners and archives send."""
+
+    def __init__(self, config: Config, intake: Intake) -> None:
+        """Listen to nothing yet.
+
+        Raises:
+            UsageError: certificate, key or authorities cannot be used.
+        """
+        # what these would say may quote a data set; what matters is in the store's log
+        for name in ("pydicom", "pynetdicom"):
+            logging.getLogger(name).propagate = False
+        warnings.filterwarnings("ignore", module=r"pydicom\.")
+        self._intake = intake
+        self._senders: dict[tuple[str, int], tuple[Caller, Sender]] = {}
+        self._lock = threading.Lock()
+        self._server = _Server(_entity(config), self._on_store, config.node.ae_title)
+        self._guard = Guard(
+            config.node,
+            config.peers,
+            int(config.limits.instance_mb * 1e6),
+            connect=self._connect,
+            ended=self._end,
+            note=intake.store.event,
+        )
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._guard.port
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            UsageError: address and port cannot be had.
+        """
+        self._guard.start()
+
+    def stop(self) -> None:
+        """Listen no longer; open associations end, and what they had not finished is not kept."""
+        self._guard.stop()
+        for association in self._server.active_associations:
+            association.join(timeout=5)
+
+    def callers(self) -> list[Caller]:
+        """Who has an association open."""
+        with self._lock:
+            return [caller for caller, _ in self._senders.values()]
+
+    def _connect(self, connection: socket.socket, caller: Caller) -> threading.Thread:
+        source = f"C-STORE {caller.ae_title} {caller.address}"
+        with self._lock:
+            self._senders[caller.address, caller.port] = caller, self._intake.sender(source)
+        return self._server.attach(connection, caller)
+
+    def _end(self, caller: Caller) -> None:
+        with self._lock:
+            _, sender = self._senders.pop((caller.address, caller.port))
+        sender.close()
+
+    def _on_store(self, event: evt.Event) -> Dataset:
+        """Take one object in; the answer is given when it is durable."""
+        remote = event.assoc.requestor
+        with self._lock:
+            entry = self._senders.get((remote.address, remote.port))
+        answer = Dataset()
+        if entry is None:  # the guard has ended it; nobody waits for the answer
+            answer.Status = 0xA700
+            return answer
+        start = bytes(128) + b"DICM" + encode_file_meta(event.file_meta)
+        taken = entry[1].take([start, event.encoded_dataset(include_meta=False)])
+        answer.Status = STATUS[taken.outcome]
+        if not taken.stored:
+            answer.ErrorComment = taken.reason[:_COMMENT_CHARACTERS]
+        return answer
+
+
+class _Server(AssociationServer):
+    """pynetdicom's acceptor without a port of its own: the guard hands it every connection."""
+
+    def __init__(self, entity: AE, on_store: Callable[[evt.Event], Dataset], ae_title: str) -> None:
+        super().__init__(
+            entity,
+            ("127.0.0.1", 0),
+            ae_title,
+            entity.supported_contexts,
+            evt_handlers=[(evt.EVT_C_STORE, on_store)],
+        )
+        super().server_close()
+
+    def attach(self, connection: socket.socket, caller: Caller) -> threading.Thread:
+        """Begin an association over a connection; returns its thread."""
+        before = set(self.active_associations)
+        self.process_request(connection, (caller.address, caller.port))
+        (association,) = (
+            each
+            for each in self.active_associations
+            if each not in before
+            and (each.requestor.address, each.requestor.port) == (caller.address, caller.port)
+        )
+        return association
+
+    def server_bind(self) -> None:
+        """Bind to nothing."""
+
+    def server_activate(self) -> None:
+        """Listen to nothing."""
+
+
+def _entity(config: Config) -> AE:
+    entity = AE(ae_title=config.node.ae_title)
+    entity.implementation_version_name = f"FOCALIS_{__version__}"[:16]
+    entity.maximum_pdu_size = config.node.max_pdu
+    entity.acse_timeout = config.node.handshake_seconds
+    # the guard knows how long is too long; two clocks would only disagree
+    entity.network_timeout = entity.dimse_timeout = None
+    entity.maximum_associations = config.node.connections
+    # not by default: pynetdicom's defaults include the deflated syntax
+    entity.add_supported_context(Verification, [each for each in TRANSFER_SYNTAXES if not each.is_compressed])
+    for kind in IMAGE_CLASSES:
+        entity.add_supported_context(kind, list(TRANSFER_SYNTAXES))
+    return entity

@@ -1,0 +1,140 @@
+"""The store's files: staged, then kept or quarantined under their own hash, flushed before anything is said."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from focalis.device.records import Staged
+from focalis.errors import DataError
+
+_CHUNK_BYTES = 1 << 20
+
+
+class ObjectFiles:
+    """The files of a store below `folder`; names are SHA-256 sums, never what a sender wrote."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folders, closed to other users because they hold patients' images.
+
+        Raises:
+            DataError: they cannot be made.
+        """
+        self.folder = folder
+        self._incoming = folder / "incoming"
+        with _disk(folder):
+            for each in (
+                folder,
+                self._incoming,
+                folder / "objects",
+                folder / "quarantine",
+                folder / "results",
+            ):
+                each.mkdir(parents=True, exist_ok=True)
+                each.chmod(0o700)
+
+    def object_path(self, sha256: str) -> Path:
+        """Where a kept object lies."""
+        return self.folder / "objects" / sha256[:2] / f"{sha256}.dcm"
+
+    def quarantine_path(self, sha256: str) -> Path:
+        """Where a quarantined object lies."""
+        return self.folder / "quarantine" / f"{sha256}.dcm"
+
+    def stage(self, chunks: Iterable[bytes]) -> Staged:
+        """Write bytes to a temporary file and flush it.
+
+        Raises:
+            DataError: the disk is full or fails; nothing stays.
+        """
+        digest, count = hashlib.sha256(), 0
+        with _disk(self._incoming):
+            handle, name = tempfile.mkstemp(dir=self._incoming, suffix=".dcm")
+            path = Path(name)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    for chunk in chunks:
+                        file.write(chunk)
+                        digest.update(chunk)
+                        count += len(chunk)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+        return Staged(path, digest.hexdigest(), count)
+
+    def place(self, staged: Staged, path: Path) -> None:
+        """Move a staged file to `path`, durably.
+
+        Raises:
+            DataError: the disk is full or fails.
+        """
+        with _disk(path):
+            if not path.parent.is_dir():
+                path.parent.mkdir(exist_ok=True)
+                _flush_folder(path.parent.parent)
+            staged.path.replace(path)
+            _flush_folder(path.parent)
+
+    def free_bytes(self) -> int:
+        """What the disk below the store has left."""
+        return shutil.disk_usage(self.folder).free
+
+    def remove_strangers(self, known: set[str], tasks: set[str]) -> int:
+        """Remove what a stop between file and row left: temporary files, objects and results without a row.
+
+        Args:
+            known: the SHA-256 sums of the objects that rows name.
+            tasks: the ids of the tasks that rows name.
+
+        Returns:
+            How many objects and results folders went.
+        """
+        strays = list(self._incoming.iterdir())
+        strays += [path for path in self.folder.glob("objects/*/*") if path.stem not in known]
+        strays += [path for path in self.folder.glob("quarantine/*") if path.stem not in known]
+        strays += [path for path in self.folder.glob("results/*") if path.name not in tasks]
+        with _disk(self.folder):
+            for path in strays:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+        return len(strays)
+
+
+def file_chunks(path: Path) -> Iterator[bytes]:
+    """The content of a file, in pieces.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{path}: cannot be written ({reason}); check the disk and its free space") from error

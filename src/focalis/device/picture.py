@@ -1,0 +1,87 @@
+"""The summary picture: a cut through each of the largest lesions, with its outline and its figures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from focalis.dicom import ReportedLesion, Series
+from focalis.report.outline import outline
+
+_SHOWN = 6
+_COLUMNS = 3
+_BACKGROUND, _TEXT, _OUTLINE = "#0f1215", "#e6e9ec", "#ffb000"
+
+
+def draw_summary(
+    label: NDArray[np.integer],
+    names: Mapping[int, str],
+    series: Series,
+    lesions: Sequence[ReportedLesion],
+    version: str,
+) -> NDArray[np.uint8]:
+    """Draw the slice through the middle of each of the six largest lesions; the middle slice if there is none.
+
+    Returns:
+        Red, green, blue; (y, x, 3).
+    """
+    shown = sorted(lesions, key=lambda lesion: -lesion.volume_mm3)[:_SHOWN]
+    count = max(len(shown), 1)
+    columns = min(count, _COLUMNS)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(3.4 * columns, 3.7 * rows + 0.9), dpi=100, facecolor=_BACKGROUND)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    named = [name for value, name in sorted(names.items()) if value != 0]
+    for place, lesion in zip(axes, shown, strict=False):
+        z = min(max(round(_slice_of(lesion, series)), 0), len(label) - 1)
+        _draw(place, label, series, z)
+        place.set_title(
+            f"{lesion.number}: {named[lesion.segment - 1]}, {lesion.volume_mm3 / 1000:.2f} ml, "
+            f"{lesion.longest_axial_mm:.1f} mm",
+            color=_TEXT,
+            fontsize=9,
+        )
+    if not shown:
+        _draw(axes[0], label, series, len(label) // 2)
+        axes[0].set_title("no lesion found", color=_TEXT, fontsize=9)
+    for place in axes[count:]:
+        place.set_axis_off()
+    more = f", the {len(shown)} largest shown" if len(lesions) > len(shown) else ""
+    figure.suptitle(f"{len(lesions)} found by Focalis {version}{more}", color=_TEXT, fontsize=10)
+    figure.text(0.5, 0.02, "For research use only", color=_OUTLINE, fontsize=10, ha="center")
+    figure.subplots_adjust(left=0.02, right=0.98, bottom=0.08, top=0.86, wspace=0.05, hspace=0.15)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="raw", facecolor=_BACKGROUND)
+    width, height = canvas.get_width_height()
+    pixels = np.frombuffer(buffer.getvalue(), dtype=np.uint8).reshape(height, width, 4)
+    return np.ascontiguousarray(pixels[..., :3])
+
+
+def _slice_of(lesion: ReportedLesion, series: Series) -> float:
+    grid = series.volume.grid
+    away = np.asarray(lesion.centroid_xyz_mm) - grid.origin_xyz_mm
+    return float(away @ grid.direction_matrix[:, 2]) / grid.spacing_xyz_mm[2]
+
+
+def _draw(axes: object, label: NDArray[np.integer], series: Series, z: int) -> None:
+    from matplotlib.axes import Axes
+
+    assert isinstance(axes, Axes)
+    plane = series.volume.array[z]
+    grid = series.volume.grid
+    low, high = np.percentile(plane, [1, 99.5])
+    height, width = plane.shape[0] * grid.spacing_xyz_mm[1], plane.shape[1] * grid.spacing_xyz_mm[0]
+    axes.imshow(
+        plane, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=(0, width, height, 0), aspect="equal"
+    )
+    axes.add_collection(
+        LineCollection(list(outline(label[z], grid.spacing_zyx_mm[1:])), colors=_OUTLINE, linewidths=1)
+    )
+    axes.set_axis_off()

@@ -1,0 +1,257 @@
+"""The store's half that receives: instances, series, and what is kept aside."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from focalis.device.database import Database
+from focalis.device.objects import ObjectFiles, file_chunks
+from focalis.device.records import (
+    Header,
+    Instance,
+    Kept,
+    Quarantined,
+    SeriesRow,
+    SeriesState,
+    Staged,
+    now,
+)
+
+_QUARANTINED_OBJECTS = 10_000
+_QUARANTINED_BYTES = 4_000_000_000
+_SERIES = """
+SELECT series.*, (SELECT count(*) FROM instances WHERE instances.series_uid = series.series_uid) AS instances
+FROM series
+"""
+
+
+class Received:
+    """Instances and series; see `focalis.device.store.Store`."""
+
+    def __init__(self, database: Database, files: ObjectFiles) -> None:
+        self._database = database
+        self._files = files
+        # associations do not outlive the process, so neither do their counts
+        self._associations: Counter[str] = Counter()
+        self._association_lock = threading.Lock()
+        self._keeping = threading.Lock()
+
+    def stage(self, data: bytes | Path | Iterable[bytes]) -> Staged:
+        """Write bytes, whole or in pieces, or a copy of a file, to a temporary file of the store and flush it.
+
+        Raises:
+            DataError: the file cannot be read, or the disk is full or fails; nothing stays.
+        """
+        if isinstance(data, bytes):
+            return self._files.stage([data])
+        return self._files.stage(file_chunks(data) if isinstance(data, Path) else data)
+
+    def discard(self, staged: Staged) -> None:
+        """Remove a staged file; nothing happens if it was kept or quarantined."""
+        staged.path.unlink(missing_ok=True)
+
+    def keep(self, data: bytes | Path | Staged, header: Header, source: str) -> Kept:
+        """Keep an instance; it is durable when this returns.
+
+        A new instance reopens a complete series. If an instance of that SOP Instance UID is kept already, the same
+        content is "known", and other content is quarantined: the first one stays.
+
+        Args:
+            data: the file's bytes, a file to copy, or what was staged.
+            header: what the file says of itself.
+            source: who sent it, for people ("C-STORE CT1", "upload").
+
+        Raises:
+            DataError: the disk is full or fails; nothing is kept and nothing stays.
+        """
+        staged = data if isinstance(data, Staged) else self.stage(data)
+        try:
+            with self._keeping:
+                first = self._sha256_of(header.sop_uid)
+                if first is None:
+                    self._place(staged, header, source)
+                    return "kept"
+            if first == staged.sha256:
+                return "known"
+            reason = f"another object is kept under its SOP Instance UID {header.sop_uid}"
+            self.quarantine(staged, reason, source, header.series_uid)
+            return "quarantined"
+        finally:
+            self.discard(staged)
+
+    def quarantine(
+        self, data: bytes | Path | Staged, reason: str, source: str, series_uid: str | None = None
+    ) -> bool:
+        """Keep something aside that may not be used, for a person to look at; durable when this returns.
+
+        Returns:
+            False if the quarantine is full, so that a flood cannot fill the disk; then nothing is kept.
+
+        Raises:
+            DataError: the disk is full or fails.
+        """
+        staged = data if isinstance(data, Staged) else self.stage(data)
+        try:
+            (full,) = self._database.rows(
+                "SELECT count(*) AS n, coalesce(sum(bytes), 0) AS size FROM quarantine"
+            )
+            if full["n"] >= _QUARANTINED_OBJECTS or full["size"] + staged.bytes > _QUARANTINED_BYTES:
+                return False
+            self._files.place(staged, self._files.quarantine_path(staged.sha256))
+            with self._database.transaction() as connection:
+                connection.execute(
+                    "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?)",
+                    (staged.sha256, staged.bytes, reason, source, now(), series_uid),
+                )
+            return True
+        finally:
+            self.discard(staged)
+
+    def quarantined(self) -> list[Quarantined]:
+        """What is kept aside, the newest first."""
+        rows = self._database.rows("SELECT * FROM quarantine ORDER BY at DESC, sha256")
+        return [Quarantined(**dict(row), path=self._files.quarantine_path(row["sha256"])) for row in rows]
+
+    def delete_quarantined(self, sha256: str) -> None:
+        """Remove an object that was kept aside; nothing happens if it is not there."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM quarantine WHERE sha256 = ?", (sha256,))
+        self._files.quarantine_path(sha256).unlink(missing_ok=True)
+
+    def series(self, state: SeriesState | None = None) -> list[SeriesRow]:
+        """All series, or those in a state, the newest first."""
+        rows = self._database.rows(
+            f"{_SERIES} WHERE ?1 IS NULL OR state = ?1 ORDER BY last_at DESC, series_uid", state
+        )
+        return [self._series_row(row) for row in rows]
+
+    def series_row(self, series_uid: str) -> SeriesRow | None:
+        """One series; None if it is not there."""
+        rows = self._database.rows(f"{_SERIES} WHERE series_uid = ?", series_uid)
+        return self._series_row(rows[0]) if rows else None
+
+    def instances(self, series_uid: str) -> list[Instance]:
+        """The instances of a series with the paths of their files, in the order of their hashes."""
+        rows = self._database.rows(
+            "SELECT * FROM instances WHERE series_uid = ? ORDER BY sha256, sop_uid", series_uid
+        )
+        return [Instance(**dict(row), path=self._files.object_path(row["sha256"])) for row in rows]
+
+    def association_opened(self, series_uids: Iterable[str]) -> None:
+        """An association began to send these series; they are not complete while it is open."""
+        with self._association_lock:
+            self._associations.update(series_uids)
+
+    def association_closed(self, series_uids: Iterable[str]) -> None:
+        """An association that sent these series ended, in whichever way; the quiet time begins now."""
+        uids = list(series_uids)
+        with self._association_lock:
+            self._associations.subtract(uids)
+            self._associations = +self._associations
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "UPDATE series SET last_at = ? WHERE series_uid = ? AND state = 'receiving'",
+                [(now(), uid) for uid in uids],
+            )
+
+    def series_to_complete(self, quiet_seconds: float) -> list[SeriesRow]:
+        """The series that have arrived: as many instances as they said, or quiet for so long with no sender."""
+        before = (datetime.now(UTC) - timedelta(seconds=quiet_seconds)).isoformat(timespec="milliseconds")
+        return [
+            row
+            for row in self.series("receiving")
+            if row.instances == row.expected or (row.open_associations == 0 and row.last_at <= before)
+        ]
+
+    def complete(self, series_uid: str) -> None:
+        """The series has arrived. Ask for its instances after this call: what comes later reopens the series."""
+        self.set_series_state(series_uid, "complete")
+
+    def set_series_state(self, series_uid: str, state: SeriesState) -> None:
+        """Set the state of a series; a new instance sets it back to "receiving"."""
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE series SET state = ? WHERE series_uid = ?", (state, series_uid))
+
+    def delete_series(self, series_uid: str) -> None:
+        """Remove a series with all that was made of it: first the rows, then the files.
+
+        Whether everything was sent is for the caller to know.
+        """
+        paths = [instance.path for instance in self.instances(series_uid)]
+        tasks = self._database.rows("SELECT task_id FROM tasks WHERE series_uid = ?", series_uid)
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM series WHERE series_uid = ?", (series_uid,))
+        for path in paths:
+            path.unlink(missing_ok=True)
+        for row in tasks:
+            shutil.rmtree(self._files.folder / "results" / row["task_id"], ignore_errors=True)
+
+    def was_taken(self, path: Path, size: int, mtime_ns: int) -> bool:
+        """Whether a file of the watched folder was taken in as it is now."""
+        found = self._database.rows(
+            "SELECT 1 FROM watched WHERE path = ? AND bytes = ? AND mtime_ns = ?", str(path), size, mtime_ns
+        )
+        return bool(found)
+
+    def mark_taken(self, path: Path, size: int, mtime_ns: int) -> None:
+        """Remember a file of the watched folder, so that a restart does not take it in again."""
+        with self._database.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO watched VALUES (?, ?, ?)", (str(path), size, mtime_ns))
+
+    def forget_taken(self, present: set[Path]) -> None:
+        """Forget the files of the watched folder that are no longer there."""
+        known = {row["path"] for row in self._database.rows("SELECT path FROM watched")}
+        with self._database.transaction() as connection:
+            gone = known - {str(path) for path in present}
+            connection.executemany("DELETE FROM watched WHERE path = ?", [(path,) for path in gone])
+
+    def _sha256_of(self, sop_uid: str) -> str | None:
+        rows = self._database.rows("SELECT sha256 FROM instances WHERE sop_uid = ?", sop_uid)
+        return rows[0]["sha256"] if rows else None
+
+    def _place(self, staged: Staged, header: Header, source: str) -> None:
+        """The file first, then its row: a row that names no file would be a loss, a file without a row is none."""
+        path, at = self._files.object_path(staged.sha256), now()
+        self._files.place(staged, path)
+        try:
+            with self._database.transaction() as connection:
+                connection.execute(
+                    "INSERT INTO series VALUES (?, ?, ?, ?, ?, ?, 'receiving', ?, ?, ?) ON CONFLICT DO UPDATE"
+                    " SET state = 'receiving', last_at = excluded.last_at",
+                    (
+                        header.series_uid,
+                        header.study_uid,
+                        header.modality,
+                        header.body_part,
+                        header.description,
+                        header.manufacturer_model,
+                        at,
+                        at,
+                        header.expected,
+                    ),
+                )
+                connection.execute(
+                    "INSERT INTO instances VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        header.sop_uid,
+                        header.series_uid,
+                        header.study_uid,
+                        staged.sha256,
+                        staged.bytes,
+                        source,
+                        at,
+                    ),
+                )
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def _series_row(self, row: sqlite3.Row) -> SeriesRow:
+        open_associations = self._associations[row["series_uid"]]
+        return SeriesRow(**dict(row), open_associations=open_associations)

@@ -1,0 +1,161 @@
+"""What the device remembers, one frozen record per kind. Times are UTC in ISO 8601; no record names a patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+Kept = Literal["kept", "known", "quarantined"]
+SeriesState = Literal["receiving", "complete", "unrouted"]
+TaskState = Literal["waiting", "checking", "segmenting", "writing", "sending", "done", "refused", "failed"]
+ResultKind = Literal["seg", "rtstruct", "sr", "capture", "correction"]
+DeliveryState = Literal["waiting", "sent", "dead"]
+Verdict = Literal["accepted", "rejected"]
+Level = Literal["info", "warning", "error"]
+
+
+def now() -> str:
+    """The time as the records write it; such texts sort as the times do."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the device needs to know of a received DICOM instance.
+
+    Attributes:
+        expected: how many instances the series has by its own word; None if it does not say.
+    """
+
+    sop_uid: str
+    sop_class: str
+    series_uid: str
+    study_uid: str
+    transfer_syntax: str
+    modality: str = ""
+    body_part: str = ""
+    description: str = ""
+    manufacturer_model: str = ""
+    expected: int | None = None
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Bytes that are on the disk, but not yet judged: a temporary file of the store."""
+
+    path: Path
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A received instance; `path` is its file under the device's own name."""
+
+    sop_uid: str
+    series_uid: str
+    study_uid: str
+    sha256: str
+    bytes: int
+    source: str
+    received_at: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class SeriesRow:
+    """A series and how much of it is there; patient name and ID live only in its files."""
+
+    series_uid: str
+    study_uid: str
+    modality: str
+    body_part: str
+    description: str
+    manufacturer_model: str
+    instances: int
+    state: SeriesState
+    first_at: str
+    last_at: str
+    open_associations: int
+    expected: int | None
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """An object that is kept aside, with the reason; `path` is its file."""
+
+    sha256: str
+    bytes: int
+    reason: str
+    source: str
+    at: str
+    series_uid: str | None
+    path: Path
+
+
+@dataclass(frozen=True)
+class Task:
+    """One series to be segmented by one model."""
+
+    task_id: str
+    series_uid: str
+    model: str
+    model_sha256: str
+    input_sha256: str
+    state: TaskState
+    reason: str
+    created_at: str
+    updated_at: str
+    seconds: float | None
+    supersedes: str | None
+    superseded_by: str | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """An object that was made for a task, written once."""
+
+    task_id: str
+    kind: ResultKind
+    sop_uid: str
+    sha256: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One result on its way to one destination."""
+
+    task_id: str
+    kind: ResultKind
+    sop_uid: str
+    destination: str
+    state: DeliveryState
+    attempts: int
+    last_error: str
+    next_at: str | None
+    sent_at: str | None
+
+
+@dataclass(frozen=True)
+class Review:
+    """A person's verdict on one lesion of a task's result."""
+
+    task_id: str
+    lesion: int
+    verdict: Verdict
+    by: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """A line of the device's log."""
+
+    at: str
+    level: Level
+    text: str
+    task_id: str | None
+    series_uid: str | None

@@ -1,0 +1,154 @@
+"""The objects that the device makes of a segmented series: SEG, RTSTRUCT, SR, summary picture."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+
+from focalis.device.lesions import list_lesions
+from focalis.device.picture import draw_summary
+from focalis.device.records import ResultKind
+from focalis.dicom import (
+    ReportedLesion,
+    Series,
+    Superseded,
+    write_capture,
+    write_report,
+    write_segmentation,
+    write_structures,
+)
+
+MOST_LISTED = 500
+"""A report lists no more lesions than this, the largest ones: thousands of specks help nobody, and cost minutes."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """One file that was made.
+
+    Attributes:
+        kind: which object it is.
+        file: its name in the folder of results.
+        sop_uid: its SOP Instance UID.
+        sha256: of the file.
+    """
+
+    kind: ResultKind
+    file: str
+    sop_uid: str
+    sha256: str
+
+
+def make_results(
+    label: NDArray[np.integer],
+    names: Mapping[int, str],
+    series: Series,
+    folder: Path,
+    *,
+    model: str,
+    version: str,
+    supersedes: Mapping[ResultKind, Path],
+) -> list[Made]:
+    """Write all results of a segmented series into a folder; nothing found is a result too, without RTSTRUCT.
+
+    UIDs and bytes depend on the images, the label map, the model and the version alone.
+
+    Args:
+        label: label values, (z, y, x).
+        names: label value to name.
+        series: the series that was segmented.
+        folder: where to write.
+        model: the hash of the model's weights.
+        version: the version of Focalis.
+        supersedes: the files of the earlier results that these replace, by kind.
+
+    Raises:
+        DataError: a file cannot be written, or a label has a name that DICOM does not take.
+    """
+    earlier = {kind: superseded(path) for kind, path in supersedes.items()}
+    paths: dict[ResultKind, Path] = {
+        kind: folder / f"{kind}-1.dcm" for kind in ("seg", "rtstruct", "sr", "capture")
+    }
+    lesions = reported_lesions(label, names, series)
+    picture = draw_summary(label, names, series, lesions, version)
+    write_segmentation(
+        label,
+        names,
+        series,
+        paths["seg"],
+        model=model,
+        version=version,
+        supersedes=earlier.get("seg"),
+    )
+    drawn = write_structures(
+        label,
+        names,
+        series,
+        paths["rtstruct"],
+        model=model,
+        version=version,
+        supersedes=earlier.get("rtstruct"),
+    )
+    listed = sorted(lesions, key=lambda lesion: -lesion.volume_mm3)[:MOST_LISTED]
+    write_report(
+        sorted(listed, key=lambda lesion: lesion.number),
+        label,
+        names,
+        series,
+        paths["seg"],
+        paths["sr"],
+        total=len(lesions),
+        model=model,
+        version=version,
+        supersedes=earlier.get("sr"),
+    )
+    write_capture(
+        picture,
+        label,
+        names,
+        series,
+        paths["capture"],
+        model=model,
+        version=version,
+        supersedes=earlier.get("capture"),
+    )
+    if not drawn:
+        del paths["rtstruct"]
+    return [_made(kind, path) for kind, path in paths.items()]
+
+
+def reported_lesions(
+    label: NDArray[np.integer], names: Mapping[int, str], series: Series
+) -> tuple[ReportedLesion, ...]:
+    """The lesions of a label map, numbered as in the page and the report: by label, then by place."""
+    named = [(value, name) for value, name in sorted(names.items()) if value != 0]
+    segments = {name: number for number, (_, name) in enumerate(named, start=1)}
+    masks = {name: label == value for value, name in named}
+    found, _ = list_lesions(masks, series.volume)
+    return tuple(
+        ReportedLesion(
+            number=lesion.number,
+            segment=segments[lesion.label],
+            volume_mm3=lesion.volume_mm3,
+            longest_axial_mm=lesion.longest_mm,
+            centroid_xyz_mm=lesion.centroid_lps_mm,
+        )
+        for lesion in found
+    )
+
+
+def superseded(path: Path) -> Superseded:
+    """The UIDs by which an object refers to the one in `path`, which it replaces."""
+    header = dcmread(path, specific_tags=["SOPInstanceUID", "SeriesInstanceUID"])
+    return Superseded(str(header.SOPInstanceUID), str(header.SeriesInstanceUID))
+
+
+def _made(kind: ResultKind, path: Path) -> Made:
+    header = dcmread(path, specific_tags=["SOPInstanceUID"])
+    return Made(kind, path.name, str(header.SOPInstanceUID), hashlib.sha256(path.read_bytes()).hexdigest())

@@ -1,0 +1,151 @@
+"""The child process that segments: reads jobs from stdin, one JSON line each, answers on stdout.
+
+It alone of the device loads torch. It ends when its stdin does, so it never outlives the device, however that one
+ends. Each answer is a line {"state": ...} for a step begun, or {"outcome": ...} at the end.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from focalis.errors import DataError, FocalisError
+
+if TYPE_CHECKING:
+    from focalis.model import Model
+
+_BUDGET_SHARE = 2 / 3
+_MOST_BUDGET_GB = 4.0  # what `focalis predict` takes, so that both come to the same voxels
+
+
+@dataclass(frozen=True)
+class Job:
+    """One series to segment.
+
+    Attributes:
+        files: the files of the series.
+        model: the model file.
+        model_sha256: what its SHA-256 must be.
+        folder: an empty folder for the results.
+        version: the version of Focalis that the results name.
+        memory_gb: the limit on this process.
+        supersedes: kind of result to the file of the earlier one that is replaced.
+    """
+
+    files: list[str]
+    model: str
+    model_sha256: str
+    folder: str
+    version: str
+    memory_gb: float
+    supersedes: dict[str, str]
+
+
+def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
+    """Do one job.
+
+    Args:
+        job: what to do.
+        tell: called with the name of each state that begins.
+        models: models that were loaded before, by SHA-256; holds one.
+
+    Returns:
+        {"outcome": "done", "results": [...]}, or {"outcome": "refused" | "failed" | "no space", "reason": ...}.
+    """
+    try:
+        return _segment(job, tell, models)
+    except FocalisError as error:
+        return {"outcome": "no space" if _disk_is_full(error) else "refused", "reason": str(error)}
+    except OSError as error:
+        return {"outcome": "no space" if _disk_is_full(error) else "failed", "reason": str(error)}
+    except MemoryError:
+        return {"outcome": "killed", "reason": "ran out of memory"}
+    except Exception as error:
+        return {"outcome": "failed", "reason": f"unexpected {type(error).__name__}: {error}"}
+
+
+def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
+    from focalis.device.models import file_sha256
+    from focalis.device.results import make_results
+    from focalis.dicom import read_series
+    from focalis.model import load_model, weights_sha256
+    from focalis.prediction import choose_runtime, predict_case
+    from focalis.prediction.case import check_volumes
+
+    tell("checking")
+    if file_sha256(Path(job.model)) != job.model_sha256:
+        return {
+            "outcome": "failed",
+            "reason": f"{job.model}: the file was changed since the device started; restore it, restart, and try again",
+        }
+    if job.model_sha256 not in models:
+        models.clear()
+        loaded = load_model(Path(job.model))
+        models[job.model_sha256] = loaded, weights_sha256(loaded)
+    model, weights = models[job.model_sha256]
+    series = read_series([Path(file) for file in job.files])
+    check_volumes([series.volume], model.plan)
+    tell("segmenting")
+    prediction = predict_case(
+        model,
+        [series.volume],
+        runtime=choose_runtime("auto", "auto"),
+        budget_bytes=int(min(_MOST_BUDGET_GB, _BUDGET_SHARE * job.memory_gb) * 1e9),
+    )
+    tell("writing")
+    made = make_results(
+        prediction.label.array,
+        model.plan.labels,
+        series,
+        Path(job.folder),
+        model=weights,
+        version=job.version,
+        supersedes={kind: Path(path) for kind, path in job.supersedes.items()},  # type: ignore[misc]
+    )
+    return {"outcome": "done", "results": [asdict(each) for each in made]}
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
+
+
+def main() -> None:
+    """Work until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints is no answer
+
+    def answer(value: dict[str, Any]) -> None:
+        answers.write(json.dumps(value) + "\n")
+        answers.flush()
+
+    jobs: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
+    models: dict[str, tuple[Model, str]] = {}
+    while True:
+        job = Job(**json.loads(jobs.get()))
+        answer(segment(job, lambda state: answer({"state": state}), models))
+
+
+def _read_jobs(jobs: queue.Queue[str]) -> None:
+    for line in sys.stdin:
+        jobs.put(line)
+    os._exit(0)  # the device is gone; whatever is under way is of no use to anyone
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (BrokenPipeError, DataError):
+        os._exit(1)

@@ -1,0 +1,236 @@
+"""Starts the device: store, intake, jobs, DICOM node, watched folder and web page in one process."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from focalis import __version__
+from focalis.device.config import Config, ModelEntry, WebSettings, load_config
+from focalis.device.intake import Intake
+from focalis.device.jobs import Jobs
+from focalis.device.models import open_models
+from focalis.device.node import Node
+from focalis.device.routing import check_routes
+from focalis.device.store import Store
+from focalis.device.watch import Watcher
+from focalis.device.web.app import create_app
+from focalis.device.web.device import Device
+from focalis.errors import FocalisError, UsageError
+
+_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A device at work.
+
+    Attributes:
+        config: its settings.
+        store: its store.
+        jobs: its work.
+        dicom_port: where the DICOM node listens.
+        web_url: where the page is.
+        wrong: what ended the device by itself; empty while all is well.
+    """
+
+    config: Config
+    store: Store
+    jobs: Jobs
+    dicom_port: int
+    web_url: str
+    wrong: Callable[[], str]
+
+
+def settings_for(
+    model: Path | None, config: Path | None, folder: Path | None, port: int | None, web_port: int | None
+) -> Config:
+    """The settings of a configuration file with what the command line says in their place.
+
+    Args:
+        model: a model file, added under the name of its stem.
+        config: focalis.toml; the defaults if None.
+        folder: the store's folder.
+        port: the DICOM node's port.
+        web_port: the web page's port.
+
+    Raises:
+        UsageError: the file cannot be used, or is at odds with the command line.
+    """
+    found = load_config(config)
+    if model is not None:
+        if any(entry.name == model.stem for entry in found.models):
+            raise UsageError(f"{config}: has a model {model.stem!r} already; name it there or here")
+        try:
+            entry = ModelEntry(name=model.stem, file=model.absolute())
+        except ValueError as error:
+            raise UsageError(
+                f"{model}: give the file a name of letters, digits, dot, dash and underscore, up to 64"
+            ) from error
+        found = found.model_copy(update={"models": (entry, *found.models)})
+    if folder is not None:
+        found = found.model_copy(update={"store": found.store.model_copy(update={"folder": folder})})
+    if port is not None:
+        found = found.model_copy(update={"node": found.node.model_copy(update={"port": port})})
+    if web_port is not None:
+        found = found.model_copy(update={"web": found.web.model_copy(update={"port": web_port})})
+    if not found.users and not _is_loopback(found.web.host):
+        raise UsageError(
+            f"web.host is {found.web.host}, and there are no [[users]]: anybody could look at the patients; "
+            "add users, or leave web.host at 127.0.0.1"
+        )
+    return found
+
+
+@contextmanager
+def running(config: Config) -> Iterator[Running]:
+    """Start a device; it stops when the context ends.
+
+    Stopping waits for nothing but the object that is being received: work under way is done again after the next start.
+
+    Raises:
+        FocalisError: a model, the store, a certificate or a port cannot be used; nothing stays started.
+    """
+    models = open_models(config.models)
+    check_routes(config.routes, models)
+    with ExitStack() as stack:
+        store = stack.enter_context(Store(config.store.folder))
+        store.own()
+        intake = Intake(store, config)
+        stack.callback(intake.close)
+        jobs = Jobs(config, store, models, __version__)
+        stack.callback(jobs.stop)
+        jobs.start()
+        device = Device(
+            config=config,
+            store=store,
+            intake=intake,
+            models=models,
+            version=__version__,
+            resend=jobs.resend,
+            retry=jobs.retry,
+            deliver=lambda _task_id: jobs.wake(),
+        )
+        web = _Web(create_app(device), config.web)
+        stack.callback(web.stop)
+        web.start()
+        node = Node(config, intake)
+        stack.callback(node.stop)
+        node.start()
+        if config.watch.folder is not None:
+            watcher = Watcher(config.watch, intake)
+            stack.callback(watcher.stop)
+            watcher.start()
+        store.event("info", f"the device started, Focalis {__version__}")
+        yield Running(config, store, jobs, node.port, web.url, web.wrong)
+        store.event("info", "the device stops")
+
+
+def serve(config: Config, say: Callable[[str], None]) -> None:
+    """Run a device until SIGTERM or SIGINT.
+
+    Args:
+        config: its settings.
+        say: told, a line each, where it listens and that it stops.
+
+    Raises:
+        FocalisError: it cannot start, or its web server ended by itself.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with running(config) as device:
+            say(f"store   {config.store.folder.absolute()}")
+            say(f"models  {', '.join(device.jobs.models)}")
+            say(f"DICOM   {config.node.ae_title} at {config.node.host}:{device.dicom_port}")
+            say(f"web     {device.web_url}")
+            say("ready; stop with Ctrl-C or SIGTERM. For research use only.")
+            while not stop.wait(0.5):
+                if wrong := device.wrong():
+                    raise FocalisError(wrong)
+            say("stopping; what is under way goes on after the next start")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Web:
+    """The web server, in a thread of its own: signals are the main thread's."""
+
+    def __init__(self, app: Callable[..., object], settings: WebSettings) -> None:
+        self._settings = settings
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                ssl_certfile=settings.tls_certificate,
+                ssl_keyfile=settings.tls_key,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+        self._ended = ""
+
+    @property
+    def url(self) -> str:
+        """The page's address."""
+        scheme = "http" if self._settings.tls_certificate is None else "https"
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        host = self._settings.host
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
+
+    def start(self) -> None:
+        """Start, and wait until it listens.
+
+        Raises:
+            UsageError: it cannot.
+        """
+        self._thread.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                place = f"{self._settings.host}:{self._settings.port}"
+                raise UsageError(f"the web page cannot listen on {place}; choose another web.port")
+            time.sleep(0.02)
+
+    def wrong(self) -> str:
+        """What ended it by itself."""
+        return "" if self._thread.is_alive() else f"the web server ended ({self._ended or 'no reason given'})"
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(timeout=15)
+
+    def _run(self) -> None:
+        try:
+            self._server.run()
+        except (Exception, SystemExit) as error:
+            self._ended = str(error)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,102 @@
+"""The device's store: everything that was received and made, on one disk, durable before it is acknowledged.
+
+FOLDER/objects/ab/SHA256.dcm and FOLDER/quarantine/SHA256.dcm hold what came, FOLDER/results/TASK/ what was made, and
+FOLDER/store.sqlite the rows that say what all that is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from focalis.device.database import Database
+from focalis.device.objects import ObjectFiles
+from focalis.device.received import Received
+from focalis.device.work import Work
+from focalis.errors import UsageError
+
+
+class Store(Received, Work):
+    """The store in a folder; safe to use from all threads of one process.
+
+    Attributes:
+        folder: where it lies.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open the store; make it if it is not there.
+
+        Raises:
+            DataError: it cannot be made or opened.
+        """
+        self.folder = folder
+        files = ObjectFiles(folder)
+        database = Database(folder / "store.sqlite")
+        Received.__init__(self, database, files)
+        Work.__init__(self, database, files)
+        self._owner = FileLock(folder / "lock")
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def own(self) -> None:
+        """Become the one process that works with the store, and remove what a stop left half-done.
+
+        Raises:
+            UsageError: another process works with it.
+            DataError: the disk fails.
+        """
+        try:
+            self._owner.acquire(timeout=0)
+        except Timeout as error:
+            raise UsageError(
+                f"{self.folder}: another focalis serve works with it; stop that one first"
+            ) from error
+        known = self._database.rows("SELECT sha256 FROM instances UNION SELECT sha256 FROM quarantine")
+        tasks = self._database.rows("SELECT task_id FROM tasks")
+        self._files.remove_strangers({row["sha256"] for row in known}, {row["task_id"] for row in tasks})
+
+    def close(self) -> None:
+        """Close the store and give it free."""
+        self._database.close()
+        self._owner.release()
+
+    def results_folder(self, task_id: str) -> Path:
+        """Where the results of a task are written."""
+        return self.folder / "results" / task_id
+
+    def free_bytes(self) -> int:
+        """What the store's disk has left."""
+        return self._files.free_bytes()
+
+    def backup_database(self, path: Path) -> None:
+        """Write a consistent copy of the rows to `path` while work goes on.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        self._database.backup(path)
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of everything, for the system page and the metrics.
+
+        Returns:
+            "instances", "instance_bytes", "quarantined", and "series.STATE", "tasks.STATE", "deliveries.STATE" for
+            each state that occurs.
+        """
+        (totals,) = self._database.rows(
+            "SELECT count(*) AS n, coalesce(sum(bytes), 0) AS size FROM instances"
+        )
+        (aside,) = self._database.rows("SELECT count(*) AS n FROM quarantine")
+        found = {"instances": totals["n"], "instance_bytes": totals["size"], "quarantined": aside["n"]}
+        for table in ("series", "tasks", "deliveries"):
+            for row in self._database.rows(f"SELECT state, count(*) AS n FROM {table} GROUP BY state"):
+                found[f"{table}.{row['state']}"] = row["n"]
+        return found

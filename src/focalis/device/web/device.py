@@ -1,0 +1,36 @@
+"""What the page needs of the device around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from focalis.device.config import Config
+from focalis.device.intake import Intake
+from focalis.device.models import ServedModel
+from focalis.device.store import Store
+
+
+@dataclass(frozen=True)
+class Device:
+    """The running device as its page sees it. The functions are called from threads, never from the event loop.
+
+    Attributes:
+        config: its settings.
+        store: its store.
+        intake: takes in what comes by upload and STOW-RS.
+        models: the models, by their names.
+        version: the version of Focalis.
+        resend: a dead delivery (task id, SOP Instance UID, destination) is to be tried again at once.
+        retry: a failed or refused task (its id) is to be done again.
+        deliver: new deliveries of a task (its id) wait in the store.
+    """
+
+    config: Config
+    store: Store
+    intake: Intake
+    models: Mapping[str, ServedModel]
+    version: str
+    resend: Callable[[str, str, str], None]
+    retry: Callable[[str], None]
+    deliver: Callable[[str], None]

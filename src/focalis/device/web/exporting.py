@@ -1,0 +1,69 @@
+"""Reviewed studies as a data set that `focalis fit` takes. Runs in the worker."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from focalis.dicom import list_segments, read_segmentation, read_series
+from focalis.dicom.headers import text
+from focalis.errors import DataError
+from focalis.files import write_text
+from focalis.volume import Volume, write_volume
+
+
+def export(studies: Sequence[dict[str, Any]], out: str) -> int:
+    """Write images/, labels/, dataset.json and cases.csv from corrected Segmentations.
+
+    The cases are named by their number, and `cases.csv` tells patients apart by a hash of the Patient ID, so that
+    neither names nor IDs leave the device; what is burned into the pixels stays. The folder appears when it is
+    complete.
+
+    Args:
+        studies: each with "files" (the series), "correction" (its Segmentation) and "case" (its name).
+        out: the folder to make.
+
+    Returns:
+        The number of cases.
+
+    Raises:
+        DataError: there is nothing to export, or a file cannot be read or written.
+    """
+    if not studies:
+        raise DataError("no study has been reviewed; accept or reject lesions and send the correction first")
+    target = Path(out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
+    try:
+        names = sorted({s.name for study in studies for s in list_segments(Path(study["correction"]))})
+        values = {name: number for number, name in enumerate(names, start=1)}
+        rows = []
+        for study in studies:
+            series = read_series([Path(file) for file in study["files"]])
+            label = np.zeros(series.volume.array.shape, dtype=np.uint8)
+            for name, mask in read_segmentation(Path(study["correction"]), series).items():
+                label[mask] = values[name]
+            write_volume(series.volume, folder / "images" / f"{study['case']}.nii.gz")
+            write_volume(Volume(label, series.volume.grid), folder / "labels" / f"{study['case']}.nii.gz")
+            patient = text(series.header, "PatientID") or text(series.header, "StudyInstanceUID")
+            rows.append((study["case"], "patient_" + hashlib.sha256(patient.encode()).hexdigest()[:12]))
+        write_text(folder / "dataset.json", json.dumps({"labels": {"background": 0, **values}}) + "\n")
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([("case", "patient"), *rows])
+        write_text(folder / "cases.csv", table.getvalue())
+        folder.chmod(0o750)
+        folder.rename(target)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({error.strerror}); check the disk") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(rows)

@@ -1,0 +1,151 @@
+"""The models of the device: what they were trained on, how they were judged, where they decide."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from focalis.device.config import Route
+from focalis.device.models import ServedModel
+from focalis.device.web.auth import Session
+from focalis.device.web.site import needs, site_of
+from focalis.model import ModelHeader, OperatingPoint
+
+router = APIRouter()
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 520, 220, 46, 34, 12
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The operating point's curve, ready to be drawn as SVG.
+
+    Attributes:
+        points: "x,y x,y ..." of the line, in pixels.
+        marker: where the threshold lies.
+        ticks_x, ticks_y: pixel and text.
+        best: the score at the threshold.
+    """
+
+    points: str
+    marker: tuple[float, float]
+    ticks_x: tuple[tuple[float, str], ...]
+    ticks_y: tuple[tuple[float, str], ...]
+    best: float
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the page says of one model."""
+
+    model: ServedModel
+    routes: tuple[Route, ...]
+    facts: Mapping[str, str]
+    cases: Mapping[str, Sequence[str]]
+    curve: Curve | None
+    figures: tuple[Mapping[str, Any], ...]
+
+
+@router.get("/models")
+def models(request: Request, _: Annotated[Session, Depends(needs("viewer"))]) -> Response:
+    """The page."""
+    site = site_of(request)
+    config = site.device.config
+    cards = [
+        Card(
+            model=model,
+            routes=tuple(route for route in config.routes if route.model == model.name),
+            facts=_facts(model),
+            cases=_cases(model.header),
+            curve=curve_of(model.header.operating_point),
+            figures=_figures(model.file),
+        )
+        for model in site.device.models.values()
+    ]
+    return site.page(request, "models.html.j2", cards=cards, any_routes=bool(config.routes))
+
+
+def curve_of(point: OperatingPoint) -> Curve | None:
+    """The curve of scores over thresholds in pixels; None without at least two points."""
+    curve, threshold = point.curve, point.threshold
+    if len(curve) < 2:
+        return None
+    scores = [score for _, score in curve]
+    low, high = min(scores), max(scores)
+    margin = max((high - low) * 0.15, 0.01)
+    low, high = max(0.0, low - margin), high + margin
+
+    def x(value: float) -> float:
+        return round(_LEFT + value * (_WIDTH - _LEFT - 10), 1)
+
+    def y(value: float) -> float:
+        return round(_TOP + (high - value) / (high - low) * (_HEIGHT - _TOP - _BOTTOM), 1)
+
+    nearest = min(curve, key=lambda point: abs(point[0] - threshold))
+    return Curve(
+        points=" ".join(f"{x(at)},{y(score)}" for at, score in curve),
+        marker=(x(threshold), y(nearest[1])),
+        ticks_x=tuple((x(tick / 5), f"{tick / 5:g}") for tick in range(6)),
+        ticks_y=tuple((y(value), f"{value:.2f}") for value in (low, (low + high) / 2, high)),
+        best=nearest[1],
+    )
+
+
+def _facts(model: ServedModel) -> dict[str, str]:
+    """The provenance in words, what is there of it."""
+    header = model.header
+    own = _members(header)[0]
+    packages = own.get("packages")
+    found = {
+        "data set": own.get("dataset"),
+        "data, SHA-256": own.get("data_sha256"),
+        "trained with": f"Focalis {packages['focalis']}"
+        if isinstance(packages, Mapping) and "focalis" in packages
+        else None,
+        "finished": own.get("finished"),
+        "training": f"{own['training_seconds'] / 60:.0f} minutes" if "training_seconds" in own else None,
+        "steps": own.get("steps"),
+        "parameters": f"{own['parameters']:,}" if isinstance(own.get("parameters"), int) else None,
+        "seed": own.get("seed"),
+        "loss": header.plan.loss.name,
+        "network": header.plan.network.name,
+        "members": header.members,
+        "spacing": " x ".join(f"{value:g}" for value in reversed(header.plan.spacing_zyx_mm))
+        + " mm (x, y, z)",
+        "file": model.file.name,
+        "file, SHA-256": model.sha256,
+    }
+    return {name: str(value) for name, value in found.items() if value not in (None, "")}
+
+
+def _cases(header: ModelHeader) -> dict[str, list[str]]:
+    """What the cases were used for, to their names."""
+    named: dict[str, dict[str, None]] = {}
+    for member in _members(header):
+        cases = member.get("cases")
+        if isinstance(cases, Mapping):
+            for use, names in cases.items():
+                named.setdefault(str(use).replace("_", " "), {}).update(dict.fromkeys(map(str, names)))
+    return {use: list(names) for use, names in named.items()}
+
+
+def _members(header: ModelHeader) -> list[Mapping[str, Any]]:
+    members = header.provenance.get("members")
+    if isinstance(members, Sequence) and not isinstance(members, str) and members:
+        return [member for member in members if isinstance(member, Mapping)] or [{}]
+    return [header.provenance]
+
+
+def _figures(model: Path) -> tuple[Mapping[str, Any], ...]:
+    """The scores in the evaluation.json that `focalis fit` leaves beside its model; none without it."""
+    try:
+        content = json.loads((model.parent / "evaluation.json").read_text(encoding="utf-8"))
+        labels = content["summary"]["labels"]
+        return tuple(label for label in labels if label["statistics"] and "lesions" in label)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()

@@ -1,0 +1,86 @@
+"""Make a study ready to be looked at: two NIfTI files and a table. Runs in the worker."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focalis.device.lesions import StudyLesion, list_lesions
+from focalis.dicom import Series, read_segmentation, read_series
+from focalis.dicom.coordinates import to_indices, to_patient
+from focalis.volume import Grid, Volume, to_canonical, write_volume
+
+IMAGE, LESIONS, TABLE = "image.nii", "lesions.nii", "view.json"
+
+# the usual window of each tissue in HU: lowest, highest
+_CT_WINDOWS = {"Soft tissue": (-160, 240), "Lung": (-1350, 150), "Bone": (-450, 1050), "Brain": (0, 80)}
+_SAMPLED = 2_000_000
+
+
+def prepare(files: list[str], segmentation: str, out: str) -> None:
+    """Read a series and its Segmentation and write OUT/image.nii, OUT/lesions.nii and OUT/view.json.
+
+    The volumes are uncompressed, in the order that runs closest to the patient's left, posterior and superior;
+    `lesions.nii` holds the lesions' numbers. The folder appears when it is complete.
+
+    Raises:
+        DataError: a file cannot be read, or the Segmentation is of another series.
+    """
+    series = read_series([Path(file) for file in files])
+    lesions, numbered = lesions_of(series, Path(segmentation))
+    image = to_canonical(series.volume)
+    marks = to_canonical(Volume(numbered, series.volume.grid))
+    target = Path(out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
+    try:
+        write_volume(image, folder / IMAGE)
+        write_volume(marks, folder / LESIONS)
+        table = {
+            "shape_zyx": image.grid.shape_zyx,
+            "spacing_zyx_mm": image.grid.spacing_zyx_mm,
+            "dtype": str(image.array.dtype),
+            "modality": str(series.header.get("Modality", "")),
+            "windows": _windows(image.array, str(series.header.get("Modality", ""))),
+            "lesions": [_row(lesion, series.volume.grid, image.grid) for lesion in lesions],
+        }
+        (folder / TABLE).write_text(json.dumps(table), encoding="utf-8")
+        folder.chmod(0o700)
+        shutil.rmtree(target, ignore_errors=True)
+        folder.rename(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def lesions_of(series: Series, segmentation: Path) -> tuple[tuple[StudyLesion, ...], NDArray[np.uint16]]:
+    """The lesions of a Segmentation, numbered as everywhere on the page, and the map of their numbers."""
+    masks: Mapping[str, NDArray[np.bool_]] = read_segmentation(segmentation, series)
+    return list_lesions(masks, series.volume)
+
+
+def _row(lesion: StudyLesion, source: Grid, shown: Grid) -> dict[str, Any]:
+    place = to_patient(lesion.centre_zyx[::-1], source)
+    x, y, z = (round(value) for value in to_indices(place, shown).tolist())
+    left, posterior, superior = place.tolist()
+    return asdict(lesion) | {"centre_zyx": (z, y, x), "centre_ras_mm": (-left, -posterior, superior)}
+
+
+def _windows(values: NDArray[Any], modality: str) -> dict[str, tuple[float, float]]:
+    """Names of windows to their lowest and highest value, the first one to begin with."""
+    sample = values.reshape(-1)[:: max(1, values.size // _SAMPLED)].astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    low, high = np.percentile(sample, [1, 99.5]) if sample.size else (0.0, 1.0)
+    if modality == "PT" and sample.size:
+        low, high = 0.0, float(np.percentile(sample, 99.8))
+    if high <= low:
+        high = low + 1
+    found = {"Automatic": (float(low), float(high))}
+    return found | (_CT_WINDOWS if modality == "CT" else {})

@@ -1,0 +1,184 @@
+"""What all routes share: templates, the session of a request, and the rules of roles and CSRF."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException, Request, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+from focalis.device.records import Task
+from focalis.device.web.auth import LoginLimit, Role, Session, Sessions, find_token
+from focalis.device.web.device import Device
+from focalis.device.web.identity import Identities
+from focalis.device.web.views import Views
+
+COOKIE = "focalis-session"
+MOST_FILES = 5000
+"""Of one upload."""
+STATIC = Path(__file__).parent / "static"
+VIEWER = STATIC / "viewer" / "viewer.js"
+
+
+class LoginNeededError(Exception):
+    """Nobody is logged in, or the session has ended."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """The page's parts that live as long as the process."""
+
+    device: Device
+    sessions: Sessions
+    limit: LoginLimit
+    views: Views
+    identities: Identities
+    templates: Environment
+
+    @property
+    def tls(self) -> bool:
+        """Whether the page is served by HTTPS."""
+        return self.device.config.web.tls_certificate is not None
+
+    def page(self, request: Request, template: str, status: int = 200, **context: Any) -> Response:
+        """Render a page; every value is escaped."""
+        session = getattr(request.state, "session", None)
+        text = self.templates.get_template(template).render(
+            session=session,
+            csrf=session.csrf if session else "",
+            path=request.url.path,
+            version=self.device.version,
+            open_to_all=not self.device.config.users,
+            **context,
+        )
+        return HTMLResponse(text, status)
+
+    def set_cookie(self, response: Response, key: str) -> None:
+        """Give the browser its session."""
+        response.set_cookie(COOKIE, key, path="/", httponly=True, samesite="strict", secure=self.tls)
+
+    def task(self, task_id: str) -> Task:
+        """A task of the store; 404 if there is none."""
+        task = self.device.store.task(task_id)
+        if task is None:
+            raise HTTPException(404, "There is no such study; retention may have removed it.")
+        return task
+
+
+def make_site(device: Device) -> Site:
+    """The parts of the page for a device."""
+    environment = Environment(
+        loader=PackageLoader("focalis.device.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["size"] = readable_size
+    return Site(
+        device=device,
+        sessions=Sessions(),
+        limit=LoginLimit(),
+        views=Views(device.store, device.config.limits),
+        identities=Identities(device.store, device.config.limits),
+        templates=environment,
+    )
+
+
+def site_of(request: Request) -> Site:
+    """The site that a request came to."""
+    site: Site = request.app.state.site
+    return site
+
+
+def session_of(request: Request, *, use: bool = True) -> Session:
+    """The session of a request. Without users in the settings everybody on this machine is admin.
+
+    Raises:
+        LoginNeededError: there is none.
+    """
+    site = site_of(request)
+    if site.device.config.users:
+        session = site.sessions.find(request.cookies.get(COOKIE, ""), use=use)
+    else:
+        session = site.sessions.local
+    if session is None:
+        raise LoginNeededError
+    request.state.session = session
+    return session
+
+
+def needs(role: Role, *, use: bool = True) -> Callable[[Request], Session]:
+    """A dependency: the session of somebody who has that role, or a higher one; 403 for others."""
+
+    def check(request: Request) -> Session:
+        session = session_of(request, use=use)
+        if not session.may(role):
+            raise HTTPException(403, f"This needs the role {role}; you are {session.role}.")
+        return session
+
+    return check
+
+
+def changes(role: Role) -> Callable[[Request], Awaitable[Session]]:
+    """A dependency of every route that changes something: `needs(role)`, and the session's CSRF token.
+
+    The token comes in the header X-CSRF-Token, or in the form's field `csrf`.
+    """
+
+    async def check(request: Request) -> Session:
+        session = needs(role)(request)
+        sent = request.headers.get("x-csrf-token")
+        if sent is None:
+            field = (await request.form(max_files=MOST_FILES)).get("csrf")
+            sent = field if isinstance(field, str) else ""
+        if not hmac.compare_digest(sent.encode(), session.csrf.encode()):
+            await request.close()  # what was uploaded with it
+            raise HTTPException(403, "The form is out of date; load the page again.")
+        return session
+
+    return check
+
+
+def token_of(request: Request) -> str | None:
+    """The name of the bearer token that a request shows; None if it shows none; 401 if it is not known."""
+    kind, _, secret = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer":
+        return None
+    token = find_token(site_of(request).device.config.tokens, secret.strip())
+    if token is None:
+        raise HTTPException(401, "The token is not known.", {"WWW-Authenticate": "Bearer"})
+    return token.name
+
+
+def needs_token(request: Request) -> str:
+    """A dependency for programs that bring something: a bearer token, and its name to log.
+
+    A browser's session is not enough, for its cookie would be sent by any page of the same site. Without users and
+    tokens in the settings this machine may, if no browser sends the request for another page.
+    """
+    if name := token_of(request):
+        return name
+    config = site_of(request).device.config
+    if config.users or config.tokens or "origin" in request.headers:
+        raise HTTPException(401, "A bearer token is needed.", {"WWW-Authenticate": "Bearer"})
+    return "from this machine"
+
+
+def needs_token_or_login(request: Request) -> str:
+    """A dependency for what programs and people may read: a bearer token or a session."""
+    return token_of(request) or needs("viewer")(request).user
+
+
+def readable_size(count: float) -> str:
+    """Bytes for a person: 10^3 steps, as disks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,218 @@
+"""One study: image and lesions, verdicts, the corrected Segmentation."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse
+
+from focalis.device.records import Task, Verdict
+from focalis.device.web.auth import Session
+from focalis.device.web.children import run_job
+from focalis.device.web.site import VIEWER, Site, changes, needs, site_of
+from focalis.device.web.slices import AXES, Plane, slice_png
+from focalis.device.web.views import IMAGE, LESIONS, View, segmentation_of
+
+router = APIRouter(prefix="/studies/{task_id}")
+_correcting = threading.Lock()
+
+Viewer = Annotated[Session, Depends(needs("viewer"))]
+Reviewer = Annotated[Session, Depends(changes("reviewer"))]
+Admin = Annotated[Session, Depends(changes("admin"))]
+
+
+@router.get("")
+def study(request: Request, task_id: str, _: Viewer, lesion: int = 0) -> Response:
+    """The page; while the images are being read, one that loads itself again."""
+    site = site_of(request)
+    task = site.task(task_id)
+    store = site.device.store
+    view = site.views.get(task_id)
+    problem = site.views.problem(task_id)
+    segmentation = segmentation_of(store, task_id)
+    if view is None and not problem and segmentation is not None:
+        site.views.start(task)
+    verdicts = _verdicts(site, task_id)
+    chosen = None
+    if view is not None and view.lesions:
+        chosen = next((each for each in view.lesions if each["number"] == lesion), view.lesions[0])
+    page = site.page(
+        request,
+        "study.html.j2",
+        task=task,
+        series=store.series_row(task.series_uid),
+        identity=site.identities.of([task.series_uid])[task.series_uid],
+        view=view,
+        problem=problem,
+        segmented=segmentation is not None,
+        chosen=chosen,
+        verdicts=verdicts,
+        undecided=_undecided(view, verdicts),
+        results=store.results(task_id),
+        deliveries=store.deliveries(task_id),
+        viewer_built=VIEWER.is_file(),
+        planes=list(AXES),
+        places=_places(view, chosen),
+    )
+    if view is None and segmentation is not None and not problem:
+        page.headers["refresh"] = "1"
+    return page
+
+
+@router.get("/slices/{plane}/{index}.png")
+def slice_picture(
+    request: Request,
+    task_id: str,
+    plane: Plane,
+    index: int,
+    _: Viewer,
+    window: str = "",
+    selected: int = 0,
+    overlay: bool = True,
+) -> Response:
+    """A slice as a picture."""
+    site = site_of(request)
+    view = _view(site, task_id)
+    picture = slice_png(
+        view,
+        plane,
+        index,
+        window=view.windows.get(window, next(iter(view.windows.values()))),
+        verdicts=_verdicts(site, task_id),
+        selected=selected,
+        overlay=overlay,
+    )
+    return Response(picture, media_type="image/png")
+
+
+@router.get("/image.nii")
+def image_file(request: Request, task_id: str, _: Viewer) -> Response:
+    """The image for the viewer: NIfTI, uncompressed."""
+    return _file(_view(site_of(request), task_id).folder / IMAGE)
+
+
+@router.get("/lesions.nii")
+def lesions_file(request: Request, task_id: str, _: Viewer) -> Response:
+    """The lesions' numbers for the viewer."""
+    return _file(_view(site_of(request), task_id).folder / LESIONS)
+
+
+@router.get("/results/{sop_uid}")
+def result_file(request: Request, task_id: str, sop_uid: str, _: Viewer) -> Response:
+    """A result as a DICOM file, byte for byte as it is sent."""
+    site = site_of(request)
+    found = next((each for each in site.device.store.results(task_id) if each.sop_uid == sop_uid), None)
+    if found is None or not found.path.is_file():
+        raise HTTPException(404, "There is no such result.")
+    return FileResponse(
+        found.path, media_type="application/dicom", filename=f"{task_id[:12]}-{found.path.name}"
+    )
+
+
+@router.post("/lesions/{number}")
+def judge(
+    request: Request,
+    task_id: str,
+    number: int,
+    session: Reviewer,
+    verdict: Annotated[Verdict, Form()],
+) -> Response:
+    """Accept or reject a lesion."""
+    site = site_of(request)
+    _still_current(site.task(task_id))
+    view = _view(site, task_id)
+    if number not in {lesion["number"] for lesion in view.lesions}:
+        raise HTTPException(404, f"There is no lesion {number}.")
+    site.device.store.review(task_id, number, verdict, session.user)
+    site.device.store.event("info", f"{session.user} {verdict} lesion {number}", task_id)
+    if "application/json" in request.headers.get("accept", ""):
+        undecided = _undecided(view, _verdicts(site, task_id))
+        return JSONResponse({"lesion": number, "verdict": verdict, "undecided": undecided})
+    return RedirectResponse(f"/studies/{task_id}?lesion={number}", 303)
+
+
+@router.post("/correction")
+def send_correction(request: Request, task_id: str, session: Reviewer) -> Response:
+    """Make the Segmentation of the accepted lesions and send it to every destination that takes Segmentations."""
+    site = site_of(request)
+    store, config = site.device.store, site.device.config
+    task, view = site.task(task_id), _view(site, task_id)
+    _still_current(task)
+    verdicts = _verdicts(site, task_id)
+    segmentation = segmentation_of(store, task_id)
+    assert segmentation is not None  # a view was made of it
+    if undecided := _undecided(view, verdicts):
+        raise HTTPException(409, f"{undecided} lesions are not decided yet; accept or reject each one.")
+    with _correcting:
+        earlier = sum(result.kind == "correction" for result in store.results(task_id))
+        path = store.results_folder(task_id) / f"correction-{earlier + 1}.dcm"
+        made = run_job(
+            "correct",
+            {
+                "files": [str(each.path) for each in store.instances(task.series_uid)],
+                "segmentation": str(segmentation.path),
+                "keep": [number for number, verdict in verdicts.items() if verdict == "accepted"],
+                "out": str(path),
+                "model": task.model_sha256,
+                "version": site.device.version,
+                "reviewer": session.user,
+                "at": datetime.now().isoformat(timespec="seconds"),
+            },
+            config.limits,
+        )
+        store.add_result(task_id, "correction", made["sop_uid"], made["sha256"], path)
+    for destination in config.destinations:
+        if "seg" in destination.objects:
+            store.add_delivery(task_id, "correction", made["sop_uid"], destination.name)
+    store.event("info", f"{session.user} sent a corrected Segmentation", task_id)
+    site.device.deliver(task_id)
+    return RedirectResponse(f"/studies/{task_id}", 303)
+
+
+@router.post("/retry")
+def retry(request: Request, task_id: str, session: Admin) -> Response:
+    """Do a failed or refused task again."""
+    site = site_of(request)
+    task = site.task(task_id)
+    if task.state not in ("failed", "refused"):
+        raise HTTPException(409, f"The study is {task.state}; only a failed or refused one is done again.")
+    site.device.retry(task_id)
+    site.device.store.event("info", f"{session.user} asked for another try", task_id)
+    return RedirectResponse(f"/studies/{task_id}", 303)
+
+
+def _view(site: Site, task_id: str) -> View:
+    site.task(task_id)
+    view = site.views.get(task_id)
+    if view is None:
+        raise HTTPException(409, "The study's images are being read; try again in a moment.")
+    return view
+
+
+def _still_current(task: Task) -> None:
+    if task.superseded_by is not None:
+        raise HTTPException(409, "More images came and another result has replaced this one; judge that one.")
+
+
+def _verdicts(site: Site, task_id: str) -> dict[int, Verdict]:
+    return {review.lesion: review.verdict for review in site.device.store.reviews(task_id)}
+
+
+def _undecided(view: View | None, verdicts: dict[int, Verdict]) -> int:
+    return sum(lesion["number"] not in verdicts for lesion in view.lesions) if view else 0
+
+
+def _places(view: View | None, chosen: dict[str, list[int]] | None) -> dict[str, int]:
+    """The slice of each plane to begin with: through the chosen lesion, else through the middle."""
+    if view is None:
+        return {}
+    middle = [count // 2 for count in view.shape_zyx]
+    return {plane: (chosen["centre_zyx"] if chosen else middle)[axis] for plane, axis in AXES.items()}
+
+
+def _file(path: Path) -> Response:
+    return FileResponse(path, media_type="application/octet-stream")

@@ -1,0 +1,69 @@
+"""Images that come by the web: the upload form and DICOMweb's STOW-RS."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Annotated, BinaryIO
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.responses import JSONResponse
+
+from focalis.device.intake import Outcome, Sender
+from focalis.device.stow import receive_stow
+from focalis.device.web.auth import Session
+from focalis.device.web.site import MOST_FILES, changes, needs, needs_token, site_of
+from focalis.errors import UsageError
+
+router = APIRouter()
+_CHUNK_BYTES = 1 << 20
+
+
+@router.get("/upload")
+def upload_page(request: Request, _: Annotated[Session, Depends(needs("reviewer"))]) -> Response:
+    """The form."""
+    return site_of(request).page(request, "upload.html.j2", counts=None, files=0)
+
+
+@router.post("/upload")
+async def upload(request: Request, session: Annotated[Session, Depends(changes("reviewer"))]) -> Response:
+    """Take in the files of the form and say how many became what."""
+    site = site_of(request)
+    counts: Counter[Outcome] = Counter()
+    async with request.form(max_files=MOST_FILES) as form:
+        files = [each for each in form.getlist("files") if isinstance(each, UploadFile) and each.filename]
+        with site.device.intake.sender(f"upload by {session.user}") as sender:
+            for file in files:
+                counts[await run_in_threadpool(_take, sender, file.file)] += 1
+    if files:
+        note = f"{session.user} uploaded {len(files)} files, of which {counts['kept']} are new"
+        await run_in_threadpool(site.device.store.event, "info", note)
+    told = {
+        "kept": counts["kept"],
+        "known": counts["known"],
+        "quarantined": counts["quarantined"],
+        "refused": counts["foreign"] + counts["too large"] + counts["no room"],
+    }
+    if "application/json" in request.headers.get("accept", ""):
+        return JSONResponse({"files": len(files), **told})
+    return site.page(request, "upload.html.j2", counts=told, files=len(files))
+
+
+@router.post("/dicom-web/studies")
+@router.post("/dicom-web/studies/{study_uid}")
+async def stow(request: Request, name: Annotated[str, Depends(needs_token)]) -> Response:
+    """Store instances (PS3.18 10.5). Of a request to one study, too, every instance is kept under its own."""
+    site = site_of(request)
+    try:
+        answer = await receive_stow(
+            request.headers.get("content-type", ""), request.stream(), site.device.intake, f"STOW-RS {name}"
+        )
+    except UsageError as error:
+        raise HTTPException(400, str(error)) from error
+    return Response(json.dumps(answer.body), answer.status, media_type="application/dicom+json")
+
+
+def _take(sender: Sender, file: BinaryIO) -> Outcome:
+    return sender.take(iter(lambda: file.read(_CHUNK_BYTES), b"")).outcome

@@ -1,0 +1,140 @@
+"""Studies made ready to be looked at, kept in FOLDER/views/TASK while the store has them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focalis.device.config import Limits
+from focalis.device.records import Result, Task
+from focalis.device.store import Store
+from focalis.device.web.children import run_job
+from focalis.errors import FocalisError
+
+KEPT_BYTES = 4_000_000_000
+"""So much of views stays on the disk; the one not opened for longest goes first."""
+
+IMAGE, LESIONS, TABLE = "image.nii", "lesions.nii", "view.json"
+_NIFTI_HEADER_BYTES = 352
+
+
+@dataclass(frozen=True)
+class View:
+    """A study ready to be looked at; arrays are z, y, x towards the patient's superior, posterior, left.
+
+    Attributes:
+        folder: where its files are.
+        shape_zyx: voxels.
+        spacing_zyx_mm: of the voxels.
+        windows: name to lowest and highest value, the first to begin with.
+        lesions: the table, as `focalis.device.lesions.StudyLesion`, with "centre_ras_mm" for the viewer.
+        dtype: of the image's values.
+        modality: CT, MR or PT.
+    """
+
+    folder: Path
+    shape_zyx: tuple[int, int, int]
+    spacing_zyx_mm: tuple[float, float, float]
+    windows: dict[str, tuple[float, float]]
+    lesions: list[dict[str, Any]]
+    dtype: str
+    modality: str
+
+    def image(self) -> NDArray[Any]:
+        """The image's values, mapped and not read."""
+        return self._map(IMAGE, self.dtype)
+
+    def marks(self) -> NDArray[np.uint16]:
+        """The lesions' numbers, mapped and not read."""
+        return self._map(LESIONS, "uint16")
+
+    def _map(self, name: str, dtype: str) -> NDArray[Any]:
+        return np.memmap(
+            self.folder / name, dtype=dtype, mode="r", offset=_NIFTI_HEADER_BYTES, shape=self.shape_zyx
+        )
+
+
+class Views:
+    """The views of the device's tasks; each is made once, in the background, by a child process."""
+
+    def __init__(self, store: Store, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+        self._folder = store.folder / "views"
+        self._lock = threading.Lock()
+        self._one_at_a_time = threading.Lock()
+        self._working: set[str] = set()
+        self._failed: dict[str, str] = {}
+
+    def get(self, task_id: str) -> View | None:
+        """The view of a task; None if it is not made yet."""
+        folder = self._folder / task_id
+        try:
+            table = json.loads((folder / TABLE).read_text(encoding="utf-8"))
+            (folder / TABLE).touch()
+        except (OSError, ValueError):
+            return None
+        return View(
+            folder=folder,
+            shape_zyx=tuple(table["shape_zyx"]),
+            spacing_zyx_mm=tuple(table["spacing_zyx_mm"]),
+            windows={name: (low, high) for name, (low, high) in table["windows"].items()},
+            lesions=table["lesions"],
+            dtype=table["dtype"],
+            modality=table["modality"],
+        )
+
+    def problem(self, task_id: str) -> str:
+        """Why a view could not be made; empty if it was or is still being made."""
+        with self._lock:
+            return self._failed.get(task_id, "")
+
+    def start(self, task: Task) -> None:
+        """Make a task's view in the background, unless that has begun."""
+        result = segmentation_of(self._store, task.task_id)
+        with self._lock:
+            if result is None or task.task_id in self._working:
+                return
+            self._working.add(task.task_id)
+            self._failed.pop(task.task_id, None)
+        threading.Thread(target=self._make, args=(task, result), daemon=True).start()
+
+    def _make(self, task: Task, result: Result) -> None:
+        try:
+            with self._one_at_a_time:
+                self.prune()
+                files = [str(each.path) for each in self._store.instances(task.series_uid)]
+                out = str(self._folder / task.task_id)
+                run_job(
+                    "prepare", {"files": files, "segmentation": str(result.path), "out": out}, self._limits
+                )
+        except FocalisError as error:
+            with self._lock:
+                self._failed[task.task_id] = str(error)
+        finally:
+            with self._lock:
+                self._working.discard(task.task_id)
+
+    def prune(self) -> None:
+        """Remove the views of studies that the store has no more, and the oldest beyond `KEPT_BYTES`."""
+        if not self._folder.is_dir():
+            return
+        found = [path for path in self._folder.iterdir() if (path / TABLE).is_file()]
+        found.sort(key=lambda path: (path / TABLE).stat().st_mtime, reverse=True)
+        kept = 0
+        for path in found:
+            kept += sum(file.stat().st_size for file in path.iterdir())
+            if kept > KEPT_BYTES or self._store.task(path.name) is None:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def segmentation_of(store: Store, task_id: str) -> Result | None:
+    """The Segmentation that the device made for a task."""
+    return next((result for result in store.results(task_id) if result.kind == "seg"), None)

@@ -1,0 +1,123 @@
+"""The work list: every series with its task, live."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from focalis.device.records import Delivery, SeriesRow, Task
+from focalis.device.web.auth import Session
+from focalis.device.web.identity import Identity
+from focalis.device.web.site import Site, needs, site_of
+
+router = APIRouter()
+SHOWN = 200
+
+WORKING = ("waiting", "checking", "segmenting", "writing", "sending")
+TROUBLED = ("failed", "refused", "unrouted")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the work list.
+
+    Attributes:
+        state: of the task; of the series where there is no task yet.
+        reason: one line to it.
+        at: when it last changed.
+        series: the series; None if retention has just removed it.
+        task: None while nothing is to be done with the series.
+        identity: who it is about.
+        accepted, rejected: lesions judged.
+        corrected: whether a corrected Segmentation was made.
+        deliveries: state to number.
+    """
+
+    state: str
+    reason: str
+    at: str
+    series: SeriesRow | None
+    task: Task | None
+    identity: Identity
+    accepted: int
+    rejected: int
+    corrected: bool
+    deliveries: dict[str, int]
+
+
+@router.get("/")
+def work_list(request: Request, _: Annotated[Session, Depends(needs("viewer"))]) -> Response:
+    """The page."""
+    site = site_of(request)
+    rows = rows_of(site)
+    return site.page(request, "work.html.j2", rows=rows, tiles=tiles_of(rows), shown=SHOWN)
+
+
+@router.get("/work/rows")
+def work_rows(request: Request, _: Annotated[Session, Depends(needs("viewer", use=False))]) -> Response:
+    """The part of the page that lives; 304 while nothing has changed."""
+    site = site_of(request)
+    rows = rows_of(site)
+    tag = '"' + hashlib.sha256(repr(rows).encode()).hexdigest()[:32] + '"'
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers={"etag": tag})
+    page = site.page(request, "rows.html.j2", rows=rows, tiles=tiles_of(rows), shown=SHOWN)
+    page.headers["etag"] = tag
+    return page
+
+
+def rows_of(site: Site) -> list[Row]:
+    """The newest lines of the work list: tasks that are not superseded, and series without a task."""
+    store = site.device.store
+    tasks = [task for task in store.tasks(limit=SHOWN) if task.superseded_by is None]
+    series = {each.series_uid: each for each in store.series()}
+    with_task = {task.series_uid for task in tasks}
+    alone = [
+        each
+        for each in series.values()
+        if each.series_uid not in with_task and (each.state != "complete" or not _has_task(site, each))
+    ]
+    alone = sorted(alone, key=lambda each: each.last_at, reverse=True)[:SHOWN]
+    identities = site.identities.of([*with_task, *(each.series_uid for each in alone)])
+    rows = [_task_row(site, task, series.get(task.series_uid), identities[task.series_uid]) for task in tasks]
+    rows += [
+        Row(each.state, "", each.last_at, each, None, identities[each.series_uid], 0, 0, False, {})
+        for each in alone
+    ]
+    return sorted(rows, key=lambda row: row.at, reverse=True)
+
+
+def tiles_of(rows: list[Row]) -> dict[str, int]:
+    """How many of the listed lines receive, work, are done or need a person."""
+    return {
+        "receiving": sum(row.state in ("receiving", "complete") for row in rows),
+        "working": sum(row.state in WORKING for row in rows),
+        "done": sum(row.state == "done" for row in rows),
+        "attention": sum(row.state in TROUBLED or "dead" in row.deliveries for row in rows),
+    }
+
+
+def _has_task(site: Site, series: SeriesRow) -> bool:
+    return any(site.device.store.task_of(series.series_uid, model) for model in site.device.models)
+
+
+def _task_row(site: Site, task: Task, series: SeriesRow | None, identity: Identity) -> Row:
+    store = site.device.store
+    verdicts = Counter(review.verdict for review in store.reviews(task.task_id))
+    deliveries: list[Delivery] = store.deliveries(task.task_id)
+    return Row(
+        state=task.state,
+        reason=task.reason,
+        at=task.updated_at,
+        series=series,
+        task=task,
+        identity=identity,
+        accepted=verdicts["accepted"],
+        rejected=verdicts["rejected"],
+        corrected=any(result.kind == "correction" for result in store.results(task.task_id)),
+        deliveries=dict(Counter(each.state for each in deliveries)),
+    )

@@ -1,0 +1,209 @@
+"""The store's half that works: tasks, their results, deliveries and reviews, and the log."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from focalis.device.database import Database
+from focalis.device.objects import ObjectFiles
+from focalis.device.records import (
+    Delivery,
+    DeliveryState,
+    Event,
+    Level,
+    Result,
+    ResultKind,
+    Review,
+    Task,
+    TaskState,
+    Verdict,
+    now,
+)
+from focalis.errors import DataError
+
+_TASKS = """
+SELECT tasks.*, (SELECT later.task_id FROM tasks AS later WHERE later.supersedes = tasks.task_id
+                 ORDER BY later.created_at LIMIT 1) AS superseded_by
+FROM tasks
+"""
+_EVENTS_KEPT = 100_000
+
+
+class Work:
+    """Tasks and what became of them; see `focalis.device.store.Store`.
+
+    Steps are repeated after a stop, so adding the same thing twice adds it once.
+    """
+
+    def __init__(self, database: Database, files: ObjectFiles) -> None:
+        self._database = database
+        self._files = files
+
+    def add_task(
+        self,
+        task_id: str,
+        series_uid: str,
+        model: str,
+        model_sha256: str,
+        input_sha256: str,
+        supersedes: str | None = None,
+    ) -> Task:
+        """Add a task in the state "waiting"; if it is there already, it stays as it is.
+
+        Raises:
+            DataError: its series is not there, or the disk is full.
+        """
+        at = now()
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, 'waiting', '', ?, ?, NULL, ?)"
+                " ON CONFLICT DO NOTHING",
+                (task_id, series_uid, model, model_sha256, input_sha256, at, at, supersedes),
+            )
+        task = self.task(task_id)
+        assert task is not None
+        return task
+
+    def task(self, task_id: str) -> Task | None:
+        """One task; None if it is not there."""
+        rows = self._database.rows(f"{_TASKS} WHERE task_id = ?", task_id)
+        return _task(rows[0]) if rows else None
+
+    def tasks(self, state: TaskState | None = None, limit: int | None = None) -> list[Task]:
+        """All tasks, or those in a state, the newest first."""
+        rows = self._database.rows(
+            f"{_TASKS} WHERE ?1 IS NULL OR state = ?1 ORDER BY created_at DESC, rowid DESC LIMIT ?2",
+            state,
+            -1 if limit is None else limit,
+        )
+        return [_task(row) for row in rows]
+
+    def task_of(self, series_uid: str, model: str) -> Task | None:
+        """The newest task of a series with a model."""
+        rows = self._database.rows(
+            f"{_TASKS} WHERE series_uid = ? AND model = ? ORDER BY created_at DESC, rowid DESC LIMIT 1",
+            series_uid,
+            model,
+        )
+        return _task(rows[0]) if rows else None
+
+    def set_task_state(
+        self, task_id: str, state: TaskState, reason: str = "", seconds: float | None = None
+    ) -> None:
+        """Set a task's state and its reason; `seconds` of work, once it is known, stays."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE tasks SET state = ?, reason = ?, updated_at = ?, seconds = coalesce(?, seconds)"
+                " WHERE task_id = ?",
+                (state, reason, now(), seconds, task_id),
+            )
+
+    def add_result(self, task_id: str, kind: ResultKind, sop_uid: str, sha256: str, path: Path) -> None:
+        """Add a result whose file is on the disk, below the store's folder. Adding it again changes nothing.
+
+        Raises:
+            DataError: it is there with other content, or its file lies elsewhere.
+        """
+        if not path.resolve().is_relative_to(self._files.folder.resolve()):
+            raise DataError(f"{path}: lies outside the store; write results below {self._files.folder}")
+        relative = str(path.resolve().relative_to(self._files.folder.resolve()))
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO results VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (task_id, kind, sop_uid, sha256, relative),
+            )
+            found = connection.execute(
+                "SELECT sha256 FROM results WHERE task_id = ? AND sop_uid = ?", (task_id, sop_uid)
+            ).fetchone()
+            if found["sha256"] != sha256:
+                raise DataError(f"{path}: was written before with other content; results are written once")
+
+    def results(self, task_id: str) -> list[Result]:
+        """The results of a task, in the order in which they were added."""
+        rows = self._database.rows("SELECT * FROM results WHERE task_id = ? ORDER BY rowid", task_id)
+        return [Result(**{**dict(row), "path": self._files.folder / row["path"]}) for row in rows]
+
+    def add_delivery(self, task_id: str, kind: ResultKind, sop_uid: str, destination: str) -> None:
+        """A result is to be sent to a destination, at once; if that is known already, nothing changes."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO deliveries VALUES (?, ?, ?, ?, 'waiting', 0, '', ?, NULL) ON CONFLICT DO NOTHING",
+                (task_id, kind, sop_uid, destination, now()),
+            )
+
+    def deliveries(self, task_id: str | None = None, state: DeliveryState | None = None) -> list[Delivery]:
+        """Deliveries, of a task, in a state, the oldest first."""
+        rows = self._database.rows(
+            "SELECT * FROM deliveries WHERE (?1 IS NULL OR task_id = ?1) AND (?2 IS NULL OR state = ?2)"
+            " ORDER BY rowid",
+            task_id,
+            state,
+        )
+        return [Delivery(**dict(row)) for row in rows]
+
+    def set_delivery(
+        self,
+        task_id: str,
+        sop_uid: str,
+        destination: str,
+        state: DeliveryState,
+        *,
+        attempts: int,
+        last_error: str = "",
+        next_at: str | None = None,
+    ) -> None:
+        """What became of an attempt to send; "sent" is noted with the time."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE deliveries SET state = ?, attempts = ?, last_error = ?, next_at = ?, sent_at = ?"
+                " WHERE task_id = ? AND sop_uid = ? AND destination = ?",
+                (
+                    state,
+                    attempts,
+                    last_error,
+                    next_at,
+                    now() if state == "sent" else None,
+                    task_id,
+                    sop_uid,
+                    destination,
+                ),
+            )
+
+    def review(self, task_id: str, lesion: int, verdict: Verdict, by: str) -> None:
+        """A person's verdict on a lesion; a later one takes its place."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO reviews VALUES (?, ?, ?, ?, ?)", (task_id, lesion, verdict, by, now())
+            )
+
+    def reviews(self, task_id: str) -> list[Review]:
+        """The verdicts on a task's lesions, by lesion."""
+        rows = self._database.rows("SELECT * FROM reviews WHERE task_id = ? ORDER BY lesion", task_id)
+        return [Review(**dict(row)) for row in rows]
+
+    def event(
+        self, level: Level, text: str, task_id: str | None = None, series_uid: str | None = None
+    ) -> None:
+        """Write a line to the log; never a patient's name. The oldest lines go."""
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "INSERT INTO events (at, level, text, task_id, series_uid) VALUES (?, ?, ?, ?, ?)",
+                (now(), level, text, task_id, series_uid),
+            )
+            oldest = (cursor.lastrowid or 0) - _EVENTS_KEPT
+            connection.execute("DELETE FROM events WHERE number <= ?", (oldest,))
+
+    def events(self, limit: int = 200, level: Level | None = None) -> list[Event]:
+        """The last lines of the log, of a level, the newest first."""
+        rows = self._database.rows(
+            "SELECT at, level, text, task_id, series_uid FROM events WHERE ?1 IS NULL OR level = ?1"
+            " ORDER BY number DESC LIMIT ?2",
+            level,
+            limit,
+        )
+        return [Event(**dict(row)) for row in rows]
+
+
+def _task(row: sqlite3.Row) -> Task:
+    return Task(**dict(row))

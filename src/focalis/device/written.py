@@ -1,0 +1,94 @@
+"""Results are written once: made in a folder of their own, moved into their place whole, then named in the store."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from focalis.device.records import ResultKind
+from focalis.device.store import Store
+from focalis.errors import DataError
+from focalis.files import write_text
+
+MANIFEST = "results.json"
+
+
+def making_folder(store: Store, task_id: str) -> Path:
+    """An empty folder in which the results of a task are made; what an earlier attempt left there goes.
+
+    Raises:
+        DataError: it cannot be made.
+    """
+    folder = store.folder / "making" / task_id
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made ({error.strerror}); check the disk") from error
+    return folder
+
+
+def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> None:
+    """Move the results of a task into their place and add their rows; a repetition finishes what was begun.
+
+    The move of the whole folder is the one moment at which the task has results. What was moved first counts: results
+    that were made again are removed.
+
+    Args:
+        store: where to.
+        task_id: the task.
+        made: kind, file, sop_uid and sha256 of each result, as `focalis.device.results.Made`.
+
+    Raises:
+        DataError: the disk is full or fails.
+    """
+    source, place = store.folder / "making" / task_id, store.results_folder(task_id)
+    try:
+        if not has_results(store, task_id):
+            write_text(source / MANIFEST, json.dumps(made))
+            for file in source.iterdir():
+                _flush(file)
+            _flush(source)
+            shutil.rmtree(place, ignore_errors=True)
+            source.replace(place)
+            _flush(place.parent)
+        shutil.rmtree(source, ignore_errors=True)
+        written = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{place}: cannot be written ({error.strerror}); check the disk") from error
+    for each in written:
+        store.add_result(task_id, each["kind"], each["sop_uid"], each["sha256"], place / each["file"])
+
+
+def has_results(store: Store, task_id: str) -> bool:
+    """Whether the results of a task are in their place, all of them."""
+    place = store.results_folder(task_id)
+    if not (place / MANIFEST).is_file():
+        return False
+    written = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+    return all((place / each["file"]).is_file() for each in written)
+
+
+def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:
+    """The files that the results of a task replace, by kind: those of the newest task before it that has any."""
+    task = store.task(task_id)
+    while task is not None and task.supersedes is not None:
+        found: dict[ResultKind, Path] = {}
+        for result in store.results(task.supersedes):
+            if result.kind != "correction":
+                found[result.kind] = result.path
+        if found:
+            return found
+        task = store.task(task.supersedes)
+    return {}
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,89 @@
+"""Secondary Captures (PS3.3 A.8.1): a picture for people whose viewer shows no segmentations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, FileDataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.valuerep import DA, TM
+
+from focalis.dicom.provenance import series_number, source_instances, stamp
+from focalis.dicom.results import NOTICE, Result, Superseded, describe_result
+from focalis.dicom.series import Series
+from focalis.dicom.storing import save
+
+
+def write_capture(
+    picture: NDArray[np.uint8],
+    label: NDArray[np.integer],
+    names: Mapping[int, str],
+    series: Series,
+    path: Path,
+    *,
+    model: str,
+    version: str,
+    created: datetime | None = None,
+    supersedes: Superseded | None = None,
+) -> None:
+    """Write a picture of a result as a Secondary Capture that refers to its source images.
+
+    Args:
+        picture: red, green, blue; (y, x, 3).
+        label: the label map that it shows, z, y, x.
+        names: label value to name.
+        series: the series that was labelled.
+        path: the file to write.
+        model: the model's name or hash.
+        version: the version of Focalis.
+        created: the date and time to bear; by default those of the series' first image.
+        supersedes: the picture that this one replaces, told in its Derivation Description.
+
+    Raises:
+        DataError: as for `write_segmentation`.
+    """
+    result = describe_result("SC", label, names, series, model, version, created, supersedes)
+    save(_encode(result, picture), path, series)
+
+
+def _encode(result: Result, picture: NDArray[np.uint8]) -> FileDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = result.uid("instance")
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    dataset.SOPClassUID = SecondaryCaptureImageStorage
+    dataset.Modality = "OT"
+    stamp(dataset, result, "Focalis summary picture")
+    # a picture lies nowhere in the patient
+    del dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator
+    dataset.SeriesNumber = series_number(result.series, 4000)
+    dataset.InstanceNumber = 1
+    dataset.Laterality = ""
+    dataset.ConversionType = "SYN"
+    dataset.ImageType = ["DERIVED", "SECONDARY"]
+    dataset.BurnedInAnnotation = "YES"
+    dataset.PatientOrientation = ""
+    dataset.ContentDate, dataset.ContentTime = DA(result.moment.date()), TM(result.moment.time())
+    dataset.ImageComments = f"Focalis {result.version}, {NOTICE}"
+    if result.supersedes is not None:
+        dataset.DerivationDescription = result.supersedes.remark
+    dataset.SourceImageSequence = source_instances(result.series)
+    _set_picture(dataset, picture)
+    return dataset
+
+
+def _set_picture(dataset: Dataset, picture: NDArray[np.uint8]) -> None:
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "RGB"
+    dataset.PlanarConfiguration = 0
+    dataset.Rows, dataset.Columns = picture.shape[:2]
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation = 7, 0
+    content = np.ascontiguousarray(picture, dtype=np.uint8).tobytes()
+    dataset.PixelData = content + b"\0" * (len(content) % 2)
+    dataset["PixelData"].VR = "OB"

@@ -1,0 +1,40 @@
+"""What the device's tests share: a device that takes in, and a node on a free port."""
+
+import contextlib
+
+import pytest
+
+from focalis.device.config import Config, Limits
+from focalis.device.intake import Intake
+from focalis.device.parsing import Parser
+from focalis.device.store import Store
+
+
+@pytest.fixture(scope="session")
+def parser():
+    """A parser with the default limits, whose children live through all tests: they take seconds to start."""
+    limits = Limits()
+    parser = Parser(int(limits.parse_memory_mb * 1e6), limits.parse_seconds, int(limits.series_gb * 1e9))
+    yield parser
+    parser.close()
+
+
+@pytest.fixture
+def make_intake(tmp_path, parser):
+    """Make an intake with its own store; settings by section."""
+    with contextlib.ExitStack() as stack:
+
+        def make(folder="device", **sections):
+            sections.setdefault("store", {"least_free_gb": 0})
+            config = Config.model_validate(sections)
+            store = stack.enter_context(Store(tmp_path / folder))
+            intake = Intake(store, config)
+            intake._parser = parser
+            return intake
+
+        yield make
+
+
+@pytest.fixture
+def intake(make_intake):
+    return make_intake()

@@ -1,0 +1,112 @@
+"""The device's settings: defaults, paths, and errors that name the key."""
+
+from pathlib import Path
+
+import pytest
+
+from focalis.device.config import Config, load_config
+from focalis.errors import UsageError
+
+
+def load(tmp_path, text):
+    path = tmp_path / "focalis.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path)
+
+
+def test_without_a_file_everything_has_a_default_on_loopback():
+    config = load_config()
+
+    assert config == Config()
+    assert (config.node.host, config.node.port, config.node.ae_title) == ("127.0.0.1", 11112, "FOCALIS")
+    assert config.web.host == "127.0.0.1"
+    assert config.peers == ()
+
+
+def test_every_section_is_read(tmp_path):
+    config = load(
+        tmp_path,
+        """
+        [node]
+        ae_title = "SEGMENT"
+        tls_certificate = "node.pem"
+        tls_key = "/etc/focalis/node.key"
+        [[peers]]
+        ae_title = "CT1"
+        addresses = ["10.0.0.7", "10.1.0.0/16"]
+        [[models]]
+        name = "lung"
+        file = "lung.safetensors"
+        [[routes]]
+        model = "lung"
+        modality = "CT"
+        description = "*lung*"
+        [[destinations]]
+        name = "pacs"
+        ae_title = "PACS"
+        host = "pacs.example"
+        port = 104
+        objects = ["seg", "sr"]
+        [[destinations]]
+        name = "archive"
+        kind = "stow"
+        url = "https://archive.example/dicom-web"
+        [[users]]
+        name = "ada"
+        password_hash = "scrypt"
+        role = "reviewer"
+        [watch]
+        folder = "inbox"
+        [store]
+        folder = "data"
+        [limits]
+        instance_mb = 64
+        """,
+    )
+
+    assert config.node.tls_certificate == tmp_path / "node.pem"
+    assert config.node.tls_key == Path("/etc/focalis/node.key")
+    assert config.peers[0].addresses == ("10.0.0.7/32", "10.1.0.0/16")
+    assert config.models[0].file == tmp_path / "lung.safetensors"
+    assert config.destinations[0].objects == ("seg", "sr")
+    assert config.watch.folder == tmp_path / "inbox"
+    assert config.store.folder == tmp_path / "data"
+    assert config.limits.instance_mb == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[node]\naetitle = 'X'", "node.aetitle is no setting"),
+        ("[nodes]\n", "nodes is no setting"),
+        ("[[peers]]\nae_title = 'CT'\naddresses = ['10.0.0']", "peers.1.addresses.1 is wrong"),
+        ("[node]\nae_title = 'LONGER THAN SIXTEEN'", "node.ae_title is wrong"),
+        ("[node]\nport = 70000", "node.port is wrong"),
+        ("[limits]\ninstance_mb = -1", "limits.instance_mb is wrong"),
+        ("[node]\ntls_key = 'k'", "node needs both tls_certificate and tls_key"),
+        ("[node]\ntls_ca = 'k'", "node.tls_ca asks peers for certificates"),
+        ("[[destinations]]\nname = 'pacs'\nhost = 'h'\nport = 1", "destination pacs (dicom) lacks ae_title"),
+        ("[[destinations]]\nname = 'pacs'\nkind = 'stow'", "destination pacs (stow) lacks url"),
+        ("[[models]]\nname='a'\nfile='x'\n[[models]]\nname='a'\nfile='y'", "model 'a' is there twice"),
+        ("node = ", "is not TOML"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path, text, named):
+    with pytest.raises(UsageError, match=r"focalis.toml: ") as error:
+        load(tmp_path, text)
+
+    assert named in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_config(tmp_path / "nowhere.toml")
+
+
+def test_secrets_are_not_shown(tmp_path):
+    config = load(
+        tmp_path, "[[destinations]]\nname='a'\nkind='stow'\nurl='https://x'\ntoken='geheim'\n[store]\n"
+    )
+
+    assert "geheim" not in repr(config)

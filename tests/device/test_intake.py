@@ -1,0 +1,134 @@
+"""The one way in: what each file becomes, and what a full disk, a flood or a program in the preamble changes."""
+
+import pydicom
+import pytest
+
+from focalis.errors import DataError
+
+
+@pytest.fixture
+def path(write_series, stored, grid, tmp_path):
+    return write_series(tmp_path / "series", stored, grid)[0]
+
+
+def take(intake, *files):
+    with intake.sender("test") as sender:
+        return [sender.take([file.read_bytes() if hasattr(file, "read_bytes") else file]) for file in files]
+
+
+def test_an_image_is_kept_and_known_the_second_time(intake, path):
+    first, second = take(intake, path, path)
+
+    assert (first.outcome, second.outcome) == ("kept", "known")
+    assert first.stored
+    assert first.header.sop_uid == pydicom.dcmread(path).SOPInstanceUID
+    assert intake.store.counts()["instances"] == 1
+
+
+def test_chunks_of_any_size_are_one_file(intake, path):
+    data = path.read_bytes()
+    with intake.sender("test") as sender:
+        taken = sender.take(data[i : i + 7] for i in range(0, len(data), 7))
+
+    assert taken.outcome == "kept"
+    (kept,) = intake.store.instances(taken.header.series_uid)
+    assert kept.path.read_bytes() == data
+
+
+def test_a_program_in_the_preamble_does_not_stay(intake, path):
+    data = b"MZ\x90\0 a program".ljust(128, b"!") + path.read_bytes()[128:]
+
+    (taken,) = take(intake, data)
+
+    (kept,) = intake.store.instances(taken.header.series_uid)
+    assert kept.path.read_bytes() == bytes(128) + data[128:]
+
+
+@pytest.mark.parametrize("data", [b"", b"DICM", b"%PDF-1.7", bytes(200)])
+def test_what_is_no_dicom_is_foreign_and_gone(intake, data):
+    (taken,) = take(intake, data)
+
+    assert (taken.outcome, taken.stored) == ("foreign", False)
+    assert intake.store.quarantined() == []
+    assert list((intake.store.folder / "incoming").iterdir()) == []
+
+
+def test_a_damaged_image_is_quarantined_and_shown(intake, path):
+    (taken,) = take(intake, path.read_bytes()[:-20])
+
+    assert taken.outcome == "quarantined"
+    (aside,) = intake.store.quarantined()
+    assert "cut short" in aside.reason
+    assert aside.path.stat().st_size == path.stat().st_size - 20
+    assert "cut short" in intake.store.events()[0].text
+
+
+def test_a_duplicate_with_other_content_is_quarantined_and_shown(intake, path):
+    ds = pydicom.dcmread(path)
+    take(intake, path)
+    ds.PatientName = "Somebody^Else"
+    ds.save_as(path)
+
+    (taken,) = take(intake, path)
+
+    assert taken.outcome == "quarantined"
+    (event,) = intake.store.events()
+    assert event.series_uid == ds.SeriesInstanceUID
+    assert "Somebody" not in event.text
+
+
+def test_what_is_too_large_is_gone(make_intake, path):
+    intake = make_intake(limits={"instance_mb": 0.001})
+
+    with intake.sender("test") as sender:
+        taken = sender.take(path.read_bytes() for _ in iter(int, 1))  # a stream without end
+
+    assert taken.outcome == "too large"
+    assert list((intake.store.folder / "incoming").iterdir()) == []
+
+
+def test_a_disk_with_too_little_left_takes_nothing(make_intake, path):
+    intake = make_intake(store={"least_free_gb": 1e9})
+
+    (taken,) = take(intake, path)
+
+    assert (taken.outcome, taken.header) == ("no room", None)
+    assert "least_free_gb" in intake.store.events()[0].text
+    assert intake.store.counts()["instances"] == 0
+
+
+@pytest.mark.parametrize("step", ["stage", "keep", "quarantine", "event"])
+def test_a_disk_that_fails_at_any_step_takes_nothing_and_is_survived(intake, path, monkeypatch, step):
+    def fail(*_args, **_kwargs):
+        raise DataError("no space left")
+
+    data = path.read_bytes()[:-20] if step in ("quarantine", "event") else path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(intake.store, step, fail)
+        (taken,) = take(intake, data)
+
+    assert taken.outcome == ("quarantined" if step == "event" else "no room")
+    assert list((intake.store.folder / "incoming").iterdir()) == []
+    assert take(intake, path)[0].outcome == "kept"
+
+
+def test_a_flood_of_damaged_files_does_not_fill_the_disk(intake, path, monkeypatch):
+    monkeypatch.setattr("focalis.device.received._QUARANTINED_BYTES", 2.5 * path.stat().st_size)
+    data = path.read_bytes()[:-20]
+
+    found = take(intake, *(data[:300] + bytes([number]) + data[301:] for number in range(5)))
+
+    assert {taken.outcome for taken in found} == {"quarantined"}
+    assert len(intake.store.quarantined()) == 2
+    assert "quarantine is full" in found[-1].reason
+
+
+def test_a_series_rests_while_its_sender_is_there(intake, path):
+    with intake.sender("test") as sender:
+        uid = sender.take([path.read_bytes()]).header.series_uid
+        assert intake.store.series_row(uid).open_associations == 1
+        assert intake.store.series_to_complete(0) == []
+    assert intake.store.series_row(uid).open_associations == 0
+    sender.close()
+
+    assert len(intake.store.series_to_complete(0)) == 1

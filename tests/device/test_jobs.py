@@ -1,0 +1,251 @@
+"""The durable jobs: one result per study whatever happens, and a clear state when there is none."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import device_work
+import numpy as np
+import pytest
+from device_work import (
+    GRID,
+    block,
+    config,
+    destination,
+    in_this_process,
+    keep_files,
+    pacs,
+    save_tiny_model,
+    until,
+    working,
+)
+
+from focalis.device.store import Store
+from focalis.dicom import find_series, read_report, read_segmentation, read_series
+from focalis.workflows.predict import predict
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture
+def series(write_series, tmp_path):
+    """The files of a CT series."""
+    return write_series(tmp_path / "in" / "scan", block(), GRID)
+
+
+def kept(folder, paths):
+    with Store(folder) as store:
+        return keep_files(store, paths)
+
+
+def test_a_series_becomes_results_that_equal_predict(model, series, tmp_path):
+    kept(tmp_path / "store", series)
+    with working(tmp_path / "store", config(model)) as jobs:
+        task = until(lambda: jobs.store.tasks("done"))[0]
+        results = {result.kind: result.path for result in jobs.store.results(task.task_id)}
+    assert sorted(results) == ["capture", "rtstruct", "seg", "sr"]
+    predict(model, [tmp_path / "in"], tmp_path / "out", output_format="seg")
+    source = read_series(find_series(tmp_path / "in")[0])
+    ours, theirs = (
+        read_segmentation(path, source)["nodule"] for path in (results["seg"], tmp_path / "out/scan_seg.dcm")
+    )
+    assert ours.any()
+    np.testing.assert_array_equal(ours, theirs)
+    report = read_report(results["sr"])
+    voxel_mm3 = GRID.spacing_xyz_mm[0] * GRID.spacing_xyz_mm[1] * GRID.spacing_xyz_mm[2]
+    assert sum(lesion.volume_mm3 for lesion in report.lesions) == pytest.approx(ours.sum() * voxel_mm3)
+
+
+def test_results_arrive_byte_for_byte(model, series, tmp_path):
+    import hashlib
+
+    kept(tmp_path / "store", series)
+    with pacs() as (port, received):
+        with working(tmp_path / "store", config(model, destination(port)), run=in_this_process) as jobs:
+            task = until(lambda: jobs.store.tasks("done"))[0]
+            results = jobs.store.results(task.task_id)
+        wanted = {
+            (result.sop_uid, hashlib.sha256(device_work.dicom_bytes(result.path)).hexdigest())
+            for result in results
+        }
+    assert set(received) == wanted
+    assert set(received.values()) == {1}
+
+
+def test_late_slices_make_a_result_that_names_the_one_it_supersedes(model, series, tmp_path):
+    from pydicom import dcmread
+
+    ordered = sorted(series, key=lambda path: dcmread(path).ImagePositionPatient[2])
+    kept(tmp_path / "store", ordered[:-1])
+    with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
+        first = until(lambda: jobs.store.tasks("done"))[0]
+        keep_files(jobs.store, ordered[-1:])
+        until(lambda: len(jobs.store.tasks("done")) == 2)
+        second = next(task for task in jobs.store.tasks() if task.task_id != first.task_id)
+        assert second.supersedes == first.task_id
+        earlier, later = (
+            {result.kind: result for result in jobs.store.results(task.task_id)} for task in (first, second)
+        )
+    assert read_report(later["sr"].path).supersedes == (earlier["sr"].sop_uid,)
+    assert earlier["seg"].sop_uid in dcmread(later["seg"].path).DerivationDescription
+
+
+def test_an_irregular_series_is_refused_with_its_reason(model, series, tmp_path):
+    kept(tmp_path / "store", [path for path in series if path != series[2]])
+    with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
+        task = until(lambda: jobs.store.tasks("refused"))[0]
+    assert "missing" in task.reason
+
+
+def test_a_series_that_no_route_takes_is_shown_as_unrouted(model, series, tmp_path):
+    kept(tmp_path / "store", series)
+    routes = [{"model": "tiny", "description": "*brain*"}]
+    with working(tmp_path / "store", config(model, routes=routes), run=in_this_process) as jobs:
+        assert until(lambda: jobs.store.series("unrouted"))
+        assert jobs.store.tasks() == []
+
+
+def test_a_changed_model_file_is_not_used(model, series, tmp_path):
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(model.read_bytes())
+    with working(tmp_path / "store", config(copy), run=in_this_process) as jobs:
+        copy.write_bytes(model.read_bytes() + b" ")
+        keep_files(jobs.store, series)
+        task = until(lambda: jobs.store.tasks("failed"))[0]
+        assert "changed" in task.reason
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"), [({"segment_memory_gb": 0.05}, "memory"), ({"segment_minutes": 0.0001}, "minutes")]
+)
+def test_a_child_that_takes_too_much_is_killed_and_the_task_fails_with_the_reason(
+    model, series, tmp_path, limits, told
+):
+    kept(tmp_path / "store", series)
+    with working(tmp_path / "store", config(model, limits=limits)) as jobs:
+        task = until(lambda: jobs.store.tasks("failed"))[0]
+    assert told in task.reason
+    assert "2 times" in task.reason
+
+
+@pytest.mark.slow
+def test_a_child_killed_by_another_hand_is_started_again(model, series, tmp_path):
+    kept(tmp_path / "store", series)
+    with working(tmp_path / "store", config(model)) as jobs:
+        child = until(lambda: jobs.segmenter._child)
+        os.kill(child.pid, signal.SIGKILL)
+        assert until(lambda: jobs.store.tasks("done"))
+
+
+def test_a_full_disk_leaves_the_task_waiting_and_work_resumes(model, series, tmp_path, monkeypatch):
+    monkeypatch.setattr("focalis.device.jobs._FULL_DISK_SECONDS", 0.2)
+    full = {"outcome": "no space", "reason": "No space left on device"}
+    kept(tmp_path / "store", series)
+    with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
+        run, answers = jobs.segmenter.run, [full, full]
+        jobs.segmenter.run = lambda *given: answers.pop() if answers else run(*given)
+        task = until(lambda: jobs.store.tasks("done"))[0]
+        assert len(jobs.store.results(task.task_id)) == 4
+        assert any("disk is full" in event.text for event in jobs.store.events())
+
+
+def test_a_disk_that_is_full_when_results_are_moved_leaves_nothing_half_done(
+    model, series, tmp_path, monkeypatch
+):
+    from focalis.errors import DataError
+
+    monkeypatch.setattr("focalis.device.jobs._FULL_DISK_SECONDS", 0.2)
+    original, failures = Store.add_result, [1, 1]
+
+    def add_result(self, *given):
+        if failures:
+            failures.pop()
+            raise DataError("store.sqlite: database or disk is full")
+        original(self, *given)
+
+    monkeypatch.setattr(Store, "add_result", add_result)
+    kept(tmp_path / "store", series)
+    with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
+        task = until(lambda: jobs.store.tasks("done"))[0]
+        assert len(jobs.store.results(task.task_id)) == 4
+        assert not list((tmp_path / "store" / "making").iterdir())
+
+
+@pytest.fixture(scope="module")
+def canned(model, tmp_path_factory):
+    """A series and the results of its segmentation, made once."""
+    from dicom_fixtures import _write_series
+
+    folder = tmp_path_factory.mktemp("canned")
+    files = _write_series(folder / "scan", block(), GRID)
+    kept(folder / "store", files)
+    with working(folder / "store", config(model), run=in_this_process) as jobs:
+        task = until(lambda: jobs.store.tasks("done"))[0]
+    return files, folder / "store" / "results" / task.task_id
+
+
+def work(folder, settings, canned, version="1.0", point=""):
+    """Run the device's work in a process of its own; its exit code."""
+    return subprocess.run(
+        [
+            sys.executable,
+            device_work.__file__,
+            str(folder),
+            settings.model_dump_json(),
+            version,
+            canned,
+            point,
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=250,
+        check=False,
+    ).returncode
+
+
+@pytest.mark.parametrize("point", device_work.POINTS)
+def test_killed_at_any_point_one_result_arrives(model, canned, tmp_path, point):
+    files, results = canned
+    with pacs() as (port, received):
+        settings = config(model, destination(port))
+        kept(tmp_path / "store", files)
+        assert work(tmp_path / "store", settings, results, point=point) == -signal.SIGKILL
+        assert work(tmp_path / "store", settings, results) == 0
+    assert len(received) == 4
+    assert_one_result(tmp_path / "store")
+
+
+@pytest.mark.slow
+def test_killed_while_the_child_segments_one_result_arrives(model, series, tmp_path):
+    kept(tmp_path / "store", series)
+    assert work(tmp_path / "store", config(model), "", point="segmenting") == -signal.SIGKILL
+    assert work(tmp_path / "store", config(model), "") == 0
+    assert_one_result(tmp_path / "store")
+
+
+def test_a_later_version_finishes_what_was_interrupted(model, canned, tmp_path):
+    files, results = canned
+    with pacs() as (port, received):
+        settings = config(model, destination(port))
+        kept(tmp_path / "store", files)
+        assert work(tmp_path / "store", settings, results, "1.0", "moved into place") == -signal.SIGKILL
+        assert work(tmp_path / "store", settings, results, "2.0") == 0
+    assert len(received) == 4
+    assert_one_result(tmp_path / "store")
+
+
+def assert_one_result(folder: Path) -> None:
+    with Store(folder) as store:
+        (task,) = store.tasks()
+        assert task.state == "done"
+        results = store.results(task.task_id)
+        assert sorted(result.kind for result in results) == ["capture", "rtstruct", "seg", "sr"]
+        assert {path.name for path in store.results_folder(task.task_id).iterdir()} == {
+            "results.json",
+            *(result.path.name for result in results),
+        }
+        assert {each.state for each in store.deliveries()} <= {"sent"}

@@ -1,0 +1,125 @@
+"""Settings from the command line, models by hash, routes, and what the documentation says of focalis.toml."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+from device_work import save_tiny_model
+from pydantic import BaseModel
+
+from focalis.cli.main import main
+from focalis.device.config import Config, ModelEntry, Route, load_config
+from focalis.device.models import open_models
+from focalis.device.records import SeriesRow
+from focalis.device.routing import check_routes, choose_model
+from focalis.device.serve import running, settings_for
+from focalis.device.web.auth import password_fits
+from focalis.errors import ModelError, UsageError
+
+PAGE = (Path(__file__).parents[2] / "docs" / "device.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+def row(modality="CT", body_part="CHEST", description="Thorax thin"):
+    return SeriesRow("1.2", "1.1", modality, body_part, description, "", 3, "complete", "", "", 0, None)
+
+
+@pytest.mark.parametrize(
+    ("route", "fits"),
+    [
+        ({}, True),
+        ({"modality": "ct"}, True),
+        ({"modality": "MR"}, False),
+        ({"body_part": "*chest*", "description": "*THIN"}, True),
+        ({"body_part": "*chest*", "description": "thick"}, False),
+    ],
+)
+def test_every_pattern_of_a_route_must_fit(route, fits):
+    chosen = choose_model(row(), [Route(model="a", **route)], {"a": None, "b": None})
+    assert chosen == ("a" if fits else None)
+
+
+def test_the_first_route_that_fits_wins_and_other_objects_are_not_images():
+    routes = [Route(model="a", modality="MR"), Route(model="b"), Route(model="a")]
+    assert choose_model(row(), routes, {"a": None, "b": None}) == "b"
+    assert choose_model(row("SEG"), routes, {"a": None, "b": None}) is None
+
+
+def test_a_single_model_needs_no_route_and_several_do():
+    assert choose_model(row("PT"), [], {"a": None}) == "a"
+    check_routes([], {"a": None})
+    with pytest.raises(UsageError, match="no route"):
+        check_routes([], {"a": None, "b": None})
+    with pytest.raises(UsageError, match="'c'"):
+        check_routes([Route(model="c")], {"a": None})
+
+
+def test_a_model_is_known_by_its_hash(model):
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    assert open_models([ModelEntry(name="a", file=model, sha256=digest)])["a"].sha256 == digest
+    with pytest.raises(ModelError, match="the file was changed"):
+        open_models([ModelEntry(name="a", file=model, sha256="0" * 64)])
+
+
+def test_the_command_line_stands_before_the_file(model, tmp_path):
+    path = tmp_path / "focalis.toml"
+    path.write_text("[node]\nport = 104\nae_title = 'X'\n[store]\nretain_days = 3\n")
+    found = settings_for(model, path, tmp_path / "s", 0, 81)
+    assert (found.node.port, found.node.ae_title, found.web.port) == (0, "X", 81)
+    assert (found.store.folder, found.store.retain_days) == (tmp_path / "s", 3)
+    assert [entry.name for entry in found.models] == ["tiny"]
+
+
+def test_a_page_for_everybody_needs_users(tmp_path):
+    path = tmp_path / "focalis.toml"
+    path.write_text("[web]\nhost = '0.0.0.0'\n")
+    with pytest.raises(UsageError, match="add users"):
+        settings_for(None, path, None, None, None)
+
+
+def test_a_second_process_on_the_store_is_refused_and_nothing_stays_started(model, tmp_path):
+    settings = settings_for(model, None, tmp_path / "store", 0, 0)
+    with running(settings) as device:
+        assert device.web_url.startswith("http://127.0.0.1:")
+        with pytest.raises(UsageError, match="another focalis serve"), running(settings):
+            pass
+    with running(settings) as again:
+        assert again.wrong() == ""
+
+
+def test_hash_password_prints_what_the_page_takes(capsys, monkeypatch):
+    monkeypatch.setattr("typer.prompt", lambda *_given, **_options: "geheim")
+    with pytest.raises(SystemExit) as stopped:
+        main(["serve", "--hash-password"])
+    assert not stopped.value.code
+    assert password_fits("geheim", capsys.readouterr().out.strip())
+
+
+def keys(kind: type[BaseModel], name=""):
+    """Every key of a section, "section.key"."""
+    for key, field in kind.model_fields.items():
+        inner = field.annotation
+        arguments = [each for each in getattr(inner, "__args__", ()) if isinstance(each, type)]
+        inner = next((each for each in [inner, *arguments] if hasattr(each, "model_fields")), None)
+        if inner is not None:
+            yield from keys(inner, key)
+        else:
+            yield f"{name}.{key}"
+
+
+def test_the_documented_settings_are_valid_and_name_every_key(tmp_path):
+    import tomllib
+
+    (text,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "focalis.toml").write_text(text)
+    load_config(tmp_path / "focalis.toml")
+    written = set()
+    for section, content in tomllib.loads(text).items():
+        for table in content if isinstance(content, list) else [content]:
+            written |= {f"{section}.{key}" for key in table}
+    assert written == set(keys(Config))

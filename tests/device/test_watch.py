@@ -1,0 +1,123 @@
+"""The watched folder: files are taken when they rest, once, and stay where they are."""
+
+import os
+import shutil
+import time
+
+import pytest
+
+from focalis.device.config import WatchSettings
+from focalis.device.watch import Watcher
+from focalis.errors import DataError
+
+
+@pytest.fixture
+def inbox(tmp_path):
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def slices(write_series, stored, grid, tmp_path):
+    return write_series(tmp_path / "slices", stored, grid)
+
+
+def watcher(inbox, intake):
+    return Watcher(WatchSettings(folder=inbox, seconds=0.1), intake)
+
+
+def test_files_are_taken_at_the_second_look_and_stay(inbox, intake, slices):
+    watched = watcher(inbox, intake)
+    shutil.copytree(slices[0].parent, inbox / "deep" / "series")
+
+    assert watched.look() == 0
+    assert watched.look() == len(slices)
+    assert watched.look() == 0
+
+    assert intake.store.counts()["instances"] == len(slices)
+    assert len(list(inbox.rglob("*.dcm"))) == len(slices)
+    assert len(intake.store.series_to_complete(0)) == 1
+
+
+def test_a_file_that_still_grows_waits(inbox, intake, slices):
+    watched = watcher(inbox, intake)
+    data = slices[0].read_bytes()
+    (inbox / "x.dcm").write_bytes(data[:200])
+    watched.look()
+    (inbox / "x.dcm").write_bytes(data)
+
+    assert watched.look() == 0
+    assert intake.store.quarantined() == []
+    assert watched.look() == 1
+    assert intake.store.counts()["instances"] == 1
+
+
+def test_a_restart_takes_nothing_twice_even_after_the_study_was_removed(inbox, intake, slices):
+    shutil.copy(slices[0], inbox)
+    first = watcher(inbox, intake)
+    first.look()
+    first.look()
+    intake.store.delete_series(intake.store.series()[0].series_uid)
+
+    again = watcher(inbox, intake)
+    again.look()
+
+    assert again.look() == 0
+    assert intake.store.counts()["instances"] == 0
+
+
+def test_a_file_that_comes_back_changed_is_taken_again(inbox, intake, slices):
+    watched = watcher(inbox, intake)
+    (inbox / "x.dcm").write_bytes(slices[0].read_bytes())
+    watched.look()
+    watched.look()
+
+    (inbox / "x.dcm").write_bytes(slices[1].read_bytes())
+    os.utime(inbox / "x.dcm", ns=(1, 1))
+    watched.look()
+    watched.look()
+
+    assert intake.store.counts()["instances"] == 2
+
+
+def test_links_and_other_files_are_passed_over(inbox, intake, slices):
+    watched = watcher(inbox, intake)
+    (inbox / "link.dcm").symlink_to(slices[0])
+    (inbox / "readme.txt").write_text("hello")
+    os.mkfifo(inbox / "pipe")
+    watched.look()
+    watched.look()
+
+    assert intake.store.counts()["instances"] == 0
+    assert intake.store.events() == []
+
+
+def test_a_full_disk_leaves_the_rest_for_later(inbox, intake, slices, monkeypatch):
+    watched = watcher(inbox, intake)
+    shutil.copy(slices[0], inbox)
+    watched.look()
+    with monkeypatch.context() as patch:
+        patch.setattr(intake.store, "free_bytes", lambda: -1)
+        assert watched.look() == 0
+
+    assert watched.look() == 1
+    assert intake.store.counts()["instances"] == 1
+
+
+def test_it_looks_by_itself_until_it_is_stopped(inbox, intake, slices):
+    watched = watcher(inbox, intake)
+    watched.start()
+    shutil.copy(slices[0], inbox)
+    end = time.monotonic() + 20
+    while intake.store.counts()["instances"] < 1:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    watched.stop()
+
+    assert not watched._thread.is_alive()
+
+
+def test_a_missing_folder_is_an_error(tmp_path, intake):
+    with pytest.raises(DataError, match="no folder to watch"):
+        watcher(tmp_path / "nowhere", intake)

@@ -1,0 +1,283 @@
+"""The pages in Debian's Chromium: what a person sees, clicks and types."""
+
+import os
+import re
+import shutil
+import threading
+import time
+
+import pytest
+from phantom_device import PACS, PhantomDevice
+
+from focalis.device.config import Config
+from focalis.device.web.app import create_app
+from focalis.device.web.site import VIEWER
+
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
+HOSTILE = "<script>document.body.remove()</script>^<b>"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = None
+    try:
+        from playwright.sync_api import sync_playwright
+
+        playwright = sync_playwright()
+    except ImportError:
+        pass
+    if playwright is None or CHROMIUM is None:
+        lacking = (
+            "the Python package playwright" if playwright is None else "chromium (apt-get install chromium)"
+        )
+        if os.environ.get("FOCALIS_REQUIRE_PEERS") == "1":
+            pytest.fail(f"FOCALIS_REQUIRE_PEERS is 1, but there is no browser: {lacking} is not installed")
+        pytest.skip(f"not installed: {lacking}")
+    with playwright as running:
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory):
+    import uvicorn
+
+    phantom = PhantomDevice(
+        tmp_path_factory.mktemp("device"), Config(destinations=(PACS,), store={"least_free_gb": 0})
+    )
+    phantom.first = phantom.study("Lindqvist^Maja", seed=1, shape_zyx=(16, 32, 32), share=0.02)
+    phantom.hostile = phantom.study(HOSTILE, seed=2)
+    server = uvicorn.Server(uvicorn.Config(create_app(phantom.device()), port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    phantom.address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    yield phantom
+    server.should_exit = True
+    thread.join(10)
+    phantom.close()
+
+
+@pytest.fixture
+def visit(browser, device):
+    """Open an address in a window of its own; what its console complains of fails the test."""
+    contexts, complaints = [], []
+
+    def visit(path="/", width=1440, height=900, scheme="light", **options):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, **options
+        )
+        context.set_default_timeout(60_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console", lambda message: complaints.append(message.text) if message.type == "error" else None
+        )
+        page.goto(device.address + path)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def study(visit, device):
+    def study(task_id=None, **options):
+        page = visit(f"/studies/{task_id or device.first}", **options)
+        page.wait_for_selector(".plane[data-shown] >> nth=2", timeout=120_000)
+        return page
+
+    return study
+
+
+def shown(page, plane="axial"):
+    return int(page.get_attribute(f"[data-plane={plane}]", "data-shown"))
+
+
+def test_the_work_list_opens_a_study_by_keyboard(visit):
+    page = visit()
+    page.wait_for_function("document.querySelectorAll('a.open').length === 2")
+    page.keyboard.press("j")
+    first = page.evaluate("document.activeElement.getAttribute('href')")
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.getAttribute('href')") != first
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("/studies/"))
+
+    assert outline != "none"
+
+
+def test_the_work_list_is_live(visit, device):
+    page = visit()
+    device.receive("New^Arrival", seed=7, complete=False)
+
+    page.wait_for_selector("text=New, Arrival")
+
+
+def test_the_work_list_is_searched_in_the_browser(visit):
+    page = visit()
+    page.wait_for_selector("text=Lindqvist, Maja")
+    page.fill("#find", "lindq maja")
+
+    assert page.locator("tbody tr:visible").count() == 1
+    assert "lindq" not in page.url
+
+
+def test_a_name_that_is_markup_is_read_and_not_run(visit, study, device):
+    page = visit()
+    page.get_by_text("<script>document.body.remove()</script>, <b>").wait_for()
+
+    page = study(device.hostile)
+
+    assert page.inner_text("h1") == "<script>document.body.remove()</script>, <b>"
+    assert page.title() == "<script>document.body.remove()</script>, <b> · Focalis"
+
+
+def test_slices_move_by_keys_slider_and_click(study):
+    page = study()
+    start = shown(page)
+    page.keyboard.press("ArrowUp")
+    page.wait_for_selector(f"[data-plane=axial][data-shown='{start + 1}']")
+    page.keyboard.press("2")
+    coronal = shown(page, "coronal")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector(f"[data-plane=coronal][data-shown='{coronal - 1}']")
+    page.fill("[data-plane=sagittal] input", "3")
+    page.wait_for_selector("[data-plane=sagittal][data-shown='3']")
+
+    box = page.locator("[data-plane=axial] img").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.755, box["y"] + box["height"] * 0.255)
+
+    page.wait_for_selector("[data-plane=sagittal][data-shown='24']")  # of 32 columns
+    page.wait_for_selector("[data-plane=coronal][data-shown='8']")
+
+
+def test_a_row_leads_the_pictures_to_its_lesion(study):
+    page = study()
+    lesions = page.evaluate("JSON.parse(document.getElementById('study').textContent).lesions")
+    page.click("tr[data-lesion='3'] td:nth-child(2)")
+    z, y, x = lesions[2]["centre_zyx"]
+
+    for plane, index in (("axial", z), ("coronal", y), ("sagittal", x)):
+        page.wait_for_selector(f"[data-plane={plane}][data-shown='{index}']")
+    page.keyboard.press("k")
+    page.wait_for_selector(f"[data-plane=axial][data-shown='{lesions[1]['centre_zyx'][0]}']")
+    assert page.get_attribute("tr.chosen", "data-lesion") == "2"
+
+
+def test_lesions_are_judged_and_the_correction_is_sent(study, device):
+    page = study(device.hostile)
+    assert page.is_disabled("#correction button")
+    page.keyboard.press("a")
+    page.wait_for_selector("tr[data-lesion='1'][data-verdict=accepted]")
+    page.keyboard.press("j")
+    page.keyboard.press("r")
+    page.wait_for_selector("tr[data-lesion='2'][data-verdict=rejected]")
+    page.click("tr[data-lesion='3'] button.accept")
+    page.wait_for_selector("tr[data-lesion='3'][data-verdict=accepted]")
+    verdicts = {each.lesion: each.verdict for each in device.store.reviews(device.hostile)}
+    assert verdicts == {1: "accepted", 2: "rejected", 3: "accepted"}
+
+    page.click("#correction button")
+
+    page.wait_for_selector("text=Corrected Segmentation", timeout=120_000)
+    assert [each.kind for each in device.store.results(device.hostile)] == ["seg", "correction"]
+
+
+def test_without_javascript_a_study_is_read_and_judged(visit, study, device):
+    study()  # its images have been read
+    page = visit(f"/studies/{device.first}?lesion=2", java_script_enabled=False)
+    assert page.get_attribute("tr.chosen", "data-lesion") == "2"
+    assert page.locator("[data-plane=axial] img").bounding_box()["width"] > 200
+    page.click("tr[data-lesion='2'] button.reject")
+
+    assert page.get_attribute("tr[data-lesion='2']", "data-verdict") == "rejected"
+
+
+LUMINANCE = """
+() => {
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => {
+    const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const [x, y, z] = [r, g, b].map((v) => linear(v / 255));
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const ground = (element) => {
+    for (let each = element; each; each = each.parentElement) {
+      const colour = parse(getComputedStyle(each).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const apart = ":disabled, .cut, .volume, option, .skip";
+  const found = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const text = element.textContent.trim().slice(0, 30);
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!own || !element.checkVisibility() || element.closest(apart)) continue;
+    const a = light(parse(getComputedStyle(element).color)), b = light(ground(element));
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) found.push(`${element.className} ${text}: ${ratio.toFixed(2)}`);
+  }
+  return found;
+}
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_the_contrast_of_wcag_aa(visit, study, device, scheme):
+    device.store.quarantine(b"junk", "is no DICOM", "upload")
+    for level in ("info", "warning", "error"):
+        device.store.event(level, "a line")
+    pages = [
+        study(scheme=scheme),
+        *(visit(path, scheme=scheme) for path in ("/", "/models", "/system", "/upload")),
+    ]
+
+    assert [page.evaluate(LUMINANCE) for page in pages] == [[]] * 5
+    body = pages[0].evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", body)[:3])) > 380) is (scheme == "light")
+
+
+@pytest.mark.parametrize("width", [820, 390])
+def test_narrow_screens_need_no_sideways_scrolling(visit, study, width):
+    pages = [
+        study(width=width, height=1100),
+        *(visit(path, width=width) for path in ("/", "/models", "/system")),
+    ]
+
+    for page in pages:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert pages[0].locator("[data-plane=axial] img").bounding_box()["width"] > width * 0.5
+
+
+def test_the_volume_is_shown_where_the_viewer_was_built(study):
+    if not VIEWER.is_file():
+        if os.environ.get("FOCALIS_REQUIRE_PEERS") == "1":
+            pytest.fail("FOCALIS_REQUIRE_PEERS is 1, but the viewer is not built: run make viewer")
+        pytest.skip("the viewer is not built (make viewer)")
+    page = study(width=900, height=700)
+    page.click("#show-volume")
+    page.wait_for_selector("#volume[data-ready]", timeout=120_000)
+    page.wait_for_timeout(500)
+
+    picture = page.locator("#canvas").screenshot()
+
+    from io import BytesIO
+
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.asarray(Image.open(BytesIO(picture)).convert("RGB")).astype(int)
+    amber = (pixels[..., 0] - pixels[..., 2] > 60) & (pixels[..., 1] > 80)
+    assert pixels.std() > 20  # an image, not a black box
+    assert amber.sum() > 50  # with the lesions on it
+    page.click("#show-slices")
+    assert page.is_visible("#slices")

@@ -1,0 +1,259 @@
+"""Work list, models, system, uploads and metrics."""
+
+import json
+
+import numpy as np
+import pytest
+from dicomweb_client.api import DICOMwebClient
+from page_clients import csrf_of, local_client, opened
+
+from focalis.dataset import open_dataset
+from focalis.device.config import Destination
+from focalis.device.web.models import curve_of
+from focalis.device.web.site import readable_size
+from focalis.model import OperatingPoint
+
+
+def test_the_work_list_shows_every_state(client, phantom):
+    phantom.receive("Under^Way", seed=1, complete=False)
+    task_id = phantom.study("Over^Done", seed=2)
+    phantom.store.set_task_state(task_id, "done", "3 lesions")
+    uid, _ = phantom.receive("No^Route", seed=3)
+    phantom.store.set_series_state(uid, "unrouted")
+    waiting, _ = phantom.receive("In^Work", seed=4)
+    phantom.store.add_task("w", waiting, "nodules", "7" * 64, "8" * 64)
+    phantom.store.set_task_state("w", "segmenting")
+
+    text = client.get("/").text
+
+    for words in (
+        "Under, Way",
+        "Over, Done",
+        "3 lesions",
+        "No, Route",
+        "no model takes this series",
+        "In, Work",
+    ):
+        assert words in text
+    tiles = [part.split("</b><span>")[0] for part in text.split('"><b>')[1:5]]
+    assert tiles == ["1", "1", "1", "1"]  # receiving, in work, done, for a person
+
+
+def test_an_empty_work_list_says_what_to_do(client):
+    assert "Nothing has been received yet" in client.get("/").text
+
+
+def test_the_rows_come_anew_only_when_they_changed(client, phantom):
+    task_id = phantom.study("A^B", seed=2)
+    tag = client.get("/work/rows").headers["etag"]
+
+    assert client.get("/work/rows", headers={"if-none-match": tag}).status_code == 304
+    phantom.store.set_task_state(task_id, "failed", "x")
+    changed = client.get("/work/rows", headers={"if-none-match": tag})
+
+    assert (changed.status_code, changed.headers["etag"] != tag) == (200, True)
+
+
+def test_the_model_page_tells_training_and_operating_point(phantom, tmp_path):
+    statistics = [
+        {"metric": "dice", "mean": 0.71, "median": 0.7, "low": 0.62, "high": 0.78, "n": 9, "undefined": 0}
+    ]
+    rate = {"value": 0.875, "low": 0.5, "high": 1.0}
+    labels = [
+        {
+            "label": 1,
+            "name": "lesion",
+            "cases": 9,
+            "statistics": statistics,
+            "lesions": {"sensitivity": rate, "precision": rate},
+        }
+    ]
+    (tmp_path / "evaluation.json").write_text(json.dumps({"summary": {"labels": labels}}), encoding="utf-8")
+    phantom_device = phantom.device(tmp_path / "nodules.safetensors")
+    phantom.device = lambda: phantom_device
+
+    text = local_client(phantom).get("/models").text
+
+    for words in (
+        "phantoms",
+        "2,146,826",
+        "0.45",
+        "6 cases of the inner split",
+        "24 train",
+        "0.71",
+        "0.62 to 0.78",
+        "0.88",
+        "7" * 64,
+    ):
+        assert words in text
+
+
+def test_without_figures_beside_it_the_model_page_says_so(client):
+    assert "no figures are shown" in client.get("/models").text
+
+
+def test_the_curve_runs_through_its_points():
+    curve = curve_of(OperatingPoint(0.5, "", ((0.0, 0.2), (0.5, 0.6), (1.0, 0.4))))
+
+    points = [tuple(map(float, pair.split(","))) for pair in curve.points.split()]
+    assert points[1] == curve.marker
+    assert points[0][0] < points[1][0] < points[2][0]
+    assert points[1][1] < points[2][1] < points[0][1]  # higher scores lie higher
+    assert curve_of(OperatingPoint(0.5)) is None
+
+
+def test_a_dead_letter_is_shown_and_sent_again(client, phantom):
+    task_id = phantom.study("A^B", seed=2)
+    (delivery,) = phantom.store.deliveries(task_id)
+    phantom.store.set_delivery(task_id, delivery.sop_uid, "pacs", "dead", attempts=9, last_error="no <route>")
+    form = {"task_id": task_id, "sop_uid": delivery.sop_uid, "destination": "pacs"}
+    csrf = {"x-csrf-token": csrf_of(client)}
+
+    text = client.get("/system").text
+    assert "no &lt;route&gt;" in text
+    assert "Send again" in text
+    assert client.post("/system/resend", data=form | {"destination": "x"}, headers=csrf).status_code == 404
+    assert client.post("/system/resend", data=form, headers=csrf).status_code == 303
+
+    assert phantom.calls == [("resend", task_id, delivery.sop_uid, "pacs")]
+
+
+def test_the_system_page_shows_quarantine_log_and_destinations(client, phantom):
+    phantom.store.quarantine(b"junk", "is <no> DICOM", "upload")
+    phantom.store.event("error", "something & else")
+
+    text = client.get("/system").text
+
+    for words in ("is &lt;no&gt; DICOM", "something &amp; else", "PACS", "10.0.0.2:104", "FOCALIS"):
+        assert words in text
+
+
+def test_secrets_of_destinations_are_not_shown(phantom):
+    hidden = Destination(name="web", kind="stow", url="https://pacs.example/dicom-web", token="s3cret")
+    phantom.config = phantom.config.model_copy(update={"destinations": (hidden,)})
+
+    assert "s3cret" not in local_client(phantom).get("/system").text
+
+
+def test_reviewed_studies_become_a_data_set(client, phantom):
+    kept = {}
+    for seed in (1, 2):
+        task_id = phantom.study(f"Name{seed}^X", seed=seed, PatientID="the same")
+        opened(client, task_id)
+        csrf = {"x-csrf-token": csrf_of(client)}
+        for number in (1, 2, 3):
+            verdict = "rejected" if number == seed else "accepted"
+            client.post(f"/studies/{task_id}/lesions/{number}", data={"verdict": verdict}, headers=csrf)
+        client.post(f"/studies/{task_id}/correction", headers=csrf)
+        kept[task_id] = seed
+    phantom.study("Not^Reviewed", seed=3)
+
+    answer = client.post("/system/export", headers=csrf)
+
+    assert answer.status_code == 303
+    (folder,) = (phantom.store.folder / "exports").iterdir()
+    data = open_dataset(folder)
+    assert len(data.cases) == 2
+    assert dict(data.labels) == {1: "lesion"}
+    assert len({case.patient for case in data.cases}) == 1
+    content = "".join(path.read_text() for path in folder.glob("*.*")) + str(list(folder.rglob("*")))
+    assert "Name1" not in content
+    assert "the same" not in content
+    for case in data.cases:
+        (image,), label = case.read_images(), case.read_label()
+        assert image.grid.differences(label.grid) == []
+        assert set(np.unique(label.array)) == {0, 1}
+    assert folder.name in client.get("/system").text
+
+
+def test_nothing_reviewed_is_nothing_to_export(client, phantom):
+    answer = client.post("/system/export", headers={"x-csrf-token": csrf_of(client), "accept": "text/html"})
+
+    assert answer.status_code == 500
+    assert "no study has been reviewed" in answer.text
+    assert not (phantom.store.folder / "exports").exists() or not list(
+        (phantom.store.folder / "exports").iterdir()
+    )
+
+
+def test_metrics_are_prometheus_text_with_every_state(client, phantom):
+    phantom.study("A^B", seed=2)
+    lines = client.get("/metrics").text.splitlines()
+    samples = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+
+    assert samples['focalis_tasks{state="done"}'] == "1"
+    assert samples['focalis_tasks{state="failed"}'] == "0"
+    assert samples['focalis_deliveries{state="waiting"}'] == "1"
+    assert samples["focalis_instances"] == "12"
+    assert float(samples["focalis_disk_free_bytes"]) > 0
+    families = {name.partition("{")[0] for name in samples}
+    assert {line.split()[2] for line in lines if line.startswith("# TYPE")} == families
+
+
+def test_uploaded_files_are_taken_in(client, phantom, tmp_path, write_series, stored, grid):
+    paths = write_series(tmp_path / "own", stored, grid)
+    files = [("files", (path.name, path.read_bytes())) for path in paths[:2]]
+    csrf = {"x-csrf-token": csrf_of(client), "accept": "application/json"}
+
+    first = client.post(
+        "/upload", files=[*files, ("files", ("x.dcm", b"no DICOM at all"))], headers=csrf
+    ).json()
+    second = client.post("/upload", files=files, headers=csrf).json()
+
+    assert (first["kept"], first["files"]) == (2, 3)
+    assert first["quarantined"] + first["refused"] == 1
+    assert second["known"] == 2
+    assert phantom.store.counts()["instances"] == 2
+
+
+def test_dicomweb_stores_what_a_dicomweb_client_sends(phantom, tmp_path, write_series, stored, grid):
+    import pydicom
+
+    paths = write_series(tmp_path / "own", stored, grid)
+    client = local_client(phantom)
+    sent = {}
+
+    def send(_url, data, headers):
+        sent["answer"] = client.post("/dicom-web/studies", content=data, headers=headers)
+        return sent["answer"]
+
+    web = DICOMwebClient("http://127.0.0.1:8080/dicom-web")
+    web._http_post = send
+    web.store_instances([pydicom.dcmread(path) for path in paths])
+
+    assert sent["answer"].status_code == 200
+    assert sent["answer"].headers["content-type"] == "application/dicom+json"
+    assert len(sent["answer"].json()["00081199"]["Value"]) == len(paths)
+    assert phantom.store.counts()["instances"] == len(paths)
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (123_456_789, "123 MB"), (5e12, "5.0 TB")],
+)
+def test_sizes_are_readable(count, shown):
+    assert readable_size(count) == shown
+
+
+def test_the_page_never_loads_torch():
+    import subprocess
+    import sys
+
+    code = "import focalis.device.web.app, sys; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "words"),
+    [
+        ("GET", "/nothing", 404, "Not here"),
+        ("POST", "/system/export", 403, "out of date"),
+        ("PUT", "/", 405, "Work list"),
+    ],
+)
+def test_a_person_gets_a_page_for_what_went_wrong(client, method, path, status, words):
+    answer = client.request(method, path, headers={"accept": "text/html"})
+
+    assert answer.status_code == status
+    assert words in answer.text

@@ -1,0 +1,252 @@
+"""The study's page: pictures, verdicts, the corrected Segmentation, and its files."""
+
+import io
+import time
+
+import numpy as np
+import pytest
+from highdicom.seg import segread
+from page_clients import csrf_of, local_client, opened
+from PIL import Image
+
+from focalis.dicom import read_segmentation, read_series
+from focalis.lesions import label_components
+
+
+@pytest.fixture
+def task_id(phantom):
+    return phantom.study("Lindqvist^Maja", seed=1)
+
+
+def judge(client, task_id, number, verdict, csrf, accept="application/json"):
+    return client.post(
+        f"/studies/{task_id}/lesions/{number}",
+        data={"verdict": verdict},
+        headers={"x-csrf-token": csrf, "accept": accept},
+    )
+
+
+def test_the_page_waits_for_the_images_and_shows_the_table(client, phantom, task_id):
+    _, count = label_components(truth_of(phantom, task_id))
+
+    page = opened(client, task_id)
+
+    assert page.status_code == 200
+    assert "Lindqvist, Maja" in page.text
+    assert f"{count} lesions found" in page.text
+    assert page.text.count("data-lesion=") == count
+
+
+def truth_of(phantom, task_id):
+    series = series_of(phantom, task_id)
+    (mask,) = read_segmentation(phantom.store.results(task_id)[0].path, series).values()
+    return mask
+
+
+def series_of(phantom, task_id):
+    instances = phantom.store.instances(phantom.store.task(task_id).series_uid)
+    return read_series([each.path for each in instances])
+
+
+def test_names_that_are_markup_stay_text(client, phantom):
+    task_id = phantom.study("<script>alert(1)</script>^<img src=x>", seed=2, StudyDescription='"><i>x')
+
+    for text in (opened(client, task_id).text, client.get("/").text, client.get("/work/rows").text):
+        assert "<script>alert" not in text
+        assert "<img src=x" not in text
+        assert "<i>x" not in text
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada, Tarou (山田 太郎)"),
+        ("Иванова^Елена", "Иванова, Елена"),
+        ("محمد^علي", "محمد, علي"),
+    ],
+)
+def test_names_in_any_script_are_shown(client, phantom, stored, shown):
+    task_id = phantom.study(stored, seed=3)
+
+    assert shown in opened(client, task_id).text
+
+
+def test_no_name_or_id_gets_into_addresses_or_the_log(client, phantom):
+    task_id = phantom.study("Lindqvist^Maja", seed=1)
+    page = opened(client, task_id).text
+    judge(client, task_id, 1, "accepted", csrf_of(client))
+
+    addresses = [part.split('"')[0] for part in page.split('="/')[1:]]
+    assert not [each for each in addresses if "Lindqvist" in each or "P001" in each]
+    assert not [each for each in phantom.store.events() if "Lindqvist" in each.text or "P001" in each.text]
+
+
+def test_a_slice_is_a_picture_in_square_millimetres(client, task_id):
+    opened(client, task_id)
+    sizes = {}
+    for plane in ("axial", "coronal", "sagittal"):
+        answer = client.get(f"/studies/{task_id}/slices/{plane}/5.png")
+        assert answer.headers["content-type"] == "image/png"
+        sizes[plane] = Image.open(io.BytesIO(answer.content)).size
+
+    assert sizes == {"axial": (720, 720), "coronal": (720, 720), "sagittal": (720, 720)}  # 24 mm each way
+
+
+def test_a_slice_far_away_is_the_last_one_and_other_planes_are_unknown(client, task_id):
+    opened(client, task_id)
+    first, last = (client.get(f"/studies/{task_id}/slices/axial/{n}.png").content for n in (999, 11))
+
+    assert first == last
+    assert client.get(f"/studies/{task_id}/slices/oblique/1.png").status_code == 422
+
+
+def test_the_viewers_files_are_the_series_and_its_lesions(client, phantom, task_id, tmp_path):
+    from focalis.volume import read_volume
+
+    opened(client, task_id)
+    for name in ("image", "lesions"):
+        (tmp_path / f"{name}.nii").write_bytes(client.get(f"/studies/{task_id}/{name}.nii").content)
+
+    image, lesions = read_volume(tmp_path / "image.nii"), read_volume(tmp_path / "lesions.nii")
+
+    series = series_of(phantom, task_id)
+    assert image.grid.differences(series.volume.grid) == []
+    assert np.array_equal(image.array, series.volume.array)
+    assert np.array_equal(lesions.array > 0, truth_of(phantom, task_id))
+
+
+def test_a_verdict_is_kept_with_who_and_can_be_changed(client, phantom, task_id):
+    opened(client, task_id)
+    csrf = csrf_of(client)
+
+    answer = judge(client, task_id, 2, "rejected", csrf)
+
+    assert answer.json() == {"lesion": 2, "verdict": "rejected", "undecided": 2}
+    assert judge(client, task_id, 2, "accepted", csrf, "text/html").headers["location"].endswith("?lesion=2")
+    (review,) = phantom.store.reviews(task_id)
+    assert (review.lesion, review.verdict, review.by) == (2, "accepted", "local")
+
+
+@pytest.mark.parametrize(
+    ("number", "verdict", "status"), [(99, "accepted", 404), (1, "maybe", 422), (0, "accepted", 404)]
+)
+def test_no_other_lesion_or_verdict_is_taken(client, phantom, task_id, number, verdict, status):
+    opened(client, task_id)
+
+    assert judge(client, task_id, number, verdict, csrf_of(client)).status_code == status
+    assert phantom.store.reviews(task_id) == []
+
+
+def test_the_correction_holds_the_accepted_lesions_and_is_sent(client, phantom, task_id):
+    opened(client, task_id)
+    csrf = csrf_of(client)
+    for number, verdict in ((1, "accepted"), (2, "rejected"), (3, "accepted")):
+        judge(client, task_id, number, verdict, csrf)
+
+    answer = client.post(f"/studies/{task_id}/correction", headers={"x-csrf-token": csrf})
+
+    assert answer.status_code == 303
+    first, correction = phantom.store.results(task_id)
+    assert (correction.kind, correction.sop_uid != first.sop_uid) == ("correction", True)
+    components, _ = label_components(truth_of(phantom, task_id))
+    (mask,) = read_segmentation(correction.path, series_of(phantom, task_id)).values()
+    assert np.array_equal(mask, (components == 1) | (components == 3))
+    written = segread(correction.path)
+    assert written.SOPInstanceUID == correction.sop_uid
+    assert written.ContentCreatorName == "local"
+    assert first.sop_uid in written.DerivationDescription
+    sent = [(each.kind, each.sop_uid, each.destination) for each in phantom.store.deliveries(task_id)]
+    assert ("correction", correction.sop_uid, "pacs") in sent
+    assert phantom.calls == [("deliver", task_id)]
+    assert "corrected" in client.get("/").text
+
+
+def test_a_correction_waits_for_every_verdict(client, phantom, task_id):
+    opened(client, task_id)
+    csrf = csrf_of(client)
+    judge(client, task_id, 1, "accepted", csrf)
+
+    answer = client.post(f"/studies/{task_id}/correction", headers={"x-csrf-token": csrf})
+
+    assert answer.status_code == 409
+    assert "2 lesions" in answer.json()["detail"]
+    assert len(phantom.store.results(task_id)) == 1
+
+
+def test_nothing_found_can_be_confirmed(client, phantom):
+    task_id = phantom.study("A^B", seed=4, lesions=0)
+    assert "No lesions found" in opened(client, task_id).text
+
+    client.post(f"/studies/{task_id}/correction", headers={"x-csrf-token": csrf_of(client)})
+
+    _, correction = phantom.store.results(task_id)
+    (mask,) = read_segmentation(correction.path, series_of(phantom, task_id)).values()
+    assert not mask.any()
+
+
+def test_a_superseded_result_is_not_judged_any_more(client, phantom):
+    series_uid, truth = phantom.receive("A^B", seed=5)
+    old = phantom.finish(series_uid, truth)
+    new = phantom.finish(series_uid, truth, supersedes=old)
+    page = opened(client, old).text
+
+    assert f"/studies/{new}" in page
+    assert judge(client, old, 1, "accepted", csrf_of(client)).status_code == 409
+    assert f"/studies/{old}" not in client.get("/").text
+
+
+def test_a_result_is_handed_out_byte_for_byte(client, phantom, task_id):
+    (result,) = phantom.store.results(task_id)
+
+    answer = client.get(f"/studies/{task_id}/results/{result.sop_uid}")
+
+    assert answer.content == result.path.read_bytes()
+    assert "attachment" in answer.headers["content-disposition"]
+    assert client.get(f"/studies/{task_id}/results/1.2.3").status_code == 404
+
+
+def test_what_cannot_be_read_is_said(client, phantom, task_id):
+    for each in phantom.store.instances(phantom.store.task(task_id).series_uid):
+        each.path.write_bytes(each.path.read_bytes()[:900])
+
+    page = opened(client, task_id)
+    for _ in range(100):
+        if "cannot be shown" in page.text:
+            break
+        time.sleep(0.05)
+        page = client.get(f"/studies/{task_id}")
+
+    assert "The images cannot be shown" in page.text
+
+
+def test_only_a_failed_study_is_done_again(client, phantom, task_id):
+    csrf = {"x-csrf-token": csrf_of(client)}
+    assert client.post(f"/studies/{task_id}/retry", headers=csrf).status_code == 409
+
+    phantom.store.set_task_state(task_id, "failed", "out of memory")
+    assert "out of memory" in client.get(f"/studies/{task_id}").text
+    assert client.post(f"/studies/{task_id}/retry", headers=csrf).status_code == 303
+
+    assert phantom.calls == [("retry", task_id)]
+
+
+def test_an_unknown_study_is_404_and_a_waiting_one_says_so(client, phantom):
+    assert client.get("/studies/nothing").status_code == 404
+    series_uid, _ = phantom.receive("A^B", seed=6)
+    phantom.store.add_task("t", series_uid, "nodules", "7" * 64, "8" * 64)
+
+    assert "There is no result yet" in client.get("/studies/t").text
+    assert client.get("/studies/t/slices/axial/1.png").status_code == 409
+
+
+def test_views_of_studies_that_are_gone_go(phantom, task_id):
+    client = local_client(phantom)
+    opened(client, task_id)
+    folder = phantom.store.folder / "views" / task_id
+    assert folder.is_dir()
+
+    phantom.store.delete_series(phantom.store.task(task_id).series_uid)
+    client.app.state.site.views.prune()
+
+    assert not folder.exists()

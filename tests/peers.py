@@ -1,0 +1,95 @@
+"""Real DICOM programs to test against; without them a test is skipped, but not where FOCALIS_REQUIRE_PEERS is 1."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+PACKAGES = {
+    "Orthanc": "orthanc",
+    "storescu": "dcmtk",
+    "echoscu": "dcmtk",
+    "dciodvfy": "dicom3tools",
+    "chromium": "chromium",
+}
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
+
+def missing():
+    """The Debian packages that are not installed."""
+    lacking = {package for program, package in PACKAGES.items() if not _which(program)}
+    return lacking | ({"orthanc-dicomweb"} if not DICOMWEB_PLUGIN.exists() else set())
+
+
+def require():
+    """Skip without the DICOM peers."""
+    if lacking := sorted(missing() - {"chromium"}):
+        pytest.skip(f"not installed: {', '.join(lacking)} (apt-get install {' '.join(lacking)})")
+
+
+def required():
+    """Whether a missing peer is a failure."""
+    return os.environ.get("FOCALIS_REQUIRE_PEERS") == "1"
+
+
+@contextmanager
+def orthanc(folder):
+    """A running Orthanc with DICOMweb: its DICOM port and the address of its web server."""
+    dicom_port, http_port = free_port(), free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "Name": "test",
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "storage"),
+        "DicomAet": "ORTHANC",
+        "DicomPort": dicom_port,
+        "HttpPort": http_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "Plugins": [str(DICOMWEB_PLUGIN)],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    with (folder / "orthanc.log").open("wb") as log:
+        process = subprocess.Popen([_which("Orthanc"), str(folder / "orthanc.json")], stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{http_port}"
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                get(f"{url}/system")
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError((folder / "orthanc.log").read_text()) from None
+                time.sleep(0.2)
+        yield dicom_port, url
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def get(url):
+    """The content of a page."""
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return answer.read()
+
+
+def free_port():
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _which(program):
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")

@@ -1,0 +1,158 @@
+"""A device with phantom studies in its store, as tests and the documentation's pictures need it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from dicom_fixtures import _write_series
+
+from focalis.dataset.phantoms import PhantomSettings, make_phantom
+from focalis.device.config import Config, Destination, Route
+from focalis.device.intake import Intake
+from focalis.device.models import ServedModel
+from focalis.device.records import Header
+from focalis.device.store import Store
+from focalis.device.web.device import Device
+from focalis.dicom import read_series, write_segmentation
+from focalis.model import ModelHeader, OperatingPoint
+from focalis.planning.plan import Normalisation, Plan
+
+MODEL_SHA256 = "7" * 64
+CURVE = tuple((at / 20, 0.71 - 0.6 * (at / 20 - 0.45) ** 2) for at in range(1, 20))
+
+
+@dataclass
+class PhantomDevice:
+    """A store with studies, and what the page called."""
+
+    folder: Path
+    config: Config
+    store: Store = field(init=False)
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.folder / "store")
+        self.intake = Intake(self.store, self.config)
+
+    def close(self) -> None:
+        self.intake.close()
+        self.store.close()
+
+    def device(self, model: Path = Path("nodules.safetensors")) -> Device:
+        """What `create_app` takes."""
+
+        def noted(name: str) -> Callable[..., None]:
+            return lambda *arguments: self.calls.append((name, *arguments))
+
+        return Device(
+            config=self.config,
+            store=self.store,
+            intake=self.intake,
+            models={"nodules": ServedModel("nodules", model, MODEL_SHA256, header())},
+            version="0.1.0",
+            resend=noted("resend"),
+            retry=noted("retry"),
+            deliver=noted("deliver"),
+        )
+
+    def receive(
+        self,
+        patient: str,
+        *,
+        seed: int = 0,
+        lesions: int = 3,
+        shape_zyx: tuple[int, int, int] = (12, 24, 24),
+        spacing_zyx_mm: tuple[float, float, float] = (2.0, 1.0, 1.0),
+        share: float = 0.01,
+        complete: bool = True,
+        **attributes: Any,
+    ) -> tuple[str, np.ndarray]:
+        """Keep a phantom series; its UID and its lesions."""
+        settings = PhantomSettings(
+            shape_zyx=shape_zyx, spacing_zyx_mm=spacing_zyx_mm, lesions=lesions, foreground_share=share
+        )
+        phantom = make_phantom(settings, seed)
+        folder = self.folder / "sent" / f"{patient.encode().hex()[:24]}-{seed}"
+        named = {"PatientName": patient, "PatientID": f"P{seed:03d}", **attributes}
+        paths = _write_series(folder, phantom.image.array, phantom.image.grid, modality="MR", **named)
+        for path in paths:
+            data = pydicom.dcmread(path, stop_before_pixels=True)
+            header = Header(
+                sop_uid=data.SOPInstanceUID,
+                sop_class=data.SOPClassUID,
+                series_uid=data.SeriesInstanceUID,
+                study_uid=data.StudyInstanceUID,
+                transfer_syntax=data.file_meta.TransferSyntaxUID,
+                modality=data.Modality,
+                description=data.SeriesDescription,
+            )
+            self.store.keep(path, header, "C-STORE MR1 10.0.0.7")
+        if complete:
+            self.store.complete(header.series_uid)
+        return header.series_uid, phantom.truth.array
+
+    def finish(self, series_uid: str, truth: np.ndarray, *, supersedes: str | None = None) -> str:
+        """Add the task of a series and its Segmentation; the task's id."""
+        instances = self.store.instances(series_uid)
+        task_id = hashlib.sha256((series_uid + str(supersedes)).encode()).hexdigest()[:40]
+        self.store.add_task(
+            task_id, series_uid, "nodules", MODEL_SHA256, task_id.ljust(64, "0"), supersedes=supersedes
+        )
+        path = self.store.results_folder(task_id) / "seg-1.dcm"
+        series = read_series([each.path for each in instances])
+        write_segmentation(truth, {1: "lesion"}, series, path, model=MODEL_SHA256, version="0.1.0")
+        uid = pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.store.add_result(task_id, "seg", uid, content, path)
+        for destination in self.config.destinations:
+            if "seg" in destination.objects:
+                self.store.add_delivery(task_id, "seg", uid, destination.name)
+        self.store.set_task_state(task_id, "done", seconds=4.2)
+        return task_id
+
+    def study(self, patient: str, **options: Any) -> str:
+        """A study that was received and segmented; the task's id."""
+        return self.finish(*self.receive(patient, **options))
+
+
+def header() -> ModelHeader:
+    """What a model says about itself that was trained on phantoms."""
+    return ModelHeader(
+        plan=Plan(
+            channels=("image",),
+            labels={1: "lesion"},
+            spacing_zyx_mm=(2.0, 1.0, 1.0),
+            normalisation=(Normalisation(),),
+            patch_zyx=(32, 32, 32),
+            batch=2,
+        ),
+        operating_point=OperatingPoint(
+            0.45, "best mean Dice of the foreground on 6 cases of the inner split", CURVE
+        ),
+        provenance={
+            "dataset": "phantoms",
+            "data_sha256": "3" * 64,
+            "seed": 0,
+            "steps": 1200,
+            "parameters": 2146826,
+            "training_seconds": 557.5,
+            "finished": "2026-01-02T03:04:05+00:00",
+            "packages": {"focalis": "0.1.0"},
+            "cases": {
+                "train": [f"phantom_{n:03d}" for n in range(24)],
+                "inner": [f"phantom_{n:03d}" for n in range(24, 30)],
+            },
+        },
+        members=1,
+        weights_sha256="5" * 64,
+    )
+
+
+PACS = Destination(name="pacs", ae_title="PACS", host="10.0.0.2", port=104)
+ROUTE = Route(model="nodules", modality="MR")
