@@ -17,6 +17,7 @@ from focalis.evaluation import (
     cut,
     fit_temperature,
 )
+from focalis.lesions import Candidates
 from focalis.model import Model, OperatingPoint
 from focalis.planning import Plan
 from focalis.prediction import Runtime, decide, predict_probabilities
@@ -53,12 +54,9 @@ def operating_point(
         return OperatingPoint(), 1.0
     counts, rows = VoxelCounts.none(), []
     for case in cases:
-        judged = np.asarray(case.label != IGNORED)
-        foreground = 1 - probabilities(plan, network, case, runtime)[0]
-        foreground[~judged] = 0
-        truth = np.asarray(case.label > 0) & judged
-        counts += count_voxels(truth, foreground, plan.spacing_zyx_mm, judged)
-        rows.append(cut(case.name, truth, foreground, float(np.prod(plan.spacing_zyx_mm))))
+        more, row = _small(plan, network, case, runtime)
+        counts += more
+        rows.append(row)
     temperature = fit_temperature(counts)
     chosen = choose(rows, wanted, temperature)
     point = OperatingPoint(
@@ -70,6 +68,18 @@ def operating_point(
         froc=chosen.froc,
     )
     return point, temperature
+
+
+def _small(
+    plan: Plan, network: nn.Module, case: TrainingCase, runtime: Runtime
+) -> tuple[VoxelCounts, tuple[Candidates, ...]]:
+    """What is kept of a case; its probabilities are gone when this returns."""
+    judged = np.asarray(case.label != IGNORED)
+    foreground = 1 - probabilities(plan, network, case, runtime)[0]
+    foreground[~judged] = 0
+    truth = np.asarray(case.label > 0) & judged
+    counts = count_voxels(truth, foreground, plan.spacing_zyx_mm, judged)
+    return counts, cut(case.name, truth, foreground, float(np.prod(plan.spacing_zyx_mm)))
 
 
 def probabilities(

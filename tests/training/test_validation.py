@@ -1,0 +1,94 @@
+"""Temperature and operating point from whole cases of the inner split."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from focalis.dataset import IGNORED
+from focalis.errors import UsageError
+from focalis.model import OperatingPoint
+from focalis.prediction import Runtime
+from focalis.training import operating_point
+from focalis.training.prepared import TrainingCase
+
+
+class Known(nn.Module):
+    """The image holds the foreground's log odds."""
+
+    def forward(self, x):
+        return torch.cat([-x, x], dim=1) / 2
+
+
+def case_of(odds, label, name="c"):
+    return TrainingCase(
+        name, odds[None].astype(np.float32), label.astype(np.uint8), np.ones(1, np.float16), ()
+    )
+
+
+def drawn(seed, temperature, shape=(24, 24, 24)):
+    """A truth drawn from smooth log odds, and the odds made too bold."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.indices(shape) - 11.5
+    odds = 5 - np.sqrt(z**2 + y**2 + x**2)
+    return case_of(odds * temperature, rng.random(shape) < 1 / (1 + np.exp(-odds)), f"c{seed}")
+
+
+def test_the_temperature_is_found_and_the_threshold_given_in_tempered_probabilities(plan):
+    cases = [drawn(seed, 3.0) for seed in range(3)]
+    point, temperature = operating_point(plan, Known(), cases, Runtime())
+    assert temperature == pytest.approx(3.0, rel=0.1)
+    odds = np.log(point.threshold / (1 - point.threshold)) * temperature
+    grid = np.log(np.arange(1, 20) / np.arange(19, 0, -1))
+    assert np.abs(grid - odds).min() < 1e-6
+    assert len(point.curve) == 19
+    assert point.froc
+
+
+def test_an_aim_keeps_to_its_rate(plan):
+    label = np.zeros((16, 16, 16))
+    label[4:8, 4:8, 4:8] = 1
+    odds = np.where(label > 0, 3.0, -6.0)
+    odds[10:12, 10:12, 10:12] = 2.0
+    cases = [case_of(odds, label, f"c{i}") for i in range(2)]
+    strict, _ = operating_point(plan, Known(), cases, Runtime(), "fp-per-scan=0")
+    assert "0 false positives" in strict.how
+    assert any(rate == 0 and found == 1 for _, rate, found in strict.froc)
+    with pytest.raises(UsageError, match="aim"):
+        operating_point(plan, Known(), cases, Runtime(), "best")
+
+
+def test_what_nobody_judged_counts_in_neither(plan):
+    label = np.zeros((16, 16, 16))
+    label[4:8, 4:8, 4:8] = 1
+    odds = np.where(label > 0, 3.0, -6.0)
+    odds[10:14, 10:14, 10:14] = 4.0  # would be a false positive
+    label[9:15, 9:15, 9:15] = IGNORED
+    point, _ = operating_point(plan, Known(), [case_of(odds, label)], Runtime())
+    assert max(dice for _, dice in point.curve) == 1
+    assert (point.minimum_mm3, point.minimum_confidence) == (0, 0)
+
+
+def test_no_case_no_choice(plan):
+    assert operating_point(plan, Known(), [], Runtime()) == (OperatingPoint(), 1.0)
+
+
+def test_memory_does_not_grow_with_the_number_of_cases(plan):
+    """One case is predicted at a time, and of it only its lesions stay."""
+    shape = (48, 48, 48)
+    label = np.zeros(shape)
+    label[10:14, 10:14, 10:14] = 1
+    one = case_of(np.where(label > 0, 3.0, -6.0), label)
+
+    def peak(cases):
+        tracemalloc.start()
+        operating_point(plan, Known(), cases, Runtime())
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak([one])
+    one_map = 4 * label.size
+    assert peak([one] * 8) - peak([one]) < one_map
