@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,14 +96,14 @@ _GROUPS: tuple[Mapping[str, tuple[float, ...]], ...] = (
 """What is tried together; lengths in voxels."""
 
 
-def _candidates(start: Refinement, group: int, voxel_mm: float) -> Iterator[dict[str, float]]:
+def _candidates(start: Refinement, group: int, voxel_mm: float) -> Iterator[dict[str, Any]]:
     """All combinations of a group, but for those that change nothing because their kernel has no weight."""
     idle = {
         "similar_mm": start.similar_weight == 0,
         "near_mm": start.near_weight == 0,
         "iterations": start.similar_weight == start.near_weight == 0,
     }
-    combinations: list[dict[str, float]] = [{}]
+    combinations: list[dict[str, Any]] = [{}]
     for name, values in _GROUPS[group].items():
         scale = voxel_mm if name.endswith("_mm") else 1
         combinations = [
