@@ -70,10 +70,11 @@ def search_refinement(
     tried, cut = 1, False
     for group in range(len(_GROUPS)):
         start = best
-        for candidate in _candidates(start, group, voxel_mm):
+        for change in _candidates(start, group, voxel_mm):
             if time.monotonic() - began > SECONDS:
                 cut = True
                 break
+            candidate = replace(start, **change)
             score = _score(cases, candidate, spacing_zyx_mm, threshold, runtime)
             tried += 1
             if score > top + LEAST_GAIN:
@@ -95,7 +96,7 @@ _GROUPS: tuple[Mapping[str, tuple[float, ...]], ...] = (
 """What is tried together; lengths in voxels."""
 
 
-def _candidates(start: Refinement, group: int, voxel_mm: float) -> Iterator[Refinement]:
+def _candidates(start: Refinement, group: int, voxel_mm: float) -> Iterator[dict[str, Any]]:
     """All combinations of a group, but for those that change nothing because their kernel has no weight."""
     idle = {
         "similar_mm": start.similar_weight == 0,
@@ -111,8 +112,7 @@ def _candidates(start: Refinement, group: int, voxel_mm: float) -> Iterator[Refi
             for value in values
             if not idle.get(name, False)
         ]
-    for changes in combinations:
-        yield replace(start, **changes)
+    yield from combinations
 
 
 def _score(

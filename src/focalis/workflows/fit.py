@@ -282,12 +282,16 @@ def _mean_refinement(fitted: Sequence[Refinement]) -> Refinement | None:
     """The mean of each parameter over the members; None if none was fitted."""
     if not fitted:
         return None
-    rows = np.array(
-        [
-            (r.similar_weight, r.similar_mm, r.similar_intensity, r.near_weight, r.near_mm, r.iterations)
-            for r in fitted
-        ]
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(refinement, name) for refinement in fitted]))
+
+    return Refinement(
+        mean("similar_weight"),
+        mean("similar_mm"),
+        mean("similar_intensity"),
+        mean("near_weight"),
+        mean("near_mm"),
+        round(mean("iterations")),
+        f"mean of the parameters of {len(fitted)} members, each fitted on its own inner split",
     )
-    weight, mm, intensity, near_weight, near_mm, iterations = (float(mean) for mean in rows.mean(axis=0))
-    how = f"mean of the parameters of {len(fitted)} members, each fitted on its own inner split"
-    return Refinement(weight, mm, intensity, near_weight, near_mm, round(iterations), how)
