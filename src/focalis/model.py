@@ -128,9 +128,9 @@ class ModelHeader:
     provenance: Mapping[str, JSON]
     members: int
     weights_sha256: str
-    temperature: float
-    scope: Scope | None
-    refinement: Refinement | None
+    temperature: float = 1.0
+    scope: Scope | None = None
+    refinement: Refinement | None = None
 
 
 def weights_sha256(model: Model) -> str:
