@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -60,8 +61,8 @@ def froc_figure(froc: Froc, theme: Theme = LIGHT) -> bytes:
         )
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlim(0, 1.02)
-        style(axes, theme, f"empty scans with any, of {froc.empty_scans}")
-        axes.set_xlabel("false positives from this confidence on", color=theme.text)
+        style(axes, theme, f"share of {froc.empty_scans} empty scans alarmed")
+        axes.set_xlabel("minimum confidence", color=theme.text)
     return png(figure)
 
 
@@ -162,7 +163,7 @@ def _rates(axes: Axes, theme: Theme, name: str) -> None:
     axes.set_xlabel("false positives per scan", color=theme.text)
 
 
-def _legend(axes: Axes, theme: Theme, place: str = "best") -> None:
+def _legend(axes: Axes, theme: Theme, place: Literal["best", "lower right"] = "best") -> None:
     legend = axes.legend(frameon=False, fontsize=9, loc=place)
     for text in legend.get_texts():
         text.set_color(theme.text)
