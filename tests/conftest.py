@@ -11,7 +11,9 @@ torch.set_num_threads(1)
 
 def pytest_sessionstart() -> None:
     if peers.required() and (lacking := peers.missing()):
-        pytest.exit(f"FOCALIS_REQUIRE_PEERS is 1, but these are not installed: {', '.join(sorted(lacking))}", 1)
+        pytest.exit(
+            f"FOCALIS_REQUIRE_PEERS is 1, but these are not installed: {', '.join(sorted(lacking))}", 1
+        )
 
 
 @pytest.fixture(autouse=True)

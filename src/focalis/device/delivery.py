@@ -12,7 +12,8 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
-from pynetdicom import AE, Association, _config
+from pynetdicom import AE, _config
+from pynetdicom.association import Association
 
 from focalis.device.config import Destination
 
