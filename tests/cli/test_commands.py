@@ -112,5 +112,8 @@ def test_predict_tells_refused_cases_by_its_exit_code(run, monkeypatch, tmp_path
 
     assert code == 1
     assert out.startswith("1 of 2 cases")
-    assert "threshold 0.4, minimum size 12 mm3, minimum confidence 0.6, temperature 1.3 (the model's: chosen)" in out
+    assert (
+        "threshold 0.4, minimum size 12 mm3, minimum confidence 0.6, temperature 1.3 (the model's: chosen)"
+        in out
+    )
     assert err == "refused: b.nii.gz: holds 3 voxels that are NaN; repair it\n"
