@@ -11,9 +11,9 @@ from focalis.errors import ModelError
 from focalis.model import Model
 from focalis.planning import Plan, prepare_image
 from focalis.prediction.decision import decide
+from focalis.prediction.engine import Engines
 from focalis.prediction.predictor import DEFAULT_BUDGET_BYTES, Progress, predict_probabilities
 from focalis.prediction.restore import restore
-from focalis.prediction.runtime import Runtime
 from focalis.volume import Volume
 
 
@@ -34,7 +34,7 @@ def predict_case(
     model: Model,
     volumes: Sequence[Volume],
     *,
-    runtime: Runtime | None = None,
+    runtime: Engines | None = None,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     threshold: float | None = None,
     mirror: bool = False,
@@ -46,7 +46,7 @@ def predict_case(
     Args:
         model: the model.
         volumes: one per channel, in the order of the plan's channels, on one grid.
-        runtime: device and precision; the CPU in float32 by default.
+        runtime: what runs the networks; PyTorch on the CPU in float32 by default.
         budget_bytes: see `predict_probabilities`.
         threshold: on 1 - p(background); the model's operating point by default.
         mirror: average over the mirror images, up to eight.

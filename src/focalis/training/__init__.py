@@ -1,5 +1,6 @@
 """Training: prepared cases, patches, one visible loop, checkpoints."""
 
+from focalis.training.calibration import calibrate
 from focalis.training.loop import Interrupted, Progress, seconds_per_step, steps_in, train
 from focalis.training.prepared import TrainingCase, prepare_case, prepare_cases
 from focalis.training.validation import operating_point
@@ -8,6 +9,7 @@ __all__ = [
     "Interrupted",
     "Progress",
     "TrainingCase",
+    "calibrate",
     "operating_point",
     "prepare_case",
     "prepare_cases",

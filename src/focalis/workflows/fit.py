@@ -13,7 +13,7 @@ import torch
 from focalis.dataset import Dataset, Split, empty_side, find_splits, make_splits, open_dataset, read_splits
 from focalis.errors import DataError, PlanError, UsageError
 from focalis.evaluation import Summary
-from focalis.model import Model, OperatingPoint, save_model
+from focalis.model import EightBit, Model, OperatingPoint, save_model
 from focalis.planning import Plan, fingerprint, make_plan, read_plan, write_plan
 from focalis.planning.parts import loss_of, network_of
 from focalis.prediction import choose_runtime
@@ -266,7 +266,18 @@ def _ensemble(models: Sequence[Model]) -> Model:
     how = f"mean of the thresholds of {len(models)} members, each chosen on its own inner split"
     provenance_ = {"members": [dict(model.provenance) for model in models]}
     members = tuple(member for model in models for member in model.members)
-    return Model(models[0].plan, members, OperatingPoint(threshold, how), provenance_)
+    return Model(
+        models[0].plan, members, OperatingPoint(threshold, how), provenance_, eight_bit=_calibration(models)
+    )
+
+
+def _calibration(models: Sequence[Model]) -> EightBit | None:
+    """That of all members; the loss is the largest of any. None if a member has none."""
+    found = [model.eight_bit for model in models if model.eight_bit is not None]
+    if len(found) < len(models):
+        return None
+    ranges = tuple(member for each in found for member in each.ranges)
+    return EightBit(ranges, max(each.dice_loss for each in found), "; ".join(each.how for each in found))
 
 
 def _judged_on(number: int | None, cases: int) -> str:

@@ -15,7 +15,7 @@ from focalis.errors import TrainingError
 from focalis.model import Model, load_model, save_model
 from focalis.planning import Plan
 from focalis.prediction import Runtime
-from focalis.training import Progress, operating_point, prepare_cases, steps_in, train
+from focalis.training import Progress, calibrate, operating_point, prepare_cases, steps_in, train
 from focalis.workflows.record import now, peak_memory_gb, read_json, write_json
 
 INNER_SHARE, INNER_MINIMUM = 0.12, 3
@@ -117,9 +117,9 @@ def train_run(
         "finished": now(),
     }
     network.to("cpu")
-    model = Model(
-        run.plan, (network,), point, {name: value for name, value in record.items() if name != "plan"}
-    )
+    about = {name: value for name, value in record.items() if name != "plan"}
+    calibration = calibrate(run.plan, network, validation, point.threshold)
+    model = Model(run.plan, (network,), point, about, eight_bit=calibration)
     save_model(model, run.home / "model.safetensors")
     write_json(path, record)
     return model
