@@ -13,6 +13,7 @@ from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 
 LEVELS = 255
@@ -27,6 +28,9 @@ def input_ranges(network: nn.Module, run: Callable[[], object]) -> Ranges:
     found: Ranges = {}
 
     def note(name: str, values: Tensor) -> None:
+        if isinstance(values, FakeTensor):  # the estimate of memory runs the network on shapes alone
+            return
+        values = values.detach()
         low, high = found.get(name, (0.0, 0.0))  # zero is what a convolution pads with
         found[name] = min(low, float(values.min())), max(high, float(values.max()))
 
