@@ -9,7 +9,9 @@ from focalis.prediction.reach import reach_of
 
 
 def test_a_chain_of_convolutions_sees_the_sum_of_their_radii():
-    chain = nn.Sequential(nn.Conv3d(1, 2, (1, 3, 5), padding=(0, 1, 2)), nn.ReLU(), nn.Conv3d(2, 2, 3, padding=1))
+    chain = nn.Sequential(
+        nn.Conv3d(1, 2, (1, 3, 5), padding=(0, 1, 2)), nn.ReLU(), nn.Conv3d(2, 2, 3, padding=1)
+    )
     assert reach_of(chain, 1, (1, 1, 1)) == (1, 2, 3)
 
 

@@ -107,7 +107,9 @@ def test_the_memory_estimate_grows_with_the_volume_and_counts_the_output(model, 
     small, large = (engine.forward_bytes((1, 1, size, size, size)) for size in (64, 128))
     assert large - small > 0.9 * 4 * 3 * (128**3 - 64**3)  # at least image and probabilities
     assert engine.reach_zyx() == Runtime().engines(model)[0].reach_zyx()
-    assert plan_passes(model, (64, 64, 64), budget_bytes=10**10, runtime=runtime_for(model, "openvino", cache=cache))
+    assert plan_passes(
+        model, (64, 64, 64), budget_bytes=10**10, runtime=runtime_for(model, "openvino", cache=cache)
+    )
 
 
 @pytest.fixture
@@ -195,7 +197,9 @@ def test_the_calibration_lies_in_the_model_file(model, tmp_path):
     unread = open_model(path)
     assert unread.eight_bit == model.eight_bit
     assert weights_sha256(unread) == weights_sha256(model)
-    assert torch.equal(unread.members[0].state_dict()["stem.weight"], model.members[0].state_dict()["stem.weight"])
+    assert torch.equal(
+        unread.members[0].state_dict()["stem.weight"], model.members[0].state_dict()["stem.weight"]
+    )
 
 
 def test_a_file_that_changed_while_open_is_noticed(model, tmp_path):

@@ -46,7 +46,9 @@ def test_large_tiles_take_every_voxel_from_where_the_border_is_out_of_reach(size
             continue
         taken = np.zeros(size, dtype=int)
         for start, part in zip(
-            axis.starts(size, length), tiles((1, 1, size), (1, 1, length), (Axis(), Axis(), axis)), strict=True
+            axis.starts(size, length),
+            tiles((1, 1, size), (1, 1, length), (Axis(), Axis(), axis)),
+            strict=True,
         ):
             assert start % stride == 0
             assert part.where[2] == slice(start, start + length)

@@ -154,9 +154,7 @@ def _convert(network: nn.Module, model: Model, home: Path) -> None:
             )
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"OpenVINO cannot convert this network ({reason}); take --runtime torch"
-        ) from error
+        raise ModelError(f"OpenVINO cannot convert this network ({reason}); take --runtime torch") from error
     openvino.save_model(graph, home / NETWORK, compress_to_fp16=False)
     compiled = _compiled(home / NETWORK, probe, "f32").get_compiled_model()
     (home / BYTES).write_text(json.dumps(_peak_bytes(compiled) / int(np.prod(probe[2:]))))
