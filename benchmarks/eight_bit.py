@@ -2,8 +2,8 @@
 
     python benchmarks/eight_bit.py lidc_nodules runs/NAME/model.safetensors
 
-Cases are training cases of fold 0 (FOCALIS_DATA names the folder of the data sets): the first eight calibrate, the others
-judge. Absolute Dice flatters, since the model was trained on them; what counts is the difference between rows.
+Cases are training cases of fold 0 (FOCALIS_DATA names the folder of the data sets): the first eight calibrate, the
+others judge. Absolute Dice flatters, since the model was trained on them; what counts is the difference between rows.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def _convert(network: nn.Module, model: Model, home: Path) -> None:
 
     stride, channels = model.plan.network.total_stride_zyx, len(model.plan.channels)
     with_softmax = nn.Sequential(copy.deepcopy(network).cpu().float(), nn.Softmax(dim=1)).eval()
-    with_softmax.to(memory_format=torch.contiguous_format)
+    with_softmax.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     probe = (1, channels, *(PROBE * s for s in stride))
     try:
         with warnings.catch_warnings():

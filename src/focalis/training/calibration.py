@@ -40,8 +40,8 @@ def calibrate(
     return EightBit(
         (ranges,),
         float(np.mean(exact) - np.mean(coarse)),
-        f"least and greatest inputs on {len(cases)} cases of the inner split; Dice {np.mean(exact):.4f} there as it is, "
-        f"{np.mean(coarse):.4f} with rounded convolutions",
+        f"least and greatest inputs on {len(cases)} cases of the inner split; Dice {np.mean(exact):.4f} there "
+        f"as it is, {np.mean(coarse):.4f} with rounded convolutions",
     )
 
 
