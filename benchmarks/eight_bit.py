@@ -2,8 +2,8 @@
 
     python benchmarks/eight_bit.py lidc_nodules runs/NAME/model.safetensors
 
-Cases are training cases of fold 0 (FOCALIS_DATA names the folder of the data sets): the first eight calibrate, the others
-judge. Absolute Dice flatters, since the model was trained on them; what counts is the difference between rows.
+Cases are training cases of fold 0 (FOCALIS_DATA names the folder of the data sets): the first eight calibrate, the
+others judge. Absolute Dice flatters, since the model was trained on them; what counts is the difference between rows.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from speed_common import write
 
 from focalis.dataset import open_dataset, read_splits
-from focalis.model import Model, load_model
-from focalis.prediction import Runtime, decide, predict_probabilities, runtime_for
+from focalis.model import load_model
+from focalis.prediction import Runtime, runtime_for
 from focalis.training import calibrate, prepare_cases
+from focalis.training.calibration import reported
 from focalis.training.validation import CASES_WATCHED, mean_dice
 
 
@@ -35,11 +37,10 @@ def main() -> None:
     root = Path(os.environ["FOCALIS_DATA"]) / options.dataset
     plain = load_model(options.model)
     names = read_splits(root / "splits_5fold.json")[0].train[: options.cases]
-    threshold = plain.operating_point.threshold
     with tempfile.TemporaryDirectory() as folder:
         cases = prepare_cases(open_dataset(root).select(names), plain.plan, Path(folder) / "prepared")
-        calibration = calibrate(plain.plan, plain.members[0], cases[:CASES_WATCHED], threshold)
-        model = Model(plain.plan, plain.members, plain.operating_point, eight_bit=calibration)
+        calibration = calibrate(plain, cases[:CASES_WATCHED])
+        model = replace(plain, eight_bit=calibration)
         cache = Path(folder) / "networks"
         ways = {
             "torch float32": Runtime(),
@@ -49,10 +50,7 @@ def main() -> None:
         dice: dict[str, list[float]] = {name: [] for name in ways}
         same: dict[str, list[float]] = {name: [] for name in ways}
         for case in cases[CASES_WATCHED:]:
-            masks = {
-                name: decide(predict_probabilities(model, np.array(case.image), runtime=way), threshold)
-                for name, way in ways.items()
-            }
+            masks = {name: reported(model, case, way) for name, way in ways.items()}
             for name, mask in masks.items():
                 dice[name].append(mean_dice(case.label, mask, plain.plan.outputs))
                 same[name].append(float((mask == masks["torch float32"]).mean()))

@@ -114,7 +114,7 @@ def forward(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def training(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A step of forward, loss, backward and AdamW in float32, channels last; peak memory of its tensors; data's share."""
+    """A step of forward, loss, backward and AdamW in float32; peak memory of its tensors; data's share."""
     size = options.size or 64
     model = default_model(patch=size)
     plan, loss = model.plan, loss_of(model.plan)
@@ -171,7 +171,7 @@ def training(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def whole(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A volume of 256 x 256 x 128 in one pass, against 96^3 windows at 25 % overlap by MONAI; resident memory of both."""
+    """A volume of 256 x 256 x 128 in one pass, against MONAI's 96^3 windows at 25 % overlap; resident memory."""
     from monai.inferers import SlidingWindowInferer
 
     size = options.size or 256

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,6 @@ def one_volume(shape: tuple[int, int, int], runtime: str) -> dict[str, float]:
         timed("write", lambda: write_volume(Volume(label, grid), Path(folder) / "mask.nii.gz"))
         way = runtime_for(model, runtime, cache=Path(folder) / "networks")
         values = (image.array[None] / np.float32(500)).astype(np.float32)
-        del array, image
         timed(
             "network",
             lambda: predict_probabilities(model, values, runtime=way, budget_bytes=BUDGET_BYTES),
@@ -165,9 +165,9 @@ def lesions(options: argparse.Namespace) -> list[dict[str, Any]]:
             truth[tuple(slice(p, p + 5) for p in place)] = True
         predicted = np.roll(truth, 1, axis=2)
         work = {
-            "components": lambda: label_components(truth),
-            "matching": lambda: match_lesions(truth, predicted),
-            "distance map": lambda: distance_to_foreground(truth.astype(np.uint8), (1, 1, 1)),
+            "components": partial(label_components, truth),
+            "matching": partial(match_lesions, truth, predicted),
+            "distance map": partial(distance_to_foreground, truth.astype(np.uint8), (1, 1, 1)),
         }
         rows.append({"n": count, **interleaved(work)})
     return rows

@@ -76,11 +76,10 @@ def main(folder: Path, patch: int) -> None:
         "numTraining": 1,
         "file_ending": ".nii.gz",
     }
-    manager = PlansManager(plans).get_configuration("3d_fullres")
+    manager = PlansManager(plans)
     network = nnUNetTrainer.build_network_architecture(
-        manager.network_arch_class_name,
-        manager.network_arch_init_kwargs,
-        manager.network_arch_init_kwargs_req_import,
+        manager,
+        manager.get_configuration("3d_fullres"),
         1,
         2,
         enable_deep_supervision=False,

@@ -1,10 +1,11 @@
 """Whole programs from start to file: `focalis predict` and `nnUNetv2_predict` on one volume, and `focalis --help`.
 
-    python benchmarks/speed_process.py --nnunet VENV     # VENV: an environment with torch 2.14.1, torchvision 0.29.1, nnunetv2
+    python benchmarks/speed_process.py --nnunet VENV
 
-Wall time and peak resident memory of the process with its children; medians of five interleaved rounds (nnU-Net with mirroring: one).
-Same volume of 256 x 256 x 128 at 1 mm, same threads, step 0.5, an untrained network of patch 128^3. Without --nnunet only Focalis
-runs. --size makes a quick trial, whose result is printed, not written.
+VENV is an environment with torch 2.14.1, torchvision 0.29.1 and nnunetv2; without it only Focalis runs. Wall time and
+peak resident memory of the process with its children; medians of five interleaved rounds (nnU-Net with mirroring: one).
+Same volume of 256 x 256 x 128 at 1 mm, same threads, step 0.5, an untrained network of patch 128^3. --size makes a
+quick trial, whose result is printed, not written.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
     return rows
 
 
-_NNUNET = {name: "/nonexistent" for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+_NNUNET = dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), "/nonexistent")
 
 
 def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:

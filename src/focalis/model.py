@@ -1,8 +1,9 @@
 """The model file: one `.safetensors` with the weights and, in its header, everything needed to use them.
 
 Nothing is ever unpickled. The header's metadata has one entry, "focalis": JSON with the format version, the
-plan, the operating point, the refinement, the calibration for 8-bit integers, the provenance and the SHA-256 of the weights. The tensors of ensemble
-member i are named "i.NAME". `torch` is imported only where weights are touched, so that `read_header` is fast.
+plan, the operating point, the refinement, the calibration for 8-bit integers, the provenance and the SHA-256 of
+the weights. The tensors of ensemble member i are named "i.NAME". `torch` is imported only where weights are touched,
+so that `read_header` is fast.
 """
 
 from __future__ import annotations

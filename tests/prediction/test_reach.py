@@ -23,6 +23,10 @@ def test_a_network_that_averages_over_the_image_sees_all():
     assert reach_of(nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.InstanceNorm3d(2)), 1, (1, 1, 1)) is None
 
 
+def test_of_a_network_that_moves_values_about_it_is_not_known():
+    assert reach_of(build_network("segnet", ((2, 2, 2),), 1, 2), 1, (2, 2, 2)) is None
+
+
 @pytest.mark.parametrize("strides", [((2, 2, 2),), ((1, 2, 2), (2, 2, 2))])
 def test_nothing_beyond_the_reach_changes_an_output(strides):
     """The gradient of one output voxel ends at the reach; over all phases of the stride it gets there."""

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,16 @@ import torch
 from torch import nn
 
 from focalis.errors import ModelError, UsageError
-from focalis.model import EightBit, Model, load_model, open_model, save_model, weights_sha256
+from focalis.model import (
+    EightBit,
+    Model,
+    OperatingPoint,
+    Refinement,
+    load_model,
+    open_model,
+    save_model,
+    weights_sha256,
+)
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.prediction import (
@@ -20,10 +30,13 @@ from focalis.prediction import (
     input_ranges,
     openvino,
     plan_passes,
+    predict_case,
     predict_probabilities,
+    predict_with_deviation,
     rounded,
     runtime_for,
 )
+from focalis.volume import Grid, Volume
 
 pytest.importorskip("openvino")
 STRIDES = ((2, 2, 2), (1, 2, 2))
@@ -81,6 +94,61 @@ def test_openvino_in_float32_computes_the_same_numbers(model, image, cache):
         part = image[:, : shape[0], : shape[1], : shape[2]]
         ours = predict_probabilities(model, part, runtime=engines, mirror=True)
         np.testing.assert_allclose(ours, predict_probabilities(model, part, mirror=True), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["nnunet", "segnet"])
+def test_openvino_computes_the_other_networks_too(model, tmp_path, name):
+    """One is given tiles of the patch's size, whatever runs it; the other unpools by the places of maxima."""
+    torch.manual_seed(0)
+    network = build_network(name, STRIDES, 1, 2).eval()
+    settings = NetworkSettings(name=name, strides_zyx=STRIDES)
+    other = Model(model.plan.model_copy(update={"network": settings}), (network,))
+    engines = runtime_for(other, "openvino", precision="float32", cache=tmp_path)
+    array = np.random.default_rng(0).normal(size=(1, 13, 24, 16)).astype(np.float32)
+    computed = predict_probabilities(other, array, runtime=engines)
+    np.testing.assert_allclose(computed, predict_probabilities(other, array), atol=1e-4)
+    passes = [
+        plan_passes(other, (13, 24, 16), budget_bytes=10**10, runtime=way) for way in (engines, Runtime())
+    ]
+    assert [each.tile_zyx for each in passes] == [(16, 16, 16) if name == "nnunet" else (14, 24, 16)] * 2
+
+
+def test_the_deviation_is_that_of_the_reference(model, image, cache):
+    engines = runtime_for(model, "openvino", precision="float32", cache=cache)
+    part = image[:, :12, :16, :16]
+    ours = predict_with_deviation(model, part, runtime=engines, mirror=True)
+    for computed, wanted in zip(ours, predict_with_deviation(model, part, mirror=True), strict=True):
+        np.testing.assert_allclose(computed, wanted, atol=1e-3)
+    assert ours[1].max() > 0.01
+
+
+def test_a_refined_mask_is_that_of_the_reference(model, cache):
+    """The field is PyTorch's, behind any run time."""
+    field = Refinement(3.0, 2.0, 0.5, 1.0, 1.0, 2)
+    refined = replace(model, refinement=field, temperature=2.0, operating_point=OperatingPoint(0.6))
+    engines = runtime_for(refined, "openvino", precision="float32", cache=cache)
+    array = np.random.default_rng(1).normal(size=(16, 16, 16)).astype(np.float32)
+    volumes = [Volume(array, Grid((16, 16, 16), (1.0, 1.0, 1.0)))]
+    ours, wanted, plain = (
+        predict_case(refined, volumes, runtime=way, refine=refine)
+        for way, refine in ((engines, None), (None, None), (engines, False))
+    )
+    np.testing.assert_array_equal(ours.label.array, wanted.label.array)
+    assert (ours.label.array != plain.label.array).any()
+
+
+class GrowsWithTheImage(nn.Module):
+    """A network whose conversion is wrong: tracing takes a size it sees for a constant."""
+
+    def forward(self, x):
+        return torch.cat([x, x * int(x.shape[2])], dim=1)
+
+
+def test_a_network_that_openvino_computes_wrongly_runs_by_torch(model, tmp_path):
+    wrong = Model(model.plan, (GrowsWithTheImage(),))
+    with pytest.raises(ModelError, match=r"does not compute what this network does.*--runtime torch"):
+        runtime_for(wrong, "openvino", cache=tmp_path)
+    assert isinstance(runtime_for(wrong, cache=tmp_path), Runtime)
 
 
 def test_integers_do_what_the_rounded_network_does(model, image, cache):

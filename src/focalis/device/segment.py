@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from focalis.model import Model
 
 _BUDGET_SHARE = 2 / 3
-_MOST_BUDGET_GB = 4.0  # what `focalis predict` takes, so that both come to the same voxels by `--runtime torch`
+_MOST_BUDGET_GB = (
+    4.0  # what `focalis predict` takes, so that both come to the same voxels by `--runtime torch`
+)
 
 
 @dataclass(frozen=True)

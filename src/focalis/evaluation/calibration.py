@@ -135,13 +135,17 @@ def fit_temperature(counts: VoxelCounts) -> float:
         return float(loss)
 
     bounds = (np.log(_COLDEST), np.log(_HOTTEST))
-    found = scipy.optimize.minimize_scalar(cross_entropy, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    found = scipy.optimize.minimize_scalar(
+        cross_entropy, bounds=bounds, method="bounded", options={"xatol": 1e-4}
+    )
     return float(np.exp(found.x))
 
 
 def voxel_reliability(counts: VoxelCounts) -> Reliability:
     """The reliability diagram of counted voxels."""
-    return _reliability(scipy.special.expit(_centres()), counts.foreground, counts.foreground + counts.background)
+    return _reliability(
+        scipy.special.expit(_centres()), counts.foreground, counts.foreground + counts.background
+    )
 
 
 def lesion_reliability(candidates: Sequence[Candidates]) -> Reliability:

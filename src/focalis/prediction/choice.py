@@ -1,7 +1,7 @@
 """Which run time: named by the user, or the fastest here by measurement, which is made once per machine and model.
 
-Nothing here imports PyTorch before it must: where the choice is known and falls on another run time, a prediction starts
-without it.
+Nothing here imports PyTorch before it must: where the choice is known and falls on another run time, a prediction
+starts without it.
 """
 
 from __future__ import annotations

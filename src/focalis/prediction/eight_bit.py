@@ -1,8 +1,8 @@
 """Convolutions in 8-bit integers: the ranges of their inputs, and the network that rounds as integers would.
 
-The rounding is simulated by PyTorch's own operations, so that its effect can be measured anywhere; a run time that finds
-them in a network computes in integers (OpenVINO does). Weights: symmetric, one scale per output channel. Inputs: one
-scale and zero point per layer, from the least and the greatest value that was seen.
+The rounding is simulated by PyTorch's own operations, so that its effect can be measured anywhere; a run time that
+finds them in a network computes in integers (OpenVINO does). Weights: symmetric, one scale per output channel. Inputs:
+one scale and zero point per layer, from the least and the greatest value that was seen.
 """
 
 from __future__ import annotations
@@ -80,13 +80,14 @@ class _Rounded(nn.Module):
             WEIGHT_LEVELS,
         )
         if isinstance(layer, nn.ConvTranspose3d):
+            assert not isinstance(layer.padding, str)
             return functional.conv_transpose3d(
                 x,
                 weight,
                 layer.bias,
                 layer.stride,
                 layer.padding,
-                layer.output_padding,
+                [int(size) for size in layer.output_padding],
                 layer.groups,
                 layer.dilation,
             )

@@ -155,7 +155,7 @@ def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> N
 
     stride, channels = model.plan.network.total_stride_zyx, len(model.plan.channels)
     with_softmax = nn.Sequential(copy.deepcopy(network).cpu().float(), nn.Softmax(dim=1)).eval()
-    with_softmax.to(memory_format=torch.contiguous_format)
+    with_softmax.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def image(strides: Sequence[int]) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)
@@ -175,10 +175,10 @@ def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> N
     x = image(TRIED)
     with torch.inference_mode():
         wanted = with_softmax(x).numpy()
-    error = np.abs(_compiled(home / NETWORK, x.shape, "f32").infer([x.numpy()])[0] - wanted)
-    if not (error.mean() <= MOST_ERROR_8_BIT if eight_bit else error.max() <= MOST_ERROR):
+    gap = np.abs(_compiled(home / NETWORK, x.shape, "f32").infer([x.numpy()])[0] - wanted)
+    if not (gap.mean() <= MOST_ERROR_8_BIT if eight_bit else gap.max() <= MOST_ERROR):
         raise ModelError(
-            f"OpenVINO does not compute what this network does (off by {error.max():.2g}); take --runtime torch"
+            f"OpenVINO does not compute what this network does (off by {gap.max():.2g}); take --runtime torch"
         )
     probe = [min(PROBE * s, size) for s, size in zip(stride, model.plan.patch_zyx, strict=True)]
     compiled = _compiled(home / NETWORK, (1, channels, *probe), "f32").get_compiled_model()

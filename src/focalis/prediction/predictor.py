@@ -193,7 +193,9 @@ def plan_passes(
         need = fixed + _pass_bytes(engine, plan, tile, mirror)
         if need <= budget_bytes:
             return Passes(padded, padding, tile, axes, need)
-        if tile == padded and not engine.patchwise:  # how far the network sees matters only where the volume is cut
+        if (
+            tile == padded and not engine.patchwise
+        ):  # how far the network sees matters only where the volume is cut
             reach = engine.reach_zyx() or (None,) * 3
             z, y, x = (Axis(s, far) for s, far in zip(stride, reach, strict=True))
             axes = z, y, x

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,7 +17,9 @@ ORDER, SAMPLE = 0, 1
 """Which stream of a run's randomness: the order of the cases, or what happens to a sample."""
 
 
-def batches(cases: Sequence[TrainingCase], plan: Plan, seed: int, steps: Iterable[int]) -> Iterator[Patch]:
+def batches(
+    cases: Sequence[TrainingCase], plan: Plan, seed: int, steps: Iterable[int]
+) -> Generator[Patch, None, None]:
     """The batches of these steps in turn; each is made in a thread while the one before it is in use.
 
     Nothing depends on which thread makes a batch or when, see `make_batch`.
