@@ -86,8 +86,8 @@ class _Rounded(nn.Module):
                 weight,
                 layer.bias,
                 layer.stride,
-                layer.padding,
-                [int(size) for size in layer.output_padding],
+                [int(size) for size in layer.padding],
+                layer.output_padding,
                 layer.groups,
                 layer.dilation,
             )
