@@ -24,7 +24,7 @@ def model(plan):
         layer.weight.mul_(0.3)
         layer.weight[1] += 0.1
         layer.bias.copy_(torch.tensor([0.5, -0.5]))
-    point = OperatingPoint(0.55, minimum_mm3=20, minimum_confidence=0.6)
+    point = OperatingPoint(0.55, minimum_mm3=150, minimum_confidence=0.6)
     field = Refinement(3.0, 3.0, 0.5, 1.0, 1.0, 3)
     return Model(plan, (nn.Sequential(layer).eval(),), point, temperature=1.5, refinement=field)
 
