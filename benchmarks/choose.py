@@ -94,7 +94,7 @@ def window_scores(model: Model, root: Path, inner: Split) -> dict[str, float]:
         image, label = (read_volume(root / part / f"{case}.nii.gz") for part in ("images", "labels"))
         for mirror in (False, True):
             for origin in windows[case]:
-                prediction = predict_case(model, [cut(image, origin)], mirror=mirror, keep_probability=True)
+                prediction = predict_case(model, [cut(image, origin)], mirror=mirror)
                 assert prediction.foreground_probability is not None
                 truth = cut(label, origin).array > 0
                 for threshold in THRESHOLDS:

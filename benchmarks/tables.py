@@ -1,4 +1,4 @@
-"""Write the accuracy table of docs/benchmarks.md from the files in benchmarks/results/accuracy.
+"""Write the tables of docs/benchmarks.md from the files in benchmarks/results/accuracy and benchmarks/results/speed.
 
     python benchmarks/tables.py
 
@@ -19,6 +19,7 @@ from focalis.evaluation import bootstrap_interval
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
+SPEED_BEGIN, SPEED_END = "<!-- speed: made by benchmarks/tables.py -->", "<!-- /speed -->"
 BEGIN, END = "<!-- accuracy: made by benchmarks/tables.py -->", "<!-- /accuracy -->"
 HEAD = (
     "| data | training | figure | mean | 95 % interval | median | cases "
@@ -37,10 +38,42 @@ def main() -> None:
             row["dataset"], f"{row['minutes']:g} min", plan["loss"]["name"], plan["network"]["name"]
         ].append(row)
     lines = [line for key, rows in groups.items() for line in table_rows(key, rows)]
-    page = PAGE.read_text(encoding="utf-8")
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
-    PAGE.write_text("\n".join([before + BEGIN, *HEAD, *lines, END]) + after, encoding="utf-8")
-    print(f"{PAGE}: {len(lines)} rows")
+    page = replaced(PAGE.read_text(encoding="utf-8"), BEGIN, END, [*HEAD, *lines])
+    page = replaced(page, SPEED_BEGIN, SPEED_END, speed_tables())
+    PAGE.write_text(page, encoding="utf-8")
+    print(f"{PAGE}: {len(lines)} rows of accuracy")
+
+
+def replaced(page: str, begin: str, end: str, lines: list[str]) -> str:
+    """The page with these lines between two marks."""
+    before, after = page.split(begin)[0], page.split(end)[1]
+    return "\n".join([before + begin, *lines, end]) + after
+
+
+def speed_tables() -> list[str]:
+    """One table per speed benchmark: its rows, the fitted exponents, and what the machine reached in the same run."""
+    lines = []
+    for path in sorted((HERE / "results" / "speed").glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        rows = list(result["rows"])
+        if "exponents" in result:
+            rows.append({"n": "exponent", **result["exponents"]})
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        lines += ["", f"`{result['command']}`", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+        lines += [f"| {' | '.join(shown(row.get(name)) for name in names)} |" for row in rows]
+        about = f"{result['machine']['processor']}, {result['threads']} threads, revision {str(result['revision'])[:8]}"
+        reached = ", ".join(f"{name} {value:.3g}" for name, value in result.get("peaks", {}).items())
+        lines += ["", f"({about}{'; peak in the same run: ' + reached if reached else ''})"]
+    return [*lines, ""]
+
+
+def shown(value: Any) -> str:
+    """A cell."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list):
+        return " x ".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def table_rows(key: tuple[str, ...], rows: list[dict[str, Any]]) -> list[str]:

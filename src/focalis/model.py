@@ -1,8 +1,9 @@
 """The model file: one `.safetensors` with the weights and, in its header, everything needed to use them.
 
 Nothing is ever unpickled. The header's metadata has one entry, "focalis": JSON with the format version, the
-plan, the operating point, the refinement, the provenance and the SHA-256 of the weights. The tensors of ensemble
-member i are named "i.NAME". `torch` is imported only where weights are touched, so that `read_header` is fast.
+plan, the operating point, the refinement, the calibration for 8-bit integers, the provenance and the SHA-256 of
+the weights. The tensors of ensemble member i are named "i.NAME". `torch` is imported only where weights are touched,
+so that `read_header` is fast.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from pydantic import ValidationError
 
@@ -92,6 +93,21 @@ class Refinement:
             raise ValueError("the widths of a refinement are positive")
 
 
+@dataclass(frozen=True)
+class EightBit:
+    """What computing a model's convolutions in 8-bit integers takes, and what it costs.
+
+    Attributes:
+        ranges: per member, the name of each convolution to the least and greatest value of its input.
+        dice_loss: by how much the mean Dice fell on the calibration cases, at the operating point.
+        how: one line on how both were found.
+    """
+
+    ranges: tuple[Mapping[str, tuple[float, float]], ...]
+    dice_loss: float
+    how: str
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A trained model: one network, or several whose probabilities are averaged.
@@ -104,19 +120,46 @@ class Model:
         temperature: what the log odds of the foreground probability are divided by, see `focalis.lesions.temper`.
         scope: what the training images were like; None where that is not known.
         refinement: what happens to the probabilities before the decision; None for nothing.
+        eight_bit: the calibration for 8-bit integers; None without.
     """
 
     plan: Plan
-    members: tuple[nn.Module, ...]
+    members: Sequence[nn.Module]
     operating_point: OperatingPoint = OperatingPoint()
     provenance: Mapping[str, JSON] = field(default_factory=dict)
     temperature: float = 1.0
     scope: Scope | None = None
     refinement: Refinement | None = None
+    eight_bit: EightBit | None = None
 
     def __post_init__(self) -> None:
-        for member in self.members:
-            member.eval()
+        if not isinstance(self.members, _Unread):
+            for member in self.members:
+                member.eval()
+
+
+class _Unread(Sequence["nn.Module"]):
+    """The networks of a model file, read when one of them is first asked for."""
+
+    def __init__(self, path: Path, header: ModelHeader) -> None:
+        self.header = header
+        self._path = path
+        self._members: Sequence[nn.Module] | None = None
+
+    def __len__(self) -> int:
+        return self.header.members
+
+    @overload
+    def __getitem__(self, index: int) -> nn.Module: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[nn.Module]: ...
+    def __getitem__(self, index: int | slice) -> nn.Module | Sequence[nn.Module]:
+        if self._members is None:
+            model = load_model(self._path)
+            if weights_sha256(model) != self.header.weights_sha256:
+                raise ModelError(f"{self._path}: changed while it was in use; start again")
+            self._members = model.members
+        return self._members[index]
 
 
 @dataclass(frozen=True)
@@ -131,10 +174,13 @@ class ModelHeader:
     temperature: float = 1.0
     scope: Scope | None = None
     refinement: Refinement | None = None
+    eight_bit: EightBit | None = None
 
 
 def weights_sha256(model: Model) -> str:
     """SHA-256 of a model's weights, hexadecimal: what identifies it in results."""
+    if isinstance(model.members, _Unread):
+        return model.members.header.weights_sha256
     from safetensors.torch import save
 
     return hashlib.sha256(_split(save(_tensors(model.members)))[1]).hexdigest()
@@ -155,6 +201,7 @@ def save_model(model: Model, path: Path) -> None:
         "provenance": dict(model.provenance),
         "members": len(model.members),
         "weights_sha256": weights_sha256(model),
+        "eight_bit": None if model.eight_bit is None else asdict(model.eight_bit),
     }
     text = json.dumps(_finite(content), default=_plain, ensure_ascii=False)
     write_bytes(path, save(tensors, metadata={KEY: text}))
@@ -198,6 +245,25 @@ def load_model(path: Path) -> Model:
         header.temperature,
         header.scope,
         header.refinement,
+        header.eight_bit,
+    )
+
+
+def open_model(path: Path) -> Model:
+    """A model whose networks are read, and `torch` imported, when they are first needed; ModelError as `read_header`.
+
+    What is wrong with the weights shows only then, with the errors of `load_model`.
+    """
+    header = read_header(path)
+    return Model(
+        header.plan,
+        _Unread(path, header),
+        header.operating_point,
+        header.provenance,
+        header.temperature,
+        header.scope,
+        header.refinement,
+        header.eight_bit,
     )
 
 
@@ -206,7 +272,7 @@ def read_header(path: Path) -> ModelHeader:
     return _header(_read(path, header_only=True), path)[0]
 
 
-def _tensors(members: tuple[nn.Module, ...]) -> dict[str, torch.Tensor]:
+def _tensors(members: Sequence[nn.Module]) -> dict[str, torch.Tensor]:
     import torch
 
     # Copies: the file format knows neither strides nor storages that several tensors share.
@@ -256,6 +322,7 @@ def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
             temperature=temperature,
             scope=Scope.model_validate(content["scope"]) if content.get("scope") else None,
             refinement=None if refinement is None else Refinement(**refinement),
+            eight_bit=_eight_bit(content.get("eight_bit")),
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -268,6 +335,17 @@ def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
     if header.members < 1:
         raise ModelError(f"{path}: holds no network; save the model again")
     return header, weights
+
+
+def _eight_bit(content: Any) -> EightBit | None:
+    """The calibration in a header; files written before there was any have none."""
+    if content is None:
+        return None
+    ranges = tuple(
+        {str(name): (float(low), float(high)) for name, (low, high) in member.items()}
+        for member in content["ranges"]
+    )
+    return EightBit(ranges, float(content["dice_loss"]), str(content["how"]))
 
 
 def _split(blob: bytes) -> tuple[bytes, bytes]:

@@ -214,7 +214,7 @@ def test_a_refinement_cut_short_says_so(crf_model, monkeypatch):
     model, image, _ = crf_model
     real = refine_probabilities
     monkeypatch.setattr(
-        "focalis.prediction.case.refine_probabilities", lambda *rest, **how: real(*rest, **how, seconds=0)
+        "focalis.prediction.refine.refine_probabilities", lambda *rest, **how: real(*rest, **how, seconds=0)
     )
     with pytest.warns(RefinementWarning, match="cut short"):
         predict_case(model, image)

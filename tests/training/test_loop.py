@@ -15,7 +15,7 @@ from torch import nn
 
 from focalis.errors import TrainingError
 from focalis.prediction import Runtime
-from focalis.training import Interrupted, loop, steps_in, train
+from focalis.training import Interrupted, batches, loop, steps_in, train
 from focalis.training.loop import learning_rate
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32)
@@ -129,7 +129,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(plan, cases, tmp_p
 
 
 def test_a_run_that_diverges_says_so_and_keeps_the_last_good_weights(plan, cases, tmp_path, monkeypatch):
-    real = loop.make_batch
+    real = batches.make_batch
 
     def poisoned(cases, plan, seed, step):
         batch = real(cases, plan, seed, step)
@@ -137,7 +137,7 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_good_weights(plan, cases
             batch.image[0] = torch.inf
         return batch
 
-    monkeypatch.setattr(loop, "make_batch", poisoned)
+    monkeypatch.setattr(batches, "make_batch", poisoned)
     with pytest.raises(TrainingError, match=r"diverged at step 2.*checkpoint.*learning_rate"):
         run(plan, cases, tmp_path)
     kept = load_file(tmp_path / "checkpoint.safetensors")

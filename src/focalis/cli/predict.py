@@ -43,6 +43,10 @@ def predict(
     memory_gb: Annotated[float, typer.Option(help="Memory that a case may take.")] = 4.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    runtime: Annotated[
+        Literal["auto", "torch", "openvino", "openvino-int8"],
+        typer.Option(help="What runs the network; auto measures once which is the fastest here."),
+    ] = "auto",
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write OUT/probabilities/CASE.nii.gz too.")
     ] = False,
@@ -85,6 +89,7 @@ def predict(
                 memory_gb=memory_gb,
                 device=device,
                 precision=precision,
+                runtime=runtime,
                 probabilities=probabilities,
                 uncertainty=uncertainty,
                 strict=strict,

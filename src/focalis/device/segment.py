@@ -1,6 +1,7 @@
 """The child process that segments: reads jobs from stdin, one JSON line each, answers on stdout.
 
-It alone of the device loads torch. It ends when its stdin does, so it never outlives the device, however that one
+It alone of the device loads torch, and it segments by torch, so that a result does not hang on which run time a machine
+measured as the fastest. It ends when its stdin does, so it never outlives the device, however that one
 ends. Each answer is a line {"state": ...} for a step begun, or {"outcome": ...} at the end.
 """
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from focalis.model import Model
 
 _BUDGET_SHARE = 2 / 3
-_MOST_BUDGET_GB = 4.0  # what `focalis predict` takes, so that both come to the same voxels
+_MOST_BUDGET_GB = (
+    4.0  # what `focalis predict` takes, so that both come to the same voxels by `--runtime torch`
+)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit
 
 from focalis.lesions import Candidates
 
@@ -119,7 +117,7 @@ def count_voxels(
     near = _edge(truth, size) | _edge(probability >= 0.5, size)
     if judged is not None:
         near &= judged
-    odds = logit(probability[near].astype(np.float64))
+    odds = scipy.special.logit(probability[near].astype(np.float64))
     cells = _cells(odds)
     yes = truth[near]
     return VoxelCounts(np.bincount(cells[yes], minlength=_CELLS), np.bincount(cells[~yes], minlength=_CELLS))
@@ -137,13 +135,17 @@ def fit_temperature(counts: VoxelCounts) -> float:
         return float(loss)
 
     bounds = (np.log(_COLDEST), np.log(_HOTTEST))
-    found = minimize_scalar(cross_entropy, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    found = scipy.optimize.minimize_scalar(
+        cross_entropy, bounds=bounds, method="bounded", options={"xatol": 1e-4}
+    )
     return float(np.exp(found.x))
 
 
 def voxel_reliability(counts: VoxelCounts) -> Reliability:
     """The reliability diagram of counted voxels."""
-    return _reliability(expit(_centres()), counts.foreground, counts.foreground + counts.background)
+    return _reliability(
+        scipy.special.expit(_centres()), counts.foreground, counts.foreground + counts.background
+    )
 
 
 def lesion_reliability(candidates: Sequence[Candidates]) -> Reliability:
@@ -158,7 +160,7 @@ def lesion_reliability(candidates: Sequence[Candidates]) -> Reliability:
 def _edge(mask: NDArray[np.bool_], size: Sequence[int]) -> NDArray[np.bool_]:
     """Where a box of this size holds foreground and background; beyond the volume lies what lies at its border."""
     values = mask.view(np.uint8)
-    wide, narrow = ndimage.maximum_filter(values, size), ndimage.minimum_filter(values, size)
+    wide, narrow = scipy.ndimage.maximum_filter(values, size), scipy.ndimage.minimum_filter(values, size)
     result: NDArray[np.bool_] = wide != narrow
     return result
 

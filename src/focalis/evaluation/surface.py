@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 _ROUNDING_MM = 1e-5  # a distance equal to the tolerance stays within it, float32 spacing or not
 
@@ -48,8 +48,8 @@ def surface_scores(
     if not len(true_points) or not len(predicted_points):
         both = len(true_points) == len(predicted_points)
         return SurfaceScores(0.0, 0.0, 1.0) if both else SurfaceScores(None, None, 0.0)
-    to_predicted, _ = KDTree(predicted_points).query(true_points)
-    to_truth, _ = KDTree(true_points).query(predicted_points)
+    to_predicted, _ = scipy.spatial.KDTree(predicted_points).query(true_points)
+    to_truth, _ = scipy.spatial.KDTree(true_points).query(predicted_points)
     distances = np.concatenate([to_predicted, to_truth])
     return SurfaceScores(
         hd95_mm=float(max(np.percentile(to_predicted, 95), np.percentile(to_truth, 95))),

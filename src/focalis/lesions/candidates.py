@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from focalis.lesions.components import label_components
 from focalis.lesions.matching import Overlaps, find_overlaps
@@ -91,4 +91,4 @@ def highest(probability: NDArray[np.floating], lesions: NDArray[np.int32], count
     """The highest probability in each of `count` lesions, shape (count,)."""
     if not count:
         return np.zeros(0)
-    return np.asarray(ndimage.maximum(probability, lesions, np.arange(1, count + 1)), dtype=np.float64)
+    return np.asarray(scipy.ndimage.maximum(probability, lesions, np.arange(1, count + 1)), dtype=np.float64)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from focalis.errors import UsageError
 
@@ -33,8 +33,8 @@ def label_components(
     if connectivity not in _RANKS:
         raise UsageError(f"connectivity is {connectivity}; choose 6, 18 or 26")
     labelled = np.empty(mask.shape, dtype=np.int32)
-    structure = ndimage.generate_binary_structure(3, _RANKS[connectivity])
-    count = int(ndimage.label(mask, structure, output=labelled))
+    structure = scipy.ndimage.generate_binary_structure(3, _RANKS[connectivity])
+    count = int(scipy.ndimage.label(mask, structure, output=labelled))
     if minimum_voxels <= 1 or not count:
         return labelled, count
     large = np.bincount(labelled.ravel(), minlength=count + 1) >= minimum_voxels

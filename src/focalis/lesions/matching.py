@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from focalis.lesions.components import CONNECTIVITY, label_components
 
@@ -151,7 +151,7 @@ def _assign(
     column_names, column_index = np.unique(columns, return_inverse=True)
     gain = np.zeros((row_names.size, column_names.size))
     gain[row_index, column_index] = iou
-    chosen = zip(*linear_sum_assignment(gain, maximize=True), strict=True)
+    chosen = zip(*scipy.optimize.linear_sum_assignment(gain, maximize=True), strict=True)
     return tuple(
         (int(row_names[i]) + 1, int(column_names[j]) + 1, float(gain[i, j]))
         for i, j in chosen

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import ConvexHull
 
 from focalis.lesions.components import label_components
 from focalis.volume import Grid
@@ -100,7 +99,7 @@ def measure_lesions(
     found = []
     for value in sorted(names):
         labelled, _ = label_components((labels == value).astype(bool))
-        for number, box in enumerate(ndimage.find_objects(labelled), start=1):
+        for number, box in enumerate(scipy.ndimage.find_objects(labelled), start=1):
             inside = labelled[box] == number
             place = tuple(side.start for side in box)
             found.append(
@@ -224,7 +223,7 @@ def _faces(voxels: NDArray[np.intp], axes: tuple[int, ...]) -> NDArray[np.float6
 
 def _hull(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """The corners of the convex hull, in two dimensions in their order around it."""
-    corners: NDArray[np.float64] = points[ConvexHull(points).vertices]
+    corners: NDArray[np.float64] = points[scipy.spatial.ConvexHull(points).vertices]
     return corners
 
 

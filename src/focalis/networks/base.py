@@ -17,9 +17,11 @@ class Network(nn.Module, ABC):
     Attributes:
         patchwise: the network normalises by statistics of what it is given, so that prediction must give it what
             training gave it: tiles of the patch's size (decision 0009).
+        moves: an input decides where values go, not only what they are.
     """
 
     patchwise = False
+    moves = False
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

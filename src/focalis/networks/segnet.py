@@ -27,6 +27,8 @@ class SegNet(Network):
         outputs: classes, the background included.
     """
 
+    moves = True
+
     def __init__(self, strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> None:
         super().__init__()
         self.strides_zyx = tuple(strides_zyx)

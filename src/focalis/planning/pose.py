@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 LEAST_CASES = 8
 """With fewer cases chance decides."""
@@ -90,7 +90,7 @@ def _density(each: Sketch, values: NDArray[np.integer], cell_mm: float) -> NDArr
     density = np.zeros((len(values), CELLS, CELLS, CELLS))
     np.add.at(density, (np.searchsorted(values, each.labels[inside]), *cells[inside].T), 1.0)
     # Blurred, so that thick slices do not show as a comb.
-    density = ndimage.gaussian_filter(density, 1.0, axes=(1, 2, 3), mode="constant")
+    density = scipy.ndimage.gaussian_filter(density, 1.0, axes=(1, 2, 3), mode="constant")
     unit: NDArray[np.float64] = density / max(float(np.linalg.norm(density)), 1e-9)
     return unit
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from scipy import ndimage
 
 from focalis.planning.plan import Normalisation
 from focalis.volume import Volume, to_canonical
@@ -201,11 +201,11 @@ def _correlation(one: NDArray[np.float32], other: NDArray[np.float32], otherwise
 def _thumbnail(array: NDArray[np.generic]) -> list[float]:
     """The image blurred to `THUMBNAIL` voxels a side over its field of view, mean 0, standard deviation 1."""
     factors = [size / THUMBNAIL for size in array.shape]
-    smooth = ndimage.uniform_filter(
+    smooth = scipy.ndimage.uniform_filter(
         array.astype(np.float32), [max(1, round(f)) for f in factors], mode="nearest"
     )
     places = np.meshgrid(*[(np.arange(THUMBNAIL) + 0.5) * f - 0.5 for f in factors], indexing="ij")
-    small = ndimage.map_coordinates(smooth, places, order=1, mode="nearest")
+    small = scipy.ndimage.map_coordinates(smooth, places, order=1, mode="nearest")
     small = small - small.mean()
     picture: list[float] = np.round(small / (small.std() or 1.0), 3).ravel().tolist()
     return picture

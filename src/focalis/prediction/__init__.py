@@ -1,8 +1,17 @@
-"""From a model and a case to probabilities and labels, within a memory budget."""
+"""From a model and a case to probabilities and labels, within a memory budget.
+
+What needs PyTorch is imported when it is first used: other run times start without it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from focalis.prediction.case import Prediction, RefinementWarning, check_volumes, predict_case
+from focalis.prediction.choice import RUNTIMES, runtime_for
 from focalis.prediction.decision import decide, drop_lesions
-from focalis.prediction.memory import forward_bytes, peak_forward_bytes
+from focalis.prediction.engine import Engine, Engines
 from focalis.prediction.predictor import (
     DEFAULT_BUDGET_BYTES,
     Passes,
@@ -10,18 +19,26 @@ from focalis.prediction.predictor import (
     predict_probabilities,
     predict_with_deviation,
 )
-from focalis.prediction.refine import Refined, refine_probabilities
-from focalis.prediction.runtime import (
-    Runtime,
-    choose_device,
-    choose_precision,
-    choose_runtime,
-    cpu_has_bfloat16,
-)
-from focalis.prediction.tiles import Tile, tile_starts, tiles
+from focalis.prediction.tiles import Axis, Tile, tiles
+
+if TYPE_CHECKING:
+    from focalis.prediction.eight_bit import input_ranges, rounded
+    from focalis.prediction.memory import forward_bytes, peak_forward_bytes
+    from focalis.prediction.refine import Refined, refine_probabilities
+    from focalis.prediction.runtime import (
+        Runtime,
+        choose_device,
+        choose_precision,
+        choose_runtime,
+        cpu_has_bfloat16,
+    )
 
 __all__ = [
     "DEFAULT_BUDGET_BYTES",
+    "RUNTIMES",
+    "Axis",
+    "Engine",
+    "Engines",
     "Passes",
     "Prediction",
     "Refined",
@@ -36,12 +53,31 @@ __all__ = [
     "decide",
     "drop_lesions",
     "forward_bytes",
+    "input_ranges",
     "peak_forward_bytes",
     "plan_passes",
     "predict_case",
     "predict_probabilities",
     "predict_with_deviation",
     "refine_probabilities",
-    "tile_starts",
+    "rounded",
+    "runtime_for",
     "tiles",
 ]
+
+_WITH_TORCH = {
+    "eight_bit": ("input_ranges", "rounded"),
+    "memory": ("forward_bytes", "peak_forward_bytes"),
+    "refine": ("Refined", "refine_probabilities"),
+    "runtime": ("Runtime", "choose_device", "choose_precision", "choose_runtime", "cpu_has_bfloat16"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a name that needs PyTorch when it is first asked for."""
+    for module, names in _WITH_TORCH.items():
+        if name in names:
+            value: object = getattr(import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,15 +14,14 @@ from focalis.lesions import temper
 from focalis.model import Model, OperatingPoint
 from focalis.planning import Plan, prepare_image
 from focalis.prediction.decision import decide, drop_lesions
+from focalis.prediction.engine import Engines
 from focalis.prediction.predictor import (
     DEFAULT_BUDGET_BYTES,
     Progress,
     predict_probabilities,
     predict_with_deviation,
 )
-from focalis.prediction.refine import SECONDS, refine_probabilities
 from focalis.prediction.restore import restore
-from focalis.prediction.runtime import Runtime
 from focalis.volume import Volume
 
 
@@ -50,7 +49,7 @@ def predict_case(
     model: Model,
     volumes: Sequence[Volume],
     *,
-    runtime: Runtime | None = None,
+    runtime: Engines | None = None,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     operating_point: OperatingPoint | None = None,
     mirror: bool = False,
@@ -63,7 +62,7 @@ def predict_case(
     Args:
         model: the model.
         volumes: one per channel, in the order of the plan's channels, on one grid.
-        runtime: device and precision; the CPU in float32 by default.
+        runtime: what runs the networks; PyTorch on the CPU in float32 by default.
         budget_bytes: see `predict_probabilities`.
         operating_point: what is reported as a lesion; the model's own by default.
         mirror: average over the mirror images, up to eight.
@@ -95,13 +94,16 @@ def predict_case(
     else:
         probabilities = predict_probabilities(model, prepared.array, **settings)
     if model.refinement is not None and refine is not False:
+        from focalis.prediction.refine import SECONDS, refine_probabilities
+        from focalis.prediction.runtime import Runtime
+
         refined = refine_probabilities(
             probabilities,
             prepared.array,
             model.plan.spacing_zyx_mm,
             model.refinement,
             float(temper(np.asarray(point.threshold), 1 / model.temperature)),
-            device=runtime.device if runtime else None,
+            device=runtime.device if isinstance(runtime, Runtime) else None,
         )
         probabilities = refined.probabilities
         if not refined.complete:

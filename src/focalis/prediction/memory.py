@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from focalis.networks import peak_bytes
-from focalis.prediction.runtime import Runtime
+
+if TYPE_CHECKING:
+    from focalis.prediction.runtime import Runtime
 
 SCRATCH = 1.2
 HEAP_SLACK_BYTES = 250_000_000

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from focalis.errors import ModelError
 from focalis.model import Model
-from focalis.prediction.memory import forward_bytes
-from focalis.prediction.runtime import Runtime
-from focalis.prediction.tiles import OVERLAP, Triple, tiles
+from focalis.planning import Plan
+from focalis.prediction.engine import Engine, Engines
+from focalis.prediction.tiles import Axis, Triple, tiles
 
 FLOAT_BYTES = 4
 DEFAULT_BUDGET_BYTES = 4 * 10**9
@@ -30,20 +28,20 @@ def predict_probabilities(
     *,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     mirror: bool = False,
-    runtime: Runtime | None = None,
+    runtime: Engines | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Mean softmax over the model's members: float32 (label, z, y, x), on the voxels of `array`.
 
     The array is padded to a multiple of the network's total stride by reflection, as evenly as possible on
-    both sides, and the result is cropped. Members are moved to the runtime's device and memory format.
+    both sides, and the result is cropped.
 
     Args:
         model: the model; its members are put into eval mode.
         array: a prepared case, float32 (channel, z, y, x).
         budget_bytes: what prediction may allocate: padded copy, accumulator, activations, work space.
         mirror: average over the mirror images too; up to eight times the time, hardly more memory.
-        runtime: device and precision; the CPU in float32 by default.
+        runtime: what runs the networks; PyTorch on the CPU in float32 by default.
 
     Raises:
         ModelError: not even a tile of the training patch's size fits the budget.
@@ -57,7 +55,7 @@ def predict_with_deviation(
     *,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     mirror: bool = False,
-    runtime: Runtime | None = None,
+    runtime: Engines | None = None,
     progress: Progress | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """As `predict_probabilities`, and how far the passes disagree.
@@ -86,31 +84,29 @@ def _predict(
     array: NDArray[np.float32],
     budget_bytes: int,
     mirror: bool,
-    runtime: Runtime | None,
+    runtime: Engines | None,
     progress: Progress | None,
     *,
     spread: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Mean probabilities and, if asked for, the mean square of the foreground probability."""
-    runtime = runtime or Runtime()
-    networks = [network.to(runtime.device).eval() for network in model.members]
-    for network in networks:
-        network.to(memory_format=runtime.memory_format)  # type: ignore[call-overload]
+    runtime = runtime or _default()
+    engines = runtime.engines(model)
     layout = plan_passes(
         model, array.shape[1:], budget_bytes=budget_bytes, mirror=mirror, runtime=runtime, spread=spread
     )
     padded = layout.pad(array)
     flips = mirror_flips(model.plan.training.flip_axes_zyx) if mirror else [()]
-    parts = tiles(layout.padded_zyx, layout.tile_zyx)
-    total, done = len(parts) * len(networks) * len(flips), 0
+    parts = tiles(layout.padded_zyx, layout.tile_zyx, layout.axes_zyx)
+    total, done = len(parts) * len(engines) * len(flips), 0
     result = np.zeros((model.plan.outputs, *layout.padded_zyx), dtype=np.float32)
     squares = np.zeros((1, *layout.padded_zyx), dtype=np.float32) if spread else None
-    share = np.float32(1 / (len(networks) * len(flips)))
+    share = np.float32(1 / (len(engines) * len(flips)))
     for part in parts:
-        x = torch.from_numpy(np.ascontiguousarray(padded[(slice(None), *part.where)])[None])
-        for network in networks:
+        x = padded[(None, slice(None), *part.where)]
+        for engine in engines:
             for flip in flips:
-                values = _softmax(network, x, flip, runtime)
+                values = _probabilities(engine, x, flip)
                 if squares is not None:
                     square = np.square(1 - values[0])
                     part.weigh(square)
@@ -133,12 +129,14 @@ class Passes:
         padded_zyx: the volume's size after padding, a multiple of the total stride.
         padding_zyx: voxels added before and behind, per axis.
         tile_zyx: the size of a pass; equal to `padded_zyx` for a whole volume in one.
+        axes_zyx: how tiles lie.
         bytes: the estimated need, at most the budget.
     """
 
     padded_zyx: Triple
     padding_zyx: tuple[tuple[int, int], ...]
     tile_zyx: Triple
+    axes_zyx: tuple[Axis, Axis, Axis]
     bytes: int
 
     def pad(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -165,21 +163,20 @@ def plan_passes(
     *,
     budget_bytes: int,
     mirror: bool = False,
-    runtime: Runtime | None = None,
+    runtime: Engines | None = None,
     spread: bool = False,
 ) -> Passes:
     """Choose a tile that fits the budget: the whole volume, or its longest axis cut in two, and again.
 
     A tile smaller than the training patch would see less context than in training; if one of the patch's size
     does not fit, ModelError says the budget and the need. Networks that normalise by the statistics of what they see
-    (`Network.patchwise`) get tiles of the patch's size, as in training; a smaller volume is padded to it.
+    (`Engine.patchwise`) get tiles of the patch's size, as in training; a smaller volume is padded to it.
     """
-    runtime = runtime or Runtime()
     plan = model.plan
+    engine = (runtime or _default()).engines(model)[0]
     stride = plan.network.total_stride_zyx
     padded = _triple(-(-size // s) * s for size, s in zip(shape_zyx, stride, strict=True))
-    patchwise = any(getattr(network, "patchwise", False) for network in model.members)
-    if patchwise:
+    if engine.patchwise:
         padded = _triple(max(p, size) for p, size in zip(padded, plan.patch_zyx, strict=True))
     missing = [p - size for p, size in zip(padded, shape_zyx, strict=True)]
     padding = tuple((lack // 2, lack - lack // 2) for lack in missing)
@@ -188,16 +185,21 @@ def plan_passes(
     copy = len(plan.channels) if any(missing) else 0
     # The mean square, and two arrays of its size while it becomes a deviation.
     fixed = FLOAT_BYTES * voxels * (plan.outputs + copy + (3 if spread else 0))
-    lengths = (
-        [[size] for size in least]
-        if patchwise
-        else [_tile_lengths(*axis) for axis in zip(padded, least, stride, strict=True)]
-    )
+    z, y, x = (Axis(s) for s in stride)
+    axes = z, y, x
+    lengths = [[size] for size in (least if engine.patchwise else padded)]
     while True:
         tile = _triple(axis[0] for axis in lengths)
-        need = fixed + _pass_bytes(model, tile, mirror, runtime)
+        need = fixed + _pass_bytes(engine, plan, tile, mirror)
         if need <= budget_bytes:
-            return Passes(padded, padding, tile, need)
+            return Passes(padded, padding, tile, axes, need)
+        if (
+            tile == padded and not engine.patchwise
+        ):  # how far the network sees matters only where the volume is cut
+            reach = engine.reach_zyx() or (None,) * 3
+            z, y, x = (Axis(s, far) for s, far in zip(stride, reach, strict=True))
+            axes = z, y, x
+            lengths = [axis.lengths(*sizes) for axis, *sizes in zip(axes, padded, least, strict=True)]
         shrinkable = [axis for axis in lengths if len(axis) > 1]
         if not shrinkable:
             volume, part = (" x ".join(map(str, size)) for size in (shape_zyx, tile))
@@ -217,40 +219,26 @@ def mirror_flips(allowed_zyx: tuple[bool, bool, bool]) -> list[tuple[int, ...]]:
     return [flips for count in range(len(axes) + 1) for flips in combinations(axes, count)]
 
 
-def _softmax(network: nn.Module, x: Tensor, flip: tuple[int, ...], runtime: Runtime) -> NDArray[np.float32]:
-    with torch.inference_mode():
-        given = (x.flip(flip) if flip else x).to(runtime.device)
-        given = given.contiguous(memory_format=runtime.memory_format)
-        with runtime.autocast():
-            logits = network(given)
-        values = torch.softmax(logits.float(), dim=1)
-        values = values.flip(flip) if flip else values
-        return np.ascontiguousarray(values[0].cpu().numpy())
+def _default() -> Engines:
+    from focalis.prediction.runtime import Runtime
+
+    return Runtime()
 
 
-def _pass_bytes(model: Model, tile: Triple, mirror: bool, runtime: Runtime) -> int:
+def _probabilities(engine: Engine, x: NDArray[np.float32], flip: tuple[int, ...]) -> NDArray[np.float32]:
+    """Those of one pass over an image or its mirror image, float32 (label, z, y, x), the caller's to change."""
+    values = engine(np.ascontiguousarray(np.flip(x, flip)))
+    return np.ascontiguousarray(np.flip(values, flip)[0])
+
+
+def _pass_bytes(engine: Engine, plan: Plan, tile: Triple, mirror: bool) -> int:
     """One pass: the tile and its mirror image beside the forward, or the outputs after it if that is more."""
-    inputs, outputs = len(model.plan.channels), model.plan.outputs
+    inputs, outputs = len(plan.channels), plan.outputs
     voxels = int(np.prod(tile)) * FLOAT_BYTES
-    forward = forward_bytes(model.members[0], (1, inputs, *tile), runtime)
+    forward = engine.forward_bytes((1, inputs, *tile))
     forward += voxels * inputs * (2 if mirror else 1)
     after = voxels * (inputs * (3 if mirror else 2) + outputs * 4)
     return max(forward, after)
-
-
-def _tile_lengths(size: int, least: int, stride: int) -> list[int]:
-    """The lengths of a tile along an axis, longest first: for one, two, three ... overlapping tiles.
-
-    Multiples of the stride, none below `least`.
-    """
-    lengths = [size]
-    for count in range(2, size + 1):
-        length = -(-size / (count - (count - 1) * OVERLAP) // stride) * stride
-        if length <= least:
-            break
-        if length < lengths[-1]:
-            lengths.append(int(length))
-    return lengths if size == least else [*lengths, least]
 
 
 def _triple(values: Iterable[int]) -> Triple:

@@ -1,12 +1,21 @@
-"""Where and how precisely a network computes; shared by training and prediction."""
+"""Where and how precisely PyTorch computes; shared by training and prediction."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from focalis.errors import UsageError
+from focalis.model import Model
+from focalis.prediction.engine import Triple
+from focalis.prediction.memory import forward_bytes
+from focalis.prediction.reach import reach_of
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -38,8 +47,55 @@ class Runtime:
         """float16 gradients underflow without a scaler; bfloat16 and float32 ones do not."""
         return self.dtype == torch.float16
 
+    def engines(self, model: Model) -> list[TorchEngine]:
+        """The model's members, moved to the device and into the memory format, in eval mode."""
+        for network in model.members:
+            network.to(self.device).eval()
+            network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        stride = model.plan.network.total_stride_zyx
+        return [TorchEngine(network, self, len(model.plan.channels), stride) for network in model.members]
+
     def __str__(self) -> str:
         return f"{self.device}, {str(self.dtype).removeprefix('torch.')}"
+
+
+@dataclass(frozen=True)
+class TorchEngine:
+    """A network as PyTorch runs it, layer by layer: the reference for every other run time; see `Engine`."""
+
+    network: nn.Module
+    runtime: Runtime
+    channels: int
+    stride_zyx: Triple
+
+    @property
+    def patchwise(self) -> bool:
+        """See `Engine.patchwise`."""
+        return bool(getattr(self.network, "patchwise", False))
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Engine.__call__`."""
+        with torch.inference_mode():
+            given = torch.from_numpy(x).to(self.runtime.device)
+            given = given.contiguous(memory_format=self.runtime.memory_format)
+            with self.runtime.autocast():
+                logits = self.network(given)
+            values: NDArray[np.float32] = torch.softmax(logits.float(), dim=1).cpu().contiguous().numpy()
+            return values
+
+    def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:
+        """See `Engine.forward_bytes`."""
+        return forward_bytes(self.network, shape_bczyx, self.runtime)
+
+    def reach_zyx(self) -> Triple | None:
+        """See `Engine.reach_zyx`."""
+        if self.network not in _REACHES:
+            _REACHES[self.network] = reach_of(self.network, self.channels, self.stride_zyx)
+        return _REACHES[self.network]
+
+
+_REACHES: WeakKeyDictionary[nn.Module, Triple | None] = WeakKeyDictionary()
+"""What was measured; it takes seconds, and weights do not change it."""
 
 
 def choose_runtime(device: str = "auto", precision: str = "auto") -> Runtime:

@@ -1,5 +1,6 @@
 """Training: prepared cases, patches, one visible loop, checkpoints."""
 
+from focalis.training.calibration import calibrate
 from focalis.training.loop import Interrupted, Progress, seconds_per_step, steps_in, train
 from focalis.training.prepared import TrainingCase, prepare_case, prepare_cases
 from focalis.training.refinement import fit_refinement
@@ -9,6 +10,7 @@ __all__ = [
     "Interrupted",
     "Progress",
     "TrainingCase",
+    "calibrate",
     "fit_refinement",
     "operating_point",
     "prepare_case",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -14,6 +15,23 @@ from focalis.training.prepared import TrainingCase
 
 ORDER, SAMPLE = 0, 1
 """Which stream of a run's randomness: the order of the cases, or what happens to a sample."""
+
+
+def batches(
+    cases: Sequence[TrainingCase], plan: Plan, seed: int, steps: Iterable[int]
+) -> Generator[Patch, None, None]:
+    """The batches of these steps in turn; each is made in a thread while the one before it is in use.
+
+    Nothing depends on which thread makes a batch or when, see `make_batch`.
+    """
+    with ThreadPoolExecutor(1, "batch") as maker:
+        coming = None
+        for step in steps:
+            ready, coming = coming, maker.submit(make_batch, cases, plan, seed, step)
+            if ready is not None:
+                yield ready.result()
+        if coming is not None:
+            yield coming.result()
 
 
 def make_batch(cases: Sequence[TrainingCase], plan: Plan, seed: int, step: int) -> Patch:

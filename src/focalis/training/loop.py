@@ -12,7 +12,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -29,7 +29,7 @@ from focalis.networks import Network
 from focalis.planning import Plan
 from focalis.planning.parts import loss_of, network_of
 from focalis.prediction import Runtime
-from focalis.training.batches import make_batch
+from focalis.training.batches import batches
 from focalis.training.checkpoint import load_checkpoint, save_checkpoint
 from focalis.training.patches import Patch
 from focalis.training.prepared import TrainingCase
@@ -132,12 +132,12 @@ def train(
         metrics.open("a", encoding="utf-8") as log,
         _ctrl_c_noticed() as ctrl_c,
         torch.random.fork_rng(),
+        closing(batches(training, plan, seed, range(first, steps))) as prepared,
     ):
-        for step in range(first, steps):
+        for step, batch in zip(range(first, steps), prepared, strict=True):
             rate = learning_rate(step, steps, plan)
             if step >= held_from:
                 _hold_statistics(network, average, adopt=step == held_from)
-            batch = make_batch(training, plan, seed, step)
             torch.manual_seed(int(np.random.default_rng((seed, DROPOUT, step)).integers(2**62)))
             loss, norm = _step(network, optimizer, scaler, loss_function, batch, rate, plan, runtime)
             if not math.isfinite(loss):
@@ -187,20 +187,13 @@ def seconds_per_step(
     loss_function = loss_of(plan)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_gradient_scaling)
     times = []
-    for step in range(measured + 2):
-        begin = time.perf_counter()
-        _step(
-            network,
-            optimizer,
-            scaler,
-            loss_function,
-            make_batch(training, plan, 0, step),
-            1e-4,
-            plan,
-            runtime,
-        )
+    begin = time.perf_counter()
+    for batch in batches(training, plan, 0, range(measured + 2)):
+        _step(network, optimizer, scaler, loss_function, batch, 1e-4, plan, runtime)
         _follow(average, network, 0.9)
-        times.append(time.perf_counter() - begin)
+        now = time.perf_counter()
+        times.append(now - begin)
+        begin = now
     return float(np.median(times[2:]))
 
 

@@ -5,6 +5,7 @@ Every draw comes from the generator that is passed in, which the caller seeds wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -127,9 +128,7 @@ def _resample(
     half = (np.asarray(patch) - 1) / 2
     reach = np.abs(matrix) @ half + 1
     low, high = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
-    z, y, x = np.ix_(
-        *(_reflected(a, b, size) for a, b, size in zip(low, high, case.label.shape, strict=True))
-    )
+    box = [_reflected(a, b, size) for a, b, size in zip(low, high, case.label.shape, strict=True)]
     extent = (high - low - 1) / 2
     linear = np.diag(1 / extent) @ matrix @ np.diag(half)
     offset = (centre - low) / extent - 1
@@ -137,13 +136,26 @@ def _resample(
     grid = functional.affine_grid(
         torch.from_numpy(theta[None].astype(np.float32)), [1, 1, *patch], align_corners=True
     )
-    image = torch.from_numpy(case.image[:, z, y, x])
-    distance = torch.from_numpy(case.distance_mm[z, y, x].astype(np.float32))
-    labels = torch.from_numpy(drawn[:, z, y, x].astype(np.float32))
-    smooth = _sample(torch.cat([image, distance[None]]), grid, "bilinear")
-    sharp = _sample(labels, grid, "nearest")
+    channels = len(case.image)
+    values = np.empty((channels + 1, *(len(indices) for indices in box)), dtype=np.float32)
+    for target, array in zip(values, (*case.image, case.distance_mm), strict=True):
+        target[...] = _box(array, box)
+    smooth = _sample(torch.from_numpy(values), grid, "bilinear")
+    labels = np.stack([_box(each, box) for each in drawn]).astype(np.float32)
+    sharp = _sample(torch.from_numpy(labels), grid, "nearest")
     # What is magnified lies farther away by as much.
     return Patch(smooth[:-1], sharp.long(), smooth[-1] / scale)
+
+
+def _box(array: NDArray[np.generic], box: Sequence[NDArray[np.intp]]) -> NDArray[np.generic]:
+    """The voxels at every triple of the box's indices; axis by axis is much faster than all three at once."""
+    for axis, indices in enumerate(box):
+        if (np.diff(indices) == 1).all():
+            where = (slice(None),) * axis + (slice(int(indices[0]), int(indices[-1]) + 1),)
+            array = array[where]
+        else:
+            array = array.take(indices, axis=axis)
+    return array
 
 
 def _reflected(low: int, high: int, size: int) -> NDArray[np.intp]:

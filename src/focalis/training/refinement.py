@@ -16,7 +16,7 @@ from focalis.model import Refinement
 from focalis.planning import Plan
 from focalis.prediction import Runtime, decide, refine_probabilities
 from focalis.training.prepared import TrainingCase
-from focalis.training.validation import dice, probabilities
+from focalis.training.validation import mean_dice, probabilities
 
 CASES = 8
 SECONDS = 300.0
@@ -129,7 +129,5 @@ def _score(
         )
         predicted = decide(refined.probabilities, threshold)
         predicted[case.label == IGNORED] = 0
-        scores += [
-            dice(case.label == label, predicted == label) for label in range(1, len(case.probabilities))
-        ]
+        scores.append(mean_dice(case.label, predicted, len(case.probabilities)))
     return float(np.mean(scores))

@@ -37,8 +37,13 @@ def validation_dice(
     for case in cases[:CASES_WATCHED]:
         predicted = decide(probabilities(plan, network, case, runtime), 0.5)
         predicted[case.label == IGNORED] = 0
-        scores += [dice(case.label == value, predicted == value) for value in range(1, plan.outputs)]
+        scores.append(mean_dice(case.label, predicted, plan.outputs))
     return float(np.mean(scores)) if scores else None
+
+
+def mean_dice(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], outputs: int) -> float:
+    """Mean Dice over the labels of two arrays of class indices; 1 for a label that both lack."""
+    return float(np.mean([dice(truth == value, predicted == value) for value in range(1, outputs)]))
 
 
 def operating_point(

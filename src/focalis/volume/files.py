@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from focalis.errors import DataError
 from focalis.files import whole_file
+from focalis.volume.compress import gzip_file
 from focalis.volume.grid import Grid
 from focalis.volume.headers import find_payload, require_whole
 from focalis.volume.integrity import inspect_nifti
@@ -169,7 +170,15 @@ def _require_dimension(path: Path, size_xyzt: tuple[int, ...], several: bool) ->
 
 def _write_one(image: sitk.Image, path: Path) -> None:
     with whole_file(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=_suffix(path) != ".nii")
+        if _suffix(path) != ".nii.gz":
+            sitk.WriteImage(image, str(temporary), useCompression=_suffix(path) != ".nii")
+            return
+        plain = temporary.with_suffix("")
+        try:
+            sitk.WriteImage(image, str(plain), useCompression=False)
+            gzip_file(plain, temporary)
+        finally:
+            plain.unlink(missing_ok=True)
 
 
 def _write_pair(image: sitk.Image, path: Path) -> None:

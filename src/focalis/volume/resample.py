@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from focalis.volume.files import to_sitk
 from focalis.volume.grid import Grid
@@ -70,7 +70,7 @@ def resample_image(volume: Volume, grid: Grid) -> Volume:
         return Volume(array, grid)
     sigma_zyx = [max(0.0, (factor - 1) / 2) for factor in _factors_zyx(volume.grid, grid)]
     if max(sigma_zyx) > SAME_SPACING:
-        array = ndimage.gaussian_filter(array, sigma_zyx, mode="nearest")
+        array = scipy.ndimage.gaussian_filter(array, sigma_zyx, mode="nearest")
     return Volume(_linear(array, volume.grid, grid, edge=True), grid)
 
 

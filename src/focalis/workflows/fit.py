@@ -14,7 +14,7 @@ import torch
 from focalis.dataset import Dataset, Split, open_dataset, with_readers
 from focalis.errors import DataError, PlanError, UsageError
 from focalis.evaluation import Aim, Summary
-from focalis.model import Model, OperatingPoint, Refinement, save_model
+from focalis.model import EightBit, Model, OperatingPoint, Refinement, save_model
 from focalis.planning import Plan, Readers, fingerprint, join_scopes, make_plan, read_plan, write_plan
 from focalis.planning.parts import check_names, loss_of, network_of
 from focalis.prediction import choose_runtime
@@ -275,7 +275,17 @@ def _ensemble(models: Sequence[Model]) -> Model:
     members = tuple(member for model in models for member in model.members)
     scope = join_scopes([model.scope for model in models])
     refinement = _mean_refinement([model.refinement for model in models if model.refinement])
-    return Model(models[0].plan, members, point, provenance_, temperature, scope, refinement)
+    eight_bit = _calibration(models)
+    return Model(models[0].plan, members, point, provenance_, temperature, scope, refinement, eight_bit)
+
+
+def _calibration(models: Sequence[Model]) -> EightBit | None:
+    """That of all members; the loss is the largest of any. None if a member has none."""
+    found = [model.eight_bit for model in models if model.eight_bit is not None]
+    if len(found) < len(models):
+        return None
+    ranges = tuple(member for each in found for member in each.ranges)
+    return EightBit(ranges, max(each.dice_loss for each in found), "; ".join(each.how for each in found))
 
 
 def _mean_refinement(fitted: Sequence[Refinement]) -> Refinement | None:

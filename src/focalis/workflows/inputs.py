@@ -1,4 +1,7 @@
-"""What `predict` was given, sorted into cases: image files by their names, DICOM series by their headers."""
+"""What `predict` was given, sorted into cases: image files by their names, DICOM series by their headers.
+
+The DICOM libraries take longer to import than a small image to read, so they are imported where a series is met.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from focalis.dataset import UNNAMED_CHANNEL, group_channels
-from focalis.dicom import Series, SeriesFiles, find_series, is_dicom, read_series
 from focalis.errors import DataError, UsageError
 from focalis.volume import IMAGE_SUFFIXES, Volume, image_stem, onto_first_grid, read_channels
+
+if TYPE_CHECKING:
+    from focalis.dicom import Series, SeriesFiles
 
 IMAGE_FOLDERS = ("images", "imagesTs", "imagesTr")
 """Of a data set's folder, the first of these is meant."""
@@ -55,6 +61,8 @@ def read_images(case: CaseInput) -> CaseImages:
     """Read a case's channels; DataError if a file cannot be read."""
     if not case.series:
         return CaseImages(read_channels(case.files))
+    from focalis.dicom import read_series
+
     read = [read_series(series) for series in case.series]
     volumes = onto_first_grid([series.volume for series in read], [series.files[0] for series in read])
     return CaseImages(volumes, read[0])
@@ -90,11 +98,17 @@ def find_cases(inputs: Sequence[Path], channels: tuple[str, ...]) -> list[CaseIn
 def _opened(path: Path, damaged: dict[Path, str]) -> tuple[list[Path], list[SeriesFiles]]:
     """The image files and the DICOM series that a path stands for; DICOM files that cannot be used go to `damaged`."""
     if not path.is_dir():
-        return ([], [_series_of(path)]) if image_stem(path) is None and is_dicom(path) else ([path], [])
+        if image_stem(path) is not None:
+            return [path], []
+        from focalis.dicom import is_dicom
+
+        return ([], [_series_of(path)]) if is_dicom(path) else ([path], [])
     folder = next((path / name for name in IMAGE_FOLDERS if (path / name).is_dir()), path)
     images = sorted(file for file in folder.iterdir() if image_stem(file) is not None)
     if images:
         return images, []
+    from focalis.dicom import find_series
+
     before = len(damaged)
     series = find_series(folder, damaged)
     if not series and len(damaged) == before:
@@ -107,6 +121,8 @@ def _opened(path: Path, damaged: dict[Path, str]) -> tuple[list[Path], list[Seri
 
 def _series_of(path: Path) -> SeriesFiles:
     """The series of a single DICOM file: a multi-frame image."""
+    from focalis.dicom import SeriesFiles
+
     return SeriesFiles(
         uid=str(path), modality="", description="", study_uid="", study_date="", patient_id="", files=(path,)
     )

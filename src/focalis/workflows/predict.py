@@ -5,27 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from focalis.dicom import Series, write_segmentation, write_structures
 from focalis.errors import FocalisError, UsageError
 from focalis.lesions import measure_lesions
-from focalis.model import Model, OperatingPoint, load_model, weights_sha256
-from focalis.prediction import choose_runtime, predict_case
+from focalis.model import Model, OperatingPoint, open_model, weights_sha256
+from focalis.prediction import predict_case, runtime_for
 from focalis.volume import IMAGE_SUFFIXES, Volume, write_volume
 from focalis.workflows.inputs import CaseInput, find_cases, read_images
 from focalis.workflows.lesion_tables import table_paths, write_lesions
 from focalis.workflows.scope import check_scope
 
+if TYPE_CHECKING:
+    from focalis.dicom import Series
+
 Format = Literal["nifti", "seg", "rtstruct"]
 """What results are written as: NIfTI label maps, DICOM Segmentations, or RT Structure Sets."""
 
 Progress = Callable[[int, int, str], None]
-"""Called before each case with the cases finished, their number, and the case's name."""
+"""Called before each case with the cases finished, their number, and the case's name; with what is done before the
+first one in place of a name, if that takes a while."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ def predict(
     memory_gb: float = 4.0,
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "auto",
     probabilities: bool = False,
     output_format: Format = "nifti",
     progress: Progress | None = None,
@@ -142,6 +147,7 @@ def predict(
         memory_gb: the most memory that the prediction of a case may take beside its image, in 10^9 bytes.
         device: auto, cpu, cuda or cuda:N.
         precision: auto, float32, bfloat16 or float16.
+        runtime: auto, torch, openvino or openvino-int8; see `focalis.prediction.runtime_for`.
         probabilities: also write the foreground probability to OUT/probabilities/CASE.nii.gz.
         output_format: for DICOM input also seg, OUT/CASE_seg.dcm, or rtstruct, OUT/CASE_rtstruct.dcm. Nothing found
             is a Segmentation whose frames are empty, and no RT Structure Set.
@@ -166,8 +172,7 @@ def predict(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder for the results")
-    runtime = choose_runtime(device, precision)
-    loaded = model if isinstance(model, Model) else load_model(Path(model))
+    loaded = model if isinstance(model, Model) else open_model(Path(model))
     if refine and loaded.refinement is None:
         raise UsageError(
             f"{model if not isinstance(model, Model) else 'the model'}: holds no refinement; train it as "
@@ -178,6 +183,8 @@ def predict(
     used = point_used(loaded)
     document = {**asdict(used), "model_sha256": weights_sha256(loaded), "mirrored": mirror}
     cases = find_cases([Path(path) for path in inputs], loaded.plan.channels)
+    say = None if progress is None else partial(progress, 0, len(cases))
+    engines = runtime_for(loaded, runtime, device, precision, say=say)
     write = _WRITERS[output_format]
     taken = {file.resolve() for case in cases for file in case.all_files}
 
@@ -198,7 +205,7 @@ def predict(
         prediction = predict_case(
             loaded,
             images.volumes,
-            runtime=runtime,
+            runtime=engines,
             budget_bytes=int(memory_gb * 1e9),
             mirror=mirror,
             uncertainty=uncertainty,
@@ -286,6 +293,8 @@ def _nifti(label: Volume, _source: Series | None, _model: Model, path: Path) -> 
 
 
 def _segmentation(label: Volume, source: Series | None, model: Model, path: Path) -> bool:
+    from focalis.dicom import write_segmentation
+
     assert source is not None
     names = model.plan.labels
     write_segmentation(
@@ -295,6 +304,8 @@ def _segmentation(label: Volume, source: Series | None, model: Model, path: Path
 
 
 def _structures(label: Volume, source: Series | None, model: Model, path: Path) -> bool:
+    from focalis.dicom import write_structures
+
     assert source is not None
     return write_structures(
         label.array, model.plan.labels, source, path, model=weights_sha256(model), version=version("focalis")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,15 @@ from focalis.model import Model, load_model, save_model
 from focalis.networks import split_name
 from focalis.planning import Plan, learn_scope
 from focalis.prediction import Runtime
-from focalis.training import Progress, fit_refinement, operating_point, prepare_cases, steps_in, train
+from focalis.training import (
+    Progress,
+    calibrate,
+    fit_refinement,
+    operating_point,
+    prepare_cases,
+    steps_in,
+    train,
+)
 from focalis.workflows.record import now, peak_memory_gb, read_json, write_json
 
 INNER_SHARE, INNER_MINIMUM = 0.12, 3
@@ -72,7 +80,7 @@ class Run:
 def train_run(
     run: Run, budget: Budget, *, resume: bool, progress: Callable[[Progress], None] | None = None
 ) -> Model:
-    """Train one member, choose its operating point, fit its refinement if it has one.
+    """Train one member, choose its operating point, fit its refinement if it has one, calibrate it.
 
     Writes record.json, checkpoint and model.safetensors. A finished run that is resumed is read back instead of trained
     again.
@@ -141,6 +149,7 @@ def train_run(
         learn_scope([*training.descriptions(), *validation.descriptions()]),
         refinement,
     )
+    model = replace(model, eight_bit=calibrate(model, validation))
     save_model(model, run.home / "model.safetensors")
     write_json(path, record)
     return model

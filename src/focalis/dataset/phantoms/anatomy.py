@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from focalis.dataset.phantoms.fields import smooth_field, soft_step, stamp_ball
 from focalis.volume import Grid
@@ -52,7 +52,7 @@ def make_anatomy(grid: Grid, rng: np.random.Generator) -> Anatomy:
     vessels, spots = _vessels_and_spots(grid, rng, extent_mm)
     image += np.float32(_VESSEL) * vessels + np.float32(_SPOT) * spots * (1 - vessels)
     image *= soft_step(body_depth * mean_extent_mm / 2.0)
-    image = ndimage.gaussian_filter(image, 0.4, mode="nearest")
+    image = scipy.ndimage.gaussian_filter(image, 0.4, mode="nearest")
     return Anatomy(image.astype(np.float32, copy=False), body, texture)
 
 

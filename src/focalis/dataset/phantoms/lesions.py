@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from focalis.dataset.phantoms.fields import Box, box_around, positions_mm, smooth_field, soft_step
 from focalis.errors import UsageError
@@ -46,7 +46,7 @@ def place_lesions(
         UsageError: there is not room enough.
     """
     room = room.copy()
-    depth_mm = ndimage.distance_transform_edt(room, sampling=grid.spacing_zyx_mm)
+    depth_mm = scipy.ndimage.distance_transform_edt(room, sampling=grid.spacing_zyx_mm)
     lesions: list[Lesion] = []
     for size in sorted(_sizes(voxels, count, rng), reverse=True):
         radius_mm = (3 * size * grid.voxel_volume_mm3 / (4 * math.pi)) ** (1 / 3)
@@ -63,7 +63,7 @@ def place_lesions(
             for mine, outer in zip(lesion.box, box, strict=True)
         )
         taken[inner] = lesion.mask
-        room[box] &= ~ndimage.binary_dilation(taken, _NEIGHBOURHOOD)
+        room[box] &= ~scipy.ndimage.binary_dilation(taken, _NEIGHBOURHOOD)
         # the next centre keeps away from this lesion
         away = np.sqrt(_squares(grid, centre)) - 1.5 * radius_mm
         np.minimum(depth_mm, np.maximum(away, 0), out=depth_mm)

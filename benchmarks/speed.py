@@ -1,0 +1,257 @@
+"""Ratios side by side in one run: forward passes and run times, training steps, whole volumes.
+
+    python benchmarks/speed.py forward     # networks and run times, one pass of 96^3
+    python benchmarks/speed.py training    # a training step of 2 patches of 64^3, and the share of the data
+    python benchmarks/speed.py whole       # 256 x 256 x 128 in one pass against 96^3 windows
+
+Rows: medians of five interleaved rounds. --rounds and --size make a quick trial, whose result is printed, not written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from speed_common import default_model, interleaved, peaks, rivals, write
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from focalis.losses import distance_to_foreground
+from focalis.model import EightBit, Model
+from focalis.networks import peak_bytes
+from focalis.planning.parts import loss_of
+from focalis.prediction import Runtime, input_ranges, plan_passes, predict_probabilities, runtime_for
+from focalis.training import TrainingCase
+from focalis.training.batches import batches, make_batch
+
+LAST = torch.channels_last_3d
+
+
+def main() -> None:
+    """Measure one part."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", choices=["forward", "training", "whole", "memory"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, help="edge of the pass or patch, or of the whole volume")
+    parser.add_argument(
+        "--compile", action="store_true", help="forward: a row for torch.compile too (minutes)"
+    )
+    parser.add_argument("--runtime", default="torch", help="memory: which run time")
+    options = parser.parse_args()
+    if options.part == "memory":
+        print(json.dumps(memory(options.runtime, options.size)))
+        return
+    rows = {"forward": forward, "training": training, "whole": whole}[options.part](options)
+    if options.size or options.rounds < 5:
+        print(json.dumps(rows, indent=1))
+    else:
+        write(options.part, rows, peaks=peaks())
+
+
+def calibrated(model: Model, size: int = 64) -> Model:
+    """The model with a calibration, so that 8-bit integers can be timed; it says nothing of accuracy."""
+    image = np.random.default_rng(0).normal(size=(1, size, size, size)).astype(np.float32)
+    ranges = input_ranges(model.members[0], lambda: predict_probabilities(model, image))
+    return Model(model.plan, model.members, eight_bit=EightBit((ranges,), 0.0, "on noise"))
+
+
+def forward(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One pass: every run time of the default network, and the rivals by PyTorch in float32, channels last."""
+    size = options.size or 96
+    model = calibrated(default_model())
+    x = np.random.default_rng(0).normal(size=(1, 1, size, size, size)).astype(np.float32)
+    work: dict[str, Callable[[], object]] = {}
+    flops = {}
+    with tempfile.TemporaryDirectory() as cache:
+        ways = {
+            "dense: torch float32": Runtime(),
+            "dense: torch bfloat16": Runtime(dtype=torch.bfloat16),
+            **{
+                f"dense: {name}": runtime_for(model, name, precision=precision, cache=Path(cache))
+                for name, precision in (("openvino", "float32"), ("openvino-int8", "auto"))
+            },
+        }
+        for name, way in ways.items():
+            work[name] = _call(way.engines(model)[0], x)
+        networks = {name: make() for name, make in rivals().items()}
+        if options.compile:
+            networks["dense: torch.compile"] = torch.compile(model.members[0].to(memory_format=LAST))
+        given = torch.from_numpy(x).contiguous(memory_format=LAST)
+        for name, network in networks.items():
+            network.eval().to(memory_format=LAST)
+            work[name] = _inference(network, given)
+        for name, network in [("dense", model.members[0]), *networks.items()]:
+            if name != "dense: torch.compile":
+                with FlopCounterMode(display=False) as counter, torch.inference_mode():
+                    network(given)
+                flops[name] = counter.get_total_flops()
+        seconds = interleaved(work, options.rounds)
+    top = peaks()["gflop_per_s_float32"]
+    rows = []
+    for name, value in seconds.items():
+        count = flops[name.split(":")[0]]
+        rows.append(
+            {
+                "what": name,
+                "seconds": value,
+                "against eager bfloat16": value / seconds["dense: torch bfloat16"],
+                "against eager float32": value / seconds["dense: torch float32"],
+                "share of float32 peak": count / value / 1e9 / top,
+                "gflop": count / 1e9,
+            }
+        )
+    return rows
+
+
+def training(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A step of forward, loss, backward and AdamW in float32; peak memory of its tensors; data's share."""
+    size = options.size or 64
+    model = default_model(patch=size)
+    plan, loss = model.plan, loss_of(model.plan)
+    cases = [_ball(size * 5 // 4, seed) for seed in range(8)]
+    batch = make_batch(cases, plan, 0, 0)
+    image = batch.image.contiguous(memory_format=LAST)
+    networks = {"dense": default_model(patch=size).members[0], **{n: make() for n, make in rivals().items()}}
+    work: dict[str, Callable[[], object]] = {}
+    memory = {}
+    for name, network in networks.items():
+        network.train().to(memory_format=LAST)
+        optimizer = torch.optim.AdamW(network.parameters())
+
+        def step(network: nn.Module = network, optimizer: torch.optim.Optimizer = optimizer) -> None:
+            optimizer.zero_grad()
+            loss(network(image), batch.label, batch.distance_mm).backward()
+            optimizer.step()
+
+        work[name] = step
+
+        def dry(network: nn.Module = network) -> None:
+            target = torch.zeros(batch.label.shape, dtype=torch.int64)
+            loss(network(torch.empty_like(image)), target, torch.empty(batch.label.shape)).backward()
+
+        memory[name] = peak_bytes(dry)
+        for parameter in network.parameters():
+            parameter.grad = None
+    coming = iter(batches(cases, plan, 0, range(10_000)))
+
+    def with_data() -> None:
+        next(coming)
+        work["dense"]()
+
+    def data_first() -> None:
+        make_batch(cases, plan, 0, 1)
+        work["dense"]()
+
+    seconds = interleaved(work | {"with data": with_data, "data first": data_first}, options.rounds)
+    coming.close()  # type: ignore[attr-defined]
+    reference = seconds.get("nnU-Net PlainConvUNet")
+    rows: list[dict[str, Any]] = [
+        {
+            "what": name,
+            "seconds": seconds[name],
+            "against nnU-Net": reference and seconds[name] / reference,
+            "peak memory of tensors, GB": memory[name] / 1e9,
+        }
+        for name in networks
+    ]
+    for name in ("with data", "data first"):
+        share = 1 - seconds["dense"] / seconds[name]
+        rows.append({"what": f"dense, {name}", "seconds": seconds[name], "share of data": share})
+    return rows
+
+
+def whole(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A volume of 256 x 256 x 128 in one pass, against MONAI's 96^3 windows at 25 % overlap; resident memory."""
+    from monai.inferers import SlidingWindowInferer
+
+    size = options.size or 256
+    model = calibrated(default_model())
+    shape = (size // 2, size, size)
+    array = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    tensor = torch.from_numpy(array[None]).contiguous(memory_format=LAST)
+    windows = SlidingWindowInferer(min(96, size // 2), overlap=0.25, mode="gaussian", sw_batch_size=1)
+    rows = []
+    with tempfile.TemporaryDirectory() as cache:
+        ways = {"torch": Runtime()} | {
+            name: runtime_for(model, name, cache=Path(cache)) for name in ("openvino", "openvino-int8")
+        }
+        work: dict[str, Callable[[], object]] = {}
+        for name, way in ways.items():
+            work[f"{name}, whole"] = _predict(model, array, way)
+            work[f"{name}, windows"] = _windows(windows, way.engines(model)[0], tensor)
+        seconds = interleaved(work, options.rounds)
+    for name in ways:
+        argument = [sys.executable, __file__, "memory", "--runtime", name, "--size", str(size)]
+        found = json.loads(subprocess.run(argument, capture_output=True, text=True, check=True).stdout)
+        rows.append(
+            {
+                "what": name,
+                "seconds whole": seconds[f"{name}, whole"],
+                "seconds in windows": seconds[f"{name}, windows"],
+                "ratio": seconds[f"{name}, whole"] / seconds[f"{name}, windows"],
+                **found,
+            }
+        )
+    return rows
+
+
+def memory(runtime: str, size: int) -> dict[str, Any]:
+    """Resident memory of a process that predicts a whole volume, and what had been estimated."""
+    import resource
+
+    model = calibrated(default_model(), 32)
+    shape = (size // 2, size, size)
+    array = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as cache:
+        way = runtime_for(model, runtime, cache=Path(cache))
+        passes = plan_passes(model, shape, budget_bytes=10**11, runtime=way)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        predict_probabilities(model, array, runtime=way, budget_bytes=10**11)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "resident GB": peak * 1024 / 1e9,
+        "grown by GB": (peak - before) * 1024 / 1e9,
+        "estimated GB": passes.bytes / 1e9,
+    }
+
+
+def _call(engine: Any, x: Any) -> Callable[[], object]:
+    return lambda: engine(x)
+
+
+def _inference(network: nn.Module, x: torch.Tensor) -> Callable[[], object]:
+    @torch.inference_mode()
+    def run() -> object:
+        return network(x)
+
+    return run
+
+
+def _predict(model: Model, array: Any, way: Any) -> Callable[[], object]:
+    return lambda: predict_probabilities(model, array, runtime=way, budget_bytes=10**11)
+
+
+def _windows(inferer: Any, engine: Any, x: torch.Tensor) -> Callable[[], object]:
+    return lambda: inferer(x, lambda part: torch.from_numpy(engine(part.contiguous().numpy()).copy()))
+
+
+def _ball(size: int, seed: int) -> TrainingCase:
+    distance = np.linalg.norm(np.moveaxis(np.indices((size,) * 3), 0, -1) - size / 2, axis=-1)
+    label = (distance < 6).astype(np.uint8)
+    image = np.random.default_rng(seed).normal(size=label.shape).astype(np.float32) + 2 * label
+    mm = distance_to_foreground(label, (1, 1, 1)).astype(np.float16)
+    return TrainingCase(str(seed), image[None], label, mm, (np.argwhere(label).astype(np.int32),))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""What the speed benchmarks share: interleaved medians, the machine's own peak, one result file each."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from focalis.model import Model
+from focalis.networks import build_network
+from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.workflows.record import provenance
+
+HERE = Path(__file__).parent
+STRIDES = ((2, 2, 2),) * 3
+PACKAGES = ("torch", "openvino", "monai", "dynamic-network-architectures", "numpy", "SimpleITK", "scipy")
+
+
+def interleaved(work: Mapping[str, Callable[[], object]], rounds: int = 5, warm: int = 1) -> dict[str, float]:
+    """Median wall seconds of each piece of work; all take turns, so that a slow minute strikes all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for number in range(rounds + warm):
+        for name, run in work.items():
+            started = time.perf_counter()
+            run()
+            if number >= warm:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def peaks() -> dict[str, float]:
+    """What the machine reaches with a large float32 matrix product and a large copy, all threads, best of ten."""
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    source = torch.empty(64 << 20, dtype=torch.float32)
+    target = torch.zeros_like(source)
+    product = min(_seconds(lambda: a @ b) for _ in range(10))
+    copy = min(_seconds(lambda: target.copy_(source)) for _ in range(10))
+    return {
+        "gflop_per_s_float32": 2 * 2048**3 / product / 1e9,
+        "gb_per_s": 2 * source.numel() * 4 / copy / 1e9,  # read and written
+    }
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def default_model(name: str = "dense", patch: int = 64) -> Model:
+    """An untrained model whose batch statistics are those of noise, so that no layer is idle."""
+    torch.manual_seed(0)
+    strides = STRIDES if name == "dense" else STRIDES[:2]
+    network = build_network(name, strides, 1, 2)
+    with torch.no_grad():
+        for _ in range(4):
+            network(torch.randn(2, 1, 32, 32, 32))
+    plan = Plan(
+        channels=("image",),
+        labels={1: "lesion"},
+        spacing_zyx_mm=(1, 1, 1),
+        normalisation=(Normalisation(),),
+        patch_zyx=(patch,) * 3,
+        batch=2,
+        network=NetworkSettings(name=name, strides_zyx=strides),
+    )
+    return Model(plan, (network,))
+
+
+def rivals() -> dict[str, Callable[[], torch.nn.Module]]:
+    """The networks to compare with, one channel in, two classes out; nnU-Net's only where its package is installed."""
+    from monai.networks.nets import BasicUNet, SegResNet, UNet
+
+    found: dict[str, Callable[[], torch.nn.Module]] = {
+        "DenseVoxNet": lambda: build_network("densevoxnet", STRIDES[:2], 1, 2),
+        "MONAI UNet": lambda: UNet(3, 1, 2, channels=(32, 64, 128, 256), strides=(2, 2, 2), num_res_units=0),
+        "MONAI BasicUNet": lambda: BasicUNet(3, 1, 2),
+        "MONAI SegResNet": lambda: SegResNet(3, 16, 1, 2),
+    }
+    try:
+        from dynamic_network_architectures.architectures.unet import PlainConvUNet
+    except ImportError:
+        print("dynamic-network-architectures is not installed: no row for nnU-Net's network", file=sys.stderr)
+        return found
+    nn = torch.nn
+    found["nnU-Net PlainConvUNet"] = lambda: PlainConvUNet(
+        1, 5, (32, 64, 128, 256, 320), nn.Conv3d, 3, ((1,) * 3, *((2,) * 3,) * 4), 2, 2, 2,
+        conv_bias=True, norm_op=nn.InstanceNorm3d, norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=nn.LeakyReLU, nonlin_kwargs={"inplace": True},
+    )  # fmt: skip
+    return found
+
+
+def write(name: str, rows: object, **more: object) -> None:
+    """Write benchmarks/results/speed/NAME.json with what made it."""
+    target = HERE / "results" / "speed" / f"{name}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content: dict[str, Any] = {**provenance(), "threads": torch.get_num_threads(), "rows": rows, **more}
+    content["packages"] |= {package: _version(package) for package in PACKAGES}
+    content["platform"] = platform.platform()
+    target.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(target)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,146 @@
+"""Whole programs from start to file: `focalis predict` and `nnUNetv2_predict` on one volume, and `focalis --help`.
+
+    python benchmarks/speed_process.py --nnunet VENV
+
+VENV is an environment with torch 2.14.1, torchvision 0.29.1 and nnunetv2; without it only Focalis runs. Wall time and
+peak resident memory of the process with its children; medians of five interleaved rounds (nnU-Net with mirroring: one).
+Same volume of 256 x 256 x 128 at 1 mm, same threads, step 0.5, an untrained network of patch 128^3. --size makes a
+quick trial, whose result is printed, not written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from speed import calibrated
+from speed_common import HERE, default_model, peaks, write
+
+from focalis.model import save_model
+from focalis.volume import Grid, Volume, write_volume
+
+FOCALIS = "import sys; from focalis.cli.main import main; main()"
+
+
+def main() -> None:
+    """Measure all programs in turns."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--nnunet", type=Path, help="folder of a virtual environment with nnU-Net")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        rows = measure(options, Path(name))
+    if options.size == 256 and options.rounds >= 5:
+        write("process", rows, peaks=peaks())
+    else:
+        print(json.dumps(rows, indent=1))
+
+
+def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
+    """One row per program."""
+    size = options.size
+    images, model = home / "images", home / "model.safetensors"
+    shape = (size // 2, size, size)
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    write_volume(Volume(values, Grid(shape[::-1])), images / "case_0000.nii.gz")
+    save_model(calibrated(default_model()), model)
+    threads = {"OMP_NUM_THREADS": str(options.threads), "XDG_CACHE_HOME": str(home / "cache")}
+    commands: dict[str, tuple[list[str], int]] = {
+        "focalis --help": ([sys.executable, "-c", FOCALIS, "--help"], options.rounds)
+    }
+    for runtime in ("torch", "openvino", "openvino-int8", "auto"):
+        words = ["predict", str(model), str(images), "-o", str(home / runtime), "--runtime", runtime]
+        command = [sys.executable, "-c", FOCALIS, *words]
+        commands[f"focalis predict --runtime {runtime}"] = (command, options.rounds)
+    if options.nnunet:
+        python, folder = options.nnunet / "bin" / "python", home / "nnunet"
+        patch = str(min(128, size // 2))
+        make = [str(python), str(HERE / "speed_nnunet.py"), str(folder), patch]
+        subprocess.run(make, check=True, capture_output=True, env=os.environ | _NNUNET)
+        words = ["-i", str(images), "-o", str(home / "masks"), "-m", str(folder), "-f", "0"]
+        words += ["-step_size", "0.5", "-device", "cpu", "-npp", "1", "-nps", "1"]
+        program = str(options.nnunet / "bin" / "nnUNetv2_predict_from_modelfolder")
+        commands["nnUNetv2_predict, no mirroring"] = ([program, *words, "--disable_tta"], options.rounds)
+        commands["nnUNetv2_predict, mirroring"] = ([program, *words], 1)
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    environment = os.environ | threads | _NNUNET
+    first = {name: run(command, environment) for name, (command, _) in commands.items() if "focalis" in name}
+    for number in range(options.rounds):
+        for name, (command, rounds) in commands.items():
+            if number < rounds:
+                found[name].append(run(command, environment))
+                print(name, found[name][-1], file=sys.stderr)
+    rows: list[dict[str, Any]] = []
+    rival = found.get("nnUNetv2_predict, no mirroring")
+    for name, values_ in found.items():
+        seconds, memory = np.median(values_, axis=0)
+        row = {"what": name, "seconds": float(seconds), "resident GB": float(memory), "rounds": len(values_)}
+        if name in first:
+            row["seconds of the first use"] = first[name][0]
+        if rival:
+            row["of nnU-Net's time"] = float(seconds / np.median(rival, axis=0)[0])
+            row["of nnU-Net's memory"] = float(memory / np.median(rival, axis=0)[1])
+        rows.append(row)
+    return rows
+
+
+_NNUNET = dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), "/nonexistent")
+
+
+def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
+    """Wall seconds, and the largest sum of the resident memory of the process and its children in GB."""
+    started = time.perf_counter()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        watch = _Memory(process.pid)
+        watch.start()
+        code = process.wait()
+        seconds = time.perf_counter() - started
+        watch.join()
+        if code:
+            log.seek(0)
+            sys.exit(f"{' '.join(command)}: exit code {code}\n{log.read().decode()[-2000:]}")
+    return seconds, watch.most / 1e9
+
+
+class _Memory(threading.Thread):
+    """Looks at a process and its children every 20 ms until it ends."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__()
+        self.pid, self.most = pid, 0
+
+    def run(self) -> None:
+        try:
+            process = psutil.Process(self.pid)
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                family = [process, *process.children(recursive=True)]
+                self.most = max(self.most, sum(_resident(one) for one in family))
+                time.sleep(0.02)
+        except psutil.NoSuchProcess:
+            pass
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""OpenVINO: a network compiled for this processor, in float32, bfloat16 or 8-bit integers.
+
+A network is converted once and kept in the user's cache folder, so that later predictions need neither the conversion
+nor PyTorch. Two findings are built in: the compiled network has a fixed input size, since with a free one 8-bit
+results came out wrong (2026.4.1); and it is compiled anew for every size, which takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focalis.errors import ModelError
+from focalis.model import Model
+from focalis.prediction.engine import Triple
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SCRATCH = 1.15
+FIXED_BYTES = 150_000_000
+"""Allowances for what the count of tensors does not show, from the resident memory of real passes."""
+NETWORK, BYTES, PATCHWISE, REACH = "network.xml", "bytes_per_voxel.json", "patchwise.json", "reach_zyx.json"
+PROBE = 8
+"""Tensors are counted on a patch, or on so many total strides along each axis if that is less; they grow as it does."""
+TRACED, TRIED = (2, 2, 2), (3, 2, 4)
+"""The sizes, in total strides, that a network is traced with, and then compared with PyTorch."""
+MOST_ERROR, MOST_ERROR_8_BIT = 1e-3, 0.1
+"""By how much probabilities may differ there: the greatest difference; in 8-bit integers the mean one."""
+
+
+def is_installed() -> bool:
+    """Whether OpenVINO can be imported."""
+    return find_spec("openvino") is not None
+
+
+@dataclass(frozen=True)
+class OpenVino:
+    """A model that OpenVINO runs on the CPU; see `Engines`.
+
+    Attributes:
+        folder: where `convert` put the members.
+        precision: f32 or bf16: what is not done in 8-bit integers.
+        eight_bit: whether convolutions compute in 8-bit integers.
+    """
+
+    folder: Path
+    precision: str = "f32"
+    eight_bit: bool = False
+    _engines: list[OpenVinoEngine] = field(default_factory=list, repr=False, compare=False)
+
+    def engines(self, model: Model) -> list[OpenVinoEngine]:
+        """The model's members; it must be the model that was converted."""
+        if not self._engines:
+            count = len(model.members)
+            self._engines.extend(OpenVinoEngine(self.folder / str(i), self.precision) for i in range(count))
+        return self._engines
+
+    def __str__(self) -> str:
+        return f"cpu, openvino {'int8' if self.eight_bit else self.precision}"
+
+
+class OpenVinoEngine:
+    """One converted network, compiled for the input size at hand; see `Engine`."""
+
+    def __init__(self, folder: Path, precision: str) -> None:
+        self._folder = folder
+        self._precision = precision
+        self._bytes_per_voxel = float(json.loads((folder / BYTES).read_text()))
+        reach = json.loads((folder / REACH).read_text())
+        self._reach_zyx: Triple | None = None if reach is None else (reach[0], reach[1], reach[2])
+        self._patchwise = bool(json.loads((folder / PATCHWISE).read_text()))
+        self._shape: tuple[int, ...] = ()
+        self._request: Any = None
+
+    @property
+    def patchwise(self) -> bool:
+        """See `Engine.patchwise`."""
+        return self._patchwise
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Engine.__call__`."""
+        if x.shape != self._shape:
+            self._request = None  # its memory goes before that of the next one comes
+            self._request = _compiled(self._folder / NETWORK, x.shape, self._precision)
+            self._shape = x.shape
+        result: NDArray[np.float32] = self._request.infer([x], share_inputs=True)[0]
+        return result
+
+    def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:
+        """See `Engine.forward_bytes`."""
+        voxels = int(np.prod(shape_bczyx)) // shape_bczyx[1]
+        return int(SCRATCH * self._bytes_per_voxel * voxels) + FIXED_BYTES
+
+    def reach_zyx(self) -> Triple | None:
+        """See `Engine.reach_zyx`."""
+        return self._reach_zyx
+
+
+def is_converted(folder: Path, members: int) -> bool:
+    """Whether `convert` finished for so many members."""
+    return all((folder / str(number) / REACH).exists() for number in range(members))
+
+
+def convert(model: Model, folder: Path, *, eight_bit: bool) -> None:
+    """Convert a model's members into `folder`, in one step, so that another process sees all of them or none.
+
+    Raises:
+        ModelError: OpenVINO cannot convert one of the networks, or the folder cannot be written.
+    """
+    from focalis.prediction.eight_bit import rounded
+    from focalis.prediction.reach import reach_of
+
+    if eight_bit and model.eight_bit is None:
+        raise ModelError("the model was not calibrated for 8-bit integers; choose another run time")
+    unfinished = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    try:
+        for number, network in enumerate(model.members):
+            home = unfinished / str(number)
+            home.mkdir(parents=True)
+            ranges = model.eight_bit.ranges[number] if eight_bit and model.eight_bit is not None else None
+            _convert(network if ranges is None else rounded(network, ranges), model, home, eight_bit)
+            reach = reach_of(network, len(model.plan.channels), model.plan.network.total_stride_zyx)
+            (home / PATCHWISE).write_text(json.dumps(bool(getattr(network, "patchwise", False))))
+            (home / REACH).write_text(json.dumps(reach))
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not is_converted(folder, len(model.members)):
+                raise
+    except OSError as error:
+        raise ModelError(
+            f"{folder}: cannot be written ({error.strerror}); check the folder, or take --runtime torch"
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> None:
+    import copy
+
+    import openvino
+    import torch
+    from torch import nn
+
+    stride, channels = model.plan.network.total_stride_zyx, len(model.plan.channels)
+    with_softmax = nn.Sequential(copy.deepcopy(network).cpu().float(), nn.Softmax(dim=1)).eval()
+    with_softmax.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+    def image(strides: Sequence[int]) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        sizes = (count * s for count, s in zip(strides, stride, strict=True))
+        return torch.randn(1, channels, *sizes, generator=generator)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer warns of every comparison of sizes
+            graph = openvino.convert_model(
+                with_softmax, example_input=image(TRACED), input=[(1, channels, -1, -1, -1)]
+            )
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"OpenVINO cannot convert this network ({reason}); take --runtime torch") from error
+    openvino.save_model(graph, home / NETWORK, compress_to_fp16=False)
+    x = image(TRIED)
+    with torch.inference_mode():
+        wanted = with_softmax(x).numpy()
+    gap = np.abs(_compiled(home / NETWORK, x.shape, "f32").infer([x.numpy()])[0] - wanted)
+    if not (gap.mean() <= MOST_ERROR_8_BIT if eight_bit else gap.max() <= MOST_ERROR):
+        raise ModelError(
+            f"OpenVINO does not compute what this network does (off by {gap.max():.2g}); take --runtime torch"
+        )
+    probe = [min(PROBE * s, size) for s, size in zip(stride, model.plan.patch_zyx, strict=True)]
+    compiled = _compiled(home / NETWORK, (1, channels, *probe), "f32").get_compiled_model()
+    (home / BYTES).write_text(json.dumps(_peak_bytes(compiled) / int(np.prod(probe))))
+
+
+def _compiled(path: Path, shape: Sequence[int], precision: str) -> Any:
+    import openvino
+
+    core = openvino.Core()
+    graph = core.read_model(path)
+    graph.reshape(list(shape))
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    return core.compile_model(graph, "CPU", settings).create_infer_request()
+
+
+def _peak_bytes(compiled: Any) -> int:
+    """The most bytes of tensors alive at once, in the order in which the compiled network computes."""
+    nodes = compiled.get_runtime_model().get_ordered_ops()
+    order = sorted(nodes, key=lambda node: int(node.get_rt_info()["execOrder"].astype(str)))
+    place = {node.get_friendly_name(): number for number, node in enumerate(order)}
+    change = [0] * (len(order) + 1)
+    for number, node in enumerate(order):
+        if node.get_rt_info()["layerType"].astype(str) == "Const":
+            continue
+        for output in node.outputs():
+            readers = [place[one.get_node().get_friendly_name()] for one in output.get_target_inputs()]
+            change[number] += output.get_tensor().size
+            change[max([number, *readers]) + 1] -= output.get_tensor().size
+    return int(np.cumsum(change).max())

@@ -1,0 +1,300 @@
+"""Other run times give the reference's masks, and the choice among them is measured once."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from focalis.errors import ModelError, UsageError
+from focalis.model import (
+    EightBit,
+    Model,
+    OperatingPoint,
+    Refinement,
+    load_model,
+    open_model,
+    save_model,
+    weights_sha256,
+)
+from focalis.networks import build_network
+from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.prediction import (
+    Runtime,
+    choice,
+    input_ranges,
+    openvino,
+    plan_passes,
+    predict_case,
+    predict_probabilities,
+    predict_with_deviation,
+    rounded,
+    runtime_for,
+)
+from focalis.volume import Grid, Volume
+
+pytest.importorskip("openvino")
+STRIDES = ((2, 2, 2), (1, 2, 2))
+MASKS_AGREE = {"openvino": 0.9999, "openvino-int8": 0.985}
+"""The share of voxels on the same side of 0.5, on noise through a network that was not trained: both are hard."""
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    network = build_network("dense", STRIDES, 1, 2)
+    for _ in range(8):  # statistics and a spread of outputs as training leaves them
+        network(torch.randn(2, 1, 16, 16, 16))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).normal(size=(1, 30, 33, 28)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model(network, image):
+    plan = Plan(
+        channels=("image",),
+        labels={1: "lesion"},
+        spacing_zyx_mm=(1, 1, 1),
+        normalisation=(Normalisation(),),
+        patch_zyx=(16, 16, 16),
+        batch=1,
+        network=NetworkSettings(strides_zyx=STRIDES),
+    )
+    plain = Model(plan, (network,))
+    ranges = input_ranges(network, lambda: predict_probabilities(plain, image))
+    return Model(plan, (network,), eight_bit=EightBit((ranges,), 0.001, "a test"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("networks")
+
+
+@pytest.mark.parametrize("name", MASKS_AGREE)
+def test_every_run_time_gives_the_mask_of_the_reference(model, image, cache, name):
+    reference = predict_probabilities(model, image)
+    other = predict_probabilities(model, image, runtime=runtime_for(model, name, cache=cache))
+    assert other.dtype == np.float32
+    assert 0.05 < (reference[1] > 0.5).mean() < 0.95
+    assert ((other[1] > 0.5) == (reference[1] > 0.5)).mean() > MASKS_AGREE[name]
+
+
+def test_openvino_in_float32_computes_the_same_numbers(model, image, cache):
+    engines = runtime_for(model, "openvino", precision="float32", cache=cache)
+    for shape in ((16, 16, 16), (30, 33, 28)):  # one engine, two sizes
+        part = image[:, : shape[0], : shape[1], : shape[2]]
+        ours = predict_probabilities(model, part, runtime=engines, mirror=True)
+        np.testing.assert_allclose(ours, predict_probabilities(model, part, mirror=True), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["nnunet", "segnet"])
+def test_openvino_computes_the_other_networks_too(model, tmp_path, name):
+    """One is given tiles of the patch's size, whatever runs it; the other unpools by the places of maxima."""
+    torch.manual_seed(0)
+    network = build_network(name, STRIDES, 1, 2).eval()
+    settings = NetworkSettings(name=name, strides_zyx=STRIDES)
+    other = Model(model.plan.model_copy(update={"network": settings}), (network,))
+    engines = runtime_for(other, "openvino", precision="float32", cache=tmp_path)
+    array = np.random.default_rng(0).normal(size=(1, 13, 24, 16)).astype(np.float32)
+    computed = predict_probabilities(other, array, runtime=engines)
+    np.testing.assert_allclose(computed, predict_probabilities(other, array), atol=1e-4)
+    passes = [
+        plan_passes(other, (13, 24, 16), budget_bytes=10**10, runtime=way) for way in (engines, Runtime())
+    ]
+    assert [each.tile_zyx for each in passes] == [(16, 16, 16) if name == "nnunet" else (14, 24, 16)] * 2
+
+
+def test_the_deviation_is_that_of_the_reference(model, image, cache):
+    engines = runtime_for(model, "openvino", precision="float32", cache=cache)
+    part = image[:, :12, :16, :16]
+    ours = predict_with_deviation(model, part, runtime=engines, mirror=True)
+    for computed, wanted in zip(ours, predict_with_deviation(model, part, mirror=True), strict=True):
+        np.testing.assert_allclose(computed, wanted, atol=1e-3)
+    assert ours[1].max() > 0.01
+
+
+def test_a_refined_mask_is_that_of_the_reference(model, cache):
+    """The field is PyTorch's, behind any run time."""
+    field = Refinement(3.0, 2.0, 0.5, 1.0, 1.0, 2)
+    refined = replace(model, refinement=field, temperature=2.0, operating_point=OperatingPoint(0.6))
+    engines = runtime_for(refined, "openvino", precision="float32", cache=cache)
+    array = np.random.default_rng(1).normal(size=(16, 16, 16)).astype(np.float32)
+    volumes = [Volume(array, Grid((16, 16, 16), (1.0, 1.0, 1.0)))]
+    ours, wanted, plain = (
+        predict_case(refined, volumes, runtime=way, refine=refine)
+        for way, refine in ((engines, None), (None, None), (engines, False))
+    )
+    np.testing.assert_array_equal(ours.label.array, wanted.label.array)
+    assert (ours.label.array != plain.label.array).any()
+
+
+class GrowsWithTheImage(nn.Module):
+    """A network whose conversion is wrong: tracing takes a size it sees for a constant."""
+
+    def forward(self, x):
+        return torch.cat([x, x * int(x.shape[2])], dim=1)
+
+
+def test_a_network_that_openvino_computes_wrongly_runs_by_torch(model, tmp_path):
+    wrong = Model(model.plan, (GrowsWithTheImage(),))
+    with pytest.raises(ModelError, match=r"does not compute what this network does.*--runtime torch"):
+        runtime_for(wrong, "openvino", cache=tmp_path)
+    assert isinstance(runtime_for(wrong, cache=tmp_path), Runtime)
+
+
+def test_integers_do_what_the_rounded_network_does(model, image, cache):
+    """The simulation that the calibration judges by is close to what the processor computes."""
+    simulated = Model(model.plan, (rounded(model.members[0], model.eight_bit.ranges[0]),))
+    computed = predict_probabilities(model, image, runtime=runtime_for(model, "openvino-int8", cache=cache))
+    error = np.abs(computed - predict_probabilities(simulated, image)).mean()
+    assert error < 0.02
+
+
+def test_rounding_keeps_a_convolution_near_its_values():
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Conv3d(3, 4, 3), nn.ConvTranspose3d(4, 2, 2, 2, bias=False)).eval()
+    x = torch.rand(1, 3, 8, 8, 8) * 5 - 1
+    ranges = input_ranges(layer, lambda: layer(x))
+    assert ranges["0"] == (float(x.min()), float(x.max()))
+    with torch.no_grad():
+        exact, coarse = layer(x), rounded(layer, ranges)(x)
+    assert 0 < (exact - coarse).abs().max() < 0.03 * exact.abs().max()
+
+
+def test_the_memory_estimate_grows_with_the_volume_and_counts_the_output(model, cache):
+    engine = runtime_for(model, "openvino", cache=cache).engines(model)[0]
+    small, large = (engine.forward_bytes((1, 1, size, size, size)) for size in (64, 128))
+    assert large - small > 0.9 * 4 * 3 * (128**3 - 64**3)  # at least image and probabilities
+    assert engine.reach_zyx() == Runtime().engines(model)[0].reach_zyx()
+    assert plan_passes(
+        model, (64, 64, 64), budget_bytes=10**10, runtime=runtime_for(model, "openvino", cache=cache)
+    )
+
+
+@pytest.fixture
+def unconverted(monkeypatch):
+    """Run times that are only their names."""
+    monkeypatch.setattr(choice, "_runtime", lambda _model, name, *_: name)
+
+
+@pytest.mark.usefixtures("unconverted")
+def test_auto_measures_once_and_remembers(model, tmp_path, monkeypatch):
+    times = {"torch": 3.0, "openvino": 1.0, "openvino-int8": 2.0}
+    asked = []
+    monkeypatch.setattr(choice, "_measure", lambda _, runtimes: asked.append(list(runtimes)) or times)
+    said = []
+    for _ in range(2):
+        assert runtime_for(model, cache=tmp_path, say=said.append) == "openvino"
+    assert asked == [["torch", "openvino", "openvino-int8"]]
+    assert len(said) == 1
+    (remembered,) = tmp_path.rglob("choice-*.json")
+    assert json.loads(remembered.read_text()) == {"chosen": "openvino", "seconds": times}
+
+
+def test_a_measurement_knows_the_faster_of_two(model):
+    class Waits:
+        def __init__(self, seconds):
+            self.seconds = seconds
+
+        def engines(self, _):
+            return [lambda _: time.sleep(self.seconds)]
+
+    seconds = choice._measure(model, {"slow": Waits(0.02), "quick": Waits(0)})
+    assert seconds["quick"] < seconds["slow"]
+
+
+@pytest.mark.usefixtures("unconverted")
+@pytest.mark.parametrize(
+    ("loss", "precision", "chosen"),
+    [
+        (0.0029, "auto", "openvino-int8"),
+        (0.003, "auto", "openvino"),
+        (0.0, "float32", "openvino"),
+        (None, "auto", "openvino"),
+    ],
+)
+def test_auto_takes_8_bits_only_where_they_cost_little_and_no_precision_was_named(
+    model, tmp_path, monkeypatch, loss, precision, chosen
+):
+    eight_bit = None if loss is None else EightBit(model.eight_bit.ranges, loss, "")
+    other = Model(model.plan, model.members, eight_bit=eight_bit)
+    monkeypatch.setattr(choice, "_measure", lambda _, runtimes: {name: -len(name) for name in runtimes})
+    assert runtime_for(other, precision=precision, cache=tmp_path) == chosen
+
+
+def test_without_openvino_torch_runs(model, monkeypatch):
+    monkeypatch.setattr(openvino, "is_installed", lambda: False)
+    assert isinstance(runtime_for(model), Runtime)
+    with pytest.raises(UsageError, match="needs OpenVINO"):
+        runtime_for(model, "openvino")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"name": "tensorrt"}, "unknown"),
+        ({"name": "openvino", "device": "cuda"}, "runs on the CPU"),
+        ({"name": "openvino", "precision": "float16"}, "does not compute in float16"),
+        ({"name": "openvino-int8", "precision": "float32"}, "does not compute in float32"),
+    ],
+)
+def test_what_cannot_be_is_refused(model, options, reason):
+    with pytest.raises(UsageError, match=reason):
+        runtime_for(model, **options)
+
+
+def test_a_model_without_calibration_has_no_8_bits(model, tmp_path):
+    with pytest.raises(ModelError, match="not calibrated"):
+        runtime_for(Model(model.plan, model.members), "openvino-int8", cache=tmp_path)
+    assert not list(tmp_path.rglob("*.xml"))
+
+
+def test_the_calibration_lies_in_the_model_file(model, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(model, path)
+    assert load_model(path).eight_bit == model.eight_bit
+    unread = open_model(path)
+    assert unread.eight_bit == model.eight_bit
+    assert weights_sha256(unread) == weights_sha256(model)
+    assert torch.equal(
+        unread.members[0].state_dict()["stem.weight"], model.members[0].state_dict()["stem.weight"]
+    )
+
+
+def test_a_file_that_changed_while_open_is_noticed(model, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(model, path)
+    unread = open_model(path)
+    save_model(Model(model.plan, (build_network("dense", STRIDES, 1, 2),)), path)
+    with pytest.raises(ModelError, match="changed while it was in use"):
+        unread.members[0]
+
+
+def test_a_second_prediction_does_without_torch(model, image, cache, tmp_path):
+    path, out = tmp_path / "model.safetensors", tmp_path / "p.npy"
+    save_model(model, path)
+    runtime_for(model, "openvino", precision="float32", cache=cache)
+    np.save(tmp_path / "image.npy", image)
+    code = f"""
+import sys, numpy as np
+from pathlib import Path
+from focalis.model import open_model
+from focalis.prediction import predict_probabilities, runtime_for
+import focalis.workflows.predict
+model = open_model(Path({str(path)!r}))
+runtime = runtime_for(model, "openvino", precision="float32", cache=Path({str(cache)!r}))
+np.save({str(out)!r}, predict_probabilities(model, np.load({str(tmp_path / "image.npy")!r}), runtime=runtime))
+print(sorted({{"torch", "pydicom", "scipy.ndimage", "matplotlib"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    np.testing.assert_allclose(np.load(out), predict_probabilities(model, image), atol=1e-4)
