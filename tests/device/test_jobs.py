@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import device_work
@@ -24,6 +25,9 @@ from device_work import (
 
 from focalis.device.store import Store
 from focalis.dicom import find_series, read_report, read_segmentation, read_series
+from focalis.model import load_model, save_model
+from focalis.planning import describe, learn_scope
+from focalis.volume import Volume
 from focalis.workflows.predict import predict
 
 
@@ -100,6 +104,20 @@ def test_an_irregular_series_is_refused_with_its_reason(model, series, tmp_path)
     with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
         task = until(lambda: jobs.store.tasks("refused"))[0]
     assert "missing" in task.reason
+
+
+def test_a_series_outside_of_the_models_scope_is_segmented_and_told(model, series, tmp_path):
+    known = load_model(model)
+    coarse = replace(GRID, spacing_xyz_mm=(9.0, 9.0, 9.0))
+    rng = np.random.default_rng(0)
+    usual = [Volume(rng.normal(50, 20, coarse.shape_zyx).astype(np.float32), coarse) for _ in range(8)]
+    scope = learn_scope([describe([one], known.plan.normalisation) for one in usual])
+    save_model(replace(known, scope=scope), tmp_path / "narrow.safetensors")
+    kept(tmp_path / "store", series)
+    with working(tmp_path / "store", config(tmp_path / "narrow.safetensors"), run=in_this_process) as jobs:
+        task = until(lambda: jobs.store.tasks("done"))[0]
+        told = [event.text for event in jobs.store.events(50) if event.task_id == task.task_id]
+    assert any("lies outside of what the model was trained on" in text for text in told)
 
 
 def test_a_series_that_no_route_takes_is_shown_as_unrouted(model, series, tmp_path):

@@ -265,6 +265,8 @@ class Jobs:
         )
         started = time.perf_counter()
         answer = self.segmenter.run(job, lambda state: self._tell(task_id, state))
+        if answer.get("outside"):
+            self.store.event("warning", f"the series {answer['outside']}", task_id=task_id)
         seconds = time.perf_counter() - started
         return {**answer, "seconds": seconds}
 

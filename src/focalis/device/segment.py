@@ -61,7 +61,8 @@ def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model
         models: models that were loaded before, by SHA-256; holds one.
 
     Returns:
-        {"outcome": "done", "results": [...]}, or {"outcome": "refused" | "failed" | "no space", "reason": ...}.
+        {"outcome": "done", "results": [...], "outside": in what the series lies outside of what the model was trained
+        on, one line, or ""}, or {"outcome": "refused" | "failed" | "no space", "reason": ...}.
     """
     try:
         return _segment(job, tell, models)
@@ -81,7 +82,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     from focalis.dicom import read_series
     from focalis.model import load_model, weights_sha256
     from focalis.prediction import choose_runtime, predict_case
-    from focalis.prediction.case import check_volumes
+    from focalis.workflows.scope import check_scope, outside_line
 
     tell("checking")
     if file_sha256(Path(job.model)) != job.model_sha256:
@@ -95,7 +96,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         models[job.model_sha256] = loaded, weights_sha256(loaded)
     model, weights = models[job.model_sha256]
     series = read_series([Path(file) for file in job.files])
-    check_volumes([series.volume], model.plan)
+    strange = check_scope(model, [series.volume])
     tell("segmenting")
     prediction = predict_case(
         model,
@@ -113,7 +114,11 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         version=job.version,
         supersedes={kind: Path(path) for kind, path in job.supersedes.items()},  # type: ignore[misc]
     )
-    return {"outcome": "done", "results": [asdict(each) for each in made]}
+    return {
+        "outcome": "done",
+        "results": [asdict(each) for each in made],
+        "outside": outside_line(strange) if strange else "",
+    }
 
 
 def _disk_is_full(error: BaseException | None) -> bool:
