@@ -22,7 +22,7 @@ demo: $(RUNTIME)
 	$(BIN)/focalis demo -o demo $(ARGS)
 
 test: $(DEVELOPMENT)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 test-slow: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)

@@ -69,7 +69,7 @@ def save_tiny_model(path, image=None, low=-2000.0, high=2000.0):
     network = network_of(plan).eval()
     share = 0.9 if image is None else 0.9995
     image = image or Volume(block().astype(np.float32), GRID)
-    found = predict_case(Model(plan, (network,)), [image], keep_probability=True)
+    found = predict_case(Model(plan, (network,)), [image])
     threshold = float(np.quantile(found.foreground_probability.array, share))
     save_model(Model(plan, (network,), OperatingPoint(threshold)), path)
     return path

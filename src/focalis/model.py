@@ -171,10 +171,10 @@ class ModelHeader:
     provenance: Mapping[str, JSON]
     members: int
     weights_sha256: str
-    temperature: float
-    scope: Scope | None
-    refinement: Refinement | None
-    eight_bit: EightBit | None
+    temperature: float = 1.0
+    scope: Scope | None = None
+    refinement: Refinement | None = None
+    eight_bit: EightBit | None = None
 
 
 def weights_sha256(model: Model) -> str:

@@ -99,16 +99,21 @@ def test_fit_passes_its_options_on(run, monkeypatch, tmp_path):
 
 
 def test_predict_tells_refused_cases_by_its_exit_code(run, monkeypatch, tmp_path):
-    from focalis.workflows.predict import PredictReport, PredictRow
+    from focalis.workflows.predict import PointUsed, PredictReport, PredictRow
 
     rows = (
         PredictRow("a", "done", "", tmp_path / "a.nii.gz", 7, 1.0),
         PredictRow("b", "refused", "b.nii.gz: holds 3 voxels that are NaN; repair it", None, 0, 0.1),
     )
-    monkeypatch.setattr("focalis.workflows.predict.predict", lambda *_args, **_options: PredictReport(rows))
+    report = PredictReport(rows, PointUsed(0.4, 12.0, 0.6, 1.3, "the model's: chosen"))
+    monkeypatch.setattr("focalis.workflows.predict.predict", lambda *_args, **_options: report)
 
     code, out, err = run("predict", "model.safetensors", "scans", "-o", tmp_path)
 
     assert code == 1
     assert out.startswith("1 of 2 cases")
+    assert (
+        "threshold 0.4, minimum size 12 mm3, minimum confidence 0.6, temperature 1.3 (the model's: chosen)"
+        in out
+    )
     assert err == "refused: b.nii.gz: holds 3 voxels that are NaN; repair it\n"

@@ -207,7 +207,13 @@ def work(folder, settings, canned, version="1.0", point=""):
     ).returncode
 
 
-@pytest.mark.parametrize("point", device_work.POINTS)
+QUICK = ("task added", "moved into place", "first row of the results", "sent but not noted")
+
+
+@pytest.mark.parametrize(
+    "point",
+    [pytest.param(point, marks=() if point in QUICK else pytest.mark.slow) for point in device_work.POINTS],
+)
 def test_killed_at_any_point_one_result_arrives(model, canned, tmp_path, point):
     files, results = canned
     with pacs() as (port, received):

@@ -486,7 +486,7 @@ def test_the_planned_spacing_is_the_plans(tmp_path: Path, monkeypatch: pytest.Mo
         for path in (image(root, f"c{number}"), label(root, f"c{number}")):
             change(path, lambda a: a, spacing_xyz_mm=(1.0, 1.0, spacing))
     figures = fingerprint(open_dataset(root).cases)
-    monkeypatch.setattr(make, "_within_memory", lambda plan: plan)  # needs no network
+    monkeypatch.setattr(make, "within_memory", lambda plan: plan)  # needs no network
     plan = make.make_plan(figures, ("image",), {1: "lesion"})
     planned = check(root).planned
     assert planned is not None

@@ -58,13 +58,13 @@ def test_the_held_out_cases_were_neither_trained_on_nor_chosen_on(finished):
     assert not held_out & seen
     assert not set(cases["train"]) & set(cases["inner"])
     assert {
-        path.name.removesuffix(".nii.gz") for path in (finished.run / "predictions").iterdir()
+        path.name.removesuffix(".nii.gz") for path in (finished.run / "predictions").glob("*.nii.gz")
     } == held_out
     assert "held-out cases of fold 1" in finished.judged_on
 
 
 def test_predictions_lie_on_the_input_grid(finished, phantoms):
-    for path in (finished.run / "predictions").iterdir():
+    for path in (finished.run / "predictions").glob("*.nii.gz"):
         assert read_volume(path).grid == read_volume(phantoms / "images" / path.name).grid
 
 

@@ -118,8 +118,8 @@ def test_two_at_a_time_run_at_the_same_time(run):
 def test_ctrl_c_reaches_the_child_and_starts_no_other(run, tmp_path):
     wait = """
         import time
-        print(json.dumps({"step": 1, "steps": 2, "loss": 0.5, "val_dice": None, "seconds_left": 3.0}), flush=True)
         try:
+            print(json.dumps({"step": 1, "steps": 2, "loss": 0.5, "val_dice": None, "seconds_left": 3.0}), flush=True)
             time.sleep(60)
         except KeyboardInterrupt:
             open(os.path.join(task["home"], "saved"), "w").close()

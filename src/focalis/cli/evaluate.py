@@ -34,8 +34,9 @@ def evaluate(
         int | None, typer.Option(min=1, help="Value of the labels where nobody has judged; left out.")
     ] = None,
     tolerance_mm: Annotated[float, typer.Option(min=0, help="Tolerance of the surface Dice.")] = 1.0,
-    min_lesion_mm3: Annotated[
-        float, typer.Option(min=0, help="Components of a smaller volume are no lesions.")
+    min_size: Annotated[
+        float,
+        typer.Option("--min-size", min=0, help="Components of fewer mm3 are no lesions, in either map."),
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print evaluation.json's content.")] = False,
@@ -52,7 +53,7 @@ def evaluate(
             readers=readers,
             ignore=ignore,
             tolerance_mm=tolerance_mm,
-            min_lesion_mm3=min_lesion_mm3,
+            min_lesion_mm3=min_size,
             seed=seed,
             progress=lambda done, total, case: advance("evaluate", done, total, case),
         )

@@ -115,7 +115,7 @@ def predict(
                 )
                 print(f"{row.case}: nothing found; {what}")
         done = len(report.rows) - len(report.refused)
-        print(f"operating point: {report.operating_point}")
         print(f"{done} of {len(report.rows)} cases in {out}, {report.seconds_per_case:.1f} s per case")
+        print(f"operating point: {report.operating_point}")
     if report.refused:
         raise typer.Exit(1)

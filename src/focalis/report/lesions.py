@@ -61,8 +61,8 @@ def froc_figure(froc: Froc, theme: Theme = LIGHT) -> bytes:
         )
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlim(0, 1.02)
-        style(axes, theme, f"empty scans with any, of {froc.empty_scans}")
-        axes.set_xlabel("false positives from this confidence on", color=theme.text)
+        style(axes, theme, f"share of {froc.empty_scans} empty scans alarmed")
+        axes.set_xlabel("minimum confidence", color=theme.text)
     return png(figure)
 
 

@@ -42,8 +42,8 @@ class PredictRow:
         reason: why it was refused, one line that names the file; empty when done.
         output: the file written; None when refused, and for an RT Structure Set with nothing in it.
         foreground_voxels: how many voxels bear a label; 0 if nothing was found.
-        lesions: how many lesions the table holds.
         seconds: wall time, reading and writing included.
+        lesions: how many lesions the table holds.
         outside: in what the images lie outside of what the model was trained on, a phrase each; empty inside, where the
             model does not know, and when refused.
     """
@@ -53,8 +53,8 @@ class PredictRow:
     reason: str
     output: Path | None
     foreground_voxels: int
-    lesions: int
     seconds: float
+    lesions: int = 0
     outside: tuple[str, ...] = ()
 
 
@@ -241,7 +241,7 @@ def predict(
         seconds = time.perf_counter() - started
         status: Literal["done", "refused"] = "refused" if problem else "done"
         outside = () if problem else strange[case.name]
-        rows.append(PredictRow(case.name, status, problem, output, found, lesions, seconds, outside))
+        rows.append(PredictRow(case.name, status, problem, output, found, seconds, lesions, outside))
     if progress is not None:
         progress(len(rows), len(cases), "")
     return PredictReport(tuple(rows), used)
