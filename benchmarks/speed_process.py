@@ -118,7 +118,7 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
 
 
 class _Memory(threading.Thread):
-    """Looks at a process and its children every 20 ms until it ends."""
+    """Looks at a process and its children every 50 ms until it ends."""
 
     def __init__(self, pid: int) -> None:
         super().__init__()
@@ -130,14 +130,15 @@ class _Memory(threading.Thread):
             while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 family = [process, *process.children(recursive=True)]
                 self.most = max(self.most, sum(_resident(one) for one in family))
-                time.sleep(0.02)
+                time.sleep(0.05)
         except psutil.NoSuchProcess:
             pass
 
 
 def _resident(process: psutil.Process) -> int:
     try:
-        return int(process.memory_info().rss)
+        memory = process.memory_full_info()
+        return int(getattr(memory, "pss", memory.rss))  # pages that processes share count once
     except psutil.Error:
         return 0
 
