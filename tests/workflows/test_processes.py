@@ -117,7 +117,8 @@ def test_two_at_a_time_run_at_the_same_time(run):
 
 def test_ctrl_c_reaches_the_child_and_starts_no_other(run, tmp_path):
     wait = """
-        import time
+        import signal, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored in the background
         try:
             print(json.dumps({"step": 1, "steps": 2, "loss": 0.5, "val_dice": None, "seconds_left": 3.0}), flush=True)
             time.sleep(60)

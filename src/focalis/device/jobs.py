@@ -14,6 +14,7 @@ import logging
 import shutil
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -214,9 +215,11 @@ class Jobs:
             if key in self._under_way:
                 return
             self._under_way.add(key)
+        wanted = uuid.uuid4().hex
         try:
-            DBOS.enqueue_workflow_with_options(
+            handle = DBOS.enqueue_workflow_with_options(
                 {
+                    "workflow_id": wanted,
                     "workflow_name": workflow,
                     "queue_name": queue,
                     "app_version": APPLICATION_VERSION,
@@ -228,6 +231,10 @@ class Jobs:
         except BaseException:
             self.finished(key)
             raise
+        if handle.get_workflow_id() != wanted:
+            # Another run of the same work has not ended yet, and may just have looked for the last time: so look again
+            # at the next turn.
+            self.finished(key)
 
     def finished(self, key: str) -> None:
         """A workflow ended, in whichever way; if its work still waits in the store, it is enqueued again."""
