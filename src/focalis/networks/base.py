@@ -27,9 +27,9 @@ class Network(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, outputs, z, y, x) of an image (batch, inputs, z, y, x)."""
 
-    @abstractmethod
     def forward_all(self, x: Tensor) -> list[Tensor]:
         """The logits and those of every auxiliary output, all at the input's size: what training needs."""
+        return [self.forward(x)]
 
     @abstractmethod
     def heads(self) -> list[nn.Conv3d]:

@@ -97,10 +97,6 @@ class DeepLab(Network):
             x = stage(x)
         return functional.interpolate(self.output(self.pyramid(x)), size, mode="trilinear")
 
-    def forward_all(self, x: Tensor) -> list[Tensor]:
-        """See `Network.forward_all`."""
-        return [self.forward(x)]
-
 
 def _convolution(
     inputs: int, outputs: int, stride: Triple = (1, 1, 1), dilation: int = 1, kernel: int = 3

@@ -68,7 +68,3 @@ class FullyConvolutionalDenseNet(Network):
             new = x[:, -UNITS * GROWTH :]
             x = merge(torch.cat([up(new), features.pop()], dim=1))
         return self.output(x)  # type: ignore[no-any-return]
-
-    def forward_all(self, x: Tensor) -> list[Tensor]:
-        """See `Network.forward_all`."""
-        return [self.forward(x)]

@@ -60,10 +60,6 @@ class SegNet(Network):
             x = up(unpool(x, *places.pop()))
         return self.output(x)  # type: ignore[no-any-return]
 
-    def forward_all(self, x: Tensor) -> list[Tensor]:
-        """See `Network.forward_all`."""
-        return [self.forward(x)]
-
 
 def unpool(x: Tensor, indices: Tensor, size: Sequence[int]) -> Tensor:
     """Zeros of `size` (batch, channel, z, y, x) with the values of `x` at the places where the maxima were.
