@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from focalis.lesions import label_components, measure_lesions
+from focalis.lesions import label_components, measure_components
 from focalis.volume import Volume
 
 
@@ -60,10 +60,10 @@ def list_lesions(
     grid = image.grid
     numbered = np.zeros(grid.shape_zyx, dtype=np.uint16)
     found: list[StudyLesion] = []
-    for label, mask in masks.items():
+    for value, (label, mask) in enumerate(masks.items(), start=1):
         components, _ = label_components(mask)
         boxes = ndimage.find_objects(components)
-        for lesion, box in zip(measure_lesions(mask.astype(np.uint8), grid, {1: label}), boxes, strict=True):
+        for lesion, box in zip(measure_components(components, grid, value, label), boxes, strict=True):
             part = components[box] == lesion.number
             numbered[box][part] = len(found) + 1
             values = image.array[box][part].astype(np.float64)

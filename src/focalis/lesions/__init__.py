@@ -10,8 +10,16 @@ from focalis.lesions.matching import (
     find_overlaps,
     match_lesions,
 )
-from focalis.lesions.measures import MEASURING_RULE, Lesion, Line, axial_axis, disagreement, measure_lesions
-from focalis.lesions.probability import temper
+from focalis.lesions.measures import (
+    MEASURING_RULE,
+    Lesion,
+    Line,
+    axial_axis,
+    disagreement,
+    measure_components,
+    measure_lesions,
+)
+from focalis.lesions.probability import temper, untempered
 from focalis.lesions.table import COLUMNS, as_csv, lesion_row
 
 __all__ = [
@@ -34,7 +42,9 @@ __all__ = [
     "label_components",
     "lesion_row",
     "match_lesions",
+    "measure_components",
     "measure_lesions",
     "temper",
+    "untempered",
     "voxels_of",
 ]

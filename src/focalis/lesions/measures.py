@@ -95,25 +95,50 @@ def measure_lesions(
         uncertainty: standard deviation of the foreground probability over passes, shape (z, y, x); used with
             `probability` only.
     """
+    return tuple(
+        lesion
+        for value in sorted(names)
+        for lesion in measure_components(
+            label_components((labels == value).astype(bool))[0],
+            grid,
+            value,
+            names[value],
+            probability,
+            uncertainty,
+        )
+    )
+
+
+def measure_components(
+    labelled: NDArray[np.int32],
+    grid: Grid,
+    label: int,
+    name: str,
+    probability: NDArray[np.floating] | None = None,
+    uncertainty: NDArray[np.floating] | None = None,
+) -> Iterator[Lesion]:
+    """The lesions of one label whose components are numbered already, see `label_components`; in their order.
+
+    Args:
+        labelled: the components' numbers, shape (z, y, x).
+        grid: their grid.
+        label, name: the label's value and name.
+        probability, uncertainty: as in `measure_lesions`.
+    """
     axis = axial_axis(grid)
-    found = []
-    for value in sorted(names):
-        labelled, _ = label_components((labels == value).astype(bool))
-        for number, box in enumerate(scipy.ndimage.find_objects(labelled), start=1):
-            inside = labelled[box] == number
-            place = tuple(side.start for side in box)
-            found.append(
-                Lesion(
-                    number=number,
-                    label=value,
-                    name=names[value],
-                    voxels=int(np.count_nonzero(inside)),
-                    volume_mm3=int(np.count_nonzero(inside)) * grid.voxel_volume_mm3,
-                    **_shape(inside, place, grid, axis),
-                    **_certainty(inside, box, probability, uncertainty),
-                )
-            )
-    return tuple(found)
+    for number, box in enumerate(scipy.ndimage.find_objects(labelled), start=1):
+        inside = labelled[box] == number
+        place = tuple(side.start for side in box)
+        voxels = int(np.count_nonzero(inside))
+        yield Lesion(
+            number=number,
+            label=label,
+            name=name,
+            voxels=voxels,
+            volume_mm3=voxels * grid.voxel_volume_mm3,
+            **_shape(inside, place, grid, axis),
+            **_certainty(inside, box, probability, uncertainty),
+        )
 
 
 def axial_axis(grid: Grid) -> int:

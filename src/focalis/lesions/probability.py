@@ -26,3 +26,8 @@ def temper(probability: NDArray[Float], temperature: float) -> NDArray[Float]:
     yes, no = probability**power, (1 - probability) ** power
     result: NDArray[Float] = yes / (yes + no)
     return result
+
+
+def untempered(threshold: float, temperature: float) -> float:
+    """The threshold on untempered probabilities that decides as `threshold` does on tempered ones."""
+    return float(temper(np.asarray(threshold), 1 / temperature))

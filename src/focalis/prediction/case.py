@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from focalis.errors import ModelError
-from focalis.lesions import temper
+from focalis.lesions import temper, untempered
 from focalis.model import Model, OperatingPoint
 from focalis.planning import Plan, prepare_image
 from focalis.prediction.decision import decide, drop_lesions
@@ -102,7 +102,7 @@ def predict_case(
             prepared.array,
             model.plan.spacing_zyx_mm,
             model.refinement,
-            float(temper(np.asarray(point.threshold), 1 / model.temperature)),
+            untempered(point.threshold, model.temperature),
             device=runtime.device if isinstance(runtime, Runtime) else None,
         )
         probabilities = refined.probabilities

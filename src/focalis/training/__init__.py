@@ -1,7 +1,7 @@
 """Training: prepared cases, patches, one visible loop, checkpoints."""
 
 from focalis.training.calibration import calibrate
-from focalis.training.loop import Interrupted, Progress, seconds_per_step, steps_in, train
+from focalis.training.loop import Interrupted, Progress, read_metrics, seconds_per_step, steps_in, train
 from focalis.training.prepared import TrainingCase, prepare_case, prepare_cases
 from focalis.training.refinement import fit_refinement
 from focalis.training.validation import operating_point
@@ -15,6 +15,7 @@ __all__ = [
     "operating_point",
     "prepare_case",
     "prepare_cases",
+    "read_metrics",
     "seconds_per_step",
     "steps_in",
     "train",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.dataset import IGNORED
-from focalis.lesions import temper
+from focalis.lesions import temper, untempered
 from focalis.model import EightBit, Model
 from focalis.prediction import (
     Engines,
@@ -64,7 +64,7 @@ def reported(model: Model, case: TrainingCase, runtime: Engines | None = None) -
     budget = int(plan.memory_budget_gb * 1e9)
     found = predict_probabilities(model, np.array(case.image), budget_bytes=budget, runtime=runtime)
     if model.refinement is not None:
-        threshold = float(temper(np.asarray(point.threshold), 1 / model.temperature))
+        threshold = untempered(point.threshold, model.temperature)
         image, spacing = np.array(case.image), plan.spacing_zyx_mm
         found = refine_probabilities(found, image, spacing, model.refinement, threshold).probabilities
     foreground = temper(1 - found[0], model.temperature)

@@ -35,6 +35,7 @@ from focalis.training.patches import Patch
 from focalis.training.prepared import TrainingCase
 from focalis.training.validation import validation_dice
 
+METRICS = "metrics.jsonl"
 VALIDATIONS, STEPS_BETWEEN = 10, 50
 """Cases of the inner split are predicted ten times in a run, but not more often than every so many steps."""
 LOG_EVERY = 10
@@ -99,7 +100,7 @@ def train(
     network, average, optimizer = _fresh(plan, seed, runtime)
     loss_function = loss_of(plan)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_gradient_scaling)
-    checkpoint, metrics = run / "checkpoint.safetensors", run / "metrics.jsonl"
+    checkpoint, metrics = run / "checkpoint.safetensors", run / METRICS
     first, val_dice, seconds_before = 0, None, 0.0
     if resume and checkpoint.exists():
         state = load_checkpoint(checkpoint, network, average, optimizer)
@@ -287,6 +288,11 @@ def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
             mean.lerp_(value, 1 - decay)
         else:
             mean.copy_(value)
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl, in the order of the steps."""
+    return [json.loads(row) for row in (run / METRICS).read_text(encoding="utf-8").splitlines()]
 
 
 def _keep_rows_before(metrics: Path, step: int) -> None:

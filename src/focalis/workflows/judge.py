@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +26,7 @@ from focalis.lesions import Lesion, find_candidates, measure_lesions, temper
 from focalis.model import Model, OperatingPoint, weights_sha256
 from focalis.prediction import Prediction, drop_lesions, predict_case
 from focalis.report import overlay_figure, write_fit_report
+from focalis.training import read_metrics
 from focalis.volume import Volume, read_volume, write_volume
 from focalis.workflows.evaluate import write_evaluation
 from focalis.workflows.lesion_tables import boundary_counts, write_lesions
@@ -97,9 +97,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     record["peak_memory_gb"] = max(record["peak_memory_gb"] or 0, peak_memory_gb() or 0) or None
     record["judged_on"] = judged_on
     write_json(run.home / "record.json", record)
-    metrics = [
-        json.loads(row) for row in (run.home / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    metrics = read_metrics(run.home)
     predictions = {case.name: folder for case in run.judged}
     summary = write_judgement(
         run.home, run.data, scores, lesions, predictions, judged_on, metrics, record, model

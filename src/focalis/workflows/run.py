@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from focalis.dataset import Case, Dataset, Split, inner_split
 from focalis.errors import TrainingError
-from focalis.lesions import temper
+from focalis.lesions import untempered
 from focalis.model import Model, load_model, save_model
 from focalis.networks import split_name
 from focalis.planning import Plan, learn_scope
@@ -24,6 +22,7 @@ from focalis.training import (
     fit_refinement,
     operating_point,
     prepare_cases,
+    read_metrics,
     steps_in,
     train,
 )
@@ -122,11 +121,11 @@ def train_run(
         resume=resume,
         progress=progress,
     )
-    last = json.loads((run.home / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    last = read_metrics(run.home)[-1]
     point, temperature = operating_point(run.plan, network, validation, run.runtime, run.aim)
     refinement = None
     if split_name(run.plan.network.name)[1]:
-        threshold = float(temper(np.asarray(point.threshold), 1 / temperature))
+        threshold = untempered(point.threshold, temperature)
         refinement = fit_refinement(run.plan, network, validation, run.runtime, threshold)
         record["refinement"] = asdict(refinement)
     record |= {
