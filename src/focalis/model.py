@@ -237,16 +237,7 @@ def load_model(path: Path) -> Model:
         members.append(network)
     if tensors:
         raise ModelError(f"{path}: holds weights of no member, such as {min(tensors)}; save the model again")
-    return Model(
-        plan,
-        tuple(members),
-        header.operating_point,
-        header.provenance,
-        header.temperature,
-        header.scope,
-        header.refinement,
-        header.eight_bit,
-    )
+    return _assembled(header, tuple(members))
 
 
 def open_model(path: Path) -> Model:
@@ -255,9 +246,13 @@ def open_model(path: Path) -> Model:
     What is wrong with the weights shows only then, with the errors of `load_model`.
     """
     header = read_header(path)
+    return _assembled(header, _Unread(path, header))
+
+
+def _assembled(header: ModelHeader, members: Sequence[nn.Module]) -> Model:
     return Model(
         header.plan,
-        _Unread(path, header),
+        members,
         header.operating_point,
         header.provenance,
         header.temperature,

@@ -12,7 +12,7 @@ import numpy as np
 
 from focalis.errors import DataError
 from focalis.evaluation.cases import EMPTY_RULE, Score, evaluate_case
-from focalis.evaluation.intervals import DRAWS, LEVEL, bootstrap_interval, ratio_interval
+from focalis.evaluation.intervals import bootstrap_interval, interval_rule, ratio_interval
 from focalis.evaluation.summary import Pooled, Statistic
 from focalis.lesions import MATCHING_RULE
 from focalis.volume import Volume
@@ -152,7 +152,7 @@ class Agreement:
                 "detection_kappa": KAPPA_RULE,
                 "empty_masks": EMPTY_RULE,
                 "surface_dice_tolerance_mm": self.tolerance_mm,
-                "interval": f"percentile bootstrap over patients: {LEVEL}, {DRAWS} draws, seed {self.seed}",
+                "interval": interval_rule(self.seed),
             },
             "readers": dict(self.readers),
             "cases_with_fewer_than_two_readers": list(self.single),

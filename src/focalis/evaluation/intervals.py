@@ -17,6 +17,11 @@ DRAWS = 2000
 LEVEL = 0.95
 
 
+def interval_rule(seed: int) -> str:
+    """How intervals were made with this seed and the default draws, in one line for records."""
+    return f"percentile bootstrap over patients: {LEVEL}, {DRAWS} draws, seed {seed}"
+
+
 def bootstrap_interval(
     values: ArrayLike,
     seed: int = 0,
@@ -65,14 +70,9 @@ def ratio_interval(
         )
     if not bottoms.sum() > 0:
         raise UsageError("a bootstrap interval of a ratio needs a denominator above zero")
-    if groups is not None:
-        tops, bottoms = _per_group(tops, groups), _per_group(bottoms, groups)
-    picks = np.random.default_rng(seed).integers(0, tops.size, size=(draws, tops.size))
-    drawn_tops, drawn_bottoms = tops[picks].sum(axis=1), bottoms[picks].sum(axis=1)
+    drawn_tops, drawn_bottoms = _drawn_sums((tops, bottoms), seed, draws, groups)
     usable = drawn_bottoms > 0
-    tail = (1 - level) / 2
-    low, high = np.quantile(drawn_tops[usable] / drawn_bottoms[usable], [tail, 1 - tail])
-    return float(low), float(high)
+    return _ends(drawn_tops[usable] / drawn_bottoms[usable], level)
 
 
 def paired_difference_interval(
@@ -118,14 +118,26 @@ def ratio_difference_interval(
         raise UsageError(f"paired differences need the same cases twice, not {[c.size for c in columns]}")
     if not min(columns[1].sum(), columns[3].sum()) > 0:
         raise UsageError("a bootstrap interval of a ratio needs a denominator above zero")
+    a, b, c, d = _drawn_sums(columns, seed, draws, groups)
+    usable = (b > 0) & (d > 0)
+    return _ends(a[usable] / b[usable] - c[usable] / d[usable], level)
+
+
+def _drawn_sums(
+    columns: Sequence[NDArray[np.float64]], seed: int, draws: int, groups: Sequence[Hashable] | None
+) -> list[NDArray[np.float64]]:
+    """Each column's sum over the cases of every bootstrap sample; all columns get the same samples."""
     if groups is not None:
         columns = [_per_group(column, groups) for column in columns]
     cases = columns[0].size
     picks = np.random.default_rng(seed).integers(0, cases, size=(draws, cases))
-    a, b, c, d = (column[picks].sum(axis=1) for column in columns)
-    usable = (b > 0) & (d > 0)
+    return [column[picks].sum(axis=1) for column in columns]
+
+
+def _ends(samples: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """The ends of the interval that holds the middle share `level` of the samples."""
     tail = (1 - level) / 2
-    low, high = np.quantile(a[usable] / b[usable] - c[usable] / d[usable], [tail, 1 - tail])
+    low, high = np.quantile(samples, [tail, 1 - tail])
     return float(low), float(high)
 
 

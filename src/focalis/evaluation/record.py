@@ -10,7 +10,7 @@ from typing import Any
 from focalis.evaluation.beside import SPREAD_RULE, CaseBesideReaders, StructureBesideReaders, summarise_beside
 from focalis.evaluation.cases import EMPTY_RULE, Score
 from focalis.evaluation.detection import CaseLesions, Detection
-from focalis.evaluation.intervals import DRAWS, LEVEL
+from focalis.evaluation.intervals import interval_rule
 from focalis.evaluation.judged import JudgedLesion
 from focalis.evaluation.summary import Summary, summarise
 from focalis.lesions import CONNECTIVITY, MATCHING_RULE, MINIMUM_IOU
@@ -82,7 +82,7 @@ class Evaluation:
                 "lesion_minimum_iou": MINIMUM_IOU,
                 "empty_masks": EMPTY_RULE,
                 "surface_dice_tolerance_mm": self.tolerance_mm,
-                "interval": f"percentile bootstrap over patients: {LEVEL}, {DRAWS} draws, seed {self.seed}",
+                "interval": interval_rule(self.seed),
             },
             "summary": asdict(self.summary),
             "cases": [asdict(score) for score in self.scores],
