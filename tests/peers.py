@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 def missing():
     """The Debian packages that are not installed."""
-    lacking = {package for program, package in PACKAGES.items() if not _which(program)}
+    lacking = {package for name, package in PACKAGES.items() if not program(name)}
     return lacking | ({"orthanc-dicomweb"} if not DICOMWEB_PLUGIN.exists() else set())
 
 
@@ -60,7 +61,7 @@ def orthanc(folder):
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen([_which("Orthanc"), str(folder / "orthanc.json")], stdout=log, stderr=log)
+        process = subprocess.Popen([program("Orthanc"), str(folder / "orthanc.json")], stdout=log, stderr=log)
     url = f"http://127.0.0.1:{http_port}"
     try:
         deadline = time.monotonic() + 120
@@ -91,5 +92,8 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def _which(program):
-    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+def program(name):
+    """Where a peer's program lies, or None. pynetdicom installs programs of dcmtk's names beside this Python."""
+    ours = Path(sys.executable).parent
+    folders = [each for each in os.environ.get("PATH", "").split(os.pathsep) if Path(each) != ours]
+    return shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin"]))

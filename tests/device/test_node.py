@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import peers
 import psutil
 import pydicom
 import pytest
@@ -24,7 +25,7 @@ from focalis.device.intake import Intake
 from focalis.device.node import Node
 from focalis.errors import UsageError
 
-needs_dcmtk = pytest.mark.skipif(shutil.which("storescu") is None, reason="dcmtk is not installed")
+needs_dcmtk = pytest.mark.skipif(peers.program("storescu") is None, reason="dcmtk is not installed")
 CT = "1.2.840.10008.5.1.4.1.1.2"
 STARTUP = """
 import sys, threading
@@ -75,7 +76,7 @@ def store_of(node):
 
 
 def run(program, node, *arguments, called="FOCALIS"):
-    command = [program, "-aec", called, *map(str, arguments)]
+    command = [peers.program(program), "-aec", called, *map(str, arguments)]
     place = next((i for i, word in enumerate(command) if word == "HERE"), None)
     address = ["127.0.0.1", str(node.port)]
     command = command + address if place is None else [*command[:place], *address, *command[place + 1 :]]

@@ -86,7 +86,7 @@ objects = ["sr", "capture"]
 def send(port, folder):
     """Send all files below a folder as a scanner would."""
     subprocess.run(
-        ["storescu", "-aec", "FOCALIS", "+sd", "+r", "127.0.0.1", str(port), str(folder)],
+        [peers.program("storescu"), "-aec", "FOCALIS", "+sd", "+r", "127.0.0.1", str(port), str(folder)],
         check=True,
         timeout=120,
     )
@@ -196,7 +196,9 @@ def test_echoscu_is_answered_and_a_tampered_model_refused(tmp_path):
         '[node]\nport = 0\n[web]\nport = 0\n[[models]]\nname = "a"\nfile = "tiny.safetensors"\n'
     )
     with device(["--config", config, "--folder", tmp_path / "store"], tmp_path) as port:
-        subprocess.run(["echoscu", "-aec", "FOCALIS", "127.0.0.1", str(port)], check=True, timeout=60)
+        subprocess.run(
+            [peers.program("echoscu"), "-aec", "FOCALIS", "127.0.0.1", str(port)], check=True, timeout=60
+        )
     config.write_text(config.read_text() + f'sha256 = "{"0" * 64}"\n')
     model.touch()
     with (
