@@ -17,6 +17,8 @@ SIZES = 6
 """How many minimum sizes are tried, up to the smallest true lesion: no true lesion may be too small to report."""
 PLATEAU = 0.002
 """Differences of Dice or sensitivity below this are not followed: they are accidents of the few cases."""
+NEAR = 0.02
+"""A threshold whose mean Dice lies further below the best is not taken, however few the cases."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,10 @@ def choose(
 ) -> Choice:
     """Choose threshold, minimum size and minimum confidence together, on cases that the network did not learn from.
 
-    For the best Dice: the threshold first, with nothing dropped, and of those within 0.002 of the best mean Dice the
-    middle one, since where the curve is flat the first of several equals would be an accident. Then the least
+    For the best Dice: the threshold first, with nothing dropped, and of those whose mean Dice is not known to be worse
+    than the best, the lowest: it lies within one standard error of the paired difference, and within 0.02. Where the few
+    cases cannot tell, the threshold that misses least is the one that carries over to new cases. If none below is as
+    near, the middle of those within 0.002, where the first of several equals would be an accident. Then the least
     dropping whose mean Dice lies within 0.002 of the best that dropping can reach. For a rate of false positives: of
     all settings that keep to it, the greatest sensitivity; of those within 0.002 of it the best Dice; of equals the
     one that drops least. If none keeps to it, the one with the fewest false positives.
@@ -142,18 +146,20 @@ def choose(
         raise UsageError("choosing an operating point needs at least one case")
     aim = aim or Aim()
     levels = list(thresholds)
-    everything = [np.mean([row[i].dice(row[i].kept(0, 0)) for row in cases]) for i in range(len(levels))]
+    by_case = np.array([[each.dice(each.kept(0, 0)) for each in row] for row in cases])
+    everything = by_case.mean(axis=0)
     sizes = _sizes(cases)
     count = len(cases)
     if aim.fp_per_scan is None:
-        plateau = np.flatnonzero(np.asarray(everything) >= max(everything) - PLATEAU)
-        middle = int(plateau[(plateau.size - 1) // 2])
-        settings = _settings(cases, middle, levels[middle], sizes)
+        lowest = _lowest_near_the_best(by_case)
+        settings = _settings(cases, lowest, levels[lowest], sizes)
         best = max(setting.dice for setting in settings)
         chosen = min(
             (setting for setting in settings if setting.dice >= best - PLATEAU), key=lambda s: s.strictness
         )
-        how = f"best mean Dice of the foreground on {count} cases of the inner split"
+        how = (
+            f"lowest threshold near the best mean Dice of the foreground on {count} cases of the inner split"
+        )
     else:
         settings = [s for i, level in enumerate(levels) for s in _settings(cases, i, level, sizes)]
         keeping = [s for s in settings if s.fp_per_scan <= aim.fp_per_scan + 1e-9]
@@ -185,6 +191,15 @@ def choose(
         if there
         else (),
     )
+
+
+def _lowest_near_the_best(by_case: NDArray[np.float64]) -> int:
+    """Of Dice by (case, threshold), the first threshold not known to be worse than the best; on a plateau its middle."""
+    lag = by_case[:, [by_case.mean(axis=0).argmax()]] - by_case
+    error = lag.std(axis=0, ddof=1) / np.sqrt(len(lag)) if len(lag) > 1 else np.zeros(lag.shape[1])
+    near = np.flatnonzero(lag.mean(axis=0) <= error.clip(PLATEAU, NEAR))
+    plateau = np.flatnonzero(lag.mean(axis=0) <= PLATEAU)
+    return int(near[0] if near[0] < plateau[0] else plateau[(plateau.size - 1) // 2])
 
 
 def _settings(
