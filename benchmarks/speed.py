@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from focalis.planning.parts import loss_of
 from focalis.prediction import Runtime, input_ranges, plan_passes, predict_probabilities, runtime_for
 from focalis.training import TrainingCase
 from focalis.training.batches import batches, make_batch
+from focalis.workflows.record import peak_memory_gb
 
 LAST = torch.channels_last_3d
 
@@ -207,20 +209,18 @@ def whole(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def memory(runtime: str, size: int) -> dict[str, Any]:
     """Resident memory of a process that predicts a whole volume, and what had been estimated."""
-    import resource
-
     model = calibrated(default_model(), 32)
     shape = (size // 2, size, size)
     array = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     with tempfile.TemporaryDirectory() as cache:
         way = runtime_for(model, runtime, cache=Path(cache))
         passes = plan_passes(model, shape, budget_bytes=10**11, runtime=way)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_memory_gb() or math.nan
         predict_probabilities(model, array, runtime=way, budget_bytes=10**11)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_memory_gb() or math.nan
     return {
-        "resident GB": peak * 1024 / 1e9,
-        "grown by GB": (peak - before) * 1024 / 1e9,
+        "resident GB": peak,
+        "grown by GB": peak - before,
         "estimated GB": passes.bytes / 1e9,
     }
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import math
 import subprocess
 import sys
 import tempfile
@@ -32,6 +32,7 @@ from focalis.prediction import predict_probabilities, runtime_for
 from focalis.training import TrainingCase
 from focalis.training.batches import make_batch
 from focalis.volume import Grid, Volume, grid_with_spacing, read_volume, resample_image, write_volume
+from focalis.workflows.record import peak_memory_gb
 
 VOLUMES = ((64, 64, 64), (128, 128, 128), (128, 256, 256), (300, 512, 512), (600, 512, 512))
 CASES = (10, 100, 1000, 10_000)
@@ -117,7 +118,7 @@ def one_volume(shape: tuple[int, int, int], runtime: str) -> dict[str, float]:
             "network",
             lambda: predict_probabilities(model, values, runtime=way, budget_bytes=BUDGET_BYTES),
         )
-    return seconds | {"resident GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
+    return seconds | {"resident GB": peak_memory_gb() or math.nan}
 
 
 def cases(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -9,13 +9,14 @@ from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.planning.memory import training_bytes
 
 SCRIPT = """
-import resource, sys
+import sys
 import numpy as np, torch
 from pathlib import Path
 from focalis.planning import read_plan
 from focalis.prediction import Runtime
 from focalis.training import TrainingCase
 from focalis.training.loop import seconds_per_step
+from focalis.workflows.record import peak_memory_gb
 plan = read_plan(Path(sys.argv[1]))
 shape = plan.patch_zyx
 label = np.zeros(shape, np.uint8)
@@ -23,7 +24,7 @@ label[4:8, 4:8, 4:8] = 1
 case = TrainingCase("c", np.zeros((1, *shape), np.float32), label, np.ones(shape, np.float16),
                     (np.argwhere(label).astype(np.int32),))
 seconds_per_step(plan, [case], Runtime(), measured=1)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(round(peak_memory_gb() * 1e9))
 """
 
 

@@ -333,6 +333,7 @@ from focalis.dataset import open_dataset
 from focalis.planning import Plan
 from focalis.training import prepare_cases
 from focalis.training.batches import make_batch
+from focalis.workflows.record import peak_memory_gb
 
 root, folder, plan, count, files = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(files), int(files)))
@@ -341,7 +342,7 @@ sources = open_dataset(root).cases
 def named(count):
     return [replace(sources[i % len(sources)], name=f"case_{i:04d}") for i in range(count)]
 def peak_mb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_memory_gb() * 1e3
 def draw(cases, steps):
     for step in range(steps):
         make_batch(cases, plan, 0, step)
