@@ -51,8 +51,9 @@ def test_the_lowest_threshold_that_may_be_as_good_as_the_best() -> None:
     faint = np.array([[[0.9] * 9 + [0.32, 0.02, 0.02, 0.02, 0.02]]])  # a part of it is missed from above
     chosen = choose(cuts([(sharp, truth), (faint, truth)]))
     curve = dict(chosen.curve)
-    assert curve[0.6] == max(curve.values()) and curve[0.3] > curve[0.55] and curve[0.6] - curve[0.3] < 0.02
-    assert chosen.threshold == 0.05 and curve[0.05] == curve[0.3]
+    assert curve[0.6] == max(curve.values())
+    assert curve[0.55] < curve[0.3] == curve[0.05] > curve[0.6] - 0.02
+    assert chosen.threshold == 0.05
     # Ten times the same case leaves no doubt.
     assert choose(cuts([(sharp, truth)] * 10)).threshold > 0.55
 

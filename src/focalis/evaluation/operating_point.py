@@ -124,13 +124,14 @@ def choose(
 ) -> Choice:
     """Choose threshold, minimum size and minimum confidence together, on cases that the network did not learn from.
 
-    For the best Dice: the threshold first, with nothing dropped, and of those whose mean Dice is not known to be worse
-    than the best, the lowest: it lies within one standard error of the paired difference, and within 0.02. Where the few
-    cases cannot tell, the threshold that misses least is the one that carries over to new cases. If none below is as
-    near, the middle of those within 0.002, where the first of several equals would be an accident. Then the least
-    dropping whose mean Dice lies within 0.002 of the best that dropping can reach. For a rate of false positives: of
-    all settings that keep to it, the greatest sensitivity; of those within 0.002 of it the best Dice; of equals the
-    one that drops least. If none keeps to it, the one with the fewest false positives.
+    For the best Dice: the threshold first, with nothing dropped, and of those whose mean Dice is not known to
+    be worse than the best, the lowest: it lies within one standard error of the paired difference, and within
+    0.02. Where the few cases cannot tell, the threshold that misses least is the one that carries over to new
+    cases. If none below is as near, the middle of those within 0.002, where the first of several equals would
+    be an accident. Then the least dropping whose mean Dice lies within 0.002 of the best that dropping can
+    reach. For a rate of false positives: of all settings that keep to it, the greatest sensitivity; of those
+    within 0.002 of it the best Dice; of equals the one that drops least. If none keeps to it, the one with the
+    fewest false positives.
 
     Args:
         cases: of every case, its lesions at every threshold, see `cut`; probabilities as the network gives them.
@@ -194,7 +195,7 @@ def choose(
 
 
 def _lowest_near_the_best(by_case: NDArray[np.float64]) -> int:
-    """Of Dice by (case, threshold), the first threshold not known to be worse than the best; on a plateau its middle."""
+    """Of Dice by (case, threshold), the first threshold that may be as good as the best; on a plateau its middle."""
     lag = by_case[:, [by_case.mean(axis=0).argmax()]] - by_case
     error = lag.std(axis=0, ddof=1) / np.sqrt(len(lag)) if len(lag) > 1 else np.zeros(lag.shape[1])
     near = np.flatnonzero(lag.mean(axis=0) <= error.clip(PLATEAU, NEAR))
