@@ -2,6 +2,7 @@
 
     python benchmarks/accuracy.py lidc_nodules --fold 0 --minutes 12
     python benchmarks/accuracy.py msd_hippocampus --fold 0 --minutes 40
+    python benchmarks/accuracy.py lidc_nodules --fold 0 --minutes 12 --network monai-unet
 
 The environment variable FOCALIS_DATA names the folder of the data sets. A result that is there already is not made
 again. `--steps` fixes the number of steps instead of the time, where several folds shall have the same.
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rivals  # noqa: F401  (adds the networks of other packages)
 
 import focalis
 from focalis.model import Model, load_model
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="train this many steps instead of measuring")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--loss")
-    parser.add_argument("--network")
+    parser.add_argument("--network", help="a network of Focalis, or monai-unet")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folders go")
     options = parser.parse_args()
     if "FOCALIS_DATA" not in os.environ:

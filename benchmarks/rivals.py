@@ -1,0 +1,38 @@
+"""Networks of other packages as rows of the same loop: `--network` of accuracy.py takes their names as well.
+
+They are known only inside the benchmarks: Focalis itself neither trains nor loads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from monai.networks.nets import UNet
+from torch import Tensor, nn
+
+from focalis.networks import NETWORKS, Network
+from focalis.networks.blocks import Triple
+
+CHANNELS = (32, 64, 128, 256, 320, 320)
+"""By level, finest first: those of the row in speed.py; three steps down make 1.9 M parameters."""
+
+
+class MonaiUNet(Network):
+    """MONAI's UNet without residual units: the fastest of the rivals (instance normalisation, PReLU)."""
+
+    patchwise = True
+
+    def __init__(self, strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.net = UNet(3, inputs, outputs, CHANNELS[: len(strides_zyx) + 1], tuple(strides_zyx))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Network.forward`."""
+        return self.net(x)  # type: ignore[no-any-return]
+
+    def heads(self) -> list[nn.Conv3d]:
+        """See `Network.heads`: the last transposed convolution."""
+        return [[layer for layer in self.modules() if isinstance(layer, nn.ConvTranspose3d)][-1]]  # type: ignore[list-item]
+
+
+NETWORKS["monai-unet"] = MonaiUNet
