@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +145,10 @@ def windows_of(data: Path) -> dict[str, list[tuple[int, int, int]]]:
     return windows
 
 
-def cut(volume: Volume, origin_zyx: tuple[int, int, int]) -> Volume:
+def cut(volume: Volume, origin_zyx: Sequence[int], size_zyx: Sequence[int] = (WINDOW,) * 3) -> Volume:
     """A window of a volume as a volume of its own."""
     z, y, x = origin_zyx
-    array = volume.array[z : z + WINDOW, y : y + WINDOW, x : x + WINDOW]
+    array = volume.array[z : z + size_zyx[0], y : y + size_zyx[1], x : x + size_zyx[2]]
     shift = np.multiply((x, y, z), volume.grid.spacing_xyz_mm)
     ox, oy, oz = np.asarray(volume.grid.origin_xyz_mm) + volume.grid.direction_matrix @ shift
     grid = Grid(
