@@ -106,7 +106,7 @@ def write_page(targets: Sequence[str], minutes: float) -> None:
 
 
 def table(targets: Sequence[str], minutes: float) -> list[str]:
-    """A row per target, pooled over the folds and seeds that are there; windows and seeds of a case are averaged first."""
+    """A row per target, pooled over the folds and seeds that are there, cases averaged first."""
     found = {target: measured(target, minutes) for target in targets}
     found = {target: rows for target, rows in found.items() if rows}
     if not found:
