@@ -26,6 +26,7 @@ import focalis
 from focalis.model import Model, load_model
 from focalis.prediction import choose_runtime, predict_case
 from focalis.volume import Grid, Volume, read_volume
+from focalis.workflows.record import provenance
 
 HERE = Path(__file__).parent
 WINDOW = 40
@@ -71,7 +72,7 @@ def main() -> None:
     held_out = record["cases"]["held_out"]
     scored = window_dice(model, data, held_out) if options.dataset == "lidc_nodules" else whole_dice(run)
     row = {
-        "command": " ".join(["python", "benchmarks/accuracy.py", *sys.argv[1:]]),
+        "command": f"python {provenance()['command']}",
         "minutes": options.minutes,
         "fold": options.fold,
         **{key: value for key, value in record.items() if key not in ("command", "cases")},

@@ -32,7 +32,7 @@ from focalis.planning.plan import LossSettings, NetworkSettings
 from focalis.prediction import choose_runtime, predict_case
 from focalis.report import Point, plane_figure
 from focalis.volume import Volume, read_volume
-from focalis.workflows.record import read_json, write_json
+from focalis.workflows.record import provenance, read_json, write_json
 
 RESULTS = HERE / "results" / "comparison"
 PAGE = HERE.parent / "docs" / "comparison.md"
@@ -81,7 +81,7 @@ def main() -> None:
         progress=lambda stage, progress: print(stage, flush=True) if progress is None else None,
     )
     content = result.content | {"fold": options.fold}
-    content["command"] = " ".join(["python", "benchmarks/comparison.py", *sys.argv[1:]])
+    content["command"] = f"python {provenance()['command']}"
     for row in content["rows"]:
         homes = [result.folder / run["folder"] for run in row["runs"] if run["outcome"] == "finished"]
         windows = options.what == "lidc_nodules"

@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -100,9 +99,10 @@ def main() -> None:
         else train_folds(data, home / "run", options.folds, limits)
     )
     chosen, loose = predicted(held_out, data, home)
+    made = provenance()
     row = {
-        **provenance(),
-        "command": " ".join(["python", "benchmarks/lesions.py", *sys.argv[1:]]),
+        **made,
+        "command": f"python {made['command']}",
         "data": what,
         "seed": options.seed,
         "aim": options.aim,

@@ -34,6 +34,7 @@ from focalis.model import load_model
 from focalis.planning import Readers
 from focalis.prediction import choose_runtime, predict_case
 from focalis.volume import Volume, read_volume
+from focalis.workflows.record import provenance
 
 RESULTS = HERE / "results" / "readers"
 PAGE = HERE.parent / "docs" / "readers.md"
@@ -73,7 +74,7 @@ def main() -> None:
         result = focalis.fit(data, run, fold=fold, seed=seed, readers=target, resume=run.exists(), **time)
         record = json.loads((run / "record.json").read_text(encoding="utf-8"))
         row = {
-            "command": " ".join(["python", "benchmarks/readers.py", *sys.argv[1:]]),
+            "command": f"python {provenance()['command']}",
             "target": target,
             "fold": fold,
             "minutes": options.minutes,
