@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import focalis
 from focalis.model import Model, load_model
 from focalis.prediction import choose_runtime, predict_case
 from focalis.volume import Grid, Volume, read_volume
+from focalis.workflows.record import provenance
 
 HERE = Path(__file__).parent
 WINDOW = 40
@@ -73,7 +74,7 @@ def main() -> None:
     held_out = record["cases"]["held_out"]
     scored = window_dice(model, data, held_out) if options.dataset == "lidc_nodules" else whole_dice(run)
     row = {
-        "command": " ".join(["python", "benchmarks/accuracy.py", *sys.argv[1:]]),
+        "command": f"python {provenance()['command']}",
         "minutes": options.minutes,
         "fold": options.fold,
         **{key: value for key, value in record.items() if key not in ("command", "cases")},
@@ -147,10 +148,10 @@ def windows_of(data: Path) -> dict[str, list[tuple[int, int, int]]]:
     return windows
 
 
-def cut(volume: Volume, origin_zyx: tuple[int, int, int]) -> Volume:
+def cut(volume: Volume, origin_zyx: Sequence[int], size_zyx: Sequence[int] = (WINDOW,) * 3) -> Volume:
     """A window of a volume as a volume of its own."""
     z, y, x = origin_zyx
-    array = volume.array[z : z + WINDOW, y : y + WINDOW, x : x + WINDOW]
+    array = volume.array[z : z + size_zyx[0], y : y + size_zyx[1], x : x + size_zyx[2]]
     shift = np.multiply((x, y, z), volume.grid.spacing_xyz_mm)
     ox, oy, oz = np.asarray(volume.grid.origin_xyz_mm) + volume.grid.direction_matrix @ shift
     grid = Grid(

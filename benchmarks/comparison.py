@@ -15,7 +15,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,14 @@ from accuracy import HERE, cut, windows_of
 
 import focalis
 from focalis.evaluation import FIGURES, Figure, Score, evaluate_case, figures_of, paired_differences
-from focalis.losses import LOSSES
+from focalis.losses import LOSSES, DistanceFocal
 from focalis.model import load_model
 from focalis.networks import NETWORKS
 from focalis.planning.plan import LossSettings, NetworkSettings
 from focalis.prediction import choose_runtime, predict_case
 from focalis.report import Point, plane_figure
 from focalis.volume import Volume, read_volume
-from focalis.workflows.record import read_json, write_json
+from focalis.workflows.record import provenance, read_json, write_json
 
 RESULTS = HERE / "results" / "comparison"
 PAGE = HERE.parent / "docs" / "comparison.md"
@@ -75,13 +75,13 @@ def main() -> None:
         networks=options.networks.split(",")
         if options.networks
         else [network, *(n for n in NETWORKS if n != network), "deeplab+crf"],
-        losses=options.losses.split(",") if options.losses else [loss, *(n for n in LOSSES if n != loss)],
+        losses=options.losses.split(",") if options.losses else [loss, *different_losses(loss)],
         minutes=options.minutes,
         fold=options.fold,
         progress=lambda stage, progress: print(stage, flush=True) if progress is None else None,
     )
     content = result.content | {"fold": options.fold}
-    content["command"] = " ".join(["python", "benchmarks/comparison.py", *sys.argv[1:]])
+    content["command"] = f"python {provenance()['command']}"
     for row in content["rows"]:
         homes = [result.folder / run["folder"] for run in row["runs"] if run["outcome"] == "finished"]
         windows = options.what == "lidc_nodules"
@@ -94,6 +94,16 @@ def main() -> None:
             row["seconds_per_window"] = read_json(homes[0] / "windows.json")["seconds"]
     write_json(target, content)
     print(f"{target}: {len(content['rows'])} rows")
+
+
+def different_losses(first: str) -> list[str]:
+    """Every loss but the first, each once: two names may stand for one loss with the parameters of the plan."""
+    default = DistanceFocal(LossSettings().r, LossSettings().weight)
+    found: dict[DistanceFocal | str, str] = {}
+    for name, build in LOSSES.items():
+        made = build(default)
+        found.setdefault(made if isinstance(made, DistanceFocal) else name, name)
+    return [name for name in found.values() if name != first]
 
 
 def window_scores(home: Path, data: Path) -> list[list[dict[str, Any]]]:
@@ -168,12 +178,30 @@ def section(name: str, content: Mapping[str, Any]) -> list[str]:
     points = [
         point(row, dataset, row is first) for row in [*networks, *([peer] if peer else [])] if row["repeats"]
     ]
+    if first["repeats"]:
+        lines += [dominance([*networks, *([peer] if peer else [])], dataset), ""]
     if len(points) > 1:
         IMAGES.mkdir(exist_ok=True)
         picture = f"comparison-{name}.png"
         (IMAGES / picture).write_bytes(plane_figure(points, f"seconds per {unit(dataset)}", "Dice, mean"))
         lines += [f"![Dice against seconds per {unit(dataset)}](images/{picture})", ""]
     return lines
+
+
+def dominance(rows: Sequence[Mapping[str, Any]], dataset: str) -> str:
+    """Whether any U-Net is at least as accurate and as fast in prediction as the first row, after equal training."""
+    first, *others = [row for row in rows if row["repeats"]]
+    dice = {row["network"]: figures_of(scores_of(row))["dice"].value or 0.0 for row in (first, *others)}
+    better = [
+        f"`{row['network']}`"
+        for row in others
+        if any(part in row["network"].lower() for part in ("unet", "u-net"))
+        and dice[row["network"]] >= dice[first["network"]]
+        and seconds_of(row, dataset) <= seconds_of(first, dataset)
+    ]
+    if better:
+        return f"At least as accurate and as fast as `{first['network']}`: {', '.join(better)}."
+    return f"No U-Net measured here is at least as accurate and as fast as `{first['network']}`."
 
 
 def nnunet_row(name: str) -> dict[str, Any] | None:

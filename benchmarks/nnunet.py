@@ -80,9 +80,10 @@ def main() -> None:
     write_json(work / "task.json", task)
     call([str(python), str(INSIDE), "train", str(work / "task.json")], work)
     call([str(python), str(INSIDE), "predict", str(work / "task.json")], work)
+    made = provenance()
     row = {
-        **provenance(),
-        "command": " ".join(["python", "benchmarks/nnunet.py", *sys.argv[1:]]),
+        **made,
+        "command": f"python {made['command']}",
         "dataset": options.dataset,
         "minutes": options.minutes,
         "fold": options.fold,

@@ -2,7 +2,7 @@
 
     python benchmarks/readers.py --minutes 12                       every target, fold and seed that is not there yet
     python benchmarks/readers.py --minutes 12 --target mean --fold 0 --seed 0
-    python benchmarks/readers.py --minutes 12 --table               pooled over the folds that are there, as Markdown
+    python benchmarks/readers.py --minutes 12 --page                what is there, pooled, into docs/readers.md
 
 Each held-out case is judged by the windows protocol (docs/benchmarks.md): every window is predicted as if nothing
 existed around it, and compared with every reader's contour cut alike. FOCALIS_DATA names the folder of the data sets.
@@ -16,24 +16,29 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 from accuracy import HERE, cut, windows_of
+from tables import replaced
 
 import focalis
 from focalis.dataset import open_dataset, with_readers
 from focalis.evaluation.beside import CaseBesideReaders, set_beside
-from focalis.evaluation.intervals import bootstrap_interval, ratio_interval
+from focalis.evaluation.intervals import bootstrap_interval, paired_difference_interval, ratio_interval
 from focalis.files import write_text
 from focalis.model import load_model
 from focalis.planning import Readers
 from focalis.prediction import choose_runtime, predict_case
 from focalis.volume import Volume, read_volume
+from focalis.workflows.record import provenance
 
 RESULTS = HERE / "results" / "readers"
+PAGE = HERE.parent / "docs" / "readers.md"
+BEGIN, END = "<!-- readers: made by benchmarks/readers.py -->", "<!-- /readers -->"
 
 
 def main() -> None:
@@ -49,11 +54,11 @@ def main() -> None:
     parser.add_argument("--fold", type=int, action="append")
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folders go")
-    parser.add_argument("--table", action="store_true", help="print the table and stop")
+    parser.add_argument("--page", action="store_true", help="write the table into docs/readers.md and stop")
     options = parser.parse_args()
     targets = options.target or get_args(Readers)
-    if options.table:
-        print(table(targets, options.minutes))
+    if options.page:
+        write_page(targets, options.minutes)
         return
     if "FOCALIS_DATA" not in os.environ:
         sys.exit("FOCALIS_DATA is not set: name the folder that holds the data sets")
@@ -69,7 +74,7 @@ def main() -> None:
         result = focalis.fit(data, run, fold=fold, seed=seed, readers=target, resume=run.exists(), **time)
         record = json.loads((run / "record.json").read_text(encoding="utf-8"))
         row = {
-            "command": " ".join(["python", "benchmarks/readers.py", *sys.argv[1:]]),
+            "command": f"python {provenance()['command']}",
             "target": target,
             "fold": fold,
             "minutes": options.minutes,
@@ -94,35 +99,88 @@ def beside(model_path: Path, data: Path, names: list[str]) -> list[CaseBesideRea
     return rows
 
 
-def table(targets: tuple[str, ...], minutes: float) -> str:
-    """A row per target and seed, pooled over the folds that are there; intervals are over cases."""
+def write_page(targets: Sequence[str], minutes: float) -> None:
+    """Replace the measured part of the page by what is there."""
+    lines = table(targets, minutes) or ["Nothing has been measured yet."]
+    write_text(PAGE, replaced(PAGE.read_text(encoding="utf-8"), BEGIN, END, ["", *lines, ""]))
+    print(f"{PAGE}: {len(lines)} lines")
+
+
+def table(targets: Sequence[str], minutes: float) -> list[str]:
+    """A row per target, pooled over the folds and seeds that are there, cases averaged first."""
+    found = {target: measured(target, minutes) for target in targets}
+    found = {target: rows for target, rows in found.items() if rows}
+    if not found:
+        return []
+    revisions = sorted({str(row["revision"])[:12] for rows in found.values() for row in rows.values()})
+    steps = sorted({row["steps"] for rows in found.values() for row in rows.values()})
     lines = [
-        "| trained on | seed | folds | cases | Dice with the readers | readers among themselves | agreement index |",
-        "|---|---|---|---|---|---|---|",
+        f"{minutes:g} minutes of training each ({', '.join(f'{n:,}' for n in steps)} steps); "
+        f"revision {', '.join(f'`{each}`' for each in revisions)}.",
+        "",
+        "| trained on | folds, seeds | cases | Dice with the readers | by seed | minus `labels`, paired "
+        "| readers among themselves | agreement index | the model lies |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for target in targets:
-        paths = sorted(RESULTS.glob(f"lidc_nodules-{target}-{minutes:g}min-*.json"))
-        found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-        for seed in sorted({row["seed"] for row in found}):
-            rows = [row for row in found if row["seed"] == seed]
-            windows = [each for row in rows for each in row["windows"]]
-            lines.append(f"| {target} | {seed} | {len(rows)} | {_figures(windows)} |")
-    return "\n".join(lines)
+    return lines + [_line(target, rows, found.get("labels", {})) for target, rows in found.items()]
 
 
-def _figures(windows: list[dict[str, Any]]) -> str:
-    cases = [each["case"].split()[0] for each in windows]
-    ours = [each["model_dice"] for each in windows]
-    several = [
-        (case, each) for case, each in zip(cases, windows, strict=True) if each["readers_dice"] is not None
+def measured(target: str, minutes: float) -> dict[tuple[int, int], dict[str, Any]]:
+    """The rows of a target by fold and seed."""
+    paths = RESULTS.glob(f"lidc_nodules-{target}-{minutes:g}min-*.json")
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths)]
+    return {(row["fold"], row["seed"]): row for row in rows}
+
+
+Rows = Mapping[tuple[int, int], Mapping[str, Any]]
+
+
+def _line(target: str, rows: Rows, labels: Rows) -> str:
+    ours, theirs = means(rows, "model_dice"), means(rows, "readers_dice")
+    several = list(theirs)
+    index = ratio_interval([ours[case] for case in several], list(theirs.values()))
+    value = sum(ours[case] for case in several) / sum(theirs.values())
+    seeds = sorted({seed for _, seed in rows})
+    by_seed = [
+        np.mean(list(means({k: v for k, v in rows.items() if k[1] == s}, "model_dice").values()))
+        for s in seeds
     ]
-    mine, theirs = ([each[name] for _, each in several] for name in ("model_dice", "readers_dice"))
-    low, high = bootstrap_interval(ours, groups=cases)
-    index = ratio_interval(mine, theirs, groups=[case for case, _ in several])
-    return (
-        f"{len(set(cases))} | {np.mean(ours):.3f} [{low:.3f}, {high:.3f}] | {np.mean(theirs):.3f} "
-        f"({len({case for case, _ in several})} cases) | {sum(mine) / sum(theirs):.3f} [{index[0]:.3f}, {index[1]:.3f}]"
-    )
+    cells = [
+        target,
+        f"{len({fold for fold, _ in rows})}, {len(seeds)}",
+        str(len(ours)),
+        _text(np.mean(list(ours.values())), bootstrap_interval(list(ours.values()))),
+        ", ".join(f"{dice:.3f}" for dice in by_seed),
+        "" if target == "labels" else difference(rows, labels),
+        f"{np.mean(list(theirs.values())):.3f} ({len(several)} cases)",
+        _text(value, index),
+        {True: "outside their spread", False: "above" if index[0] > 1 else "inside"}[index[1] < 1],
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def difference(rows: Rows, labels: Rows) -> str:
+    """The mean paired difference of the Dice with the readers, over the folds and seeds that both have."""
+    both = rows.keys() & labels.keys()
+    if not both:
+        return ""
+    ours, theirs = (means({key: each[key] for key in both}, "model_dice") for each in (rows, labels))
+    a, b = [ours[case] for case in ours], [theirs[case] for case in ours]
+    return _text(float(np.mean(np.subtract(a, b))), paired_difference_interval(a, b))
+
+
+def means(rows: Rows, name: str) -> dict[str, float]:
+    """A figure of each case, the mean over its windows and seeds; cases where it is defined."""
+    found: dict[str, list[float]] = {}
+    for row in rows.values():
+        for window in row["windows"]:
+            if window[name] is not None:
+                found.setdefault(window["case"].split()[0], []).append(window[name])
+    return {case: float(np.mean(values)) for case, values in sorted(found.items())}
+
+
+def _text(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
 def _plain(row: CaseBesideReaders) -> dict[str, Any]:

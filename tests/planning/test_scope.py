@@ -84,6 +84,22 @@ def test_spacing_and_field_of_view_are_told_in_mm(scopes):
     assert said(scopes, scan(200, spacing=(1.2, 0.9, 1.0))) == ()
 
 
+def test_inverted_fine_structures_lie_outside_also_where_bright_and_dark_tissue_share_the_image():
+    """Layout and histogram look alike inverted: two halves of either kind, at random; vessels are bright in both."""
+
+    def tissue(seed):
+        rng = np.random.default_rng(seed)
+        halves = 400 * np.sign(np.linspace(-1, 1, 24))[:, None, None] * rng.choice((-1, 1))
+        vessels = ndimage.gaussian_filter((rng.random((24, 28, 32)) < 0.02) * 4000.0, 0.8)
+        return Volume((halves + vessels).astype(np.float32), Grid((32, 28, 24)))
+
+    scope = learn_scope([describe([tissue(seed)], MR) for seed in range(12)])
+    other = tissue(100)
+    assert outside(scope, describe([other], MR), ["CT"]) == ()
+    said = outside(scope, describe([changed(other, -other.array)], MR), ["CT"])
+    assert any(phrase.startswith("fine structures of CT are darker than usual") for phrase in said), said
+
+
 def test_the_file_along_other_axes_is_the_same_image(scopes):
     volume = scan(200)
     grid = Grid(
@@ -138,3 +154,17 @@ def test_another_modality_and_another_part_of_the_body_lie_outside():
         for v in open_dataset(DATA / "lidc_nodules").cases[30].read_images()
     ]
     assert outside(scope, describe(inverted, CT), ["CT"])
+
+
+@needs_data
+def test_an_inverted_nodule_lies_outside():
+    """Tissue and air change places, and both occur: it is the vessels that are bright in every lung."""
+    cases = open_dataset(DATA / "lidc_nodules").cases
+    scope = learn_scope([real("lidc_nodules", case) for case in cases[:36]])
+    inverted = [
+        changed(v, v.array.max() + v.array.min() - v.array.astype(float))
+        for case in cases[60:84]
+        for v in case.read_images()
+    ]
+    found = [bool(outside(scope, describe([volume], CT), ["CT"])) for volume in inverted]
+    assert sum(found) >= 0.9 * len(found), sum(found)

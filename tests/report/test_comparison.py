@@ -9,7 +9,10 @@ import pytest
 from matplotlib.image import imread
 
 from focalis.errors import DataError
+from focalis.losses import LOSSES
+from focalis.networks import NETWORKS
 from focalis.report import Point, contours_figure, plane_figure, write_comparison_report
+from focalis.report.contours import COLOURS
 from focalis.report.plane import undominated
 from focalis.volume import Grid, Volume
 
@@ -200,3 +203,7 @@ def test_other_grids_are_refused():
 
     with pytest.raises(DataError, match="other lie on different grids"):
         contours_figure(image, truth, [("other", 0.7, moved)], "case")
+
+
+def test_every_network_and_every_loss_has_a_colour_of_its_own():
+    assert len(set(COLOURS)) == len(COLOURS) >= max(len(LOSSES), len(NETWORKS) + 1)

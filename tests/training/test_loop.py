@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -175,8 +176,20 @@ def test_the_first_prediction_is_mostly_background(plan):
 
 
 def test_minutes_become_steps_in_proportion(plan, cases):
-    few, many = (steps_in(minutes, plan, cases[:3], cases[3:], RUNTIME) for minutes in (0.05, 0.5))
+    few, many = (steps_in(minutes, plan, cases[:3], RUNTIME) for minutes in (0.05, 0.5))
     assert 1 <= few < many
+
+
+def test_looking_at_the_inner_split_is_no_training_time(plan, cases, tmp_path, monkeypatch):
+    """Or a network that predicts slowly would be given less training for the same minutes."""
+    looks = []
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 1e5 * len(looks))
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(loop, "STEPS_BETWEEN", 1)
+    monkeypatch.setattr(loop, "validation_dice", lambda *_: looks.append(1))
+    run(plan, cases, tmp_path, steps=3)
+    assert len(looks) == 3
+    assert 0 < rows(tmp_path)[-1]["seconds"] < 1e5
 
 
 def test_bfloat16_trains(plan, cases, tmp_path):

@@ -7,13 +7,13 @@ import sys
 import pytest
 from filelock import FileLock
 
-from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
+from focalis.dataset import PhantomSettings, Split, open_dataset, write_phantoms
 from focalis.errors import TrainingError, UsageError
 from focalis.evaluation import Evaluation, Score
 from focalis.planning import make, read_plan
 from focalis.workflows import processes
-from focalis.workflows.compare import compare, shared_plans
-from focalis.workflows.comparison import Row
+from focalis.workflows.compare import _steps_before, compare, shared_plans
+from focalis.workflows.comparison import Contest, Row
 from focalis.workflows.setup import checked, divide
 
 SETTINGS = PhantomSettings(shape_zyx=(16, 20, 20), foreground_share=0.02, lesions=1)
@@ -154,6 +154,26 @@ def test_if_nothing_finishes_it_is_an_error_with_the_reason(phantoms, tmp_path):
     with pytest.raises(TrainingError, match=r"no run finished.*SIGKILL"):
         compare(phantoms, tmp_path / "out", **OPTIONS)
     assert (tmp_path / "out" / "compare.html").exists()
+
+
+def test_with_and_without_refinement_a_network_takes_the_same_number_of_steps(tmp_path):
+    """Then the weights are the same, and the rows differ by the refinement alone."""
+    rows = (
+        Row("dense", "tversky"),
+        Row("dense+crf", "tversky"),
+        Row("unet", "tversky"),
+        Row("dense", "focal"),
+    )
+    contest = Contest(tmp_path, None, rows, {0: Split(("a",), ("b",))}, (0, 1), {})
+    measured = contest.runs(rows[0])[0]
+    measured.home.mkdir(parents=True)
+    (measured.home / "record.json").write_text('{"steps": 7}')
+    asked = {(run.row.name, run.seed): _steps_before(contest, run) for run in contest.runs()}
+    assert {key for key, steps in asked.items() if steps == 7} == {
+        ("dense-tversky", 1),
+        ("dense+crf-tversky", 0),
+        ("dense+crf-tversky", 1),
+    }
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,24 @@ def test_same_seed_same_files(folders: tuple[Path, Path], tmp_path: Path) -> Non
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
+def test_intervals_are_over_patients_where_a_table_names_them(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """a and b are of one patient: with Dice 1, 0.75 and 0 the two patients draw 1.75 of 2 or 0 of 1, or both."""
+    table = tmp_path / "cases.csv"
+    table.write_text("case,patient\na,P1\nb,P1\nc,P2\n")
+    dice = evaluate(*folders, None, patients=table).summary.overall["dice"]
+    assert (dice.low, dice.high) == (0.0, pytest.approx(0.875))
+    alone = evaluate(*folders, None).summary.overall["dice"]
+    assert alone.high == 1.0
+    table.write_text("case,patient\na,P1\nb,P1\n")
+    with pytest.raises(DataError, match=r"cases\.csv: lacks case c"):
+        evaluate(*folders, None, patients=table)
+    table.write_text("case,sex\na,f\n")
+    with pytest.raises(DataError, match="needs the columns case and patient"):
+        evaluate(*folders, None, patients=table)
+
+
 def test_two_files(folders: tuple[Path, Path], tmp_path: Path) -> None:
     predictions, labels = folders
     image = write_image(tmp_path)

@@ -30,6 +30,10 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder of readers' masks CASE_READER: is the model inside their spread?"),
     ] = None,
+    patients: Annotated[
+        Path | None,
+        typer.Option(help="CSV table with the columns case and patient: intervals are then over patients."),
+    ] = None,
     ignore: Annotated[
         int | None, typer.Option(min=1, help="Value of the labels where nobody has judged; left out.")
     ] = None,
@@ -51,6 +55,7 @@ def evaluate(
             out,
             images=images,
             readers=readers,
+            patients=patients,
             ignore=ignore,
             tolerance_mm=tolerance_mm,
             min_lesion_mm3=min_size,

@@ -3,7 +3,7 @@
 from focalis.dataset.case import IGNORED, Case, Dataset
 from focalis.dataset.consensus import majority, staple
 from focalis.dataset.layout import open_dataset
-from focalis.dataset.layouts import UNNAMED_CHANNEL, group_channels, read_table
+from focalis.dataset.layouts import UNNAMED_CHANNEL, group_channels, read_patients, read_table
 from focalis.dataset.phantoms import Phantom, PhantomSettings, make_phantom, write_phantoms
 from focalis.dataset.readers import ReaderFiles, find_readers, with_readers
 from focalis.dataset.splits import (
@@ -34,6 +34,7 @@ __all__ = [
     "make_phantom",
     "make_splits",
     "open_dataset",
+    "read_patients",
     "read_splits",
     "read_table",
     "staple",

@@ -16,7 +16,11 @@ from focalis.report.outline import find_focus, outline
 from focalis.report.overlay import VIEWS, grey_window, letters
 from focalis.volume import Volume, to_canonical
 
-COLOURS = ("#35b6ff", "#ff5d9e", "#4fd86b", "#ff7d3b", "#b18cff", "#2ed9cf", "#f2f2f2", "#e0463c", "#7d8cff")
+COLOURS = (
+    *("#35b6ff", "#ff5d9e", "#4fd86b", "#ff7d3b", "#b18cff", "#2ed9cf"),
+    *("#f2f2f2", "#e0463c", "#5b6cff", "#b07d5c", "#98a3ad", "#ffb3d9"),
+)
+"""One for each of as many systems as there are losses; then they come again."""
 _BACKGROUND, _TEXT, _SOFT = "#0f1215", "#e6e9ec", "#9aa3ab"
 _COLUMNS, _SIDE_IN, _GAP_IN, _HEAD_IN, _TITLE_IN = 4, 2.45, 0.08, 0.34, 0.26
 

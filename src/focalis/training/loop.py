@@ -114,13 +114,16 @@ def train(
             scaler.load_state_dict(state["scaler"])
     _keep_rows_before(metrics, first)
 
+    def trained_s() -> float:
+        return seconds_before + time.monotonic() - started - watched
+
     def save(step: int) -> None:
         state = {
             "step": step,
             "steps": steps,
             "seed": seed,
             "val_dice": val_dice,
-            "seconds": seconds_before + time.monotonic() - started,
+            "seconds": trained_s(),
             "scaler": scaler.state_dict(),
         }
         save_checkpoint(checkpoint, network, average, optimizer, state)
@@ -128,6 +131,7 @@ def train(
     held_from = round(STATISTICS_HELD_FROM * steps)
     validate_every = max(STEPS_BETWEEN, math.ceil(steps / VALIDATIONS))
     started = saved = time.monotonic()
+    watched = 0.0  # seconds for the inner split, on which no weight depends: they are no training
     losses: list[float] = []
     with (
         metrics.open("a", encoding="utf-8") as log,
@@ -153,10 +157,12 @@ def train(
             done = step + 1
             row: dict[str, Any] = {"step": done, "loss": loss, "learning_rate": rate, "gradient_norm": norm}
             if done % validate_every == 0 or done == steps:
+                began = time.monotonic()
                 row["val_dice"] = val_dice = validation_dice(plan, average, validation, runtime)
+                watched += time.monotonic() - began
             if done % LOG_EVERY == 0 or "val_dice" in row:
                 row["loss"] = float(np.mean(losses[-LOG_EVERY:]))
-                row["seconds"] = round(seconds_before + time.monotonic() - started, 1)
+                row["seconds"] = round(trained_s(), 1)
                 log.write(json.dumps(row) + "\n")
                 log.flush()
             if progress:
@@ -198,19 +204,13 @@ def seconds_per_step(
     return float(np.median(times[2:]))
 
 
-def steps_in(
-    minutes: float,
-    plan: Plan,
-    training: Sequence[TrainingCase],
-    validation: Sequence[TrainingCase],
-    runtime: Runtime,
-) -> int:
-    """The number of steps that fit into a time, validations included; at least one. Measured, so noisy."""
-    step = seconds_per_step(plan, training, runtime)
-    begin = time.perf_counter()
-    validation_dice(plan, _fresh(plan, 0, runtime)[1], validation, runtime)
-    left = 60 * minutes - VALIDATIONS * (time.perf_counter() - begin)
-    return max(1, int(max(left, 30 * minutes) / step))
+def steps_in(minutes: float, plan: Plan, training: Sequence[TrainingCase], runtime: Runtime) -> int:
+    """The number of steps that fit into a time; at least one. Measured, so noisy.
+
+    Looks at the inner split come on top: no weight depends on them, and they take a network that needs tiles far longer
+    than one that takes a case in one pass. Counted, they would take training from the former.
+    """
+    return max(1, int(60 * minutes / seconds_per_step(plan, training, runtime)))
 
 
 def _fresh(plan: Plan, seed: int, runtime: Runtime) -> tuple[Network, Network, torch.optim.Optimizer]:

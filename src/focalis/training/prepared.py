@@ -27,8 +27,8 @@ from focalis.losses import distance_to_foreground
 from focalis.planning import Description, Plan, describe, prepare_image, prepare_label
 from focalis.volume import Grid, data_files, read_volume
 
-PREPARATION_VERSION = 2
-"""Part of the key: raise it whenever the same files and plan would be prepared into other arrays."""
+PREPARATION_VERSION = 3
+"""Part of the key: raise it whenever the same files and plan would be prepared into other arrays or figures."""
 
 VOXELS_PER_LESION = 500
 ENTRIES_PER_CASE = 2

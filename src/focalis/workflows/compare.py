@@ -302,10 +302,19 @@ def _train(
 
 
 def _steps_before(contest: Contest, run: RowRun) -> int | None:
-    """The number of steps that another run of the row measured: a row's runs take the same number."""
+    """The number of steps that another run of the row measured: a row's runs take the same number.
+
+    So does a row that differs by the refinement alone: its weights are then the same, and the difference is what the
+    refinement does.
+    """
     for other in contest.runs():
         record = other.home / "record.json"
-        if other.row == run.row and other.home != run.home and record.exists():
+        if _trained(other.row) == _trained(run.row) and other.home != run.home and record.exists():
             steps: int = read_json(record)["steps"]
             return steps
     return None
+
+
+def _trained(row: Row) -> tuple[str, str]:
+    """What the row trains: the network without its refinement, and the loss."""
+    return split_name(row.network)[0], row.loss

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from focalis.dataset import find_readers
+from focalis.dataset import find_readers, read_patients
 from focalis.dataset.readers import FOLDER as RATERS
 from focalis.errors import DataError, UsageError
 from focalis.evaluation import (
@@ -47,7 +47,7 @@ def evaluate(
     tolerance_mm: float = 1.0,
     min_lesion_mm3: float = 0.0,
     seed: int = 0,
-    patients: Mapping[str, str] | None = None,
+    patients: Mapping[str, str] | Path | str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Compare predicted label maps with true ones.
@@ -66,7 +66,8 @@ def evaluate(
         tolerance_mm: tolerance of the surface Dice.
         min_lesion_mm3: smaller components are no lesions, in either map.
         seed: seed of the bootstrap.
-        patients: case name to patient; the bootstrap then draws patients instead of cases.
+        patients: case name to patient, or a CSV table with the columns case and patient; the bootstrap then draws
+            patients instead of cases.
         progress: see `Progress`.
 
     Raises:
@@ -77,6 +78,8 @@ def evaluate(
     if not 0 <= min_lesion_mm3 < float("inf"):
         raise UsageError(f"a minimum size of {min_lesion_mm3} mm3 is not possible; give 0 or more")
     pairs = _pair(Path(predictions), Path(labels))
+    if isinstance(patients, str | Path):
+        patients = read_patients(Path(patients), set(pairs))
     names = dict(label_names) if label_names is not None else None
     problems: list[str] = []
     drawn = _readers_of(Path(readers), set(pairs)) if readers is not None else {}

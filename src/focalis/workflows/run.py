@@ -105,7 +105,7 @@ def train_run(
     validation = prepare_cases(run.data.select(inner.val), run.plan, folder)
     steps = before["steps"] if before else budget.steps
     if steps is None:
-        steps = steps_in(budget.minutes, run.plan, training, validation, run.runtime)
+        steps = steps_in(budget.minutes, run.plan, training, run.runtime)
     minutes = None if budget.steps else budget.minutes
     record = before or {**run.record, **identity, "steps": steps, "minutes_asked": minutes}
     write_json(path, record)

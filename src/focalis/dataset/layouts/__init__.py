@@ -4,6 +4,14 @@ from focalis.dataset.layouts.folders import open_folders
 from focalis.dataset.layouts.manifest import open_manifest
 from focalis.dataset.layouts.names import UNNAMED_CHANNEL, group_channels
 from focalis.dataset.layouts.nnunet import open_nnunet
-from focalis.dataset.layouts.tables import read_table
+from focalis.dataset.layouts.tables import read_patients, read_table
 
-__all__ = ["UNNAMED_CHANNEL", "group_channels", "open_folders", "open_manifest", "open_nnunet", "read_table"]
+__all__ = [
+    "UNNAMED_CHANNEL",
+    "group_channels",
+    "open_folders",
+    "open_manifest",
+    "open_nnunet",
+    "read_patients",
+    "read_table",
+]

@@ -64,10 +64,32 @@ def patients_of(root: Path, cases: set[str]) -> dict[str, str]:
     if not path.is_file():
         return {}
     table = read_table(path)
+    column = _patient_column(table)
+    return {} if column is None else _patients(path, table, column, cases)
+
+
+def read_patients(path: Path, cases: set[str]) -> dict[str, str]:
+    """Who the cases are of, from a table as `patients_of` finds it, here named by a person.
+
+    Raises:
+        DataError: the table cannot be read, is about something else, lacks a case, or names two patients for one.
+    """
+    table = read_table(path)
+    column = _patient_column(table)
+    if column is None:
+        raise DataError(
+            f"{path}: needs the columns case and patient, it has {', '.join(table.columns)}; add them"
+        )
+    return _patients(path, table, column, cases)
+
+
+def _patient_column(table: Table) -> str | None:
     alike = [name for name in table.columns if name.endswith("_patient")]
     column = "patient" if "patient" in table.columns else alike[0] if len(alike) == 1 else None
-    if column is None or "case" not in table.columns:
-        return {}
+    return column if "case" in table.columns else None
+
+
+def _patients(path: Path, table: Table, column: str, cases: set[str]) -> dict[str, str]:
     patients: dict[str, str] = {}
     for row in table.rows:
         case, patient = row["case"], row[column] or row["case"]
