@@ -57,18 +57,26 @@ class Line:
         return {key: content for key, content in self.found.items() if content["outcome"] == "finished"}
 
     def runs(
-        self, of: str = "held_out", keep: Callable[[Judged], bool] = lambda _: True
+        self, keep: Callable[[Judged], bool] = lambda _: True
     ) -> dict[tuple[int, int], list[list[Judged]]]:
-        """Per row the scores of its cases, a list per part: windows of a case are repeats of it."""
+        """Per row the scores of its held-out cases, a list per part: windows of a case are repeats of it."""
         found = {}
         for key, content in self.finished().items():
             parts: dict[int, list[Judged]] = {}
-            for entry in content["scores"][of]:
+            for entry in content["scores"]["held_out"]:
                 judged = Judged(**{**entry, "false_positives_mm": tuple(entry["false_positives_mm"])})
                 if keep(judged):
                     parts.setdefault(judged.part, []).append(judged)
             found[key] = list(parts.values())
         return found
+
+    def dice_by_case(self, of: str) -> dict[str, float]:
+        """The mean Dice of each case of the inner split (`dice_inner`) or trained on (`dice_train`), over the rows."""
+        found: dict[str, list[float]] = {}
+        for content in self.finished().values():
+            for case, value in content["scores"][of].items():
+                found.setdefault(case, []).append(value)
+        return {case: float(np.mean(values)) for case, values in sorted(found.items())}
 
 
 def line_of(title: str, rows: Iterable[Row], results: Path) -> Line:

@@ -193,9 +193,7 @@ def loss_grid(results: Path, _images: Path) -> Lines:
     lines = lines_of("loss-grid", results, by_loss)
     if not any(line.finished() for line in lines):
         return missing(lines)
-    inner = {
-        line.title: mean_of(per_case(flat(line.runs("inner")), lambda judged: judged.dice)) for line in lines
-    }
+    inner = {line.title: mean_of(line.dice_by_case("dice_inner")) for line in lines}
     best: dict[str, str] = {}
     for line in lines:
         value = inner[line.title].value
@@ -340,7 +338,7 @@ def few_cases(results: Path, images: Path) -> Lines:
     rows, curves = [], {"dense": [], "nnunet": []}
     for (cases, network), line in lines.items():
         held_out = usual(line, "dice")
-        learned = mean_of(per_case(flat(line.runs("train")), lambda judged: judged.dice))
+        learned = mean_of(line.dice_by_case("dice_train"))
         rival = lines[cases, "nnunet"]
         difference = None if network == "nnunet" else usual_difference(line, rival, "dice")
         both = learned.value is not None and held_out.value is not None

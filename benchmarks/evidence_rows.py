@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from evidence_plan import RESULTS, FitRow, Row
 from focalis.dataset import inner_split
 from focalis.errors import DivergedError
 from focalis.evaluation import evaluate_case
+from focalis.files import write_text
 from focalis.lesions import label_components, match_lesions
 from focalis.model import Model
 from focalis.planning import Plan, fingerprint, make_plan
@@ -27,7 +29,7 @@ from focalis.prediction import Runtime, choose_runtime, predict_case
 from focalis.training import operating_point, prepare_cases, read_metrics, train
 from focalis.training.prepared import PreparedCases
 from focalis.volume import Volume
-from focalis.workflows.record import data_hash, peak_memory_gb, provenance, write_json
+from focalis.workflows.record import data_hash, peak_memory_gb, provenance
 from focalis.workflows.run import INNER_MINIMUM
 
 MEMORY_BYTES = 3_000_000_000
@@ -43,8 +45,8 @@ def make(row: Row | FitRow, runs: Path, results: Path = RESULTS) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     runtime = choose_runtime()
     inner = inner_split(task.data.select(task.split.train), task.inner_share, INNER_MINIMUM, row.seed)
-    usual = plan_of(row, task, "dense")
-    plan = plan_of(row, task, row.network)
+    usual = plan_of(row, task)
+    plan = with_network(usual, row, task)
     # Cases are prepared for one set of training cases, whose intensities the plan's normalisation is made from.
     prepared = runs / "prepared" / f"{row.data}-{row.cases or 'all'}-fold{row.fold}"
     training, watched = (
@@ -74,7 +76,9 @@ def make(row: Row | FitRow, runs: Path, results: Path = RESULTS) -> Path:
         content |= {"outcome": "finished", "training_seconds": read_metrics(home)[-1]["seconds"]}
         content |= judged(row, task, plan, network, watched, runtime, (inner.train, inner.val))
     path = row.path(results)
-    write_json(path, content)
+    # A line per entry: to be read by a person, and small, for there are hundreds of such files.
+    lines = (f" {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
     shutil.rmtree(home)
     return path
 
@@ -91,12 +95,10 @@ def judged(
     """What a trained row is worth: choices on the inner split, then the held-out cases, once."""
     point, temperature = operating_point(plan, network, watched, runtime)
     model = Model(plan, (network,), point, temperature=temperature)
-    scores = {"held_out": score(model, task, task.split.val, runtime)}
+    scores: dict[str, Any] = {"held_out": score(model, task, task.split.val, runtime)}
     if task.windows is not None:
-        scores |= {
-            "inner": score(model, task, inner[1], runtime),
-            "train": score(model, task, inner[0][:TRAINING_CASES_JUDGED], runtime),
-        }
+        scores["dice_inner"] = mean_dice(model, task, inner[1], runtime)
+        scores["dice_train"] = mean_dice(model, task, inner[0][:TRAINING_CASES_JUDGED], runtime)
     found: dict[str, Any] = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "peak_memory_gb": peak_memory_gb(),
@@ -111,20 +113,26 @@ def judged(
     return found
 
 
-def plan_of(row: Row, task: Task, network: str) -> Plan:
-    """The plan of a network: the same patch, batch and normalisation for all, the default's own."""
+def plan_of(row: Row, task: Task) -> Plan:
+    """The plan of the row with the default network."""
     data = task.data
     figures = fingerprint(data.select(task.split.train), data.ignore)
-    labels = data.labels or {1: "lesion"}
-    plan = make_plan(figures, data.channels, labels, "dense", ignore=data.ignore)
+    plan = make_plan(figures, data.channels, data.labels or {1: "lesion"}, ignore=data.ignore)
+    changes: dict[str, Any] = {"loss": row.loss}
     if task.patch_zyx is not None:
-        plan = plan.model_copy(update={"patch_zyx": task.patch_zyx, "batch": 2})
-    if network in CHANGES:
-        plan = with_variant(plan, network)
-    elif network != "dense":
-        own = make_plan(figures, data.channels, labels, network, ignore=data.ignore).network
-        plan = plan.model_copy(update={"network": own})
-    return Plan.model_validate(plan.model_copy(update={"loss": row.loss}).model_dump())
+        changes |= {"patch_zyx": task.patch_zyx, "batch": 2}
+    return Plan.model_validate(plan.model_copy(update=changes).model_dump())
+
+
+def with_network(plan: Plan, row: Row | FitRow, task: Task) -> Plan:
+    """The plan with the row's network: the same patch, batch and normalisation for all, the default's own."""
+    if row.network in (None, plan.network.name):
+        return plan
+    if row.network in CHANGES:
+        return with_variant(plan, row.network)
+    figures = fingerprint(task.data.select(task.split.train), plan.ignore)
+    own = make_plan(figures, plan.channels, plan.labels, row.network, ignore=plan.ignore).network
+    return Plan.model_validate(plan.model_copy(update={"network": own}).model_dump())
 
 
 def score(model: Model, task: Task, cases: Iterable[str], runtime: Runtime) -> list[dict[str, Any]]:
@@ -154,6 +162,18 @@ def score(model: Model, task: Task, cases: Iterable[str], runtime: Runtime) -> l
                     ),
                 }
             )
+    return found
+
+
+def mean_dice(model: Model, task: Task, cases: Iterable[str], runtime: Runtime) -> dict[str, float]:
+    """Per case the mean Dice of its parts."""
+    found = {}
+    for case in cases:
+        parts = [
+            dice(label.array > 0, predict_case(model, [image], runtime=runtime).label.array > 0)
+            for image, label in task.parts(case)
+        ]
+        found[case] = round(float(np.mean(parts)), 5)
     return found
 
 
@@ -191,7 +211,8 @@ def _make_accuracy(row: FitRow, runs: Path, results: Path) -> Path:
     if row.network is not None:
         short = Row(row.data)
         task, runtime = task_of(short, runs), choose_runtime()
-        plans = plan_of(short, task, "dense"), plan_of(short, task, row.network)
+        usual = plan_of(short, task)
+        plans = usual, with_network(usual, row, task)
         cases = prepare_cases(
             task.data.select(task.split.train[:4]), plans[0], runs / "prepared" / f"{row.data}-time"
         )
