@@ -12,17 +12,21 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from evidence_coding import unpacked
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Drawing
 
 from focalis.dataset import PhantomSettings, make_phantom
 from focalis.evaluation import Figure
 from focalis.files import write_bytes
+from focalis.lesions import label_components
 from focalis.losses import BackgroundWeight, background_weight, distance_to_foreground
 from focalis.planning.plan import LossSettings
 from focalis.report.figure import LIGHT, TRUTH_COLOUR, png, style
 
 SMALL = PhantomSettings(shape_zyx=(24, 72, 72), foreground_share=0.004, lesions=2)
-SEED = 5
+SEED = 13
+"""A phantom with a slice that cuts both of its lesions."""
+WEIGHT_TICKS = (0.1, 0.2, 0.5, 1, 2, 5)
 WEIGHTS = Path(__file__).parents[1] / "docs" / "images" / "weights.png"
 
 
@@ -30,7 +34,9 @@ def weights_picture() -> bytes:
     """Each background weight on a slice of a phantom, and as a curve, by the code and the defaults of the loss."""
     phantom, loss = make_phantom(SMALL, SEED), LossSettings()
     truth = phantom.truth.array
-    depth = int((truth > 0).sum(axis=(1, 2)).argmax())
+    lesions, count = label_components(truth > 0)
+    areas = [(lesions == number).sum(axis=(1, 2)) for number in range(1, count + 1)]
+    depth = int(np.min(areas, axis=0).argmax())
     distance = distance_to_foreground(truth, phantom.truth.grid.spacing_zyx_mm)[depth]
     inside = truth[depth] > 0
 
@@ -39,19 +45,21 @@ def weights_picture() -> bytes:
         found: np.ndarray = background_weight(mm, form, loss.k_per_mm, loss.floor, loss.cap_mm).numpy()
         return found
 
-    drawing = Drawing(figsize=(10.5, 6.4), layout="constrained", facecolor=LIGHT.background)
+    drawing = Drawing(figsize=(10.5, 5.6), layout="constrained", facecolor=LIGHT.background)
     forms = get_args(BackgroundWeight)
-    panels = drawing.subplots(2, len(forms) + 1, height_ratios=(1, 1.15))
+    panels = drawing.subplots(2, len(forms) + 1, height_ratios=(1, 1.5))
     panels[0, 0].imshow(phantom.image.array[depth], cmap="gray")
-    panels[0, 0].contour(inside, [0.5], colors=TRUTH_COLOUR, linewidths=1.2)
-    panels[0, 0].set_title("the scan and its lesions", fontsize=9, color=LIGHT.text)
+    panels[0, 0].set_title("the scan, its lesions", fontsize=9, color=LIGHT.text)
+    scale = LogNorm(loss.floor, 6)  # one for all forms, the curves' own
     for axes, form in zip(panels[0, 1:], forms, strict=True):
-        values = np.where(inside, 1.0, weight(form, distance))
-        drawn = axes.imshow(values, cmap="viridis", vmin=0)
-        axes.contour(inside, [0.5], colors=TRUTH_COLOUR, linewidths=1.2)
+        drawn = axes.imshow(np.where(inside, 1.0, weight(form, distance)), cmap="viridis", norm=scale)
         axes.set_title(form, fontsize=9, color=LIGHT.text)
-        bar = drawing.colorbar(drawn, ax=axes, orientation="horizontal", pad=0.03, shrink=0.85)
-        bar.ax.tick_params(labelsize=8, colors=LIGHT.text)
+    bar = drawing.colorbar(drawn, ax=list(panels[0, 1:]), pad=0.01, aspect=12)
+    bar.set_ticks(WEIGHT_TICKS, labels=[f"{tick:g}" for tick in WEIGHT_TICKS])
+    bar.ax.tick_params(which="both", labelsize=8, colors=LIGHT.text, length=0)
+    bar.ax.minorticks_off()
+    for axes in panels[0]:
+        axes.contour(inside, [0.5], colors=TRUTH_COLOUR, linewidths=1.2)
     for axes in panels[0]:
         axes.set_xticks([])
         axes.set_yticks([])
@@ -64,7 +72,7 @@ def weights_picture() -> bytes:
         curves.plot(mm, weight(form, mm), label=form, linewidth=1.8, color=f"C{number}")
     style(curves, LIGHT, "weight of a background voxel")
     curves.set_yscale("log")
-    curves.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
+    curves.set_yticks(WEIGHT_TICKS, [f"{tick:g}" for tick in WEIGHT_TICKS])
     curves.minorticks_off()
     curves.set_xlabel(
         f"mm to the nearest lesion (k {loss.k_per_mm:g}/mm, floor {loss.floor:g}, cap {loss.cap_mm:g} mm)",
