@@ -135,6 +135,23 @@ def difference_of(first: Mapping[str, float], second: Mapping[str, float]) -> Fi
     return mean_of({case: first[case] - second[case] for case in first if case in second})
 
 
+def gap_of(trained: Mapping[str, float], held_out: Mapping[str, float], draws: int = 2000) -> Figure:
+    """The mean over cases trained on less that over held-out ones; a patient is drawn with all of both."""
+    patients = sorted({*trained, *held_out})
+    if not trained or not held_out:
+        return Figure(None, None, None, len(patients))
+    sides = np.array([[side.get(case, np.nan) for case in patients] for side in (trained, held_out)])
+    picks = np.random.default_rng(0).integers(0, len(patients), size=(draws, len(patients)))
+    there = np.isfinite(sides)[:, picks]
+    sums, counts = np.where(there, sides[:, picks], 0.0).sum(axis=2), there.sum(axis=2)
+    whole = (counts > 0).all(axis=0)
+    means = sums[:, whole] / counts[:, whole]
+    first, second = np.nanmean(sides, axis=1)
+    found = [first - second, *np.quantile(means[0] - means[1], (0.025, 0.975))]
+    value, low, high = (round(float(number), 9) + 0.0 for number in found)  # equal ones differ by nothing
+    return Figure(value, low, high, len(patients))
+
+
 def own_difference(line: Line, other: Line, value: Callable[[Judged], float | None]) -> Figure | None:
     """As `usual_difference`, of a value of a case."""
     mine, theirs = line.runs(), other.runs()

@@ -6,7 +6,7 @@ make evidence            or: python benchmarks/evidence_page.py
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from evidence_accuracy import accuracy
@@ -16,6 +16,7 @@ from evidence_figures import (
     Line,
     difference_of,
     flat,
+    gap_of,
     line_of,
     mean_of,
     own_difference,
@@ -185,7 +186,7 @@ def _by_seed(line: Line) -> Lines:
 
 def usual_of(runs: dict[tuple[int, int], list[list[Judged]]]) -> Figure:
     """The mean Dice of some runs."""
-    return mean_of(per_case(flat(runs), lambda judged: judged.dice))
+    return mean_of(per_case(flat(runs), dice_of))
 
 
 def loss_grid(results: Path, _images: Path) -> Lines:
@@ -326,6 +327,16 @@ def succeeded(content: dict[str, object]) -> bool:
     return sum(entry["detected_lesions"] for entry in content["scores"]["held_out"]) > 0  # type: ignore[index]
 
 
+def dice_of(judged: Judged) -> float:
+    """Its Dice."""
+    return judged.dice
+
+
+def common(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    """The differences of the cases that both have."""
+    return {case: first[case] - second[case] for case in first if case in second}
+
+
 def few_cases(results: Path, images: Path) -> Lines:
     """The learning curve, and how far training and test lie apart."""
     grouped: dict[tuple[int | None, str], list[Row]] = {}
@@ -335,28 +346,32 @@ def few_cases(results: Path, images: Path) -> Lines:
     lines = {key: line_of(key[1], rows, results) for key, rows in grouped.items()}
     if not any(line.finished() for line in lines.values()):
         return missing(list(lines.values()))
-    rows, curves = [], {"dense": [], "nnunet": []}
+    rows: list[list[str]] = []
+    curves: dict[str, list[tuple[str, Figure, Figure]]] = {"dense": [], "nnunet": []}
     for (cases, network), line in lines.items():
-        held_out = usual(line, "dice")
-        learned = mean_of(line.dice_by_case("dice_train"))
         rival = lines[cases, "nnunet"]
-        difference = None if network == "nnunet" else usual_difference(line, rival, "dice")
-        both = learned.value is not None and held_out.value is not None
-        number = cases or "all"
+        trained, held_out = line.dice_by_case("dice_train"), per_case(flat(line.runs()), dice_of)
+        known = common(trained, rival.dice_by_case("dice_train"))
+        unknown = common(held_out, per_case(flat(rival.runs()), dice_of))
+        compared = network != "nnunet" and set(line.finished()) == set(rival.finished())
         rows.append(
             [
-                str(number),
+                str(cases or "all"),
                 network,
                 here(line),
-                text(held_out),
-                text(learned),
-                f"{learned.value - held_out.value:.3f}" if both else "",
-                text(difference, sign=True),
+                text(mean_of(held_out)),
+                text(usual_difference(line, rival, "dice"), sign=True) if network != "nnunet" else "",
+                text(mean_of(trained)),
+                text(gap_of(trained, held_out)),
+                text(gap_of(known, unknown), sign=True) if compared else "",
             ]
         )
-        curves[network].append((str(number), held_out, learned))
+        curves[network].append((str(cases or "all"), mean_of(held_out), mean_of(trained)))
     write_bytes(images / "evidence-few-cases.png", curve_picture(curves))
-    head = "training cases | network | rows | Dice, held out | Dice, training cases | gap | held out, less nnunet"
+    head = (
+        "training cases | network | rows | Dice, held out | less nnunet | Dice, training cases | gap "
+        "| gap, less that of nnunet"
+    )
     return [
         *missing(list(lines.values())),
         *table(head, rows),

@@ -10,7 +10,7 @@ import evidence_page
 import numpy as np
 import pytest
 from evidence_coding import packed, unpacked
-from evidence_figures import Line, line_of, share, text, usual, usual_difference
+from evidence_figures import Line, gap_of, line_of, share, text, usual, usual_difference
 from evidence_networks import CHANGES, register, times_as_long, with_variant
 from evidence_plan import DEFAULT, EXPONENTIAL, FitRow, Row, chosen, experiments, loss_name
 from evidence_rows import false_positives_mm
@@ -196,8 +196,8 @@ def test_the_learning_curve_has_a_gap_and_a_difference(tmp_path, docs):
             write_row(row, tmp_path, 0.5 if row.network == "dense" else 0.45)
     written = section(page(tmp_path, docs), "few-cases")
     line = next(line for line in written.splitlines() if line.startswith("| 10 | dense"))
-    assert "0.700" in line
-    assert "| 0.175 |" in line
+    assert "| 0.700 (0.700 to 0.700) | 0.175 (" in line  # 0.5 + 0.2 on training cases, less 0.525
+    assert line.endswith("| +0.000 (+0.000 to +0.000) |")  # both gaps are alike
     assert "**+0.050 (+0.050 to +0.050)**" in line
     assert (docs / "images" / "evidence-few-cases.png").exists()
 
@@ -242,6 +242,14 @@ def test_shares_have_wilsons_interval():
         0.722, abs=1e-3
     )  # Wilson's score at 10 of 10, in any table of it
     assert share(0, 10).high == pytest.approx(0.278, abs=1e-3)
+
+
+def test_a_gap_is_that_of_the_means_and_draws_patients_with_both_of_their_parts():
+    trained, held_out = {"a": 0.9, "b": 0.7}, {"b": 0.5, "c": 0.3}
+    gap = gap_of(trained, held_out)
+    assert gap.value == pytest.approx(0.8 - 0.4)
+    assert gap.low <= gap.value <= gap.high
+    assert gap_of(trained, {}).value is None
 
 
 def test_only_a_difference_is_bold():
