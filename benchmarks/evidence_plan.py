@@ -88,7 +88,8 @@ class Row:
     def seconds(self) -> float:
         """About how long it takes."""
         step, rest = SECONDS[self.data]
-        return step * self.steps * (1 if self.equal_time else TIMES_AS_LONG.get(self.network, 1)) + rest
+        slower = TIMES_AS_LONG.get(self.network, 1.0)
+        return step * self.steps * (1 if self.equal_time else slower) + rest * slower
 
 
 @dataclass(frozen=True)
