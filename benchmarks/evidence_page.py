@@ -354,10 +354,11 @@ def few_cases(results: Path, images: Path) -> Lines:
         known = common(trained, rival.dice_by_case("dice_train"))
         unknown = common(held_out, per_case(flat(rival.runs()), dice_of))
         compared = network != "nnunet" and set(line.finished()) == set(rival.finished())
+        size = next((f", {each['parameters'] / 1e6:.2f} M" for each in line.finished().values()), "")
         rows.append(
             [
                 str(cases or "all"),
-                network,
+                network + size,
                 here(line),
                 text(mean_of(held_out)),
                 text(usual_difference(line, rival, "dice"), sign=True) if network != "nnunet" else "",
@@ -369,7 +370,7 @@ def few_cases(results: Path, images: Path) -> Lines:
         curves[network].append((str(cases or "all"), mean_of(held_out), mean_of(trained)))
     write_bytes(images / "evidence-few-cases.png", curve_picture(curves))
     head = (
-        "training cases | network | rows | Dice, held out | less nnunet | Dice, training cases | gap "
+        "training cases | network, parameters | rows | Dice, held out | less nnunet | Dice, training cases | gap "
         "| gap, less that of nnunet"
     )
     return [
