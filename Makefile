@@ -3,6 +3,7 @@
 #   make test        the test suite                         make clean    remove what the verbs made
 #   make test-slow   the long checks as well            make soak     the device under load, hours
 #   make viewer      the 3D viewer of the device's page, by npm
+#   make evidence    tables and figures of docs/evidence.md from the results that are there
 # Another interpreter: make PYTHON=python3.12 test. Options of the demo: make demo ARGS="--minutes 0.5".
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 RUNTIME := $(VENV)/.installed-runtime
 DEVELOPMENT := $(VENV)/.installed-development
 
-.PHONY: help demo test test-slow check soak viewer clean
+.PHONY: help demo test test-slow check soak viewer evidence clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -42,6 +43,10 @@ soak: $(DEVELOPMENT)
 # NiiVue, bundled for the device's page; without it the page draws its slices itself. Needs npm and its registry.
 viewer:
 	cd viewer && npm ci --no-audit --no-fund && npm run build
+
+# Trains nothing; benchmarks/evidence.py makes the results.
+evidence: $(RUNTIME)
+	$(BIN)/python benchmarks/evidence_page.py
 
 clean:
 	rm -rf viewer/node_modules $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

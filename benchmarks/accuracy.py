@@ -28,7 +28,7 @@ import focalis
 from focalis.model import Model, load_model
 from focalis.prediction import choose_runtime, predict_case
 from focalis.volume import Grid, Volume, read_volume
-from focalis.workflows.record import provenance
+from focalis.workflows.record import provenance, write_json
 
 HERE = Path(__file__).parent
 WINDOW = 40
@@ -39,7 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dataset", choices=["lidc_nodules", "msd_hippocampus", "sts_pet"])
+    parser.add_argument(
+        "dataset", choices=["lidc_nodules", "msd_hippocampus", "sts_pet", "oasis_inferior_ventricle"]
+    )
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--minutes", type=float, required=True, help="the time that the row stands for")
     parser.add_argument("--steps", type=int, help="train this many steps instead of measuring")
@@ -53,36 +55,73 @@ def main() -> None:
     data = Path(os.environ["FOCALIS_DATA"]) / options.dataset
     parts = [options.dataset, options.network, options.loss, f"{options.minutes:g}min", f"fold{options.fold}"]
     name = "-".join([*(part for part in parts if part), f"seed{options.seed}"])
-    target = HERE / "results" / "accuracy" / f"{name}.json"
-    if target.exists():
-        print(f"{target}: is there, nothing to do")
-        return
-    run = options.runs / name
-    result = focalis.fit(
+    path = make_accuracy_row(
         data,
-        run,
-        minutes=None if options.steps else options.minutes,
-        steps=options.steps,
+        name,
+        options.runs,
+        HERE / "results",
         fold=options.fold,
+        minutes=options.minutes,
+        steps=options.steps,
         seed=options.seed,
         loss=options.loss,
         network=options.network,
+    )
+    print(f"{path}: {summary(json.loads(path.read_text(encoding='utf-8'))['scores'])}")
+
+
+def make_accuracy_row(
+    data: Path,
+    name: str,
+    runs: Path,
+    results: Path,
+    *,
+    fold: int,
+    minutes: float,
+    steps: int | None,
+    seed: int = 0,
+    loss: str | None = None,
+    network: str | None = None,
+) -> Path:
+    """Train and score one row as `main` says, unless its file is there; the file's path.
+
+    Args:
+        data: the data set's folder.
+        name: the row's name.
+        runs, results: where run folders and results go.
+        fold: the fold to hold out.
+        minutes: the time that the row stands for.
+        steps: train this many steps instead.
+        seed, loss, network: see `focalis.fit`.
+    """
+    target = results / "accuracy" / f"{name}.json"
+    if target.exists():
+        return target
+    run = runs / name
+    result = focalis.fit(
+        data,
+        run,
+        minutes=None if steps else minutes,
+        steps=steps,
+        fold=fold,
+        seed=seed,
+        loss=loss,
+        network=network,
         resume=run.exists(),
     )
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))
     model = load_model(result.model)
     held_out = record["cases"]["held_out"]
-    scored = window_dice(model, data, held_out) if options.dataset == "lidc_nodules" else whole_dice(run)
+    scored = window_dice(model, data, held_out) if data.name == "lidc_nodules" else whole_dice(run)
     row = {
-        "command": f"python {provenance()['command']}",
-        "minutes": options.minutes,
-        "fold": options.fold,
         **{key: value for key, value in record.items() if key not in ("command", "cases")},
+        "command": f"python {provenance()['command']}",
+        "minutes": minutes,
+        "fold": fold,
         "scores": scored,
     }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
-    print(f"{target}: {summary(scored)}")
+    write_json(target, row)
+    return target
 
 
 def whole_dice(run: Path) -> dict[str, Any]:

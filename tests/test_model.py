@@ -13,7 +13,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 from focalis.errors import DataError, ModelError
-from focalis.model import Model, OperatingPoint, Refinement, load_model, read_header, save_model
+from focalis.model import (
+    Model,
+    OperatingPoint,
+    Refinement,
+    load_model,
+    open_model,
+    read_header,
+    save_model,
+    weights_sha256,
+)
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 
@@ -107,6 +116,24 @@ def test_a_loaded_model_computes_the_same(model, saved):
     x = torch.randn(1, 2, 8, 8, 8)
     with torch.inference_mode():
         assert torch.equal(model.members[1](x), load_model(saved).members[1](x))
+
+
+def test_half_the_room_keeps_what_is_computed_and_what_identifies_the_weights(model, tmp_path):
+    whole, small = tmp_path / "whole.safetensors", tmp_path / "small.safetensors"
+    save_model(model, whole)
+    save_model(model, small, half=True)
+    assert small.stat().st_size < 0.6 * whole.stat().st_size
+    loaded = load_model(small)
+    for name, tensor in loaded.members[0].state_dict().items():
+        exact = model.members[0].state_dict()[name]
+        assert tensor.dtype == exact.dtype, name
+        stored = exact.half().float() if exact.dim() > 1 else exact
+        assert torch.equal(tensor, stored), name
+    header = read_header(small)
+    assert weights_sha256(loaded) == weights_sha256(open_model(small)) == header.weights_sha256
+    assert open_model(small).members[0] is not None  # reading them holds them against the header
+    save_model(loaded, tmp_path / "again.safetensors")
+    assert load_model(tmp_path / "again.safetensors").plan == PLAN
 
 
 def test_the_same_model_makes_the_same_file(model, saved, tmp_path):

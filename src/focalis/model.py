@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from focalis.errors import ModelError
 from focalis.files import write_bytes
+from focalis.models import model_file
 from focalis.planning import Plan, Scope
 
 if TYPE_CHECKING:
@@ -133,18 +134,18 @@ class Model:
     eight_bit: EightBit | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.members, _Unread):
+        if not isinstance(self.members, _Stored):
             for member in self.members:
                 member.eval()
 
 
-class _Unread(Sequence["nn.Module"]):
-    """The networks of a model file, read when one of them is first asked for."""
+class _Stored(Sequence["nn.Module"]):
+    """The networks of a model file; read when one of them is first asked for, unless they were."""
 
-    def __init__(self, path: Path, header: ModelHeader) -> None:
+    def __init__(self, path: Path, header: ModelHeader, members: Sequence[nn.Module] | None = None) -> None:
         self.header = header
         self._path = path
-        self._members: Sequence[nn.Module] | None = None
+        self._members = members
 
     def __len__(self) -> int:
         return self.header.members
@@ -178,19 +179,26 @@ class ModelHeader:
 
 
 def weights_sha256(model: Model) -> str:
-    """SHA-256 of a model's weights, hexadecimal: what identifies it in results."""
-    if isinstance(model.members, _Unread):
+    """SHA-256 of a model's weights, hexadecimal: what identifies it in results. Of a file, of what the file holds."""
+    if isinstance(model.members, _Stored):
         return model.members.header.weights_sha256
     from safetensors.torch import save
 
     return hashlib.sha256(_split(save(_tensors(model.members)))[1]).hexdigest()
 
 
-def save_model(model: Model, path: Path) -> None:
-    """Write a model to one file, all or nothing: an interrupted write leaves the old file, or none."""
+def save_model(model: Model, path: Path, *, half: bool = False) -> None:
+    """Write a model to one file, all or nothing: an interrupted write leaves the old file, or none.
+
+    Args:
+        model: the model.
+        path: the file.
+        half: store the kernels of the convolutions in float16, in half the room. They are computed with in float32
+            all the same; what the rounding does to the figures is for the caller to measure.
+    """
     from safetensors.torch import save
 
-    tensors = _tensors(model.members)
+    tensors = _tensors(model.members, half)
     content = {
         "version": FORMAT_VERSION,
         "plan": model.plan.model_dump(mode="json"),
@@ -200,20 +208,26 @@ def save_model(model: Model, path: Path) -> None:
         "refinement": None if model.refinement is None else asdict(model.refinement),
         "provenance": dict(model.provenance),
         "members": len(model.members),
-        "weights_sha256": weights_sha256(model),
+        "weights_sha256": hashlib.sha256(_split(save(tensors))[1]).hexdigest(),
         "eight_bit": None if model.eight_bit is None else asdict(model.eight_bit),
     }
     text = json.dumps(_finite(content), default=_plain, ensure_ascii=False)
     write_bytes(path, save(tensors, metadata={KEY: text}))
 
 
-def load_model(path: Path) -> Model:
-    """Read a model file; ModelError naming the file when it is missing, damaged, foreign or too new."""
+def load_model(path: Path | str) -> Model:
+    """Read a model file, or a model that comes with Focalis, by its name.
+
+    Raises:
+        ModelError: the file is missing, damaged, foreign or too new; it is named.
+        UsageError: a bare word that is neither a file nor a known name, see `focalis.models.model_file`.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     from focalis.planning.parts import network_of
 
+    path = model_file(path)
     blob = _read(path)
     header, weights = _header(blob, path)
     if hashlib.sha256(weights).hexdigest() != header.weights_sha256:
@@ -234,19 +248,20 @@ def load_model(path: Path) -> Model:
             raise ModelError(
                 f"{path}: the weights do not fit its plan's network ({_one_line(error)}); save it again"
             ) from error
-        members.append(network)
+        members.append(network.eval())
     if tensors:
         raise ModelError(f"{path}: holds weights of no member, such as {min(tensors)}; save the model again")
-    return _assembled(header, tuple(members))
+    return _assembled(header, _Stored(path, header, tuple(members)))
 
 
-def open_model(path: Path) -> Model:
-    """A model whose networks are read, and `torch` imported, when they are first needed; ModelError as `read_header`.
+def open_model(path: Path | str) -> Model:
+    """A model whose networks are read, and `torch` imported, when they are first needed; errors as of `read_header`.
 
     What is wrong with the weights shows only then, with the errors of `load_model`.
     """
+    path = model_file(path)
     header = read_header(path)
-    return _assembled(header, _Unread(path, header))
+    return _assembled(header, _Stored(path, header))
 
 
 def _assembled(header: ModelHeader, members: Sequence[nn.Module]) -> Model:
@@ -262,17 +277,24 @@ def _assembled(header: ModelHeader, members: Sequence[nn.Module]) -> Model:
     )
 
 
-def read_header(path: Path) -> ModelHeader:
-    """What a model file says about itself; reads no weights, imports no torch; ModelError as `load_model`."""
+def read_header(path: Path | str) -> ModelHeader:
+    """What a model file says about itself; reads no weights, imports no torch; errors as of `load_model`."""
+    path = model_file(path)
     return _header(_read(path, header_only=True), path)[0]
 
 
-def _tensors(members: Sequence[nn.Module]) -> dict[str, torch.Tensor]:
+def _tensors(members: Sequence[nn.Module], half: bool = False) -> dict[str, torch.Tensor]:
     import torch
 
-    # Copies: the file format knows neither strides nor storages that several tensors share.
+    def stored(tensor: torch.Tensor) -> torch.Tensor:
+        # Statistics and scales of a normalisation stay: they are few, and a variance may not fit float16.
+        kernel = half and tensor.dim() > 1 and tensor.is_floating_point()
+        # Copies: the file format knows neither strides nor storages that several tensors share.
+        copy = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return copy.to(torch.float16) if kernel else copy
+
     return {
-        f"{number}.{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        f"{number}.{name}": stored(tensor)
         for number, member in enumerate(members)
         for name, tensor in member.state_dict().items()
     }

@@ -9,10 +9,16 @@ from typing import Annotated, Literal
 import typer
 
 from focalis.cli.console import print_json, progress_bar
+from focalis.models import SHIPPED
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL", help=f"A model file, or one that comes with Focalis: {', '.join(SHIPPED)}."
+        ),
+    ],
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT", help="Images, folders of images, or DICOM folders.")
     ],

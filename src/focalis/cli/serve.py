@@ -7,10 +7,16 @@ from typing import Annotated
 
 import typer
 
+from focalis.models import SHIPPED
+
 
 def serve(
     model: Annotated[
-        Path | None, typer.Argument(metavar="[MODEL]", help="A model file; others by the configuration.")
+        Path | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help=f"A model file, or one that comes with Focalis ({', '.join(SHIPPED)}); others by the configuration.",
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="The site's settings, focalis.toml.")] = None,
     folder: Annotated[

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from focalis.errors import UsageError
+from focalis.models import SHIPPED
 
 ObjectKind = Literal["seg", "rtstruct", "sr", "capture"]
 
@@ -33,6 +34,12 @@ def _beside_the_file(value: Path, info: ValidationInfo) -> Path:
     """A path as written in focalis.toml is meant from that file's folder."""
     folder = (info.context or {}).get("folder")
     return value if folder is None else folder / value.expanduser()
+
+
+def _model_beside_the_file(value: Path, info: ValidationInfo) -> Path:
+    """The path of a model file, or the name of a model that comes with Focalis, which stays as it is."""
+    path = _beside_the_file(value, info)
+    return value if str(value) in SHIPPED and not path.is_file() else path
 
 
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
@@ -84,10 +91,10 @@ class Peer(_Frozen):
 
 
 class ModelEntry(_Frozen):
-    """A model file under a name; `sha256`, if given, is checked before the model is used."""
+    """A model file, or one that comes with Focalis, under a name; `sha256`, if given, is checked before it is used."""
 
     name: Name
-    file: FilePath
+    file: Annotated[Path, AfterValidator(_model_beside_the_file)]
     sha256: Sha256 | None = None
 
 

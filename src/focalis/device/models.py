@@ -10,6 +10,7 @@ from pathlib import Path
 from focalis.device.config import ModelEntry
 from focalis.errors import ModelError, UsageError
 from focalis.model import ModelHeader, read_header
+from focalis.models import model_file
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def open_models(entries: Sequence[ModelEntry]) -> dict[str, ServedModel]:
 
     Raises:
         ModelError: a file cannot be used, has other content than `sha256` says, or wants several channels.
-        UsageError: there is no model, or two share a name.
+        UsageError: there is no model, two share a name, or no model of a name comes with Focalis.
     """
     if not entries:
         raise UsageError("no model given; name a model file, or add [[models]] to focalis.toml")
@@ -42,17 +43,18 @@ def open_models(entries: Sequence[ModelEntry]) -> dict[str, ServedModel]:
     for entry in entries:
         if entry.name in found:
             raise UsageError(f"two models are called {entry.name!r}; give one another name in [[models]]")
-        digest = file_sha256(entry.file)
+        file = model_file(entry.file)
+        digest = file_sha256(file)
         if entry.sha256 not in (None, digest):
             raise ModelError(
-                f"{entry.file}: has the SHA-256 {digest}, focalis.toml names {entry.sha256}; "
+                f"{file}: has the SHA-256 {digest}, focalis.toml names {entry.sha256}; "
                 "the file was changed: restore it, or name the new hash after checking the model"
             )
-        header = read_header(entry.file)
+        header = read_header(file)
         if len(header.plan.channels) != 1:
             wanted = ", ".join(header.plan.channels)
-            raise ModelError(f"{entry.file}: wants {wanted} together; the device segments single series")
-        found[entry.name] = ServedModel(entry.name, entry.file.absolute(), digest, header)
+            raise ModelError(f"{file}: wants {wanted} together; the device segments single series")
+        found[entry.name] = ServedModel(entry.name, file.absolute(), digest, header)
     return found
 
 

@@ -27,6 +27,7 @@ from focalis.device.watch import Watcher
 from focalis.device.web.app import create_app
 from focalis.device.web.device import Device
 from focalis.errors import FocalisError, UsageError
+from focalis.models import model_file
 
 _START_SECONDS = 60.0
 
@@ -58,7 +59,7 @@ def settings_for(
     """The settings of a configuration file with what the command line says in their place.
 
     Args:
-        model: a model file, added under the name of its stem.
+        model: a model file, added under the name of its stem, or one that comes with Focalis, by its name.
         config: focalis.toml; the defaults if None.
         folder: the store's folder.
         port: the DICOM node's port.
@@ -72,7 +73,7 @@ def settings_for(
         if any(entry.name == model.stem for entry in found.models):
             raise UsageError(f"{config}: has a model {model.stem!r} already; name it there or here")
         try:
-            entry = ModelEntry(name=model.stem, file=model.absolute())
+            entry = ModelEntry(name=model.stem, file=model_file(model).absolute())
         except ValueError as error:
             raise UsageError(
                 f"{model}: give the file a name of letters, digits, dot, dash and underscore, up to 64"

@@ -85,7 +85,11 @@ class TorchEngine:
 
     def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:
         """See `Engine.forward_bytes`."""
-        return forward_bytes(self.network, shape_bczyx, self.runtime)
+        needs = _NEEDS.setdefault(self.network, {})
+        key = (tuple(shape_bczyx), self.runtime)
+        if key not in needs:
+            needs[key] = forward_bytes(self.network, shape_bczyx, self.runtime)
+        return needs[key]
 
     def reach_zyx(self) -> Triple | None:
         """See `Engine.reach_zyx`."""
@@ -96,6 +100,8 @@ class TorchEngine:
 
 _REACHES: WeakKeyDictionary[nn.Module, Triple | None] = WeakKeyDictionary()
 """What was measured; it takes seconds, and weights do not change it."""
+_NEEDS: WeakKeyDictionary[nn.Module, dict[tuple[tuple[int, ...], Runtime], int]] = WeakKeyDictionary()
+"""What passes need; to count it takes longer than a pass over a small image, and weights do not change it."""
 
 
 def choose_runtime(device: str = "auto", precision: str = "auto") -> Runtime:

@@ -133,7 +133,7 @@ def predict(
     folders of a single case, in the order of its channels, under names that end in no channel.
 
     Args:
-        model: a model file, or a loaded model.
+        model: a model file, the name of a model that comes with Focalis, or a loaded model.
         inputs: image files, folders of images, DICOM folders; of a data set folder, its `images/`.
         out: the folder for the results; made if it is not there.
         threshold: on the foreground probability, in (0, 1); the model's operating point by default.
@@ -172,7 +172,7 @@ def predict(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder for the results")
-    loaded = model if isinstance(model, Model) else open_model(Path(model))
+    loaded = model if isinstance(model, Model) else open_model(model)
     if refine and loaded.refinement is None:
         raise UsageError(
             f"{model if not isinstance(model, Model) else 'the model'}: holds no refinement; train it as "

@@ -1,0 +1,173 @@
+"""How accurate the default is on four sets, from the rows of accuracy.py that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evidence_data import read_nodules
+from evidence_figures import difference_of, mean_of, text
+from evidence_plan import FitRow
+
+from focalis.workflows.record import read_json
+
+AIMS = {
+    ("lidc_nodules", "dice labels"): "",
+    ("lidc_nodules", "dice readers"): "0.79, the readers among themselves",
+    ("msd_hippocampus", "dice label 1"): "0.90, at least 0.88",
+    ("msd_hippocampus", "dice label 2"): "0.88, at least 0.86",
+    ("sts_pet", "dice label 1"): "",
+    ("oasis_inferior_ventricle", "dice label 1"): "",
+}
+"""The figures shown, and what is aimed at."""
+THIRDS = ("smallest", "middle", "largest")
+
+
+def contents_of(rows: Sequence[FitRow], results: Path) -> dict[str, list[dict[str, Any]]]:
+    """The files that are there, by setting."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row.setting, [])
+        path = row.path(results)
+        if path.exists():
+            found[row.setting].append({**read_json(path), "data": row.data, "name": row.network or "dense"})
+    return found
+
+
+def pooled(contents: Sequence[Mapping[str, Any]], figure: str) -> dict[str, float]:
+    """A figure of every held-out case of all folds."""
+    return {case: value for content in contents for case, value in content["scores"].get(figure, {}).items()}
+
+
+def thirds(nodules: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The cases of each third by the nodule's volume, and the volumes from and to."""
+    ordered = sorted(nodules, key=lambda case: (nodules[case]["volume_mm3"], case))
+    cuts = [0, len(ordered) // 3, len(ordered) - len(ordered) // 3, len(ordered)]
+    return {name: ordered[a:b] for name, a, b in zip(THIRDS, cuts[:-1], cuts[1:], strict=True)}
+
+
+def by_thirds(
+    values: Mapping[str, float], nodules: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, dict[str, float]]]:
+    """A figure's cases by third, each under its name and its range of volumes."""
+    found = []
+    for name, cases in thirds(nodules).items():
+        if cases:
+            volumes = [nodules[case]["volume_mm3"] for case in cases]
+            title = f"{name} third, {min(volumes):.0f} to {max(volumes):.0f} mm3"
+            found.append((title, {case: values[case] for case in cases if case in values}))
+    return found
+
+
+def accuracy(rows: Sequence[FitRow], results: Path) -> list[str]:
+    """The tables."""
+    found = contents_of(rows, results)
+    wanted = {row.setting: sum(other.setting == row.setting for other in rows) for row in rows}
+    there = sum(map(len, found.values()))
+    if not there:
+        return [f"**Not measured yet**: none of {len(rows)} rows is there."]
+    lines = (
+        []
+        if there == len(rows)
+        else [f"**Not all measured yet**: {there} of {len(rows)} rows are there.", ""]
+    )
+    lines += [
+        "| data | network | folds | parameters | steps | figure | mean | cases | aim | revision |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for setting, contents in found.items():
+        if not contents:
+            lines.append(f"| {setting} | | 0 of {wanted[setting]} | | | not measured | | | | |")
+            continue
+        data, name = contents[0]["data"], contents[0]["name"]
+        revisions = ", ".join(sorted({str(content["revision"])[:8] for content in contents}))
+        for (of, figure), aim in AIMS.items():
+            if of == data:
+                mean = mean_of(pooled(contents, figure))
+                lines.append(
+                    f"| {data} | {name} | {len(contents)} of {wanted[setting]} "
+                    f"| {contents[0]['parameters'] / 1e6:.2f} M | {contents[0]['steps']} | {figure} | {text(mean)} "
+                    f"| {mean.cases} | {aim} | {revisions} |"
+                )
+    nodules = read_nodules(results)
+    settings = [setting for setting in found if setting.startswith("lidc_nodules")]
+    ours = found[settings[0]]
+    rivals = found[settings[1]] if len(settings) > 1 else []
+    return [*lines, "", *_beside(ours, rivals, nodules), *_thirds(ours, rivals, nodules), *_plans(found)]
+
+
+def _beside(
+    ours: Sequence[Mapping[str, Any]],
+    rivals: Sequence[Mapping[str, Any]],
+    nodules: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """The nodules: beside the readers, and beside the large U-Net."""
+    among = {case: each["readers_dice"] for case, each in nodules.items() if each["readers_dice"] is not None}
+    with_readers = pooled(ours, "dice readers")
+    shared = {case: value for case, value in among.items() if case in with_readers}
+    lines = [
+        "| lidc_nodules | default | other | difference | cases |",
+        "|---|---|---|---|---|",
+    ]
+    if shared:
+        difference = difference_of(with_readers, shared)
+        lines.append(
+            f"| with the readers; other: the readers among themselves "
+            f"| {text(mean_of({case: with_readers[case] for case in shared}))} | {text(mean_of(shared))} "
+            f"| {text(difference, sign=True)} | {difference.cases} |"
+        )
+    mine, theirs = pooled(ours, "dice labels"), pooled(rivals, "dice labels")
+    both = [case for case in mine if case in theirs]
+    if both:
+        difference = difference_of(mine, theirs)
+        lines.append(
+            f"| windows; other: `nnunet` in the same loop and time | {text(mean_of({c: mine[c] for c in both}))} "
+            f"| {text(mean_of({c: theirs[c] for c in both}))} | {text(difference, sign=True)} | {len(both)} |"
+        )
+    else:
+        lines.append("| windows; other: `nnunet` in the same loop and time | | not measured yet | | |")
+    return [*lines, ""]
+
+
+def _thirds(
+    ours: Sequence[Mapping[str, Any]],
+    rivals: Sequence[Mapping[str, Any]],
+    nodules: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    mine, theirs = pooled(ours, "dice labels"), pooled(rivals, "dice labels")
+    if not nodules or not mine:
+        return []
+    lines = ["| nodules by size | cases | default | `nnunet` | difference |", "|---|---|---|---|---|"]
+    for title, values in by_thirds(mine, nodules):
+        other = {case: theirs[case] for case in values if case in theirs}
+        lines.append(
+            f"| {title} | {len(values)} | {text(mean_of(values))} | {text(mean_of(other))} "
+            f"| {text(difference_of(values, other), sign=True)} |"
+        )
+    return [*lines, ""]
+
+
+def _plans(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """What the same command decided on each set."""
+    lines = [
+        "| data | spacing z, y, x (mm) | patch | batch | intensities | mirrored along | turned | loss |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for contents in found.values():
+        if not contents or contents[0]["name"] != "dense":
+            continue
+        plan = contents[0]["plan"]
+        training = plan["training"]
+        # Rows from before turns were decided from the data hold no such fields.
+        flips = [axis for axis, yes in zip("zyx", training.get("flip_axes_zyx", ()), strict=False) if yes]
+        turned = training.get("turn_share")
+        turns = "" if turned is None else f"{turned:.0%}, up to {training['turn_limit_deg']:g} degrees"
+        lines.append(
+            f"| {contents[0]['data']} | {', '.join(f'{mm:g}' for mm in plan['spacing_zyx_mm'])} "
+            f"| {' x '.join(map(str, plan['patch_zyx']))} | {plan['batch']} "
+            f"| {', '.join(how['kind'] for how in plan['normalisation'])} | {', '.join(flips) or 'none'} "
+            f"| {turns} "
+            f"| `{plan['loss']['name']}` |"
+        )
+    return lines

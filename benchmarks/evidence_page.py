@@ -1,0 +1,442 @@
+"""The tables and figures of docs/evidence.md, from the result files alone; what is not there is called not measured.
+
+make evidence            or: python benchmarks/evidence_page.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from evidence_accuracy import accuracy
+from evidence_figures import (
+    FAR_MM,
+    Judged,
+    Line,
+    difference_of,
+    flat,
+    gap_of,
+    line_of,
+    mean_of,
+    own_difference,
+    per_case,
+    share,
+    text,
+    usual,
+    usual_difference,
+)
+from evidence_pictures import curve_picture, forest_picture, predictions_picture, weights_picture
+from evidence_plan import DEFAULT, RESULTS, FitRow, Row, experiments, loss_name
+
+from focalis.evaluation import Figure
+from focalis.files import write_bytes, write_text
+
+DOCS = Path(__file__).parents[1] / "docs"
+END = "<!-- /evidence -->"
+Lines = list[str]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--docs", type=Path, default=DOCS, help="the folder of evidence.md and images/")
+    options = parser.parse_args(arguments)
+    write_page(options.results, options.docs)
+    print(options.docs / "evidence.md")
+
+
+def write_page(results: Path, docs: Path) -> None:
+    """Replace what stands between the marks of docs/evidence.md, and the pictures."""
+    page = (docs / "evidence.md").read_text(encoding="utf-8")
+    images = docs / "images"
+    write_bytes(images / "weights.png", weights_picture())
+    for name, make in SECTIONS.items():
+        page = between(page, f"<!-- evidence: {name} -->", make(results, images))
+    write_text(docs / "evidence.md", page)
+
+
+def between(page: str, begin: str, lines: Lines) -> str:
+    """The page with these lines behind a mark, up to the next closing one; SystemExit without the mark."""
+    if page.count(begin) != 1:
+        raise SystemExit(f"evidence.md: needs {begin} once, has it {page.count(begin)} times")
+    before, after = page.split(begin)
+    return before + "\n".join([begin, *lines, END]) + after.split(END, 1)[1]
+
+
+def state(results: Path, _images: Path) -> Lines:
+    """Which rows are there."""
+    lines = ["| experiment | rows | measured | missing |", "|---|---|---|---|"]
+    for name, rows in experiments().items():
+        paths = {row.path(results) for row in rows}
+        there = sum(path.exists() for path in paths)
+        lines.append(f"| {name} | {len(paths)} | {there} | {len(paths) - there or ''} |")
+    return lines
+
+
+def lines_of(name: str, results: Path, title: Callable[[Row], str]) -> list[Line]:
+    """The lines of an experiment, in the order of its plan."""
+    grouped: dict[str, list[Row]] = {}
+    for row in experiments()[name]:
+        assert isinstance(row, Row)
+        grouped.setdefault(row.setting, []).append(row)
+    return [line_of(title(rows[0]), rows, results) for rows in grouped.values()]
+
+
+def by_loss(row: Row) -> str:
+    """A line by its loss."""
+    return f"`{loss_name(row.loss)}`"
+
+
+def missing(lines: Sequence[Line]) -> Lines:
+    """Said above a table that is not whole; empty for one that is."""
+    there, wanted = (sum(numbers) for numbers in zip(*((len(x.found), x.wanted) for x in lines), strict=True))
+    if not there:
+        return [f"**Not measured yet**: none of {wanted} rows is there."]
+    notes = [] if there == wanted else [f"**Not all measured yet**: {there} of {wanted} rows are there."]
+    revisions = sorted({str(content["revision"])[:8] for line in lines for content in line.found.values()})
+    return [*notes, f"Revision {', '.join(revisions)}.", ""]
+
+
+def table(head: str, rows: Sequence[Sequence[str]]) -> Lines:
+    """A Markdown table; the head's columns are parted by bars."""
+    columns = [column.strip() for column in head.split("|")]
+    return [
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * len(columns)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def here(line: Line) -> str:
+    """How many rows a line rests on, and what became of the others."""
+    diverged = len(line.found) - len(line.finished())
+    return f"{len(line.found)} of {line.wanted}" + (f", {diverged} diverged" if diverged else "")
+
+
+def verdict(lines: Sequence[Line], first: Line, differences: Sequence[Figure | None]) -> str:
+    """Which lines differ from the first one credibly, in a sentence."""
+
+    def names(sign: int) -> str:
+        found = [
+            line.title
+            for line, each in zip(lines, differences, strict=True)
+            if each is not None
+            and each.low is not None
+            and each.high is not None
+            and (each.low > 0 if sign > 0 else each.high < 0)
+        ]
+        return ", ".join(found) or "none"
+
+    return f"Above {first.title} with an interval that leaves out zero: {names(1)}. Below it: {names(-1)}."
+
+
+def loss_nodules(results: Path, images: Path) -> Lines:
+    """Losses on the nodules' windows."""
+    lines = lines_of("loss-nodules", results, by_loss)
+    if not any(line.finished() for line in lines):
+        return missing(lines)
+    first = lines[0]
+    differences = [None if line is first else usual_difference(line, first, "dice") for line in lines]
+    rows = []
+    for line, difference in zip(lines, differences, strict=True):
+        half = mean_of(per_case(flat(line.runs()), lambda judged: judged.dice_at_half))
+        seeds = ", ".join(_by_seed(line))
+        rows.append(
+            [
+                line.title,
+                here(line),
+                text(usual(line, "dice")),
+                seeds,
+                text(difference, sign=True),
+                text(half),
+                text(usual(line, "lesion_f1")),
+                text(usual(line, "false_positives_per_scan"), 2),
+            ]
+        )
+    write_bytes(
+        images / "evidence-loss-nodules.png",
+        forest_picture(
+            [(line.title, each) for line, each in zip(lines, differences, strict=True) if each is not None],
+            f"Dice less that of {first.title}",
+        ),
+    )
+    return [
+        *missing(lines),
+        *table(
+            "loss | rows | Dice | by seed | difference | Dice at one half | lesion F1 | false positives per window",
+            rows,
+        ),
+        "",
+        verdict(lines, first, differences),
+        "",
+        "![Differences](images/evidence-loss-nodules.png)",
+    ]
+
+
+def _by_seed(line: Line) -> Lines:
+    runs = line.runs()
+    seeds = sorted({seed for _, seed in runs})
+    figures = [usual_of({key: run for key, run in runs.items() if key[1] == seed}) for seed in seeds]
+    return [text(Figure(figure.value, None, None, 0)) for figure in figures]
+
+
+def usual_of(runs: dict[tuple[int, int], list[list[Judged]]]) -> Figure:
+    """The mean Dice of some runs."""
+    return mean_of(per_case(flat(runs), dice_of))
+
+
+def loss_grid(results: Path, _images: Path) -> Lines:
+    """The parameters of the claimed loss: chosen on inner cases, reported on held-out ones."""
+    lines = lines_of("loss-grid", results, by_loss)
+    if not any(line.finished() for line in lines):
+        return missing(lines)
+    inner = {line.title: mean_of(line.dice_by_case("dice_inner")) for line in lines}
+    best: dict[str, str] = {}
+    for line in lines:
+        value = inner[line.title].value
+        form = line.title.strip("`").split(",")[0]
+        if value is not None and (form not in best or value > (inner[best[form]].value or 0)):
+            best[form] = line.title
+    rows = [
+        [
+            f"{line.title}{' (chosen)' if line.title in best.values() else ''}",
+            here(line),
+            text(inner[line.title]),
+            text(usual(line, "dice")),
+        ]
+        for line in lines
+    ]
+    return [*missing(lines), *table("loss | rows | Dice, inner split | Dice, held out", rows)]
+
+
+def with_lesions(judged: Judged) -> bool:
+    """Whether a scan holds a lesion."""
+    return judged.truth_lesions > 0
+
+
+def background(name: str) -> Callable[[Path, Path], Lines]:
+    """Losses where background lies far from every lesion."""
+
+    def section(results: Path, images: Path) -> Lines:
+        lines = lines_of(name, results, by_loss)
+        if not any(line.finished() for line in lines):
+            return missing(lines)
+        first = lines[0]
+        differences = [
+            None if line is first else usual_difference(line, first, "lesion_f1") for line in lines
+        ]
+        rows = []
+        for line, difference in zip(lines, differences, strict=True):
+            far = mean_of(per_case(flat(line.runs()), lambda judged: float(judged.far)))
+            fewer = None if line is first else own_difference(line, first, lambda judged: float(judged.far))
+            distances = [
+                mm
+                for run in flat(line.runs())
+                for judged in run
+                for mm in judged.false_positives_mm
+                if mm is not None
+            ]
+            rows.append(
+                [
+                    line.title,
+                    here(line),
+                    text(usual(line, "dice", with_lesions)),
+                    text(usual(line, "lesion_f1")),
+                    text(difference, sign=True),
+                    text(usual(line, "false_positives_per_scan"), 2),
+                    text(far, 2),
+                    text(fewer, 2, sign=True),
+                    _median(distances),
+                ]
+            )
+        found = [
+            *missing(lines),
+            *table(
+                "loss | rows | Dice, scans with lesions | lesion F1 | difference | false positives per scan "
+                f"| of them far: {FAR_MM:g} mm or more, or in an empty scan | difference | median distance of a false "
+                "positive, scans with lesions",
+                rows,
+            ),
+            "",
+            verdict(lines, first, differences),
+        ]
+        drawn = [
+            (line.title, content["picture"])
+            for line in lines
+            for content in list(line.finished().values())[:1]
+            if "picture" in content
+        ]
+        if drawn:
+            write_bytes(images / f"evidence-{name}.png", predictions_picture(drawn))
+            found += ["", f"![Foreground probability by loss](images/evidence-{name}.png)"]
+        return found
+
+    return section
+
+
+def _median(values: Sequence[float]) -> str:
+    ordered = sorted(values)
+    return f"{ordered[len(ordered) // 2]:.0f} mm of {len(ordered)}" if ordered else "no false positives"
+
+
+def success(results: Path, _images: Path) -> Lines:
+    """The share of seeds that did not collapse."""
+    found: Lines = []
+    for name, what in (
+        ("success-phantoms", "phantoms, 0.01 %"),
+        ("success-nodules", "smallest third of nodules"),
+    ):
+        lines = lines_of(name, results, lambda row: f"{row.loss.name} {row.seed}")
+        merged: dict[str, dict[str, bool]] = {}
+        for row in experiments()[name]:
+            assert isinstance(row, Row)
+            line = line_of("", [row], results)
+            merged.setdefault(loss_name(row.loss), {})
+            for content in line.found.values():
+                merged[loss_name(row.loss)][str(row.seed)] = succeeded(content)
+        found += [f"### {what[0].upper()}{what[1:]}", "", *missing(lines)]
+        if not any(merged.values()):
+            found.append("")
+            continue
+        first = merged[DEFAULT.name]
+        rows = []
+        for loss, seeds in merged.items():
+            good = sum(seeds.values())
+            paired = {seed: float(ok) for seed, ok in seeds.items()}
+            difference = difference_of(paired, {seed: float(ok) for seed, ok in first.items()})
+            rows.append(
+                [
+                    f"`{loss}`",
+                    f"{good} of {len(seeds)}",
+                    text(share(good, len(seeds)), 2),
+                    "" if loss == DEFAULT.name else text(difference, 2, sign=True),
+                ]
+            )
+        found += [*table("loss | runs that succeeded | share | difference", rows), ""]
+    return found
+
+
+def succeeded(content: dict[str, object]) -> bool:
+    """Whether a run found anything: at its own operating point, one held-out lesion or more is detected."""
+    if content["outcome"] != "finished":
+        return False
+    return sum(entry["detected_lesions"] for entry in content["scores"]["held_out"]) > 0  # type: ignore[index]
+
+
+def dice_of(judged: Judged) -> float:
+    """Its Dice."""
+    return judged.dice
+
+
+def common(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    """The differences of the cases that both have."""
+    return {case: first[case] - second[case] for case in first if case in second}
+
+
+def few_cases(results: Path, images: Path) -> Lines:
+    """The learning curve, and how far training and test lie apart."""
+    grouped: dict[tuple[int | None, str], list[Row]] = {}
+    for row in experiments()["few-cases"]:
+        assert isinstance(row, Row)
+        grouped.setdefault((row.cases, row.network), []).append(row)
+    lines = {key: line_of(key[1], rows, results) for key, rows in grouped.items()}
+    if not any(line.finished() for line in lines.values()):
+        return missing(list(lines.values()))
+    rows: list[list[str]] = []
+    curves: dict[str, list[tuple[str, Figure, Figure]]] = {"dense": [], "nnunet": []}
+    for (cases, network), line in lines.items():
+        rival = lines[cases, "nnunet"]
+        trained, held_out = line.dice_by_case("dice_train"), per_case(flat(line.runs()), dice_of)
+        known = common(trained, rival.dice_by_case("dice_train"))
+        unknown = common(held_out, per_case(flat(rival.runs()), dice_of))
+        compared = network != "nnunet" and set(line.finished()) == set(rival.finished())
+        size = next((f", {each['parameters'] / 1e6:.2f} M" for each in line.finished().values()), "")
+        rows.append(
+            [
+                str(cases or "all"),
+                network + size,
+                here(line),
+                text(mean_of(held_out)),
+                text(usual_difference(line, rival, "dice"), sign=True) if network != "nnunet" else "",
+                text(mean_of(trained)),
+                text(gap_of(trained, held_out)),
+                text(gap_of(known, unknown), sign=True) if compared else "",
+            ]
+        )
+        curves[network].append((str(cases or "all"), mean_of(held_out), mean_of(trained)))
+    write_bytes(images / "evidence-few-cases.png", curve_picture(curves))
+    head = (
+        "training cases | network, parameters | rows | Dice, held out | less nnunet | Dice, training cases | gap "
+        "| gap, less that of nnunet"
+    )
+    return [
+        *missing(list(lines.values())),
+        *table(head, rows),
+        "",
+        "![Dice by the number of training cases](images/evidence-few-cases.png)",
+    ]
+
+
+def network(results: Path, images: Path) -> Lines:
+    """One thing changed at a time, in equal time."""
+    lines = lines_of("network", results, lambda row: f"`{row.network}`")
+    if not any(line.finished() for line in lines):
+        return missing(lines)
+    first = lines[0]
+    differences = [None if line is first else usual_difference(line, first, "dice") for line in lines]
+    rows = []
+    for line, difference in zip(lines, differences, strict=True):
+        contents = list(line.finished().values())
+        parameters = f"{contents[0]['parameters'] / 1e6:.2f} M" if contents else ""
+        steps = str(contents[0]["steps"]) if contents else ""
+        rows.append(
+            [
+                line.title,
+                here(line),
+                parameters,
+                steps,
+                text(usual(line, "dice")),
+                text(difference, sign=True),
+            ]
+        )
+    write_bytes(
+        images / "evidence-network.png",
+        forest_picture(
+            [(line.title, each) for line, each in zip(lines, differences, strict=True) if each is not None],
+            "Dice less that of the default network",
+        ),
+    )
+    return [
+        *missing(lines),
+        *table("network | rows | parameters | steps in the time | Dice | difference", rows),
+        "",
+        verdict(lines, first, differences),
+        "",
+        "![Differences](images/evidence-network.png)",
+    ]
+
+
+def accuracy_section(results: Path, _images: Path) -> Lines:
+    """The default on four sets."""
+    rows = [row for row in experiments()["accuracy"] if isinstance(row, FitRow)]
+    return accuracy(rows, results)
+
+
+SECTIONS: dict[str, Callable[[Path, Path], Lines]] = {
+    "state": state,
+    "loss-nodules": loss_nodules,
+    "loss-grid": loss_grid,
+    "loss-ventricle": background("loss-ventricle"),
+    "loss-phantoms": background("loss-phantoms"),
+    "success": success,
+    "few-cases": few_cases,
+    "network": network,
+    "accuracy": accuracy_section,
+}
+
+if __name__ == "__main__":
+    main()

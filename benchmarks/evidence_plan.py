@@ -1,0 +1,256 @@
+"""What the evidence rests on: every row of every experiment, in one place.
+
+A row is one training and its scores. Rows that two experiments share are one row and one file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from focalis.planning.plan import LossSettings
+
+RESULTS = Path(__file__).parent / "results"
+FOLDS = range(5)
+STEPS = {
+    "lidc_nodules": 350,
+    "lidc_small": 150,
+    "oasis_inferior_ventricle": 250,
+    "phantoms": 300,
+    "phantoms_full": 120,
+}
+"""Steps of a row by data: short, and equal for all that is compared."""
+SECONDS = {
+    "lidc_nodules": (0.42, 25.0),
+    "lidc_small": (0.42, 15.0),
+    "oasis_inferior_ventricle": (0.8, 90.0),
+    "phantoms": (0.8, 110.0),
+    "phantoms_full": (0.8, 60.0),
+    "msd_hippocampus": (0.42, 120.0),
+    "sts_pet": (0.45, 60.0),
+}
+"""About how long a step of the default network takes, and all that is not training: one thread, two rows at a time."""
+TIMES_AS_LONG = {"nnunet": 3.0}
+"""About how long a step of a network takes, in steps of the default one: for the estimate of an hour, nothing else."""
+MINUTES_OF_STEPS = {
+    "lidc_nodules": (12, 3000),
+    "msd_hippocampus": (20, 5500),
+    "sts_pet": (6, 1500),
+    "oasis_inferior_ventricle": (8, 500),
+}
+"""Accuracy: the time on two threads that a row stands for, and its steps."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A short training, judged on the held-out cases of its fold.
+
+    Attributes:
+        data: a key of `STEPS`.
+        network: a name of `focalis.networks.NETWORKS`, or a variant of `evidence_networks`.
+        loss: the loss and its parameters.
+        cases: how many training cases it gets; all if None.
+        fold, seed: the fold held out, and the seed of everything else.
+        steps: optimiser steps of the default network.
+        equal_time: another network gets as many steps as fit into the default's time, instead of as many.
+    """
+
+    data: str
+    network: str = "dense"
+    loss: LossSettings = field(default_factory=LossSettings)
+    cases: int | None = None
+    fold: int = 0
+    seed: int = 0
+    steps: int = 0
+    equal_time: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", self.steps or STEPS[self.data])
+
+    @property
+    def setting(self) -> str:
+        """The row without its fold and seed: what a line of a table pools."""
+        budget = f"{self.steps}steps" + ("-in-time" if self.equal_time and self.network != "dense" else "")
+        cases = "all" if self.cases is None else f"{self.cases}cases"
+        return f"{self.data}-{self.network}-{loss_name(self.loss)}-{cases}-{budget}"
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return f"{self.setting}-fold{self.fold}-seed{self.seed}"
+
+    def path(self, results: Path = RESULTS) -> Path:
+        """Where its result lies."""
+        return results / "evidence" / f"{self.name}.json"
+
+    @property
+    def seconds(self) -> float:
+        """About how long it takes."""
+        step, rest = SECONDS[self.data]
+        slower = TIMES_AS_LONG.get(self.network, 1.0)
+        return step * self.steps * (1 if self.equal_time else slower) + rest * slower
+
+
+@dataclass(frozen=True)
+class FitRow:
+    """A row of `accuracy.py`: `focalis fit` without any option but the fold and the time."""
+
+    data: str
+    fold: int
+    network: str | None = None
+
+    @property
+    def minutes(self) -> float:
+        """The time that the row stands for."""
+        return MINUTES_OF_STEPS[self.data][0]
+
+    @property
+    def steps(self) -> int:
+        """Steps of the default network; another one gets as many as fit into the same time."""
+        return MINUTES_OF_STEPS[self.data][1]
+
+    @property
+    def setting(self) -> str:
+        """The row without its fold."""
+        return "-".join([self.data, *([self.network] if self.network else []), f"{self.minutes:g}min"])
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return f"{self.setting}-fold{self.fold}-seed0"
+
+    def path(self, results: Path = RESULTS) -> Path:
+        """Where its result lies."""
+        return results / "accuracy" / f"{self.name}.json"
+
+    @property
+    def seconds(self) -> float:
+        """About how long it takes."""
+        step, rest = SECONDS[self.data]
+        # A patch of accuracy's plan of whole heads is (64 / 48)^3 as large as the one that STEPS is for.
+        large = 2.4 if self.data == "oasis_inferior_ventricle" else 1.0
+        return step * large * self.steps + rest
+
+
+def loss_name(loss: LossSettings) -> str:
+    """A loss and those of its parameters that are not the defaults."""
+    usual = LossSettings()
+    changed = [
+        f"{letter}{getattr(loss, name):g}"
+        for letter, name in (("r", "r"), ("k", "k_per_mm"), ("f", "floor"))
+        if getattr(loss, name) != getattr(usual, name)
+    ]
+    return ",".join([loss.name, *changed])
+
+
+CLAIMED = tuple(
+    LossSettings(name=f"distance_focal_{weight}")
+    for weight in ("exponential", "gaussian", "reciprocal", "growth", "constant")
+)
+"""The loss as claimed with each background weight; `constant` is the plain focal loss."""
+DEFAULT = LossSettings()
+TOGETHER = LossSettings(name="distance_focal_dice")
+WEIGHTED = LossSettings(name="weighted_cross_entropy")
+OTHERS = (TOGETHER, WEIGHTED, LossSettings(name="tversky"))
+EXPONENTIAL, GROWTH, FOCAL = CLAIMED[0], CLAIMED[3], CLAIMED[4]
+TRIED = (DEFAULT, EXPONENTIAL, FOCAL, WEIGHTED)
+"""The losses whose success is counted."""
+GRID: tuple[LossSettings, ...] = (
+    *(
+        EXPONENTIAL.model_copy(update=change)
+        for change in (
+            {"r": 2.0},
+            {"k_per_mm": 0.3},
+            {"floor": 0.0},
+        )
+    ),
+    GROWTH.model_copy(update={"k_per_mm": 0.03}),
+    FOCAL.model_copy(update={"r": 2.0}),
+    TOGETHER.model_copy(update={"r": 2.0}),
+)
+"""One parameter changed at a time: chosen on the inner split, reported on the held-out cases."""
+VARIANTS = (
+    "dense-growth-half",
+    "dense-growth-double",
+    "dense-two-stages",
+    "dense-four-stages",
+    "dense-no-skips",
+    "dense-pyramid",
+    "dense-auxiliary",
+    "dense-sees-less",
+    "dense-sees-more",
+    "dense-full-stem",
+)
+FEW = (10, 20, 40, None)
+SHORT_FOLDS = range(3)
+"""Folds of the learning curve, of the networks and of a loss's parameters."""
+
+
+def experiments() -> dict[str, list[Row | FitRow]]:
+    """The rows of every experiment by its name, in the order of importance: an early end leaves whole comparisons."""
+    return {
+        "accuracy": [
+            *(FitRow("lidc_nodules", fold) for fold in FOLDS),
+            *(FitRow("lidc_nodules", fold, "nnunet") for fold in FOLDS),
+            *(FitRow("oasis_inferior_ventricle", fold) for fold in FOLDS),
+            *(FitRow("sts_pet", fold) for fold in FOLDS),
+            *(FitRow("msd_hippocampus", fold) for fold in FOLDS),
+        ],
+        "loss-nodules": [
+            Row("lidc_nodules", loss=loss, fold=fold, seed=seed)
+            for seed in (0, 1)
+            for fold in FOLDS
+            for loss in (DEFAULT, *CLAIMED, *OTHERS)
+        ],
+        "loss-phantoms": [
+            Row("phantoms", loss=loss, seed=seed) for seed in (0, 1) for loss in (DEFAULT, *CLAIMED, WEIGHTED)
+        ],
+        "loss-ventricle": [
+            Row("oasis_inferior_ventricle", loss=loss, fold=fold)
+            for fold in FOLDS
+            for loss in (DEFAULT, EXPONENTIAL, GROWTH, FOCAL)
+        ],
+        "success-phantoms": [
+            Row("phantoms_full", loss=loss, seed=seed) for seed in range(10) for loss in TRIED
+        ],
+        "success-nodules": [
+            Row("lidc_small", loss=loss, fold=seed % 5, seed=seed) for seed in range(10) for loss in TRIED
+        ],
+        "few-cases": [
+            Row("lidc_nodules", network=network, cases=cases, fold=fold)
+            for fold in SHORT_FOLDS
+            for cases in FEW
+            for network in ("dense", "nnunet")
+        ],
+        "network": [
+            Row("lidc_nodules", network=network, fold=fold, equal_time=True)
+            for fold in SHORT_FOLDS
+            for network in ("dense", *VARIANTS)
+        ],
+        "loss-grid": [
+            Row("lidc_nodules", loss=loss, fold=fold)
+            for fold in SHORT_FOLDS
+            for loss in (EXPONENTIAL, GROWTH, FOCAL, TOGETHER, *GRID)
+        ],
+    }
+
+
+def chosen(words: Iterable[str]) -> dict[str, list[Row | FitRow]]:
+    """The experiments that the words name: one, all that begin with it (`loss`), or `all`; KeyError for others."""
+    found: dict[str, list[Row | FitRow]] = {}
+    for word in words:
+        hits = {
+            name: rows
+            for name, rows in experiments().items()
+            if word in ("all", name) or name.startswith(f"{word}-")
+        }
+        if not hits:
+            raise KeyError(word)
+        found |= hits
+    return found
+
+
+def with_steps(rows: Iterable[Row | FitRow], steps: int) -> list[Row | FitRow]:
+    """The rows with another number of steps, for a trial; rows of accuracy are left out, theirs is their name."""
+    return [replace(row, steps=steps) for row in rows if isinstance(row, Row)]

@@ -1,0 +1,230 @@
+"""One row of the evidence: trained, judged, written; one that was stopped goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+import torch
+from accuracy import dice, make_accuracy_row
+from evidence_coding import packed
+from evidence_data import Task, data_folder, task_of
+from evidence_networks import CHANGES, register, times_as_long, with_variant
+from evidence_plan import RESULTS, FitRow, Row
+
+from focalis.dataset import inner_split
+from focalis.errors import DivergedError
+from focalis.evaluation import evaluate_case
+from focalis.files import write_text
+from focalis.lesions import label_components, match_lesions
+from focalis.model import Model
+from focalis.planning import Plan, fingerprint, make_plan
+from focalis.prediction import Runtime, choose_runtime, predict_case
+from focalis.training import operating_point, prepare_cases, read_metrics, train
+from focalis.training.prepared import PreparedCases
+from focalis.volume import Volume
+from focalis.workflows.record import data_hash, peak_memory_gb, provenance
+from focalis.workflows.run import INNER_MINIMUM
+
+MEMORY_BYTES = 3_000_000_000
+TRAINING_CASES_JUDGED = 20
+
+
+def make(row: Row | FitRow, runs: Path, results: Path = RESULTS) -> Path:
+    """Train and judge a row, and write its result."""
+    register()
+    if isinstance(row, FitRow):
+        return _make_accuracy(row, runs, results)
+    task, home = task_of(row, runs), runs / row.name
+    home.mkdir(parents=True, exist_ok=True)
+    runtime = choose_runtime()
+    inner = inner_split(task.data.select(task.split.train), task.inner_share, INNER_MINIMUM, row.seed)
+    usual = plan_of(row, task)
+    plan = with_network(usual, row, task)
+    # Cases are prepared for one set of training cases, whose intensities the plan's normalisation is made from.
+    prepared = runs / "prepared" / f"{row.data}-{row.cases or 'all'}-fold{row.fold}"
+    training, watched = (
+        prepare_cases(task.data.select(names), plan, prepared) for names in (inner.train, inner.val)
+    )
+    steps = row.steps
+    if row.equal_time and row.network != "dense":
+        ratio = times_as_long(row.network, (usual, plan), training, runtime, results, runs / "claims")
+        steps = max(1, round(steps / ratio))
+    content: dict[str, Any] = {
+        **provenance(),
+        "command": " ".join(["python", "benchmarks/evidence.py", *sys.argv[1:]]),
+        "row": {**vars(row), "loss": row.loss.model_dump(), "setting": row.setting},
+        "seed": row.seed,
+        "steps": steps,
+        "data_sha256": data_hash(task.data.cases),
+        "plan": plan.model_dump(mode="json", exclude={"reasons"}),
+        "runtime": str(runtime),
+        "threads": torch.get_num_threads(),
+        "cases": {"train": len(inner.train), "inner": len(inner.val), "held_out": len(task.split.val)},
+    }
+    try:
+        network = train(plan, training, [], home, steps=steps, seed=row.seed, runtime=runtime, resume=True)
+    except DivergedError as error:
+        content |= {"outcome": "diverged", "message": str(error)}
+    else:
+        content |= {"outcome": "finished", "training_seconds": read_metrics(home)[-1]["seconds"]}
+        content |= judged(row, task, plan, network, watched, runtime, (inner.train, inner.val))
+    path = row.path(results)
+    # A line per entry: to be read by a person, and small, for there are hundreds of such files.
+    lines = (f" {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    shutil.rmtree(home)
+    return path
+
+
+def judged(
+    row: Row,
+    task: Task,
+    plan: Plan,
+    network: torch.nn.Module,
+    watched: PreparedCases,
+    runtime: Runtime,
+    inner: tuple[tuple[str, ...], tuple[str, ...]],
+) -> dict[str, Any]:
+    """What a trained row is worth: choices on the inner split, then the held-out cases, once."""
+    point, temperature = operating_point(plan, network, watched, runtime)
+    model = Model(plan, (network,), point, temperature=temperature)
+    scores: dict[str, Any] = {"held_out": score(model, task, task.split.val, runtime)}
+    if task.windows is not None:
+        scores["dice_inner"] = mean_dice(model, task, inner[1], runtime)
+        scores["dice_train"] = mean_dice(model, task, inner[0][:TRAINING_CASES_JUDGED], runtime)
+    found: dict[str, Any] = {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "peak_memory_gb": peak_memory_gb(),
+        "threshold": point.threshold,
+        "minimum_mm3": point.minimum_mm3,
+        "minimum_confidence": point.minimum_confidence,
+        "temperature": round(temperature, 4),
+        "scores": scores,
+    }
+    if row.data == "phantoms":
+        found["picture"] = picture(model, task, runtime)
+    return found
+
+
+def plan_of(row: Row, task: Task) -> Plan:
+    """The plan of the row with the default network."""
+    data = task.data
+    figures = fingerprint(data.select(task.split.train), data.ignore)
+    plan = make_plan(figures, data.channels, data.labels or {1: "lesion"}, ignore=data.ignore)
+    changes: dict[str, Any] = {"loss": row.loss}
+    if task.patch_zyx is not None:
+        changes |= {"patch_zyx": task.patch_zyx, "batch": 2}
+    return Plan.model_validate(plan.model_copy(update=changes).model_dump())
+
+
+def with_network(plan: Plan, row: Row | FitRow, task: Task) -> Plan:
+    """The plan with the row's network: the same patch, batch and normalisation for all, the default's own."""
+    if row.network in (None, plan.network.name):
+        return plan
+    if row.network in CHANGES:
+        return with_variant(plan, row.network)
+    figures = fingerprint(task.data.select(task.split.train), plan.ignore)
+    own = make_plan(figures, plan.channels, plan.labels, row.network, ignore=plan.ignore).network
+    return Plan.model_validate(plan.model_copy(update={"network": own}).model_dump())
+
+
+def score(model: Model, task: Task, cases: Iterable[str], runtime: Runtime) -> list[dict[str, Any]]:
+    """One entry per case and part: the figures at the operating point, and the Dice at one half."""
+    found = []
+    for case in cases:
+        for number, (image, label) in enumerate(task.parts(case)):
+            prediction = predict_case(model, [image], runtime=runtime, budget_bytes=MEMORY_BYTES)
+            truth = label.array > 0
+            mask = Volume((prediction.label.array > 0).astype(np.uint8), label.grid)
+            (figures,) = evaluate_case(
+                Volume(truth.astype(np.uint8), label.grid), mask, {1: "lesion"}, case=case
+            )
+            found.append(
+                {
+                    "case": case,
+                    "part": number,
+                    "dice": round(figures.dice, 5),
+                    "dice_at_half": round(dice(truth, prediction.foreground_probability.array >= 0.5), 5),
+                    "hd95_mm": None if figures.hd95_mm is None else round(figures.hd95_mm, 3),
+                    "truth_voxels": figures.truth_voxels,
+                    "truth_lesions": figures.truth_lesions,
+                    "predicted_lesions": figures.predicted_lesions,
+                    "detected_lesions": figures.detected_lesions,
+                    "false_positives_mm": false_positives_mm(
+                        truth, mask.array > 0, label.grid.spacing_zyx_mm
+                    ),
+                }
+            )
+    return found
+
+
+def mean_dice(model: Model, task: Task, cases: Iterable[str], runtime: Runtime) -> dict[str, float]:
+    """Per case the mean Dice of its parts."""
+    found = {}
+    for case in cases:
+        parts = [
+            dice(label.array > 0, predict_case(model, [image], runtime=runtime).label.array > 0)
+            for image, label in task.parts(case)
+        ]
+        found[case] = round(float(np.mean(parts)), 5)
+    return found
+
+
+def false_positives_mm(
+    truth: np.ndarray, predicted: np.ndarray, spacing_zyx_mm: tuple[float, float, float]
+) -> list[float | None]:
+    """How far each false positive lesion lies from the nearest true one, voxel centre to voxel centre.
+
+    None for each where there is no true lesion.
+    """
+    wrong = match_lesions(truth, predicted).unmatched_predicted
+    if not wrong:
+        return []
+    if not truth.any():
+        return [None] * len(wrong)
+    distance = scipy.ndimage.distance_transform_edt(~truth, sampling=spacing_zyx_mm)
+    nearest = scipy.ndimage.minimum(distance, label_components(predicted)[0], wrong)
+    return [round(float(value), 2) for value in nearest]
+
+
+def picture(model: Model, task: Task, runtime: Runtime) -> dict[str, Any]:
+    """The foreground probability of the first held-out scan, and its truth, each the maximum along z: for a figure."""
+    case = task.split.val[0]
+    ((image, label),) = task.parts(case)
+    found = predict_case(model, [image], runtime=runtime, budget_bytes=MEMORY_BYTES)
+    return {
+        "case": case,
+        "probability": packed(found.foreground_probability.array.max(axis=0)),
+        "truth": packed((label.array > 0).max(axis=0)),
+    }
+
+
+def _make_accuracy(row: FitRow, runs: Path, results: Path) -> Path:
+    steps = row.steps
+    if row.network is not None:
+        short = Row(row.data)
+        task, runtime = task_of(short, runs), choose_runtime()
+        usual = plan_of(short, task)
+        plans = usual, with_network(usual, row, task)
+        cases = prepare_cases(
+            task.data.select(task.split.train[:4]), plans[0], runs / "prepared" / f"{row.data}-time"
+        )
+        ratio = times_as_long(row.network, plans, cases, runtime, results, runs / "claims")
+        steps = max(1, round(steps / ratio))
+    return make_accuracy_row(
+        data_folder() / row.data,
+        row.name,
+        runs,
+        results,
+        fold=row.fold,
+        minutes=row.minutes,
+        steps=steps,
+        network=row.network,
+    )

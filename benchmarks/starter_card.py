@@ -1,0 +1,85 @@
+"""The model card of the lung-nodule model: the text of starter_card.md, its figures from results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from evidence_accuracy import by_thirds, pooled
+from evidence_figures import mean_of, text
+
+TEMPLATE = Path(__file__).with_name("starter_card.md")
+MISSED = 0.1
+FAINT = 3
+"""Of LIDC's texture score, 1 (non-solid, ground glass) to 5 (solid): up to here a nodule is not solid."""
+
+
+def card(
+    record: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    nodules: Mapping[str, Mapping[str, Any]],
+    folds: int,
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        record: what was kept of the training.
+        rows: the accuracy rows of the same recipe, one per held-out fold.
+        nodules: each case's volume, texture and the agreement of its readers.
+        folds: how many folds there should be.
+    """
+    found = pooled(rows, "dice labels")
+    faint = {case: value for case, value in found.items() if nodules[case]["texture"] <= FAINT}
+    solid = {case: value for case, value in found.items() if nodules[case]["texture"] > FAINT}
+    tested = sorted({row["steps"] for row in rows})
+    warning = (
+        f"**The model was trained for {record['steps']} steps: these figures are not those of its recipe.**\n"
+    )
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        record,
+        spacing=" x ".join(f"{mm:g}" for mm in record["plan"]["spacing_zyx_mm"]),
+        network=record["plan"]["network"]["name"],
+        parameters=f"{record['parameters'] / 1e6:.2f}",
+        threshold=f"{record['threshold']:.2f}",
+        minimum_mm3=f"{record['minimum_mm3']:.0f}",
+        megabytes=f"{record['bytes'] / 1e6:.1f}",
+        revision=str(record["revision"])[:8],
+        **record["half"],
+        tested_steps=", ".join(map(str, tested)),
+        folds_there=len(rows),
+        folds=folds,
+        missed=MISSED,
+        figures="\n".join(_figures(found, rows, nodules)),
+        warning="" if tested == [record["steps"]] else warning,
+        faint=FAINT,
+        dice_faint=text(mean_of(faint)) or "unknown",
+        cases_faint=len(faint),
+        missed_faint=_missed(faint),
+        dice_solid=text(mean_of(solid)) or "unknown",
+        cases_solid=len(solid),
+        missed_solid=_missed(solid),
+    )
+
+
+def _figures(
+    found: Mapping[str, float], rows: Sequence[Mapping[str, Any]], nodules: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    named = [("all", dict(found)), *by_thirds(found, nodules)]
+    lines = [
+        f"| {title} | {len(values)} | {text(mean_of(values))} | {_missed(values)} |"
+        for title, values in named
+    ]
+    readers = pooled(rows, "dice readers")
+    among = {case: nodules[case]["readers_dice"] for case in found}
+    among = {case: value for case, value in among.items() if value is not None}
+    return [
+        *lines,
+        f"| all, against every reader of theirs | {len(readers)} | {text(mean_of(readers))} | |",
+        f"| the readers among themselves | {len(among)} | {text(mean_of(among))} | |",
+    ]
+
+
+def _missed(values: Mapping[str, float]) -> int:
+    return sum(value < MISSED for value in values.values())

@@ -1,0 +1,163 @@
+"""The lung-nodule model that comes with Focalis: trained on every case of lidc_nodules, and its card.
+
+    python benchmarks/starter_model.py           train as the rows of accuracy.py did; write model, hash and card
+    python benchmarks/starter_model.py --card    write the card anew, from the results that are there
+
+The recipe is that of the default's accuracy rows on lidc_nodules: what those five held-out folds say of it is all that
+is known about a model which holds nothing out. So steps and operating point come from them (the mean of what each fold
+chose on its own inner split), and the card's figures too. A training that was stopped goes on. FOCALIS_DATA names the
+folder of the data sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accuracy import cut, dice, windows_of
+from evidence_accuracy import contents_of
+from evidence_data import NODULES, data_folder, read_nodules, write_nodules
+from evidence_plan import FOLDS, RESULTS, FitRow
+from starter_card import card
+
+from focalis.dataset import open_dataset
+from focalis.files import write_text
+from focalis.model import Model, OperatingPoint, load_model, save_model
+from focalis.models import FOLDER
+from focalis.planning import fingerprint, learn_scope, make_plan
+from focalis.prediction import choose_runtime, predict_case
+from focalis.training import prepare_cases, train
+from focalis.volume import read_volume
+from focalis.workflows.record import data_hash, now, provenance, read_json, write_json
+
+NAME, LABELS = "lidc-nodule", {1: "nodule"}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, measure what storing in half precision costs, write model, hash, record and card."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--card", action="store_true", help="only write the card, from the results")
+    parser.add_argument(
+        "--steps", type=int, help="another number of steps than the accuracy rows', for a trial"
+    )
+    parser.add_argument("--cases", type=int, help="so many cases instead of all, for a trial")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, help="processor threads; all if not given")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the unfinished training lies")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where results lie")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="where model, hash and card go")
+    options = parser.parse_args(arguments)
+    if (options.steps or options.cases) and options.out.resolve() == FOLDER.resolve():
+        parser.error("a trial does not go into the package: give --out as well")
+    rows = next(iter(contents_of([FitRow(NODULES, fold) for fold in FOLDS], options.results).values()))
+    if not rows:
+        sys.exit("no accuracy row of lidc_nodules is there; run: python benchmarks/evidence.py accuracy")
+    record_path = options.results / "starter" / f"{NAME}.json"
+    if not options.card:
+        write_nodules(options.results)
+        write_json(record_path, made(options, rows))
+    nodules = read_nodules(options.results)
+    write_text(options.out / f"{NAME}.md", card(read_json(record_path), rows, nodules, len(FOLDS)))
+    print(f"{options.out / NAME}.md")
+
+
+def made(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Train and store the model; what is to be known about it."""
+    steps = options.steps or rows[0]["steps"]
+    if different := {row["steps"] for row in rows} - {rows[0]["steps"]}:
+        sys.exit(f"the accuracy rows of {NODULES} have other numbers of steps ({different}); make them alike")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    data, runtime = open_dataset(data_folder() / NODULES), choose_runtime()
+    cases = data.cases[: options.cases]
+    plan = make_plan(fingerprint(cases), data.channels, LABELS)
+    run = options.runs / f"{NAME}-{steps}steps-{len(cases)}cases-seed{options.seed}"
+    run.mkdir(parents=True, exist_ok=True)
+    prepared = prepare_cases(cases, plan, run / "prepared")
+    network = train(plan, prepared, [], run, steps=steps, seed=options.seed, runtime=runtime, resume=True)
+    network.to("cpu")
+    record = {
+        **provenance(),
+        "command": " ".join(["python", "benchmarks/starter_model.py", *sys.argv[1:]]),
+        "dataset": NODULES,
+        "data_sha256": data_hash(cases),
+        "cases": len(cases),
+        "steps": steps,
+        "seed": options.seed,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "plan": plan.model_dump(mode="json", exclude={"reasons"}),
+        "finished": now(),
+    }
+    point, temperature = mean_point(rows)
+    whole = Model(
+        plan,
+        (network,),
+        point,
+        {name: value for name, value in record.items() if name != "plan"},
+        temperature,
+        learn_scope(prepared.descriptions()),
+    )
+    file = options.out / f"{NAME}.safetensors"
+    save_model(whole, file, half=True)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    write_text(options.out / f"{NAME}.sha256", f"{digest}  {file.name}\n")
+    return record | {
+        "sha256": digest,
+        "bytes": file.stat().st_size,
+        "threshold": point.threshold,
+        "minimum_mm3": point.minimum_mm3,
+        "minimum_confidence": point.minimum_confidence,
+        "temperature": temperature,
+        "how": point.how,
+        "half": cost_of_half(whole, load_model(file), data.root, [case.name for case in cases]),
+    }
+
+
+def mean_point(rows: Sequence[dict[str, Any]]) -> tuple[OperatingPoint, float]:
+    """The operating point and the temperature of the folds' models, averaged as those of an ensemble are."""
+    threshold, size, confidence = (
+        float(np.mean([row.get(name, 0.0) for row in rows]))
+        for name in ("threshold", "minimum_mm3", "minimum_confidence")
+    )
+    how = (
+        f"mean of {len(rows)} models of the same recipe, each chosen for the best Dice on its own inner split"
+    )
+    temperature = float(np.exp(np.mean([np.log(row.get("temperature", 1.0)) for row in rows])))
+    return OperatingPoint(threshold, how, (), size, confidence), temperature
+
+
+def cost_of_half(whole: Model, half: Model, root: Path, cases: Sequence[str]) -> dict[str, float]:
+    """What rounding the kernels to float16 changes in the masks of the windows of all cases."""
+    windows, changed, voxels = windows_of(root), 0, 0
+    scores: list[tuple[float, float]] = []
+    for case in cases:
+        image, label = (read_volume(root / part / f"{case}.nii.gz") for part in ("images", "labels"))
+        for origin in windows[case]:
+            truth = cut(label, origin).array > 0
+            exact, rounded = (
+                predict_case(model, [cut(image, origin)]).label.array > 0 for model in (whole, half)
+            )
+            changed += int(np.count_nonzero(exact != rounded))
+            voxels += int(np.count_nonzero(exact | rounded))
+            scores.append((dice(truth, exact), dice(truth, rounded)))
+    first, second = np.mean(scores, axis=0)
+    return {
+        "windows": len(scores),
+        "dice_float32": round(float(first), 5),
+        "dice_stored": round(float(second), 5),
+        "largest_difference": round(float(np.abs(np.diff(scores, axis=1)).max()), 5),
+        "voxels_changed": changed,
+        "foreground_voxels": voxels,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The models that come with Focalis, by name.
+
+Beside this file lie, for each: NAME.safetensors, its card NAME.md, and NAME.sha256, the hash of the file that was
+published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from focalis.errors import ModelError, UsageError
+
+FOLDER = Path(__file__).parent
+SHIPPED = {"lidc-nodule": "lung nodules in CT, trained on crops of 51 mm around one nodule each"}
+"""Name to what the model finds."""
+
+
+def model_file(given: Path | str) -> Path:
+    """The file of a model that is given by its path, or by the name of one that comes with Focalis.
+
+    A file of that name in the current folder comes first. Whether a path leads to a model is left to whoever opens it.
+
+    Raises:
+        UsageError: a bare word that is neither a file nor a known name.
+        ModelError: the model of this name does not lie in this installation, or is not the one that was published.
+    """
+    path, name = Path(given), str(given)
+    if path.is_file() or path.name != name or path.suffix:
+        return path
+    if name not in SHIPPED:
+        raise UsageError(
+            f"{name}: is no file, and no model of this name comes with Focalis; give the path of a .safetensors "
+            f"file, or one of {', '.join(sorted(SHIPPED))}"
+        )
+    shipped, published = FOLDER / f"{name}.safetensors", FOLDER / f"{name}.sha256"
+    try:
+        wanted = published.read_text(encoding="ascii").split()[0]
+        with shipped.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError, IndexError) as error:
+        raise ModelError(
+            f"{name}: this installation of Focalis comes without the model's weights ({shipped} or its .sha256 "
+            "cannot be read); give the path of a model file, or train one: docs/models.md"
+        ) from error
+    if found != wanted:
+        raise ModelError(f"{shipped}: has the SHA-256 {found}, published was {wanted}; install Focalis again")
+    return shipped

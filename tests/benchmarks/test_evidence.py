@@ -1,0 +1,308 @@
+"""The evidence: its plan, what a row is judged by, and the page made from results alone, on small made ones."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import evidence
+import evidence_page
+import numpy as np
+import pytest
+from evidence_coding import packed, unpacked
+from evidence_figures import Line, gap_of, line_of, share, text, usual, usual_difference
+from evidence_networks import CHANGES, register, times_as_long, with_variant
+from evidence_plan import DEFAULT, EXPONENTIAL, FitRow, Row, chosen, experiments, loss_name
+from evidence_rows import false_positives_mm
+
+from focalis.evaluation import Figure
+from focalis.losses import LOSSES, DistanceFocal, build_loss
+from focalis.networks import NETWORKS
+from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning.parts import network_of
+
+DOCS = Path(__file__).parents[2] / "docs"
+CASES = [f"case{number}" for number in range(6)]
+
+
+def write_row(row, results, dice, found=1, outcome="finished", **more):
+    """A result as training would leave it: two windows per case, whose Dice is that of `dice` less a little."""
+    entries = [
+        {
+            "case": case,
+            "part": part,
+            "dice": round(dice + 0.01 * number, 3),
+            "dice_at_half": round(dice / 2, 3),
+            "hd95_mm": 4.0,
+            "truth_voxels": 100,
+            "truth_lesions": 1,
+            "predicted_lesions": found + 1,
+            "detected_lesions": found,
+            "false_positives_mm": [30.0] if found else [None],
+        }
+        for number, case in enumerate(CASES)
+        for part in (0, 1)
+    ]
+    content = {
+        "revision": "abcdef0123",
+        "outcome": outcome,
+        "steps": row.steps,
+        "parameters": 1_690_978,
+        "scores": {
+            "held_out": entries,
+            "dice_inner": dict.fromkeys(CASES, dice),
+            "dice_train": dict.fromkeys(CASES, dice + 0.2),
+        },
+        **more,
+    }
+    if outcome != "finished":
+        del content["scores"]
+    path = row.path(results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture(autouse=True)
+def _one_picture_less(request, monkeypatch):
+    """The picture of the weights takes seconds and is the same on every page: one test draws it."""
+    if "weights" not in request.node.name:
+        monkeypatch.setattr(evidence_page, "weights_picture", lambda: b"")
+
+
+@pytest.fixture
+def docs(tmp_path):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    shutil.copy(DOCS / "evidence.md", folder)
+    return folder
+
+
+def page(results, docs):
+    evidence_page.write_page(results, docs)
+    return (docs / "evidence.md").read_text(encoding="utf-8")
+
+
+def section(written, name):
+    return written.split(f"<!-- evidence: {name} -->")[1].split("<!-- /evidence -->")[0]
+
+
+def test_rows_have_one_name_each_and_a_loss_that_exists():
+    rows = {row.name: row for listed in experiments().values() for row in listed}
+    for listed in experiments().values():
+        assert len({row.name for row in listed}) == len(listed)
+        assert all(rows[row.name].steps == row.steps for row in listed)
+    losses = [row.loss.name for row in rows.values() if isinstance(row, Row)]
+    assert set(losses) <= set(LOSSES)
+
+
+def test_every_loss_of_the_plan_is_scored_by_its_own_parameters():
+    names = {loss_name(row.loss) for row in experiments()["loss-grid"]}
+    assert {"distance_focal_exponential", "distance_focal_exponential,r2"} <= names
+    assert build_loss("distance_focal_growth", DistanceFocal(k_per_mm=0.3)) == DistanceFocal(
+        form="growth", k_per_mm=0.3
+    )
+
+
+def test_accuracy_rows_are_the_files_that_accuracy_py_writes():
+    assert FitRow("lidc_nodules", 0).name == "lidc_nodules-12min-fold0-seed0"
+    assert FitRow("lidc_nodules", 2, "nnunet").name == "lidc_nodules-nnunet-12min-fold2-seed0"
+
+
+def test_a_beginning_names_several_experiments_and_an_unknown_one_is_refused(capsys):
+    assert list(chosen(["success"])) == ["success-phantoms", "success-nodules"]
+    with pytest.raises(SystemExit) as stopped:
+        evidence.main(["los"])
+    assert stopped.value.code == 2
+    assert "'los' is no experiment" in capsys.readouterr().err
+
+
+def test_the_whole_plan_fits_about_ten_hours_of_two_cores(tmp_path):
+    together = evidence.listing(experiments(), tmp_path).splitlines()[-1]
+    assert 8 < float(together.split()[1]) < 12.5
+
+
+def test_the_listing_counts_a_row_that_is_there_once(tmp_path):
+    row = experiments()["network"][0]
+    write_row(row, tmp_path, 0.5)
+    lines = evidence.listing({"network": [row], "few-cases": [row]}, tmp_path).splitlines()
+    assert lines[1].split()[:3] == ["network", "1", "0"]
+    assert "1 more are rows of experiments above" in lines[2]
+    assert lines[-1].split()[1] == "0.0"
+
+
+def test_without_results_every_section_says_that_it_was_not_measured(tmp_path, docs):
+    written = page(tmp_path / "none", docs)
+    for name in evidence_page.SECTIONS:
+        if name != "state":
+            assert "Not measured yet" in section(written, name), name
+    assert page(tmp_path / "none", docs) == written
+
+
+def test_the_weights_are_drawn(tmp_path, docs):
+    page(tmp_path / "none", docs)
+    assert (docs / "images" / "weights.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_difference_is_taken_on_common_rows_and_bold_where_it_leaves_out_zero(tmp_path, docs):
+    rows = experiments()["loss-nodules"]
+    for row in rows:
+        if row.fold == 0 and row.loss in (DEFAULT, EXPONENTIAL):
+            write_row(row, tmp_path, 0.5 if row.loss == DEFAULT else 0.4)
+        elif row.fold == 1 and row.loss == DEFAULT:  # a fold that the other has not: it must not count
+            write_row(row, tmp_path, 0.9)
+    written = section(page(tmp_path, docs), "loss-nodules")
+    assert "Not all measured yet**: 6 of 90" in written
+    assert "**-0.100 (-0.100 to -0.100)**" in written
+    assert "Below it: `distance_focal_exponential`" in written
+    assert (docs / "images" / "evidence-loss-nodules.png").exists()
+
+
+def test_a_pooled_figure_is_the_mean_over_cases_of_the_mean_over_rows(tmp_path):
+    rows = [row for row in experiments()["loss-nodules"] if row.fold == 0 and row.loss == DEFAULT]
+    write_row(rows[0], tmp_path, 0.4)
+    write_row(rows[1], tmp_path, 0.6)
+    line = line_of("default", rows, tmp_path)
+    assert usual(line, "dice").value == pytest.approx(0.5 + 0.025)
+    assert usual_difference(line, Line("empty", 2, {}), "dice") is None
+
+
+def test_far_false_positives_are_counted_and_pictures_drawn(tmp_path, docs):
+    for row in experiments()["loss-phantoms"]:
+        picture = {"case": "p", "probability": packed(np.eye(8)), "truth": packed(np.eye(8) > 0)}
+        write_row(row, tmp_path, 0.3, found=0 if row.loss == EXPONENTIAL else 1, picture=picture)
+    written = section(page(tmp_path, docs), "loss-phantoms")
+    assert "Not all" not in written
+    line = next(line for line in written.splitlines() if line.startswith("| `distance_focal_growth`"))
+    assert "1.00 (1.00 to 1.00)" in line
+    assert "30 mm of 24" in line
+    assert (docs / "images" / "evidence-loss-phantoms.png").exists()
+
+
+def test_a_run_without_any_lesion_and_one_that_diverged_have_collapsed(tmp_path, docs):
+    for row in experiments()["success-nodules"]:
+        if row.seed < 4 and row.loss == DEFAULT:
+            write_row(row, tmp_path, 0.3, found=int(row.seed > 0))
+        if row.seed < 4 and row.loss == EXPONENTIAL:
+            write_row(row, tmp_path, 0.3, outcome="diverged" if row.seed == 0 else "finished")
+    written = section(page(tmp_path, docs), "success")
+    assert "| `dice_cross_entropy` | 3 of 4 |" in written
+    assert "| `distance_focal_exponential` | 3 of 4 |" in written
+    assert "0.00 (" in written
+
+
+def test_the_learning_curve_has_a_gap_and_a_difference(tmp_path, docs):
+    for row in experiments()["few-cases"]:
+        if row.cases == 10:
+            write_row(row, tmp_path, 0.5 if row.network == "dense" else 0.45)
+    written = section(page(tmp_path, docs), "few-cases")
+    line = next(line for line in written.splitlines() if line.startswith("| 10 | dense"))
+    assert "| 0.700 (0.700 to 0.700) | 0.175 (" in line  # 0.5 + 0.2 on training cases, less 0.525
+    assert line.endswith("| +0.000 (+0.000 to +0.000) |")  # both gaps are alike
+    assert "**+0.050 (+0.050 to +0.050)**" in line
+    assert (docs / "images" / "evidence-few-cases.png").exists()
+
+
+def test_the_networks_stand_with_their_steps(tmp_path, docs):
+    for row in experiments()["network"]:
+        if row.fold == 0:
+            write_row(row, tmp_path, 0.5 + 0.1 * (row.network == "dense-pyramid"), steps=77)
+    written = section(page(tmp_path, docs), "network")
+    assert "Above `dense` with an interval that leaves out zero: `dense-pyramid`" in written
+    assert "| `dense-no-skips` | 1 of 3 | 1.69 M | 77 |" in written
+
+
+def test_accuracy_stands_by_thirds_and_beside_readers_and_rival(tmp_path, docs):
+    nodules = {
+        case: {"volume_mm3": 10.0 * number, "readers": 2, "readers_dice": 0.8, "texture": 5}
+        for number, case in enumerate(CASES, start=1)
+    }
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence" / "nodules.json").write_text(json.dumps({"nodules": nodules}))
+    for network, dice in ((None, 0.7), ("nnunet", 0.6)):
+        scores = dict.fromkeys(CASES, dice)
+        row = FitRow("lidc_nodules", 0, network)
+        row.path(tmp_path).parent.mkdir(exist_ok=True)
+        content = {
+            "scores": {"dice labels": scores, "dice readers": scores},
+            "plan": PLAN.model_dump(mode="json"),
+            "parameters": 1e6,
+            "steps": 3000,
+            "revision": "abcdef012345",
+        }
+        row.path(tmp_path).write_text(json.dumps(content))
+    written = section(page(tmp_path, docs), "accuracy")
+    assert "Not all measured yet**: 2 of 25" in written
+    assert "| smallest third, 10 to 20 mm3 | 2 | 0.700 (0.700 to 0.700) | 0.600" in written
+    assert "**-0.100 (-0.100 to -0.100)** | 6 |" in written
+    assert "| sts_pet-6min | | 0 of 5 |" in written
+
+
+def test_shares_have_wilsons_interval():
+    assert share(10, 10).low == pytest.approx(
+        0.722, abs=1e-3
+    )  # Wilson's score at 10 of 10, in any table of it
+    assert share(0, 10).high == pytest.approx(0.278, abs=1e-3)
+
+
+def test_a_gap_is_that_of_the_means_and_draws_patients_with_both_of_their_parts():
+    trained, held_out = {"a": 0.9, "b": 0.7}, {"b": 0.5, "c": 0.3}
+    gap = gap_of(trained, held_out)
+    assert gap.value == pytest.approx(0.8 - 0.4)
+    assert gap.low <= gap.value <= gap.high
+    assert gap_of(trained, {}).value is None
+
+
+def test_only_a_difference_is_bold():
+    assert text(Figure(0.5, 0.4, 0.6, 9)) == "0.500 (0.400 to 0.600)"
+    assert text(Figure(0.5, 0.4, 0.6, 9), sign=True) == "**+0.500 (+0.400 to +0.600)**"
+    assert text(Figure(0.1, -0.1, 0.3, 9), sign=True) == "+0.100 (-0.100 to +0.300)"
+
+
+def test_false_positives_have_their_distance_in_mm():
+    truth, predicted = np.zeros((2, 10, 10, 10), bool)
+    truth[2, 2, 2] = predicted[2, 2, 2] = predicted[5, 6, 2] = True
+    assert false_positives_mm(truth, predicted, (2.0, 1.0, 1.0)) == [pytest.approx(np.hypot(6, 4), abs=0.01)]
+    assert false_positives_mm(np.zeros_like(truth), predicted, (2.0, 1.0, 1.0)) == [None, None]
+    assert false_positives_mm(truth, truth, (2.0, 1.0, 1.0)) == []
+
+
+def test_a_small_picture_survives_as_text():
+    values = np.random.default_rng(0).random((5, 7))
+    assert np.abs(unpacked(packed(values)) - values).max() < 1 / 255
+
+
+PLAN = Plan(
+    channels=("image",),
+    labels={1: "lesion"},
+    spacing_zyx_mm=(1.0, 1.0, 1.0),
+    normalisation=(Normalisation(),),
+    patch_zyx=(16, 16, 16),
+    batch=2,
+    network=NetworkSettings(strides_zyx=((2, 2, 2),) * 3),
+)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_variant_is_built_and_its_change_is_there(name, monkeypatch):
+    monkeypatch.setattr("focalis.networks.catalogue.NETWORKS", dict(NETWORKS))
+    monkeypatch.setattr(
+        "evidence_networks.NETWORKS", __import__("focalis.networks.catalogue", fromlist=["x"]).NETWORKS
+    )
+    register()
+    usual_config = network_of(PLAN).config
+    config = network_of(with_variant(PLAN, name)).config
+    assert asdict(config) != asdict(usual_config)
+
+
+def test_the_time_of_a_step_is_measured_once_and_read_afterwards(tmp_path):
+    other = PLAN.model_copy(update={"batch": 1})
+    asked = []
+
+    def measure(plan, _cases, _runtime, _measured):
+        asked.append(plan.batch)
+        return 3.0 if plan is other else 2.0
+
+    for _ in range(2):
+        ratio = times_as_long("x", (PLAN, other), None, None, tmp_path, tmp_path / "claims", measure)
+        assert ratio == 1.5
+    assert asked == [2, 1] * 3

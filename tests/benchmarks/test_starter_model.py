@@ -1,0 +1,130 @@
+"""The starter model: what it takes over from the held-out folds, and a card whose figures come from them."""
+
+import sys
+
+import numpy as np
+import pytest
+import starter_model
+import torch
+from starter_card import TEMPLATE, card
+from starter_model import cost_of_half, mean_point
+
+from focalis.model import Model, load_model, save_model
+from focalis.networks import build_network
+from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.volume import Grid, Volume, write_volume
+
+PLAN = Plan(
+    channels=("CT",),
+    labels={1: "nodule"},
+    spacing_zyx_mm=(1.0, 1.0, 1.0),
+    normalisation=(Normalisation(),),
+    patch_zyx=(8, 8, 8),
+    batch=2,
+    network=NetworkSettings(strides_zyx=((2, 2, 2),)),
+)
+CASES = [f"case{number}" for number in range(6)]
+NODULES = {
+    case: {"volume_mm3": 10.0 * number, "readers_dice": 0.8, "texture": 1 if number < 3 else 5}
+    for number, case in enumerate(CASES, start=1)
+}
+ROW = {"steps": 30, "threshold": 0.4, "temperature": 2.0, "minimum_mm3": 10.0, "minimum_confidence": 0.5}
+RECORD = {
+    "plan": PLAN.model_dump(mode="json"),
+    "parameters": 1_690_978,
+    "threshold": 0.5,
+    "minimum_mm3": 12.0,
+    "how": "mean of 2 models",
+    "bytes": 3_500_000,
+    "sha256": "ab" * 32,
+    "cases": 6,
+    "steps": 30,
+    "seed": 0,
+    "revision": "abcdef012345",
+    "command": "python benchmarks/starter_model.py",
+    "data_sha256": "cd" * 32,
+    "half": {
+        "windows": 12,
+        "dice_float32": 0.7,
+        "dice_stored": 0.7001,
+        "largest_difference": 0.001,
+        "voxels_changed": 5,
+        "foreground_voxels": 900,
+    },
+}
+
+
+def rows(*dices):
+    """Folds of two cases each, all of which have the same Dice."""
+    return [
+        {
+            **ROW,
+            "scores": {
+                name: dict.fromkeys(CASES[2 * n : 2 * n + 2], dice)
+                for name in ("dice labels", "dice readers")
+            },
+        }
+        for n, dice in enumerate(dices)
+    ]
+
+
+def test_the_operating_point_is_the_mean_of_the_folds():
+    other = ROW | {"threshold": 0.6, "temperature": 0.5, "minimum_mm3": 0.0, "minimum_confidence": 0.0}
+    point, temperature = mean_point([ROW, other])
+    assert (point.threshold, point.minimum_mm3, point.minimum_confidence) == pytest.approx((0.5, 5.0, 0.25))
+    assert temperature == pytest.approx(1.0)  # the geometric mean, for it divides log odds
+    assert "2 models of the same recipe" in point.how
+
+
+def test_rows_from_before_there_were_temperatures_count_as_untempered():
+    assert mean_point([{"threshold": 0.3, "steps": 30}])[1] == 1.0
+
+
+def test_the_card_holds_the_figures_by_size_and_what_the_licence_asks_for():
+    text = card(RECORD, rows(0.05, 0.6, 0.8), NODULES, 5)
+    assert "3 of 5 folds were measured" in text
+    assert "| smallest third, 10 to 20 mm3 | 2 | 0.050 (0.050 to 0.050) | 2 |" in text
+    assert "| largest third, 50 to 60 mm3 | 2 | 0.800 (0.800 to 0.800) | 0 |" in text
+    assert "Dice 0.050 (0.050 to 0.050) in 2 cases, of which 2 were missed" in text
+    for needed in ("research use only", "CC BY 3.0", "10.1118/1.3528204", "10.7937/K9/TCIA.2015.LO9QL9SX"):
+        assert needed in text
+    assert "not those of its recipe" not in text
+    assert "$" not in text
+
+
+def test_the_card_says_when_the_figures_are_of_another_number_of_steps():
+    assert "not those of its recipe" in card(RECORD | {"steps": 90}, rows(0.5, 0.6, 0.8), NODULES, 5)
+
+
+def test_every_field_of_the_card_is_filled():
+    assert TEMPLATE.read_text(encoding="utf-8").count("$") > 20
+
+
+def test_a_trial_never_goes_into_the_package(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["starter_model.py"])
+    with pytest.raises(SystemExit) as stopped:
+        starter_model.main(["--steps", "2"])
+    assert stopped.value.code == 2
+    assert "give --out as well" in capsys.readouterr().err
+
+
+def test_what_half_precision_changes_is_counted(tmp_path):
+    torch.manual_seed(0)
+    whole = Model(PLAN, (build_network("dense", PLAN.network.strides_zyx, 1, 2),))
+    save_model(whole, tmp_path / "half.safetensors", half=True)
+    rng = np.random.default_rng(0)
+    grid = Grid((44, 44, 44))
+    write_volume(
+        Volume(rng.normal(size=(44, 44, 44)).astype(np.float32), grid), tmp_path / "images" / "a.nii.gz"
+    )
+    label = np.zeros((44, 44, 44), np.uint8)
+    label[10:20, 10:20, 10:20] = 1
+    write_volume(Volume(label, grid), tmp_path / "labels" / "a.nii.gz")
+    (tmp_path / "windows_40.csv").write_text("case,window,z0,y0,x0\na,0,4,3,2\n")
+    found = cost_of_half(whole, load_model(tmp_path / "half.safetensors"), tmp_path, ["a"])
+    assert found["windows"] == 1
+    assert found["voxels_changed"] < 0.02 * 40**3
+    assert found["foreground_voxels"] > 0
+    assert found["largest_difference"] == pytest.approx(
+        abs(found["dice_float32"] - found["dice_stored"]), abs=2e-5
+    )
