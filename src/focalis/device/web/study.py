@@ -16,6 +16,7 @@ from focalis.device.web.children import run_job
 from focalis.device.web.site import VIEWER, Site, changes, needs, site_of
 from focalis.device.web.slices import AXES, Plane, slice_png
 from focalis.device.web.views import IMAGE, LESIONS, View, segmentation_of
+from focalis.device.web.worklist import WORKING
 
 router = APIRouter(prefix="/studies/{task_id}")
 _correcting = threading.Lock()
@@ -40,10 +41,12 @@ def study(request: Request, task_id: str, _: Viewer, lesion: int = 0) -> Respons
     chosen = None
     if view is not None and view.lesions:
         chosen = next((each for each in view.lesions if each["number"] == lesion), view.lesions[0])
+    under_way = segmentation is None and task.state in WORKING
     page = site.page(
         request,
         "study.html.j2",
         task=task,
+        under_way=under_way,
         series=store.series_row(task.series_uid),
         identity=site.identities.of([task.series_uid])[task.series_uid],
         view=view,
@@ -58,8 +61,8 @@ def study(request: Request, task_id: str, _: Viewer, lesion: int = 0) -> Respons
         planes=list(AXES),
         places=_places(view, chosen),
     )
-    if view is None and segmentation is not None and not problem:
-        page.headers["refresh"] = "1"
+    if under_way or (view is None and segmentation is not None and not problem):
+        page.headers["refresh"] = "5" if under_way else "1"
     return page
 
 

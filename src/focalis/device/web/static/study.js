@@ -126,7 +126,8 @@ const KEYS = {
 };
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
-  if (event.target.matches("select, textarea, input:not([type=checkbox])")) return;
+  if (event.target.matches("select")) return;
+  if (event.target.matches("input[type=range]") && /^(Arrow|Page)/.test(event.key)) return; // the slider moves itself
   if (event.target.id === "canvas" && !"ar".includes(event.key)) return; // the other keys there are the viewer's own
   event.preventDefault();
   KEYS[event.key]();
