@@ -43,6 +43,8 @@ STUDIES = "studies"
 _LOOK_SECONDS = 0.5
 _FULL_DISK_SECONDS = 30.0
 _FAULT_SECONDS = 5.0
+_LOST_SECONDS = 20.0
+"""A workflow that DBOS calls open, and that no thread has run for so long, will not end by itself any more."""
 _RETENTION_SECONDS = 60.0
 _FORGOTTEN_AT_ONCE = 500
 _OPEN: tuple[TaskState, ...] = ("waiting", "checking", "segmenting", "writing")
@@ -69,13 +71,16 @@ class Jobs:
         self.segmenter = Segmenter(config.limits)
         self.destinations = {each.name: each for each in config.destinations}
         self._under_way: set[str] = set()
+        self._running: set[str] = set()
+        self._in_the_way: dict[str, tuple[str, float]] = {}
         self._under_way_lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._looking = threading.Thread(target=self._look, name="focalis-jobs", daemon=True)
         self._retained_at = time.monotonic()
-        # a stop may have come between a series' completion and its task
-        self._complete = {row.series_uid for row in store.series("complete")}
+        # A stop may have come between a series' completion and its task. Other series are left alone, also if routes or
+        # models have changed: nobody wants the studies of a month again.
+        self._complete = {row.series_uid for row in store.series("complete") if not self._was_taken(row)}
 
     def start(self) -> None:
         """Launch DBOS on FOLDER/dbos.sqlite, go on with what a stop interrupted, and begin to look for work."""
@@ -168,26 +173,38 @@ class Jobs:
                 self._take(found)
             self._complete.discard(series_uid)
 
+    def _was_taken(self, row: SeriesRow) -> bool:
+        """Whether there is a task for just the instances that a series has."""
+        tasks = self.store.tasks_of(row.series_uid)
+        if any(task.created_at >= row.last_at for task in tasks):
+            return True
+        inputs = self._inputs_of(row.series_uid)
+        return any(task.input_sha256 == inputs for task in tasks)
+
+    def _inputs_of(self, series_uid: str) -> str:
+        """One hash of all instances of a series."""
+        hashes = sorted(instance.sha256 for instance in self.store.instances(series_uid))
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
     def _take(self, row: SeriesRow) -> None:
-        """Make a task of a series, unless there is one for just these instances."""
+        """Make a task of a series, unless there is one for just these instances and the same model."""
         name = choose_model(row, self.config.routes, self.models)
         if name is None:
             self.store.set_series_state(row.series_uid, "unrouted")
             self.store.event("info", "no route leads to a model", series_uid=row.series_uid)
             return
-        hashes = sorted(instance.sha256 for instance in self.store.instances(row.series_uid))
-        inputs = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+        inputs, model = self._inputs_of(row.series_uid), self.models[name].sha256
         earlier = self.store.task_of(row.series_uid, name)
-        if earlier is not None and earlier.input_sha256 == inputs:
+        if earlier is not None and (earlier.input_sha256, earlier.model_sha256) == (inputs, model):
             return
-        model = self.models[name].sha256
         told = json.dumps([row.series_uid, inputs, model, self.version])
         task_id = hashlib.sha256(told.encode()).hexdigest()[:32]
         self.store.add_task(
             task_id, row.series_uid, name, model, inputs, earlier.task_id if earlier else None
         )
         if earlier is not None:
-            self.store.event("info", f"late slices: supersedes task {earlier.task_id}", task_id=task_id)
+            cause = "another model" if earlier.input_sha256 == inputs else "late slices"
+            self.store.event("info", f"{cause}: supersedes task {earlier.task_id}", task_id=task_id)
 
     def _enqueue_tasks(self) -> None:
         waiting = [task for state in _OPEN for task in self.store.tasks(state)]
@@ -199,7 +216,7 @@ class Jobs:
         due = {
             (each.task_id, each.destination)
             for each in self.store.deliveries(state="waiting")
-            if each.next_at is None or each.next_at <= moment
+            if _is_due(each, moment)
         }
         for task_id, destination in sorted(due):
             if destination in self.destinations:
@@ -229,17 +246,47 @@ class Jobs:
                 *arguments,
             )
         except BaseException:
-            self.finished(key)
+            self._let_go(key)
             raise
-        if handle.get_workflow_id() != wanted:
+        if (found := handle.get_workflow_id()) != wanted:
             # Another run of the same work has not ended yet, and may just have looked for the last time: so look again
             # at the next turn.
-            self.finished(key)
+            self._give_way(key, found)
+            self._let_go(key)
+        else:
+            self._in_the_way.pop(key, None)
+
+    def _give_way(self, key: str, workflow_id: str) -> None:
+        """Remove an open workflow that nobody runs, for it keeps its work from being enqueued.
+
+        Its end could not be written (DBOS gives up on a full disk), or another version of the steps began it. One that
+        waits in its queue is left alone.
+        """
+        status = DBOS.get_workflow_status(workflow_id)
+        waits = (
+            status is not None and status.status == "ENQUEUED" and status.app_version == APPLICATION_VERSION
+        )
+        seen, since = self._in_the_way.get(key, ("", 0.0))
+        if seen != workflow_id or key in self._running or waits:
+            self._in_the_way[key] = workflow_id, time.monotonic()
+        elif time.monotonic() - since > _LOST_SECONDS:
+            DBOS.cancel_workflow(workflow_id)
+            _log.warning("work %s was lost, and is begun again", key)
+
+    def _let_go(self, key: str) -> None:
+        with self._under_way_lock:
+            self._under_way.discard(key)
+
+    def began(self, key: str) -> None:
+        """A workflow runs."""
+        with self._under_way_lock:
+            self._running.add(key)
 
     def finished(self, key: str) -> None:
         """A workflow ended, in whichever way; if its work still waits in the store, it is enqueued again."""
         with self._under_way_lock:
             self._under_way.discard(key)
+            self._running.discard(key)
 
     def segment(self, task_id: str) -> dict[str, Any]:
         """One attempt to segment the series of a task, in the child; see `Segmenter.run`."""
@@ -258,6 +305,8 @@ class Jobs:
         self.store.set_task_state(task_id, "checking")
         limits = self.config.limits
         instances = self.store.instances(task.series_uid)
+        if self._inputs_of(task.series_uid) != task.input_sha256:
+            return {"outcome": "refused", "reason": "later slices arrived before it was segmented"}
         if sum(instance.bytes for instance in instances) > limits.series_gb * 1e9:
             reason = f"has more than {limits.series_gb:g} GB; raise limits.series_gb"
             return {"outcome": "refused", "reason": reason}
@@ -280,7 +329,9 @@ class Jobs:
     def write(self, task_id: str, made: list[dict[str, Any]], seconds: float | None) -> None:
         """Keep what was made, and say where it goes; a repetition changes nothing."""
         self.store.set_task_state(task_id, "writing", seconds=seconds)
-        keep_results(self.store, task_id, made)
+        if not keep_results(self.store, task_id, made):
+            self.store.set_task_state(task_id, "waiting", "a stop damaged its results; they are made again")
+            return
         for result in self.store.results(task_id):
             for destination in self.destinations.values():
                 if result.kind in destination.objects:
@@ -307,7 +358,7 @@ class Jobs:
         waiting = [
             each
             for each in self.store.deliveries(task_id, "waiting")
-            if each.destination == name and (each.next_at is None or each.next_at <= now())
+            if each.destination == name and _is_due(each, now())
         ]
         paths = {result.sop_uid: result.path for result in self.store.results(task_id)}
         outcomes = delivery.send(
@@ -364,6 +415,12 @@ _jobs: Jobs | None = None
 """The work of this process. DBOS finds workflows by their names, long before anyone could hand them an object."""
 
 
+def _is_due(each: Delivery, moment: str) -> bool:
+    """Whether a delivery's time has come; one beyond the longest wait was set by a clock that was wrong."""
+    latest = datetime.fromisoformat(moment) + timedelta(seconds=delivery.LONGEST_WAIT_SECONDS)
+    return each.next_at is None or not moment < each.next_at <= latest.isoformat(timespec="milliseconds")
+
+
 def _work() -> Jobs:
     assert _jobs is not None, "workflows run after Jobs.start()"
     return _jobs
@@ -372,6 +429,7 @@ def _work() -> Jobs:
 @DBOS.workflow(name="study")
 def _study(task_id: str) -> None:
     work = _work()
+    work.began(task_id)
     try:
         for attempt in range(1, MOST_ATTEMPTS + 1):
             answer = DBOS.run_step({"name": "segment"}, work.segment, task_id)
@@ -408,6 +466,7 @@ def _write(task_id: str, made: list[dict[str, Any]], seconds: float | None) -> N
 @DBOS.workflow(name="delivery")
 def _delivery(task_id: str, destination: str) -> None:
     work = _work()
+    work.began(f"{task_id} {destination}")
     try:
         if destination in work.destinations:
             DBOS.run_step({"name": "send"}, work.send, task_id, destination)

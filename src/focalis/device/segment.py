@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import queue
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -133,6 +135,9 @@ def main() -> None:
     """Work until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
+    # the last lines of a child that dies are shown; a parser's complaints may quote a patient's name
+    warnings.simplefilter("ignore")
+    logging.getLogger("pydicom").disabled = True
 
     def answer(value: dict[str, Any]) -> None:
         answers.write(json.dumps(value) + "\n")
