@@ -63,6 +63,7 @@ def test_a_series_becomes_results_that_equal_predict(model, series, tmp_path):
     report = read_report(results["sr"])
     voxel_mm3 = GRID.spacing_xyz_mm[0] * GRID.spacing_xyz_mm[1] * GRID.spacing_xyz_mm[2]
     assert sum(lesion.volume_mm3 for lesion in report.lesions) == pytest.approx(ours.sum() * voxel_mm3)
+    assert task.reason == f"{report.total} lesion{'' if report.total == 1 else 's'}"
 
 
 def test_results_arrive_byte_for_byte(model, series, tmp_path):

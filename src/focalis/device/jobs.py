@@ -29,7 +29,13 @@ from focalis.device.routing import choose_model
 from focalis.device.segment import Job
 from focalis.device.segmenter import Segmenter
 from focalis.device.store import Store
-from focalis.device.written import earlier_results, has_results, keep_results, making_folder
+from focalis.device.written import (
+    earlier_results,
+    has_results,
+    keep_results,
+    making_folder,
+    what_was_found,
+)
 from focalis.errors import FocalisError
 
 EXECUTOR = "focalis-device"
@@ -131,7 +137,7 @@ class Jobs:
         self.store.set_delivery(task_id, sop_uid, destination, "waiting", attempts=0, next_at=now())
         task = self.store.task(task_id)
         if task is not None and task.state in ("done", "failed"):
-            self.store.set_task_state(task_id, "sending")
+            self.store.set_task_state(task_id, "sending", what_was_found(self.store, task_id))
         self.wake()
 
     def _look(self) -> None:
@@ -336,7 +342,7 @@ class Jobs:
             for destination in self.destinations.values():
                 if result.kind in destination.objects:
                     self.store.add_delivery(task_id, result.kind, result.sop_uid, destination.name)
-        self.store.set_task_state(task_id, "sending")
+        self.store.set_task_state(task_id, "sending", what_was_found(self.store, task_id))
 
     def stop_task(self, task_id: str, answer: Mapping[str, Any]) -> None:
         """A task ends without results."""
@@ -379,7 +385,7 @@ class Jobs:
             reason = f"{len(dead)} results were not sent: {dead[0].destination} {dead[0].last_error}"
             self.store.set_task_state(task_id, "failed", reason)
         else:
-            self.store.set_task_state(task_id, "done")
+            self.store.set_task_state(task_id, "done", what_was_found(self.store, task_id))
 
     def _note(self, each: Delivery, sent: delivery.Sent, destination: Destination) -> None:
         attempts = each.attempts + 1

@@ -204,12 +204,15 @@ class Work:
             oldest = (cursor.lastrowid or 0) - _EVENTS_KEPT
             connection.execute("DELETE FROM events WHERE number <= ?", (oldest,))
 
-    def events(self, limit: int = 200, level: Level | None = None) -> list[Event]:
-        """The last lines of the log, of a level, the newest first."""
+    def events(
+        self, limit: int = 200, level: Level | None = None, task_id: str | None = None
+    ) -> list[Event]:
+        """The last lines of the log, of a level and a task, the newest first."""
         rows = self._database.rows(
-            "SELECT at, level, text, task_id, series_uid FROM events WHERE ?1 IS NULL OR level = ?1"
-            " ORDER BY number DESC LIMIT ?2",
+            "SELECT at, level, text, task_id, series_uid FROM events WHERE (?1 IS NULL OR level = ?1)"
+            " AND (?2 IS NULL OR task_id = ?2) ORDER BY number DESC LIMIT ?3",
             level,
+            task_id,
             limit,
         )
         return [Event(**dict(row)) for row in rows]

@@ -80,6 +80,18 @@ def has_results(store: Store, task_id: str) -> bool:
     return all((place / each["file"]).is_file() for each in written)
 
 
+def what_was_found(store: Store, task_id: str) -> str:
+    """The result of a task in two words, for the work list; empty while there is none."""
+    try:
+        written = json.loads((store.results_folder(task_id) / MANIFEST).read_text(encoding="utf-8"))
+    except OSError:
+        return ""
+    lesions = next((each["lesions"] for each in written if "lesions" in each), None)
+    if lesions is None:  # written before manifests said so
+        return ""
+    return f"{lesions} lesion{'' if lesions == 1 else 's'}" if lesions else "nothing found"
+
+
 def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:
     """The files that the results of a task replace, by kind: those of the newest task before it that has any."""
     task = store.task(task_id)

@@ -132,7 +132,7 @@ def _cases(header: ModelHeader) -> dict[str, list[str]]:
         if isinstance(cases, Mapping):
             for use, names in cases.items():
                 named.setdefault(str(use).replace("_", " "), {}).update(dict.fromkeys(map(str, names)))
-    return {use: list(names) for use, names in named.items()}
+    return {use: list(names) for use, names in named.items() if names}
 
 
 def _members(header: ModelHeader) -> list[Mapping[str, Any]]:

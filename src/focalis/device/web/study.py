@@ -20,6 +20,7 @@ from focalis.device.web.worklist import WORKING
 
 router = APIRouter(prefix="/studies/{task_id}")
 _correcting = threading.Lock()
+_OUTSIDE = "lies outside of what the model was trained on: "
 
 Viewer = Annotated[Session, Depends(needs("viewer"))]
 Reviewer = Annotated[Session, Depends(changes("reviewer"))]
@@ -47,6 +48,7 @@ def study(request: Request, task_id: str, _: Viewer, lesion: int = 0) -> Respons
         "study.html.j2",
         task=task,
         under_way=under_way,
+        outside=_outside(site, task_id),
         series=store.series_row(task.series_uid),
         identity=site.identities.of([task.series_uid])[task.series_uid],
         view=view,
@@ -199,6 +201,12 @@ def _view(site: Site, task_id: str) -> View:
 def _still_current(task: Task) -> None:
     if task.superseded_by is not None:
         raise HTTPException(409, "More images came and another result has replaced this one; judge that one.")
+
+
+def _outside(site: Site, task_id: str) -> str:
+    """In what the series lies outside of the model's training data, as the log says; empty if it does not."""
+    told = (event.text for event in site.device.store.events(50, "warning", task_id))
+    return next((text.partition(_OUTSIDE)[2] for text in told if _OUTSIDE in text), "")
 
 
 def _verdicts(site: Site, task_id: str) -> dict[int, Verdict]:
