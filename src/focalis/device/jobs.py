@@ -257,8 +257,8 @@ class Jobs:
         if (found := handle.get_workflow_id()) != wanted:
             # Another run of the same work has not ended yet, and may just have looked for the last time: so look again
             # at the next turn.
-            self._give_way(key, found)
             self._let_go(key)
+            self._give_way(key, found)
         else:
             self._in_the_way.pop(key, None)
 
