@@ -244,6 +244,26 @@ def test_killed_at_any_point_one_result_arrives(model, canned, tmp_path, point):
     assert_one_result(tmp_path / "store")
 
 
+def test_killed_in_every_state_in_turn_one_result_arrives(model, canned, tmp_path):
+    """One store that lives through all of it, from the task's first state to its last."""
+    files, results = canned
+    with pacs() as (port, received):
+        settings = config(model, destination(port))
+        kept(tmp_path / "store", files)
+        for point in (
+            "task added",
+            "checking",
+            "segmenting",
+            "written by the child",
+            "sending",
+            "before done",
+        ):
+            assert work(tmp_path / "store", settings, results, point=point) == -signal.SIGKILL, point
+        assert work(tmp_path / "store", settings, results) == 0
+    assert len(received) == 4
+    assert_one_result(tmp_path / "store")
+
+
 @pytest.mark.slow
 def test_killed_while_the_child_segments_one_result_arrives(model, series, tmp_path):
     kept(tmp_path / "store", series)
