@@ -204,9 +204,7 @@ class Work:
             oldest = (cursor.lastrowid or 0) - _EVENTS_KEPT
             connection.execute("DELETE FROM events WHERE number <= ?", (oldest,))
 
-    def events(
-        self, limit: int = 200, level: Level | None = None, task_id: str | None = None
-    ) -> list[Event]:
+    def events(self, limit: int = 200, level: Level | None = None, task_id: str | None = None) -> list[Event]:
         """The last lines of the log, of a level and a task, the newest first."""
         rows = self._database.rows(
             "SELECT at, level, text, task_id, series_uid FROM events WHERE (?1 IS NULL OR level = ?1)"
