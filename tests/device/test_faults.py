@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import dbos._queue
 import numpy as np
 import pydicom
 import pytest
@@ -131,6 +132,23 @@ def test_work_whose_end_could_not_be_written_is_begun_again(model, series, tmp_p
         config(model),
         run=lambda *given: answers.pop() if answers else in_this_process(*given),
     ) as jobs:
+        until(lambda: jobs.store.tasks("done"))
+    assert not failures
+
+
+@pytest.mark.usefixtures("hasty")
+def test_work_that_was_claimed_and_never_begun_is_begun_again(model, series, tmp_path, monkeypatch):
+    original, failures = dbos._queue.execute_dequeued_workflow, [1]
+
+    def execute(*given, **options):
+        if failures:
+            failures.pop()
+            raise OSError("No space left on device")
+        return original(*given, **options)
+
+    monkeypatch.setattr(dbos._queue, "execute_dequeued_workflow", execute)
+    kept(tmp_path / "store", series)
+    with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
         until(lambda: jobs.store.tasks("done"))
     assert not failures
 

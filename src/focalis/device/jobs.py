@@ -50,7 +50,7 @@ _LOOK_SECONDS = 0.5
 _FULL_DISK_SECONDS = 30.0
 _FAULT_SECONDS = 5.0
 _LOST_SECONDS = 20.0
-"""A workflow that DBOS calls open, and that no thread has run for so long, will not end by itself any more."""
+"""A workflow that DBOS says has begun, and that no thread has run for so long, will not end by itself any more."""
 _RETENTION_SECONDS = 60.0
 _FORGOTTEN_AT_ONCE = 500
 _OPEN: tuple[TaskState, ...] = ("waiting", "checking", "segmenting", "writing")
@@ -83,7 +83,7 @@ class Jobs:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._looking = threading.Thread(target=self._look, name="focalis-jobs", daemon=True)
-        self._retained_at = time.monotonic()
+        self._retained_at = self._doubted_at = time.monotonic()
         # A stop may have come between a series' completion and its task. Other series are left alone, also if routes or
         # models have changed: nobody wants the studies of a month again.
         self._complete = {row.series_uid for row in store.series("complete") if not self._was_taken(row)}
@@ -143,6 +143,9 @@ class Jobs:
     def _look(self) -> None:
         while not self._stopping.is_set():
             try:
+                if time.monotonic() - self._doubted_at > _LOST_SECONDS:
+                    self._doubted_at = time.monotonic()
+                    self._doubt()
                 self._take_complete_series()
                 self._enqueue_tasks()
                 self._enqueue_deliveries()
@@ -251,33 +254,38 @@ class Jobs:
                 },
                 *arguments,
             )
+            found = handle.get_workflow_id()
+            if found == wanted:
+                self._in_the_way.pop(key, None)
+            elif not self._will_run(key, found):
+                self._let_go(key)
         except BaseException:
             self._let_go(key)
             raise
-        if (found := handle.get_workflow_id()) != wanted:
-            # Another run of the same work has not ended yet, and may just have looked for the last time: so look again
-            # at the next turn.
-            self._let_go(key)
-            self._give_way(key, found)
-        else:
-            self._in_the_way.pop(key, None)
 
-    def _give_way(self, key: str, workflow_id: str) -> None:
-        """Remove an open workflow that nobody runs, for it keeps its work from being enqueued.
+    def _will_run(self, key: str, workflow_id: str) -> bool:
+        """Whether an open workflow of the same work runs, or waits in its queue; false a moment before its end.
 
-        Its end could not be written (DBOS gives up on a full disk), or another version of the steps began it. One that
-        waits in its queue is left alone.
+        One that nobody runs keeps its work from being enqueued: its end could not be written (DBOS gives up on a full
+        disk), or another version of the steps began it. It is cancelled.
         """
+        if key in self._running:
+            return True
         status = DBOS.get_workflow_status(workflow_id)
-        waits = (
-            status is not None and status.status == "ENQUEUED" and status.app_version == APPLICATION_VERSION
-        )
+        if status is not None and (status.status, status.app_version) == ("ENQUEUED", APPLICATION_VERSION):
+            return True
         seen, since = self._in_the_way.get(key, ("", 0.0))
-        if seen != workflow_id or key in self._running or waits:
+        if seen != workflow_id:
             self._in_the_way[key] = workflow_id, time.monotonic()
         elif time.monotonic() - since > _LOST_SECONDS:
             DBOS.cancel_workflow(workflow_id)
             _log.warning("work %s was lost, and is begun again", key)
+        return False
+
+    def _doubt(self) -> None:
+        """Ask again about all that was enqueued and does not run: DBOS may have failed to begin it."""
+        with self._under_way_lock:
+            self._under_way &= self._running
 
     def _let_go(self, key: str) -> None:
         with self._under_way_lock:
