@@ -40,7 +40,7 @@ class ObjectFiles:
             # also what a stop left between making a folder and flushing it
             for each in (folder, folder / "objects"):
                 flush_folder(each)
-            with suppress(PermissionError):  # the folder around it may be another user's
+            with suppress(OSError):  # the folder around it may be another user's
                 flush_folder(folder.absolute().parent)
 
     def object_path(self, sha256: str) -> Path:
