@@ -82,7 +82,7 @@ async function showVolume(wanted) {
   } catch (error) {
     showVolume(false);
     document.getElementById("show-volume").disabled = true;
-    document.getElementById("show-volume").title = `Not available in this browser: ${error.message}`;
+    document.getElementById("no-volume").textContent = `3D is not available in this browser: ${error.message}`;
   }
 }
 
@@ -99,6 +99,11 @@ for (const row of rows) {
     judge(number, event.submitter.value);
   });
 }
+// writing it takes a while; a second click would send a second one
+document.getElementById("correction")?.addEventListener("submit", (event) => {
+  event.submitter.disabled = true;
+  document.getElementById("undecided").textContent = "Being written and sent …";
+});
 windows.addEventListener("change", () => {
   slices.draw({ window: windows.value });
   volume?.window(...study.windows[windows.value]);
