@@ -87,7 +87,8 @@ class Watched:
     Attributes:
         complete: whether it got everything done.
         peak_bytes: the most memory that it held with its children.
-        tenths: after each tenth of the studies: minutes, memory of the device's own process, and with its children.
+        tenths: after about each tenth of the studies: how many were done, minutes, memory of the device's own process,
+            and with its children.
     """
 
     complete: bool = False
@@ -228,10 +229,12 @@ def watch(
             memory = sum(resident_bytes(pid) for pid in family(process.pid))
             seen.peak_bytes = max(seen.peak_bytes, memory)
             found = store.counts()
-            while found.get("tasks.done", 0) * TENTHS >= count * (len(seen.tenths) + 1) > 0:
+            done = found.get("tasks.done", 0)
+            if done and done * TENTHS >= count * (len(seen.tenths) + 1):
                 minutes = (time.monotonic() - started) / 60
                 seen.tenths.append(
                     {
+                        "done": done,
                         "minutes": round(minutes, 2),
                         "device_mb": round(own / 1e6),
                         "with_children_mb": round(memory / 1e6),
