@@ -38,7 +38,7 @@ check: $(DEVELOPMENT)
 soak: $(DEVELOPMENT)
 	$(BIN)/python benchmarks/soak.py --studies 500 --senders 8 --fail 0.2
 	$(BIN)/python benchmarks/soak_fuzz.py
-	test ! -d "$(FOCALIS_DATA)/dicom_qin_headneck_pet" || $(BIN)/python benchmarks/soak.py --series "$(FOCALIS_DATA)/dicom_qin_headneck_pet/image"
+	test ! -d "$(FOCALIS_DATA)/dicom_qin_headneck_pet" || $(BIN)/python benchmarks/soak.py --fail 0 --series "$(FOCALIS_DATA)/dicom_qin_headneck_pet/image"
 
 # NiiVue, bundled for the device's page; without it the page draws its slices itself. Needs npm and its registry.
 viewer:

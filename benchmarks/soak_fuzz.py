@@ -12,6 +12,7 @@ import argparse
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def main() -> int:
     if target.exists():
         print(f"{target}: is there, nothing to do")
         return 0
-    result: dict[str, Any] = {**provenance(), "options": vars(options)}
+    packages = {name: version(name) for name in ("pynetdicom", "pydicom")}
+    result: dict[str, Any] = {**provenance(), "device_packages": packages, "options": vars(options)}
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
         config = Config.model_validate(

@@ -106,7 +106,7 @@ def until(condition, seconds=240):
 
 
 @contextmanager
-def pacs(answer=lambda _event: 0x0000, port=0):
+def pacs(answer=lambda _event: 0x0000, port=0, tls=None):
     """A fake PACS: its port, and how often it received which bytes of which object, as {(uid, sha256): count}."""
     received: Counter = Counter()
 
@@ -123,7 +123,9 @@ def pacs(answer=lambda _event: 0x0000, port=0):
     for uid in ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.3"):
         ae.add_supported_context(uid)
     ae.add_supported_context("1.2.840.10008.1.1")
-    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    server = ae.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)], ssl_context=tls
+    )
     try:
         yield server.socket.getsockname()[1], received
     finally:

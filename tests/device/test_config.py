@@ -53,7 +53,7 @@ def test_every_section_is_read(tmp_path):
         url = "https://archive.example/dicom-web"
         [[users]]
         name = "ada"
-        password_hash = "scrypt"
+        password_hash = "scrypt$32768$8$1$AAAAAAAAAAAAAAAAAAAAAA==$AAAA"
         role = "reviewer"
         [watch]
         folder = "inbox"
@@ -89,6 +89,8 @@ def test_every_section_is_read(tmp_path):
         ("[[destinations]]\nname = 'pacs'\nkind = 'stow'", "destination pacs (stow) lacks url"),
         ("[[models]]\nname='a'\nfile='x'\n[[models]]\nname='a'\nfile='y'", "model 'a' is there twice"),
         ("node = ", "is not TOML"),
+        ("[[users]]\nname='a'\npassword_hash='secret'", "users.1.password_hash is wrong (it is no password hash"),
+        ("store = 1", "store is wrong"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path, text, named):
@@ -97,6 +99,14 @@ def test_a_wrong_setting_is_named(tmp_path, text, named):
 
     assert named in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_store_lies_beside_the_file_wherever_the_command_is_given(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    assert load(tmp_path, "").store.folder == tmp_path / "focalis-device"
+    assert load(tmp_path, "[store]\nretain_days = 3").store.folder == tmp_path / "focalis-device"
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,6 +1,10 @@
 """Delivery: C-STORE and STOW-RS against peers that work, refuse, fail and are not there."""
 
+import shutil
+import ssl
+import subprocess
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -9,6 +13,7 @@ from device_work import GRID, block, config, destination, dicom_bytes, keep_file
 
 from focalis.device import delivery
 from focalis.device.config import Destination
+from focalis.device.store import Store
 from focalis.dicom import read_series, write_segmentation
 
 
@@ -63,6 +68,34 @@ def test_a_destination_that_does_not_answer_fails(files, monkeypatch):
         found = delivery.send(files[:1], to(port), "FOCALIS")
         stop.set()
     assert found[files[0]].outcome == "failed"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """A destination's certificate, and another one."""
+    folder = tmp_path_factory.mktemp("certificates")
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    for name in ("pacs", "stranger"):
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+        command += ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+        command += ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem"]
+        subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+@leaves_a_socket
+@pytest.mark.parametrize(("trusted", "outcome"), [("pacs", "sent"), ("stranger", "failed")])
+def test_by_tls_results_go_only_to_who_shows_the_right_certificate(files, certificates, trusted, outcome):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates / "pacs.pem", certificates / "pacs.key")
+    with pacs(tls=context) as (port, received):
+        found = delivery.send(
+            files[:1], to(port, tls=True, tls_ca=str(certificates / f"{trusted}.pem")), "FOCALIS"
+        )
+    assert found[files[0]].outcome == outcome
+    assert len(received) == (outcome == "sent")
+    assert outcome == "sent" or "TLS" in found[files[0]].error
 
 
 @leaves_a_socket
@@ -143,8 +176,6 @@ def test_waits_double_up_to_an_hour_and_end():
 @pytest.fixture
 def task(write_series, tmp_path):
     """A store whose only task waits to be sent, without a model having worked."""
-    from focalis.device.store import Store
-
     folder = tmp_path / "store"
     paths = write_series(tmp_path / "in", block(), GRID)
     with Store(folder) as store:
@@ -182,6 +213,43 @@ def test_a_destination_that_recovers_gets_the_same_bytes(task, model_file, monke
     import hashlib
 
     assert {content for _, content in received} == {hashlib.sha256(dicom_bytes(file)).hexdigest()}
+
+
+@leaves_a_socket
+def test_a_destination_that_was_down_gets_everything_when_it_is_up(task, model_file, monkeypatch):
+    monkeypatch.setattr(delivery, "FIRST_WAIT_SECONDS", 0.1)
+    with pacs() as (port, _):
+        pass
+    with working(task, config(model_file, destination(port))) as jobs:
+        (row,) = until(lambda: [each for each in jobs.store.deliveries() if each.attempts])
+        assert (row.state, jobs.store.task("t1").state) == ("waiting", "sending")
+        assert "not reached" in row.last_error
+        with pacs(port=port) as (_, received):
+            until(lambda: jobs.store.tasks("done"))
+    assert list(received.values()) == [1]
+
+
+def test_a_slow_destination_holds_up_nobody_else_and_gets_the_same_bytes_again(task, model_file, monkeypatch):
+    """It stores, and answers when nobody waits any more."""
+    monkeypatch.setattr(delivery, "FIRST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "ANSWER_SECONDS", 1)
+    slow = [1.5, 1.5]
+
+    def answer(_event):
+        time.sleep(slow.pop() if slow else 0)
+        return 0
+
+    with Store(task) as store:
+        store.add_delivery("t1", "seg", "2.25.5", "quick")
+    with pacs(answer) as (port, received), pacs() as (quick_port, quick):
+        settings = config(model_file, destination(port), {**destination(quick_port), "name": "quick"})
+        with working(task, settings) as jobs:
+            until(lambda: quick)
+            assert jobs.store.task("t1").state == "sending"
+            until(lambda: jobs.store.tasks("done"))
+            (row,) = [each for each in jobs.store.deliveries() if each.destination == "pacs"]
+    assert row.attempts >= 3
+    assert len(received) == 1  # whatever it stored before, it was the same object with the same content
 
 
 def test_a_rejected_result_is_given_up_shown_and_can_be_sent_again(task, model_file, monkeypatch):

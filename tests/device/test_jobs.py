@@ -63,6 +63,7 @@ def test_a_series_becomes_results_that_equal_predict(model, series, tmp_path):
     report = read_report(results["sr"])
     voxel_mm3 = GRID.spacing_xyz_mm[0] * GRID.spacing_xyz_mm[1] * GRID.spacing_xyz_mm[2]
     assert sum(lesion.volume_mm3 for lesion in report.lesions) == pytest.approx(ours.sum() * voxel_mm3)
+    assert task.reason == f"{report.total} lesion{'' if report.total == 1 else 's'}"
 
 
 def test_results_arrive_byte_for_byte(model, series, tmp_path):
@@ -238,6 +239,26 @@ def test_killed_at_any_point_one_result_arrives(model, canned, tmp_path, point):
         settings = config(model, destination(port))
         kept(tmp_path / "store", files)
         assert work(tmp_path / "store", settings, results, point=point) == -signal.SIGKILL
+        assert work(tmp_path / "store", settings, results) == 0
+    assert len(received) == 4
+    assert_one_result(tmp_path / "store")
+
+
+@pytest.mark.timeout(900)
+def test_killed_in_every_state_in_turn_one_result_arrives(model, canned, tmp_path):
+    """One store that lives through all of it, from the task's first state to its last."""
+    files, results = canned
+    with pacs() as (port, received):
+        settings = config(model, destination(port))
+        kept(tmp_path / "store", files)
+        for point in (
+            "checking",
+            "segmenting",
+            "written by the child",
+            "sending",
+            "before done",
+        ):
+            assert work(tmp_path / "store", settings, results, point=point) == -signal.SIGKILL, point
         assert work(tmp_path / "store", settings, results) == 0
     assert len(received) == 4
     assert_one_result(tmp_path / "store")

@@ -237,6 +237,30 @@ def test_interleaved_associations_each_keep_what_they_sent(node, slices):
     assert len(store_of(node).instances(uid)) == len(slices)
 
 
+def test_two_studies_over_three_associations_end_up_apart_and_whole(make_node, slices):
+    node, studies = make_node(idle_seconds=60), []
+    for study in ("1.2.840.1", "1.2.840.2"):
+        datasets = [pydicom.dcmread(path) for path in slices]
+        for number, ds in enumerate(datasets):
+            ds.StudyInstanceUID, ds.SeriesInstanceUID = study, f"{study}.9"
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{study}.9.{number}"
+        studies.append(datasets)
+    associations = [associate(node) for _ in range(3)]
+    mixed = [ds for pair in zip(*studies, strict=True) for ds in pair]
+
+    for number, ds in enumerate(mixed):
+        assert associations[number % 3].send_c_store(ds).Status == 0
+    associations.pop().abort()
+    for association in associations:
+        association.release()
+
+    wait_for(lambda: len(store_of(node).series_to_complete(0)) == 2)
+    for datasets in studies:
+        kept = store_of(node).instances(datasets[0].SeriesInstanceUID)
+        assert {item.sop_uid for item in kept} == {ds.SOPInstanceUID for ds in datasets}
+        assert {item.study_uid for item in kept} == {datasets[0].StudyInstanceUID}
+
+
 @pytest.mark.parametrize("name", ["山田^太郎", "Müller^Jürgen", "<img src=x onerror=alert(1)>"])
 def test_a_patients_name_stays_in_its_file(node, slices, name):
     ds = pydicom.dcmread(slices[0])
@@ -371,6 +395,20 @@ def test_stalled_handshakes_on_every_slot_block_nobody_else_and_end_in_time(make
     with raw(node, "127.0.0.2") as connection:
         connection.sendall(request())
         assert connection.recv(1) == b"\x02"
+
+
+@needs_dcmtk
+def test_with_every_slot_of_the_node_stalled_an_honest_sender_waits_no_longer_than_the_deadline(make_node):
+    node = make_node(connections=4, connections_per_address=2)
+    stalled = [raw(node, f"127.0.0.{number}") for number in (2, 2, 3, 3)]
+    wait_for(lambda: node._guard._connections.total() == 4)
+    assert run("echoscu", node).returncode != 0
+
+    wait_for(lambda: run("echoscu", node).returncode == 0, 6)
+
+    for connection in stalled:
+        assert ended(connection)
+        connection.close()
 
 
 def test_dripping_bytes_do_not_stretch_the_handshake(node):

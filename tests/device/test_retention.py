@@ -84,7 +84,8 @@ def test_young_studies_stay_while_there_is_space_and_the_oldest_goes_first(store
 def test_a_backup_restores_every_row_and_file(store, add, tmp_path):
     uid = add("one")
     assert back_up(store.folder, tmp_path / "b.tar") == len(store.instances(uid)) + 1
-    restore(tmp_path / "b.tar", tmp_path / "other")
+    assert (tmp_path / "b.tar").stat().st_mode & 0o777 == 0o600  # as closed as the store is
+    assert restore(tmp_path / "b.tar", tmp_path / "other") == len(store.instances(uid)) + 1
     with Store(tmp_path / "other") as other:
         other.own()
         assert [row.series_uid for row in other.series()] == [uid]

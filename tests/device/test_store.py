@@ -96,15 +96,33 @@ def test_a_file_is_copied_and_stays(store, tmp_path):
     assert path.read_bytes() == b"mine"
 
 
-def test_a_late_slice_reopens_the_series(store):
+@pytest.mark.parametrize("number", [1, 2], ids=["sent again", "late slice"])
+def test_an_instance_reopens_its_series(store, number):
     store.keep(b"1", header(1), "x")
-    store.complete("1.2.3")
+    for state in ("complete", "unrouted"):
+        store.set_series_state("1.2.3", state)
+
+        store.keep(str(number).encode(), header(number), "x")
+
+        assert store.series_row("1.2.3").state == "receiving"
+
+
+def test_a_series_of_a_clock_that_was_wrong_does_not_wait_for_it(store, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("focalis.device.received.now", lambda: "2999-01-01T00:00:00.000+00:00")
+        store.keep(b"1", header(1), "x")
+
+    assert [row.series_uid for row in store.series_to_complete(3600)] == ["1.2.3"]
+
+
+def test_a_file_that_was_lost_is_put_back_when_it_is_sent_again(store):
     store.keep(b"1", header(1), "x")
-    assert store.series_row("1.2.3").state == "complete"
+    (instance,) = store.instances("1.2.3")
+    instance.path.unlink()
 
-    store.keep(b"2", header(2), "x")
+    assert store.keep(b"1", header(1), "x") == "known"
 
-    assert store.series_row("1.2.3").state == "receiving"
+    assert instance.path.read_bytes() == b"1"
 
 
 def test_a_series_is_complete_when_its_senders_are_gone_and_it_is_quiet(store):
@@ -301,6 +319,13 @@ def task(store, task_id="t1", **changes):
     return store.add_task(task_id, "1.2.3", "lung", "m" * 64, "i" * 64, **changes)
 
 
+def result_file(store):
+    path = store.results_folder("t1") / "seg-1.dcm"
+    path.parent.mkdir()
+    path.write_bytes(b"seg")
+    return path
+
+
 def test_a_task_is_added_once(store):
     first = task(store)
     store.set_task_state("t1", "segmenting", seconds=2.5)
@@ -331,7 +356,7 @@ def test_a_task_knows_what_supersedes_it(store):
 
 def test_a_result_is_written_once(store):
     task(store)
-    path = store.results_folder("t1") / "seg-1.dcm"
+    path = result_file(store)
     store.add_result("t1", "seg", "9.1", "a" * 64, path)
     store.add_result("t1", "seg", "9.1", "a" * 64, path)
 
@@ -340,11 +365,13 @@ def test_a_result_is_written_once(store):
         store.add_result("t1", "seg", "9.1", "b" * 64, path)
     with pytest.raises(DataError, match="outside the store"):
         store.add_result("t1", "seg", "9.2", "a" * 64, store.folder.parent / "x.dcm")
+    with pytest.raises(DataError, match="No such file"):
+        store.add_result("t1", "seg", "9.3", "a" * 64, path.parent / "never-written.dcm")
 
 
 def test_results_move_with_the_store(store, tmp_path):
     task(store)
-    store.add_result("t1", "seg", "9.1", "a" * 64, store.results_folder("t1") / "seg-1.dcm")
+    store.add_result("t1", "seg", "9.1", "a" * 64, result_file(store))
     store.close()
     shutil.copytree(store.folder, tmp_path / "restored")
 
@@ -389,19 +416,71 @@ def test_events_come_newest_first_and_the_oldest_go(store, monkeypatch):
     assert [event.text for event in store.events(level="error")] == ["event 3"]
 
 
-def test_deleting_a_series_removes_all_that_was_made_of_it(store):
+@pytest.fixture
+def settled(store):
+    """A series whose only result was sent."""
     task(store)
-    path = store.results_folder("t1") / "seg-1.dcm"
-    path.parent.mkdir()
-    path.write_bytes(b"seg")
-    store.add_result("t1", "seg", "9.1", "a" * 64, path)
+    store.add_result("t1", "seg", "9.1", "a" * 64, result_file(store))
     store.add_delivery("t1", "seg", "9.1", "pacs")
+    store.set_delivery("t1", "9.1", "pacs", "sent", attempts=1)
+    store.set_task_state("t1", "done")
+    store.complete("1.2.3")
+    assert [row.series_uid for row in store.settled_series()] == ["1.2.3"]
+    return store
 
-    store.delete_series("1.2.3")
 
-    assert files(store) == []
-    assert (store.series(), store.tasks(), store.results("t1"), store.deliveries()) == ([], [], [], [])
-    assert store.keep(b"1", HEADER, "x") == "kept"
+def test_deleting_a_series_removes_all_that_was_made_of_it(settled):
+    assert settled.delete_series("1.2.3")
+
+    assert files(settled) == []
+    assert (settled.series(), settled.tasks(), settled.results("t1"), settled.deliveries()) == (
+        [],
+        [],
+        [],
+        [],
+    )
+    assert settled.keep(b"1", HEADER, "x") == "kept"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda store: store.keep(b"2", header(2), "x"),
+        lambda store: store.association_opened(["1.2.3"]),
+        lambda store: store.set_task_state("t1", "waiting"),
+        lambda store: store.add_delivery("t1", "correction", "9.2", "pacs"),
+        lambda store: store.set_delivery("t1", "9.1", "pacs", "dead", attempts=9),
+    ],
+    ids=["a slice", "a sender", "another try", "a correction", "a dead letter"],
+)
+def test_a_series_of_which_something_came_to_be_expected_is_not_deleted(settled, change):
+    before = files(settled)
+    change(settled)
+
+    assert not settled.delete_series("1.2.3")
+
+    assert set(before) <= set(files(settled))
+    assert settled.task("t1") is not None
+
+
+def test_what_is_sent_again_while_its_series_is_removed_is_kept(settled, monkeypatch):
+    """Rows go first and files then: between the two the same object must not find its place taken."""
+    unlink, answers = Path.unlink, []
+    again = threading.Thread(target=lambda: answers.append(settled.keep(b"1", HEADER, "x")))
+
+    def slow(path, missing_ok=False):
+        if path.parent.parent.name == "objects" and not again.ident:
+            again.start()
+            again.join(0.3)
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", slow)
+        assert settled.delete_series("1.2.3")
+    again.join()
+
+    assert answers == ["kept"]
+    assert [instance.path.read_bytes() for instance in settled.instances("1.2.3")] == [b"1"]
 
 
 def test_counts_say_how_many_there_are_of_everything(store):

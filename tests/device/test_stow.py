@@ -137,6 +137,19 @@ def test_a_request_cut_short_keeps_what_came_whole(intake, slices):
     assert list((intake.store.folder / "incoming").iterdir()) == []
 
 
+def test_a_request_that_stalls_ends_and_keeps_nobody_waiting(intake, slices, monkeypatch):
+    monkeypatch.setattr("focalis.device.stow._IDLE_SECONDS", 0.3)
+
+    async def stalls():
+        yield body(*(path.read_bytes() for path in slices))[:-2000]
+        await asyncio.sleep(30)
+
+    with pytest.raises(UsageError, match="nothing came"):
+        asyncio.run(receive_stow(TYPE, stalls(), intake, "STOW-RS test"))
+
+    assert len(intake.store.series_to_complete(0)) == 1
+
+
 def test_an_empty_request_is_refused(intake):
     with pytest.raises(UsageError, match="no part"):
         stow(intake, b"--xyz--")

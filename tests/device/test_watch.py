@@ -2,9 +2,9 @@
 
 import os
 import shutil
-import time
 
 import pytest
+from device_work import until
 
 from focalis.device.config import WatchSettings
 from focalis.device.watch import Watcher
@@ -58,7 +58,9 @@ def test_a_restart_takes_nothing_twice_even_after_the_study_was_removed(inbox, i
     first = watcher(inbox, intake)
     first.look()
     first.look()
-    intake.store.delete_series(intake.store.series()[0].series_uid)
+    uid = intake.store.series()[0].series_uid
+    intake.store.set_series_state(uid, "unrouted")
+    assert intake.store.delete_series(uid)
 
     again = watcher(inbox, intake)
     again.look()
@@ -109,10 +111,7 @@ def test_it_looks_by_itself_until_it_is_stopped(inbox, intake, slices):
     watched = watcher(inbox, intake)
     watched.start()
     shutil.copy(slices[0], inbox)
-    end = time.monotonic() + 20
-    while intake.store.counts()["instances"] < 1:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(lambda: intake.store.counts()["instances"] == 1, 20)
     watched.stop()
 
     assert not watched._thread.is_alive()
@@ -121,3 +120,23 @@ def test_it_looks_by_itself_until_it_is_stopped(inbox, intake, slices):
 def test_a_missing_folder_is_an_error(tmp_path, intake):
     with pytest.raises(DataError, match="no folder to watch"):
         watcher(tmp_path / "nowhere", intake)
+
+
+def test_a_disk_that_takes_not_even_the_line_that_says_so_does_not_end_the_watch(
+    inbox, intake, slices, monkeypatch
+):
+    watched = watcher(inbox, intake)
+    looks = []
+
+    def full(*_given, **_options):
+        looks.append(1)
+        raise DataError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(intake.store, "forget_taken", full)
+        patch.setattr(intake.store, "event", full)
+        watched.start()
+        shutil.copy(slices[0], inbox)
+        until(lambda: len(looks) > 4, 20)
+    until(lambda: intake.store.counts()["instances"] == 1, 20)
+    watched.stop()

@@ -175,10 +175,14 @@ def test_what_storescu_sends_comes_back_to_orthanc_as_predict_makes_it(hippocamp
     round_trip(tmp_path, hippocampi, (0, 500))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
-    ("modality", "window"), [("CT", (-1000, 1000)), ("MR_T1", (0, 1000)), ("PET", (0, 20000))]
+    ("modality", "window"),
+    [
+        pytest.param("CT", (-1000, 1000), marks=pytest.mark.slow),
+        pytest.param("MR_T1", (0, 1000), marks=pytest.mark.slow),
+        ("PET", (0, 20000)),
+    ],
 )
 def test_ct_mr_and_pet_of_a_study_come_back(tmp_path, modality, window):
     peers.require()

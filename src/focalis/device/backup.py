@@ -15,7 +15,7 @@ _DATABASE = "store.sqlite"
 
 
 def back_up(folder: Path, path: Path) -> int:
-    """Write everything that a store holds into a tar file; the device may work meanwhile.
+    """Write everything that a store holds into a tar file that only its owner may read; the device may work meanwhile.
 
     First the rows are copied, in one moment, then the files that they name; files are written once and never changed,
     so that the two fit. The state of running jobs is not in it: it follows from the rows.
@@ -52,6 +52,7 @@ def back_up(folder: Path, path: Path) -> int:
                     raise DataError(
                         f"{folder / name}: was removed during the backup; begin it again"
                     ) from error
+        path.chmod(0o600)  # it holds patients' images, as the store does, which is closed to others
     return len(named)
 
 
@@ -75,9 +76,10 @@ def restore(path: Path, folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".restoring-") as beside:
             with tarfile.open(path) as archive:
+                count = len(archive.getmembers()) - 1  # beside the database
                 archive.extractall(beside, filter="data")
             with Store(Path(beside)) as store:
-                count = _check(store, path)
+                _check(store, path)
             for part in ("objects", "quarantine", "results", _DATABASE):
                 target = folder / part
                 if target.is_dir():
@@ -99,7 +101,7 @@ def _named_files(store: Store) -> list[Path]:
     return found
 
 
-def _check(store: Store, backup: Path) -> int:
+def _check(store: Store, backup: Path) -> None:
     wanted = {path: path.stem for path in _named_files(store)}
     for task in store.tasks():
         wanted.update({result.path: result.sha256 for result in store.results(task.task_id)})
@@ -109,4 +111,3 @@ def _check(store: Store, backup: Path) -> int:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                 raise DataError(f"{backup}: {path.relative_to(store.folder)} is damaged; take another backup")
-    return len(wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,6 +31,12 @@ def _network(value: str) -> str:
         raise ValueError(f"{value!r} is no IP address or network such as 10.0.0.7 or 10.0.0.0/24") from error
 
 
+def _password_hash(value: str) -> str:
+    if not re.fullmatch(r"scrypt(\$[0-9]+){3}(\$[A-Za-z0-9+/]+=*){2}", value):
+        raise ValueError("it is no password hash; make one with focalis serve --hash-password")
+    return value
+
+
 def _beside_the_file(value: Path, info: ValidationInfo) -> Path:
     """A path as written in focalis.toml is meant from that file's folder."""
     folder = (info.context or {}).get("folder")
@@ -44,6 +51,7 @@ def _model_beside_the_file(value: Path, info: ValidationInfo) -> Path:
 
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
+PasswordHash = Annotated[str, AfterValidator(_password_hash)]
 FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -145,7 +153,7 @@ class User(_Frozen):
     """Who may look (viewer), judge (reviewer) or change (admin); the password as `focalis serve` hashes it."""
 
     name: Name
-    password_hash: str = Field(repr=False)
+    password_hash: PasswordHash = Field(repr=False)
     role: Literal["viewer", "reviewer", "admin"] = "viewer"
 
 
@@ -199,7 +207,8 @@ class Config(_Frozen):
 
 
 def load_config(path: Path | None = None) -> Config:
-    """The settings in `path`, or the defaults for None. Paths in the file are meant from its folder.
+    """The settings in `path`, or the defaults for None. Paths in the file, and the store's default, are meant from its
+    folder.
 
     Models that routes name but the file does not are left to the caller, who knows the command line.
 
@@ -214,6 +223,9 @@ def load_config(path: Path | None = None) -> Config:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: is not TOML ({error}); correct it") from error
+    store = values.setdefault("store", {})
+    if isinstance(store, dict):  # the same file means the same store, wherever the command is given
+        store.setdefault("folder", str(StoreSettings().folder))
     try:
         config = Config.model_validate(values, context={"folder": path.absolute().parent})
     except ValidationError as error:

@@ -252,10 +252,11 @@ def _serve(memory_bytes: int, most_pixel_bytes: int) -> None:
         line = sys.stdin.readline()
         if not line:
             return
+        answer = {"file": json.loads(line)}
         try:
-            answer = {"header": asdict(examine(Path(json.loads(line)), most_pixel_bytes))}
+            answer["header"] = asdict(examine(Path(answer["file"]), most_pixel_bytes))
         except DataError as error:
-            answer = {"reason": str(error), "foreign": isinstance(error, ForeignError)}
+            answer |= {"reason": str(error), "foreign": isinstance(error, ForeignError)}
 
 
 if __name__ == "__main__":

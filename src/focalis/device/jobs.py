@@ -29,7 +29,13 @@ from focalis.device.routing import choose_model
 from focalis.device.segment import Job
 from focalis.device.segmenter import Segmenter
 from focalis.device.store import Store
-from focalis.device.written import earlier_results, has_results, keep_results, making_folder
+from focalis.device.written import (
+    earlier_results,
+    has_results,
+    keep_results,
+    making_folder,
+    what_was_found,
+)
 from focalis.errors import FocalisError
 
 EXECUTOR = "focalis-device"
@@ -43,6 +49,8 @@ STUDIES = "studies"
 _LOOK_SECONDS = 0.5
 _FULL_DISK_SECONDS = 30.0
 _FAULT_SECONDS = 5.0
+_LOST_SECONDS = 20.0
+"""A workflow that DBOS says has begun, and that no thread has run for so long, will not end by itself any more."""
 _RETENTION_SECONDS = 60.0
 _FORGOTTEN_AT_ONCE = 500
 _OPEN: tuple[TaskState, ...] = ("waiting", "checking", "segmenting", "writing")
@@ -69,13 +77,16 @@ class Jobs:
         self.segmenter = Segmenter(config.limits)
         self.destinations = {each.name: each for each in config.destinations}
         self._under_way: set[str] = set()
+        self._running: set[str] = set()
+        self._in_the_way: dict[str, tuple[str, float]] = {}
         self._under_way_lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._looking = threading.Thread(target=self._look, name="focalis-jobs", daemon=True)
-        self._retained_at = time.monotonic()
-        # a stop may have come between a series' completion and its task
-        self._complete = {row.series_uid for row in store.series("complete")}
+        self._retained_at = self._doubted_at = time.monotonic()
+        # A stop may have come between a series' completion and its task. Other series are left alone, also if routes or
+        # models have changed: nobody wants the studies of a month again.
+        self._complete = {row.series_uid for row in store.series("complete") if not self._was_taken(row)}
 
     def start(self) -> None:
         """Launch DBOS on FOLDER/dbos.sqlite, go on with what a stop interrupted, and begin to look for work."""
@@ -126,12 +137,15 @@ class Jobs:
         self.store.set_delivery(task_id, sop_uid, destination, "waiting", attempts=0, next_at=now())
         task = self.store.task(task_id)
         if task is not None and task.state in ("done", "failed"):
-            self.store.set_task_state(task_id, "sending")
+            self.store.set_task_state(task_id, "sending", what_was_found(self.store, task_id))
         self.wake()
 
     def _look(self) -> None:
         while not self._stopping.is_set():
             try:
+                if time.monotonic() - self._doubted_at > _LOST_SECONDS:
+                    self._doubted_at = time.monotonic()
+                    self._doubt()
                 self._take_complete_series()
                 self._enqueue_tasks()
                 self._enqueue_deliveries()
@@ -168,26 +182,38 @@ class Jobs:
                 self._take(found)
             self._complete.discard(series_uid)
 
+    def _was_taken(self, row: SeriesRow) -> bool:
+        """Whether there is a task for just the instances that a series has."""
+        tasks = self.store.tasks_of(row.series_uid)
+        if any(task.created_at >= row.last_at for task in tasks):
+            return True
+        inputs = self._inputs_of(row.series_uid)
+        return any(task.input_sha256 == inputs for task in tasks)
+
+    def _inputs_of(self, series_uid: str) -> str:
+        """One hash of all instances of a series."""
+        hashes = sorted(instance.sha256 for instance in self.store.instances(series_uid))
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
     def _take(self, row: SeriesRow) -> None:
-        """Make a task of a series, unless there is one for just these instances."""
+        """Make a task of a series, unless there is one for just these instances and the same model."""
         name = choose_model(row, self.config.routes, self.models)
         if name is None:
             self.store.set_series_state(row.series_uid, "unrouted")
             self.store.event("info", "no route leads to a model", series_uid=row.series_uid)
             return
-        hashes = sorted(instance.sha256 for instance in self.store.instances(row.series_uid))
-        inputs = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+        inputs, model = self._inputs_of(row.series_uid), self.models[name].sha256
         earlier = self.store.task_of(row.series_uid, name)
-        if earlier is not None and earlier.input_sha256 == inputs:
+        if earlier is not None and (earlier.input_sha256, earlier.model_sha256) == (inputs, model):
             return
-        model = self.models[name].sha256
         told = json.dumps([row.series_uid, inputs, model, self.version])
         task_id = hashlib.sha256(told.encode()).hexdigest()[:32]
         self.store.add_task(
             task_id, row.series_uid, name, model, inputs, earlier.task_id if earlier else None
         )
         if earlier is not None:
-            self.store.event("info", f"late slices: supersedes task {earlier.task_id}", task_id=task_id)
+            cause = "another model" if earlier.input_sha256 == inputs else "late slices"
+            self.store.event("info", f"{cause}: supersedes task {earlier.task_id}", task_id=task_id)
 
     def _enqueue_tasks(self) -> None:
         waiting = [task for state in _OPEN for task in self.store.tasks(state)]
@@ -199,7 +225,7 @@ class Jobs:
         due = {
             (each.task_id, each.destination)
             for each in self.store.deliveries(state="waiting")
-            if each.next_at is None or each.next_at <= moment
+            if _is_due(each, moment)
         }
         for task_id, destination in sorted(due):
             if destination in self.destinations:
@@ -228,18 +254,53 @@ class Jobs:
                 },
                 *arguments,
             )
+            found = handle.get_workflow_id()
+            if found == wanted:
+                self._in_the_way.pop(key, None)
+            elif not self._will_run(key, found):
+                self._let_go(key)
         except BaseException:
-            self.finished(key)
+            self._let_go(key)
             raise
-        if handle.get_workflow_id() != wanted:
-            # Another run of the same work has not ended yet, and may just have looked for the last time: so look again
-            # at the next turn.
-            self.finished(key)
+
+    def _will_run(self, key: str, workflow_id: str) -> bool:
+        """Whether an open workflow of the same work runs, or waits in its queue; false a moment before its end.
+
+        One that nobody runs keeps its work from being enqueued: its end could not be written (DBOS gives up on a full
+        disk), or another version of the steps began it. It is cancelled.
+        """
+        if key in self._running:
+            return True
+        status = DBOS.get_workflow_status(workflow_id)
+        if status is not None and (status.status, status.app_version) == ("ENQUEUED", APPLICATION_VERSION):
+            return True
+        seen, since = self._in_the_way.get(key, ("", 0.0))
+        if seen != workflow_id:
+            self._in_the_way[key] = workflow_id, time.monotonic()
+        elif time.monotonic() - since > _LOST_SECONDS:
+            DBOS.cancel_workflow(workflow_id)
+            _log.warning("work %s was lost, and is begun again", key)
+        return False
+
+    def _doubt(self) -> None:
+        """Ask again about all that was enqueued and does not run: DBOS may have failed to begin it."""
+        with self._under_way_lock:
+            self._under_way &= self._running
+
+    def _let_go(self, key: str) -> None:
+        with self._under_way_lock:
+            self._under_way.discard(key)
+
+    def began(self, key: str) -> None:
+        """A workflow runs."""
+        with self._under_way_lock:
+            self._running.add(key)
 
     def finished(self, key: str) -> None:
         """A workflow ended, in whichever way; if its work still waits in the store, it is enqueued again."""
         with self._under_way_lock:
             self._under_way.discard(key)
+            self._running.discard(key)
 
     def segment(self, task_id: str) -> dict[str, Any]:
         """One attempt to segment the series of a task, in the child; see `Segmenter.run`."""
@@ -258,6 +319,8 @@ class Jobs:
         self.store.set_task_state(task_id, "checking")
         limits = self.config.limits
         instances = self.store.instances(task.series_uid)
+        if self._inputs_of(task.series_uid) != task.input_sha256:
+            return {"outcome": "refused", "reason": "later slices arrived before it was segmented"}
         if sum(instance.bytes for instance in instances) > limits.series_gb * 1e9:
             reason = f"has more than {limits.series_gb:g} GB; raise limits.series_gb"
             return {"outcome": "refused", "reason": reason}
@@ -280,12 +343,14 @@ class Jobs:
     def write(self, task_id: str, made: list[dict[str, Any]], seconds: float | None) -> None:
         """Keep what was made, and say where it goes; a repetition changes nothing."""
         self.store.set_task_state(task_id, "writing", seconds=seconds)
-        keep_results(self.store, task_id, made)
+        if not keep_results(self.store, task_id, made):
+            self.store.set_task_state(task_id, "waiting", "a stop damaged its results; they are made again")
+            return
         for result in self.store.results(task_id):
             for destination in self.destinations.values():
                 if result.kind in destination.objects:
                     self.store.add_delivery(task_id, result.kind, result.sop_uid, destination.name)
-        self.store.set_task_state(task_id, "sending")
+        self.store.set_task_state(task_id, "sending", what_was_found(self.store, task_id))
 
     def stop_task(self, task_id: str, answer: Mapping[str, Any]) -> None:
         """A task ends without results."""
@@ -307,7 +372,7 @@ class Jobs:
         waiting = [
             each
             for each in self.store.deliveries(task_id, "waiting")
-            if each.destination == name and (each.next_at is None or each.next_at <= now())
+            if each.destination == name and _is_due(each, now())
         ]
         paths = {result.sop_uid: result.path for result in self.store.results(task_id)}
         outcomes = delivery.send(
@@ -328,7 +393,7 @@ class Jobs:
             reason = f"{len(dead)} results were not sent: {dead[0].destination} {dead[0].last_error}"
             self.store.set_task_state(task_id, "failed", reason)
         else:
-            self.store.set_task_state(task_id, "done")
+            self.store.set_task_state(task_id, "done", what_was_found(self.store, task_id))
 
     def _note(self, each: Delivery, sent: delivery.Sent, destination: Destination) -> None:
         attempts = each.attempts + 1
@@ -364,6 +429,12 @@ _jobs: Jobs | None = None
 """The work of this process. DBOS finds workflows by their names, long before anyone could hand them an object."""
 
 
+def _is_due(each: Delivery, moment: str) -> bool:
+    """Whether a delivery's time has come; one beyond the longest wait was set by a clock that was wrong."""
+    latest = datetime.fromisoformat(moment) + timedelta(seconds=delivery.LONGEST_WAIT_SECONDS)
+    return each.next_at is None or not moment < each.next_at <= latest.isoformat(timespec="milliseconds")
+
+
 def _work() -> Jobs:
     assert _jobs is not None, "workflows run after Jobs.start()"
     return _jobs
@@ -372,6 +443,7 @@ def _work() -> Jobs:
 @DBOS.workflow(name="study")
 def _study(task_id: str) -> None:
     work = _work()
+    work.began(task_id)
     try:
         for attempt in range(1, MOST_ATTEMPTS + 1):
             answer = DBOS.run_step({"name": "segment"}, work.segment, task_id)
@@ -408,6 +480,7 @@ def _write(task_id: str, made: list[dict[str, Any]], seconds: float | None) -> N
 @DBOS.workflow(name="delivery")
 def _delivery(task_id: str, destination: str) -> None:
     work = _work()
+    work.began(f"{task_id} {destination}")
     try:
         if destination in work.destinations:
             DBOS.run_step({"name": "send"}, work.send, task_id, destination)

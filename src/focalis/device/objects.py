@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from focalis.device.records import Staged
@@ -37,6 +37,11 @@ class ObjectFiles:
             ):
                 each.mkdir(parents=True, exist_ok=True)
                 each.chmod(0o700)
+            # also what a stop left between making a folder and flushing it
+            for each in (folder, folder / "objects"):
+                flush_folder(each)
+            with suppress(OSError):  # the folder around it may be another user's
+                flush_folder(folder.absolute().parent)
 
     def object_path(self, sha256: str) -> Path:
         """Where a kept object lies."""
@@ -78,9 +83,19 @@ class ObjectFiles:
         with _disk(path):
             if not path.parent.is_dir():
                 path.parent.mkdir(exist_ok=True)
-                _flush_folder(path.parent.parent)
+                flush_folder(path.parent.parent)
             staged.path.replace(path)
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
+
+    def flush_name(self, path: Path) -> None:
+        """Make sure that a file that was written keeps its name, whatever happens.
+
+        Raises:
+            DataError: it is not there, or the disk fails.
+        """
+        with _disk(path):
+            path.lstat()
+            flush_folder(path.parent)
 
     def free_bytes(self) -> int:
         """What the disk below the store has left."""
@@ -123,7 +138,8 @@ def file_chunks(path: Path) -> Iterator[bytes]:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Flush a folder: the names in it, new and changed, are on the disk when this returns."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

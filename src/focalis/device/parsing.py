@@ -116,7 +116,10 @@ class _Child:
             stdin.flush()
         except OSError as error:
             raise _LostError("could not be parsed: the parser stopped") from error
-        return self._answer(seconds)
+        answer = self._answer(seconds)
+        if answer.get("file") != str(path):
+            raise _LostError("could not be parsed: the parser's answer is about something else")
+        return answer
 
     def _answer(self, seconds: float) -> dict[str, Any]:
         stdout = self._process.stdout
@@ -132,8 +135,12 @@ class _Child:
             line += piece
             if not piece or len(line) > _ANSWER_BYTES:
                 raise _LostError("could not be parsed: the parser stopped, perhaps for want of memory")
-        found = json.loads(line)
-        assert isinstance(found, dict)
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise _LostError("could not be parsed: the parser gave no answer that can be read")
         return found
 
     def stop(self) -> None:

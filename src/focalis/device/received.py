@@ -25,6 +25,15 @@ from focalis.device.records import (
 
 _QUARANTINED_OBJECTS = 10_000
 _QUARANTINED_BYTES = 4_000_000_000
+# Nothing is expected of it any more: it has arrived, and every task of it has ended and every result was sent.
+_SETTLED = """
+series.state != 'receiving'
+AND (series.state = 'unrouted' OR EXISTS (SELECT 1 FROM tasks WHERE tasks.series_uid = series.series_uid))
+AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.series_uid = series.series_uid
+                AND tasks.state NOT IN ('done', 'refused'))
+AND NOT EXISTS (SELECT 1 FROM deliveries JOIN tasks USING (task_id)
+                WHERE tasks.series_uid = series.series_uid AND deliveries.state != 'sent')
+"""
 _SERIES = """
 SELECT series.*, (SELECT count(*) FROM instances WHERE instances.series_uid = series.series_uid) AS instances
 FROM series
@@ -59,8 +68,9 @@ class Received:
     def keep(self, data: bytes | Path | Staged, header: Header, source: str) -> Kept:
         """Keep an instance; it is durable when this returns.
 
-        A new instance reopens a complete series. If an instance of that SOP Instance UID is kept already, the same
-        content is "known", and other content is quarantined: the first one stays.
+        An instance reopens its series, a known one too: who sends a study again wants it looked at again. If an
+        instance of that SOP Instance UID is kept already, the same content is "known", and other content is
+        quarantined: the first one stays.
 
         Args:
             data: the file's bytes, a file to copy, or what was staged.
@@ -77,8 +87,9 @@ class Received:
                 if first is None:
                     self._place(staged, header, source)
                     return "kept"
-            if first == staged.sha256:
-                return "known"
+                if first == staged.sha256:
+                    self._see_again(staged, header.sop_uid)
+                    return "known"
             reason = f"another object is kept under its SOP Instance UID {header.sop_uid}"
             self.quarantine(staged, reason, source, header.series_uid)
             return "quarantined"
@@ -103,12 +114,13 @@ class Received:
             )
             if full["n"] >= _QUARANTINED_OBJECTS or full["size"] + staged.bytes > _QUARANTINED_BYTES:
                 return False
-            self._files.place(staged, self._files.quarantine_path(staged.sha256))
-            with self._database.transaction() as connection:
-                connection.execute(
-                    "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?)",
-                    (staged.sha256, staged.bytes, reason, source, now(), series_uid),
-                )
+            with self._keeping:
+                self._files.place(staged, self._files.quarantine_path(staged.sha256))
+                with self._database.transaction() as connection:
+                    connection.execute(
+                        "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?)",
+                        (staged.sha256, staged.bytes, reason, source, now(), series_uid),
+                    )
             return True
         finally:
             self.discard(staged)
@@ -120,9 +132,10 @@ class Received:
 
     def delete_quarantined(self, sha256: str) -> None:
         """Remove an object that was kept aside; nothing happens if it is not there."""
-        with self._database.transaction() as connection:
-            connection.execute("DELETE FROM quarantine WHERE sha256 = ?", (sha256,))
-        self._files.quarantine_path(sha256).unlink(missing_ok=True)
+        with self._keeping:
+            with self._database.transaction() as connection:
+                connection.execute("DELETE FROM quarantine WHERE sha256 = ?", (sha256,))
+            self._files.quarantine_path(sha256).unlink(missing_ok=True)
 
     def series(self, state: SeriesState | None = None) -> list[SeriesRow]:
         """All series, or those in a state, the newest first."""
@@ -161,12 +174,18 @@ class Received:
             )
 
     def series_to_complete(self, quiet_seconds: float) -> list[SeriesRow]:
-        """The series that have arrived: as many instances as they said, or quiet for so long with no sender."""
-        before = (datetime.now(UTC) - timedelta(seconds=quiet_seconds)).isoformat(timespec="milliseconds")
+        """The series that have arrived: as many instances as they said, or quiet for so long with no sender.
+
+        A time in the future is of a clock that was wrong, and no reason to wait for it.
+        """
+        at = datetime.now(UTC)
+        before = (at - timedelta(seconds=quiet_seconds)).isoformat(timespec="milliseconds")
+        latest = (at + timedelta(seconds=1)).isoformat(timespec="milliseconds")
         return [
             row
             for row in self.series("receiving")
-            if row.instances == row.expected or (row.open_associations == 0 and row.last_at <= before)
+            if row.instances == row.expected
+            or (row.open_associations == 0 and not before < row.last_at <= latest)
         ]
 
     def complete(self, series_uid: str) -> None:
@@ -174,23 +193,47 @@ class Received:
         self.set_series_state(series_uid, "complete")
 
     def set_series_state(self, series_uid: str, state: SeriesState) -> None:
-        """Set the state of a series; a new instance sets it back to "receiving"."""
+        """Set the state of a series; an instance sets it back to "receiving"."""
         with self._database.transaction() as connection:
             connection.execute("UPDATE series SET state = ? WHERE series_uid = ?", (state, series_uid))
 
-    def delete_series(self, series_uid: str) -> None:
-        """Remove a series with all that was made of it: first the rows, then the files.
+    def settled_series(self) -> list[SeriesRow]:
+        """The series of which nothing is expected any more, the one that was longest quiet first.
 
-        Whether everything was sent is for the caller to know.
+        They have arrived, nobody sends them, no task of them is open or failed, and every result was sent.
         """
-        paths = [instance.path for instance in self.instances(series_uid)]
-        tasks = self._database.rows("SELECT task_id FROM tasks WHERE series_uid = ?", series_uid)
-        with self._database.transaction() as connection:
-            connection.execute("DELETE FROM series WHERE series_uid = ?", (series_uid,))
-        for path in paths:
-            path.unlink(missing_ok=True)
-        for row in tasks:
-            shutil.rmtree(self._files.folder / "results" / row["task_id"], ignore_errors=True)
+        rows = self._database.rows(f"{_SERIES} WHERE {_SETTLED} ORDER BY last_at, series_uid")
+        found = [self._series_row(row) for row in rows]
+        return [row for row in found if row.open_associations == 0]
+
+    def delete_series(self, series_uid: str) -> bool:
+        """Remove a settled series with all that was made of it: first the rows, then the files.
+
+        Nothing is kept meanwhile: an instance that arrives in this moment belongs to a series that stays, or to a new
+        one.
+
+        Returns:
+            False if something is expected of it by now; then nothing is removed.
+
+        Raises:
+            DataError: the store cannot be changed.
+        """
+        with self._keeping:
+            if self._associations[series_uid]:
+                return False
+            paths = [instance.path for instance in self.instances(series_uid)]
+            tasks = self._database.rows("SELECT task_id FROM tasks WHERE series_uid = ?", series_uid)
+            with self._database.transaction() as connection:
+                gone = connection.execute(
+                    f"DELETE FROM series WHERE series_uid = ? AND {_SETTLED}", (series_uid,)
+                ).rowcount
+            if not gone:
+                return False
+            for path in paths:
+                path.unlink(missing_ok=True)
+            for row in tasks:
+                shutil.rmtree(self._files.folder / "results" / row["task_id"], ignore_errors=True)
+            return True
 
     def was_taken(self, path: Path, size: int, mtime_ns: int) -> bool:
         """Whether a file of the watched folder was taken in as it is now."""
@@ -214,6 +257,18 @@ class Received:
     def _sha256_of(self, sop_uid: str) -> str | None:
         rows = self._database.rows("SELECT sha256 FROM instances WHERE sop_uid = ?", sop_uid)
         return rows[0]["sha256"] if rows else None
+
+    def _see_again(self, staged: Staged, sop_uid: str) -> None:
+        """A kept instance came again: its series is looked at again, and its file is put back if it was lost."""
+        path = self._files.object_path(staged.sha256)
+        if not path.is_file():
+            self._files.place(staged, path)
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE series SET state = 'receiving', last_at = ?"
+                " WHERE series_uid = (SELECT series_uid FROM instances WHERE sop_uid = ?)",
+                (now(), sop_uid),
+            )
 
     def _place(self, staged: Staged, header: Header, source: str) -> None:
         """The file first, then its row: a row that names no file would be a loss, a file without a row is none."""

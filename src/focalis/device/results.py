@@ -37,12 +37,14 @@ class Made:
         file: its name in the folder of results.
         sop_uid: its SOP Instance UID.
         sha256: of the file.
+        lesions: how many were found in the series.
     """
 
     kind: ResultKind
     file: str
     sop_uid: str
     sha256: str
+    lesions: int
 
 
 def make_results(
@@ -120,7 +122,7 @@ def make_results(
     )
     if not drawn:
         del paths["rtstruct"]
-    return [_made(kind, path) for kind, path in paths.items()]
+    return [_made(kind, path, len(lesions)) for kind, path in paths.items()]
 
 
 def reported_lesions(
@@ -149,6 +151,7 @@ def superseded(path: Path) -> Superseded:
     return Superseded(str(header.SOPInstanceUID), str(header.SeriesInstanceUID))
 
 
-def _made(kind: ResultKind, path: Path) -> Made:
+def _made(kind: ResultKind, path: Path, lesions: int) -> Made:
     header = dcmread(path, specific_tags=["SOPInstanceUID"])
-    return Made(kind, path.name, str(header.SOPInstanceUID), hashlib.sha256(path.read_bytes()).hexdigest())
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Made(kind, path.name, str(header.SOPInstanceUID), content, lesions)

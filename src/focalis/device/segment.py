@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import queue
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,14 +68,18 @@ def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model
     """
     try:
         return _segment(job, tell, models)
-    except FocalisError as error:
-        return {"outcome": "no space" if _disk_is_full(error) else "refused", "reason": str(error)}
-    except OSError as error:
+    except _RefusedError as error:
+        return {"outcome": "refused", "reason": str(error)}
+    except (FocalisError, OSError) as error:
         return {"outcome": "no space" if _disk_is_full(error) else "failed", "reason": str(error)}
     except MemoryError:
         return {"outcome": "killed", "reason": "ran out of memory"}
     except Exception as error:
         return {"outcome": "failed", "reason": f"unexpected {type(error).__name__}: {error}"}
+
+
+class _RefusedError(Exception):
+    """The series cannot be segmented; nothing is wrong with the device."""
 
 
 def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
@@ -95,15 +101,20 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         loaded = load_model(Path(job.model))
         models[job.model_sha256] = loaded, weights_sha256(loaded)
     model, weights = models[job.model_sha256]
-    series = read_series([Path(file) for file in job.files])
-    strange = check_scope(model, [series.volume])
-    tell("segmenting")
-    prediction = predict_case(
-        model,
-        [series.volume],
-        runtime=choose_runtime("auto", "auto"),
-        budget_bytes=int(min(_MOST_BUDGET_GB, _BUDGET_SHARE * job.memory_gb) * 1e9),
-    )
+    try:
+        series = read_series([Path(file) for file in job.files])
+        strange = check_scope(model, [series.volume])
+        tell("segmenting")
+        prediction = predict_case(
+            model,
+            [series.volume],
+            runtime=choose_runtime("auto", "auto"),
+            budget_bytes=int(min(_MOST_BUDGET_GB, _BUDGET_SHARE * job.memory_gb) * 1e9),
+        )
+    except FocalisError as error:
+        if _disk_is_full(error):
+            raise
+        raise _RefusedError(str(error)) from error
     tell("writing")
     made = make_results(
         prediction.label.array,
@@ -133,6 +144,9 @@ def main() -> None:
     """Work until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
+    # the last lines of a child that dies are shown; a parser's complaints may quote a patient's name
+    warnings.simplefilter("ignore")
+    logging.getLogger("pydicom").disabled = True
 
     def answer(value: dict[str, Any]) -> None:
         answers.write(json.dumps(value) + "\n")

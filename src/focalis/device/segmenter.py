@@ -55,7 +55,12 @@ class Segmenter:
                 child.stdin.flush()
             except OSError:
                 return self._killed("ended before it was given the series")
-            return self._wait(child, tell)
+            try:
+                return self._wait(child, tell)
+            except BaseException:
+                # whoever comes next must not be given the answer to this job
+                self._discard()
+                raise
 
     def stop(self) -> None:
         """Kill the child, busy or not; the device is about to end."""
@@ -99,6 +104,8 @@ class Segmenter:
                 line = ""
             if line is None:
                 return self._killed(self._how_it_died(child))
+            if self._stopped:
+                return self._killed("was stopped")
             used = resident_bytes(child.pid)
             self.peak_bytes = max(self.peak_bytes, used)
             if used > limit_bytes:

@@ -6,17 +6,14 @@ import ipaddress
 import logging
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import uvicorn
-
 from focalis import __version__
-from focalis.device.config import Config, ModelEntry, WebSettings, load_config
+from focalis.device.config import Config, ModelEntry, load_config
 from focalis.device.intake import Intake
 from focalis.device.jobs import Jobs
 from focalis.device.models import open_models
@@ -26,10 +23,9 @@ from focalis.device.store import Store
 from focalis.device.watch import Watcher
 from focalis.device.web.app import create_app
 from focalis.device.web.device import Device
+from focalis.device.web.server import WebServer
 from focalis.errors import FocalisError, UsageError
 from focalis.models import model_file
-
-_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,7 @@ def running(config: Config) -> Iterator[Running]:
             retry=jobs.retry,
             deliver=lambda _task_id: jobs.wake(),
         )
-        web = _Web(create_app(device), config.web)
+        web = WebServer(create_app(device), config.web)
         stack.callback(web.stop)
         web.start()
         node = Node(config, intake)
@@ -168,66 +164,6 @@ def serve(config: Config, say: Callable[[str], None]) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Web:
-    """The web server, in a thread of its own: signals are the main thread's."""
-
-    def __init__(self, app: Callable[..., object], settings: WebSettings) -> None:
-        self._settings = settings
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                host=settings.host,
-                port=settings.port,
-                ssl_certfile=settings.tls_certificate,
-                ssl_keyfile=settings.tls_key,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=5,
-            )
-        )
-        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
-        self._ended = ""
-
-    @property
-    def url(self) -> str:
-        """The page's address."""
-        scheme = "http" if self._settings.tls_certificate is None else "https"
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        host = self._settings.host
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
-
-    def start(self) -> None:
-        """Start, and wait until it listens.
-
-        Raises:
-            UsageError: it cannot.
-        """
-        self._thread.start()
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._server.started:
-            if not self._thread.is_alive() or time.monotonic() > deadline:
-                place = f"{self._settings.host}:{self._settings.port}"
-                raise UsageError(f"the web page cannot listen on {place}; choose another web.port")
-            time.sleep(0.02)
-
-    def wrong(self) -> str:
-        """What ended it by itself."""
-        return "" if self._thread.is_alive() else f"the web server ended ({self._ended or 'no reason given'})"
-
-    def stop(self) -> None:
-        """Stop it."""
-        self._server.should_exit = True
-        if self._thread.is_alive():
-            self._thread.join(timeout=15)
-
-    def _run(self) -> None:
-        try:
-            self._server.run()
-        except (Exception, SystemExit) as error:
-            self._ended = str(error)
 
 
 def _is_loopback(host: str) -> bool:

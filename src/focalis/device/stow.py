@@ -17,6 +17,8 @@ from focalis.errors import UsageError
 _HEADER_BYTES = 8192
 _PARTS = 10_000
 _MEMORY_BYTES = 1 << 20
+_IDLE_SECONDS = 60.0
+"""A request that brings nothing for so long is over: while it is open, its series rest."""
 # failure reasons of the Store Instances Response Module (PS3.18 I.2.2)
 _REASONS: dict[Outcome, int] = {
     "foreign": 0x0122,
@@ -129,7 +131,7 @@ async def receive_stow(
     with intake.sender(source) as sender:
         part = _Part(intake)
         try:
-            async for chunk in stream:
+            async for chunk in _steady(stream):
                 for piece in multipart.feed(chunk):
                     if piece is not None:
                         await asyncio.to_thread(part.write, piece)
@@ -144,6 +146,19 @@ async def receive_stow(
     if not found:
         raise UsageError("the request holds no part")
     return _answer(found)
+
+
+async def _steady(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """What a stream brings, as long as it brings something in time."""
+    while True:
+        try:
+            async with asyncio.timeout(_IDLE_SECONDS):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise UsageError(f"nothing came for {_IDLE_SECONDS:g} seconds") from error
+        yield chunk
 
 
 class _Part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import threading
 import time
@@ -90,10 +91,14 @@ class Watcher:
             try:
                 self.look()
             except DataError as error:
-                self._intake.store.event("error", f"watched folder: {error}")
+                self._tell(f"watched folder: {error}")
             except OSError as error:
-                self._intake.store.event("error", f"{self._folder}: cannot be read ({error.strerror})")
+                self._tell(f"{self._folder}: cannot be read ({error.strerror})")
             self._stop.wait(max(0.1, self._seconds - (time.monotonic() - started)))
+
+    def _tell(self, what: str) -> None:
+        with contextlib.suppress(DataError):  # a full disk cannot take the line that says so
+            self._intake.store.event("error", what)
 
 
 def _regular_files(folder: Path) -> Iterator[tuple[Path, _Seen]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from pathlib import Path
 
@@ -28,6 +29,7 @@ SELECT tasks.*, (SELECT later.task_id FROM tasks AS later WHERE later.supersedes
 FROM tasks
 """
 _EVENTS_KEPT = 100_000
+_log = logging.getLogger(__name__)
 
 
 class Work:
@@ -81,12 +83,14 @@ class Work:
 
     def task_of(self, series_uid: str, model: str) -> Task | None:
         """The newest task of a series with a model."""
+        return next((task for task in self.tasks_of(series_uid) if task.model == model), None)
+
+    def tasks_of(self, series_uid: str) -> list[Task]:
+        """The tasks of a series, the newest first."""
         rows = self._database.rows(
-            f"{_TASKS} WHERE series_uid = ? AND model = ? ORDER BY created_at DESC, rowid DESC LIMIT 1",
-            series_uid,
-            model,
+            f"{_TASKS} WHERE series_uid = ? ORDER BY created_at DESC, rowid DESC", series_uid
         )
-        return _task(rows[0]) if rows else None
+        return [_task(row) for row in rows]
 
     def set_task_state(
         self, task_id: str, state: TaskState, reason: str = "", seconds: float | None = None
@@ -100,14 +104,15 @@ class Work:
             )
 
     def add_result(self, task_id: str, kind: ResultKind, sop_uid: str, sha256: str, path: Path) -> None:
-        """Add a result whose file is on the disk, below the store's folder. Adding it again changes nothing.
+        """Add a result whose file was flushed, below the store's folder. Adding it again changes nothing.
 
         Raises:
-            DataError: it is there with other content, or its file lies elsewhere.
+            DataError: it is there with other content, or its file lies elsewhere, or is not there.
         """
         if not path.resolve().is_relative_to(self._files.folder.resolve()):
             raise DataError(f"{path}: lies outside the store; write results below {self._files.folder}")
         relative = str(path.resolve().relative_to(self._files.folder.resolve()))
+        self._files.flush_name(path)
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO results VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -185,7 +190,12 @@ class Work:
     def event(
         self, level: Level, text: str, task_id: str | None = None, series_uid: str | None = None
     ) -> None:
-        """Write a line to the log; never a patient's name. The oldest lines go."""
+        """Write a line to the log, and to the process's own, which a full disk does not stop; never a patient's name.
+
+        The oldest lines go.
+        """
+        about = f" (study {task_id})" if task_id else f" (series {series_uid})" if series_uid else ""
+        _log.log(getattr(logging, level.upper()), "%s%s", text, about)
         with self._database.transaction() as connection:
             cursor = connection.execute(
                 "INSERT INTO events (at, level, text, task_id, series_uid) VALUES (?, ?, ?, ?, ?)",
@@ -194,12 +204,13 @@ class Work:
             oldest = (cursor.lastrowid or 0) - _EVENTS_KEPT
             connection.execute("DELETE FROM events WHERE number <= ?", (oldest,))
 
-    def events(self, limit: int = 200, level: Level | None = None) -> list[Event]:
-        """The last lines of the log, of a level, the newest first."""
+    def events(self, limit: int = 200, level: Level | None = None, task_id: str | None = None) -> list[Event]:
+        """The last lines of the log, of a level and a task, the newest first."""
         rows = self._database.rows(
-            "SELECT at, level, text, task_id, series_uid FROM events WHERE ?1 IS NULL OR level = ?1"
-            " ORDER BY number DESC LIMIT ?2",
+            "SELECT at, level, text, task_id, series_uid FROM events WHERE (?1 IS NULL OR level = ?1)"
+            " AND (?2 IS NULL OR task_id = ?2) ORDER BY number DESC LIMIT ?3",
             level,
+            task_id,
             limit,
         )
         return [Event(**dict(row)) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -31,7 +32,7 @@ def making_folder(store: Store, task_id: str) -> Path:
     return folder
 
 
-def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> None:
+def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> bool:
     """Move the results of a task into their place and add their rows; a repetition finishes what was begun.
 
     The move of the whole folder is the one moment at which the task has results. What was moved first counts: results
@@ -42,12 +43,18 @@ def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> None
         task_id: the task.
         made: kind, file, sop_uid and sha256 of each result, as `focalis.device.results.Made`.
 
+    Returns:
+        False if what was made is not there as it was made, because power was cut before the disk had it; then nothing
+        is kept, and it has to be made again.
+
     Raises:
         DataError: the disk is full or fails.
     """
     source, place = store.folder / "making" / task_id, store.results_folder(task_id)
     try:
         if not has_results(store, task_id):
+            if not made or not all(_is_whole(source / each["file"], each["sha256"]) for each in made):
+                return False
             write_text(source / MANIFEST, json.dumps(made))
             for file in source.iterdir():
                 _flush(file)
@@ -61,6 +68,7 @@ def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> None
         raise DataError(f"{place}: cannot be written ({error.strerror}); check the disk") from error
     for each in written:
         store.add_result(task_id, each["kind"], each["sop_uid"], each["sha256"], place / each["file"])
+    return True
 
 
 def has_results(store: Store, task_id: str) -> bool:
@@ -70,6 +78,18 @@ def has_results(store: Store, task_id: str) -> bool:
         return False
     written = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
     return all((place / each["file"]).is_file() for each in written)
+
+
+def what_was_found(store: Store, task_id: str) -> str:
+    """The result of a task in two words, for the work list; empty while there is none."""
+    try:
+        written = json.loads((store.results_folder(task_id) / MANIFEST).read_text(encoding="utf-8"))
+    except OSError:
+        return ""
+    lesions = next((each["lesions"] for each in written if "lesions" in each), None)
+    if lesions is None:  # written before manifests said so
+        return ""
+    return f"{lesions} lesion{'' if lesions == 1 else 's'}" if lesions else "nothing found"
 
 
 def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:
@@ -84,6 +104,10 @@ def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:
             return found
         task = store.task(task.supersedes)
     return {}
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
 
 
 def _flush(path: Path) -> None:

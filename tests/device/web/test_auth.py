@@ -66,6 +66,12 @@ def test_a_token_is_found_by_its_secret_only():
     assert find_token((token,), token.sha256) is None
 
 
+def test_an_empty_secret_opens_nothing():
+    token = Token(name="ct", sha256=hashlib.sha256(b"").hexdigest())  # what `printf %s "$UNSET" | sha256sum` prints
+
+    assert find_token((token,), "") is None
+
+
 def test_a_session_ends_idle_and_at_its_age():
     clock = Clock()
     sessions = Sessions(clock)

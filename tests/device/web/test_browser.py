@@ -62,9 +62,14 @@ def device(tmp_path_factory):
 
 
 @pytest.fixture
-def visit(browser, device):
+def complaints():
+    return []
+
+
+@pytest.fixture
+def visit(browser, device, complaints):
     """Open an address in a window of its own; what its console complains of fails the test."""
-    contexts, complaints = [], []
+    contexts = []
 
     def visit(path="/", width=1440, height=900, scheme="light", **options):
         context = browser.new_context(
@@ -157,6 +162,37 @@ def test_slices_move_by_keys_slider_and_click(study):
 
     page.wait_for_selector("[data-plane=sagittal][data-shown='24']")  # of 32 columns
     page.wait_for_selector("[data-plane=coronal][data-shown='8']")
+
+
+def test_keys_judge_and_walk_after_the_slider_was_used(study):
+    page = study()
+    page.focus("[data-plane=axial] input")
+    start = shown(page)
+    page.keyboard.press("ArrowUp")  # the slider's own key, once
+    page.wait_for_selector(f"[data-plane=axial][data-shown='{start + 1}']")
+    page.keyboard.press("j")
+
+    assert page.get_attribute("tr.chosen", "data-lesion") == "2"
+
+
+def test_no_slice_stands_under_the_number_of_another(study, complaints):
+    page = study()
+    page.context.set_offline(True)
+    for _ in range(3):
+        page.keyboard.press("ArrowUp")
+
+    lost = page.locator("[data-plane=axial] .lost")
+    lost.wait_for()
+    assert lost.inner_text() == "This slice was not loaded: no connection to the device"
+    assert not page.is_visible("[data-plane=axial] img")
+
+    page.context.set_offline(False)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.locator("[data-plane=axial] img").wait_for()
+    assert not lost.is_visible()
+    assert page.locator("[data-plane=axial] img").bounding_box()["width"] > 200
+    complaints.clear()  # the browser's own, of the lost connection
 
 
 def test_a_row_leads_the_pictures_to_its_lesion(study):

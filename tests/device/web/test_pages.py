@@ -9,6 +9,7 @@ from page_clients import csrf_of, local_client, opened
 
 from focalis.dataset import open_dataset
 from focalis.device.config import Destination
+from focalis.device.web import worklist
 from focalis.device.web.models import curve_of
 from focalis.device.web.site import readable_size
 from focalis.model import OperatingPoint
@@ -37,6 +38,21 @@ def test_the_work_list_shows_every_state(client, phantom):
         assert words in text
     tiles = [part.split("</b><span>")[0] for part in text.split('"><b>')[1:5]]
     assert tiles == ["1", "1", "1", "1"]  # receiving, in work, done, for a person
+
+
+def test_what_needs_a_person_stays_in_sight(client, phantom, monkeypatch):
+    monkeypatch.setattr(worklist, "SHOWN", 1)
+    failed = phantom.study("Long^Ago", seed=1)
+    phantom.store.set_task_state(failed, "failed", "out of memory")
+    phantom.study("Since^Then", seed=2)
+    phantom.study("Just^Now", seed=3)
+
+    text = client.get("/").text
+
+    assert "Long, Ago" in text
+    assert "Just, Now" in text
+    assert "Since, Then" not in text
+    assert "what failed or was refused" in text
 
 
 def test_an_empty_work_list_says_what_to_do(client):
@@ -86,6 +102,21 @@ def test_the_model_page_tells_training_and_operating_point(phantom, tmp_path):
         "7" * 64,
     ):
         assert words in text
+
+
+def test_figures_of_another_model_are_not_shown_as_this_ones(phantom, tmp_path):
+    row = {"metric": "dice", "mean": 0.71, "low": 0.62, "high": 0.78, "n": 9}
+    lesions = {"sensitivity": {"value": None}, "precision": {"value": None}}
+    label = {"label": 1, "name": "lesion", "cases": 9, "statistics": [row], "lesions": lesions}
+    (tmp_path / "evaluation.json").write_text(json.dumps({"summary": {"labels": [label]}}), encoding="utf-8")
+    phantom_device = phantom.device(tmp_path / "nodules.safetensors")
+    phantom.device = lambda: phantom_device
+    (tmp_path / "nodules.safetensors").touch()
+    assert "0.62 to 0.78" in local_client(phantom).get("/models").text
+
+    (tmp_path / "plaques.safetensors").touch()
+
+    assert "0.62 to 0.78" not in local_client(phantom).get("/models").text
 
 
 def test_without_figures_beside_it_the_model_page_says_so(client):
@@ -201,9 +232,19 @@ def test_uploaded_files_are_taken_in(client, phantom, tmp_path, write_series, st
     second = client.post("/upload", files=files, headers=csrf).json()
 
     assert (first["kept"], first["files"]) == (2, 3)
-    assert first["quarantined"] + first["refused"] == 1
+    assert (first["refused"], first["reasons"]) == (1, {"is not a DICOM file": 1})
     assert second["known"] == 2
     assert phantom.store.counts()["instances"] == 2
+
+
+def test_without_javascript_an_upload_says_what_became_of_it(client, tmp_path, write_series, stored, grid):
+    (path, *_) = write_series(tmp_path / "own", stored, grid)
+    files = [("files", ("a.dcm", path.read_bytes())), ("files", ("x.txt", b"no <DICOM> at all"))]
+
+    page = client.post("/upload", files=files, data={"csrf": csrf_of(client)})
+
+    assert "2 files: 1 kept, 0 known already, 0 in quarantine, 1 refused." in page.text
+    assert "1 × is not a DICOM file" in page.text
 
 
 def test_dicomweb_stores_what_a_dicomweb_client_sends(phantom, tmp_path, write_series, stored, grid):

@@ -37,6 +37,18 @@ def test_the_page_waits_for_the_images_and_shows_the_table(client, phantom, task
     assert page.text.count("data-lesion=") == count
 
 
+def test_a_series_outside_of_the_models_scope_is_said(client, phantom, task_id):
+    assert "Look twice" not in opened(client, task_id).text
+    said = "the series lies outside of what the model was trained on: spacing of 5 mm <along z>"
+    phantom.store.event("warning", said, "another")
+    assert "Look twice" not in client.get(f"/studies/{task_id}").text
+
+    phantom.store.event("warning", said, task_id)
+
+    assert "Look twice: this series lies outside" in client.get(f"/studies/{task_id}").text
+    assert "</summary>spacing of 5 mm &lt;along z&gt;." in client.get(f"/studies/{task_id}").text
+
+
 def truth_of(phantom, task_id):
     series = series_of(phantom, task_id)
     (mask,) = read_segmentation(phantom.store.results(task_id)[0].path, series).values()
@@ -218,6 +230,7 @@ def test_what_cannot_be_read_is_said(client, phantom, task_id):
         page = client.get(f"/studies/{task_id}")
 
     assert "The images cannot be shown" in page.text
+    assert "refresh" in client.get(f"/studies/{task_id}").headers  # the next look reads them again
 
 
 def test_only_a_failed_study_is_done_again(client, phantom, task_id):
@@ -236,7 +249,9 @@ def test_an_unknown_study_is_404_and_a_waiting_one_says_so(client, phantom):
     series_uid, _ = phantom.receive("A^B", seed=6)
     phantom.store.add_task("t", series_uid, "nodules", "7" * 64, "8" * 64)
 
-    assert "There is no result yet" in client.get("/studies/t").text
+    page = client.get("/studies/t")
+    assert "There is no result yet" in page.text
+    assert page.headers["refresh"] == "5"  # it opens by itself
     assert client.get("/studies/t/slices/axial/1.png").status_code == 409
 
 
@@ -246,7 +261,9 @@ def test_views_of_studies_that_are_gone_go(phantom, task_id):
     folder = phantom.store.folder / "views" / task_id
     assert folder.is_dir()
 
-    phantom.store.delete_series(phantom.store.task(task_id).series_uid)
+    for each in phantom.store.deliveries(task_id):
+        phantom.store.set_delivery(task_id, each.sop_uid, each.destination, "sent", attempts=1)
+    assert phantom.store.delete_series(phantom.store.task(task_id).series_uid)
     client.app.state.site.views.prune()
 
     assert not folder.exists()

@@ -18,6 +18,7 @@ from focalis.model import ModelHeader, OperatingPoint
 
 router = APIRouter()
 
+_CHECKPOINT = "checkpoint.safetensors"  # of `focalis fit`, while it trains
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 520, 220, 46, 34, 12
 
 
@@ -131,7 +132,7 @@ def _cases(header: ModelHeader) -> dict[str, list[str]]:
         if isinstance(cases, Mapping):
             for use, names in cases.items():
                 named.setdefault(str(use).replace("_", " "), {}).update(dict.fromkeys(map(str, names)))
-    return {use: list(names) for use, names in named.items()}
+    return {use: list(names) for use, names in named.items() if names}
 
 
 def _members(header: ModelHeader) -> list[Mapping[str, Any]]:
@@ -142,7 +143,12 @@ def _members(header: ModelHeader) -> list[Mapping[str, Any]]:
 
 
 def _figures(model: Path) -> tuple[Mapping[str, Any], ...]:
-    """The scores in the evaluation.json that `focalis fit` leaves beside its model; none without it."""
+    """The scores in the evaluation.json that `focalis fit` leaves beside its model.
+
+    None without it, and none where another model lies in the same folder: the file does not say whose scores it holds.
+    """
+    if {path.name for path in model.parent.glob("*.safetensors")} - {model.name, _CHECKPOINT}:
+        return ()
     try:
         content = json.loads((model.parent / "evaluation.json").read_text(encoding="utf-8"))
         labels = content["summary"]["labels"]

@@ -16,9 +16,11 @@ from focalis.device.web.children import run_job
 from focalis.device.web.site import VIEWER, Site, changes, needs, site_of
 from focalis.device.web.slices import AXES, Plane, slice_png
 from focalis.device.web.views import IMAGE, LESIONS, View, segmentation_of
+from focalis.device.web.worklist import WORKING
 
 router = APIRouter(prefix="/studies/{task_id}")
 _correcting = threading.Lock()
+_OUTSIDE = "lies outside of what the model was trained on: "
 
 Viewer = Annotated[Session, Depends(needs("viewer"))]
 Reviewer = Annotated[Session, Depends(changes("reviewer"))]
@@ -40,10 +42,13 @@ def study(request: Request, task_id: str, _: Viewer, lesion: int = 0) -> Respons
     chosen = None
     if view is not None and view.lesions:
         chosen = next((each for each in view.lesions if each["number"] == lesion), view.lesions[0])
+    under_way = segmentation is None and task.state in WORKING
     page = site.page(
         request,
         "study.html.j2",
         task=task,
+        under_way=under_way,
+        outside=_outside(site, task_id),
         series=store.series_row(task.series_uid),
         identity=site.identities.of([task.series_uid])[task.series_uid],
         view=view,
@@ -58,8 +63,8 @@ def study(request: Request, task_id: str, _: Viewer, lesion: int = 0) -> Respons
         planes=list(AXES),
         places=_places(view, chosen),
     )
-    if view is None and segmentation is not None and not problem:
-        page.headers["refresh"] = "1"
+    if under_way or (view is None and segmentation is not None and not problem):
+        page.headers["refresh"] = "5" if under_way else "1"
     return page
 
 
@@ -196,6 +201,12 @@ def _view(site: Site, task_id: str) -> View:
 def _still_current(task: Task) -> None:
     if task.superseded_by is not None:
         raise HTTPException(409, "More images came and another result has replaced this one; judge that one.")
+
+
+def _outside(site: Site, task_id: str) -> str:
+    """In what the series lies outside of the model's training data, as the log says; empty if it does not."""
+    told = (event.text for event in site.device.store.events(50, "warning", task_id))
+    return next((text.partition(_OUTSIDE)[2] for text in told if _OUTSIDE in text), "")
 
 
 def _verdicts(site: Site, task_id: str) -> dict[int, Verdict]:

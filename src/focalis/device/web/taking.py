@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.responses import JSONResponse
 
-from focalis.device.intake import Outcome, Sender
+from focalis.device.intake import Outcome, Sender, Taken
 from focalis.device.stow import receive_stow
 from focalis.device.web.auth import Session
 from focalis.device.web.site import MOST_FILES, changes, needs, needs_token, site_of
@@ -19,6 +19,7 @@ from focalis.errors import UsageError
 
 router = APIRouter()
 _CHUNK_BYTES = 1 << 20
+_MOST_REASONS = 5
 
 
 @router.get("/upload")
@@ -29,22 +30,26 @@ def upload_page(request: Request, _: Annotated[Session, Depends(needs("reviewer"
 
 @router.post("/upload")
 async def upload(request: Request, session: Annotated[Session, Depends(changes("reviewer"))]) -> Response:
-    """Take in the files of the form and say how many became what."""
+    """Take in the files of the form and say how many became what, and why some were not kept."""
     site = site_of(request)
     counts: Counter[Outcome] = Counter()
+    reasons: Counter[str] = Counter()
     async with request.form(max_files=MOST_FILES) as form:
         files = [each for each in form.getlist("files") if isinstance(each, UploadFile) and each.filename]
         with site.device.intake.sender(f"upload by {session.user}") as sender:
             for file in files:
-                counts[await run_in_threadpool(_take, sender, file.file)] += 1
+                taken = await run_in_threadpool(_take, sender, file.file)
+                counts[taken.outcome] += 1
+                reasons.update([taken.reason] if not taken.stored else [])
     if files:
         note = f"{session.user} uploaded {len(files)} files, of which {counts['kept']} are new"
         await run_in_threadpool(site.device.store.event, "info", note)
-    told = {
+    told: dict[str, Any] = {
         "kept": counts["kept"],
         "known": counts["known"],
         "quarantined": counts["quarantined"],
         "refused": counts["foreign"] + counts["too large"] + counts["no room"],
+        "reasons": dict(reasons.most_common(_MOST_REASONS)),
     }
     if "application/json" in request.headers.get("accept", ""):
         return JSONResponse({"files": len(files), **told})
@@ -65,5 +70,5 @@ async def stow(request: Request, name: Annotated[str, Depends(needs_token)]) -> 
     return Response(json.dumps(answer.body), answer.status, media_type="application/dicom+json")
 
 
-def _take(sender: Sender, file: BinaryIO) -> Outcome:
-    return sender.take(iter(lambda: file.read(_CHUNK_BYTES), b"")).outcome
+def _take(sender: Sender, file: BinaryIO) -> Taken:
+    return sender.take(iter(lambda: file.read(_CHUNK_BYTES), b""))

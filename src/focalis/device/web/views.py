@@ -92,9 +92,9 @@ class Views:
         )
 
     def problem(self, task_id: str) -> str:
-        """Why a view could not be made; empty if it was or is still being made."""
+        """Why a view could not be made, said once: whoever asks again after that has it made anew."""
         with self._lock:
-            return self._failed.get(task_id, "")
+            return self._failed.pop(task_id, "")
 
     def start(self, task: Task) -> None:
         """Make a task's view in the background, unless that has begun."""
@@ -103,7 +103,6 @@ class Views:
             if result is None or task.task_id in self._working:
                 return
             self._working.add(task.task_id)
-            self._failed.pop(task.task_id, None)
         threading.Thread(target=self._make, args=(task, result), daemon=True).start()
 
     def _make(self, task: Task, result: Result) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from focalis.device.records import Delivery, SeriesRow, Task
+from focalis.device.records import Delivery, SeriesRow, Task, TaskState
 from focalis.device.web.auth import Session
 from focalis.device.web.identity import Identity
 from focalis.device.web.site import Site, needs, site_of
@@ -19,6 +19,7 @@ SHOWN = 200
 
 WORKING = ("waiting", "checking", "segmenting", "writing", "sending")
 TROUBLED = ("failed", "refused", "unrouted")
+_FAILED: tuple[TaskState, ...] = ("failed", "refused")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,10 @@ def work_rows(request: Request, _: Annotated[Session, Depends(needs("viewer", us
 def rows_of(site: Site) -> list[Row]:
     """The newest lines of the work list: tasks that are not superseded, and series without a task."""
     store = site.device.store
-    tasks = [task for task in store.tasks(limit=SHOWN) if task.superseded_by is None]
+    newest = {task.task_id: task for task in store.tasks(limit=SHOWN)}
+    # what needs a person stays in sight, however much came after it
+    newest |= {task.task_id: task for state in _FAILED for task in store.tasks(state, SHOWN)}
+    tasks = [task for task in newest.values() if task.superseded_by is None]
     series = {each.series_uid: each for each in store.series()}
     with_task = {task.series_uid for task in tasks}
     alone = [

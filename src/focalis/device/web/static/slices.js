@@ -18,6 +18,7 @@ export class Slices {
       across: element.querySelector(".across"),
       down: element.querySelector(".down"),
       cut: element.querySelector(".cut"),
+      lost: element.querySelector(".lost"),
     }));
     this.active = this.planes[0];
     this.look = { window: "", overlay: true, selected: study.chosen, state: "" };
@@ -56,10 +57,13 @@ export class Slices {
 
   async #load(address) {
     if (!this.cache.has(address)) {
-      this.cache.set(address, fetch(address).then(async (answer) => {
-        if (!answer.ok) throw new Error(answer.status);
+      const picture = fetch(address).then(async (answer) => {
+        if (answer.status === 401) throw new Error("log in again");
+        if (!answer.ok) throw new Error(`the device answers ${answer.status}`);
         return URL.createObjectURL(await answer.blob());
-      }));
+      });
+      this.cache.set(address, picture);
+      picture.catch(() => this.cache.delete(address)); // the next look asks again
       if (this.cache.size > KEPT) {
         const [oldest, picture] = this.cache.entries().next().value;
         this.cache.delete(oldest);
@@ -77,16 +81,25 @@ export class Slices {
     this.#cross(plane);
     const address = this.#address(plane, index);
     plane.wanted = address;
+    if (plane.element.dataset.shown !== String(index)) plane.element.dataset.waiting = "";
     try {
       const url = await this.#load(address);
       if (plane.wanted !== address) return; // another slice was asked for meanwhile
       if (plane.picture.src !== url) plane.picture.src = url;
       plane.element.dataset.shown = index;
+      delete plane.element.dataset.waiting;
+      plane.lost.hidden = true;
+      if (plane.picture.hidden) { plane.picture.hidden = false; this.#fit(); }
       for (const near of [index + 1, index - 1]) {
         if (near >= 0 && near < this.study.shape[plane.axis]) this.#load(this.#address(plane, near)).catch(() => {});
       }
-    } catch {
-      this.cache.delete(address);
+    } catch (error) {
+      if (plane.wanted !== address) return;
+      // another slice's picture must not stand under this one's number
+      delete plane.element.dataset.waiting;
+      plane.picture.hidden = true;
+      plane.lost.hidden = false;
+      plane.lost.textContent = `This slice was not loaded: ${error instanceof TypeError ? "no connection to the device" : error.message}`;
     }
   }
 

@@ -82,7 +82,7 @@ async function showVolume(wanted) {
   } catch (error) {
     showVolume(false);
     document.getElementById("show-volume").disabled = true;
-    document.getElementById("show-volume").title = `Not available in this browser: ${error.message}`;
+    document.getElementById("no-volume").textContent = `3D is not available in this browser: ${error.message}`;
   }
 }
 
@@ -99,6 +99,11 @@ for (const row of rows) {
     judge(number, event.submitter.value);
   });
 }
+// writing it takes a while; a second click would send a second one
+document.getElementById("correction")?.addEventListener("submit", (event) => {
+  event.submitter.disabled = true;
+  document.getElementById("undecided").textContent = "Being written and sent …";
+});
 windows.addEventListener("change", () => {
   slices.draw({ window: windows.value });
   volume?.window(...study.windows[windows.value]);
@@ -126,7 +131,8 @@ const KEYS = {
 };
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
-  if (event.target.matches("select, textarea, input:not([type=checkbox])")) return;
+  if (event.target.matches("select")) return;
+  if (event.target.matches("input[type=range]") && /^(Arrow|Page)/.test(event.key)) return; // the slider moves itself
   if (event.target.id === "canvas" && !"ar".includes(event.key)) return; // the other keys there are the viewer's own
   event.preventDefault();
   KEYS[event.key]();

@@ -24,25 +24,34 @@ function* batches(files) {
 async function send(files) {
   const text = document.getElementById("progress-text");
   const bar = document.getElementById("bar");
+  const reasons = document.getElementById("reasons");
+  const why = new Map();
   const counts = { kept: 0, known: 0, quarantined: 0, refused: 0 };
   let done = 0;
   document.getElementById("progress").hidden = false;
+  document.getElementById("then").hidden = true;
+  reasons.replaceChildren();
   form.querySelector("button").disabled = true;
   try {
     for (const batch of batches(files)) {
       const body = new FormData();
       for (const file of batch) body.append("files", file, "image.dcm");
       const answer = await fetch("/upload", { method: "POST", body, headers: { "X-CSRF-Token": csrf, Accept: "application/json" } });
-      const content = await answer.json();
-      if (!answer.ok) throw new Error(content.detail);
+      const told = await answer.text(); // an answer of the guard before the page is no JSON
+      if (!answer.ok) throw new Error(answer.headers.get("content-type")?.includes("json") ? JSON.parse(told).detail : told);
+      const content = JSON.parse(told);
       for (const kind of Object.keys(counts)) counts[kind] += content[kind] ?? 0;
+      for (const [reason, count] of Object.entries(content.reasons)) why.set(reason, (why.get(reason) ?? 0) + count);
+      reasons.replaceChildren(...[...why].map(([reason, count]) => Object.assign(document.createElement("li"), { textContent: `${count} × ${reason}` })));
       done += batch.length;
       bar.value = done / files.length;
       text.textContent = `${done} of ${files.length} files: ${counts.kept} kept, ${counts.known} known already, ${counts.quarantined} in quarantine, ${counts.refused} refused.`;
     }
   } catch (error) {
-    text.textContent = `Stopped after ${done} of ${files.length} files: ${error.message}`;
+    const reason = error instanceof TypeError ? "no connection to the device" : error.message;
+    text.textContent = `Stopped after ${done} of ${files.length} files: ${reason}`;
   }
+  document.getElementById("then").hidden = !counts.kept;
   form.querySelector("button").disabled = false;
 }
 

@@ -1,0 +1,64 @@
+"""The child's answer: what is the series' fault is refused, what is the device's fault has failed."""
+
+import errno
+
+import pytest
+from device_work import GRID, block, save_tiny_model
+
+from focalis.device import results
+from focalis.device.models import file_sha256
+from focalis.device.segment import Job, segment
+from focalis.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture
+def answer(model, write_series, tmp_path):
+    """The answer for a series, and the states that were told."""
+
+    def call(without=None, digest=None):
+        files = write_series(tmp_path / "scan", block(), GRID)
+        files = [path for number, path in enumerate(files) if number != without]
+        (tmp_path / "made").mkdir()
+        told = []
+        job = Job(
+            files=[str(path) for path in files],
+            model=str(model),
+            model_sha256=digest or file_sha256(model),
+            folder=str(tmp_path / "made"),
+            version="1",
+            memory_gb=2,
+            supersedes={},
+        )
+        return segment(job, told.append, {}), told
+
+    return call
+
+
+def test_a_series_with_a_gap_is_refused(answer):
+    found, told = answer(without=2)
+    assert (found["outcome"], told) == ("refused", ["checking"])
+
+
+def test_another_model_file_has_failed(answer):
+    found, _ = answer(digest="0" * 64)
+    assert found["outcome"] == "failed"
+    assert "changed" in found["reason"]
+
+
+@pytest.mark.parametrize(("number", "outcome"), [(errno.ENOSPC, "no space"), (errno.EIO, "failed")])
+def test_results_that_cannot_be_written_are_not_the_series_fault(answer, monkeypatch, number, outcome):
+    def broken(*_given, **_options):
+        try:
+            raise OSError(number, "no")
+        except OSError as error:
+            raise DataError("seg-1.dcm: cannot be written") from error
+
+    monkeypatch.setattr(results, "write_segmentation", broken)
+    found, told = answer()
+    assert found["outcome"] == outcome
+    assert told == ["checking", "segmenting", "writing"]
