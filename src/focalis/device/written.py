@@ -94,7 +94,7 @@ def what_was_found(store: Store, task_id: str) -> str:
 
 
 def without_own_names(reason: str) -> str:
-    """A reason without the names that the store gives its files, which tell a person nothing; where a slice lies stays."""
+    """A reason without the store's own names of files, which tell a person nothing; where a slice lies stays."""
     at_the_front, of_a_slice = r"^\S*/objects: ", r"(\S*/)?[0-9a-f]{64}\.dcm"
     return re.sub(of_a_slice, "a slice", re.sub(at_the_front, "", reason))
 
