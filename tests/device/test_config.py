@@ -89,7 +89,10 @@ def test_every_section_is_read(tmp_path):
         ("[[destinations]]\nname = 'pacs'\nkind = 'stow'", "destination pacs (stow) lacks url"),
         ("[[models]]\nname='a'\nfile='x'\n[[models]]\nname='a'\nfile='y'", "model 'a' is there twice"),
         ("node = ", "is not TOML"),
-        ("[[users]]\nname='a'\npassword_hash='secret'", "users.1.password_hash is wrong (it is no password hash"),
+        (
+            "[[users]]\nname='a'\npassword_hash='secret'",
+            "users.1.password_hash is wrong (it is no password hash",
+        ),
         ("store = 1", "store is wrong"),
     ],
 )

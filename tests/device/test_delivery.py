@@ -98,6 +98,18 @@ def test_by_tls_results_go_only_to_who_shows_the_right_certificate(files, certif
     assert outcome == "sent" or "TLS" in found[files[0]].error
 
 
+def test_a_destination_that_ends_the_association_is_not_waited_for(files):
+    def drop(event):
+        event.assoc.abort()
+        return 0xA700
+
+    with pacs(drop) as (port, _):
+        began = time.monotonic()
+        found = delivery.send(files, to(port), "FOCALIS")
+    assert {sent.outcome for sent in found.values()} == {"failed"}
+    assert time.monotonic() - began < delivery.ANSWER_SECONDS / 2
+
+
 @leaves_a_socket
 def test_echo_tells_whether_a_destination_answers():
     with pacs() as (port, _):

@@ -105,6 +105,9 @@ def test_an_irregular_series_is_refused_with_its_reason(model, series, tmp_path)
     with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
         task = until(lambda: jobs.store.tasks("refused"))[0]
     assert "missing" in task.reason
+    assert "a slice at " in task.reason  # the positions, and not the store's own names of files
+    assert ".dcm" not in task.reason
+    assert str(tmp_path) not in task.reason
 
 
 def test_a_series_outside_of_the_models_scope_is_segmented_and_told(model, series, tmp_path):

@@ -112,26 +112,29 @@ def _c_store(files: Sequence[Path], destination: Destination, calling: str) -> d
     if not association.is_established:
         return dict.fromkeys(files, Sent("failed", _refusal(association)))
     found: dict[Path, Sent] = {}
-    try:
-        for file in files:
-            found[file] = _store_one(association, file)
-            if not association.is_established:
-                break
-    finally:
-        if association.is_established:
-            association.release()
+    for file in files:
+        sent = _store_one(association, file)
+        if sent is None:
+            # pynetdicom may not have noticed yet that the association is over: nobody would answer the next object
+            association.abort()
+            found[file] = Sent("failed", "did not answer, or ended the association")
+            break
+        found[file] = sent
+    else:
+        association.release()
     return {file: found.get(file, Sent("failed", "the association ended early")) for file in files}
 
 
-def _store_one(association: Association, file: Path) -> Sent:
+def _store_one(association: Association, file: Path) -> Sent | None:
+    """What the destination says of an object; None if it says nothing."""
     try:
         status = association.send_c_store(file)
     except ValueError as error:  # no presentation context was accepted for it
         return Sent("rejected", f"does not take this kind of object ({' '.join(str(error).split())[:200]})")
-    except (OSError, RuntimeError) as error:
-        return Sent("failed", str(error))
+    except (OSError, RuntimeError):
+        return None
     if not status:
-        return Sent("failed", "did not answer, or ended the association")
+        return None
     code = int(status.Status)
     if code == 0 or code in _WARNINGS:
         return Sent("sent")

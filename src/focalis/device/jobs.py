@@ -35,6 +35,7 @@ from focalis.device.written import (
     keep_results,
     making_folder,
     what_was_found,
+    without_own_names,
 )
 from focalis.errors import FocalisError
 
@@ -357,8 +358,9 @@ class Jobs:
         if answer["outcome"] == "gone":
             return
         state: TaskState = "refused" if answer["outcome"] == "refused" else "failed"
-        self.store.set_task_state(task_id, state, answer["reason"], answer.get("seconds"))
-        self.store.event("warning" if state == "refused" else "error", answer["reason"], task_id=task_id)
+        reason = without_own_names(answer["reason"])
+        self.store.set_task_state(task_id, state, reason, answer.get("seconds"))
+        self.store.event("warning" if state == "refused" else "error", reason, task_id=task_id)
         shutil.rmtree(self.store.folder / "making" / task_id, ignore_errors=True)
 
     def wait_for_disk(self, task_id: str, reason: str) -> None:

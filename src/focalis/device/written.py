@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,12 @@ def what_was_found(store: Store, task_id: str) -> str:
     if lesions is None:  # written before manifests said so
         return ""
     return f"{lesions} lesion{'' if lesions == 1 else 's'}" if lesions else "nothing found"
+
+
+def without_own_names(reason: str) -> str:
+    """A reason without the store's own names of files, which tell a person nothing; where a slice lies stays."""
+    at_the_front, of_a_slice = r"^\S*/objects: ", r"(\S*/)?[0-9a-f]{64}\.dcm"
+    return re.sub(of_a_slice, "a slice", re.sub(at_the_front, "", reason))
 
 
 def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:

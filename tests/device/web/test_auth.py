@@ -67,7 +67,7 @@ def test_a_token_is_found_by_its_secret_only():
 
 
 def test_an_empty_secret_opens_nothing():
-    token = Token(name="ct", sha256=hashlib.sha256(b"").hexdigest())  # what `printf %s "$UNSET" | sha256sum` prints
+    token = Token(name="ct", sha256=hashlib.sha256(b"").hexdigest())  # of `printf %s "$UNSET"`
 
     assert find_token((token,), "") is None
 

@@ -244,7 +244,7 @@ def test_without_javascript_an_upload_says_what_became_of_it(client, tmp_path, w
     page = client.post("/upload", files=files, data={"csrf": csrf_of(client)})
 
     assert "2 files: 1 kept, 0 known already, 0 in quarantine, 1 refused." in page.text
-    assert "1 × is not a DICOM file" in page.text
+    assert "1 &times; is not a DICOM file" in page.text
 
 
 def test_dicomweb_stores_what_a_dicomweb_client_sends(phantom, tmp_path, write_series, stored, grid):
