@@ -25,6 +25,7 @@ from focalis.lesions import label_components
 from focalis.workflows.predict import predict
 
 DATA = Path(os.environ.get("FOCALIS_DATA", Path(__file__).parents[3] / "shared" / "data"))
+VOLUME = highdicom.sr.CodedConcept("118565006", "SCT", "Volume")
 
 
 @contextmanager
@@ -144,6 +145,8 @@ def check(found, series, tmp_path):
     path = tmp_path / "structures.dcm"
     found[study, "RTSTRUCT"].save_as(path)
     np.testing.assert_array_equal(read_structures(path, series)["nodule"], expected)
+    areas = areas_by_slice(found[study, "RTSTRUCT"], sitk.ReadImage(tmp_path / "masks" / f"{name}.nii.gz"))
+    np.testing.assert_allclose(areas, expected.sum(axis=(1, 2)), atol=1e-3)
 
     path = tmp_path / "report.dcm"
     found[study, "SR"].save_as(path)
@@ -155,7 +158,22 @@ def check(found, series, tmp_path):
     assert report.total == count
     volumes = sorted((lesion.volume_mm3 for lesion in report.lesions), reverse=True)
     np.testing.assert_allclose(volumes, largest * voxel_mm3, atol=1e-3)
+    groups = highdicom.sr.srread(path).content.get_volumetric_roi_measurement_groups()
+    read = [group.get_measurements(name=VOLUME)[0].value for group in groups]
+    np.testing.assert_allclose(sorted(read, reverse=True), volumes)
     assert found[study, "OT"].PhotometricInterpretation == "RGB"
+
+
+def areas_by_slice(structures, mask):
+    """The voxels that the contours enclose in each slice of the mask, placed by SimpleITK, by the shoelace formula."""
+    areas = np.zeros(mask.GetSize()[2])
+    for roi in structures.ROIContourSequence:
+        for contour in roi.get("ContourSequence", []):
+            points = np.reshape(np.asarray(contour.ContourData, dtype=float), (-1, 3))
+            x, y, z = np.transpose([mask.TransformPhysicalPointToContinuousIndex(p.tolist()) for p in points])
+            np.testing.assert_allclose(z, round(z.mean()), atol=0.01)
+            areas[round(z.mean())] += abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+    return areas
 
 
 @pytest.fixture
