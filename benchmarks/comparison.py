@@ -191,17 +191,19 @@ def section(name: str, content: Mapping[str, Any]) -> list[str]:
 def dominance(rows: Sequence[Mapping[str, Any]], dataset: str) -> str:
     """Whether any U-Net is at least as accurate and as fast in prediction as the first row, after equal training."""
     first, *others = [row for row in rows if row["repeats"]]
-    dice = {row["network"]: figures_of(scores_of(row))["dice"].value or 0.0 for row in (first, *others)}
+    unets = [row for row in others if any(part in row["network"].lower() for part in ("unet", "u-net"))]
+    dice = {row["network"]: figures_of(scores_of(row))["dice"].value or 0.0 for row in (first, *unets)}
     better = [
         f"`{row['network']}`"
-        for row in others
-        if any(part in row["network"].lower() for part in ("unet", "u-net"))
-        and dice[row["network"]] >= dice[first["network"]]
+        for row in unets
+        if dice[row["network"]] >= dice[first["network"]]
         and seconds_of(row, dataset) <= seconds_of(first, dataset)
     ]
+    if not unets:
+        return "No U-Net was measured."
     if better:
         return f"At least as accurate and as fast as `{first['network']}`: {', '.join(better)}."
-    return f"No U-Net measured here is at least as accurate and as fast as `{first['network']}`."
+    return f"None of the {len(unets)} U-Nets is at least as accurate and as fast as `{first['network']}`."
 
 
 def nnunet_row(name: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 from focalis.dataset import PhantomSettings, Split, open_dataset, write_phantoms
-from focalis.errors import TrainingError, UsageError
+from focalis.errors import PlanError, TrainingError, UsageError
 from focalis.evaluation import Evaluation, Score
 from focalis.planning import make, read_plan
 from focalis.workflows import processes
@@ -230,6 +230,17 @@ def test_networks_of_different_strides_share_preparation_patch_batch_and_trainin
     for name in ("spacing_zyx_mm", "normalisation", "patch_zyx", "batch", "training", "loss"):
         assert getattr(small, name) == getattr(large, name)
     assert small.loss.name == "distance_focal"
+
+
+def test_a_network_that_does_not_fit_the_memory_is_named(tmp_path):
+    write_phantoms(tmp_path, 5, SETTINGS, 0)
+    data = checked(open_dataset(tmp_path))
+    rows = [Row("dense", "focal"), Row("unet", "focal")]
+    split = divide(data, 0, None, None, 0)[0][1]
+    with pytest.raises(
+        PlanError, match=r"dense: a memory budget of 0.5 GB is too small.*leave the network out"
+    ):
+        shared_plans(data, split, rows, 0.5)
 
 
 def test_a_rows_plan_can_be_read_by_a_person(first):

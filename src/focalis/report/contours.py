@@ -71,7 +71,7 @@ def contours_figure(
     figure.text(
         _GAP_IN / width_in,
         text_y,
-        f"{title}, axial",
+        f"{title}, axial slice {z}",
         color=_TEXT,
         fontsize=10.5,
         va="center",
@@ -114,7 +114,16 @@ def contours_figure(
         axes.set_title(name, color=colour, fontsize=9.5, pad=4, loc="left", parse_math=False)
         if not number:
             letters(axes, VIEWS[0])
+            _scale(axes, (centre_mm[0] - side_mm / 2, centre_mm[1] + side_mm / 2), side_mm)
     return png(figure, dpi=130)
+
+
+def _scale(axes: Axes, corner_mm: tuple[float, float], side_mm: float) -> None:
+    """A bar of a round length in the lower left corner of a panel, and how long it is."""
+    bar = max(length for length in (1, 2, 5, 10, 20, 50, 100) if length <= max(0.3 * side_mm, 1))
+    x, y = corner_mm[0] + 0.04 * side_mm, corner_mm[1] - 0.04 * side_mm
+    axes.plot([x, x + bar], [y, y], color=_TEXT, linewidth=2.5, solid_capstyle="butt")
+    axes.text(x, y - 0.015 * side_mm, f"{bar} mm", color=_TEXT, fontsize=8.5, va="bottom")
 
 
 def _near(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,10 @@ def shared_plans(data: Dataset, split: Split, rows: Sequence[Row], memory_gb: fl
     """
     figures = fingerprint(data.select(split.train), data.ignore)
     plans = {
-        network: make_plan(figures, data.channels, data.labels, network, memory_gb, data.ignore)
+        network: _planned(
+            network,
+            partial(make_plan, figures, data.channels, data.labels, network, memory_gb, data.ignore),
+        )
         for network in dict.fromkeys(row.network for row in rows)
     }
     deepest = max(plans.values(), key=lambda plan: math.prod(plan.network.total_stride_zyx))
@@ -177,12 +181,20 @@ def shared_plans(data: Dataset, split: Split, rows: Sequence[Row], memory_gb: fl
             "loss": own.loss.model_copy(update={"name": row.loss}),
             "reasons": own.reasons | reasons,
         }
-        shared[row] = within_memory(own.model_copy(update=changes))
+        shared[row] = _planned(row.network, partial(within_memory, own.model_copy(update=changes)))
         batch = shared[row].batch
     return {
         row: plan if plan.batch == batch else within_memory(plan.model_copy(update={"batch": batch}))
         for row, plan in shared.items()
     }
+
+
+def _planned(network: str, make: Callable[[], Plan]) -> Plan:
+    """What `make` makes; its PlanError says which network it was."""
+    try:
+        return make()
+    except PlanError as error:
+        raise PlanError(f"{network}: {error}; or leave the network out") from error
 
 
 def precision_name(dtype: torch.dtype) -> str:
