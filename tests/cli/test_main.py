@@ -9,7 +9,7 @@ import focalis
 from focalis.cli.main import main
 from focalis.errors import DataError, UsageError
 
-COMMANDS = ("fit", "predict", "evaluate", "demo", "data", "import", "check")
+COMMANDS = ("fit", "predict", "evaluate", "compare", "agree", "check", "data", "import", "demo", "serve")
 HEAVY = ("torch", "SimpleITK", "matplotlib", "scipy", "monai")
 
 
@@ -41,6 +41,11 @@ def failing(monkeypatch):
 
 def test_version(run):
     assert run("--version") == (0, f"focalis {focalis.__version__}\n", "")
+
+
+def test_python_runs_the_package():
+    command = [sys.executable, "-m", "focalis", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == f"focalis {focalis.__version__}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
