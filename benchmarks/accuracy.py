@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rivals  # noqa: F401  (adds the networks of other packages)
+from rivals import add_rivals
 
 import focalis
 from focalis.model import Model, load_model
@@ -55,6 +55,7 @@ def main() -> None:
     data = Path(os.environ["FOCALIS_DATA"]) / options.dataset
     parts = [options.dataset, options.network, options.loss, f"{options.minutes:g}min", f"fold{options.fold}"]
     name = "-".join([*(part for part in parts if part), f"seed{options.seed}"])
+    add_rivals()
     path = make_accuracy_row(
         data,
         name,

@@ -1,6 +1,6 @@
 """Networks of other packages as rows of the same loop: `--network` of accuracy.py takes their names as well.
 
-They are known only inside the benchmarks: Focalis itself neither trains nor loads them.
+They are known only to a benchmark that added them: Focalis itself neither trains nor loads them.
 """
 
 from __future__ import annotations
@@ -35,4 +35,6 @@ class MonaiUNet(Network):
         return [[layer for layer in self.modules() if isinstance(layer, nn.ConvTranspose3d)][-1]]  # type: ignore[list-item]
 
 
-NETWORKS["monai-unet"] = MonaiUNet
+def add_rivals() -> None:
+    """Let the networks of other packages be built by name in this process."""
+    NETWORKS["monai-unet"] = MonaiUNet

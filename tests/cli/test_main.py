@@ -45,7 +45,9 @@ def test_version(run):
 
 def test_python_runs_the_package():
     command = [sys.executable, "-m", "focalis", "--version"]
-    assert subprocess.run(command, capture_output=True, text=True).stdout == f"focalis {focalis.__version__}\n"
+    assert (
+        subprocess.run(command, capture_output=True, text=True).stdout == f"focalis {focalis.__version__}\n"
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)

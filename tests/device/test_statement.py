@@ -8,6 +8,7 @@ from pynetdicom import AE
 from focalis.device.config import Config
 from focalis.device.examine import IMAGE_CLASSES, TRANSFER_SYNTAXES
 from focalis.device.node import STATUS
+from focalis.device.web.server import CONNECTIONS, CONNECTIONS_PER_ADDRESS, IDLE_SECONDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -28,6 +29,13 @@ def test_the_limits_are_those_of_the_settings():
         true[f"node.{key}"] = getattr(config.node, key)
     true["store.least_free_gb"] = config.store.least_free_gb
     assert said == true
+
+
+def test_the_fixed_limits_of_the_page_are_those_that_hold():
+    text = (DOCS / "threat-model.md").read_text(encoding="utf-8")
+
+    assert f"{CONNECTIONS_PER_ADDRESS} from an address and {CONNECTIONS} in all" in text
+    assert f"silent for {IDLE_SECONDS:g} seconds" in text
 
 
 def test_the_sop_classes_are_those_that_are_negotiated():
