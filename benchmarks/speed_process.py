@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        rows = measure(options, Path(name))
-    if options.size == 256 and options.rounds >= 5:
-        write("process", rows, peaks=peaks())
-    else:
-        print(json.dumps(rows, indent=1))
+        for rows in measure(options, Path(name)):
+            if options.size == 256 and options.rounds >= 5:
+                write("process", rows, peaks=peaks())
+            else:
+                print(json.dumps(rows, indent=1))
 
 
-def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
-    """One row per program."""
+def measure(options: argparse.Namespace, home: Path) -> Iterator[list[dict[str, Any]]]:
+    """One row per program; again with nnU-Net's long pass over the mirror images, once, when the others are done."""
     size = options.size
     images, model = home / "images", home / "model.safetensors"
     shape = (size // 2, size, size)
@@ -59,13 +60,10 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
     write_volume(Volume(values, Grid(shape[::-1])), images / "case_0000.nii.gz")
     save_model(calibrated(default_model()), model)
     threads = {"OMP_NUM_THREADS": str(options.threads), "XDG_CACHE_HOME": str(home / "cache")}
-    commands: dict[str, tuple[list[str], int]] = {
-        "focalis --help": ([sys.executable, "-c", FOCALIS, "--help"], options.rounds)
-    }
+    commands = {"focalis --help": [sys.executable, "-c", FOCALIS, "--help"]}
     for runtime in ("torch", "openvino", "openvino-int8", "auto"):
         words = ["predict", str(model), str(images), "-o", str(home / runtime), "--runtime", runtime]
-        command = [sys.executable, "-c", FOCALIS, *words]
-        commands[f"focalis predict --runtime {runtime}"] = (command, options.rounds)
+        commands[f"focalis predict --runtime {runtime}"] = [sys.executable, "-c", FOCALIS, *words]
     if options.nnunet:
         python, folder = options.nnunet / "bin" / "python", home / "nnunet"
         patch = str(min(128, size // 2))
@@ -74,21 +72,29 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
         words = ["-i", str(images), "-o", str(home / "masks"), "-m", str(folder), "-f", "0"]
         words += ["-step_size", "0.5", "-device", "cpu", "-npp", "1", "-nps", "1"]
         program = str(options.nnunet / "bin" / "nnUNetv2_predict_from_modelfolder")
-        commands["nnUNetv2_predict, no mirroring"] = ([program, *words, "--disable_tta"], options.rounds)
-        commands["nnUNetv2_predict, mirroring"] = ([program, *words], 1)
+        commands["nnUNetv2_predict, no mirroring"] = [program, *words, "--disable_tta"]
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     environment = os.environ | threads | _NNUNET
-    first = {name: run(command, environment) for name, (command, _) in commands.items() if "focalis" in name}
-    for number in range(options.rounds):
-        for name, (command, rounds) in commands.items():
-            if number < rounds:
-                found[name].append(run(command, environment))
-                print(name, found[name][-1], file=sys.stderr)
+    first = {name: run(command, environment) for name, command in commands.items() if "focalis" in name}
+    for _ in range(options.rounds):
+        for name, command in commands.items():
+            found[name].append(run(command, environment))
+            print(name, found[name][-1], file=sys.stderr)
+    yield rows_of(found, first)
+    if options.nnunet:
+        found["nnUNetv2_predict, mirroring"] = [run([program, *words], environment)]
+        yield rows_of(found, first)
+
+
+def rows_of(
+    found: dict[str, list[tuple[float, float]]], first: dict[str, tuple[float, float]]
+) -> list[dict[str, Any]]:
+    """Medians of the seconds and the memory, and their ratios to nnU-Net's without mirroring, if it ran."""
     rows: list[dict[str, Any]] = []
     rival = found.get("nnUNetv2_predict, no mirroring")
-    for name, values_ in found.items():
-        seconds, memory = np.median(values_, axis=0)
-        row = {"what": name, "seconds": float(seconds), "resident GB": float(memory), "rounds": len(values_)}
+    for name, values in found.items():
+        seconds, memory = np.median(values, axis=0)
+        row = {"what": name, "seconds": float(seconds), "resident GB": float(memory), "rounds": len(values)}
         if name in first:
             row["seconds of the first use"] = first[name][0]
         if rival:
