@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,18 +145,15 @@ def training(options: argparse.Namespace) -> list[dict[str, Any]]:
         memory[name] = peak_bytes(dry)
         for parameter in network.parameters():
             parameter.grad = None
-    coming = iter(batches(cases, plan, 0, range(10_000)))
+    coming = {ahead: batches(cases, plan, 0, range(10_000), ahead=ahead) for ahead in (False, True)}
 
-    def with_data() -> None:
-        next(coming)
+    def with_data(ahead: bool) -> None:
+        next(coming[ahead])
         work["dense"]()
 
-    def data_first() -> None:
-        make_batch(cases, plan, 0, 1)
-        work["dense"]()
-
-    seconds = interleaved(work | {"with data": with_data, "data first": data_first}, options.rounds)
-    coming.close()  # type: ignore[attr-defined]
+    ways = {"with data": partial(with_data, False), "with data made ahead": partial(with_data, True)}
+    seconds = interleaved(work | ways, options.rounds)
+    coming[True].close()
     reference = seconds.get("nnU-Net PlainConvUNet")
     rows: list[dict[str, Any]] = [
         {
@@ -166,7 +164,7 @@ def training(options: argparse.Namespace) -> list[dict[str, Any]]:
         }
         for name in networks
     ]
-    for name in ("with data", "data first"):
+    for name in ways:
         share = 1 - seconds["dense"] / seconds[name]
         rows.append({"what": f"dense, {name}", "seconds": seconds[name], "share of data": share})
     return rows

@@ -1,5 +1,6 @@
 """A batch is a pure function of (seed, step)."""
 
+import pytest
 import torch
 
 from focalis.training import batches
@@ -34,3 +35,22 @@ def test_every_case_comes_once_before_any_comes_again(cases, plan, monkeypatch):
     rounds = [seen[i : i + 4] for i in range(0, 12, 4)]
     assert all(sorted(names) == [case.name for case in cases] for names in rounds)
     assert rounds[0] != rounds[1] or rounds[1] != rounds[2]
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_batches_come_in_order_whether_made_ahead_or_not(cases, plan, ahead):
+    steps = [3, 4, 9]
+    for step, batch in zip(steps, batches.batches(cases, plan, 5, steps, ahead=ahead), strict=True):
+        assert torch.equal(batch.image, make_batch(cases, plan, seed=5, step=step).image)
+
+
+def test_only_ahead_a_batch_is_made_before_it_is_asked_for(cases, plan, monkeypatch):
+    made = []
+    monkeypatch.setattr(batches, "make_batch", lambda *given: made.append(given[3]) or given[3])
+    assert next(batches.batches(cases, plan, 0, range(9), ahead=False)) == 0
+    assert made == [0]
+    made.clear()
+    coming = batches.batches(cases, plan, 0, range(9), ahead=True)
+    assert next(coming) == 0
+    coming.close()  # waits for what is under way
+    assert made == [0, 1]

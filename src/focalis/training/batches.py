@@ -18,12 +18,17 @@ ORDER, SAMPLE = 0, 1
 
 
 def batches(
-    cases: Sequence[TrainingCase], plan: Plan, seed: int, steps: Iterable[int]
+    cases: Sequence[TrainingCase], plan: Plan, seed: int, steps: Iterable[int], *, ahead: bool
 ) -> Generator[Patch, None, None]:
-    """The batches of these steps in turn; each is made in a thread while the one before it is in use.
+    """The batches of these steps in turn.
 
-    Nothing depends on which thread makes a batch or when, see `make_batch`.
+    With `ahead` each is made in a thread while the one before it is in use, for a network that computes on another
+    device. On the processor itself that thread would take what the network's own threads wait for. Nothing else
+    depends on it, see `make_batch`.
     """
+    if not ahead:
+        yield from (make_batch(cases, plan, seed, step) for step in steps)
+        return
     with ThreadPoolExecutor(1, "batch") as maker:
         coming = None
         for step in steps:

@@ -137,7 +137,7 @@ def train(
         metrics.open("a", encoding="utf-8") as log,
         _ctrl_c_noticed() as ctrl_c,
         torch.random.fork_rng(),
-        closing(batches(training, plan, seed, range(first, steps))) as prepared,
+        closing(batches(training, plan, seed, range(first, steps), ahead=_ahead(runtime))) as prepared,
     ):
         for step, batch in zip(range(first, steps), prepared, strict=True):
             rate = learning_rate(step, steps, plan)
@@ -195,7 +195,7 @@ def seconds_per_step(
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_gradient_scaling)
     times = []
     begin = time.perf_counter()
-    for batch in batches(training, plan, 0, range(measured + 2)):
+    for batch in batches(training, plan, 0, range(measured + 2), ahead=_ahead(runtime)):
         _step(network, optimizer, scaler, loss_function, batch, 1e-4, plan, runtime)
         _follow(average, network, 0.9)
         now = time.perf_counter()
@@ -211,6 +211,10 @@ def steps_in(minutes: float, plan: Plan, training: Sequence[TrainingCase], runti
     than one that takes a case in one pass. Counted, they would take training from the former.
     """
     return max(1, int(60 * minutes / seconds_per_step(plan, training, runtime)))
+
+
+def _ahead(runtime: Runtime) -> bool:
+    return runtime.device.type != "cpu"
 
 
 def _fresh(plan: Plan, seed: int, runtime: Runtime) -> tuple[Network, Network, torch.optim.Optimizer]:
