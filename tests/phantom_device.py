@@ -133,7 +133,11 @@ def header() -> ModelHeader:
             batch=2,
         ),
         operating_point=OperatingPoint(
-            0.45, "best mean Dice of the foreground on 6 cases of the inner split", CURVE
+            0.45,
+            "best mean Dice of the foreground on 6 cases of the inner split",
+            CURVE,
+            minimum_mm3=12.5,
+            minimum_confidence=0.6,
         ),
         provenance={
             "dataset": "phantoms",

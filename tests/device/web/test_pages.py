@@ -91,6 +91,7 @@ def test_the_model_page_tells_training_and_operating_point(phantom, tmp_path):
     text = local_client(phantom).get("/models").text
 
     for words in (
+        "smaller than <b>12.5 mm³</b> or whose highest probability stays below <b>0.6</b> are dropped",
         "phantoms",
         "2,146,826",
         "0.45",
