@@ -261,6 +261,7 @@ class Guard:
                 # the peer is done; what the node still says has a moment to get out
                 await asyncio.wait((outwards,), timeout=1)
         finally:
+            inner_writer.close()  # before anything that a stop of the node may interrupt
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,6 +1,7 @@
 // Three planes as pictures that the device draws; works without WebGL.
 
 const KEPT = 240;
+const AGAIN_MS = 3000; // without a connection
 
 export class Slices {
   constructor(root, study, moved) {
@@ -99,7 +100,10 @@ export class Slices {
       delete plane.element.dataset.waiting;
       plane.picture.hidden = true;
       plane.lost.hidden = false;
-      plane.lost.textContent = `This slice was not loaded: ${error instanceof TypeError ? "no connection to the device" : error.message}`;
+      const offline = error instanceof TypeError;
+      plane.lost.textContent = `This slice was not loaded: ${offline ? "no connection to the device" : error.message}`;
+      clearTimeout(plane.again);
+      if (offline) plane.again = setTimeout(() => { if (plane.wanted === address) this.#show(plane); }, AGAIN_MS);
     }
   }
 
