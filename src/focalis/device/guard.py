@@ -155,6 +155,8 @@ class Guard:
             task = self._loop.create_task(self._serve(connection, address, peer[1]))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            # a stop may end the task before its first line, which would never close the connection
+            task.add_done_callback(lambda done, its=connection: its.close() if done.cancelled() else None)
 
     def _refuse(self, address: str) -> str | None:
         """Why an address may not connect now; None if it may."""
