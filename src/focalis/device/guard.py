@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from focalis.device.config import NodeSettings, Peer
 from focalis.device.pdu import (
@@ -154,9 +155,12 @@ class Guard:
             self._connections[address] += 1
             task = self._loop.create_task(self._serve(connection, address, peer[1]))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            # a stop may end the task before its first line, which would never close the connection
-            task.add_done_callback(lambda done, its=connection: its.close() if done.cancelled() else None)
+            task.add_done_callback(partial(self._forget, connection))
+
+    def _forget(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():  # by a stop, perhaps before the task's first line
+            connection.close()
 
     def _refuse(self, address: str) -> str | None:
         """Why an address may not connect now; None if it may."""
