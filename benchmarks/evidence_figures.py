@@ -110,6 +110,11 @@ def usual_difference(
     )[name]
 
 
+def to_the_first(lines: Sequence[Line], name: str) -> list[Figure | None]:
+    """`usual_difference` of every line to the first one; None for the first itself."""
+    return [None if line is lines[0] else usual_difference(line, lines[0], name) for line in lines]
+
+
 def per_case(runs: Iterable[Sequence[Judged]], value: Callable[[Judged], float | None]) -> dict[str, float]:
     """The mean of a value over the runs of each case, where it is defined."""
     found: dict[str, list[float]] = {}

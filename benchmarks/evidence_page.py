@@ -23,6 +23,7 @@ from evidence_figures import (
     per_case,
     share,
     text,
+    to_the_first,
     usual,
     usual_difference,
 )
@@ -140,7 +141,7 @@ def loss_nodules(results: Path, images: Path) -> Lines:
     if not any(line.finished() for line in lines):
         return missing(lines)
     first = lines[0]
-    differences = [None if line is first else usual_difference(line, first, "dice") for line in lines]
+    differences = to_the_first(lines, "dice")
     rows = []
     for line, difference in zip(lines, differences, strict=True):
         half = mean_of(per_case(flat(line.runs()), lambda judged: judged.dice_at_half))
@@ -226,9 +227,7 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
         if not any(line.finished() for line in lines):
             return missing(lines)
         first = lines[0]
-        differences = [
-            None if line is first else usual_difference(line, first, "lesion_f1") for line in lines
-        ]
+        differences = to_the_first(lines, "lesion_f1")
         rows = []
         for line, difference in zip(lines, differences, strict=True):
             far = mean_of(per_case(flat(line.runs()), lambda judged: float(judged.far)))
@@ -387,7 +386,7 @@ def network(results: Path, images: Path) -> Lines:
     if not any(line.finished() for line in lines):
         return missing(lines)
     first = lines[0]
-    differences = [None if line is first else usual_difference(line, first, "dice") for line in lines]
+    differences = to_the_first(lines, "dice")
     rows = []
     for line, difference in zip(lines, differences, strict=True):
         contents = list(line.finished().values())

@@ -14,7 +14,7 @@ from focalis.networks import NETWORKS, Network
 from focalis.networks.blocks import Triple
 
 CHANNELS = (32, 64, 128, 256, 320, 320)
-"""By level, finest first: those of the row in speed.py; three steps down make 1.9 M parameters."""
+"""By level, finest first: three steps down make 1.9 M parameters."""
 
 
 class MonaiUNet(Network):

@@ -77,11 +77,12 @@ def default_model(name: str = "dense", patch: int = 64) -> Model:
 
 def rivals() -> dict[str, Callable[[], torch.nn.Module]]:
     """The networks to compare with, one channel in, two classes out; nnU-Net's only where its package is installed."""
-    from monai.networks.nets import BasicUNet, SegResNet, UNet
+    from monai.networks.nets import BasicUNet, SegResNet
+    from rivals import MonaiUNet
 
     found: dict[str, Callable[[], torch.nn.Module]] = {
         "DenseVoxNet": lambda: build_network("densevoxnet", STRIDES[:2], 1, 2),
-        "MONAI UNet": lambda: UNet(3, 1, 2, channels=(32, 64, 128, 256), strides=(2, 2, 2), num_res_units=0),
+        "MONAI UNet": lambda: MonaiUNet(((2, 2, 2),) * 3, 1, 2),
         "MONAI BasicUNet": lambda: BasicUNet(3, 1, 2),
         "MONAI SegResNet": lambda: SegResNet(3, 16, 1, 2),
     }

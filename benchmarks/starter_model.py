@@ -12,7 +12,6 @@ folder of the data sets.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from evidence_plan import FOLDS, RESULTS, FitRow
 from starter_card import card
 
 from focalis.dataset import open_dataset
-from focalis.files import write_text
+from focalis.files import sha256_of, write_text
 from focalis.model import Model, OperatingPoint, load_model, save_model
 from focalis.models import FOLDER
 from focalis.planning import fingerprint, learn_scope, make_plan
@@ -107,7 +106,7 @@ def made(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> dict[st
     )
     file = options.out / f"{NAME}.safetensors"
     save_model(whole, file, half=True)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = sha256_of(file)
     write_text(options.out / f"{NAME}.sha256", f"{digest}  {file.name}\n")
     return record | {
         "sha256": digest,

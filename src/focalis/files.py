@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -50,3 +51,13 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write bytes, whole or not at all; DataError if they cannot be written."""
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal, without holding them in memory.
+
+    Raises:
+        OSError: it cannot be read; what that means is the caller's to say.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,6 +3,7 @@
 import contextlib
 
 import pytest
+from device_work import GRID, block, save_tiny_model
 
 from focalis.device.config import Config, Limits
 from focalis.device.intake import Intake
@@ -38,3 +39,15 @@ def make_intake(tmp_path, parser):
 @pytest.fixture
 def intake(make_intake):
     return make_intake()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The file of an untrained model of one channel."""
+    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture
+def series(write_series, tmp_path):
+    """The files of a CT series."""
+    return write_series(tmp_path / "in" / "scan", block(), GRID)

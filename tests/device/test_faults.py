@@ -34,17 +34,6 @@ from focalis.device.config import Limits
 from focalis.device.store import Store
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
-
-
-@pytest.fixture
-def series(write_series, tmp_path):
-    """The files of a CT series."""
-    return write_series(tmp_path / "in" / "scan", block(), GRID)
-
-
 @pytest.fixture
 def hasty(monkeypatch):
     """Wait less for what may pass."""

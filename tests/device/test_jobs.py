@@ -18,7 +18,6 @@ from device_work import (
     in_this_process,
     keep_files,
     pacs,
-    save_tiny_model,
     until,
     working,
 )
@@ -29,17 +28,6 @@ from focalis.model import load_model, save_model
 from focalis.planning import describe, learn_scope
 from focalis.volume import Volume
 from focalis.workflows.predict import predict
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
-
-
-@pytest.fixture
-def series(write_series, tmp_path):
-    """The files of a CT series."""
-    return write_series(tmp_path / "in" / "scan", block(), GRID)
 
 
 def kept(folder, paths):

@@ -3,17 +3,12 @@
 import errno
 
 import pytest
-from device_work import GRID, block, save_tiny_model
+from device_work import GRID, block
 
 from focalis.device import results
 from focalis.device.models import file_sha256
 from focalis.device.segment import Job, segment
 from focalis.errors import DataError
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-from device_work import save_tiny_model
 from pydantic import BaseModel
 
 from focalis.cli.main import main
@@ -18,11 +17,6 @@ from focalis.device.web.auth import password_fits
 from focalis.errors import ModelError, UsageError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "device.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 def row(modality="CT", body_part="CHEST", description="Thorax thin"):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 import tempfile
 from pathlib import Path
 
 from focalis.device.store import Store
 from focalis.errors import DataError, UsageError
-from focalis.files import whole_file
+from focalis.files import sha256_of, whole_file
 
 _DATABASE = "store.sqlite"
 
@@ -108,6 +107,5 @@ def _check(store: Store, backup: Path) -> None:
     for path, sha256 in wanted.items():
         if not path.is_file():
             raise DataError(f"{backup}: lacks {path.relative_to(store.folder)}; take another backup")
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                raise DataError(f"{backup}: {path.relative_to(store.folder)} is damaged; take another backup")
+        if sha256_of(path) != sha256:
+            raise DataError(f"{backup}: {path.relative_to(store.folder)} is damaged; take another backup")

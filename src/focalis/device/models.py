@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from focalis.device.config import ModelEntry
 from focalis.errors import ModelError, UsageError
+from focalis.files import sha256_of
 from focalis.model import ModelHeader, read_header
 from focalis.models import model_file
 
@@ -65,7 +65,6 @@ def file_sha256(path: Path) -> str:
         ModelError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); give a model file") from error

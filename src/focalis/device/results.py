@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from focalis.dicom import (
     write_segmentation,
     write_structures,
 )
+from focalis.files import sha256_of
 
 MOST_LISTED = 500
 """A report lists no more lesions than this, the largest ones: thousands of specks help nobody, and cost minutes."""
@@ -153,5 +153,5 @@ def superseded(path: Path) -> Superseded:
 
 def _made(kind: ResultKind, path: Path, lesions: int) -> Made:
     header = dcmread(path, specific_tags=["SOPInstanceUID"])
-    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    content = sha256_of(path)
     return Made(kind, path.name, str(header.SOPInstanceUID), content, lesions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -13,7 +12,7 @@ from typing import Any
 from focalis.device.records import ResultKind
 from focalis.device.store import Store
 from focalis.errors import DataError
-from focalis.files import write_text
+from focalis.files import sha256_of, write_text
 
 MANIFEST = "results.json"
 
@@ -114,7 +113,7 @@ def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:
 
 
 def _is_whole(path: Path, sha256: str) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    return path.is_file() and sha256_of(path) == sha256
 
 
 def _flush(path: Path) -> None:

@@ -6,10 +6,10 @@ published.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from focalis.errors import ModelError, UsageError
+from focalis.files import sha256_of
 
 FOLDER = Path(__file__).parent
 SHIPPED = {"lidc-nodule": "lung nodules in CT, trained on crops of 51 mm around one nodule each"}
@@ -36,8 +36,7 @@ def model_file(given: Path | str) -> Path:
     shipped, published = FOLDER / f"{name}.safetensors", FOLDER / f"{name}.sha256"
     try:
         wanted = published.read_text(encoding="ascii").split()[0]
-        with shipped.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(shipped)
     except (OSError, ValueError, IndexError) as error:
         raise ModelError(
             f"{name}: this installation of Focalis comes without the model's weights ({shipped} or its .sha256 "

@@ -16,7 +16,7 @@ from typing import Any
 
 from focalis.dataset import Case
 from focalis.errors import DataError
-from focalis.files import write_text
+from focalis.files import sha256_of, write_text
 
 PACKAGES = ("focalis", "torch", "numpy", "scipy", "SimpleITK", "safetensors", "pydantic")
 
@@ -27,8 +27,7 @@ def data_hash(cases: Sequence[Case]) -> str:
     for case in sorted(cases, key=lambda case: case.name):
         for path in case.files():
             try:
-                with path.open("rb") as file:
-                    content = hashlib.file_digest(file, "sha256").hexdigest()
+                content = sha256_of(path)
             except OSError as error:
                 raise DataError(f"{path}: cannot be read ({error.strerror})") from error
             total.update(f"{case.name} {content}\n".encode())

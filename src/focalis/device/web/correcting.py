@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from focalis.device.web.preparing import lesions_of
 from focalis.dicom import Series, list_segments, read_series, write_segmentation
 from focalis.dicom.headers import read_header, text
 from focalis.dicom.results import Superseded
+from focalis.files import sha256_of
 
 
 def correct(
@@ -58,7 +58,7 @@ def correct(
         reviewer=reviewer,
     )
     written = read_header(Path(out), ("SOPInstanceUID",))
-    content = hashlib.sha256(Path(out).read_bytes()).hexdigest()
+    content = sha256_of(Path(out))
     return {"sop_uid": text(written, "SOPInstanceUID"), "sha256": content}
 
 
