@@ -78,11 +78,13 @@ def test_the_plan_flips_and_turns_as_the_cases_lie(share):
     figures = dataclasses.replace(FIGURES, pose=Pose((1.0, share, 1.0), (1.0, 1.0, share)))
     training = make_plan(figures, ("image",), {1: "lesion"}).training
     assert training.flip_axes_zyx == (True, share == 1.0, True)
-    assert training.turn_limit_deg == (180 if share == 1.0 else 30)
+    assert training.quarter_turns == (share == 1.0)
+    assert training.turn_limit_deg == (45 if share == 1.0 else 30)
 
 
 def test_named_sides_are_kept_apart_even_if_the_cases_lie_any_way_round():
     figures = dataclasses.replace(FIGURES, pose=Pose())
     training = make_plan(figures, ("image",), {1: "left", 2: "right"}).training
     assert training.flip_axes_zyx == (True, True, False)
+    assert not training.quarter_turns
     assert training.turn_limit_deg == 30

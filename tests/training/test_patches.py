@@ -93,6 +93,29 @@ def test_a_turn_keeps_millimetres_on_an_anisotropic_grid(plan):
         assert abs(matrix[0, 0]) == pytest.approx(scale)  # thick slices are only turned in their plane
 
 
+def turned_by_quarters(plan, spacing=(1.0, 1.0, 1.0)):
+    """The plan with flips and quarter turns and no other turns."""
+    training = plan.training.model_copy(update={"quarter_turns": True, "turn_share": 0.0})
+    return plan.model_copy(update={"training": training, "spacing_zyx_mm": spacing})
+
+
+@pytest.mark.parametrize(("spacing", "orientations"), [((1.0, 1.0, 1.0), 48), ((3.0, 1.0, 1.0), 16)])
+def test_quarter_turns_and_flips_reach_every_orientation_of_equal_axes(plan, spacing, orientations):
+    quarters = turned_by_quarters(plan, spacing)
+    drawn = [_draw_matrix(quarters, np.random.default_rng(seed)) for seed in range(1000)]
+    found = {tuple(np.round(matrix).astype(int).ravel()) for matrix, scale in drawn if scale == 1.0}
+    assert len(found) == orientations
+
+
+def test_a_patch_that_is_not_turned_or_scaled_falls_onto_voxels(plan):
+    # Whole numbers in the image: a value in between was interpolated, which blurs noise and fine structures.
+    image = np.random.default_rng(0).integers(0, 1000, (40, 44, 48))
+    case = case_of(blob(image.shape), image)
+    drawn = [draw_patch(case, turned_by_quarters(plan), np.random.default_rng(seed)) for seed in range(100)]
+    sharp = [bool(((patch.image - patch.image.round()).abs() < 1e-2).all()) for patch in drawn]
+    assert np.mean(sharp) == pytest.approx(1 - patches.SCALE_SHARE, abs=0.15)
+
+
 def test_an_axis_that_tells_labels_apart_is_not_mirrored(plan):
     training = plan.training.model_copy(update={"flip_axes_zyx": (True, True, False)})
     one_sided = plan.model_copy(update={"training": training})

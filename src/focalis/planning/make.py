@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,8 @@ ANISOTROPY = 3.0
 CT_FIRST_PERCENTILE = -300.0
 AGREEMENT_KEPT = 0.9
 """From this share of the cases' agreement on, a flip or a turn is taken to change nothing."""
-FREE_TURNS = {"turn_share": 0.7, "turn_limit_deg": 180.0}
+FREE_TURNS: Mapping[str, Any] = {"quarter_turns": True, "turn_share": 0.3, "turn_limit_deg": 45.0}
+"""Quarter turns and a turn of up to 45 degrees about each axis reach every orientation."""
 
 
 def make_plan(
@@ -126,7 +128,7 @@ def _training(pose: Pose | None, sides: bool, reasons: dict[str, str]) -> Traini
         x = False
         why.append("labels name a left and a right side, so not along x")
     free = pose is not None and min(*pose.flipped_zyx, *pose.turned_zyx) >= AGREEMENT_KEPT and not sides
-    why.append("turned at will" if free else "turned a little")
+    why.append("turned at will, mostly by quarters, which blurs nothing" if free else "turned a little")
     reasons["training"] = "; ".join(why)
     return TrainingSettings(flip_axes_zyx=(z, y, x), **(FREE_TURNS if free else {}))
 

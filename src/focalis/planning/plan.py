@@ -81,8 +81,9 @@ class LossSettings(_Frozen):
 class TrainingSettings(_Frozen):
     """How the network is trained.
 
-    `flip_axes_zyx` says along which axes patches may be mirrored: not along one that tells labels apart. A share
-    `turn_share` of the patches is turned, about every axis by up to `turn_limit_deg`.
+    `flip_axes_zyx` says along which axes patches may be mirrored: not along one that tells labels apart. With
+    `quarter_turns` every patch is turned by quarters as well, among axes of equal spacing, which interpolates nothing.
+    A share `turn_share` of the patches is turned, about every axis by up to `turn_limit_deg`.
     """
 
     learning_rate: float = Field(default=1.5e-3, gt=0)
@@ -92,6 +93,7 @@ class TrainingSettings(_Frozen):
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
     foreground_share: float = Field(default=0.67, ge=0, le=1)
     flip_axes_zyx: tuple[bool, bool, bool] = (True, True, True)
+    quarter_turns: bool = False
     turn_share: float = Field(default=0.4, ge=0, le=1)
     turn_limit_deg: float = Field(default=30.0, ge=0, le=180)
 

@@ -31,6 +31,7 @@ from focalis.planning.parts import loss_of, network_of
 from focalis.prediction import Runtime
 from focalis.training.batches import batches
 from focalis.training.checkpoint import load_checkpoint, save_checkpoint
+from focalis.training.optimizer import KernelMuon
 from focalis.training.patches import Patch
 from focalis.training.prepared import TrainingCase
 from focalis.training.validation import validation_dice
@@ -228,10 +229,7 @@ def _fresh(plan: Plan, seed: int, runtime: Runtime) -> tuple[Network, Network, t
     network.to(runtime.device, memory_format=runtime.memory_format).train()  # type: ignore[call-overload]
     average = copy.deepcopy(network).eval().requires_grad_(False)
     settings = plan.training
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
-    )
-    return network, average, optimizer
+    return network, average, KernelMuon(network, settings.learning_rate, settings.weight_decay)
 
 
 def _step(

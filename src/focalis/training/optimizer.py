@@ -1,0 +1,102 @@
+"""The optimiser: Muon for the kernels between the first and the last layer, AdamW for everything else.
+
+Muon replaces a kernel's momentum by the nearest orthogonal matrix, so that no direction of it learns much faster than
+another. Sources: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), for the update and
+the coefficients; J. Liu et al., "Muon is scalable for LLM training" (2025), for the size of the step, which lets both
+halves share one learning rate. What it is worth here: decision 0016.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from focalis.networks import Network
+
+MOMENTUM = 0.95
+ADAM_BETAS = (0.9, 0.99)
+ADAM_SIZE = 0.2
+"""The root mean square of an update of AdamW, about: what Muon's are scaled to."""
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5
+
+
+class KernelMuon(torch.optim.AdamW):
+    """AdamW whose kernels are updated by Muon; see the module.
+
+    Args:
+        network: whose parameters are optimised. Kernels are the weights of its convolutions, but for those that
+            read the image and those of its heads; as matrices they have a row per output channel.
+        learning_rate: of both halves; `train` sets it anew at every step.
+        weight_decay: decoupled, of both halves.
+    """
+
+    def __init__(self, network: Network, learning_rate: float, weight_decay: float) -> None:
+        convolutions = [
+            layer for layer in network.modules() if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d)
+        ]
+        image_channels = convolutions[0].in_channels
+        heads = {id(head) for head in network.heads()}
+        inner = [
+            layer for layer in convolutions if layer.in_channels > image_channels and id(layer) not in heads
+        ]
+        kernels = {id(layer.weight) for layer in inner}
+        groups = {
+            None: [parameter for parameter in network.parameters() if id(parameter) not in kernels],
+            0: [layer.weight for layer in inner if isinstance(layer, nn.Conv3d)],
+            1: [layer.weight for layer in inner if isinstance(layer, nn.ConvTranspose3d)],
+        }
+        super().__init__(
+            [{"params": found, "output_axis": axis} for axis, found in groups.items() if found],
+            lr=learning_rate,
+            weight_decay=weight_decay,
+            betas=ADAM_BETAS,
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Update every parameter that has a gradient; the kernels' gradients are used up."""
+        for group in self.param_groups:
+            if group["output_axis"] is not None:
+                for kernel in group["params"]:
+                    if kernel.grad is not None:
+                        self._turn(kernel, group["output_axis"], group["lr"], group["weight_decay"])
+                        kernel.grad = None  # so that AdamW leaves it alone
+        return super().step(closure)
+
+    def _turn(self, kernel: nn.Parameter, output_axis: int, rate: float, decay: float) -> None:
+        assert kernel.grad is not None
+        state = self.state[kernel]
+        if not state:
+            state["momentum"] = torch.zeros_like(kernel)
+            state["step"] = torch.zeros(())  # unused, but AdamW looks for it when a checkpoint is loaded
+        state["momentum"].lerp_(kernel.grad, 1 - MOMENTUM)
+        ahead = kernel.grad.lerp(state["momentum"], MOMENTUM).movedim(output_axis, 0)
+        matrix = ahead.flatten(1)
+        update = orthogonal(matrix) * (ADAM_SIZE * max(matrix.shape) ** 0.5)
+        kernel.mul_(1 - rate * decay).sub_(update.view(ahead.shape).movedim(0, output_axis), alpha=rate)
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """About the nearest matrix with orthonormal rows, or columns if those are fewer: singular values go to 0.7 to 1.2.
+
+    Five steps of a quintic Newton-Schulz iteration X <- (a + b XX' + c (XX')^2) X. All factors are polynomials of the
+    first XX', so they are multiplied among each other, and the long matrix is touched twice, not at every step.
+
+    Args:
+        matrix: (rows, columns), float32; zero stays zero.
+    """
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonal(matrix.T).T
+    a, b, c = COEFFICIENTS
+    matrix = matrix / (matrix.norm() + 1e-12)
+    gram = matrix @ matrix.T
+    identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    product = identity
+    for _ in range(ITERATIONS):
+        factor = a * identity + torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        product = factor @ product
+        gram = factor @ gram @ factor
+    return product @ matrix
