@@ -163,6 +163,7 @@ def _plans(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         flips = [axis for axis, yes in zip("zyx", training.get("flip_axes_zyx", ()), strict=False) if yes]
         turned = training.get("turn_share")
         turns = "" if turned is None else f"{turned:.0%}, up to {training['turn_limit_deg']:g} degrees"
+        turns += ", and all by quarters" if training.get("quarter_turns") else ""
         lines.append(
             f"| {contents[0]['data']} | {', '.join(f'{mm:g}' for mm in plan['spacing_zyx_mm'])} "
             f"| {' x '.join(map(str, plan['patch_zyx']))} | {plan['batch']} "

@@ -28,11 +28,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from focalis.losses import distance_to_foreground
 from focalis.model import EightBit, Model
-from focalis.networks import peak_bytes
+from focalis.networks import Network, peak_bytes
 from focalis.planning.parts import loss_of
 from focalis.prediction import Runtime, input_ranges, plan_passes, predict_probabilities, runtime_for
 from focalis.training import TrainingCase
 from focalis.training.batches import batches, make_batch
+from focalis.training.optimizer import KernelMuon
 from focalis.workflows.record import peak_memory_gb
 
 LAST = torch.channels_last_3d
@@ -117,7 +118,7 @@ def forward(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def training(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A step of forward, loss, backward and AdamW in float32; peak memory of its tensors; data's share."""
+    """A step of forward, loss, backward and optimiser in float32; peak memory of its tensors; data's share."""
     size = options.size or 64
     model = default_model(patch=size)
     plan, loss = model.plan, loss_of(model.plan)
@@ -129,7 +130,12 @@ def training(options: argparse.Namespace) -> list[dict[str, Any]]:
     memory = {}
     for name, network in networks.items():
         network.train().to(memory_format=LAST)
-        optimizer = torch.optim.AdamW(network.parameters())
+        # Ours train by the loop's own optimiser, networks of other packages by the cheaper one that they come with.
+        optimizer = (
+            KernelMuon(network, 1e-3, 0.0)
+            if isinstance(network, Network)
+            else torch.optim.AdamW(network.parameters())
+        )
 
         def step(network: nn.Module = network, optimizer: torch.optim.Optimizer = optimizer) -> None:
             optimizer.zero_grad()

@@ -118,7 +118,7 @@ def test_a_beginning_names_several_experiments_and_an_unknown_one_is_refused(cap
 
 def test_the_whole_plan_fits_about_ten_hours_of_two_cores(tmp_path):
     together = evidence.listing(experiments(), tmp_path).splitlines()[-1]
-    assert 8 < float(together.split()[1]) < 12.5
+    assert 5 < float(together.split()[1]) < 12.5  # on a processor with bfloat16 the lower end
 
 
 def test_the_listing_counts_a_row_that_is_there_once(tmp_path):
@@ -234,7 +234,7 @@ def test_accuracy_stands_by_thirds_and_beside_readers_and_rival(tmp_path, docs):
     assert "Not all measured yet**: 2 of 25" in written
     assert "| smallest third, 10 to 20 mm3 | 2 | 0.700 (0.700 to 0.700) | 0.600" in written
     assert "**-0.100 (-0.100 to -0.100)** | 6 |" in written
-    assert "| sts_pet-6min | | 0 of 5 |" in written
+    assert "| sts_pet-20min | | 0 of 5 |" in written
 
 
 def test_shares_have_wilsons_interval():

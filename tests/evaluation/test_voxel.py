@@ -2,6 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
+from monai.metrics import (
+    compute_confusion_matrix_metric,
+    compute_dice,
+    compute_iou,
+    get_confusion_matrix,
+)
 
 from focalis.evaluation import voxel_scores
 
@@ -27,6 +34,19 @@ def test_prediction_of_half_the_cube() -> None:
     assert scores.dice == pytest.approx(2 / 3)
     assert scores.volume_error_mm3 == -32 * 2.5
     assert scores.relative_volume_error == -0.5
+
+
+def test_random_masks_have_monais_scores() -> None:
+    rng = np.random.default_rng(0)
+    for share in (0.02, 0.3, 0.7):
+        truth, found = rng.random((2, 12, 12, 12)) < share
+        scores = voxel_scores(truth, found)
+        pair = [torch.from_numpy(mask[None, None].astype(float)) for mask in (found, truth)]
+        assert scores.dice == pytest.approx(float(compute_dice(*pair)))
+        assert scores.iou == pytest.approx(float(compute_iou(*pair)))
+        counts = get_confusion_matrix(*pair)
+        for name, value in (("sensitivity", scores.sensitivity), ("precision", scores.precision)):
+            assert value == pytest.approx(float(compute_confusion_matrix_metric(name, counts)))
 
 
 def test_both_empty_agree() -> None:

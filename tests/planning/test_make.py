@@ -83,6 +83,11 @@ def test_every_decision_has_a_reason_on_one_line():
         "batch",
         "normalisation",
         "labels",
+        "channels",
+        "ignore",
+        "readers",
+        "loss",
+        "training",
         "network",
         "memory_budget_gb",
     ):

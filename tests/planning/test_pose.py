@@ -82,6 +82,21 @@ def test_the_plan_flips_and_turns_as_the_cases_lie(share):
     assert training.turn_limit_deg == (45 if share == 1.0 else 30)
 
 
+@pytest.mark.parametrize(
+    ("change", "quarters"),
+    [
+        ({}, True),
+        ({"spacings_zyx_mm": ((1.0, 0.996, 1.0),) * 3}, True),
+        ({"spacings_zyx_mm": ((3.3, 5.5, 5.5),) * 3}, False),
+        ({"shapes_zyx": ((20, 60, 60),) * 3}, False),
+    ],
+)
+def test_only_cubes_are_turned_by_quarters_and_the_rest_by_any_angle(change, quarters):
+    figures = dataclasses.replace(FIGURES, pose=Pose(), **change)
+    training = make_plan(figures, ("image",), {1: "lesion"}).training
+    assert (training.quarter_turns, training.turn_limit_deg) == ((True, 45) if quarters else (False, 180))
+
+
 def test_named_sides_are_kept_apart_even_if_the_cases_lie_any_way_round():
     figures = dataclasses.replace(FIGURES, pose=Pose())
     training = make_plan(figures, ("image",), {1: "left", 2: "right"}).training

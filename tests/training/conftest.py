@@ -42,3 +42,8 @@ def plan() -> Plan:
 @pytest.fixture
 def cases() -> list[TrainingCase]:
     return [ball_case(f"case{i}", seed=i, radius=3 + i % 3) for i in range(4)]
+
+
+@pytest.fixture
+def empty_cases() -> list[TrainingCase]:
+    return [ball_case(f"empty{i}", seed=i, radius=-1) for i in range(4)]

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -143,6 +144,28 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_good_weights(plan, cases
         run(plan, cases, tmp_path)
     kept = load_file(tmp_path / "checkpoint.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in kept.values())
+
+
+def test_gradients_that_stay_infinite_end_the_run(plan, cases, tmp_path, monkeypatch):
+    # With a gradient scaler a step whose gradients are infinite is skipped, and a lower scale tried; but not for ever.
+    real = loop._step
+    monkeypatch.setattr(loop, "_step", lambda *given: (real(*given)[0], float("inf")))
+    with pytest.raises(TrainingError, match=f"diverged at step {loop.OVERFLOWS - 1}.*gradient norm inf"):
+        run(plan, cases, tmp_path, steps=loop.OVERFLOWS + 5)
+    assert all("gradient_norm" not in row for row in rows(tmp_path))
+
+
+def test_a_checkpoint_of_another_optimiser_is_refused(plan, cases, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "KernelMuon", lambda network, *_: torch.optim.AdamW(network.parameters()))
+    run(plan, cases, tmp_path, steps=2)
+    monkeypatch.undo()
+    with pytest.raises(TrainingError, match="state of another optimiser, AdamW"):
+        run(plan, cases, tmp_path, steps=2, resume=True)
+
+
+def test_cases_without_foreground_train(plan, empty_cases, tmp_path):
+    run(plan, empty_cases, tmp_path, steps=6)
+    assert np.isfinite([row["loss"] for row in rows(tmp_path)]).all()
 
 
 def test_a_checkpoint_of_another_run_is_refused(plan, cases, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from focalis.networks import build_network
+from focalis.networks import NETWORKS, build_network
 from focalis.training.optimizer import KernelMuon, orthogonal
 
 STRIDES = ((2, 2, 2), (2, 2, 2))
@@ -63,6 +63,22 @@ def test_an_update_is_that_of_pytorchs_muon(group):
         assert float(mine.norm() / theirs.norm()) == pytest.approx(1, abs=0.03)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_of_every_network_all_but_the_first_convolution_and_the_heads_is_turned(name):
+    strides = STRIDES if name in ("densevoxnet", "ddnet") else (*STRIDES, (2, 2, 2))
+    network = build_network(name, strides, 3, 2)
+    optimizer = KernelMuon(network, 1e-3, 0.0)
+    turned = {
+        id(kernel)
+        for group in optimizer.param_groups
+        if group["output_axis"] is not None
+        for kernel in group["params"]
+    }
+    left = [weight for weight in network.parameters() if weight.ndim == 5 and id(weight) not in turned]
+    heads = {id(head.weight) for head in network.heads()}
+    assert [weight.shape[1] for weight in left if id(weight) not in heads] == [3]
+
+
 def test_everything_else_is_updated_by_adamw():
     torch.manual_seed(0)
     network = build_network("dense", STRIDES, 1, 2)
@@ -88,6 +104,11 @@ def test_a_network_of_a_first_and_a_last_layer_is_all_adamws():
     network.heads = lambda: [m for m in network.modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d)]
     optimizer = KernelMuon(network, 1e-3, 0.0)
     assert len(optimizer.param_groups) == 1
+    before = [parameter.detach().clone() for parameter in network.parameters()]
     for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
+    for parameter, was in zip(network.parameters(), before, strict=True):
+        torch.testing.assert_close(
+            parameter.detach(), was - 1e-3
+        )  # the first step of Adam, whatever the gradient

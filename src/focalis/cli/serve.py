@@ -60,7 +60,7 @@ def serve(
         from focalis.device.serve import settings_for
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"{error.name} is not installed; install the device's parts: pip install 'focalis[device]'"
+            f"{error.name} is not installed; install the device's parts: pip install '.[device]' in Focalis's folder"
         ) from error
 
     run_serve(settings_for(model, config, folder, port, web_port), lambda line: print(line, flush=True))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from focalis.errors import PlanError
 from focalis.planning.fingerprint import Fingerprint
 from focalis.planning.memory import training_bytes
-from focalis.planning.plan import NetworkSettings, Normalisation, Plan, TrainingSettings, Triple
+from focalis.planning.plan import NetworkSettings, Normalisation, Plan, TrainingSettings, Triple, alike
 from focalis.planning.pose import Pose
 
 STAGES = {
@@ -34,8 +34,11 @@ ANISOTROPY = 3.0
 CT_FIRST_PERCENTILE = -300.0
 AGREEMENT_KEPT = 0.9
 """From this share of the cases' agreement on, a flip or a turn is taken to change nothing."""
-FREE_TURNS: Mapping[str, Any] = {"quarter_turns": True, "turn_share": 0.3, "turn_limit_deg": 45.0}
+FREE_TURNS: Mapping[str, Any] = {"turn_share": 0.7, "turn_limit_deg": 180.0}
+QUARTER_TURNS: Mapping[str, Any] = {"quarter_turns": True, "turn_share": 0.3, "turn_limit_deg": 45.0}
 """Quarter turns and a turn of up to 45 degrees about each axis reach every orientation."""
+SIDES_ALIKE = 1.25
+"""A patch whose sides differ by more does not fit, turned by a quarter, where it fits as it is."""
 
 
 def make_plan(
@@ -70,12 +73,19 @@ def make_plan(
     patch = _patch(shape, wanted, capped, [int(s) for s in np.prod(strides, axis=0)], reasons)
     batch = max(2, BATCH_VOXELS // int(np.prod(patch)))
     reasons["batch"] = f"about {BATCH_VOXELS:,} voxels a step, at least 2 patches"
-    training = _training(found.pose, _has_sides(labels), reasons)
+    cubes = alike(spacing) and max(patch) <= SIDES_ALIKE * min(patch)
+    training = _training(found.pose, _has_sides(labels), cubes, reasons)
     share = float(np.median(found.foreground_share))
     reasons["labels"] = (
         f"{len(found.lesion_volumes_mm3)} lesions in {len(found.shapes_zyx)} cases, median "
         f"{np.median(found.lesion_volumes_mm3):.3g} mm3; foreground fills {100 * share:.2g} % of the median case"
     )
+    reasons["loss"] = (
+        "soft Dice per patch plus cross entropy, the default, learns fastest in short trainings; --loss names another"
+    )
+    reasons["readers"] = "the label maps; --readers names what to make of several readers' masks"
+    reasons["channels"] = "from the names of the images"
+    reasons["ignore"] = "the value of voxels that nobody has judged, from dataset.json; null if there is none"
     reasons["network"] = (
         "each stage halves the axes along which voxels are not yet more than twice the finest, while 4 or more remain"
     )
@@ -111,8 +121,8 @@ def within_memory(plan: Plan) -> Plan:
     )
 
 
-def _training(pose: Pose | None, sides: bool, reasons: dict[str, str]) -> TrainingSettings:
-    """How patches may be flipped and turned: as the cases themselves lie (decision 0014)."""
+def _training(pose: Pose | None, sides: bool, cubes: bool, reasons: dict[str, str]) -> TrainingSettings:
+    """How patches may be flipped and turned: as the cases themselves lie (decision 0014), cubes by quarters (0015)."""
     z, y, x = (share >= AGREEMENT_KEPT for share in (pose or Pose()).flipped_zyx)
     why = []
     if pose is None:
@@ -128,9 +138,14 @@ def _training(pose: Pose | None, sides: bool, reasons: dict[str, str]) -> Traini
         x = False
         why.append("labels name a left and a right side, so not along x")
     free = pose is not None and min(*pose.flipped_zyx, *pose.turned_zyx) >= AGREEMENT_KEPT and not sides
-    why.append("turned at will, mostly by quarters, which blurs nothing" if free else "turned a little")
+    turns: Mapping[str, Any] = {}
+    if free:
+        turns = QUARTER_TURNS if cubes else FREE_TURNS
+        why.append("turned at will" + (", mostly by quarters, which blurs nothing" if cubes else ""))
+    else:
+        why.append("turned a little")
     reasons["training"] = "; ".join(why)
-    return TrainingSettings(flip_axes_zyx=(z, y, x), **(FREE_TURNS if free else {}))
+    return TrainingSettings(flip_axes_zyx=(z, y, x), **turns)
 
 
 def _has_sides(labels: Mapping[int, str]) -> bool:

@@ -82,7 +82,7 @@ class TrainingSettings(_Frozen):
     """How the network is trained.
 
     `flip_axes_zyx` says along which axes patches may be mirrored: not along one that tells labels apart. With
-    `quarter_turns` every patch is turned by quarters as well, among axes of equal spacing, which interpolates nothing.
+    `quarter_turns` every patch is turned by quarters as well, which interpolates nothing; voxels must be cubes.
     A share `turn_share` of the patches is turned, about every axis by up to `turn_limit_deg`.
     """
 
@@ -133,6 +133,11 @@ class Plan(_Frozen):
             raise ValueError(f"ignore is {self.ignore}; it must be a value from 1 that is no label")
         if min(self.spacing_zyx_mm) <= 0:
             raise ValueError(f"spacing_zyx_mm must be positive, not {self.spacing_zyx_mm}")
+        training = self.training
+        if training.quarter_turns and not (all(training.flip_axes_zyx) and alike(self.spacing_zyx_mm)):
+            raise ValueError(
+                "training.quarter_turns needs equal spacing along all axes, and patches that are mirrored along each"
+            )
         stride = self.network.total_stride_zyx
         if any(size < s or size % s for size, s in zip(self.patch_zyx, stride, strict=True)):
             raise ValueError(
@@ -149,6 +154,11 @@ class Plan(_Frozen):
     def outputs(self) -> int:
         """Number of output channels, the background included."""
         return len(self.labels) + 1
+
+
+def alike(spacing_zyx_mm: tuple[float, float, float]) -> bool:
+    """Whether voxels are cubes, to a hundredth."""
+    return max(spacing_zyx_mm) <= 1.01 * min(spacing_zyx_mm)
 
 
 def read_plan(path: Path) -> Plan:

@@ -63,7 +63,9 @@ def runtime_for(
     with_openvino = openvino.is_installed()
     if name.startswith("openvino"):
         if not with_openvino:
-            raise UsageError(f"run time {name} needs OpenVINO; install it: pip install 'focalis[fast]'")
+            raise UsageError(
+                f"run time {name} needs OpenVINO; install it: pip install '.[fast]' in Focalis's folder"
+            )
         if device not in ("auto", "cpu"):
             raise UsageError(f"run time {name} runs on the CPU, not on {device}; leave --device out")
         if precision == "float16" or (name == "openvino-int8" and precision != "auto"):

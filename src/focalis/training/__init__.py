@@ -2,6 +2,7 @@
 
 from focalis.training.calibration import calibrate
 from focalis.training.loop import Interrupted, Progress, read_metrics, seconds_per_step, steps_in, train
+from focalis.training.precision import trusted
 from focalis.training.prepared import TrainingCase, prepare_case, prepare_cases
 from focalis.training.refinement import fit_refinement
 from focalis.training.validation import operating_point
@@ -19,4 +20,5 @@ __all__ = [
     "seconds_per_step",
     "steps_in",
     "train",
+    "trusted",
 ]

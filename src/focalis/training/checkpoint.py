@@ -27,6 +27,7 @@ def save_checkpoint(
     tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
     for number, entries in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in entries.items()}
+    state = state | {"optimizer": type(optimizer).__name__}
     packed = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with whole_file(path) as temporary:
         save_file(packed, temporary, metadata={"state": json.dumps(state)})
@@ -40,6 +41,8 @@ def load_checkpoint(
         with safe_open(path, framework="pt") as file:
             state: dict[str, Any] = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if (before := state.get("optimizer", "AdamW")) != type(optimizer).__name__:
+                raise ValueError(f"it holds the state of another optimiser, {before}")
         _restore(network, tensors, "network.")
         _restore(average, tensors, "average.")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

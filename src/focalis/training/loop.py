@@ -1,7 +1,7 @@
 """The training loop, visible from top to bottom.
 
-All randomness derives from (seed, step, sample), so a run that was stopped and resumed ends in the same weights, bit
-for bit, as one that was not, on the same machine, threads and package versions.
+All randomness derives from (seed, step, sample), so a run that was stopped and resumed ends in the same weights as one
+that was not: bit for bit on the processor, with the same machine, threads and package versions.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ STATISTICS_HELD_FROM = 0.4
 """From this share of the steps on, batch normalisation uses the averaged statistics that prediction will use. The
 statistics of a few patches vary so much that a network which always trained with its own batch's is another one when it
 predicts (decision 0007)."""
+OVERFLOWS = 20
+"""So many steps in a row whose gradients are not finite are no longer a gradient scaler that looks for its scale."""
 PRIOR_SHARE = 0.01
 """Foreground share that the fresh output layer predicts: starting at one half would let the background's sheer
 number dominate the first steps."""
@@ -134,6 +136,7 @@ def train(
     started = saved = time.monotonic()
     watched = 0.0  # seconds for the inner split, on which no weight depends: they are no training
     losses: list[float] = []
+    overflows = 0
     with (
         metrics.open("a", encoding="utf-8") as log,
         _ctrl_c_noticed() as ctrl_c,
@@ -146,7 +149,8 @@ def train(
                 _hold_statistics(network, average, adopt=step == held_from)
             torch.manual_seed(int(np.random.default_rng((seed, DROPOUT, step)).integers(2**62)))
             loss, norm = _step(network, optimizer, scaler, loss_function, batch, rate, plan, runtime)
-            if not math.isfinite(loss):
+            overflows = 0 if math.isfinite(norm) else overflows + 1
+            if not math.isfinite(loss) or overflows == OVERFLOWS:
                 save(step)
                 raise DivergedError(
                     f"{run}: diverged at step {step} (loss {loss}, gradient norm {norm}); the weights before that step "
@@ -157,6 +161,8 @@ def train(
             losses.append(loss)
             done = step + 1
             row: dict[str, Any] = {"step": done, "loss": loss, "learning_rate": rate, "gradient_norm": norm}
+            if overflows:
+                del row["gradient_norm"]  # JSON has no infinity
             if done % validate_every == 0 or done == steps:
                 began = time.monotonic()
                 row["val_dice"] = val_dice = validation_dice(plan, average, validation, runtime)

@@ -27,8 +27,8 @@ class KernelMuon(torch.optim.AdamW):
     """AdamW whose kernels are updated by Muon; see the module.
 
     Args:
-        network: whose parameters are optimised. Kernels are the weights of its convolutions, but for those that
-            read the image and those of its heads; as matrices they have a row per output channel.
+        network: whose parameters are optimised. Kernels are the weights of its convolutions, but for the first,
+            which reads the image, and the heads; as matrices they have a row per output channel.
         learning_rate: of both halves; `train` sets it anew at every step.
         weight_decay: decoupled, of both halves.
     """
@@ -37,11 +37,8 @@ class KernelMuon(torch.optim.AdamW):
         convolutions = [
             layer for layer in network.modules() if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d)
         ]
-        image_channels = convolutions[0].in_channels
         heads = {id(head) for head in network.heads()}
-        inner = [
-            layer for layer in convolutions if layer.in_channels > image_channels and id(layer) not in heads
-        ]
+        inner = [layer for layer in convolutions[1:] if id(layer) not in heads]
         kernels = {id(layer.weight) for layer in inner}
         groups = {
             None: [parameter for parameter in network.parameters() if id(parameter) not in kernels],

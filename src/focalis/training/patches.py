@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
 
 import numpy as np
 import torch
@@ -53,16 +52,18 @@ def draw_patch(case: TrainingCase, plan: Plan, rng: np.random.Generator) -> Patc
     With `plan.readers` `random` the label is that of a reader drawn with `rng`; with `mean` it is soft.
     """
     shape, patch = np.asarray(case.label.shape), np.asarray(plan.patch_zyx)
+    matrix, scale = _draw_matrix(plan, rng)
     half = (patch - 1) / 2
     middle = (shape - 1) / 2
-    reach = np.maximum(shape - patch, 0) / 2 + patch / OVERSHOOT
+    extent = np.abs(matrix) @ patch
+    reach = np.maximum(shape - extent, 0) / 2 + extent / OVERSHOOT
     if case.lesions and rng.random() < plan.training.foreground_share:
         lesion = case.lesions[rng.integers(len(case.lesions))]
-        centre = lesion[rng.integers(len(lesion))] + rng.uniform(-0.85 * half, 0.85 * half)
+        place = rng.uniform(-0.85 * half, 0.85 * half)
+        centre = lesion[rng.integers(len(lesion))] - matrix @ place
         centre = np.clip(centre, middle - reach, middle + reach)
     else:
         centre = middle + rng.uniform(-reach, reach)
-    matrix, scale = _draw_matrix(plan, rng)
     centre = _onto_voxels(centre, matrix, half)
     drawn = case.label[None] if case.readers is None else case.readers
     if plan.readers == "random":
@@ -95,11 +96,14 @@ def whole_voxels(case: TrainingCase, centre: NDArray[np.float64], patch_zyx: tup
 
 
 def _draw_matrix(plan: Plan, rng: np.random.Generator) -> tuple[NDArray[np.float64], float]:
-    """The map from patch offsets to image offsets, both in voxels (z, y, x), and its scale."""
+    """The map from patch offsets to image offsets, both in voxels (z, y, x), and its scale.
+
+    The axes in any order, each flipped or not, are the quarter turns and their mirror images.
+    """
     spacing = np.asarray(plan.spacing_zyx_mm)
     turn = np.eye(3)
     limit = np.deg2rad(plan.training.turn_limit_deg)
-    order = _quarter_turn(spacing, rng) if plan.training.quarter_turns else np.eye(3)
+    order = np.eye(3)[rng.permutation(3)] if plan.training.quarter_turns else np.eye(3)
     if rng.random() < plan.training.turn_share:
         coarse = int(np.argmax(spacing)) if spacing.max() > 2 * spacing.min() else None
         for axis in range(3):
@@ -108,13 +112,7 @@ def _draw_matrix(plan: Plan, rng: np.random.Generator) -> tuple[NDArray[np.float
                 turn = turn @ _rotation(axis, angle)
     scale = float(np.exp(rng.uniform(*np.log(SCALE_LIMITS)))) if rng.random() < SCALE_SHARE else 1.0
     flips = np.where((rng.random(3) < FLIP_SHARE) & np.asarray(plan.training.flip_axes_zyx), -1.0, 1.0)
-    return np.diag(1 / spacing) @ (turn * scale) @ order @ np.diag(spacing * flips), scale
-
-
-def _quarter_turn(spacing: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Axes of equal spacing in another order: with the flips that go with it, any quarter turn about any of them."""
-    orders = [order for order in permutations(range(3)) if np.allclose(spacing[list(order)], spacing)]
-    return np.eye(3)[list(orders[rng.integers(len(orders))])]
+    return np.diag(1 / spacing) @ (turn * scale) @ np.diag(spacing) @ order @ np.diag(flips), scale
 
 
 def _onto_voxels(

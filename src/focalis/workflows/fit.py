@@ -18,7 +18,7 @@ from focalis.model import EightBit, Model, OperatingPoint, Refinement, save_mode
 from focalis.planning import Plan, Readers, fingerprint, join_scopes, make_plan, read_plan, write_plan
 from focalis.planning.parts import check_names, loss_of, network_of
 from focalis.prediction import choose_runtime
-from focalis.training import Progress
+from focalis.training import Progress, trusted
 from focalis.workflows.judge import held_out_note, judge, write_judgement
 from focalis.workflows.record import data_hash, provenance
 from focalis.workflows.run import Budget, Run, train_run
@@ -137,7 +137,7 @@ def fit(
         return FitResult(root, plan_path)
     if threads:
         torch.set_num_threads(threads)
-    runtime = choose_runtime(device, precision)
+    runtime = trusted(choose_runtime(device, precision), chosen)
     budget = Budget(DEFAULT_MINUTES if minutes is None else minutes, steps)
     record = {
         **provenance(),
