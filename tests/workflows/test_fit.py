@@ -119,6 +119,22 @@ def test_a_run_with_another_seed_is_not_resumed(finished, phantoms):
         fit(phantoms, finished.run, steps=4, fold=1, seed=6, resume=True)
 
 
+def test_a_run_with_another_plan_is_not_resumed(finished, phantoms, tmp_path):
+    plan = read_plan(finished.plan)
+    write_plan(plan.model_copy(update={"batch": plan.batch + 1}), tmp_path / "other.yaml")
+    with pytest.raises(PlanError, match="the run follows another plan"):
+        fit(phantoms, finished.run, steps=4, fold=1, seed=5, plan=tmp_path / "other.yaml", resume=True)
+
+
+def test_a_run_on_other_data_is_not_resumed(finished, data):
+    label = data / "labels" / "phantom_000.nii.gz"
+    volume = read_volume(label)
+    volume.array[0, 0, 0] = 1
+    write_volume(volume, label)
+    with pytest.raises(TrainingError, match="another data_sha256"):
+        fit(data, finished.run, steps=4, fold=1, seed=5, resume=True)
+
+
 def test_a_run_of_another_fold_is_not_resumed(finished, phantoms):
     with pytest.raises(TrainingError, match="another cases"):
         fit(phantoms, finished.run, steps=4, fold=0, seed=5, resume=True)
