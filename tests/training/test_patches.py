@@ -1,6 +1,7 @@
 """Patches: geometry against plain indexing and scipy, and what a centred lesion can teach."""
 
 from dataclasses import replace
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -113,6 +114,25 @@ def test_a_patch_that_is_not_turned_or_scaled_falls_onto_voxels(plan):
     drawn = [draw_patch(case, turned_by_quarters(plan), np.random.default_rng(seed)) for seed in range(100)]
     sharp = [bool(((patch.image - patch.image.round()).abs() < 1e-2).all()) for patch in drawn]
     assert np.mean(sharp) == pytest.approx(1 - patches.SCALE_SHARE, abs=0.15)
+
+
+def test_what_is_cut_from_voxels_is_what_interpolation_would_find():
+    # Every orientation of a patch of unequal sides, also where it reaches past the border.
+    case = case_of(blob())
+    patch = (8, 11, 14)
+    corners = [np.array(corner) for corner in ((5, 6, 7), (-2, 15, 3), (0, -3, 18))]
+    for order, signs in product(permutations(range(3)), product((-1.0, 1.0), repeat=3)):
+        matrix = np.eye(3)[list(order)] @ np.diag(signs)
+        half = (np.array(patch) - 1) / 2
+        for corner in corners:
+            centre = corner + np.abs(matrix) @ half
+            cut, interpolated = (
+                make(case, centre, matrix, patch, case.label[None])
+                for make in (patches._cut, patches._interpolate)
+            )
+            finite = interpolated[0] < INFINITE_FROM_MM
+            torch.testing.assert_close(cut[0][finite], interpolated[0][finite], atol=1e-3, rtol=0)
+            assert torch.equal(cut[1], interpolated[1].to(torch.uint8))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""One training patch: where it lies, and its rotation, scale and flip, in a single interpolation.
+"""One training patch: where it lies, and its rotation, scale and flip, in a single interpolation or, where it falls
+onto voxels, in none.
 
 Every draw comes from the generator that is passed in, which the caller seeds with (seed, step, sample).
 """
@@ -146,25 +147,63 @@ def _resample(
 ) -> Patch:
     """A patch whose label has a channel for each of the label maps `drawn`, (map, z, y, x)."""
     half = (np.asarray(patch) - 1) / 2
-    reach = np.abs(matrix) @ half + 1
-    low, high = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
-    box = [_reflected(a, b, size) for a, b, size in zip(low, high, case.label.shape, strict=True)]
-    extent = (high - low - 1) / 2
-    linear = np.diag(1 / extent) @ matrix @ np.diag(half)
-    offset = (centre - low) / extent - 1
-    theta = np.concatenate([linear[::-1, ::-1], offset[::-1, None]], axis=1)
-    grid = functional.affine_grid(
-        torch.from_numpy(theta[None].astype(np.float32)), [1, 1, *patch], align_corners=True
-    )
-    channels = len(case.image)
-    values = np.empty((channels + 1, *(len(indices) for indices in box)), dtype=np.float32)
-    for target, array in zip(values, (*case.image, case.distance_mm), strict=True):
-        target[...] = _box(array, box)
-    smooth = _sample(torch.from_numpy(values), grid, "bilinear")
-    labels = np.stack([_box(each, box) for each in drawn]).astype(np.float32)
-    sharp = _sample(torch.from_numpy(labels), grid, "nearest")
+    corner = centre - matrix @ half
+    onto_voxels = all(np.allclose(each, each.round()) for each in (matrix, corner))
+    make = _cut if onto_voxels else _interpolate
+    smooth, sharp = make(case, centre, matrix, patch, drawn)
     # What is magnified lies farther away by as much.
     return Patch(smooth[:-1], sharp.long(), smooth[-1] / scale)
+
+
+def _cut(
+    case: TrainingCase,
+    centre: NDArray[np.float64],
+    matrix: NDArray[np.float64],
+    patch: tuple[int, int, int],
+    drawn: NDArray[np.uint8],
+) -> tuple[Tensor, Tensor]:
+    """Image and distance, and the label maps, of a patch that falls onto voxels: nothing is interpolated.
+
+    Each axis of the image is one of the patch, which runs along it or against it.
+    """
+    corner = centre - matrix @ ((np.asarray(patch) - 1) / 2)
+    axes = np.abs(matrix).argmax(axis=1)
+    box = [
+        _reflected((start + row[axis] * np.arange(patch[axis])).round().astype(int), size)
+        for start, row, axis, size in zip(corner, matrix, axes, case.label.shape, strict=True)
+    ]
+    order = np.argsort(axes)
+    smooth = [_box(array, box).transpose(order) for array in (*case.image, case.distance_mm)]
+    sharp = [_box(each, box).transpose(order) for each in drawn]
+    return torch.from_numpy(np.stack(smooth).astype(np.float32)), torch.from_numpy(np.stack(sharp))
+
+
+def _interpolate(
+    case: TrainingCase,
+    centre: NDArray[np.float64],
+    matrix: NDArray[np.float64],
+    patch: tuple[int, int, int],
+    drawn: NDArray[np.uint8],
+) -> tuple[Tensor, Tensor]:
+    """Image and distance, linearly, and the label maps, each voxel the nearest one's, of any patch."""
+    half = (np.asarray(patch) - 1) / 2
+    reach = np.abs(matrix) @ half + 1
+    low, high = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
+    box = [_reflected(np.arange(a, b), size) for a, b, size in zip(low, high, case.label.shape, strict=True)]
+    extent = (high - low - 1) / 2
+    z, y, x = torch.meshgrid(
+        *(torch.arange(n) - middle for n, middle in zip(patch, half, strict=True)), indexing="ij"
+    )
+    # From voxels of the patch to places in the box, from -1 at its first voxel to 1 at its last one.
+    rows = np.column_stack([matrix, centre - low]) / extent[:, None]
+    places = [a * z + b * y + c * x + (d - 1) for a, b, c, d in rows.tolist()]
+    grid = torch.stack(places[::-1], dim=-1)
+    values = np.empty((len(case.image) + 1, *(len(indices) for indices in box)), dtype=np.float32)
+    for target, array in zip(values, (*case.image, case.distance_mm), strict=True):
+        target[...] = _box(array, box)
+    labels = np.stack([_box(each, box) for each in drawn]).astype(np.float32)
+    smooth = _sample(torch.from_numpy(values), grid, "bilinear")
+    return smooth, _sample(torch.from_numpy(labels), grid, "nearest")
 
 
 def _box(array: NDArray[np.generic], box: Sequence[NDArray[np.intp]]) -> NDArray[np.generic]:
@@ -178,12 +217,16 @@ def _box(array: NDArray[np.generic], box: Sequence[NDArray[np.intp]]) -> NDArray
     return array
 
 
-def _reflected(low: int, high: int, size: int) -> NDArray[np.intp]:
-    """The voxels low to high - 1 along an axis of `size`; what lies outside is mirrored at the outermost voxels."""
+def _reflected(index: NDArray[np.intp], size: int) -> NDArray[np.intp]:
+    """Indices along an axis of `size`; those that lie outside are mirrored at the outermost voxels."""
     period = max(2 * (size - 1), 1)
-    index = np.abs(np.arange(low, high)) % period
+    index = np.abs(index) % period
     return np.where(index < size, index, period - index)
 
 
 def _sample(array: Tensor, grid: Tensor, mode: str) -> Tensor:
-    return functional.grid_sample(array[None], grid, mode, padding_mode="border", align_corners=True)[0]
+    """The array at the places of the grid. Threads share what is a batch: here every slice of the patch is one."""
+    slices = functional.grid_sample(
+        array.expand(len(grid), *array.shape), grid[:, None], mode, padding_mode="border", align_corners=True
+    )
+    return slices[:, :, 0].movedim(0, 1).contiguous()
