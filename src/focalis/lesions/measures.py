@@ -182,7 +182,7 @@ def _shape(inside: NDArray[np.bool_], place_zyx: tuple[int, ...], grid: Grid, ax
     """Place and diameters of the component `inside` its bounding box, which starts at `place_zyx`."""
     spacing = np.asarray(grid.spacing_zyx_mm)
     outermost = _outermost(inside) + np.asarray(place_zyx)
-    centroid = np.argwhere(inside).mean(axis=0) + np.asarray(place_zyx)
+    centroid = _centroid(inside) + np.asarray(place_zyx)
     corners = _hull(_faces(outermost, (0, 1, 2)) * spacing)
     flat = [other for other in range(3) if other != axis]
     best: tuple[float, float, int, NDArray[np.float64]] | None = None
@@ -209,6 +209,12 @@ def _shape(inside: NDArray[np.bool_], place_zyx: tuple[int, ...], grid: Grid, ax
         "slice_axis": "zyx"[axis],
         "slice_index": index,
     }
+
+
+def _centroid(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The mean place of the voxels that are true, from how many lie in each plane: no list of them is made."""
+    planes = [inside.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
+    return np.array([np.average(np.arange(len(counts)), weights=counts) for counts in planes])
 
 
 def _outermost(inside: NDArray[np.bool_]) -> NDArray[np.intp]:

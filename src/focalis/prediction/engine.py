@@ -21,7 +21,10 @@ class Engine(Protocol):
         """Whether the network must be given tiles of the training patch's size; see `Network.patchwise`."""
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Softmax probabilities (1, label, z, y, x) of an image (1, channel, z, y, x), both float32."""
+        """Softmax probabilities (1, label, z, y, x) of an image (1, channel, z, y, x), both float32.
+
+        The caller may change them; the next call may write over them.
+        """
 
     def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:
         """Memory that a call adds to the process, input and output included."""

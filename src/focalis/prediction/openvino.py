@@ -94,7 +94,7 @@ class OpenVinoEngine:
             self._request = None  # its memory goes before that of the next one comes
             self._request = _compiled(self._folder / NETWORK, x.shape, self._precision)
             self._shape = x.shape
-        result: NDArray[np.float32] = self._request.infer([x], share_inputs=True)[0]
+        result: NDArray[np.float32] = self._request.infer([x], share_inputs=True, share_outputs=True)[0]
         return result
 
     def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:

@@ -226,7 +226,7 @@ def _default() -> Engines:
 
 
 def _probabilities(engine: Engine, x: NDArray[np.float32], flip: tuple[int, ...]) -> NDArray[np.float32]:
-    """Those of one pass over an image or its mirror image, float32 (label, z, y, x), the caller's to change."""
+    """Those of one pass over an image or its mirror image, float32 (label, z, y, x); see `Engine`."""
     values = engine(np.ascontiguousarray(np.flip(x, flip)))
     return np.ascontiguousarray(np.flip(values, flip)[0])
 
