@@ -32,6 +32,7 @@ from tables import replaced
 
 import focalis
 from focalis.dataset import Dataset, PhantomSettings, open_dataset, write_phantoms
+from focalis.errors import FocalisError
 from focalis.evaluation import Evaluation
 from focalis.files import write_bytes, write_text
 from focalis.volume import write_volume
@@ -51,6 +52,8 @@ LOW = 0.1
 """The threshold of the second prediction: its lesions are the candidates of the FROC curve."""
 RATES = (0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives per scan at which the page gives the sensitivity."""
+FEW = 5
+"""With fewer scans the page says that its intervals say little."""
 LISTED = 6
 """Lesions of each kind in the table that the page shows."""
 
@@ -120,7 +123,11 @@ def main() -> None:
 
 def phantoms(root: Path, count: int) -> Dataset:
     """Generated scans with many lesions, some without any."""
-    return open_dataset(root) if root.exists() else write_phantoms(root, count, MANY, seed=0)
+    try:
+        found = open_dataset(root)
+    except FocalisError:
+        return write_phantoms(root, count, MANY, seed=0)
+    return found if len(found.cases) == count else write_phantoms(root, count, MANY, seed=0)
 
 
 def train_folds(data: Dataset, run: Path, folds: int, limits: Mapping[str, Any]) -> dict[Path, Sequence[str]]:
@@ -240,7 +247,8 @@ def section(path: Path, row: Mapping[str, Any]) -> list[str]:
         f"{cases} held-out scans of {len(row['folds'])} trainings of {row['folds'][0]['steps']:,} steps; revision "
         f"`{(row['revision'] or 'unknown')[:12]}`. At the chosen operating point: Dice {interval(dice, 'mean')}, "
         f"lesion sensitivity {interval(lesions['sensitivity'])}, false positives per scan "
-        f"{interval(lesions['false_positives_per_scan'], digits=2)}.",
+        f"{interval(lesions['false_positives_per_scan'], digits=2)}."
+        + (f" Intervals over {cases} scans say little." if cases < FEW else ""),
         "",
     ]
     detection = row["loose"].get("detection")
@@ -290,7 +298,7 @@ def calibration_lines(detection: Mapping[str, Any]) -> list[str]:
         "| before | after | number |",
         "|---|---|---|---|",
     ]
-    for name, what in (("voxels", "voxels near the boundary"), ("lesions", "predicted lesions")):
+    for name, what in (("voxels", "voxels near the boundary"), ("lesions", "lesions that are reported")):
         before, after = found[f"{name}_before"], found[f"{name}_after"]
         if before and after and before["ece"] is not None:
             lines.append(f"| {what} | {before['ece']:.3f} | {after['ece']:.3f} | {after['count']:,} |")

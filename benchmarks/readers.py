@@ -107,16 +107,24 @@ def write_page(targets: Sequence[str], minutes: float) -> None:
 
 
 def table(targets: Sequence[str], minutes: float) -> list[str]:
-    """A row per target, pooled over the folds and seeds that are there, cases averaged first."""
+    """A row per target, pooled over the folds and seeds that are there, cases averaged first.
+
+    Only cases with two readers or more count: of the others nothing is known of the readers among themselves, and
+    their one reader is the one whose contours `labels` trains on.
+    """
     found = {target: measured(target, minutes) for target in targets}
     found = {target: rows for target, rows in found.items() if rows}
     if not found:
         return []
     revisions = sorted({str(row["revision"])[:12] for rows in found.values() for row in rows.values()})
     steps = sorted({row["steps"] for rows in found.values() for row in rows.values()})
+    listed = ", ".join(f"{n:,}" for n in steps)
+    measured_time = all(row["minutes_asked"] for rows in found.values() for row in rows.values())
+    budget = (
+        f"{minutes:g} minutes of training each ({listed} steps)" if measured_time else f"{listed} steps each"
+    )
     lines = [
-        f"{minutes:g} minutes of training each ({', '.join(f'{n:,}' for n in steps)} steps); "
-        f"revision {', '.join(f'`{each}`' for each in revisions)}.",
+        f"{budget}; cases with two readers or more; revision {', '.join(f'`{each}`' for each in revisions)}.",
         "",
         "| trained on | folds, seeds | cases | Dice with the readers | by seed | minus `labels`, paired "
         "| readers among themselves | agreement index | the model lies |",
@@ -136,14 +144,13 @@ Rows = Mapping[tuple[int, int], Mapping[str, Any]]
 
 
 def _line(target: str, rows: Rows, labels: Rows) -> str:
-    ours, theirs = means(rows, "model_dice"), means(rows, "readers_dice")
-    several = list(theirs)
-    index = ratio_interval([ours[case] for case in several], list(theirs.values()))
-    value = sum(ours[case] for case in several) / sum(theirs.values())
+    ours, theirs = of_several(rows), means(rows, "readers_dice")
+    index = ratio_interval(list(ours.values()), list(theirs.values()))
+    value = sum(ours.values()) / sum(theirs.values())
     seeds = sorted({seed for _, seed in rows})
     by_seed = [
-        np.mean(list(means({k: v for k, v in rows.items() if k[1] == s}, "model_dice").values()))
-        for s in seeds
+        np.mean(list(of_several({key: row for key, row in rows.items() if key[1] == seed}).values()))
+        for seed in seeds
     ]
     cells = [
         target,
@@ -152,7 +159,7 @@ def _line(target: str, rows: Rows, labels: Rows) -> str:
         _text(np.mean(list(ours.values())), bootstrap_interval(list(ours.values()))),
         ", ".join(f"{dice:.3f}" for dice in by_seed),
         "" if target == "labels" else difference(rows, labels),
-        f"{np.mean(list(theirs.values())):.3f} ({len(several)} cases)",
+        f"{np.mean(list(theirs.values())):.3f}",
         _text(value, index),
         {True: "outside their spread", False: "above" if index[0] > 1 else "inside"}[index[1] < 1],
     ]
@@ -164,9 +171,15 @@ def difference(rows: Rows, labels: Rows) -> str:
     both = rows.keys() & labels.keys()
     if not both:
         return ""
-    ours, theirs = (means({key: each[key] for key in both}, "model_dice") for each in (rows, labels))
+    ours, theirs = (of_several({key: each[key] for key in both}) for each in (rows, labels))
     a, b = [ours[case] for case in ours], [theirs[case] for case in ours]
     return _text(float(np.mean(np.subtract(a, b))), paired_difference_interval(a, b))
+
+
+def of_several(rows: Rows) -> dict[str, float]:
+    """The model's Dice with the readers, of the cases with two readers or more."""
+    several = means(rows, "readers_dice")
+    return {case: dice for case, dice in means(rows, "model_dice").items() if case in several}
 
 
 def means(rows: Rows, name: str) -> dict[str, float]:

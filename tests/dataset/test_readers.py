@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from focalis.dataset import PhantomSettings, find_readers, with_readers, write_phantoms
+from focalis.dataset import PhantomSettings, ReaderWarning, find_readers, with_readers, write_phantoms
 from focalis.errors import DataError
 
 SETTINGS = PhantomSettings(shape_zyx=(12, 16, 20), foreground_share=0.01, readers=3)
@@ -39,6 +39,8 @@ def test_files_of_no_case_or_no_reader_are_named(data):
         shutil.copy(mask, folder / name)
     found = find_readers(folder, {case.name for case in data.cases})
     assert [path.name for path in found.strangers] == ["another_r1.nii.gz", f"{data.cases[1].name}.nii.gz"]
+    with pytest.warns(ReaderWarning, match=r"another_r1\.nii\.gz and 1 more: no reader's mask"):
+        with_readers(data)
     assert sorted(found.of) == [case.name for case in data.cases]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from focalis.evaluation import froc, froc_csv
+from focalis.evaluation import bands_csv, froc, froc_csv
 from focalis.evaluation.froc import RATES, size_classes
 from focalis.lesions import Candidates, find_candidates, label_components, match_lesions
 
@@ -73,6 +73,31 @@ def test_the_curve_rises_and_is_read_off_its_points(scans) -> None:
         assert rate.low is not None
         assert rate.high is not None
         assert rate.low <= rate.high
+
+
+def test_a_size_class_has_the_curve_and_the_band_of_its_own_lesions(scans) -> None:
+    curve = froc([candidates_of(name, parts) for name, parts in scans.items()])
+    assert curve is not None
+    for kind, rates in enumerate(curve.class_rates):
+        values = [(p.fp_per_scan, p.by_class[kind]) for p in curve.points]
+        for rate in rates:
+            best = max((s for fp, s in values if fp <= rate.fp_per_scan + 1e-9), default=0.0)
+            assert rate.sensitivity == pytest.approx(best)
+            assert rate.low <= rate.sensitivity <= rate.high
+    rows = list(csv.DictReader(io.StringIO(bands_csv(curve))))
+    assert [float(row["fp_per_scan"]) for row in rows] == [rate.fp_per_scan for rate in curve.rates]
+    assert float(rows[-1]["high_class_2"]) == curve.class_rates[1][-1].high
+
+
+def test_classes_pooled_are_the_whole_curve(scans) -> None:
+    curve = froc([candidates_of(name, parts) for name, parts in scans.items()])
+    assert curve is not None
+    counts = np.array([count for _, count in curve.classes])
+    for number, rate in enumerate(curve.rates):
+        found = sum(
+            count * rates[number].sensitivity for count, rates in zip(counts, curve.class_rates, strict=True)
+        )
+        assert found / counts.sum() == pytest.approx(rate.sensitivity)
 
 
 def test_equal_patients_give_a_band_without_width_and_one_patient_none() -> None:

@@ -11,7 +11,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
-from focalis.lesions import Lesion, axial_axis, disagreement, measure_lesions
+from focalis.lesions import Lesion, axial_axis, disagreement, measure_lesions, temper
 from focalis.volume import Grid, Volume, to_sitk
 
 STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -196,6 +196,19 @@ def test_probabilities_and_their_spread_are_taken_inside_each_lesion():
     assert (second.name, second.number, second.uncertainty) == ("rim", 1, 0.0)
     assert second.confidence == pytest.approx(0.8)
     assert measure_lesions(labels, grid, {3: "absent"}) == ()
+
+
+def test_uncertainty_is_that_of_the_passes_whatever_the_temperature():
+    passes = np.random.default_rng(2).uniform(0.05, 0.95, (6, 1, 1, 30)).astype(np.float32)
+    mean, deviation = passes.mean(axis=0), passes.std(axis=0)
+    grid = grid_of((1, 1, 30), (1.0, 1.0, 1.0), STRAIGHT)
+    labels = np.ones(grid.shape_zyx, np.uint8)
+    for temperature in (0.5, 1.0, 2.4):
+        (lesion,) = measure_lesions(
+            labels, grid, {1: "lesion"}, temper(mean, temperature), deviation, temperature
+        )
+        assert lesion.uncertainty == pytest.approx(disagreement(mean, deviation), rel=1e-5)
+        assert lesion.confidence == pytest.approx(temper(mean, temperature).max())
 
 
 def test_disagreement_is_one_less_the_soft_dice_of_the_pairs_of_passes():

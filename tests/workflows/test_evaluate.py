@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from focalis.dataset import ReaderWarning
 from focalis.errors import DataError, UsageError
 from focalis.volume import Grid, Volume, write_volume
 from focalis.workflows.evaluate import evaluate
@@ -241,7 +242,24 @@ def test_a_readers_mask_on_another_grid_is_named(folders: tuple[Path, Path], rat
     write_volume(
         Volume(label_map(2).array, replace(GRID, origin_xyz_mm=(0.0, 3.0, 0.0))), raters / "b_ben.nii.gz"
     )
-    with pytest.raises(DataError, match="b of reader ben: truth and prediction lie on different grids"):
+    with pytest.raises(DataError, match=r"b_ben\.nii\.gz: lies on another grid than the truth: origin"):
+        evaluate(*folders, None, readers=raters)
+
+
+def test_a_readers_value_that_is_no_label_is_not_taken_for_nothing(
+    folders: tuple[Path, Path], raters: Path
+) -> None:
+    scaled = label_map(2)
+    write_volume(Volume(scaled.array * np.uint8(255), scaled.grid), raters / "b_ben.nii.gz")
+    with pytest.raises(DataError, match=r"b_ben\.nii\.gz: holds the value 255, which is no label"):
+        evaluate(*folders, None, readers=raters)
+
+
+def test_a_file_that_is_no_readers_mask_is_named_in_a_warning(
+    folders: tuple[Path, Path], raters: Path
+) -> None:
+    write_volume(label_map(2), raters / "bee_ben.nii.gz")
+    with pytest.warns(ReaderWarning, match=r"bee_ben\.nii\.gz: no reader's mask of any case, left out"):
         evaluate(*folders, None, readers=raters)
 
 

@@ -204,6 +204,8 @@ def test_progress_names_every_case(tmp_path):
         ({"memory_gb": 0}, "memory budget"),
         ({"device": "toaster"}, "toaster"),
         ({"precision": "float8"}, "float8"),
+        ({"strict": True}, "does not know what it was trained on"),
+        ({"uncertainty": True}, "needs several passes"),
     ],
 )
 def test_wrong_options_are_usage_errors(tmp_path, options, reason):
@@ -223,6 +225,20 @@ def test_wrong_places_are_usage_errors(tmp_path):
         predict(model(), [tmp_path / "empty"], tmp_path / "a.nii.gz")
     with pytest.raises(ModelError, match=r"none\.safetensors: cannot be read"):
         predict(tmp_path / "none.safetensors", [tmp_path / "a.nii.gz"], tmp_path / "out")
+
+
+def test_a_point_chosen_without_mirror_images_is_said_to_be(tmp_path):
+    image(tmp_path / "a.nii.gz")
+    plain, mirrored, given = (
+        predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", **options).operating_point.how
+        for options in (
+            {},
+            {"mirror": True},
+            {"mirror": True, "threshold": 0.5, "min_size_mm3": 0, "min_confidence": 0},
+        )
+    )
+    assert mirrored == f"{plain}; chosen without mirror images"
+    assert "mirror" not in given
 
 
 def test_an_image_outside_of_the_models_scope_is_told_and_with_strict_refused(tmp_path):

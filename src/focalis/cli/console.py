@@ -91,7 +91,9 @@ def print_readers(structures: Sequence[StructureBesideReaders]) -> None:
             figure_with_interval(pooled.value, pooled.low, pooled.high)
             for pooled in (structure.model_dice, structure.readers_dice, structure.index)
         )
-        spread = "no spread" if structure.verdict is None else f"{structure.verdict} their spread"
+        spread = (
+            "too few patients to say" if structure.verdict is None else f"{structure.verdict} their spread"
+        )
         print(
             f"  {structure.structure}, {structure.cases} cases of two readers or more: model with readers {ours}, "
             f"readers among themselves {theirs}, agreement index {index}: {spread}"

@@ -111,6 +111,8 @@ def predict(
     for row in report.rows:
         if row.outside:
             print(f"warning: {row.case} {outside_line(row.outside)}", file=sys.stderr)
+    if not report.scope_known:
+        print("note: the model does not know what it was trained on; no image was checked", file=sys.stderr)
     if not as_json:
         for row in report.rows:
             if row.status == "done" and not row.foreground_voxels:

@@ -5,7 +5,7 @@ from focalis.dataset.consensus import majority, staple
 from focalis.dataset.layout import open_dataset
 from focalis.dataset.layouts import UNNAMED_CHANNEL, group_channels, read_patients, read_table
 from focalis.dataset.phantoms import Phantom, PhantomSettings, make_phantom, write_phantoms
-from focalis.dataset.readers import ReaderFiles, find_readers, with_readers
+from focalis.dataset.readers import ReaderFiles, ReaderWarning, find_readers, with_readers
 from focalis.dataset.splits import (
     Split,
     empty_side,
@@ -24,6 +24,7 @@ __all__ = [
     "Phantom",
     "PhantomSettings",
     "ReaderFiles",
+    "ReaderWarning",
     "Split",
     "empty_side",
     "find_readers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from focalis.dataset.case import Dataset
 from focalis.dataset.layouts import UNNAMED_CHANNEL, group_channels
 
 FOLDER = "raters"
+
+
+class ReaderWarning(UserWarning):
+    """Files among the readers' masks are nobody's, and left out."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,22 @@ class ReaderFiles:
 
     of: dict[str, dict[str, Path]]
     strangers: tuple[Path, ...]
+
+    def given_to(self, dataset: Dataset) -> Dataset:
+        """The data set, its cases knowing their readers."""
+        cases = tuple(replace(case, readers=self.of.get(case.name, {})) for case in dataset.cases)
+        return replace(dataset, cases=cases)
+
+    def warn(self) -> None:
+        """Say which files are left out, with a `ReaderWarning`: a misspelt name would silently be a missing reader."""
+        if self.strangers:
+            first, *rest = self.strangers
+            more = f" and {len(rest)} more" if rest else ""
+            warnings.warn(
+                f"{first}{more}: no reader's mask of any case, left out; names are CASE_READER.nii.gz",
+                ReaderWarning,
+                stacklevel=2,
+            )
 
 
 def find_readers(folder: Path, cases: set[str]) -> ReaderFiles:
@@ -46,11 +67,11 @@ def find_readers(folder: Path, cases: set[str]) -> ReaderFiles:
 def with_readers(dataset: Dataset) -> Dataset:
     """The data set, its cases knowing the masks of their readers in `raters/`.
 
-    A case may have any number of readers, none among them.
+    A case may have any number of readers, none among them. Files that are nobody's mask are named in a warning.
 
     Raises:
         DataError: two files claim one place.
     """
-    found = find_readers(dataset.root / FOLDER, {case.name for case in dataset.cases}).of
-    cases = tuple(replace(case, readers=found.get(case.name, {})) for case in dataset.cases)
-    return replace(dataset, cases=cases)
+    found = find_readers(dataset.root / FOLDER, {case.name for case in dataset.cases})
+    found.warn()
+    return found.given_to(dataset)

@@ -13,7 +13,7 @@ from focalis.evaluation.calibration import (
 from focalis.evaluation.cases import EMPTY_RULE, Score, evaluate_case
 from focalis.evaluation.comparison import FIGURES, POOLING_RULE, Figure, figures_of, paired_differences
 from focalis.evaluation.detection import CaseLesions, Detection
-from focalis.evaluation.froc import FROC_RULE, Froc, froc, froc_csv
+from focalis.evaluation.froc import FROC_RULE, Froc, FrocRate, bands_csv, froc, froc_csv
 from focalis.evaluation.intervals import (
     bootstrap_interval,
     paired_difference_interval,
@@ -55,6 +55,7 @@ __all__ = [
     "Evaluation",
     "Figure",
     "Froc",
+    "FrocRate",
     "JudgedLesion",
     "LabelSummary",
     "LesionScores",
@@ -68,6 +69,7 @@ __all__ = [
     "SurfaceScores",
     "VoxelCounts",
     "VoxelScores",
+    "bands_csv",
     "bootstrap_interval",
     "choose",
     "count_voxels",

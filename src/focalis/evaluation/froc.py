@@ -52,10 +52,13 @@ class FrocPoint:
 
 @dataclass(frozen=True)
 class FrocRate:
-    """The curve at a rate of false positives, with its 95 % band; without ends with fewer than two patients."""
+    """The curve at a rate of false positives, with its 95 % band; without ends with fewer than two patients.
+
+    The sensitivity is None for a size class without lesions.
+    """
 
     fp_per_scan: float
-    sensitivity: float
+    sensitivity: float | None
     low: float | None
     high: float | None
 
@@ -67,6 +70,7 @@ class Froc:
     Attributes:
         points: one per cutoff, the highest first.
         rates: the curve at `RATES`, as far as it reaches.
+        class_rates: the same of each size class, with its own band: its sensitivity at false positives of any size.
         classes: upper volume of each size class in mm3, the last without end (None), and its true lesions.
         scans, empty_scans: number of scans, and of those without a true lesion.
         lesions: number of true lesions.
@@ -75,6 +79,7 @@ class Froc:
 
     points: tuple[FrocPoint, ...]
     rates: tuple[FrocRate, ...]
+    class_rates: tuple[tuple[FrocRate, ...], ...]
     classes: tuple[tuple[float | None, int], ...]
     scans: int
     empty_scans: int
@@ -124,6 +129,9 @@ def froc(
     empty = there.sum(axis=1) == 0
     groups = [(patients or {}).get(scan, scan) for scan in scans]
     rates = _rates(there.sum(axis=1), found.sum(axis=1), false, groups, seed, draws)
+    class_rates = tuple(
+        _rates(there[:, k], found[:, k], false, groups, seed, draws) for k in range(len(borders) + 1)
+    )
 
     def per(rows: NDArray[np.bool_], values: NDArray[np.float64], i: int) -> float | None:
         return float(values[rows, i].mean()) if rows.any() else None
@@ -144,7 +152,7 @@ def froc(
         for i, cutoff in enumerate(cutoffs)
     )
     classes = tuple(zip((*borders, None), (int(n) for n in total), strict=True))
-    return Froc(points, rates, classes, len(scans), int(empty.sum()), int(volumes.size), seed)
+    return Froc(points, rates, class_rates, classes, len(scans), int(empty.sum()), int(volumes.size), seed)
 
 
 def froc_csv(curve: Froc) -> str:
@@ -159,6 +167,19 @@ def froc_csv(curve: Froc) -> str:
     ]
     columns = [name for name in FrocPoint.__dataclass_fields__ if name != "by_class"] + names
     return as_csv(rows, columns)
+
+
+def bands_csv(curve: Froc) -> str:
+    """The curve at fixed rates as CSV text: a row per rate; sensitivity, low and high, overall and per size class."""
+    rows = []
+    for number, rate in enumerate(curve.rates):
+        row: dict[str, object] = {**vars(rate)}
+        for kind, rates in enumerate(curve.class_rates, start=1):
+            own = rates[number]
+            row |= {f"sensitivity_class_{kind}": own.sensitivity}
+            row |= {f"low_class_{kind}": own.low, f"high_class_{kind}": own.high}
+        rows.append(row)
+    return as_csv(rows, list(rows[0]))
 
 
 def _cutoffs(candidates: Sequence[Candidates]) -> NDArray[np.float64]:
@@ -199,7 +220,7 @@ def _rates(
 
     def curve(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sensitivity at every rate, shape (rates,), of scans with these weights; NaN without a true lesion."""
-        if not weights @ there:
+        if not there.any() or not weights @ there:
             return np.full(len(RATES), np.nan)
         rate = np.concatenate([[0.0], weights @ false / weights.sum()])
         hit = np.concatenate([[0.0], weights @ found / (weights @ there)])
@@ -214,13 +235,14 @@ def _rates(
         drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws) @ member
         samples = np.stack([curve(weights) for weights in drawn])
         tail = (1 - LEVEL) / 2
-        low, high = np.nanquantile(samples, [tail, 1 - tail], axis=0)
+        if there.any():
+            low, high = np.nanquantile(samples, [tail, 1 - tail], axis=0)
     furthest = float(false.mean(axis=0).max(initial=0.0))
     reached = [i for i, rate in enumerate(RATES) if i == 0 or RATES[i - 1] < furthest]
     return tuple(
         FrocRate(
             RATES[i],
-            float(whole[i]),
+            None if np.isnan(whole[i]) else float(whole[i]),
             None if np.isnan(low[i]) else float(low[i]),
             None if np.isnan(high[i]) else float(high[i]),
         )

@@ -11,6 +11,7 @@ import scipy
 from numpy.typing import NDArray
 
 from focalis.lesions.components import label_components
+from focalis.lesions.probability import temper
 from focalis.volume import Grid
 
 Point = tuple[float, float, float]
@@ -84,6 +85,7 @@ def measure_lesions(
     names: Mapping[int, str],
     probability: NDArray[np.floating] | None = None,
     uncertainty: NDArray[np.floating] | None = None,
+    temperature: float = 1.0,
 ) -> tuple[Lesion, ...]:
     """Measure every lesion of a label map: by label, then by number.
 
@@ -94,6 +96,7 @@ def measure_lesions(
         probability: foreground probability of every voxel, shape (z, y, x).
         uncertainty: standard deviation of the foreground probability over passes, shape (z, y, x); used with
             `probability` only.
+        temperature: by which `probability` was tempered, and `uncertainty` was not.
     """
     return tuple(
         lesion
@@ -105,6 +108,7 @@ def measure_lesions(
             names[value],
             probability,
             uncertainty,
+            temperature,
         )
     )
 
@@ -116,6 +120,7 @@ def measure_components(
     name: str,
     probability: NDArray[np.floating] | None = None,
     uncertainty: NDArray[np.floating] | None = None,
+    temperature: float = 1.0,
 ) -> Iterator[Lesion]:
     """The lesions of one label whose components are numbered already, see `label_components`; in their order.
 
@@ -123,7 +128,7 @@ def measure_components(
         labelled: the components' numbers, shape (z, y, x).
         grid: their grid.
         label, name: the label's value and name.
-        probability, uncertainty: as in `measure_lesions`.
+        probability, uncertainty, temperature: as in `measure_lesions`.
     """
     axis = axial_axis(grid)
     for number, box in enumerate(scipy.ndimage.find_objects(labelled), start=1):
@@ -137,7 +142,7 @@ def measure_components(
             voxels=voxels,
             volume_mm3=voxels * grid.voxel_volume_mm3,
             **_shape(inside, place, grid, axis),
-            **_certainty(inside, box, probability, uncertainty),
+            **_certainty(inside, box, probability, uncertainty, temperature),
         )
 
 
@@ -167,6 +172,7 @@ def _certainty(
     box: tuple[slice, ...],
     probability: NDArray[np.floating] | None,
     uncertainty: NDArray[np.floating] | None,
+    temperature: float,
 ) -> dict[str, Any]:
     if probability is None:
         return {}
@@ -174,7 +180,10 @@ def _certainty(
     return {
         "mean_probability": float(values.mean(dtype=np.float64)),
         "confidence": float(values.max()),
-        "uncertainty": None if uncertainty is None else disagreement(values, uncertainty[box][inside]),
+        # Mean and deviation of the same passes, before any temperature.
+        "uncertainty": None
+        if uncertainty is None
+        else disagreement(temper(values, 1 / temperature), uncertainty[box][inside]),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from focalis.dataset import Dataset, with_readers
+from focalis.dataset import Dataset
 from focalis.dataset.readers import FOLDER, find_readers
 from focalis.errors import DataError
 from focalis.quality.finding import Finding
@@ -16,13 +16,12 @@ def attach_readers(dataset: Dataset) -> tuple[Dataset, list[Finding]]:
     """The data set with its readers, by file names, and the files that cannot be assigned; no file is read."""
     names = {case.name for case in dataset.cases}
     try:
-        strangers = find_readers(dataset.root / FOLDER, names).strangers
-        known = with_readers(dataset)
+        found = find_readers(dataset.root / FOLDER, names)
     except DataError as error:
         return dataset, [Finding("reader", (), str(error))]
-    return known, [
+    return found.given_to(dataset), [
         Finding("reader", (), f"{FOLDER}/{path.name} {'names no reader' if named else 'belongs to no case'}")
-        for path in strangers
+        for path in found.strangers
         for named in [image_stem(path) in names]
     ]
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from focalis.evaluation import Calibration, Choice, Froc, Reliability, RiskCoverage
+from focalis.evaluation import Calibration, Choice, Froc, FrocRate, Reliability, RiskCoverage
 from focalis.report.figure import LIGHT, Theme, png, style
 
 _TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)
@@ -27,24 +27,20 @@ def froc_figure(froc: Froc, theme: Theme = LIGHT) -> bytes:
     figure = Figure(figsize=(9, 3.6), layout="constrained", facecolor=theme.background)
     every = list(np.ravel(figure.subplots(1, panels)))
     axes = every.pop(0)
+    _band(axes, froc.rates, theme.faint)
     rates = [rate.fp_per_scan for rate in froc.rates]
-    if froc.rates[0].low is not None:
-        low = [rate.low if rate.low is not None else np.nan for rate in froc.rates]
-        high = [rate.high if rate.high is not None else np.nan for rate in froc.rates]
-        axes.fill_between(rates, low, high, color=theme.faint, alpha=0.45, linewidth=0)
     axes.plot(rates, [rate.sensitivity for rate in froc.rates], color=theme.line, linewidth=1.8)
-    axes.plot(rates[-1], froc.rates[-1].sensitivity, "o", color=theme.accent, markersize=5)
+    axes.plot(rates[-1:], [froc.rates[-1].sensitivity], "o", color=theme.accent, markersize=5)
     _rates(axes, theme, "sensitivity, all lesions")
     if several:
         axes = every.pop(0)
         for number, (name, style_) in enumerate(zip(class_names(froc), ("-", "--", ":"), strict=False)):
-            values = [(p.fp_per_scan, p.by_class[number]) for p in froc.points]
-            shown = [(max(x, _TICKS[0]), y) for x, y in values if y is not None]
-            axes.step(
-                [x for x, _ in shown],
-                [y for _, y in shown],
+            own = froc.class_rates[number]
+            _band(axes, own, theme.faint)
+            axes.plot(
+                [rate.fp_per_scan for rate in own],
+                [np.nan if rate.sensitivity is None else rate.sensitivity for rate in own],
                 style_,
-                where="post",
                 color=theme.line,
                 linewidth=1.6,
                 label=f"{name} ({froc.classes[number][1]})",
@@ -64,6 +60,18 @@ def froc_figure(froc: Froc, theme: Theme = LIGHT) -> bytes:
         style(axes, theme, f"share of {froc.empty_scans} empty scans alarmed")
         axes.set_xlabel("minimum confidence", color=theme.text)
     return png(figure)
+
+
+def _band(axes: Axes, rates: Sequence[FrocRate], color: str) -> None:
+    """The 95 % band of a curve, as far as there is one."""
+    known = [
+        (rate.fp_per_scan, rate.low, rate.high)
+        for rate in rates
+        if rate.low is not None and rate.high is not None
+    ]
+    if known:
+        x, low, high = np.transpose(known)
+        axes.fill_between(x, low, high, color=color, alpha=0.3, linewidth=0)
 
 
 def class_names(froc: Froc) -> list[str]:

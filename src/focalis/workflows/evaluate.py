@@ -19,6 +19,7 @@ from focalis.evaluation import (
     CaseLesions,
     Evaluation,
     Score,
+    bands_csv,
     evaluate_case,
     froc_csv,
     representative_cases,
@@ -27,7 +28,7 @@ from focalis.evaluation.beside import CaseBesideReaders, set_beside
 from focalis.files import write_bytes, write_text
 from focalis.lesions import as_csv
 from focalis.report import froc_figure, overlay_figure, write_evaluation_report
-from focalis.volume import image_stem, read_volumes
+from focalis.volume import Volume, image_stem, read_volumes
 from focalis.workflows.label_maps import image_of, label_maps, read_label_map
 from focalis.workflows.lesion_tables import case_lesions
 
@@ -102,9 +103,7 @@ def evaluate(
                 case_lesions(case, truth, prediction, predicted.parent, names, ignore, min_lesion_mm3)
             )
             if case in drawn:
-                masks = {
-                    name: read_label_map(path, label_names, ignore) for name, path in drawn[case].items()
-                }
+                masks = {reader: _mask(path, names, ignore, truth) for reader, path in drawn[case].items()}
                 beside += set_beside(prediction, masks, names, tolerance_mm, case, ignore)
         except DataError as error:
             problems.append(str(error))
@@ -135,7 +134,8 @@ def write_evaluation(evaluation: Evaluation, out: Path) -> None:
     """Write `evaluation.json` and the tables into a folder, each atomically.
 
     `cases.csv` has a row per case and label, `lesions.csv` a row per true and predicted lesion, and, where the
-    lesions' confidence is known, `froc.csv` a row per cutoff and `froc.png` the curve.
+    lesions' confidence is known, `froc.csv` a row per cutoff, `froc_bands.csv` the curve with its bands at fixed rates
+    and `froc.png` both.
     """
     table = io.StringIO()
     writer = csv.DictWriter(table, list(Score.__dataclass_fields__), lineterminator="\n")
@@ -145,6 +145,7 @@ def write_evaluation(evaluation: Evaluation, out: Path) -> None:
     write_text(out / "lesions.csv", as_csv([each.row() for each in evaluation.lesions], JUDGED_COLUMNS))
     if evaluation.detection is not None and evaluation.detection.froc is not None:
         write_text(out / "froc.csv", froc_csv(evaluation.detection.froc))
+        write_text(out / "froc_bands.csv", bands_csv(evaluation.detection.froc))
         write_bytes(out / "froc.png", froc_figure(evaluation.detection.froc))
     document = json.dumps(evaluation.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
     write_text(out / "evaluation.json", document + "\n")
@@ -176,10 +177,21 @@ def _readers_of(folder: Path, cases: set[str]) -> dict[str, dict[str, Path]]:
     folder = folder / RATERS if (folder / RATERS).is_dir() else folder
     if not folder.is_dir():
         raise UsageError(f"{folder}: is not there; give the folder of the readers' masks")
-    found = find_readers(folder, cases).of
-    if not found:
+    found = find_readers(folder, cases)
+    if not found.of:
         raise DataError(f"{folder}: holds no reader's mask of any case; name them CASE_READER.nii.gz")
-    return found
+    found.warn()
+    return found.of
+
+
+def _mask(path: Path, names: Mapping[int, str], ignore: int | None, truth: Volume) -> Volume:
+    """A reader's mask. A value that is no label of the truths and predictions would count as nothing drawn."""
+    mask = read_label_map(path, names, ignore)
+    if differences := mask.grid.differences(truth.grid):
+        raise DataError(
+            f"{path}: lies on another grid than the truth: {'; '.join(differences)}; export it on the image's grid"
+        )
+    return mask
 
 
 def _find_labels(pairs: Mapping[str, tuple[Path, Path]], problems: list[str]) -> dict[int, str]:

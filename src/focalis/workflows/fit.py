@@ -252,7 +252,10 @@ def _changed(plan: Plan, changes: Mapping[str, str | float | None]) -> Plan:
         plan = plan.model_copy(update={"readers": readers})
     if memory := changes.get("memory_gb"):
         plan = plan.model_copy(update={"memory_budget_gb": memory})
-    plan = Plan.model_validate(plan.model_dump())
+    reasons = plan.reasons | {
+        name: "as asked for" for name in ("loss", "readers") if changes.get(name) is not None
+    }
+    plan = Plan.model_validate(plan.model_dump() | {"reasons": reasons})
     network_of(plan), loss_of(plan)  # an unknown name stops here, not after the data has been read
     return plan
 

@@ -88,10 +88,12 @@ class PredictReport:
     Attributes:
         rows: one per case in the order of the work.
         operating_point: what was reported as a lesion.
+        scope_known: whether the model knows what it was trained on, so that images could be checked against it.
     """
 
     rows: tuple[PredictRow, ...]
     operating_point: PointUsed
+    scope_known: bool
 
     @property
     def refused(self) -> tuple[PredictRow, ...]:
@@ -178,9 +180,18 @@ def predict(
             f"{model if not isinstance(model, Model) else 'the model'}: holds no refinement; train it as "
             f"`focalis fit --network {loaded.plan.network.name}+crf`, or leave --refine out"
         )
+    if strict and loaded.scope is None:
+        raise UsageError(
+            "--strict: the model does not know what it was trained on (fewer than five training cases, or an older "
+            "file), so nothing can be refused for lying outside; leave --strict out"
+        )
+    if uncertainty and len(loaded.members) * (1 + mirror) < 2:
+        raise UsageError("uncertainty needs several passes, and the model has one member; add --mirror")
     point = _point(loaded.operating_point, threshold, min_size_mm3, min_confidence)
     loaded = replace(loaded, operating_point=point)
     used = point_used(loaded)
+    if mirror and None in (threshold, min_size_mm3, min_confidence):
+        used = replace(used, how=f"{used.how}; chosen without mirror images")
     document = {**asdict(used), "model_sha256": weights_sha256(loaded), "mirrored": mirror}
     cases = find_cases([Path(path) for path in inputs], loaded.plan.channels)
     say = None if progress is None else partial(progress, 0, len(cases))
@@ -217,6 +228,7 @@ def predict(
             loaded.plan.labels,
             prediction.foreground_probability.array,
             None if prediction.uncertainty is None else prediction.uncertainty.array,
+            loaded.temperature,
         )
         if probabilities:
             write_volume(prediction.foreground_probability, extra)
@@ -244,7 +256,7 @@ def predict(
         rows.append(PredictRow(case.name, status, problem, output, found, seconds, lesions, outside))
     if progress is not None:
         progress(len(rows), len(cases), "")
-    return PredictReport(tuple(rows), used)
+    return PredictReport(tuple(rows), used, loaded.scope is not None)
 
 
 def point_used(model: Model) -> PointUsed:
