@@ -64,18 +64,20 @@ def main() -> None:
         sys.exit("FOCALIS_DATA is not set: name the folder that holds the data sets")
     name = f"{options.what}-{options.minutes:g}min-fold{options.fold}"
     target = RESULTS / f"{name}.json"
-    if target.exists():
+    network, loss = NetworkSettings().name, LossSettings().name
+    networks = options.networks.split(",") if options.networks else None
+    losses = options.losses.split(",") if options.losses else None
+    networks = networks or [network, *(n for n in NETWORKS if n != network), "deeplab+crf"]
+    losses = losses or [loss, *different_losses(loss)]
+    if target.exists() and has_all(read_json(target), networks, losses):
         print(f"{target}: is there, nothing to do")
         return
     data = Path(os.environ["FOCALIS_DATA"]) / options.what
-    network, loss = NetworkSettings().name, LossSettings().name
     result = focalis.compare(
         data,
         options.runs / f"comparison-{name}",
-        networks=options.networks.split(",")
-        if options.networks
-        else [network, *(n for n in NETWORKS if n != network), "deeplab+crf"],
-        losses=options.losses.split(",") if options.losses else [loss, *different_losses(loss)],
+        networks=networks,
+        losses=losses,
         minutes=options.minutes,
         fold=options.fold,
         progress=lambda stage, progress: print(stage, flush=True) if progress is None else None,
@@ -94,6 +96,12 @@ def main() -> None:
             row["seconds_per_window"] = read_json(homes[0] / "windows.json")["seconds"]
     write_json(target, content)
     print(f"{target}: {len(content['rows'])} rows")
+
+
+def has_all(content: Mapping[str, Any], networks: Sequence[str], losses: Sequence[str]) -> bool:
+    """Whether a result holds a finished run of every network and every loss."""
+    done = [row for row in content["rows"] if all(run["outcome"] == "finished" for run in row["runs"])]
+    return set(networks) <= {row["network"] for row in done} and set(losses) <= {row["loss"] for row in done}
 
 
 def different_losses(first: str) -> list[str]:
@@ -154,7 +162,7 @@ def section(name: str, content: Mapping[str, Any]) -> list[str]:
     reference = scores_of(first)
     networks = [row for row in content["rows"] if row["loss"] == first["loss"]]
     losses = [row for row in content["rows"] if row["network"] == first["network"]]
-    peer = nnunet_row(name)
+    peer = nnunet_row(name, content["threads"])
     lines = [
         f"## {TITLES[dataset]}",
         "",
@@ -206,17 +214,19 @@ def dominance(rows: Sequence[Mapping[str, Any]], dataset: str) -> str:
     return f"None of the {len(unets)} U-Nets is at least as accurate and as fast as `{first['network']}`."
 
 
-def nnunet_row(name: str) -> dict[str, Any] | None:
-    """The row of the real nnU-Net with the same data, time and fold, if it was measured."""
+def nnunet_row(name: str, threads: int) -> dict[str, Any] | None:
+    """The row of the real nnU-Net with the same data, time, fold and threads, if it was measured."""
     path = HERE / "results" / "nnunet" / f"{name}-seed0.json"
     if not path.exists():
         return None
     row: dict[str, Any] = read_json(path)
+    if {row["threads"], row["threads_in_prediction"]} != {threads}:
+        print(f"{path}: left out, it ran with other threads than the rest")
+        return None
     return row | {
         "network": "nnU-Net 2.8.1, the package",
         "loss": "its own",
         "steps_done": row["iterations"],
-        "seconds_per_window": row["seconds_per_predicted_case"],
         "peak_memory_gb": max(row["training_memory_gb"], row["peak_memory_gb"]),
         "runs": [],
     }

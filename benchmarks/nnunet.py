@@ -69,6 +69,7 @@ def main() -> None:
     convert(data, options.dataset, split.train, work)
     jobs = write_inputs(data, options.dataset, split.val, work)
     plan(python, work, split.train)
+    threads = str(options.threads)
     task = {
         "work": str(work),
         "number": NUMBER,
@@ -78,8 +79,8 @@ def main() -> None:
         "jobs": jobs,
     }
     write_json(work / "task.json", task)
-    call([str(python), str(INSIDE), "train", str(work / "task.json")], work)
-    call([str(python), str(INSIDE), "predict", str(work / "task.json")], work)
+    for stage in ("train", "predict"):  # prediction takes as many threads as nnU-Net may have processes
+        call([str(python), str(INSIDE), stage, str(work / "task.json")], work, nnUNet_def_n_proc=threads)
     made = provenance()
     row = {
         **made,
@@ -189,12 +190,12 @@ def scored(data: Path, dataset: str, val: tuple[str, ...], work: Path) -> dict[s
     return {"scores": dice, "repeats": repeats}
 
 
-def call(command: list[str], work: Path) -> None:
-    """Run a command with nnU-Net's folders set; stop here if it fails."""
+def call(command: list[str], work: Path, **more: str) -> None:
+    """Run a command with nnU-Net's folders and more variables set; stop here if it fails."""
     folders = {f"nnUNet_{kind}": str(work / kind) for kind in ("raw", "preprocessed", "results")}
     # One worker prepares the patches: more would take the cores from the training itself.
     settings = {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
-    if subprocess.run(command, env={**os.environ, **folders, **settings}, check=False).returncode:
+    if subprocess.run(command, env={**os.environ, **folders, **settings, **more}, check=False).returncode:
         sys.exit(f"nnU-Net failed: {json.dumps(command[:3])}")
 
 

@@ -7,6 +7,7 @@ python benchmarks/nnunet_inside.py predict TASK.json
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -46,13 +47,14 @@ def train(trainer: nnUNetTrainer, budget_s: float) -> dict[str, Any]:
     """nnU-Net's own training steps until the time is over; the checkpoint is saved as its trainer does."""
     trainer.on_train_start()
     trainer.network.train()
-    iterations, losses = 0, []
+    iterations, losses, workers = 0, [], 0.0
     begin = time.monotonic()
     while (elapsed := time.monotonic() - begin) < budget_s:
         for group in trainer.optimizer.param_groups:
             group["lr"] = trainer.initial_lr * (1 - elapsed / budget_s) ** POWER
         losses.append(float(trainer.train_step(next(trainer.dataloader_train))["loss"]))
         iterations += 1
+        workers = max(workers, workers_gb())
         print(f"iteration {iterations}, {elapsed:.0f} of {budget_s:.0f} s, loss {losses[-1]:.4f}", flush=True)
     seconds = time.monotonic() - begin
     trainer.current_epoch = 1  # the checkpoint names the epoch before the current one
@@ -65,12 +67,15 @@ def train(trainer: nnUNetTrainer, budget_s: float) -> dict[str, Any]:
         "patch_zyx": [int(size) for size in plan.patch_size],
         "batch": int(plan.batch_size),
         "last_losses": losses[-10:],
-        "training_memory_gb": peak_memory_gb(),
+        "training_memory_gb": round(peak_memory_gb() + workers, 3),
     }
 
 
 def predict(trainer: nnUNetTrainer, jobs: list[dict[str, str]], device: torch.device) -> dict[str, Any]:
-    """Predict each image with nnU-Net's sliding window, plain and with its mirroring; seconds are the median."""
+    """Predict each image with nnU-Net's sliding window, plain and with its mirroring.
+
+    Seconds per case are the mean, as for runs of Focalis, per window the median, as in comparison.py.
+    """
     trainer.initialize()
     trainer.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
     trainer.set_deep_supervision_enabled(False)
@@ -103,10 +108,26 @@ def predict(trainer: nnUNetTrainer, jobs: list[dict[str, str]], device: torch.de
             Path(job[kind]).parent.mkdir(parents=True, exist_ok=True)
             sitk.WriteImage(answer, job[kind])
     return {
-        "seconds_per_predicted_case": float(np.median(seconds["plain"])),
-        "seconds_mirrored": float(np.median(seconds["mirrored"])),
+        "seconds_per_predicted_case": float(np.mean(seconds["plain"])),
+        "seconds_per_window": float(np.median(seconds["plain"])),
+        "seconds_mirrored": float(np.mean(seconds["mirrored"])),
+        "threads_in_prediction": torch.get_num_threads(),
         "peak_memory_gb": peak_memory_gb(),
     }
+
+
+def workers_gb() -> float:
+    """Memory of the processes that prepare the patches, on Linux; pages that several share count once."""
+    total = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid():
+                lines = (process / "smaps_rollup").read_text().splitlines()
+                total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        except (OSError, StopIteration):
+            continue  # it ended meanwhile
+    return total * 1024 / 1e9
 
 
 def peak_memory_gb() -> float:

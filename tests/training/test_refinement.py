@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from focalis.dataset import IGNORED
+from focalis.model import OperatingPoint
 from focalis.prediction import Runtime, decide, refine_probabilities
 from focalis.training import fit_refinement, refinement
 from focalis.training.refinement import Watched, search_refinement
+
+POINT = OperatingPoint(0.5)
 
 
 def watched(seed, wrong=0.1, spacing=(2.0, 1.0, 1.0)):
@@ -30,7 +33,7 @@ def mean_dice(cases, settings):
 
 
 def test_parameters_that_help_are_found_and_help_on_other_cases():
-    found = search_refinement([watched(0), watched(1)], (2, 1, 1), 0.5, Runtime())
+    found = search_refinement([watched(0), watched(1)], (2, 1, 1), Runtime(), POINT)
     assert found.similar_weight > 0
     unseen = [watched(7), watched(8)]
     assert mean_dice(unseen, found) > 0.95
@@ -39,9 +42,18 @@ def test_parameters_that_help_are_found_and_help_on_other_cases():
 
 
 def test_a_network_that_is_right_is_left_alone():
-    found = search_refinement([watched(0, wrong=0.0)], (2, 1, 1), 0.5, Runtime())
+    found = search_refinement([watched(0, wrong=0.0)], (2, 1, 1), Runtime(), POINT)
     assert (found.similar_weight, found.near_weight) == (0.0, 0.0)
     assert "1.0000, without 1.0000" in found.how
+
+
+def test_a_setting_is_judged_by_what_is_reported():
+    """A minimum size above the image's reports nothing, however well a setting mends the voxels."""
+    cases = [watched(0), watched(1)]
+    unreported = OperatingPoint(0.5, minimum_mm3=1e6)
+    found = search_refinement(cases, (2, 1, 1), Runtime(), unreported)
+    assert found.how.endswith("0.0000, without 0.0000")
+    assert (found.similar_weight, found.near_weight) == (0.0, 0.0)
 
 
 def test_what_nobody_judged_does_not_count():
@@ -49,12 +61,12 @@ def test_what_nobody_judged_does_not_count():
     case = watched(0, wrong=0.0)
     case.label[:, :8] = IGNORED
     case.probabilities[:, :, :8] = case.probabilities[::-1, :, :8].copy()
-    assert "without 1.0000" in search_refinement([case], (2, 1, 1), 0.5, Runtime()).how
+    assert "without 1.0000" in search_refinement([case], (2, 1, 1), Runtime(), POINT).how
 
 
 def test_the_search_ends_when_its_time_is_over(monkeypatch):
     monkeypatch.setattr(refinement, "SECONDS", -1.0)
-    found = search_refinement([watched(0)], (2, 1, 1), 0.5, Runtime())
+    found = search_refinement([watched(0)], (2, 1, 1), Runtime(), POINT)
     assert found.similar_weight == 0
     assert found.how.startswith("best of 1 settings")
     assert found.how.endswith("ran out of time")
@@ -63,7 +75,7 @@ def test_the_search_ends_when_its_time_is_over(monkeypatch):
 def test_without_cases_nothing_is_changed(plan):
     from focalis.planning.parts import network_of
 
-    found = fit_refinement(plan, network_of(plan), [], Runtime(), 0.5)
+    found = fit_refinement(plan, network_of(plan), [], Runtime(), POINT, 1.0)
     assert (found.similar_weight, found.near_weight) == (0, 0)
     assert "no cases" in found.how
 

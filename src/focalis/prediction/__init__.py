@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from focalis.prediction.case import Prediction, RefinementWarning, check_volumes, predict_case
 from focalis.prediction.choice import RUNTIMES, runtime_for
-from focalis.prediction.decision import decide, drop_lesions
+from focalis.prediction.decision import decide, decide_reported, drop_lesions
 from focalis.prediction.engine import Engine, Engines
 from focalis.prediction.predictor import (
     DEFAULT_BUDGET_BYTES,
@@ -51,6 +51,7 @@ __all__ = [
     "choose_runtime",
     "cpu_has_bfloat16",
     "decide",
+    "decide_reported",
     "drop_lesions",
     "forward_bytes",
     "input_ranges",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.lesions import highest, label_components, voxels_of
+from focalis.lesions import highest, label_components, temper, voxels_of
+from focalis.model import OperatingPoint
 
 
 def decide(
@@ -21,6 +22,29 @@ def decide(
     best += 1
     best[~(likely >= threshold)] = 0
     return best
+
+
+def decide_reported(
+    probabilities: NDArray[np.float32], point: OperatingPoint, temperature: float, voxel_mm3: float
+) -> NDArray[np.uint8]:
+    """Class indices (z, y, x) of what an operating point reports.
+
+    Args:
+        probabilities: untempered, (label, z, y, x), channel 0 being the background.
+        point: of tempered probabilities.
+        temperature: the model's.
+        voxel_mm3: volume of a voxel.
+    """
+    foreground = temper(1 - probabilities[0], temperature)
+    labels = decide(probabilities, point.threshold, foreground)
+    drop_lesions(
+        labels,
+        foreground,
+        voxel_mm3=voxel_mm3,
+        minimum_mm3=point.minimum_mm3,
+        minimum_confidence=point.minimum_confidence,
+    )
+    return labels
 
 
 def drop_lesions(

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.dataset import IGNORED
-from focalis.lesions import temper, untempered
+from focalis.lesions import untempered
 from focalis.model import EightBit, Model
 from focalis.prediction import (
     Engines,
-    decide,
-    drop_lesions,
+    decide_reported,
     input_ranges,
     predict_probabilities,
     refine_probabilities,
@@ -67,15 +66,7 @@ def reported(model: Model, case: TrainingCase, runtime: Engines | None = None) -
         threshold = untempered(point.threshold, model.temperature)
         image, spacing = np.array(case.image), plan.spacing_zyx_mm
         found = refine_probabilities(found, image, spacing, model.refinement, threshold).probabilities
-    foreground = temper(1 - found[0], model.temperature)
-    predicted = decide(found, point.threshold, foreground)
-    drop_lesions(
-        predicted,
-        foreground,
-        voxel_mm3=float(np.prod(plan.spacing_zyx_mm)),
-        minimum_mm3=point.minimum_mm3,
-        minimum_confidence=point.minimum_confidence,
-    )
+    predicted = decide_reported(found, point, model.temperature, float(np.prod(plan.spacing_zyx_mm)))
     predicted[case.label == IGNORED] = 0
     return predicted
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from focalis.dataset import IGNORED
-from focalis.model import Refinement
+from focalis.lesions import untempered
+from focalis.model import OperatingPoint, Refinement
 from focalis.planning import Plan
-from focalis.prediction import Runtime, decide, refine_probabilities
+from focalis.prediction import Runtime, decide_reported, refine_probabilities
 from focalis.training.prepared import TrainingCase
 from focalis.training.validation import mean_dice, probabilities
 
@@ -34,9 +35,14 @@ class Watched:
 
 
 def fit_refinement(
-    plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime: Runtime, threshold: float
+    plan: Plan,
+    network: nn.Module,
+    cases: Sequence[TrainingCase],
+    runtime: Runtime,
+    point: OperatingPoint,
+    temperature: float,
 ) -> Refinement:
-    """The CRF with the best mean Dice at the threshold on the first few cases of the inner split.
+    """The CRF with the best mean Dice at the operating point on the first few cases of the inner split.
 
     See `search_refinement`; without cases it changes nothing.
     """
@@ -44,11 +50,15 @@ def fit_refinement(
         Watched(probabilities(plan, network, case, runtime), np.array(case.image), np.array(case.label))
         for case in cases[:CASES]
     ]
-    return search_refinement(watched, plan.spacing_zyx_mm, threshold, runtime)
+    return search_refinement(watched, plan.spacing_zyx_mm, runtime, point, temperature)
 
 
 def search_refinement(
-    cases: Sequence[Watched], spacing_zyx_mm: Sequence[float], threshold: float, runtime: Runtime
+    cases: Sequence[Watched],
+    spacing_zyx_mm: Sequence[float],
+    runtime: Runtime,
+    point: OperatingPoint,
+    temperature: float = 1.0,
 ) -> Refinement:
     """Search the parameters one group after the other, each from the best so far; no CRF is the first candidate.
 
@@ -58,15 +68,20 @@ def search_refinement(
     Args:
         cases: of the inner split, unseen by the network.
         spacing_zyx_mm: their voxel size.
-        threshold: the operating point.
         runtime: where to compute.
+        point: what is reported: a setting is judged by that, small and unsure lesions dropped.
+        temperature: the model's.
     """
     voxel_mm = float(np.prod(spacing_zyx_mm)) ** (1 / 3)
     best = Refinement(0.0, 4 * voxel_mm, 0.5, 0.0, voxel_mm, 5)
     if not cases:
         return replace(best, how="no cases to fit it on; it changes nothing")
     began = time.monotonic()
-    alone = top = _score(cases, best, spacing_zyx_mm, threshold, runtime)
+
+    def score_of(settings: Refinement) -> float:
+        return _score(cases, settings, spacing_zyx_mm, runtime, point, temperature)
+
+    alone = top = score_of(best)
     tried, cut = 1, False
     for group in range(len(_GROUPS)):
         start = best
@@ -75,7 +90,7 @@ def search_refinement(
                 cut = True
                 break
             candidate = replace(start, **change)
-            score = _score(cases, candidate, spacing_zyx_mm, threshold, runtime)
+            score = score_of(candidate)
             tried += 1
             if score > top + LEAST_GAIN:
                 best, top = candidate, score
@@ -119,15 +134,17 @@ def _score(
     cases: Sequence[Watched],
     settings: Refinement,
     spacing_zyx_mm: Sequence[float],
-    threshold: float,
     runtime: Runtime,
+    point: OperatingPoint,
+    temperature: float,
 ) -> float:
     scores = []
+    threshold, voxel_mm3 = untempered(point.threshold, temperature), float(np.prod(spacing_zyx_mm))
     for case in cases:
         refined = refine_probabilities(
             case.probabilities, case.image, spacing_zyx_mm, settings, threshold, device=runtime.device
         )
-        predicted = decide(refined.probabilities, threshold)
+        predicted = decide_reported(refined.probabilities, point, temperature, voxel_mm3)
         predicted[case.label == IGNORED] = 0
         scores.append(mean_dice(case.label, predicted, len(case.probabilities)))
     return float(np.mean(scores))

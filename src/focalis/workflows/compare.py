@@ -260,13 +260,25 @@ def _same_comparison(root: Path, settings: dict[str, Any], plans: dict[Row, Plan
         raise UsageError(
             f"{path}: the comparison was started with another {' and '.join(changed)}; give a new folder"
         )
-    write_json(path, settings)
     for row, plan in plans.items():
         plan_path = root / row.name / PLAN
-        if not plan_path.exists():
-            write_plan(plan, plan_path)
-        elif read_plan(plan_path) != plan:
-            raise UsageError(f"{plan_path}: the row was started with another plan; give a new folder")
+        if plan_path.exists() and (difference := _changes(read_plan(plan_path), plan)):
+            raise UsageError(
+                f"{plan_path}: the row was started with another plan ({difference}). All rows share one patch, which "
+                "follows the deepest network: one that changes it cannot be added or left out later. Give a new folder"
+            )
+    write_json(path, settings)
+    for row, plan in plans.items():
+        if not (root / row.name / PLAN).exists():
+            write_plan(plan, root / row.name / PLAN)
+
+
+def _changes(before: Plan, now: Plan) -> str:
+    """What differs between two plans, in words; empty if nothing does."""
+    old, new = (plan.model_dump(mode="json", exclude={"reasons"}) for plan in (before, now))
+    return "; ".join(
+        f"{name} was {old[name]} and would be {new[name]}" for name in new if old[name] != new[name]
+    )
 
 
 def _train(

@@ -41,6 +41,8 @@ _FROM_RECORD = (
     "parameters",
     "peak_memory_gb",
     "threshold",
+    "revision",
+    "packages",
     "started",
     "finished",
 )

@@ -11,7 +11,6 @@ import torch
 
 from focalis.dataset import Case, Dataset, Split, inner_split
 from focalis.errors import TrainingError
-from focalis.lesions import untempered
 from focalis.model import Model, load_model, save_model
 from focalis.networks import split_name
 from focalis.planning import Plan, learn_scope
@@ -125,8 +124,7 @@ def train_run(
     point, temperature = operating_point(run.plan, network, validation, run.runtime, run.aim)
     refinement = None
     if split_name(run.plan.network.name)[1]:
-        threshold = untempered(point.threshold, temperature)
-        refinement = fit_refinement(run.plan, network, validation, run.runtime, threshold)
+        refinement = fit_refinement(run.plan, network, validation, run.runtime, point, temperature)
         record["refinement"] = asdict(refinement)
     record |= {
         "training_seconds": last["seconds"],
