@@ -18,6 +18,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import numpy as np
 from rivals import add_rivals
 
 import focalis
+from focalis.evaluation import Score
 from focalis.model import Model, load_model
 from focalis.prediction import choose_runtime, predict_case
 from focalis.volume import Grid, Volume, read_volume
@@ -186,6 +188,11 @@ def windows_of(data: Path) -> dict[str, list[tuple[int, int, int]]]:
         for row in csv.DictReader(file):
             windows[row["case"]].append((int(row["z0"]), int(row["y0"]), int(row["x0"])))
     return windows
+
+
+def values_of(score: Score) -> list[Any]:
+    """The fields of a score in their order, short enough for a result file; `Score(*values)` undoes it."""
+    return [round(value, 4) if isinstance(value, float) else value for value in astuple(score)]
 
 
 def cut(volume: Volume, origin_zyx: Sequence[int], size_zyx: Sequence[int] = (WINDOW,) * 3) -> Volume:

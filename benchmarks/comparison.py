@@ -16,12 +16,11 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accuracy import HERE, cut, windows_of
+from accuracy import HERE, cut, values_of, windows_of
 
 import focalis
 from focalis.evaluation import FIGURES, Figure, Score, evaluate_case, figures_of, paired_differences
@@ -31,6 +30,7 @@ from focalis.networks import NETWORKS
 from focalis.planning.plan import LossSettings, NetworkSettings
 from focalis.prediction import choose_runtime, predict_case
 from focalis.report import Point, plane_figure
+from focalis.report.comparison import OFF_BUDGET
 from focalis.volume import Volume, read_volume
 from focalis.workflows.record import provenance, read_json, write_json
 
@@ -38,6 +38,10 @@ RESULTS = HERE / "results" / "comparison"
 PAGE = HERE.parent / "docs" / "comparison.md"
 IMAGES = HERE.parent / "docs" / "images"
 BEGIN, END = "<!-- comparison: made by benchmarks/comparison.py -->", "<!-- /comparison -->"
+OFF_NOTE = (
+    "`*`: missed the asked time by more than a fifth. How many steps fit is measured when a row starts, and the "
+    "machine was slower or faster then than later: look at the steps too."
+)
 DIGITS = {"dice": 3, "hd95_mm": 2, "lesion_f1": 3, "false_positives_per_scan": 2}
 TITLES = {
     "lidc_nodules": "lidc_nodules, windows",
@@ -114,7 +118,7 @@ def different_losses(first: str) -> list[str]:
     return [name for name in found.values() if name != first]
 
 
-def window_scores(home: Path, data: Path) -> list[list[dict[str, Any]]]:
+def window_scores(home: Path, data: Path) -> list[list[list[Any]]]:
     """All figures of the held-out windows, each predicted as if nothing existed around it: a list per window number.
 
     They are kept in the run's folder, so that a comparison that is gone on with does not predict them again.
@@ -122,7 +126,7 @@ def window_scores(home: Path, data: Path) -> list[list[dict[str, Any]]]:
     kept = home / "windows.json"
     if not kept.exists():
         model, windows = load_model(home / "model.safetensors"), windows_of(data)
-        repeats: list[list[dict[str, Any]]] = [[], []]
+        repeats: list[list[list[Any]]] = [[], []]
         seconds = []
         for case in read_json(home / "record.json")["cases"]["held_out"]:
             image, truth = (read_volume(data / part / f"{case}.nii.gz") for part in ("images", "labels"))
@@ -132,15 +136,15 @@ def window_scores(home: Path, data: Path) -> list[list[dict[str, Any]]]:
                 seconds.append(time.perf_counter() - begin)
                 true = cut(truth, origin)
                 scores = evaluate_case(true, Volume(found.array, true.grid), model.plan.labels, case=case)
-                repeats[number] += [asdict(score) for score in scores]
+                repeats[number] += [values_of(score) for score in scores]
         write_json(kept, {"repeats": repeats, "seconds": float(np.median(seconds))})
-    found_before: list[list[dict[str, Any]]] = read_json(kept)["repeats"]
+    found_before: list[list[list[Any]]] = read_json(kept)["repeats"]
     return found_before
 
 
-def whole_scores(home: Path) -> list[list[dict[str, Any]]]:
+def whole_scores(home: Path) -> list[list[list[Any]]]:
     """All figures of the held-out cases, as the run itself was judged."""
-    return [read_json(home / "evaluation.json")["cases"]]
+    return [[values_of(Score(**row)) for row in read_json(home / "evaluation.json")["cases"]]]
 
 
 def write_page() -> None:
@@ -180,8 +184,12 @@ def section(name: str, content: Mapping[str, Any]) -> list[str]:
             f"| {title} | parameters | steps | training | s per {unit(dataset)} | memory | Dice | difference "
             "| HD95, mm | lesion F1 | false positives |",
             "|---|---|---|---|---|---|---|---|---|---|---|",
-            *(table_line(row, row[title], dataset, reference, row is first) for row in rows),
+            *(
+                table_line(row, row[title], dataset, reference, row is first, content["minutes"])
+                for row in rows
+            ),
             "",
+            *([OFF_NOTE, ""] if any(is_off(row, content["minutes"]) for row in rows) else []),
         ]
     points = [
         point(row, dataset, row is first) for row in [*networks, *([peer] if peer else [])] if row["repeats"]
@@ -245,11 +253,16 @@ def seconds_of(row: Mapping[str, Any], dataset: str) -> float:
 
 def scores_of(row: Mapping[str, Any]) -> list[list[Score]]:
     """The scores of a row: windows of a case are repeats of it, of which the mean is taken first."""
-    return [[Score(**score) for score in scores] for scores in row["repeats"]]
+    return [[Score(*score) for score in scores] for scores in row["repeats"]]
 
 
 def table_line(
-    row: Mapping[str, Any], name: str, dataset: str, reference: list[list[Score]], is_first: bool
+    row: Mapping[str, Any],
+    name: str,
+    dataset: str,
+    reference: list[list[Score]],
+    is_first: bool,
+    minutes: float,
 ) -> str:
     """A row of a table, or why there are no figures."""
     if not row["repeats"]:
@@ -261,7 +274,7 @@ def table_line(
         name,
         f"{row['parameters'] / 1e6:.2f} M",
         f"{row['steps_done']:.0f}",
-        f"{row['training_seconds'] / 60:.1f} min",
+        f"{row['training_seconds'] / 60:.1f} min{' *' if is_off(row, minutes) else ''}",
         f"{seconds_of(row, dataset):.2f}",
         f"{row['peak_memory_gb']:.2f} GB",
         text(found["dice"], 3),
@@ -269,6 +282,11 @@ def table_line(
         *(text(found[figure], DIGITS[figure]) for figure in FIGURES[1:]),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def is_off(row: Mapping[str, Any], minutes: float) -> bool:
+    """Whether a row's training missed the asked time by more than a fifth."""
+    return bool(row["repeats"]) and abs(row["training_seconds"] / 60 / minutes - 1) > OFF_BUDGET
 
 
 def text(figure: Figure, digits: int) -> str:

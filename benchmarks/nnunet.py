@@ -25,7 +25,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from accuracy import HERE, cut, score_windows, summary, windows_of
+from accuracy import HERE, cut, score_windows, summary, values_of, windows_of
 
 from focalis.dataset import open_dataset, read_splits
 from focalis.evaluation import evaluate_case
@@ -165,7 +165,7 @@ def scored(data: Path, dataset: str, val: tuple[str, ...], work: Path) -> dict[s
     """The Dice by the protocol of benchmarks/accuracy.py, and every figure per window (or case) without mirroring."""
     windows = windows_of(data) if dataset == "lidc_nodules" else {}
     truths = {case: read_volume(data / "labels" / f"{case}.nii.gz") for case in val}
-    repeats: list[list[dict[str, Any]]] = []
+    repeats: list[list[list[Any]]] = []
     dice: dict[str, dict[str, float]] = {}
     for number in range(2 if windows else 1):
         rows = []
@@ -175,7 +175,7 @@ def scored(data: Path, dataset: str, val: tuple[str, ...], work: Path) -> dict[s
                 found = read_volume(answer(work, case, number, mirror))
                 scores = evaluate_case(true, Volume(found.array, true.grid), LABELS[dataset], case=case)
                 if not mirror:
-                    rows += [vars(score) for score in scores]
+                    rows += [values_of(score) for score in scores]
                 if not windows:
                     for score in scores:
                         key = f"dice label {score.label}{' mirrored' if mirror else ''}"

@@ -7,6 +7,7 @@ import lesions
 import numpy as np
 import pytest
 import readers
+from accuracy import values_of
 
 from focalis.evaluation import Score
 
@@ -87,7 +88,8 @@ def score(case, dice):
     """All fields of a score: one lesion, found, at this Dice."""
     numbers = dict.fromkeys(Score.__dataclass_fields__, 0)
     counts = dict.fromkeys(("truth_lesions", "predicted_lesions", "detected_lesions", "lesion_f1"), 1)
-    return numbers | counts | {"case": case, "label": 1, "name": "nodule", "dice": dice, "hd95_mm": 2.0}
+    numbers |= counts | {"case": case, "label": 1, "name": "nodule", "dice": dice, "hd95_mm": 2.0}
+    return values_of(Score(**numbers))
 
 
 def result_row(network, dice, seconds, outcome="finished", loss="dice_cross_entropy"):
