@@ -105,7 +105,7 @@ def test_predict_tells_refused_cases_by_its_exit_code(run, monkeypatch, tmp_path
         PredictRow("a", "done", "", tmp_path / "a.nii.gz", 7, 1.0),
         PredictRow("b", "refused", "b.nii.gz: holds 3 voxels that are NaN; repair it", None, 0, 0.1),
     )
-    report = PredictReport(rows, PointUsed(0.4, 12.0, 0.6, 1.3, "the model's: chosen"))
+    report = PredictReport(rows, PointUsed(0.4, 12.0, 0.6, 1.3, "the model's: chosen"), scope_known=True)
     monkeypatch.setattr("focalis.workflows.predict.predict", lambda *_args, **_options: report)
 
     code, out, err = run("predict", "model.safetensors", "scans", "-o", tmp_path)
@@ -117,3 +117,7 @@ def test_predict_tells_refused_cases_by_its_exit_code(run, monkeypatch, tmp_path
         in out
     )
     assert err == "refused: b.nii.gz: holds 3 voxels that are NaN; repair it\n"
+
+    report = PredictReport(rows[:1], report.operating_point, scope_known=False)
+    code, out, err = run("predict", "model.safetensors", "scans", "-o", tmp_path)
+    assert (code, err) == (0, "note: the model does not know what it was trained on; no image was checked\n")
