@@ -30,7 +30,7 @@ from focalis.networks import NETWORKS
 from focalis.planning.plan import LossSettings, NetworkSettings
 from focalis.prediction import choose_runtime, predict_case
 from focalis.report import Point, plane_figure
-from focalis.report.comparison import OFF_BUDGET
+from focalis.report.comparison import off_budget
 from focalis.volume import Volume, read_volume
 from focalis.workflows.record import provenance, read_json, write_json
 
@@ -185,11 +185,11 @@ def section(name: str, content: Mapping[str, Any]) -> list[str]:
             "| HD95, mm | lesion F1 | false positives |",
             "|---|---|---|---|---|---|---|---|---|---|---|",
             *(
-                table_line(row, row[title], dataset, reference, row is first, content["minutes"])
+                table_line(row, row[title], dataset, reference, row is first, off_budget(row, content))
                 for row in rows
             ),
             "",
-            *([OFF_NOTE, ""] if any(is_off(row, content["minutes"]) for row in rows) else []),
+            *([OFF_NOTE, ""] if any(off_budget(row, content) for row in rows) else []),
         ]
     points = [
         point(row, dataset, row is first) for row in [*networks, *([peer] if peer else [])] if row["repeats"]
@@ -262,7 +262,7 @@ def table_line(
     dataset: str,
     reference: list[list[Score]],
     is_first: bool,
-    minutes: float,
+    off: bool,
 ) -> str:
     """A row of a table, or why there are no figures."""
     if not row["repeats"]:
@@ -274,7 +274,7 @@ def table_line(
         name,
         f"{row['parameters'] / 1e6:.2f} M",
         f"{row['steps_done']:.0f}",
-        f"{row['training_seconds'] / 60:.1f} min{' *' if is_off(row, minutes) else ''}",
+        f"{row['training_seconds'] / 60:.1f} min{' *' if off else ''}",
         f"{seconds_of(row, dataset):.2f}",
         f"{row['peak_memory_gb']:.2f} GB",
         text(found["dice"], 3),
@@ -282,11 +282,6 @@ def table_line(
         *(text(found[figure], DIGITS[figure]) for figure in FIGURES[1:]),
     ]
     return f"| {' | '.join(cells)} |"
-
-
-def is_off(row: Mapping[str, Any], minutes: float) -> bool:
-    """Whether a row's training missed the asked time by more than a fifth."""
-    return bool(row["repeats"]) and abs(row["training_seconds"] / 60 / minutes - 1) > OFF_BUDGET
 
 
 def text(figure: Figure, digits: int) -> str:

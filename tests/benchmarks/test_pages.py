@@ -114,6 +114,7 @@ def content(*rows):
         "dataset": "lidc_nodules",
         "fold": 0,
         "minutes": 2.0,
+        "equal": "time",
         "threads": 2,
         "runtime": "cpu, float32",
         "revision": REVISION,

@@ -143,7 +143,7 @@ def _line(row: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
         "loss": row["loss"],
         "parameters": DASH if row["parameters"] is None else _parameters(row["parameters"]),
         "training": DASH if training is None else _minutes(training),
-        "off": _off_budget(row, content),
+        "off": off_budget(row, content),
         "steps": number(row["steps_done"], 0),
         "seconds": number(row["seconds_per_predicted_case"], 2),
         "memory": number(row["peak_memory_gb"], 2),
@@ -154,7 +154,8 @@ def _line(row: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _off_budget(row: Mapping[str, Any], content: Mapping[str, Any]) -> bool:
+def off_budget(row: Mapping[str, Any], content: Mapping[str, Any]) -> bool:
+    """Whether a row's training missed the time that all rows were to have by more than `OFF_BUDGET`."""
     if content["equal"] == "steps" or row["training_seconds"] is None:
         return False
     return bool(abs(row["training_seconds"] / 60 / content["minutes"] - 1) > OFF_BUDGET)
@@ -163,7 +164,7 @@ def _off_budget(row: Mapping[str, Any], content: Mapping[str, Any]) -> bool:
 def _notes(content: Mapping[str, Any]) -> list[str]:
     """What a reader must know before believing the table."""
     notes = []
-    if any(_off_budget(row, content) for row in content["rows"]):
+    if any(off_budget(row, content) for row in content["rows"]):
         notes.append(
             f"* The number of steps that fit into {content['minutes']:g} min was measured at the start of the row; the "
             f"training then took over {OFF_BUDGET:.0%} more or less, because other work ran on the machine at one time "
