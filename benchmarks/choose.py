@@ -2,6 +2,7 @@
 
     python benchmarks/choose.py --steps 700 --set loss.name=dice_cross_entropy
     python benchmarks/choose.py --steps 700 --set loss.name=distance_focal_dice --set loss.r=0.5
+    python benchmarks/choose.py --steps 700 --network nnunet --set training.learning_rate=0.003
 
 A quarter of the fold's training cases are set aside and scored by the windows protocol at several thresholds; the
 fold's validation cases are not touched. FOCALIS_DATA names the folder of the data sets.
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 import yaml
 from accuracy import HERE, cut, dice, windows_of
+from rivals import add_rivals
 
 from focalis.dataset import Split, inner_split, open_dataset, read_splits
 from focalis.model import Model, OperatingPoint
@@ -42,12 +44,15 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the plan"
     )
+    parser.add_argument(
+        "--network", help="a network of Focalis, or monai-unet; the default one's patch and batch"
+    )
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    name = "_".join(
-        [*(item.replace("=", "-") for item in options.set), f"{options.steps}steps", f"seed{options.seed}"]
-    )
+    add_rivals()
+    parts = [options.network, *(item.replace("=", "-") for item in options.set), f"{options.steps}steps"]
+    name = "_".join([*(part for part in parts if part), f"seed{options.seed}"])
     target = HERE / "results" / "choices" / f"{name}.json"
     if target.exists():
         print(f"{target}: is there, nothing to do")
@@ -55,7 +60,11 @@ def main() -> None:
     data = open_dataset(Path(os.environ["FOCALIS_DATA"]) / "lidc_nodules")
     fold = read_splits(data.root / "splits_5fold.json")[0]
     inner = inner_split(data.select(fold.train), SHARE, 3, 0)
-    plan = changed(make_plan(fingerprint(data.select(fold.train)), data.channels, {1: "nodule"}), options.set)
+    figures, labels = fingerprint(data.select(fold.train)), {1: "nodule"}
+    plan = changed(make_plan(figures, data.channels, labels), options.set)
+    if options.network:
+        own = make_plan(figures, data.channels, labels, options.network).network
+        plan = plan.model_copy(update={"network": own})
     runtime = choose_runtime()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from evidence_data import read_nodules
 from evidence_figures import difference_of, mean_of, text
 from evidence_plan import FitRow
@@ -91,60 +92,71 @@ def accuracy(rows: Sequence[FitRow], results: Path) -> list[str]:
                     f"| {mean.cases} | {aim} | {revisions} |"
                 )
     nodules = read_nodules(results)
-    settings = [setting for setting in found if setting.startswith("lidc_nodules")]
-    ours = found[settings[0]]
-    rivals = found[settings[1]] if len(settings) > 1 else []
+    ours: list[dict[str, Any]] = []
+    rivals: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row.data == "lidc_nodules" and row.network is None:
+            ours = found[row.setting]
+        elif row.data == "lidc_nodules" and row.network is not None:
+            rivals[row.network] = found[row.setting]
     return [*lines, "", *_beside(ours, rivals, nodules), *_thirds(ours, rivals, nodules), *_plans(found)]
 
 
 def _beside(
     ours: Sequence[Mapping[str, Any]],
-    rivals: Sequence[Mapping[str, Any]],
+    rivals: Mapping[str, Sequence[Mapping[str, Any]]],
     nodules: Mapping[str, Mapping[str, Any]],
 ) -> list[str]:
-    """The nodules: beside the readers, and beside the large U-Net."""
+    """The nodules: beside the readers, and beside each rival."""
     among = {case: each["readers_dice"] for case, each in nodules.items() if each["readers_dice"] is not None}
     with_readers = pooled(ours, "dice readers")
-    shared = {case: value for case, value in among.items() if case in with_readers}
     lines = [
-        "| lidc_nodules | default | other | difference | cases |",
-        "|---|---|---|---|---|",
+        "| lidc_nodules | default | other | difference | cases | seconds per window: default, other |",
+        "|---|---|---|---|---|---|",
     ]
-    if shared:
-        difference = difference_of(with_readers, shared)
-        lines.append(
-            f"| with the readers; other: the readers among themselves "
-            f"| {text(mean_of({case: with_readers[case] for case in shared}))} | {text(mean_of(shared))} "
-            f"| {text(difference, sign=True)} | {difference.cases} |"
-        )
-    mine, theirs = pooled(ours, "dice labels"), pooled(rivals, "dice labels")
-    both = [case for case in mine if case in theirs]
-    if both:
-        difference = difference_of(mine, theirs)
-        lines.append(
-            f"| windows; other: `nnunet` in the same loop and time | {text(mean_of({c: mine[c] for c in both}))} "
-            f"| {text(mean_of({c: theirs[c] for c in both}))} | {text(difference, sign=True)} | {len(both)} |"
-        )
-    else:
-        lines.append("| windows; other: `nnunet` in the same loop and time | | not measured yet | | |")
+    if any(case in with_readers for case in among):
+        title = "with the readers; other: the readers among themselves"
+        lines.append(f"| {title} | {_pair(with_readers, among)} | |")
+    mine = pooled(ours, "dice labels")
+    for name, contents in rivals.items():
+        theirs = pooled(contents, "dice labels")
+        if any(case in theirs for case in mine):
+            seconds = ", ".join(f"{_seconds_per_window(each):.2f}" for each in (ours, contents))
+            lines.append(f"| windows; other: `{name}` | {_pair(mine, theirs)} | {seconds} |")
+        else:
+            lines.append(f"| windows; other: `{name}` | | not measured yet | | | |")
     return [*lines, ""]
+
+
+def _pair(mine: Mapping[str, float], theirs: Mapping[str, float]) -> str:
+    """Cells: the means of the cases that both have, the paired difference, and how many cases they are."""
+    both = [case for case in mine if case in theirs]
+    difference = difference_of(mine, theirs)
+    means = [text(mean_of({case: values[case] for case in both})) for values in (mine, theirs)]
+    return " | ".join([*means, text(difference, sign=True), str(len(both))])
+
+
+def _seconds_per_window(contents: Sequence[Mapping[str, Any]]) -> float:
+    return float(np.median([content["scores"]["seconds per window"] for content in contents]))
 
 
 def _thirds(
     ours: Sequence[Mapping[str, Any]],
-    rivals: Sequence[Mapping[str, Any]],
+    rivals: Mapping[str, Sequence[Mapping[str, Any]]],
     nodules: Mapping[str, Mapping[str, Any]],
 ) -> list[str]:
-    mine, theirs = pooled(ours, "dice labels"), pooled(rivals, "dice labels")
+    mine = pooled(ours, "dice labels")
     if not nodules or not mine:
         return []
-    lines = ["| nodules by size | cases | default | `nnunet` | difference |", "|---|---|---|---|---|"]
+    heads = "".join(f" `{name}` | difference |" for name in rivals)
+    lines = [f"| nodules by size | cases | default |{heads}", "|---|---|---|" + "---|---|" * len(rivals)]
     for title, values in by_thirds(mine, nodules):
-        other = {case: theirs[case] for case in values if case in theirs}
-        lines.append(
-            f"| {title} | {len(values)} | {text(mean_of(values))} | {text(mean_of(other))} "
-            f"| {text(difference_of(values, other), sign=True)} |"
-        )
+        line = f"| {title} | {len(values)} | {text(mean_of(values))} |"
+        for contents in rivals.values():
+            theirs = pooled(contents, "dice labels")
+            other = {case: theirs[case] for case in values if case in theirs}
+            line += f" {text(mean_of(other))} | {text(difference_of(values, other), sign=True)} |"
+        lines.append(line)
     return [*lines, ""]
 
 

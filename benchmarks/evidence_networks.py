@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from evidence_plan import VARIANTS
 from filelock import FileLock
+from rivals import add_rivals
 
 from focalis.networks import NETWORKS, DenseNetwork
 from focalis.networks.blocks import Triple
@@ -50,7 +51,8 @@ def _builder(changes: dict[str, Any]) -> Builder:
 
 
 def register() -> None:
-    """Make the variants known by name."""
+    """Make the variants and the networks of other packages known by name."""
+    add_rivals()
     for name, changes in CHANGES.items():
         NETWORKS[name] = _builder(changes)
 

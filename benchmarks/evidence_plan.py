@@ -49,7 +49,7 @@ class Row:
 
     Attributes:
         data: a key of `STEPS`.
-        network: a name of `focalis.networks.NETWORKS`, or a variant of `evidence_networks`.
+        network: a name of `focalis.networks.NETWORKS`, a variant of `evidence_networks`, or a name of `rivals`.
         loss: the loss and its parameters.
         cases: how many training cases it gets; all if None.
         fold, seed: the fold held out, and the seed of everything else.
@@ -183,6 +183,8 @@ VARIANTS = (
     "dense-sees-more",
     "dense-full-stem",
 )
+RIVALS = ("monai-unet", "nnunet")
+"""Networks measured in the same loop and time: the fastest of the others, and the one of nnU-Net's size."""
 FEW = (10, 20, 40, None)
 SHORT_FOLDS = range(3)
 """Folds of the learning curve, of the networks and of a loss's parameters."""
@@ -193,7 +195,7 @@ def experiments() -> dict[str, list[Row | FitRow]]:
     return {
         "accuracy": [
             *(FitRow("lidc_nodules", fold) for fold in FOLDS),
-            *(FitRow("lidc_nodules", fold, "nnunet") for fold in FOLDS),
+            *(FitRow("lidc_nodules", fold, rival) for rival in RIVALS for fold in FOLDS),
             *(FitRow("oasis_inferior_ventricle", fold) for fold in FOLDS),
             *(FitRow("sts_pet", fold) for fold in FOLDS),
             *(FitRow("msd_hippocampus", fold) for fold in FOLDS),

@@ -30,7 +30,14 @@ from focalis.losses import distance_to_foreground
 from focalis.model import EightBit, Model
 from focalis.networks import Network, peak_bytes
 from focalis.planning.parts import loss_of
-from focalis.prediction import Runtime, input_ranges, plan_passes, predict_probabilities, runtime_for
+from focalis.prediction import (
+    Runtime,
+    choose_runtime,
+    input_ranges,
+    plan_passes,
+    predict_probabilities,
+    runtime_for,
+)
 from focalis.training import TrainingCase
 from focalis.training.batches import batches, make_batch
 from focalis.training.optimizer import KernelMuon
@@ -84,6 +91,9 @@ def forward(options: argparse.Namespace) -> list[dict[str, Any]]:
                 f"dense: {name}": runtime_for(model, name, precision=precision, cache=Path(cache))
                 for name, precision in (("openvino", "float32"), ("openvino-int8", "auto"))
             },
+            "dense: openvino bfloat16": runtime_for(
+                model, "openvino", precision="bfloat16", cache=Path(cache)
+            ),
         }
         for name, way in ways.items():
             work[name] = _call(way.engines(model)[0], x)
@@ -118,7 +128,7 @@ def forward(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def training(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A step of forward, loss, backward and optimiser in float32; peak memory of its tensors; data's share."""
+    """A step of forward, loss, backward and optimiser in every precision; peak memory of its tensors; data's share."""
     size = options.size or 64
     model = default_model(patch=size)
     plan, loss = model.plan, loss_of(model.plan)
@@ -126,6 +136,7 @@ def training(options: argparse.Namespace) -> list[dict[str, Any]]:
     batch = make_batch(cases, plan, 0, 0)
     image = batch.image.contiguous(memory_format=LAST)
     networks = {"dense": default_model(patch=size).members[0], **{n: make() for n, make in rivals().items()}}
+    runtimes = {str(way.dtype).removeprefix("torch."): way for way in (Runtime(), choose_runtime("cpu"))}
     work: dict[str, Callable[[], object]] = {}
     memory = {}
     for name, network in networks.items():
@@ -137,12 +148,15 @@ def training(options: argparse.Namespace) -> list[dict[str, Any]]:
             else torch.optim.AdamW(network.parameters())
         )
 
-        def step(network: nn.Module = network, optimizer: torch.optim.Optimizer = optimizer) -> None:
+        def step(network: nn.Module, optimizer: torch.optim.Optimizer, way: Runtime) -> None:
             optimizer.zero_grad()
-            loss(network(image), batch.label, batch.distance_mm).backward()
+            with way.autocast():
+                logits = network(image)
+            loss(logits, batch.label, batch.distance_mm).backward()
             optimizer.step()
 
-        work[name] = step
+        for precision, way in runtimes.items():
+            work[f"{name}, {precision}"] = partial(step, network, optimizer, way)
 
         def dry(network: nn.Module = network) -> None:
             target = torch.zeros(batch.label.shape, dtype=torch.int64)
@@ -151,28 +165,38 @@ def training(options: argparse.Namespace) -> list[dict[str, Any]]:
         memory[name] = peak_bytes(dry)
         for parameter in network.parameters():
             parameter.grad = None
+    alone = list(work)
     coming = {ahead: batches(cases, plan, 0, range(10_000), ahead=ahead) for ahead in (False, True)}
 
-    def with_data(ahead: bool) -> None:
+    def with_data(ahead: bool, precision: str) -> None:
         next(coming[ahead])
-        work["dense"]()
+        work[f"dense, {precision}"]()
 
-    ways = {"with data": partial(with_data, False), "with data made ahead": partial(with_data, True)}
-    seconds = interleaved(work | ways, options.rounds)
+    ways = {
+        (precision, how): partial(with_data, ahead, precision)
+        for precision in runtimes
+        for how, ahead in (("with data", False), ("with data made ahead", True))
+    }
+    seconds = interleaved(
+        work | {f"dense, {precision}, {how}": run for (precision, how), run in ways.items()}, options.rounds
+    )
     coming[True].close()
-    reference = seconds.get("nnU-Net PlainConvUNet")
-    rows: list[dict[str, Any]] = [
-        {
+    rows: list[dict[str, Any]] = []
+    for name in alone:
+        network_name, precision = name.split(", ")
+        reference = seconds.get(f"nnU-Net PlainConvUNet, {precision}")
+        row: dict[str, Any] = {
             "what": name,
             "seconds": seconds[name],
             "against nnU-Net": reference and seconds[name] / reference,
-            "peak memory of tensors, GB": memory[name] / 1e9,
         }
-        for name in networks
-    ]
-    for name in ways:
-        share = 1 - seconds["dense"] / seconds[name]
-        rows.append({"what": f"dense, {name}", "seconds": seconds[name], "share of data": share})
+        if precision == "float32":
+            row["peak memory of tensors, GB"] = memory[network_name] / 1e9
+        rows.append(row)
+    for precision, how in ways:
+        name = f"dense, {precision}, {how}"
+        share = 1 - seconds[f"dense, {precision}"] / seconds[name]
+        rows.append({"what": name, "seconds": seconds[name], "share of data": share})
     return rows
 
 

@@ -37,14 +37,17 @@ def interleaved(work: Mapping[str, Callable[[], object]], rounds: int = 5, warm:
 
 
 def peaks() -> dict[str, float]:
-    """What the machine reaches with a large float32 matrix product and a large copy, all threads, best of ten."""
+    """What the machine reaches with large matrix products and a large copy, all threads, best of ten."""
     a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    a_short, b_short = a.bfloat16(), b.bfloat16()
     source = torch.empty(64 << 20, dtype=torch.float32)
     target = torch.zeros_like(source)
     product = min(_seconds(lambda: a @ b) for _ in range(10))
+    short = min(_seconds(lambda: a_short @ b_short) for _ in range(10))
     copy = min(_seconds(lambda: target.copy_(source)) for _ in range(10))
     return {
         "gflop_per_s_float32": 2 * 2048**3 / product / 1e9,
+        "gflop_per_s_bfloat16": 2 * 2048**3 / short / 1e9,
         "gb_per_s": 2 * source.numel() * 4 / copy / 1e9,  # read and written
     }
 

@@ -211,7 +211,7 @@ def test_the_networks_stand_with_their_steps(tmp_path, docs):
     assert "| `dense-no-skips` | 1 of 3 | 1.69 M | 77 |" in written
 
 
-def test_accuracy_stands_by_thirds_and_beside_readers_and_rival(tmp_path, docs):
+def test_accuracy_stands_by_thirds_and_beside_readers_and_rivals(tmp_path, docs):
     nodules = {
         case: {"volume_mm3": 10.0 * number, "readers": 2, "readers_dice": 0.8, "texture": 5}
         for number, case in enumerate(CASES, start=1)
@@ -220,10 +220,11 @@ def test_accuracy_stands_by_thirds_and_beside_readers_and_rival(tmp_path, docs):
     (tmp_path / "evidence" / "nodules.json").write_text(json.dumps({"nodules": nodules}))
     for network, dice in ((None, 0.7), ("nnunet", 0.6)):
         scores = dict.fromkeys(CASES, dice)
+        seconds = 0.02 if network is None else 0.11
         row = FitRow("lidc_nodules", 0, network)
         row.path(tmp_path).parent.mkdir(exist_ok=True)
         content = {
-            "scores": {"dice labels": scores, "dice readers": scores},
+            "scores": {"dice labels": scores, "dice readers": scores, "seconds per window": seconds},
             "plan": PLAN.model_dump(mode="json"),
             "parameters": 1e6,
             "steps": 3000,
@@ -231,9 +232,11 @@ def test_accuracy_stands_by_thirds_and_beside_readers_and_rival(tmp_path, docs):
         }
         row.path(tmp_path).write_text(json.dumps(content))
     written = section(page(tmp_path, docs), "accuracy")
-    assert "Not all measured yet**: 2 of 25" in written
-    assert "| smallest third, 10 to 20 mm3 | 2 | 0.700 (0.700 to 0.700) | 0.600" in written
-    assert "**-0.100 (-0.100 to -0.100)** | 6 |" in written
+    assert "Not all measured yet**: 2 of 30" in written
+    assert "| smallest third, 10 to 20 mm3 | 2 | 0.700 (0.700 to 0.700) |  |  | 0.600" in written
+    assert "**-0.100 (-0.100 to -0.100)** | 6 | |" in written
+    assert "**+0.100 (+0.100 to +0.100)** | 6 | 0.02, 0.11 |" in written
+    assert "| windows; other: `monai-unet` | | not measured yet |" in written
     assert "| sts_pet-20min | | 0 of 5 |" in written
 
 

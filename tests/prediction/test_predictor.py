@@ -10,7 +10,14 @@ from focalis.errors import ModelError
 from focalis.model import Model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
-from focalis.prediction import DEFAULT_BUDGET_BYTES, Runtime, plan_passes, predict_probabilities
+from focalis.prediction import (
+    DEFAULT_BUDGET_BYTES,
+    Runtime,
+    budget_beside,
+    plan_passes,
+    predict_probabilities,
+)
+from focalis.volume import Grid, Volume
 
 
 def plan(patch=(8, 8, 8), strides=((2, 2, 2),), channels=("image",)):
@@ -175,9 +182,18 @@ def test_the_result_itself_counts_towards_the_budget():
         plan_passes(model, (4000, 1000, 1000), budget_bytes=DEFAULT_BUDGET_BYTES)
 
 
+def test_the_program_its_images_and_their_copy_are_taken_from_its_memory():
+    grid = Grid((20, 30, 10), (0.5, 0.5, 2.0))
+    images = [Volume(np.zeros(grid.shape_zyx, np.int16), grid)] * 2
+    copy = 4 * 2 * (10 * 15 * 20)  # float32, two channels, at 1 mm
+    left = budget_beside(10**9, images, plan(channels=("a", "b")))
+    assert left == 10**9 - 500_000_000 - 2 * 2 * 20 * 30 * 10 - copy
+
+
 def test_a_budget_below_the_smallest_tile_is_refused_with_the_need():
     model = Model(plan(), (Voxelwise(),))
-    with pytest.raises(ModelError, match=r"memory budget of 0\.00 GB .* in tiles of 8 x 8 x 8 need 0\.25 GB"):
+    said = r"budget is too small: .* in tiles of 8 x 8 x 8 need 0\.25 GB, and 0\.00 GB are"
+    with pytest.raises(ModelError, match=said):
         predict_probabilities(model, image(), budget_bytes=10**6)
 
 

@@ -168,6 +168,24 @@ def test_integers_do_what_the_rounded_network_does(model, image, cache):
     assert error < 0.02
 
 
+@pytest.mark.parametrize(
+    ("name", "precision", "has_bfloat16", "rest"),
+    [
+        ("openvino", "auto", True, "bf16"),
+        ("openvino", "auto", False, "f32"),
+        ("openvino", "float32", True, "f32"),
+        ("openvino", "bfloat16", False, "bf16"),
+        ("openvino-int8", "auto", True, "bf16"),
+        ("openvino-int8", "auto", False, "f32"),
+    ],
+)
+def test_what_is_not_done_in_integers_is_in_bfloat16_where_the_processor_has_it(
+    model, cache, monkeypatch, name, precision, has_bfloat16, rest
+):
+    monkeypatch.setattr(choice, "_cpu_has_bfloat16", lambda: has_bfloat16)
+    assert runtime_for(model, name, precision=precision, cache=cache).precision == rest
+
+
 def test_rounding_keeps_a_convolution_near_its_values():
     torch.manual_seed(0)
     layer = nn.Sequential(nn.Conv3d(3, 4, 3), nn.ConvTranspose3d(4, 2, 2, 2, bias=False)).eval()
@@ -187,6 +205,16 @@ def test_the_memory_estimate_grows_with_the_volume_and_counts_the_output(model, 
     assert plan_passes(
         model, (64, 64, 64), budget_bytes=10**10, runtime=runtime_for(model, "openvino", cache=cache)
     )
+
+
+def test_what_a_large_share_of_the_budget_was_needed_for_is_given_back(model, image, cache):
+    runtime = runtime_for(model, "openvino", cache=cache)
+    (engine,) = runtime.engines(model)
+    predict_probabilities(model, image, runtime=runtime, budget_bytes=10**10)
+    assert engine._request is not None  # the next case of this size needs no compilation
+    need = plan_passes(model, image.shape[1:], budget_bytes=10**10, runtime=runtime).bytes
+    predict_probabilities(model, image, runtime=runtime, budget_bytes=2 * need)
+    assert engine._request is None
 
 
 @pytest.fixture

@@ -186,7 +186,8 @@ def test_probabilities_and_threshold(tmp_path):
 def test_too_small_a_budget_refuses_the_case_with_the_need(tmp_path):
     image(tmp_path / "a.nii.gz")
     report = predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", memory_gb=0.001)
-    assert "memory budget of 0.00 GB is too small" in report.rows[0].reason
+    assert "memory budget is too small" in report.rows[0].reason
+    assert "and 0.00 GB are left for them; raise the budget" in report.rows[0].reason
 
 
 def test_progress_names_every_case(tmp_path):

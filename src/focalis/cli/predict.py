@@ -46,7 +46,7 @@ def predict(
             help="By the model's fully connected CRF; on if it was trained as NAME+crf.",
         ),
     ] = None,
-    memory_gb: Annotated[float, typer.Option(help="Memory that a case may take.")] = 4.0,
+    memory_gb: Annotated[float, typer.Option(help="Memory that the program may take.")] = 4.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     runtime: Annotated[

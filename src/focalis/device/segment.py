@@ -87,7 +87,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     from focalis.device.results import make_results
     from focalis.dicom import read_series
     from focalis.model import load_model, weights_sha256
-    from focalis.prediction import choose_runtime, predict_case
+    from focalis.prediction import budget_beside, choose_runtime, predict_case
     from focalis.workflows.scope import check_scope, outside_line
 
     tell("checking")
@@ -109,7 +109,9 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
             model,
             [series.volume],
             runtime=choose_runtime("auto", "auto"),
-            budget_bytes=int(min(_MOST_BUDGET_GB, _BUDGET_SHARE * job.memory_gb) * 1e9),
+            budget_bytes=budget_beside(
+                min(_MOST_BUDGET_GB, _BUDGET_SHARE * job.memory_gb) * 1e9, [series.volume], model.plan
+            ),
         )
     except FocalisError as error:
         if _disk_is_full(error):

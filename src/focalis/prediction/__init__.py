@@ -15,6 +15,7 @@ from focalis.prediction.engine import Engine, Engines
 from focalis.prediction.predictor import (
     DEFAULT_BUDGET_BYTES,
     Passes,
+    budget_beside,
     plan_passes,
     predict_probabilities,
     predict_with_deviation,
@@ -45,6 +46,7 @@ __all__ = [
     "RefinementWarning",
     "Runtime",
     "Tile",
+    "budget_beside",
     "check_volumes",
     "choose_device",
     "choose_precision",

@@ -112,12 +112,13 @@ def predict_case(
                 RefinementWarning,
                 stacklevel=2,
             )
-    grid = prepared.input_grid
+    prepared_grid, grid = prepared.grid, prepared.input_grid
+    del prepared  # its array is as large as the image in float32
     values = np.asarray((0, *model.plan.label_values))
     values = values.astype(np.uint8 if values.max() <= np.iinfo(np.uint8).max else np.uint16)
     label = np.empty(grid.shape_zyx, dtype=values.dtype)
     foreground = np.empty(grid.shape_zyx, dtype=np.float32)
-    for where, slab in restore(probabilities, prepared.grid, grid):
+    for where, slab in restore(probabilities, prepared_grid, grid):
         foreground[where] = temper(1 - slab[0], model.temperature)
         label[where] = values[decide(slab, point.threshold, foreground[where])]
     drop_lesions(
@@ -131,7 +132,7 @@ def predict_case(
     if deviation is not None:
         spread = np.empty(grid.shape_zyx, dtype=np.float32)
         # Outside the prepared grid channel 0 becomes 1 and the others 0, so the deviation is not channel 0.
-        for where, slab in restore(np.stack([1 - deviation, deviation]), prepared.grid, grid):
+        for where, slab in restore(np.stack([1 - deviation, deviation]), prepared_grid, grid):
             spread[where] = slab[1]
     return Prediction(
         Volume(label, grid), Volume(foreground, grid), None if spread is None else Volume(spread, grid)

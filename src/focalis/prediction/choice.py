@@ -96,7 +96,7 @@ def _runtime(model: Model, name: str, precision: str, home: Path, say: Say | Non
             say("convert the network for OpenVINO (once)")
         openvino.convert(model, folder, eight_bit=eight_bit)
     low = precision == "bfloat16" or (precision == "auto" and _cpu_has_bfloat16())
-    return OpenVino(folder, "bf16" if low and not eight_bit else "f32", eight_bit)
+    return OpenVino(folder, "bf16" if low else "f32", eight_bit)
 
 
 def _fastest(model: Model, precision: str, home: Path, say: Say | None) -> str:

@@ -26,6 +26,9 @@ class Engine(Protocol):
         The caller may change them; the next call may write over them.
         """
 
+    def release(self) -> None:
+        """Give back the memory that is held between calls; the next call takes it again."""
+
     def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:
         """Memory that a call adds to the process, input and output included."""
 

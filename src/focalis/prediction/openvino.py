@@ -91,11 +91,15 @@ class OpenVinoEngine:
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.__call__`."""
         if x.shape != self._shape:
-            self._request = None  # its memory goes before that of the next one comes
+            self.release()  # its memory goes before that of the next one comes
             self._request = _compiled(self._folder / NETWORK, x.shape, self._precision)
             self._shape = x.shape
         result: NDArray[np.float32] = self._request.infer([x], share_inputs=True, share_outputs=True)[0]
         return result
+
+    def release(self) -> None:
+        """See `Engine.release`: the network compiled for the last size, with its tensors."""
+        self._request, self._shape = None, ()
 
     def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:
         """See `Engine.forward_bytes`."""

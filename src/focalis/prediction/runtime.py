@@ -83,6 +83,9 @@ class TorchEngine:
             values: NDArray[np.float32] = torch.softmax(logits.float(), dim=1).cpu().contiguous().numpy()
             return values
 
+    def release(self) -> None:
+        """See `Engine.release`: nothing is held."""
+
     def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:
         """See `Engine.forward_bytes`."""
         needs = _NEEDS.setdefault(self.network, {})

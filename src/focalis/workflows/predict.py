@@ -15,7 +15,7 @@ import numpy as np
 from focalis.errors import FocalisError, UsageError
 from focalis.lesions import measure_lesions
 from focalis.model import Model, OperatingPoint, open_model, weights_sha256
-from focalis.prediction import predict_case, runtime_for
+from focalis.prediction import budget_beside, predict_case, runtime_for
 from focalis.volume import IMAGE_SUFFIXES, Volume, write_volume
 from focalis.workflows.inputs import CaseInput, find_cases, read_images
 from focalis.workflows.lesion_tables import table_paths, write_lesions
@@ -146,7 +146,7 @@ def predict(
             to OUT/uncertainty/CASE.nii.gz, and each lesion's uncertainty into the table.
         refine: refine by the model's fully connected CRF; by default if it was trained as NAME+crf.
         strict: refuse images that lie outside of what the model was trained on, instead of saying so in the row.
-        memory_gb: the most memory that the prediction of a case may take beside its image, in 10^9 bytes.
+        memory_gb: the most memory that the program may take, in 10^9 bytes; a case that needs more is cut into tiles.
         device: auto, cpu, cuda or cuda:N.
         precision: auto, float32, bfloat16 or float16.
         runtime: auto, torch, openvino or openvino-int8; see `focalis.prediction.runtime_for`.
@@ -217,7 +217,7 @@ def predict(
             loaded,
             images.volumes,
             runtime=engines,
-            budget_bytes=int(memory_gb * 1e9),
+            budget_bytes=budget_beside(memory_gb * 1e9, images.volumes, loaded.plan),
             mirror=mirror,
             uncertainty=uncertainty,
             refine=refine,
