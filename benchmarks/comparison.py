@@ -1,11 +1,12 @@
-"""Every network and every loss on real data under equal time, and the page docs/comparison.md made from it.
+"""Every network under equal time and every loss by equal steps on real data, and the page docs/comparison.md.
 
-    python benchmarks/comparison.py lidc_nodules --minutes 12
-    python benchmarks/comparison.py msd_hippocampus --minutes 12
+    python benchmarks/comparison.py lidc_nodules --minutes 12     # every network with the default loss
+    python benchmarks/comparison.py lidc_nodules --steps 1200     # every loss on the default network, two at a time
     python benchmarks/comparison.py page
 
 The first two train with `focalis compare` and write one file each into benchmarks/results/comparison; the same command
-again goes on where it stopped. The last one writes tables and figures from those files and from the files of
+again goes on where it stopped. A step costs the same with every loss, so equal steps are equal time, whatever else the
+machine does. The last one writes tables and figures from those files and from the files of
 benchmarks/nnunet.py; what was not measured is left out. FOCALIS_DATA names the folder of the data sets.
 """
 
@@ -55,7 +56,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=[*TITLES, "page"])
-    parser.add_argument("--minutes", type=float, default=12.0, help="training time of each row")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=float, help="training time of each network; 12 without --steps")
+    budget.add_argument("--steps", type=int, help="training steps of each loss")
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--networks", help="some networks instead of all, with commas")
     parser.add_argument("--losses", help="some losses instead of all, with commas")
@@ -66,13 +69,18 @@ def main() -> None:
         return
     if "FOCALIS_DATA" not in os.environ:
         sys.exit("FOCALIS_DATA is not set: name the folder that holds the data sets")
-    name = f"{options.what}-{options.minutes:g}min-fold{options.fold}"
+    minutes = None if options.steps else options.minutes or 12.0
+    budget_name = f"{options.steps}steps" if options.steps else f"{minutes:g}min"
+    name = f"{options.what}-{budget_name}-fold{options.fold}"
     target = RESULTS / f"{name}.json"
     network, loss = NetworkSettings().name, LossSettings().name
     networks = options.networks.split(",") if options.networks else None
     losses = options.losses.split(",") if options.losses else None
-    networks = networks or [network, *(n for n in NETWORKS if n != network), "deeplab+crf"]
-    losses = losses or [loss, *different_losses(loss)]
+    if options.steps:
+        networks, losses = networks or [network], losses or [loss, *different_losses(loss)]
+    else:
+        networks = networks or [network, *(n for n in NETWORKS if n != network), "deeplab+crf"]
+        losses = losses or [loss]
     if target.exists() and has_all(read_json(target), networks, losses):
         print(f"{target}: is there, nothing to do")
         return
@@ -82,7 +90,9 @@ def main() -> None:
         options.runs / f"comparison-{name}",
         networks=networks,
         losses=losses,
-        minutes=options.minutes,
+        minutes=minutes,
+        steps=options.steps,
+        parallel=2 if options.steps else 1,
         fold=options.fold,
         progress=lambda stage, progress: print(stage, flush=True) if progress is None else None,
     )
@@ -161,16 +171,19 @@ def write_page() -> None:
 
 
 def section(name: str, content: Mapping[str, Any]) -> list[str]:
-    """One data set: the tables of networks and of losses, and the plane."""
+    """One comparison: the tables of networks and of losses, and the plane."""
     dataset, first = content["dataset"], content["rows"][0]
     reference = scores_of(first)
     networks = [row for row in content["rows"] if row["loss"] == first["loss"]]
     losses = [row for row in content["rows"] if row["network"] == first["network"]]
     peer = nnunet_row(name, content["threads"])
+    by_steps = content["equal"] == "steps"
+    each = f"{content['steps']} steps" if by_steps else f"{content['minutes']:g} minutes of training"
+    threads = "one thread" if content["threads"] == 1 else f"{content['threads']} threads"
     lines = [
-        f"## {TITLES[dataset]}",
+        f"## {'Losses' if by_steps else 'Networks'}: {TITLES[dataset]}",
         "",
-        f"Fold {content['fold']}, {content['minutes']:g} minutes of training each, {content['threads']} threads, "
+        f"Fold {content['fold']}, {each} each, {threads}{', two rows at a time' if by_steps else ''}, "
         f"{content['runtime']}; revision `{(content['revision'] or 'unknown')[:12]}`.",
         "",
     ]
@@ -194,7 +207,7 @@ def section(name: str, content: Mapping[str, Any]) -> list[str]:
     points = [
         point(row, dataset, row is first) for row in [*networks, *([peer] if peer else [])] if row["repeats"]
     ]
-    if first["repeats"]:
+    if first["repeats"] and len(networks) > 1:
         lines += [dominance([*networks, *([peer] if peer else [])], dataset), ""]
     if len(points) > 1:
         IMAGES.mkdir(exist_ok=True)

@@ -144,6 +144,17 @@ def test_a_faster_and_better_u_net_is_named():
 
 
 @pytest.mark.usefixtures("places")
+def test_losses_stand_with_their_steps_and_without_a_plane():
+    rows = content(result_row("dense", 0.6, 0.1), result_row("dense", 0.5, 0.1, loss="tversky"))
+    rows |= {"equal": "steps", "steps": 1200, "minutes": None, "threads": 1}
+    lines = comparison.section("lidc_nodules-1200steps-fold0", rows)
+    assert lines[0] == "## Losses: lidc_nodules, windows"
+    assert "1200 steps each, one thread, two rows at a time" in lines[2]
+    assert any(line.startswith("| tversky |") and "-0.100" in line for line in lines)
+    assert not any("U-Net" in line or "![" in line for line in lines)
+
+
+@pytest.mark.usefixtures("places")
 def test_a_row_without_figures_says_why():
     rows = content(result_row("dense", 0.6, 0.1), result_row("unet", 0.0, 0.0, outcome="out of memory"))
     assert any(
