@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from focalis.networks import NETWORKS, Network
 from focalis.networks.blocks import Triple
+from focalis.planning.make import STAGES
 
 CHANNELS = (32, 64, 128, 256, 320, 320)
 """By level, finest first: three steps down make 1.9 M parameters."""
@@ -36,5 +37,6 @@ class MonaiUNet(Network):
 
 
 def add_rivals() -> None:
-    """Let the networks of other packages be built by name in this process."""
+    """Let the networks of other packages be planned and built by name in this process."""
     NETWORKS["monai-unet"] = MonaiUNet
+    STAGES["monai-unet"] = 3
