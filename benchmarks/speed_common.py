@@ -7,6 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from focalis.model import Model
+from focalis.model import Model, OperatingPoint
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning.scope import LEAST_CASES, describe, learn_scope
+from focalis.volume import Grid, Volume
 from focalis.workflows.record import provenance
 
 HERE = Path(__file__).parent
@@ -83,6 +86,16 @@ def default_model(name: str = "dense", patch: int = 64) -> Model:
         network=NetworkSettings(name=name, strides_zyx=strides),
     )
     return Model(plan, (network,))
+
+
+def shipped_like(model: Model) -> Model:
+    """The model with all that a trained one brings along: a scope, an operating point that drops, a temperature."""
+    rng = np.random.default_rng(0)
+    noise = [rng.normal(size=(32, 32, 32)).astype(np.float32) for _ in range(LEAST_CASES)]
+    volumes = [Volume(array, Grid((32, 32, 32), (1.0, 1.0, 1.0))) for array in noise]
+    scope = learn_scope([describe([volume], model.plan.normalisation) for volume in volumes])
+    point = OperatingPoint(0.5, minimum_mm3=27.0, minimum_confidence=0.7, how="for the benchmark")
+    return replace(model, scope=scope, operating_point=point, temperature=1.3)
 
 
 def rivals() -> dict[str, Callable[[], torch.nn.Module]]:

@@ -1,4 +1,4 @@
-"""Time and memory as the work grows, with the fitted exponent: T = a * n^e.
+"""Time and memory as the work grows, with the fitted exponent, T = a * n^e, over all sizes and over the last two.
 
     python benchmarks/speed_growth.py volume     # prediction and the steps around it, 64^3 to 512 x 512 x 600
     python benchmarks/speed_growth.py cases      # a training batch, 10 to 10,000 prepared phantoms
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from speed import calibrated
-from speed_common import default_model, interleaved, write
+from speed_common import default_model, interleaved, shipped_like, write
 from speed_process import FOCALIS, run
 
 from focalis.lesions import label_components, match_lesions
@@ -61,10 +61,15 @@ def main() -> None:
     rows = {"volume": volumes, "cases": cases, "lesions": lesions}[options.part](options)
     steps = [name for name in rows[0] if name not in ("n", "shape")]
     exponents = {name: exponent([row["n"] for row in rows], [row[name] for row in rows]) for name in steps}
+    last = {
+        name: exponent([row["n"] for row in rows[-2:]], [row[name] for row in rows[-2:]]) for name in steps
+    }
     if options.most < float("inf"):
-        print(json.dumps([rows, exponents], indent=1))
+        print(json.dumps([rows, exponents, last], indent=1))
     else:
-        write(f"growth-{options.part}", rows, exponents=exponents, runtime=options.runtime)
+        write(
+            f"growth-{options.part}", rows, exponents=exponents, last_exponents=last, runtime=options.runtime
+        )
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float | None:
@@ -79,7 +84,7 @@ def volumes(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
-        save_model(calibrated(default_model()), home / "model.safetensors")
+        save_model(shipped_like(calibrated(default_model())), home / "model.safetensors")
         whole_program(VOLUMES[0], options.runtime, home)  # converts the network
         for shape in (shape for shape in VOLUMES if np.prod(shape) <= options.most):
             words = [sys.executable, __file__, "one", "--runtime", options.runtime]

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import psutil
 from speed import calibrated
-from speed_common import HERE, default_model, peaks, write
+from speed_common import HERE, default_model, peaks, shipped_like, write
 
 from focalis.model import save_model
 from focalis.volume import Grid, Volume, write_volume
@@ -46,7 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for rows in measure(options, Path(name)):
             if options.size == 256 and options.rounds >= 5:
-                write("process", rows, peaks=peaks())
+                write("process", rows, peaks=peaks(), rival=versions(options.nnunet))
             else:
                 print(json.dumps(rows, indent=1))
 
@@ -58,8 +58,8 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[list[dict[str, 
     shape = (size // 2, size, size)
     values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     write_volume(Volume(values, Grid(shape[::-1])), images / "case_0000.nii.gz")
-    save_model(calibrated(default_model()), model)
-    threads = {"OMP_NUM_THREADS": str(options.threads), "XDG_CACHE_HOME": str(home / "cache")}
+    save_model(shipped_like(calibrated(default_model())), model)
+    threads = {"OMP_NUM_THREADS": str(options.threads)}
     commands = {"focalis --help": [sys.executable, "-c", FOCALIS, "--help"]}
     for runtime in ("torch", "openvino", "openvino-int8", "auto"):
         words = ["predict", str(model), str(images), "-o", str(home / runtime), "--runtime", runtime]
@@ -74,16 +74,34 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[list[dict[str, 
         program = str(options.nnunet / "bin" / "nnUNetv2_predict_from_modelfolder")
         commands["nnUNetv2_predict, no mirroring"] = [program, *words, "--disable_tta"]
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-    environment = os.environ | threads | _NNUNET
-    first = {name: run(command, environment) for name, command in commands.items() if "focalis" in name}
+    # Each run time has a cache of its own, so that its first use converts what it needs.
+    caches = {name: str(home / "cache" / str(number)) for number, name in enumerate(commands)}
+    environments = {
+        name: os.environ | threads | _NNUNET | {"XDG_CACHE_HOME": caches[name]} for name in commands
+    }
+    first = {
+        name: run(command, environments[name]) for name, command in commands.items() if "focalis" in name
+    }
     for _ in range(options.rounds):
         for name, command in commands.items():
-            found[name].append(run(command, environment))
+            found[name].append(run(command, environments[name]))
             print(name, found[name][-1], file=sys.stderr)
     yield rows_of(found, first)
     if options.nnunet:
-        found["nnUNetv2_predict, mirroring"] = [run([program, *words], environment)]
+        found["nnUNetv2_predict, mirroring"] = [run([program, *words], os.environ | threads | _NNUNET)]
         yield rows_of(found, first)
+
+
+def versions(nnunet: Path | None) -> dict[str, str] | None:
+    """Of nnU-Net and of its PyTorch, from its own environment."""
+    if nnunet is None:
+        return None
+    ask = "from importlib.metadata import version; print(version('nnunetv2'), version('torch'))"
+    done = subprocess.run(
+        [str(nnunet / "bin" / "python"), "-c", ask], capture_output=True, text=True, check=True
+    )
+    package, torch = done.stdout.split()
+    return {"nnunetv2": package, "torch": torch}
 
 
 def rows_of(

@@ -160,6 +160,63 @@ def test_a_network_that_openvino_computes_wrongly_runs_by_torch(model, tmp_path)
     assert isinstance(runtime_for(wrong, cache=tmp_path), Runtime)
 
 
+def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(model, tmp_path):
+    (tmp_path / "networks").write_text("a file where the folder should be")
+    assert isinstance(runtime_for(model, cache=tmp_path / "networks"), Runtime)
+    with pytest.raises(ModelError, match="cannot be written"):
+        runtime_for(model, "openvino", cache=tmp_path / "networks")
+
+
+def test_one_run_time_that_fails_leaves_the_others(model, tmp_path, monkeypatch):
+    def runtime(_model, name, *_):
+        if name == "openvino-int8":
+            raise ModelError("the integers cannot be converted")
+        return name
+
+    monkeypatch.setattr(choice, "_runtime", runtime)
+    monkeypatch.setattr(choice, "_measure", lambda _, runtimes: dict(zip(runtimes, (2.0, 1.0), strict=True)))
+    assert runtime_for(model, cache=tmp_path) == "openvino"
+    (remembered,) = tmp_path.rglob("choice-*.json")
+    assert json.loads(remembered.read_text())["seconds"] == {"torch": 2.0, "openvino": 1.0}
+
+
+def test_a_full_disk_is_not_remembered_as_the_lack_of_a_run_time(model, tmp_path, monkeypatch):
+    def runtime(_model, name, *_):
+        if name != "torch":
+            raise ModelError("cannot be written") from OSError("no space left")
+        return name
+
+    monkeypatch.setattr(choice, "_runtime", runtime)
+    monkeypatch.setattr(choice, "_measure", lambda _, runtimes: dict.fromkeys(runtimes, 1.0))
+    assert runtime_for(model, cache=tmp_path) == "torch"
+    assert not list(tmp_path.rglob("choice-*.json"))
+
+
+def test_a_converted_network_that_lost_a_file_is_converted_again(model, image, tmp_path):
+    wanted = predict_probabilities(model, image, runtime=runtime_for(model, "openvino", cache=tmp_path))
+    (weights,) = tmp_path.rglob("network.bin")
+    weights.unlink()
+    found = predict_probabilities(model, image, runtime=runtime_for(model, "openvino", cache=tmp_path))
+    np.testing.assert_array_equal(found, wanted)
+    weights.with_suffix(".xml").write_text("no network")
+    with pytest.raises(ModelError, match=r"network\.xml: the converted network cannot be read; delete"):
+        predict_probabilities(model, image, runtime=runtime_for(model, "openvino", cache=tmp_path))
+
+
+def test_members_of_an_ensemble_take_turns_in_the_memory(model, image, cache):
+    """What one pass needs fits a quarter of the budget, what two members would hold together does not."""
+    pair = Model(model.plan, (model.members[0], model.members[0]))
+    runtime = runtime_for(pair, "openvino", cache=cache)
+    need = plan_passes(pair, image.shape[1:], budget_bytes=10**10, runtime=runtime).bytes
+    found = predict_probabilities(pair, image, runtime=runtime, budget_bytes=6 * need)
+    assert [engine._request for engine in runtime.engines(pair)] == [None, None]
+    np.testing.assert_allclose(
+        found,
+        predict_probabilities(model, image, runtime=runtime_for(model, "openvino", cache=cache)),
+        atol=1e-6,
+    )
+
+
 def test_integers_do_what_the_rounded_network_does(model, image, cache):
     """The simulation that the calibration judges by is close to what the processor computes."""
     simulated = Model(model.plan, (rounded(model.members[0], model.eight_bit.ranges[0]),))

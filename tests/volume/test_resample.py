@@ -188,3 +188,19 @@ def test_a_prediction_returns_to_an_oblique_flipped_anisotropic_grid() -> None:
     foreground = resample_image(canonical, working).array
     back = resample_probabilities(np.stack([1 - foreground, foreground]), working, grid)
     np.testing.assert_array_equal(back.argmax(axis=0), volume.array)
+
+
+@pytest.mark.parametrize("first_slice", [0, 7, 15, 39, 55])
+def test_a_slab_far_smaller_than_the_volume_has_the_values_of_the_whole(first_slice: int) -> None:
+    """Only the part that a slab lies in is looked at, also where it lies askew, at the border, or outside."""
+    rng = np.random.default_rng(5)
+    raw = rng.random((2, 18, 20, 22)).astype(np.float32)
+    probabilities = raw / raw.sum(axis=0)
+    source = Grid((22, 20, 18), (1.1, 0.9, 1.3), (3.0, -2.0, 5.0), OBLIQUE)
+    whole = Grid((25, 24, 60), (0.8, 0.8, 0.6), (2.0, -1.0, 4.0))
+    slab = Grid((25, 24, 3), whole.spacing_xyz_mm, (2.0, -1.0, 4.0 + 0.6 * first_slice))
+    found = resample_probabilities(probabilities, source, slab)
+    wanted = resample_probabilities(probabilities, source, whole)[:, first_slice : first_slice + 3]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    if first_slice == 55:
+        np.testing.assert_array_equal(found[1], 0)

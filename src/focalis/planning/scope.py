@@ -26,6 +26,10 @@ THUMBNAIL = 8
 AXES = ("z", "y", "x")
 FINE = 5
 """Voxels per side of the surroundings against which fine structures are bright or dark."""
+SLAB = 16
+"""Slices that are compared with their neighbours at a time."""
+FLAT = 1e-12
+"""Below this share of the mean square a variance is rounding."""
 SAMPLED = 1_000_000
 """Images are sampled evenly down to about so many voxels for their percentiles."""
 REACH, FEW = 0.4, 20
@@ -93,9 +97,10 @@ def describe(volumes: Sequence[Volume], normalisation: Sequence[Normalisation]) 
         if how.kind == "window":
             found[f"intensity {channel}"] = np.percentile(sample, (1, 50, 99)).tolist()
         found[f"shape {channel}"] = ((np.percentile(sample, LEVELS) - low) / span).tolist()
-        found[f"smoothness {channel}"] = [_smoothness(np.clip(array, low, high), axis) for axis in range(3)]
-        found[f"polarity {channel}"] = [_polarity(np.clip(array, low, high))]
-        found[f"thumbnail {channel}"] = _thumbnail(np.clip(array, low, high))
+        image = np.clip(array, low, high).astype(np.float32, copy=False)
+        found[f"smoothness {channel}"] = [_smoothness(image, axis) for axis in range(3)]
+        found[f"polarity {channel}"] = [_polarity(image)]
+        found[f"thumbnail {channel}"] = _thumbnail(image)
     return found
 
 
@@ -191,22 +196,32 @@ def _sample(array: NDArray[np.generic]) -> NDArray[np.float32]:
     return array[::step, ::step, ::step].astype(np.float32)
 
 
-def _smoothness(array: NDArray[np.generic], axis: int) -> float:
-    """The correlation of voxels with their neighbours along an axis; 1 where there is nothing to compare."""
-    one = np.moveaxis(array, axis, 0).astype(np.float32)
-    if len(one) < 2:
+def _smoothness(image: NDArray[np.float32], axis: int) -> float:
+    """The correlation of voxels with their neighbours along an axis; 1 where there is nothing to compare.
+
+    Slab by slab: an image of a gigabyte is not copied.
+    """
+    along = np.moveaxis(image, axis, 0)
+    pairs, sums = len(along) - 1, np.zeros(5)
+    for start in range(0, pairs, SLAB):
+        slab = along[start : start + SLAB + 1].astype(np.float64)
+        one, other = slab[:-1].ravel(), slab[1:].ravel()
+        sums += one.sum(), other.sum(), one @ one, other @ other, one @ other
+    if pairs < 1:
         return 1.0
-    return _correlation(one[:-1].ravel(), one[1:].ravel(), 1.0)
+    count = pairs * along[0].size
+    a, b, aa, bb, ab = sums / count
+    scale = math.sqrt(max(aa - a * a, 0.0) * max(bb - b * b, 0.0))
+    return float((ab - a * b) / scale) if scale > FLAT * (aa + bb) else 1.0
 
 
-def _polarity(array: NDArray[np.generic]) -> float:
+def _polarity(image: NDArray[np.float32]) -> float:
     """Whether fine structures are brighter (above 0) or darker (below 0) than what is around them, from -1 to 1.
 
     The skewness, by the 5th, 50th and 95th percentile (Hinkley, Biometrika 1975), of the image less its mean over
     `FINE` voxels a side. Inverting the intensities turns its sign, whatever the share of bright and dark tissue is.
     """
-    image = array.astype(np.float32)
-    fine = _sample(image - scipy.ndimage.uniform_filter(image, FINE, mode="nearest"))
+    fine = _sample(image) - _sample(scipy.ndimage.uniform_filter(image, FINE, mode="nearest"))
     low, middle, high = (float(value) for value in np.percentile(fine, (5, 50, 95)))
     return (high + low - 2 * middle) / (high - low) if high > low else 0.0
 
@@ -217,12 +232,10 @@ def _correlation(one: NDArray[np.float32], other: NDArray[np.float32], otherwise
     return float((one * other).sum(dtype=np.float64)) / scale if scale > 0 else otherwise
 
 
-def _thumbnail(array: NDArray[np.generic]) -> list[float]:
+def _thumbnail(image: NDArray[np.float32]) -> list[float]:
     """The image blurred to `THUMBNAIL` voxels a side over its field of view, mean 0, standard deviation 1."""
-    factors = [size / THUMBNAIL for size in array.shape]
-    smooth = scipy.ndimage.uniform_filter(
-        array.astype(np.float32), [max(1, round(f)) for f in factors], mode="nearest"
-    )
+    factors = [size / THUMBNAIL for size in image.shape]
+    smooth = scipy.ndimage.uniform_filter(image, [max(1, round(f)) for f in factors], mode="nearest")
     places = np.meshgrid(*[(np.arange(THUMBNAIL) + 0.5) * f - 0.5 for f in factors], indexing="ij")
     small = scipy.ndimage.map_coordinates(smooth, places, order=1, mode="nearest")
     small = small - small.mean()

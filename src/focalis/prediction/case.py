@@ -130,6 +130,7 @@ def predict_case(
     )
     spread = None
     if deviation is not None:
+        del probabilities, slab
         spread = np.empty(grid.shape_zyx, dtype=np.float32)
         # Outside the prepared grid channel 0 becomes 1 and the others 0, so the deviation is not channel 0.
         for where, slab in restore(np.stack([1 - deviation, deviation]), prepared_grid, grid):

@@ -11,14 +11,15 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pooch
 
-from focalis.errors import ModelError, UsageError
+from focalis.errors import DataError, ModelError, UsageError
 from focalis.files import write_text
 from focalis.model import Model, weights_sha256
 from focalis.prediction import openvino
@@ -29,8 +30,11 @@ RUNTIMES = ("auto", "torch", "openvino", "openvino-int8")
 MOST_DICE_LOSS = 0.003
 """8-bit integers are chosen by measurement only where the calibration cost less than this of the mean Dice."""
 ROUNDS = 5
-VERSION = 2
+VERSION = 3
 """Raise it whenever converted networks or choices from before are no longer of use."""
+
+_GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg", "/dev/kfd")
+"""On Linux one of these is there if PyTorch may know a GPU: NVIDIA's, Jetson's, that of a Windows host, AMD's."""
 
 Say = Callable[[str], None]
 
@@ -100,25 +104,33 @@ def _runtime(model: Model, name: str, precision: str, home: Path, say: Say | Non
 
 
 def _fastest(model: Model, precision: str, home: Path, say: Say | None) -> str:
-    """The name of the fastest run time, measured or remembered."""
-    path = home / f"choice-{_machine(precision)}.json"
+    """The name of the fastest run time, measured or remembered.
+
+    What cannot be converted is left out. A folder that cannot be written is no reason to fail: nothing is remembered.
+    """
+    names = ["torch", "openvino"]
+    if precision == "auto" and model.eight_bit is not None and model.eight_bit.dice_loss < MOST_DICE_LOSS:
+        names.append("openvino-int8")
+    path = home / f"choice-{_machine(precision, names)}.json"
     try:
         chosen = str(json.loads(path.read_text())["chosen"])
         if chosen in RUNTIMES:
             return chosen
     except (OSError, ValueError, KeyError):
         pass
-    names = ["torch", "openvino"]
-    if precision == "auto" and model.eight_bit is not None and model.eight_bit.dice_loss < MOST_DICE_LOSS:
-        names.append("openvino-int8")
     if say is not None:
         say("measure which run time is the fastest here (once)")
-    try:
-        seconds = _measure(model, {each: _runtime(model, each, precision, home, say) for each in names})
-    except ModelError:  # a network that OpenVINO does not know
-        seconds = {"torch": 0.0}
+    runtimes, remember = {}, True
+    for name in names:
+        try:
+            runtimes[name] = _runtime(model, name, precision, home, say)
+        except ModelError as error:  # a network that OpenVINO does not know, or a disk that is full
+            remember = remember and not isinstance(error.__cause__, OSError)
+    seconds = _measure(model, runtimes)
     chosen = min(seconds, key=lambda each: seconds[each])
-    write_text(path, json.dumps({"chosen": chosen, "seconds": seconds}, indent=2) + "\n")
+    if remember:
+        with suppress(DataError):
+            write_text(path, json.dumps({"chosen": chosen, "seconds": seconds}, indent=2) + "\n")
     return chosen
 
 
@@ -144,9 +156,10 @@ def _key(model: Model) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _machine(precision: str) -> str:
+def _machine(precision: str, names: Sequence[str]) -> str:
     """What a choice depends on beside the network."""
-    facts = [_processor(), os.cpu_count(), version("torch"), precision]
+    threads = os.environ.get("OMP_NUM_THREADS")
+    facts = [_processor(), os.cpu_count(), threads, version("torch"), precision, *names]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
@@ -166,7 +179,9 @@ def _on_gpu(device: str) -> bool:
     """Whether the device is, or would be chosen to be, a GPU."""
     if device not in ("auto", "cpu"):
         return True
-    if device == "cpu" or (platform.system() == "Linux" and not Path("/dev/nvidiactl").exists()):
+    if device == "cpu" or (
+        platform.system() == "Linux" and not any(Path(path).exists() for path in _GPU_FILES)
+    ):
         return False
     from focalis.prediction.runtime import choose_device
 

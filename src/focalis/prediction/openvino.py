@@ -31,6 +31,7 @@ SCRATCH = 1.15
 FIXED_BYTES = 150_000_000
 """Allowances for what the count of tensors does not show, from the resident memory of real passes."""
 NETWORK, BYTES, PATCHWISE, REACH = "network.xml", "bytes_per_voxel.json", "patchwise.json", "reach_zyx.json"
+PRECISIONS = ("f32", "bf16")
 PROBE = 8
 """Tensors are counted on a patch, or on so many total strides along each axis if that is less; they grow as it does."""
 TRACED, TRIED = (2, 2, 2), (3, 2, 4)
@@ -50,7 +51,7 @@ class OpenVino:
 
     Attributes:
         folder: where `convert` put the members.
-        precision: f32 or bf16: what is not done in 8-bit integers.
+        precision: one of `PRECISIONS`: that of what is not done in 8-bit integers.
         eight_bit: whether convolutions compute in 8-bit integers.
     """
 
@@ -76,7 +77,7 @@ class OpenVinoEngine:
     def __init__(self, folder: Path, precision: str) -> None:
         self._folder = folder
         self._precision = precision
-        self._bytes_per_voxel = float(json.loads((folder / BYTES).read_text()))
+        self._bytes_per_voxel = float(json.loads((folder / BYTES).read_text())[precision])
         reach = json.loads((folder / REACH).read_text())
         self._reach_zyx: Triple | None = None if reach is None else (reach[0], reach[1], reach[2])
         self._patchwise = bool(json.loads((folder / PATCHWISE).read_text()))
@@ -113,7 +114,8 @@ class OpenVinoEngine:
 
 def is_converted(folder: Path, members: int) -> bool:
     """Whether `convert` finished for so many members."""
-    return all((folder / str(number) / REACH).exists() for number in range(members))
+    files = (NETWORK, Path(NETWORK).with_suffix(".bin"), BYTES, PATCHWISE, REACH)
+    return all((folder / str(number) / file).exists() for number in range(members) for file in files)
 
 
 def convert(model: Model, folder: Path, *, eight_bit: bool) -> None:
@@ -137,6 +139,8 @@ def convert(model: Model, folder: Path, *, eight_bit: bool) -> None:
             reach = reach_of(network, len(model.plan.channels), model.plan.network.total_stride_zyx)
             (home / PATCHWISE).write_text(json.dumps(bool(getattr(network, "patchwise", False))))
             (home / REACH).write_text(json.dumps(reach))
+        if folder.exists() and not is_converted(folder, len(model.members)):
+            shutil.rmtree(folder)  # somebody took files out of it
         try:
             unfinished.rename(folder)
         except OSError:
@@ -185,15 +189,26 @@ def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> N
             f"OpenVINO does not compute what this network does (off by {gap.max():.2g}); take --runtime torch"
         )
     probe = [min(PROBE * s, size) for s, size in zip(stride, model.plan.patch_zyx, strict=True)]
-    compiled = _compiled(home / NETWORK, (1, channels, *probe), "f32").get_compiled_model()
-    (home / BYTES).write_text(json.dumps(_peak_bytes(compiled) / int(np.prod(probe))))
+    needs = {
+        precision: _peak_bytes(
+            _compiled(home / NETWORK, (1, channels, *probe), precision).get_compiled_model()
+        )
+        / int(np.prod(probe))
+        for precision in PRECISIONS
+    }
+    (home / BYTES).write_text(json.dumps(needs))
 
 
 def _compiled(path: Path, shape: Sequence[int], precision: str) -> Any:
     import openvino
 
     core = openvino.Core()
-    graph = core.read_model(path)
+    try:
+        graph = core.read_model(path)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path}: the converted network cannot be read; delete its folder, it is made again"
+        ) from error
     graph.reshape(list(shape))
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
     return core.compile_model(graph, "CPU", settings).create_infer_request()

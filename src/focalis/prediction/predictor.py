@@ -21,7 +21,8 @@ DEFAULT_BUDGET_BYTES = 4 * 10**9
 PROGRAM_BYTES = 500_000_000
 """Resident memory of the program with its libraries before it reads an image: measured 0.25 GB, 0.55 with PyTorch."""
 HELD_SHARE = 0.25
-"""Engines keep their memory for the next case of the same size if the passes took no more than this of the budget."""
+"""Members keep their memory for the next case of the same size if all together take no more than this of the budget;
+otherwise each gives it back for the next member, and for what comes after the passes."""
 
 Progress = Callable[[int, int], None]
 """Called with the passes done and their total."""
@@ -107,9 +108,10 @@ def _predict(
     result = np.zeros((model.plan.outputs, *layout.padded_zyx), dtype=np.float32)
     squares = np.zeros((1, *layout.padded_zyx), dtype=np.float32) if spread else None
     share = np.float32(1 / (len(engines) * len(flips)))
-    for part in parts:
-        x = padded[(None, slice(None), *part.where)]
-        for engine in engines:
+    held = layout.bytes * len(engines) <= HELD_SHARE * budget_bytes
+    for engine in engines:
+        for part in parts:
+            x = padded[(None, slice(None), *part.where)]
             for flip in flips:
                 values = _probabilities(engine, x, flip)
                 if squares is not None:
@@ -123,8 +125,7 @@ def _predict(
                 done += 1
                 if progress is not None:
                     progress(done, total)
-    if layout.bytes > HELD_SHARE * budget_bytes:  # what comes after the passes needs memory too
-        for engine in engines:
+        if not held:
             engine.release()
     return layout.crop(result), None if squares is None else layout.crop(squares)[0]
 

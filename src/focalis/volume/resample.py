@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import scipy
@@ -114,10 +116,30 @@ def resample_probabilities(
     """
     if not grid_from.differences(grid_to):
         return array_lzyx.astype(np.float32, copy=False)
+    where, grid_part = _needed(grid_from, grid_to)
     result = np.empty((len(array_lzyx), *grid_to.shape_zyx), dtype=np.float32)
     for label, array in enumerate(array_lzyx):
-        result[label] = _linear(_padded(array), grid_from, grid_to, edge=False, outside=float(label == 0))
+        result[label] = _linear(
+            _padded(array[where]), grid_part, grid_to, edge=False, outside=float(label == 0)
+        )
     return result
+
+
+def _needed(grid_from: Grid, grid_to: Grid) -> tuple[tuple[slice, slice, slice], Grid]:
+    """The part of a grid that an interpolation on another one looks at, with a margin of two voxels; never nothing."""
+    last = np.asarray(grid_to.size_xyz) - 1
+    corners = np.asarray(list(itertools.product((0, 1), repeat=3))) * last * grid_to.spacing_xyz_mm
+    points = np.asarray(grid_to.origin_xyz_mm) + corners @ grid_to.direction_matrix.T
+    places = (points - grid_from.origin_xyz_mm) @ grid_from.direction_matrix / grid_from.spacing_xyz_mm
+    end = np.asarray(grid_from.size_xyz)
+    low = np.clip(np.floor(places.min(axis=0)).astype(int) - 2, 0, end - 1)
+    high = np.clip(np.ceil(places.max(axis=0)).astype(int) + 3, low + 1, end)
+    shift = grid_from.direction_matrix @ (low * np.asarray(grid_from.spacing_xyz_mm))
+    ox, oy, oz = (float(value) for value in np.asarray(grid_from.origin_xyz_mm) + shift)
+    size_x, size_y, size_z = (int(value) for value in high - low)
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    part = replace(grid_from, size_xyz=(size_x, size_y, size_z), origin_xyz_mm=(ox, oy, oz))
+    return (z, y, x), part
 
 
 def _mask(array: NDArray[np.bool_]) -> NDArray[np.float32]:
