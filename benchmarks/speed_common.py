@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from focalis.lesions import temper
 from focalis.model import Model, OperatingPoint
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.planning.scope import LEAST_CASES, describe, learn_scope
+from focalis.prediction import predict_probabilities
 from focalis.volume import Grid, Volume
 from focalis.workflows.record import provenance
 
 HERE = Path(__file__).parent
+FOREGROUND_SHARE = 1e-3
 STRIDES = ((2, 2, 2),) * 3
 PACKAGES = ("torch", "openvino", "monai", "dynamic-network-architectures", "numpy", "SimpleITK", "scipy")
 
@@ -89,13 +92,19 @@ def default_model(name: str = "dense", patch: int = 64) -> Model:
 
 
 def shipped_like(model: Model) -> Model:
-    """The model with all that a trained one brings along: a scope, an operating point that drops, a temperature."""
+    """The model with all that a trained one brings along: a scope, a temperature, and an operating point that drops.
+
+    Its threshold makes a thousandth of noise foreground.
+    """
     rng = np.random.default_rng(0)
     noise = [rng.normal(size=(32, 32, 32)).astype(np.float32) for _ in range(LEAST_CASES)]
     volumes = [Volume(array, Grid((32, 32, 32), (1.0, 1.0, 1.0))) for array in noise]
     scope = learn_scope([describe([volume], model.plan.normalisation) for volume in volumes])
-    point = OperatingPoint(0.5, minimum_mm3=27.0, minimum_confidence=0.7, how="for the benchmark")
-    return replace(model, scope=scope, operating_point=point, temperature=1.3)
+    temperature = 1.3
+    found = temper(1 - predict_probabilities(model, noise[0][None])[0], temperature)
+    threshold = min(float(np.quantile(found, 1 - FOREGROUND_SHARE)), 0.99)
+    point = OperatingPoint(threshold, minimum_mm3=27.0, minimum_confidence=threshold, how="for the benchmark")
+    return replace(model, scope=scope, operating_point=point, temperature=temperature)
 
 
 def rivals() -> dict[str, Callable[[], torch.nn.Module]]:

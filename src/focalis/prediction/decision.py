@@ -68,9 +68,9 @@ def drop_lesions(
     """
     if minimum_mm3 <= 0 and minimum_confidence <= 0:
         return
-    components, count = label_components(labels > 0)
-    sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
-    keep = (sizes >= voxels_of(minimum_mm3, voxel_mm3)) & (
-        highest(foreground, components, count) >= minimum_confidence
-    )
-    labels[~np.concatenate([[True], keep])[components]] = 0
+    inside = labels > 0
+    components, count = label_components(inside)
+    confident = highest(foreground, components, count) >= minimum_confidence
+    numbers = components[inside] - 1  # lesions are few voxels: what follows does not grow with the volume
+    large = np.bincount(numbers, minlength=count) >= voxels_of(minimum_mm3, voxel_mm3)
+    labels[inside] *= (large & confident)[numbers]
