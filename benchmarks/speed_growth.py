@@ -2,7 +2,7 @@
 
     python benchmarks/speed_growth.py volume     # prediction and the steps around it, 64^3 to 512 x 512 x 600
     python benchmarks/speed_growth.py cases      # a training batch, 10 to 10,000 prepared phantoms
-    python benchmarks/speed_growth.py lesions    # components, matching and distances, 1 to 2,000 lesions
+    python benchmarks/speed_growth.py lesions    # components, matching, distances, table: 1 to 2,000 lesions
 
 The steps of a volume are timed in a process of its own; "predict" is the whole program from start to files, under its
 default budget of 4 GB, and "resident GB" its peak memory.
@@ -28,10 +28,10 @@ from speed import calibrated
 from speed_common import default_model, interleaved, shipped_like, write
 from speed_process import FOCALIS, run
 
-from focalis.lesions import label_components, match_lesions
+from focalis.lesions import label_components, match_lesions, measure_lesions
 from focalis.losses import distance_to_foreground
 from focalis.model import save_model
-from focalis.prediction import predict_probabilities, runtime_for
+from focalis.prediction import drop_lesions, predict_probabilities, runtime_for
 from focalis.training import TrainingCase
 from focalis.training.batches import make_batch
 from focalis.volume import Grid, Volume, grid_with_spacing, read_volume, resample_image, write_volume
@@ -192,7 +192,7 @@ class _Cases:
 
 
 def lesions(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The lesion-wise steps on one volume of 256^3 with so many lesions of 5^3 voxels, predicted a voxel beside."""
+    """Steps of evaluation and of a prediction's table: 256^3 voxels, lesions of 5^3, predicted a voxel beside."""
     rows = []
     for count in (count for count in LESIONS if count <= options.most):
         places = np.random.default_rng(0).permutation(24**3)[:count]
@@ -200,10 +200,16 @@ def lesions(options: argparse.Namespace) -> list[dict[str, Any]]:
         for place in np.stack(np.unravel_index(places, (24,) * 3), axis=1) * 10 + 4:
             truth[tuple(slice(p, p + 5) for p in place)] = True
         predicted = np.roll(truth, 1, axis=2)
+        probability = predicted.astype(np.float32)
+        label, grid = predicted.astype(np.uint8), Grid((256,) * 3, (1.0, 1.0, 1.0))
         work = {
             "components": partial(label_components, truth),
             "matching": partial(match_lesions, truth, predicted),
             "distance map": partial(distance_to_foreground, truth.astype(np.uint8), (1, 1, 1)),
+            "drop": partial(
+                drop_lesions, label, probability, voxel_mm3=1.0, minimum_mm3=27.0, minimum_confidence=0.7
+            ),
+            "table": partial(measure_lesions, label, grid, {1: "lesion"}, probability),
         }
         rows.append({"n": count, **interleaved(work)})
     return rows
