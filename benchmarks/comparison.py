@@ -1,7 +1,7 @@
 """Every network under equal time and every loss by equal steps on real data, and the page docs/comparison.md.
 
     python benchmarks/comparison.py lidc_nodules --minutes 12     # every network with the default loss
-    python benchmarks/comparison.py lidc_nodules --steps 1200     # every loss on the default network, two at a time
+    python benchmarks/comparison.py lidc_nodules --steps 800     # every loss on the default network, two at a time
     python benchmarks/comparison.py page
 
 The first two train with `focalis compare` and write one file each into benchmarks/results/comparison; the same command
