@@ -38,7 +38,7 @@ from focalis.prediction import (
     predict_probabilities,
     runtime_for,
 )
-from focalis.training import TrainingCase
+from focalis.training import TrainingCase, keep_freed_memory
 from focalis.training.batches import batches, make_batch
 from focalis.training.optimizer import KernelMuon
 from focalis.workflows.record import peak_memory_gb
@@ -137,6 +137,7 @@ def forward(options: argparse.Namespace, reached: dict[str, float]) -> list[dict
 
 def training(options: argparse.Namespace) -> list[dict[str, Any]]:
     """A step of forward, loss, backward and optimiser in every precision; peak memory of its tensors; data's share."""
+    keep_freed_memory()  # as training on a processor does
     size = options.size or 64
     model = default_model(patch=size)
     plan, loss = model.plan, loss_of(model.plan)

@@ -57,6 +57,15 @@ class SeesAll(nn.Module):
         return self.network(x) + 0 * x.mean()
 
 
+class Certain(nn.Module):
+    """Background everywhere, with a probability of 1."""
+
+    patchwise = True
+
+    def forward(self, x):
+        return torch.cat([torch.full_like(x[:, :1], 200.0), torch.zeros_like(x[:, :1])], dim=1)
+
+
 def image(shape=(19, 32, 26), seed=0):
     return np.random.default_rng(seed).normal(size=(1, *shape)).astype(np.float32)
 
@@ -180,6 +189,14 @@ def test_the_result_itself_counts_towards_the_budget():
     model = Model(plan(), (Voxelwise(),))
     with pytest.raises(ModelError, match="4000 x 1000 x 1000 voxels"):
         plan_passes(model, (4000, 1000, 1000), budget_bytes=DEFAULT_BUDGET_BYTES)
+
+
+def test_certain_background_in_blended_tiles_stays_a_probability():
+    """Shares of 1 add up to a little more than 1 somewhere; the foreground would be below 0."""
+    found = predict_probabilities(Model(plan(patch=(16, 16, 16)), (Certain(),)), image((51, 51, 51)))
+    assert found.min() >= 0
+    assert found.max() <= 1
+    np.testing.assert_allclose(found[0], 1, atol=1e-6)
 
 
 def test_the_program_its_images_and_their_copy_are_taken_from_its_memory():

@@ -127,6 +127,8 @@ def _predict(
                     progress(done, total)
         if not held:
             engine.release()
+    if total > 1:  # what is added up of shares may miss 1 by a rounding, and log odds then are no number
+        np.clip(result, 0, 1, out=result)
     return layout.crop(result), None if squares is None else layout.crop(squares)[0]
 
 

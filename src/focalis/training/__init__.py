@@ -1,5 +1,6 @@
 """Training: prepared cases, patches, one visible loop, checkpoints."""
 
+from focalis.training.allocator import keep_freed_memory
 from focalis.training.calibration import calibrate
 from focalis.training.loop import Interrupted, Progress, read_metrics, seconds_per_step, steps_in, train
 from focalis.training.precision import trusted
@@ -13,6 +14,7 @@ __all__ = [
     "TrainingCase",
     "calibrate",
     "fit_refinement",
+    "keep_freed_memory",
     "operating_point",
     "prepare_case",
     "prepare_cases",

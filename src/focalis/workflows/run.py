@@ -19,6 +19,7 @@ from focalis.training import (
     Progress,
     calibrate,
     fit_refinement,
+    keep_freed_memory,
     operating_point,
     prepare_cases,
     read_metrics,
@@ -100,6 +101,8 @@ def train_run(
         _same_run(path, before, identity | ({} if budget.steps is None else {"steps": budget.steps}))
         if "finished" in before:
             return load_model(run.home / "model.safetensors")
+    if run.runtime.device.type == "cpu":
+        keep_freed_memory()
     training = prepare_cases(run.data.select(inner.train), run.plan, folder)
     validation = prepare_cases(run.data.select(inner.val), run.plan, folder)
     steps = before["steps"] if before else budget.steps
