@@ -158,8 +158,7 @@ def _key(model: Model) -> str:
 
 def _machine(precision: str, names: Sequence[str]) -> str:
     """What a choice depends on beside the network."""
-    threads = os.environ.get("OMP_NUM_THREADS")
-    facts = [_processor(), os.cpu_count(), threads, version("torch"), precision, *names]
+    facts = [_processor(), os.cpu_count(), version("torch"), precision, *names]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
