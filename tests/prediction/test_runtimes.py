@@ -192,6 +192,15 @@ def test_a_full_disk_is_not_remembered_as_the_lack_of_a_run_time(model, tmp_path
     assert not list(tmp_path.rglob("choice-*.json"))
 
 
+def test_a_model_that_no_run_time_can_open_is_refused_as_such(model, tmp_path, monkeypatch):
+    def runtime(*_):
+        raise ModelError("weights: damaged")
+
+    monkeypatch.setattr(choice, "_runtime", runtime)
+    with pytest.raises(ModelError, match="weights: damaged"):
+        runtime_for(model, cache=tmp_path)
+
+
 def test_a_converted_network_that_lost_a_file_is_converted_again(model, image, tmp_path):
     wanted = predict_probabilities(model, image, runtime=runtime_for(model, "openvino", cache=tmp_path))
     (weights,) = tmp_path.rglob("network.bin")

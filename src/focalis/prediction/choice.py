@@ -106,7 +106,8 @@ def _runtime(model: Model, name: str, precision: str, home: Path, say: Say | Non
 def _fastest(model: Model, precision: str, home: Path, say: Say | None) -> str:
     """The name of the fastest run time, measured or remembered.
 
-    What cannot be converted is left out. A folder that cannot be written is no reason to fail: nothing is remembered.
+    What cannot be converted is left out, but never PyTorch: a damaged model is refused. A folder that cannot be written
+    is no reason to fail: nothing is remembered.
     """
     names = ["torch", "openvino"]
     if precision == "auto" and model.eight_bit is not None and model.eight_bit.dice_loss < MOST_DICE_LOSS:
@@ -120,8 +121,8 @@ def _fastest(model: Model, precision: str, home: Path, say: Say | None) -> str:
         pass
     if say is not None:
         say("measure which run time is the fastest here (once)")
-    runtimes, remember = {}, True
-    for name in names:
+    runtimes, remember = {"torch": _runtime(model, "torch", precision, home, say)}, True
+    for name in names[1:]:
         try:
             runtimes[name] = _runtime(model, name, precision, home, say)
         except ModelError as error:  # a network that OpenVINO does not know, or a disk that is full
