@@ -29,7 +29,7 @@ import focalis
 from focalis.evaluation import Score
 from focalis.model import Model, load_model
 from focalis.prediction import choose_runtime, predict_case
-from focalis.volume import Grid, Volume, read_volume
+from focalis.volume import Volume, read_volume
 from focalis.workflows.record import provenance, write_json
 
 HERE = Path(__file__).parent
@@ -199,15 +199,7 @@ def cut(volume: Volume, origin_zyx: Sequence[int], size_zyx: Sequence[int] = (WI
     """A window of a volume as a volume of its own."""
     z, y, x = origin_zyx
     array = volume.array[z : z + size_zyx[0], y : y + size_zyx[1], x : x + size_zyx[2]]
-    shift = np.multiply((x, y, z), volume.grid.spacing_xyz_mm)
-    ox, oy, oz = np.asarray(volume.grid.origin_xyz_mm) + volume.grid.direction_matrix @ shift
-    grid = Grid(
-        (array.shape[2], array.shape[1], array.shape[0]),
-        volume.grid.spacing_xyz_mm,
-        (float(ox), float(oy), float(oz)),
-        volume.grid.direction,
-    )
-    return Volume(array, grid)
+    return Volume(array, volume.grid.part((x, y, z), array.shape[::-1]))
 
 
 def dice(truth: np.ndarray, predicted: np.ndarray) -> float:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import yaml
 from accuracy import HERE, cut, dice, windows_of
-from rivals import add_rivals
+from rivals import add_rivals, with_network
 
 from focalis.dataset import Split, inner_split, open_dataset, read_splits
 from focalis.model import Model, OperatingPoint
@@ -60,11 +60,10 @@ def main() -> None:
     data = open_dataset(Path(os.environ["FOCALIS_DATA"]) / "lidc_nodules")
     fold = read_splits(data.root / "splits_5fold.json")[0]
     inner = inner_split(data.select(fold.train), SHARE, 3, 0)
-    figures, labels = fingerprint(data.select(fold.train)), {1: "nodule"}
-    plan = changed(make_plan(figures, data.channels, labels), options.set)
+    figures = fingerprint(data.select(fold.train))
+    plan = changed(make_plan(figures, data.channels, {1: "nodule"}), options.set)
     if options.network:
-        own = make_plan(figures, data.channels, labels, options.network).network
-        plan = plan.model_copy(update={"network": own})
+        plan = with_network(plan, figures, options.network)
     runtime = choose_runtime()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

@@ -92,13 +92,9 @@ def accuracy(rows: Sequence[FitRow], results: Path) -> list[str]:
                     f"| {mean.cases} | {aim} | {revisions} |"
                 )
     nodules = read_nodules(results)
-    ours: list[dict[str, Any]] = []
-    rivals: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if row.data == "lidc_nodules" and row.network is None:
-            ours = found[row.setting]
-        elif row.data == "lidc_nodules" and row.network is not None:
-            rivals[row.network] = found[row.setting]
+    by_network = {row.network: found[row.setting] for row in rows if row.data == "lidc_nodules"}
+    ours = by_network[None]
+    rivals = {name: contents for name, contents in by_network.items() if name is not None}
     return [*lines, "", *_beside(ours, rivals, nodules), *_thirds(ours, rivals, nodules), *_plans(found)]
 
 

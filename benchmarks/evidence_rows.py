@@ -17,6 +17,7 @@ from evidence_coding import packed
 from evidence_data import Task, data_folder, task_of
 from evidence_networks import CHANGES, register, times_as_long, with_variant
 from evidence_plan import RESULTS, FitRow, Row
+from rivals import with_network
 
 from focalis.dataset import inner_split
 from focalis.errors import DivergedError
@@ -46,7 +47,7 @@ def make(row: Row | FitRow, runs: Path, results: Path = RESULTS) -> Path:
     runtime = choose_runtime()
     inner = inner_split(task.data.select(task.split.train), task.inner_share, INNER_MINIMUM, row.seed)
     usual = plan_of(row, task)
-    plan = with_network(usual, row, task)
+    plan = plan_of_network(usual, row, task)
     # Cases are prepared for one set of training cases, whose intensities the plan's normalisation is made from.
     prepared = runs / "prepared" / f"{row.data}-{row.cases or 'all'}-fold{row.fold}"
     training, watched = (
@@ -124,15 +125,14 @@ def plan_of(row: Row, task: Task) -> Plan:
     return Plan.model_validate(plan.model_copy(update=changes).model_dump())
 
 
-def with_network(plan: Plan, row: Row | FitRow, task: Task) -> Plan:
+def plan_of_network(plan: Plan, row: Row | FitRow, task: Task) -> Plan:
     """The plan with the row's network: the same patch, batch and normalisation for all, the default's own."""
     if row.network in (None, plan.network.name):
         return plan
     if row.network in CHANGES:
         return with_variant(plan, row.network)
     figures = fingerprint(task.data.select(task.split.train), plan.ignore)
-    own = make_plan(figures, plan.channels, plan.labels, row.network, ignore=plan.ignore).network
-    return Plan.model_validate(plan.model_copy(update={"network": own}).model_dump())
+    return with_network(plan, figures, row.network)
 
 
 def score(model: Model, task: Task, cases: Iterable[str], runtime: Runtime) -> list[dict[str, Any]]:
@@ -212,7 +212,7 @@ def _make_accuracy(row: FitRow, runs: Path, results: Path) -> Path:
         short = Row(row.data)
         task, runtime = task_of(short, runs), choose_runtime()
         usual = plan_of(short, task)
-        plans = usual, with_network(usual, row, task)
+        plans = usual, plan_of_network(usual, row, task)
         cases = prepare_cases(
             task.data.select(task.split.train[:4]), plans[0], runs / "prepared" / f"{row.data}-time"
         )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from focalis.networks import NETWORKS, Network
 from focalis.networks.blocks import Triple
+from focalis.planning import Fingerprint, Plan, make_plan
 from focalis.planning.make import STAGES
 
 CHANNELS = (32, 64, 128, 256, 320, 320)
@@ -34,6 +35,12 @@ class MonaiUNet(Network):
     def heads(self) -> list[nn.Conv3d]:
         """See `Network.heads`: the last transposed convolution."""
         return [[layer for layer in self.modules() if isinstance(layer, nn.ConvTranspose3d)][-1]]  # type: ignore[list-item]
+
+
+def with_network(plan: Plan, figures: Fingerprint, name: str) -> Plan:
+    """The plan with another network, with its own strides: patch, batch and normalisation stay."""
+    own = make_plan(figures, plan.channels, plan.labels, name, ignore=plan.ignore).network
+    return Plan.model_validate(plan.model_copy(update={"network": own}).model_dump())
 
 
 def add_rivals() -> None:

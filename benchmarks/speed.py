@@ -63,10 +63,8 @@ def main() -> None:
         print(json.dumps(memory(options.runtime, options.size)))
         return
     reached = peaks()
-    if options.part == "forward":
-        rows = forward(options, reached)
-    else:
-        rows = {"training": training, "whole": whole}[options.part](options)
+    parts = {"forward": partial(forward, reached=reached), "training": training, "whole": whole}
+    rows = parts[options.part](options)
     if options.size or options.rounds < 5:
         print(json.dumps(rows, indent=1))
     else:
@@ -221,19 +219,17 @@ def whole(options: argparse.Namespace) -> list[dict[str, Any]]:
     windows = SlidingWindowInferer(min(96, size // 2), overlap=0.25, mode="gaussian", sw_batch_size=1)
     rows = []
     with tempfile.TemporaryDirectory() as cache:
-        ways = {"torch": Runtime()} | {
-            name: runtime_for(model, name, cache=Path(cache)) for name in ("openvino", "openvino-int8")
-        }
-        # A compiled network holds one size: windows have one of their own.
-        others = {"torch": Runtime()} | {
-            name: runtime_for(model, name, cache=Path(cache)) for name in ("openvino", "openvino-int8")
-        }
+        names = ("torch", "openvino", "openvino-int8")
+
+        def way(name: str) -> Any:  # made anew for windows: a compiled network holds one size
+            return Runtime() if name == "torch" else runtime_for(model, name, cache=Path(cache))
+
         work: dict[str, Callable[[], object]] = {}
-        for name, way in ways.items():
-            work[f"{name}, whole"] = _predict(model, array, way)
-            work[f"{name}, windows"] = _windows(windows, others[name].engines(model)[0], tensor)
+        for name in names:
+            work[f"{name}, whole"] = _predict(model, array, way(name))
+            work[f"{name}, windows"] = _windows(windows, way(name).engines(model)[0], tensor)
         seconds = interleaved(work, options.rounds)
-    for name in ways:
+    for name in names:
         argument = [sys.executable, __file__, "memory", "--runtime", name, "--size", str(size)]
         found = json.loads(subprocess.run(argument, capture_output=True, text=True, check=True).stdout)
         rows.append(

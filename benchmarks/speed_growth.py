@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,17 +59,19 @@ def main() -> None:
         print(json.dumps(one_volume(tuple(options.shape), options.runtime)))
         return
     rows = {"volume": volumes, "cases": cases, "lesions": lesions}[options.part](options)
-    steps = [name for name in rows[0] if name not in ("n", "shape")]
-    exponents = {name: exponent([row["n"] for row in rows], [row[name] for row in rows]) for name in steps}
-    last = {
-        name: exponent([row["n"] for row in rows[-2:]], [row[name] for row in rows[-2:]]) for name in steps
-    }
+    fitted, last = exponents(rows), exponents(rows[-2:])
     if options.most < float("inf"):
-        print(json.dumps([rows, exponents, last], indent=1))
+        print(json.dumps([rows, fitted, last], indent=1))
     else:
-        write(
-            f"growth-{options.part}", rows, exponents=exponents, last_exponents=last, runtime=options.runtime
-        )
+        write(f"growth-{options.part}", rows, exponents=fitted, last_exponents=last, runtime=options.runtime)
+
+
+def exponents(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The exponent of every column."""
+    sizes = [row["n"] for row in rows]
+    return {
+        name: exponent(sizes, [row[name] for row in rows]) for name in rows[0] if name not in ("n", "shape")
+    }
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float | None:

@@ -58,7 +58,8 @@ def speed_tables() -> list[str]:
         rows = list(result["rows"])
         if "exponents" in result:
             rows.append({"n": "exponent", **result["exponents"]})
-            rows.append({"n": "exponent of the last two", **result.get("last_exponents", {})})
+        if "last_exponents" in result:
+            rows.append({"n": "exponent of the last two", **result["last_exponents"]})
         names = list(dict.fromkeys(name for row in rows for name in row))
         lines += ["", f"`{result['command']}`", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
         lines += [f"| {' | '.join(shown(row.get(name)) for name in names)} |" for row in rows]

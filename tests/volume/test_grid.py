@@ -3,6 +3,7 @@ import pytest
 
 from focalis.errors import DataError
 from focalis.volume import Grid, Volume
+from focalis.volume.files import to_sitk
 
 
 def test_array_order_is_z_y_x() -> None:
@@ -26,3 +27,15 @@ def test_differences_name_each_property_and_its_size() -> None:
 def test_an_array_must_fit_its_grid() -> None:
     with pytest.raises(DataError, match=r"\(4, 3, 2\)"):
         Volume(np.zeros((4, 3, 2)), Grid((4, 3, 2)))
+
+
+def test_a_part_of_a_grid_has_its_voxels_where_simpleitk_has_them() -> None:
+    direction = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+    grid = Grid((9, 8, 7), (0.5, 1.0, 2.5), (10.0, -20.0, 30.0), direction)
+    image = to_sitk(Volume(np.zeros(grid.shape_zyx, np.uint8), grid))
+    peer = image[2:6, 1:4, 3:5]
+    part = grid.part((2, 1, 3), (4, 3, 2))
+    assert part.size_xyz == peer.GetSize()
+    assert part.origin_xyz_mm == pytest.approx(peer.GetOrigin())
+    assert (part.spacing_xyz_mm, part.direction) == (grid.spacing_xyz_mm, grid.direction)
+    assert grid.part((-1, -1, -1), (11, 10, 9)).part((1, 1, 1), grid.size_xyz) == grid

@@ -202,13 +202,14 @@ def _smoothness(image: NDArray[np.float32], axis: int) -> float:
     Slab by slab: an image of a gigabyte is not copied.
     """
     along = np.moveaxis(image, axis, 0)
-    pairs, sums = len(along) - 1, np.zeros(5)
+    pairs = len(along) - 1
+    if pairs < 1:
+        return 1.0
+    sums = np.zeros(5)
     for start in range(0, pairs, SLAB):
         slab = along[start : start + SLAB + 1].astype(np.float64)
         one, other = slab[:-1].ravel(), slab[1:].ravel()
         sums += one.sum(), other.sum(), one @ one, other @ other, one @ other
-    if pairs < 1:
-        return 1.0
     count = pairs * along[0].size
     a, b, aa, bb, ab = sums / count
     scale = math.sqrt(max(aa - a * a, 0.0) * max(bb - b * b, 0.0))
@@ -226,12 +227,6 @@ def _polarity(image: NDArray[np.float32]) -> float:
     return (high + low - 2 * middle) / (high - low) if high > low else 0.0
 
 
-def _correlation(one: NDArray[np.float32], other: NDArray[np.float32], otherwise: float) -> float:
-    one, other = one - one.mean(), other - other.mean()
-    scale = float(np.sqrt((one**2).sum(dtype=np.float64) * (other**2).sum(dtype=np.float64)))
-    return float((one * other).sum(dtype=np.float64)) / scale if scale > 0 else otherwise
-
-
 def _thumbnail(image: NDArray[np.float32]) -> list[float]:
     """The image blurred to `THUMBNAIL` voxels a side over its field of view, mean 0, standard deviation 1."""
     factors = [size / THUMBNAIL for size in image.shape]
@@ -244,4 +239,7 @@ def _thumbnail(image: NDArray[np.float32]) -> list[float]:
 
 
 def _likeness(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    return _correlation(one.astype(np.float32), other.astype(np.float32), 0.0)
+    """The correlation of two coarse pictures; 0 if one of them shows nothing."""
+    one, other = (each.astype(np.float32) - each.astype(np.float32).mean() for each in (one, other))
+    scale = float(np.sqrt((one**2).sum(dtype=np.float64) * (other**2).sum(dtype=np.float64)))
+    return float((one * other).sum(dtype=np.float64)) / scale if scale > 0 else 0.0

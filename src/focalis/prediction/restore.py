@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +37,8 @@ def restore(
         if turned is not None:
             yield where, turned[:, where]
         else:
-            yield where, resample_probabilities(probabilities, grid, _slab(input_grid, where))
+            slab = input_grid.part((0, 0, where.start), (width, height, where.stop - where.start))
+            yield where, resample_probabilities(probabilities, grid, slab)
 
 
 def turn_back(array: NDArray[np.float32], grid: Grid, input_grid: Grid) -> NDArray[np.float32] | None:
@@ -52,9 +52,3 @@ def turn_back(array: NDArray[np.float32], grid: Grid, input_grid: Grid) -> NDArr
     turned = array.transpose([0, *(3 - int(along[axis]) for axis in (2, 1, 0))])
     result: NDArray[np.float32] = np.flip(turned, axis=tuple(3 - axis for axis in range(3) if mirrored[axis]))
     return result
-
-
-def _slab(grid: Grid, where: slice) -> Grid:
-    shift = grid.direction_matrix[:, 2] * (grid.spacing_xyz_mm[2] * where.start)
-    x, y, z = (float(value) for value in np.asarray(grid.origin_xyz_mm) + shift)
-    return replace(grid, size_xyz=(*grid.size_xyz[:2], where.stop - where.start), origin_xyz_mm=(x, y, z))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,13 @@ class Grid:
     def direction_matrix(self) -> NDArray[np.float64]:
         """The direction cosines as a 3 x 3 matrix."""
         return np.asarray(self.direction, dtype=np.float64).reshape(3, 3)
+
+    def part(self, start_xyz: Sequence[int], size_xyz: Sequence[int]) -> Grid:
+        """The grid of so many of its voxels from a first one, which may lie before it; it may also reach beyond it."""
+        shift = self.direction_matrix @ np.multiply(start_xyz, self.spacing_xyz_mm)
+        x, y, z = (float(value) for value in np.asarray(self.origin_xyz_mm) + shift)
+        width, height, depth = (int(count) for count in size_xyz)
+        return replace(self, size_xyz=(width, height, depth), origin_xyz_mm=(x, y, z))
 
     def differences(self, other: Grid) -> list[str]:
         """What differs between two grids, one phrase per property with both values; empty if they agree.

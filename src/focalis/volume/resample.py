@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
 
 import numpy as np
 import scipy
@@ -134,12 +133,8 @@ def _needed(grid_from: Grid, grid_to: Grid) -> tuple[tuple[slice, slice, slice],
     end = np.asarray(grid_from.size_xyz)
     low = np.clip(np.floor(places.min(axis=0)).astype(int) - 2, 0, end - 1)
     high = np.clip(np.ceil(places.max(axis=0)).astype(int) + 3, low + 1, end)
-    shift = grid_from.direction_matrix @ (low * np.asarray(grid_from.spacing_xyz_mm))
-    ox, oy, oz = (float(value) for value in np.asarray(grid_from.origin_xyz_mm) + shift)
-    size_x, size_y, size_z = (int(value) for value in high - low)
     x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    part = replace(grid_from, size_xyz=(size_x, size_y, size_z), origin_xyz_mm=(ox, oy, oz))
-    return (z, y, x), part
+    return (z, y, x), grid_from.part(low, high - low)
 
 
 def _mask(array: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -169,7 +164,7 @@ def _linear(
     An array with one voxel more on every side than `grid_from` is taken as padded.
     """
     if array.shape != grid_from.shape_zyx:
-        grid_from = _grown(grid_from)
+        grid_from = grid_from.part((-1, -1, -1), [count + 2 for count in grid_from.size_xyz])
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize(grid_to.size_xyz)
     resampler.SetOutputSpacing(grid_to.spacing_xyz_mm)
@@ -180,15 +175,3 @@ def _linear(
     resampler.SetDefaultPixelValue(outside)
     result: NDArray[np.float32] = sitk.GetArrayFromImage(resampler.Execute(to_sitk(Volume(array, grid_from))))
     return result
-
-
-def _grown(grid: Grid) -> Grid:
-    """The grid with one voxel more on every side."""
-    origin = np.asarray(grid.origin_xyz_mm) - grid.direction_matrix @ np.asarray(grid.spacing_xyz_mm)
-    x, y, z = grid.size_xyz
-    return Grid(
-        size_xyz=(x + 2, y + 2, z + 2),
-        spacing_xyz_mm=grid.spacing_xyz_mm,
-        origin_xyz_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
-        direction=grid.direction,
-    )
