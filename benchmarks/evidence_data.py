@@ -17,10 +17,18 @@ from accuracy import cut, dice, windows_of
 from evidence_plan import RESULTS, Row
 from filelock import FileLock
 
-from focalis.dataset import Dataset, PhantomSettings, Split, open_dataset, read_splits, write_phantoms
+from focalis.dataset import (
+    Dataset,
+    PhantomSettings,
+    Split,
+    inner_split,
+    open_dataset,
+    read_splits,
+    write_phantoms,
+)
 from focalis.volume import Volume, read_volume
 from focalis.workflows.record import data_hash, provenance, write_json
-from focalis.workflows.run import INNER_SHARE
+from focalis.workflows.run import INNER_MINIMUM, INNER_SHARE
 
 PHANTOMS = PhantomSettings(shape_zyx=(128, 128, 128), foreground_share=1e-4, lesions=3, empty_share=0.5)
 PHANTOM_CASES = 60
@@ -36,6 +44,7 @@ class Task:
         split: the cases that may train, and those held out.
         windows: the origins of each case's windows; None where whole cases are judged.
         inner_share: the share of the training cases that choices are made on.
+        empty: the training cases without a lesion.
         patch_zyx: the patch, where it is not the plan's own.
     """
 
@@ -44,6 +53,7 @@ class Task:
     windows: dict[str, list[tuple[int, int, int]]] | None
     inner_share: float
     patch_zyx: tuple[int, int, int] | None
+    empty: frozenset[str] = frozenset()
 
     def parts(self, case: str) -> Iterator[tuple[Volume, Volume]]:
         """Image and label of each part of a case that is judged on its own: its windows, or the whole."""
@@ -72,7 +82,8 @@ def task_of(row: Row, runs: Path) -> Task:
         if row.data == "phantoms_full":
             names = [name for name in names if full[name]]
         # Every other scan is held out, of those with lesions and of those without.
-        return Task(data, Split(tuple(names[::2]), tuple(names[1::2])), None, 0.25, (48, 48, 48))
+        split = Split(tuple(names[::2]), tuple(names[1::2]))
+        return Task(data, split, None, 0.25, (48, 48, 48), frozenset(n for n in split.train if not full[n]))
     nodules = row.data in (NODULES, "lidc_small")
     data = open_dataset(data_folder() / (NODULES if nodules else row.data))
     split = read_splits(data.root / "splits_5fold.json")[row.fold]
@@ -90,6 +101,22 @@ def task_of(row: Row, runs: Path) -> Task:
         INNER_SHARE,
         None if nodules else (48, 48, 48),
     )
+
+
+def inner_of(task: Task, seed: int) -> Split:
+    """The training cases, divided once more: what trains, and what choices are made on.
+
+    Scans with and without a lesion are divided apart: how many of the latter the inner split holds would decide how
+    much an operating point gains by silence.
+    """
+    sides: list[tuple[str, ...]] = [(), ()]
+    for empty in (False, True):
+        cases = task.data.select([name for name in task.split.train if (name in task.empty) == empty])
+        if cases:
+            minimum = INNER_MINIMUM // 2 if task.empty else INNER_MINIMUM
+            inner = inner_split(cases, task.inner_share, minimum, seed)
+            sides = [sides[0] + tuple(inner.train), sides[1] + tuple(inner.val)]
+    return Split(*sides)
 
 
 def phantoms(root: Path) -> Dataset:

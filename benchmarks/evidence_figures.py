@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ class Judged:
     predicted_lesions: int
     detected_lesions: int
     false_positives_mm: tuple[float | None, ...]
+    predicted_voxels: int
+    predicted_voxels_at_half: int
+    far_voxels: int
+    far_voxels_at_half: int
 
     @property
     def far(self) -> int:
@@ -167,6 +172,16 @@ def own_difference(line: Line, other: Line, value: Callable[[Judged], float | No
         per_case(flat({key: mine[key] for key in both}), value),
         per_case(flat({key: theirs[key] for key in both}), value),
     )
+
+
+def sign_test(plus: int, minus: int) -> float:
+    """The two-sided exact p of paired outcomes that differ in one direction `plus` times, in the other `minus` times.
+
+    McNemar's exact test: 1 where none differ. A bootstrap of ten pairs would call far too much credible.
+    """
+    differ = plus + minus
+    tail = sum(comb(differ, k) for k in range(min(plus, minus) + 1)) / 2**differ
+    return min(1.0, 2 * tail)
 
 
 def share(successes: int, of: int) -> Figure:

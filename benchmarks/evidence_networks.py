@@ -25,7 +25,7 @@ from focalis.training import seconds_per_step
 from focalis.training.prepared import PreparedCases
 from focalis.workflows.record import provenance, read_json, write_json
 
-ROUNDS, MEASURED = 3, 4
+ROUNDS, MEASURED = 3, 6
 CHANGES: dict[str, dict[str, Any]] = {
     "dense-growth-half": {"growth": (8, 16, 32)},
     "dense-growth-double": {"growth": (32, 64, 128)},

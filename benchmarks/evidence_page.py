@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from evidence_accuracy import accuracy
 from evidence_figures import (
     FAR_MM,
     Judged,
     Line,
-    difference_of,
     flat,
     gap_of,
     line_of,
@@ -22,6 +23,7 @@ from evidence_figures import (
     own_difference,
     per_case,
     share,
+    sign_test,
     text,
     to_the_first,
     usual,
@@ -118,8 +120,8 @@ def here(line: Line) -> str:
     return f"{len(line.found)} of {line.wanted}" + (f", {diverged} diverged" if diverged else "")
 
 
-def verdict(lines: Sequence[Line], first: Line, differences: Sequence[Figure | None]) -> str:
-    """Which lines differ from the first one credibly, in a sentence."""
+def verdict(what: str, lines: Sequence[Line], first: Line, differences: Sequence[Figure | None]) -> str:
+    """Which lines differ from the first one credibly, in a sentence; of a line with diverged runs nothing is said."""
 
     def names(sign: int) -> str:
         found = [
@@ -128,11 +130,12 @@ def verdict(lines: Sequence[Line], first: Line, differences: Sequence[Figure | N
             if each is not None
             and each.low is not None
             and each.high is not None
+            and len(line.finished()) == len(line.found)
             and (each.low > 0 if sign > 0 else each.high < 0)
         ]
         return ", ".join(found) or "none"
 
-    return f"Above {first.title} with an interval that leaves out zero: {names(1)}. Below it: {names(-1)}."
+    return f"{what}: above {first.title} with an interval that leaves out zero: {names(1)}. Below it: {names(-1)}."
 
 
 def loss_nodules(results: Path, images: Path) -> Lines:
@@ -172,7 +175,7 @@ def loss_nodules(results: Path, images: Path) -> Lines:
             rows,
         ),
         "",
-        verdict(lines, first, differences),
+        verdict("Dice", lines, first, differences),
         "",
         "![Differences](images/evidence-loss-nodules.png)",
     ]
@@ -195,23 +198,41 @@ def loss_grid(results: Path, _images: Path) -> Lines:
     lines = lines_of("loss-grid", results, by_loss)
     if not any(line.finished() for line in lines):
         return missing(lines)
-    inner = {line.title: mean_of(line.dice_by_case("dice_inner")) for line in lines}
-    best: dict[str, str] = {}
-    for line in lines:
-        value = inner[line.title].value
-        form = line.title.strip("`").split(",")[0]
-        if value is not None and (form not in best or value > (inner[best[form]].value or 0)):
-            best[form] = line.title
     rows = [
         [
-            f"{line.title}{' (chosen)' if line.title in best.values() else ''}",
+            line.title,
             here(line),
-            text(inner[line.title]),
+            text(mean_of(line.dice_by_case("dice_inner"))),
             text(usual(line, "dice")),
         ]
         for line in lines
     ]
+    forms = dict.fromkeys(_form(line) for line in lines)
+    rows += [_chosen(form, [line for line in lines if _form(line) == form]) for form in forms]
     return [*missing(lines), *table("loss | rows | Dice, inner split | Dice, held out", rows)]
+
+
+def _form(line: Line) -> str:
+    """The loss of a line without its parameters."""
+    return line.title.strip("`").split(",")[0]
+
+
+def _chosen(form: str, lines: Sequence[Line]) -> list[str]:
+    """A loss with the parameters that are the best on each row's own inner split, where all of them were tried."""
+    both = set.intersection(*(set(line.finished()) for line in lines))
+    best: dict[tuple[int, int], Line] = {
+        key: max(lines, key=lambda line: np.mean(list(line.found[key]["scores"]["dice_inner"].values())))
+        for key in sorted(both)
+    }
+    found = Line(f"`{form}`", len(lines[0].found), {key: line.found[key] for key, line in best.items()})
+    taken = ", ".join(dict.fromkeys(line.title for line in best.values()))
+    inner, held_out = mean_of(found.dice_by_case("dice_inner")), usual(found, "dice")
+    return [
+        f"`{form}`, chosen in each fold: {taken or 'nothing yet'}",
+        here(found),
+        text(inner),
+        text(held_out),
+    ]
 
 
 def with_lesions(judged: Judged) -> bool:
@@ -228,40 +249,44 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
             return missing(lines)
         first = lines[0]
         differences = to_the_first(lines, "lesion_f1")
-        rows = []
-        for line, difference in zip(lines, differences, strict=True):
-            far = mean_of(per_case(flat(line.runs()), lambda judged: float(judged.far)))
-            fewer = None if line is first else own_difference(line, first, lambda judged: float(judged.far))
-            distances = [
-                mm
-                for run in flat(line.runs())
-                for judged in run
-                for mm in judged.false_positives_mm
-                if mm is not None
+        rows = [
+            [
+                line.title,
+                here(line),
+                text(usual(line, "dice", with_lesions)),
+                text(mean_of(per_case(flat(line.runs(with_lesions)), lambda judged: judged.dice_at_half))),
+                text(usual(line, "lesion_f1")),
+                text(difference, sign=True),
+                text(usual(line, "false_positives_per_scan"), 2),
             ]
-            rows.append(
-                [
-                    line.title,
-                    here(line),
-                    text(usual(line, "dice", with_lesions)),
-                    text(usual(line, "lesion_f1")),
-                    text(difference, sign=True),
-                    text(usual(line, "false_positives_per_scan"), 2),
-                    text(far, 2),
-                    text(fewer, 2, sign=True),
-                    _median(distances),
+            for line, difference in zip(lines, differences, strict=True)
+        ]
+        far_rows = []
+        for line in lines:
+            cells = [line.title]
+            for value in (_far, _far_voxels, _far_voxels_at_half):
+                cells += [
+                    text(mean_of(per_case(flat(line.runs()), value)), 2),
+                    "" if line is first else text(own_difference(line, first, value), 2, sign=True),
                 ]
-            )
+            far_rows.append([*cells, _distance(line)])
         found = [
             *missing(lines),
             *table(
-                "loss | rows | Dice, scans with lesions | lesion F1 | difference | false positives per scan "
-                f"| of them far: {FAR_MM:g} mm or more, or in an empty scan | difference | median distance of a false "
-                "positive, scans with lesions",
+                "loss | rows | Dice, scans with lesions | the same at one half | lesion F1 | difference "
+                "| false positives per scan",
                 rows,
             ),
             "",
-            verdict(lines, first, differences),
+            verdict("Lesion F1", lines, first, differences),
+            "",
+            f"Far from every lesion ({FAR_MM:g} mm or more, or in an empty scan), per scan:",
+            "",
+            *table(
+                "loss | far false positives | difference | far voxels | difference | far voxels at one half "
+                "| difference | distance of false positives from the nearest lesion",
+                far_rows,
+            ),
         ]
         drawn = [
             (line.title, content["picture"])
@@ -277,9 +302,29 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
     return section
 
 
-def _median(values: Sequence[float]) -> str:
-    ordered = sorted(values)
-    return f"{ordered[len(ordered) // 2]:.0f} mm of {len(ordered)}" if ordered else "no false positives"
+def _far(judged: Judged) -> float:
+    return float(judged.far)
+
+
+def _far_voxels(judged: Judged) -> float:
+    return float(judged.far_voxels)
+
+
+def _far_voxels_at_half(judged: Judged) -> float:
+    return float(judged.far_voxels_at_half)
+
+
+def _distance(line: Line) -> str:
+    """The median over scans with lesions of each scan's own median, so that one noisy scan does not decide."""
+
+    def own(judged: Judged) -> float | None:
+        known = [mm for mm in judged.false_positives_mm if mm is not None]
+        return float(np.median(known)) if known else None
+
+    by_case = per_case(flat(line.runs()), own)
+    if not by_case:
+        return "no false positives"
+    return f"{np.median(list(by_case.values())):.0f} mm, {len(by_case)} scans"
 
 
 def success(results: Path, _images: Path) -> Lines:
@@ -289,41 +334,59 @@ def success(results: Path, _images: Path) -> Lines:
         ("success-phantoms", "phantoms, 0.01 %"),
         ("success-nodules", "smallest third of nodules"),
     ):
-        lines = lines_of(name, results, lambda row: f"{row.loss.name} {row.seed}")
-        merged: dict[str, dict[str, bool]] = {}
+        grouped: dict[str, list[Row]] = {}
         for row in experiments()[name]:
             assert isinstance(row, Row)
-            line = line_of("", [row], results)
-            merged.setdefault(loss_name(row.loss), {})
-            for content in line.found.values():
-                merged[loss_name(row.loss)][str(row.seed)] = succeeded(content)
-        found += [f"### {what[0].upper()}{what[1:]}", "", *missing(lines)]
-        if not any(merged.values()):
+            grouped.setdefault(loss_name(row.loss), []).append(row)
+        lines = {loss: line_of(loss, rows, results) for loss, rows in grouped.items()}
+        found += [f"### {what[0].upper()}{what[1:]}", "", *missing(list(lines.values()))]
+        if not any(line.found for line in lines.values()):
             found.append("")
             continue
-        first = merged[DEFAULT.name]
+        first = _successes(lines[DEFAULT.name], finds_a_lesion)
         rows = []
-        for loss, seeds in merged.items():
-            good = sum(seeds.values())
-            paired = {seed: float(ok) for seed, ok in seeds.items()}
-            difference = difference_of(paired, {seed: float(ok) for seed, ok in first.items()})
+        for loss, line in lines.items():
+            seeds, drawn = (_successes(line, judge) for judge in (finds_a_lesion, draws_at_half))
+            both = [seed for seed in seeds if seed in first]
+            more, fewer = (sum(seeds[s] - first[s] == sign for s in both) for sign in (1, -1))
             rows.append(
                 [
                     f"`{loss}`",
-                    f"{good} of {len(seeds)}",
-                    text(share(good, len(seeds)), 2),
-                    "" if loss == DEFAULT.name else text(difference, 2, sign=True),
+                    f"{sum(seeds.values())} of {len(seeds)}",
+                    text(share(sum(seeds.values()), len(seeds)), 2),
+                    "" if loss == DEFAULT.name else f"{sign_test(more, fewer):.2f}, {len(both)} seeds",
+                    f"{sum(drawn.values())} of {len(drawn)}",
+                    text(mean_of(per_case(flat(line.runs()), _sensitivity)), 2),
                 ]
             )
-        found += [*table("loss | runs that succeeded | share | difference", rows), ""]
+        head = (
+            "loss | runs that succeeded | share | p of the paired difference | runs that draw anything at one half "
+            "| lesions found, mean over scans"
+        )
+        found += [*table(head, rows), ""]
     return found
 
 
-def succeeded(content: dict[str, object]) -> bool:
+def _successes(line: Line, judge: Callable[[Sequence[Mapping[str, Any]]], bool]) -> dict[int, int]:
+    """1 for every seed that succeeded by a judge of its held-out scores, 0 for the others; diverged ones did not."""
+    return {
+        seed: int(content["outcome"] == "finished" and judge(content["scores"]["held_out"]))
+        for (_, seed), content in line.found.items()
+    }
+
+
+def finds_a_lesion(entries: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a run found anything: at its own operating point, one held-out lesion or more is detected."""
-    if content["outcome"] != "finished":
-        return False
-    return sum(entry["detected_lesions"] for entry in content["scores"]["held_out"]) > 0  # type: ignore[index]
+    return any(entry["detected_lesions"] > 0 for entry in entries)
+
+
+def draws_at_half(entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a run calls anything foreground that it holds for more likely than not."""
+    return any(entry["predicted_voxels_at_half"] > 0 for entry in entries)
+
+
+def _sensitivity(judged: Judged) -> float | None:
+    return judged.detected_lesions / judged.truth_lesions if judged.truth_lesions else None
 
 
 def dice_of(judged: Judged) -> float:
@@ -413,7 +476,7 @@ def network(results: Path, images: Path) -> Lines:
         *missing(lines),
         *table("network | rows | parameters | steps in the time | Dice | difference", rows),
         "",
-        verdict(lines, first, differences),
+        verdict("Dice", lines, first, differences),
         "",
         "![Differences](images/evidence-network.png)",
     ]

@@ -186,8 +186,10 @@ VARIANTS = (
 RIVALS = ("monai-unet", "nnunet")
 """Networks measured in the same loop and time: the fastest of the others, and the one of nnU-Net's size."""
 FEW = (10, 20, 40, None)
+FEW_FOLDS, FEW_STEPS = range(2), 700
+"""Folds and steps of the learning curve: twice the usual steps, for who has not learned cannot overfit."""
 SHORT_FOLDS = range(3)
-"""Folds of the learning curve, of the networks and of a loss's parameters."""
+"""Folds of the networks and of a loss's parameters."""
 
 
 def experiments() -> dict[str, list[Row | FitRow]]:
@@ -221,8 +223,8 @@ def experiments() -> dict[str, list[Row | FitRow]]:
             Row("lidc_small", loss=loss, fold=seed % 5, seed=seed) for seed in range(10) for loss in TRIED
         ],
         "few-cases": [
-            Row("lidc_nodules", network=network, cases=cases, fold=fold)
-            for fold in SHORT_FOLDS
+            Row("lidc_nodules", network=network, cases=cases, fold=fold, steps=FEW_STEPS)
+            for fold in FEW_FOLDS
             for cases in FEW
             for network in ("dense", "nnunet")
         ],

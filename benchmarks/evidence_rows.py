@@ -14,16 +14,17 @@ import scipy
 import torch
 from accuracy import dice, make_accuracy_row
 from evidence_coding import packed
-from evidence_data import Task, data_folder, task_of
+from evidence_data import Task, data_folder, inner_of, task_of
+from evidence_figures import FAR_MM
 from evidence_networks import CHANGES, register, times_as_long, with_variant
 from evidence_plan import RESULTS, FitRow, Row
 from rivals import with_network
 
-from focalis.dataset import inner_split
 from focalis.errors import DivergedError
 from focalis.evaluation import evaluate_case
 from focalis.files import write_text
 from focalis.lesions import label_components, match_lesions
+from focalis.losses import distance_to_foreground
 from focalis.model import Model
 from focalis.planning import Plan, fingerprint, make_plan
 from focalis.prediction import Runtime, choose_runtime, predict_case
@@ -31,7 +32,6 @@ from focalis.training import operating_point, prepare_cases, read_metrics, train
 from focalis.training.prepared import PreparedCases
 from focalis.volume import Volume
 from focalis.workflows.record import data_hash, peak_memory_gb, provenance
-from focalis.workflows.run import INNER_MINIMUM
 
 MEMORY_BYTES = 3_000_000_000
 TRAINING_CASES_JUDGED = 20
@@ -45,7 +45,7 @@ def make(row: Row | FitRow, runs: Path, results: Path = RESULTS) -> Path:
     task, home = task_of(row, runs), runs / row.name
     home.mkdir(parents=True, exist_ok=True)
     runtime = choose_runtime()
-    inner = inner_split(task.data.select(task.split.train), task.inner_share, INNER_MINIMUM, row.seed)
+    inner = inner_of(task, row.seed)
     usual = plan_of(row, task)
     plan = plan_of_network(usual, row, task)
     # Cases are prepared for one set of training cases, whose intensities the plan's normalisation is made from.
@@ -141,25 +141,31 @@ def score(model: Model, task: Task, cases: Iterable[str], runtime: Runtime) -> l
     for case in cases:
         for number, (image, label) in enumerate(task.parts(case)):
             prediction = predict_case(model, [image], runtime=runtime, budget_bytes=MEMORY_BYTES)
-            truth = label.array > 0
-            mask = Volume((prediction.label.array > 0).astype(np.uint8), label.grid)
+            truth, predicted = label.array > 0, prediction.label.array > 0
+            probability = prediction.foreground_probability.array
             (figures,) = evaluate_case(
-                Volume(truth.astype(np.uint8), label.grid), mask, {1: "lesion"}, case=case
+                *(Volume(mask.astype(np.uint8), label.grid) for mask in (truth, predicted)),
+                {1: "lesion"},
+                case=case,
             )
+            distance_mm = distance_to_foreground(truth, label.grid.spacing_zyx_mm)
+            far, half = distance_mm >= FAR_MM, probability >= 0.5
             found.append(
                 {
                     "case": case,
                     "part": number,
                     "dice": round(figures.dice, 5),
-                    "dice_at_half": round(dice(truth, prediction.foreground_probability.array >= 0.5), 5),
+                    "dice_at_half": round(dice(truth, half), 5),
                     "hd95_mm": None if figures.hd95_mm is None else round(figures.hd95_mm, 3),
                     "truth_voxels": figures.truth_voxels,
                     "truth_lesions": figures.truth_lesions,
                     "predicted_lesions": figures.predicted_lesions,
                     "detected_lesions": figures.detected_lesions,
-                    "false_positives_mm": false_positives_mm(
-                        truth, mask.array > 0, label.grid.spacing_zyx_mm
-                    ),
+                    "false_positives_mm": false_positives_mm(truth, predicted, distance_mm),
+                    "predicted_voxels": int(np.count_nonzero(predicted)),
+                    "predicted_voxels_at_half": int(np.count_nonzero(half)),
+                    "far_voxels": int(np.count_nonzero(predicted & far)),
+                    "far_voxels_at_half": int(np.count_nonzero(half & far)),
                 }
             )
     return found
@@ -178,7 +184,7 @@ def mean_dice(model: Model, task: Task, cases: Iterable[str], runtime: Runtime) 
 
 
 def false_positives_mm(
-    truth: np.ndarray, predicted: np.ndarray, spacing_zyx_mm: tuple[float, float, float]
+    truth: np.ndarray, predicted: np.ndarray, distance_mm: np.ndarray
 ) -> list[float | None]:
     """How far each false positive lesion lies from the nearest true one, voxel centre to voxel centre.
 
@@ -189,8 +195,7 @@ def false_positives_mm(
         return []
     if not truth.any():
         return [None] * len(wrong)
-    distance = scipy.ndimage.distance_transform_edt(~truth, sampling=spacing_zyx_mm)
-    nearest = scipy.ndimage.minimum(distance, label_components(predicted)[0], wrong)
+    nearest = scipy.ndimage.minimum(distance_mm, label_components(predicted)[0], wrong)
     return [round(float(value), 2) for value in nearest]
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import evidence
@@ -10,13 +10,15 @@ import evidence_page
 import numpy as np
 import pytest
 from evidence_coding import packed, unpacked
-from evidence_figures import Line, gap_of, line_of, share, text, usual, usual_difference
+from evidence_data import Task, inner_of
+from evidence_figures import Line, gap_of, line_of, share, sign_test, text, usual, usual_difference
 from evidence_networks import CHANGES, register, times_as_long, with_variant
-from evidence_plan import DEFAULT, EXPONENTIAL, FitRow, Row, chosen, experiments, loss_name
+from evidence_plan import DEFAULT, EXPONENTIAL, FOCAL, FitRow, Row, chosen, experiments, loss_name
 from evidence_rows import false_positives_mm
 
+from focalis.dataset import Case, Dataset, Split, inner_split
 from focalis.evaluation import Figure
-from focalis.losses import LOSSES, DistanceFocal, build_loss
+from focalis.losses import LOSSES, DistanceFocal, build_loss, distance_to_foreground
 from focalis.networks import NETWORKS
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.planning.parts import network_of
@@ -39,6 +41,10 @@ def write_row(row, results, dice, found=1, outcome="finished", **more):
             "predicted_lesions": found + 1,
             "detected_lesions": found,
             "false_positives_mm": [30.0] if found else [None],
+            "predicted_voxels": 90,
+            "predicted_voxels_at_half": 80 * found,
+            "far_voxels": 12,
+            "far_voxels_at_half": 7,
         }
         for number, case in enumerate(CASES)
         for part in (0, 1)
@@ -172,9 +178,12 @@ def test_far_false_positives_are_counted_and_pictures_drawn(tmp_path, docs):
         write_row(row, tmp_path, 0.3, found=0 if row.loss == EXPONENTIAL else 1, picture=picture)
     written = section(page(tmp_path, docs), "loss-phantoms")
     assert "Not all" not in written
-    line = next(line for line in written.splitlines() if line.startswith("| `distance_focal_growth`"))
+    line = next(
+        line for line in written.splitlines() if line.startswith("| `distance_focal_growth` | 2 of 2")
+    )
     assert "1.00 (1.00 to 1.00)" in line
-    assert "30 mm of 24" in line
+    assert "| 12.00 (12.00 to 12.00) | +0.00 (+0.00 to +0.00) | 7.00 (7.00 to 7.00) |" in written
+    assert "30 mm, 6 scans" in written
     assert (docs / "images" / "evidence-loss-phantoms.png").exists()
 
 
@@ -185,9 +194,9 @@ def test_a_run_without_any_lesion_and_one_that_diverged_have_collapsed(tmp_path,
         if row.seed < 4 and row.loss == EXPONENTIAL:
             write_row(row, tmp_path, 0.3, outcome="diverged" if row.seed == 0 else "finished")
     written = section(page(tmp_path, docs), "success")
-    assert "| `dice_cross_entropy` | 3 of 4 |" in written
-    assert "| `distance_focal_exponential` | 3 of 4 |" in written
-    assert "0.00 (" in written
+    assert "| `dice_cross_entropy` | 3 of 4 | 0.75 (" in written
+    assert "| `distance_focal_exponential` | 3 of 4 | 0.75 (" in written
+    assert "| 1.00, 4 seeds | 3 of 4 | 1.00 (" in written
 
 
 def test_the_learning_curve_has_a_gap_and_a_difference(tmp_path, docs):
@@ -207,7 +216,7 @@ def test_the_networks_stand_with_their_steps(tmp_path, docs):
         if row.fold == 0:
             write_row(row, tmp_path, 0.5 + 0.1 * (row.network == "dense-pyramid"), steps=77)
     written = section(page(tmp_path, docs), "network")
-    assert "Above `dense` with an interval that leaves out zero: `dense-pyramid`" in written
+    assert "Dice: above `dense` with an interval that leaves out zero: `dense-pyramid`" in written
     assert "| `dense-no-skips` | 1 of 3 | 1.69 M | 77 |" in written
 
 
@@ -240,6 +249,35 @@ def test_accuracy_stands_by_thirds_and_beside_readers_and_rivals(tmp_path, docs)
     assert "| sts_pet-20min | | 0 of 5 |" in written
 
 
+def test_parameters_are_chosen_on_the_inner_split_of_each_fold(tmp_path, docs):
+    better = {0: "distance_focal_constant", 1: "distance_focal_constant,r2"}
+    for row in experiments()["loss-grid"]:
+        if row.loss.name == FOCAL.name and row.fold in better:
+            write_row(row, tmp_path, 0.6 if loss_name(row.loss) == better[row.fold] else 0.4)
+    written = section(page(tmp_path, docs), "loss-grid")
+    line = next(
+        line for line in written.splitlines() if line.startswith("| `distance_focal_constant`, chosen")
+    )
+    assert ": `distance_focal_constant`, `distance_focal_constant,r2` | 2 of 2 | 0.600 (" in line
+    assert "chosen in each fold: nothing yet" in written
+
+
+def test_the_sign_test_is_the_binomials():
+    assert sign_test(0, 0) == 1
+    assert sign_test(4, 0) == sign_test(0, 4) == pytest.approx(2 / 2**4)
+    assert sign_test(7, 2) == pytest.approx(2 * (1 + 9 + 36) / 2**9)
+
+
+def test_scans_with_and_without_lesions_are_set_aside_apart():
+    names = [f"c{number:02}" for number in range(30)]
+    data = Dataset(Path(), tuple(Case(name, (Path(name),), Path(name)) for name in names), ("image",))
+    task = Task(data, Split(tuple(names), ()), None, 0.25, None, frozenset(names[15:]))
+    inner = inner_of(task, 0)
+    assert sorted((*inner.train, *inner.val)) == names
+    assert (len(set(inner.val) & task.empty), len(set(inner.val) - task.empty)) == (4, 4)
+    assert inner_of(replace(task, empty=frozenset()), 0) == inner_split(data.cases, 0.25, 3, 0)
+
+
 def test_shares_have_wilsons_interval():
     assert share(10, 10).low == pytest.approx(
         0.722, abs=1e-3
@@ -264,9 +302,10 @@ def test_only_a_difference_is_bold():
 def test_false_positives_have_their_distance_in_mm():
     truth, predicted = np.zeros((2, 10, 10, 10), bool)
     truth[2, 2, 2] = predicted[2, 2, 2] = predicted[5, 6, 2] = True
-    assert false_positives_mm(truth, predicted, (2.0, 1.0, 1.0)) == [pytest.approx(np.hypot(6, 4), abs=0.01)]
-    assert false_positives_mm(np.zeros_like(truth), predicted, (2.0, 1.0, 1.0)) == [None, None]
-    assert false_positives_mm(truth, truth, (2.0, 1.0, 1.0)) == []
+    distance = distance_to_foreground(truth, (2.0, 1.0, 1.0))
+    assert false_positives_mm(truth, predicted, distance) == [pytest.approx(np.hypot(6, 4), abs=0.01)]
+    assert false_positives_mm(np.zeros_like(truth), predicted, distance) == [None, None]
+    assert false_positives_mm(truth, truth, distance) == []
 
 
 def test_a_small_picture_survives_as_text():

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 from focalis.errors import UsageError
 from focalis.lesions import Candidates, find_candidates, temper
 
-THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
-CONFIDENCES = (0.0, *THRESHOLDS, 0.97, 0.98, 0.99, 0.995, 0.999)
+THRESHOLDS = (
+    *(round(0.05 * i, 2) for i in range(1, 20)),
+    *(0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999),
+)
+"""Dense near 1: a loss that weighs classes by their frequencies is near certain where the chance is one half."""
+CONFIDENCES = (0.0, *THRESHOLDS)
 SIZES = 6
 """How many minimum sizes are tried, up to the smallest true lesion: no true lesion may be too small to report."""
 PLATEAU = 0.002
@@ -152,7 +156,7 @@ def choose(
     sizes = _sizes(cases)
     count = len(cases)
     if aim.fp_per_scan is None:
-        lowest = _lowest_near_the_best(by_case)
+        lowest = _lowest_near_the_best(by_case, levels)
         settings = _settings(cases, lowest, levels[lowest], sizes)
         best = max(setting.dice for setting in settings)
         chosen = min(
@@ -194,13 +198,16 @@ def choose(
     )
 
 
-def _lowest_near_the_best(by_case: NDArray[np.float64]) -> int:
+def _lowest_near_the_best(by_case: NDArray[np.float64], levels: Sequence[float]) -> int:
     """Of Dice by (case, threshold), the first threshold that may be as good as the best; on a plateau its middle."""
     lag = by_case[:, [by_case.mean(axis=0).argmax()]] - by_case
     error = lag.std(axis=0, ddof=1) / np.sqrt(len(lag)) if len(lag) > 1 else np.zeros(lag.shape[1])
     near = np.flatnonzero(lag.mean(axis=0) <= error.clip(PLATEAU, NEAR))
     plateau = np.flatnonzero(lag.mean(axis=0) <= PLATEAU)
-    return int(near[0] if near[0] < plateau[0] else plateau[(plateau.size - 1) // 2])
+    if near[0] < plateau[0]:
+        return int(near[0])
+    middle = (levels[plateau[0]] + levels[plateau[-1]]) / 2
+    return int(min(plateau, key=lambda index: (round(abs(levels[index] - middle), 9), index)))
 
 
 def _settings(

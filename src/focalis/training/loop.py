@@ -40,6 +40,7 @@ METRICS = "metrics.jsonl"
 VALIDATIONS, STEPS_BETWEEN = 10, 50
 """Cases of the inner split are predicted ten times in a run, but not more often than every so many steps."""
 LOG_EVERY = 10
+WARM_STEPS = 2
 CHECKPOINT_SECONDS = 60.0
 DROPOUT = 2
 """The stream of a run's randomness that dropout draws from; see `batches` for the others."""
@@ -196,19 +197,29 @@ def learning_rate(step: int, steps: int, plan: Plan) -> float:
 def seconds_per_step(
     plan: Plan, training: Sequence[TrainingCase], runtime: Runtime, measured: int = 8
 ) -> float:
-    """The median time of a step, data included, measured on a network that is thrown away."""
+    """The time of a step, data included, measured on a network that is thrown away.
+
+    Steps with the batch's statistics and with held ones cost differently; their medians, of `measured` steps each,
+    count as often as a training takes them.
+    """
     network, average, optimizer = _fresh(plan, 0, runtime)
     loss_function = loss_of(plan)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_gradient_scaling)
     times = []
+    held_from = WARM_STEPS + measured
     begin = time.perf_counter()
-    for batch in batches(training, plan, 0, range(measured + 2), ahead=_ahead(runtime)):
+    for step, batch in enumerate(
+        batches(training, plan, 0, range(held_from + measured), ahead=_ahead(runtime))
+    ):
+        if step >= held_from:
+            _hold_statistics(network, average, adopt=step == held_from)
         _step(network, optimizer, scaler, loss_function, batch, 1e-4, plan, runtime)
         _follow(average, network, 0.9)
         now = time.perf_counter()
         times.append(now - begin)
         begin = now
-    return float(np.median(times[2:]))
+    free, held = (float(np.median(part)) for part in (times[WARM_STEPS:held_from], times[held_from:]))
+    return STATISTICS_HELD_FROM * free + (1 - STATISTICS_HELD_FROM) * held
 
 
 def steps_in(minutes: float, plan: Plan, training: Sequence[TrainingCase], runtime: Runtime) -> int:
