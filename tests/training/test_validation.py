@@ -9,6 +9,7 @@ from torch import nn
 
 from focalis.dataset import IGNORED
 from focalis.errors import UsageError
+from focalis.evaluation.operating_point import THRESHOLDS
 from focalis.model import OperatingPoint
 from focalis.prediction import Runtime
 from focalis.training import operating_point
@@ -41,9 +42,10 @@ def test_the_temperature_is_found_and_the_threshold_given_in_tempered_probabilit
     point, temperature = operating_point(plan, Known(), cases, Runtime())
     assert temperature == pytest.approx(3.0, rel=0.1)
     odds = np.log(point.threshold / (1 - point.threshold)) * temperature
-    grid = np.log(np.arange(1, 20) / np.arange(19, 0, -1))
+    levels = np.array(THRESHOLDS)
+    grid = np.log(levels / (1 - levels))
     assert np.abs(grid - odds).min() < 1e-6
-    assert len(point.curve) == 19
+    assert len(point.curve) == len(THRESHOLDS)
     assert point.froc
 
 
