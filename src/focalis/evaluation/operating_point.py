@@ -207,7 +207,8 @@ def _lowest_near_the_best(by_case: NDArray[np.float64], levels: Sequence[float])
     if near[0] < plateau[0]:
         return int(near[0])
     middle = (levels[plateau[0]] + levels[plateau[-1]]) / 2
-    return int(min(plateau, key=lambda index: (round(abs(levels[index] - middle), 9), index)))
+    apart = np.round(np.abs(np.asarray(levels)[plateau] - middle), 9)  # of two as near, the lower
+    return int(plateau[apart.argmin()])
 
 
 def _settings(
