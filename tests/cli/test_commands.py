@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,9 @@ def test_predict_tells_refused_cases_by_its_exit_code(run, monkeypatch, tmp_path
         PredictRow("a", "done", "", tmp_path / "a.nii.gz", 7, 1.0),
         PredictRow("b", "refused", "b.nii.gz: holds 3 voxels that are NaN; repair it", None, 0, 0.1),
     )
-    report = PredictReport(rows, PointUsed(0.4, 12.0, 0.6, 1.3, "the model's: chosen"), scope_known=True)
+    report = PredictReport(
+        rows, PointUsed(0.4, 12.0, 0.6, 1.3, "the model's: chosen"), scope_known=True, runtime="cpu, float32"
+    )
     monkeypatch.setattr("focalis.workflows.predict.predict", lambda *_args, **_options: report)
 
     code, out, err = run("predict", "model.safetensors", "scans", "-o", tmp_path)
@@ -118,6 +121,16 @@ def test_predict_tells_refused_cases_by_its_exit_code(run, monkeypatch, tmp_path
     )
     assert err == "refused: b.nii.gz: holds 3 voxels that are NaN; repair it\n"
 
-    report = PredictReport(rows[:1], report.operating_point, scope_known=False)
+    assert out.endswith("run time: cpu, float32\n")
+
+    cut = (replace(rows[0], tiles=9, blended=True),)
+    monkeypatch.setattr(
+        "focalis.workflows.predict.predict", lambda *_args, **_options: replace(report, rows=cut)
+    )
+    _, _, err = run("predict", "model.safetensors", "scans", "-o", tmp_path)
+    assert err.startswith("note: 1 of 1 images went through the network in tiles that are blended (a in 9); ")
+
+    monkeypatch.setattr("focalis.workflows.predict.predict", lambda *_args, **_options: report)
+    report = PredictReport(rows[:1], report.operating_point, scope_known=False, runtime="cpu, float32")
     code, out, err = run("predict", "model.safetensors", "scans", "-o", tmp_path)
     assert (code, err) == (0, "note: the model does not know what it was trained on; no image was checked\n")

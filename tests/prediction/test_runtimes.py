@@ -25,6 +25,7 @@ from focalis.model import (
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.prediction import (
+    RUNTIMES,
     Runtime,
     choice,
     input_ranges,
@@ -201,15 +202,44 @@ def test_a_model_that_no_run_time_can_open_is_refused_as_such(model, tmp_path, m
         runtime_for(model, cache=tmp_path)
 
 
-def test_a_converted_network_that_lost_a_file_is_converted_again(model, image, tmp_path):
-    wanted = predict_probabilities(model, image, runtime=runtime_for(model, "openvino", cache=tmp_path))
-    (weights,) = tmp_path.rglob("network.bin")
-    weights.unlink()
-    found = predict_probabilities(model, image, runtime=runtime_for(model, "openvino", cache=tmp_path))
-    np.testing.assert_array_equal(found, wanted)
-    weights.with_suffix(".xml").write_text("no network")
-    with pytest.raises(ModelError, match=r"network\.xml: the converted network cannot be read; delete"):
-        predict_probabilities(model, image, runtime=runtime_for(model, "openvino", cache=tmp_path))
+def test_a_converted_network_that_was_damaged_is_converted_again(model, image, tmp_path):
+    def predicted():
+        return predict_probabilities(model, image, runtime=runtime_for(model, "openvino", cache=tmp_path))
+
+    def flip(path):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0x40
+        path.write_bytes(content)
+
+    wanted = predicted()
+    for name, damage in (
+        ("network.bin", lambda path: path.unlink()),
+        ("network.bin", flip),
+        ("network.xml", lambda path: path.write_text("no network")),
+        ("facts.json", lambda path: path.write_text("")),
+        ("facts.json", lambda path: path.write_text("[]")),
+    ):
+        (path,) = tmp_path.rglob(name)
+        damage(path)
+        np.testing.assert_array_equal(predicted(), wanted)
+
+
+@pytest.mark.usefixtures("unconverted")
+@pytest.mark.parametrize("content", ["[]", "", "{}", '{"chosen": "openvino-int8"}', '{"chosen": 3}'])
+def test_a_choice_that_is_none_is_made_again(model, tmp_path, monkeypatch, content):
+    plain = replace(model, eight_bit=None)
+    monkeypatch.setattr(choice, "_measure", lambda *_: {"torch": 2.0, "openvino": 1.0})
+    runtime_for(plain, cache=tmp_path)
+    (remembered,) = tmp_path.rglob("choice-*.json")
+    remembered.write_text(content)
+    assert runtime_for(plain, cache=tmp_path) == "openvino"
+    assert json.loads(remembered.read_text())["chosen"] == "openvino"
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_an_unknown_precision_is_refused_by_every_run_time(model, name):
+    with pytest.raises(UsageError, match="precision 'int8' is unknown; choose one of auto, float32"):
+        runtime_for(model, name, precision="int8")
 
 
 def test_members_of_an_ensemble_take_turns_in_the_memory(model, image, cache):
@@ -298,7 +328,8 @@ def test_auto_measures_once_and_remembers(model, tmp_path, monkeypatch):
     for _ in range(2):
         assert runtime_for(model, cache=tmp_path, say=said.append) == "openvino"
     assert asked == [["torch", "openvino", "openvino-int8"]]
-    assert len(said) == 1
+    assert said[0].startswith("measure")
+    assert said[1:] == ["take openvino (a patch by torch 3000 ms, openvino 1000 ms, openvino-int8 2000 ms)"]
     (remembered,) = tmp_path.rglob("choice-*.json")
     assert json.loads(remembered.read_text()) == {"chosen": "openvino", "seconds": times}
 
@@ -321,6 +352,7 @@ def test_a_measurement_knows_the_faster_of_two(model):
     [
         (0.0029, "auto", "openvino-int8"),
         (0.003, "auto", "openvino"),
+        (-0.07, "auto", "openvino"),
         (0.0, "float32", "openvino"),
         (None, "auto", "openvino"),
     ],

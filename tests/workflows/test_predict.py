@@ -14,6 +14,7 @@ from focalis.errors import DataError, ModelError, UsageError
 from focalis.model import Model, OperatingPoint, Refinement, read_header, save_model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan, describe, learn_scope
+from focalis.prediction import plan_passes
 from focalis.volume import Grid, Volume, read_volume, write_volume
 from focalis.workflows.predict import predict
 
@@ -190,6 +191,20 @@ def test_too_small_a_budget_refuses_the_case_with_the_need(tmp_path):
     assert "and 0.00 GB are left for them; raise the budget" in report.rows[0].reason
 
 
+def test_a_row_says_in_how_many_pieces_the_image_went_and_the_document_what_ran_the_network(
+    tmp_path, monkeypatch
+):
+    image(tmp_path / "a.nii.gz", grid=Grid((32, 32, 16), (1.0, 1.0, 3.0)))
+    report = predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", precision="float32")
+    assert (report.rows[0].tiles, report.rows[0].blended, report.runtime) == (1, False, "cpu, float32")
+    document = json.loads((tmp_path / "out" / "lesions" / "a.json").read_text())
+    assert document["runtime"] == "cpu, float32"
+    passes = replace(plan_passes(model(), (16, 32, 16), budget_bytes=10**9), tile_zyx=(8, 32, 16))
+    monkeypatch.setattr("focalis.prediction.case.plan_passes", lambda *_, **__: passes)
+    report = predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out")
+    assert (report.rows[0].tiles, report.rows[0].blended) == (3, True)
+
+
 def test_progress_names_every_case(tmp_path):
     for name in "ab":
         image(tmp_path / "in" / f"{name}.nii.gz")
@@ -203,6 +218,8 @@ def test_progress_names_every_case(tmp_path):
     [
         ({"threshold": 1.5}, "threshold"),
         ({"memory_gb": 0}, "memory budget"),
+        ({"memory_gb": float("nan")}, "memory budget"),
+        ({"memory_gb": float("inf")}, "memory budget"),
         ({"device": "toaster"}, "toaster"),
         ({"precision": "float8"}, "float8"),
         ({"strict": True}, "does not know what it was trained on"),

@@ -111,6 +111,13 @@ def predict(
     for row in report.rows:
         if row.outside:
             print(f"warning: {row.case} {outside_line(row.outside)}", file=sys.stderr)
+    blended = [row for row in report.rows if row.blended]
+    if blended:
+        print(
+            f"note: {len(blended)} of {len(report.rows)} images went through the network in tiles that are blended "
+            f"({blended[0].case} in {blended[0].tiles}); a larger --memory-gb gives the result of the whole image",
+            file=sys.stderr,
+        )
     if not report.scope_known:
         print("note: the model does not know what it was trained on; no image was checked", file=sys.stderr)
     if not as_json:
@@ -125,5 +132,6 @@ def predict(
         done = len(report.rows) - len(report.refused)
         print(f"{done} of {len(report.rows)} cases in {out}, {report.seconds_per_case:.1f} s per case")
         print(f"operating point: {report.operating_point}")
+        print(f"run time: {report.runtime}")
     if report.refused:
         raise typer.Exit(1)

@@ -26,12 +26,10 @@ THUMBNAIL = 8
 AXES = ("z", "y", "x")
 FINE = 5
 """Voxels per side of the surroundings against which fine structures are bright or dark."""
-SLAB = 16
-"""Slices that are compared with their neighbours at a time."""
 FLAT = 1e-12
 """Below this share of the mean square a variance is rounding."""
 SAMPLED = 1_000_000
-"""Images are sampled evenly down to about so many voxels for their percentiles."""
+"""Images are sampled evenly down to about so many voxels for what needs no neighbours."""
 REACH, FEW = 0.4, 20
 """An image may lie beyond the training cases' 1st to 99th percentile by REACH (1 + FEW / cases) times the distance
 between these: few cases do not know the range."""
@@ -191,27 +189,29 @@ def _phrase(kind: str, place: int, channel: str, value: float, usual: Usual) -> 
     return f"{channel} is laid out unlike the training images: correlation {value:.2f} (usual is {low:.2f} or more)"
 
 
+def _step(array: NDArray[np.generic]) -> int:
+    """Every how many voxels an image is sampled along each axis."""
+    return max(1, round(math.cbrt(array.size / SAMPLED)))
+
+
 def _sample(array: NDArray[np.generic]) -> NDArray[np.float32]:
-    step = max(1, round((array.size / SAMPLED) ** (1 / 3)))
+    step = _step(array)
     return array[::step, ::step, ::step].astype(np.float32)
 
 
 def _smoothness(image: NDArray[np.float32], axis: int) -> float:
     """The correlation of voxels with their neighbours along an axis; 1 where there is nothing to compare.
 
-    Slab by slab: an image of a gigabyte is not copied.
+    Of a large image on evenly spread lines along the axis.
     """
-    along = np.moveaxis(image, axis, 0)
-    pairs = len(along) - 1
-    if pairs < 1:
+    step = _step(image)
+    along = np.moveaxis(image, axis, 0)[:, ::step, ::step].astype(np.float64)
+    one, other = along[:-1].ravel(), along[1:].ravel()
+    if not one.size:
         return 1.0
-    sums = np.zeros(5)
-    for start in range(0, pairs, SLAB):
-        slab = along[start : start + SLAB + 1].astype(np.float64)
-        one, other = slab[:-1].ravel(), slab[1:].ravel()
-        sums += one.sum(), other.sum(), one @ one, other @ other, one @ other
-    count = pairs * along[0].size
-    a, b, aa, bb, ab = sums / count
+    a, b, aa, bb, ab = (
+        float(total) / one.size for total in (one.sum(), other.sum(), one @ one, other @ other, one @ other)
+    )
     scale = math.sqrt(max(aa - a * a, 0.0) * max(bb - b * b, 0.0))
     return float((ab - a * b) / scale) if scale > FLAT * (aa + bb) else 1.0
 
@@ -222,17 +222,28 @@ def _polarity(image: NDArray[np.float32]) -> float:
     The skewness, by the 5th, 50th and 95th percentile (Hinkley, Biometrika 1975), of the image less its mean over
     `FINE` voxels a side. Inverting the intensities turns its sign, whatever the share of bright and dark tissue is.
     """
-    fine = _sample(image) - _sample(scipy.ndimage.uniform_filter(image, FINE, mode="nearest"))
+    step = _step(image)
+    around = image
+    for axis in (2, 1, 0):  # what is not sampled along one axis need not be blurred along the next
+        around = scipy.ndimage.uniform_filter1d(around, FINE, axis=axis, mode="nearest")
+        around = np.take(around, range(0, image.shape[axis], step), axis=axis)
+    fine = _sample(image) - around
     low, middle, high = (float(value) for value in np.percentile(fine, (5, 50, 95)))
     return (high + low - 2 * middle) / (high - low) if high > low else 0.0
 
 
 def _thumbnail(image: NDArray[np.float32]) -> list[float]:
     """The image blurred to `THUMBNAIL` voxels a side over its field of view, mean 0, standard deviation 1."""
-    factors = [size / THUMBNAIL for size in image.shape]
-    smooth = scipy.ndimage.uniform_filter(image, [max(1, round(f)) for f in factors], mode="nearest")
-    places = np.meshgrid(*[(np.arange(THUMBNAIL) + 0.5) * f - 0.5 for f in factors], indexing="ij")
-    small = scipy.ndimage.map_coordinates(smooth, places, order=1, mode="nearest")
+    small = image
+    for axis in (2, 1, 0):
+        size = image.shape[axis]
+        factor = size / THUMBNAIL
+        small = scipy.ndimage.uniform_filter1d(small, max(1, round(factor)), axis=axis, mode="nearest")
+        place = np.clip((np.arange(THUMBNAIL) + 0.5) * factor - 0.5, 0, size - 1)
+        below = np.floor(place).astype(int)
+        share = (place - below).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(3)])
+        above = np.minimum(below + 1, size - 1)
+        small = (1 - share) * small.take(below, axis) + share * small.take(above, axis)
     small = small - small.mean()
     picture: list[float] = np.round(small / (small.std() or 1.0), 3).ravel().tolist()
     return picture

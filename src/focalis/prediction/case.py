@@ -18,6 +18,7 @@ from focalis.prediction.engine import Engines
 from focalis.prediction.predictor import (
     DEFAULT_BUDGET_BYTES,
     Progress,
+    plan_passes,
     predict_probabilities,
     predict_with_deviation,
 )
@@ -38,11 +39,16 @@ class Prediction:
         foreground_probability: float32, 1 - p(background), tempered.
         uncertainty: float32, the standard deviation of the foreground probability over the passes, before it is
             tempered; None unless asked for.
+        tiles: in how many pieces the networks saw it.
+        blended: whether these overlap so little that they are blended: near their borders the result is not that of
+            the whole volume.
     """
 
     label: Volume
     foreground_probability: Volume
     uncertainty: Volume | None = None
+    tiles: int = 1
+    blended: bool = False
 
 
 def predict_case(
@@ -88,6 +94,14 @@ def predict_case(
         raise ModelError(
             "the model holds no refinement; train it as --network NAME+crf, or do not ask for one"
         )
+    passes = plan_passes(
+        model,
+        prepared.array.shape[1:],
+        budget_bytes=budget_bytes,
+        mirror=mirror,
+        runtime=runtime,
+        spread=uncertainty,
+    )
     deviation = None
     if uncertainty:
         probabilities, deviation = predict_with_deviation(model, prepared.array, **settings)
@@ -136,7 +150,11 @@ def predict_case(
         for where, slab in restore(np.stack([1 - deviation, deviation]), prepared_grid, grid):
             spread[where] = slab[1]
     return Prediction(
-        Volume(label, grid), Volume(foreground, grid), None if spread is None else Volume(spread, grid)
+        Volume(label, grid),
+        Volume(foreground, grid),
+        None if spread is None else Volume(spread, grid),
+        passes.tiles,
+        passes.is_blended,
     )
 
 

@@ -27,10 +27,11 @@ from focalis.prediction.engine import Engines
 from focalis.prediction.openvino import OpenVino
 
 RUNTIMES = ("auto", "torch", "openvino", "openvino-int8")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 MOST_DICE_LOSS = 0.003
 """8-bit integers are chosen by measurement only where the calibration cost less than this of the mean Dice."""
 ROUNDS = 5
-VERSION = 3
+VERSION = 4
 """Raise it whenever converted networks or choices from before are no longer of use."""
 
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg", "/dev/kfd")
@@ -64,6 +65,8 @@ def runtime_for(
     """
     if name not in RUNTIMES:
         raise UsageError(f"run time {name!r} is unknown; choose one of {', '.join(RUNTIMES)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
     with_openvino = openvino.is_installed()
     if name.startswith("openvino"):
         if not with_openvino:
@@ -74,6 +77,10 @@ def runtime_for(
             raise UsageError(f"run time {name} runs on the CPU, not on {device}; leave --device out")
         if precision == "float16" or (name == "openvino-int8" and precision != "auto"):
             raise UsageError(f"run time {name} does not compute in {precision}; leave --precision out")
+        if name == "openvino-int8" and model.eight_bit is None:
+            raise ModelError(
+                "the model was not calibrated for 8-bit integers, which `focalis fit` does; choose another run time"
+            )
     elif name == "torch" or not with_openvino or _on_gpu(device) or precision == "float16":
         return _torch(model, device, precision)
     home = (cache or Path(pooch.os_cache("focalis")) / "networks") / _key(model)
@@ -97,7 +104,7 @@ def _runtime(model: Model, name: str, precision: str, home: Path, say: Say | Non
     folder = home / name
     if not openvino.is_converted(folder, len(model.members)):
         if say is not None:
-            say("convert the network for OpenVINO (once)")
+            say("convert the network for OpenVINO")
         openvino.convert(model, folder, eight_bit=eight_bit)
     low = precision == "bfloat16" or (precision == "auto" and _cpu_has_bfloat16())
     return OpenVino(folder, "bf16" if low else "f32", eight_bit)
@@ -110,17 +117,22 @@ def _fastest(model: Model, precision: str, home: Path, say: Say | None) -> str:
     is no reason to fail: nothing is remembered.
     """
     names = ["torch", "openvino"]
-    if precision == "auto" and model.eight_bit is not None and model.eight_bit.dice_loss < MOST_DICE_LOSS:
+    # A gain of that size is an accident of few cases, as a loss would be.
+    if (
+        precision == "auto"
+        and model.eight_bit is not None
+        and abs(model.eight_bit.dice_loss) < MOST_DICE_LOSS
+    ):
         names.append("openvino-int8")
     path = home / f"choice-{_machine(precision, names)}.json"
     try:
         chosen = str(json.loads(path.read_text())["chosen"])
-        if chosen in RUNTIMES:
+        if chosen in names:
             return chosen
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     if say is not None:
-        say("measure which run time is the fastest here (once)")
+        say("measure which run time is the fastest here")
     runtimes, remember = {"torch": _runtime(model, "torch", precision, home, say)}, True
     for name in names[1:]:
         try:
@@ -129,6 +141,9 @@ def _fastest(model: Model, precision: str, home: Path, say: Say | None) -> str:
             remember = remember and not isinstance(error.__cause__, OSError)
     seconds = _measure(model, runtimes)
     chosen = min(seconds, key=lambda each: seconds[each])
+    if say is not None:
+        found = ", ".join(f"{runtimes[each]} {1000 * value:.0f} ms" for each, value in seconds.items())
+        say(f"take {runtimes[chosen]} (a patch by {found})")
     if remember:
         with suppress(DataError):
             write_text(path, json.dumps({"chosen": chosen, "seconds": seconds}, indent=2) + "\n")

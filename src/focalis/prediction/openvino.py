@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.errors import ModelError
+from focalis.files import sha256_of
 from focalis.model import Model
 from focalis.prediction.engine import Triple
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 SCRATCH = 1.15
 FIXED_BYTES = 150_000_000
 """Allowances for what the count of tensors does not show, from the resident memory of real passes."""
-NETWORK, BYTES, PATCHWISE, REACH = "network.xml", "bytes_per_voxel.json", "patchwise.json", "reach_zyx.json"
+NETWORK, WEIGHTS, FACTS = "network.xml", "network.bin", "facts.json"
+"""What is kept of a member: OpenVINO's two files, and what else an engine knows of it, with their SHA-256."""
 PRECISIONS = ("f32", "bf16")
 PROBE = 8
 """Tensors are counted on a patch, or on so many total strides along each axis if that is less; they grow as it does."""
@@ -77,10 +79,11 @@ class OpenVinoEngine:
     def __init__(self, folder: Path, precision: str) -> None:
         self._folder = folder
         self._precision = precision
-        self._bytes_per_voxel = float(json.loads((folder / BYTES).read_text())[precision])
-        reach = json.loads((folder / REACH).read_text())
+        facts = json.loads((folder / FACTS).read_text())
+        self._bytes_per_voxel = float(facts["bytes_per_voxel"][precision])
+        reach = facts["reach_zyx"]
         self._reach_zyx: Triple | None = None if reach is None else (reach[0], reach[1], reach[2])
-        self._patchwise = bool(json.loads((folder / PATCHWISE).read_text()))
+        self._patchwise = bool(facts["patchwise"])
         self._shape: tuple[int, ...] = ()
         self._request: Any = None
 
@@ -113,9 +116,17 @@ class OpenVinoEngine:
 
 
 def is_converted(folder: Path, members: int) -> bool:
-    """Whether `convert` finished for so many members."""
-    files = (NETWORK, Path(NETWORK).with_suffix(".bin"), BYTES, PATCHWISE, REACH)
-    return all((folder / str(number) / file).exists() for number in range(members) for file in files)
+    """Whether `convert` finished for so many members, and nobody damaged a file since."""
+    return all(_is_whole(folder / str(number)) for number in range(members))
+
+
+def _is_whole(home: Path) -> bool:
+    """Whether a member's files are those that were written: a network with other weights would segment, wrongly."""
+    try:
+        known = json.loads((home / FACTS).read_text())["sha256"]
+        return bool(known == {file: sha256_of(home / file) for file in (NETWORK, WEIGHTS)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def convert(model: Model, folder: Path, *, eight_bit: bool) -> None:
@@ -127,20 +138,22 @@ def convert(model: Model, folder: Path, *, eight_bit: bool) -> None:
     from focalis.prediction.eight_bit import rounded
     from focalis.prediction.reach import reach_of
 
-    if eight_bit and model.eight_bit is None:
-        raise ModelError("the model was not calibrated for 8-bit integers; choose another run time")
     unfinished = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
     try:
         for number, network in enumerate(model.members):
             home = unfinished / str(number)
             home.mkdir(parents=True)
             ranges = model.eight_bit.ranges[number] if eight_bit and model.eight_bit is not None else None
-            _convert(network if ranges is None else rounded(network, ranges), model, home, eight_bit)
-            reach = reach_of(network, len(model.plan.channels), model.plan.network.total_stride_zyx)
-            (home / PATCHWISE).write_text(json.dumps(bool(getattr(network, "patchwise", False))))
-            (home / REACH).write_text(json.dumps(reach))
+            needs = _convert(network if ranges is None else rounded(network, ranges), model, home, eight_bit)
+            facts = {
+                "sha256": {file: sha256_of(home / file) for file in (NETWORK, WEIGHTS)},
+                "bytes_per_voxel": needs,
+                "patchwise": bool(getattr(network, "patchwise", False)),
+                "reach_zyx": reach_of(network, len(model.plan.channels), model.plan.network.total_stride_zyx),
+            }
+            (home / FACTS).write_text(json.dumps(facts))
         if folder.exists() and not is_converted(folder, len(model.members)):
-            shutil.rmtree(folder)  # somebody took files out of it
+            shutil.rmtree(folder)  # somebody damaged it
         try:
             unfinished.rename(folder)
         except OSError:
@@ -154,7 +167,8 @@ def convert(model: Model, folder: Path, *, eight_bit: bool) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> None:
+def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> dict[str, float]:
+    """Write a member; what a pass takes, in bytes per voxel by precision."""
     import copy
 
     import openvino
@@ -189,14 +203,13 @@ def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> N
             f"OpenVINO does not compute what this network does (off by {gap.max():.2g}); take --runtime torch"
         )
     probe = [min(PROBE * s, size) for s, size in zip(stride, model.plan.patch_zyx, strict=True)]
-    needs = {
+    return {
         precision: _peak_bytes(
             _compiled(home / NETWORK, (1, channels, *probe), precision).get_compiled_model()
         )
         / int(np.prod(probe))
         for precision in PRECISIONS
     }
-    (home / BYTES).write_text(json.dumps(needs))
 
 
 def _compiled(path: Path, shape: Sequence[int], precision: str) -> Any:

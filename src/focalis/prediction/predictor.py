@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,7 +19,7 @@ from focalis.volume import Volume
 
 FLOAT_BYTES = 4
 DEFAULT_BUDGET_BYTES = 4 * 10**9
-PROGRAM_BYTES = 500_000_000
+PROGRAM_BYTES = 600_000_000
 """Resident memory of the program with its libraries before it reads an image: measured 0.25 GB, 0.55 with PyTorch."""
 HELD_SHARE = 0.25
 """Members keep their memory for the next case of the same size if all together take no more than this of the budget;
@@ -173,6 +174,23 @@ class Passes:
             for (before, behind), size in zip(self.padding_zyx, self.padded_zyx, strict=True)
         )
         return array[(slice(None), *inner)]
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles there are; 1 where the whole volume goes through in one pass."""
+        return math.prod(
+            len(axis.starts(*sizes))
+            for axis, *sizes in zip(self.axes_zyx, self.padded_zyx, self.tile_zyx, strict=True)
+            if sizes[0] != sizes[1]
+        )
+
+    @property
+    def is_blended(self) -> bool:
+        """Whether tiles are blended; if not, the result is that of the whole volume."""
+        return any(
+            tile != size and not axis.is_exact(tile)
+            for axis, tile, size in zip(self.axes_zyx, self.tile_zyx, self.padded_zyx, strict=True)
+        )
 
     @property
     def is_padded(self) -> bool:

@@ -26,13 +26,15 @@ from focalis.training.validation import CASES_WATCHED, mean_dice
 def calibrate(model: Model, cases: Sequence[TrainingCase]) -> EightBit | None:
     """Calibrate a model of one member on a few cases of the inner split; None without cases.
 
-    The loss is that of the mean Dice over labels and cases at the model's operating point, its refinement and
-    temperature included: the network's as it is, less that of the network which rounds as integers do. Both run on the
-    CPU, where integers are used.
+    The loss is that of the mean Dice over labels and cases at the model's threshold, its refinement and temperature
+    included: the network's as it is, less that of the network which rounds as integers do. Nothing is dropped: on few
+    cases a lesion at the edge of being reported would outweigh all else. Both run on the CPU, where integers are used.
     """
     cases = cases[:CASES_WATCHED]
     if not cases:
         return None
+    point = replace(model.operating_point, minimum_mm3=0.0, minimum_confidence=0.0)
+    model = replace(model, operating_point=point)
     (network,) = model.members
     network.to("cpu")
     exact: list[float] = []

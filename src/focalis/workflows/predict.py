@@ -46,6 +46,8 @@ class PredictRow:
         lesions: how many lesions the table holds.
         outside: in what the images lie outside of what the model was trained on, a phrase each; empty inside, where the
             model does not know, and when refused.
+        tiles: in how many pieces the networks saw it; 0 when refused.
+        blended: whether these were blended, see `Prediction`.
     """
 
     case: str
@@ -56,6 +58,8 @@ class PredictRow:
     seconds: float
     lesions: int = 0
     outside: tuple[str, ...] = ()
+    tiles: int = 0
+    blended: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,13 @@ class PredictReport:
         rows: one per case in the order of the work.
         operating_point: what was reported as a lesion.
         scope_known: whether the model knows what it was trained on, so that images could be checked against it.
+        runtime: what ran the networks, e.g. "cpu, openvino bf16".
     """
 
     rows: tuple[PredictRow, ...]
     operating_point: PointUsed
     scope_known: bool
+    runtime: str
 
     @property
     def refused(self) -> tuple[PredictRow, ...]:
@@ -167,8 +173,8 @@ def predict(
         raise UsageError(
             f"minimum confidence {min_confidence} does not lie between 0 and 1; give one that does"
         )
-    if memory_gb <= 0:
-        raise UsageError(f"a memory budget of {memory_gb} GB is not positive; give one that is")
+    if not 0 < memory_gb < float("inf"):
+        raise UsageError(f"a memory budget of {memory_gb} GB is not possible; give more than 0")
     if output_format not in _ENDINGS:
         raise UsageError(f"format {output_format!r} is not known; take one of {', '.join(_ENDINGS)}")
     folder = Path(out)
@@ -192,14 +198,20 @@ def predict(
     used = point_used(loaded)
     if mirror and None in (threshold, min_size_mm3, min_confidence):
         used = replace(used, how=f"{used.how}; chosen without mirror images")
-    document = {**asdict(used), "model_sha256": weights_sha256(loaded), "mirrored": mirror}
     cases = find_cases([Path(path) for path in inputs], loaded.plan.channels)
     say = None if progress is None else partial(progress, 0, len(cases))
     engines = runtime_for(loaded, runtime, device, precision, say=say)
+    document = {
+        **asdict(used),
+        "model_sha256": weights_sha256(loaded),
+        "mirrored": mirror,
+        "runtime": str(engines),
+    }
     write = _WRITERS[output_format]
     taken = {file.resolve() for case in cases for file in case.all_files}
 
-    def run(case: CaseInput) -> tuple[Path | None, int, int]:
+    def run(case: CaseInput) -> PredictRow:
+        """The row of a case that is done, but for its time."""
         output = folder / f"{case.name}{_ENDINGS[output_format]}"
         extra, spread = (folder / name / f"{case.name}.nii.gz" for name in ("probabilities", "uncertainty"))
         written = [output, *table_paths(folder, case.name)]
@@ -212,7 +224,7 @@ def predict(
                 f"{case.files[0]}: is no DICOM series, so {output_format} has no images to refer to; "
                 "give the DICOM folder, or leave --format out"
             )
-        strange[case.name] = check_scope(loaded, images.volumes, strict)
+        strange = check_scope(loaded, images.volumes, strict)
         prediction = predict_case(
             loaded,
             images.volumes,
@@ -236,27 +248,34 @@ def predict(
             write_volume(prediction.uncertainty, spread)
         there = write(prediction.label, images.source, loaded, output)
         write_lesions(folder, case.name, lesions, document)
-        return (output if there else None), int(np.count_nonzero(prediction.label.array)), len(lesions)
+        return PredictRow(
+            case.name,
+            "done",
+            "",
+            output if there else None,
+            int(np.count_nonzero(prediction.label.array)),
+            0.0,
+            len(lesions),
+            strange,
+            prediction.tiles,
+            prediction.blended,
+        )
 
     rows: list[PredictRow] = []
-    strange: dict[str, tuple[str, ...]] = {}
     for case in cases:
         if progress is not None:
             progress(len(rows), len(cases), case.name)
         started = time.perf_counter()
-        output, found, lesions, problem = None, 0, 0, case.problem
-        if not problem:
+        row = PredictRow(case.name, "refused", case.problem, None, 0, 0.0)
+        if not case.problem:
             try:
-                output, found, lesions = run(case)
+                row = run(case)
             except FocalisError as error:
-                problem = _located(str(error), case)
-        seconds = time.perf_counter() - started
-        status: Literal["done", "refused"] = "refused" if problem else "done"
-        outside = () if problem else strange[case.name]
-        rows.append(PredictRow(case.name, status, problem, output, found, seconds, lesions, outside))
+                row = replace(row, reason=_located(str(error), case))
+        rows.append(replace(row, seconds=time.perf_counter() - started))
     if progress is not None:
         progress(len(rows), len(cases), "")
-    return PredictReport(tuple(rows), used, loaded.scope is not None)
+    return PredictReport(tuple(rows), used, loaded.scope is not None, str(engines))
 
 
 def point_used(model: Model) -> PointUsed:
