@@ -16,11 +16,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from speed_common import default_model, interleaved, peaks, rivals, write
 from torch import nn
@@ -81,9 +83,9 @@ def calibrated(model: Model, size: int = 64) -> Model:
 def forward(options: argparse.Namespace, reached: dict[str, float]) -> list[dict[str, Any]]:
     """One pass: first every run time of the default network, then it and the rivals by PyTorch in float32.
 
-    Two groups, each in turns of its own and the run times before a rival exists: the rivals' passes of seconds leave
-    memory to PyTorch and slow the others, which no program that predicts meets. All are channels last. The share of
-    the peak is that of the row's own number format; for 8-bit integers that of bfloat16.
+    Two groups, each in turns of its own, and the run times before a rival exists: the rivals' passes of seconds leave
+    memory to PyTorch and slow the integers, which no program that predicts meets. Both stand in the second group again.
+    All are channels last. The share of the peak is that of the row's own number format.
     """
     size = options.size or 96
     model = calibrated(default_model())
@@ -111,13 +113,16 @@ def forward(options: argparse.Namespace, reached: dict[str, float]) -> list[dict
     networks = {"dense": model.members[0], **{name: make() for name, make in rivals().items()}}
     if options.compile:
         networks["dense, torch.compile"] = torch.compile(model.members[0].to(memory_format=LAST))
-    seconds = interleaved(
-        {name: _inference(network, given) for name, network in networks.items()}, options.rounds
-    )
+    counts = {name: _flops(network, given) for name, network in networks.items() if "compile" not in name}
+    work: dict[str, Callable[[], object]] = {
+        name: _inference(network, given) for name, network in networks.items()
+    }
+    for name in ("torch bfloat16", "openvino-int8"):
+        work[f"dense, {name}"] = _call(ways[name].engines(model)[0], x)
+    seconds = interleaved(work, options.rounds)
     for name, value in seconds.items():
-        counted = flops if name.startswith("dense") else _flops(networks[name], given)
         beside = {"beside the rivals, against the default": value / seconds["dense"]}
-        rows.append(_pass(name, value, counted, reached) | beside)
+        rows.append(_pass(name, value, counts.get(name, flops), reached) | beside)
     return rows
 
 
@@ -130,8 +135,8 @@ def _flops(network: nn.Module, x: torch.Tensor) -> int:
 
 def _pass(name: str, seconds: float, flops: int, reached: dict[str, float]) -> dict[str, Any]:
     """A row of `forward`: the time, the work, and its share of the peak of the name's number format."""
-    short = "bfloat16" in name or "int8" in name
-    top = reached["gflop_per_s_bfloat16" if short else "gflop_per_s_float32"]
+    form = "int8" if "int8" in name else "bfloat16" if "bfloat16" in name else "float32"
+    top = reached[f"gflop_per_s_{form}"]
     return {
         "what": name,
         "seconds": seconds,
@@ -259,7 +264,9 @@ def memory(runtime: str, size: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         way = runtime_for(model, runtime, cache=Path(cache))
         passes = plan_passes(model, shape, budget_bytes=10**11, runtime=way)
-        before = peak_memory_gb() or math.nan
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # the peak so far, of converting, is forgotten
+        before = psutil.Process().memory_info().rss / 1e9
         predict_probabilities(model, array, runtime=way, budget_bytes=10**11)
     peak = peak_memory_gb() or math.nan
     return {

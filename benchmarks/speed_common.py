@@ -53,14 +53,17 @@ def peaks() -> dict[str, float]:
     """What the machine reaches with large matrix products and a large copy, all threads, best of ten."""
     a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
     a_short, b_short = a.bfloat16(), b.bfloat16()
+    a_integer, b_integer = (torch.randint(-100, 100, a.shape, dtype=torch.int8) for _ in range(2))
     source = torch.empty(64 << 20, dtype=torch.float32)
     target = torch.zeros_like(source)
     product = min(_seconds(lambda: a @ b) for _ in range(10))
     short = min(_seconds(lambda: a_short @ b_short) for _ in range(10))
+    integer = min(_seconds(lambda: torch._int_mm(a_integer, b_integer)) for _ in range(10))
     copy = min(_seconds(lambda: target.copy_(source)) for _ in range(10))
     return {
         "gflop_per_s_float32": 2 * 2048**3 / product / 1e9,
         "gflop_per_s_bfloat16": 2 * 2048**3 / short / 1e9,
+        "gflop_per_s_int8": 2 * 2048**3 / integer / 1e9,
         "gb_per_s": 2 * source.numel() * 4 / copy / 1e9,  # read and written
     }
 

@@ -2,10 +2,12 @@
 
     python benchmarks/speed_process.py --nnunet VENV
 
+    python benchmarks/speed_process.py --nnunet VENV --mirroring     nnU-Net alone, without mirroring and with it
+
 VENV is an environment with torch 2.14.1, torchvision 0.29.1 and nnunetv2; without it only Focalis runs. Wall time and
-peak resident memory of the process with its children; medians of five interleaved rounds (nnU-Net with mirroring: one).
-Same volume of 256 x 256 x 128 at 1 mm, same threads, step 0.5, an untrained network of patch 128^3. --size makes a
-quick trial, whose result is printed, not written.
+peak resident memory of the process with its children; medians of five interleaved rounds (--mirroring: one, which takes
+a quarter of an hour). Same volume of 256 x 256 x 128 at 1 mm, all threads, step 0.5, an untrained network of patch
+128^3. --size makes a quick trial, whose result is printed, not written.
 """
 
 from __future__ import annotations
@@ -13,14 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -41,27 +44,31 @@ def main() -> None:
     parser.add_argument("--nnunet", type=Path, help="folder of a virtual environment with nnU-Net")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--mirroring", action="store_true", help="only nnU-Net, once without and once with it"
+    )
     options = parser.parse_args()
+    if options.mirroring and not options.nnunet:
+        parser.error("--mirroring is about nnU-Net: give --nnunet as well")
     with tempfile.TemporaryDirectory() as name:
-        for rows in measure(options, Path(name)):
-            if options.size == 256 and options.rounds >= 5:
-                write("process", rows, peaks=peaks(), rival=versions(options.nnunet))
-            else:
-                print(json.dumps(rows, indent=1))
+        rows = measure(options, Path(name))
+    if options.size == 256 and options.rounds >= 5:
+        name = "process-mirroring" if options.mirroring else "process"
+        write(name, rows, peaks=peaks(), rival=versions(options.nnunet))
+    else:
+        print(json.dumps(rows, indent=1))
 
 
-def measure(options: argparse.Namespace, home: Path) -> Iterator[list[dict[str, Any]]]:
-    """One row per program; again with nnU-Net's long pass over the mirror images, once, when the others are done."""
+def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
+    """One row per program."""
     size = options.size
     images, model = home / "images", home / "model.safetensors"
     shape = (size // 2, size, size)
     values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     write_volume(Volume(values, Grid(shape[::-1])), images / "case_0000.nii.gz")
     save_model(shipped_like(calibrated(default_model())), model)
-    threads = {"OMP_NUM_THREADS": str(options.threads)}
-    commands = {"focalis --help": [sys.executable, "-c", FOCALIS, "--help"]}
-    for runtime in ("torch", "openvino", "openvino-int8", "auto"):
+    commands = {} if options.mirroring else {"focalis --help": [sys.executable, "-c", FOCALIS, "--help"]}
+    for runtime in () if options.mirroring else ("torch", "openvino", "openvino-int8", "auto"):
         words = ["predict", str(model), str(images), "-o", str(home / runtime), "--runtime", runtime]
         commands[f"focalis predict --runtime {runtime}"] = [sys.executable, "-c", FOCALIS, *words]
     if options.nnunet:
@@ -73,23 +80,20 @@ def measure(options: argparse.Namespace, home: Path) -> Iterator[list[dict[str, 
         words += ["-step_size", "0.5", "-device", "cpu", "-npp", "1", "-nps", "1"]
         program = str(options.nnunet / "bin" / "nnUNetv2_predict_from_modelfolder")
         commands["nnUNetv2_predict, no mirroring"] = [program, *words, "--disable_tta"]
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+        if options.mirroring:
+            commands["nnUNetv2_predict, mirroring"] = [program, *words]
+    found: dict[str, list[Run]] = {name: [] for name in commands}
     # Each run time has a cache of its own, so that its first use converts what it needs.
     caches = {name: str(home / "cache" / str(number)) for number, name in enumerate(commands)}
-    environments = {
-        name: os.environ | threads | _NNUNET | {"XDG_CACHE_HOME": caches[name]} for name in commands
-    }
+    environments = {name: os.environ | _NNUNET | {"XDG_CACHE_HOME": caches[name]} for name in commands}
     first = {
         name: run(command, environments[name]) for name, command in commands.items() if "focalis" in name
     }
-    for _ in range(options.rounds):
+    for _ in range(1 if options.mirroring else options.rounds):
         for name, command in commands.items():
             found[name].append(run(command, environments[name]))
             print(name, found[name][-1], file=sys.stderr)
-    yield rows_of(found, first)
-    if options.nnunet:
-        found["nnUNetv2_predict, mirroring"] = [run([program, *words], os.environ | threads | _NNUNET)]
-        yield rows_of(found, first)
+    return rows_of(found, first)
 
 
 def versions(nnunet: Path | None) -> dict[str, str] | None:
@@ -104,20 +108,20 @@ def versions(nnunet: Path | None) -> dict[str, str] | None:
     return {"nnunetv2": package, "torch": torch}
 
 
-def rows_of(
-    found: dict[str, list[tuple[float, float]]], first: dict[str, tuple[float, float]]
-) -> list[dict[str, Any]]:
+def rows_of(found: dict[str, list[Run]], first: dict[str, Run]) -> list[dict[str, Any]]:
     """Medians of the seconds and the memory, and their ratios to nnU-Net's without mirroring, if it ran."""
     rows: list[dict[str, Any]] = []
     rival = found.get("nnUNetv2_predict, no mirroring")
     for name, values in found.items():
-        seconds, memory = np.median(values, axis=0)
-        row = {"what": name, "seconds": float(seconds), "resident GB": float(memory), "rounds": len(values)}
+        seconds, memory = medians(values)
+        row = {"what": name, "seconds": seconds, "resident GB": memory, "rounds": len(values)}
         if name in first:
-            row["seconds of the first use"] = first[name][0]
+            row["seconds of the first use"] = first[name].seconds
         if rival:
-            row["of nnU-Net's time"] = float(seconds / np.median(rival, axis=0)[0])
-            row["of nnU-Net's memory"] = float(memory / np.median(rival, axis=0)[1])
+            of_seconds, of_memory = medians(rival)
+            row["of nnU-Net's time"], row["of nnU-Net's memory"] = seconds / of_seconds, memory / of_memory
+        if told := re.search("^run time: (.*)$", values[-1].said, re.MULTILINE):
+            row["what ran"] = told[1]
         rows.append(row)
     return rows
 
@@ -125,8 +129,23 @@ def rows_of(
 _NNUNET = dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), "/nonexistent")
 
 
-def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Wall seconds, and the largest sum of the resident memory of the process and its children in GB."""
+class Run(NamedTuple):
+    """A program that ran: its wall time, the peak memory of it and its children, and what it printed."""
+
+    seconds: float
+    memory_gb: float
+    said: str
+
+
+def medians(runs: Sequence[Run]) -> tuple[float, float]:
+    """The median seconds and memory."""
+    return float(np.median([each.seconds for each in runs])), float(
+        np.median([each.memory_gb for each in runs])
+    )
+
+
+def run(command: list[str], environment: dict[str, str]) -> Run:
+    """Run a program to its end; SystemExit if it fails."""
     started = time.perf_counter()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -135,14 +154,19 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
         code = process.wait()
         seconds = time.perf_counter() - started
         watch.join()
-        if code:
-            log.seek(0)
-            sys.exit(f"{' '.join(command)}: exit code {code}\n{log.read().decode()[-2000:]}")
-    return seconds, watch.most / 1e9
+        log.seek(0)
+        said = log.read().decode()
+    if code:
+        sys.exit(f"{' '.join(command)}: exit code {code}\n{said[-2000:]}")
+    return Run(seconds, watch.most / 1e9, said)
 
 
 class _Memory(threading.Thread):
-    """Looks at a process and its children every 50 ms until it ends."""
+    """Looks at a process and its children every 50 ms until it ends.
+
+    Pages that members of the family share count once. Those of the libraries that this process has mapped as well would
+    count by half; the system's own peak of the first process knows neither that nor the gaps between two looks.
+    """
 
     def __init__(self, pid: int) -> None:
         super().__init__()
@@ -153,16 +177,25 @@ class _Memory(threading.Thread):
             process = psutil.Process(self.pid)
             while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 family = [process, *process.children(recursive=True)]
-                self.most = max(self.most, sum(_resident(one) for one in family))
+                self.most = max(self.most, _peak(self.pid), sum(_resident(one) for one in family))
                 time.sleep(0.05)
         except psutil.NoSuchProcess:
             pass
 
 
+def _peak(pid: int) -> int:
+    """The peak resident memory of a process in bytes; 0 when it is gone, or where the system does not tell."""
+    try:
+        told = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    except OSError:
+        return 0
+    return 1024 * int(told[1]) if told else 0
+
+
 def _resident(process: psutil.Process) -> int:
     try:
         memory = process.memory_full_info()
-        return int(getattr(memory, "pss", memory.rss))  # pages that processes share count once
+        return int(getattr(memory, "pss", memory.rss))
     except psutil.Error:
         return 0
 

@@ -63,7 +63,9 @@ def speed_tables() -> list[str]:
         names = list(dict.fromkeys(name for row in rows for name in row))
         lines += ["", f"`{result['command']}`", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
         lines += [f"| {' | '.join(shown(row.get(name)) for name in names)} |" for row in rows]
-        about = f"{result['machine']['processor']}, {result['threads']} threads, revision {str(result['revision'])[:8]}"
+        revision = str(result["revision"])
+        revision = revision[:8] + ("+" if revision.endswith("+") else "")
+        about = f"{result['machine']['processor']}, {result['threads']} threads, revision {revision}"
         reached = ", ".join(f"{name} {value:.3g}" for name, value in result.get("peaks", {}).items())
         lines += ["", f"({about}{'; peak in the same run: ' + reached if reached else ''})"]
     return [*lines, ""]

@@ -90,7 +90,7 @@ def _version(package: str) -> str | None:
 
 
 def _revision() -> str | None:
-    """The git revision of the source tree that this module lies in, with a plus if it was changed; None outside."""
+    """The git revision of the source tree that this module lies in, with a plus if code was changed; None outside."""
     here = Path(__file__).parent
     try:
         head = subprocess.run(
@@ -101,7 +101,9 @@ def _revision() -> str | None:
         )
         if not tracked.stdout:
             return None
-        dirty = subprocess.run(["git", "-C", str(here), "diff", "--quiet", "HEAD"], check=False).returncode
+        dirty = subprocess.run(
+            ["git", "-C", str(here), "diff", "--quiet", "HEAD", "--", ":/*.py", ":/*.toml"], check=False
+        ).returncode
     except (OSError, subprocess.CalledProcessError):
         return None
     return head + ("+" if dirty else "")
