@@ -47,6 +47,7 @@ def card(
         megabytes=f"{record['bytes'] / 1e6:.1f}",
         revision=str(record["revision"])[:8],
         **record["half"],
+        eight_bit_how=record["eight_bit"]["how"],
         tested_steps=", ".join(map(str, tested)),
         folds_there=len(rows),
         folds=folds,

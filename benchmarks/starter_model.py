@@ -1,6 +1,7 @@
 """The lung-nodule model that comes with Focalis: trained on every case of lidc_nodules, and its card.
 
     python benchmarks/starter_model.py           train as the rows of accuracy.py did; write model, hash and card
+    python benchmarks/starter_model.py --calibrate    calibrate the model that is there for 8-bit integers, and the card
     python benchmarks/starter_model.py --card    write the card anew, from the results that are there
 
 The recipe is that of the default's accuracy rows on lidc_nodules: what those five held-out folds say of it is all that
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from focalis.models import FOLDER
 from focalis.planning import fingerprint, learn_scope, make_plan
 from focalis.prediction import choose_runtime, predict_case
 from focalis.training import prepare_cases, train
+from focalis.training.calibration import calibrate
 from focalis.volume import read_volume
 from focalis.workflows.record import data_hash, now, provenance, read_json, write_json
 
@@ -44,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--card", action="store_true", help="only write the card, from the results")
+    parser.add_argument("--calibrate", action="store_true", help="train nothing, calibrate what is there")
     parser.add_argument(
         "--steps", type=int, help="another number of steps than the accuracy rows', for a trial"
     )
@@ -60,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not rows:
         sys.exit("no accuracy row of lidc_nodules is there; run: python benchmarks/evidence.py accuracy")
     record_path = options.results / "starter" / f"{NAME}.json"
-    if not options.card:
+    if options.calibrate:
+        write_json(record_path, calibrated(options, read_json(record_path)))
+    elif not options.card:
         write_nodules(options.results)
         write_json(record_path, made(options, rows))
     nodules = read_nodules(options.results)
@@ -106,17 +112,31 @@ def made(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> dict[st
     )
     file = options.out / f"{NAME}.safetensors"
     save_model(whole, file, half=True)
-    digest = sha256_of(file)
-    write_text(options.out / f"{NAME}.sha256", f"{digest}  {file.name}\n")
-    return record | {
-        "sha256": digest,
-        "bytes": file.stat().st_size,
+    return calibrated(options, record) | {
         "threshold": point.threshold,
         "minimum_mm3": point.minimum_mm3,
         "minimum_confidence": point.minimum_confidence,
         "temperature": temperature,
         "how": point.how,
         "half": cost_of_half(whole, load_model(file), data.root, [case.name for case in cases]),
+    }
+
+
+def calibrated(options: argparse.Namespace, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Calibrate the stored model for 8-bit integers on cases that it was trained on, for it holds none out."""
+    file = options.out / f"{NAME}.safetensors"
+    model, data = load_model(file), open_dataset(data_folder() / NODULES)
+    cases = prepare_cases(data.cases[: options.cases], model.plan, options.runs / f"{NAME}-calibration")
+    eight_bit = calibrate(model, cases, "the training set")
+    assert eight_bit is not None
+    save_model(replace(model, eight_bit=eight_bit), file, half=True)
+    digest = sha256_of(file)
+    write_text(options.out / f"{NAME}.sha256", f"{digest}  {file.name}\n")
+    return {
+        **record,
+        "sha256": digest,
+        "bytes": file.stat().st_size,
+        "eight_bit": {"dice_loss": round(eight_bit.dice_loss, 5), "how": eight_bit.how},
     }
 
 

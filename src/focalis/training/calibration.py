@@ -20,17 +20,16 @@ from focalis.prediction import (
     rounded,
 )
 from focalis.training.prepared import TrainingCase
-from focalis.training.validation import CASES_WATCHED, mean_dice
+from focalis.training.validation import mean_dice
 
 
-def calibrate(model: Model, cases: Sequence[TrainingCase]) -> EightBit | None:
-    """Calibrate a model of one member on a few cases of the inner split; None without cases.
+def calibrate(model: Model, cases: Sequence[TrainingCase], of: str = "the inner split") -> EightBit | None:
+    """Calibrate a model of one member on some cases; None without cases. `of` says what they are.
 
     The loss is that of the mean Dice over labels and cases at the model's threshold, its refinement and temperature
     included: the network's as it is, less that of the network which rounds as integers do. Nothing is dropped: on few
     cases a lesion at the edge of being reported would outweigh all else. Both run on the CPU, where integers are used.
     """
-    cases = cases[:CASES_WATCHED]
     if not cases:
         return None
     point = replace(model.operating_point, minimum_mm3=0.0, minimum_confidence=0.0)
@@ -48,7 +47,7 @@ def calibrate(model: Model, cases: Sequence[TrainingCase]) -> EightBit | None:
     return EightBit(
         (ranges,),
         float(np.mean(exact) - np.mean(coarse)),
-        f"least and greatest inputs on {len(cases)} cases of the inner split; Dice {np.mean(exact):.4f} there "
+        f"least and greatest inputs on {len(cases)} cases of {of}; Dice {np.mean(exact):.4f} there "
         f"as it is, {np.mean(coarse):.4f} with rounded convolutions",
     )
 
