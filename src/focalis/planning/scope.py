@@ -209,9 +209,9 @@ def _smoothness(image: NDArray[np.float32], axis: int) -> float:
     one, other = along[:-1].ravel(), along[1:].ravel()
     if not one.size:
         return 1.0
-    a, b, aa, bb, ab = (
-        float(total) / one.size for total in (one.sum(), other.sum(), one @ one, other @ other, one @ other)
-    )
+    # Not by BLAS, whose threads wait for each other longer than they compute where the processor is busy.
+    aa, bb, ab = (float(np.einsum("i,i", *pair)) for pair in ((one, one), (other, other), (one, other)))
+    a, b, aa, bb, ab = (total / one.size for total in (float(one.sum()), float(other.sum()), aa, bb, ab))
     scale = math.sqrt(max(aa - a * a, 0.0) * max(bb - b * b, 0.0))
     return float((ab - a * b) / scale) if scale > FLAT * (aa + bb) else 1.0
 
