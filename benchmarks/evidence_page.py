@@ -30,7 +30,17 @@ from evidence_figures import (
     usual_difference,
 )
 from evidence_pictures import curve_picture, forest_picture, predictions_picture, weights_picture
-from evidence_plan import DEFAULT, RESULTS, FitRow, Row, experiments, loss_name
+from evidence_plan import (
+    CLAIMED,
+    DEFAULT,
+    FOCAL,
+    RESULTS,
+    WEIGHTED,
+    FitRow,
+    Row,
+    experiments,
+    loss_name,
+)
 
 from focalis.evaluation import Figure
 from focalis.files import write_bytes, write_text
@@ -178,7 +188,23 @@ def loss_nodules(results: Path, images: Path) -> Lines:
         verdict("Dice", lines, first, differences),
         "",
         "![Differences](images/evidence-loss-nodules.png)",
+        "",
+        *_as_claimed(lines),
     ]
+
+
+def _as_claimed(lines: Sequence[Line]) -> Lines:
+    """The document's own comparisons: every weight by distance against weighted cross entropy and plain focal loss."""
+    by_title = {line.title: line for line in lines}
+    others = [by_title[f"`{loss_name(loss)}`"] for loss in (WEIGHTED, FOCAL)]
+    rows = []
+    for loss in CLAIMED:
+        line = by_title[f"`{loss_name(loss)}`"]
+        if loss != FOCAL:
+            rows.append(
+                [line.title, *(text(usual_difference(line, other, "dice"), sign=True) for other in others)]
+            )
+    return table(f"Dice as claimed | less {others[0].title} | less {others[1].title}, no distance", rows)
 
 
 def _by_seed(line: Line) -> Lines:

@@ -160,6 +160,7 @@ def test_a_difference_is_taken_on_common_rows_and_bold_where_it_leaves_out_zero(
     assert "Not all measured yet**: 6 of 90" in written
     assert "**-0.100 (-0.100 to -0.100)**" in written
     assert "Below it: `distance_focal_exponential`" in written
+    assert "| `distance_focal_exponential` |  |  |" in written  # its two rivals have no rows here
     assert (docs / "images" / "evidence-loss-nodules.png").exists()
 
 
