@@ -246,7 +246,8 @@ def plan_passes(
             volume, part = (" x ".join(map(str, size)) for size in (shape_zyx, tile))
             raise ModelError(
                 f"the memory budget is too small: {volume} voxels (z, y, x) in tiles of {part} need "
-                f"{need / 1e9:.2f} GB, and {max(budget_bytes, 0) / 1e9:.2f} GB are left for them; raise the budget"
+                f"{need / 1e9:.2f} GB, and {max(budget_bytes, 0) / 1e9:.2f} GB are left for them; "
+                f"raise the budget by {math.ceil((need - budget_bytes) / 1e7) / 100:.2f} GB"
             )
         max(shrinkable, key=lambda axis: axis[0]).pop(0)
 
