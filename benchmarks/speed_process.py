@@ -92,7 +92,7 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
     for _ in range(1 if options.mirroring else options.rounds):
         for name, command in commands.items():
             found[name].append(run(command, environments[name]))
-            print(name, found[name][-1], file=sys.stderr)
+            print(name, *found[name][-1][:2], file=sys.stderr)
     return rows_of(found, first)
 
 
