@@ -387,7 +387,7 @@ def success(results: Path, _images: Path) -> Lines:
             )
         head = (
             "loss | runs that succeeded | share | p of the paired difference | runs that draw anything at one half "
-            "| lesions found, mean over scans"
+            "| lesions found, mean over scans of runs that did not diverge"
         )
         found += [*table(head, rows), ""]
     return found

@@ -234,8 +234,9 @@ def whole(options: argparse.Namespace) -> list[dict[str, Any]]:
         names = ("torch", "openvino", "openvino-int8")
 
         def way(name: str) -> Any:  # made anew for windows: a compiled network holds one size
-            return Runtime() if name == "torch" else runtime_for(model, name, cache=Path(cache))
+            return runtime_for(model, name, cache=Path(cache))
 
+        labels = {name: str(way(name)) for name in names}
         work: dict[str, Callable[[], object]] = {}
         for name in names:
             work[f"{name}, whole"] = _predict(model, array, way(name))
@@ -246,7 +247,7 @@ def whole(options: argparse.Namespace) -> list[dict[str, Any]]:
         found = json.loads(subprocess.run(argument, capture_output=True, text=True, check=True).stdout)
         rows.append(
             {
-                "what": name,
+                "what": labels[name],
                 "seconds whole": seconds[f"{name}, whole"],
                 "seconds in windows": seconds[f"{name}, windows"],
                 "ratio": seconds[f"{name}, whole"] / seconds[f"{name}, windows"],

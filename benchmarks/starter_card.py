@@ -42,7 +42,7 @@ def card(
         spacing=" x ".join(f"{mm:g}" for mm in record["plan"]["spacing_zyx_mm"]),
         network=record["plan"]["network"]["name"],
         parameters=f"{record['parameters'] / 1e6:.2f}",
-        threshold=f"{record['threshold']:.2f}",
+        threshold=f"{record['threshold']:.4g}",
         minimum_mm3=f"{record['minimum_mm3']:.0f}",
         megabytes=f"{record['bytes'] / 1e6:.1f}",
         revision=str(record["revision"])[:8],

@@ -128,7 +128,9 @@ def test_predict_tells_refused_cases_by_its_exit_code(run, monkeypatch, tmp_path
         "focalis.workflows.predict.predict", lambda *_args, **_options: replace(report, rows=cut)
     )
     _, _, err = run("predict", "model.safetensors", "scans", "-o", tmp_path)
-    assert err.startswith("note: 1 of 1 images went through the network in tiles that are blended (a in 9); ")
+    assert err.startswith(
+        "note: 1 of 1 images went through the network in tiles that are blended (a in 9); a larger --memory-gb"
+    )
 
     monkeypatch.setattr("focalis.workflows.predict.predict", lambda *_args, **_options: report)
     report = PredictReport(rows[:1], report.operating_point, scope_known=False, runtime="cpu, float32")

@@ -15,6 +15,7 @@ from focalis.prediction import (
     Runtime,
     budget_beside,
     plan_passes,
+    predict_case,
     predict_probabilities,
 )
 from focalis.volume import Grid, Volume
@@ -133,6 +134,26 @@ def test_tiles_that_cannot_be_exact_are_blended():
     assert np.abs(tiled - whole).max() < 2e-3
     np.testing.assert_allclose(tiled[..., :20], whole[..., :20], atol=1e-6)
     np.testing.assert_allclose(tiled[..., 28:], whole[..., 28:], atol=1e-6)
+
+
+@pytest.mark.parametrize(("options", "flips"), [({}, 1), ({"uncertainty": True, "mirror": True}, 8)])
+def test_a_prediction_says_in_how_many_tiles_the_case_went(options, flips):
+    model, array = Model(plan(), (SeesAll(blur()),)), image((32, 32, 48))
+    settings = {"mirror": flips > 1, "spread": flips > 1}
+    whole = plan_passes(model, array.shape[1:], budget_bytes=10**12, **settings).bytes
+    passes = []
+    found = predict_case(
+        model,
+        [Volume(array[0], Grid((48, 32, 32)))],
+        budget_bytes=whole - 1,
+        progress=lambda _, total: passes.append(total),
+        **options,
+    )
+    assert passes[-1] == found.tiles * flips > flips
+    assert found.blended
+    assert (
+        predict_case(model, [Volume(array[0], Grid((48, 32, 32)))], budget_bytes=whole, **options).tiles == 1
+    )
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:monai.*", "ignore::DeprecationWarning")

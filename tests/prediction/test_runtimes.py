@@ -218,6 +218,10 @@ def test_a_converted_network_that_was_damaged_is_converted_again(model, image, t
         ("network.xml", lambda path: path.write_text("no network")),
         ("facts.json", lambda path: path.write_text("")),
         ("facts.json", lambda path: path.write_text("[]")),
+        (
+            "facts.json",
+            lambda path: path.write_text(path.read_text().replace('"reach_zyx": [', '"reach_zyx": [1')),
+        ),
     ):
         (path,) = tmp_path.rglob(name)
         damage(path)
@@ -234,6 +238,19 @@ def test_a_choice_that_is_none_is_made_again(model, tmp_path, monkeypatch, conte
     remembered.write_text(content)
     assert runtime_for(plain, cache=tmp_path) == "openvino"
     assert json.loads(remembered.read_text())["chosen"] == "openvino"
+
+
+def test_auto_is_torch_where_what_was_chosen_cannot_be_made_again(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(choice, "_measure", lambda _, runtimes: {name: -len(name) for name in runtimes})
+    assert "openvino" in str(runtime_for(replace(model, eight_bit=None), cache=tmp_path))
+    (weights,) = tmp_path.rglob("network.bin")
+    weights.unlink()
+
+    def fails(*_, **__):
+        raise ModelError("cannot be written")
+
+    monkeypatch.setattr(openvino, "convert", fails)
+    assert isinstance(runtime_for(replace(model, eight_bit=None), cache=tmp_path), Runtime)
 
 
 @pytest.mark.parametrize("name", RUNTIMES)

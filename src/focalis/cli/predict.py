@@ -115,7 +115,8 @@ def predict(
     if blended:
         print(
             f"note: {len(blended)} of {len(report.rows)} images went through the network in tiles that are blended "
-            f"({blended[0].case} in {blended[0].tiles}); a larger --memory-gb gives the result of the whole image",
+            f"({blended[0].case} in {blended[0].tiles}); a larger --memory-gb makes them larger or unnecessary, if the "
+            "network does not always take tiles of the training patch",
             file=sys.stderr,
         )
     if not report.scope_known:

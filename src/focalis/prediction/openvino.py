@@ -7,11 +7,13 @@ results came out wrong (2026.4.1); and it is compiled anew for every size, which
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import uuid
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -123,10 +125,16 @@ def is_converted(folder: Path, members: int) -> bool:
 def _is_whole(home: Path) -> bool:
     """Whether a member's files are those that were written: a network with other weights would segment, wrongly."""
     try:
-        known = json.loads((home / FACTS).read_text())["sha256"]
-        return bool(known == {file: sha256_of(home / file) for file in (NETWORK, WEIGHTS)})
+        facts = json.loads((home / FACTS).read_text())
+        return bool(facts.pop("sha256") == _digests(home, facts))
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _digests(home: Path, facts: dict[str, Any]) -> dict[str, str]:
+    """SHA-256 of a member's files, and of what else is known of it."""
+    told = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return {file: sha256_of(home / file) for file in (NETWORK, WEIGHTS)} | {FACTS: told}
 
 
 def convert(model: Model, folder: Path, *, eight_bit: bool) -> None:
@@ -138,22 +146,24 @@ def convert(model: Model, folder: Path, *, eight_bit: bool) -> None:
     from focalis.prediction.eight_bit import rounded
     from focalis.prediction.reach import reach_of
 
-    unfinished = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    unfinished, damaged = (folder.parent / f".{folder.name}.{uuid.uuid4().hex}" for _ in range(2))
     try:
         for number, network in enumerate(model.members):
             home = unfinished / str(number)
             home.mkdir(parents=True)
             ranges = model.eight_bit.ranges[number] if eight_bit and model.eight_bit is not None else None
             needs = _convert(network if ranges is None else rounded(network, ranges), model, home, eight_bit)
-            facts = {
-                "sha256": {file: sha256_of(home / file) for file in (NETWORK, WEIGHTS)},
+            facts: dict[str, Any] = {
                 "bytes_per_voxel": needs,
                 "patchwise": bool(getattr(network, "patchwise", False)),
                 "reach_zyx": reach_of(network, len(model.plan.channels), model.plan.network.total_stride_zyx),
             }
-            (home / FACTS).write_text(json.dumps(facts))
+            (home / FACTS).write_text(json.dumps({**facts, "sha256": _digests(home, facts)}))
         if folder.exists() and not is_converted(folder, len(model.members)):
-            shutil.rmtree(folder)  # somebody damaged it
+            with suppress(
+                FileNotFoundError
+            ):  # somebody damaged it; another process may be putting it right as well
+                folder.rename(damaged)
         try:
             unfinished.rename(folder)
         except OSError:
@@ -165,6 +175,7 @@ def convert(model: Model, folder: Path, *, eight_bit: bool) -> None:
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(damaged, ignore_errors=True)
 
 
 def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> dict[str, float]:

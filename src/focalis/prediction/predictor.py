@@ -181,7 +181,6 @@ class Passes:
         return math.prod(
             len(axis.starts(*sizes))
             for axis, *sizes in zip(self.axes_zyx, self.padded_zyx, self.tile_zyx, strict=True)
-            if sizes[0] != sizes[1]
         )
 
     @property

@@ -78,8 +78,8 @@ def _point(point: Choice | None, temperature: float) -> dict[str, Any]:
     if point is None:
         return {"point_note": "Every fold has its own; see the folds' reports.", "point_curves": None}
     note = (
-        f"Threshold {point.threshold:.3g}, minimum size {point.minimum_mm3:.3g} mm³, minimum confidence "
-        f"{point.minimum_confidence:.3g}: {point.how}. Temperature {temperature:.3g}."
+        f"Threshold {point.threshold:.6g}, minimum size {point.minimum_mm3:.3g} mm³, minimum confidence "
+        f"{point.minimum_confidence:.6g}: {point.how}. Temperature {temperature:.3g}."
     )
     curves = [operating_figure(point, theme) for theme in (LIGHT, DARK)] if point.curve else None
     return {"point_note": note, "point_curves": curves}

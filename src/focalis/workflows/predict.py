@@ -80,8 +80,8 @@ class PointUsed:
 
     def __str__(self) -> str:
         return (
-            f"threshold {self.threshold:.3g}, minimum size {self.minimum_mm3:.3g} mm3, "
-            f"minimum confidence {self.minimum_confidence:.3g}, temperature {self.temperature:.3g} ({self.how})"
+            f"threshold {self.threshold:.6g}, minimum size {self.minimum_mm3:.3g} mm3, "
+            f"minimum confidence {self.minimum_confidence:.6g}, temperature {self.temperature:.3g} ({self.how})"
         )
 
 
@@ -174,7 +174,7 @@ def predict(
             f"minimum confidence {min_confidence} does not lie between 0 and 1; give one that does"
         )
     if not 0 < memory_gb < float("inf"):
-        raise UsageError(f"a memory budget of {memory_gb} GB is not possible; give more than 0")
+        raise UsageError(f"a memory budget of {memory_gb} GB is not possible; give a number above 0")
     if output_format not in _ENDINGS:
         raise UsageError(f"format {output_format!r} is not known; take one of {', '.join(_ENDINGS)}")
     folder = Path(out)
