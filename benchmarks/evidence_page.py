@@ -224,18 +224,23 @@ def loss_grid(results: Path, _images: Path) -> Lines:
     lines = lines_of("loss-grid", results, by_loss)
     if not any(line.finished() for line in lines):
         return missing(lines)
+    forms: dict[str, list[Line]] = {}
+    for line in lines:
+        forms.setdefault(_form(line), []).append(line)
+    chosen = [_chosen(form, tried) for form, tried in forms.items() if len(tried) > 1]
+    listed = [*lines, *chosen]
     rows = [
         [
             line.title,
             here(line),
             text(mean_of(line.dice_by_case("dice_inner"))),
             text(usual(line, "dice")),
+            text(difference, sign=True),
         ]
-        for line in lines
+        for line, difference in zip(listed, to_the_first(listed, "dice"), strict=True)
     ]
-    forms = dict.fromkeys(_form(line) for line in lines)
-    rows += [_chosen(form, [line for line in lines if _form(line) == form]) for form in forms]
-    return [*missing(lines), *table("loss | rows | Dice, inner split | Dice, held out", rows)]
+    head = f"loss | rows | Dice, inner split | Dice, held out | less {lines[0].title}"
+    return [*missing(lines), *table(head, rows)]
 
 
 def _form(line: Line) -> str:
@@ -243,22 +248,19 @@ def _form(line: Line) -> str:
     return line.title.strip("`").split(",")[0]
 
 
-def _chosen(form: str, lines: Sequence[Line]) -> list[str]:
+def _chosen(form: str, lines: Sequence[Line]) -> Line:
     """A loss with the parameters that are the best on each row's own inner split, where all of them were tried."""
     both = set.intersection(*(set(line.finished()) for line in lines))
     best: dict[tuple[int, int], Line] = {
         key: max(lines, key=lambda line: np.mean(list(line.found[key]["scores"]["dice_inner"].values())))
         for key in sorted(both)
     }
-    found = Line(f"`{form}`", len(lines[0].found), {key: line.found[key] for key, line in best.items()})
     taken = ", ".join(dict.fromkeys(line.title for line in best.values()))
-    inner, held_out = mean_of(found.dice_by_case("dice_inner")), usual(found, "dice")
-    return [
+    return Line(
         f"`{form}`, chosen in each fold: {taken or 'nothing yet'}",
-        here(found),
-        text(inner),
-        text(held_out),
-    ]
+        lines[0].wanted,
+        {key: line.found[key] for key, line in best.items()},
+    )
 
 
 def with_lesions(judged: Judged) -> bool:

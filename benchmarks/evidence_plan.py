@@ -155,18 +155,16 @@ TOGETHER = LossSettings(name="distance_focal_dice")
 WEIGHTED = LossSettings(name="weighted_cross_entropy")
 OTHERS = (TOGETHER, WEIGHTED, LossSettings(name="tversky"))
 EXPONENTIAL, GROWTH, FOCAL = CLAIMED[0], CLAIMED[3], CLAIMED[4]
+DECAYING = CLAIMED[:3]
 TRIED = (DEFAULT, EXPONENTIAL, FOCAL, WEIGHTED)
 """The losses whose success is counted."""
 GRID: tuple[LossSettings, ...] = (
     *(
-        EXPONENTIAL.model_copy(update=change)
-        for change in (
-            {"r": 2.0},
-            {"k_per_mm": 0.3},
-            {"floor": 0.0},
-        )
+        loss.model_copy(update=change)
+        for loss in DECAYING
+        for change in ({"r": 2.0}, {"k_per_mm": 0.3}, {"floor": 0.0})
     ),
-    GROWTH.model_copy(update={"k_per_mm": 0.03}),
+    *(GROWTH.model_copy(update=change) for change in ({"r": 2.0}, {"k_per_mm": 0.03})),
     FOCAL.model_copy(update={"r": 2.0}),
     TOGETHER.model_copy(update={"r": 2.0}),
 )
@@ -236,7 +234,7 @@ def experiments() -> dict[str, list[Row | FitRow]]:
         "loss-grid": [
             Row("lidc_nodules", loss=loss, fold=fold)
             for fold in SHORT_FOLDS
-            for loss in (EXPONENTIAL, GROWTH, FOCAL, TOGETHER, *GRID)
+            for loss in (DEFAULT, WEIGHTED, *CLAIMED, TOGETHER, *GRID)
         ],
     }
 

@@ -253,14 +253,18 @@ def test_accuracy_stands_by_thirds_and_beside_readers_and_rivals(tmp_path, docs)
 def test_parameters_are_chosen_on_the_inner_split_of_each_fold(tmp_path, docs):
     better = {0: "distance_focal_constant", 1: "distance_focal_constant,r2"}
     for row in experiments()["loss-grid"]:
-        if row.loss.name == FOCAL.name and row.fold in better:
+        if row.fold in better and row.loss.name == FOCAL.name:
             write_row(row, tmp_path, 0.6 if loss_name(row.loss) == better[row.fold] else 0.4)
+        elif row.fold in better and row.loss == DEFAULT:
+            write_row(row, tmp_path, 0.5)
     written = section(page(tmp_path, docs), "loss-grid")
     line = next(
         line for line in written.splitlines() if line.startswith("| `distance_focal_constant`, chosen")
     )
-    assert ": `distance_focal_constant`, `distance_focal_constant,r2` | 2 of 2 | 0.600 (" in line
+    assert ": `distance_focal_constant`, `distance_focal_constant,r2` | 2 of 3 | 0.600 (" in line
+    assert line.endswith("| **+0.100 (+0.100 to +0.100)** |")  # beside the default on the same folds
     assert "chosen in each fold: nothing yet" in written
+    assert "`dice_cross_entropy`, chosen" not in written  # nothing to choose
 
 
 def test_the_sign_test_is_the_binomials():
