@@ -522,6 +522,7 @@ SECTIONS: dict[str, Callable[[Path, Path], Lines]] = {
     "loss-grid": loss_grid,
     "loss-ventricle": background("loss-ventricle"),
     "loss-phantoms": background("loss-phantoms"),
+    "loss-phantoms-long": background("loss-phantoms-long"),
     "success": success,
     "few-cases": few_cases,
     "network": network,

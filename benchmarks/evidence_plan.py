@@ -18,15 +18,15 @@ STEPS = {
     "lidc_small": 150,
     "oasis_inferior_ventricle": 250,
     "phantoms": 300,
-    "phantoms_full": 120,
+    "phantoms_full": 300,
 }
 """Steps of a row by data: short, and equal for all that is compared."""
 SECONDS = {
     "lidc_nodules": (0.16, 15.0),
     "lidc_small": (0.16, 10.0),
     "oasis_inferior_ventricle": (0.3, 60.0),
-    "phantoms": (0.3, 70.0),
-    "phantoms_full": (0.3, 40.0),
+    "phantoms": (0.21, 15.0),
+    "phantoms_full": (0.21, 10.0),
     "msd_hippocampus": (0.16, 100.0),
     "sts_pet": (0.16, 60.0),
 }
@@ -186,6 +186,8 @@ RIVALS = ("monai-unet", "nnunet")
 FEW = (10, 20, 40, None)
 FEW_FOLDS, FEW_STEPS = range(2), 700
 """Folds and steps of the learning curve: twice the usual steps, for who has not learned cannot overfit."""
+LONG_STEPS = 1000
+"""Steps of the second look at phantoms: after the usual ones hardly a loss finds their lesions."""
 SHORT_FOLDS = range(3)
 """Folds of the networks and of a loss's parameters."""
 
@@ -213,6 +215,11 @@ def experiments() -> dict[str, list[Row | FitRow]]:
             Row("oasis_inferior_ventricle", loss=loss, fold=fold)
             for fold in FOLDS
             for loss in (DEFAULT, EXPONENTIAL, GROWTH, FOCAL)
+        ],
+        "loss-phantoms-long": [
+            Row("phantoms", loss=loss, seed=seed, steps=LONG_STEPS)
+            for seed in (0, 1)
+            for loss in (DEFAULT, *CLAIMED, WEIGHTED)
         ],
         "success-phantoms": [
             Row("phantoms_full", loss=loss, seed=seed) for seed in range(10) for loss in TRIED
