@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -189,22 +190,26 @@ def loss_nodules(results: Path, images: Path) -> Lines:
         "",
         "![Differences](images/evidence-loss-nodules.png)",
         "",
-        *_as_claimed(lines),
+        *_as_claimed("Dice", lines, lambda line, other: usual_difference(line, other, "dice")),
     ]
 
 
-def _as_claimed(lines: Sequence[Line]) -> Lines:
+def _as_claimed(
+    what: str, lines: Sequence[Line], difference: Callable[[Line, Line], Figure | None], digits: int = 3
+) -> Lines:
     """The document's own comparisons: every weight by distance against weighted cross entropy and plain focal loss."""
     by_title = {line.title: line for line in lines}
-    others = [by_title[f"`{loss_name(loss)}`"] for loss in (WEIGHTED, FOCAL)]
-    rows = []
-    for loss in CLAIMED:
-        line = by_title[f"`{loss_name(loss)}`"]
-        if loss != FOCAL:
-            rows.append(
-                [line.title, *(text(usual_difference(line, other, "dice"), sign=True) for other in others)]
-            )
-    return table(f"Dice as claimed | less {others[0].title} | less {others[1].title}, no distance", rows)
+    others = [by_title[title] for loss in (WEIGHTED, FOCAL) if (title := f"`{loss_name(loss)}`") in by_title]
+    head = " | ".join(
+        f"less {other.title}" + (", no distance" if other.title == f"`{FOCAL.name}`" else "")
+        for other in others
+    )
+    rows = [
+        [line.title, *(text(difference(line, other), digits, sign=True) for other in others)]
+        for loss in CLAIMED
+        if loss != FOCAL and (line := by_title.get(f"`{loss_name(loss)}`"))
+    ]
+    return table(f"{what}, as claimed | {head}", rows)
 
 
 def _by_seed(line: Line) -> Lines:
@@ -314,6 +319,14 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
                 "loss | far false positives | difference | far voxels | difference | far voxels at one half "
                 "| difference | distance of false positives from the nearest lesion",
                 far_rows,
+            ),
+            "",
+            *_as_claimed("Lesion F1", lines, lambda line, other: usual_difference(line, other, "lesion_f1")),
+            "",
+            *_as_claimed("Far false positives", lines, partial(own_difference, value=_far), 2),
+            "",
+            *_as_claimed(
+                "Far voxels at one half", lines, partial(own_difference, value=_far_voxels_at_half), 2
             ),
         ]
         drawn = [
