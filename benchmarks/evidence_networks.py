@@ -20,6 +20,7 @@ from focalis.networks import NETWORKS, DenseNetwork
 from focalis.networks.blocks import Triple
 from focalis.networks.catalogue import Builder, dense
 from focalis.planning import Plan
+from focalis.planning.make import STAGES
 from focalis.prediction import Runtime
 from focalis.training import seconds_per_step
 from focalis.training.prepared import PreparedCases
@@ -55,6 +56,7 @@ def register() -> None:
     add_rivals()
     for name, changes in CHANGES.items():
         NETWORKS[name] = _builder(changes)
+        STAGES[name] = STAGES["dense"]
 
 
 def with_variant(plan: Plan, name: str) -> Plan:

@@ -183,6 +183,8 @@ VARIANTS = (
 )
 RIVALS = ("monai-unet", "nnunet")
 """Networks measured in the same loop and time: the fastest of the others, and the one of nnU-Net's size."""
+SMALLER = "dense-sees-less"
+"""A variant of fewer than 1.5 million parameters, which short rows could not tell from the default."""
 FEW = (10, 20, 40, None)
 FEW_FOLDS, FEW_STEPS = range(2), 700
 """Folds and steps of the learning curve: twice the usual steps, for who has not learned cannot overfit."""
@@ -201,6 +203,7 @@ def experiments() -> dict[str, list[Row | FitRow]]:
             *(FitRow("oasis_inferior_ventricle", fold) for fold in FOLDS),
             *(FitRow("sts_pet", fold) for fold in FOLDS),
             *(FitRow("msd_hippocampus", fold) for fold in FOLDS),
+            FitRow("msd_hippocampus", 0, SMALLER),
         ],
         "loss-nodules": [
             Row("lidc_nodules", loss=loss, fold=fold, seed=seed)

@@ -242,7 +242,7 @@ def test_accuracy_stands_by_thirds_and_beside_readers_and_rivals(tmp_path, docs)
         }
         row.path(tmp_path).write_text(json.dumps(content))
     written = section(page(tmp_path, docs), "accuracy")
-    assert "Not all measured yet**: 2 of 30" in written
+    assert "Not all measured yet**: 2 of 31" in written
     assert "| smallest third, 10 to 20 mm3 | 2 | 0.700 (0.700 to 0.700) |  |  | 0.600" in written
     assert "**-0.100 (-0.100 to -0.100)** | 6 | |" in written
     assert "**+0.100 (+0.100 to +0.100)** | 6 | 0.02, 0.11 |" in written
