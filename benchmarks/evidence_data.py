@@ -75,12 +75,10 @@ def data_folder() -> Path:
 
 def task_of(row: Row, runs: Path) -> Task:
     """The task of a row; phantoms are generated where they are not there."""
-    if row.data.startswith("phantoms"):
+    if row.data == "phantoms":
         data = phantoms(runs / "phantoms_128")
         full = {case.name: bool(case.read_label().array.any()) for case in data.cases}
         names = sorted(full, key=lambda name: (not full[name], name))
-        if row.data == "phantoms_full":
-            names = [name for name in names if full[name]]
         # Every other scan is held out, of those with lesions and of those without.
         split = Split(tuple(names[::2]), tuple(names[1::2]))
         return Task(data, split, None, 0.25, (48, 48, 48), frozenset(n for n in split.train if not full[n]))
