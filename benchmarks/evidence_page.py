@@ -384,25 +384,23 @@ def success(results: Path, _images: Path) -> Lines:
         if not any(line.found for line in lines.values()):
             found.append("")
             continue
-        first = _successes(lines[DEFAULT.name], finds_a_lesion)
+        beside = {name: _successes(lines[name], finds_a_lesion) for name in (DEFAULT.name, FOCAL.name)}
         rows = []
         for loss, line in lines.items():
             seeds, drawn = (_successes(line, judge) for judge in (finds_a_lesion, draws_at_half))
-            both = [seed for seed in seeds if seed in first]
-            more, fewer = (sum(seeds[s] - first[s] == sign for s in both) for sign in (1, -1))
             rows.append(
                 [
                     f"`{loss}`",
                     f"{sum(seeds.values())} of {len(seeds)}",
                     text(share(sum(seeds.values()), len(seeds)), 2),
-                    "" if loss == DEFAULT.name else f"{sign_test(more, fewer):.2f}, {len(both)} seeds",
+                    *("" if loss == name else _sign(seeds, other) for name, other in beside.items()),
                     f"{sum(drawn.values())} of {len(drawn)}",
                     text(mean_of(per_case(flat(line.runs()), _sensitivity)), 2),
                 ]
             )
         head = (
-            "loss | runs that succeeded | share | p of the paired difference | runs that draw anything at one half "
-            "| lesions found, mean over scans of runs that did not diverge"
+            f"loss | runs that succeeded | share | {' | '.join(f'p beside `{name}`' for name in beside)} "
+            "| runs that draw anything at one half | lesions found, mean over scans of runs that did not diverge"
         )
         found += [*table(head, rows), ""]
     return found
@@ -414,6 +412,14 @@ def _successes(line: Line, judge: Callable[[Sequence[Mapping[str, Any]]], bool])
         seed: int(content["outcome"] == "finished" and judge(content["scores"]["held_out"]))
         for (_, seed), content in line.found.items()
     }
+
+
+def _sign(seeds: Mapping[int, int], other: Mapping[int, int]) -> str:
+    """The sign test of the seeds that both have."""
+    differences = [seeds[seed] - other[seed] for seed in seeds if seed in other]
+    if not differences:
+        return ""
+    return f"{sign_test(differences.count(1), differences.count(-1)):.3f}, {len(differences)} seeds"
 
 
 def finds_a_lesion(entries: Sequence[Mapping[str, Any]]) -> bool:

@@ -197,7 +197,7 @@ def test_a_run_without_any_lesion_and_one_that_diverged_have_collapsed(tmp_path,
     written = section(page(tmp_path, docs), "success")
     assert "| `dice_cross_entropy` | 3 of 4 | 0.75 (" in written
     assert "| `distance_focal_exponential` | 3 of 4 | 0.75 (" in written
-    assert "| 1.00, 4 seeds | 3 of 4 | 1.00 (" in written
+    assert "| 1.000, 4 seeds |  | 3 of 4 | 1.00 (" in written
 
 
 def test_the_learning_curve_has_a_gap_and_a_difference(tmp_path, docs):
