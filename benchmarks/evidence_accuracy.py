@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from evidence_data import read_nodules
-from evidence_figures import difference_of, mean_of, text
+from evidence_figures import difference_of, mean_of
 from evidence_plan import FitRow
+from evidence_tables import Lines, not_all, table, text
 
 from focalis.workflows.record import read_json
 
@@ -61,75 +62,71 @@ def by_thirds(
     return found
 
 
-def accuracy(rows: Sequence[FitRow], results: Path) -> list[str]:
+def accuracy(rows: Sequence[FitRow], results: Path) -> Lines:
     """The tables."""
     found = contents_of(rows, results)
-    wanted = {row.setting: sum(other.setting == row.setting for other in rows) for row in rows}
     there = sum(map(len, found.values()))
     if not there:
-        return [f"**Not measured yet**: none of {len(rows)} rows is there."]
-    lines = (
-        []
-        if there == len(rows)
-        else [f"**Not all measured yet**: {there} of {len(rows)} rows are there.", ""]
-    )
-    lines += [
-        "| data | network | folds | parameters | steps | figure | mean | cases | aim | revision |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+        return not_all(there, len(rows))
+    cells = []
     for setting, contents in found.items():
+        of = [row for row in rows if row.setting == setting]
+        data, name, folds = of[0].data, of[0].network or "dense", f"{len(contents)} of {len(of)}"
         if not contents:
-            lines.append(f"| {setting} | | 0 of {wanted[setting]} | | | not measured | | | | |")
+            cells.append([data, name, folds, *[""] * 7])
             continue
-        data, name = contents[0]["data"], contents[0]["name"]
         revisions = ", ".join(sorted({str(content["revision"])[:8] for content in contents}))
-        for (of, figure), aim in AIMS.items():
-            if of == data:
+        size, steps = f"{contents[0]['parameters'] / 1e6:.2f} M", str(contents[0]["steps"])
+        for (known, figure), aim in AIMS.items():
+            if known == data:
                 mean = mean_of(pooled(contents, figure))
-                lines.append(
-                    f"| {data} | {name} | {len(contents)} of {wanted[setting]} "
-                    f"| {contents[0]['parameters'] / 1e6:.2f} M | {contents[0]['steps']} | {figure} | {text(mean)} "
-                    f"| {mean.cases} | {aim} | {revisions} |"
+                cells.append(
+                    [data, name, folds, size, steps, figure, text(mean), str(mean.cases), aim, revisions]
                 )
     nodules = read_nodules(results)
     by_network = {row.network: found[row.setting] for row in rows if row.data == "lidc_nodules"}
     ours = by_network[None]
     rivals = {name: contents for name, contents in by_network.items() if name is not None}
-    return [*lines, "", *_beside(ours, rivals, nodules), *_thirds(ours, rivals, nodules), *_plans(found)]
+    head = "data | network | folds | parameters | steps | figure | mean | cases | aim | revision"
+    tables = [
+        table(head, cells),
+        _beside(ours, rivals, nodules),
+        _thirds(ours, rivals, nodules),
+        _plans(found),
+    ]
+    return [*not_all(there, len(rows)), *(line for one in tables if one for line in [*one, ""])][:-1]
 
 
 def _beside(
     ours: Sequence[Mapping[str, Any]],
     rivals: Mapping[str, Sequence[Mapping[str, Any]]],
     nodules: Mapping[str, Mapping[str, Any]],
-) -> list[str]:
+) -> Lines:
     """The nodules: beside the readers, and beside each rival."""
     among = {case: each["readers_dice"] for case, each in nodules.items() if each["readers_dice"] is not None}
     with_readers = pooled(ours, "dice readers")
-    lines = [
-        "| lidc_nodules | default | other | difference | cases | seconds per window: default, other |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     if any(case in with_readers for case in among):
         title = "with the readers; other: the readers among themselves"
-        lines.append(f"| {title} | {_pair(with_readers, among)} | |")
+        rows.append([title, *_pair(with_readers, among), ""])
     mine = pooled(ours, "dice labels")
     for name, contents in rivals.items():
         theirs = pooled(contents, "dice labels")
         if any(case in theirs for case in mine):
             seconds = ", ".join(f"{_seconds_per_window(each):.2f}" for each in (ours, contents))
-            lines.append(f"| windows; other: `{name}` | {_pair(mine, theirs)} | {seconds} |")
+            rows.append([f"windows; other: `{name}`", *_pair(mine, theirs), seconds])
         else:
-            lines.append(f"| windows; other: `{name}` | | not measured yet | | | |")
-    return [*lines, ""]
+            rows.append([f"windows; other: `{name}`", "", "not measured yet", "", "", ""])
+    head = "lidc_nodules | default | other | difference | cases | seconds per window: default, other"
+    return table(head, rows)
 
 
-def _pair(mine: Mapping[str, float], theirs: Mapping[str, float]) -> str:
+def _pair(mine: Mapping[str, float], theirs: Mapping[str, float]) -> list[str]:
     """Cells: the means of the cases that both have, the paired difference, and how many cases they are."""
     both = [case for case in mine if case in theirs]
     difference = difference_of(mine, theirs)
     means = [text(mean_of({case: values[case] for case in both})) for values in (mine, theirs)]
-    return " | ".join([*means, text(difference, sign=True), str(len(both))])
+    return [*means, text(difference, sign=True), str(len(both))]
 
 
 def _seconds_per_window(contents: Sequence[Mapping[str, Any]]) -> float:
@@ -144,24 +141,21 @@ def _thirds(
     mine = pooled(ours, "dice labels")
     if not nodules or not mine:
         return []
-    heads = "".join(f" `{name}` | difference |" for name in rivals)
-    lines = [f"| nodules by size | cases | default |{heads}", "|---|---|---|" + "---|---|" * len(rivals)]
+    heads = "".join(f" | `{name}` | difference" for name in rivals)
+    rows = []
     for title, values in by_thirds(mine, nodules):
-        line = f"| {title} | {len(values)} | {text(mean_of(values))} |"
+        cells = [title, str(len(values)), text(mean_of(values))]
         for contents in rivals.values():
             theirs = pooled(contents, "dice labels")
             other = {case: theirs[case] for case in values if case in theirs}
-            line += f" {text(mean_of(other))} | {text(difference_of(values, other), sign=True)} |"
-        lines.append(line)
-    return [*lines, ""]
+            cells += [text(mean_of(other)), text(difference_of(values, other), sign=True)]
+        rows.append(cells)
+    return table(f"nodules by size | cases | default{heads}", rows)
 
 
 def _plans(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     """What the same command decided on each set."""
-    lines = [
-        "| data | spacing z, y, x (mm) | patch | batch | intensities | mirrored along | turned | loss |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for contents in found.values():
         if not contents or contents[0]["name"] != "dense":
             continue
@@ -171,12 +165,18 @@ def _plans(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         flips = [axis for axis, yes in zip("zyx", training.get("flip_axes_zyx", ()), strict=False) if yes]
         turned = training.get("turn_share")
         turns = "" if turned is None else f"{turned:.0%}, up to {training['turn_limit_deg']:g} degrees"
-        turns += ", and all by quarters" if training.get("quarter_turns") else ""
-        lines.append(
-            f"| {contents[0]['data']} | {', '.join(f'{mm:g}' for mm in plan['spacing_zyx_mm'])} "
-            f"| {' x '.join(map(str, plan['patch_zyx']))} | {plan['batch']} "
-            f"| {', '.join(how['kind'] for how in plan['normalisation'])} | {', '.join(flips) or 'none'} "
-            f"| {turns} "
-            f"| `{plan['loss']['name']}` |"
+        rows.append(
+            [
+                contents[0]["data"],
+                ", ".join(f"{mm:g}" for mm in plan["spacing_zyx_mm"]),
+                " x ".join(map(str, plan["patch_zyx"])),
+                str(plan["batch"]),
+                ", ".join(how["kind"] for how in plan["normalisation"]),
+                ", ".join(flips) or "none",
+                turns + (", and all by quarters" if training.get("quarter_turns") else ""),
+                f"`{plan['loss']['name']}`",
+            ]
         )
-    return lines
+    return table(
+        "data | spacing z, y, x (mm) | patch | batch | intensities | mirrored along | turned | loss", rows
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,11 @@ class Judged:
         """False positives far from every lesion."""
         return sum(distance is None or distance >= FAR_MM for distance in self.false_positives_mm)
 
+    @property
+    def overlapping(self) -> int:
+        """False positives that overlap a lesion, though not enough to detect it."""
+        return self.false_positives_mm.count(0.0)
+
 
 @dataclass(frozen=True)
 class Line:
@@ -61,15 +67,25 @@ class Line:
         """Those that did not diverge."""
         return {key: content for key, content in self.found.items() if content["outcome"] == "finished"}
 
+    @cached_property
+    def judged(self) -> dict[tuple[int, int], list[Judged]]:
+        """Per row the scores of its held-out cases and their windows."""
+        return {
+            key: [
+                Judged(**{**entry, "false_positives_mm": tuple(entry["false_positives_mm"])})
+                for entry in content["scores"]["held_out"]
+            ]
+            for key, content in self.finished().items()
+        }
+
     def runs(
         self, keep: Callable[[Judged], bool] = lambda _: True
     ) -> dict[tuple[int, int], list[list[Judged]]]:
-        """Per row the scores of its held-out cases, a list per part: windows of a case are repeats of it."""
+        """The same with a list per part: windows of a case are repeats of it."""
         found = {}
-        for key, content in self.finished().items():
+        for key, entries in self.judged.items():
             parts: dict[int, list[Judged]] = {}
-            for entry in content["scores"]["held_out"]:
-                judged = Judged(**{**entry, "false_positives_mm": tuple(entry["false_positives_mm"])})
+            for judged in entries:
                 if keep(judged):
                     parts.setdefault(judged.part, []).append(judged)
             found[key] = list(parts.values())
@@ -82,6 +98,21 @@ class Line:
             for case, value in content["scores"][of].items():
                 found.setdefault(case, []).append(value)
         return {case: float(np.mean(values)) for case, values in sorted(found.items())}
+
+
+def dice_of(judged: Judged) -> float:
+    """Its Dice."""
+    return judged.dice
+
+
+def dice_at_half_of(judged: Judged) -> float:
+    """Its Dice at the threshold one half."""
+    return judged.dice_at_half
+
+
+def sensitivity_of(judged: Judged) -> float | None:
+    """The share of its lesions that are detected; None where there are none."""
+    return judged.detected_lesions / judged.truth_lesions if judged.truth_lesions else None
 
 
 def line_of(title: str, rows: Iterable[Row], results: Path) -> Line:
@@ -140,9 +171,14 @@ def mean_of(values: Mapping[str, float]) -> Figure:
     return Figure(float(np.mean(numbers)), low, high, len(numbers))
 
 
+def common(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    """The differences of the cases that both have."""
+    return {case: first[case] - second[case] for case in first if case in second}
+
+
 def difference_of(first: Mapping[str, float], second: Mapping[str, float]) -> Figure:
     """The mean of the paired differences on the cases that both have."""
-    return mean_of({case: first[case] - second[case] for case in first if case in second})
+    return mean_of(common(first, second))
 
 
 def gap_of(trained: Mapping[str, float], held_out: Mapping[str, float], draws: int = 2000) -> Figure:
@@ -162,6 +198,11 @@ def gap_of(trained: Mapping[str, float], held_out: Mapping[str, float], draws: i
     return Figure(value, low, high, len(patients))
 
 
+def own(line: Line, value: Callable[[Judged], float | None]) -> Figure:
+    """The mean over cases of a value of each."""
+    return mean_of(per_case(flat(line.runs()), value))
+
+
 def own_difference(line: Line, other: Line, value: Callable[[Judged], float | None]) -> Figure | None:
     """As `usual_difference`, of a value of a case."""
     mine, theirs = line.runs(), other.runs()
@@ -171,6 +212,28 @@ def own_difference(line: Line, other: Line, value: Callable[[Judged], float | No
     return difference_of(
         per_case(flat({key: mine[key] for key in both}), value),
         per_case(flat({key: theirs[key] for key in both}), value),
+    )
+
+
+def rows_above(line: Line, other: Line, value: Callable[[Judged], float | None]) -> str:
+    """In how many rows of both the mean of a value is above the other line's: what another training might do."""
+    sides = [
+        {key: list(per_case(parts, value).values()) for key, parts in each.runs().items()}
+        for each in (line, other)
+    ]
+    both = [key for key in sides[0] if sides[0][key] and sides[1].get(key)]
+    above = sum(np.mean(sides[0][key]) > np.mean(sides[1][key]) for key in both)
+    return f"{above} of {len(both)}" if both else ""
+
+
+def fold_differences(line: Line, other: Line, value: Callable[[Judged], float | None]) -> str:
+    """`own_difference` of each row that both have, without intervals."""
+    both = sorted(set(line.judged) & set(other.judged))
+    figures = [
+        own_difference(*(Line("", 1, {key: x.found[key]}) for x in (line, other)), value) for key in both
+    ]
+    return ", ".join(
+        format(figure.value, "+.3f") for figure in figures if figure and figure.value is not None
     )
 
 
@@ -192,14 +255,3 @@ def share(successes: int, of: int) -> Figure:
     centre, half = p + z * z / (2 * of), z * np.sqrt(p * (1 - p) / of + z * z / (4 * of * of))
     scale = 1 + z * z / of
     return Figure(p, float(max(0.0, (centre - half) / scale)), float(min(1.0, (centre + half) / scale)), of)
-
-
-def text(figure: Figure | None, digits: int = 3, *, sign: bool = False) -> str:
-    """A figure with its interval; bold where a difference's interval leaves out zero."""
-    if figure is None or figure.value is None:
-        return ""
-    form = f"{'+' if sign else ''}.{digits}f"
-    if figure.low is None or figure.high is None:
-        return format(figure.value, form)
-    found = f"{figure.value:{form}} ({figure.low:{form}} to {figure.high:{form}})"
-    return f"**{found}**" if sign and not figure.low <= 0 <= figure.high else found

@@ -82,20 +82,29 @@ def weights_picture() -> bytes:
     return png(drawing)
 
 
-def predictions_picture(drawn: Sequence[tuple[str, Mapping[str, Any]]]) -> bytes:
-    """What each loss made of one held-out scan: the foreground probability, the maximum along z."""
-    columns = min(len(drawn) + 1, 5)
-    rows = -(-(len(drawn) + 1) // columns)
-    drawing = Drawing(figsize=(2.3 * columns, 2.5 * rows), layout="constrained", facecolor=LIGHT.background)
-    panels = drawing.subplots(rows, columns, squeeze=False).ravel()
-    truth = unpacked(drawn[0][1]["truth"])
-    pictures = [("the truth", truth), *((title, unpacked(each["probability"])) for title, each in drawn)]
-    for axes, (title, values) in zip(panels, pictures, strict=False):
-        axes.imshow(values, cmap="magma", vmin=0, vmax=1)
-        axes.contour(truth > 0.5, [0.5], colors=TRUTH_COLOUR, linewidths=0.8)
-        axes.set_title(title.strip("`"), fontsize=8, color=LIGHT.text)
-    for axes in panels:
+def predictions_picture(drawn: Mapping[int, Sequence[tuple[str, Mapping[str, Any]]]]) -> bytes:
+    """What each loss made of one held-out scan: the foreground probability, its maximum along z, a row per seed."""
+    columns = 1 + max(map(len, drawn.values()))
+    drawing = Drawing(
+        figsize=(1.9 * columns, 2.2 * len(drawn)), layout="constrained", facecolor=LIGHT.background
+    )
+    grid = drawing.subplots(len(drawn), columns, squeeze=False)
+    for axes in grid.ravel():
         axes.set_axis_off()
+    for panels, (seed, pictures) in zip(grid, drawn.items(), strict=True):
+        truth = unpacked(pictures[0][1]["truth"])
+        shown = [
+            (f"the truth, seed {seed}", truth),
+            *((title, unpacked(each["probability"])) for title, each in pictures),
+        ]
+        for axes, (title, values) in zip(panels, shown, strict=False):
+            axes.imshow(values, cmap="magma", vmin=0, vmax=1)
+            axes.contour(truth > 0.5, [0.5], colors=TRUTH_COLOUR, linewidths=0.8)
+            axes.set_title(
+                title.strip("`").replace("distance_focal_", "").replace("_", " "),
+                fontsize=8,
+                color=LIGHT.text,
+            )
     return png(drawing)
 
 

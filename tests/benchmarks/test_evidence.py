@@ -11,10 +11,21 @@ import numpy as np
 import pytest
 from evidence_coding import packed, unpacked
 from evidence_data import Task, inner_of
-from evidence_figures import Line, gap_of, line_of, share, sign_test, text, usual, usual_difference
+from evidence_figures import (
+    Line,
+    dice_of,
+    gap_of,
+    line_of,
+    rows_above,
+    share,
+    sign_test,
+    usual,
+    usual_difference,
+)
 from evidence_networks import CHANGES, register, times_as_long, with_variant
 from evidence_plan import DEFAULT, EXPONENTIAL, FOCAL, FitRow, Row, chosen, experiments, loss_name
 from evidence_rows import false_positives_mm
+from evidence_tables import text
 
 from focalis.dataset import Case, Dataset, Split, inner_split
 from focalis.evaluation import Figure
@@ -157,10 +168,11 @@ def test_a_difference_is_taken_on_common_rows_and_bold_where_it_leaves_out_zero(
         elif row.fold == 1 and row.loss == DEFAULT:  # a fold that the other has not: it must not count
             write_row(row, tmp_path, 0.9)
     written = section(page(tmp_path, docs), "loss-nodules")
-    assert "Not all measured yet**: 6 of 100" in written
+    assert "Not all measured yet**: 6 of 110" in written
     assert "**-0.100 (-0.100 to -0.100)**" in written
     assert "Below it: `distance_focal_exponential`" in written
-    assert "| `distance_focal_exponential` |  |  |" in written  # its two rivals have no rows here
+    assert "| 0 of 2 |" in written  # of the two rows that both have, how many lie above
+    assert "| `distance_focal_exponential` |  |  |" in written  # its rivals have no rows here
     assert (docs / "images" / "evidence-loss-nodules.png").exists()
 
 
@@ -179,13 +191,32 @@ def test_far_false_positives_are_counted_and_pictures_drawn(tmp_path, docs):
         write_row(row, tmp_path, 0.3, found=0 if row.loss == EXPONENTIAL else 1, picture=picture)
     written = section(page(tmp_path, docs), "loss-phantoms")
     assert "Not all" not in written
-    line = next(
-        line for line in written.splitlines() if line.startswith("| `distance_focal_growth` | 2 of 2")
-    )
-    assert "1.00 (1.00 to 1.00)" in line
-    assert "| 12.00 (12.00 to 12.00) | +0.00 (+0.00 to +0.00) | 7.00 (7.00 to 7.00) |" in written
+    lines = {line.split("|")[1].strip(): line for line in written.splitlines() if "10 of 10 |" in line}
+    assert set(lines) >= {"`distance_focal_growth`", "balanced focal"}
+    assert "| 7 (7 to 7) | +0 (+0 to +0) |" in written  # far voxels at one half
+    assert (
+        "| 1.0 | 0.00 (0.00 to 0.00) | 1.00 (1.00 to 1.00) |" in written
+    )  # per lesion found, overlapping, far
+    assert "| none found |" in written  # the exponential's
     assert "30 mm, 6 scans" in written
+    few = next(
+        line for line in written.splitlines() if line.startswith("| `distance_focal_gaussian` | 2 of 2")
+    )
+    assert few.count("(") == 3  # of two seeds there are figures, but no differences to ten
     assert (docs / "images" / "evidence-loss-phantoms.png").exists()
+
+
+def test_rows_above_counts_the_rows_of_both(tmp_path):
+    rows = [
+        row for row in experiments()["loss-nodules"] if row.fold == 0 and row.loss in (DEFAULT, EXPONENTIAL)
+    ]
+    for row in rows:
+        write_row(row, tmp_path, 0.5 if row.loss == DEFAULT else 0.4 + 0.2 * row.seed)
+    first, second = (
+        line_of("", [row for row in rows if row.loss == loss], tmp_path) for loss in (EXPONENTIAL, DEFAULT)
+    )
+    assert rows_above(first, second, dice_of) == "1 of 2"
+    assert rows_above(first, Line("empty", 2, {}), dice_of) == ""
 
 
 def test_a_run_without_any_lesion_and_one_that_diverged_have_collapsed(tmp_path, docs):
@@ -197,7 +228,7 @@ def test_a_run_without_any_lesion_and_one_that_diverged_have_collapsed(tmp_path,
     written = section(page(tmp_path, docs), "success")
     assert "| `dice_cross_entropy` | 3 of 4 | 0.75 (" in written
     assert "| `distance_focal_exponential` | 3 of 4 | 0.75 (" in written
-    assert "| 1.000, 4 seeds |  | 3 of 4 | 1.00 (" in written
+    assert "| 1.000, 4 seeds |  | 3 of 4 | 3 of 4 | 1.00 (" in written
 
 
 def test_the_learning_curve_has_a_gap_and_a_difference(tmp_path, docs):
@@ -244,10 +275,10 @@ def test_accuracy_stands_by_thirds_and_beside_readers_and_rivals(tmp_path, docs)
     written = section(page(tmp_path, docs), "accuracy")
     assert "Not all measured yet**: 2 of 31" in written
     assert "| smallest third, 10 to 20 mm3 | 2 | 0.700 (0.700 to 0.700) |  |  | 0.600" in written
-    assert "**-0.100 (-0.100 to -0.100)** | 6 | |" in written
+    assert "**-0.100 (-0.100 to -0.100)** | 6 |  |" in written
     assert "**+0.100 (+0.100 to +0.100)** | 6 | 0.02, 0.11 |" in written
-    assert "| windows; other: `monai-unet` | | not measured yet |" in written
-    assert "| sts_pet-20min | | 0 of 5 |" in written
+    assert "| windows; other: `monai-unet` |  | not measured yet |" in written
+    assert "| sts_pet | dense | 0 of 5 |" in written
 
 
 def test_parameters_are_chosen_on_the_inner_split_of_each_fold(tmp_path, docs):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from monai.losses import DiceLoss, FocalLoss, TverskyLoss
+from torch.nn import functional
 
 from focalis.dataset import IGNORED
 from focalis.errors import PlanError
@@ -84,6 +85,22 @@ def test_soft_dice_agrees_with_monai_patch_by_patch():
         logits, target[:, None]
     )
     assert float(soft_dice_loss(logits, target)) == pytest.approx(float(peer), rel=1e-5)
+
+
+def test_soft_dice_of_what_is_present_leaves_out_the_classes_that_a_patch_lacks():
+    logits, target, distance = example()
+    target[0], target[1] = 0, target[1].clamp(max=1)  # one patch is empty, the other lacks class 2
+    options = {"include_background": False, "softmax": True, "to_onehot_y": True, "reduction": "none"}
+    peer = DiceLoss(smooth_nr=1.0, smooth_dr=1.0, **options)(logits[1:], target[1:, None])
+    expected = peer.reshape(-1)[0]
+    torch.testing.assert_close(soft_dice_loss(logits, target, present=True), expected)
+    loss = build_loss("present_dice_cross_entropy", DistanceFocal())
+    torch.testing.assert_close(
+        loss(logits, target, distance), expected + functional.cross_entropy(logits, target)
+    )
+    empty = torch.zeros_like(target)
+    plain = functional.cross_entropy(logits, empty)
+    torch.testing.assert_close(loss(logits, empty, distance), plain)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -221,7 +238,7 @@ def test_the_named_tversky_loss_minds_a_miss_more_than_a_false_alarm():
     assert of([0]) > of([2]) > of([])
 
 
-@pytest.mark.parametrize("name", ["weighted_cross_entropy", "tversky", "focal"])
+@pytest.mark.parametrize("name", ["weighted_cross_entropy", "tversky", "focal", "present_dice_cross_entropy"])
 def test_gradients_of_the_compared_losses_agree_with_finite_differences(name):
     logits, target, distance = example()
     target[0, 0] = IGNORED

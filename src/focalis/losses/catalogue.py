@@ -51,9 +51,9 @@ def _distance_focal_dice(focal: DistanceFocal) -> Loss:
     return loss
 
 
-def _dice_cross_entropy(_: DistanceFocal) -> Loss:
+def _dice_cross_entropy(*, present: bool) -> Loss:
     def loss(logits: Tensor, target: Tensor, _distance_mm: Tensor) -> Tensor:
-        return soft_dice_loss(logits, target) + cross_entropy(logits, target)
+        return soft_dice_loss(logits, target, present=present) + cross_entropy(logits, target)
 
     return loss
 
@@ -67,7 +67,8 @@ LOSSES: dict[str, Callable[[DistanceFocal], Loss]] = {
     **{f"distance_focal_{form}": _with_weight(form) for form in get_args(BackgroundWeight)},
     "distance_focal_dice": _distance_focal_dice,
     "focal": _with_weight("constant"),
-    "dice_cross_entropy": _dice_cross_entropy,
+    "dice_cross_entropy": lambda _: _dice_cross_entropy(present=False),
+    "present_dice_cross_entropy": lambda _: _dice_cross_entropy(present=True),
     "weighted_cross_entropy": lambda _: lambda logits, target, _mm: weighted_cross_entropy(logits, target),
     "tversky": lambda _: (
         lambda logits, target, _mm: tversky_loss(logits, target, FALSE_POSITIVE, FALSE_NEGATIVE)

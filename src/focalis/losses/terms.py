@@ -44,26 +44,31 @@ def distance_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, r: float
     return (weight * loss).sum() / weight.sum().clamp(min=1e-12)
 
 
-def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+def soft_dice_loss(logits: Tensor, target: Tensor, *, present: bool = False) -> Tensor:
     """One minus the soft Dice of the foreground classes, mean over the batch's patches and classes.
 
     Every patch counts alike, so a small lesion weighs as much as a large one; pooled over the batch, the large ones
     would decide. A smoothing of one voxel keeps a patch without the class defined: its Dice is 1 only as far as no
-    probability is spent on it.
+    probability is spent on it. Where many patches lack the class, that pull towards silence outweighs the lesions.
 
     Args:
         logits: (batch, classes, z, y, x).
         target: class indices (batch, z, y, x), int64, or IGNORED; or shares (batch, classes, z, y, x).
+        present: only the classes that a patch holds count.
 
     Returns:
-        A scalar between 0 and 1.
+        A scalar between 0 and 1; 0 where nothing counts.
     """
     p = functional.softmax(_full_precision(logits), dim=1)[:, 1:]
     truth = shares(target, logits.shape[1], p.dtype)[:, 1:]
     p = p * judged(target)[:, None]
     axes = (2, 3, 4)
-    overlap, total = (p * truth).sum(axes), p.sum(axes) + truth.sum(axes)
-    return 1 - ((2 * overlap + 1) / (total + 1)).mean()
+    overlap, size = (p * truth).sum(axes), truth.sum(axes)
+    loss = 1 - (2 * overlap + 1) / (p.sum(axes) + size + 1)
+    if not present:
+        return loss.mean()
+    counts = size > 0
+    return torch.where(counts, loss, 0).sum() / counts.sum().clamp(min=1)
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

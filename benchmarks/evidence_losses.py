@@ -1,0 +1,284 @@
+"""The losses beside each other: on nodules, by their parameters, and where background lies far from every lesion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from evidence_figures import (
+    FAR_MM,
+    Judged,
+    Line,
+    dice_at_half_of,
+    dice_of,
+    flat,
+    mean_of,
+    own,
+    own_difference,
+    per_case,
+    rows_above,
+    sensitivity_of,
+    to_the_first,
+    usual,
+    usual_difference,
+)
+from evidence_pictures import forest_picture, predictions_picture
+from evidence_plan import BALANCED, CLAIMED, FOCAL, WEIGHTED
+from evidence_tables import Lines, by_loss, here, lines_of, loss_title, missing, table, text, verdict
+
+from focalis.evaluation import Figure
+from focalis.files import write_bytes
+
+SEEDS_DRAWN = (0, 1)
+"""The seeds whose predictions are drawn, the same for every loss."""
+
+
+def loss_nodules(results: Path, images: Path) -> Lines:
+    """Losses on the nodules' windows."""
+    lines = lines_of("loss-nodules", results, by_loss)
+    if not any(line.finished() for line in lines):
+        return missing(lines)
+    first = lines[0]
+    differences = to_the_first(lines, "dice")
+    rows = []
+    for line, difference in zip(lines, differences, strict=True):
+        rows.append(
+            [
+                line.title,
+                here(line),
+                text(usual(line, "dice")),
+                text(difference, sign=True),
+                "" if line is first else rows_above(line, first, dice_of),
+                text(own(line, dice_at_half_of)),
+                "" if line is first else text(own_difference(line, first, dice_at_half_of), sign=True),
+                text(usual(line, "lesion_f1")),
+                text(usual(line, "false_positives_per_scan"), 2),
+            ]
+        )
+    write_bytes(
+        images / "evidence-loss-nodules.png",
+        forest_picture(
+            [(line.title, each) for line, each in zip(lines, differences, strict=True) if each is not None],
+            f"Dice less that of {first.title}",
+        ),
+    )
+    return [
+        *missing(lines),
+        *table(
+            "loss | rows | Dice | less the default's | rows above the default's | Dice at one half "
+            "| less the default's | lesion F1 | false positives per window",
+            rows,
+        ),
+        "",
+        verdict("Dice", lines, first, differences),
+        "",
+        "![Differences](images/evidence-loss-nodules.png)",
+        "",
+        *_as_claimed("Dice", lines, lambda line, other: usual_difference(line, other, "dice"), dice_of),
+    ]
+
+
+def _as_claimed(
+    what: str,
+    lines: Sequence[Line],
+    difference: Callable[[Line, Line], Figure | None],
+    value: Callable[[Judged], float | None],
+    digits: int = 3,
+) -> Lines:
+    """Every weight by distance beside weighted cross entropy, as in the document, and focal losses without distance."""
+    by_title = {line.title: line for line in lines}
+    others = [
+        by_title[title] for loss in (WEIGHTED, BALANCED, FOCAL) if (title := loss_title(loss)) in by_title
+    ]
+    head = " | ".join(f"less {other.title} | rows above" for other in others)
+    rows = []
+    for loss in CLAIMED:
+        line = by_title.get(loss_title(loss))
+        if line is not None and loss != FOCAL:
+            cells = [
+                (text(difference(line, x), digits, sign=True), rows_above(line, x, value)) for x in others
+            ]
+            rows.append([line.title, *(cell for pair in cells for cell in pair)])
+    return table(f"{what}, by distance | {head}", rows)
+
+
+def loss_grid(results: Path, _images: Path) -> Lines:
+    """The parameters of the claimed loss: chosen on inner cases, reported on held-out ones."""
+    lines = lines_of("loss-grid", results, by_loss)
+    if not any(line.finished() for line in lines):
+        return missing(lines)
+    forms: dict[str, list[Line]] = {}
+    for line in lines:
+        forms.setdefault(_form(line), []).append(line)
+    chosen = [_chosen(form, tried) for form, tried in forms.items() if len(tried) > 1]
+    listed = [*lines, *chosen]
+    rows = [
+        [
+            line.title,
+            here(line),
+            text(mean_of(line.dice_by_case("dice_inner"))),
+            text(usual(line, "dice")),
+            text(difference, sign=True),
+        ]
+        for line, difference in zip(listed, to_the_first(listed, "dice"), strict=True)
+    ]
+    head = "loss | rows | Dice, inner split | Dice, held out | less the default's"
+    return [*missing(lines), *table(head, rows)]
+
+
+def _form(line: Line) -> str:
+    """The loss of a line without its parameters."""
+    return line.title.strip("`").split(",")[0]
+
+
+def _chosen(form: str, lines: Sequence[Line]) -> Line:
+    """A loss with the parameters that are the best on each row's own inner split, where all of them were tried."""
+    both = set.intersection(*(set(line.finished()) for line in lines))
+    best: dict[tuple[int, int], Line] = {
+        key: max(lines, key=lambda line: np.mean(list(line.found[key]["scores"]["dice_inner"].values())))
+        for key in sorted(both)
+    }
+    taken = ", ".join(dict.fromkeys(line.title for line in best.values()))
+    return Line(
+        f"`{form}`, chosen in each fold: {taken or 'nothing yet'}",
+        lines[0].wanted,
+        {key: line.found[key] for key, line in best.items()},
+    )
+
+
+def background(name: str) -> Callable[[Path, Path], Lines]:
+    """Losses where background lies far from every lesion."""
+
+    def section(results: Path, images: Path) -> Lines:
+        lines = lines_of(name, results, by_loss)
+        if not any(line.finished() for line in lines):
+            return missing(lines)
+        first = lines[0]
+        # With fewer seeds than the default has, a difference would be one to those few seeds of it.
+        alike = [line for line in lines if line.wanted == first.wanted]
+        differences = dict(zip(map(id, alike), to_the_first(alike, "lesion_f1"), strict=True))
+
+        def beside(line: Line, value: Callable[[Judged], float | None], digits: int = 3) -> list[str]:
+            found = None if line is first or line not in alike else own_difference(line, first, value)
+            return [text(own(line, value), digits) if line.finished() else "", text(found, digits, sign=True)]
+
+        rows = [
+            [
+                line.title,
+                here(line),
+                *beside(line, _dice_of_lesions),
+                *beside(line, _dice_of_lesions_at_half),
+                text(usual(line, "lesion_f1")),
+                text(differences.get(id(line)), sign=True),
+                "" if line is first or line not in alike else rows_above(line, first, sensitivity_of),
+            ]
+            for line in lines
+        ]
+        wrong = [
+            [
+                line.title,
+                text(usual(line, "false_positives_per_scan"), 2),
+                _per_lesion_found(line),
+                text(own(line, _overlapping), 2),
+                *beside(line, _far, 2),
+                *beside(line, _far_voxels_at_half, 0),
+                _distance(line),
+            ]
+            for line in lines
+            if line.finished()
+        ]
+        found = [
+            *missing(lines),
+            *table(
+                "loss | rows | Dice, scans with lesions | less the default's | Dice at one half, scans with lesions "
+                "| less the default's | lesion F1 | less the default's | rows that find more than the default's",
+                rows,
+            ),
+            "",
+            verdict("Lesion F1", alike, first, list(differences.values())),
+            "",
+            f"False positives per scan; far is {FAR_MM:g} mm or more from every lesion, or in an empty scan:",
+            "",
+            *table(
+                "loss | false positives | per lesion found | overlapping a lesion | far | less the default's "
+                "| far voxels at one half | less the default's | median distance from the nearest lesion",
+                wrong,
+            ),
+            "",
+            *_as_claimed(
+                "Lesion F1",
+                alike,
+                lambda line, other: usual_difference(line, other, "lesion_f1"),
+                sensitivity_of,
+            ),
+            "",
+            *_as_claimed("Far false positives", alike, partial(own_difference, value=_far), _far, 2),
+            "",
+            *_as_claimed(
+                "Far voxels at one half",
+                alike,
+                partial(own_difference, value=_far_voxels_at_half),
+                _far_voxels_at_half,
+                0,
+            ),
+        ]
+        drawn = {
+            seed: pictures
+            for seed in SEEDS_DRAWN
+            if (
+                pictures := [
+                    (line.title, line.finished()[0, seed]["picture"])
+                    for line in lines
+                    if "picture" in line.finished().get((0, seed), {})
+                ]
+            )
+        }
+        if drawn:
+            write_bytes(images / f"evidence-{name}.png", predictions_picture(drawn))
+            found += ["", f"![Foreground probability by loss](images/evidence-{name}.png)"]
+        return found
+
+    return section
+
+
+def _dice_of_lesions(judged: Judged) -> float | None:
+    return judged.dice if judged.truth_lesions else None
+
+
+def _dice_of_lesions_at_half(judged: Judged) -> float | None:
+    return judged.dice_at_half if judged.truth_lesions else None
+
+
+def _overlapping(judged: Judged) -> float:
+    return float(judged.overlapping)
+
+
+def _per_lesion_found(line: Line) -> str:
+    """False positives of all scans and rows by the lesions found in them."""
+    entries = [judged for row in line.judged.values() for judged in row]
+    found = sum(judged.detected_lesions for judged in entries)
+    wrong = sum(len(judged.false_positives_mm) for judged in entries)
+    return f"{wrong / found:.1f}" if found else "none found"
+
+
+def _far(judged: Judged) -> float:
+    return float(judged.far)
+
+
+def _far_voxels_at_half(judged: Judged) -> float:
+    return float(judged.far_voxels_at_half)
+
+
+def _distance(line: Line) -> str:
+    """The median over scans with lesions of each scan's own median, so that one noisy scan does not decide."""
+
+    def own(judged: Judged) -> float | None:
+        known = [mm for mm in judged.false_positives_mm if mm is not None]
+        return float(np.median(known)) if known else None
+
+    by_case = per_case(flat(line.runs()), own)
+    if not by_case:
+        return "no false positives"
+    return f"{np.median(list(by_case.values())):.0f} mm, {len(by_case)} scans"

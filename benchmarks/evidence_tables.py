@@ -1,0 +1,92 @@
+"""How the tables of the evidence are written, and what is said above and below them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from evidence_figures import Line, line_of
+from evidence_plan import BALANCED, Row, experiments, loss_name
+
+from focalis.evaluation import Figure
+from focalis.planning.plan import LossSettings
+
+Lines = list[str]
+
+
+def lines_of(name: str, results: Path, title: Callable[[Row], str]) -> list[Line]:
+    """The lines of an experiment, in the order of its plan."""
+    grouped: dict[str, list[Row]] = {}
+    for row in experiments()[name]:
+        assert isinstance(row, Row)
+        grouped.setdefault(row.setting, []).append(row)
+    return [line_of(title(rows[0]), rows, results) for rows in grouped.values()]
+
+
+def by_loss(row: Row) -> str:
+    """A line by its loss."""
+    return loss_title(row.loss)
+
+
+def loss_title(loss: LossSettings) -> str:
+    """What a loss is called in tables."""
+    return "balanced focal" if loss == BALANCED else f"`{loss_name(loss)}`"
+
+
+def missing(lines: Sequence[Line]) -> Lines:
+    """Said above a table that is not whole, and of which revisions its rows are."""
+    there, wanted = (sum(numbers) for numbers in zip(*((len(x.found), x.wanted) for x in lines), strict=True))
+    revisions = sorted({str(content["revision"])[:8] for line in lines for content in line.found.values()})
+    return [*not_all(there, wanted), *([f"Revision {', '.join(revisions)}.", ""] if there else [])]
+
+
+def not_all(there: int, wanted: int) -> Lines:
+    """Said where rows are missing; empty where none is."""
+    if not there:
+        return [f"**Not measured yet**: none of {wanted} rows is there."]
+    return [] if there == wanted else [f"**Not all measured yet**: {there} of {wanted} rows are there.", ""]
+
+
+def here(line: Line) -> str:
+    """How many rows a line rests on, and what became of the others."""
+    diverged = len(line.found) - len(line.finished())
+    return f"{len(line.found)} of {line.wanted}" + (f", {diverged} diverged" if diverged else "")
+
+
+def verdict(what: str, lines: Sequence[Line], first: Line, differences: Sequence[Figure | None]) -> str:
+    """Which lines differ from the first one credibly, in a sentence; of a line with diverged runs nothing is said."""
+
+    def names(sign: int) -> str:
+        found = [
+            line.title
+            for line, each in zip(lines, differences, strict=True)
+            if each is not None
+            and each.low is not None
+            and each.high is not None
+            and len(line.finished()) == len(line.found)
+            and (each.low > 0 if sign > 0 else each.high < 0)
+        ]
+        return ", ".join(found) or "none"
+
+    return f"{what}: above {first.title} with an interval that leaves out zero: {names(1)}. Below it: {names(-1)}."
+
+
+def text(figure: Figure | None, digits: int = 3, *, sign: bool = False) -> str:
+    """A figure with its interval; bold where a difference's interval leaves out zero."""
+    if figure is None or figure.value is None:
+        return ""
+    form = f"{'+' if sign else ''}.{digits}f"
+    if figure.low is None or figure.high is None:
+        return format(figure.value, form)
+    found = f"{figure.value:{form}} ({figure.low:{form}} to {figure.high:{form}})"
+    return f"**{found}**" if sign and not figure.low <= 0 <= figure.high else found
+
+
+def table(head: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table; the head's columns are parted by bars."""
+    columns = [column.strip() for column in head.split("|")]
+    return [
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * len(columns)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
