@@ -254,16 +254,13 @@ def experiments() -> dict[str, list[Row | FitRow]]:
 
 def chosen(words: Iterable[str]) -> dict[str, list[Row | FitRow]]:
     """The experiments that the words name: one, all that begin with it (`loss`), or `all`; KeyError for others."""
+    known = experiments()
     found: dict[str, list[Row | FitRow]] = {}
     for word in words:
-        hits = {
-            name: rows
-            for name, rows in experiments().items()
-            if word in ("all", name) or name.startswith(f"{word}-")
-        }
-        if not hits:
+        names = [word] if word in known else [n for n in known if word == "all" or n.startswith(f"{word}-")]
+        if not names:
             raise KeyError(word)
-        found |= hits
+        found |= {name: known[name] for name in names}
     return found
 
 

@@ -127,6 +127,7 @@ def test_accuracy_rows_are_the_files_that_accuracy_py_writes():
 
 def test_a_beginning_names_several_experiments_and_an_unknown_one_is_refused(capsys):
     assert list(chosen(["success"])) == ["success-phantoms", "success-nodules"]
+    assert list(chosen(["loss-phantoms"])) == ["loss-phantoms"]  # a whole name is that experiment alone
     with pytest.raises(SystemExit) as stopped:
         evidence.main(["los"])
     assert stopped.value.code == 2
