@@ -222,7 +222,7 @@ def experiments() -> dict[str, list[Row | FitRow]]:
         "loss-ventricle": [
             Row("oasis_inferior_ventricle", loss=loss, fold=fold)
             for fold in FOLDS
-            for loss in (DEFAULT, EXPONENTIAL, GROWTH, FOCAL)
+            for loss in (DEFAULT, PRESENT, EXPONENTIAL, GROWTH, FOCAL)
         ],
         "loss-phantoms-long": [
             Row("phantoms", loss=loss, seed=seed, steps=LONG_STEPS)
