@@ -215,15 +215,29 @@ def own_difference(line: Line, other: Line, value: Callable[[Judged], float | No
     )
 
 
-def rows_above(line: Line, other: Line, value: Callable[[Judged], float | None]) -> str:
-    """In how many rows of both the mean of a value is above the other line's: what another training might do."""
-    sides = [
-        {key: list(per_case(parts, value).values()) for key, parts in each.runs().items()}
-        for each in (line, other)
-    ]
-    both = [key for key in sides[0] if sides[0][key] and sides[1].get(key)]
-    above = sum(np.mean(sides[0][key]) > np.mean(sides[1][key]) for key in both)
-    return f"{above} of {len(both)}" if both else ""
+def rows_above(line: Line, other: Line, figure: Callable[[Sequence[Sequence[Judged]]], float | None]) -> str:
+    """In how many rows of both a figure is above the other line's: what another training might do."""
+    mine, theirs = ({key: figure(parts) for key, parts in each.runs().items()} for each in (line, other))
+    pairs = [(value, theirs.get(key)) for key, value in mine.items()]
+    both = [(a, b) for a, b in pairs if a is not None and b is not None]
+    return f"{sum(a > b for a, b in both)} of {len(both)}" if both else ""
+
+
+def mean_over_cases(
+    value: Callable[[Judged], float | None],
+) -> Callable[[Sequence[Sequence[Judged]]], float | None]:
+    """A row's figure for `rows_above`: the mean of a value over its cases."""
+
+    def figure(parts: Sequence[Sequence[Judged]]) -> float | None:
+        values = list(per_case(parts, value).values())
+        return float(np.mean(values)) if values else None
+
+    return figure
+
+
+def lesion_f1_of(parts: Sequence[Sequence[Judged]]) -> float | None:
+    """A row's figure for `rows_above`: its lesion F1."""
+    return figures_of(parts)["lesion_f1"].value
 
 
 def fold_differences(line: Line, other: Line, value: Callable[[Judged], float | None]) -> str:

@@ -14,12 +14,13 @@ from evidence_figures import (
     dice_at_half_of,
     dice_of,
     flat,
+    lesion_f1_of,
     mean_of,
+    mean_over_cases,
     own,
     own_difference,
     per_case,
     rows_above,
-    sensitivity_of,
     to_the_first,
     usual,
     usual_difference,
@@ -50,7 +51,7 @@ def loss_nodules(results: Path, images: Path) -> Lines:
                 here(line),
                 text(usual(line, "dice")),
                 text(difference, sign=True),
-                "" if line is first else rows_above(line, first, dice_of),
+                "" if line is first else rows_above(line, first, mean_over_cases(dice_of)),
                 text(own(line, dice_at_half_of)),
                 "" if line is first else text(own_difference(line, first, dice_at_half_of), sign=True),
                 text(usual(line, "lesion_f1")),
@@ -76,7 +77,9 @@ def loss_nodules(results: Path, images: Path) -> Lines:
         "",
         "![Differences](images/evidence-loss-nodules.png)",
         "",
-        *_as_claimed("Dice", lines, lambda line, other: usual_difference(line, other, "dice"), dice_of),
+        *_as_claimed(
+            "Dice", lines, lambda line, other: usual_difference(line, other, "dice"), mean_over_cases(dice_of)
+        ),
     ]
 
 
@@ -84,7 +87,7 @@ def _as_claimed(
     what: str,
     lines: Sequence[Line],
     difference: Callable[[Line, Line], Figure | None],
-    value: Callable[[Judged], float | None],
+    figure: Callable[[Sequence[Sequence[Judged]]], float | None],
     digits: int = 3,
 ) -> Lines:
     """Every weight by distance beside weighted cross entropy, as in the document, and focal losses without distance."""
@@ -98,7 +101,7 @@ def _as_claimed(
         line = by_title.get(loss_title(loss))
         if line is not None and loss != FOCAL:
             cells = [
-                (text(difference(line, x), digits, sign=True), rows_above(line, x, value)) for x in others
+                (text(difference(line, x), digits, sign=True), rows_above(line, x, figure)) for x in others
             ]
             rows.append([line.title, *(cell for pair in cells for cell in pair)])
     return table(f"{what}, by distance | {head}", rows)
@@ -158,21 +161,23 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
         first = lines[0]
         # With fewer seeds than the default has, a difference would be one to those few seeds of it.
         alike = [line for line in lines if line.wanted == first.wanted]
-        differences = dict(zip(map(id, alike), to_the_first(alike, "lesion_f1"), strict=True))
+        titles = [line.title for line in alike]
+        differences = dict(zip(titles, to_the_first(alike, "lesion_f1"), strict=True))
 
         def beside(line: Line, value: Callable[[Judged], float | None], digits: int = 3) -> list[str]:
             found = None if line is first or line not in alike else own_difference(line, first, value)
-            return [text(own(line, value), digits) if line.finished() else "", text(found, digits, sign=True)]
+            return [text(own(line, value), digits), text(found, digits, sign=True)]
 
         rows = [
             [
                 line.title,
                 here(line),
+                *beside(line, dice_of),
                 *beside(line, _dice_of_lesions),
                 *beside(line, _dice_of_lesions_at_half),
                 text(usual(line, "lesion_f1")),
-                text(differences.get(id(line)), sign=True),
-                "" if line is first or line not in alike else rows_above(line, first, sensitivity_of),
+                text(differences.get(line.title), sign=True),
+                "" if line is first or line not in alike else rows_above(line, first, lesion_f1_of),
             ]
             for line in lines
         ]
@@ -182,6 +187,7 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
                 text(usual(line, "false_positives_per_scan"), 2),
                 _per_lesion_found(line),
                 text(own(line, _overlapping), 2),
+                text(own(line, _left_empty), 2),
                 *beside(line, _far, 2),
                 *beside(line, _far_voxels_at_half, 0),
                 _distance(line),
@@ -192,8 +198,9 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
         found = [
             *missing(lines),
             *table(
-                "loss | rows | Dice, scans with lesions | less the default's | Dice at one half, scans with lesions "
-                "| less the default's | lesion F1 | less the default's | rows that find more than the default's",
+                "loss | rows | Dice, all scans | less the default's | Dice, scans with lesions | less the default's "
+                "| Dice at one half, scans with lesions | less the default's | lesion F1 | less the default's "
+                "| rows above the default's",
                 rows,
             ),
             "",
@@ -202,8 +209,9 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
             f"False positives per scan; far is {FAR_MM:g} mm or more from every lesion, or in an empty scan:",
             "",
             *table(
-                "loss | false positives | per lesion found | overlapping a lesion | far | less the default's "
-                "| far voxels at one half | less the default's | median distance from the nearest lesion",
+                "loss | false positives | per lesion found | overlapping a lesion | empty scans left empty | far "
+                "| less the default's | far voxels at one half | less the default's "
+                "| median distance from the nearest lesion",
                 wrong,
             ),
             "",
@@ -211,16 +219,18 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
                 "Lesion F1",
                 alike,
                 lambda line, other: usual_difference(line, other, "lesion_f1"),
-                sensitivity_of,
+                lesion_f1_of,
             ),
             "",
-            *_as_claimed("Far false positives", alike, partial(own_difference, value=_far), _far, 2),
+            *_as_claimed(
+                "Far false positives", alike, partial(own_difference, value=_far), mean_over_cases(_far), 2
+            ),
             "",
             *_as_claimed(
                 "Far voxels at one half",
                 alike,
                 partial(own_difference, value=_far_voxels_at_half),
-                _far_voxels_at_half,
+                mean_over_cases(_far_voxels_at_half),
                 0,
             ),
         ]
@@ -251,6 +261,10 @@ def _dice_of_lesions_at_half(judged: Judged) -> float | None:
     return judged.dice_at_half if judged.truth_lesions else None
 
 
+def _left_empty(judged: Judged) -> float | None:
+    return None if judged.truth_lesions else float(judged.predicted_lesions == 0)
+
+
 def _overlapping(judged: Judged) -> float:
     return float(judged.overlapping)
 
@@ -274,11 +288,11 @@ def _far_voxels_at_half(judged: Judged) -> float:
 def _distance(line: Line) -> str:
     """The median over scans with lesions of each scan's own median, so that one noisy scan does not decide."""
 
-    def own(judged: Judged) -> float | None:
+    def median_mm(judged: Judged) -> float | None:
         known = [mm for mm in judged.false_positives_mm if mm is not None]
         return float(np.median(known)) if known else None
 
-    by_case = per_case(flat(line.runs()), own)
+    by_case = per_case(flat(line.runs()), median_mm)
     if not by_case:
         return "no false positives"
     return f"{np.median(list(by_case.values())):.0f} mm, {len(by_case)} scans"

@@ -34,7 +34,7 @@ from evidence_figures import (
 from evidence_losses import background, loss_grid, loss_nodules
 from evidence_pictures import curve_picture, forest_picture, weights_picture
 from evidence_plan import DEFAULT, FOCAL, RESULTS, FitRow, Row, experiments
-from evidence_tables import Lines, here, lines_of, loss_title, missing, table, text, verdict
+from evidence_tables import Lines, by_loss, here, lines_of, loss_title, missing, table, text, verdict
 
 from focalis.evaluation import Figure
 from focalis.files import write_bytes, write_text
@@ -78,26 +78,22 @@ def state(results: Path, _images: Path) -> Lines:
     rows, seen = [], set()
     for name, listed in experiments().items():
         paths = {row.path(results) for row in listed}
-        own = paths - seen
+        fresh = paths - seen
         seen |= paths
-        there, shared = sum(path.exists() for path in own), len(paths) - len(own)
-        rows.append([name, str(len(own)), str(there), str(len(own) - there or ""), str(shared or "")])
+        there, shared = sum(path.exists() for path in fresh), len(paths) - len(fresh)
+        rows.append([name, str(len(fresh)), str(there), str(len(fresh) - there or ""), str(shared or "")])
     return table("experiment | rows of its own | measured | missing | shared with those above", rows)
 
 
 def success(results: Path, _images: Path) -> Lines:
     """The share of seeds that did not collapse."""
     found: Lines = []
-    for name, what in (
-        ("success-phantoms", "phantoms, 0.01 %"),
-        ("success-nodules", "smallest third of nodules"),
+    for experiment, what in (
+        ("success-phantoms", "Phantoms, 0.01 %"),
+        ("success-nodules", "Smallest third of nodules"),
     ):
-        grouped: dict[str, list[Row]] = {}
-        for row in experiments()[name]:
-            assert isinstance(row, Row)
-            grouped.setdefault(loss_title(row.loss), []).append(row)
-        lines = {loss: line_of(loss, rows, results) for loss, rows in grouped.items()}
-        found += [f"### {what[0].upper()}{what[1:]}", "", *missing(list(lines.values()))]
+        lines = {line.title: line for line in lines_of(experiment, results, by_loss)}
+        found += [f"### {what}", "", *missing(list(lines.values()))]
         if not any(line.found for line in lines.values()):
             found.append("")
             continue
@@ -116,7 +112,7 @@ def success(results: Path, _images: Path) -> Lines:
                     f"{sum(tenth.values())} of {len(tenth)}",
                     f"{sum(drawn.values())} of {len(drawn)}",
                     text(own(line, sensitivity_of), 2),
-                    text(usual(line, "false_positives_per_scan"), 2) if line.finished() else "",
+                    text(usual(line, "false_positives_per_scan"), 2),
                 ]
             )
         head = (

@@ -15,8 +15,11 @@ from evidence_figures import (
     Line,
     dice_of,
     gap_of,
+    lesion_f1_of,
     line_of,
+    mean_over_cases,
     rows_above,
+    sensitivity_of,
     share,
     sign_test,
     usual,
@@ -195,15 +198,14 @@ def test_far_false_positives_are_counted_and_pictures_drawn(tmp_path, docs):
     lines = {line.split("|")[1].strip(): line for line in written.splitlines() if "10 of 10 |" in line}
     assert set(lines) >= {"`distance_focal_growth`", "balanced focal"}
     assert "| 7 (7 to 7) | +0 (+0 to +0) |" in written  # far voxels at one half
-    assert (
-        "| 1.0 | 0.00 (0.00 to 0.00) | 1.00 (1.00 to 1.00) |" in written
-    )  # per lesion found, overlapping, far
+    # Per lesion found, overlapping, of empty scans there are none here, far.
+    assert "| 1.0 | 0.00 (0.00 to 0.00) |  | 1.00 (1.00 to 1.00) |" in written
     assert "| none found |" in written  # the exponential's
     assert "30 mm, 6 scans" in written
     few = next(
         line for line in written.splitlines() if line.startswith("| `distance_focal_gaussian` | 2 of 2")
     )
-    assert few.count("(") == 3  # of two seeds there are figures, but no differences to ten
+    assert few.count("(") == 4  # of two seeds there are figures, but no differences to ten
     assert (docs / "images" / "evidence-loss-phantoms.png").exists()
 
 
@@ -216,8 +218,22 @@ def test_rows_above_counts_the_rows_of_both(tmp_path):
     first, second = (
         line_of("", [row for row in rows if row.loss == loss], tmp_path) for loss in (EXPONENTIAL, DEFAULT)
     )
-    assert rows_above(first, second, dice_of) == "1 of 2"
-    assert rows_above(first, Line("empty", 2, {}), dice_of) == ""
+    assert rows_above(first, second, mean_over_cases(dice_of)) == "1 of 2"
+    assert rows_above(first, Line("empty", 2, {}), mean_over_cases(dice_of)) == ""
+
+
+def test_rows_above_by_f1_sees_false_positives(tmp_path):
+    rows = [row for row in experiments()["loss-nodules"] if row.fold == row.seed == 0]
+    first, second = (row for row in rows if row.loss in (DEFAULT, EXPONENTIAL))
+    for row in (first, second):
+        write_row(row, tmp_path, 0.5)
+    content = json.loads(second.path(tmp_path).read_text())
+    for entry in content["scores"]["held_out"]:  # as many lesions found, and more that are none
+        entry |= {"predicted_lesions": 9, "false_positives_mm": [30.0] * 8}
+    second.path(tmp_path).write_text(json.dumps(content))
+    quiet, noisy = (line_of("", [row], tmp_path) for row in (first, second))
+    assert rows_above(quiet, noisy, lesion_f1_of) == "1 of 1"
+    assert rows_above(quiet, noisy, mean_over_cases(sensitivity_of)) == "0 of 1"
 
 
 def test_a_run_without_any_lesion_and_one_that_diverged_have_collapsed(tmp_path, docs):
