@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from focalis.dataset import IGNORED
-from focalis.losses import LOSSES, DistanceFocal, build_loss
+from focalis.losses import LOSSES, DistanceFocal, build_loss, soft_dice_loss
 from focalis.losses.target import foreground, judged, shares
 
 FOCAL = DistanceFocal(r=1.5, form="exponential", k_per_mm=0.2, floor=0.05)
@@ -67,6 +67,17 @@ def test_a_soft_target_agrees_with_the_formula(name, classes):
     terms = naive_terms(logits, mean, distance)
     value = build_loss(name, FOCAL)(logits, mean, distance)
     assert float(value) == pytest.approx(sum(terms[part] for part in PARTS[name]), rel=1e-10)
+
+
+def test_soft_dice_of_what_is_present_leaves_out_a_class_that_no_reader_drew():
+    logits, _, mean, _ = example(3)
+    mean[0, 0] += mean[0, 1]
+    mean[0, 1] = 0
+    said = (torch.softmax(logits, 1)[0, 1] * mean[0].sum(0)).sum()  # where at least one reader judged
+    absent = 1 - 1 / (said + 1)
+    pairs = mean.shape[0] * (mean.shape[1] - 1)
+    expected = (pairs * soft_dice_loss(logits, mean) - absent) / (pairs - 1)
+    torch.testing.assert_close(soft_dice_loss(logits, mean, present=True), expected)
 
 
 @pytest.mark.parametrize("name", LOSSES)
