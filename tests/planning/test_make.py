@@ -10,7 +10,7 @@ from focalis.errors import DataError, PlanError
 from focalis.networks import NETWORKS
 from focalis.planning import Fingerprint, fingerprint, make_plan
 from focalis.planning.memory import training_bytes
-from focalis.planning.parts import loss_of, network_of
+from focalis.planning.parts import network_of
 from focalis.volume import Volume, read_volume, write_volume
 
 
@@ -73,14 +73,6 @@ def test_labels_named_left_and_right_are_not_mirrored_into_each_other():
     sides = make_plan(found(), ("image",), {1: "hippocampus left", 2: "hippocampus right"})
     assert sides.training.flip_axes_zyx == (True, True, False)
     assert plan_of(found()).training.flip_axes_zyx == (True, True, True)
-
-
-def test_where_many_cases_are_empty_the_loss_does_not_reward_silence():
-    few = plan_of(found(foreground_share=(0.0, 0.002, 0.01, 0.01, 0.02)))
-    many = plan_of(found(foreground_share=(0.0, 0.002, 0.01, 0.0)))
-    assert (few.loss.name, many.loss.name) == ("dice_cross_entropy", "present_dice_cross_entropy")
-    assert "50% of the cases hold no lesion" in many.reasons["loss"]
-    loss_of(many)
 
 
 def test_every_decision_has_a_reason_on_one_line():

@@ -11,15 +11,7 @@ from numpy.typing import NDArray
 from focalis.errors import PlanError
 from focalis.planning.fingerprint import Fingerprint
 from focalis.planning.memory import training_bytes
-from focalis.planning.plan import (
-    LossSettings,
-    NetworkSettings,
-    Normalisation,
-    Plan,
-    TrainingSettings,
-    Triple,
-    alike,
-)
+from focalis.planning.plan import NetworkSettings, Normalisation, Plan, TrainingSettings, Triple, alike
 from focalis.planning.pose import Pose
 
 STAGES = {
@@ -39,8 +31,6 @@ PATCH_SHARE = 0.85
 PATCH_VOXELS = 64**3
 BATCH_VOXELS = 2 * 40**3
 ANISOTROPY = 3.0
-EMPTY_SHARE = 0.25
-"""From this share of cases without any lesion on, the loss must not reward silence. Measured at one half."""
 CT_FIRST_PERCENTILE = -300.0
 AGREEMENT_KEPT = 0.9
 """From this share of the cases' agreement on, a flip or a turn is taken to change nothing."""
@@ -90,7 +80,9 @@ def make_plan(
         f"{len(found.lesion_volumes_mm3)} lesions in {len(found.shapes_zyx)} cases, median "
         f"{np.median(found.lesion_volumes_mm3):.3g} mm3; foreground fills {100 * share:.2g} % of the median case"
     )
-    loss = _loss(found, reasons)
+    reasons["loss"] = (
+        "soft Dice per patch plus cross entropy, the default, learns fastest in short trainings; --loss names another"
+    )
     reasons["readers"] = "the label maps; --readers names what to make of several readers' masks"
     reasons["channels"] = "from the names of the images"
     reasons["ignore"] = "the value of voxels that nobody has judged, from dataset.json; null if there is none"
@@ -106,7 +98,6 @@ def make_plan(
         patch_zyx=patch,
         batch=batch,
         network=NetworkSettings(name=network, strides_zyx=strides),
-        loss=loss,
         training=training,
         memory_budget_gb=memory_budget_gb,
         reasons=reasons,
@@ -128,20 +119,6 @@ def within_memory(plan: Plan) -> Plan:
         f"a memory budget of {plan.memory_budget_gb:g} GB is too small for one patch of {plan.patch_zyx} voxels "
         f"({need:.1f} GB); raise it, or give a plan with a smaller patch"
     )
-
-
-def _loss(found: Fingerprint, reasons: dict[str, str]) -> LossSettings:
-    """Dice and cross entropy; where many cases are empty Dice leaves out what a patch does not hold (decision 0017)."""
-    empty = float(np.mean(np.equal(found.foreground_share, 0)))
-    what = "soft Dice per patch plus cross entropy, the default, learns fastest in short trainings"
-    if empty < EMPTY_SHARE:
-        reasons["loss"] = f"{what}; --loss names another"
-        return LossSettings()
-    reasons["loss"] = (
-        f"{what}; {empty:.0%} of the cases hold no lesion, so Dice counts only where a patch holds one: counted "
-        "everywhere, it often trains silence; --loss names another"
-    )
-    return LossSettings(name="present_dice_cross_entropy")
 
 
 def _training(pose: Pose | None, sides: bool, cubes: bool, reasons: dict[str, str]) -> TrainingSettings:
