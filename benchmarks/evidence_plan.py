@@ -30,7 +30,7 @@ SECONDS = {
 }
 """About how long a step of the default network takes, and all that is not training: one thread of a processor with
 bfloat16, two rows at a time."""
-TIMES_AS_LONG = {"nnunet": 3.0}
+TIMES_AS_LONG = {"nnunet": 10.0}
 """About how long a step of a network takes, in steps of the default one: for the estimate of an hour, nothing else."""
 MINUTES_OF_STEPS = {
     "lidc_nodules": (12, 6000),
