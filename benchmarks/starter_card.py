@@ -8,7 +8,8 @@ from string import Template
 from typing import Any
 
 from evidence_accuracy import by_thirds, pooled
-from evidence_figures import mean_of, text
+from evidence_figures import mean_of
+from evidence_tables import text
 
 TEMPLATE = Path(__file__).with_name("starter_card.md")
 MISSED = 0.1
