@@ -61,7 +61,8 @@ def loss_nodules(results: Path, images: Path) -> Lines:
     write_bytes(
         images / "evidence-loss-nodules.png",
         forest_picture(
-            [(line.title, each) for line, each in zip(lines, differences, strict=True) if each is not None],
+            [line.title for line in lines],
+            differences,
             f"Dice less that of {first.title}",
         ),
     )

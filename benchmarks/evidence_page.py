@@ -230,7 +230,8 @@ def network(results: Path, images: Path) -> Lines:
     write_bytes(
         images / "evidence-network.png",
         forest_picture(
-            [(line.title, each) for line, each in zip(lines, differences, strict=True) if each is not None],
+            [line.title for line in lines],
+            differences,
             "Dice less that of the default network",
         ),
     )

@@ -108,8 +108,9 @@ def predictions_picture(drawn: Mapping[int, Sequence[tuple[str, Mapping[str, Any
     return png(drawing)
 
 
-def forest_picture(lines: Sequence[tuple[str, Figure]], what: str) -> bytes:
-    """Differences with their intervals, one under another."""
+def forest_picture(titles: Sequence[str], differences: Sequence[Figure | None], what: str) -> bytes:
+    """Differences with their intervals, one under another; what has none is left out."""
+    lines = [(title, each) for title, each in zip(titles, differences, strict=True) if each is not None]
     height = 0.9 + 0.34 * max(len(lines), 1)
     drawing = Drawing(figsize=(8, height), layout="constrained", facecolor=LIGHT.background)
     axes = drawing.subplots()

@@ -90,9 +90,8 @@ def runtime_for(
     except ModelError:
         if chosen == name or chosen == "torch":
             raise
-        return _torch(
-            model, device, precision
-        )  # what was the fastest cannot be made again: a cache to read only
+        # What was the fastest cannot be made again: a cache to read only.
+        return _torch(model, device, precision)
 
 
 def _torch(model: Model, device: str, precision: str) -> Engines:

@@ -160,9 +160,8 @@ def convert(model: Model, folder: Path, *, eight_bit: bool) -> None:
             }
             (home / FACTS).write_text(json.dumps({**facts, "sha256": _digests(home, facts)}))
         if folder.exists() and not is_converted(folder, len(model.members)):
-            with suppress(
-                FileNotFoundError
-            ):  # somebody damaged it; another process may be putting it right as well
+            # Somebody damaged it; another process may be putting it right as well.
+            with suppress(FileNotFoundError):
                 folder.rename(damaged)
         try:
             unfinished.rename(folder)
