@@ -90,6 +90,7 @@ def success(results: Path, _images: Path) -> Lines:
     found: Lines = []
     for experiment, what in (
         ("success-phantoms", "Phantoms, 0.01 %"),
+        ("success-phantoms-long", "Phantoms, 0.01 %, 1,000 steps"),
         ("success-nodules", "Smallest third of nodules"),
     ):
         lines = {line.title: line for line in lines_of(experiment, results, by_loss)}
@@ -97,7 +98,11 @@ def success(results: Path, _images: Path) -> Lines:
         if not any(line.found for line in lines.values()):
             found.append("")
             continue
-        beside = {name: _successes(lines[name], finds_a_lesion) for name in map(loss_title, (DEFAULT, FOCAL))}
+        beside = {
+            name: _successes(lines[name], finds_a_lesion)
+            for name in map(loss_title, (DEFAULT, FOCAL))
+            if len(lines) > 1
+        }
         rows = []
         for loss, line in lines.items():
             seeds, tenth, drawn = (
