@@ -33,7 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("experiment", nargs="*", help=f"all, loss, success, or one of {known}")
     parser.add_argument("--list", action="store_true", help="say what is there and what is missing, and stop")
     parser.add_argument(
-        "--rows", action="append", default=[], metavar="TEXT", help="rows whose name holds TEXT"
+        "--rows",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="rows whose name holds TEXT; given twice, both texts",
     )
     parser.add_argument(
         "--steps", type=int, help="another number of steps, for a trial; accuracy is left out"
@@ -59,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.list:
         print(listing(rows, options.results))
         return
+    if not any(rows.values()):
+        parser.error(f"no row's name holds {' and '.join(options.rows)}; --list has the names")
     train_missing([row for listed in rows.values() for row in listed], options)
 
 
@@ -82,6 +88,11 @@ def listing(rows: dict[str, list[Row | FitRow]], results: Path = RESULTS) -> str
 
 def train_missing(rows: Sequence[Row | FitRow], options: argparse.Namespace) -> None:
     """Train the rows that are neither there nor claimed by another process; Ctrl-C keeps the row's last step."""
+    if all(row.path(options.results).exists() for row in rows):
+        print(
+            f"nothing to do: all {len(rows)} rows are in {options.results}; another --results makes them again"
+        )
+        return
     import torch
     from evidence_data import write_nodules
     from evidence_rows import make

@@ -10,7 +10,7 @@ import numpy as np
 from evidence_data import read_nodules
 from evidence_figures import difference_of, mean_of
 from evidence_plan import FitRow
-from evidence_tables import Lines, not_all, table, text
+from evidence_tables import Lines, not_all, revisions, table, text
 
 from focalis.workflows.record import read_json
 
@@ -75,13 +75,13 @@ def accuracy(rows: Sequence[FitRow], results: Path) -> Lines:
         if not contents:
             cells.append([data, name, folds, *[""] * 7])
             continue
-        revisions = ", ".join(sorted({str(content["revision"])[:8] for content in contents}))
+        of_revisions = revisions(contents)
         size, steps = f"{contents[0]['parameters'] / 1e6:.2f} M", str(contents[0]["steps"])
         for (known, figure), aim in AIMS.items():
             if known == data:
                 mean = mean_of(pooled(contents, figure))
                 cells.append(
-                    [data, name, folds, size, steps, figure, text(mean), str(mean.cases), aim, revisions]
+                    [data, name, folds, size, steps, figure, text(mean), str(mean.cases), aim, of_revisions]
                 )
     nodules = read_nodules(results)
     by_network = {row.network: found[row.setting] for row in rows if row.data == "lidc_nodules"}

@@ -78,16 +78,13 @@ class Line:
             for key, content in self.finished().items()
         }
 
-    def runs(
-        self, keep: Callable[[Judged], bool] = lambda _: True
-    ) -> dict[tuple[int, int], list[list[Judged]]]:
+    def runs(self) -> dict[tuple[int, int], list[list[Judged]]]:
         """The same with a list per part: windows of a case are repeats of it."""
         found = {}
         for key, entries in self.judged.items():
             parts: dict[int, list[Judged]] = {}
             for judged in entries:
-                if keep(judged):
-                    parts.setdefault(judged.part, []).append(judged)
+                parts.setdefault(judged.part, []).append(judged)
             found[key] = list(parts.values())
         return found
 
@@ -128,16 +125,14 @@ def flat(runs: Mapping[Any, Sequence[Sequence[Judged]]]) -> list[Sequence[Judged
     return [part for parts in runs.values() for part in parts]
 
 
-def usual(line: Line, name: str, keep: Callable[[Judged], bool] = lambda _: True) -> Figure:
+def usual(line: Line, name: str) -> Figure:
     """One of the `FIGURES` of a line."""
-    return figures_of(flat(line.runs(keep=keep)))[name]  # type: ignore[arg-type]
+    return figures_of(flat(line.runs()))[name]  # type: ignore[arg-type]
 
 
-def usual_difference(
-    line: Line, other: Line, name: str, keep: Callable[[Judged], bool] = lambda _: True
-) -> Figure | None:
+def usual_difference(line: Line, other: Line, name: str) -> Figure | None:
     """A figure of a line less that of another, on the folds and seeds that both have; None without any."""
-    mine, theirs = line.runs(keep=keep), other.runs(keep=keep)
+    mine, theirs = line.runs(), other.runs()
     both = [key for key in mine if key in theirs]
     if not both:
         return None
@@ -216,11 +211,14 @@ def own_difference(line: Line, other: Line, value: Callable[[Judged], float | No
 
 
 def rows_above(line: Line, other: Line, figure: Callable[[Sequence[Sequence[Judged]]], float | None]) -> str:
-    """In how many rows of both a figure is above the other line's: what another training might do."""
+    """In how many rows of both a figure is above the other line's, and in how many equal: what others might do."""
     mine, theirs = ({key: figure(parts) for key, parts in each.runs().items()} for each in (line, other))
     pairs = [(value, theirs.get(key)) for key, value in mine.items()]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
-    return f"{sum(a > b for a, b in both)} of {len(both)}" if both else ""
+    if not both:
+        return ""
+    equal = sum(a == b for a, b in both)
+    return f"{sum(a > b for a, b in both)} of {len(both)}" + (f", {equal} equal" if equal else "")
 
 
 def mean_over_cases(
@@ -235,9 +233,9 @@ def mean_over_cases(
     return figure
 
 
-def lesion_f1_of(parts: Sequence[Sequence[Judged]]) -> float | None:
-    """A row's figure for `rows_above`: its lesion F1."""
-    return figures_of(parts)["lesion_f1"].value
+def usual_of(name: str) -> Callable[[Sequence[Sequence[Judged]]], float | None]:
+    """A row's figure for `rows_above`: one of the `FIGURES`."""
+    return lambda parts: figures_of(parts)[name].value  # type: ignore[arg-type]
 
 
 def fold_differences(line: Line, other: Line, value: Callable[[Judged], float | None]) -> str:

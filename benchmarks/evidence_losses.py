@@ -14,19 +14,20 @@ from evidence_figures import (
     dice_at_half_of,
     dice_of,
     flat,
-    lesion_f1_of,
     mean_of,
     mean_over_cases,
     own,
     own_difference,
     per_case,
     rows_above,
+    sensitivity_of,
     to_the_first,
     usual,
     usual_difference,
+    usual_of,
 )
 from evidence_pictures import forest_picture, predictions_picture
-from evidence_plan import BALANCED, CLAIMED, FOCAL, WEIGHTED
+from evidence_plan import BALANCED, CLAIMED, FASTER, FOCAL, WEIGHTED
 from evidence_tables import Lines, by_loss, here, lines_of, loss_title, missing, table, text, verdict
 
 from focalis.evaluation import Figure
@@ -34,6 +35,10 @@ from focalis.files import write_bytes
 
 SEEDS_DRAWN = (0, 1)
 """The seeds whose predictions are drawn, the same for every loss."""
+FOCAL_LOSSES = (*CLAIMED[:-1], FASTER, BALANCED)
+"""Focal losses that weigh background less than the plain one, by distance and, the control, without it."""
+BESIDE = (WEIGHTED, BALANCED, FOCAL)
+"""What they stand beside: weighted cross entropy, as in the document, and focal losses without distance."""
 
 
 def loss_nodules(results: Path, images: Path) -> Lines:
@@ -77,35 +82,41 @@ def loss_nodules(results: Path, images: Path) -> Lines:
         verdict("Dice", lines, first, differences),
         "",
         "![Differences](images/evidence-loss-nodules.png)",
-        "",
-        *_as_claimed(
-            "Dice", lines, lambda line, other: usual_difference(line, other, "dice"), mean_over_cases(dice_of)
-        ),
+        *_beside_by_figure("Dice", lines, "dice"),
+        *_beside_by_figure("Lesion F1", lines, "lesion_f1"),
+        *_beside_by_figure("False positives per window", lines, "false_positives_per_scan", 2),
     ]
 
 
-def _as_claimed(
+def _beside(
     what: str,
     lines: Sequence[Line],
     difference: Callable[[Line, Line], Figure | None],
     figure: Callable[[Sequence[Sequence[Judged]]], float | None],
     digits: int = 3,
+    mine: Sequence[Line] = (),
 ) -> Lines:
-    """Every weight by distance beside weighted cross entropy, as in the document, and focal losses without distance."""
+    """A table of the focal losses, or of `mine`, beside those of `BESIDE` that are among the lines."""
     by_title = {line.title: line for line in lines}
-    others = [
-        by_title[title] for loss in (WEIGHTED, BALANCED, FOCAL) if (title := loss_title(loss)) in by_title
-    ]
+    mine = mine or [by_title[title] for loss in FOCAL_LOSSES if (title := loss_title(loss)) in by_title]
+    others = [by_title[title] for loss in BESIDE if (title := loss_title(loss)) in by_title]
     head = " | ".join(f"less {other.title} | rows above" for other in others)
     rows = []
-    for loss in CLAIMED:
-        line = by_title.get(loss_title(loss))
-        if line is not None and loss != FOCAL:
-            cells = [
-                (text(difference(line, x), digits, sign=True), rows_above(line, x, figure)) for x in others
-            ]
-            rows.append([line.title, *(cell for pair in cells for cell in pair)])
-    return table(f"{what}, by distance | {head}", rows)
+    for line in mine:
+        row = [line.title.split(" (")[0]]
+        for other in others:
+            same = other is line
+            row += ["" if same else text(difference(line, other), digits, sign=True)]
+            row += ["" if same else rows_above(line, other, figure)]
+        rows.append(row)
+    return ["", *table(f"{what} | {head}", rows)]
+
+
+def _beside_by_figure(
+    what: str, lines: Sequence[Line], name: str, digits: int = 3, mine: Sequence[Line] = ()
+) -> Lines:
+    """`_beside` of one of the `FIGURES`."""
+    return _beside(what, lines, partial(usual_difference, name=name), usual_of(name), digits, mine)
 
 
 def loss_grid(results: Path, _images: Path) -> Lines:
@@ -129,7 +140,11 @@ def loss_grid(results: Path, _images: Path) -> Lines:
         for line, difference in zip(listed, to_the_first(listed, "dice"), strict=True)
     ]
     head = "loss | rows | Dice, inner split | Dice, held out | less the default's"
-    return [*missing(lines), *table(head, rows)]
+    return [
+        *missing(lines),
+        *table(head, rows),
+        *_beside_by_figure("Dice, held out", lines, "dice", mine=chosen),
+    ]
 
 
 def _form(line: Line) -> str:
@@ -144,9 +159,12 @@ def _chosen(form: str, lines: Sequence[Line]) -> Line:
         key: max(lines, key=lambda line: np.mean(list(line.found[key]["scores"]["dice_inner"].values())))
         for key in sorted(both)
     }
-    taken = ", ".join(dict.fromkeys(line.title for line in best.values()))
+    taken: dict[str, list[str]] = {}
+    for (fold, _), line in best.items():
+        taken.setdefault(line.title, []).append(f"fold {fold}")
+    of = "; ".join(f"{', '.join(folds)}: {title}" for title, folds in taken.items())
     return Line(
-        f"`{form}`, chosen in each fold: {taken or 'nothing yet'}",
+        f"`{form}`, chosen in each fold ({of or 'nothing yet'})",
         lines[0].wanted,
         {key: line.found[key] for key, line in best.items()},
     )
@@ -169,18 +187,26 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
             found = None if line is first or line not in alike else own_difference(line, first, value)
             return [text(own(line, value), digits), text(found, digits, sign=True)]
 
+        empty = any(own(line, _left_empty).cases for line in lines)
         rows = [
             [
                 line.title,
                 here(line),
                 *beside(line, dice_of),
-                *beside(line, _dice_of_lesions),
+                *(beside(line, _dice_of_lesions) if empty else []),
                 *beside(line, _dice_of_lesions_at_half),
+                text(own(line, sensitivity_of)),
                 text(usual(line, "lesion_f1")),
                 text(differences.get(line.title), sign=True),
-                "" if line is first or line not in alike else rows_above(line, first, lesion_f1_of),
+                "" if line is first or line not in alike else rows_above(line, first, usual_of("lesion_f1")),
             ]
             for line in lines
+        ]
+        heads = [
+            "loss | rows | Dice, all scans | less the default's",
+            *(["Dice, scans with lesions | less the default's"] if empty else []),
+            "Dice at one half, scans with lesions | less the default's",
+            "lesions found, mean over scans | lesion F1 | less the default's | rows above the default's",
         ]
         wrong = [
             [
@@ -198,12 +224,7 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
         ]
         found = [
             *missing(lines),
-            *table(
-                "loss | rows | Dice, all scans | less the default's | Dice, scans with lesions | less the default's "
-                "| Dice at one half, scans with lesions | less the default's | lesion F1 | less the default's "
-                "| rows above the default's",
-                rows,
-            ),
+            *table(" | ".join(heads), rows),
             "",
             verdict("Lesion F1", alike, first, list(differences.values())),
             "",
@@ -215,19 +236,11 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
                 "| median distance from the nearest lesion",
                 wrong,
             ),
-            "",
-            *_as_claimed(
-                "Lesion F1",
-                alike,
-                lambda line, other: usual_difference(line, other, "lesion_f1"),
-                lesion_f1_of,
-            ),
-            "",
-            *_as_claimed(
+            *_beside_by_figure("Lesion F1", alike, "lesion_f1"),
+            *_beside(
                 "Far false positives", alike, partial(own_difference, value=_far), mean_over_cases(_far), 2
             ),
-            "",
-            *_as_claimed(
+            *_beside(
                 "Far voxels at one half",
                 alike,
                 partial(own_difference, value=_far_voxels_at_half),
@@ -287,7 +300,10 @@ def _far_voxels_at_half(judged: Judged) -> float:
 
 
 def _distance(line: Line) -> str:
-    """The median over scans with lesions of each scan's own median, so that one noisy scan does not decide."""
+    """The median over scans with lesions of each scan's own: the mean over rows of the median of its false positives.
+
+    One noisy scan does not decide it.
+    """
 
     def median_mm(judged: Judged) -> float | None:
         known = [mm for mm in judged.false_positives_mm if mm is not None]

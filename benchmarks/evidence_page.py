@@ -91,8 +91,9 @@ def success(results: Path, _images: Path) -> Lines:
     for experiment, what in (
         ("success-phantoms", "Phantoms, 0.01 %"),
         ("success-phantoms-long", "Phantoms, 0.01 %, 1,000 steps"),
-        ("success-nodules", "Smallest third of nodules"),
+        ("success-nodules", "Smallest third of nodules, windows"),
     ):
+        scan = "window" if experiment == "success-nodules" else "scan"
         lines = {line.title: line for line in lines_of(experiment, results, by_loss)}
         found += [f"### {what}", "", *missing(list(lines.values()))]
         if not any(line.found for line in lines.values()):
@@ -121,9 +122,9 @@ def success(results: Path, _images: Path) -> Lines:
                 ]
             )
         head = (
-            f"loss | runs that succeeded | share | {' | '.join(f'p beside {name}' for name in beside)} "
-            "| runs that find a tenth of the lesions | runs that draw anything at one half "
-            "| lesions found, mean over scans of runs that did not diverge | false positives per scan"
+            f"loss | runs that succeeded | share | {''.join(f'p beside {name} | ' for name in beside)}"
+            "runs that find a tenth of the lesions | runs that draw anything at one half "
+            f"| lesions found, mean over {scan}s of runs that did not diverge | false positives per {scan}"
         )
         found += [*table(head, rows), ""]
     return found

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from evidence_coding import unpacked
+from evidence_tables import leaves_out_zero
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Drawing
 
@@ -27,6 +28,8 @@ SMALL = PhantomSettings(shape_zyx=(24, 72, 72), foreground_share=0.004, lesions=
 SEED = 13
 """A phantom with a slice that cuts both of its lesions."""
 WEIGHT_TICKS = (0.1, 0.2, 0.5, 1, 2, 5)
+COLUMNS = 5
+"""Scans beside each other in a picture of predictions: as many as can be seen on a page."""
 WEIGHTS = Path(__file__).parents[1] / "docs" / "images" / "weights.png"
 
 
@@ -83,15 +86,15 @@ def weights_picture() -> bytes:
 
 
 def predictions_picture(drawn: Mapping[int, Sequence[tuple[str, Mapping[str, Any]]]]) -> bytes:
-    """What each loss made of one held-out scan: the foreground probability, its maximum along z, a row per seed."""
-    columns = 1 + max(map(len, drawn.values()))
+    """What each loss made of one held-out scan: the foreground probability, its maximum along z, seed after seed."""
+    rows = -(-(1 + max(map(len, drawn.values()))) // COLUMNS)
     drawing = Drawing(
-        figsize=(1.9 * columns, 2.2 * len(drawn)), layout="constrained", facecolor=LIGHT.background
+        figsize=(1.9 * COLUMNS, 2.1 * rows * len(drawn)), layout="constrained", facecolor=LIGHT.background
     )
-    grid = drawing.subplots(len(drawn), columns, squeeze=False)
+    grid = drawing.subplots(rows * len(drawn), COLUMNS, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()
-    for panels, (seed, pictures) in zip(grid, drawn.items(), strict=True):
+    for panels, (seed, pictures) in zip(grid.reshape(len(drawn), -1), drawn.items(), strict=True):
         truth = unpacked(pictures[0][1]["truth"])
         shown = [
             (f"the truth, seed {seed}", truth),
@@ -116,15 +119,14 @@ def forest_picture(titles: Sequence[str], differences: Sequence[Figure | None], 
     axes = drawing.subplots()
     for number, (_, figure) in enumerate(lines):
         if figure.low is not None and figure.high is not None:
-            clear = not figure.low <= 0 <= figure.high
-            colour = LIGHT.accent if clear else LIGHT.line
+            colour = LIGHT.accent if leaves_out_zero(figure) else LIGHT.line
             axes.plot([figure.low, figure.high], [number] * 2, color=colour, linewidth=1.6)
             axes.plot(figure.value, number, "o", color=colour, markersize=6, markeredgewidth=0)
     style(axes, LIGHT, "")
     axes.axvline(0, color=LIGHT.text, linewidth=0.9)
     axes.set_yticks(range(len(lines)), [title.strip("`") for title, _ in lines])
     axes.invert_yaxis()
-    axes.set_xlabel(what.replace("`", ""), color=LIGHT.text)
+    axes.set_xlabel(f"{what.replace('`', '')} (orange: leaves out zero)", color=LIGHT.text)
     return png(drawing)
 
 

@@ -252,7 +252,7 @@ def experiments() -> dict[str, list[Row | FitRow]]:
         "loss-grid": [
             Row("lidc_nodules", loss=loss, fold=fold)
             for fold in SHORT_FOLDS
-            for loss in (DEFAULT, WEIGHTED, *CLAIMED, TOGETHER, *GRID)
+            for loss in (DEFAULT, WEIGHTED, *CLAIMED, BALANCED, TOGETHER, *GRID)
         ],
     }
 

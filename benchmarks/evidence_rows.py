@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ def make(row: Row | FitRow, runs: Path, results: Path = RESULTS) -> Path:
         steps = max(1, round(steps / ratio))
     content: dict[str, Any] = {
         **provenance(),
-        "command": " ".join(["python", "benchmarks/evidence.py", *sys.argv[1:]]),
+        "command": f"python benchmarks/evidence.py all --rows {row.name}",
         "row": {**vars(row), "loss": row.loss.model_dump(), "setting": row.setting},
         "seed": row.seed,
         "steps": steps,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from evidence_figures import Line, line_of
 from evidence_plan import BALANCED, Row, experiments, loss_name
@@ -12,6 +13,8 @@ from focalis.evaluation import Figure
 from focalis.planning.plan import LossSettings
 
 Lines = list[str]
+FEWEST_PATIENTS = 10
+"""Of fewer patients no difference is called apart from zero: their bootstrap intervals are far too narrow."""
 
 
 def lines_of(name: str, results: Path, title: Callable[[Row], str]) -> list[Line]:
@@ -36,8 +39,21 @@ def loss_title(loss: LossSettings) -> str:
 def missing(lines: Sequence[Line]) -> Lines:
     """Said above a table that is not whole, and of which revisions its rows are."""
     there, wanted = (sum(numbers) for numbers in zip(*((len(x.found), x.wanted) for x in lines), strict=True))
-    revisions = sorted({str(content["revision"])[:8] for line in lines for content in line.found.values()})
-    return [*not_all(there, wanted), *([f"Revision {', '.join(revisions)}.", ""] if there else [])]
+    of = revisions(content for line in lines for content in line.found.values())
+    return [*not_all(there, wanted), *([f"Revision {of}.", ""] if there else [])]
+
+
+def revisions(contents: Iterable[Mapping[str, Any]]) -> str:
+    """The revisions of results; a plus stands for code that was changed and not yet committed."""
+    found = {str(content["revision"]) for content in contents}
+    return ", ".join(sorted(each[:8] + "+" * each.endswith("+") for each in found))
+
+
+def leaves_out_zero(figure: Figure | None) -> bool:
+    """Whether a difference's interval does, and rests on patients enough to say so."""
+    if figure is None or figure.low is None or figure.high is None:
+        return False
+    return figure.cases >= FEWEST_PATIENTS and not figure.low <= 0 <= figure.high
 
 
 def not_all(there: int, wanted: int) -> Lines:
@@ -61,10 +77,10 @@ def verdict(what: str, lines: Sequence[Line], first: Line, differences: Sequence
             line.title
             for line, each in zip(lines, differences, strict=True)
             if each is not None
-            and each.low is not None
-            and each.high is not None
+            and each.value is not None
+            and leaves_out_zero(each)
             and len(line.finished()) == len(line.found)
-            and (each.low > 0 if sign > 0 else each.high < 0)
+            and each.value * sign > 0
         ]
         return ", ".join(found) or "none"
 
@@ -72,14 +88,14 @@ def verdict(what: str, lines: Sequence[Line], first: Line, differences: Sequence
 
 
 def text(figure: Figure | None, digits: int = 3, *, sign: bool = False) -> str:
-    """A figure with its interval; bold where a difference's interval leaves out zero."""
+    """A figure with its interval; bold where a difference `leaves_out_zero`."""
     if figure is None or figure.value is None:
         return ""
     form = f"{'+' if sign else ''}.{digits}f"
     if figure.low is None or figure.high is None:
         return format(figure.value, form)
     found = f"{figure.value:{form}} ({figure.low:{form}} to {figure.high:{form}})"
-    return f"**{found}**" if sign and not figure.low <= 0 <= figure.high else found
+    return f"**{found}**" if sign and leaves_out_zero(figure) else found
 
 
 def table(head: str, rows: Sequence[Sequence[str]]) -> list[str]:

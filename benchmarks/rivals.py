@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monai.networks.nets import UNet
 from torch import Tensor, nn
 
 from focalis.networks import NETWORKS, Network
@@ -25,6 +24,8 @@ class MonaiUNet(Network):
     patchwise = True
 
     def __init__(self, strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> None:
+        from monai.networks.nets import UNet  # of the environment for tests: tables are made without it
+
         super().__init__()
         self.net = UNet(3, inputs, outputs, CHANNELS[: len(strides_zyx) + 1], tuple(strides_zyx))
 

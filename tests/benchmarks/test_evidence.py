@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import evidence
 import evidence_page
@@ -15,7 +16,6 @@ from evidence_figures import (
     Line,
     dice_of,
     gap_of,
-    lesion_f1_of,
     line_of,
     mean_over_cases,
     rows_above,
@@ -24,11 +24,12 @@ from evidence_figures import (
     sign_test,
     usual,
     usual_difference,
+    usual_of,
 )
 from evidence_networks import CHANGES, register, times_as_long, with_variant
 from evidence_plan import DEFAULT, EXPONENTIAL, FOCAL, FitRow, Row, chosen, experiments, loss_name
 from evidence_rows import false_positives_mm
-from evidence_tables import text
+from evidence_tables import revisions, text
 
 from focalis.dataset import Case, Dataset, Split, inner_split
 from focalis.evaluation import Figure
@@ -38,7 +39,7 @@ from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.planning.parts import network_of
 
 DOCS = Path(__file__).parents[2] / "docs"
-CASES = [f"case{number}" for number in range(6)]
+CASES = [f"case{number:02}" for number in range(12)]
 
 
 def write_row(row, results, dice, found=1, outcome="finished", **more):
@@ -129,7 +130,7 @@ def test_accuracy_rows_are_the_files_that_accuracy_py_writes():
 
 
 def test_a_beginning_names_several_experiments_and_an_unknown_one_is_refused(capsys):
-    assert list(chosen(["success"])) == ["success-phantoms", "success-nodules"]
+    assert list(chosen(["success"])) == ["success-phantoms", "success-phantoms-long", "success-nodules"]
     assert list(chosen(["loss-phantoms"])) == ["loss-phantoms"]  # a whole name is that experiment alone
     with pytest.raises(SystemExit) as stopped:
         evidence.main(["los"])
@@ -172,7 +173,7 @@ def test_a_difference_is_taken_on_common_rows_and_bold_where_it_leaves_out_zero(
         elif row.fold == 1 and row.loss == DEFAULT:  # a fold that the other has not: it must not count
             write_row(row, tmp_path, 0.9)
     written = section(page(tmp_path, docs), "loss-nodules")
-    assert "Not all measured yet**: 6 of 110" in written
+    assert "Not all measured yet**: 6 of 120" in written
     assert "**-0.100 (-0.100 to -0.100)**" in written
     assert "Below it: `distance_focal_exponential`" in written
     assert "| 0 of 2 |" in written  # of the two rows that both have, how many lie above
@@ -185,7 +186,7 @@ def test_a_pooled_figure_is_the_mean_over_cases_of_the_mean_over_rows(tmp_path):
     write_row(rows[0], tmp_path, 0.4)
     write_row(rows[1], tmp_path, 0.6)
     line = line_of("default", rows, tmp_path)
-    assert usual(line, "dice").value == pytest.approx(0.5 + 0.025)
+    assert usual(line, "dice").value == pytest.approx(0.5 + 0.055)
     assert usual_difference(line, Line("empty", 2, {}), "dice") is None
 
 
@@ -201,7 +202,7 @@ def test_far_false_positives_are_counted_and_pictures_drawn(tmp_path, docs):
     # Per lesion found, overlapping, of empty scans there are none here, far.
     assert "| 1.0 | 0.00 (0.00 to 0.00) |  | 1.00 (1.00 to 1.00) |" in written
     assert "| none found |" in written  # the exponential's
-    assert "30 mm, 6 scans" in written
+    assert "30 mm, 12 scans" in written
     few = next(
         line for line in written.splitlines() if line.startswith("| `distance_focal_gaussian` | 2 of 2")
     )
@@ -232,8 +233,8 @@ def test_rows_above_by_f1_sees_false_positives(tmp_path):
         entry |= {"predicted_lesions": 9, "false_positives_mm": [30.0] * 8}
     second.path(tmp_path).write_text(json.dumps(content))
     quiet, noisy = (line_of("", [row], tmp_path) for row in (first, second))
-    assert rows_above(quiet, noisy, lesion_f1_of) == "1 of 1"
-    assert rows_above(quiet, noisy, mean_over_cases(sensitivity_of)) == "0 of 1"
+    assert rows_above(quiet, noisy, usual_of("lesion_f1")) == "1 of 1"
+    assert rows_above(quiet, noisy, mean_over_cases(sensitivity_of)) == "0 of 1, 1 equal"
 
 
 def test_a_run_without_any_lesion_and_one_that_diverged_have_collapsed(tmp_path, docs):
@@ -254,7 +255,7 @@ def test_the_learning_curve_has_a_gap_and_a_difference(tmp_path, docs):
             write_row(row, tmp_path, 0.5 if row.network == "dense" else 0.45)
     written = section(page(tmp_path, docs), "few-cases")
     line = next(line for line in written.splitlines() if line.startswith("| 10 | dense"))
-    assert "| 0.700 (0.700 to 0.700) | 0.175 (" in line  # 0.5 + 0.2 on training cases, less 0.525
+    assert "| 0.700 (0.700 to 0.700) | 0.145 (" in line  # 0.5 + 0.2 on training cases, less 0.555
     assert line.endswith("| +0.000 (+0.000 to +0.000) |")  # both gaps are alike
     assert "**+0.050 (+0.050 to +0.050)**" in line
     assert (docs / "images" / "evidence-few-cases.png").exists()
@@ -291,9 +292,9 @@ def test_accuracy_stands_by_thirds_and_beside_readers_and_rivals(tmp_path, docs)
         row.path(tmp_path).write_text(json.dumps(content))
     written = section(page(tmp_path, docs), "accuracy")
     assert "Not all measured yet**: 2 of 31" in written
-    assert "| smallest third, 10 to 20 mm3 | 2 | 0.700 (0.700 to 0.700) |  |  | 0.600" in written
-    assert "**-0.100 (-0.100 to -0.100)** | 6 |  |" in written
-    assert "**+0.100 (+0.100 to +0.100)** | 6 | 0.02, 0.11 |" in written
+    assert "| smallest third, 10 to 40 mm3 | 4 | 0.700 (0.700 to 0.700) |  |  | 0.600" in written
+    assert "**-0.100 (-0.100 to -0.100)** | 12 |  |" in written
+    assert "**+0.100 (+0.100 to +0.100)** | 12 | 0.02, 0.11 |" in written
     assert "| windows; other: `monai-unet` |  | not measured yet |" in written
     assert "| sts_pet | dense | 0 of 5 |" in written
 
@@ -309,9 +310,11 @@ def test_parameters_are_chosen_on_the_inner_split_of_each_fold(tmp_path, docs):
     line = next(
         line for line in written.splitlines() if line.startswith("| `distance_focal_constant`, chosen")
     )
-    assert ": `distance_focal_constant`, `distance_focal_constant,r2` | 2 of 3 | 0.600 (" in line
+    assert (
+        "(fold 0: `distance_focal_constant`; fold 1: `distance_focal_constant,r2`) | 2 of 3 | 0.600 (" in line
+    )
     assert line.endswith("| **+0.100 (+0.100 to +0.100)** |")  # beside the default on the same folds
-    assert "chosen in each fold: nothing yet" in written
+    assert "chosen in each fold (nothing yet)" in written
     assert "`dice_cross_entropy`, chosen" not in written  # nothing to choose
 
 
@@ -346,10 +349,27 @@ def test_a_gap_is_that_of_the_means_and_draws_patients_with_both_of_their_parts(
     assert gap_of(trained, {}).value is None
 
 
-def test_only_a_difference_is_bold():
-    assert text(Figure(0.5, 0.4, 0.6, 9)) == "0.500 (0.400 to 0.600)"
-    assert text(Figure(0.5, 0.4, 0.6, 9), sign=True) == "**+0.500 (+0.400 to +0.600)**"
-    assert text(Figure(0.1, -0.1, 0.3, 9), sign=True) == "+0.100 (-0.100 to +0.300)"
+def test_only_a_difference_of_patients_enough_is_bold():
+    assert text(Figure(0.5, 0.4, 0.6, 10)) == "0.500 (0.400 to 0.600)"
+    assert text(Figure(0.5, 0.4, 0.6, 10), sign=True) == "**+0.500 (+0.400 to +0.600)**"
+    assert text(Figure(0.1, -0.1, 0.3, 10), sign=True) == "+0.100 (-0.100 to +0.300)"
+    assert text(Figure(0.5, 0.4, 0.6, 9), sign=True) == "+0.500 (+0.400 to +0.600)"
+
+
+def test_code_that_was_changed_is_seen_in_the_revisions():
+    found = revisions([{"revision": "b" * 40}, {"revision": "a" * 40 + "+"}, {"revision": "a" * 40}])
+    assert found == "aaaaaaaa, aaaaaaaa+, bbbbbbbb"
+
+
+def test_rows_that_are_all_there_or_that_nobody_planned_are_said(tmp_path, capsys):
+    row = Row("lidc_nodules")
+    write_row(row, tmp_path, 0.5)
+    evidence.train_missing([row], SimpleNamespace(threads=1, runs=tmp_path / "runs", results=tmp_path))
+    assert "nothing to do: all 1 rows are in" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        evidence.main(["all", "--rows", "no such row"])
+    assert stopped.value.code == 2
+    assert "no row's name holds no such row" in capsys.readouterr().err
 
 
 def test_false_positives_have_their_distance_in_mm():
