@@ -10,6 +10,7 @@ import evidence
 import evidence_page
 import numpy as np
 import pytest
+import same_person
 from evidence_coding import packed, unpacked
 from evidence_data import Task, inner_of
 from evidence_figures import (
@@ -379,6 +380,13 @@ def test_false_positives_have_their_distance_in_mm():
     assert false_positives_mm(truth, predicted, distance) == [pytest.approx(np.hypot(6, 4), abs=0.01)]
     assert false_positives_mm(np.zeros_like(truth), predicted, distance) == [None, None]
     assert false_positives_mm(truth, truth, distance) == []
+
+
+def test_neighbours_of_one_scan_are_known_by_their_step():
+    steps = {1: 5.95897, 2: 5.95886, 3: 1.0, 4: 1.0, 5: 2.5, 6: 7.1, 8: 5.95897}
+    assert same_person.neighbours(steps, first=1) == [(1, 2), (5, 6)]
+    assert same_person.neighbours(steps, first=2) == [(2, 3), (4, 5)]
+    assert [same_person.same(steps, pair) for pair in ((1, 2), (5, 6))] == [True, False]
 
 
 def test_a_small_picture_survives_as_text():

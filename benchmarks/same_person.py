@@ -1,0 +1,104 @@
+"""Which cases of msd_hippocampus show one person's two sides, and what that does to held-out figures.
+
+    python benchmarks/same_person.py
+
+The archive names no persons. Every image was scaled by its scan: the smallest step between two of its intensities is a
+mark of the scan. Neighbours in number are compared by it, an odd number with the even one after it, and as a control
+an even one with the odd one after it. Images in whole numbers have no such mark and are left out.
+
+FOCALIS_DATA names the folder of the data sets.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from focalis.dataset import open_dataset, read_splits
+from focalis.evaluation import bootstrap_interval
+from focalis.volume import read_volume
+from focalis.workflows.record import provenance, read_json, write_json
+
+RESULTS = Path(__file__).parent / "results"
+ALIKE = 1e-4
+"""Steps that differ by less, relatively, are one scan's: they are float32 differences of large numbers."""
+FIGURES = ("dice label 1", "dice label 2")
+
+
+def main() -> None:
+    """Find the pairs, and compare the held-out cases of the rows of accuracy.py that are there."""
+    if "FOCALIS_DATA" not in os.environ:
+        sys.exit("FOCALIS_DATA is not set: name the folder that holds the data sets")
+    root = Path(os.environ["FOCALIS_DATA"]) / "msd_hippocampus"
+    steps = {
+        int(case.name.split("_")[-1]): smallest_step(case.images[0]) for case in open_dataset(root).cases
+    }
+    fold_of = {
+        int(case.split("_")[-1]): fold
+        for fold, split in enumerate(read_splits(root / "splits_5fold.json"))
+        for case in split.val
+    }
+    pairs = neighbours(steps, first=1)
+    alike = [pair for pair in pairs if same(steps, pair)]
+    other = {a: b for pair in alike for a, b in (pair, pair[::-1])}
+    content = {
+        **provenance(),
+        "odd_and_next": {"pairs": len(pairs), "same_scan": len(alike)},
+        "even_and_next": {
+            "pairs": len(neighbours(steps, first=2)),
+            "same_scan": sum(same(steps, pair) for pair in neighbours(steps, first=2)),
+        },
+        "same_scan_in_different_folds": sum(fold_of[a] != fold_of[b] for a, b in alike),
+        "held_out": held_out({a for a, b in other.items() if fold_of[a] != fold_of[b]}),
+    }
+    write_json(RESULTS / "same_person.json", content)
+    print(RESULTS / "same_person.json")
+
+
+def smallest_step(path: Path) -> float:
+    """The smallest difference between two intensities of an image."""
+    return float(np.diff(np.unique(read_volume(path).array)).min())
+
+
+def neighbours(steps: Mapping[int, float], first: int) -> list[tuple[int, int]]:
+    """Numbers of the same parity as `first` with the next one, where both are there and not both in whole numbers."""
+    numbers = [number for number in sorted(steps) if number % 2 == first % 2 and number + 1 in steps]
+    return [(number, number + 1) for number in numbers if {steps[number], steps[number + 1]} != {1.0}]
+
+
+def same(steps: Mapping[int, float], pair: tuple[int, int]) -> bool:
+    """Whether both have the same smallest step."""
+    a, b = (steps[number] for number in pair)
+    return abs(a / b - 1) < ALIKE
+
+
+def held_out(known: set[int]) -> dict[str, Any]:
+    """Mean Dice of held-out cases whose other side was trained on, the `known`, and of all others."""
+    files = sorted((RESULTS / "accuracy").glob("msd_hippocampus-40min-fold*-seed0.json"))
+    found: dict[str, Any] = {"folds": len(files)}
+    for figure in FIGURES:
+        scores = {
+            int(case.split("_")[-1]): value
+            for path in files
+            for case, value in read_json(path)["scores"][figure].items()
+        }
+        found[figure] = {
+            "other side trained on": mean([value for case, value in scores.items() if case in known]),
+            "not": mean([value for case, value in scores.items() if case not in known]),
+        }
+    return found
+
+
+def mean(values: Sequence[float]) -> dict[str, float]:
+    """The mean with its 95 % interval."""
+    low, high = bootstrap_interval(values)
+    return {"mean": round(float(np.mean(values)), 4), "low": low, "high": high, "cases": len(values)}
+
+
+if __name__ == "__main__":
+    main()
