@@ -106,11 +106,11 @@ def predict(
         raise KeyboardInterrupt(f"{out} holds the masks that were finished") from None
     if as_json:
         print_json(report)
-    for row in report.refused:
-        print(f"refused: {row.reason}", file=sys.stderr)
     for row in report.rows:
         if row.outside:
             print(f"warning: {row.case} {outside_line(row.outside)}", file=sys.stderr)
+    for row in report.refused:
+        print(f"refused: {row.reason}", file=sys.stderr)
     blended = [row for row in report.rows if row.blended]
     if blended:
         print(
@@ -120,7 +120,10 @@ def predict(
             file=sys.stderr,
         )
     if not report.scope_known:
-        print("note: the model does not know what it was trained on; no image was checked", file=sys.stderr)
+        print(
+            "note: the model does not know its training images; no image was compared with them",
+            file=sys.stderr,
+        )
     if not as_json:
         for row in report.rows:
             if row.status == "done" and not row.foreground_voxels:

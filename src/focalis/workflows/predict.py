@@ -45,7 +45,7 @@ class PredictRow:
         seconds: wall time, reading and writing included.
         lesions: how many lesions the table holds.
         outside: in what the images lie outside of what the model was trained on, a phrase each; empty inside, where the
-            model does not know, and when refused.
+            model does not know, and when refused for that or before that was looked at.
         tiles: in how many pieces the networks saw it; 0 when refused.
         blended: whether these were blended, see `Prediction`.
     """
@@ -208,6 +208,7 @@ def predict(
         "runtime": str(engines),
     }
     write = _WRITERS[output_format]
+    strange: dict[str, tuple[str, ...]] = {}
     taken = {file.resolve() for case in cases for file in case.all_files}
 
     def run(case: CaseInput) -> PredictRow:
@@ -224,7 +225,7 @@ def predict(
                 f"{case.files[0]}: is no DICOM series, so {output_format} has no images to refer to; "
                 "give the DICOM folder, or leave --format out"
             )
-        strange = check_scope(loaded, images.volumes, strict)
+        strange[case.name] = check_scope(loaded, images.volumes, images.modalities, strict=strict)
         prediction = predict_case(
             loaded,
             images.volumes,
@@ -256,7 +257,7 @@ def predict(
             int(np.count_nonzero(prediction.label.array)),
             0.0,
             len(lesions),
-            strange,
+            strange[case.name],
             prediction.tiles,
             prediction.blended,
         )
@@ -271,7 +272,7 @@ def predict(
             try:
                 row = run(case)
             except FocalisError as error:
-                row = replace(row, reason=_located(str(error), case))
+                row = replace(row, reason=_located(str(error), case), outside=strange.get(case.name, ()))
         rows.append(replace(row, seconds=time.perf_counter() - started))
     if progress is not None:
         progress(len(rows), len(cases), "")
