@@ -132,6 +132,13 @@ def test_predict_tells_refused_cases_by_its_exit_code(run, monkeypatch, tmp_path
     assert first.startswith("warning: b lies outside of what the model was trained on: it is a PT series")
     assert second.startswith("refused: b.nii.gz")
 
+    monkeypatch.setattr(
+        "focalis.workflows.predict.predict", lambda *_args, **_options: replace(report, rows=rows[1:])
+    )
+    code, out, err = run("predict", "model.safetensors", "scans", "-o", tmp_path)
+    assert (code, out) == (1, "")  # nothing was written, so there is nothing to say of it
+    assert err.startswith("refused: b.nii.gz")
+
     cut = (replace(rows[0], tiles=9, blended=True),)
     monkeypatch.setattr(
         "focalis.workflows.predict.predict", lambda *_args, **_options: replace(report, rows=cut)

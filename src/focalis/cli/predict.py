@@ -119,6 +119,12 @@ def predict(
             "network does not always take tiles of the training patch",
             file=sys.stderr,
         )
+    if report.older_masks:
+        some = "1 older mask is" if report.older_masks == 1 else f"{report.older_masks} older masks are"
+        print(
+            f"note: {some} in {out} too, and not of this run; give another folder to keep runs apart",
+            file=sys.stderr,
+        )
     if not report.scope_known:
         print(
             "note: the model does not know its training images; no image was compared with them",
@@ -133,9 +139,9 @@ def predict(
                     else "no RT Structure Set was written"
                 )
                 print(f"{row.case}: nothing found; {what}")
-        done = len(report.rows) - len(report.refused)
-        print(f"{done} of {len(report.rows)} cases in {out}, {report.seconds_per_case:.1f} s per case")
-        print(f"operating point: {report.operating_point}")
-        print(f"run time: {report.runtime}")
+        if done := len(report.rows) - len(report.refused):
+            print(f"{done} of {len(report.rows)} cases in {out}, {report.seconds_per_case:.1f} s per case")
+            print(f"operating point: {report.operating_point}")
+            print(f"run time: {report.runtime}")
     if report.refused:
         raise typer.Exit(1)

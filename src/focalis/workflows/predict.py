@@ -18,7 +18,7 @@ from focalis.model import Model, OperatingPoint, open_model, weights_sha256
 from focalis.prediction import budget_beside, predict_case, runtime_for
 from focalis.volume import IMAGE_SUFFIXES, Volume, write_volume
 from focalis.workflows.inputs import CaseInput, find_cases, read_images
-from focalis.workflows.lesion_tables import table_paths, write_lesions
+from focalis.workflows.lesion_tables import table_paths, tabled_cases, write_lesions
 from focalis.workflows.scope import check_scope
 
 if TYPE_CHECKING:
@@ -94,12 +94,14 @@ class PredictReport:
         operating_point: what was reported as a lesion.
         scope_known: whether the model knows what it was trained on, so that images could be checked against it.
         runtime: what ran the networks, e.g. "cpu, openvino bf16".
+        older_masks: how many masks of earlier runs lie in the folder of the results; they are left alone.
     """
 
     rows: tuple[PredictRow, ...]
     operating_point: PointUsed
     scope_known: bool
     runtime: str
+    older_masks: int = 0
 
     @property
     def refused(self) -> tuple[PredictRow, ...]:
@@ -276,7 +278,9 @@ def predict(
         rows.append(replace(row, seconds=time.perf_counter() - started))
     if progress is not None:
         progress(len(rows), len(cases), "")
-    return PredictReport(tuple(rows), used, loaded.scope is not None, str(engines))
+    return PredictReport(
+        tuple(rows), used, loaded.scope is not None, str(engines), _older_masks(folder, rows)
+    )
 
 
 def point_used(model: Model) -> PointUsed:
@@ -305,6 +309,15 @@ def _point(
     names = ", ".join(name.replace("_mm3", " size").replace("_", " ") for name in given)
     how = f"{names} given" + ("" if len(given) == 3 else ", the rest the model's")
     return replace(own, how=how, **given)  # type: ignore[arg-type]
+
+
+def _older_masks(folder: Path, rows: Sequence[PredictRow]) -> int:
+    """How many masks with a table of lesions lie in a folder that none of these cases was written to."""
+    written = {row.output for row in rows}
+    masks = {
+        folder / f"{case}{ending}" for case in tabled_cases(folder) for ending in _ENDINGS.values()
+    } - written
+    return sum(mask.is_file() for mask in masks)
 
 
 def _located(message: str, case: CaseInput) -> str:
