@@ -15,6 +15,7 @@ import numpy as np
 from focalis.errors import FocalisError, UsageError
 from focalis.lesions import measure_lesions
 from focalis.model import Model, OperatingPoint, open_model, weights_sha256
+from focalis.models import card_of, model_file
 from focalis.prediction import budget_beside, predict_case, runtime_for
 from focalis.volume import IMAGE_SUFFIXES, Volume, write_volume
 from focalis.workflows.inputs import CaseInput, find_cases, read_images
@@ -95,6 +96,7 @@ class PredictReport:
         scope_known: whether the model knows what it was trained on, so that images could be checked against it.
         runtime: what ran the networks, e.g. "cpu, openvino bf16".
         older_masks: how many masks of earlier runs lie in the folder of the results; they are left alone.
+        card: the card of a model that comes with Focalis; None of any other.
     """
 
     rows: tuple[PredictRow, ...]
@@ -102,6 +104,7 @@ class PredictReport:
     scope_known: bool
     runtime: str
     older_masks: int = 0
+    card: Path | None = None
 
     @property
     def refused(self) -> tuple[PredictRow, ...]:
@@ -182,7 +185,11 @@ def predict(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder for the results")
-    loaded = model if isinstance(model, Model) else open_model(model)
+    if isinstance(model, Model):
+        loaded, card = model, None
+    else:
+        file = model_file(model)
+        loaded, card = open_model(file), card_of(file)
     if refine and loaded.refinement is None:
         raise UsageError(
             f"{model if not isinstance(model, Model) else 'the model'}: holds no refinement; train it as "
@@ -279,7 +286,12 @@ def predict(
     if progress is not None:
         progress(len(rows), len(cases), "")
     return PredictReport(
-        tuple(rows), used, loaded.scope is not None, str(engines), _older_masks(folder, rows)
+        tuple(rows),
+        used,
+        loaded.scope is not None,
+        str(engines),
+        _older_masks(folder, rows),
+        card,
     )
 
 
