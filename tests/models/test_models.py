@@ -14,6 +14,7 @@ from focalis.device.config import load_config
 from focalis.device.models import open_models
 from focalis.device.serve import settings_for
 from focalis.errors import ModelError, UsageError
+from focalis.files import sha256_of
 from focalis.model import Model, OperatingPoint, open_model, read_header, save_model, weights_sha256
 from focalis.models import DATA, FOLDER, SHIPPED, model_file
 from focalis.networks import build_network
@@ -161,6 +162,8 @@ def test_the_model_of_this_installation(name, tmp_path):
     for needed in ("research use only", "CC BY 3.0", "10.1118/1.3528204", "10.7937/K9/TCIA.2015.LO9QL9SX"):
         assert needed in card
     assert DATA[name].split(", ")[1] in card
+    assert sha256_of(FOLDER / f"{name}.safetensors") in card
+    assert read_header(name).weights_sha256 in card
     model = focalis.load(name)
     array = np.random.default_rng(0).normal(-600, 200, (40, 40, 40)).astype(np.float32)
     array[16:24, 16:24, 16:24] = 40  # a dense box in air-filled lung: not a nodule, but no reason to fail
