@@ -16,12 +16,15 @@ MISSED = 0.1
 FAINT = 3
 """Of LIDC's texture score, 1 (non-solid, ground glass) to 5 (solid): up to here a nodule is not solid."""
 
+FROM_CROPS = ("crops", "crops_with_false", "lesions", "lesions_detected", "lesions_false")
+
 
 def card(
     record: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     nodules: Mapping[str, Mapping[str, Any]],
     folds: int,
+    crops: Mapping[str, Any],
 ) -> str:
     """The card as Markdown.
 
@@ -30,6 +33,7 @@ def card(
         rows: the accuracy rows of the same recipe, one per held-out fold.
         nodules: each case's volume, texture and the agreement of its readers.
         folds: how many folds there should be.
+        crops: what starter_crops.py found on the whole crops of the training cases.
     """
     found = pooled(rows, "dice labels")
     faint = {case: value for case, value in found.items() if nodules[case]["texture"] <= FAINT}
@@ -45,7 +49,10 @@ def card(
         parameters=f"{record['parameters'] / 1e6:.2f}",
         threshold=f"{record['threshold']:.4g}",
         minimum_mm3=f"{record['minimum_mm3']:.0f}",
+        minimum_confidence=f"{record['minimum_confidence']:.4g}",
+        temperature=f"{record['temperature']:.4g}",
         megabytes=f"{record['bytes'] / 1e6:.1f}",
+        weights_sha256=crops["model_sha256"],
         revision=str(record["revision"])[:8],
         **record["half"],
         eight_bit_how=record["eight_bit"]["how"],
@@ -54,6 +61,13 @@ def card(
         folds=folds,
         missed=MISSED,
         figures="\n".join(_figures(found, rows, nodules)),
+        dice_held_out=text(mean_of(found)),
+        dice_windows=f"{record['half']['dice_stored']:.3f}",
+        **{name: crops[name] for name in FROM_CROPS},
+        lesions_reported=crops["lesions_detected"] + crops["lesions_false"],
+        false_per_crop=f"{crops['lesions_false'] / crops['crops']:.2f}",
+        dice_crops=f"{crops['dice']:.3f}",
+        dice_crops_without_false=f"{crops['dice_without_false']:.3f}",
         warning="" if tested == [record["steps"]] else warning,
         faint=FAINT,
         dice_faint=text(mean_of(faint)) or "unknown",

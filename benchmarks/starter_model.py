@@ -2,7 +2,9 @@
 
     python benchmarks/starter_model.py           train as the rows of accuracy.py did; write model, hash and card
     python benchmarks/starter_model.py --calibrate    calibrate the model that is there for 8-bit integers, and the card
-    python benchmarks/starter_model.py --card    write the card anew, from the results that are there
+    python benchmarks/starter_model.py --card    write the card anew, from the results and the model that are there
+
+The card needs the false lesions on the training crops as well, which starter_crops.py measures when the model is new.
 
 The recipe is that of the default's accuracy rows on lidc_nodules: what those five held-out folds say of it is all that
 is known about a model which holds nothing out. So steps and operating point come from them (the mean of what each fold
@@ -26,10 +28,12 @@ from evidence_accuracy import contents_of
 from evidence_data import NODULES, data_folder, read_nodules, write_nodules
 from evidence_plan import FOLDS, RESULTS, FitRow
 from starter_card import card
+from starter_crops import FILE as CROPS
+from starter_crops import NAME, on_crops
 
 from focalis.dataset import open_dataset
 from focalis.files import sha256_of, write_text
-from focalis.model import Model, OperatingPoint, load_model, save_model
+from focalis.model import Model, OperatingPoint, load_model, save_model, weights_sha256
 from focalis.models import FOLDER
 from focalis.planning import fingerprint, learn_scope, make_plan
 from focalis.prediction import choose_runtime, predict_case
@@ -38,7 +42,7 @@ from focalis.training.calibration import calibrate
 from focalis.volume import read_volume
 from focalis.workflows.record import data_hash, now, provenance, read_json, write_json
 
-NAME, LABELS = "lidc-nodule", {1: "nodule"}
+LABELS = {1: "nodule"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -69,8 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif not options.card:
         write_nodules(options.results)
         write_json(record_path, made(options, rows))
-    nodules = read_nodules(options.results)
-    write_text(options.out / f"{NAME}.md", card(read_json(record_path), rows, nodules, len(FOLDS)))
+    model = load_model(options.out / f"{NAME}.safetensors")
+    crops_path = options.results / CROPS
+    if not crops_path.exists() or read_json(crops_path)["model_sha256"] != weights_sha256(model):
+        if options.card:
+            sys.exit(f"{crops_path}: is not of this model; run benchmarks/starter_crops.py")
+        write_json(crops_path, on_crops(model, open_dataset(data_folder() / NODULES)))
+    written = card(
+        read_json(record_path), rows, read_nodules(options.results), len(FOLDS), read_json(crops_path)
+    )
+    write_text(options.out / f"{NAME}.md", written)
     print(f"{options.out / NAME}.md")
 
 

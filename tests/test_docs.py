@@ -4,10 +4,12 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
 from focalis.cli.main import app
+from focalis.volume import Grid, Volume, read_volume, resample_image, write_volume
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -51,6 +53,54 @@ def test_the_phantom_snippet_runs(tmp_path, monkeypatch, capsys):
 
     assert capsys.readouterr().out == "4 cases\n"
     assert (tmp_path / "phantoms" / "raters" / "phantom_000_r3.nii.gz").is_file()
+
+
+POINT_LPS_MM = (-62.0, 18.5, -140.0)
+(CROPPING,) = re.findall(r"```python\n(.*?)```", TEXTS["docs/models.md"], re.DOTALL)
+
+
+@pytest.fixture
+def chest(tmp_path, monkeypatch):
+    """A scan that lies head first to the other side, its index along x in every voxel, bright at the point."""
+    monkeypatch.chdir(tmp_path)
+    grid = Grid((180, 140, 90), (0.7, 0.7, 1.25), (0.0, 65.0, -190.0), (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))
+    array = np.broadcast_to(np.arange(180, dtype=np.int16), grid.shape_zyx).copy()
+    x, y, z = np.round(np.subtract(POINT_LPS_MM, grid.origin_xyz_mm) / (-0.7, -0.7, 1.25)).astype(int)
+    array[z, y, x] = 1000
+    scan = Volume(array, grid)
+    write_volume(scan, tmp_path / "chest.nii.gz")
+    return scan
+
+
+def test_the_cropping_snippet_cuts_51_mm_around_the_point_and_moves_no_voxel(chest):
+    exec(CROPPING, {})
+
+    crop = read_volume(Path("crop.nii.gz"))
+    sides_mm = np.multiply(crop.grid.size_xyz, crop.grid.spacing_xyz_mm)
+    assert np.abs(sides_mm - 51).max() < 1
+    middle = np.unravel_index(crop.array.argmax(), crop.array.shape)
+    assert np.abs(np.subtract(middle, np.asarray(crop.grid.shape_zyx) // 2)).max() == 0
+    same = resample_image(chest, crop.grid)
+    np.testing.assert_allclose(crop.array, same.array, atol=1e-2)
+
+
+def test_at_the_border_the_cropping_snippet_moves_the_crop_inwards(chest):
+    exec(CROPPING.replace("(-62.0, 18.5, -140.0)", "(-1.0, 64.0, -189.0)"), {})
+
+    crop = read_volume(Path("crop.nii.gz"))
+    assert crop.grid.size_xyz == (73, 73, 41)
+    assert crop.grid.origin_xyz_mm == pytest.approx(chest.grid.origin_xyz_mm)
+
+
+@pytest.mark.usefixtures("chest")
+def test_the_cropping_snippet_takes_a_voxel_and_refuses_a_point_outside():
+    given = "scan.TransformPhysicalPointToIndex((-62.0, 18.5, -140.0))"
+    assert given in CROPPING
+    exec(CROPPING.replace(given, "(75, 70, 45)"), {})
+    assert read_volume(Path("crop.nii.gz")).array[20, 36, 36] == 75
+
+    with pytest.raises(SystemExit, match="lies outside of the scan"):
+        exec(CROPPING.replace("(-62.0, 18.5,", "(62.0, -18.5,"), {})
 
 
 @pytest.mark.parametrize("line", COMMAND_LINES)

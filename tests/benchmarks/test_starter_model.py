@@ -1,6 +1,7 @@
 """The starter model: what it takes over from the held-out folds, and a card whose figures come from them."""
 
 import argparse
+import json
 import sys
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 import starter_model
 import torch
 from starter_card import TEMPLATE, card
+from starter_crops import FILE as CROPS_FILE
+from starter_crops import on_crops
 from starter_model import calibrated, cost_of_half, mean_point
 
-from focalis.files import sha256_of
+from focalis.dataset import open_dataset
+from focalis.files import sha256_of, write_text
 from focalis.model import Model, load_model, save_model, weights_sha256
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
@@ -25,6 +29,16 @@ PLAN = Plan(
     batch=2,
     network=NetworkSettings(strides_zyx=((2, 2, 2),)),
 )
+
+
+class Bright(torch.nn.Module):
+    """Foreground where the image is bright."""
+
+    def forward(self, x):
+        score = 20 * (x - 1)
+        return torch.cat([-score, score], dim=1)
+
+
 CASES = [f"case{number}" for number in range(6)]
 NODULES = {
     case: {"volume_mm3": 10.0 * number, "readers_dice": 0.8, "texture": 1 if number < 3 else 5}
@@ -36,6 +50,8 @@ RECORD = {
     "parameters": 1_690_978,
     "threshold": 0.5,
     "minimum_mm3": 12.0,
+    "minimum_confidence": 0.70394,
+    "temperature": 2.07551,
     "how": "mean of 2 models",
     "bytes": 3_500_000,
     "sha256": "ab" * 32,
@@ -54,6 +70,17 @@ RECORD = {
         "foreground_voxels": 900,
     },
     "eight_bit": {"dice_loss": 0.001, "how": "Dice 0.7000 as it is, 0.6990 with rounded convolutions"},
+}
+
+CROPS = {
+    "model_sha256": "ef" * 32,
+    "crops": 6,
+    "crops_with_false": 2,
+    "lesions": 6,
+    "lesions_detected": 5,
+    "lesions_false": 3,
+    "dice": 0.61,
+    "dice_without_false": 0.66,
 }
 
 
@@ -84,20 +111,75 @@ def test_rows_from_before_there_were_temperatures_count_as_untempered():
 
 
 def test_the_card_holds_the_figures_by_size_and_what_the_licence_asks_for():
-    text = card(RECORD, rows(0.05, 0.6, 0.8), NODULES, 5)
+    text = card(RECORD, rows(0.05, 0.6, 0.8), NODULES, 5, CROPS)
     assert "3 of 5 folds were measured" in text
     assert "| smallest third, 10 to 20 mm3 | 2 | 0.050 (0.050 to 0.050) | 2 |" in text
     assert "| largest third, 50 to 60 mm3 | 2 | 0.800 (0.800 to 0.800) | 0 |" in text
-    assert "Dice 0.050 (0.050 to 0.050) in 2 cases, of which 2 were missed" in text
+    assert "Dice 0.050 (0.050 to 0.050) in 2 cases, 2 missed" in text
     for needed in ("research use only", "CC BY 3.0", "10.1118/1.3528204", "10.7937/K9/TCIA.2015.LO9QL9SX"):
         assert needed in text
-    assert "0.6990 with rounded convolutions, nothing dropped." in text
+    assert "0.6990 with rounded convolutions, nothing dropped" in text
     assert "not those of its recipe" not in text
     assert "$" not in text
 
 
 def test_the_card_says_when_the_figures_are_of_another_number_of_steps():
-    assert "not those of its recipe" in card(RECORD | {"steps": 90}, rows(0.5, 0.6, 0.8), NODULES, 5)
+    assert "not those of its recipe" in card(RECORD | {"steps": 90}, rows(0.5, 0.6, 0.8), NODULES, 5, CROPS)
+
+
+def test_the_card_names_its_whole_operating_point_and_both_hashes():
+    text = card(RECORD, rows(0.5, 0.6, 0.8), NODULES, 5, CROPS)
+    assert (
+        "threshold 0.5, minimum size 12 mm3, minimum confidence 0.7039, of probabilities at the tempe" in text
+    )
+    assert f"SHA-256 of the whole file, as in `lidc-nodule.sha256`: `{'ab' * 32}`" in text
+    assert f"(`model_sha256` in `lesions/CASE.json`, DICOM objects): `{'ef' * 32}`" in text
+
+
+def test_the_card_says_which_figure_is_of_which_input_and_counts_false_lesions():
+    text = card(RECORD, rows(0.5, 0.6, 0.8), NODULES, 5, CROPS)
+    for line in (
+        "| held out | others of the same recipe | windows of 40 mm | 0.633",
+        "| trained on | this one | windows of 40 mm | 0.700 |",
+        "| trained on | this one | whole crops of 51 mm | 0.610 |",
+        "detects 5 of 6 nodules",
+        "**3 false lesions in 2 of 6 crops**, 0.50 per crop",
+        "would be 0.660 without the false lesions",
+        "on others it is likely worse",
+    ):
+        assert line in text
+
+
+def test_false_lesions_of_whole_crops_are_counted(tmp_path):
+    """A true block that is found, and a bright block that nobody drew."""
+    label = np.zeros((16, 16, 16), np.uint8)
+    label[2:6, 2:6, 2:6] = 1
+    array = label.astype(np.float32)
+    array[10:14, 10:14, 10:14] = 1
+    for name, image in (("a", array), ("b", label.astype(np.float32))):
+        write_volume(Volume(image, Grid((16, 16, 16))), tmp_path / "images" / f"{name}.nii.gz")
+        write_volume(Volume(label, Grid((16, 16, 16))), tmp_path / "labels" / f"{name}.nii.gz")
+    window = Normalisation(kind="window", low=0, high=1, mean=0, std=0.5)
+    plan = PLAN.model_copy(update={"normalisation": (window,)})
+    found = on_crops(Model(plan, (Bright(),)), open_dataset(tmp_path))
+    assert (found["crops"], found["crops_with_false"]) == (2, 1)
+    assert (found["lesions"], found["lesions_detected"], found["lesions_false"]) == (2, 2, 1)
+    assert found["dice"] == pytest.approx((2 / 3 + 1) / 2, abs=1e-4)
+    assert found["dice_without_false"] == 1
+
+
+@pytest.mark.parametrize("known", ["ab" * 32, None], ids=["of another model", "none"])
+def test_a_card_takes_no_crops_of_another_model(tmp_path, known):
+    torch.manual_seed(0)
+    save_model(
+        Model(PLAN, (build_network("dense", ((2, 2, 2),), 1, 2),)), tmp_path / "lidc-nodule.safetensors"
+    )
+    for row in (starter_model.RESULTS / "accuracy").glob("lidc_nodules-12min-fold*.json"):
+        write_text(tmp_path / "accuracy" / row.name, row.read_text())
+    if known:
+        write_text(tmp_path / CROPS_FILE, json.dumps({"model_sha256": known}))
+    with pytest.raises(SystemExit, match=r"run benchmarks/starter_crops\.py"):
+        starter_model.main(["--card", "--results", str(tmp_path), "--out", str(tmp_path)])
 
 
 def test_every_field_of_the_card_is_filled():

@@ -123,6 +123,22 @@ def test_predict_tells_refused_cases_by_its_exit_code(run, monkeypatch, tmp_path
 
     assert out.endswith("run time: cpu, float32\n")
 
+    strange = (replace(rows[1], outside=("it is a PT series, and the model is for CT",)),)
+    monkeypatch.setattr(
+        "focalis.workflows.predict.predict", lambda *_args, **_options: replace(report, rows=strange)
+    )
+    _, _, err = run("predict", "model.safetensors", "scans", "-o", tmp_path)
+    first, second = err.splitlines()
+    assert first.startswith("warning: b lies outside of what the model was trained on: it is a PT series")
+    assert second.startswith("refused: b.nii.gz")
+
+    monkeypatch.setattr(
+        "focalis.workflows.predict.predict", lambda *_args, **_options: replace(report, rows=rows[1:])
+    )
+    code, out, err = run("predict", "model.safetensors", "scans", "-o", tmp_path)
+    assert (code, out) == (1, "")  # nothing was written, so there is nothing to say of it
+    assert err.startswith("refused: b.nii.gz")
+
     cut = (replace(rows[0], tiles=9, blended=True),)
     monkeypatch.setattr(
         "focalis.workflows.predict.predict", lambda *_args, **_options: replace(report, rows=cut)
@@ -135,4 +151,7 @@ def test_predict_tells_refused_cases_by_its_exit_code(run, monkeypatch, tmp_path
     monkeypatch.setattr("focalis.workflows.predict.predict", lambda *_args, **_options: report)
     report = PredictReport(rows[:1], report.operating_point, scope_known=False, runtime="cpu, float32")
     code, out, err = run("predict", "model.safetensors", "scans", "-o", tmp_path)
-    assert (code, err) == (0, "note: the model does not know what it was trained on; no image was checked\n")
+    assert (code, err) == (
+        0,
+        "note: the model does not know its training images; no image was compared with them\n",
+    )

@@ -15,8 +15,8 @@ from focalis.errors import DataError
 def answer(model, write_series, tmp_path):
     """The answer for a series, and the states that were told."""
 
-    def call(without=None, digest=None):
-        files = write_series(tmp_path / "scan", block(), GRID)
+    def call(without=None, digest=None, memory_gb=2, **attributes):
+        files = write_series(tmp_path / "scan", block(), GRID, **attributes)
         files = [path for number, path in enumerate(files) if number != without]
         (tmp_path / "made").mkdir()
         told = []
@@ -26,7 +26,7 @@ def answer(model, write_series, tmp_path):
             model_sha256=digest or file_sha256(model),
             folder=str(tmp_path / "made"),
             version="1",
-            memory_gb=2,
+            memory_gb=memory_gb,
             supersedes={},
         )
         return segment(job, told.append, {}), told
@@ -37,6 +37,19 @@ def answer(model, write_series, tmp_path):
 def test_a_series_with_a_gap_is_refused(answer):
     found, told = answer(without=2)
     assert (found["outcome"], told) == ("refused", ["checking"])
+
+
+def test_another_modality_is_told(answer):
+    told = "lies outside of what the model was trained on: it is a PT series, and the model is for CT"
+    found, _ = answer(modality="PT")
+    assert (found["outcome"], found["outside"].startswith(told)) == ("done", True)
+
+
+def test_a_series_that_is_refused_for_memory_is_told_to_be_of_another_modality(answer):
+    found, _ = answer(modality="PT", memory_gb=0.1)
+    assert found["outcome"] == "refused"
+    assert "raise the budget" in found["reason"]
+    assert "it is a PT series, and the model is for CT" in found["outside"]
 
 
 def test_another_model_file_has_failed(answer):

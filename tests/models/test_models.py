@@ -1,6 +1,7 @@
 """The models that come with Focalis: found by name, checked by hash, and honest about what is not there."""
 
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from focalis.device.config import load_config
 from focalis.device.models import open_models
 from focalis.device.serve import settings_for
 from focalis.errors import ModelError, UsageError
+from focalis.files import sha256_of
 from focalis.model import Model, OperatingPoint, open_model, read_header, save_model, weights_sha256
-from focalis.models import FOLDER, SHIPPED, model_file
+from focalis.models import DATA, FOLDER, SHIPPED, model_file
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.volume import Grid, Volume, write_volume
@@ -100,6 +102,29 @@ def test_predict_takes_the_name(tmp_path):
     assert (tmp_path / "masks" / "scan.nii.gz").is_file()
 
 
+def test_a_run_names_the_card_of_a_model_of_the_package(shipped, tmp_path):
+    scan(tmp_path / "scan.nii.gz")
+    words = ["scan.nii.gz", "-o", "masks", "--runtime", "torch", "--json"]
+    card = shipped.with_suffix(".md")
+    for given in (NAME, str(shipped)):
+        done = CliRunner().invoke(app, ["predict", given, *words])
+        assert f"{NAME}: for research use only, not a medical device; trained on LIDC-IDRI, CC BY 3.0; " in (
+            done.stderr
+        )
+        assert f"its card: {card}\n" in done.stderr
+        assert json.loads(done.stdout)["card"] == str(card)
+
+
+def test_a_run_of_any_other_model_names_no_card(shipped, tmp_path):
+    scan(tmp_path / "scan.nii.gz")
+    own = tmp_path / f"{NAME}.safetensors"  # the name alone makes no model of the package
+    own.write_bytes(shipped.read_bytes())
+    done = CliRunner().invoke(app, ["predict", own.name, "scan.nii.gz", "-o", "masks", "--runtime", "torch"])
+    assert (done.exit_code, done.exception) == (0, None)
+    assert "its card" not in done.output
+    assert focalis.predict(own, [tmp_path / "scan.nii.gz"], tmp_path / "masks").card is None
+
+
 @pytest.mark.usefixtures("shipped")
 def test_predict_says_which_names_there_are(tmp_path):
     scan(tmp_path / "scan.nii.gz")
@@ -136,6 +161,9 @@ def test_the_model_of_this_installation(name, tmp_path):
     card = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
     for needed in ("research use only", "CC BY 3.0", "10.1118/1.3528204", "10.7937/K9/TCIA.2015.LO9QL9SX"):
         assert needed in card
+    assert DATA[name].split(", ")[1] in card
+    assert sha256_of(FOLDER / f"{name}.safetensors") in card
+    assert read_header(name).weights_sha256 in card
     model = focalis.load(name)
     array = np.random.default_rng(0).normal(-600, 200, (40, 40, 40)).astype(np.float32)
     array[16:24, 16:24, 16:24] = 40  # a dense box in air-filled lung: not a nodule, but no reason to fail

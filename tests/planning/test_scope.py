@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from focalis.dataset import open_dataset, read_splits
 from focalis.planning import Normalisation, Scope, describe, join_scopes, learn_scope, outside
+from focalis.planning.scope import Usual
 from focalis.volume import Grid, Volume, read_volume
 
 DATA = Path(os.environ.get("FOCALIS_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -82,6 +83,30 @@ def test_spacing_and_field_of_view_are_told_in_mm(scopes):
     assert "spacing of 3 mm along z (usual is 0.667 to 1.5)" in found
     assert "field of view of 72 mm along z (usual is 16 to 36)" in found
     assert said(scopes, scan(200, spacing=(1.2, 0.9, 1.0))) == ()
+
+
+def test_what_lies_on_a_limit_lies_inside():
+    """All crops are of 51 mm, so the limits are 51 / 1.5 and 51 * 1.5 mm; the lower one would be rounded up."""
+    cube = (51, 51, 51)
+    scope = learn_scope([describe([scan(seed, shape=cube)], CT) for seed in range(5)])
+    for spacing in (2 / 3, 1.5):
+        found = said({"window": scope}, scan(5, (spacing,) * 3, cube))
+        assert not [phrase for phrase in found if phrase.startswith(("field of view", "spacing"))]
+    (smaller,) = [
+        phrase
+        for phrase in said({"window": scope}, scan(5, shape=(51, 51, 33)))
+        if phrase.startswith("field of view")
+    ]
+    assert smaller == "field of view of 33 mm along x (usual is 34 to 76.5)"
+
+
+def test_a_limit_that_an_older_model_rounded_inwards_is_still_inside():
+    rounded = Usual(name="extent 2", low=3.5264, high=4.3373)
+    assert rounded.low > np.log(34)
+    scope = Scope(cases=104, usual=(rounded,), thumbnails=())
+    assert outside(scope, {"extent": np.log([51, 51, 34])}, ["image"]) == ()
+    (phrase,) = outside(scope, {"extent": np.log([51, 51, 33.97])}, ["image"])
+    assert phrase == "field of view of 33.97 mm along x (usual is 34 to 76.5)"
 
 
 def test_inverted_fine_structures_lie_outside_also_where_bright_and_dark_tissue_share_the_image():

@@ -235,6 +235,37 @@ def test_wrong_options_are_usage_errors(tmp_path, options, reason):
         predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", **options)
 
 
+def test_masks_of_earlier_runs_in_the_folder_are_counted_and_left(tmp_path):
+    out = tmp_path / "out"
+    for name in ("a", "b"):
+        image(tmp_path / "in" / f"{name}.nii.gz")
+    image(out / "another.nii.gz")  # an image that lies there, without a table of lesions
+    assert predict(model(), [tmp_path / "in"], out).older_masks == 0
+    assert predict(model(), [tmp_path / "in"], out).older_masks == 0  # made again
+    image(tmp_path / "c.nii.gz")
+    (tmp_path / "in" / "b.nii.gz").write_bytes(b"damaged")
+    before = listing(out)
+    report = predict(model(), [tmp_path / "in" / "b.nii.gz", tmp_path / "c.nii.gz"], out)
+    assert [row.status for row in report.rows] == ["refused", "done"]
+    assert report.older_masks == 2  # also that of the case which was refused this time
+    assert set(before) < set(listing(out))
+
+
+def test_the_command_says_how_many_older_masks_there_are(tmp_path):
+    network = build_network("dense", ((2, 2, 2),), 1, 2)
+    save_model(Model(plan(), (network,)), tmp_path / "model.safetensors")
+    said = []
+    for name in ("a", "b", "c"):
+        image(tmp_path / f"{name}.nii.gz")
+        words = ["predict", "model.safetensors", f"{name}.nii.gz", "-o", "out"]
+        words = [str(tmp_path / word) if word.endswith(("z", "s", "out")) else word for word in words]
+        said.append(CliRunner().invoke(app, [*words, "--json"]))
+    assert "older" not in said[0].stderr
+    assert f"note: 1 older mask is in {tmp_path / 'out'} too" in said[1].stderr
+    assert f"note: 2 older masks are in {tmp_path / 'out'} too" in said[2].stderr
+    assert json.loads(said[2].stdout)["older_masks"] == 2
+
+
 def test_wrong_places_are_usage_errors(tmp_path):
     image(tmp_path / "a.nii.gz")
     (tmp_path / "empty").mkdir()

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 from focalis.dicom import find_series, read_segmentation, read_series, read_structures
 from focalis.errors import UsageError
 from focalis.model import Model, OperatingPoint
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings, Normalisation, Plan, describe, learn_scope
 from focalis.volume import Grid, Volume, read_volume, write_volume
 from focalis.workflows.predict import predict
 
@@ -104,6 +105,47 @@ def test_what_is_written_is_valid_dicom(series, tmp_path, output_format):
         ["dciodvfy", "-new", row.output], capture_output=True, text=True, check=False
     ).stderr
     assert [line for line in told.splitlines() if line.startswith("Error")] == []
+
+
+def scope():
+    """Of scans that are like the series in all but their values."""
+    rng = np.random.default_rng(0)
+    scans = [Volume(rng.normal(-900, 5, GRID.shape_zyx).astype(np.float32), GRID) for _ in range(8)]
+    return learn_scope([describe([scan], model().plan.normalisation) for scan in scans])
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["with a scope", "without"])
+def test_another_modality_is_the_first_that_is_said(series, tmp_path, known):
+    series(modality="PT")
+    ct = replace(model(), scope=scope() if known else None)
+    (row,) = predict(ct, [tmp_path / "in"], tmp_path / "out").rows
+    assert row.status == "done"
+    assert row.outside[0] == "it is a PT series, and the model is for CT"
+    assert len(row.outside) > 1 if known else len(row.outside) == 1
+
+
+def test_another_modality_is_refused_with_strict(series, tmp_path):
+    series(modality="MR")
+    (row,) = predict(replace(model(), scope=scope()), [tmp_path / "in"], tmp_path / "out", strict=True).rows
+    assert row.status == "refused"
+    assert "trained on: it is an MR series, and the model is for CT; " in row.reason
+
+
+def test_another_modality_is_said_of_a_series_that_is_refused_for_memory_too(series, tmp_path):
+    series(modality="PT")
+    (row,) = predict(model(), [tmp_path / "in"], tmp_path / "out", memory_gb=0.1).rows
+    assert row.status == "refused"
+    assert "raise the budget" in row.reason
+    assert row.outside == ("it is a PT series, and the model is for CT",)
+
+
+def test_every_channel_is_of_its_own_modality(series, tmp_path):
+    series("ct")
+    series("pet", SeriesInstanceUID="1.2.3.44")
+    (row,) = predict(
+        model(("CT", "PET")), [tmp_path / "in" / "ct", tmp_path / "in" / "pet"], tmp_path / "out"
+    ).rows
+    assert row.outside == ("PET is a CT series, and the model takes there PT",)
 
 
 def test_every_series_below_a_folder_is_a_case(series, tmp_path):

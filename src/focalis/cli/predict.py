@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from focalis.cli.console import print_json, progress_bar
-from focalis.models import SHIPPED
+from focalis.models import DATA, SHIPPED
 
 
 def predict(
@@ -106,11 +106,17 @@ def predict(
         raise KeyboardInterrupt(f"{out} holds the masks that were finished") from None
     if as_json:
         print_json(report)
-    for row in report.refused:
-        print(f"refused: {row.reason}", file=sys.stderr)
+    if report.card:
+        name = report.card.stem
+        print(
+            f"{name}: for research use only, not a medical device; trained on {DATA[name]}; its card: {report.card}",
+            file=sys.stderr,
+        )
     for row in report.rows:
         if row.outside:
             print(f"warning: {row.case} {outside_line(row.outside)}", file=sys.stderr)
+    for row in report.refused:
+        print(f"refused: {row.reason}", file=sys.stderr)
     blended = [row for row in report.rows if row.blended]
     if blended:
         print(
@@ -119,8 +125,17 @@ def predict(
             "network does not always take tiles of the training patch",
             file=sys.stderr,
         )
+    if report.older_masks:
+        some = "1 older mask is" if report.older_masks == 1 else f"{report.older_masks} older masks are"
+        print(
+            f"note: {some} in {out} too, and not of this run; give another folder to keep runs apart",
+            file=sys.stderr,
+        )
     if not report.scope_known:
-        print("note: the model does not know what it was trained on; no image was checked", file=sys.stderr)
+        print(
+            "note: the model does not know its training images; no image was compared with them",
+            file=sys.stderr,
+        )
     if not as_json:
         for row in report.rows:
             if row.status == "done" and not row.foreground_voxels:
@@ -130,9 +145,9 @@ def predict(
                     else "no RT Structure Set was written"
                 )
                 print(f"{row.case}: nothing found; {what}")
-        done = len(report.rows) - len(report.refused)
-        print(f"{done} of {len(report.rows)} cases in {out}, {report.seconds_per_case:.1f} s per case")
-        print(f"operating point: {report.operating_point}")
-        print(f"run time: {report.runtime}")
+        if done := len(report.rows) - len(report.refused):
+            print(f"{done} of {len(report.rows)} cases in {out}, {report.seconds_per_case:.1f} s per case")
+            print(f"operating point: {report.operating_point}")
+            print(f"run time: {report.runtime}")
     if report.refused:
         raise typer.Exit(1)

@@ -64,12 +64,13 @@ def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model
 
     Returns:
         {"outcome": "done", "results": [...], "outside": in what the series lies outside of what the model was trained
-        on, one line, or ""}, or {"outcome": "refused" | "failed" | "no space", "reason": ...}.
+        on, one line, or ""}, {"outcome": "refused", "reason": ..., "outside": the same}, or {"outcome": "failed" |
+        "no space", "reason": ...}.
     """
     try:
         return _segment(job, tell, models)
     except _RefusedError as error:
-        return {"outcome": "refused", "reason": str(error)}
+        return {"outcome": "refused", "reason": str(error), "outside": error.outside}
     except (FocalisError, OSError) as error:
         return {"outcome": "no space" if _disk_is_full(error) else "failed", "reason": str(error)}
     except MemoryError:
@@ -79,7 +80,15 @@ def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model
 
 
 class _RefusedError(Exception):
-    """The series cannot be segmented; nothing is wrong with the device."""
+    """The series cannot be segmented; nothing is wrong with the device.
+
+    Attributes:
+        outside: in what it lies outside of what the model was trained on, one line; empty if that is not known.
+    """
+
+    def __init__(self, reason: str, outside: str) -> None:
+        super().__init__(reason)
+        self.outside = outside
 
 
 def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
@@ -101,9 +110,11 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         loaded = load_model(Path(job.model))
         models[job.model_sha256] = loaded, weights_sha256(loaded)
     model, weights = models[job.model_sha256]
+    outside = ""
     try:
         series = read_series([Path(file) for file in job.files])
-        strange = check_scope(model, [series.volume])
+        strange = check_scope(model, [series.volume], [series.modality])
+        outside = outside_line(strange) if strange else ""
         tell("segmenting")
         prediction = predict_case(
             model,
@@ -116,7 +127,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     except FocalisError as error:
         if _disk_is_full(error):
             raise
-        raise _RefusedError(str(error)) from error
+        raise _RefusedError(str(error), outside) from error
     tell("writing")
     made = make_results(
         prediction.label.array,
@@ -130,7 +141,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     return {
         "outcome": "done",
         "results": [asdict(each) for each in made],
-        "outside": outside_line(strange) if strange else "",
+        "outside": outside,
     }
 
 

@@ -70,6 +70,11 @@ class Series:
     frame_numbers: tuple[int, ...]
     header: Dataset
 
+    @property
+    def modality(self) -> str:
+        """CT, MR or PT, as the first slice's file says; empty if it says nothing."""
+        return text(self.header, "Modality")
+
 
 def find_series(folder: Path, damaged: dict[Path, str] | None = None) -> tuple[SeriesFiles, ...]:
     """Every CT, MR and PET series below a folder, searched to the bottom; headers only.

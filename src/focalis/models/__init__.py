@@ -14,6 +14,14 @@ from focalis.files import sha256_of
 FOLDER = Path(__file__).parent
 SHIPPED = {"lidc-nodule": "lung nodules in CT, trained on crops of 51 mm around one nodule each"}
 """Name to what the model finds."""
+DATA = {"lidc-nodule": "LIDC-IDRI, CC BY 3.0"}
+"""Name to the data that the model was trained on, and their licence."""
+
+
+def card_of(file: Path) -> Path | None:
+    """The card of a file that `model_file` found, if it is that of a model that comes with Focalis."""
+    shipped = file.stem in SHIPPED and file.resolve() == (FOLDER / f"{file.stem}.safetensors").resolve()
+    return FOLDER / f"{file.stem}.md" if shipped else None
 
 
 def model_file(given: Path | str) -> Path:

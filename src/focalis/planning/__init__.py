@@ -2,6 +2,7 @@
 
 from focalis.planning.fingerprint import Fingerprint, fingerprint
 from focalis.planning.make import make_plan, target_spacing, within_memory
+from focalis.planning.modality import other_modalities
 from focalis.planning.plan import (
     LossSettings,
     NetworkSettings,
@@ -31,6 +32,7 @@ __all__ = [
     "join_scopes",
     "learn_scope",
     "make_plan",
+    "other_modalities",
     "outside",
     "prepare_image",
     "prepare_label",

@@ -27,7 +27,8 @@ class Normalisation(_Frozen):
     """How one channel's intensities become numbers of order one.
 
     `zscore` uses the mean and standard deviation of each image. `window` clips to [low, high] (HU, say) and
-    then subtracts `mean` and divides by `std`, which were taken from the training cases' foreground.
+    then subtracts `mean` and divides by `std`, which were taken from the training cases' foreground; it says that the
+    channel is CT, unless the channel's name says otherwise (`focalis.planning.modality`).
     """
 
     kind: Literal["zscore", "window"] = "zscore"

@@ -44,6 +44,9 @@ TOLERANCES = {
 }
 """The least distance beyond these percentiles that counts, by kind; of intensities, a share of the usual range."""
 
+DIGITS = 4
+"""Decimals of a limit. Those of older models were rounded to nearest, so half of the last one counts as inside."""
+
 Description: TypeAlias = Mapping[str, Sequence[float]]
 """A case's figures by kind and channel, see `describe`."""
 
@@ -156,7 +159,7 @@ def outside(scope: Scope, case: Description, channels: Sequence[str]) -> tuple[s
             value = case[kind if channel is None else f"{kind} {channel}"][place]
         beyond = max(usual.low - value, value - usual.high)
         about = kind if channel is None else f"{kind} {channel}"
-        if beyond > 0 and beyond > said.get(about, (0.0, ""))[0]:
+        if beyond > 0.5 / 10**DIGITS and beyond > said.get(about, (0.0, ""))[0]:
             name = "" if channel is None else channels[channel]
             said[about] = beyond, _phrase(kind, place, name, value, usual)
     return tuple(phrase for _, phrase in said.values())
@@ -166,7 +169,9 @@ def _usual(name: str, values: NDArray[np.float64], scale: float) -> Usual:
     low, high = (float(value) for value in np.percentile(values, (1, 99)))
     reach = REACH * (1 + FEW / len(values)) * (high - low)
     margin = max(reach, TOLERANCES[name.split()[0]] * scale)
-    return Usual(name=name, low=round(low - margin, 4), high=round(high + margin, 4))
+    unit = 10**DIGITS
+    low, high = math.floor((low - margin) * unit) / unit, math.ceil((high + margin) * unit) / unit
+    return Usual(name=name, low=low, high=high)
 
 
 def _phrase(kind: str, place: int, channel: str, value: float, usual: Usual) -> str:
@@ -174,7 +179,7 @@ def _phrase(kind: str, place: int, channel: str, value: float, usual: Usual) -> 
     if kind in ("spacing", "extent"):
         what = "spacing" if kind == "spacing" else "field of view"
         usually = f"usual is {math.exp(low):.3g} to {math.exp(high):.3g}"
-        return f"{what} of {math.exp(value):.3g} mm along {AXES[place]} ({usually})"
+        return f"{what} of {math.exp(value):.4g} mm along {AXES[place]} ({usually})"
     if kind == "intensity":
         percentile = ("1st percentile", "median", "99th percentile")[place]
         return f"{percentile} of {channel} at {value:.4g} (usual is {low:.4g} to {high:.4g})"

@@ -51,10 +51,12 @@ class CaseImages:
     Attributes:
         volumes: one per channel, all on the first one's grid.
         source: the DICOM series of the first channel; None for image files.
+        modalities: of each channel's DICOM series; none of image files, which do not tell.
     """
 
     volumes: list[Volume]
     source: Series | None = None
+    modalities: tuple[str, ...] = ()
 
 
 def read_images(case: CaseInput) -> CaseImages:
@@ -65,7 +67,7 @@ def read_images(case: CaseInput) -> CaseImages:
 
     read = [read_series(series) for series in case.series]
     volumes = onto_first_grid([series.volume for series in read], [series.files[0] for series in read])
-    return CaseImages(volumes, read[0])
+    return CaseImages(volumes, read[0], tuple(series.modality for series in read))
 
 
 def find_cases(inputs: Sequence[Path], channels: tuple[str, ...]) -> list[CaseInput]:

@@ -35,6 +35,11 @@ def table_paths(out: Path, case: str) -> tuple[Path, Path]:
     return out / FOLDER / f"{case}.csv", out / FOLDER / f"{case}.json"
 
 
+def tabled_cases(out: Path) -> list[str]:
+    """The cases that have a table beside their masks in `out`."""
+    return sorted(path.stem for path in (out / FOLDER).glob("*.json"))
+
+
 def write_lesions(out: Path, case: str, lesions: Sequence[Lesion], how: Mapping[str, Any]) -> None:
     """Write the table of a case as CSV and JSON, each whole or not at all.
 

@@ -15,10 +15,11 @@ import numpy as np
 from focalis.errors import FocalisError, UsageError
 from focalis.lesions import measure_lesions
 from focalis.model import Model, OperatingPoint, open_model, weights_sha256
+from focalis.models import card_of, model_file
 from focalis.prediction import budget_beside, predict_case, runtime_for
 from focalis.volume import IMAGE_SUFFIXES, Volume, write_volume
 from focalis.workflows.inputs import CaseInput, find_cases, read_images
-from focalis.workflows.lesion_tables import table_paths, write_lesions
+from focalis.workflows.lesion_tables import table_paths, tabled_cases, write_lesions
 from focalis.workflows.scope import check_scope
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class PredictRow:
         seconds: wall time, reading and writing included.
         lesions: how many lesions the table holds.
         outside: in what the images lie outside of what the model was trained on, a phrase each; empty inside, where the
-            model does not know, and when refused.
+            model does not know, and when refused for that or before that was looked at.
         tiles: in how many pieces the networks saw it; 0 when refused.
         blended: whether these were blended, see `Prediction`.
     """
@@ -94,12 +95,16 @@ class PredictReport:
         operating_point: what was reported as a lesion.
         scope_known: whether the model knows what it was trained on, so that images could be checked against it.
         runtime: what ran the networks, e.g. "cpu, openvino bf16".
+        older_masks: how many masks of earlier runs lie in the folder of the results; they are left alone.
+        card: the card of a model that comes with Focalis; None of any other.
     """
 
     rows: tuple[PredictRow, ...]
     operating_point: PointUsed
     scope_known: bool
     runtime: str
+    older_masks: int = 0
+    card: Path | None = None
 
     @property
     def refused(self) -> tuple[PredictRow, ...]:
@@ -180,7 +185,11 @@ def predict(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder for the results")
-    loaded = model if isinstance(model, Model) else open_model(model)
+    if isinstance(model, Model):
+        loaded, card = model, None
+    else:
+        file = model_file(model)
+        loaded, card = open_model(file), card_of(file)
     if refine and loaded.refinement is None:
         raise UsageError(
             f"{model if not isinstance(model, Model) else 'the model'}: holds no refinement; train it as "
@@ -208,6 +217,7 @@ def predict(
         "runtime": str(engines),
     }
     write = _WRITERS[output_format]
+    strange: dict[str, tuple[str, ...]] = {}
     taken = {file.resolve() for case in cases for file in case.all_files}
 
     def run(case: CaseInput) -> PredictRow:
@@ -224,7 +234,7 @@ def predict(
                 f"{case.files[0]}: is no DICOM series, so {output_format} has no images to refer to; "
                 "give the DICOM folder, or leave --format out"
             )
-        strange = check_scope(loaded, images.volumes, strict)
+        strange[case.name] = check_scope(loaded, images.volumes, images.modalities, strict=strict)
         prediction = predict_case(
             loaded,
             images.volumes,
@@ -256,7 +266,7 @@ def predict(
             int(np.count_nonzero(prediction.label.array)),
             0.0,
             len(lesions),
-            strange,
+            strange[case.name],
             prediction.tiles,
             prediction.blended,
         )
@@ -271,11 +281,18 @@ def predict(
             try:
                 row = run(case)
             except FocalisError as error:
-                row = replace(row, reason=_located(str(error), case))
+                row = replace(row, reason=_located(str(error), case), outside=strange.get(case.name, ()))
         rows.append(replace(row, seconds=time.perf_counter() - started))
     if progress is not None:
         progress(len(rows), len(cases), "")
-    return PredictReport(tuple(rows), used, loaded.scope is not None, str(engines))
+    return PredictReport(
+        tuple(rows),
+        used,
+        loaded.scope is not None,
+        str(engines),
+        _older_masks(folder, rows),
+        card,
+    )
 
 
 def point_used(model: Model) -> PointUsed:
@@ -304,6 +321,15 @@ def _point(
     names = ", ".join(name.replace("_mm3", " size").replace("_", " ") for name in given)
     how = f"{names} given" + ("" if len(given) == 3 else ", the rest the model's")
     return replace(own, how=how, **given)  # type: ignore[arg-type]
+
+
+def _older_masks(folder: Path, rows: Sequence[PredictRow]) -> int:
+    """How many masks with a table of lesions lie in a folder that none of these cases was written to."""
+    written = {row.output for row in rows}
+    masks = {
+        folder / f"{case}{ending}" for case in tabled_cases(folder) for ending in _ENDINGS.values()
+    } - written
+    return sum(mask.is_file() for mask in masks)
 
 
 def _located(message: str, case: CaseInput) -> str:

@@ -6,26 +6,31 @@ from collections.abc import Sequence
 
 from focalis.errors import ModelError
 from focalis.model import Model
-from focalis.planning import describe, outside
+from focalis.planning import describe, other_modalities, outside
 from focalis.prediction import check_volumes
 from focalis.volume import Volume
 
 
-def check_scope(model: Model, volumes: Sequence[Volume], strict: bool = False) -> tuple[str, ...]:
-    """In what a case lies outside of a model's scope, a phrase each; empty inside, or where the model knows no scope.
+def check_scope(
+    model: Model, volumes: Sequence[Volume], modalities: Sequence[str] = (), *, strict: bool = False
+) -> tuple[str, ...]:
+    """In what a case lies outside of a model's scope, a phrase each; empty inside.
+
+    Another modality than the plan's comes first. All else is compared only where the model knows its training images.
 
     Args:
         model: the model.
         volumes: one per channel, in the order of the plan's channels, on one grid.
+        modalities: one per channel, as DICOM names them; none where the images do not tell.
         strict: refuse what lies outside.
 
     Raises:
         ModelError: the model cannot take these volumes at all (see `check_volumes`); or, if `strict`, they lie outside.
     """
     check_volumes(volumes, model.plan)
-    if model.scope is None:
-        return ()
-    found = outside(model.scope, describe(volumes, model.plan.normalisation), model.plan.channels)
+    found = other_modalities(model.plan, modalities)
+    if model.scope is not None:
+        found += outside(model.scope, describe(volumes, model.plan.normalisation), model.plan.channels)
     if found and strict:
         raise ModelError(f"{outside_line(found)}; leave --strict out to predict it nevertheless")
     return found
