@@ -187,26 +187,30 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
             found = None if line is first or line not in alike else own_difference(line, first, value)
             return [text(own(line, value), digits), text(found, digits, sign=True)]
 
+        def above(line: Line, figure: Callable[[Sequence[Sequence[Judged]]], float | None]) -> str:
+            return "" if line is first or line not in alike else rows_above(line, first, figure)
+
         empty = any(own(line, _left_empty).cases for line in lines)
         rows = [
             [
                 line.title,
                 here(line),
                 *beside(line, dice_of),
+                above(line, mean_over_cases(dice_of)),
                 *(beside(line, _dice_of_lesions) if empty else []),
                 *beside(line, _dice_of_lesions_at_half),
                 text(own(line, sensitivity_of)),
                 text(usual(line, "lesion_f1")),
                 text(differences.get(line.title), sign=True),
-                "" if line is first or line not in alike else rows_above(line, first, usual_of("lesion_f1")),
+                above(line, usual_of("lesion_f1")),
             ]
             for line in lines
         ]
         heads = [
-            "loss | rows | Dice, all scans | less the default's",
+            "loss | rows | Dice, all scans | less the default's | rows above",
             *(["Dice, scans with lesions | less the default's"] if empty else []),
             "Dice at one half, scans with lesions | less the default's",
-            "lesions found, mean over scans | lesion F1 | less the default's | rows above the default's",
+            "lesions found, mean over scans | lesion F1 | less the default's | rows above",
         ]
         wrong = [
             [

@@ -266,6 +266,7 @@ SECTIONS: dict[str, Callable[[Path, Path], Lines]] = {
     "loss-nodules": loss_nodules,
     "loss-grid": loss_grid,
     "loss-ventricle": background("loss-ventricle"),
+    "loss-ventricle-long": background("loss-ventricle-long"),
     "loss-phantoms": background("loss-phantoms"),
     "loss-phantoms-long": background("loss-phantoms-long"),
     "success": success,

@@ -195,7 +195,8 @@ FEW = (10, 20, 40, None)
 FEW_FOLDS = range(2)
 """Folds of the learning curve."""
 LONG_STEPS = 1000
-"""Steps of the second look at phantoms: after the usual ones hardly a loss finds their lesions."""
+"""Steps of a second look: after the usual ones hardly a loss finds the phantoms' lesions, and on ventricles a loss is
+ahead that is behind elsewhere."""
 SHORT_FOLDS = range(3)
 """Folds of the networks and of a loss's parameters."""
 
@@ -230,6 +231,11 @@ def experiments() -> dict[str, list[Row | FitRow]]:
             Row("phantoms", loss=loss, seed=seed, steps=LONG_STEPS)
             for seed in range(3)
             for loss in TRIED_LONG
+        ],
+        "loss-ventricle-long": [
+            Row("oasis_inferior_ventricle", loss=loss, fold=fold, steps=LONG_STEPS)
+            for fold in FOLDS
+            for loss in (DEFAULT, FOCAL)
         ],
         "success-phantoms": [Row("phantoms", loss=loss, seed=seed) for seed in range(10) for loss in TRIED],
         "success-phantoms-long": [
