@@ -169,18 +169,18 @@ def few_cases(results: Path, images: Path) -> Lines:
     grouped: dict[tuple[int | None, str], list[Row]] = {}
     for row in experiments()["few-cases"]:
         assert isinstance(row, Row)
-        grouped.setdefault((row.cases, row.network), []).append(row)
+        grouped.setdefault((row.cases, f"{row.network}, {row.steps} steps"), []).append(row)
     lines = {key: line_of(key[1], rows, results) for key, rows in grouped.items()}
     if not any(line.finished() for line in lines.values()):
         return missing(list(lines.values()))
     rows: list[list[str]] = []
-    curves: dict[str, list[tuple[str, Figure, Figure]]] = {"dense": [], "nnunet": []}
+    curves: dict[str, list[tuple[str, Figure, Figure]]] = {}
     for (cases, network), line in lines.items():
-        rival = lines[cases, "nnunet"]
+        (rival,) = (each for (of, name), each in lines.items() if of == cases and name.startswith("nnunet"))
         trained, held_out = line.dice_by_case("dice_train"), per_case(flat(line.runs()), dice_of)
         known = common(trained, rival.dice_by_case("dice_train"))
         unknown = common(held_out, per_case(flat(rival.runs()), dice_of))
-        compared = network != "nnunet" and set(line.finished()) == set(rival.finished())
+        compared = line is not rival and set(line.finished()) == set(rival.finished())
         size = next((f", {each['parameters'] / 1e6:.2f} M" for each in line.finished().values()), "")
         rows.append(
             [
@@ -188,17 +188,17 @@ def few_cases(results: Path, images: Path) -> Lines:
                 network + size,
                 here(line),
                 text(mean_of(held_out)),
-                text(usual_difference(line, rival, "dice"), sign=True) if network != "nnunet" else "",
+                text(usual_difference(line, rival, "dice"), sign=True) if line is not rival else "",
                 text(mean_of(trained)),
                 text(gap_of(trained, held_out)),
                 text(gap_of(known, unknown), sign=True) if compared else "",
             ]
         )
-        curves[network].append((str(cases or "all"), mean_of(held_out), mean_of(trained)))
+        curves.setdefault(network, []).append((str(cases or "all"), mean_of(held_out), mean_of(trained)))
     write_bytes(images / "evidence-few-cases.png", curve_picture(curves))
     head = (
-        "training cases | network, parameters | rows | Dice, held out | less nnunet | Dice, training cases | gap "
-        "| gap, less that of nnunet"
+        "training cases | network, steps, parameters | rows | Dice, held out | less nnunet | Dice, training cases "
+        "| gap | gap, less that of nnunet"
     )
     return [
         *missing(list(lines.values())),

@@ -255,7 +255,7 @@ def test_the_learning_curve_has_a_gap_and_a_difference(tmp_path, docs):
         if row.cases == 10:
             write_row(row, tmp_path, 0.5 if row.network == "dense" else 0.45)
     written = section(page(tmp_path, docs), "few-cases")
-    line = next(line for line in written.splitlines() if line.startswith("| 10 | dense"))
+    line = next(line for line in written.splitlines() if line.startswith("| 10 | dense, 350 steps"))
     assert "| 0.700 (0.700 to 0.700) | 0.145 (" in line  # 0.5 + 0.2 on training cases, less 0.555
     assert line.endswith("| +0.000 (+0.000 to +0.000) |")  # both gaps are alike
     assert "**+0.050 (+0.050 to +0.050)**" in line
