@@ -134,10 +134,13 @@ def curve_picture(curves: Mapping[str, Sequence[tuple[str, Figure, Figure]]]) ->
     """Dice by the number of training cases, held out and on training cases, a colour per network."""
     drawing = Drawing(figsize=(8, 4.2), layout="constrained", facecolor=LIGHT.background)
     axes = drawing.subplots()
-    for colour, (name, points) in zip((LIGHT.line, "C2", LIGHT.accent), curves.items(), strict=True):
+    for number, (name, points) in enumerate(curves.items()):
+        colour = (LIGHT.line, "C2", LIGHT.accent)[number]
         for what, side, dashes in (("held out", 1, "-"), ("training cases", 2, ":")):
             there = [
-                (place, point[side]) for place, point in enumerate(points) if point[side].value is not None
+                (place + 0.03 * (number - 1), point[side])  # beside each other, for their intervals
+                for place, point in enumerate(points)
+                if point[side].value is not None
             ]
             places = [place for place, _ in there]
             values = [figure.value for _, figure in there]
