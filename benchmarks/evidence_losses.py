@@ -27,7 +27,7 @@ from evidence_figures import (
     usual_of,
 )
 from evidence_pictures import forest_picture, predictions_picture
-from evidence_plan import BALANCED, CLAIMED, FASTER, FOCAL, WEIGHTED
+from evidence_plan import BALANCED, CLAIMED, FASTER, FOCAL, LIGHTER, WEIGHTED
 from evidence_tables import Lines, by_loss, here, lines_of, loss_title, missing, table, text, verdict
 
 from focalis.evaluation import Figure
@@ -35,9 +35,9 @@ from focalis.files import write_bytes
 
 SEEDS_DRAWN = (0, 1)
 """The seeds whose predictions are drawn, the same for every loss."""
-FOCAL_LOSSES = (*CLAIMED[:-1], FASTER, BALANCED)
+FOCAL_LOSSES = (*CLAIMED[:-1], FASTER, BALANCED, LIGHTER)
 """Focal losses that weigh background less than the plain one, by distance and, the control, without it."""
-BESIDE = (WEIGHTED, BALANCED, FOCAL)
+BESIDE = (WEIGHTED, BALANCED, LIGHTER, FOCAL)
 """What they stand beside: weighted cross entropy, as in the document, and focal losses without distance."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence_figures import Line, line_of
-from evidence_plan import BALANCED, Row, experiments, loss_name
+from evidence_plan import BALANCED, LIGHTER, Row, experiments, loss_name
 
 from focalis.evaluation import Figure
 from focalis.planning.plan import LossSettings
@@ -33,7 +33,8 @@ def by_loss(row: Row) -> str:
 
 def loss_title(loss: LossSettings) -> str:
     """What a loss is called in tables."""
-    return "balanced focal" if loss == BALANCED else f"`{loss_name(loss)}`"
+    controls = {BALANCED: "balanced focal", LIGHTER: f"balanced focal, {LIGHTER.floor:g}"}
+    return controls.get(loss, f"`{loss_name(loss)}`")
 
 
 def missing(lines: Sequence[Line]) -> Lines:
