@@ -83,20 +83,34 @@ def loss_nodules(results: Path, images: Path) -> Lines:
         "",
         "![Differences](images/evidence-loss-nodules.png)",
         *_beside_by_figure("Dice", lines, "dice"),
+        *_beside("Dice at one half", lines, dice_at_half_of),
         *_beside_by_figure("Lesion F1", lines, "lesion_f1"),
         *_beside_by_figure("False positives per window", lines, "false_positives_per_scan", 2),
     ]
 
 
 def _beside(
+    what: str, lines: Sequence[Line], value: Callable[[Judged], float | None], digits: int = 3
+) -> Lines:
+    """A table of the focal losses beside those of `BESIDE` that are among the lines, by a value of a case."""
+    return _table_beside(what, lines, partial(own_difference, value=value), mean_over_cases(value), digits)
+
+
+def _beside_by_figure(
+    what: str, lines: Sequence[Line], name: str, digits: int = 3, mine: Sequence[Line] = ()
+) -> Lines:
+    """The same, or a table of `mine`, by one of the `FIGURES`."""
+    return _table_beside(what, lines, partial(usual_difference, name=name), usual_of(name), digits, mine)
+
+
+def _table_beside(
     what: str,
     lines: Sequence[Line],
     difference: Callable[[Line, Line], Figure | None],
     figure: Callable[[Sequence[Sequence[Judged]]], float | None],
-    digits: int = 3,
+    digits: int,
     mine: Sequence[Line] = (),
 ) -> Lines:
-    """A table of the focal losses, or of `mine`, beside those of `BESIDE` that are among the lines."""
     by_title = {line.title: line for line in lines}
     mine = mine or [by_title[title] for loss in FOCAL_LOSSES if (title := loss_title(loss)) in by_title]
     others = [by_title[title] for loss in BESIDE if (title := loss_title(loss)) in by_title]
@@ -110,13 +124,6 @@ def _beside(
             row += ["" if same else rows_above(line, other, figure)]
         rows.append(row)
     return ["", *table(f"{what} | {head}", rows)]
-
-
-def _beside_by_figure(
-    what: str, lines: Sequence[Line], name: str, digits: int = 3, mine: Sequence[Line] = ()
-) -> Lines:
-    """`_beside` of one of the `FIGURES`."""
-    return _beside(what, lines, partial(usual_difference, name=name), usual_of(name), digits, mine)
 
 
 def loss_grid(results: Path, _images: Path) -> Lines:
@@ -199,7 +206,7 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
                 above(line, mean_over_cases(dice_of)),
                 *(beside(line, _dice_of_lesions) if empty else []),
                 *beside(line, _dice_of_lesions_at_half),
-                text(own(line, sensitivity_of)),
+                *beside(line, sensitivity_of),
                 text(usual(line, "lesion_f1")),
                 text(differences.get(line.title), sign=True),
                 above(line, usual_of("lesion_f1")),
@@ -210,7 +217,7 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
             "loss | rows | Dice, all scans | less the default's | rows above",
             *(["Dice, scans with lesions | less the default's"] if empty else []),
             "Dice at one half, scans with lesions | less the default's",
-            "lesions found, mean over scans | lesion F1 | less the default's | rows above",
+            "lesions found, mean over scans | less the default's | lesion F1 | less the default's | rows above",
         ]
         wrong = [
             [
@@ -240,17 +247,11 @@ def background(name: str) -> Callable[[Path, Path], Lines]:
                 "| median distance from the nearest lesion",
                 wrong,
             ),
+            *_beside("Dice", alike, dice_of),
+            *_beside("Dice at one half, scans with lesions", alike, _dice_of_lesions_at_half),
             *_beside_by_figure("Lesion F1", alike, "lesion_f1"),
-            *_beside(
-                "Far false positives", alike, partial(own_difference, value=_far), mean_over_cases(_far), 2
-            ),
-            *_beside(
-                "Far voxels at one half",
-                alike,
-                partial(own_difference, value=_far_voxels_at_half),
-                mean_over_cases(_far_voxels_at_half),
-                0,
-            ),
+            *_beside("Far false positives", alike, _far, 2),
+            *_beside("Far voxels at one half", alike, _far_voxels_at_half, 0),
         ]
         drawn = {
             seed: pictures

@@ -54,7 +54,15 @@ def main() -> None:
             "same_scan": sum(same(steps, pair) for pair in neighbours(steps, first=2)),
         },
         "same_scan_in_different_folds": sum(fold_of[a] != fold_of[b] for a, b in alike),
-        "held_out": held_out({a for a, b in other.items() if fold_of[a] != fold_of[b]}),
+        "held_out": held_out(
+            {
+                "other side trained on": {a for a, b in other.items() if fold_of[a] != fold_of[b]},
+                "not": {
+                    a for a in steps if steps[a] != 1 and (a not in other or fold_of[a] == fold_of[other[a]])
+                },
+                "not known, in whole numbers": {a for a in steps if steps[a] == 1},
+            }
+        ),
     }
     write_json(RESULTS / "same_person.json", content)
     print(RESULTS / "same_person.json")
@@ -77,8 +85,8 @@ def same(steps: Mapping[int, float], pair: tuple[int, int]) -> bool:
     return abs(a / b - 1) < ALIKE
 
 
-def held_out(known: set[int]) -> dict[str, Any]:
-    """Mean Dice of held-out cases whose other side was trained on, the `known`, and of all others."""
+def held_out(groups: Mapping[str, set[int]]) -> dict[str, Any]:
+    """Mean Dice of the held-out cases of each group, by figure."""
     files = sorted((RESULTS / "accuracy").glob("msd_hippocampus-40min-fold*-seed0.json"))
     found: dict[str, Any] = {"folds": len(files)}
     for figure in FIGURES:
@@ -88,8 +96,8 @@ def held_out(known: set[int]) -> dict[str, Any]:
             for case, value in read_json(path)["scores"][figure].items()
         }
         found[figure] = {
-            "other side trained on": mean([value for case, value in scores.items() if case in known]),
-            "not": mean([value for case, value in scores.items() if case not in known]),
+            name: mean([scores[case] for case in sorted(cases) if case in scores])
+            for name, cases in groups.items()
         }
     return found
 

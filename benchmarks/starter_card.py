@@ -90,10 +90,12 @@ def _figures(
     readers = pooled(rows, "dice readers")
     among = {case: nodules[case]["readers_dice"] for case in found}
     among = {case: value for case, value in among.items() if value is not None}
+    paired = {case: value for case, value in readers.items() if case in among}
     return [
         *lines,
         f"| all, against every reader of theirs | {len(readers)} | {text(mean_of(readers))} | |",
-        f"| the readers among themselves | {len(among)} | {text(mean_of(among))} | |",
+        f"| those of two readers or more, against every reader | {len(paired)} | {text(mean_of(paired))} | |",
+        f"| the same, the readers among themselves | {len(among)} | {text(mean_of(among))} | |",
     ]
 
 

@@ -389,6 +389,23 @@ def test_neighbours_of_one_scan_are_known_by_their_step():
     assert [same_person.same(steps, pair) for pair in ((1, 2), (5, 6))] == [True, False]
 
 
+def test_held_out_cases_are_set_apart_by_whose_other_side_was_trained_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(same_person, "RESULTS", tmp_path)
+    (tmp_path / "accuracy").mkdir()
+    scores = {"hippocampus_001": 0.8, "hippocampus_003": 0.6, "hippocampus_007": 0.7}
+    path = tmp_path / "accuracy" / "msd_hippocampus-40min-fold0-seed0.json"
+    path.write_text(json.dumps({"scores": dict.fromkeys(same_person.FIGURES, scores)}))
+    found = same_person.held_out({"known": {1, 3, 5}, "not": {7}})
+    assert found["folds"] == 1
+    assert found["dice label 1"]["known"] | {"low": 0, "high": 0} == {
+        "mean": 0.7,
+        "low": 0,
+        "high": 0,
+        "cases": 2,
+    }
+    assert found["dice label 2"]["not"]["cases"] == 1
+
+
 def test_a_small_picture_survives_as_text():
     values = np.random.default_rng(0).random((5, 7))
     assert np.abs(unpacked(packed(values)) - values).max() < 1 / 255

@@ -118,7 +118,7 @@ def test_the_card_holds_the_figures_by_size_and_what_the_licence_asks_for():
     assert "Dice 0.050 (0.050 to 0.050) in 2 cases, 2 missed" in text
     for needed in ("research use only", "CC BY 3.0", "10.1118/1.3528204", "10.7937/K9/TCIA.2015.LO9QL9SX"):
         assert needed in text
-    assert "0.6990 with rounded convolutions, nothing dropped" in text
+    assert "0.6990 with rounded convolutions\n(with nothing dropped" in text
     assert "not those of its recipe" not in text
     assert "$" not in text
 

@@ -89,6 +89,10 @@ def test_what_lies_on_a_limit_lies_inside():
     """All crops are of 51 mm, so the limits are 51 / 1.5 and 51 * 1.5 mm; the lower one would be rounded up."""
     cube = (51, 51, 51)
     scope = learn_scope([describe([scan(seed, shape=cube)], CT) for seed in range(5)])
+    for usual in scope.usual:
+        if usual.name.startswith("extent"):
+            assert usual.low <= np.log(34)
+            assert usual.high >= np.log(76.5)
     for spacing in (2 / 3, 1.5):
         found = said({"window": scope}, scan(5, (spacing,) * 3, cube))
         assert not [phrase for phrase in found if phrase.startswith(("field of view", "spacing"))]
