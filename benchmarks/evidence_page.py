@@ -102,7 +102,7 @@ def success(results: Path, _images: Path) -> Lines:
         beside = {
             name: _successes(lines[name], finds_a_lesion)
             for name in map(loss_title, (DEFAULT, FOCAL))
-            if len(lines) > 1
+            if name in lines
         }
         rows = []
         for loss, line in lines.items():

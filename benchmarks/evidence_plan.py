@@ -241,7 +241,9 @@ def experiments() -> dict[str, list[Row | FitRow]]:
         ],
         "success-phantoms": [Row("phantoms", loss=loss, seed=seed) for seed in range(10) for loss in TRIED],
         "success-phantoms-long": [
-            Row("phantoms", loss=DEFAULT, seed=seed, steps=LONG_STEPS) for seed in range(6)
+            Row("phantoms", loss=loss, seed=seed, steps=LONG_STEPS)
+            for seed in range(6)
+            for loss in (DEFAULT, PRESENT, EXPONENTIAL)
         ],
         "success-nodules": [
             Row("lidc_small", loss=loss, fold=seed % 5, seed=seed) for seed in range(10) for loss in TRIED
