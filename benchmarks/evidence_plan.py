@@ -231,7 +231,7 @@ def experiments() -> dict[str, list[Row | FitRow]]:
         ],
         "loss-phantoms-long": [
             Row("phantoms", loss=loss, seed=seed, steps=LONG_STEPS)
-            for seed in range(3)
+            for seed in range(6)
             for loss in TRIED_LONG
         ],
         "loss-ventricle-long": [
@@ -243,7 +243,7 @@ def experiments() -> dict[str, list[Row | FitRow]]:
         "success-phantoms-long": [
             Row("phantoms", loss=loss, seed=seed, steps=LONG_STEPS)
             for seed in range(6)
-            for loss in (DEFAULT, PRESENT, EXPONENTIAL)
+            for loss in TRIED_LONG
         ],
         "success-nodules": [
             Row("lidc_small", loss=loss, fold=seed % 5, seed=seed) for seed in range(10) for loss in TRIED
