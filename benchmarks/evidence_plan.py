@@ -205,6 +205,9 @@ SHORT_FOLDS = range(3)
 
 def experiments() -> dict[str, list[Row | FitRow]]:
     """The rows of every experiment by its name, in the order of importance: an early end leaves whole comparisons."""
+    long_phantoms: list[Row | FitRow] = [
+        Row("phantoms", loss=loss, seed=seed, steps=LONG_STEPS) for seed in range(6) for loss in TRIED_LONG
+    ]
     return {
         "accuracy": [
             *(FitRow("lidc_nodules", fold) for fold in FOLDS),
@@ -229,22 +232,14 @@ def experiments() -> dict[str, list[Row | FitRow]]:
             for fold in FOLDS
             for loss in (DEFAULT, PRESENT, EXPONENTIAL, GROWTH, FOCAL)
         ],
-        "loss-phantoms-long": [
-            Row("phantoms", loss=loss, seed=seed, steps=LONG_STEPS)
-            for seed in range(6)
-            for loss in TRIED_LONG
-        ],
+        "loss-phantoms-long": long_phantoms,
         "loss-ventricle-long": [
             Row("oasis_inferior_ventricle", loss=loss, fold=fold, steps=LONG_STEPS)
             for fold in FOLDS
             for loss in (DEFAULT, FOCAL)
         ],
         "success-phantoms": [Row("phantoms", loss=loss, seed=seed) for seed in range(10) for loss in TRIED],
-        "success-phantoms-long": [
-            Row("phantoms", loss=loss, seed=seed, steps=LONG_STEPS)
-            for seed in range(6)
-            for loss in TRIED_LONG
-        ],
+        "success-phantoms-long": long_phantoms,
         "success-nodules": [
             Row("lidc_small", loss=loss, fold=seed % 5, seed=seed) for seed in range(10) for loss in TRIED
         ],

@@ -43,15 +43,15 @@ def main() -> None:
         for fold, split in enumerate(read_splits(root / "splits_5fold.json"))
         for case in split.val
     }
-    pairs = neighbours(steps, first=1)
+    pairs, controls = neighbours(steps, first=1), neighbours(steps, first=2)
     alike = [pair for pair in pairs if same(steps, pair)]
     other = {a: b for pair in alike for a, b in (pair, pair[::-1])}
     content = {
         **provenance(),
         "odd_and_next": {"pairs": len(pairs), "same_scan": len(alike)},
         "even_and_next": {
-            "pairs": len(neighbours(steps, first=2)),
-            "same_scan": sum(same(steps, pair) for pair in neighbours(steps, first=2)),
+            "pairs": len(controls),
+            "same_scan": sum(same(steps, pair) for pair in controls),
         },
         "same_scan_in_different_folds": sum(fold_of[a] != fold_of[b] for a, b in alike),
         "held_out": held_out(
@@ -88,13 +88,10 @@ def same(steps: Mapping[int, float], pair: tuple[int, int]) -> bool:
 def held_out(groups: Mapping[str, set[int]]) -> dict[str, Any]:
     """Mean Dice of the held-out cases of each group, by figure."""
     files = sorted((RESULTS / "accuracy").glob("msd_hippocampus-40min-fold*-seed0.json"))
+    rows = [read_json(path)["scores"] for path in files]
     found: dict[str, Any] = {"folds": len(files)}
     for figure in FIGURES:
-        scores = {
-            int(case.split("_")[-1]): value
-            for path in files
-            for case, value in read_json(path)["scores"][figure].items()
-        }
+        scores = {int(case.split("_")[-1]): value for row in rows for case, value in row[figure].items()}
         found[figure] = {
             name: mean([scores[case] for case in sorted(cases) if case in scores])
             for name, cases in groups.items()

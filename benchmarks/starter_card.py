@@ -9,7 +9,7 @@ from typing import Any
 
 from evidence_accuracy import by_thirds, pooled
 from evidence_figures import mean_of
-from evidence_tables import text
+from evidence_tables import revisions, text
 
 TEMPLATE = Path(__file__).with_name("starter_card.md")
 MISSED = 0.1
@@ -53,7 +53,7 @@ def card(
         temperature=f"{record['temperature']:.4g}",
         megabytes=f"{record['bytes'] / 1e6:.1f}",
         weights_sha256=crops["model_sha256"],
-        revision=str(record["revision"])[:8],
+        revision=revisions([record]),
         **record["half"],
         eight_bit_how=record["eight_bit"]["how"],
         tested_steps=", ".join(map(str, tested)),

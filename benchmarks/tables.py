@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from evidence_tables import revisions
 
 from focalis.evaluation import bootstrap_interval
 
@@ -63,9 +64,9 @@ def speed_tables() -> list[str]:
         names = list(dict.fromkeys(name for row in rows for name in row))
         lines += ["", f"`{result['command']}`", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
         lines += [f"| {' | '.join(shown(row.get(name)) for name in names)} |" for row in rows]
-        revision = str(result["revision"])
-        revision = revision[:8] + ("+" if revision.endswith("+") else "")
-        about = f"{result['machine']['processor']}, {result['threads']} threads, revision {revision}"
+        about = (
+            f"{result['machine']['processor']}, {result['threads']} threads, revision {revisions([result])}"
+        )
         reached = ", ".join(f"{name} {value:.3g}" for name, value in result.get("peaks", {}).items())
         lines += ["", f"({about}{'; peak in the same run: ' + reached if reached else ''})"]
     return [*lines, ""]
