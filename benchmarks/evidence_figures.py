@@ -57,11 +57,13 @@ class Line:
         title: what the line is called.
         wanted: how many rows it should have.
         found: fold and seed to a row's content, of those that are there.
+        note: what a table says once behind the title.
     """
 
     title: str
     wanted: int
     found: Mapping[tuple[int, int], Mapping[str, Any]]
+    note: str = ""
 
     def finished(self) -> dict[tuple[int, int], Mapping[str, Any]]:
         """Those that did not diverge."""

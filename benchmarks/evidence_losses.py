@@ -117,7 +117,7 @@ def _table_beside(
     head = " | ".join(f"less {other.title} | rows above" for other in others)
     rows = []
     for line in mine:
-        row = [line.title.split(" (")[0]]
+        row = [line.title]
         for other in others:
             same = other is line
             row += ["" if same else text(difference(line, other), digits, sign=True)]
@@ -138,7 +138,7 @@ def loss_grid(results: Path, _images: Path) -> Lines:
     listed = [*lines, *chosen]
     rows = [
         [
-            line.title,
+            f"{line.title}{line.note}",
             here(line),
             text(mean_of(line.dice_by_case("dice_inner"))),
             text(usual(line, "dice")),
@@ -171,9 +171,10 @@ def _chosen(form: str, lines: Sequence[Line]) -> Line:
         taken.setdefault(line.title, []).append(f"fold {fold}")
     of = "; ".join(f"{', '.join(folds)}: {title}" for title, folds in taken.items())
     return Line(
-        f"`{form}`, chosen in each fold ({of or 'nothing yet'})",
+        f"`{form}`, chosen in each fold",
         lines[0].wanted,
         {key: line.found[key] for key, line in best.items()},
+        note=f" ({of or 'nothing yet'})",
     )
 
 
