@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from focalis import models
 from focalis.cli.main import app
 from focalis.device.config import load_config
 from focalis.device.models import open_models
-from focalis.device.serve import settings_for
+from focalis.device.serve import serve, settings_for
 from focalis.errors import ModelError, UsageError
 from focalis.files import sha256_of
 from focalis.model import Model, OperatingPoint, open_model, read_header, save_model, weights_sha256
@@ -141,6 +143,29 @@ def test_the_device_serves_the_name(shipped, tmp_path):
     config.parent.mkdir()
     config.write_text(f'[[models]]\nname = "nodules"\nfile = "{NAME}"\n')
     assert open_models(load_config(config).models)["nodules"].file == shipped
+
+
+def test_the_device_names_the_card_of_a_model_of_the_package(shipped, tmp_path):
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(shipped.read_bytes())
+    config = tmp_path / "focalis.toml"
+    config.write_text(
+        f'[[models]]\nname = "nodules"\nfile = "{NAME}"\n[[models]]\nname = "own"\nfile = "{own}"\n'
+        '[[routes]]\nmodel = "nodules"\n'
+    )
+    said = []
+
+    def say(line):
+        said.append(line)
+        if line.startswith("ready"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    serve(settings_for(None, config, tmp_path / "store", 0, 0), say)
+    cards = [line for line in said if line.startswith("card ")]
+    assert cards == [
+        f"card    {NAME}: for research use only, not a medical device; trained on LIDC-IDRI, CC BY 3.0; "
+        f"its card: {shipped.with_suffix('.md')}"
+    ]
 
 
 def test_a_file_beside_the_configuration_comes_first(shipped, tmp_path):

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from focalis.cli.console import print_json, progress_bar
-from focalis.models import DATA, SHIPPED
+from focalis.models import SHIPPED, card_line
 
 
 def predict(
@@ -107,11 +107,7 @@ def predict(
     if as_json:
         print_json(report)
     if report.card:
-        name = report.card.stem
-        print(
-            f"{name}: for research use only, not a medical device; trained on {DATA[name]}; its card: {report.card}",
-            file=sys.stderr,
-        )
+        print(card_line(report.card), file=sys.stderr)
     for row in report.rows:
         if row.outside:
             print(f"warning: {row.case} {outside_line(row.outside)}", file=sys.stderr)

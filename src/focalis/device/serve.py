@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from focalis import __version__
 from focalis.device.config import Config, ModelEntry, load_config
 from focalis.device.intake import Intake
 from focalis.device.jobs import Jobs
-from focalis.device.models import open_models
+from focalis.device.models import ServedModel, open_models
 from focalis.device.node import Node
 from focalis.device.routing import check_routes
 from focalis.device.store import Store
@@ -25,7 +25,7 @@ from focalis.device.web.app import create_app
 from focalis.device.web.device import Device
 from focalis.device.web.server import WebServer
 from focalis.errors import FocalisError, UsageError
-from focalis.models import model_file
+from focalis.models import card_line, card_of, model_file
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Running:
         config: its settings.
         store: its store.
         jobs: its work.
+        models: what it segments with, by name.
         dicom_port: where the DICOM node listens.
         web_url: where the page is.
         wrong: what ended the device by itself; empty while all is well.
@@ -44,6 +45,7 @@ class Running:
     config: Config
     store: Store
     jobs: Jobs
+    models: Mapping[str, ServedModel]
     dicom_port: int
     web_url: str
     wrong: Callable[[], str]
@@ -129,7 +131,7 @@ def running(config: Config) -> Iterator[Running]:
             stack.callback(watcher.stop)
             watcher.start()
         store.event("info", f"the device started, Focalis {__version__}")
-        yield Running(config, store, jobs, node.port, web.url, web.wrong)
+        yield Running(config, store, jobs, models, node.port, web.url, web.wrong)
         store.event("info", "the device stops")
 
 
@@ -153,7 +155,10 @@ def serve(config: Config, say: Callable[[str], None]) -> None:
     try:
         with running(config) as device:
             say(f"store   {config.store.folder.absolute()}")
-            say(f"models  {', '.join(device.jobs.models)}")
+            say(f"models  {', '.join(device.models)}")
+            for model in device.models.values():
+                if card := card_of(model.file):
+                    say(f"card    {card_line(card)}")
             say(f"DICOM   {config.node.ae_title} at {config.node.host}:{device.dicom_port}")
             say(f"web     {device.web_url}")
             say("ready; stop with Ctrl-C or SIGTERM. For research use only.")

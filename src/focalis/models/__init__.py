@@ -24,6 +24,11 @@ def card_of(file: Path) -> Path | None:
     return FOLDER / f"{file.stem}.md" if shipped else None
 
 
+def card_line(card: Path) -> str:
+    """What whoever uses the model of a card is told in a line: its purpose, its data with their licence, the card."""
+    return f"{card.stem}: for research use only, not a medical device; trained on {DATA[card.stem]}; its card: {card}"
+
+
 def model_file(given: Path | str) -> Path:
     """The file of a model that is given by its path, or by the name of one that comes with Focalis.
 

@@ -13,6 +13,7 @@ from focalis.device.web import worklist
 from focalis.device.web.models import curve_of
 from focalis.device.web.site import readable_size
 from focalis.model import OperatingPoint
+from focalis.models import FOLDER
 
 
 def test_the_work_list_shows_every_state(client, phantom):
@@ -118,6 +119,14 @@ def test_figures_of_another_model_are_not_shown_as_this_ones(phantom, tmp_path):
     (tmp_path / "plaques.safetensors").touch()
 
     assert "0.62 to 0.78" not in local_client(phantom).get("/models").text
+
+
+@pytest.mark.parametrize("of_the_package", [True, False])
+def test_the_model_page_names_licence_and_card_of_a_model_of_the_package(phantom, tmp_path, of_the_package):
+    device = phantom.device((FOLDER if of_the_package else tmp_path) / "lidc-nodule.safetensors")
+    phantom.device = lambda: device
+    text = local_client(phantom).get("/models").text
+    assert ("LIDC-IDRI, CC BY 3.0" in text, "lidc-nodule.md" in text) == (of_the_package, of_the_package)
 
 
 def test_without_figures_beside_it_the_model_page_says_so(client):

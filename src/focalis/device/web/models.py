@@ -15,6 +15,7 @@ from focalis.device.models import ServedModel
 from focalis.device.web.auth import Session
 from focalis.device.web.site import needs, site_of
 from focalis.model import ModelHeader, OperatingPoint
+from focalis.models import DATA, card_of
 
 router = APIRouter()
 
@@ -99,7 +100,7 @@ def curve_of(point: OperatingPoint) -> Curve | None:
 
 def _facts(model: ServedModel) -> dict[str, str]:
     """The provenance in words, what is there of it."""
-    header = model.header
+    header, card = model.header, card_of(model.file)
     own = _members(header)[0]
     packages = own.get("packages")
     found = {
@@ -118,8 +119,10 @@ def _facts(model: ServedModel) -> dict[str, str]:
         "members": header.members,
         "spacing": " x ".join(f"{value:g}" for value in reversed(header.plan.spacing_zyx_mm))
         + " mm (x, y, z)",
+        "data and licence": card and DATA[card.stem],
         "file": model.file.name,
         "file, SHA-256": model.sha256,
+        "model card": card and card.name,
     }
     return {name: str(value) for name, value in found.items() if value not in (None, "")}
 
