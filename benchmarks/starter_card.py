@@ -25,6 +25,7 @@ def card(
     nodules: Mapping[str, Mapping[str, Any]],
     folds: int,
     crops: Mapping[str, Any],
+    held_out: Mapping[str, Any],
 ) -> str:
     """The card as Markdown.
 
@@ -34,10 +35,12 @@ def card(
         nodules: each case's volume, texture and the agreement of its readers.
         folds: how many folds there should be.
         crops: what starter_crops.py found on the whole crops of the training cases.
+        held_out: what it found on those of the folds' held-out cases, with the folds' models.
     """
     found = pooled(rows, "dice labels")
     faint = {case: value for case, value in found.items() if nodules[case]["texture"] <= FAINT}
     solid = {case: value for case, value in found.items() if nodules[case]["texture"] > FAINT}
+    shipped = held_out["at_the_shipped_point"]
     tested = sorted({row["steps"] for row in rows})
     warning = (
         f"**The model was trained for {record['steps']} steps: these figures are not those of its recipe.**\n"
@@ -63,11 +66,11 @@ def card(
         figures="\n".join(_figures(found, rows, nodules)),
         dice_held_out=text(mean_of(found)),
         dice_windows=f"{record['half']['dice_stored']:.3f}",
-        **{name: crops[name] for name in FROM_CROPS},
-        lesions_reported=crops["lesions_detected"] + crops["lesions_false"],
-        false_per_crop=f"{crops['lesions_false'] / crops['crops']:.2f}",
-        dice_crops=f"{crops['dice']:.3f}",
-        dice_crops_without_false=f"{crops['dice_without_false']:.3f}",
+        **_of_crops(crops),
+        **{f"held_out_{name}": value for name, value in _of_crops(held_out).items()},
+        **{f"shipped_{name}": value for name, value in _of_crops(shipped).items()},
+        dice_held_out_crops=_dice_of(held_out),
+        dice_held_out_shipped=_dice_of(shipped),
         warning="" if tested == [record["steps"]] else warning,
         faint=FAINT,
         dice_faint=text(mean_of(faint)) or "unknown",
@@ -77,6 +80,22 @@ def card(
         cases_solid=len(solid),
         missed_solid=_missed(solid),
     )
+
+
+def _of_crops(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of what was found on whole crops."""
+    return {
+        **{name: found[name] for name in FROM_CROPS},
+        "lesions_missed": found["lesions"] - found["lesions_detected"],
+        "lesions_reported": found["lesions_detected"] + found["lesions_false"],
+        "false_per_crop": f"{found['lesions_false'] / found['crops']:.2f}",
+        "dice_crops": f"{found['dice']:.3f}",
+        "dice_crops_without_false": f"{found['dice_without_false']:.3f}",
+    }
+
+
+def _dice_of(found: Mapping[str, Any]) -> str:
+    return text(mean_of({case: row["dice"] for case, row in found["cases"].items()}))
 
 
 def _figures(

@@ -1,35 +1,41 @@
-"""False lesions of the lung-nodule model on the crops that it was trained on.
+"""False lesions of the lung-nodule model and of its recipe on whole crops.
 
-    python benchmarks/starter_crops.py
+    python benchmarks/starter_crops.py                    the model, on the crops that it was trained on
+    python benchmarks/starter_crops.py --held-out runs    the models of the accuracy rows, each on its held-out crops
 
 Each crop of lidc_nodules is predicted whole, by PyTorch in float32, at the model's own operating point, and its lesions
-are held against the radiologist's. The model has seen every one of these cases: on others it is likely worse. Nothing
-is trained; the card of starter_model.py takes its figures from the result. FOCALIS_DATA names the folder of the data
-sets.
+are held against the radiologist's. The model has seen all cases: what others of its recipe leave on crops that they
+have not seen says more. `runs` is the folder in which `benchmarks/accuracy.py lidc_nodules` trained the five folds.
+Nothing is trained; the card of starter_model.py takes its figures from both results. FOCALIS_DATA names the folder of
+the data sets.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accuracy import dice
 from evidence_data import NODULES, data_folder
-from evidence_plan import RESULTS
+from evidence_plan import FOLDS, RESULTS, FitRow
 
-from focalis.dataset import Dataset, open_dataset
+from focalis.dataset import Case, Dataset, open_dataset
 from focalis.lesions import MATCHING_RULE, label_components, match_lesions
 from focalis.model import Model, load_model, weights_sha256
 from focalis.models import FOLDER
 from focalis.prediction import predict_case
-from focalis.workflows.record import data_hash, provenance, write_json
+from focalis.workflows.record import data_hash, provenance, read_json, write_json
 
 NAME = "lidc-nodule"
 FILE = Path("starter") / f"{NAME}-crops.json"
-"""Where the result lies below benchmarks/results."""
+"""Where the result of the model lies below benchmarks/results."""
+HELD_OUT = Path("starter") / f"{NAME}-crops-held-out.json"
+"""Where that of the models of the accuracy rows lies."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,21 +44,58 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", type=Path, default=FOLDER, help="where the model lies")
+    parser.add_argument("--held-out", type=Path, metavar="RUNS", help="where the accuracy rows were trained")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results lie")
     options = parser.parse_args(arguments)
     data = open_dataset(data_folder() / NODULES)
-    found = on_crops(load_model(options.models / f"{NAME}.safetensors"), data)
-    write_json(options.results / FILE, found)
+    model = load_model(options.models / f"{NAME}.safetensors")
+    if options.held_out:
+        found, file = of_the_recipe(model, options.held_out, options.results, data), HELD_OUT
+    else:
+        found, file = of_the_model(model, data), FILE
+    write_json(options.results / file, found)
     print({name: value for name, value in found.items() if name.startswith(("crops", "lesions", "dice"))})
 
 
-def on_crops(model: Model, data: Dataset) -> dict[str, Any]:
-    """What the model leaves in every crop.
+def of_the_model(model: Model, data: Dataset) -> dict[str, Any]:
+    """What the model leaves in every crop that it was trained on."""
+    return {**_made(data), "model_sha256": weights_sha256(model), **_totals(on_crops(model, data.cases))}
+
+
+def of_the_recipe(shipped: Model, runs: Path, results: Path, data: Dataset) -> dict[str, Any]:
+    """What the model of each accuracy row leaves in the crops that the row held out.
+
+    At its own operating point, of which these cases know nothing; and at the shipped model's, the mean of all rows',
+    four of which were chosen on inner splits that hold some of these cases.
+    """
+    by_name = {case.name: case for case in data.cases}
+    own: dict[str, dict[str, float]] = {}
+    mean: dict[str, dict[str, float]] = {}
+    for row in (FitRow(NODULES, fold) for fold in FOLDS):
+        file, content = runs / row.name / "model.safetensors", read_json(row.path(results))
+        model = load_model(file)
+        if model.operating_point.threshold != content["threshold"]:
+            sys.exit(
+                f"{file}: is not the model of {row.path(results)}; train that row again, or name its runs"
+            )
+        held_out = [by_name[name] for name in content["scores"]["dice labels"]]
+        own |= on_crops(model, held_out)
+        mean |= on_crops(replace(model, operating_point=shipped.operating_point), held_out)
+    return {
+        **_made(data),
+        "operating_point": "of each row's model, chosen on its own inner split",
+        **_totals(own),
+        "at_the_shipped_point": {"model_sha256": weights_sha256(shipped), **_totals(mean)},
+    }
+
+
+def on_crops(model: Model, cases: Sequence[Case]) -> dict[str, dict[str, float]]:
+    """What a model leaves in every crop, by case.
 
     Dice is given a second time as it would be without the false lesions: how much of what is missing is theirs.
     """
     by_case: dict[str, dict[str, float]] = {}
-    for case in data.cases:
+    for case in cases:
         truth = case.read_label().array > 0
         predicted = predict_case(model, case.read_images()).label.array > 0
         matching = match_lesions(truth, predicted)
@@ -64,15 +107,23 @@ def on_crops(model: Model, data: Dataset) -> dict[str, Any]:
             "dice": round(dice(truth, predicted), 4),
             "dice_without_false": round(dice(truth, predicted & true_ones), 4),
         }
-    rows = by_case.values()
+    return by_case
+
+
+def _made(data: Dataset) -> dict[str, Any]:
     return {
         **(made := provenance()),
         "command": f"python {made['command']}",
         "dataset": NODULES,
         "data_sha256": data_hash(data.cases),
-        "model_sha256": weights_sha256(model),
         "runtime": "cpu, float32",
         "matching": MATCHING_RULE,
+    }
+
+
+def _totals(by_case: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    rows = by_case.values()
+    return {
         "crops": len(by_case),
         "crops_with_false": sum(row["false"] > 0 for row in rows),
         "lesions": sum(row["lesions"] for row in rows),
@@ -80,7 +131,7 @@ def on_crops(model: Model, data: Dataset) -> dict[str, Any]:
         "lesions_false": sum(row["false"] for row in rows),
         "dice": round(float(np.mean([row["dice"] for row in rows])), 4),
         "dice_without_false": round(float(np.mean([row["dice_without_false"] for row in rows])), 4),
-        "cases": by_case,
+        "cases": dict(by_case),
     }
 
 

@@ -4,7 +4,8 @@
     python benchmarks/starter_model.py --calibrate    calibrate the model that is there for 8-bit integers, and the card
     python benchmarks/starter_model.py --card    write the card anew, from the results and the model that are there
 
-The card needs the false lesions on the training crops as well, which starter_crops.py measures when the model is new.
+The card needs the false lesions on whole crops as well. Those of the training cases are counted here when the model is
+new; those of held-out ones by `starter_crops.py --held-out runs`, after which `--card` writes the card.
 
 The recipe is that of the default's accuracy rows on lidc_nodules: what those five held-out folds say of it is all that
 is known about a model which holds nothing out. So steps and operating point come from them (the mean of what each fold
@@ -29,7 +30,7 @@ from evidence_data import NODULES, data_folder, read_nodules, write_nodules
 from evidence_plan import FOLDS, RESULTS, FitRow
 from starter_card import card
 from starter_crops import FILE as CROPS
-from starter_crops import NAME, on_crops
+from starter_crops import HELD_OUT, NAME, of_the_model
 
 from focalis.dataset import open_dataset
 from focalis.files import sha256_of, write_text
@@ -74,13 +75,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_nodules(options.results)
         write_json(record_path, made(options, rows))
     model = load_model(options.out / f"{NAME}.safetensors")
-    crops_path = options.results / CROPS
-    if not crops_path.exists() or read_json(crops_path)["model_sha256"] != weights_sha256(model):
+    digest = weights_sha256(model)
+    crops_path, held_out_path = options.results / CROPS, options.results / HELD_OUT
+    if not crops_path.exists() or read_json(crops_path)["model_sha256"] != digest:
         if options.card:
             sys.exit(f"{crops_path}: is not of this model; run benchmarks/starter_crops.py")
-        write_json(crops_path, on_crops(model, open_dataset(data_folder() / NODULES)))
+        write_json(crops_path, of_the_model(model, open_dataset(data_folder() / NODULES)))
+    if (
+        not held_out_path.exists()
+        or read_json(held_out_path)["at_the_shipped_point"]["model_sha256"] != digest
+    ):
+        sys.exit(f"{held_out_path}: is not of this model; run benchmarks/starter_crops.py --held-out runs")
     written = card(
-        read_json(record_path), rows, read_nodules(options.results), len(FOLDS), read_json(crops_path)
+        read_json(record_path),
+        rows,
+        read_nodules(options.results),
+        len(FOLDS),
+        read_json(crops_path),
+        read_json(held_out_path),
     )
     write_text(options.out / f"{NAME}.md", written)
     print(f"{options.out / NAME}.md")

@@ -6,19 +6,23 @@ import sys
 
 import numpy as np
 import pytest
+import starter_crops
 import starter_model
 import torch
+from evidence_plan import FitRow
 from starter_card import TEMPLATE, card
 from starter_crops import FILE as CROPS_FILE
-from starter_crops import on_crops
+from starter_crops import HELD_OUT as HELD_OUT_FILE
+from starter_crops import of_the_model
 from starter_model import calibrated, cost_of_half, mean_point
 
 from focalis.dataset import open_dataset
 from focalis.files import sha256_of, write_text
-from focalis.model import Model, load_model, save_model, weights_sha256
+from focalis.model import Model, OperatingPoint, load_model, save_model, weights_sha256
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.volume import Grid, Volume, write_volume
+from focalis.workflows.record import read_json, write_json
 
 PLAN = Plan(
     channels=("CT",),
@@ -82,6 +86,21 @@ CROPS = {
     "dice": 0.61,
     "dice_without_false": 0.66,
 }
+HELD_OUT = {
+    "crops": 4,
+    "crops_with_false": 1,
+    "lesions": 4,
+    "lesions_detected": 3,
+    "lesions_false": 1,
+    "dice": 0.5,
+    "dice_without_false": 0.55,
+    "cases": {case: {"dice": 0.5} for case in CASES[:4]},
+}
+HELD_OUT["at_the_shipped_point"] = HELD_OUT | {
+    "lesions_detected": 2,
+    "lesions_false": 9,
+    "cases": {case: {"dice": 0.4} for case in CASES[:4]},
+}
 
 
 def rows(*dices):
@@ -111,7 +130,7 @@ def test_rows_from_before_there_were_temperatures_count_as_untempered():
 
 
 def test_the_card_holds_the_figures_by_size_and_what_the_licence_asks_for():
-    text = card(RECORD, rows(0.05, 0.6, 0.8), NODULES, 5, CROPS)
+    text = card(RECORD, rows(0.05, 0.6, 0.8), NODULES, 5, CROPS, HELD_OUT)
     assert "3 of 5 folds were measured" in text
     assert "| smallest third, 10 to 20 mm3 | 2 | 0.050 (0.050 to 0.050) | 2 |" in text
     assert "| largest third, 50 to 60 mm3 | 2 | 0.800 (0.800 to 0.800) | 0 |" in text
@@ -124,11 +143,13 @@ def test_the_card_holds_the_figures_by_size_and_what_the_licence_asks_for():
 
 
 def test_the_card_says_when_the_figures_are_of_another_number_of_steps():
-    assert "not those of its recipe" in card(RECORD | {"steps": 90}, rows(0.5, 0.6, 0.8), NODULES, 5, CROPS)
+    assert "not those of its recipe" in card(
+        RECORD | {"steps": 90}, rows(0.5, 0.6, 0.8), NODULES, 5, CROPS, HELD_OUT
+    )
 
 
 def test_the_card_names_its_whole_operating_point_and_both_hashes():
-    text = card(RECORD, rows(0.5, 0.6, 0.8), NODULES, 5, CROPS)
+    text = card(RECORD, rows(0.5, 0.6, 0.8), NODULES, 5, CROPS, HELD_OUT)
     assert (
         "threshold 0.5, minimum size 12 mm3, minimum confidence 0.7039, of probabilities at the tempe" in text
     )
@@ -137,15 +158,20 @@ def test_the_card_names_its_whole_operating_point_and_both_hashes():
 
 
 def test_the_card_says_which_figure_is_of_which_input_and_counts_false_lesions():
-    text = card(RECORD, rows(0.5, 0.6, 0.8), NODULES, 5, CROPS)
+    text = card(RECORD, rows(0.5, 0.6, 0.8), NODULES, 5, CROPS, HELD_OUT)
     for line in (
-        "| held out | others of the same recipe | windows of 40 mm | 0.633",
+        "| held out | others of the same recipe, each at its own operating point | windows of 40 mm | 0.633",
         "| trained on | this one | windows of 40 mm | 0.700 |",
         "| trained on | this one | whole crops of 51 mm | 0.610 |",
         "detects 5 of 6 nodules",
         "**3 false lesions in 2 of 6 crops**, 0.50 per crop",
         "would be 0.660 without the false lesions",
-        "on others it is likely worse",
+        "| held out | others of the same recipe, each at its own operating point | whole crops of 51 mm | 0.500 (",
+        "| held out | the same at this one's operating point | whole crops of 51 mm | 0.400 (",
+        "| each model's own, chosen on its own inner split | 3 of 4 | 1 | 1 | 0.25 | 0.500 (0.500 to 0.500) | 0.550 |",
+        "| this model's, the mean of the five | 2 of 4 | 9 | 1 | 2.25 | 0.400 (0.400 to 0.400) | 0.550 |",
+        "in held-out crops, at its operating point, 9 of the 11 that models of its recipe marked",
+        "did not detect 2 of 4.",
     ):
         assert line in text
 
@@ -161,24 +187,78 @@ def test_false_lesions_of_whole_crops_are_counted(tmp_path):
         write_volume(Volume(label, Grid((16, 16, 16))), tmp_path / "labels" / f"{name}.nii.gz")
     window = Normalisation(kind="window", low=0, high=1, mean=0, std=0.5)
     plan = PLAN.model_copy(update={"normalisation": (window,)})
-    found = on_crops(Model(plan, (Bright(),)), open_dataset(tmp_path))
+    found = of_the_model(Model(plan, (Bright(),)), open_dataset(tmp_path))
     assert (found["crops"], found["crops_with_false"]) == (2, 1)
     assert (found["lesions"], found["lesions_detected"], found["lesions_false"]) == (2, 2, 1)
     assert found["dice"] == pytest.approx((2 / 3 + 1) / 2, abs=1e-4)
     assert found["dice_without_false"] == 1
 
 
+@pytest.fixture
+def folds(tmp_path, monkeypatch):
+    """Five cases, each held out by one fold, whose models are sure of the lesion by 0.6 and by 1.0 elsewhere."""
+    label = np.zeros((16, 16, 16), np.uint8)
+    label[2:6, 2:6, 2:6] = 1
+    image = 0.505 * label
+    image[10:14, 10:14, 10:14] = 1
+    data, results = tmp_path / "data" / "lidc_nodules", tmp_path / "results"
+    for fold, name in enumerate("abcde"):
+        write_volume(Volume(image.astype(np.float32), Grid((16, 16, 16))), data / "images" / f"{name}.nii.gz")
+        write_volume(Volume(label, Grid((16, 16, 16))), data / "labels" / f"{name}.nii.gz")
+        row = {"threshold": 0.5, "scores": {"dice labels": {name: 0.7}}}
+        write_json(FitRow("lidc_nodules", fold).path(results), row)
+    window = Normalisation(kind="window", low=0, high=1, mean=0, std=0.5)
+    plan = PLAN.model_copy(update={"normalisation": (window,)})
+    opened = []
+
+    def load(file):
+        opened.append(file)
+        return Model(plan, (Bright(),), OperatingPoint(0.5 if file.parent.name.startswith("lidc") else 0.9))
+
+    monkeypatch.setattr(starter_crops, "load_model", load)
+    monkeypatch.setenv("FOCALIS_DATA", str(data.parent))
+    return results, opened
+
+
+def test_each_fold_is_measured_on_what_it_held_out_at_its_own_point_and_at_the_models(folds, tmp_path):
+    results, opened = folds
+    starter_crops.main(["--held-out", str(tmp_path / "runs"), "--results", str(results)])
+    names = [FitRow("lidc_nodules", fold).name for fold in range(5)]
+    assert opened[1:] == [tmp_path / "runs" / name / "model.safetensors" for name in names]
+    found = read_json(results / HELD_OUT_FILE)
+    assert (found["lesions_detected"], found["lesions_false"], list(found["cases"])) == (5, 5, list("abcde"))
+    shipped = found["at_the_shipped_point"]
+    assert (shipped["lesions_detected"], shipped["lesions_false"], shipped["dice"]) == (0, 5, 0)
+
+
+def test_a_model_that_is_not_its_rows_is_refused(folds, tmp_path):
+    results, _ = folds
+    row = FitRow("lidc_nodules", 3)
+    write_json(row.path(results), read_json(row.path(results)) | {"threshold": 0.25})
+    with pytest.raises(SystemExit, match=r"fold3-seed0/model\.safetensors: is not the model of"):
+        starter_crops.main(["--held-out", str(tmp_path / "runs"), "--results", str(results)])
+    assert not (results / HELD_OUT_FILE).exists()
+
+
 @pytest.mark.parametrize("known", ["ab" * 32, None], ids=["of another model", "none"])
-def test_a_card_takes_no_crops_of_another_model(tmp_path, known):
+@pytest.mark.parametrize("held_out", [False, True])
+def test_a_card_takes_no_crops_of_another_model(tmp_path, known, held_out):
     torch.manual_seed(0)
-    save_model(
-        Model(PLAN, (build_network("dense", ((2, 2, 2),), 1, 2),)), tmp_path / "lidc-nodule.safetensors"
-    )
+    file = tmp_path / "lidc-nodule.safetensors"
+    save_model(Model(PLAN, (build_network("dense", ((2, 2, 2),), 1, 2),)), file)
+    if held_out:
+        own = weights_sha256(load_model(file))
+        write_text(tmp_path / CROPS_FILE, json.dumps({"model_sha256": own}))
+        known = known and {"at_the_shipped_point": {"model_sha256": known}}
+    else:
+        known = known and {"model_sha256": known}
     for row in (starter_model.RESULTS / "accuracy").glob("lidc_nodules-12min-fold*.json"):
         write_text(tmp_path / "accuracy" / row.name, row.read_text())
     if known:
-        write_text(tmp_path / CROPS_FILE, json.dumps({"model_sha256": known}))
-    with pytest.raises(SystemExit, match=r"run benchmarks/starter_crops\.py"):
+        write_text(tmp_path / (HELD_OUT_FILE if held_out else CROPS_FILE), json.dumps(known))
+    with pytest.raises(
+        SystemExit, match=r"run benchmarks/starter_crops\.py" + (" --held-out" if held_out else "$")
+    ):
         starter_model.main(["--card", "--results", str(tmp_path), "--out", str(tmp_path)])
 
 
