@@ -236,7 +236,7 @@ def experiments() -> dict[str, list[Row | FitRow]]:
         "loss-ventricle-long": [
             Row("oasis_inferior_ventricle", loss=loss, fold=fold, steps=LONG_STEPS)
             for fold in FOLDS
-            for loss in (DEFAULT, FOCAL)
+            for loss in (DEFAULT, FOCAL, PRESENT)
         ],
         "success-phantoms": [Row("phantoms", loss=loss, seed=seed) for seed in range(10) for loss in TRIED],
         "success-phantoms-long": long_phantoms,
