@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +101,33 @@ def test_bad_files_are_refused_and_do_not_stop_the_rest(tmp_path):
     for case, reason in reasons.items():
         assert case in reason
         assert "\n" not in reason
+
+
+def test_a_refusal_names_its_file_wherever_the_file_lies(tmp_path, monkeypatch):
+    """Of a file in the current folder too: its parent is a dot, as in every number."""
+    monkeypatch.chdir(tmp_path)
+    usual = [image(tmp_path / "usual" / f"{seed}.nii.gz", seed) for seed in range(8)]
+    known = replace(model(), scope=learn_scope([describe([one], plan().normalisation) for one in usual]))
+    files = [Path("b.nii.gz"), Path("in") / "c.nii.gz"]
+    for file in files:
+        image(file, 100, replace(GRID, spacing_xyz_mm=(1.0, 2.0, 9.5)))
+    report = predict(known, files, tmp_path / "strict", strict=True)
+    for file, row in zip(files, report.refused, strict=True):
+        assert row.reason.startswith(f"{file}: lies outside of what the model was trained on: ")
+        assert "9.5 mm" in row.reason
+    for row in predict(known, files, tmp_path / "small", memory_gb=1e-4).rows:
+        assert f"{row.case}.nii.gz: the memory budget" in row.reason
+
+
+def test_what_is_not_there_is_said_not_to_exist(tmp_path):
+    (tmp_path / "there.txt").write_text("no image")
+    there, *missing = predict(
+        model(), [tmp_path / "there.txt", tmp_path / "nowhere", tmp_path / "x.txt"], tmp_path / "out"
+    ).rows
+    assert "is no image file that is known here" in there.reason
+    assert [row.reason for row in missing] == [
+        f"{tmp_path / name}: does not exist" for name in ("nowhere", "x.txt")
+    ]
 
 
 def test_channels_are_grouped_by_name(tmp_path):

@@ -12,8 +12,8 @@ from focalis.errors import ModelError, UsageError
 from focalis.files import sha256_of
 
 FOLDER = Path(__file__).parent
-SHIPPED = {"lidc-nodule": "lung nodules in CT, trained on crops of 51 mm around one nodule each"}
-"""Name to what the model finds."""
+SHIPPED = {"lidc-nodule": "outlines the nodule in a CT crop of about 51 mm around it, and is no detector"}
+"""Name to what the model does."""
 DATA = {"lidc-nodule": "LIDC-IDRI, CC BY 3.0"}
 """Name to the data that the model was trained on, and their licence."""
 
@@ -25,8 +25,12 @@ def card_of(file: Path) -> Path | None:
 
 
 def card_line(card: Path) -> str:
-    """What whoever uses the model of a card is told in a line: its purpose, its data with their licence, the card."""
-    return f"{card.stem}: for research use only, not a medical device; trained on {DATA[card.stem]}; its card: {card}"
+    """What whoever uses the model of a card is told in a line: what it does, its data with their licence, the card."""
+    name = card.stem
+    return (
+        f"{name}: {SHIPPED[name]}; for research use only, not a medical device; trained on {DATA[name]}; "
+        f"its card: {card}"
+    )
 
 
 def model_file(given: Path | str) -> Path:

@@ -195,7 +195,11 @@ def _by_name(files: Sequence[Path], channels: tuple[str, ...]) -> list[CaseInput
     for file in files:
         if image_stem(file) is None:
             suffixes = ", ".join(IMAGE_SUFFIXES)
-            problem = f"{file}: is no image file that is known here; give {suffixes}, or a DICOM series"
+            problem = (
+                f"{file}: is no image file that is known here; give {suffixes}, or a DICOM series"
+                if file.exists()
+                else f"{file}: does not exist"
+            )
             cases.append(CaseInput(file.name, (file,), problem))
         else:
             folders.setdefault(file.parent, []).append(file)

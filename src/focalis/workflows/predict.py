@@ -336,7 +336,9 @@ def _located(message: str, case: CaseInput) -> str:
     """The message with the case's file in front, unless it names one already."""
     start = message.split(": ")[0]
     named = (
-        any(suffix in start for suffix in (*IMAGE_SUFFIXES, ".dcm")) or str(case.files[0].parent) in message
+        any(suffix in start for suffix in (*IMAGE_SUFFIXES, ".dcm"))
+        or start.startswith(tuple(map(str, case.all_files)))
+        or start in {str(file.parent) for file in case.all_files}
     )
     return message if named else f"{case.files[0]}: {message}"
 
