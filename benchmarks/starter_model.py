@@ -108,14 +108,15 @@ def made(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> dict[st
     data, runtime = open_dataset(data_folder() / NODULES), choose_runtime()
     cases = data.cases[: options.cases]
     plan = make_plan(fingerprint(cases), data.channels, LABELS)
+    began = provenance()  # before training: of a resumed one, the revision that ends it
     run = options.runs / f"{NAME}-{steps}steps-{len(cases)}cases-seed{options.seed}"
     run.mkdir(parents=True, exist_ok=True)
     prepared = prepare_cases(cases, plan, run / "prepared")
     network = train(plan, prepared, [], run, steps=steps, seed=options.seed, runtime=runtime, resume=True)
     network.to("cpu")
     record = {
-        **provenance(),
-        "command": " ".join(["python", "benchmarks/starter_model.py", *sys.argv[1:]]),
+        **began,
+        "command": f"python {began['command']}",
         "dataset": NODULES,
         "data_sha256": data_hash(cases),
         "cases": len(cases),
@@ -151,6 +152,7 @@ def calibrated(options: argparse.Namespace, record: Mapping[str, Any]) -> dict[s
     file = options.out / f"{NAME}.safetensors"
     model, data = load_model(file), open_dataset(data_folder() / NODULES)
     cases = prepare_cases(data.cases[: options.cases], model.plan, options.runs / f"{NAME}-calibration")
+    began = provenance()
     eight_bit = calibrate(model, cases, "the training set")
     assert eight_bit is not None
     save_model(replace(model, eight_bit=eight_bit), file, half=True)
@@ -160,7 +162,12 @@ def calibrated(options: argparse.Namespace, record: Mapping[str, Any]) -> dict[s
         **record,
         "sha256": digest,
         "bytes": file.stat().st_size,
-        "eight_bit": {"dice_loss": round(eight_bit.dice_loss, 5), "how": eight_bit.how},
+        "eight_bit": {
+            "dice_loss": round(eight_bit.dice_loss, 5),
+            "how": eight_bit.how,
+            "command": f"python {began['command']}",
+            "revision": began["revision"],
+        },
     }
 
 
