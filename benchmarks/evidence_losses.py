@@ -59,6 +59,7 @@ def loss_nodules(results: Path, images: Path) -> Lines:
                 "" if line is first else rows_above(line, first, mean_over_cases(dice_of)),
                 text(own(line, dice_at_half_of)),
                 "" if line is first else text(own_difference(line, first, dice_at_half_of), sign=True),
+                "" if line is first else rows_above(line, first, mean_over_cases(dice_at_half_of)),
                 text(usual(line, "lesion_f1")),
                 text(usual(line, "false_positives_per_scan"), 2),
             ]
@@ -75,7 +76,7 @@ def loss_nodules(results: Path, images: Path) -> Lines:
         *missing(lines),
         *table(
             "loss | rows | Dice | less the default's | rows above the default's | Dice at one half "
-            "| less the default's | lesion F1 | false positives per window",
+            "| less the default's | rows above the default's | lesion F1 | false positives per window",
             rows,
         ),
         "",
