@@ -156,8 +156,8 @@ EXPONENTIAL, GROWTH, FOCAL = CLAIMED[0], CLAIMED[3], CLAIMED[4]
 DECAYING = CLAIMED[:3]
 BALANCED = EXPONENTIAL.model_copy(update={"k_per_mm": 100.0, "floor": 0.2})
 """The focal loss with the weight 0.2 on all background, whatever its distance: about the mean of the exponential's over
-a training patch with a lesion (`mean_weights.py`: 0.16 on phantoms, 0.27 on nodules). What the exponential does beyond it is the
-distance's."""
+a training patch with a lesion (`mean_weights.py`: 0.16 on phantoms, 0.27 on nodules). What the exponential does beyond
+it is the distance's."""
 FASTER = EXPONENTIAL.model_copy(update={"k_per_mm": 0.3})
 """The exponential with the decay that is the best of its parameters on the inner splits of the grid."""
 LIGHTER = BALANCED.model_copy(update={"floor": 0.13})

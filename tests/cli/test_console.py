@@ -22,7 +22,7 @@ def test_without_a_terminal_each_stage_is_a_line(capsys):
 
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == "check\ntrain: 1 of 50 loss 0.5000, 1.5 min left\npredict\n"
+    assert printed.err == "check\ntrain: 1 of 50, loss 0.5000, 1.5 min left\npredict\n"
 
 
 def test_json_holds_results_with_paths_as_text(capsys):

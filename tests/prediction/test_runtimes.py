@@ -346,7 +346,9 @@ def test_auto_measures_once_and_remembers(model, tmp_path, monkeypatch):
         assert runtime_for(model, cache=tmp_path, say=said.append) == "openvino"
     assert asked == [["torch", "openvino", "openvino-int8"]]
     assert said[0].startswith("measure")
-    assert said[1:] == ["take openvino (a patch by torch 3000 ms, openvino 1000 ms, openvino-int8 2000 ms)"]
+    assert said[1:] == [
+        "fastest: openvino; a patch takes 3000 ms by torch, 1000 ms by openvino, 2000 ms by openvino-int8"
+    ]
     (remembered,) = tmp_path.rglob("choice-*.json")
     assert json.loads(remembered.read_text()) == {"chosen": "openvino", "seconds": times}
 

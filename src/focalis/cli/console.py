@@ -52,7 +52,7 @@ def progress_bar() -> Iterator[Advance]:
             now = time.monotonic()
             if not console.is_terminal and (stage != last or now - said >= SECONDS_BETWEEN_LINES):
                 said, last = now, stage
-                part = "" if total is None else f": {done:g} of {total:g} {text}".rstrip()
+                part = "" if total is None else f": {done:g} of {total:g}{text and ', ' + text}"
                 print(f"{stage}{part}", file=sys.stderr, flush=True)
 
         yield advance

@@ -147,8 +147,8 @@ def _fastest(model: Model, precision: str, home: Path, say: Say | None) -> str:
     seconds = _measure(model, runtimes)
     chosen = min(seconds, key=lambda each: seconds[each])
     if say is not None:
-        found = ", ".join(f"{runtimes[each]} {1000 * value:.0f} ms" for each, value in seconds.items())
-        say(f"take {runtimes[chosen]} (a patch by {found})")
+        found = ", ".join(f"{1000 * value:.0f} ms by {runtimes[each]}" for each, value in seconds.items())
+        say(f"fastest: {runtimes[chosen]}; a patch takes {found}")
     if remember:
         with suppress(DataError):
             write_text(path, json.dumps({"chosen": chosen, "seconds": seconds}, indent=2) + "\n")
