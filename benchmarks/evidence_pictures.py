@@ -101,13 +101,16 @@ def predictions_picture(drawn: Mapping[int, Sequence[tuple[str, Mapping[str, Any
             *((title, unpacked(each["probability"])) for title, each in pictures),
         ]
         for axes, (title, values) in zip(panels, shown, strict=False):
-            axes.imshow(values, cmap="magma", vmin=0, vmax=1)
+            shade = axes.imshow(values, cmap="magma", vmin=0, vmax=1)
             axes.contour(truth > 0.5, [0.5], colors=TRUTH_COLOUR, linewidths=0.8)
             axes.set_title(
                 title.strip("`").replace("distance_focal_", "").replace("_", " "),
                 fontsize=8,
                 color=LIGHT.text,
             )
+    bar = drawing.colorbar(shade, ax=grid, location="bottom", fraction=0.02, aspect=60)
+    bar.set_label("foreground probability, maximum along z", fontsize=8, color=LIGHT.text)
+    bar.ax.tick_params(labelsize=8, colors=LIGHT.text)
     return png(drawing)
 
 
