@@ -114,6 +114,8 @@ def _table_beside(
 ) -> Lines:
     by_title = {line.title: line for line in lines}
     mine = mine or [by_title[title] for loss in FOCAL_LOSSES if (title := loss_title(loss)) in by_title]
+    if not mine:
+        return []
     others = [by_title[title] for loss in BESIDE if (title := loss_title(loss)) in by_title]
     head = " | ".join(f"less {other.title} | rows above" for other in others)
     rows = []

@@ -182,6 +182,15 @@ def test_a_difference_is_taken_on_common_rows_and_bold_where_it_leaves_out_zero(
     assert (docs / "images" / "evidence-loss-nodules.png").exists()
 
 
+def test_where_no_loss_weighs_by_distance_no_table_of_them_stands_empty(tmp_path, docs):
+    for row in experiments()["loss-ventricle-long"]:
+        write_row(row, tmp_path, 0.5)
+    lines = section(page(tmp_path, docs), "loss-ventricle-long").splitlines()
+    heads = [number for number, line in enumerate(lines) if line.startswith("|---|")]
+    assert heads
+    assert all(lines[number + 1].startswith("| ") for number in heads)
+
+
 def test_a_pooled_figure_is_the_mean_over_cases_of_the_mean_over_rows(tmp_path):
     rows = [row for row in experiments()["loss-nodules"] if row.fold == 0 and row.loss == DEFAULT]
     write_row(rows[0], tmp_path, 0.4)
