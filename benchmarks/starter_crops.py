@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from evidence_plan import FOLDS, RESULTS, FitRow
 
 from focalis.dataset import Case, Dataset, open_dataset
 from focalis.lesions import MATCHING_RULE, label_components, match_lesions
-from focalis.model import Model, load_model, weights_sha256
+from focalis.model import Model, OperatingPoint, load_model, weights_sha256
 from focalis.models import FOLDER
 from focalis.prediction import predict_case
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
@@ -80,7 +79,7 @@ def of_the_recipe(shipped: Model, runs: Path, results: Path, data: Dataset) -> d
             )
         held_out = [by_name[name] for name in content["scores"]["dice labels"]]
         own |= on_crops(model, held_out)
-        mean |= on_crops(replace(model, operating_point=shipped.operating_point), held_out)
+        mean |= on_crops(model, held_out, shipped.operating_point)
     return {
         **_made(data),
         "operating_point": "of each row's model, chosen on its own inner split",
@@ -89,15 +88,17 @@ def of_the_recipe(shipped: Model, runs: Path, results: Path, data: Dataset) -> d
     }
 
 
-def on_crops(model: Model, cases: Sequence[Case]) -> dict[str, dict[str, float]]:
-    """What a model leaves in every crop, by case.
+def on_crops(
+    model: Model, cases: Sequence[Case], point: OperatingPoint | None = None
+) -> dict[str, dict[str, float]]:
+    """What a model leaves in every crop, by case, at an operating point; its own by default.
 
     Dice is given a second time as it would be without the false lesions: how much of what is missing is theirs.
     """
     by_case: dict[str, dict[str, float]] = {}
     for case in cases:
         truth = case.read_label().array > 0
-        predicted = predict_case(model, case.read_images()).label.array > 0
+        predicted = predict_case(model, case.read_images(), operating_point=point).label.array > 0
         matching = match_lesions(truth, predicted)
         true_ones = ~np.isin(label_components(predicted)[0], matching.unmatched_predicted)
         by_case[case.name] = {
