@@ -118,7 +118,7 @@ def make_accuracy_row(
     scored = window_dice(model, data, held_out) if data.name == "lidc_nodules" else whole_dice(run)
     row = {
         **{key: value for key, value in record.items() if key not in ("command", "cases")},
-        "command": f"python {provenance()['command']}",
+        "command": provenance()["command"],
         "minutes": minutes,
         "fold": fold,
         "scores": scored,

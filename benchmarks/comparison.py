@@ -97,7 +97,7 @@ def main() -> None:
         progress=lambda stage, progress: print(stage, flush=True) if progress is None else None,
     )
     content = result.content | {"fold": options.fold}
-    content["command"] = f"python {provenance()['command']}"
+    content["command"] = provenance()["command"]
     for row in content["rows"]:
         homes = [result.folder / run["folder"] for run in row["runs"] if run["outcome"] == "finished"]
         windows = options.what == "lidc_nodules"

@@ -36,7 +36,7 @@ from focalis.files import write_bytes
 SEEDS_DRAWN = (0, 1)
 """The seeds whose predictions are drawn, the same for every loss."""
 FOCAL_LOSSES = (*CLAIMED[:-1], FASTER, BALANCED, LIGHTER)
-"""Focal losses that weigh background less than the plain one, by distance and, the control, without it."""
+"""Focal losses that weigh background by distance, and the controls without it."""
 BESIDE = (WEIGHTED, BALANCED, LIGHTER, FOCAL)
 """What they stand beside: weighted cross entropy, as in the document, and focal losses without distance."""
 

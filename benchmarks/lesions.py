@@ -102,10 +102,8 @@ def main() -> None:
         else train_folds(data, home / "run", options.folds, limits)
     )
     chosen, loose = predicted(held_out, data, home)
-    made = provenance()
     row = {
-        **made,
-        "command": f"python {made['command']}",
+        **provenance(),
         "data": what,
         "seed": options.seed,
         "aim": options.aim,

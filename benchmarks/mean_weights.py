@@ -38,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where prepared cases lie")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results lie")
     options = parser.parse_args(arguments)
-    made = provenance()
+    made = provenance()  # before the work: when it began
     sets = {name: of_row(Row(name), options.runs) for name in DATA}
-    write_json(options.results / FILE, {**made, "command": f"python {made['command']}", "sets": sets})
+    write_json(options.results / FILE, {**made, "sets": sets})
     for name, found in sets.items():
         print(name, found)
 

@@ -81,10 +81,8 @@ def main() -> None:
     write_json(work / "task.json", task)
     for stage in ("train", "predict"):  # prediction takes as many threads as nnU-Net may have processes
         call([str(python), str(INSIDE), stage, str(work / "task.json")], work, nnUNet_def_n_proc=threads)
-    made = provenance()
     row = {
-        **made,
-        "command": f"python {made['command']}",
+        **provenance(),
         "dataset": options.dataset,
         "minutes": options.minutes,
         "fold": options.fold,

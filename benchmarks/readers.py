@@ -74,7 +74,7 @@ def main() -> None:
         result = focalis.fit(data, run, fold=fold, seed=seed, readers=target, resume=run.exists(), **time)
         record = json.loads((run / "record.json").read_text(encoding="utf-8"))
         row = {
-            "command": f"python {provenance()['command']}",
+            "command": provenance()["command"],
             "target": target,
             "fold": fold,
             "minutes": options.minutes,

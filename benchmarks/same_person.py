@@ -11,20 +11,20 @@ FOCALIS_DATA names the folder of the data sets.
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from evidence_data import data_folder
+from evidence_figures import mean_of
+from evidence_plan import RESULTS
 
 from focalis.dataset import open_dataset, read_splits
-from focalis.evaluation import bootstrap_interval
 from focalis.volume import read_volume
 from focalis.workflows.record import provenance, read_json, write_json
 
-RESULTS = Path(__file__).parent / "results"
 ALIKE = 1e-4
 """Steps that differ by less, relatively, are one scan's: they are float32 differences of large numbers."""
 FIGURES = ("dice label 1", "dice label 2")
@@ -32,14 +32,10 @@ FIGURES = ("dice label 1", "dice label 2")
 
 def main() -> None:
     """Find the pairs, and compare the held-out cases of the rows of accuracy.py that are there."""
-    if "FOCALIS_DATA" not in os.environ:
-        sys.exit("FOCALIS_DATA is not set: name the folder that holds the data sets")
-    root = Path(os.environ["FOCALIS_DATA"]) / "msd_hippocampus"
-    steps = {
-        int(case.name.split("_")[-1]): smallest_step(case.images[0]) for case in open_dataset(root).cases
-    }
+    root = data_folder() / "msd_hippocampus"
+    steps = {number(case.name): smallest_step(case.images[0]) for case in open_dataset(root).cases}
     fold_of = {
-        int(case.split("_")[-1]): fold
+        number(case): fold
         for fold, split in enumerate(read_splits(root / "splits_5fold.json"))
         for case in split.val
     }
@@ -75,13 +71,13 @@ def smallest_step(path: Path) -> float:
 
 def neighbours(steps: Mapping[int, float], first: int) -> list[tuple[int, int]]:
     """Numbers of the same parity as `first` with the next one, where both are there and not both in whole numbers."""
-    numbers = [number for number in sorted(steps) if number % 2 == first % 2 and number + 1 in steps]
-    return [(number, number + 1) for number in numbers if {steps[number], steps[number + 1]} != {1.0}]
+    numbers = [one for one in sorted(steps) if one % 2 == first % 2 and one + 1 in steps]
+    return [(one, one + 1) for one in numbers if {steps[one], steps[one + 1]} != {1.0}]
 
 
 def same(steps: Mapping[int, float], pair: tuple[int, int]) -> bool:
     """Whether both have the same smallest step."""
-    a, b = (steps[number] for number in pair)
+    a, b = (steps[one] for one in pair)
     return abs(a / b - 1) < ALIKE
 
 
@@ -91,18 +87,17 @@ def held_out(groups: Mapping[str, set[int]]) -> dict[str, Any]:
     rows = [read_json(path)["scores"] for path in files]
     found: dict[str, Any] = {"folds": len(files)}
     for figure in FIGURES:
-        scores = {int(case.split("_")[-1]): value for row in rows for case, value in row[figure].items()}
+        scores = {case: value for row in rows for case, value in row[figure].items()}
         found[figure] = {
-            name: mean([scores[case] for case in sorted(cases) if case in scores])
+            name: asdict(mean_of({case: scores[case] for case in sorted(scores) if number(case) in cases}))
             for name, cases in groups.items()
         }
     return found
 
 
-def mean(values: Sequence[float]) -> dict[str, float]:
-    """The mean with its 95 % interval."""
-    low, high = bootstrap_interval(values)
-    return {"mean": round(float(np.mean(values)), 4), "low": low, "high": high, "cases": len(values)}
+def number(case: str) -> int:
+    """The number in a case's name."""
+    return int(case.split("_")[-1])
 
 
 if __name__ == "__main__":

@@ -69,8 +69,6 @@ def card(
         **_of_crops(crops),
         **{f"held_out_{name}": value for name, value in _of_crops(held_out).items()},
         **{f"shipped_{name}": value for name, value in _of_crops(shipped).items()},
-        dice_held_out_crops=_dice_of(held_out),
-        dice_held_out_shipped=_dice_of(shipped),
         warning="" if tested == [record["steps"]] else warning,
         faint=FAINT,
         dice_faint=text(mean_of(faint)) or "unknown",
@@ -89,13 +87,9 @@ def _of_crops(found: Mapping[str, Any]) -> dict[str, Any]:
         "lesions_missed": found["lesions"] - found["lesions_detected"],
         "lesions_reported": found["lesions_detected"] + found["lesions_false"],
         "false_per_crop": f"{found['lesions_false'] / found['crops']:.2f}",
-        "dice_crops": f"{found['dice']:.3f}",
+        "dice_crops": text(mean_of({case: row["dice"] for case, row in found["cases"].items()})),
         "dice_crops_without_false": f"{found['dice_without_false']:.3f}",
     }
-
-
-def _dice_of(found: Mapping[str, Any]) -> str:
-    return text(mean_of({case: row["dice"] for case, row in found["cases"].items()}))
 
 
 def _figures(

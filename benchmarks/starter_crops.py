@@ -31,7 +31,7 @@ from focalis.prediction import predict_case
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
 
 NAME = "lidc-nodule"
-FILE = Path("starter") / f"{NAME}-crops.json"
+TRAINED_ON = Path("starter") / f"{NAME}-crops.json"
 """Where the result of the model lies below benchmarks/results."""
 HELD_OUT = Path("starter") / f"{NAME}-crops-held-out.json"
 """Where that of the models of the accuracy rows lies."""
@@ -51,9 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.held_out:
         found, file = of_the_recipe(model, options.held_out, options.results, data), HELD_OUT
     else:
-        found, file = of_the_model(model, data), FILE
+        found, file = of_the_model(model, data), TRAINED_ON
     write_json(options.results / file, found)
-    print({name: value for name, value in found.items() if name.startswith(("crops", "lesions", "dice"))})
+    for part in (found, found.get("at_the_shipped_point", {})):
+        print({name: value for name, value in part.items() if name.startswith(("crops", "lesions", "dice"))})
 
 
 def of_the_model(model: Model, data: Dataset) -> dict[str, Any]:
@@ -67,21 +68,31 @@ def of_the_recipe(shipped: Model, runs: Path, results: Path, data: Dataset) -> d
     At its own operating point, of which these cases know nothing; and at the shipped model's, the mean of all rows',
     four of which were chosen on inner splits that hold some of these cases.
     """
-    by_name = {case.name: case for case in data.cases}
+    by_name, data_sha256 = {case.name: case for case in data.cases}, data_hash(data.cases)
     own: dict[str, dict[str, float]] = {}
     mean: dict[str, dict[str, float]] = {}
+    models = []
     for row in (FitRow(NODULES, fold) for fold in FOLDS):
-        file, content = runs / row.name / "model.safetensors", read_json(row.path(results))
-        model = load_model(file)
-        if model.operating_point.threshold != content["threshold"]:
+        run, path = runs / row.name, row.path(results)
+        content = read_json(path)
+        record = read_json(run / "record.json") if (run / "record.json").exists() else {}
+        if any(record.get(name) != content[name] for name in ("started", "finished", "data_sha256")):
             sys.exit(
-                f"{file}: is not the model of {row.path(results)}; train that row again, or name its runs"
+                f"{run}: does not hold the training of {path}; train the rows again beside those that are there, "
+                "with --results again, and give --results again here too"
             )
+        if content["data_sha256"] != data_sha256:
+            sys.exit(
+                f"{path}: is of another copy of {NODULES} than {data.root}; name that copy by FOCALIS_DATA"
+            )
+        model = load_model(run / "model.safetensors")
+        models.append(weights_sha256(model))
         held_out = [by_name[name] for name in content["scores"]["dice labels"]]
         own |= on_crops(model, held_out)
         mean |= on_crops(model, held_out, shipped.operating_point)
     return {
         **_made(data),
+        "models_sha256": models,
         "operating_point": "of each row's model, chosen on its own inner split",
         **_totals(own),
         "at_the_shipped_point": {"model_sha256": weights_sha256(shipped), **_totals(mean)},
@@ -113,8 +124,7 @@ def on_crops(
 
 def _made(data: Dataset) -> dict[str, Any]:
     return {
-        **(made := provenance()),
-        "command": f"python {made['command']}",
+        **provenance(),
         "dataset": NODULES,
         "data_sha256": data_hash(data.cases),
         "runtime": "cpu, float32",

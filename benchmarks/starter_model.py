@@ -1,11 +1,11 @@
 """The lung-nodule model that comes with Focalis: trained on every case of lidc_nodules, and its card.
 
-    python benchmarks/starter_model.py           train as the rows of accuracy.py did; write model, hash and card
+    python benchmarks/starter_model.py           train as the rows of accuracy.py did; write model and hash
     python benchmarks/starter_model.py --calibrate    calibrate the model that is there for 8-bit integers, and the card
     python benchmarks/starter_model.py --card    write the card anew, from the results and the model that are there
 
 The card needs the false lesions on whole crops as well. Those of the training cases are counted here when the model is
-new; those of held-out ones by `starter_crops.py --held-out runs`, after which `--card` writes the card.
+new; those of held-out ones by `starter_crops.py --held-out runs`, after which `--card` writes the card of a new model.
 
 The recipe is that of the default's accuracy rows on lidc_nodules: what those five held-out folds say of it is all that
 is known about a model which holds nothing out. So steps and operating point come from them (the mean of what each fold
@@ -29,8 +29,7 @@ from evidence_accuracy import contents_of
 from evidence_data import NODULES, data_folder, read_nodules, write_nodules
 from evidence_plan import FOLDS, RESULTS, FitRow
 from starter_card import card
-from starter_crops import FILE as CROPS
-from starter_crops import HELD_OUT, NAME, of_the_model
+from starter_crops import HELD_OUT, NAME, TRAINED_ON, of_the_model
 
 from focalis.dataset import open_dataset
 from focalis.files import sha256_of, write_text
@@ -76,16 +75,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_json(record_path, made(options, rows))
     model = load_model(options.out / f"{NAME}.safetensors")
     digest = weights_sha256(model)
-    crops_path, held_out_path = options.results / CROPS, options.results / HELD_OUT
+    crops_path, held_out_path = options.results / TRAINED_ON, options.results / HELD_OUT
     if not crops_path.exists() or read_json(crops_path)["model_sha256"] != digest:
         if options.card:
-            sys.exit(f"{crops_path}: is not of this model; run benchmarks/starter_crops.py")
+            sys.exit(f"{crops_path}: is missing or of another model; run benchmarks/starter_crops.py")
         write_json(crops_path, of_the_model(model, open_dataset(data_folder() / NODULES)))
     if (
         not held_out_path.exists()
         or read_json(held_out_path)["at_the_shipped_point"]["model_sha256"] != digest
     ):
-        sys.exit(f"{held_out_path}: is not of this model; run benchmarks/starter_crops.py --held-out runs")
+        sys.exit(
+            f"{held_out_path}: is missing or of another model, so no card was written, and one that lies beside the "
+            "model may be an older one's; run benchmarks/starter_crops.py --held-out runs, then this with --card"
+        )
     written = card(
         read_json(record_path),
         rows,
@@ -116,7 +118,6 @@ def made(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> dict[st
     network.to("cpu")
     record = {
         **began,
-        "command": f"python {began['command']}",
         "dataset": NODULES,
         "data_sha256": data_hash(cases),
         "cases": len(cases),
@@ -165,7 +166,7 @@ def calibrated(options: argparse.Namespace, record: Mapping[str, Any]) -> dict[s
         "eight_bit": {
             "dice_loss": round(eight_bit.dice_loss, 5),
             "how": eight_bit.how,
-            "command": f"python {began['command']}",
+            "command": began["command"],
             "revision": began["revision"],
         },
     }

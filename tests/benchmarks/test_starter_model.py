@@ -9,20 +9,22 @@ import pytest
 import starter_crops
 import starter_model
 import torch
-from evidence_plan import FitRow
-from starter_card import TEMPLATE, card
-from starter_crops import FILE as CROPS_FILE
+from evidence_accuracy import contents_of
+from evidence_data import read_nodules
+from evidence_plan import FOLDS, RESULTS, FitRow
+from starter_card import card
 from starter_crops import HELD_OUT as HELD_OUT_FILE
-from starter_crops import of_the_model
+from starter_crops import TRAINED_ON, of_the_model
 from starter_model import calibrated, cost_of_half, mean_point
 
 from focalis.dataset import open_dataset
 from focalis.files import sha256_of, write_text
 from focalis.model import Model, OperatingPoint, load_model, save_model, weights_sha256
+from focalis.models import FOLDER
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.volume import Grid, Volume, write_volume
-from focalis.workflows.record import read_json, write_json
+from focalis.workflows.record import data_hash, read_json, write_json
 
 PLAN = Plan(
     channels=("CT",),
@@ -85,6 +87,7 @@ CROPS = {
     "lesions_false": 3,
     "dice": 0.61,
     "dice_without_false": 0.66,
+    "cases": {case: {"dice": 0.61} for case in CASES},
 }
 HELD_OUT = {
     "crops": 4,
@@ -162,7 +165,7 @@ def test_the_card_says_which_figure_is_of_which_input_and_counts_false_lesions()
     for line in (
         "| held out | others of the same recipe, each at its own operating point | windows of 40 mm | 0.633",
         "| trained on | this one | windows of 40 mm | 0.700 |",
-        "| trained on | this one | whole crops of 51 mm | 0.610 |",
+        "| trained on | this one | whole crops of 51 mm | 0.610 (0.610 to 0.610) |",
         "detects 5 of 6 nodules",
         "**3 false lesions in 2 of 6 crops**, 0.50 per crop",
         "would be 0.660 without the false lesions",
@@ -202,11 +205,14 @@ def folds(tmp_path, monkeypatch):
     image = 0.505 * label
     image[10:14, 10:14, 10:14] = 1
     data, results = tmp_path / "data" / "lidc_nodules", tmp_path / "results"
-    for fold, name in enumerate("abcde"):
+    for name in "abcde":
         write_volume(Volume(image.astype(np.float32), Grid((16, 16, 16))), data / "images" / f"{name}.nii.gz")
         write_volume(Volume(label, Grid((16, 16, 16))), data / "labels" / f"{name}.nii.gz")
-        row = {"threshold": 0.5, "scores": {"dice labels": {name: 0.7}}}
-        write_json(FitRow("lidc_nodules", fold).path(results), row)
+    stamps = {"started": "2026-01-01", "data_sha256": data_hash(open_dataset(data).cases)}
+    for fold, name in enumerate("abcde"):
+        row, made = FitRow("lidc_nodules", fold), stamps | {"finished": f"2026-01-0{fold + 2}"}
+        write_json(row.path(results), made | {"scores": {"dice labels": {name: 0.7}}})
+        write_json(tmp_path / "runs" / row.name / "record.json", made)
     window = Normalisation(kind="window", low=0, high=1, mean=0, std=0.5)
     plan = PLAN.model_copy(update={"normalisation": (window,)})
     opened = []
@@ -231,13 +237,27 @@ def test_each_fold_is_measured_on_what_it_held_out_at_its_own_point_and_at_the_m
     assert (shipped["lesions_detected"], shipped["lesions_false"], shipped["dice"]) == (0, 5, 0)
 
 
-def test_a_model_that_is_not_its_rows_is_refused(folds, tmp_path):
+def test_a_model_of_another_training_than_its_rows_is_refused(folds, tmp_path):
     results, _ = folds
     row = FitRow("lidc_nodules", 3)
-    write_json(row.path(results), read_json(row.path(results)) | {"threshold": 0.25})
-    with pytest.raises(SystemExit, match=r"fold3-seed0/model\.safetensors: is not the model of"):
+    write_json(row.path(results), read_json(row.path(results)) | {"finished": "2026-02-01"})
+    with pytest.raises(SystemExit, match=r"fold3-seed0: does not hold the training of .*--results again"):
         starter_crops.main(["--held-out", str(tmp_path / "runs"), "--results", str(results)])
     assert not (results / HELD_OUT_FILE).exists()
+
+
+def test_rows_without_their_runs_are_refused(folds, tmp_path):
+    results, _ = folds
+    with pytest.raises(SystemExit, match=r"fold0-seed0: does not hold the training of"):
+        starter_crops.main(["--held-out", str(tmp_path / "elsewhere"), "--results", str(results)])
+
+
+def test_another_copy_of_the_data_is_refused(folds, tmp_path):
+    results, _ = folds
+    volume = Volume(np.ones((16, 16, 16), np.float32), Grid((16, 16, 16)))
+    write_volume(volume, tmp_path / "data" / "lidc_nodules" / "images" / "a.nii.gz")
+    with pytest.raises(SystemExit, match=r"is of another copy of lidc_nodules than .*FOCALIS_DATA"):
+        starter_crops.main(["--held-out", str(tmp_path / "runs"), "--results", str(results)])
 
 
 @pytest.mark.parametrize("known", ["ab" * 32, None], ids=["of another model", "none"])
@@ -248,22 +268,27 @@ def test_a_card_takes_no_crops_of_another_model(tmp_path, known, held_out):
     save_model(Model(PLAN, (build_network("dense", ((2, 2, 2),), 1, 2),)), file)
     if held_out:
         own = weights_sha256(load_model(file))
-        write_text(tmp_path / CROPS_FILE, json.dumps({"model_sha256": own}))
+        write_text(tmp_path / TRAINED_ON, json.dumps({"model_sha256": own}))
         known = known and {"at_the_shipped_point": {"model_sha256": known}}
     else:
         known = known and {"model_sha256": known}
     for row in (starter_model.RESULTS / "accuracy").glob("lidc_nodules-12min-fold*.json"):
         write_text(tmp_path / "accuracy" / row.name, row.read_text())
     if known:
-        write_text(tmp_path / (HELD_OUT_FILE if held_out else CROPS_FILE), json.dumps(known))
+        write_text(tmp_path / (HELD_OUT_FILE if held_out else TRAINED_ON), json.dumps(known))
     with pytest.raises(
         SystemExit, match=r"run benchmarks/starter_crops\.py" + (" --held-out" if held_out else "$")
     ):
         starter_model.main(["--card", "--results", str(tmp_path), "--out", str(tmp_path)])
 
 
-def test_every_field_of_the_card_is_filled():
-    assert TEMPLATE.read_text(encoding="utf-8").count("$") > 20
+def test_the_card_of_this_source_tree_is_what_its_results_say():
+    rows = next(iter(contents_of([FitRow("lidc_nodules", fold) for fold in FOLDS], RESULTS).values()))
+    starter = [RESULTS / "starter" / "lidc-nodule.json", RESULTS / TRAINED_ON, RESULTS / HELD_OUT_FILE]
+    record, crops, held_out = map(read_json, starter)
+    text = card(record, rows, read_nodules(RESULTS), len(FOLDS), crops, held_out)
+    assert text == (FOLDER / "lidc-nodule.md").read_text(encoding="utf-8")
+    assert "$" not in text
 
 
 def test_a_trial_never_goes_into_the_package(monkeypatch, capsys):

@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from focalis import __version__
 from focalis.device.config import Config, ModelEntry, load_config
 from focalis.device.intake import Intake
 from focalis.device.jobs import Jobs
-from focalis.device.models import ServedModel, open_models
+from focalis.device.models import open_models
 from focalis.device.node import Node
 from focalis.device.routing import check_routes
 from focalis.device.store import Store
@@ -36,7 +36,6 @@ class Running:
         config: its settings.
         store: its store.
         jobs: its work.
-        models: what it segments with, by name.
         dicom_port: where the DICOM node listens.
         web_url: where the page is.
         wrong: what ended the device by itself; empty while all is well.
@@ -45,7 +44,6 @@ class Running:
     config: Config
     store: Store
     jobs: Jobs
-    models: Mapping[str, ServedModel]
     dicom_port: int
     web_url: str
     wrong: Callable[[], str]
@@ -131,7 +129,7 @@ def running(config: Config) -> Iterator[Running]:
             stack.callback(watcher.stop)
             watcher.start()
         store.event("info", f"the device started, Focalis {__version__}")
-        yield Running(config, store, jobs, models, node.port, web.url, web.wrong)
+        yield Running(config, store, jobs, node.port, web.url, web.wrong)
         store.event("info", "the device stops")
 
 
@@ -155,8 +153,8 @@ def serve(config: Config, say: Callable[[str], None]) -> None:
     try:
         with running(config) as device:
             say(f"store   {config.store.folder.absolute()}")
-            say(f"models  {', '.join(device.models)}")
-            for model in device.models.values():
+            say(f"models  {', '.join(device.jobs.models)}")
+            for model in device.jobs.models.values():
                 if card := card_of(model.file):
                     say(f"card    {card_line(card)}")
             say(f"DICOM   {config.node.ae_title} at {config.node.host}:{device.dicom_port}")

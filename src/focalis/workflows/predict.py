@@ -335,10 +335,9 @@ def _older_masks(folder: Path, rows: Sequence[PredictRow]) -> int:
 def _located(message: str, case: CaseInput) -> str:
     """The message with the case's file in front, unless it names one already."""
     start = message.split(": ")[0]
-    named = (
-        any(suffix in start for suffix in (*IMAGE_SUFFIXES, ".dcm"))
-        or start.startswith(tuple(map(str, case.all_files)))
-        or start in {str(file.parent) for file in case.all_files}
+    place = start.split(" frame ")[0]
+    named = any(suffix in start for suffix in (*IMAGE_SUFFIXES, ".dcm")) or any(
+        place in (str(file), str(file.parent)) for file in case.all_files
     )
     return message if named else f"{case.files[0]}: {message}"
 

@@ -37,13 +37,22 @@ def data_hash(cases: Sequence[Case]) -> str:
 def provenance() -> dict[str, Any]:
     """Command, time, code revision, packages and machine of this process; no user or host name."""
     return {
-        "command": " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv),
+        "command": _command(),
         "started": now(),
         "revision": _revision(),
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
     }
+
+
+def _command() -> str:
+    script, *words = (Path(word).name if Path(word).is_absolute() else word for word in sys.argv)
+    if script == "__main__.py":
+        script = f"python -m {Path(sys.argv[0]).parent.name}"
+    elif script.endswith(".py"):
+        script = f"python {script}"
+    return " ".join([script, *words])
 
 
 def now() -> str:
