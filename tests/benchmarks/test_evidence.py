@@ -174,7 +174,7 @@ def test_a_difference_is_taken_on_common_rows_and_bold_where_it_leaves_out_zero(
         elif row.fold == 1 and row.loss == DEFAULT:  # a fold that the other has not: it must not count
             write_row(row, tmp_path, 0.9)
     written = section(page(tmp_path, docs), "loss-nodules")
-    assert "Not all measured yet**: 6 of 130" in written
+    assert "Not all measured yet**: 6 of 140" in written
     assert "**-0.100 (-0.100 to -0.100)**" in written
     assert "Below it: `distance_focal_exponential`" in written
     assert "| 0 of 2 |" in written  # of the two rows that both have, how many lie above
