@@ -196,6 +196,7 @@ RIVALS = ("monai-unet", "nnunet")
 SMALLER = "dense-sees-less"
 """A variant of fewer than 1.5 million parameters, which short rows could not tell from the default."""
 FEW = (10, 20, 40, None)
+FEW_FOLDS = range(2)
 FEW_STEPS_IN_TIME = 2700
 """Steps of the default in the time of the rival's 350: 7.7 times as many by `time-nnunet.json`."""
 LONG_STEPS = 1000
@@ -247,11 +248,12 @@ def experiments() -> dict[str, list[Row | FitRow]]:
         ],
         "few-cases": [
             row
+            for fold in FEW_FOLDS
             for cases in FEW
             for row in (
-                Row("lidc_nodules", cases=cases),
-                Row("lidc_nodules", cases=cases, steps=FEW_STEPS_IN_TIME),
-                Row("lidc_nodules", network="nnunet", cases=cases),
+                Row("lidc_nodules", cases=cases, fold=fold),
+                Row("lidc_nodules", cases=cases, fold=fold, steps=FEW_STEPS_IN_TIME),
+                Row("lidc_nodules", network="nnunet", cases=cases, fold=fold),
             )
         ],
         "network": [
