@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -75,9 +74,8 @@ def main() -> None:
         )
     scores = window_scores(Model(plan, (network,), OperatingPoint()), data.root, inner)
     target.parent.mkdir(parents=True, exist_ok=True)
-    command = " ".join(["python", "benchmarks/choose.py", *sys.argv[1:]])
-    row = {"command": command, "threads": torch.get_num_threads(), **provenance(), "dice": scores}
-    target.write_text(json.dumps(row | {"command": command}, indent=1) + "\n", encoding="utf-8")
+    row = {**provenance(), "threads": torch.get_num_threads(), "dice": scores}
+    target.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     print(f"{name}: {scores}")
 
 

@@ -153,10 +153,9 @@ def write_nodules(results: Path = RESULTS) -> Path:
             "readers_dice": round(float(np.mean(pairs)), 4) if pairs else None,
             "texture": int(listed[case.name]["texture"]),
         }
-    command = " ".join(["python", "benchmarks/evidence.py", *sys.argv[1:]])
     write_json(
         path,
-        {**provenance(), "command": command, "data_sha256": data_hash(data.cases), "nodules": facts},
+        {**provenance(), "data_sha256": data_hash(data.cases), "nodules": facts},
     )
     return path
 

@@ -5,7 +5,6 @@ They are known by name in this process only: a model file of a variant cannot be
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -96,8 +95,7 @@ def times_as_long(
         if not path.exists():
             times = [[measure(plan, cases, runtime, MEASURED) for plan in plans] for _ in range(ROUNDS)]
             own, usual = (float(np.median([each[side] for each in times])) for side in (1, 0))
-            command = " ".join(["python", "benchmarks/evidence.py", *sys.argv[1:]])
-            row = {**provenance(), "command": command, "seconds": own, "seconds_of_dense": usual}
+            row = {**provenance(), "seconds": own, "seconds_of_dense": usual}
             write_json(path, row)
     content = read_json(path)
     return float(content["seconds"] / content["seconds_of_dense"])

@@ -48,7 +48,7 @@ def make(row: Row | FitRow, runs: Path, results: Path = RESULTS) -> Path:
     usual = plan_of(row, task)
     plan = plan_of_network(usual, row, task)
     # Cases are prepared for one set of training cases, whose intensities the plan's normalisation is made from.
-    prepared = runs / "prepared" / f"{row.data}-{row.cases or 'all'}-fold{row.fold}"
+    prepared = prepared_folder(row, runs)
     training, watched = (
         prepare_cases(task.data.select(names), plan, prepared) for names in (inner.train, inner.val)
     )
@@ -81,6 +81,11 @@ def make(row: Row | FitRow, runs: Path, results: Path = RESULTS) -> Path:
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
     shutil.rmtree(home)
     return path
+
+
+def prepared_folder(row: Row, runs: Path) -> Path:
+    """Where a row's cases lie prepared, for every row of the same training cases."""
+    return runs / "prepared" / f"{row.data}-{row.cases or 'all'}-fold{row.fold}"
 
 
 def judged(

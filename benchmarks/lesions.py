@@ -96,6 +96,7 @@ def main() -> None:
     home = options.runs / name
     data = open_dataset(options.data) if options.data else phantoms(home / "data", options.phantoms)
     limits = {"steps": options.steps, "minutes": options.minutes, "seed": options.seed, "aim": options.aim}
+    began = provenance()
     held_out = (
         train_on_pieces(data, home, limits)
         if options.pieces
@@ -103,7 +104,7 @@ def main() -> None:
     )
     chosen, loose = predicted(held_out, data, home)
     row = {
-        **provenance(),
+        **began,
         "data": what,
         "seed": options.seed,
         "aim": options.aim,

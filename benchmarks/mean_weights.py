@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from evidence_data import NODULES, inner_of, task_of
 from evidence_plan import EXPONENTIAL, FASTER, RESULTS, Row
-from evidence_rows import plan_of
+from evidence_rows import plan_of, prepared_folder
 
 from focalis.losses.distance import background_weight
 from focalis.training import prepare_cases
@@ -49,8 +49,7 @@ def of_row(row: Row, runs: Path) -> dict[str, Any]:
     """The mean background weights over the row's patches with a lesion, by k in 1/mm."""
     task = task_of(row, runs)
     plan = plan_of(row, task)
-    home = runs / "prepared" / f"{row.data}-all-fold{row.fold}"
-    cases = prepare_cases(task.data.select(inner_of(task, row.seed).train), plan, home)
+    cases = prepare_cases(task.data.select(inner_of(task, row.seed).train), plan, prepared_folder(row, runs))
     means: dict[float, list[float]] = {loss.k_per_mm: [] for loss in LOSSES}
     for step in range(row.steps):
         batch = make_batch(cases, plan, row.seed, step)

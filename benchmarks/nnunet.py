@@ -63,6 +63,7 @@ def main() -> None:
     if target.exists():
         print(f"{target}: is there, nothing to do")
         return
+    began = provenance()
     python = environment(options.environment or options.runs / "nnunet-environment")
     work = (options.runs / f"nnunet-{name}").absolute()
     split = read_splits(data / "splits_5fold.json")[options.fold]
@@ -82,7 +83,7 @@ def main() -> None:
     for stage in ("train", "predict"):  # prediction takes as many threads as nnU-Net may have processes
         call([str(python), str(INSIDE), stage, str(work / "task.json")], work, nnUNet_def_n_proc=threads)
     row = {
-        **provenance(),
+        **began,
         "dataset": options.dataset,
         "minutes": options.minutes,
         "fold": options.fold,

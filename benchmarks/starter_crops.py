@@ -68,7 +68,8 @@ def of_the_recipe(shipped: Model, runs: Path, results: Path, data: Dataset) -> d
     At its own operating point, of which these cases know nothing; and at the shipped model's, the mean of all rows',
     four of which were chosen on inner splits that hold some of these cases.
     """
-    by_name, data_sha256 = {case.name: case for case in data.cases}, data_hash(data.cases)
+    made = _made(data)
+    by_name = {case.name: case for case in data.cases}
     own: dict[str, dict[str, float]] = {}
     mean: dict[str, dict[str, float]] = {}
     models = []
@@ -81,7 +82,7 @@ def of_the_recipe(shipped: Model, runs: Path, results: Path, data: Dataset) -> d
                 f"{run}: does not hold the training of {path}; train the rows again beside those that are there, "
                 "with --results again, and give --results again here too"
             )
-        if content["data_sha256"] != data_sha256:
+        if content["data_sha256"] != made["data_sha256"]:
             sys.exit(
                 f"{path}: is of another copy of {NODULES} than {data.root}; name that copy by FOCALIS_DATA"
             )
@@ -91,7 +92,7 @@ def of_the_recipe(shipped: Model, runs: Path, results: Path, data: Dataset) -> d
         own |= on_crops(model, held_out)
         mean |= on_crops(model, held_out, shipped.operating_point)
     return {
-        **_made(data),
+        **made,
         "models_sha256": models,
         "operating_point": "of each row's model, chosen on its own inner split",
         **_totals(own),
