@@ -29,6 +29,12 @@ from focalis.networks import Network
 from focalis.planning import Plan
 from focalis.planning.parts import loss_of, network_of
 from focalis.prediction import Runtime
+from focalis.training.averaging import (
+    STATISTICS_HELD_FROM,
+    averaging_decay,
+    follow,
+    hold_statistics,
+)
 from focalis.training.batches import batches
 from focalis.training.checkpoint import load_checkpoint, save_checkpoint
 from focalis.training.optimizer import KernelMuon
@@ -44,10 +50,6 @@ WARM_STEPS = 2
 CHECKPOINT_SECONDS = 60.0
 DROPOUT = 2
 """The stream of a run's randomness that dropout draws from; see `batches` for the others."""
-STATISTICS_HELD_FROM = 0.4
-"""From this share of the steps on, batch normalisation uses the averaged statistics that prediction will use. The
-statistics of a few patches vary so much that a network which always trained with its own batch's is another one when it
-predicts (decision 0007)."""
 OVERFLOWS = 20
 """So many steps in a row whose gradients are not finite are no longer a gradient scaler that looks for its scale."""
 PRIOR_SHARE = 0.01
@@ -147,7 +149,7 @@ def train(
         for step, batch in zip(range(first, steps), prepared, strict=True):
             rate = learning_rate(step, steps, plan)
             if step >= held_from:
-                _hold_statistics(network, average, adopt=step == held_from)
+                hold_statistics(network, average, adopt=step == held_from)
             torch.manual_seed(int(np.random.default_rng((seed, DROPOUT, step)).integers(2**62)))
             loss, norm = _step(network, optimizer, scaler, loss_function, batch, rate, plan, runtime)
             overflows = 0 if math.isfinite(norm) else overflows + 1
@@ -158,7 +160,7 @@ def train(
                     f"are kept in {checkpoint.name}; lower training.learning_rate ({plan.training.learning_rate:g}) "
                     "in the plan"
                 )
-            _follow(average, network, min(plan.training.ema_decay, (1 + step) / (10 + step)))
+            follow(average, network, averaging_decay(step, plan.training.ema_decay))
             losses.append(loss)
             done = step + 1
             row: dict[str, Any] = {"step": done, "loss": loss, "learning_rate": rate, "gradient_norm": norm}
@@ -212,9 +214,9 @@ def seconds_per_step(
         batches(training, plan, 0, range(held_from + measured), ahead=_ahead(runtime))
     ):
         if step >= held_from:
-            _hold_statistics(network, average, adopt=step == held_from)
+            hold_statistics(network, average, adopt=step == held_from)
         _step(network, optimizer, scaler, loss_function, batch, 1e-4, plan, runtime)
-        _follow(average, network, 0.9)
+        follow(average, network, 0.9)
         now = time.perf_counter()
         times.append(now - begin)
         begin = now
@@ -287,26 +289,6 @@ def _step(
     for buffer, before in zip(network.buffers(), statistics, strict=True):
         buffer.copy_(before)
     return math.nan, norm
-
-
-def _hold_statistics(network: nn.Module, average: nn.Module, adopt: bool) -> None:
-    """Let batch normalisation use fixed statistics from here on; `adopt` takes over the averaged ones first."""
-    for layer, averaged in zip(network.modules(), average.modules(), strict=True):
-        if isinstance(layer, nn.BatchNorm3d):
-            if adopt:
-                for mine, theirs in zip(layer.buffers(), averaged.buffers(), strict=True):
-                    mine.copy_(theirs)
-            layer.eval()
-
-
-@torch.no_grad()
-def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the averaged weights and batch statistics a step towards the network's."""
-    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
-            mean.copy_(value)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
