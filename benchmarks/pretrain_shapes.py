@@ -83,7 +83,7 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches: image and clean image (batch, 1, z, y, x), classes, distance (-1 to 1) and what is hidden (batch, z, y, x)."""
+    """Patches: image and clean image (batch, 1, z, y, x); classes, distance (-1 to 1), what is hidden (batch, z, y, x)."""
 
     image: Tensor
     clean: Tensor

@@ -102,9 +102,9 @@ def make_shapes(shape_zyx: tuple[int, int, int], seed: int, step: int = 0, sampl
 def blob_distance(
     label: NDArray[np.uint8], spacing_zyx_mm: tuple[float, float, float], cap_mm: float
 ) -> NDArray[np.float32]:
-    """Distance in mm to the border of the blobs, positive inside and negative outside, cut at plus and minus `cap_mm`.
+    """Distance in mm to the border of the blobs, positive inside, negative outside, cut at plus and minus `cap_mm`.
 
-    It is measured from voxel centre to voxel centre and less half a finest voxel, so that it changes sign at the border.
+    It is measured between voxel centres, less half a finest voxel, so that it changes sign at the border.
     """
     blobs = label == BLOB
     if not blobs.any():
