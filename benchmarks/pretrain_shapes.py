@@ -83,7 +83,14 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches: image and clean image (batch, 1, z, y, x); classes, distance (-1 to 1), what is hidden (batch, z, y, x)."""
+    """Patches, and what the outputs shall be.
+
+    Attributes:
+        image, clean: the image as it is given, and whole and without noise, (batch, 1, z, y, x).
+        label: the classes, int64 (batch, z, y, x).
+        distance: to the border of the blobs, from -1 to 1, (batch, z, y, x); empty where no task asks for it.
+        hidden: what is cut out of the image, bool (batch, z, y, x).
+    """
 
     image: Tensor
     clean: Tensor
