@@ -202,7 +202,7 @@ def _ellipsoid(
     )
     square = shape[0, 0] * z * z + shape[1, 1] * y * y + shape[2, 2] * x * x
     square = square + 2 * (shape[0, 1] * z * y + shape[0, 2] * z * x + shape[1, 2] * y * x)
-    return np.sqrt(np.maximum(square, 0))
+    return np.asarray(np.sqrt(np.maximum(square, 0)), dtype=np.float32)
 
 
 def _distance(box: Box, centre: NDArray[np.float64], grid: Grid) -> NDArray[np.float32]:
@@ -210,7 +210,7 @@ def _distance(box: Box, centre: NDArray[np.float64], grid: Grid) -> NDArray[np.f
         ((axis - middle) ** 2).astype(np.float32)
         for axis, middle in zip(positions_mm(box, grid.spacing_zyx_mm), centre, strict=True)
     )
-    return np.sqrt(z + y + x)
+    return np.asarray(np.sqrt(z + y + x), dtype=np.float32)
 
 
 def _direction(rng: np.random.Generator) -> NDArray[np.float64]:

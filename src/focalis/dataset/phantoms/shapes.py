@@ -114,7 +114,8 @@ def blob_distance(
         scipy.ndimage.distance_transform_edt(part, sampling=spacing_zyx_mm).astype(np.float32)
         for part in (blobs, ~blobs)
     )
-    return np.clip(np.where(blobs, inside - half, half - outside), -cap_mm, cap_mm).astype(np.float32)
+    signed = np.where(blobs, inside - half, half - outside)
+    return np.asarray(np.clip(signed, -cap_mm, cap_mm), dtype=np.float32)
 
 
 def block_mask(
@@ -171,7 +172,7 @@ def _add_sheets(scene: _Scene, rng: np.random.Generator) -> list[Sheet]:
         if kind != "wall":
             scene.ideal += np.float32(_contrast(rng) * rng.uniform(0.7, 2.5)) * canvas.seen(depth)
         half_mm = 0.75 if kind == "edge" else float(rng.uniform(0.5, 1.6))
-        wall = canvas.seen(half_mm - np.abs(depth))
+        wall = canvas.seen(np.float32(half_mm) - np.abs(depth))
         if kind != "edge":
             scene.ideal += np.float32(_contrast(rng)) * wall
         scene.label[wall >= 0.5] = SHEET
