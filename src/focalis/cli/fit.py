@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -76,6 +77,8 @@ def fit(
             memory_gb=memory_gb,
             progress=show_training(advance),
         )
+    if result.float32_because:
+        print(f"note: computed in float32: {result.float32_because}", file=sys.stderr)
     if as_json:
         print_json(result)
     elif result.summary is None:

@@ -121,6 +121,12 @@ def predict(
             "network does not always take tiles of the training patch",
             file=sys.stderr,
         )
+    exact = [row for row in report.rows if row.float32_because]
+    if exact:
+        print(
+            f"note: {len(exact)} of {len(report.rows)} images were computed in float32: {exact[0].float32_because}",
+            file=sys.stderr,
+        )
     if report.older_masks:
         some = "1 older mask is" if report.older_masks == 1 else f"{report.older_masks} older masks are"
         print(

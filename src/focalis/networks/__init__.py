@@ -2,16 +2,19 @@
 
 from focalis.networks.base import Network
 from focalis.networks.catalogue import NETWORKS, REFINED, build_network, split_name
+from focalis.networks.convolutions import Convolution, convolutions
 from focalis.networks.dense import DenseConfig, DenseNetwork
 from focalis.networks.memory import peak_bytes
 
 __all__ = [
     "NETWORKS",
     "REFINED",
+    "Convolution",
     "DenseConfig",
     "DenseNetwork",
     "Network",
     "build_network",
+    "convolutions",
     "peak_bytes",
     "split_name",
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from focalis.prediction.case import Prediction, RefinementWarning, check_volumes, predict_case
 from focalis.prediction.choice import RUNTIMES, runtime_for
 from focalis.prediction.decision import decide, decide_reported, drop_lesions
-from focalis.prediction.engine import Engine, Engines
+from focalis.prediction.engine import Engine, Engines, PrecisionWarning
 from focalis.prediction.predictor import (
     DEFAULT_BUDGET_BYTES,
     Passes,
@@ -25,6 +25,7 @@ from focalis.prediction.tiles import Axis, Tile, tiles
 if TYPE_CHECKING:
     from focalis.prediction.eight_bit import input_ranges, rounded
     from focalis.prediction.memory import forward_bytes, peak_forward_bytes
+    from focalis.prediction.precision import float32_because
     from focalis.prediction.refine import Refined, refine_probabilities
     from focalis.prediction.runtime import (
         Runtime,
@@ -41,6 +42,7 @@ __all__ = [
     "Engine",
     "Engines",
     "Passes",
+    "PrecisionWarning",
     "Prediction",
     "Refined",
     "RefinementWarning",
@@ -55,6 +57,7 @@ __all__ = [
     "decide",
     "decide_reported",
     "drop_lesions",
+    "float32_because",
     "forward_bytes",
     "input_ranges",
     "peak_forward_bytes",
@@ -71,6 +74,7 @@ __all__ = [
 _WITH_TORCH = {
     "eight_bit": ("input_ranges", "rounded"),
     "memory": ("forward_bytes", "peak_forward_bytes"),
+    "precision": ("float32_because",),
     "refine": ("Refined", "refine_probabilities"),
     "runtime": ("Runtime", "choose_device", "choose_precision", "choose_runtime", "cpu_has_bfloat16"),
 }

@@ -42,6 +42,7 @@ class Prediction:
         tiles: in how many pieces the networks saw it.
         blended: whether these overlap so little that they are blended: near their borders the result is not that of
             the whole volume.
+        float32_because: why the networks computed in float32 though a lower precision was meant; empty if they did not.
     """
 
     label: Volume
@@ -49,6 +50,7 @@ class Prediction:
     uncertainty: Volume | None = None
     tiles: int = 1
     blended: bool = False
+    float32_because: str = ""
 
 
 def predict_case(
@@ -78,7 +80,8 @@ def predict_case(
 
     Raises:
         ModelError: the model cannot take these volumes (their number, NaN, a constant image), the budget is
-            too small, an uncertainty is asked of a single pass, or there is nothing to refine by.
+            too small, an uncertainty is asked of a single pass, there is nothing to refine by, or a probability is not
+            finite.
         DataError: the channels lie on different grids.
     """
     check_volumes(volumes, model.plan)
@@ -134,6 +137,11 @@ def predict_case(
     foreground = np.empty(grid.shape_zyx, dtype=np.float32)
     for where, slab in restore(probabilities, prepared_grid, grid):
         foreground[where] = temper(1 - slab[0], model.temperature)
+        if not np.isfinite(foreground[where]).all():
+            raise ModelError(
+                "the probabilities are not finite; check the image's values, and whether the model was trained on such "
+                "images"
+            )
         label[where] = values[decide(slab, point.threshold, foreground[where])]
     drop_lesions(
         label,
@@ -155,6 +163,7 @@ def predict_case(
         None if spread is None else Volume(spread, grid),
         passes.tiles,
         passes.is_blended,
+        passes.float32_because,
     )
 
 

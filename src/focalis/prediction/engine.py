@@ -12,6 +12,14 @@ from focalis.model import Model
 
 Triple = tuple[int, int, int]
 
+THIN = 2
+THIN_MAPS = "low precision on a processor is not reliable for maps of 1 or 2 voxels along an axis"
+"""Networks that make maps no longer than `THIN` along any axis compute in float32, and this says why."""
+
+
+class PrecisionWarning(UserWarning):
+    """Passes in low precision were not finite, and were computed again in float32."""
+
 
 class Engine(Protocol):
     """One network, ready to run."""
@@ -25,6 +33,12 @@ class Engine(Protocol):
 
         The caller may change them; the next call may write over them.
         """
+
+    def exactly(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same as a call, in float32 as PyTorch computes it: for an image whose result was not finite."""
+
+    def float32_because(self, shape_bczyx: Sequence[int]) -> str:
+        """Why a call with such an image computes in float32 though a lower precision is meant; empty if it does not."""
 
     def release(self) -> None:
         """Give back the memory that is held between calls; the next call takes it again."""

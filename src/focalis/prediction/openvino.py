@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from focalis.errors import ModelError
 from focalis.files import sha256_of
 from focalis.model import Model
-from focalis.prediction.engine import Triple
+from focalis.prediction.engine import THIN, THIN_MAPS, Triple
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,7 +68,9 @@ class OpenVino:
         """The model's members; it must be the model that was converted."""
         if not self._engines:
             count = len(model.members)
-            self._engines.extend(OpenVinoEngine(self.folder / str(i), self.precision) for i in range(count))
+            self._engines.extend(
+                OpenVinoEngine(self.folder / str(i), self.precision, model, i) for i in range(count)
+            )
         return self._engines
 
     def __str__(self) -> str:
@@ -76,13 +78,21 @@ class OpenVino:
 
 
 class OpenVinoEngine:
-    """One converted network, compiled for the input size at hand; see `Engine`."""
+    """One converted network, compiled for the input size at hand; see `Engine`.
 
-    def __init__(self, folder: Path, precision: str) -> None:
+    Args:
+        folder: where `convert` put the member.
+        precision: one of `PRECISIONS`.
+        model: the model.
+        member: which of the model's members it is.
+    """
+
+    def __init__(self, folder: Path, precision: str, model: Model, member: int) -> None:
         self._folder = folder
         self._precision = precision
+        self._model, self._member = model, member
         facts = json.loads((folder / FACTS).read_text())
-        self._bytes_per_voxel = float(facts["bytes_per_voxel"][precision])
+        self._bytes_per_voxel = {name: float(value) for name, value in facts["bytes_per_voxel"].items()}
         reach = facts["reach_zyx"]
         self._reach_zyx: Triple | None = None if reach is None else (reach[0], reach[1], reach[2])
         self._patchwise = bool(facts["patchwise"])
@@ -98,10 +108,23 @@ class OpenVinoEngine:
         """See `Engine.__call__`."""
         if x.shape != self._shape:
             self.release()  # its memory goes before that of the next one comes
-            self._request = _compiled(self._folder / NETWORK, x.shape, self._precision)
+            precision = "f32" if self.float32_because(x.shape) else self._precision
+            self._request = _compiled(self._folder / NETWORK, x.shape, precision)
             self._shape = x.shape
         result: NDArray[np.float32] = self._request.infer([x], share_inputs=True, share_outputs=True)[0]
         return result
+
+    def exactly(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Engine.exactly`: by PyTorch."""
+        from focalis.prediction.runtime import Runtime
+
+        return Runtime().engines(self._model)[self._member](x)
+
+    def float32_because(self, shape_bczyx: Sequence[int]) -> str:
+        """See `Engine.float32_because`; convolutions in 8-bit integers stay as they are."""
+        stride = self._model.plan.network.total_stride_zyx
+        thinnest = min(size // s for size, s in zip(shape_bczyx[2:], stride, strict=True))
+        return THIN_MAPS if self._precision == "bf16" and thinnest <= THIN else ""
 
     def release(self) -> None:
         """See `Engine.release`: the network compiled for the last size, with its tensors."""
@@ -110,7 +133,8 @@ class OpenVinoEngine:
     def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:
         """See `Engine.forward_bytes`."""
         voxels = int(np.prod(shape_bczyx)) // shape_bczyx[1]
-        return int(SCRATCH * self._bytes_per_voxel * voxels) + FIXED_BYTES
+        precision = "f32" if self.float32_because(shape_bczyx) else self._precision
+        return int(SCRATCH * self._bytes_per_voxel[precision] * voxels) + FIXED_BYTES
 
     def reach_zyx(self) -> Triple | None:
         """See `Engine.reach_zyx`."""

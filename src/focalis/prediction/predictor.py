@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from focalis.errors import ModelError
 from focalis.model import Model
 from focalis.planning import Plan
-from focalis.prediction.engine import Engine, Engines
+from focalis.prediction.engine import Engine, Engines, PrecisionWarning
 from focalis.prediction.tiles import Axis, Triple, tiles
 from focalis.volume import Volume
 
@@ -51,7 +52,7 @@ def predict_probabilities(
         runtime: what runs the networks; PyTorch on the CPU in float32 by default.
 
     Raises:
-        ModelError: not even a tile of the training patch's size fits the budget.
+        ModelError: not even a tile of the training patch's size fits the budget, or the network's output is not finite.
     """
     return _predict(model, array, budget_bytes, mirror, runtime, progress, spread=False)[0]
 
@@ -105,7 +106,7 @@ def _predict(
     padded = layout.pad(array)
     flips = mirror_flips(model.plan.training.flip_axes_zyx) if mirror else [()]
     parts = tiles(layout.padded_zyx, layout.tile_zyx, layout.axes_zyx)
-    total, done = len(parts) * len(engines) * len(flips), 0
+    total, done, repaired = len(parts) * len(engines) * len(flips), 0, 0
     result = np.zeros((model.plan.outputs, *layout.padded_zyx), dtype=np.float32)
     squares = np.zeros((1, *layout.padded_zyx), dtype=np.float32) if spread else None
     share = np.float32(1 / (len(engines) * len(flips)))
@@ -114,7 +115,8 @@ def _predict(
         for part in parts:
             x = padded[(None, slice(None), *part.where)]
             for flip in flips:
-                values = _probabilities(engine, x, flip)
+                values, again = _probabilities(engine, x, flip)
+                repaired += again
                 if squares is not None:
                     square = np.square(1 - values[0])
                     part.weigh(square)
@@ -128,6 +130,12 @@ def _predict(
                     progress(done, total)
         if not held:
             engine.release()
+    if repaired:
+        warnings.warn(
+            f"{repaired} of {total} passes by {runtime} were not finite and were computed again in float32",
+            PrecisionWarning,
+            stacklevel=3,
+        )
     if total > 1:  # what is added up of shares may miss 1 by a rounding, and log odds then are no number
         np.clip(result, 0, 1, out=result)
     return layout.crop(result), None if squares is None else layout.crop(squares)[0]
@@ -155,6 +163,7 @@ class Passes:
         tile_zyx: the size of a pass; equal to `padded_zyx` for a whole volume in one.
         axes_zyx: how tiles lie.
         bytes: the estimated need, at most the budget.
+        float32_because: see `Engine.float32_because`.
     """
 
     padded_zyx: Triple
@@ -162,6 +171,7 @@ class Passes:
     tile_zyx: Triple
     axes_zyx: tuple[Axis, Axis, Axis]
     bytes: int
+    float32_because: str = ""
 
     def pad(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """The array (channel, z, y, x) with reflected borders; the array itself where none are needed."""
@@ -232,7 +242,8 @@ def plan_passes(
         tile = _triple(axis[0] for axis in lengths)
         need = fixed + _pass_bytes(engine, plan, tile, mirror)
         if need <= budget_bytes:
-            return Passes(padded, padding, tile, axes, need)
+            why = engine.float32_because((1, len(plan.channels), *tile))
+            return Passes(padded, padding, tile, axes, need, why)
         if (
             tile == padded and not engine.patchwise
         ):  # how far the network sees matters only where the volume is cut
@@ -266,10 +277,27 @@ def _default() -> Engines:
     return Runtime()
 
 
-def _probabilities(engine: Engine, x: NDArray[np.float32], flip: tuple[int, ...]) -> NDArray[np.float32]:
-    """Those of one pass over an image or its mirror image, float32 (label, z, y, x); see `Engine`."""
-    values = engine(np.ascontiguousarray(np.flip(x, flip)))
-    return np.ascontiguousarray(np.flip(values, flip)[0])
+def _probabilities(
+    engine: Engine, x: NDArray[np.float32], flip: tuple[int, ...]
+) -> tuple[NDArray[np.float32], bool]:
+    """Those of one pass over an image or its mirror image, float32 (label, z, y, x), and whether it took two tries.
+
+    What is not finite is computed again in float32.
+
+    Raises:
+        ModelError: it is not finite in float32 either.
+    """
+    given = np.ascontiguousarray(np.flip(x, flip))
+    values = engine(given)
+    again = not np.isfinite(values).all()
+    if again:
+        values = engine.exactly(given)
+        if not np.isfinite(values).all():
+            raise ModelError(
+                "the network's probabilities are not finite, not even in float32; check the image's values, and "
+                "whether the model was trained on such images"
+            )
+    return np.ascontiguousarray(np.flip(values, flip)[0]), again
 
 
 def _pass_bytes(engine: Engine, plan: Plan, tile: Triple, mirror: bool) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,8 +13,10 @@ from torch import nn
 
 from focalis.errors import UsageError
 from focalis.model import Model
+from focalis.networks import convolutions
 from focalis.prediction.engine import Triple
 from focalis.prediction.memory import forward_bytes
+from focalis.prediction.precision import float32_because
 from focalis.prediction.reach import reach_of
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -27,10 +29,16 @@ class Runtime:
     Attributes:
         device: where the tensors live.
         dtype: float32, or the format that autocast gives to convolutions and matrix products.
+        note: why this is float32 where a lower precision was asked for, one phrase; empty otherwise.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
+    note: str = field(default="", compare=False)
+
+    def in_float32(self, note: str = "") -> Runtime:
+        """The same device, in float32, and why."""
+        return replace(self, dtype=torch.float32, note=note)
 
     def autocast(self) -> torch.autocast:
         """A context in which operations run in `dtype`; does nothing for float32."""
@@ -75,10 +83,31 @@ class TorchEngine:
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.__call__`."""
+        return self._run(x, self._runtime_for(x.shape))
+
+    def exactly(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Engine.exactly`."""
+        return self._run(x, self.runtime.in_float32())
+
+    def float32_because(self, shape_bczyx: Sequence[int]) -> str:
+        """See `Engine.float32_because`."""
+        return self._runtime_for(shape_bczyx).note
+
+    def _runtime_for(self, shape_bczyx: Sequence[int]) -> Runtime:
+        """The run time, or the one in float32 where low precision is not right for images of that size."""
+        if self.runtime.device.type != "cpu" or self.runtime.dtype == torch.float32:
+            return self.runtime
+        known = _RUNTIMES.setdefault(self.network, {})
+        key = (tuple(shape_bczyx), self.runtime)
+        if key not in known:
+            known[key] = trusted(self.runtime, self.network, shape_bczyx)
+        return known[key]
+
+    def _run(self, x: NDArray[np.float32], runtime: Runtime) -> NDArray[np.float32]:
         with torch.inference_mode():
-            given = torch.from_numpy(x).to(self.runtime.device)
-            given = given.contiguous(memory_format=self.runtime.memory_format)
-            with self.runtime.autocast():
+            given = torch.from_numpy(x).to(runtime.device)
+            given = given.contiguous(memory_format=runtime.memory_format)
+            with runtime.autocast():
                 logits = self.network(given)
             values: NDArray[np.float32] = torch.softmax(logits.float(), dim=1).cpu().contiguous().numpy()
             return values
@@ -89,9 +118,10 @@ class TorchEngine:
     def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:
         """See `Engine.forward_bytes`."""
         needs = _NEEDS.setdefault(self.network, {})
-        key = (tuple(shape_bczyx), self.runtime)
+        runtime = self._runtime_for(shape_bczyx)
+        key = (tuple(shape_bczyx), runtime)
         if key not in needs:
-            needs[key] = forward_bytes(self.network, shape_bczyx, self.runtime)
+            needs[key] = forward_bytes(self.network, shape_bczyx, runtime)
         return needs[key]
 
     def reach_zyx(self) -> Triple | None:
@@ -105,6 +135,23 @@ _REACHES: WeakKeyDictionary[nn.Module, Triple | None] = WeakKeyDictionary()
 """What was measured; it takes seconds, and weights do not change it."""
 _NEEDS: WeakKeyDictionary[nn.Module, dict[tuple[tuple[int, ...], Runtime], int]] = WeakKeyDictionary()
 """What passes need; to count it takes longer than a pass over a small image, and weights do not change it."""
+_RUNTIMES: WeakKeyDictionary[nn.Module, dict[tuple[tuple[int, ...], Runtime], Runtime]] = WeakKeyDictionary()
+"""In which precision passes are right; it depends on the network's shape, not on its weights."""
+
+
+def trusted(runtime: Runtime, network: nn.Module, shape_bczyx: Sequence[int]) -> Runtime:
+    """The run time, or the one in float32 with a note where its precision is not right for a forward pass.
+
+    See `focalis.prediction.precision`.
+    """
+
+    def forward() -> None:
+        with torch.no_grad():
+            network(torch.empty(tuple(shape_bczyx)))
+
+    found = convolutions(forward)
+    why = float32_because(found, runtime.dtype, runtime.memory_format, backward=False)
+    return runtime.in_float32(why) if why else runtime
 
 
 def choose_runtime(device: str = "auto", precision: str = "auto") -> Runtime:

@@ -1,26 +1,27 @@
-"""Where bfloat16 cannot be trusted in training."""
+"""Where low precision cannot be trusted in training."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
 import torch
 
+from focalis.networks import convolutions
 from focalis.planning import Plan
-from focalis.prediction import Runtime
-
-WRONG_DEPTH = 2
+from focalis.planning.parts import network_of
+from focalis.prediction import Runtime, float32_because
 
 
 def trusted(runtime: Runtime, plan: Plan) -> Runtime:
-    """The run time, in float32 where bfloat16 on this processor would give wrong gradients for such patches.
+    """The run time, or the one in float32 with a note where its precision is not right for the plan's patches.
 
-    With PyTorch 2.13 (oneDNN, AVX512-BF16) the weight gradient of a 3^3 convolution of a map that is two slices deep
-    along z comes from memory that nobody has written: it is infinite, or anything. Any other depth is right. Patches of
-    two slices, or that strides bring down to two, therefore train in float32.
+    Every convolution of a training step counts, forwards and backwards; see `focalis.prediction.precision`.
     """
-    depths = plan.patch_zyx[0] // np.cumprod([1, *(stride[0] for stride in plan.network.strides_zyx)])
-    if runtime.device.type == "cpu" and runtime.dtype == torch.bfloat16 and WRONG_DEPTH in depths:
-        return replace(runtime, dtype=torch.float32)
-    return runtime
+    if runtime.device.type != "cpu" or runtime.dtype == torch.float32:
+        return runtime
+
+    def forward() -> None:
+        network_of(plan).train().forward_all(torch.empty(plan.batch, len(plan.channels), *plan.patch_zyx))
+
+    with torch.random.fork_rng(devices=[]):
+        found = convolutions(forward)
+    why = float32_because(found, runtime.dtype, runtime.memory_format, backward=True)
+    return runtime.in_float32(why) if why else runtime

@@ -23,7 +23,7 @@ from focalis.dataset import Split, open_dataset
 from focalis.errors import DivergedError, FocalisError
 from focalis.planning import read_plan
 from focalis.prediction import choose_runtime
-from focalis.training import Progress
+from focalis.training import Progress, trusted
 from focalis.workflows.judge import judge
 from focalis.workflows.record import write_json
 from focalis.workflows.run import Budget, Run, train_run
@@ -99,9 +99,9 @@ def _train_and_judge(task: Task, progress: Callable[[Progress], None] | None) ->
     home = Path(task.home)
     labels = {int(value): name for value, name in task.labels.items()}
     data = replace(open_dataset(Path(task.dataset)), labels=labels)
-    runtime = choose_runtime(task.device, task.precision)
     split = Split(tuple(task.train), tuple(task.val))
     plan = read_plan(home.parent / "plan.yaml")
+    runtime = trusted(choose_runtime(task.device, task.precision), plan)
     run = Run(home, Path(task.prepared), data, split, plan, task.seed, runtime, task.record)
     model = train_run(run, Budget(task.minutes, task.steps), resume=True, progress=progress)
     judge(run, model, task.judged_on)

@@ -41,6 +41,8 @@ _FROM_RECORD = (
     "parameters",
     "peak_memory_gb",
     "threshold",
+    "runtime",
+    "float32_because",
     "revision",
     "packages",
     "started",

@@ -40,6 +40,7 @@ class FitResult:
         report: the HTML report; None likewise.
         summary: figures on the cases that `judged_on` names; None likewise.
         judged_on: one line that says which cases these are.
+        float32_because: why the run computed in float32 where a lower precision was meant; empty otherwise.
     """
 
     run: Path
@@ -48,6 +49,7 @@ class FitResult:
     report: Path | None = None
     summary: Summary | None = None
     judged_on: str = ""
+    float32_because: str = ""
 
 
 def fit(
@@ -156,7 +158,9 @@ def fit(
         judged_on = held_out_note(number, len(run.judged))
         judged.append(judge(run, models[-1], judged_on))
     if not folds:
-        return FitResult(root, plan_path, root / MODEL, root / REPORT, judged[0].summary, judged_on)
+        return FitResult(
+            root, plan_path, root / MODEL, root / REPORT, judged[0].summary, judged_on, runtime.note
+        )
 
     save_model(_ensemble(models), root / MODEL)
     judged_on = (
@@ -168,7 +172,7 @@ def fit(
         name: root / f"fold_{n}" / "predictions" for n, division in divisions for name in division.val
     }
     summary = write_judgement(root, data, pooled, lesions, predictions, judged_on, [], record)
-    return FitResult(root, plan_path, root / MODEL, root / REPORT, summary, judged_on)
+    return FitResult(root, plan_path, root / MODEL, root / REPORT, summary, judged_on, runtime.note)
 
 
 def _claim(root: Path, resume: bool) -> None:

@@ -49,6 +49,7 @@ class PredictRow:
             model does not know, and when refused for that or before that was looked at.
         tiles: in how many pieces the networks saw it; 0 when refused.
         blended: whether these were blended, see `Prediction`.
+        float32_because: why the networks computed in float32, see `Prediction`.
     """
 
     case: str
@@ -61,6 +62,7 @@ class PredictRow:
     outside: tuple[str, ...] = ()
     tiles: int = 0
     blended: bool = False
+    float32_because: str = ""
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,7 @@ def predict(
         if prediction.uncertainty is not None:
             write_volume(prediction.uncertainty, spread)
         there = write(prediction.label, images.source, loaded, output)
-        write_lesions(folder, case.name, lesions, document)
+        write_lesions(folder, case.name, lesions, {**document, "float32_because": prediction.float32_because})
         return PredictRow(
             case.name,
             "done",
@@ -269,6 +271,7 @@ def predict(
             strange[case.name],
             prediction.tiles,
             prediction.blended,
+            prediction.float32_because,
         )
 
     rows: list[PredictRow] = []

@@ -111,7 +111,13 @@ def train_run(
     if steps is None:
         steps = steps_in(budget.minutes, run.plan, training, run.runtime)
     minutes = None if budget.steps else budget.minutes
-    record = before or {**run.record, **identity, "steps": steps, "minutes_asked": minutes}
+    record = before or {
+        **run.record,
+        **identity,
+        "float32_because": run.runtime.note,
+        "steps": steps,
+        "minutes_asked": minutes,
+    }
     write_json(path, record)
 
     network = train(
