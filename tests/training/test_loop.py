@@ -68,6 +68,22 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(plan, cases, 
     assert not torch.equal(one["stem.weight"], three["stem.weight"])
 
 
+def test_training_starts_from_the_weights_it_is_given(plan, cases, tmp_path):
+    """Steps of next to no size leave them where they were; the output layer is the run's own."""
+    start = run(plan, cases, tmp_path / "start").state_dict()
+    still = plan.training.model_copy(update={"learning_rate": 1e-12, "weight_decay": 0.0})
+    plan = plan.model_copy(update={"training": still})
+    found, fresh = (
+        run(plan, cases, tmp_path / name, steps=1, start=given).state_dict()
+        for name, given in (("from", start), ("fresh", None))
+    )
+    kernels = [name for name in start if name.endswith(".2.weight") and "output" not in name]
+    assert len(kernels) > 5
+    assert all(torch.allclose(found[name], start[name], atol=1e-6) for name in kernels)
+    assert not any(torch.allclose(fresh[name], start[name], atol=1e-6) for name in kernels)
+    assert torch.allclose(found["output.2.weight"], fresh["output.2.weight"], atol=1e-6)
+
+
 SCRIPT = """
 import sys
 from pathlib import Path

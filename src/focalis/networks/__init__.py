@@ -5,6 +5,7 @@ from focalis.networks.catalogue import NETWORKS, REFINED, build_network, split_n
 from focalis.networks.convolutions import Convolution, convolutions
 from focalis.networks.dense import DenseConfig, DenseNetwork
 from focalis.networks.memory import peak_bytes
+from focalis.networks.start import Transfer, transfer
 
 __all__ = [
     "NETWORKS",
@@ -13,8 +14,10 @@ __all__ = [
     "DenseConfig",
     "DenseNetwork",
     "Network",
+    "Transfer",
     "build_network",
     "convolutions",
     "peak_bytes",
     "split_name",
+    "transfer",
 ]

@@ -11,7 +11,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from torch import nn
 from focalis.errors import DivergedError, TrainingError
 from focalis.files import write_text
 from focalis.losses import Loss
-from focalis.networks import Network
+from focalis.networks import Network, transfer
 from focalis.planning import Plan
 from focalis.planning.parts import loss_of, network_of
 from focalis.prediction import Runtime
@@ -83,6 +83,7 @@ def train(
     runtime: Runtime,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    start: Mapping[str, torch.Tensor] | None = None,
 ) -> Network:
     """Train the plan's network for a fixed number of steps and return the averaged weights' network.
 
@@ -98,12 +99,14 @@ def train(
         runtime: device and precision.
         resume: go on from the checkpoint, if there is one.
         progress: called after every step.
+        start: weights to start from, see `focalis.networks.transfer`; random ones without it.
 
     Raises:
         DivergedError: the loss is no longer finite; the last good weights are in the checkpoint.
         Interrupted: Ctrl-C; the checkpoint holds the last step.
+        ModelError: the start is that of another network.
     """
-    network, average, optimizer = _fresh(plan, seed, runtime)
+    network, average, optimizer = _fresh(plan, seed, runtime, start)
     loss_function = loss_of(plan)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_gradient_scaling)
     checkpoint, metrics = run / "checkpoint.safetensors", run / METRICS
@@ -237,10 +240,14 @@ def _ahead(runtime: Runtime) -> bool:
     return runtime.device.type != "cpu"
 
 
-def _fresh(plan: Plan, seed: int, runtime: Runtime) -> tuple[Network, Network, torch.optim.Optimizer]:
+def _fresh(
+    plan: Plan, seed: int, runtime: Runtime, start: Mapping[str, torch.Tensor] | None = None
+) -> tuple[Network, Network, torch.optim.Optimizer]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = network_of(plan)
+    if start is not None:
+        transfer(start, network)
     for head in network.heads():
         share = PRIOR_SHARE / (plan.outputs - 1)
         prior = [math.log(1 - PRIOR_SHARE)] + [math.log(share)] * (plan.outputs - 1)
