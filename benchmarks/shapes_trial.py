@@ -1,0 +1,183 @@
+"""What a start from generated shapes is worth with few cases: short trainings, judged on an inner split.
+
+    python benchmarks/shapes_trial.py lidc_nodules                          from random weights
+    python benchmarks/shapes_trial.py lidc_nodules --start runs/shapes/classes
+    python benchmarks/shapes_trial.py --table                               the results that are there
+
+`--start` is the folder that `pretrain_shapes.py` wrote. A quarter of fold 0's training cases are judged, and the cases
+that train are drawn from the others; the fold's held-out cases are not touched, so these figures may choose among
+starts. Nodules are judged by the windows protocol, other data as whole cases, by the mean Dice over the labels.
+FOCALIS_DATA names the folder of the data sets. A result that is there already is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accuracy import cut, dice, windows_of
+from evidence_data import NODULES, data_folder
+from safetensors.torch import load_file
+
+from focalis.dataset import Dataset, Split, inner_split, open_dataset, read_splits
+from focalis.model import Model, OperatingPoint
+from focalis.networks import transfer
+from focalis.planning import fingerprint, make_plan
+from focalis.planning.parts import network_of
+from focalis.prediction import choose_runtime, predict_case
+from focalis.training import prepare_cases, read_metrics, train
+from focalis.volume import Volume
+from focalis.workflows.record import data_hash, provenance, read_json, write_json
+
+RESULTS = Path(__file__).parent / "results" / "shapes"
+DATA = {NODULES: {1: "nodule"}, "msd_hippocampus": {1: "anterior", 2: "posterior"}}
+"""The data sets and their labels."""
+OF_THE_START = ("command", "revision", "task", "steps", "seed", "sha256")
+SHARE, MINIMUM = 0.25, 3
+JUDGED = 20
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train and judge one row, or print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dataset", nargs="?", choices=list(DATA))
+    parser.add_argument("--start", type=Path, help="the folder of a start; random weights without it")
+    parser.add_argument("--cases", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=350)
+    parser.add_argument(
+        "--draw", type=int, default=0, help="which cases are drawn; the seed of the training too"
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--table", action="store_true", help="train nothing, print the results that are there"
+    )
+    options = parser.parse_args(arguments)
+    if options.table:
+        print(table(options.results))
+        return
+    if options.dataset is None:
+        parser.error(f"name a data set ({', '.join(DATA)}), or --table")
+    start = "random" if options.start is None else options.start.name
+    name = f"{options.dataset}-{options.cases}cases-{options.steps}steps-{start}-draw{options.draw}"
+    target = options.results / f"{name}.json"
+    if target.exists():
+        print(f"{target}: is there, nothing to do")
+        return
+    torch.set_num_threads(options.threads)
+    row = made(options)
+    write_json(target, row)
+    print(f"{name}: {row['dice']}")
+
+
+def made(options: argparse.Namespace) -> dict[str, Any]:
+    """Train and judge one row; what is to be known about it."""
+    began = provenance()
+    data = open_dataset(data_folder() / options.dataset)
+    drawn = draw(data, options.cases, options.draw)
+    training, judged = data.select(drawn.train), data.select(drawn.val)
+    plan = make_plan(fingerprint(training), data.channels, DATA[options.dataset])
+    start, taken, record = None, None, {}
+    if options.start is not None:
+        record = read_json(options.start / "record.json")
+        start = load_file(options.start / "start.safetensors")
+        taken = str(transfer(start, network_of(plan)))
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        cases = prepare_cases(training, plan, home / "prepared")
+        network = train(
+            plan,
+            cases,
+            [],
+            home,
+            steps=options.steps,
+            seed=options.draw,
+            runtime=choose_runtime(),
+            start=start,
+        )
+        seconds = read_metrics(home)[-1]["seconds"]
+    found = scores(Model(plan, (network,), OperatingPoint(threshold=min(THRESHOLDS))), data, drawn.val)
+    return {
+        **began,
+        "dataset": options.dataset,
+        "data_sha256": data_hash([*training, *judged]),
+        "start": None if options.start is None else options.start.name,
+        "start_record": {name: record[name] for name in OF_THE_START if name in record},
+        "taken": taken,
+        "steps": options.steps,
+        "seed": options.draw,
+        "threads": options.threads,
+        "training_seconds": seconds,
+        "train": list(drawn.train),
+        "dice": {f"{t:g}": round(float(np.mean(list(by.values()))), 4) for t, by in found.items()},
+        "cases": {case: round(value, 4) for case, value in found[0.5].items()},
+    }
+
+
+def draw(data: Dataset, count: int, number: int) -> Split:
+    """So many cases to train on, and those of the inner split that are judged, the same for every draw."""
+    fold = read_splits(data.root / "splits_5fold.json")[0]
+    inner = inner_split(data.select(fold.train), SHARE, MINIMUM, 0)
+    order = np.random.default_rng((number, count)).permutation(len(inner.train))
+    chosen = tuple(sorted(inner.train[i] for i in order[:count]))
+    return Split(chosen, inner.val[:JUDGED])
+
+
+def scores(model: Model, data: Dataset, names: Sequence[str]) -> dict[float, dict[str, float]]:
+    """By threshold and case the mean Dice over labels and, of nodules, windows."""
+    windows = windows_of(data.root) if data.root.name == NODULES else None
+    values = model.plan.label_values
+    found: dict[float, dict[str, float]] = defaultdict(dict)
+    for case in data.select(names):
+        image, label = case.read_images()[0], case.read_label()
+        parts = [(image, label)]
+        if windows is not None:
+            parts = [(cut(image, origin), cut(label, origin)) for origin in windows[case.name]]
+        by_part = [_scores(model, *part, values) for part in parts]
+        for threshold in THRESHOLDS:
+            found[threshold][case.name] = float(np.mean([each[threshold] for each in by_part]))
+    return found
+
+
+def _scores(model: Model, image: Volume, label: Volume, values: Sequence[int]) -> dict[float, float]:
+    prediction = predict_case(model, [image])
+    foreground = prediction.foreground_probability
+    assert foreground is not None
+    # The label map is that of the lowest threshold: it says which label a voxel has if it is foreground.
+    found = {}
+    for threshold in THRESHOLDS:
+        inside = foreground.array >= threshold
+        masks = [inside] if len(values) == 1 else [inside & (prediction.label.array == v) for v in values]
+        found[threshold] = float(
+            np.mean([dice(label.array == v, mask) for v, mask in zip(values, masks, strict=True)])
+        )
+    return found
+
+
+def table(results: Path) -> str:
+    """The results as Markdown, a row per data set, budget and start."""
+    rows = [read_json(path) for path in sorted(results.glob("*draw*.json"))]
+    lines = [
+        "| data | cases | steps | start | draw | Dice at 0.5 | best of the thresholds |",
+        "|---" * 7 + "|",
+    ]
+    for row in rows:
+        best = max(row["dice"], key=lambda threshold, row=row: row["dice"][threshold])
+        lines.append(
+            f"| {row['dataset']} | {len(row['train'])} | {row['steps']} | {row['start'] or 'random'} | {row['seed']} "
+            f"| {row['dice']['0.5']:.3f} | {row['dice'][best]:.3f} at {best} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
