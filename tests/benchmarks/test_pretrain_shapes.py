@@ -1,0 +1,121 @@
+"""The start from shapes: it learns, goes on where it was stopped, and its trial leaves the held-out cases alone."""
+
+import json
+
+import pretrain_shapes
+import pytest
+import shapes_trial
+import torch
+from pretrain_shapes import TASKS, make_batch, plan, pretrain
+from safetensors.torch import load_file
+
+from focalis.dataset import Case, Dataset, Split, write_splits
+from focalis.networks import build_network, transfer
+from focalis.planning.parts import loss_of
+from focalis.prediction import Runtime
+
+RUNTIME = Runtime(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(autouse=True)
+def _small_patches(monkeypatch):
+    monkeypatch.setattr(pretrain_shapes, "PATCH", (16, 16, 16))
+    monkeypatch.setattr(pretrain_shapes, "BATCH", 2)
+    monkeypatch.setattr(pretrain_shapes, "JUDGED_PATCHES", 2)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_has_an_output_for_each_of_its_targets(name):
+    task = TASKS[name]
+    batch = make_batch(0, 0, task, 2)
+    outputs = torch.zeros(2, task.outputs, 16, 16, 16)
+    terms = pretrain_shapes.losses(outputs, batch, task, loss_of(plan()))
+
+    assert set(terms) == set(name.replace("masked", "image").split("+"))
+    assert all(0 < float(term) < 5 for term in terms.values())
+
+
+def test_right_outputs_cost_next_to_nothing():
+    task = TASKS["classes+distance"]
+    batch = make_batch(0, 0, task, 2)
+    classes = torch.nn.functional.one_hot(batch.label, 4).movedim(-1, 1) * 30.0
+    outputs = torch.cat([classes, batch.distance[:, None]], dim=1)
+
+    terms = pretrain_shapes.losses(outputs, batch, task, loss_of(plan()))
+
+    assert float(terms["classes"]) < 0.01
+    assert float(terms["distance"]) == 0
+
+
+def test_what_is_cut_out_of_an_image_is_to_be_found_again():
+    batch = make_batch(0, 3, TASKS["masked"], 2)
+
+    assert 0.2 < batch.hidden.float().mean() < 0.8
+    assert (batch.image[:, 0][batch.hidden] == 0).all()
+    assert batch.clean[:, 0][batch.hidden].std() > 0
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    one, again, other = (make_batch(0, step, TASKS["classes+masked"], 2) for step in (3, 3, 4))
+
+    assert torch.equal(one.image, again.image)
+    assert torch.equal(one.label, again.label)
+    assert not torch.equal(one.image, other.image)
+
+
+def test_a_run_that_was_stopped_ends_in_the_same_weights(tmp_path, monkeypatch):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = pretrain("classes", 6, 0, tmp_path / "whole", RUNTIME)
+    monkeypatch.setattr(pretrain_shapes, "CHECKPOINT_SECONDS", 0.0)
+    real, calls = pretrain_shapes.make_batch, []
+
+    def stopping(*arguments):
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(pretrain_shapes, "make_batch", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain("classes", 6, 0, tmp_path / "parts", RUNTIME)
+    parts = pretrain("classes", 6, 0, tmp_path / "parts", RUNTIME)
+
+    assert all(torch.equal(one, two) for one, two in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert all(torch.equal(one, two) for one, two in zip(whole.buffers(), parts.buffers(), strict=True))
+
+
+def test_another_run_does_not_go_on_in_the_same_folder(tmp_path):
+    pretrain("classes", 2, 0, tmp_path, RUNTIME)
+
+    with pytest.raises(SystemExit, match="another run"):
+        pretrain("classes", 2, 1, tmp_path, RUNTIME)
+
+
+def test_what_is_written_fits_a_training(tmp_path):
+    arguments = ["--task", "classes+distance", "--steps", "2", "--out", str(tmp_path)]
+    pretrain_shapes.main(arguments)
+
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert (record["task"], record["steps"], record["seed"]) == ("classes+distance", 2, 0)
+    report = transfer(
+        load_file(tmp_path / "start.safetensors"),
+        build_network("dense", ((1, 2, 2),) + ((2, 2, 2),) * 2, 2, 3),
+    )
+    assert (report.taken, report.total) == (102, 104)
+
+
+def test_the_trial_leaves_the_held_out_cases_alone(tmp_path):
+    names = [f"case{number:03}" for number in range(100)]
+    cases = tuple(Case(name, (tmp_path / name,), None) for name in names)
+    write_splits([Split(tuple(names[:80]), tuple(names[80:]))], tmp_path / "splits_5fold.json")
+    data = Dataset(tmp_path, cases, ("image",), {1: "lesion"})
+
+    one, other = (shapes_trial.draw(data, 10, number) for number in (0, 1))
+
+    assert len(one.train) == len(other.train) == 10
+    assert len(one.val) == 20
+    assert one.val == other.val
+    assert one.train != other.train
+    assert not {*one.train, *other.train} & set(one.val)
+    assert {*one.train, *other.train, *one.val} <= set(names[:80])
