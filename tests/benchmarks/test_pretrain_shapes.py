@@ -3,13 +3,16 @@
 import json
 
 import pretrain_shapes
+import publish_shapes
 import pytest
 import shapes_trial
 import torch
 from pretrain_shapes import TASKS, make_batch, plan, pretrain
 from safetensors.torch import load_file
 
+from focalis import models
 from focalis.dataset import Case, Dataset, Split, write_splits
+from focalis.models.start import read_start
 from focalis.networks import build_network, transfer
 from focalis.planning.parts import loss_of
 from focalis.prediction import Runtime
@@ -119,3 +122,20 @@ def test_the_trial_leaves_the_held_out_cases_alone(tmp_path):
     assert one.train != other.train
     assert not {*one.train, *other.train} & set(one.val)
     assert {*one.train, *other.train, *one.val} <= set(names[:80])
+
+
+def test_the_published_start_is_small_and_fits_and_its_card_says_how_it_was_made(tmp_path, monkeypatch):
+    run, out = tmp_path / "run", tmp_path / "out"
+    pretrain_shapes.main(["--task", "classes", "--steps", "1", "--out", str(run)])
+    publish_shapes.main([str(run), "--out", str(out), "--results", str(tmp_path / "none")])
+
+    monkeypatch.setattr(models, "FOLDER", out)
+    start, network = read_start(), build_network("dense", ((2, 2, 2),) * 3, 1, 2)
+    assert transfer(start.state, network).taken == 102
+    before = load_file(run / "start.safetensors")
+    assert torch.equal(network.stem.weight, before["stem.weight"].half().float())
+    assert (out / "shapes.safetensors").stat().st_size < 4e6
+    text = (out / "shapes.md").read_text()
+    assert start.sha256 in text
+    assert "Apache-2.0" in text
+    assert "$" not in text

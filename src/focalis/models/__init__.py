@@ -50,6 +50,19 @@ def model_file(given: Path | str) -> Path:
             f"{name}: is no file, and no model of this name comes with Focalis; give the path of a .safetensors "
             f"file, or one of {', '.join(sorted(SHIPPED))}"
         )
+    return published_file(name, "give the path of a model file, or train one: docs/models.md")
+
+
+def published_file(name: str, otherwise: str) -> Path:
+    """The weights of this name that lie in this installation, if they are those that were published.
+
+    Args:
+        name: whose.
+        otherwise: what to do without them.
+
+    Raises:
+        ModelError: they do not lie here, or are not the ones that were published.
+    """
     shipped, published = FOLDER / f"{name}.safetensors", FOLDER / f"{name}.sha256"
     try:
         wanted = published.read_text(encoding="ascii").split()[0]
@@ -57,7 +70,7 @@ def model_file(given: Path | str) -> Path:
     except (OSError, ValueError, IndexError) as error:
         raise ModelError(
             f"{name}: this installation of Focalis comes without the model's weights ({shipped} or its .sha256 "
-            "cannot be read); give the path of a model file, or train one: docs/models.md"
+            f"cannot be read); {otherwise}"
         ) from error
     if found != wanted:
         raise ModelError(f"{shipped}: has the SHA-256 {found}, published was {wanted}; install Focalis again")
