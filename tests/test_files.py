@@ -1,9 +1,14 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all; one process at a time works in a folder."""
+
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from focalis.errors import DataError
-from focalis.files import whole_file, write_bytes, write_text
+from focalis.errors import DataError, UsageError
+from focalis.files import is_unused, only_process_in, whole_file, write_bytes, write_text
 
 
 def test_text_and_bytes_are_written_as_they_are_and_replace_what_was_there(tmp_path):
@@ -38,3 +43,48 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(DataError, match="cannot be written"):
         write_text(tmp_path / "a.txt" / "below", "text")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "taken"]
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from focalis.files import only_process_in
+with only_process_in(Path(sys.argv[1]), "fit"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_that_a_process_works_in_is_refused_until_it_dies(tmp_path):
+    folder = tmp_path / "new" / "run"
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with (
+            pytest.raises(UsageError, match=r"run: another fit is running in it; wait"),
+            only_process_in(folder, "fit"),
+        ):
+            pass
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    with only_process_in(folder, "fit"):
+        pass
+    assert is_unused(folder)
+
+
+def test_a_folder_that_cannot_be_held_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(DataError, match=r"cannot be written"),
+        only_process_in(tmp_path / "file" / "run", "fit"),
+    ):
+        pass
+
+
+def test_what_lies_in_a_folder_makes_it_used(tmp_path):
+    assert is_unused(tmp_path / "missing")
+    assert is_unused(tmp_path)
+    (tmp_path / ".lock").touch()
+    assert is_unused(tmp_path)
+    (tmp_path / ".hidden").touch()
+    assert not is_unused(tmp_path)

@@ -1,5 +1,11 @@
 """The one family of exceptions that Focalis raises on purpose; each message is a line for a person."""
 
+from __future__ import annotations
+
+import logging
+
+_log = logging.getLogger(__name__)
+
 
 class FocalisError(Exception):
     """Something a person can mend: the message says what is wrong, where, and what to do next."""
@@ -27,3 +33,21 @@ class TrainingError(FocalisError):
 
 class DivergedError(TrainingError):
     """The loss or its gradient is no longer finite."""
+
+
+def refusal(error: Exception, file: object) -> str:
+    """What a batch says of a case that raised `error`, one line; the traceback is logged (`--debug` shows it).
+
+    A batch catches `Exception`, so that no library's error in one case ends the others, and says this. The line of a
+    `FocalisError` is its own; that of any other error names the file and the type of the error.
+    """
+    _log.debug("%s: refused", file, exc_info=error)
+    if isinstance(error, FocalisError):
+        return str(error)
+    said = " ".join(str(error).split())[:300]
+    what = type(error).__name__ + (f": {said}" if said else "")
+    if isinstance(error, MemoryError) or "out of memory" in said.lower():
+        return f"{file}: there is not enough memory for it ({what}); free some, or leave the case out"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{file}: cannot be read or written ({error.strerror}); check the file, the disk and the permissions"
+    return f"{file}: cannot be processed ({what}); export it again or leave it out, --debug shows where it failed"

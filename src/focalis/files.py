@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders that one process at a time works in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from focalis.errors import DataError
+from filelock import FileLock, Timeout
+
+from focalis.errors import DataError, UsageError
+
+LOCK = ".lock"
+"""The file that `only_process_in` locks; it says nothing by lying there."""
 
 
 @contextmanager
@@ -51,6 +56,37 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write bytes, whole or not at all; DataError if they cannot be written."""
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def only_process_in(folder: Path, work: str) -> Iterator[None]:
+    """Keep other processes out of a folder while the block runs; the folder is made if it is missing.
+
+    The system frees the lock when the process ends, however it ends.
+
+    Raises:
+        UsageError: another process is at work in it.
+        DataError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UsageError(
+            f"{folder}: another {work} is running in it; wait for it, or give another folder"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}); check folder and disk") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_unused(folder: Path) -> bool:
+    """Whether a folder is missing, or holds nothing but the lock of a process that wrote nothing."""
+    return not folder.exists() or all(path.name == LOCK for path in folder.iterdir())
 
 
 def sha256_of(path: Path) -> str:

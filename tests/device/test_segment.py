@@ -70,3 +70,13 @@ def test_results_that_cannot_be_written_are_not_the_series_fault(answer, monkeyp
     found, told = answer()
     assert found["outcome"] == outcome
     assert told == ["checking", "segmenting", "writing"]
+
+
+def test_a_series_that_the_memory_cannot_hold_is_refused_before_its_pixels_are_read(answer, monkeypatch):
+    def never(_slices):
+        raise AssertionError("pixel data were read")
+
+    monkeypatch.setattr("focalis.dicom.series.read_values", never)
+    found, told = answer(memory_gb=0.1)
+    assert (found["outcome"], told) == ("refused", ["checking"])
+    assert "raise the budget" in found["reason"]

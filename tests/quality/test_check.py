@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from focalis.dataset import open_dataset
 from focalis.quality import CheckResult, Problem, check_dataset, measure
+from focalis.quality import check as check_module
 from focalis.volume import Grid, GridWarning, Volume, write_volume
 
 GRID = Grid((6, 5, 4), (1.0, 1.0, 2.0))
@@ -248,3 +249,29 @@ def test_the_look_changes_nothing_of_the_result(root: Path) -> None:
     put(root, "bad", np.zeros(GRID.shape_zyx, np.float32), a_label(-1))
     dataset = open_dataset(root)
     assert measure(dataset).result == check_dataset(dataset)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("itk::ERROR"), MemoryError(), IndexError("no axis")])
+def test_any_error_of_a_case_is_a_problem_of_that_case(
+    root: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    put(root, "bad", an_image(1), a_label(4))
+    right = check_module.read_entries
+
+    def broken(path: Path, entries: int) -> tuple[Volume, ...]:
+        if path.name == "bad.nii.gz":
+            raise error
+        return right(path, entries)
+
+    monkeypatch.setattr(check_module, "read_entries", broken)
+    problem = only_problem(root)
+    assert problem.case == "bad"
+    assert problem.message.startswith(f"{root / 'images/bad.nii.gz'}: ")
+    assert type(error).__name__ in problem.message
+    assert check(root).label_values == (1,)
+
+
+def test_a_link_to_itself_is_a_problem_of_its_case(root: Path) -> None:
+    put(root, "loop", None, a_label())
+    (root / "images" / "loop.nii.gz").symlink_to("loop.nii.gz")
+    assert only_problem(root).case == "loop"

@@ -191,9 +191,20 @@ def test_two_at_a_time_in_one_folder_are_refused(again, phantoms):
         compare(phantoms, again, **OPTIONS)
 
 
+@pytest.mark.usefixtures("no_training")
+def test_a_comparison_that_was_killed_at_its_start_can_be_started_again(phantoms, tmp_path):
+    (tmp_path / ".lock").touch()
+    with pytest.raises(TrainingError, match="no run finished"):
+        compare(phantoms, tmp_path, **OPTIONS)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"networks": ("dense", "ddnet"), "device": "toaster"}, "device 'toaster' is unknown"),
+        ({"networks": ("dense", "ddnet"), "precision": "half"}, "precision 'half' is unknown"),
+        ({"networks": ("dense", "ddnet"), "threads": 0}, "threads is 0"),
+        ({"networks": ("dense", "ddnet"), "memory_gb": 0.0}, "memory budget of 0.0 GB"),
         ({"networks": ("dense", "nonsense")}, "unknown network 'nonsense'; known are .*densevoxnet"),
         ({"losses": ("nonsense",)}, "unknown loss 'nonsense'; known are .*distance_focal"),
         ({"networks": ("dense",)}, "two networks or two losses; known networks are .*ddnet"),

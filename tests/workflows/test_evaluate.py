@@ -11,6 +11,7 @@ import pytest
 from focalis.dataset import ReaderWarning
 from focalis.errors import DataError, UsageError
 from focalis.volume import Grid, Volume, write_volume
+from focalis.workflows import evaluate as evaluate_workflow
 from focalis.workflows.evaluate import evaluate
 
 GRID = Grid((12, 11, 10), (1.0, 1.0, 2.0))
@@ -267,3 +268,39 @@ def test_without_readers_nothing_is_said_of_them(folders: tuple[Path, Path], tmp
     evaluate(*folders, tmp_path / "out")
     assert "readers" not in json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert "Beside the readers" not in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("itk::ERROR"), MemoryError(), TypeError("none")])
+@pytest.mark.parametrize("where", ["read_label_map", "evaluate_case", "case_lesions"])
+@pytest.mark.parametrize("names", [None, {1: "tumour"}])
+def test_any_error_of_a_case_is_told_with_its_file_beside_those_of_the_others(
+    folders: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    where: str,
+    names: dict[int, str],
+) -> None:
+    predictions, _ = folders
+    write_volume(label_map(2, 7), predictions / "c.nii.gz")
+    right = getattr(evaluate_workflow, where)
+
+    def broken(*given, **options):
+        if any(str(each).endswith("b.nii.gz") or each == "b" for each in given):
+            raise error
+        return right(*given, **options)
+
+    monkeypatch.setattr(evaluate_workflow, where, broken)
+    with pytest.raises(DataError) as caught:
+        evaluate(*folders, None, label_names=names)
+    assert any(
+        "b.nii.gz: " in line and type(error).__name__ in line for line in str(caught.value).splitlines()
+    )
+    if names:
+        assert any("c.nii.gz: holds the value 7" in line for line in str(caught.value).splitlines())
+
+
+def test_a_link_to_itself_is_a_file_that_cannot_be_read(folders: tuple[Path, Path]) -> None:
+    for folder in folders:
+        (folder / "loop.nii.gz").symlink_to("loop.nii.gz")
+    with pytest.raises(DataError, match=r"loop\.nii\.gz: cannot be read"):
+        evaluate(*folders, None)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +14,7 @@ from focalis.errors import DataError, PlanError, TrainingError, UsageError
 from focalis.model import Refinement, load_model
 from focalis.planning import describe, join_scopes, learn_scope, outside, read_plan, write_plan
 from focalis.volume import Grid, Volume, read_volume, write_volume
+from focalis.workflows import fit as fit_workflow
 from focalis.workflows.fit import _ensemble, _mean_refinement, fit
 
 SETTINGS = PhantomSettings(shape_zyx=(20, 24, 28), foreground_share=0.01, lesions=1)
@@ -322,3 +325,48 @@ def test_an_ensemble_joins_the_scopes(finished):
     assert joint == join_scopes(scopes)
     assert "spacing 0" in {usual.name for usual in joint.usual}
     assert _ensemble([replace(model, scope=scopes[0]), replace(model, scope=None)]).scope is None
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from focalis.files import only_process_in
+with only_process_in(Path(sys.argv[1]), "fit"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_a_killed_one_does_not_block(phantoms, tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        for resume in (False, True):
+            with pytest.raises(UsageError, match="another fit is running in it"):
+                fit(phantoms, tmp_path / "run", plan_only=True, resume=resume)
+        other.kill()
+    assert fit(phantoms, tmp_path / "run", plan_only=True).plan.exists()
+    assert fit(phantoms, tmp_path / "run", plan_only=True, network="unet").plan.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"device": "toaster"}, "device 'toaster' is unknown"),
+        ({"device": "cuda:77"}, "is not on this machine"),
+        ({"precision": "float8"}, "precision 'float8' is unknown"),
+        ({"device": "cpu", "precision": "float16"}, "float16 needs a GPU"),
+        ({"threads": 0}, "threads is 0"),
+        ({"threads": -2}, "threads is -2"),
+        ({"memory_gb": -1.0}, "memory budget of -1.0 GB"),
+        ({"memory_gb": float("nan")}, "memory budget of nan GB"),
+    ],
+)
+def test_options_are_looked_at_before_the_data(phantoms, tmp_path, monkeypatch, options, said):
+    def never(*_given):
+        raise AssertionError("the data set was checked")
+
+    monkeypatch.setattr(fit_workflow, "checked", never)
+    with pytest.raises(UsageError, match=said):
+        fit(phantoms, tmp_path / "run", steps=1, **options)
+    assert not (tmp_path / "run").exists()

@@ -1,6 +1,7 @@
 """Many files, one model: what works is done, what does not is refused with its reason."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,16 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from focalis.cli.main import app
+from focalis.cli.main import app, main
 from focalis.errors import DataError, ModelError, UsageError
 from focalis.model import Model, OperatingPoint, Refinement, read_header, save_model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan, describe, learn_scope
 from focalis.prediction import plan_passes
 from focalis.volume import Grid, Volume, read_volume, write_volume
+from focalis.volume import read_channels as right_channels
+from focalis.workflows import inputs
+from focalis.workflows import predict as predict_workflow
 from focalis.workflows.predict import predict
 
 GRID = Grid((8, 9, 10), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0))
@@ -381,3 +385,92 @@ def test_a_models_refinement_is_used_unless_it_is_switched_off(tmp_path):
     assert np.array_equal(voxels[None], voxels[True])
     assert not np.array_equal(voxels[True], voxels[False])
     assert np.array_equal(voxels[False], read_volume(tmp_path / "plain" / "a.nii.gz").array)
+
+
+ERRORS = [RuntimeError("itk::ERROR: stride"), MemoryError(), KeyError("x"), OSError(5, "Input/output error")]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize(
+    "where", ["read_images", "check_scope", "predict_case", "measure_lesions", "write_lesions"]
+)
+def test_any_error_of_one_case_refuses_that_case_alone(tmp_path, monkeypatch, error, where):
+    for seed, name in enumerate("abc"):
+        image(tmp_path / "in" / f"{name}.nii.gz", seed)
+    right, calls = getattr(predict_workflow, where), []
+
+    def broken(*given, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise error
+        return right(*given, **options)
+
+    monkeypatch.setattr(predict_workflow, where, broken)
+    report = predict(model(), [tmp_path / "in"], tmp_path / "out")
+    assert [row.status for row in report.rows] == ["done", "refused", "done"]
+    assert report.rows[1].reason.startswith(f"{tmp_path / 'in' / 'b.nii.gz'}: ")
+
+
+def test_ctrl_c_is_no_error_of_a_case(tmp_path, monkeypatch):
+    image(tmp_path / "a.nii.gz")
+
+    def stop(*_given, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict_workflow, "predict_case", stop)
+    with pytest.raises(KeyboardInterrupt):
+        predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out")
+
+
+def test_links_that_lead_nowhere_and_what_is_no_file_are_refused(tmp_path):
+    image(tmp_path / "a.nii.gz")
+    (tmp_path / "loop.nii.gz").symlink_to("loop.nii.gz")
+    (tmp_path / "gone.nrrd").symlink_to("nowhere.nrrd")
+    (tmp_path / "folder.nii").mkdir()
+    os.mkfifo(tmp_path / "pipe.mha")
+    report = predict(model(), [tmp_path], tmp_path / "out")
+    assert [row.case for row in report.rows if row.status == "done"] == ["a"]
+    assert {row.case for row in report.refused} == {"loop", "gone", "folder.nii", "pipe.mha"}
+    alone = predict(model(), [tmp_path / "loop.nii.gz", tmp_path / "a.nii.gz"], tmp_path / "out2")
+    assert [row.status for row in alone.rows] == ["refused", "done"]
+    two = predict(model(("t1", "t2")), [tmp_path / "loop.nii.gz", tmp_path / "gone.nrrd"], tmp_path / "out3")
+    assert all(row.status == "refused" for row in two.rows)
+
+
+def test_an_image_that_the_budget_cannot_hold_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    image(tmp_path / "small.nii.gz")
+    grid = Grid((300, 200, 150), (1.0, 2.0, 3.0))
+    for suffix in ("nii.gz", "nrrd", "mha"):
+        write_volume(Volume(np.zeros(grid.shape_zyx, np.uint8), grid), tmp_path / f"large.{suffix}")
+    read = []
+    monkeypatch.setattr(inputs, "read_channels", lambda paths: read.append(paths) or right_channels(paths))
+    for suffix in ("nii.gz", "nrrd", "mha"):
+        given = [tmp_path / f"large.{suffix}", tmp_path / "small.nii.gz"]
+        report = predict(model(), given, tmp_path / "out", memory_gb=0.9)
+        assert [row.status for row in report.rows] == ["refused", "done"]
+        assert "raise the budget by" in report.rows[0].reason
+    assert {path.name for paths in read for path in paths} == {"small.nii.gz"}
+
+
+def test_the_command_shows_the_traceback_of_a_refused_case_with_debug(tmp_path, monkeypatch, capsys):
+    image(tmp_path / "a.nii.gz")
+    save_model(Model(plan(), (build_network("dense", ((2, 2, 2),), 1, 2),)), tmp_path / "m.safetensors")
+
+    def broken(*_given, **_options):
+        raise RuntimeError("deep inside")
+
+    monkeypatch.setattr(predict_workflow, "predict_case", broken)
+    words = [
+        "predict",
+        str(tmp_path / "m.safetensors"),
+        str(tmp_path / "a.nii.gz"),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    for extra, shown in (([], False), (["--debug"], True)):
+        with pytest.raises(SystemExit) as stopped:
+            main([*words, *extra])
+        said = capsys.readouterr().err
+        assert stopped.value.code == 1
+        assert "a.nii.gz: cannot be processed (RuntimeError: deep inside)" in said
+        assert ("Traceback" in said) is shown

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -100,6 +102,20 @@ def _one_line(message: Warning | str, *_where: object, **_more: object) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
+@contextmanager
+def _tracebacks_shown(wanted: bool) -> Iterator[None]:
+    """Show on stderr the tracebacks of refused cases, which a batch only logs."""
+    log, handler = logging.getLogger("focalis.errors"), logging.StreamHandler()
+    if wanted:
+        log.addHandler(handler)
+        log.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted.
 
@@ -112,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words.remove("--debug")
         words.insert(0, "--debug")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _tracebacks_shown(debug):
             warnings.showwarning = _one_line
             app(words, prog_name="focalis")
     except Exception as error:

@@ -24,6 +24,7 @@ from focalis.errors import DataError, FocalisError
 
 if TYPE_CHECKING:
     from focalis.model import Model
+    from focalis.volume import Outline
 
 _BUDGET_SHARE = 2 / 3
 _MOST_BUDGET_GB = (
@@ -96,7 +97,8 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     from focalis.device.results import make_results
     from focalis.dicom import read_series
     from focalis.model import load_model, weights_sha256
-    from focalis.prediction import budget_beside, choose_runtime, predict_case
+    from focalis.planning import other_modalities
+    from focalis.prediction import budget_beside, choose_runtime, predict_case, require_memory
     from focalis.workflows.scope import check_scope, outside_line
 
     tell("checking")
@@ -111,18 +113,25 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         models[job.model_sha256] = loaded, weights_sha256(loaded)
     model, weights = models[job.model_sha256]
     outside = ""
+    memory_bytes = min(_MOST_BUDGET_GB, _BUDGET_SHARE * job.memory_gb) * 1e9
+    runtime = choose_runtime("auto", "auto")
+
+    def admit(outline: Outline, modality: str) -> None:
+        nonlocal outside
+        strange = other_modalities(model.plan, [modality])
+        outside = outside_line(strange) if strange else ""
+        require_memory(model, [outline], memory_bytes, runtime=runtime)
+
     try:
-        series = read_series([Path(file) for file in job.files])
+        series = read_series([Path(file) for file in job.files], admit)
         strange = check_scope(model, [series.volume], [series.modality])
         outside = outside_line(strange) if strange else ""
         tell("segmenting")
         prediction = predict_case(
             model,
             [series.volume],
-            runtime=choose_runtime("auto", "auto"),
-            budget_bytes=budget_beside(
-                min(_MOST_BUDGET_GB, _BUDGET_SHARE * job.memory_gb) * 1e9, [series.volume], model.plan
-            ),
+            runtime=runtime,
+            budget_bytes=budget_beside(memory_bytes, [series.volume], model.plan),
         )
     except FocalisError as error:
         if _disk_is_full(error):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from focalis.dicom.pixels import read_values
 from focalis.dicom.slices import read_slices
 from focalis.dicom.stack import stack
 from focalis.errors import DataError
-from focalis.volume import Volume
+from focalis.volume import Outline, Volume
 
 _KEYWORDS = (
     "SOPClassUID",
@@ -26,6 +27,8 @@ _KEYWORDS = (
     "SeriesDescription",
 )
 _LISTED = 6
+_LEAST_BYTES = 2
+"""Of a voxel: int16."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,9 @@ def only_series(folder: Path) -> SeriesFiles:
     return found[0]
 
 
-def read_series(files: SeriesFiles | Sequence[Path]) -> Series:
+def read_series(
+    files: SeriesFiles | Sequence[Path], admit: Callable[[Outline, str], None] | None = None
+) -> Series:
     """Read one image series, single-frame or multi-frame, of any supported transfer syntax.
 
     Slices are sorted by their position along the normal, whatever their names and instance numbers. Values are
@@ -129,6 +134,8 @@ def read_series(files: SeriesFiles | Sequence[Path]) -> Series:
 
     Args:
         files: the files of one series, in any order.
+        admit: called before pixel data are read, with the grid and the least memory that the values take, and with the
+            modality; what it raises stops the reading.
 
     Raises:
         DataError: a file is no CT, MR or PET image, a colour image, damaged, cut short or not decodable; or the
@@ -138,12 +145,15 @@ def read_series(files: SeriesFiles | Sequence[Path]) -> Series:
     if not paths:
         raise DataError("a series of no files; give the files of an image series")
     slices, grid = stack([each for path in paths for each in read_slices(path)])
+    header = read_header(slices[0].file)
+    if admit is not None:
+        admit(Outline(grid, _LEAST_BYTES * math.prod(grid.size_xyz)), text(header, "Modality"))
     return Series(
         volume=Volume(read_values(slices), grid),
         files=tuple(each.file for each in slices),
         instance_uids=tuple(each.instance_uid for each in slices),
         frame_numbers=tuple(each.frame for each in slices),
-        header=read_header(slices[0].file),
+        header=header,
     )
 
 

@@ -19,6 +19,7 @@ from focalis.prediction.predictor import (
     plan_passes,
     predict_probabilities,
     predict_with_deviation,
+    require_memory,
 )
 from focalis.prediction.tiles import Axis, Tile, tiles
 
@@ -66,6 +67,7 @@ __all__ = [
     "predict_probabilities",
     "predict_with_deviation",
     "refine_probabilities",
+    "require_memory",
     "rounded",
     "runtime_for",
     "tiles",

@@ -16,7 +16,7 @@ from focalis.model import Model
 from focalis.planning import Plan
 from focalis.prediction.engine import Engine, Engines, PrecisionWarning
 from focalis.prediction.tiles import Axis, Triple, tiles
-from focalis.volume import Volume
+from focalis.volume import Outline, Volume, canonical_grid, grid_with_spacing
 
 FLOAT_BYTES = 4
 DEFAULT_BUDGET_BYTES = 4 * 10**9
@@ -141,15 +141,40 @@ def _predict(
     return layout.crop(result), None if squares is None else layout.crop(squares)[0]
 
 
-def budget_beside(memory_bytes: float, volumes: Sequence[Volume], plan: Plan) -> int:
+def require_memory(
+    model: Model,
+    outlines: Sequence[Outline],
+    memory_bytes: float,
+    *,
+    mirror: bool = False,
+    runtime: Engines | None = None,
+    spread: bool = False,
+) -> None:
+    """Refuse a case that a program's memory cannot hold, before it is read; ModelError says what it needs.
+
+    Args:
+        model: the model.
+        outlines: one per channel; nothing is refused without any.
+        memory_bytes: what the program may take, see `budget_beside`.
+        mirror, runtime, spread: as in `plan_passes`.
+    """
+    if not outlines:
+        return
+    plan = model.plan
+    shape = grid_with_spacing(canonical_grid(outlines[0].grid), plan.spacing_zyx_mm).shape_zyx
+    budget = budget_beside(memory_bytes, outlines, plan)
+    plan_passes(model, shape, budget_bytes=budget, mirror=mirror, runtime=runtime, spread=spread)
+
+
+def budget_beside(memory_bytes: float, volumes: Sequence[Volume | Outline], plan: Plan) -> int:
     """What is left of a program's memory for `predict_probabilities`: less the program, its images and their copy.
 
     The copy is the prepared one, float32 on the plan's spacing. Nothing is measured: the same image is cut into the
     same tiles everywhere. Zero or less if the memory does not even hold those.
     """
     grid = volumes[0].grid
-    voxels = grid.voxel_volume_mm3 * np.prod(grid.size_xyz) / np.prod(plan.spacing_zyx_mm)
-    images = sum(volume.array.nbytes for volume in volumes)
+    voxels = grid.voxel_volume_mm3 * np.prod(grid.size_xyz, dtype=np.float64) / np.prod(plan.spacing_zyx_mm)
+    images = sum(each.nbytes if isinstance(each, Outline) else each.array.nbytes for each in volumes)
     return int(memory_bytes - PROGRAM_BYTES - images - FLOAT_BYTES * len(volumes) * voxels)
 
 
@@ -231,13 +256,14 @@ def plan_passes(
     missing = [p - size for p, size in zip(padded, shape_zyx, strict=True)]
     padding = tuple((lack // 2, lack - lack // 2) for lack in missing)
     least = _triple(min(p, size) for p, size in zip(padded, plan.patch_zyx, strict=True))
-    voxels = int(np.prod(padded))
+    voxels = math.prod(padded)
     copy = len(plan.channels) if any(missing) else 0
     # The mean square, and two arrays of its size while it becomes a deviation.
     fixed = FLOAT_BYTES * voxels * (plan.outputs + copy + (3 if spread else 0))
     z, y, x = (Axis(s) for s in stride)
     axes = z, y, x
-    lengths = [[size] for size in (least if engine.patchwise else padded)]
+    # where not even what stays beside the passes fits, no tile does, and the least one says what is needed
+    lengths = [[size] for size in (least if engine.patchwise or fixed > budget_bytes else padded)]
     while True:
         tile = _triple(axis[0] for axis in lengths)
         need = fixed + _pass_bytes(engine, plan, tile, mirror)
@@ -245,7 +271,7 @@ def plan_passes(
             why = engine.float32_because((1, len(plan.channels), *tile))
             return Passes(padded, padding, tile, axes, need, why)
         if (
-            tile == padded and not engine.patchwise
+            tile == padded and not engine.patchwise and fixed <= budget_bytes
         ):  # how far the network sees matters only where the volume is cut
             reach = engine.reach_zyx() or (None,) * 3
             z, y, x = (Axis(s, far) for s, far in zip(stride, reach, strict=True))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.dataset import Case, Dataset
-from focalis.errors import DataError
+from focalis.errors import DataError, refusal
 from focalis.quality.readers import ReaderValues
 from focalis.volume import Grid, Volume, read_channels, read_entries, read_volume
 
@@ -82,7 +82,11 @@ def check_dataset(
     for number, case in enumerate(dataset.cases):
         if progress is not None:
             progress(number, len(dataset.cases), case.name)
-        found, messages = _check_case(case, dataset, look, drawn)
+        try:
+            found, messages = _check_case(case, dataset, look, drawn)
+        except Exception as error:  # whatever a library raises concerns this case alone
+            files = (*case.images, *case.label_files)
+            found, messages = set(), [refusal(error, files[0] if files else case.name)]
         values |= found
         problems += [Problem(case.name, message) for message in messages]
     if progress is not None:

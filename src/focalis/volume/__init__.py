@@ -12,7 +12,8 @@ from focalis.volume.files import (
     write_volume,
 )
 from focalis.volume.grid import Grid
-from focalis.volume.orient import to_canonical
+from focalis.volume.orient import canonical_grid, to_canonical
+from focalis.volume.outline import Outline, read_outlines
 from focalis.volume.repair import GridWarning
 from focalis.volume.resample import grid_with_spacing, resample_image, resample_label, resample_probabilities
 from focalis.volume.volume import Volume
@@ -21,7 +22,9 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "Grid",
     "GridWarning",
+    "Outline",
     "Volume",
+    "canonical_grid",
     "data_files",
     "from_sitk",
     "grid_with_spacing",
@@ -29,6 +32,7 @@ __all__ = [
     "onto_first_grid",
     "read_channels",
     "read_entries",
+    "read_outlines",
     "read_volume",
     "read_volumes",
     "resample_image",

@@ -127,11 +127,8 @@ def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
     not_finite = inspect_nifti(path) if kind == _NIFTI else None
     if kind != _NIFTI:
         require_whole(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO(kind)
     try:
-        with _no_itk_warnings():
+        with image_reader(path) as reader:
             reader.ReadImageInformation()
             _require_scalar(path, reader)
             _require_dimension(path, tuple(reader.GetSize()), several)
@@ -151,6 +148,16 @@ def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
     grid = Grid(array.shape[:-4:-1], spacing, origin, tuple(cosines.ravel().tolist()))
     stack: NDArray[Any] = array.reshape(-1, *grid.shape_zyx)
     return tuple(Volume(values, grid) for values in stack)
+
+
+@contextmanager
+def image_reader(path: Path) -> Iterator[sitk.ImageFileReader]:
+    """SimpleITK's reader of a file by its suffix; ITK's own warnings are kept off the standard error meanwhile."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(_READERS[_suffix(path)])
+    with _no_itk_warnings():
+        yield reader
 
 
 def _require_scalar(path: Path, reader: sitk.ImageFileReader) -> None:

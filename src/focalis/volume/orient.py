@@ -22,14 +22,16 @@ def to_canonical(volume: Volume) -> Volume:
     Returns:
         The same voxels in another order, contiguous, on the grid that belongs to them.
     """
-    grid = volume.grid
-    matrix = grid.direction_matrix
-    order = max(permutations(range(3)), key=lambda axes: sum(abs(matrix[row, axes[row]]) for row in range(3)))
-    flipped = [bool(matrix[row, axis] < 0) for row, axis in enumerate(order)]
-
+    order, flipped = _turn(volume.grid)
     array = volume.array.transpose([2 - axis for axis in reversed(order)])
     array = np.flip(array, axis=tuple(2 - row for row in range(3) if flipped[row]))
+    return Volume(np.ascontiguousarray(array), canonical_grid(volume.grid))
 
+
+def canonical_grid(grid: Grid) -> Grid:
+    """The grid on which `to_canonical` puts a volume."""
+    order, flipped = _turn(grid)
+    matrix = grid.direction_matrix
     origin = np.asarray(grid.origin_xyz_mm, dtype=np.float64)
     for row, axis in enumerate(order):
         if flipped[row]:
@@ -38,10 +40,16 @@ def to_canonical(volume: Volume) -> Volume:
     direction = matrix[:, list(order)] * signs
     size = tuple(grid.size_xyz[axis] for axis in order)
     spacing = tuple(grid.spacing_xyz_mm[axis] for axis in order)
-    canonical = Grid(
+    return Grid(
         size_xyz=(size[0], size[1], size[2]),
         spacing_xyz_mm=(spacing[0], spacing[1], spacing[2]),
         origin_xyz_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
         direction=tuple(float(value) for value in direction.ravel()),
     )
-    return Volume(np.ascontiguousarray(array), canonical)
+
+
+def _turn(grid: Grid) -> tuple[tuple[int, ...], list[bool]]:
+    """Which image axis becomes x, y and z, and which of them are flipped."""
+    matrix = grid.direction_matrix
+    order = max(permutations(range(3)), key=lambda axes: sum(abs(matrix[row, axes[row]]) for row in range(3)))
+    return order, [bool(matrix[row, axis] < 0) for row, axis in enumerate(order)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from focalis.dataset import open_dataset, with_readers
-from focalis.errors import DataError, UsageError
+from focalis.errors import DataError, UsageError, refusal
 from focalis.evaluation.agreement import (
     Agreement,
     PairScore,
@@ -101,8 +101,8 @@ def agree(
             try:
                 drawn = {reader: _read(path, source, structure, numbers) for reader, path in readers.items()}
                 pairs += compare_readers(drawn, wanted, tolerance_mm, case, source.ignore)
-            except DataError as error:
-                problems.append(str(error))
+            except Exception as error:
+                problems.append(refusal(error, next(iter(readers.values()))))
     if progress is not None:
         progress(len(several), len(several), "")
     if problems:
@@ -178,8 +178,8 @@ def _found_labels(source: _Source, problems: list[str]) -> dict[int, str]:
         for path in structures[""].values():
             try:
                 values |= set(np.unique(read_label_map(path).array).tolist())
-            except DataError as error:
-                problems.append(str(error))
+            except Exception as error:
+                problems.append(refusal(error, path))
     return {value: f"label {value}" for value in sorted(values - {0, source.ignore}) or [1]}
 
 

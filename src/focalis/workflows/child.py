@@ -21,6 +21,7 @@ import torch
 
 from focalis.dataset import Split, open_dataset
 from focalis.errors import DivergedError, FocalisError
+from focalis.files import only_process_in
 from focalis.planning import read_plan
 from focalis.prediction import choose_runtime
 from focalis.training import Progress, trusted
@@ -75,7 +76,8 @@ def work(task: Task, progress: Callable[[Progress], None] | None = None) -> dict
     """
     home = Path(task.home)
     try:
-        result = _train_and_judge(task, progress)
+        with only_process_in(home, "run"):
+            result = _train_and_judge(task, progress)
     except Exception as error:
         result = {"outcome": kind_of(error), "message": " ".join(str(error).split()) or type(error).__name__}
         if not isinstance(error, FocalisError):

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from focalis.dataset import Dataset, Split, open_dataset
 from focalis.errors import PlanError, TrainingError, UsageError
+from focalis.files import is_unused, only_process_in
 from focalis.losses import LOSSES
 from focalis.networks import NETWORKS, split_name
 from focalis.planning import Plan, fingerprint, make_plan, read_plan, within_memory, write_plan
@@ -26,9 +26,9 @@ from focalis.workflows.comparison import Contest, Row, RowRun, content_of, write
 from focalis.workflows.fit import DEFAULT_MEMORY_GB, DEFAULT_MINUTES
 from focalis.workflows.processes import run_tasks
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
-from focalis.workflows.setup import checked, divide
+from focalis.workflows.setup import checked, divide, require_resources
 
-SETTINGS, PLAN, LOCK = "settings.json", "plan.yaml", ".lock"
+SETTINGS, PLAN = "settings.json", "plan.yaml"
 SPLIT_SEED = 0
 """Splits that are made and not given are the same whatever the runs' seeds are, and those of `fit` with seed 0."""
 
@@ -100,47 +100,44 @@ def compare(
     """
     rows = _rows(networks, losses)
     _refuse_contradictions(minutes, steps, seeds, fold, folds, parallel)
+    runtime = choose_runtime(device, precision)
+    require_resources(threads, memory_gb)
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     data = open_dataset(Path(dataset))
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: is a file; give a folder for the comparison")
-    if root.is_dir() and any(root.iterdir()) and not (root / SETTINGS).exists():
+    if not is_unused(root) and not (root / SETTINGS).exists():
         raise UsageError(f"{root}: is not empty and holds no comparison; give a new folder")
-    runtime = choose_runtime(device, precision)
-    tell("check", None)
-    data = checked(data)
-    divisions = [
-        (number or 0, split)
-        for number, split in divide(
-            data, 0 if fold is None and folds is None else fold, folds, splits, SPLIT_SEED
-        )
-    ]
-    tell("plan", None)
-    memory = memory_gb or DEFAULT_MEMORY_GB
-    plans = shared_plans(data, divisions[0][1], rows, memory)
-    per_run = threads or max(1, torch.get_num_threads() // parallel)
-    settings: dict[str, Any] = {
-        "dataset": data.root.resolve().name,
-        "data_sha256": data_hash(data.cases),
-        "minutes": None if steps else minutes or DEFAULT_MINUTES,
-        "steps": steps,
-        "runtime": str(runtime),
-        "threads": per_run,
-        "memory_gb": memory,
-        "splits": [{"fold": n, "train": list(s.train), "val": list(s.val)} for n, s in divisions],
-    }
-    root.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(root / LOCK, timeout=0):
-            _same_comparison(root, settings, plans)
-            contest = Contest(root, data, tuple(rows), dict(divisions), tuple(dict.fromkeys(seeds)), settings)
-            _train(contest, Path(dataset), str(runtime.device), precision_name(runtime.dtype), parallel, tell)
-            tell("report", None)
-            content = content_of(contest, plans[rows[0]])
-            json, page = write_comparison(contest, content)
-    except Timeout as error:
-        raise UsageError(f"{root}: another comparison is running in it; wait for it") from error
+    with only_process_in(root, "comparison"):
+        tell("check", None)
+        data = checked(data)
+        divisions = [
+            (number or 0, split)
+            for number, split in divide(
+                data, 0 if fold is None and folds is None else fold, folds, splits, SPLIT_SEED
+            )
+        ]
+        tell("plan", None)
+        memory = memory_gb or DEFAULT_MEMORY_GB
+        plans = shared_plans(data, divisions[0][1], rows, memory)
+        per_run = threads or max(1, torch.get_num_threads() // parallel)
+        settings: dict[str, Any] = {
+            "dataset": data.root.resolve().name,
+            "data_sha256": data_hash(data.cases),
+            "minutes": None if steps else minutes or DEFAULT_MINUTES,
+            "steps": steps,
+            "runtime": str(runtime),
+            "threads": per_run,
+            "memory_gb": memory,
+            "splits": [{"fold": n, "train": list(s.train), "val": list(s.val)} for n, s in divisions],
+        }
+        _same_comparison(root, settings, plans)
+        contest = Contest(root, data, tuple(rows), dict(divisions), tuple(dict.fromkeys(seeds)), settings)
+        _train(contest, Path(dataset), str(runtime.device), precision_name(runtime.dtype), parallel, tell)
+        tell("report", None)
+        content = content_of(contest, plans[rows[0]])
+        json, page = write_comparison(contest, content)
     if not any(row["figures"] for row in content["rows"]):
         reasons = "; ".join(
             f"{run['folder']}: {run['message']}" for row in content["rows"] for run in row["runs"]

@@ -13,7 +13,7 @@ import numpy as np
 
 from focalis.dataset import find_readers, read_patients
 from focalis.dataset.readers import FOLDER as RATERS
-from focalis.errors import DataError, UsageError
+from focalis.errors import DataError, UsageError, refusal
 from focalis.evaluation import (
     JUDGED_COLUMNS,
     CaseLesions,
@@ -105,8 +105,8 @@ def evaluate(
             if case in drawn:
                 masks = {reader: _mask(path, names, ignore, truth) for reader, path in drawn[case].items()}
                 beside += set_beside(prediction, masks, names, tolerance_mm, case, ignore)
-        except DataError as error:
-            problems.append(str(error))
+        except Exception as error:  # whatever a library raises concerns this case alone
+            problems.append(refusal(error, predicted))
     if progress is not None:
         progress(len(pairs), len(pairs), "")
     if problems:
@@ -200,8 +200,8 @@ def _find_labels(pairs: Mapping[str, tuple[Path, Path]], problems: list[str]) ->
         for path in paths:
             try:
                 values |= set(np.unique(read_label_map(path, None).array).tolist())
-            except DataError as error:
-                problems.append(str(error))
+            except Exception as error:
+                problems.append(refusal(error, path))
     found = sorted(values - {0}) or [1]
     return {value: f"label {value}" for value in found}
 

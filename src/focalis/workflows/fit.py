@@ -14,6 +14,7 @@ import torch
 from focalis.dataset import Dataset, Split, open_dataset, with_readers
 from focalis.errors import DataError, PlanError, UsageError
 from focalis.evaluation import Aim, Summary
+from focalis.files import LOCK, is_unused, only_process_in
 from focalis.model import EightBit, Model, OperatingPoint, Refinement, save_model
 from focalis.planning import Plan, Readers, fingerprint, join_scopes, make_plan, read_plan, write_plan
 from focalis.planning.parts import check_names, loss_of, network_of
@@ -22,7 +23,7 @@ from focalis.training import Progress, trusted
 from focalis.workflows.judge import held_out_note, judge, write_judgement
 from focalis.workflows.record import data_hash, provenance
 from focalis.workflows.run import Budget, Run, train_run
-from focalis.workflows.setup import checked, divide
+from focalis.workflows.setup import checked, divide, require_resources
 
 DEFAULT_MINUTES = 30.0
 DEFAULT_MEMORY_GB = 8.0
@@ -122,70 +123,73 @@ def fit(
         raise UsageError(f"minutes is {minutes:g}; give more than 0")
     Aim.parse(aim)
     check_names(network, loss)
+    where = choose_runtime(device, precision)
+    require_resources(threads, memory_gb)
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     data = open_dataset(Path(dataset))
     _claim(root, resume)
-    tell("check", None)
-    plan_path = root / PLAN
-    if _trains_on_readers(readers, plan if plan is not None else plan_path):
-        data = _with_readers(data)
-    data = checked(data)
-    divisions = divide(data, fold, folds, splits, seed)
-    tell("plan", None)
-    changes = {"network": network, "loss": loss, "readers": readers, "memory_gb": memory_gb}
-    chosen = _plan(data, divisions, plan, plan_path, changes, resume)
-    if plan_only:
-        return FitResult(root, plan_path)
-    if threads:
-        torch.set_num_threads(threads)
-    runtime = trusted(choose_runtime(device, precision), chosen)
-    budget = Budget(DEFAULT_MINUTES if minutes is None else minutes, steps)
-    record = {
-        **provenance(),
-        "dataset": data.root.resolve().name,
-        "data_sha256": data_hash(data.cases),
-        "seed": seed,
-    }
+    with only_process_in(root, "fit"):
+        _claim(root, resume)
+        tell("check", None)
+        plan_path = root / PLAN
+        if _trains_on_readers(readers, plan if plan is not None else plan_path):
+            data = _with_readers(data)
+        data = checked(data)
+        divisions = divide(data, fold, folds, splits, seed)
+        tell("plan", None)
+        changes = {"network": network, "loss": loss, "readers": readers, "memory_gb": memory_gb}
+        chosen = _plan(data, divisions, plan, plan_path, changes, resume)
+        if plan_only:
+            return FitResult(root, plan_path)
+        if threads:
+            torch.set_num_threads(threads)
+        runtime = trusted(where, chosen)
+        budget = Budget(DEFAULT_MINUTES if minutes is None else minutes, steps)
+        record = {
+            **provenance(),
+            "dataset": data.root.resolve().name,
+            "data_sha256": data_hash(data.cases),
+            "seed": seed,
+        }
 
-    models, judged = [], []
-    for number, division in divisions:
-        home = root / f"fold_{number}" if folds else root
-        run = Run(home, root / "prepared", data, division, chosen, seed, runtime, record, aim)
-        name = "train" if number is None else f"fold {number}"
-        models.append(train_run(run, budget, resume=resume, progress=partial(tell, name)))
-        tell("predict", None)
-        judged_on = held_out_note(number, len(run.judged))
-        judged.append(judge(run, models[-1], judged_on))
-    if not folds:
-        return FitResult(
-            root, plan_path, root / MODEL, root / REPORT, judged[0].summary, judged_on, runtime.note
+        models, judged = [], []
+        for number, division in divisions:
+            home = root / f"fold_{number}" if folds else root
+            run = Run(home, root / "prepared", data, division, chosen, seed, runtime, record, aim)
+            name = "train" if number is None else f"fold {number}"
+            models.append(train_run(run, budget, resume=resume, progress=partial(tell, name)))
+            tell("predict", None)
+            judged_on = held_out_note(number, len(run.judged))
+            judged.append(judge(run, models[-1], judged_on))
+        if not folds:
+            return FitResult(
+                root, plan_path, root / MODEL, root / REPORT, judged[0].summary, judged_on, runtime.note
+            )
+
+        save_model(_ensemble(models), root / MODEL)
+        judged_on = (
+            f"held-out cases of {len(models)} folds, each predicted by the member that did not train on it"
         )
-
-    save_model(_ensemble(models), root / MODEL)
-    judged_on = (
-        f"held-out cases of {len(models)} folds, each predicted by the member that did not train on it"
-    )
-    pooled = [score for each in judged for score in each.scores]
-    lesions = [case for each in judged for case in each.lesions]
-    predictions = {
-        name: root / f"fold_{n}" / "predictions" for n, division in divisions for name in division.val
-    }
-    summary = write_judgement(root, data, pooled, lesions, predictions, judged_on, [], record)
-    return FitResult(root, plan_path, root / MODEL, root / REPORT, summary, judged_on, runtime.note)
+        pooled = [score for each in judged for score in each.scores]
+        lesions = [case for each in judged for case in each.lesions]
+        predictions = {
+            name: root / f"fold_{n}" / "predictions" for n, division in divisions for name in division.val
+        }
+        summary = write_judgement(root, data, pooled, lesions, predictions, judged_on, [], record)
+        return FitResult(root, plan_path, root / MODEL, root / REPORT, summary, judged_on, runtime.note)
 
 
 def _claim(root: Path, resume: bool) -> None:
-    """Make the run's folder; never write into one that holds something else."""
+    """Refuse a folder that holds something else than the run."""
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: is a file; give a folder for the run")
-    if root.is_dir() and any(root.iterdir()) and not resume:
-        only_a_plan = {path.name for path in root.iterdir()} == {PLAN}
+    if not is_unused(root) and not resume:
+        only_a_plan = {path.name for path in root.iterdir()} - {LOCK} == {PLAN}
         if not only_a_plan:
             raise UsageError(
                 f"{root}: is not empty; give a new folder, or --resume to go on with the run in it"
             )
-    root.mkdir(parents=True, exist_ok=True)
 
 
 def _trains_on_readers(asked: Readers | None, plan: Path) -> bool:

@@ -32,7 +32,7 @@ from focalis.dicom import (
     read_structures,
     series_of,
 )
-from focalis.errors import DataError, UsageError
+from focalis.errors import DataError, UsageError, refusal
 from focalis.files import write_text
 from focalis.volume import Volume, write_volume
 
@@ -217,8 +217,8 @@ def _studies(
     for each in drawn:
         try:
             on = series_of(each, series)
-        except DataError as error:
-            useless[each.path] = str(error)
+        except Exception as error:
+            useless[each.path] = refusal(error, each.path)
             continue
         if modality is None or on.modality == modality:
             found[on.study_uid].append((each, on))
@@ -259,8 +259,8 @@ def _study(
     for drawn, _ in found:
         try:
             names = _LIST[drawn.kind](drawn.path)
-        except DataError as error:
-            return replace(study, problem=str(error))
+        except Exception as error:
+            return replace(study, problem=refusal(error, drawn.path))
         there += names
         chosen = [name for name in names if not structures or _fits(name, structures)]
         wanted += [(drawn, name, _label_of(name, table)) for name in chosen]
@@ -325,10 +325,11 @@ def _import(study: _Study, labels: Mapping[int, str], root: Path) -> ImportRow:
     try:
         series = read_series(study.series)
         label, voxels = _label_map(study, labels, series)
-    except DataError as error:
-        return replace(row, status="refused", reason=str(error))
-    write_volume(series.volume, root / "images" / f"{study.case}.nii.gz")
-    write_volume(Volume(label, series.volume.grid), root / "labels" / f"{study.case}.nii.gz")
+        for kind, volume in (("images", series.volume), ("labels", Volume(label, series.volume.grid))):
+            write_volume(volume, root / kind / f"{study.case}.nii.gz")
+    except Exception as error:  # whatever a library raises concerns this study alone
+        (root / "images" / f"{study.case}.nii.gz").unlink(missing_ok=True)
+        return replace(row, status="refused", reason=refusal(error, study.series.files[0]))
     taken = {name: name_of_label for _, name, name_of_label in study.wanted}
     return replace(row, status="imported", structures=taken, voxels=voxels)
 

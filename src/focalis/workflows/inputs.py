@@ -5,15 +5,24 @@ The DICOM libraries take longer to import than a small image to read, so they ar
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from focalis.dataset import UNNAMED_CHANNEL, group_channels
-from focalis.errors import DataError, UsageError
-from focalis.volume import IMAGE_SUFFIXES, Volume, image_stem, onto_first_grid, read_channels
+from focalis.errors import DataError, UsageError, refusal
+from focalis.volume import (
+    IMAGE_SUFFIXES,
+    Outline,
+    Volume,
+    image_stem,
+    onto_first_grid,
+    read_channels,
+    read_outlines,
+)
 
 if TYPE_CHECKING:
     from focalis.dicom import Series, SeriesFiles
@@ -59,13 +68,29 @@ class CaseImages:
     modalities: tuple[str, ...] = ()
 
 
-def read_images(case: CaseInput) -> CaseImages:
-    """Read a case's channels; DataError if a file cannot be read."""
+Admit = Callable[[Sequence[Outline], Sequence[str]], None]
+"""Called with what a case's headers tell before any value is read: an outline per channel (none if a header cannot be
+used), and the modality of each DICOM series (none of image files). What it raises stops the reading."""
+
+
+def read_images(case: CaseInput, admit: Admit | None = None) -> CaseImages:
+    """Read a case's channels; DataError if a file cannot be read.
+
+    Args:
+        case: the case.
+        admit: see `Admit`.
+    """
     if not case.series:
+        if admit is not None:
+            admit(read_outlines(case.files), ())
         return CaseImages(read_channels(case.files))
     from focalis.dicom import read_series
 
-    read = [read_series(series) for series in case.series]
+    def admit_all(outline: Outline, _modality: str) -> None:
+        if admit is not None:
+            admit([outline] * len(case.series), [series.modality for series in case.series])
+
+    read = [read_series(series, admit_all) for series in case.series]
     volumes = onto_first_grid([series.volume for series in read], [series.files[0] for series in read])
     return CaseImages(volumes, read[0], tuple(series.modality for series in read))
 
@@ -91,7 +116,13 @@ def find_cases(inputs: Sequence[Path], channels: tuple[str, ...]) -> list[CaseIn
     series: list[SeriesFiles] = []
     damaged: dict[Path, str] = {}
     for path in inputs:
-        found, dicom = _opened(path, damaged)
+        try:
+            found, dicom = _opened(path, damaged)
+        except UsageError:
+            raise
+        except Exception as error:
+            damaged[path] = refusal(error, path)
+            continue
         files += found
         series += dicom
     return _unique([*_by_name(list(dict.fromkeys(files)), channels), *_by_series(series, channels, damaged)])
@@ -132,7 +163,7 @@ def _series_of(path: Path) -> SeriesFiles:
 
 def _single_case(inputs: Sequence[Path], channels: tuple[str, ...]) -> CaseInput | None:
     """One case, if every input is one channel of it: an image file without a channel's name, or a DICOM series."""
-    if len({path.resolve() for path in inputs}) < len(inputs):
+    if len({os.path.realpath(path) for path in inputs}) < len(inputs):
         raise UsageError(
             f"{inputs[0]}: is given twice, for different channels; give each channel's own images"
         )
@@ -160,18 +191,18 @@ def _by_series(
     A damaged file refuses the series of its folder, to one of which it may belong; alone in a folder it is a case.
     """
     found = sorted(found, key=lambda each: (_series_name(each), each.uid))
-    if len(channels) > 1:
-        wanted = ", ".join(channels)
-        lack = f"is one series, the model wants {len(channels)} ({wanted}); give one folder per channel, in that order"
-        return [
-            CaseInput(_series_name(each), each.files[:1], f"{each.files[0].parent}: {lack}") for each in found
-        ]
-    names = [_series_name(each) for each in found]
-    broken = {path.parent: reason for path, reason in damaged.items()}
     folders = {file.parent for each in found for file in each.files}
     alone = [
         CaseInput(path.name, (path,), why) for path, why in damaged.items() if path.parent not in folders
     ]
+    if len(channels) > 1:
+        wanted = ", ".join(channels)
+        lack = f"is one series, the model wants {len(channels)} ({wanted}); give one folder per channel, in that order"
+        return alone + [
+            CaseInput(_series_name(each), each.files[:1], f"{each.files[0].parent}: {lack}") for each in found
+        ]
+    names = [_series_name(each) for each in found]
+    broken = {path.parent: reason for path, reason in damaged.items()}
     return alone + [
         CaseInput(
             name if names.count(name) == 1 else f"{name}_{each.uid.rsplit('.', 1)[-1]}",
@@ -184,7 +215,7 @@ def _by_series(
 
 
 def _series_name(series: SeriesFiles) -> str:
-    first = series.files[0].resolve()
+    first = Path(os.path.realpath(series.files[0]))  # unlike `resolve` it takes a link to itself as it is
     return first.stem if len(series.files) == 1 else first.parent.name
 
 
@@ -201,6 +232,8 @@ def _by_name(files: Sequence[Path], channels: tuple[str, ...]) -> list[CaseInput
                 else f"{file}: does not exist"
             )
             cases.append(CaseInput(file.name, (file,), problem))
+        elif file.exists() and not file.is_file():
+            cases.append(CaseInput(file.name, (file,), f"{file}: is no regular file; give an image file"))
         else:
             folders.setdefault(file.parent, []).append(file)
     for group in folders.values():

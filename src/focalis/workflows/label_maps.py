@@ -16,7 +16,7 @@ def label_maps(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         case = image_stem(path)
-        if case is None or not path.is_file():
+        if case is None or path.is_dir():
             continue
         if case in found:
             raise DataError(f"{path}: is {case} a second time, after {found[case].name}; keep one of them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from focalis.errors import FocalisError, UsageError
+from focalis.errors import UsageError, refusal
 from focalis.lesions import measure_lesions
 from focalis.model import Model, OperatingPoint, open_model, weights_sha256
 from focalis.models import card_of, model_file
-from focalis.prediction import budget_beside, predict_case, runtime_for
-from focalis.volume import IMAGE_SUFFIXES, Volume, write_volume
+from focalis.planning import other_modalities
+from focalis.prediction import budget_beside, predict_case, require_memory, runtime_for
+from focalis.volume import IMAGE_SUFFIXES, Outline, Volume, write_volume
 from focalis.workflows.inputs import CaseInput, find_cases, read_images
 from focalis.workflows.lesion_tables import table_paths, tabled_cases, write_lesions
 from focalis.workflows.scope import check_scope
@@ -220,7 +222,7 @@ def predict(
     }
     write = _WRITERS[output_format]
     strange: dict[str, tuple[str, ...]] = {}
-    taken = {file.resolve() for case in cases for file in case.all_files}
+    taken = {os.path.realpath(file) for case in cases for file in case.all_files}
 
     def run(case: CaseInput) -> PredictRow:
         """The row of a case that is done, but for its time."""
@@ -228,9 +230,16 @@ def predict(
         extra, spread = (folder / name / f"{case.name}.nii.gz" for name in ("probabilities", "uncertainty"))
         written = [output, *table_paths(folder, case.name)]
         for path in [*written, *([extra] if probabilities else []), *([spread] if uncertainty else [])]:
-            if path.resolve() in taken:
+            if os.path.realpath(path) in taken:
                 raise UsageError(f"{path}: the result would overwrite an input; choose another output folder")
-        images = read_images(case)
+
+        def admit(outlines: Sequence[Outline], modalities: Sequence[str]) -> None:
+            strange[case.name] = other_modalities(loaded.plan, modalities)
+            require_memory(
+                loaded, outlines, memory_gb * 1e9, mirror=mirror, runtime=engines, spread=uncertainty
+            )
+
+        images = read_images(case, admit)
         if output_format != "nifti" and images.source is None:
             raise UsageError(
                 f"{case.files[0]}: is no DICOM series, so {output_format} has no images to refer to; "
@@ -283,8 +292,9 @@ def predict(
         if not case.problem:
             try:
                 row = run(case)
-            except FocalisError as error:
-                row = replace(row, reason=_located(str(error), case), outside=strange.get(case.name, ()))
+            except Exception as error:  # whatever a library raises concerns this case alone
+                said = _located(refusal(error, case.files[0]), case)
+                row = replace(row, reason=said, outside=strange.get(case.name, ()))
         rows.append(replace(row, seconds=time.perf_counter() - started))
     if progress is not None:
         progress(len(rows), len(cases), "")

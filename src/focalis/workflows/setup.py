@@ -12,6 +12,14 @@ from focalis.quality import check_dataset
 DEFAULT_FOLDS = 5
 
 
+def require_resources(threads: int | None = None, memory_gb: float | None = None) -> None:
+    """UsageError for numbers of threads or 10^9 bytes that no machine has."""
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads is {threads}; give 1 or more")
+    if memory_gb is not None and not 0 < memory_gb < float("inf"):
+        raise UsageError(f"a memory budget of {memory_gb} GB is not possible; give a number above 0")
+
+
 def checked(data: Dataset) -> Dataset:
     """The data set with its labels named; DataError with one line per fault."""
     result = check_dataset(data)
