@@ -65,8 +65,9 @@ def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model
 
     Returns:
         {"outcome": "done", "results": [...], "outside": in what the series lies outside of what the model was trained
-        on, one line, or ""}, {"outcome": "refused", "reason": ..., "outside": the same}, or {"outcome": "failed" |
-        "no space", "reason": ...}.
+        on, one line, or "", "left_out": what of the images' headers the results do not copy, one line, or ""},
+        {"outcome": "refused", "reason": ..., "outside": the same}, or
+        {"outcome": "failed" | "no space", "reason": ...}.
     """
     try:
         return _segment(job, tell, models)
@@ -96,6 +97,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     from focalis.device.models import file_sha256
     from focalis.device.results import make_results
     from focalis.dicom import read_series
+    from focalis.dicom.identity import AttributeWarning
     from focalis.model import load_model, weights_sha256
     from focalis.planning import other_modalities
     from focalis.prediction import budget_beside, choose_runtime, predict_case, require_memory
@@ -138,19 +140,24 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
             raise
         raise _RefusedError(str(error), outside) from error
     tell("writing")
-    made = make_results(
-        prediction.label.array,
-        model.plan.labels,
-        series,
-        Path(job.folder),
-        model=weights,
-        version=job.version,
-        supersedes={kind: Path(path) for kind, path in job.supersedes.items()},  # type: ignore[misc]
-    )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", AttributeWarning)
+        made = make_results(
+            prediction.label.array,
+            model.plan.labels,
+            series,
+            Path(job.folder),
+            model=weights,
+            version=job.version,
+            supersedes={kind: Path(path) for kind, path in job.supersedes.items()},  # type: ignore[misc]
+        )
     return {
         "outcome": "done",
         "results": [asdict(each) for each in made],
         "outside": outside,
+        # without the folder, which is the store's
+        "left_out": next((str(each.message).partition(": ")[2] for each in told), ""),
     }
 
 

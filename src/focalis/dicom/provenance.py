@@ -5,60 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pydicom import Dataset
-from pydicom.sequence import Sequence
-from pydicom.valuerep import DA, TM, PersonName, format_number_as_ds
+from pydicom.valuerep import DA, TM, format_number_as_ds
 
-from focalis.dicom.headers import quiet, sop_class, text
+from focalis.dicom.headers import sop_class, text
+from focalis.dicom.identity import LOSSY
 from focalis.dicom.results import MANUFACTURER, NOTICE, Result
 from focalis.dicom.series import Series
 from focalis.dicom.slices import read_slices
-
-# PS3.3 C.7.1.1 Patient, C.7.2.1 General Study, C.7.2.2 Patient Study: of type 2, empty if the source lacks them
-_IDENTITY = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "StudyID",
-)
-# of the same modules, of type 3
-_IDENTITY_IF_PRESENT = (
-    "IssuerOfPatientID",
-    "PatientAge",
-    "PatientSize",
-    "PatientWeight",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",
-    "StudyDescription",
-    "TimezoneOffsetFromUTC",
-)
 
 
 def stamp(dataset: Dataset, result: Result, description: str) -> None:
     """Set patient, study, series, equipment and time of an object, and the notice, in place.
 
-    Patient and study are the source's, value for value, also where a value breaks the standard: another value
-    would be another patient. Text is stored as UTF-8.
+    Patient and study are the source's where its values are valid, see `focalis.dicom.identity`. Text is UTF-8.
     """
-    header = result.series.header
     dataset.SpecificCharacterSet = "ISO_IR 192"
-    with quiet():
-        for keyword in _IDENTITY:
-            setattr(dataset, keyword, _copied(header, keyword) if header.get(keyword) else "")
-        for keyword in _IDENTITY_IF_PRESENT:
-            if header.get(keyword):
-                setattr(dataset, keyword, _copied(header, keyword))
-    dataset.StudyInstanceUID = header.StudyInstanceUID
+    for keyword, value in result.identity.values.items():
+        if keyword not in LOSSY:
+            setattr(dataset, keyword, value)
+    dataset.StudyInstanceUID = result.identity.study_uid
     dataset.SOPInstanceUID = result.uid("instance")
     dataset.SeriesInstanceUID = result.uid("series")
     dataset.SeriesDescription = f"{description}, {NOTICE}"
-    dataset.FrameOfReferenceUID = result.frame_of_reference
-    dataset.PositionReferenceIndicator = text(header, "PositionReferenceIndicator")
+    dataset.FrameOfReferenceUID = result.identity.frame_of_reference
     dataset.OperatorsName = ""
     dataset.Manufacturer = dataset.ManufacturerModelName = MANUFACTURER
     dataset.DeviceSerialNumber = result.model_short
@@ -116,19 +85,3 @@ def _reference(series: Series, instance: str) -> Dataset:
     item.ReferencedSOPClassUID = sop_class(series.header)
     item.ReferencedSOPInstanceUID = instance
     return item
-
-
-def _copied(header: Dataset, keyword: str) -> object:
-    """An attribute's value, decoded, so that it can be written in another character set."""
-    value = header[keyword].value
-    if isinstance(value, PersonName):
-        return str(value)
-    if not isinstance(value, Sequence):
-        return value
-    items = []
-    for item in value:
-        code = Dataset()
-        for part in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning"):
-            setattr(code, part, text(item, part))
-        items.append(code)
-    return items

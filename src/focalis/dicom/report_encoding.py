@@ -171,7 +171,7 @@ def _evidence(result: Result, segmentation: Dataset) -> list[Dataset]:
     for instance in dict.fromkeys(result.series.instance_uids):
         image = Dataset()
         image.SOPClassUID, image.SOPInstanceUID = sop_class(result.series.header), instance
-        image.StudyInstanceUID = result.series.header.StudyInstanceUID
+        image.StudyInstanceUID = result.identity.study_uid
         image.SeriesInstanceUID = result.series.header.SeriesInstanceUID
         found.append(image)
     for keyword in (
@@ -193,6 +193,6 @@ def _predecessor(result: Result, earlier: Superseded) -> Dataset:
     instance.ReferencedSOPInstanceUID = earlier.instance_uid
     series.SeriesInstanceUID = earlier.series_uid
     series.ReferencedSOPSequence = [instance]
-    study.StudyInstanceUID = result.series.header.StudyInstanceUID
+    study.StudyInstanceUID = result.identity.study_uid
     study.ReferencedSeriesSequence = [series]
     return study

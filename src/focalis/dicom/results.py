@@ -22,6 +22,7 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from focalis.dicom.headers import text
+from focalis.dicom.identity import NAMESPACE, Identity, require_uids, source_identity
 from focalis.dicom.series import Series
 from focalis.errors import DataError
 
@@ -31,7 +32,6 @@ Kind: TypeAlias = Literal["SEG", "RTSTRUCT", "SR", "SC"]
 MANUFACTURER = "Focalis"
 NOTICE = "for research use only"
 
-_NAMESPACE = uuid.UUID("b51f70a6-3f1c-4c0e-9d0f-2a1c54c77b1e")
 _LONG_STRING = 64  # characters of a value of type LO (PS3.5 6.2)
 # one colour per label, dark enough to be told from bright tissue
 COLOURS = ((220, 50, 47), (38, 139, 210), (133, 153, 0), (211, 54, 130), (42, 161, 152), (203, 75, 22))
@@ -74,6 +74,7 @@ class Result:
         model: the model's name or hash.
         version: the version of Focalis.
         moment: the date and time that the object bears.
+        identity: what it tells of patient and study.
         supersedes: the earlier object that this one replaces.
         reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
     """
@@ -85,6 +86,7 @@ class Result:
     model: str
     version: str
     moment: datetime
+    identity: Identity
     supersedes: Superseded | None = None
     reviewer: str = ""
 
@@ -93,7 +95,7 @@ class Result:
 
         A name-based UUID as a decimal number below 2.25 (PS3.5 B.2).
         """
-        return UID(f"2.25.{uuid.uuid5(_NAMESPACE, f'{part} of {self._digest}').int}")
+        return UID(f"2.25.{uuid.uuid5(NAMESPACE, f'{part} of {self._digest}').int}")
 
     @cached_property
     def _digest(self) -> str:
@@ -118,13 +120,6 @@ class Result:
     def model_short(self) -> str:
         """The model's name or hash in the 64 characters of a serial number."""
         return self.model[:_LONG_STRING]
-
-    @property
-    def frame_of_reference(self) -> str:
-        """The series' frame of reference; one of its own, derived from its UID, if it names none."""
-        header = self.series.header
-        derived = uuid.uuid5(_NAMESPACE, f"frame of reference of {text(header, 'SeriesInstanceUID')}")
-        return text(header, "FrameOfReferenceUID") or f"2.25.{derived.int}"
 
 
 def describe_result(
@@ -152,7 +147,11 @@ def describe_result(
         reviewer: the person who judged it, up to 64 characters; empty if nobody did.
 
     Raises:
-        DataError: the label map does not fit the series, a value has no name, or a name cannot be stored.
+        DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or an image
+            has no valid UID to refer to.
+
+    Warns:
+        AttributeWarning: what the source says of patient or study is not valid, and left out.
     """
     if label.shape != series.volume.array.shape:
         raise DataError(
@@ -178,6 +177,9 @@ def describe_result(
             )
     if len(set(named.values())) != len(named):
         raise DataError("two labels share a name; give each label a name of its own")
+    require_uids(series)
+    identity = source_identity(series)
+    identity.warn(series)
     moment = created or _moment(series.header) or datetime.now()
     moment = moment.replace(microsecond=0, tzinfo=None)
     return Result(
@@ -188,6 +190,7 @@ def describe_result(
         _storable(model),
         _storable(version)[:_LONG_STRING],
         moment,
+        identity,
         supersedes,
         _storable(reviewer)[:_LONG_STRING],
     )

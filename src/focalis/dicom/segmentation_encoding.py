@@ -11,6 +11,7 @@ from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DA, TM
 
 from focalis.dicom.headers import text
+from focalis.dicom.identity import LOSSY
 from focalis.dicom.provenance import (
     decimals,
     series_number,
@@ -41,8 +42,6 @@ _PROPERTY_TYPES = {
     "tumor": _NEOPLASM,
     "tumour": _NEOPLASM,
 }
-# a mask of images that were compressed with loss says so (PS3.3 C.7.6.1.1.5)
-_LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 
 
@@ -140,7 +139,7 @@ def _stand_ins(result: Result) -> list[Dataset]:
         image = Dataset()
         image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, result.uid(f"stand-in {z}")
         image.StudyInstanceUID, image.SeriesInstanceUID = "2.25.1", "2.25.2"
-        image.FrameOfReferenceUID = result.frame_of_reference
+        image.FrameOfReferenceUID = result.identity.frame_of_reference
         image.Modality = text(result.series.header, "Modality")
         image.PatientID = image.PatientName = image.PatientBirthDate = image.PatientSex = ""
         image.AccessionNumber = image.StudyID = ""
@@ -149,9 +148,9 @@ def _stand_ins(result: Result) -> list[Dataset]:
         image.ImagePositionPatient = decimals(position)
         image.ImageOrientationPatient = decimals(orientation)
         image.PixelSpacing = decimals(grid.spacing_xyz_mm[1::-1])
-        for keyword in _LOSSY:
-            if keyword in result.series.header:
-                image[keyword] = result.series.header[keyword]
+        for keyword in LOSSY:
+            if keyword in result.identity.values:
+                setattr(image, keyword, result.identity.values[keyword])
         image.SliceThickness = image.SpacingBetweenSlices = decimals([grid.spacing_xyz_mm[2]])[0]
         found.append(image)
     return found

@@ -62,10 +62,10 @@ def _referenced(result: Result) -> Dataset:
     series.ContourImageSequence = source_instances(result.series)
     study = Dataset()
     study.ReferencedSOPClassUID = "1.2.840.10008.3.1.2.3.1"  # retired, but still what this must name (type 1)
-    study.ReferencedSOPInstanceUID = header.StudyInstanceUID
+    study.ReferencedSOPInstanceUID = result.identity.study_uid
     study.RTReferencedSeriesSequence = [series]
     frame = Dataset()
-    frame.FrameOfReferenceUID = result.frame_of_reference
+    frame.FrameOfReferenceUID = result.identity.frame_of_reference
     frame.RTReferencedStudySequence = [study]
     return frame
 
@@ -73,7 +73,7 @@ def _referenced(result: Result) -> Dataset:
 def _roi(value: int, name: str, result: Result) -> Dataset:
     item = Dataset()
     item.ROINumber = value
-    item.ReferencedFrameOfReferenceUID = result.frame_of_reference
+    item.ReferencedFrameOfReferenceUID = result.identity.frame_of_reference
     item.ROIName = name
     item.ROIGenerationAlgorithm = "AUTOMATIC"
     return item

@@ -245,6 +245,8 @@ def predict(
                 f"{case.files[0]}: is no DICOM series, so {output_format} has no images to refer to; "
                 "give the DICOM folder, or leave --format out"
             )
+        if output_format != "nifti" and images.source is not None:
+            _require_uids(images.source)
         strange[case.name] = check_scope(loaded, images.volumes, images.modalities, strict=strict)
         prediction = predict_case(
             loaded,
@@ -372,6 +374,13 @@ def _segmentation(label: Volume, source: Series | None, model: Model, path: Path
         label.array, names, source, path, model=weights_sha256(model), version=version("focalis")
     )
     return True
+
+
+def _require_uids(source: Series) -> None:
+    """Refuse before the work what cannot be written after it."""
+    from focalis.dicom.identity import require_uids
+
+    require_uids(source)
 
 
 def _structures(label: Volume, source: Series | None, model: Model, path: Path) -> bool:
