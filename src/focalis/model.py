@@ -46,6 +46,7 @@ class OperatingPoint:
         minimum_confidence: components whose highest probability stays below it are dropped; in [0, 1].
         froc: (minimum confidence, false positives per scan, sensitivity) on the cases that it was chosen on, at its
             threshold and minimum size.
+        lesions, found: true lesions of these cases, and how many of them it finds; None where that is not known.
     """
 
     threshold: float = 0.5
@@ -54,6 +55,8 @@ class OperatingPoint:
     minimum_mm3: float = 0.0
     minimum_confidence: float = 0.0
     froc: tuple[tuple[float, float, float], ...] = ()
+    lesions: int | None = None
+    found: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -332,6 +335,7 @@ def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
                 float(point.get("minimum_mm3", 0.0)),
                 float(point.get("minimum_confidence", 0.0)),
                 tuple((float(c), float(x), float(y)) for c, x, y in point.get("froc", ())),
+                *(None if point.get(name) is None else int(point[name]) for name in ("lesions", "found")),
             ),
             provenance=content["provenance"],
             members=int(content["members"]),

@@ -80,3 +80,33 @@ def test_wrong_names_are_wrong_usage(run, tmp_path, words, message):
     assert code == 2
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_collapsed_row_is_marked_and_both_dice_are_counted(run, tmp_path, monkeypatch):
+    from focalis.workflows.compare import Comparison
+
+    figures = {
+        "dice": {"value": 0.3, "low": 0.1, "high": 0.5, "cases": 9},
+        "dice_with_lesion": {"value": 0.0, "low": 0.0, "high": 0.0, "cases": 6},
+    }
+    row = {
+        "network": "dense",
+        "loss": "tversky",
+        "runs": [
+            {"outcome": "finished", "collapse": None},
+            {"outcome": "finished", "collapse": "none of the 6"},
+        ],
+        "collapsed_runs": 1,
+        "figures": {"overall": figures},
+        "difference_to_first_row": None,
+    }
+    monkeypatch.setattr(
+        "focalis.workflows.compare.compare",
+        lambda _data, out, **_: Comparison(out, out / "c.json", out / "c.html", {"rows": [row]}),
+    )
+    _, out, _ = run("data", "-o", tmp_path, "--losses", "tversky,dice_cross_entropy", "--steps", 5)
+    assert (
+        "dense, tversky: COLLAPSED in 1 of 2 runs (none of the 6); Dice 0.300 [0.100, 0.500] of 9 cases"
+        in out
+    )
+    assert "0.000 [0.000, 0.000] of the 6 with a lesion" in out

@@ -148,8 +148,37 @@ def test_cases_without_any_foreground() -> None:
     assert chosen.threshold > 0.42
     assert (dict(chosen.curve)[0.4], dict(chosen.curve)[0.45]) == (0, 1)
     assert chosen.froc == ()
+    assert chosen.how.startswith("not chosen for lesions: none of the 1 cases of the inner split holds one")
     strict = choose(cuts([(loud, empty)]), Aim(0))
     assert apply(loud, empty, strict.threshold, strict.minimum_mm3, strict.minimum_confidence)[1] == 0
+
+
+def test_a_point_that_finds_nothing_is_not_chosen_where_another_finds_a_lesion() -> None:
+    """Nothing marked would be best: most cases are empty, and their noise is louder than the lesion is sure."""
+    truth = np.zeros((5, 5, 20), bool)
+    truth[1:4, 1:4, 2:6] = True
+    faint = np.where(truth, 0.3, 0.0)
+    faint[1:4, 1:4, 12:16] = 0.3
+    noise = np.zeros(truth.shape)
+    noise[2, 2, 2:4] = 0.4
+    chosen = choose(cuts([(faint, truth), *[(noise, np.zeros_like(truth))] * 6]))
+    assert chosen.threshold <= 0.3
+    assert (chosen.lesions, chosen.found) == (1, 1)
+    assert "marking nothing has a higher Dice" in chosen.how
+
+
+@pytest.mark.parametrize("value", [0.0, 0.03, 1.0])
+@pytest.mark.parametrize("aim", [Aim(), Aim(1)])
+def test_where_no_threshold_finds_a_lesion_there_is_no_choice(value: float, aim: Aim) -> None:
+    truth = np.zeros((8, 8, 8), bool)
+    truth[2:4, 2:4, 2:4] = True
+    constant = np.full(truth.shape, value)
+    chosen = choose(cuts([(constant, truth), (constant, np.zeros_like(truth))]), aim, temperature=3.0)
+    assert (chosen.threshold, chosen.minimum_mm3, chosen.minimum_confidence) == (0.5, 0, 0)
+    assert chosen.how.startswith(
+        "not chosen, the default: no threshold finds one of the 1 lesions in 2 cases"
+    )
+    assert (chosen.lesions, chosen.found) == (1, 0)
 
 
 def test_aims_are_read_and_others_refused() -> None:

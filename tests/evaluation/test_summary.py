@@ -94,3 +94,21 @@ def test_best_median_and_worst() -> None:
     assert representative_cases(scores[:2]) == (("best", "b"), ("worst", "a"))
     assert representative_cases(scores[:1]) == (("best", "a"),)
     assert representative_cases([]) == ()
+
+
+def empty(case: str, dice: float = 1.0) -> Score:
+    return score(case, dice, truth_voxels=0, truth_lesions=0, detected_lesions=0, hd95_mm=0.0)
+
+
+def test_cases_with_a_lesion_are_summarised_apart() -> None:
+    scores = [score("a", 0.2, hd95_mm=6.0), score("b", 0.4, hd95_mm=None), empty("c"), empty("d")]
+    overall = summarise(scores).overall
+    assert overall["dice"].mean == pytest.approx(0.65)
+    assert (overall["dice_with_lesion"].mean, overall["dice_with_lesion"].n) == (pytest.approx(0.3), 2)
+    assert (overall["hd95_with_lesion_mm"].mean, overall["hd95_with_lesion_mm"].n) == (6.0, 1)
+
+
+def test_an_empty_case_is_neither_best_nor_worst_where_others_hold_a_lesion() -> None:
+    scores = [score("a", 0.2), score("b", 0.4), empty("c"), empty("d", 0.0)]
+    assert representative_cases(scores) == (("best", "b"), ("worst", "a"))
+    assert representative_cases(scores[2:]) == (("best", "c"), ("worst", "d"))

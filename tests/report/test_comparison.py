@@ -135,6 +135,18 @@ def test_equal_steps_are_said_and_drawn_over_training_time_too(content, tmp_path
     assert set(planes) == {"dice-prediction-time", "dice-training-time"}
 
 
+def test_a_collapsed_row_is_marked(content, tmp_path):
+    content["rows"][1]["collapsed_runs"] = 1
+    content["rows"][1]["runs"][0]["collapse"] = "none of the 9 lesions was found"
+    content["rows"][1]["figures"]["overall"]["dice_with_lesion"] = figure(0.0, 0.0, 0.0)
+
+    write_comparison_report(tmp_path / "c.html", content, [])
+
+    text = check(tmp_path / "c.html").text
+    assert "collapsed: 1 of 1 runs found nothing" in text
+    assert "none of the 9 lesions was found" in text
+
+
 def test_without_a_first_row_there_are_no_differences(content, tmp_path):
     content["rows"] = [row("dense", 0.6, "diverged", "at step 3"), row("unet", 0.5)]
 

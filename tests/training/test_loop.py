@@ -17,8 +17,9 @@ from torch import nn
 
 from focalis.errors import TrainingError
 from focalis.prediction import Runtime
-from focalis.training import Interrupted, batches, loop, steps_in, train
+from focalis.training import Interrupted, NothingLearnedWarning, batches, loop, steps_in, train
 from focalis.training.loop import learning_rate
+from focalis.training.validation import Watched
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32)
 
@@ -225,7 +226,7 @@ def test_looking_at_the_inner_split_is_no_training_time(plan, cases, tmp_path, m
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 1e5 * len(looks))
     monkeypatch.setattr(loop, "time", clock)
     monkeypatch.setattr(loop, "STEPS_BETWEEN", 1)
-    monkeypatch.setattr(loop, "validation_dice", lambda *_: looks.append(1))
+    monkeypatch.setattr(loop, "watch", lambda *_: looks.append(1))
     run(plan, cases, tmp_path, steps=3)
     assert len(looks) == 3
     assert 0 < rows(tmp_path)[-1]["seconds"] < 1e5
@@ -255,3 +256,14 @@ def test_dropout_draws_from_the_run_s_seed_alone(plan, cases, tmp_path):
         torch.manual_seed(len(weights))
         weights.append(run(dropping, cases, tmp_path / name, steps=2).state_dict())
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_halfway_without_a_lesion_found_is_worth_a_warning(plan, cases, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "STEPS_BETWEEN", 1)
+    monkeypatch.setattr(loop, "watch", lambda *_: Watched(0.5, 0.0, 3, 0))
+    with pytest.warns(
+        NothingLearnedWarning, match="none of the 3 lesions that are watched is found after 2 of 3"
+    ) as caught:
+        run(plan, cases, tmp_path, steps=3)
+    assert len(caught) == 1
+    assert rows(tmp_path)[-1]["val_dice_with_lesion"] == 0

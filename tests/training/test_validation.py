@@ -14,6 +14,7 @@ from focalis.model import OperatingPoint
 from focalis.prediction import Runtime
 from focalis.training import operating_point
 from focalis.training.prepared import TrainingCase
+from focalis.training.validation import watch
 
 
 class Known(nn.Module):
@@ -94,3 +95,28 @@ def test_memory_does_not_grow_with_the_number_of_cases(plan):
     peak([one])
     one_map = 4 * label.size
     assert peak([one] * 8) - peak([one]) < one_map
+
+
+def test_a_look_at_the_inner_split_tells_cases_with_a_lesion_apart(plan):
+    label = np.zeros((16, 16, 16))
+    label[4:8, 4:8, 4:8] = 1
+    quiet = np.full(label.shape, -6.0)
+    cases = [
+        case_of(quiet, np.zeros_like(label)),
+        case_of(quiet, label),
+        case_of(quiet, np.zeros_like(label)),
+    ]
+    seen = watch(plan, Known(), cases, Runtime())
+    assert (seen.dice, seen.dice_with_lesion) == (pytest.approx(2 / 3), 0.0)
+    assert (seen.lesions, seen.found) == (1, 0)
+    found = watch(plan, Known(), [case_of(np.where(label > 0, 3.0, -6.0), label)], Runtime())
+    assert (found.dice_with_lesion, found.lesions, found.found) == (1.0, 1, 1)
+    assert watch(plan, Known(), [], Runtime()) is None
+
+
+def test_a_constant_output_is_named(plan):
+    label = np.zeros((16, 16, 16))
+    label[4:8, 4:8, 4:8] = 1
+    point, _ = operating_point(plan, Known(), [case_of(np.full(label.shape, -6.0), label)], Runtime())
+    assert "the network gives every voxel the same probability" in point.how
+    assert (point.threshold, point.found) == (0.5, 0)

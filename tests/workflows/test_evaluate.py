@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from focalis.cli.main import app
 from focalis.dataset import ReaderWarning
 from focalis.errors import DataError, UsageError
 from focalis.volume import Grid, Volume, write_volume
@@ -304,3 +306,36 @@ def test_a_link_to_itself_is_a_file_that_cannot_be_read(folders: tuple[Path, Pat
         (folder / "loop.nii.gz").symlink_to("loop.nii.gz")
     with pytest.raises(DataError, match=r"loop\.nii\.gz: cannot be read"):
         evaluate(*folders, None)
+
+
+def test_nothing_found_comes_first_and_no_figure_hides_it(tmp_path: Path) -> None:
+    """Two empty cases of three: their Dice of 1 and their distance of 0 are no success."""
+    predictions, labels, out = (tmp_path / name for name in ("predictions", "labels", "out"))
+    nothing = Volume(np.zeros(GRID.shape_zyx, np.uint8), GRID)
+    for case in "abc":
+        write_volume(label_map(2) if case == "c" else nothing, labels / f"{case}.nii.gz")
+        write_volume(nothing, predictions / f"{case}.nii.gz")
+        write_volume(
+            Volume(np.random.default_rng(0).normal(size=GRID.shape_zyx), GRID),
+            tmp_path / "images" / f"{case}.nii.gz",
+        )
+    done = CliRunner().invoke(
+        app, ["evaluate", str(predictions), str(labels), "-o", str(out), "--images", str(tmp_path / "images")]
+    )
+    assert done.exit_code == 0
+    assert done.stdout.startswith("WARNING: none of the 1 lesions in 3 cases was found; nothing is marked")
+    assert "3 cases, Dice 0.667" in done.stdout
+    assert "over the 1 with a lesion 0.000" in done.stdout
+    page = (out / "report.html").read_text()
+    assert page.index("none of the 1 lesions") < page.index("Dice, mean of 3 cases")
+    assert "Dice, the 1 with a lesion" in page
+    assert "HD95, mean mm of 0 of the 1 with a lesion" in page
+    assert "Best case of the 1 with a lesion: c, Dice 0.000" in page
+    document = json.loads((out / "evaluation.json").read_text())
+    assert document["alerts"][0].startswith("none of the 1 lesions")
+    with (out / "cases.csv").open() as file:
+        assert [(row["dice"], row["dice_with_lesion"]) for row in csv.DictReader(file)] == [
+            ("1.0", ""),
+            ("1.0", ""),
+            ("0.0", "0.0"),
+        ]

@@ -370,3 +370,15 @@ def test_options_are_looked_at_before_the_data(phantoms, tmp_path, monkeypatch, 
     with pytest.raises(UsageError, match=said):
         fit(phantoms, tmp_path / "run", steps=1, **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_member_that_found_nothing_has_no_say_in_the_ensembles_operating_point(finished):
+    model = load_model(finished.model)
+    points = [
+        replace(model.operating_point, threshold=threshold, lesions=4, found=found)
+        for threshold, found in ((0.2, 3), (0.4, 4), (0.5, 0))
+    ]
+    point = _ensemble([replace(model, operating_point=each) for each in points]).operating_point
+    assert point.threshold == pytest.approx(0.3)
+    assert point.how.startswith("mean of 2 of 3 members")
+    assert (point.lesions, point.found) == (12, 7)

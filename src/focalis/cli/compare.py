@@ -96,10 +96,20 @@ def _line(row: Mapping[str, Any]) -> str:
     )
     if row["figures"]:
         dice = row["figures"]["overall"]["dice"]
-        parts.insert(0, f"Dice {figure_with_interval(dice['value'], dice['low'], dice['high'])}")
+        filled = row["figures"]["overall"].get("dice_with_lesion")
+        line = (
+            f"Dice {figure_with_interval(dice['value'], dice['low'], dice['high'])} of {dice['cases']} cases"
+        )
+        if filled:
+            own = figure_with_interval(filled["value"], filled["low"], filled["high"])
+            line += f", {own} of the {filled['cases']} with a lesion"
+        parts.insert(0, line)
     if row["difference_to_first_row"]:
         dice = row["difference_to_first_row"]["dice"]
         parts.insert(1, f"to the first row {figure_with_interval(dice['value'], dice['low'], dice['high'])}")
+    if collapsed := row.get("collapsed_runs"):
+        reason = next(run["collapse"] for run in row["runs"] if run.get("collapse"))
+        parts.insert(0, f"COLLAPSED in {collapsed} of {len(row['runs'])} runs ({reason})")
     return f"  {row['network']}, {row['loss']}: {'; '.join(parts)}"
 
 

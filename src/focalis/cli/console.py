@@ -66,6 +66,9 @@ def show_training(advance: Advance) -> Callable[[str, Progress | None], None]:
             advance(stage)
         else:
             dice = "" if progress.val_dice is None else f", validation Dice {progress.val_dice:.3f}"
+            if progress.val_dice_with_lesion is not None:
+                dice += f" ({progress.val_dice_with_lesion:.3f} with a lesion"
+                dice += f", {progress.val_found} of {progress.val_lesions} lesions found)"
             left = f"{progress.seconds_left / 60:.1f} min left"
             advance(stage, progress.step, progress.steps, f"loss {progress.loss:.4f}{dice}, {left}")
 
@@ -75,11 +78,13 @@ def show_training(advance: Advance) -> Callable[[str, Progress | None], None]:
 def print_summary(summary: Summary) -> None:
     """Print the main figures of an evaluation, one line per label, with their 95 % intervals."""
     for label in summary.labels:
-        dice, found = label["dice"], label.lesions.sensitivity
+        dice, filled, found = label["dice"], label["dice_with_lesion"], label.lesions.sensitivity
         false = label.lesions.false_positives_per_scan
         print(
             f"  {label.name}: {label.cases} cases, Dice {figure_with_interval(dice.mean, dice.low, dice.high)}, "
-            f"lesion sensitivity {figure_with_interval(found.value, found.low, found.high)}, "
+            f"over the {filled.n} with a lesion {figure_with_interval(filled.mean, filled.low, filled.high)}, "
+            f"lesion sensitivity {figure_with_interval(found.value, found.low, found.high)} "
+            f"({label.lesions.detected_lesions} of {label.lesions.truth_lesions}), "
             f"false positives per scan {figure_with_interval(false.value, false.low, false.high)}"
         )
 

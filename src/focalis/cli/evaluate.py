@@ -65,6 +65,8 @@ def evaluate(
     if as_json:
         print_json(evaluation.to_json())
         return
+    for line in evaluation.alerts:
+        print(f"WARNING: {line}")
     print("Dice and lesions with 95 % intervals:")
     print_summary(evaluation.summary)
     print_readers(evaluation.readers)

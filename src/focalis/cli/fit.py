@@ -51,7 +51,10 @@ def fit(
     memory_gb: Annotated[float | None, typer.Option(min=0.1, help="Memory that the run may take.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
 ) -> None:
-    """Check a data set, plan, train a model, and report how good it is."""
+    """Check a data set, plan, train a model, and report how good it is.
+
+    If nothing at all was learned the exit code is 1, and the output says so first.
+    """
     from focalis.workflows.fit import fit as run_fit
 
     with progress_bar() as advance:
@@ -77,6 +80,8 @@ def fit(
             memory_gb=memory_gb,
             progress=show_training(advance),
         )
+    if result.alert:
+        print(f"WARNING: {result.alert}", file=sys.stderr if as_json else sys.stdout)
     if result.float32_because:
         print(f"note: computed in float32: {result.float32_because}", file=sys.stderr)
     if as_json:
@@ -88,3 +93,5 @@ def fit(
         print_summary(result.summary)
         print(f"model: {result.model}")
         print(f"report: {result.report}")
+    if not result.learned:
+        raise typer.Exit(1)

@@ -106,6 +106,8 @@ def predict(
         raise KeyboardInterrupt(f"{out} holds the masks that were finished") from None
     if as_json:
         print_json(report)
+    if report.alert:
+        print(f"warning: {report.alert}", file=sys.stderr)
     if report.card:
         print(card_line(report.card), file=sys.stderr)
     for row in report.rows:

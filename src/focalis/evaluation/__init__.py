@@ -11,6 +11,7 @@ from focalis.evaluation.calibration import (
     voxel_reliability,
 )
 from focalis.evaluation.cases import EMPTY_RULE, Score, evaluate_case
+from focalis.evaluation.collapse import Collapse, find_collapse
 from focalis.evaluation.comparison import FIGURES, POOLING_RULE, Figure, figures_of, paired_differences
 from focalis.evaluation.detection import CaseLesions, Detection
 from focalis.evaluation.froc import FROC_RULE, Froc, FrocRate, bands_csv, froc, froc_csv
@@ -51,6 +52,7 @@ __all__ = [
     "Calibration",
     "CaseLesions",
     "Choice",
+    "Collapse",
     "Detection",
     "Evaluation",
     "Figure",
@@ -76,6 +78,7 @@ __all__ = [
     "cut",
     "evaluate_case",
     "figures_of",
+    "find_collapse",
     "fit_temperature",
     "froc",
     "froc_csv",

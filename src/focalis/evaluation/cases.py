@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ class Score:
         truth_lesions, predicted_lesions, detected_lesions, false_positive_lesions, split_lesions,
             merged_lesions: counts of lesions, see `LesionScores`.
         lesion_sensitivity, lesion_precision, lesion_f1: the same as shares.
+        voxels: voxels of the map that were judged; 0 if not known.
     """
 
     case: str
@@ -66,6 +67,17 @@ class Score:
     lesion_sensitivity: float | None
     lesion_precision: float | None
     lesion_f1: float
+    voxels: int = 0
+
+    @property
+    def dice_with_lesion(self) -> float | None:
+        """The Dice where there is something to find; None without truth."""
+        return self.dice if self.truth_voxels else None
+
+    @property
+    def hd95_with_lesion_mm(self) -> float | None:
+        """The HD95 where there is something to find: not the 0 of two empty masks."""
+        return self.hd95_mm if self.truth_voxels else None
 
 
 def evaluate_case(
@@ -97,13 +109,18 @@ def evaluate_case(
             f"{case}: truth and prediction lie on different grids: {'; '.join(differences)}; "
             "predict on the truth's own image, or resample one of them"
         )
+    judged = truth.array.size
     if ignore is not None:
         unjudged = truth.array == ignore
+        judged -= int(np.count_nonzero(unjudged))
         truth, prediction = (
             Volume(np.where(unjudged, 0, volume.array), volume.grid) for volume in (truth, prediction)
         )
     return tuple(
-        _evaluate_label(truth, prediction, label, labels[label], tolerance_mm, case, minimum_lesion_mm3)
+        replace(
+            _evaluate_label(truth, prediction, label, labels[label], tolerance_mm, case, minimum_lesion_mm3),
+            voxels=judged,
+        )
         for label in sorted(labels)
     )
 

@@ -10,8 +10,9 @@ import numpy as np
 from focalis.evaluation.cases import Score
 from focalis.evaluation.intervals import ratio_difference_interval, ratio_interval
 
-FIGURES = ("dice", "hd95_mm", "lesion_f1", "false_positives_per_scan")
-"""Mean Dice, mean HD95 in mm, lesion F1 from pooled counts, false positive lesions per scan."""
+FIGURES = ("dice", "dice_with_lesion", "hd95_mm", "lesion_f1", "false_positives_per_scan")
+"""Mean Dice, the same over the cases with a lesion, their mean HD95 in mm,
+lesion F1 from pooled counts, false positive lesions per scan."""
 
 POOLING_RULE = (
     "Runs of one system with several seeds are no further patients: of each case the mean over its runs is taken "
@@ -100,7 +101,8 @@ def _part(labels: Sequence[Score], figure: str) -> _Part | None:
         return 2.0 * detected, float(predicted + sum(score.truth_lesions for score in labels))
     if figure == "false_positives_per_scan":
         return float(predicted - detected), 1.0
-    defined = [value for score in labels if (value := getattr(score, figure)) is not None]
+    name = "hd95_with_lesion_mm" if figure == "hd95_mm" else figure
+    defined = [value for score in labels if (value := getattr(score, name)) is not None]
     return (float(np.mean(defined)), 1.0) if defined else None
 
 

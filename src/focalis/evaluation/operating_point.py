@@ -65,6 +65,7 @@ class Choice:
         curve: (threshold, mean Dice with nothing dropped) of every threshold.
         froc: (minimum confidence, false positives per scan, sensitivity) at the chosen threshold and minimum
             size, from the strictest on; empty without true lesions.
+        lesions, found: true lesions of the cases, and how many of them this point finds.
     """
 
     threshold: float
@@ -73,6 +74,8 @@ class Choice:
     how: str
     curve: tuple[tuple[float, float], ...]
     froc: tuple[tuple[float, float, float], ...]
+    lesions: int = 0
+    found: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,9 @@ def choose(
     within 0.002 of it the best Dice; of equals the one that drops least. If none keeps to it, the one with the
     fewest false positives.
 
+    A point that finds no lesion is not chosen for the best Dice where another finds one, however many cases are
+    empty. If no setting finds a lesion there is no choice: the default point is given, and `how` says so.
+
     Args:
         cases: of every case, its lesions at every threshold, see `cut`; probabilities as the network gives them.
         aim: the best mean Dice by default.
@@ -153,49 +159,89 @@ def choose(
     levels = list(thresholds)
     by_case = np.array([[each.dice(each.kept(0, 0)) for each in row] for row in cases])
     everything = by_case.mean(axis=0)
-    sizes = _sizes(cases)
-    count = len(cases)
-    if aim.fp_per_scan is None:
-        lowest = _lowest_near_the_best(by_case, levels)
-        settings = _settings(cases, lowest, levels[lowest], sizes)
-        best = max(setting.dice for setting in settings)
-        chosen = min(
-            (setting for setting in settings if setting.dice >= best - PLATEAU), key=lambda s: s.strictness
-        )
-        how = (
-            f"lowest threshold near the best mean Dice of the foreground on {count} cases of the inner split"
+    lesions = sum(row[0].overlaps.truth_voxels.size for row in cases)
+    hitting = [i for i in range(len(levels)) if _finds(cases, i)]
+    if lesions and not hitting:
+        chosen, how = (
+            None,
+            (
+                f"not chosen, the default: no threshold finds one of the {lesions} lesions in {len(cases)} cases of "
+                "the inner split"
+            ),
         )
     else:
-        settings = [s for i, level in enumerate(levels) for s in _settings(cases, i, level, sizes)]
-        keeping = [s for s in settings if s.fp_per_scan <= aim.fp_per_scan + 1e-9]
-        how = (
-            f"greatest lesion sensitivity at {aim.fp_per_scan:g} false positives per scan or fewer on {count} "
-            "cases of the inner split"
-        )
-        if not keeping:
-            fewest = min(s.fp_per_scan for s in settings)
-            keeping = [s for s in settings if s.fp_per_scan == fewest]
-            how += f"; none keeps to it, this has {fewest:g}"
-        best = max(s.sensitivity for s in keeping)
-        found = [s for s in keeping if s.sensitivity >= best - PLATEAU]
-        dice = max(s.dice for s in found)
-        chosen = min((s for s in found if s.dice >= dice - PLATEAU), key=lambda s: s.strictness)
-    line = _settings(cases, chosen.threshold, levels[chosen.threshold], (chosen.minimum_mm3,))
-    there = any(row[0].overlaps.truth_voxels.size for row in cases)
+        chosen, how = _best(cases, aim, by_case, levels, hitting)
+    if not lesions:
+        how = f"not chosen for lesions: none of the {len(cases)} cases of the inner split holds one; {how}"
+    threshold = levels.index(0.5) if chosen is None and 0.5 in levels else 0
+    if chosen is not None:
+        threshold = chosen.threshold
+    size, confidence = (chosen.minimum_mm3, chosen.minimum_confidence) if chosen else (0.0, 0.0)
+    line = _settings(cases, threshold, levels[threshold], (size,)) if lesions else []
 
     def given(probability: float) -> float:
         return float(temper(np.asarray(probability, dtype=np.float64), temperature))
 
     return Choice(
-        threshold=given(levels[chosen.threshold]),
-        minimum_mm3=chosen.minimum_mm3,
-        minimum_confidence=given(chosen.minimum_confidence),
+        threshold=given(levels[threshold]),
+        minimum_mm3=size,
+        minimum_confidence=given(confidence),
         how=how,
         curve=tuple((given(level), float(dice)) for level, dice in zip(levels, everything, strict=True)),
-        froc=tuple((given(s.minimum_confidence), s.fp_per_scan, s.sensitivity) for s in reversed(line))
-        if there
-        else (),
+        froc=tuple((given(s.minimum_confidence), s.fp_per_scan, s.sensitivity) for s in reversed(line)),
+        lesions=lesions,
+        found=round(chosen.sensitivity * lesions) if chosen else 0,
     )
+
+
+def _best(
+    cases: Sequence[Sequence[Candidates]],
+    aim: Aim,
+    by_case: NDArray[np.float64],
+    levels: Sequence[float],
+    hitting: Sequence[int],
+) -> tuple[_Setting, str]:
+    """The setting that suits the aim, and how it was chosen; `hitting` are the thresholds that find a lesion."""
+    sizes, count = _sizes(cases), len(cases)
+    if aim.fp_per_scan is None:
+        how = (
+            f"lowest threshold near the best mean Dice of the foreground on {count} cases of the inner split"
+        )
+        lowest = _lowest_near_the_best(by_case, levels)
+        if hitting and lowest not in hitting:
+            lowest = hitting[_lowest_near_the_best(by_case[:, hitting], [levels[i] for i in hitting])]
+            how += "; of the thresholds that find a lesion, for marking nothing has a higher Dice there"
+        settings = _settings(cases, lowest, levels[lowest], sizes)
+        settings = [setting for setting in settings if setting.sensitivity > 0] or settings
+        best = max(setting.dice for setting in settings)
+        return (
+            min(
+                (setting for setting in settings if setting.dice >= best - PLATEAU),
+                key=lambda s: s.strictness,
+            ),
+            how,
+        )
+    settings = [s for i, level in enumerate(levels) for s in _settings(cases, i, level, sizes)]
+    keeping = [s for s in settings if s.fp_per_scan <= aim.fp_per_scan + 1e-9]
+    how = (
+        f"greatest lesion sensitivity at {aim.fp_per_scan:g} false positives per scan or fewer on {count} "
+        "cases of the inner split"
+    )
+    if not keeping:
+        fewest = min(s.fp_per_scan for s in settings)
+        keeping = [s for s in settings if s.fp_per_scan == fewest]
+        how += f"; none keeps to it, this has {fewest:g}"
+    best = max(s.sensitivity for s in keeping)
+    if hitting and not best:
+        how += "; no lesion is found so"
+    found = [s for s in keeping if s.sensitivity >= best - PLATEAU]
+    dice = max(s.dice for s in found)
+    return min((s for s in found if s.dice >= dice - PLATEAU), key=lambda s: s.strictness), how
+
+
+def _finds(cases: Sequence[Sequence[Candidates]], threshold: int) -> bool:
+    """Whether a threshold finds a true lesion, with nothing dropped."""
+    return any(row[threshold].overlaps.match().pairs for row in cases)
 
 
 def _lowest_near_the_best(by_case: NDArray[np.float64], levels: Sequence[float]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from focalis.evaluation.beside import SPREAD_RULE, CaseBesideReaders, StructureBesideReaders, summarise_beside
 from focalis.evaluation.cases import EMPTY_RULE, Score
+from focalis.evaluation.collapse import Collapse, find_collapse
 from focalis.evaluation.detection import CaseLesions, Detection
 from focalis.evaluation.intervals import interval_rule
 from focalis.evaluation.judged import JudgedLesion
@@ -41,6 +42,16 @@ class Evaluation:
     lesions: tuple[JudgedLesion, ...] = ()
     detection: Detection | None = None
     minimum_mm3: float = 0.0
+
+    @property
+    def collapse(self) -> Collapse | None:
+        """Whether the predictions as a whole found nothing, or mark everything; None if neither."""
+        return find_collapse(self.scores)
+
+    @property
+    def alerts(self) -> tuple[str, ...]:
+        """What has to be known before any figure is believed, a line each."""
+        return () if self.collapse is None else (self.collapse.line,)
 
     @classmethod
     def of(
@@ -84,6 +95,7 @@ class Evaluation:
                 "surface_dice_tolerance_mm": self.tolerance_mm,
                 "interval": interval_rule(self.seed),
             },
+            "alerts": list(self.alerts),
             "summary": asdict(self.summary),
             "cases": [asdict(score) for score in self.scores],
             **({"detection": self.detection.to_json()} if self.detection else {}),

@@ -12,12 +12,14 @@ from focalis.evaluation.intervals import DRAWS, bootstrap_interval, ratio_interv
 
 METRICS = (
     "dice",
+    "dice_with_lesion",
     "iou",
     "sensitivity",
     "precision",
     "volume_error_mm3",
     "relative_volume_error",
     "hd95_mm",
+    "hd95_with_lesion_mm",
     "assd_mm",
     "surface_dice",
 )
@@ -141,12 +143,15 @@ def summarise(
 def representative_cases(scores: Sequence[Score]) -> tuple[tuple[str, str], ...]:
     """The ("best", case), ("median", case) and ("worst", case) by Dice, the mean over labels.
 
+    Cases without a lesion count only where no case has one: an empty case is perfect if nothing is marked.
     With fewer than three cases the later of these names that would repeat a case are left out. Ties go by
     name.
     """
     by_case: dict[str, list[float]] = {}
+    filled = {score.case for score in scores if score.truth_voxels}
     for score in scores:
-        by_case.setdefault(score.case, []).append(score.dice)
+        if not filled or score.case in filled:
+            by_case.setdefault(score.case, []).append(score.dice)
     ranked = sorted(by_case, key=lambda case: (-float(np.mean(by_case[case])), case))
     if not ranked:
         return ()

@@ -12,6 +12,7 @@ from focalis.report.overlay import overlay_figure
 from focalis.report.plane import Point, plane_figure
 from focalis.report.quality import write_quality_report
 from focalis.report.spread import spread_figure
+from focalis.report.tables import caption
 
 __all__ = [
     "DARK",
@@ -19,6 +20,7 @@ __all__ = [
     "Point",
     "Theme",
     "agreement_figure",
+    "caption",
     "contours_figure",
     "curves_figure",
     "froc_figure",

@@ -15,10 +15,12 @@ from focalis.report.tables import flat, interval
 
 COLUMNS = (
     ("dice", "Dice", 3),
+    ("dice_with_lesion", "Dice, cases with a lesion", 3),
     ("hd95_mm", "HD95, mm", 1),
     ("lesion_f1", "lesion F1", 3),
     ("false_positives_per_scan", "false positives per scan", 2),
 )
+_UNKNOWN = {"value": None, "low": None, "high": None}
 OFF_BUDGET = 0.2
 """A training time that lies further than this share from the one asked for is pointed out."""
 
@@ -126,7 +128,7 @@ def cells(found: Mapping[str, Mapping[str, Any]]) -> list[Cell]:
     """The figures of a row, or its differences, in the order of `COLUMNS`."""
     made = []
     for name, _, digits in COLUMNS:
-        figure = found[name]
+        figure = found.get(name, _UNKNOWN)  # comparisons of earlier versions lack some
         low, high = figure["low"], figure["high"]
         credible = low is not None and high is not None and not low <= 0 <= high
         made.append(Cell(number(figure["value"], digits), interval(low, high, digits), credible))
@@ -137,6 +139,10 @@ def _line(row: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
     runs = row["runs"]
     finished = sum(run["outcome"] == "finished" for run in runs)
     problems = list(dict.fromkeys(run["outcome"] for run in runs if run["outcome"] != "finished"))
+    if row.get("collapsed_runs"):
+        problems.append(
+            f"collapsed: {row['collapsed_runs']} of {len(runs)} runs found nothing, or mark everything"
+        )
     training = row["training_seconds"]
     return {
         "network": row["network"],

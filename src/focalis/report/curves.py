@@ -47,8 +47,10 @@ def curves_figure(metrics: Sequence[Mapping[str, Any]], theme: Theme = LIGHT) ->
             fontsize=9,
             color=theme.accent,
         )
+    filled_steps, filled = _curve(metrics, "val_dice_with_lesion")
+    dice_axes.plot(filled_steps, filled, color=theme.line, linewidth=1.2, linestyle="--")
     dice_axes.set_ylim(-0.02, 1.02)
-    style(dice_axes, theme, "validation Dice")
+    style(dice_axes, theme, "validation Dice\n(dashed: with a lesion)")
 
     rate_axes.plot(*_curve(metrics, "learning_rate"), color=theme.line, linewidth=1.6)
     rate_axes.set_ylim(bottom=0)

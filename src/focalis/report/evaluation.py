@@ -28,6 +28,7 @@ def write_evaluation_report(
     lesions: Sequence[JudgedLesion] = (),
     tolerance_mm: float = 1.0,
     title: str = "Evaluation",
+    alerts: Sequence[str] = (),
 ) -> None:
     """Write the scores of many cases as one self-contained HTML page.
 
@@ -41,6 +42,7 @@ def write_evaluation_report(
         lesions: every true and predicted lesion.
         tolerance_mm: the tolerance that the surface Dice was computed with.
         title: the page's heading.
+        alerts: what stands first, above all figures: a reason not to believe them, a line each.
 
     Raises:
         DataError: if the page cannot be written.
@@ -48,7 +50,15 @@ def write_evaluation_report(
     context = score_context(scores, summary, overlays, tolerance_mm)
     context |= lesion_context(detection, lesions)
     write_text(
-        path, render("evaluation.html.j2", title=title, readers=readers, spread_rule=SPREAD_RULE, **context)
+        path,
+        render(
+            "evaluation.html.j2",
+            title=title,
+            alerts=alerts,
+            readers=readers,
+            spread_rule=SPREAD_RULE,
+            **context,
+        ),
     )
 
 

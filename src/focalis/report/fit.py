@@ -33,6 +33,7 @@ def write_fit_report(
     lesions: Sequence[JudgedLesion] = (),
     tolerance_mm: float = 1.0,
     title: str = "Training report",
+    alerts: Sequence[str] = (),
 ) -> None:
     """Write plan, curves, scores, pictures and the run's record as one self-contained HTML page.
 
@@ -51,6 +52,7 @@ def write_fit_report(
         lesions: every true and predicted lesion.
         tolerance_mm: the tolerance that the surface Dice was computed with.
         title: the page's heading.
+        alerts: what stands first, above all figures: a reason not to believe them, a line each.
 
     Raises:
         DataError: if the page cannot be written.
@@ -61,6 +63,7 @@ def write_fit_report(
     page = render(
         "fit.html.j2",
         title=title,
+        alerts=alerts,
         split_note=split_note,
         plan_text=plan_text,
         curves=curves,

@@ -9,13 +9,15 @@ from focalis.evaluation import LabelSummary, Pooled, Score, Summary
 from focalis.report.page import DASH, number
 
 _TITLES = {
-    "dice": ("Dice", 3),
+    "dice": ("Dice, all cases", 3),
+    "dice_with_lesion": ("Dice, cases with a lesion", 3),
     "iou": ("IoU", 3),
     "sensitivity": ("Sensitivity, voxels", 3),
     "precision": ("Precision, voxels", 3),
     "volume_error_mm3": ("Volume error, mm³", 1),
     "relative_volume_error": ("Volume error, relative", 3),
-    "hd95_mm": ("HD95, mm", 2),
+    "hd95_mm": ("HD95, mm, all cases", 2),
+    "hd95_with_lesion_mm": ("HD95, mm, cases with a lesion", 2),
     "assd_mm": ("ASSD, mm", 2),
     "surface_dice": ("Surface Dice", 3),
 }
@@ -80,16 +82,44 @@ def lesion_rows(summary: LabelSummary) -> list[Row]:
 
 
 def headline(summary: Summary) -> list[tuple[str, str, str]]:
-    """The four figures at the top of a report: title, value, interval."""
+    """The figures at the top of a report: title with the count behind it, value, interval."""
     overall = summary.overall
-    lesions, hd95 = overall.lesions, overall["hd95_mm"]
-    dice, pooled, extra = overall["dice"], lesions.sensitivity, lesions.false_positives_per_scan
+    lesions, pooled, extra = (
+        overall.lesions,
+        overall.lesions.sensitivity,
+        overall.lesions.false_positives_per_scan,
+    )
+    dice, filled, hd95 = overall["dice"], overall["dice_with_lesion"], overall["hd95_with_lesion_mm"]
     return [
-        ("Dice, mean", number(dice.mean), interval(dice.low, dice.high)),
-        ("HD95, mean mm", number(hd95.mean, 1), interval(hd95.low, hd95.high, 1)),
-        ("Lesions found", number(pooled.value), interval(pooled.low, pooled.high)),
+        (f"Dice, mean of {_cases(overall.cases)}", number(dice.mean), interval(dice.low, dice.high)),
+        (f"Dice, the {filled.n} with a lesion", number(filled.mean), interval(filled.low, filled.high)),
+        (
+            f"HD95, mean mm of {hd95.n} of the {filled.n} with a lesion",
+            number(hd95.mean, 1),
+            interval(hd95.low, hd95.high, 1),
+        ),
+        (
+            f"Lesions found, {lesions.detected_lesions} of {lesions.truth_lesions}",
+            number(pooled.value),
+            interval(pooled.low, pooled.high),
+        ),
         ("False positives per scan", number(extra.value, 2), interval(extra.low, extra.high, 2)),
     ]
+
+
+def caption(kind: str, case: str, scores: Sequence[Score]) -> str:
+    """The line above a picture of a case: best, median or worst, its Dice, and whether there is a lesion in it."""
+    own = [score for score in scores if score.case == case]
+    dice = sum(score.dice for score in own) / len(own)
+    filled = {score.case for score in scores if score.truth_voxels}
+    everyone = {score.case for score in scores}
+    which = f" of the {len(filled)} with a lesion" if filled and filled != everyone else ""
+    empty = "" if case in filled else ", no lesion in it"
+    return f"{kind.capitalize()} case{which}: {case}, Dice {dice:.3f}{empty}"
+
+
+def _cases(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"
 
 
 def worst_first(scores: Sequence[Score]) -> list[Score]:

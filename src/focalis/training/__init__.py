@@ -2,7 +2,15 @@
 
 from focalis.training.allocator import keep_freed_memory
 from focalis.training.calibration import calibrate
-from focalis.training.loop import Interrupted, Progress, read_metrics, seconds_per_step, steps_in, train
+from focalis.training.loop import (
+    Interrupted,
+    NothingLearnedWarning,
+    Progress,
+    read_metrics,
+    seconds_per_step,
+    steps_in,
+    train,
+)
 from focalis.training.precision import trusted
 from focalis.training.prepared import TrainingCase, prepare_case, prepare_cases
 from focalis.training.refinement import fit_refinement
@@ -10,6 +18,7 @@ from focalis.training.validation import operating_point
 
 __all__ = [
     "Interrupted",
+    "NothingLearnedWarning",
     "Progress",
     "TrainingCase",
     "calibrate",

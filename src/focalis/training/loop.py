@@ -11,6 +11,7 @@ import json
 import math
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ from focalis.training.checkpoint import load_checkpoint, save_checkpoint
 from focalis.training.optimizer import KernelMuon
 from focalis.training.patches import Patch
 from focalis.training.prepared import TrainingCase
-from focalis.training.validation import validation_dice
+from focalis.training.validation import Watched, watch
 
 METRICS = "metrics.jsonl"
 VALIDATIONS, STEPS_BETWEEN = 10, 50
@@ -52,6 +53,8 @@ DROPOUT = 2
 """The stream of a run's randomness that dropout draws from; see `batches` for the others."""
 OVERFLOWS = 20
 """So many steps in a row whose gradients are not finite are no longer a gradient scaler that looks for its scale."""
+WARN_FROM = 0.5
+"""From this share of the steps on, a network that finds no lesion of the inner split is worth a warning."""
 PRIOR_SHARE = 0.01
 """Foreground share that the fresh output layer predicts: starting at one half would let the background's sheer
 number dominate the first steps."""
@@ -59,13 +62,23 @@ number dominate the first steps."""
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar shows: the step just done of how many, the mean loss, the last validation Dice."""
+    """What a progress bar shows: the step just done of how many, the mean loss, the last look at the inner split.
+
+    Of that: the mean Dice, the same over the cases with a lesion, and how many of how many lesions were found.
+    """
 
     step: int
     steps: int
     loss: float
     val_dice: float | None
     seconds_left: float
+    val_dice_with_lesion: float | None = None
+    val_lesions: int = 0
+    val_found: int = 0
+
+
+class NothingLearnedWarning(UserWarning):
+    """Well into a training, the network finds no lesion."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -111,6 +124,8 @@ def train(
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_gradient_scaling)
     checkpoint, metrics = run / "checkpoint.safetensors", run / METRICS
     first, val_dice, seconds_before = 0, None, 0.0
+    seen: Watched | None = None
+    warned = False
     if resume and checkpoint.exists():
         state = load_checkpoint(checkpoint, network, average, optimizer)
         if state["steps"] != steps or state["seed"] != seed:
@@ -171,7 +186,25 @@ def train(
                 del row["gradient_norm"]  # JSON has no infinity
             if done % validate_every == 0 or done == steps:
                 began = time.monotonic()
-                row["val_dice"] = val_dice = validation_dice(plan, average, validation, runtime)
+                seen = watch(plan, average, validation, runtime)
+                val_dice = seen.dice if seen else None
+                row |= {"val_dice": val_dice, **({} if seen is None else _columns(seen))}
+                if (
+                    seen
+                    and seen.lesions
+                    and not seen.found
+                    and WARN_FROM * steps <= done < steps
+                    and not warned
+                ):
+                    warned = True
+                    warnings.warn(
+                        f"{run}: none of the {seen.lesions} lesions that are watched is found after {done} of {steps} "
+                        f"steps, and the Dice over the cases with a lesion is {seen.dice_with_lesion or 0:.3f}; it may "
+                        "learn nothing: if the loss no longer falls, stop and check the labels or lower "
+                        "training.learning_rate in the plan",
+                        NothingLearnedWarning,
+                        stacklevel=2,
+                    )
                 watched += time.monotonic() - began
             if done % LOG_EVERY == 0 or "val_dice" in row:
                 row["loss"] = float(np.mean(losses[-LOG_EVERY:]))
@@ -180,13 +213,24 @@ def train(
                 log.flush()
             if progress:
                 left = (time.monotonic() - started) / (done - first) * (steps - done)
-                progress(Progress(done, steps, float(np.mean(losses[-LOG_EVERY:])), val_dice, left))
+                loss = float(np.mean(losses[-LOG_EVERY:]))
+                looked = (seen.dice_with_lesion, seen.lesions, seen.found) if seen else ()
+                progress(Progress(done, steps, loss, val_dice, left, *looked))
             if ctrl_c.pressed or done == steps or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 save(done)
                 saved = time.monotonic()
             if ctrl_c.pressed and done < steps:
                 raise Interrupted(f"{run}: stopped after step {done} of {steps}; go on with --resume")
     return average
+
+
+def _columns(seen: Watched) -> dict[str, Any]:
+    """What a look at the inner split adds to a row of the metrics beside the Dice."""
+    return {
+        "val_dice_with_lesion": seen.dice_with_lesion,
+        "val_lesions": seen.lesions,
+        "val_found": seen.found,
+    }
 
 
 def learning_rate(step: int, steps: int, plan: Plan) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,28 +18,52 @@ from focalis.evaluation import (
     cut,
     fit_temperature,
 )
-from focalis.lesions import Candidates
+from focalis.lesions import Candidates, match_lesions
 from focalis.model import Model, OperatingPoint
 from focalis.planning import Plan
 from focalis.prediction import Runtime, decide, predict_probabilities
 from focalis.training.prepared import TrainingCase
 
 CASES_WATCHED = 8
+CONSTANT = 1e-3
+"""If no case's foreground probabilities span more than this, the network says the same everywhere."""
 
 
-def validation_dice(
-    plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime: Runtime
-) -> float | None:
-    """Mean Dice over labels and the first few cases at a threshold of 0.5; None without cases.
+@dataclass(frozen=True)
+class Watched:
+    """What a look at a few cases of the inner split says, at a threshold of 0.5.
 
-    A label that a case lacks counts as 1 if it is not predicted and as 0 if it is.
+    Attributes:
+        dice: mean over labels and cases. A label that a case lacks counts as 1 if it is not predicted, as 0 if it is.
+        dice_with_lesion: the same over the cases with a lesion; None if none has one.
+        lesions, found: true lesions of all labels together, and how many of them were found.
     """
-    scores = []
-    for case in cases[:CASES_WATCHED]:
+
+    dice: float
+    dice_with_lesion: float | None
+    lesions: int
+    found: int
+
+
+def watch(plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime: Runtime) -> Watched | None:
+    """Predict the first few cases; None without cases. If none of them holds a lesion, one that does joins them."""
+    watched = [*cases[:CASES_WATCHED]]
+    if watched and not any(case.lesions for case in watched):
+        watched += next(([case] for case in cases[CASES_WATCHED:] if case.lesions), [])
+    scores, filled, lesions, found = [], [], 0, 0
+    for case in watched:
         predicted = decide(probabilities(plan, network, case, runtime), 0.5)
         predicted[case.label == IGNORED] = 0
+        truth = (case.label > 0) & (case.label != IGNORED)
         scores.append(mean_dice(case.label, predicted, plan.outputs))
-    return float(np.mean(scores)) if scores else None
+        filled += [scores[-1]] if truth.any() else []
+        matching = match_lesions(truth, predicted > 0)
+        found += len(matching.pairs)
+        lesions += len(matching.pairs) + len(matching.unmatched_truth)
+    if not scores:
+        return None
+    with_lesion = float(np.mean(filled)) if filled else None
+    return Watched(float(np.mean(scores)), with_lesion, lesions, found)
 
 
 def mean_dice(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], outputs: int) -> float:
@@ -57,34 +82,39 @@ def operating_point(
     wanted = Aim.parse(aim)
     if not cases:
         return OperatingPoint(), 1.0
-    counts, rows = VoxelCounts.none(), []
+    counts, rows, span = VoxelCounts.none(), [], 0.0
     for case in cases:
-        more, row = _small(plan, network, case, runtime)
+        more, row, width = _small(plan, network, case, runtime)
         counts += more
         rows.append(row)
+        span = max(span, width)
     temperature = fit_temperature(counts)
     chosen = choose(rows, wanted, temperature)
+    constant = "" if span > CONSTANT else "; the network gives every voxel the same probability"
     point = OperatingPoint(
         threshold=chosen.threshold,
-        how=chosen.how,
+        how=chosen.how + constant,
         curve=chosen.curve,
         minimum_mm3=chosen.minimum_mm3,
         minimum_confidence=chosen.minimum_confidence,
         froc=chosen.froc,
+        lesions=chosen.lesions,
+        found=chosen.found,
     )
     return point, temperature
 
 
 def _small(
     plan: Plan, network: nn.Module, case: TrainingCase, runtime: Runtime
-) -> tuple[VoxelCounts, tuple[Candidates, ...]]:
-    """What is kept of a case; its probabilities are gone when this returns."""
+) -> tuple[VoxelCounts, tuple[Candidates, ...], float]:
+    """What is kept of a case, and the span of its probabilities, which are gone when this returns."""
     judged = np.asarray(case.label != IGNORED)
     foreground = 1 - probabilities(plan, network, case, runtime)[0]
+    span = float(np.ptp(foreground))
     foreground[~judged] = 0
     truth = np.asarray(case.label > 0) & judged
     counts = count_voxels(truth, foreground, plan.spacing_zyx_mm, judged)
-    return counts, cut(case.name, truth, foreground, float(np.prod(plan.spacing_zyx_mm)))
+    return counts, cut(case.name, truth, foreground, float(np.prod(plan.spacing_zyx_mm))), span
 
 
 def probabilities(

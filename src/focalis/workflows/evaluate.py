@@ -27,7 +27,7 @@ from focalis.evaluation import (
 from focalis.evaluation.beside import CaseBesideReaders, set_beside
 from focalis.files import write_bytes, write_text
 from focalis.lesions import as_csv
-from focalis.report import froc_figure, overlay_figure, write_evaluation_report
+from focalis.report import caption, froc_figure, overlay_figure, write_evaluation_report
 from focalis.volume import Volume, image_stem, read_volumes
 from focalis.workflows.label_maps import image_of, label_maps, read_label_map
 from focalis.workflows.lesion_tables import case_lesions
@@ -125,6 +125,7 @@ def evaluate(
             detection=evaluation.detection,
             lesions=evaluation.lesions,
             tolerance_mm=tolerance_mm,
+            alerts=evaluation.alerts,
         )
         write_evaluation(evaluation, folder)
     return evaluation
@@ -133,14 +134,17 @@ def evaluate(
 def write_evaluation(evaluation: Evaluation, out: Path) -> None:
     """Write `evaluation.json` and the tables into a folder, each atomically.
 
-    `cases.csv` has a row per case and label, `lesions.csv` a row per true and predicted lesion, and, where the
-    lesions' confidence is known, `froc.csv` a row per cutoff, `froc_bands.csv` the curve with its bands at fixed rates
-    and `froc.png` both.
+    `cases.csv` has a row per case and label, with the Dice once more where there is a lesion, `lesions.csv` a row per
+    true and predicted lesion, and, where the lesions' confidence is known, `froc.csv` a row per cutoff,
+    `froc_bands.csv` the curve with its bands at fixed rates and `froc.png` both.
     """
     table = io.StringIO()
-    writer = csv.DictWriter(table, list(Score.__dataclass_fields__), lineterminator="\n")
+    columns = [*Score.__dataclass_fields__, "dice_with_lesion"]
+    writer = csv.DictWriter(table, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(score) for score in evaluation.scores)
+    writer.writerows(
+        {**asdict(score), "dice_with_lesion": score.dice_with_lesion} for score in evaluation.scores
+    )
     write_text(out / "cases.csv", table.getvalue())
     write_text(out / "lesions.csv", as_csv([each.row() for each in evaluation.lesions], JUDGED_COLUMNS))
     if evaluation.detection is not None and evaluation.detection.froc is not None:
@@ -213,7 +217,6 @@ def _overlays(
     for kind, case in representative_cases(evaluation.scores):
         predicted, true = pairs[case]
         image = read_volumes(image_of(case, images))[0]
-        dice = float(np.mean([score.dice for score in evaluation.scores if score.case == case]))
         png = overlay_figure(image, read_label_map(true, None), read_label_map(predicted, None), case)
-        pictures.append((f"{kind.capitalize()} case: {case}, Dice {dice:.3f}", png))
+        pictures.append((caption(kind, case, evaluation.scores), png))
     return pictures

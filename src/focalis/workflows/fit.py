@@ -15,19 +15,19 @@ from focalis.dataset import Dataset, Split, open_dataset, with_readers
 from focalis.errors import DataError, PlanError, UsageError
 from focalis.evaluation import Aim, Summary
 from focalis.files import LOCK, is_unused, only_process_in
-from focalis.model import EightBit, Model, OperatingPoint, Refinement, save_model
+from focalis.model import EightBit, Model, OperatingPoint, Refinement, load_model, save_model
 from focalis.planning import Plan, Readers, fingerprint, join_scopes, make_plan, read_plan, write_plan
 from focalis.planning.parts import check_names, loss_of, network_of
 from focalis.prediction import choose_runtime
 from focalis.training import Progress, trusted
-from focalis.workflows.judge import held_out_note, judge, write_judgement
+from focalis.workflows.judge import ADVICE, Judgement, held_out_note, judge, write_judgement
 from focalis.workflows.record import data_hash, provenance
-from focalis.workflows.run import Budget, Run, train_run
+from focalis.workflows.run import MODEL, Budget, Run, train_run
 from focalis.workflows.setup import checked, divide, require_resources
 
 DEFAULT_MINUTES = 30.0
 DEFAULT_MEMORY_GB = 8.0
-PLAN, MODEL, REPORT = "plan.yaml", "model.safetensors", "report.html"
+PLAN, REPORT = "plan.yaml", "report.html"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class FitResult:
         summary: figures on the cases that `judged_on` names; None likewise.
         judged_on: one line that says which cases these are.
         float32_because: why the run computed in float32 where a lower precision was meant; empty otherwise.
+        alert: what has to be known before any figure, with what to do: the network found nothing, or marks everything;
+            empty if neither.
+        learned: False if nothing at all was learned.
+        collapsed_folds: with `folds`, those whose network found nothing or marks everything.
     """
 
     run: Path
@@ -51,6 +55,9 @@ class FitResult:
     summary: Summary | None = None
     judged_on: str = ""
     float32_because: str = ""
+    alert: str = ""
+    learned: bool = True
+    collapsed_folds: tuple[int, ...] = ()
 
 
 def fit(
@@ -164,9 +171,20 @@ def fit(
             judged.append(judge(run, models[-1], judged_on))
         if not folds:
             return FitResult(
-                root, plan_path, root / MODEL, root / REPORT, judged[0].summary, judged_on, runtime.note
+                root,
+                plan_path,
+                root / MODEL,
+                root / REPORT,
+                judged[0].summary,
+                judged_on,
+                runtime.note,
+                judged[0].alert,
+                judged[0].learned,
             )
 
+        models = [
+            load_model(root / f"fold_{n}" / MODEL) for n, _ in divisions
+        ]  # with what judging them added
         save_model(_ensemble(models), root / MODEL)
         judged_on = (
             f"held-out cases of {len(models)} folds, each predicted by the member that did not train on it"
@@ -176,8 +194,41 @@ def fit(
         predictions = {
             name: root / f"fold_{n}" / "predictions" for n, division in divisions for name in division.val
         }
-        summary = write_judgement(root, data, pooled, lesions, predictions, judged_on, [], record)
-        return FitResult(root, plan_path, root / MODEL, root / REPORT, summary, judged_on, runtime.note)
+        collapsed = {n or 0: each for (n, _), each in zip(divisions, judged, strict=True) if each.collapse}
+        alert = _folds_alert(collapsed, len(judged))
+        alerts = [alert] if alert else []
+        summary = write_judgement(
+            root, data, pooled, lesions, predictions, judged_on, [], record, alerts=alerts
+        )
+        learned = any(each.learned for each in judged)
+        return FitResult(
+            root,
+            plan_path,
+            root / MODEL,
+            root / REPORT,
+            summary,
+            judged_on,
+            runtime.note,
+            alert,
+            learned,
+            tuple(collapsed),
+        )
+
+
+def _folds_alert(collapsed: Mapping[int, Judgement], folds: int) -> str:
+    """What is wrong with the folds of an ensemble, in a line; empty if nothing is."""
+    if not collapsed:
+        return ""
+    lines = "; ".join(
+        f"fold {number}: {each.collapse.line}" for number, each in collapsed.items() if each.collapse
+    )
+    lost = not any(each.learned for each in collapsed.values()) and len(collapsed) == folds
+    what = (
+        "nothing was learned"
+        if lost
+        else "the ensemble averages over networks that did not learn what they should"
+    )
+    return f"{what}: {len(collapsed)} of {folds} folds ({lines}); {ADVICE}"
 
 
 def _claim(root: Path, resume: bool) -> None:
@@ -270,12 +321,24 @@ def _changed(plan: Plan, changes: Mapping[str, str | float | None]) -> Plan:
 
 def _ensemble(models: Sequence[Model]) -> Model:
     """One model of several: probabilities are averaged, and so is every number that each member chose."""
-    points = [model.operating_point for model in models]
+    every = [model.operating_point for model in models]
+    points = [
+        each for each in every if each.found != 0
+    ] or every  # where nothing was found, nothing was chosen
+    which = (
+        f"{len(models)} members" if len(points) == len(models) else f"{len(points)} of {len(models)} members"
+    )
+    lesions, found = (
+        None if None in numbers else sum(number or 0 for number in numbers)
+        for numbers in ([each.lesions for each in every], [each.found for each in every])
+    )
     point = OperatingPoint(
         threshold=float(np.mean([each.threshold for each in points])),
-        how=f"mean of {len(models)} members, each chosen on its own inner split: {points[0].how}",
+        how=f"mean of {which}, each chosen on its own inner split: {points[0].how}",
         minimum_mm3=float(np.mean([each.minimum_mm3 for each in points])),
         minimum_confidence=float(np.mean([each.minimum_confidence for each in points])),
+        lesions=lesions,
+        found=found,
     )
     temperature = float(np.exp(np.mean([np.log(model.temperature) for model in models])))
     provenance_ = {

@@ -15,24 +15,31 @@ from focalis.errors import DataError
 from focalis.evaluation import (
     CaseLesions,
     Choice,
+    Collapse,
     Evaluation,
     Score,
     Summary,
     evaluate_case,
+    find_collapse,
     judge_lesions,
     representative_cases,
 )
 from focalis.lesions import Lesion, find_candidates, measure_lesions, temper
-from focalis.model import Model, OperatingPoint, weights_sha256
+from focalis.model import Model, OperatingPoint, save_model, weights_sha256
 from focalis.prediction import Prediction, drop_lesions, predict_case
-from focalis.report import overlay_figure, write_fit_report
+from focalis.report import caption, overlay_figure, write_fit_report
 from focalis.training import read_metrics
 from focalis.volume import Volume, read_volume, write_volume
 from focalis.workflows.evaluate import write_evaluation
 from focalis.workflows.lesion_tables import boundary_counts, write_lesions
 from focalis.workflows.predict import point_used
 from focalis.workflows.record import peak_memory_gb, read_json, write_json
-from focalis.workflows.run import Run
+from focalis.workflows.run import MODEL, Run
+
+ADVICE = (
+    "train longer (--minutes), with another --seed or --loss, or with a lower training.learning_rate in the plan, and "
+    "look at the labels with `focalis check`"
+)
 
 
 @dataclass(frozen=True)
@@ -43,11 +50,28 @@ class Judgement:
         scores: one per case and label.
         lesions: one per case.
         summary: of these scores.
+        collapse: whether the predictions found nothing, or mark everything; None if neither.
+        learned: whether anything was learned: if not, no lesion of the inner split was found either.
     """
 
     scores: tuple[Score, ...]
     lesions: tuple[CaseLesions, ...]
     summary: Summary
+    collapse: Collapse | None = None
+    learned: bool = True
+
+    @property
+    def alert(self) -> str:
+        """What has to be said first, see `alert_of`."""
+        return alert_of(self.collapse, self.learned)
+
+
+def alert_of(collapse: Collapse | None, learned: bool) -> str:
+    """What has to be said before any figure, with what to do; empty if nothing has."""
+    if collapse is None:
+        return ""
+    what = "the network did not learn what it should" if learned else "nothing was learned"
+    return f"{what}: {collapse.line}; {ADVICE}"
 
 
 def judge(run: Run, model: Model, judged_on: str) -> Judgement:
@@ -96,13 +120,29 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     record["seconds_per_predicted_case"] = round(sum(seconds) / len(seconds), 3)
     record["peak_memory_gb"] = max(record["peak_memory_gb"] or 0, peak_memory_gb() or 0) or None
     record["judged_on"] = judged_on
+    collapse = find_collapse(scores)
+    learned = collapse is None or not (collapse.kind == "everything" or (collapse.total and not point.found))
+    record["collapse"] = None if collapse is None else collapse.line
     write_json(run.home / "record.json", record)
+    if model.provenance.get("collapse") != record["collapse"]:
+        noted = {**model.provenance, "collapse": record["collapse"], "judged_on": judged_on}
+        save_model(replace(model, provenance=noted), run.home / MODEL)
     metrics = read_metrics(run.home)
     predictions = {case.name: folder for case in run.judged}
+    alert = alert_of(collapse, learned)
     summary = write_judgement(
-        run.home, run.data, scores, lesions, predictions, judged_on, metrics, record, model
+        run.home,
+        run.data,
+        scores,
+        lesions,
+        predictions,
+        judged_on,
+        metrics,
+        record,
+        model,
+        [alert] if alert else [],
     )
-    return Judgement(tuple(scores), tuple(lesions), summary)
+    return Judgement(tuple(scores), tuple(lesions), summary, collapse, learned)
 
 
 def _lesions(
@@ -154,6 +194,7 @@ def write_judgement(
     metrics: list[dict[str, Any]],
     record: Mapping[str, Any],
     model: Model | None = None,
+    alerts: Sequence[str] = (),
 ) -> Summary:
     """Write evaluation.json, the tables and report.html; `predictions` maps a case to the folder of its prediction."""
     evaluation = Evaluation.of(
@@ -166,16 +207,9 @@ def write_judgement(
         if case.label is None:
             continue
         predicted = read_volume(predictions[name] / f"{name}.nii.gz")
-        dice = sum(score.dice for score in scores if score.case == name) / sum(
-            score.case == name for score in scores
-        )
-        caption = f"{rank.capitalize()} case: {name}, Dice {dice:.3f}"
-        overlays.append(
-            (
-                caption,
-                overlay_figure(case.read_images()[0], case.read_label(), predicted, caption),
-            )
-        )
+        line = caption(rank, name, scores)
+        picture = overlay_figure(case.read_images()[0], case.read_label(), predicted, line)
+        overlays.append((line, picture))
     plan_text = (
         home / "plan.yaml" if (home / "plan.yaml").exists() else home.parent / "plan.yaml"
     ).read_text(encoding="utf-8")
@@ -192,6 +226,7 @@ def write_judgement(
         temperature=1.0 if model is None else model.temperature,
         detection=evaluation.detection,
         lesions=evaluation.lesions,
+        alerts=alerts,
     )
     return evaluation.summary
 

@@ -22,6 +22,7 @@ from focalis.prediction import budget_beside, predict_case, require_memory, runt
 from focalis.volume import IMAGE_SUFFIXES, Outline, Volume, write_volume
 from focalis.workflows.inputs import CaseInput, find_cases, read_images
 from focalis.workflows.lesion_tables import table_paths, tabled_cases, write_lesions
+from focalis.workflows.model_record import collapse_alert
 from focalis.workflows.scope import check_scope
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class PredictReport:
         runtime: what ran the networks, e.g. "cpu, openvino bf16".
         older_masks: how many masks of earlier runs lie in the folder of the results; they are left alone.
         card: the card of a model that comes with Focalis; None of any other.
+        alert: that the model found nothing, or marked everything, when it was trained; empty if neither.
     """
 
     rows: tuple[PredictRow, ...]
@@ -109,6 +111,7 @@ class PredictReport:
     runtime: str
     older_masks: int = 0
     card: Path | None = None
+    alert: str = ""
 
     @property
     def refused(self) -> tuple[PredictRow, ...]:
@@ -214,11 +217,13 @@ def predict(
     cases = find_cases([Path(path) for path in inputs], loaded.plan.channels)
     say = None if progress is None else partial(progress, 0, len(cases))
     engines = runtime_for(loaded, runtime, device, precision, say=say)
+    alert = collapse_alert(loaded)
     document = {
         **asdict(used),
         "model_sha256": weights_sha256(loaded),
         "mirrored": mirror,
         "runtime": str(engines),
+        **({"model_alert": alert} if alert else {}),
     }
     write = _WRITERS[output_format]
     strange: dict[str, tuple[str, ...]] = {}
@@ -307,6 +312,7 @@ def predict(
         str(engines),
         _older_masks(folder, rows),
         card,
+        alert,
     )
 
 

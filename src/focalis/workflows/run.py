@@ -28,6 +28,7 @@ from focalis.training import (
 )
 from focalis.workflows.record import now, peak_memory_gb, read_json, write_json
 
+MODEL = "model.safetensors"
 INNER_SHARE, INNER_MINIMUM = 0.12, 3
 CALIBRATED_ON = 16
 """Cases of the inner split that the cost of 8-bit integers is measured on, at most: each is predicted twice."""
@@ -102,7 +103,7 @@ def train_run(
     if before is not None:
         _same_run(path, before, identity | ({} if budget.steps is None else {"steps": budget.steps}))
         if "finished" in before:
-            return load_model(run.home / "model.safetensors")
+            return load_model(run.home / MODEL)
     if run.runtime.device.type == "cpu":
         keep_freed_memory()
     training = prepare_cases(run.data.select(inner.train), run.plan, folder)
@@ -158,7 +159,7 @@ def train_run(
         refinement,
     )
     model = replace(model, eight_bit=calibrate(model, validation[:CALIBRATED_ON]))
-    save_model(model, run.home / "model.safetensors")
+    save_model(model, run.home / MODEL)
     write_json(path, record)
     return model
 
