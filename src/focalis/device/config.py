@@ -141,12 +141,23 @@ class Destination(_Frozen):
 
 
 class WebSettings(_Frozen):
-    """The web page and DICOMweb; with certificate and key it is HTTPS."""
+    """The web page and DICOMweb; with certificate and key it is HTTPS.
+
+    Attributes:
+        https_proxies: addresses of HTTPS proxies in front of the page. Only theirs are the X-Forwarded-For and
+            X-Forwarded-Proto that are believed; browsers are then told to keep to HTTPS.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8080
     tls_certificate: FilePath | None = None
     tls_key: FilePath | None = None
+    https_proxies: tuple[Network, ...] = ()
+
+    @property
+    def https(self) -> bool:
+        """Whether browsers reach the page by HTTPS."""
+        return self.tls_certificate is not None or bool(self.https_proxies)
 
 
 class User(_Frozen):

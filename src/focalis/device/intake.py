@@ -6,9 +6,12 @@ The bytes go to the disk, a child process parses them, and only then are they ke
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
@@ -65,6 +68,14 @@ class Intake:
     def close(self) -> None:
         """Stop the parser's children."""
         self._parser.close()
+
+    def room_bytes(self) -> int:
+        """How large an upload may be: it is kept as a temporary file first, and then beside it in the store."""
+        spool = Path(tempfile.gettempdir())
+        store = self.store.free_bytes() - self._least_free_bytes
+        if spool.stat().st_dev == self.store.folder.stat().st_dev:
+            return store // 2
+        return min(store, shutil.disk_usage(spool).free)
 
     def sender(self, source: str) -> Sender:
         """Someone who begins to send, as a context: its series are not complete while it is open.

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from page_clients import SECRET, csrf_of, local_client, log_in, remote_client
+from page_clients import PASSWORD, SECRET, TestClient, csrf_of, local_client, log_in, remote_client
 
 from focalis.device.web.app import create_app
 
@@ -161,8 +161,47 @@ def test_wrong_passwords_are_refused_alike_and_then_locked_out(app, locked):
     assert int(locked_out.headers["retry-after"]) > 60
     assert "set-cookie" not in locked_out.headers
     texts = [event.text for event in locked.store.events()]
-    assert "a login as viewer failed" in texts
-    assert "a login as an unknown user failed" in texts  # a mistyped password must not end in the log
+    assert "a login as viewer from 10.1.2.3 failed" in texts
+    assert (
+        "a login as an unknown user from 10.1.2.3 failed" in texts
+    )  # a mistyped password must not end in the log
+
+
+@pytest.mark.parametrize("spoofed", [{}, {"x-forwarded-for": "127.0.0.1"}, {"x-forwarded-for": "10.9.9.9"}])
+def test_wrong_passwords_elsewhere_keep_nobody_out(app, spoofed):
+    attacker = remote_client(app)
+    for _ in range(30):
+        attacker.post("/login", data={"name": "admin", "password": "x"}, headers=spoofed)
+    assert attacker.post("/login", data={"name": "admin", "password": PASSWORD}).status_code == 429
+
+    for address in ("10.1.2.4", "127.0.0.1"):
+        client = TestClient(app, client=(address, 4000), follow_redirects=False)
+        assert client.post("/login", data={"name": "admin", "password": PASSWORD}).status_code == 303
+
+
+def test_wrong_passwords_by_a_proxy_on_this_machine_leave_a_way_in_from_it(app):
+    client = TestClient(app, client=("127.0.0.1", 4000), follow_redirects=False)
+    for _ in range(30):
+        passed_on = {"x-forwarded-for": "10.9.9.9"}
+        client.post("/login", data={"name": "admin", "password": "x"}, headers=passed_on)
+
+    assert client.post("/login", data={"name": "admin", "password": PASSWORD}).status_code == 303
+
+
+def test_behind_an_https_proxy_the_cookie_is_secure(locked):
+    web = locked.config.web.model_copy(update={"https_proxies": ("10.1.2.3",)})
+    locked.config = locked.config.model_copy(update={"web": web})
+    client = remote_client(create_app(locked.device()), "https")
+
+    answer = client.post("/login", data={"name": "viewer", "password": PASSWORD})
+
+    assert "secure" in answer.headers["set-cookie"].lower()
+    assert "strict-transport-security" in answer.headers
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
+def test_without_users_nothing_comes_by_a_proxy(client, name):
+    assert client.get("/", headers={name: "10.9.9.9"}).status_code == 403
 
 
 def test_tokens_are_for_programs_only(app):

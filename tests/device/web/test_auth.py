@@ -115,10 +115,28 @@ def test_a_name_is_locked_after_its_failures_and_free_again_later():
         assert limit.wait_seconds("anna", "10.0.0.1") == 0
         limit.failed("anna", "10.0.0.1")
 
-    assert limit.wait_seconds("anna", "10.0.0.9") == ATTEMPTS_SECONDS
+    assert limit.wait_seconds("anna", "10.0.0.1") == ATTEMPTS_SECONDS
+    assert limit.wait_seconds("anna", "10.0.0.9") == 0
     assert limit.wait_seconds("bert", "10.0.0.1") == 0
     clock.now += ATTEMPTS_SECONDS
-    assert limit.wait_seconds("anna", "10.0.0.9") == 0
+    assert limit.wait_seconds("anna", "10.0.0.1") == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("2001:db8:1:2::3", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::3", "2001:db8:1:3::3", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("::1", "::2", False),
+    ],
+)
+def test_an_ipv6_network_counts_as_one_address(one, other, alike):
+    limit = LoginLimit(Clock())
+    for _ in range(ATTEMPTS_PER_NAME):
+        limit.failed("anna", one)
+
+    assert (limit.wait_seconds("anna", other) > 0) is alike
 
 
 def test_an_address_is_locked_whatever_the_names():

@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.request
 import warnings
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 import pytest
 
@@ -35,6 +35,21 @@ async def answer_what_came(scope, receive, send):
             more = message.get("more_body", False)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"here"})
+
+
+LONG = 64 * 1024 * 1024
+
+
+async def answer_at_length(scope, _receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(LONG)})
+
+
+async def answer_who(scope, _receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["client"][0].encode()})
 
 
 @contextmanager
@@ -77,6 +92,90 @@ def test_who_is_silent_is_not_waited_for(monkeypatch, sent):
 
         assert connection.recv(100) == b""
         assert time.monotonic() - started < 5
+
+
+def test_a_head_that_trickles_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.5)
+    with serving() as web, connect(web) as connection:
+        started = time.monotonic()
+        with suppress(ConnectionError):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: here\r\nX: ")
+            while time.monotonic() - started < 5:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+
+        assert time.monotonic() - started < 3
+
+
+def test_a_body_that_trickles_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(server, "IDLE_SECONDS", 0.4)
+    with serving() as web, connect(web) as connection:
+        started = time.monotonic()
+        with suppress(ConnectionError):
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n")
+            while time.monotonic() - started < 5:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+
+        assert time.monotonic() - started < 3
+
+
+def test_a_slow_but_steady_upload_is_taken(monkeypatch):
+    monkeypatch.setattr(server, "IDLE_SECONDS", 0.4)
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.4)
+    monkeypatch.setattr(server, "BODY_BYTES", 1000)
+    with serving() as web, connect(web) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n")
+        for _ in range(20):
+            time.sleep(0.1)
+            connection.sendall(b"x" * 1000)
+
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_an_answer_that_nobody_takes_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(server, "IDLE_SECONDS", 0.3)
+    with serving(answer_at_length) as web, connect(web) as connection:
+        connection.sendall(REQUEST)
+        time.sleep(2)
+        taken = 0
+        with suppress(ConnectionError):
+            while data := connection.recv(1 << 20):
+                taken += len(data)
+
+        assert taken < LONG
+
+
+def test_six_hundred_trickling_connections_are_outlived(monkeypatch):
+    monkeypatch.setattr(server, "HEAD_SECONDS", 2)
+    with serving() as web, ExitStack() as stack:
+        crowd = []
+        for _ in range(600):
+            with suppress(OSError):
+                connection = stack.enter_context(connect(web))
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: here\r\nX: ")
+                crowd.append(connection)
+        started = time.monotonic()
+        served = False
+        while not served and time.monotonic() - started < 15:
+            for connection in crowd:
+                with suppress(OSError):
+                    connection.sendall(b"x")
+            with connect(web) as person:
+                served = is_served(person)
+            time.sleep(0.1)
+
+        assert served
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"), [((), "127.0.0.1"), (("127.0.0.1",), "10.9.9.9"), (("10.0.0.1",), "127.0.0.1")]
+)
+def test_a_forwarded_address_is_believed_of_named_proxies_only(proxies, seen):
+    with serving(answer_who, https_proxies=proxies) as web:
+        request = urllib.request.Request(web.url, headers={"X-Forwarded-For": "10.9.9.9"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.read().decode() == seen
 
 
 def test_who_waits_for_an_answer_is_kept(monkeypatch):

@@ -6,10 +6,12 @@ import base64
 import binascii
 import hashlib
 import hmac
+import ipaddress
 import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -136,7 +138,10 @@ class Sessions:
 
 
 class LoginLimit:
-    """At most 5 failed logins with one name, and 20 from one address, in `ATTEMPTS_SECONDS`."""
+    """At most 5 failed logins with one name from one address, and 20 from one address, in `ATTEMPTS_SECONDS`.
+
+    No number of failures elsewhere keeps a person out. Of IPv6 a network of 64 bits counts as one address.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -166,7 +171,7 @@ class LoginLimit:
                 self._failures.setdefault(key, []).append(now)
 
     def succeeded(self, name: str, address: str) -> None:
-        """Forget the failures of a name that has logged in."""
+        """Forget the failures of an address from which somebody has logged in."""
         with self._lock:
             for key in _keys(name, address):
                 self._failures.pop(key, None)
@@ -176,7 +181,11 @@ class LoginLimit:
 
 
 def _keys(name: str, address: str) -> tuple[str, str]:
-    return f"name {name}", f"address {address}"
+    with suppress(ValueError):
+        found = ipaddress.ip_address(address)
+        if found.version == 6 and not found.is_loopback:
+            address = str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
+    return f"{address} as {name}", f"address {address}"
 
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:

@@ -34,6 +34,7 @@ _POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+_PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip")
 _HEADERS = {
     "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
@@ -55,7 +56,7 @@ class Guard:
     Args:
         app: what comes behind it.
         open_to_loopback: nobody has to log in, so only this machine may connect, and only by a name of its own.
-        tls: the page is served by HTTPS.
+        tls: browsers reach the page by HTTPS.
         limit_of: a path to the bytes that its body may have.
     """
 
@@ -107,7 +108,9 @@ class Guard:
 
         too_large = f"A request to this address may have {limit} bytes.\n"
         if self._open_to_loopback and not (
-            _is_loopback(_client(scope)) and _names_loopback(headers.get("host", ""))
+            is_loopback(_client(scope))
+            and _names_loopback(headers.get("host", ""))
+            and not came_by_proxy(headers)
         ):
             await answer(403, "Without users only this machine may connect; add [[users]] to focalis.toml.\n")
         elif announced.isdigit() and int(announced) > limit:
@@ -124,7 +127,13 @@ def _client(scope: Scope) -> str:
     return str(client[0]) if client else ""
 
 
-def _is_loopback(address: str) -> bool:
+def came_by_proxy(headers: Headers) -> bool:
+    """Whether a proxy says that it passes a request on for somebody else."""
+    return any(name in headers for name in _PASSED_ON)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address is this machine's own."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -136,4 +145,4 @@ def _is_loopback(address: str) -> bool:
 def _names_loopback(host: str) -> bool:
     """Whether a Host header names this machine; a page elsewhere whose name was bent to 127.0.0.1 does not."""
     name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
-    return name.lower() == "localhost" or _is_loopback(name)
+    return name.lower() == "localhost" or is_loopback(name)

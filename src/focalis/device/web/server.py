@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from focalis.device.config import WebSettings
 from focalis.errors import UsageError
@@ -21,8 +22,17 @@ from focalis.errors import UsageError
 CONNECTIONS, CONNECTIONS_PER_ADDRESS = 512, 64
 """At a time. Well below the files that a process may open, which DICOM node and store need as well."""
 
+CONNECTIONS_KEPT = 32
+"""Of these so many are kept for this machine, so that strangers cannot shut its administrator out."""
+
+HEAD_SECONDS = 15.0
+"""A request whose head is not complete so long after its first byte is not waited for."""
+
 IDLE_SECONDS = 60.0
 """A connection that brings nothing for so long, while a request of it is awaited, is closed."""
+
+BODY_BYTES = 64 * 1024
+"""The least that the body of a request must bring in `IDLE_SECONDS`, if it goes on for longer: 1 kB a second."""
 
 _START_SECONDS = 60.0
 
@@ -47,6 +57,8 @@ class WebServer:
             log_level="error",
             access_log=False,
             server_header=False,
+            proxy_headers=bool(settings.https_proxies),
+            forwarded_allow_ips=list(settings.https_proxies),
             timeout_graceful_shutdown=5,
         )
         try:
@@ -140,7 +152,8 @@ class Door(socket.socket):
         """
         connection, peer = super().accept()
         address = peer[0]
-        if self._open.total() >= CONNECTIONS or self._open[address] >= most_from(address):
+        kept = 0 if ipaddress.ip_address(address).is_loopback else CONNECTIONS_KEPT
+        if self._open.total() >= CONNECTIONS - kept or self._open[address] >= most_from(address):
             connection.close()
             raise ConnectionAbortedError
         self._open[address] += 1
@@ -171,28 +184,60 @@ class _Counted(socket.socket):
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 whose patience with a silent client ends; uvicorn waits for the rest of a request forever."""
+    """HTTP/1.1 whose patience with a slow client ends; uvicorn waits for the rest of a request forever."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
-        self._idle: asyncio.TimerHandle = self.loop.call_later(IDLE_SECONDS, self._look)
+        self._head: asyncio.TimerHandle | None = None
+        self._request: RequestResponseCycle | None = None
+        self._unsent = 0
+        self._watch()
+        self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        """Something came: wait anew."""
-        self._idle.cancel()
-        self._idle = self.loop.call_later(IDLE_SECONDS, self._look)
+        """Something came: perhaps the rest of a head, perhaps a piece of a body."""
         super().data_received(data)
+        self._received += len(data)
+        self._await_head()
+        if self.cycle is not self._request:  # a body has all its time
+            self._request = self.cycle
+            self._look.cancel()
+            self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
-        self._idle.cancel()
+        self._look.cancel()
+        if self._head is not None:
+            self._head.cancel()
         super().connection_lost(exc)
 
-    def _look(self) -> None:
+    def _await_head(self) -> None:
+        """Hold the deadline over a head that is under way; a byte more of it wins no time."""
+        under_way = self.conn.their_state is h11.IDLE
+        if under_way and self._head is None:
+            self._head = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+        elif not under_way and self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def _watch(self) -> None:
+        self._received = 0
+        self._look = self.loop.call_later(IDLE_SECONDS, self._judge)
+
+    def _judge(self) -> None:
+        """End the connection if the last span of time brought too little."""
         cycle = self.cycle
-        answering = cycle is not None and not cycle.response_complete and not cycle.more_body
-        if answering or self.flow.read_paused:  # the device is at work; the client waits for it
-            self._idle = self.loop.call_later(IDLE_SECONDS, self._look)
+        unsent, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            stalled = 0 < unsent == self._unsent  # the client takes nothing of its answer
+        elif self.flow.read_paused:  # the device is at work; the client waits for it
+            stalled = False
+        elif cycle is not None and cycle.more_body:
+            stalled = self._received < BODY_BYTES
         else:
+            stalled = not self._received
+        if stalled:
             self.transport.abort()
+        else:
+            self._watch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from fastapi import HTTPException, Request, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
+from starlette.types import Message
 
 from focalis.device.records import Task
 from focalis.device.web.auth import LoginLimit, Role, Session, Sessions, find_token
@@ -21,6 +23,8 @@ from focalis.device.web.views import Views
 COOKIE = "focalis-session"
 MOST_FILES = 5000
 """Of one upload."""
+_LEADING_BYTES = 4096
+_TOKEN = re.compile(rb'name="csrf"\r\n\r\n([A-Za-z0-9_-]{1,64})\r\n')
 STATIC = Path(__file__).parent / "static"
 VIEWER = STATIC / "viewer" / "viewer.js"
 
@@ -42,8 +46,8 @@ class Site:
 
     @property
     def tls(self) -> bool:
-        """Whether the page is served by HTTPS."""
-        return self.device.config.web.tls_certificate is not None
+        """Whether browsers reach the page by HTTPS, its own or a proxy's."""
+        return self.device.config.web.https
 
     def page(self, request: Request, template: str, status: int = 200, **context: Any) -> Response:
         """Render a page; every value is escaped."""
@@ -128,13 +132,16 @@ def needs(role: Role, *, use: bool = True) -> Callable[[Request], Session]:
 def changes(role: Role) -> Callable[[Request], Awaitable[Session]]:
     """A dependency of every route that changes something: `needs(role)`, and the session's CSRF token.
 
-    The token comes in the header X-CSRF-Token, or in the form's field `csrf`.
+    The token comes in the header X-CSRF-Token, or in the form's field `csrf`. In a form with files that must be the
+    first field, so that no file is read before it.
     """
 
     async def check(request: Request) -> Session:
         session = needs(role)(request)
         sent = request.headers.get("x-csrf-token")
-        if sent is None:
+        if sent is None and request.headers.get("content-type", "").startswith("multipart/"):
+            sent = await leading_token(request)
+        elif sent is None:
             field = (await request.form(max_files=MOST_FILES)).get("csrf")
             sent = field if isinstance(field, str) else ""
         if not hmac.compare_digest(sent.encode(), session.csrf.encode()):
@@ -143,6 +150,25 @@ def changes(role: Role) -> Callable[[Request], Awaitable[Session]]:
         return session
 
     return check
+
+
+async def leading_token(request: Request) -> str:
+    """The field `csrf` at the beginning of a form with files; empty if it is not there. The rest is not read yet."""
+    messages: list[Message] = []
+    head, more, found = b"", True, None
+    while more and found is None and len(head) < _LEADING_BYTES:
+        message = await request.receive()
+        messages.append(message)
+        head += message.get("body", b"")
+        more = message.get("more_body", False)
+        found = _TOKEN.search(head[:_LEADING_BYTES])
+    receive = request._receive
+
+    async def again() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    request._receive = again
+    return found[1].decode("ascii") if found else ""
 
 
 def token_of(request: Request) -> str | None:

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from focalis.device.intake import Outcome, Sender, Taken
 from focalis.device.stow import receive_stow
 from focalis.device.web.auth import Session
-from focalis.device.web.site import MOST_FILES, changes, needs, needs_token, site_of
+from focalis.device.web.site import MOST_FILES, changes, needs, needs_token, readable_size, site_of
 from focalis.errors import UsageError
 
 router = APIRouter()
@@ -32,6 +32,7 @@ def upload_page(request: Request, _: Annotated[Session, Depends(needs("reviewer"
 async def upload(request: Request, session: Annotated[Session, Depends(changes("reviewer"))]) -> Response:
     """Take in the files of the form and say how many became what, and why some were not kept."""
     site = site_of(request)
+    require_room(request.headers.get("content-length", ""), site.device.intake.room_bytes())
     counts: Counter[Outcome] = Counter()
     reasons: Counter[str] = Counter()
     async with request.form(max_files=MOST_FILES) as form:
@@ -68,6 +69,18 @@ async def stow(request: Request, name: Annotated[str, Depends(needs_token)]) -> 
     except UsageError as error:
         raise HTTPException(400, str(error)) from error
     return Response(json.dumps(answer.body), answer.status, media_type="application/dicom+json")
+
+
+def require_room(announced: str, room_bytes: int) -> None:
+    """Refuse an upload before a file of it is read: 411 if it does not say how large it is, 507 if there is no room."""
+    if not announced.isdigit():
+        raise HTTPException(411, "Say how large the upload is, in Content-Length.")
+    if int(announced) > room_bytes:
+        raise HTTPException(
+            507,
+            f"The upload has {readable_size(int(announced))}, and the device's disk has room for "
+            f"{readable_size(max(0, room_bytes))}; upload less, or free space on the disk.",
+        )
 
 
 def _take(sender: Sender, file: BinaryIO) -> Taken:
