@@ -147,7 +147,8 @@ def _write_series(
         ds.ImageOrientationPatient = _numbers(_orientation(grid))
         ds.PixelSpacing = _numbers(grid.spacing_xyz_mm[1::-1])
         ds.SliceThickness = _numbers([grid.spacing_xyz_mm[2]])[0]
-        if modality != "MR" or _each(slope, z) != 1 or _each(intercept, z) != 0:
+        every = range(len(stored))
+        if modality != "MR" or any(_each(slope, i) != 1 or _each(intercept, i) != 0 for i in every):
             ds.RescaleSlope = _numbers([_each(slope, z)])[0]
             ds.RescaleIntercept = _numbers([_each(intercept, z)])[0]
         _modality_module(ds, modality, z, len(stored))

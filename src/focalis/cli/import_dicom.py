@@ -53,6 +53,8 @@ def import_dicom(
             print(f"{row.case}: {row.modality}, {found}")
     for pattern in report.unused:
         print(f"warning: {pattern!r} fits no structure", file=sys.stderr)
+    for doubt in (doubt for row in report.rows for doubt in row.doubts):
+        print(f"warning: {doubt}", file=sys.stderr)
     for row in report.rows:
         if row.status != "imported":
             print(f"{row.status}: {row.reason}", file=sys.stderr)

@@ -113,6 +113,8 @@ def predict(
     for row in report.rows:
         if row.outside:
             print(f"warning: {row.case} {outside_line(row.outside)}", file=sys.stderr)
+        for doubt in row.doubts:
+            print(f"warning: {doubt}", file=sys.stderr)
     for row in report.refused:
         print(f"refused: {row.reason}", file=sys.stderr)
     blended = [row for row in report.rows if row.blended]

@@ -76,6 +76,34 @@ def read_values(slices: Sequence[Slice]) -> NDArray[Any]:
     return values
 
 
+def signed_doubt(values: NDArray[Any], slices: Sequence[Slice]) -> tuple[str, ...]:
+    """One phrase if signed values seem to be stored as unsigned ones; else none.
+
+    Negative numbers that are read as unsigned fill the top quarter of the range, and nothing lies in its middle half.
+
+    Args:
+        values: as `read_values` returns them, (slice, y, x).
+        slices: their slices.
+    """
+    low = high = 0
+    for plane, each in zip(values, slices, strict=True):
+        least, greatest = each.stored_range
+        if least < 0 or greatest < 0xFFF:
+            return ()
+        stored = (plane.astype(np.float64) - each.intercept) / each.slope
+        share = stored / greatest
+        if ((share >= 0.25) & (share < 0.75)).any():
+            return ()
+        low += int(np.count_nonzero(share < 0.25))
+        high += int(np.count_nonzero(share >= 0.75))
+    if not low or not high:
+        return ()
+    return (
+        f"{high} values of Pixel Representation 0 lie near the top of their range and none in its middle: they may "
+        "be negative numbers; if so, set Pixel Representation to 1",
+    )
+
+
 def _fill(values: NDArray[Any], slices: Sequence[Slice], path: Path, places: dict[int, int]) -> None:
     """Put the frames of a file (number to z) into their places."""
     syntax = uid.UID(slices[next(iter(places.values()))].transfer_syntax)

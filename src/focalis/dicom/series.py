@@ -11,9 +11,10 @@ from pathlib import Path
 from pydicom import Dataset, FileDataset
 
 from focalis.dicom.headers import IMAGE_CLASSES, read_header, sniff, sop_class, text
-from focalis.dicom.pixels import read_values
+from focalis.dicom.pixels import read_values, signed_doubt
 from focalis.dicom.slices import read_slices
 from focalis.dicom.stack import stack
+from focalis.dicom.uniform import doubts
 from focalis.errors import DataError
 from focalis.volume import Outline, Volume
 
@@ -65,6 +66,7 @@ class Series:
         instance_uids: per slice z the SOP Instance UID of its file.
         frame_numbers: per slice z its frame in the file, from 1.
         header: the data set of the first slice's file without pixel data: patient, study, series.
+        doubts: what may be wrong with it, a line each that begins with the folder; empty as a rule.
     """
 
     volume: Volume
@@ -72,6 +74,7 @@ class Series:
     instance_uids: tuple[str, ...]
     frame_numbers: tuple[int, ...]
     header: Dataset
+    doubts: tuple[str, ...] = ()
 
     @property
     def modality(self) -> str:
@@ -138,8 +141,9 @@ def read_series(
             modality; what it raises stops the reading.
 
     Raises:
-        DataError: a file is no CT, MR or PET image, a colour image, damaged, cut short or not decodable; or the
-            slices do not form one regular stack (see `focalis.dicom.stack`).
+        DataError: a file is no CT, MR or PET image, a colour image, damaged, cut short or not decodable, or a
+            PET image without Rescale Slope; or the slices do not form one regular stack of one patient, unit and
+            acquisition (see `focalis.dicom.stack`).
     """
     paths = files.files if isinstance(files, SeriesFiles) else tuple(files)
     if not paths:
@@ -148,12 +152,15 @@ def read_series(
     header = read_header(slices[0].file)
     if admit is not None:
         admit(Outline(grid, _LEAST_BYTES * math.prod(grid.size_xyz)), text(header, "Modality"))
+    values = read_values(slices)
+    found = (*doubts([each.said for each in slices]), *signed_doubt(values, slices))
     return Series(
-        volume=Volume(read_values(slices), grid),
+        volume=Volume(values, grid),
         files=tuple(each.file for each in slices),
         instance_uids=tuple(each.instance_uid for each in slices),
         frame_numbers=tuple(each.frame for each in slices),
         header=header,
+        doubts=tuple(f"{slices[0].file.parent}: {doubt}" for doubt in found),
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom import Dataset, FileDataset, uid
 
 from focalis.dicom.headers import IMAGE_CLASSES, items, numbers, read_header, sop_class, text, value_is_absent
+from focalis.dicom.uniform import KEYWORDS, told
 from focalis.errors import DataError
 
 _KEYWORDS = (
@@ -35,6 +36,7 @@ _KEYWORDS = (
     "PixelRepresentation",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
+    *KEYWORDS,
 )
 _MULTIFRAME_CLASSES = IMAGE_CLASSES - {
     uid.CTImageStorage,
@@ -63,6 +65,7 @@ class Slice:
         slope: Rescale Slope; value = stored * slope + intercept (PS3.3 C.11.1).
         intercept: Rescale Intercept.
         stored_range: the least and the greatest value that the stored bits can hold.
+        said: what else the slice says of itself, see `focalis.dicom.uniform.told`.
     """
 
     file: Path
@@ -80,6 +83,7 @@ class Slice:
     slope: float
     intercept: float
     stored_range: tuple[int, int]
+    said: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_slices(path: Path) -> list[Slice]:
@@ -96,14 +100,15 @@ def read_slices(path: Path) -> list[Slice]:
     frames = _whole(header, "NumberOfFrames", str(path), default=1)
     per_frame = items(header, "PerFrameFunctionalGroupsSequence", str(path))
     if sop_class(header) not in _MULTIFRAME_CLASSES and frames == 1:
-        return [_slice(path, header, 1, 1, {})]
+        return [_slice(path, header, 1, 1, {}, told(header, None, None, str(path)))]
     if frames < 1 or len(per_frame) != frames:
         raise DataError(
             f"{path}: has {frames} frames but the positions of {len(per_frame)}; export the series again"
         )
     shared = (items(header, "SharedFunctionalGroupsSequence", str(path)) or [Dataset()])[0]
     return [
-        _slice(path, header, i + 1, frames, _groups(path, shared, own)) for i, own in enumerate(per_frame)
+        _slice(path, header, i + 1, frames, _groups(path, shared, own), told(header, own, shared, str(path)))
+        for i, own in enumerate(per_frame)
     ]
 
 
@@ -140,7 +145,14 @@ def _groups(path: Path, shared: Dataset, own: Dataset) -> Mapping[str, Dataset]:
     return found
 
 
-def _slice(path: Path, header: FileDataset, frame: int, frames: int, groups: Mapping[str, Dataset]) -> Slice:
+def _slice(
+    path: Path,
+    header: FileDataset,
+    frame: int,
+    frames: int,
+    groups: Mapping[str, Dataset],
+    said: Mapping[str, str],
+) -> Slice:
     """One slice; an attribute without a functional group (single-frame files) stands in the header."""
     where = f"{path} frame {frame}" if frames > 1 else str(path)
     measures = groups.get("PixelMeasuresSequence", header)
@@ -150,6 +162,11 @@ def _slice(path: Path, header: FileDataset, frame: int, frames: int, groups: Map
     row_spacing, column_spacing = numbers(measures, "PixelSpacing", 2, where)
     spacing = _number(measures, "SpacingBetweenSlices", where, default=0)
     thickness = abs(spacing or _number(measures, "SliceThickness", where, default=0))
+    if said["Modality"] == "PT" and not said["RescaleSlope"]:
+        raise DataError(
+            f"{where}: is a PET image without Rescale Slope, so its values have no scale; "
+            "export the series again, with its whole headers"
+        )
     slope = _number(values, "RescaleSlope", where, default=1)
     if slope == 0 or min(row_spacing, column_spacing) <= 0:
         wrong = "Rescale Slope" if slope == 0 else "Pixel Spacing"
@@ -170,6 +187,7 @@ def _slice(path: Path, header: FileDataset, frame: int, frames: int, groups: Map
         slope=slope,
         intercept=_number(values, "RescaleIntercept", where, default=0),
         stored_range=_stored_range(header, where),
+        said=said,
     )
 
 

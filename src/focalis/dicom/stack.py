@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.dicom.slices import Slice
+from focalis.dicom.uniform import REQUIRED, Reading, alternating
 from focalis.errors import DataError
 from focalis.volume import Grid
 
@@ -22,6 +23,9 @@ PIXEL_SPACING_TOLERANCE_MM = 1e-4
 
 UNIT_TOLERANCE = 1e-3
 """Direction cosines may be off unit length and right angle by this, as cosines of three decimals are."""
+
+ECHO_TIME_TOLERANCE_MS = 0.5
+"""Echo times of one stack may differ by this: echoes lie further apart."""
 
 SAME_PLACE_MM = 0.01
 """Slices closer than this lie at one place: no scanner makes slices so thin."""
@@ -46,17 +50,20 @@ def stack(slices: Sequence[Slice]) -> tuple[list[Slice], Grid]:
         along the normal.
 
     Raises:
-        DataError: the slices differ in series, frame of reference, size, orientation or pixel spacing; two lie
-            at one place; one is missing; they are unevenly spaced; or they are stacked askew (gantry tilt).
+        DataError: the slices differ in series, frame of reference, size, orientation or pixel spacing, or in what
+            `focalis.dicom.uniform` requires to agree; acquisitions take turns along the normal; two lie at one place; one is missing; they are unevenly spaced; or they are stacked askew (gantry tilt).
             The message names the slices.
     """
     names = _Names(slices)
     for phrase, property_of, tolerance, advice in _UNIFORM:
         _require_uniform(slices, names, phrase, property_of, tolerance, advice)
+    for phrase, reading, advice in REQUIRED:
+        _require_uniform(slices, names, phrase, _property(reading), 0, advice)
     axes = _axes(slices[0], names)
     positions = np.array([each.position_xyz_mm for each in slices])
     order = np.argsort(positions @ axes[2], kind="stable")
     ordered = [slices[i] for i in order]
+    _require_one_acquisition(ordered, names)
     # along a row, down a column, along the normal, from the first slice
     offsets = (positions[order] - positions[order[0]]) @ axes.T
     spacing_z = _slice_spacing(ordered, names, offsets[:, 2])
@@ -72,6 +79,14 @@ def stack(slices: Sequence[Slice]) -> tuple[list[Slice], Grid]:
 
 def _shown(values: Sequence[float], times: str) -> str:
     return times.join(f"{value:g}" for value in np.round(values, 6) + 0.0)
+
+
+def _echo_time_ms(each: Slice) -> float:
+    """The echo time; -1 where a slice names none."""
+    try:
+        return float(each.said.get("EchoTime") or -1)
+    except ValueError:
+        return -1
 
 
 Property = Callable[[Slice], tuple[Sequence[float] | str, str]]
@@ -100,6 +115,12 @@ _UNIFORM: tuple[tuple[str, Property, float, str], ...] = (
         lambda each: (each.spacing_xy_mm, _shown(each.spacing_xy_mm, " x ") + " mm"),
         PIXEL_SPACING_TOLERANCE_MM,
         "give the files of one stack",
+    ),
+    (
+        "echo time",
+        lambda each: ((_echo_time_ms(each),), each.said.get("EchoTime") or "none"),
+        ECHO_TIME_TOLERANCE_MS,
+        "give the files of one echo",
     ),
     (
         "frame of reference",
@@ -160,6 +181,30 @@ def _require_uniform(
             f"{shown} ({len(members)}: {names.some(members)})" for _, shown, members in groups[:_NAMED]
         )
         raise names.error(f"the slices differ in {phrase}: {listed}", advice)
+
+
+def _property(reading: Reading) -> Property:
+    """What a slice says, as `_require_uniform` compares it."""
+
+    def read(each: Slice) -> tuple[str, str]:
+        value = reading(each.said)
+        return value, value or "none"
+
+    return read
+
+
+def _require_one_acquisition(ordered: Sequence[Slice], names: _Names) -> None:
+    """Refuse slices of several acquisitions that lie between each other."""
+    if found := alternating([each.said for each in ordered]):
+        name, reading = found
+        _require_uniform(
+            ordered,
+            names,
+            f"{name}, and take turns",
+            _property(reading),
+            0,
+            "they are several acquisitions between each other: give the files of one",
+        )
 
 
 def _axes(first: Slice, names: _Names) -> NDArray[np.float64]:

@@ -58,6 +58,7 @@ class ImportRow:
         modality: its modality.
         structures: name of every structure that was taken, to its label's name.
         voxels: label name to number of voxels.
+        doubts: what may be wrong with it, a line each that names folder or file.
     """
 
     case: str
@@ -69,6 +70,7 @@ class ImportRow:
     modality: str
     structures: Mapping[str, str]
     voxels: Mapping[str, int]
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -331,7 +333,7 @@ def _import(study: _Study, labels: Mapping[int, str], root: Path) -> ImportRow:
         (root / "images" / f"{study.case}.nii.gz").unlink(missing_ok=True)
         return replace(row, status="refused", reason=refusal(error, study.series.files[0]))
     taken = {name: name_of_label for _, name, name_of_label in study.wanted}
-    return replace(row, status="imported", structures=taken, voxels=voxels)
+    return replace(row, status="imported", structures=taken, voxels=voxels, doubts=series.doubts)
 
 
 def _label_map(

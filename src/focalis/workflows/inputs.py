@@ -61,11 +61,13 @@ class CaseImages:
         volumes: one per channel, all on the first one's grid.
         source: the DICOM series of the first channel; None for image files.
         modalities: of each channel's DICOM series; none of image files, which do not tell.
+        doubts: what may be wrong with the series, a line each.
     """
 
     volumes: list[Volume]
     source: Series | None = None
     modalities: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 Admit = Callable[[Sequence[Outline], Sequence[str]], None]
@@ -92,7 +94,8 @@ def read_images(case: CaseInput, admit: Admit | None = None) -> CaseImages:
 
     read = [read_series(series, admit_all) for series in case.series]
     volumes = onto_first_grid([series.volume for series in read], [series.files[0] for series in read])
-    return CaseImages(volumes, read[0], tuple(series.modality for series in read))
+    modalities = tuple(series.modality for series in read)
+    return CaseImages(volumes, read[0], modalities, tuple(line for series in read for line in series.doubts))
 
 
 def find_cases(inputs: Sequence[Path], channels: tuple[str, ...]) -> list[CaseInput]:

@@ -53,6 +53,7 @@ class PredictRow:
         tiles: in how many pieces the networks saw it; 0 when refused.
         blended: whether these were blended, see `Prediction`.
         float32_because: why the networks computed in float32, see `Prediction`.
+        doubts: what may be wrong with its DICOM series, a line each that names the folder.
     """
 
     case: str
@@ -66,6 +67,7 @@ class PredictRow:
     tiles: int = 0
     blended: bool = False
     float32_because: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -288,6 +290,7 @@ def predict(
             prediction.tiles,
             prediction.blended,
             prediction.float32_because,
+            images.doubts,
         )
 
     rows: list[PredictRow] = []

@@ -1,0 +1,231 @@
+"""What must agree among the slices of one volume beside their geometry, and what had better agree."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+
+from pydicom import Dataset
+from pydicom.uid import UID
+
+from focalis.dicom.headers import items, text
+
+# keyword to the functional group of multi-frame images that holds it (PS3.3 C.7.6.16, C.8.13)
+_GROUPS = {
+    "AcquisitionNumber": ("FrameContentSequence", "FrameAcquisitionNumber"),
+    "TemporalPositionIdentifier": ("FrameContentSequence", "TemporalPositionIndex"),
+    "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
+    "DiffusionBValue": ("MRDiffusionSequence", "DiffusionBValue"),
+    "InversionTime": ("MRModifierSequence", "InversionTimes"),
+    "FlipAngle": ("MRTimingAndRelatedParametersSequence", "FlipAngle"),
+    "ConvolutionKernel": ("CTReconstructionSequence", "ConvolutionKernel"),
+    "NominalPercentageOfCardiacPhase": ("CardiacSynchronizationSequence", "NominalPercentageOfCardiacPhase"),
+    "RescaleSlope": ("PixelValueTransformationSequence", "RescaleSlope"),
+    "RescaleIntercept": ("PixelValueTransformationSequence", "RescaleIntercept"),
+    "RescaleType": ("PixelValueTransformationSequence", "RescaleType"),
+    "SliceThickness": ("PixelMeasuresSequence", "SliceThickness"),
+}
+_FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
+
+KEYWORDS = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "StudyInstanceUID",
+    "Modality",
+    "SOPClassUID",
+    "ImageType",
+    "Units",
+    "RescaleType",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "PixelRepresentation",
+    "PhotometricInterpretation",
+    "DecayCorrection",
+    "CorrectedImage",
+    "AttenuationCorrectionMethod",
+    "ReconstructionMethod",
+    "AcquisitionNumber",
+    "EchoTime",
+    "EchoNumbers",
+    "DiffusionBValue",
+    "SequenceName",
+    "InversionTime",
+    "FlipAngle",
+    "TemporalPositionIdentifier",
+    "NominalPercentageOfCardiacPhase",
+    "ConvolutionKernel",
+    "KVP",
+    "ContrastBolusAgent",
+    "SliceThickness",
+)
+"""The attributes that `told` gathers; those of a single-frame file and of a multi-frame file's header."""
+
+_MAPS = frozenset(
+    "M MAGNITUDE P PHASE R REAL I IMAGINARY W WATER F FAT IP IN_PHASE OP OPP_PHASE OUT_PHASE ADC FA TRACEW "
+    "LOCALIZER PHASE_MAP VELOCITY T1 T2 T2_STAR DIFFUSION DIFFUSION_ANISO MONOENERGETIC".split()
+)
+"""Parts of an Image Type that say what a voxel's value is (PS3.3 C.8.3.1.1.1, C.8.13.3.1; Philips, Siemens)."""
+
+_SIEMENS_B_VALUE = (0x0019, 0x100C)
+
+
+def told(header: Dataset, own: Dataset | None, shared: Dataset | None, where: str) -> Mapping[str, str]:
+    """What a slice says of itself, keyword to text; "" for what it does not say.
+
+    Args:
+        header: the file's header.
+        own: the frame's functional groups; None of a single-frame file.
+        shared: the functional groups that all frames share; None of a single-frame file.
+        where: file and frame, for messages.
+
+    Raises:
+        DataError: a functional group is damaged.
+    """
+    found = {keyword: text(header, keyword) for keyword in KEYWORDS}
+    if own is not None and shared is not None:
+        for keyword, (group, name) in _GROUPS.items():
+            held = items(own, group, where) or items(shared, group, where)
+            if held:
+                found[keyword] = text(held[0], name) or found[keyword]
+        for group in _FRAME_TYPES:
+            held = items(own, group, where) or items(shared, group, where)
+            if held:
+                found["ImageType"] = text(held[0], "FrameType") or found["ImageType"]
+    found["DiffusionBValue"] = found["DiffusionBValue"] or _private_b_value(header, found["SequenceName"])
+    return found
+
+
+def _private_b_value(header: Dataset, sequence_name: str) -> str:
+    """The b-value where older Siemens and GE scanners put it; "" if it is not there."""
+    if _SIEMENS_B_VALUE in header and text(header, "Modality") == "MR":
+        value = header[_SIEMENS_B_VALUE].value
+        return value.decode("ascii", "replace").strip() if isinstance(value, bytes) else str(value)
+    named = re.search(r"_b(\d+)", sequence_name)
+    return named[1] if named else ""
+
+
+def _parts(value: str) -> list[str]:
+    """The parts of a value of several, as pydicom shows them."""
+    return [part for part in re.sub(r"[\[\]']", "", value).upper().replace("\\", ",").split(",") if part]
+
+
+def _person(said: Mapping[str, str]) -> str:
+    """The patient, without what spelling adds; the name counts only where there is no ID."""
+    name = " ".join(re.split(r"[\s^=]+", said["PatientName"].casefold())).strip()
+    return said["PatientID"].casefold() or name
+
+
+def _map(said: Mapping[str, str]) -> str:
+    return ", ".join(sorted({part.strip() for part in _parts(said["ImageType"])} & _MAPS))
+
+
+def _number(keyword: str, step: float) -> Callable[[Mapping[str, str]], str]:
+    """An attribute's number in steps, so that rounding does not count."""
+
+    def read(said: Mapping[str, str]) -> str:
+        try:
+            return f"{round(float(said[keyword]) / step) * step:g}"
+        except ValueError:
+            return said[keyword]
+
+    return read
+
+
+def _said(keyword: str) -> Callable[[Mapping[str, str]], str]:
+    return lambda said: said[keyword].upper()
+
+
+def _present(keyword: str) -> Callable[[Mapping[str, str]], str]:
+    return lambda said: "present" if said[keyword] else ""
+
+
+Reading = Callable[[Mapping[str, str]], str]
+_ONE_VOLUME = "they are not one volume: give the files of one"
+_WHOLE = "export the series again, with its whole headers"
+REQUIRED: tuple[tuple[str, Reading, str], ...] = (
+    ("Patient ID (or name)", _person, "they are of several patients: give the files of one"),
+    (
+        "patient's birth date",
+        _said("PatientBirthDate"),
+        "they are of several patients: give the files of one",
+    ),
+    ("study", _said("StudyInstanceUID"), "give the files of one study"),
+    ("Modality", _said("Modality"), _ONE_VOLUME),
+    ("kind of image (SOP Class)", lambda said: UID(said["SOPClassUID"]).name, _ONE_VOLUME),
+    ("Units", _said("Units"), "their values cannot be compared: give the files of one unit"),
+    ("Rescale Slope", _present("RescaleSlope"), _WHOLE),
+    ("Rescale Intercept", _present("RescaleIntercept"), _WHOLE),
+    ("Rescale Type", _said("RescaleType"), "their values cannot be compared: give the files of one unit"),
+    ("Pixel Representation (signed or not)", _said("PixelRepresentation"), _WHOLE),
+    ("Photometric Interpretation", _said("PhotometricInterpretation"), _WHOLE),
+    ("Decay Correction", _said("DecayCorrection"), "their values cannot be compared: export them again"),
+    (
+        "corrections (Corrected Image)",
+        lambda said: ", ".join(sorted(part.strip() for part in _parts(said["CorrectedImage"]))),
+        "their values cannot be compared: export them again",
+    ),
+    ("what the values are (Image Type)", _map, _ONE_VOLUME),
+    ("Echo Numbers", _said("EchoNumbers"), "give the files of one echo"),
+    ("b-value", _number("DiffusionBValue", 1), "give the files of one b-value"),
+    (
+        "time point (Temporal Position)",
+        _said("TemporalPositionIdentifier"),
+        "give the files of one time point",
+    ),
+    ("cardiac phase", _number("NominalPercentageOfCardiacPhase", 0.1), "give the files of one phase"),
+)
+"""What must agree: how it is called, how it is read, and what to do where it differs."""
+
+_SHOULD_AGREE: tuple[tuple[str, Reading], ...] = (
+    ("reconstruction kernel", _said("ConvolutionKernel")),
+    ("reconstruction method", _said("ReconstructionMethod")),
+    ("attenuation correction", _said("AttenuationCorrectionMethod")),
+    ("tube voltage", _number("KVP", 1)),
+    ("contrast agent", _said("ContrastBolusAgent")),
+    ("Slice Thickness", _number("SliceThickness", 0.01)),
+    ("Inversion Time", _number("InversionTime", 1)),
+    ("Flip Angle", _number("FlipAngle", 0.1)),
+    ("patient's name", lambda said: " ".join(re.split(r"[\s^=]+", said["PatientName"].casefold())).strip()),
+    ("Image Type (ORIGINAL or DERIVED)", lambda said: ", ".join(_parts(said["ImageType"])[:1])),
+)
+
+# Two of these may follow each other along a volume, as bed positions do; they cannot take turns.
+_IN_RUNS: tuple[tuple[str, Reading], ...] = (
+    ("acquisition", _said("AcquisitionNumber")),
+    ("flip angle", _number("FlipAngle", 0.1)),
+    ("inversion time", _number("InversionTime", 1)),
+    ("contrast agent", _said("ContrastBolusAgent")),
+    ("reconstruction kernel", _said("ConvolutionKernel")),
+)
+
+
+def alternating(along: Sequence[Mapping[str, str]]) -> tuple[str, Reading] | None:
+    """The first property whose values take turns along the normal: several acquisitions between each other.
+
+    A number of its own for each slice is none, nor is a value that holds for one run of slices.
+
+    Args:
+        along: what the slices say, by position.
+    """
+    for name, reading in _IN_RUNS:
+        values = [reading(said) for said in along]
+        runs = Counter(value for value, _ in groupby(values))
+        if max(runs.values()) > 1:
+            return name, reading
+    return None
+
+
+def doubts(along: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """What is doubtful about slices that may still be one volume, a phrase each."""
+    found = []
+    if along[0]["Modality"] == "CT" and not any(said["RescaleSlope"] for said in along):
+        found.append("a CT series without Rescale Slope: its stored values are taken for Hounsfield units")
+    for name, reading in _SHOULD_AGREE:
+        counts = Counter(reading(said) for said in along)
+        if len(counts) > 1:
+            shown = ", ".join(f"{value or 'none'} ({count})" for value, count in counts.most_common(4))
+            found.append(f"the slices differ in {name}: {shown}")
+    return tuple(found)
