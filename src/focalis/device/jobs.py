@@ -338,6 +338,8 @@ class Jobs:
         answer = self.segmenter.run(job, lambda state: self._tell(task_id, state))
         if answer.get("outside"):
             self.store.event("warning", f"the series {answer['outside']}", task_id=task_id)
+        if answer.get("doubts"):
+            self.store.event("warning", f"of the series: {answer['doubts']}", task_id=task_id)
         if answer.get("left_out"):
             self.store.event("warning", f"of the series, {answer['left_out']}", task_id=task_id)
         seconds = time.perf_counter() - started

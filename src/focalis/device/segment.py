@@ -65,7 +65,8 @@ def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model
 
     Returns:
         {"outcome": "done", "results": [...], "outside": in what the series lies outside of what the model was trained
-        on, one line, or "", "left_out": what of the images' headers the results do not copy, one line, or ""},
+        on, one line, or "", "left_out": what of the images' headers the results do not copy, one line, or "",
+        "doubts": what may be wrong with the images, one line, or ""},
         {"outcome": "refused", "reason": ..., "outside": the same}, or
         {"outcome": "failed" | "no space", "reason": ...}.
     """
@@ -157,6 +158,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         "results": [asdict(each) for each in made],
         "outside": outside,
         # without the folder, which is the store's
+        "doubts": "; ".join(doubt.partition(": ")[2] for doubt in series.doubts),
         "left_out": next((str(each.message).partition(": ")[2] for each in told), ""),
     }
 
