@@ -25,7 +25,8 @@ def refusal(files: list[Path]) -> str:
     with pytest.raises(DataError) as caught:
         read_series(files)
     message = str(caught.value)
-    assert message.startswith(str(files[0].parent)) and "\n" not in message
+    assert message.startswith(str(files[0].parent))
+    assert "\n" not in message
     return message
 
 
@@ -37,14 +38,16 @@ def test_a_slice_without_rescale_slope_is_named(
     files = write_series(tmp_path, stored, grid, modality=modality, slope=0.25)
     change(files[3], RescaleSlope=slope)
     message = refusal(files)
-    assert files[3].name in message and "Rescale Slope" in message
+    assert files[3].name in message
+    assert "Rescale Slope" in message
 
 
 def test_a_slice_without_rescale_intercept_is_named(tmp_path, write_series, stored, grid) -> None:
     files = write_series(tmp_path, stored, grid, intercept=-1024)
     change(files[1], RescaleIntercept=None)
     message = refusal(files)
-    assert files[1].name in message and "Rescale Intercept" in message
+    assert files[1].name in message
+    assert "Rescale Intercept" in message
 
 
 def test_pet_without_any_slope_is_refused_and_mr_is_not(tmp_path, write_series, stored, grid) -> None:
@@ -82,7 +85,8 @@ def test_what_must_agree(tmp_path, write_series, stored, grid, modality, keyword
     for file in files[3:]:
         change(file, **{keyword: value})
     message = refusal(files)
-    assert named in message and files[4].name in message
+    assert named in message
+    assert files[4].name in message
 
 
 def test_patients_without_id_are_told_apart_by_name(tmp_path, write_series, stored, grid) -> None:
@@ -120,7 +124,8 @@ def test_what_may_differ_is_doubted(tmp_path, write_series, stored, grid, keywor
     files = write_series(tmp_path, stored, grid, ConvolutionKernel="B30f")
     change(files[4], **{keyword: value})
     (doubt,) = read_series(files).doubts
-    assert doubt.startswith(f"{tmp_path}: the slices differ in ") and named in doubt
+    assert doubt.startswith(f"{tmp_path}: the slices differ in ")
+    assert named in doubt
 
 
 def test_signed_values_stored_as_unsigned_are_doubted(tmp_path, write_series, grid) -> None:
