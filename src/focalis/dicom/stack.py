@@ -51,7 +51,8 @@ def stack(slices: Sequence[Slice]) -> tuple[list[Slice], Grid]:
 
     Raises:
         DataError: the slices differ in series, frame of reference, size, orientation or pixel spacing, or in what
-            `focalis.dicom.uniform` requires to agree; acquisitions take turns along the normal; two lie at one place; one is missing; they are unevenly spaced; or they are stacked askew (gantry tilt).
+            `focalis.dicom.uniform` requires to agree; acquisitions take turns along the normal; two slices lie
+            at one place; one is missing; they are unevenly spaced; or they are stacked askew (gantry tilt).
             The message names the slices.
     """
     names = _Names(slices)

@@ -64,8 +64,37 @@ KEYWORDS = (
 """The attributes that `told` gathers; those of a single-frame file and of a multi-frame file's header."""
 
 _MAPS = frozenset(
-    "M MAGNITUDE P PHASE R REAL I IMAGINARY W WATER F FAT IP IN_PHASE OP OPP_PHASE OUT_PHASE ADC FA TRACEW "
-    "LOCALIZER PHASE_MAP VELOCITY T1 T2 T2_STAR DIFFUSION DIFFUSION_ANISO MONOENERGETIC".split()
+    {
+        "M",
+        "MAGNITUDE",
+        "P",
+        "PHASE",
+        "R",
+        "REAL",
+        "I",
+        "IMAGINARY",
+        "W",
+        "WATER",
+        "F",
+        "FAT",
+        "IP",
+        "IN_PHASE",
+        "OP",
+        "OPP_PHASE",
+        "OUT_PHASE",
+        "ADC",
+        "FA",
+        "TRACEW",
+        "LOCALIZER",
+        "PHASE_MAP",
+        "VELOCITY",
+        "T1",
+        "T2",
+        "T2_STAR",
+        "DIFFUSION",
+        "DIFFUSION_ANISO",
+        "MONOENERGETIC",
+    }
 )
 """Parts of an Image Type that say what a voxel's value is (PS3.3 C.8.3.1.1.1, C.8.13.3.1; Philips, Siemens)."""
 
