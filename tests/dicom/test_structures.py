@@ -325,3 +325,77 @@ def test_damaged_points_and_other_files_are_refused(tmp_path: Path, series: Seri
     assert "points are damaged" in refusal(path, series)
     assert "give an RT Structure Set" in refusal(series.files[0], series)
     assert "No such file" in refusal(tmp_path / "none.dcm", series)
+
+
+# --- contours that repeat, overlap, are open or leave gaps
+
+
+def read_with_doubts(path: Path, series: Series) -> tuple[np.ndarray, list[str]]:
+    doubts: list[str] = []
+    (mask,) = read_structures(path, series, doubts=doubts).values()
+    return mask, [doubt.removeprefix(f"{path}: structure 'a': ") for doubt in doubts]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda points: points,
+        lambda points: points[::-1],
+        lambda points: np.roll(points, 2, axis=0),
+        lambda points: np.concatenate([points, points[:1]]),
+        lambda points: points + np.array([0.01, -0.01, 0]),
+    ],
+    ids=["same", "other direction", "other start", "closed by its first point", "rounded"],
+)
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_repeated_contour_counts_once(
+    tmp_path: Path, series: Series, again: Callable[[np.ndarray], np.ndarray], times: int
+) -> None:
+    points = square(series, 2, 0.6, 4.4)
+    drawn = [("CLOSED_PLANAR", points), *[("CLOSED_PLANAR", again(points))] * times]
+    mask, doubts = read_with_doubts(foreign(tmp_path / "a.dcm", series, [("a", drawn)]), series)
+    assert mask.sum() == 16
+    assert doubts == [f"{times} of its {times + 1} contours repeat another one and count once"]
+
+
+def test_a_contour_that_walks_its_way_twice_is_filled(tmp_path: Path, series: Series) -> None:
+    points = np.tile(square(series, 2, 0.6, 4.4), (2, 1))
+    path = foreign(tmp_path / "a.dcm", series, [("a", [("CLOSED_PLANAR", points)])])
+    assert read_with_doubts(path, series)[0].sum() == 16
+
+
+def test_overlapping_contours_are_united(tmp_path: Path, series: Series) -> None:
+    drawn = [("CLOSED_PLANAR", square(series, 2, 0.6, 3.4)), ("CLOSED_PLANAR", square(series, 2, 1.6, 4.4))]
+    mask, doubts = read_with_doubts(foreign(tmp_path / "a.dcm", series, [("a", drawn)]), series)
+    assert mask.sum() == 9 + 9 - 4
+    assert doubts == ["2 of its 2 contours overlap and were united"]
+
+
+def test_an_island_in_a_hole_is_filled(tmp_path: Path, series: Series) -> None:
+    ends = ((-0.4, 5.4), (0.6, 4.4), (1.6, 3.4))
+    drawn = [("CLOSED_PLANAR", square(series, 2, *each)) for each in ends]
+    mask, doubts = read_with_doubts(foreign(tmp_path / "a.dcm", series, [("a", drawn)]), series)
+    assert mask.sum() == 36 - 16 + 4
+    assert doubts == []
+
+
+def test_open_contours_and_the_gap_they_leave_are_told(tmp_path: Path, series: Series) -> None:
+    kinds = ["CLOSED_PLANAR", "OPEN_PLANAR", "OPEN_PLANAR", "CLOSED_PLANAR"]
+    drawn = [(kind, square(series, z, 0.6, 4.4)) for z, kind in enumerate(kinds)]
+    mask, doubts = read_with_doubts(foreign(tmp_path / "a.dcm", series, [("a", drawn)]), series)
+    assert mask.sum(axis=(1, 2)).tolist() == [16, 0, 0, 16, 0]
+    assert doubts[0] == "2 of its 4 contours are not closed and were passed over"
+    assert doubts[1].startswith("has no contour on the slices 1 to 2")
+
+
+def test_separate_lesions_of_one_structure_leave_no_gap(tmp_path: Path, series: Series) -> None:
+    drawn = [("CLOSED_PLANAR", square(series, 0, -0.4, 1.4)), ("CLOSED_PLANAR", square(series, 4, 2.6, 4.4))]
+    assert read_with_doubts(foreign(tmp_path / "a.dcm", series, [("a", drawn)]), series)[1] == []
+
+
+@pytest.mark.parametrize(("kind", "low", "high"), [("OPEN_PLANAR", 0.6, 4.4), ("CLOSED_PLANAR", 1.1, 1.4)])
+def test_outlines_that_enclose_no_voxel_are_refused(
+    tmp_path: Path, series: Series, kind: str, low: float, high: float
+) -> None:
+    path = foreign(tmp_path / "a.dcm", series, [("a", [(kind, square(series, 2, low, high))])])
+    assert "structure 'a': has contours that enclose no voxel" in refusal(path, series)

@@ -7,7 +7,8 @@ corners to a file's decimals can never move a voxel in or out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,106 @@ def trace_contours(mask: NDArray[np.bool_]) -> list[Contour]:
         outline[place:place] = [gate, *loops[hole], loops[hole][0]]
     inner = set(holes)
     return [_straightened(np.array(loop), width) for i, loop in enumerate(loops) if i not in inner]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What the contours of one structure cover on one slice.
+
+    Attributes:
+        mask: the pixels, shape (y, x).
+        repeated: how many contours cover what another one covers, and count once.
+        overlapping: how many contours partly cover another one, and were united with it.
+        empty: how many contours enclose no pixel's centre.
+    """
+
+    mask: NDArray[np.bool_]
+    repeated: int = 0
+    overlapping: int = 0
+    empty: int = 0
+
+
+def combine_contours(contours: Sequence[Contour], shape_yx: tuple[int, int]) -> Filled:
+    """Fill the contours of one structure on one slice: nested ones are holes and islands, all others are united.
+
+    Args:
+        contours: closed polygons in pixel indices. One may walk its way several times; a keyhole is a hole.
+        shape_yx: the slice's shape.
+    """
+    masks: list[NDArray[np.bool_]] = []
+    polygons: list[Contour] = []
+    repeated = empty = 0
+    times = np.zeros(shape_yx, dtype=np.int64)
+    for contour in contours:
+        polygon = _walked_once(contour)
+        mask = fill_contours([polygon], shape_yx)
+        if not mask.any():
+            empty += 1
+        elif times[mask].all() and any(np.array_equal(mask, other) for other in masks):
+            repeated += 1
+        else:
+            masks.append(mask)
+            polygons.append(polygon)
+            times += mask
+    if times.max(initial=0) <= 1:
+        return Filled(times > 0, repeated, 0, empty)
+    order = sorted(range(len(masks)), key=lambda i: -int(masks[i].sum()))
+    shared = [i for i in order if (times[masks[i]] > 1).any()]
+    parents: dict[int, set[int]] = {}
+    overlapping: set[int] = set()
+    for place, inner in enumerate(shared):
+        parents[inner] = set()
+        for outer in shared[:place]:
+            if not (masks[inner] & masks[outer]).any():
+                continue
+            if _nested(polygons[inner], masks[inner], polygons[outer], masks[outer]):
+                parents[inner].add(outer)
+            else:
+                overlapping |= {inner, outer}
+    regions = {i: mask.copy() for i, mask in enumerate(masks)}
+    # from the smallest: what an outer one loses is known before it is taken away
+    for inner in reversed(shared):
+        for outer in parents[inner]:
+            if not any(outer in parents[between] for between in parents[inner]):
+                regions[outer] &= ~regions[inner]
+    found = np.zeros(shape_yx, dtype=bool)
+    for i, region in regions.items():
+        if not parents.get(i):
+            found |= region
+    return Filled(found, repeated, len(overlapping), empty)
+
+
+def _walked_once(contour: Contour) -> Contour:
+    """A polygon without the repetitions of a way that is walked several times, or closed by its first point."""
+    points: Contour = contour[np.any(np.abs(contour - np.roll(contour, 1, axis=0)) > 1e-6, axis=1)]
+    for times in range(len(points) // 3, 1, -1):
+        if len(points) % times == 0:
+            ways = points.reshape(times, -1, 2)
+            if np.abs(ways - ways[0]).max() < 1e-3:
+                return np.asarray(ways[0])
+    return points
+
+
+def _nested(
+    inner: Contour, inner_mask: NDArray[np.bool_], outer: Contour, outer_mask: NDArray[np.bool_]
+) -> bool:
+    """Whether one polygon lies within another; its corners may lie on the other's lines."""
+    if (inner_mask & ~outer_mask).any():
+        return False
+    return all(_inside_or_near(corner, outer) for corner in inner)
+
+
+def _inside_or_near(point: NDArray[np.float64], polygon: Contour, near: float = 0.05) -> bool:
+    """Whether a point lies in a polygon, or by `near` pixels beside it."""
+    start, end = polygon, np.roll(polygon, -1, axis=0)
+    way = end - start
+    length = np.maximum((way**2).sum(axis=1), 1e-12)
+    share = np.clip(((point - start) * way).sum(axis=1) / length, 0, 1)
+    if (((start + share[:, None] * way - point) ** 2).sum(axis=1) <= near**2).any():
+        return True
+    across = (start[:, 1] > point[1]) != (end[:, 1] > point[1])
+    x = start[across, 0] + (point[1] - start[across, 1]) * way[across, 0] / way[across, 1]
+    return bool((x > point[0]).sum() % 2)
 
 
 def fill_contours(contours: Iterable[Contour], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:

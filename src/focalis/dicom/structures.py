@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset
 from pydicom.uid import RTStructureSetStorage
 
-from focalis.dicom.contours import Contour, fill_contours
+from focalis.dicom.contours import Contour, combine_contours, fill_contours
 from focalis.dicom.coordinates import to_indices
 from focalis.dicom.headers import gist, numbers, quiet, text
 from focalis.dicom.objects import keyed_names, read_object, require_same_patient_space, select
@@ -27,7 +28,8 @@ STRUCTURE_CLASSES = frozenset({RTStructureSetStorage})
 FLATNESS = 0.1
 """The points of a contour, and the contours of one slice, lie in one plane within this share of a slice."""
 
-_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_XOR = "CLOSEDPLANAR_XOR"
+_CLOSED = ("CLOSED_PLANAR", _XOR)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Structure:
         interpreted_type: its RT ROI Interpreted Type, e.g. "GTV" or "ORGAN"; empty if there is none.
         contours: the number of its closed contours, the ones that enclose voxels.
         passed_over: the number of its other contours: points, open lines, and polygons of fewer than 3 points.
+        points: how many of those passed over are points, which mark a place and are no outline.
     """
 
     number: int
@@ -47,6 +50,12 @@ class Structure:
     interpreted_type: str
     contours: int
     passed_over: int
+    points: int = 0
+
+    @property
+    def has_outlines(self) -> bool:
+        """Whether anything but points was drawn."""
+        return self.contours + self.passed_over > self.points
 
 
 def list_structures(path: Path) -> tuple[Structure, ...]:
@@ -60,14 +69,18 @@ def list_structures(path: Path) -> tuple[Structure, ...]:
 
 
 def read_structures(
-    path: Path, reference: Series, wanted: Collection[str] | None = None
+    path: Path,
+    reference: Series,
+    wanted: Collection[str] | None = None,
+    doubts: list[str] | None = None,
 ) -> dict[str, NDArray[np.bool_]]:
     """The structures of an RT Structure Set as masks on the grid of the series they were drawn on.
 
-    A voxel belongs to a structure if its centre lies inside an odd number of the closed contours of its slice,
-    so that holes are holes whether drawn as contours of their own or by a keyhole. A contour belongs to the slice
-    nearest to its plane, by position alone: references to images are often stale or missing. Points and open
-    contours enclose nothing and are passed over. Slices between contoured ones are not filled in. What reaches
+    A voxel belongs to a structure if its centre lies inside its contours: a contour inside another is a hole (and
+    one inside that an island), as is the inside of a keyhole; contours that overlap are united, and one that repeats
+    another counts once. CLOSEDPLANAR_XOR contours are combined by exclusive or (PS3.3 C.8.8.6). A contour belongs to
+    the slice nearest to its plane, by position alone: references to images are often stale or missing. Points and
+    open contours enclose nothing and are passed over. Slices between contoured ones are not filled in. What reaches
     beyond the image's edge is cut off.
 
     Args:
@@ -75,25 +88,41 @@ def read_structures(
         reference: the series it was drawn on, or another one with the same slices in the same patient space.
         wanted: the names of the structures to read, as `list_structures` gives them; all by default. Contours
             of other structures are not looked at.
+        doubts: takes up what was passed over, united or counted once, and gaps, a line each.
 
     Returns:
-        Structure name to mask (z, y, x), in the object's order; empty for a structure without closed contours.
+        Structure name to mask (z, y, x), in the object's order; empty for a structure without contours, or of points.
 
     Raises:
         DataError: the file is missing, damaged, or no RT Structure Set; it was drawn on another series; a wanted
-            structure is not there; or a contour of a wanted one is damaged, not parallel to the slices, more
-            than half a slice beyond the first or last one, wholly beside the image, or shares its slice with
-            contours on another plane (it was drawn on finer slices than these).
+            structure is not there, or has outlines that enclose no voxel; or a contour of a wanted one is damaged,
+            not parallel to the slices, more than half a slice beyond the first or last one, wholly beside the image,
+            or shares its slice with contours on another plane (it was drawn on finer slices than these).
     """
     dataset = read_object(path, STRUCTURE_CLASSES, "an RT Structure Set")
     require_same_patient_space(dataset, path, reference)
     found = _structures(dataset, path)
     chosen = select([structure.name for structure, _ in found], wanted, path, "structure")
-    return {
-        structure.name: _mask(contours, reference, f"{path}: structure {structure.name!r}")
-        for structure, contours in found
-        if structure.name in chosen
-    }
+    masks = {}
+    for structure, contours in found:
+        if structure.name in chosen:
+            where = f"{path}: structure {structure.name!r}"
+            mask, said = _mask(contours, reference, where)
+            lines = structure.passed_over - structure.points
+            if lines:
+                said.insert(
+                    0,
+                    f"{lines} of its {lines + structure.contours} contours are not closed and were passed over",
+                )
+            if structure.has_outlines and not mask.any():
+                why = f" ({'; '.join(said)})" if said else ""
+                raise DataError(
+                    f"{where}: has contours that enclose no voxel{why}; correct it, or choose others"
+                )
+            masks[structure.name] = mask
+            if doubts is not None:
+                doubts += [f"{where}: {each}" for each in said]
+    return masks
 
 
 def write_structures(
@@ -170,6 +199,7 @@ def _structures(dataset: FileDataset, path: Path) -> list[tuple[Structure, list[
             interpreted_type=types.get(number, ""),
             contours=len(closed),
             passed_over=len(drawn) - len(closed),
+            points=sum(text(item, "ContourGeometricType") == "POINT" for item in drawn),
         )
         found.append((structure, closed))
     return found
@@ -179,15 +209,16 @@ def _number(item: Dataset, keyword: str, path: Path) -> int:
     return round(numbers(item, keyword, 1, str(path))[0])
 
 
-def _mask(items: list[Dataset], reference: Series, where: str) -> NDArray[np.bool_]:
-    """The voxels whose centres lie inside a structure's closed contours."""
+def _mask(items: list[Dataset], reference: Series, where: str) -> tuple[NDArray[np.bool_], list[str]]:
+    """The voxels whose centres lie inside a structure's closed contours, and what is doubtful about them."""
     mask = np.zeros(reference.volume.array.shape, dtype=bool)
-    by_slice: dict[int, list[Contour]] = {}
+    by_slice: dict[int, list[tuple[Contour, bool]]] = {}
     planes: dict[int, list[float]] = {}
     for count, item in enumerate(items, start=1):
         z, plane, contour = _contour(item, reference, f"{where}, contour {count}")
-        by_slice.setdefault(z, []).append(contour)
+        by_slice.setdefault(z, []).append((contour, text(item, "ContourGeometricType") == _XOR))
         planes.setdefault(z, []).append(plane)
+    repeated = overlapping = empty = 0
     for z, contours in by_slice.items():
         spread = max(planes[z]) - min(planes[z])
         if spread > FLATNESS:
@@ -196,8 +227,39 @@ def _mask(items: list[Dataset], reference: Series, where: str) -> NDArray[np.boo
                 f"{where}: has contours {apart:.2f} mm apart that belong to one slice of the series (number {z}); "
                 "they were drawn on thinner slices: give the series that they were drawn on"
             )
-        mask[z] = fill_contours(contours, reference.volume.grid.shape_zyx[1:])
-    return mask
+        shape_yx = reference.volume.grid.shape_zyx[1:]
+        filled = combine_contours([contour for contour, xor in contours if not xor], shape_yx)
+        mask[z] = filled.mask ^ fill_contours([contour for contour, xor in contours if xor], shape_yx)
+        repeated += filled.repeated
+        overlapping += filled.overlapping
+        empty += filled.empty
+    said = []
+    if repeated:
+        said.append(f"{repeated} of its {len(items)} contours repeat another one and count once")
+    if overlapping:
+        said.append(f"{overlapping} of its {len(items)} contours overlap and were united")
+    if empty:
+        said.append(f"{empty} of its {len(items)} contours enclose no voxel's centre")
+    return mask, said + _gaps(mask)
+
+
+def _gaps(mask: NDArray[np.bool_]) -> list[str]:
+    """A line on the slices that were left out between contours that lie above each other."""
+    drawn = np.flatnonzero(mask.any(axis=(1, 2))).tolist()
+    gaps = [
+        (below, above)
+        for below, above in pairwise(drawn)
+        if above > below + 1 and (mask[below] & mask[above]).any()
+    ]
+    if not gaps:
+        return []
+    listed = ", ".join(
+        f"{below + 1}" if above == below + 2 else f"{below + 1} to {above - 1}" for below, above in gaps[:4]
+    )
+    more = f" and {len(gaps) - 4} more gaps" if len(gaps) > 4 else ""
+    return [
+        f"has no contour on the slices {listed}{more} (from 0) between contours above each other; they stay empty"
+    ]
 
 
 def _contour(item: Dataset, reference: Series, where: str) -> tuple[int, float, Contour]:

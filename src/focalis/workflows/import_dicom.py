@@ -326,24 +326,25 @@ def _import(study: _Study, labels: Mapping[int, str], root: Path) -> ImportRow:
         return row
     try:
         series = read_series(study.series)
-        label, voxels = _label_map(study, labels, series)
+        doubts = list(series.doubts)
+        label, voxels = _label_map(study, labels, series, doubts)
         for kind, volume in (("images", series.volume), ("labels", Volume(label, series.volume.grid))):
             write_volume(volume, root / kind / f"{study.case}.nii.gz")
     except Exception as error:  # whatever a library raises concerns this study alone
         (root / "images" / f"{study.case}.nii.gz").unlink(missing_ok=True)
         return replace(row, status="refused", reason=refusal(error, study.series.files[0]))
     taken = {name: name_of_label for _, name, name_of_label in study.wanted}
-    return replace(row, status="imported", structures=taken, voxels=voxels, doubts=series.doubts)
+    return replace(row, status="imported", structures=taken, voxels=voxels, doubts=tuple(doubts))
 
 
 def _label_map(
-    study: _Study, labels: Mapping[int, str], series: Series
+    study: _Study, labels: Mapping[int, str], series: Series, doubts: list[str]
 ) -> tuple[NDArray[np.uint8], dict[str, int]]:
-    """The structures as one label map, z, y, x; DataError if two labels claim a voxel."""
+    """The structures as one label map, z, y, x; DataError if two labels claim a voxel. `doubts` takes up theirs."""
     masks: dict[str, NDArray[np.bool_]] = {}
     for drawn in dict.fromkeys(drawn for drawn, _, _ in study.wanted):
         names = {name: label for each, name, label in study.wanted if each == drawn}
-        for name, mask in _READ[drawn.kind](drawn.path, series, set(names)).items():
+        for name, mask in _READ[drawn.kind](drawn.path, series, set(names), doubts).items():
             label = names[name]
             masks[label] = masks[label] | mask if label in masks else mask
     for one, other in combinations(masks, 2):
@@ -377,9 +378,12 @@ def _describe(root: Path, labels: Mapping[int, str], rows: Sequence[ImportRow]) 
 
 _LIST: Mapping[str, Callable[[Path], Sequence[str]]] = {
     "SEG": lambda path: [segment.name for segment in list_segments(path)],
-    "RTSTRUCT": lambda path: [structure.name for structure in list_structures(path) if structure.contours],
+    "RTSTRUCT": lambda path: [
+        structure.name for structure in list_structures(path) if structure.has_outlines
+    ],
 }
-_READ: Mapping[str, Callable[[Path, Series, set[str]], Mapping[str, NDArray[np.bool_]]]] = {
-    "SEG": read_segmentation,
+_Read = Callable[[Path, Series, set[str], list[str]], Mapping[str, NDArray[np.bool_]]]
+_READ: Mapping[str, _Read] = {
+    "SEG": lambda path, series, names, _doubts: read_segmentation(path, series, names),
     "RTSTRUCT": read_structures,
 }
