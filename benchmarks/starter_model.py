@@ -41,6 +41,7 @@ from focalis.training import prepare_cases, train
 from focalis.training.calibration import calibrate
 from focalis.volume import read_volume
 from focalis.workflows.record import data_hash, now, provenance, read_json, write_json
+from focalis.workflows.training_cases import TRAINED
 
 LABELS = {1: "nodule"}
 
@@ -132,7 +133,8 @@ def made(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> dict[st
         plan,
         (network,),
         point,
-        {name: value for name, value in record.items() if name != "plan"},
+        {name: value for name, value in record.items() if name != "plan"}
+        | {"images": {TRAINED: prepared.digests()}},
         temperature,
         learn_scope(prepared.descriptions()),
     )

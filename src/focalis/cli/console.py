@@ -89,8 +89,12 @@ def print_summary(summary: Summary) -> None:
         )
 
 
-def print_readers(structures: Sequence[StructureBesideReaders]) -> None:
-    """Print how a model stands beside the readers, a line per label, with 95 % intervals; nothing without readers."""
+def print_readers(structures: Sequence[StructureBesideReaders], seen: int = 0) -> None:
+    """Print how a model stands beside the readers, a line per label, with 95 % intervals; nothing without readers.
+
+    With the number of cases that the model has seen when it was made: there it stands too well.
+    """
+    doubt = f", but {seen} of the cases were seen when the model was made" if seen else ""
     for structure in structures:
         ours, theirs, index = (
             figure_with_interval(pooled.value, pooled.low, pooled.high)
@@ -101,7 +105,7 @@ def print_readers(structures: Sequence[StructureBesideReaders]) -> None:
         )
         print(
             f"  {structure.structure}, {structure.cases} cases of two readers or more: model with readers {ours}, "
-            f"readers among themselves {theirs}, agreement index {index}: {spread}"
+            f"readers among themselves {theirs}, agreement index {index}: {spread}{doubt}"
         )
 
 

@@ -69,6 +69,6 @@ def evaluate(
         print(f"WARNING: {line}")
     print("Dice and lesions with 95 % intervals:")
     print_summary(evaluation.summary)
-    print_readers(evaluation.readers)
+    print_readers(evaluation.readers, len(evaluation.seen))
     if out is not None:
         print(f"report: {out / 'report.html'}")

@@ -80,6 +80,7 @@ def predict(
     """
     from focalis.workflows.predict import predict as run_predict
     from focalis.workflows.scope import outside_line
+    from focalis.workflows.training_cases import seen_line
 
     try:
         with progress_bar() as advance:
@@ -108,6 +109,9 @@ def predict(
         print_json(report)
     if report.alert:
         print(f"warning: {report.alert}", file=sys.stderr)
+    seen = {row.case: row.seen for row in report.rows if row.seen}
+    if line := seen_line(seen, len(report.rows), "figures on them"):
+        print(f"warning: {line}", file=sys.stderr)
     if report.card:
         print(card_line(report.card), file=sys.stderr)
     for row in report.rows:
@@ -140,6 +144,11 @@ def predict(
     if not report.scope_known:
         print(
             "note: the model does not know its training images; no image was compared with them",
+            file=sys.stderr,
+        )
+    if not report.seen_known:
+        print(
+            "note: the model file does not list its training cases, so whether these are among them is not known",
             file=sys.stderr,
         )
     if not as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -31,6 +31,8 @@ class Evaluation:
         lesions: every true and predicted lesion, and what became of it.
         detection: FROC, calibration and ranking of errors; None where no confidence is known.
         minimum_mm3: smaller components were no lesions.
+        notes: what else has to be known before any figure is believed, a line each.
+        seen: case name to what it was used for when the model was made, as the tables of lesions say.
     """
 
     scores: tuple[Score, ...]
@@ -42,6 +44,8 @@ class Evaluation:
     lesions: tuple[JudgedLesion, ...] = ()
     detection: Detection | None = None
     minimum_mm3: float = 0.0
+    notes: tuple[str, ...] = ()
+    seen: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def collapse(self) -> Collapse | None:
@@ -51,7 +55,7 @@ class Evaluation:
     @property
     def alerts(self) -> tuple[str, ...]:
         """What has to be known before any figure is believed, a line each."""
-        return () if self.collapse is None else (self.collapse.line,)
+        return self.notes if self.collapse is None else (*self.notes, self.collapse.line)
 
     @classmethod
     def of(
@@ -63,6 +67,8 @@ class Evaluation:
         beside: Sequence[CaseBesideReaders] = (),
         lesions: Sequence[CaseLesions] = (),
         minimum_mm3: float = 0.0,
+        notes: Sequence[str] = (),
+        seen: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Evaluation:
         """Summarise scores that were computed so; see `summarise`, `summarise_beside` and `Detection.of`."""
         summary = summarise(scores, patients=patients, seed=seed)
@@ -79,6 +85,8 @@ class Evaluation:
             judged,
             detection,
             minimum_mm3,
+            tuple(notes),
+            dict(seen or {}),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -96,6 +104,7 @@ class Evaluation:
                 "interval": interval_rule(self.seed),
             },
             "alerts": list(self.alerts),
+            **({"seen_in_training": dict(self.seen)} if self.seen else {}),
             "summary": asdict(self.summary),
             "cases": [asdict(score) for score in self.scores],
             **({"detection": self.detection.to_json()} if self.detection else {}),

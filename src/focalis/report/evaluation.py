@@ -29,6 +29,7 @@ def write_evaluation_report(
     tolerance_mm: float = 1.0,
     title: str = "Evaluation",
     alerts: Sequence[str] = (),
+    seen_notes: Sequence[str] = (),
 ) -> None:
     """Write the scores of many cases as one self-contained HTML page.
 
@@ -42,6 +43,7 @@ def write_evaluation_report(
         lesions: every true and predicted lesion.
         tolerance_mm: the tolerance that the surface Dice was computed with.
         title: the page's heading.
+        seen_notes: those of the alerts that are repeated beside the readers.
         alerts: what stands first, above all figures: a reason not to believe them, a line each.
 
     Raises:
@@ -55,6 +57,7 @@ def write_evaluation_report(
             "evaluation.html.j2",
             title=title,
             alerts=alerts,
+            seen_notes=seen_notes,
             readers=readers,
             spread_rule=SPREAD_RULE,
             **context,

@@ -25,7 +25,7 @@ from focalis.errors import DataError
 from focalis.lesions import label_components
 from focalis.losses import distance_to_foreground
 from focalis.planning import Description, Plan, describe, prepare_image, prepare_label
-from focalis.volume import Grid, data_files, read_volume
+from focalis.volume import Grid, content_digest, data_files, read_volume
 
 PREPARATION_VERSION = 3
 """Part of the key: raise it whenever the same files and plan would be prepared into other arrays or figures."""
@@ -94,6 +94,10 @@ class PreparedCases(Sequence[TrainingCase]):
     def descriptions(self) -> list[Description]:
         """What the images are like, case by case, for `focalis.planning.learn_scope`."""
         return [self._read(_description, home) for home in self._homes]
+
+    def digests(self) -> dict[str, list[str]]:
+        """Case name to the digests of its channels, see `focalis.volume.content_digest`; constant ones have none."""
+        return {home.parent.name: self._read(_digests, home) for home in self._homes}
 
     def _read(self, read: Callable[[Path], Read], home: Path) -> Read:
         try:
@@ -183,6 +187,8 @@ def _make(case: Case, plan: Plan, home: Path, folder: Path) -> None:
         volumes = case.read_images()
         prepared = prepare_image(volumes, plan)
         _save_text(unfinished / "description.json", json.dumps(describe(volumes, plan.normalisation)))
+        digests = [digest for volume in volumes if (digest := content_digest(volume.array))]
+        _save_text(unfinished / "content.json", json.dumps(digests))
         del volumes
         _save(unfinished / "image.npy", prepared.array)
         label, drawn = _targets(case, plan, prepared.input_grid)
@@ -262,10 +268,16 @@ def _description(home: Path) -> Description:
     return description
 
 
+def _digests(home: Path) -> list[str]:
+    digests: list[str] = json.loads((home / "content.json").read_text(encoding="utf-8"))
+    return digests
+
+
 def _is_whole(home: Path) -> bool:
     try:
         _open(home)
         _description(home)
+        _digests(home)
     except _DAMAGED:
         return False
     return True

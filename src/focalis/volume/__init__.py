@@ -1,6 +1,7 @@
 """An image with its grid: read, write, orient, resample."""
 
 from focalis.volume.channels import onto_first_grid, read_channels, read_entries
+from focalis.volume.content import content_digest
 from focalis.volume.files import (
     IMAGE_SUFFIXES,
     data_files,
@@ -25,6 +26,7 @@ __all__ = [
     "Outline",
     "Volume",
     "canonical_grid",
+    "content_digest",
     "data_files",
     "from_sitk",
     "grid_with_spacing",

@@ -30,7 +30,8 @@ from focalis.lesions import as_csv
 from focalis.report import caption, froc_figure, overlay_figure, write_evaluation_report
 from focalis.volume import Volume, image_stem, read_volumes
 from focalis.workflows.label_maps import image_of, label_maps, read_label_map
-from focalis.workflows.lesion_tables import case_lesions
+from focalis.workflows.lesion_tables import case_lesions, read_seen
+from focalis.workflows.training_cases import Seen, seen_line
 
 Progress = Callable[[int, int, str], None]
 """Called before each case with the cases finished, their number, and the case's name."""
@@ -90,6 +91,7 @@ def evaluate(
         names.pop(ignore or 0, None)
     scores: list[Score] = []
     lesions: list[CaseLesions] = []
+    seen: dict[str, Seen] = {}
     for number, (case, (predicted, true)) in enumerate(pairs.items()):
         if progress is not None:
             progress(number, len(pairs), case)
@@ -102,6 +104,8 @@ def evaluate(
             lesions.append(
                 case_lesions(case, truth, prediction, predicted.parent, names, ignore, min_lesion_mm3)
             )
+            if found := read_seen(predicted.parent, case):
+                seen[case] = found
             if case in drawn:
                 masks = {reader: _mask(path, names, ignore, truth) for reader, path in drawn[case].items()}
                 beside += set_beside(prediction, masks, names, tolerance_mm, case, ignore)
@@ -111,7 +115,18 @@ def evaluate(
         progress(len(pairs), len(pairs), "")
     if problems:
         raise DataError("\n".join(dict.fromkeys(problems)))
-    evaluation = Evaluation.of(scores, tolerance_mm, seed, patients, beside, lesions, min_lesion_mm3)
+    line = seen_line(seen, len(pairs), "the figures on them")
+    evaluation = Evaluation.of(
+        scores,
+        tolerance_mm,
+        seed,
+        patients,
+        beside,
+        lesions,
+        min_lesion_mm3,
+        [line] if line else [],
+        {case: asdict(each) for case, each in seen.items()},
+    )
     if out is not None:
         overlays = _overlays(evaluation, pairs, Path(images)) if images is not None else []
         folder = Path(out)
@@ -126,6 +141,7 @@ def evaluate(
             lesions=evaluation.lesions,
             tolerance_mm=tolerance_mm,
             alerts=evaluation.alerts,
+            seen_notes=evaluation.notes,
         )
         write_evaluation(evaluation, folder)
     return evaluation

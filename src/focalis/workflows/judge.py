@@ -35,6 +35,7 @@ from focalis.workflows.lesion_tables import boundary_counts, write_lesions
 from focalis.workflows.predict import point_used
 from focalis.workflows.record import peak_memory_gb, read_json, write_json
 from focalis.workflows.run import MODEL, Run
+from focalis.workflows.training_cases import TRAINED, Seen, SeenCases, seen_line
 
 ADVICE = (
     "train longer (--minutes), with another --seed or --loss, or with a lower training.learning_rate in the plan, and "
@@ -86,6 +87,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     seconds = []
     point = model.operating_point
     document = {**asdict(point_used(model)), "model_sha256": weights_sha256(model), "mirrored": False}
+    seen_cases, seen = SeenCases.of(model), dict[str, Seen]()
     everything = replace(point, minimum_mm3=0.0, minimum_confidence=0.0)
     for case in run.judged:
         volumes = case.read_images()
@@ -113,7 +115,10 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         )
         write_volume(label, folder / f"{case.name}.nii.gz")
         measured = measure_lesions(label.array, label.grid, run.plan.labels, foreground)
-        write_lesions(folder, case.name, measured, document)
+        known = seen_cases.find(case.name, volumes)
+        if known and (known.role == TRAINED or run.split.val):
+            seen[case.name] = known  # a copy of a case that the model has seen lies among the judged ones
+        write_lesions(folder, case.name, measured, document | seen_cases.document(known))
         scores += evaluate_case(truth, label, run.plan.labels, case=case.name, ignore=run.plan.ignore)
         lesions.append(_lesions(run, model, case.name, truth, label, measured, prediction))
     record = read_json(run.home / "record.json")
@@ -129,7 +134,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         save_model(replace(model, provenance=noted), run.home / MODEL)
     metrics = read_metrics(run.home)
     predictions = {case.name: folder for case in run.judged}
-    alert = alert_of(collapse, learned)
+    alerts = [alert_of(collapse, learned), seen_line(seen, len(run.judged), "the figures on them")]
     summary = write_judgement(
         run.home,
         run.data,
@@ -140,7 +145,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         metrics,
         record,
         model,
-        [alert] if alert else [],
+        [line for line in alerts if line],
     )
     return Judgement(tuple(scores), tuple(lesions), summary, collapse, learned)
 

@@ -26,6 +26,7 @@ from focalis.lesions import (
 )
 from focalis.volume import Volume, read_volume
 from focalis.workflows.record import read_json, write_json
+from focalis.workflows.training_cases import SEEN, Seen, as_seen
 
 FOLDER = "lesions"
 
@@ -83,6 +84,19 @@ def read_lesions(out: Path, case: str) -> tuple[tuple[Lesion, ...], float] | Non
         raise DataError(
             f"{path}: is no table of lesions ({error!r}); predict again, or move it away"
         ) from error
+
+
+def read_seen(out: Path, case: str) -> Seen | None:
+    """What a case was used for when the model of its mask was made; None if for nothing, or if that is not known.
+
+    Raises:
+        DataError: the JSON file cannot be read.
+    """
+    path = table_paths(out, case)[1]
+    if not path.exists():
+        return None
+    content = read_json(path)
+    return as_seen(content.get(SEEN) if isinstance(content, Mapping) else None)
 
 
 def case_lesions(

@@ -24,6 +24,7 @@ from focalis.workflows.inputs import CaseInput, find_cases, read_images
 from focalis.workflows.lesion_tables import table_paths, tabled_cases, write_lesions
 from focalis.workflows.model_record import collapse_alert
 from focalis.workflows.scope import check_scope
+from focalis.workflows.training_cases import Seen, SeenCases
 
 if TYPE_CHECKING:
     from focalis.dicom import Series
@@ -54,6 +55,8 @@ class PredictRow:
         blended: whether these were blended, see `Prediction`.
         float32_because: why the networks computed in float32, see `Prediction`.
         doubts: what may be wrong with its DICOM series, a line each that names the folder.
+        seen: what the case was used for when the model was made; None for nothing, when refused, and where the model
+            does not know.
     """
 
     case: str
@@ -68,6 +71,7 @@ class PredictRow:
     blended: bool = False
     float32_because: str = ""
     doubts: tuple[str, ...] = ()
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ class PredictReport:
         runtime: what ran the networks, e.g. "cpu, openvino bf16".
         older_masks: how many masks of earlier runs lie in the folder of the results; they are left alone.
         card: the card of a model that comes with Focalis; None of any other.
+        seen_known: whether the model knows which cases it has seen.
         alert: that the model found nothing, or marked everything, when it was trained; empty if neither.
     """
 
@@ -114,6 +119,7 @@ class PredictReport:
     older_masks: int = 0
     card: Path | None = None
     alert: str = ""
+    seen_known: bool = True
 
     @property
     def refused(self) -> tuple[PredictRow, ...]:
@@ -219,7 +225,7 @@ def predict(
     cases = find_cases([Path(path) for path in inputs], loaded.plan.channels)
     say = None if progress is None else partial(progress, 0, len(cases))
     engines = runtime_for(loaded, runtime, device, precision, say=say)
-    alert = collapse_alert(loaded)
+    alert, seen_cases = collapse_alert(loaded), SeenCases.of(loaded)
     document = {
         **asdict(used),
         "model_sha256": weights_sha256(loaded),
@@ -255,6 +261,7 @@ def predict(
         if output_format != "nifti" and images.source is not None:
             _require_uids(images.source)
         strange[case.name] = check_scope(loaded, images.volumes, images.modalities, strict=strict)
+        seen = seen_cases.find(case.name, images.volumes)
         prediction = predict_case(
             loaded,
             images.volumes,
@@ -277,7 +284,8 @@ def predict(
         if prediction.uncertainty is not None:
             write_volume(prediction.uncertainty, spread)
         there = write(prediction.label, images.source, loaded, output)
-        write_lesions(folder, case.name, lesions, {**document, "float32_because": prediction.float32_because})
+        about = {"float32_because": prediction.float32_because, **seen_cases.document(seen)}
+        write_lesions(folder, case.name, lesions, {**document, **about})
         return PredictRow(
             case.name,
             "done",
@@ -291,6 +299,7 @@ def predict(
             prediction.blended,
             prediction.float32_because,
             images.doubts,
+            seen,
         )
 
     rows: list[PredictRow] = []
@@ -316,6 +325,7 @@ def predict(
         _older_masks(folder, rows),
         card,
         alert,
+        seen_cases.known,
     )
 
 

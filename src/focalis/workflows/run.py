@@ -27,6 +27,7 @@ from focalis.training import (
     train,
 )
 from focalis.workflows.record import now, peak_memory_gb, read_json, write_json
+from focalis.workflows.training_cases import CHOSE, TRAINED
 
 MODEL = "model.safetensors"
 INNER_SHARE, INNER_MINIMUM = 0.12, 3
@@ -153,7 +154,10 @@ def train_run(
         run.plan,
         (network,),
         point,
-        {name: value for name, value in record.items() if name not in ("plan", "refinement")},
+        {
+            **{name: value for name, value in record.items() if name not in ("plan", "refinement")},
+            "images": {TRAINED: training.digests(), CHOSE: validation.digests()},
+        },
         temperature,
         learn_scope([*training.descriptions(), *validation.descriptions()]),
         refinement,
