@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset
 from pydicom.pixels.utils import iter_pixels
 
+from focalis.dicom.compressed_bits import compressed_frames, is_compressed_bits
 from focalis.dicom.coordinates import directions_to_indices, to_indices, to_patient
 from focalis.dicom.headers import gist, numbers, quiet, text
 from focalis.errors import DataError
@@ -102,8 +103,12 @@ def read_frames(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.integ
         with quiet():
             dataset = pydicom.dcmread(path, force=True)
         syntax = dataset.file_meta.TransferSyntaxUID
-        packed = dataset.BitsAllocated == 1 and syntax.is_little_endian and not syntax.is_encapsulated
-        frames = _unpacked(dataset, indices) if packed else iter_pixels(dataset, indices=indices, raw=True)
+        if is_compressed_bits(dataset, syntax):
+            frames = compressed_frames(dataset, syntax, indices)
+        elif dataset.BitsAllocated == 1 and syntax.is_little_endian and not syntax.is_encapsulated:
+            frames = _unpacked(dataset, indices)
+        else:
+            frames = iter_pixels(dataset, indices=indices, raw=True)
         for _ in indices:
             with quiet():
                 pixels = next(frames)
