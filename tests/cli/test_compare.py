@@ -29,7 +29,8 @@ def given(monkeypatch):
         {
             "network": network,
             "loss": "tversky",
-            "runs": [{"outcome": outcome}],
+            "runs": [{"outcome": outcome, "steps": 9}, {"outcome": outcome, "steps": 12}],
+            "few_steps": outcome == "finished",
             "figures": {"overall": {"dice": dice}} if outcome == "finished" else None,
             "difference_to_first_row": None,
         }
@@ -55,7 +56,8 @@ def test_lists_are_divided_at_their_commas(run, given, tmp_path):
     assert (given["networks"], given["losses"], given["seeds"]) == (["dense", "unet"], [], [0, 3])
     assert (given["steps"], given["parallel"], given["minutes"]) == (5, 2, None)
     assert "dense, tversky: Dice 0.600 [0.500, 0.700]" in out
-    assert "unet, tversky: 1 of 1 runs diverged" in out
+    assert "9 to 12 steps, too few to judge by" in out
+    assert "unet, tversky: 2 of 2 runs diverged" in out
     assert str(tmp_path / "compare.html") in out
 
 

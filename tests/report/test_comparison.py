@@ -115,6 +115,29 @@ def test_the_page_shows_figures_differences_and_what_went_wrong(content, tmp_pat
     assert set(planes) == {"dice-prediction-time"}
 
 
+def test_a_row_of_too_few_steps_is_marked_with_the_rule(content, tmp_path):
+    content["rules"]["few_steps"] = "Fewer than so many."
+    content["rows"][1] |= {"steps_done": 9.0, "few_steps": True}
+    content["rows"][1]["runs"][0] |= {"steps": 9, "few_steps": True}
+    write_comparison_report(tmp_path / "c.html", content, [])
+    text = check(tmp_path / "c.html").text
+    assert text.count("9\N{DAGGER}") == 2
+    assert "300\N{DAGGER}" not in text
+    assert "Too few steps to judge by. Fewer than so many." in text
+
+
+def test_runs_in_different_number_formats_are_pointed_out(content, tmp_path):
+    for row_, runtime in zip(content["rows"][:2], ("cpu, bfloat16", "cpu, float32"), strict=True):
+        row_["runs"][0] |= {
+            "runtime": runtime,
+            "float32_because": "maps are thin" * (runtime == "cpu, float32"),
+        }
+    write_comparison_report(tmp_path / "c.html", content, [])
+    text = check(tmp_path / "c.html").text
+    assert "did not all compute in the same number format (cpu, bfloat16, cpu, float32)" in text
+    assert "(in float32: maps are thin)" in text
+
+
 def test_a_row_that_missed_the_time_is_pointed_out(content, tmp_path):
     write_comparison_report(tmp_path / "c.html", content, [])
 

@@ -91,6 +91,11 @@ def test_the_table_holds_the_figures_of_the_runs(first):
     assert difference["value"] == pytest.approx(
         other["figures"]["overall"]["dice"]["value"] - reference["figures"]["overall"]["dice"]["value"]
     )
+    assert content["started"] <= reference["runs"][0]["started"] <= reference["runs"][0]["finished"]
+    assert content["started"] < content["finished"]
+    assert content["finished"] >= reference["runs"][0]["finished"]
+    for row in content["rows"]:
+        assert row["few_steps"] is row["runs"][0]["few_steps"] is True
     assert content["equal"] == "steps"
     assert content["held_out_cases"] == 3
 

@@ -387,6 +387,36 @@ def test_a_models_refinement_is_used_unless_it_is_switched_off(tmp_path):
     assert np.array_equal(voxels[False], read_volume(tmp_path / "plain" / "a.nii.gz").array)
 
 
+@pytest.mark.parametrize("axes", [(False, False, False), (False, False, True), (True, True, True)])
+def test_mirror_images_that_a_plan_does_not_have_are_said_to_be_missing(tmp_path, axes):
+    image(tmp_path / "a.nii.gz")
+    settings = plan().training.model_copy(update={"flip_axes_zyx": axes, "quarter_turns": False})
+    mirrored = Model(plan().model_copy(update={"training": settings}), (Positive(),), OperatingPoint(0.5))
+    report = predict(mirrored, [tmp_path / "a.nii.gz"], tmp_path / "out", mirror=True)
+    document = json.loads((tmp_path / "out" / "lesions" / "a.json").read_text())
+    assert report.idle_mirror is not any(axes)
+    assert document["mirrored"] is any(axes)
+    assert ("without mirror images" in report.operating_point.how) is any(axes)
+    if not any(axes):
+        with pytest.raises(UsageError, match="mirrors along no axis"):
+            predict(mirrored, [tmp_path / "a.nii.gz"], tmp_path / "out", mirror=True, uncertainty=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"device": "toaster"}, "device 'toaster' is unknown"),
+        ({"device": "cuda:77"}, "is not on this machine"),
+        ({"precision": "float8"}, "precision 'float8' is unknown"),
+        ({"precision": "float16", "device": "cpu"}, "float16 needs a GPU"),
+        ({"runtime": "tensor"}, "run time 'tensor' is unknown"),
+    ],
+)
+def test_options_are_looked_at_before_the_model(tmp_path, options, said):
+    with pytest.raises(UsageError, match=said):
+        predict(tmp_path / "no.safetensors", [tmp_path / "a.nii.gz"], tmp_path / "out", **options)
+
+
 ERRORS = [RuntimeError("itk::ERROR: stride"), MemoryError(), KeyError("x"), OSError(5, "Input/output error")]
 
 

@@ -110,7 +110,19 @@ def _line(row: Mapping[str, Any]) -> str:
     if collapsed := row.get("collapsed_runs"):
         reason = next(run["collapse"] for run in row["runs"] if run.get("collapse"))
         parts.insert(0, f"COLLAPSED in {collapsed} of {len(row['runs'])} runs ({reason})")
+    if steps := _steps(row):
+        parts.append(steps)
     return f"  {row['network']}, {row['loss']}: {'; '.join(parts)}"
+
+
+def _steps(row: Mapping[str, Any]) -> str:
+    """How many steps the finished runs of a row took, and whether that is too few to judge by."""
+    done = [run["steps"] for run in row["runs"] if run["outcome"] == "finished" and run.get("steps")]
+    if not done:
+        return ""
+    count = f"{min(done)}" if min(done) == max(done) else f"{min(done)} to {max(done)}"
+    word = "step" if count == "1" else "steps"
+    return f"{count} {word}" + (", too few to judge by" if row.get("few_steps") else "")
 
 
 def _words(text: str) -> list[str]:

@@ -37,7 +37,11 @@ def predict(
         ),
     ] = None,
     mirror: Annotated[
-        bool, typer.Option("--mirror", help="Average over eight mirror images; eight times the time.")
+        bool,
+        typer.Option(
+            "--mirror",
+            help="Average over mirror images, up to eight, as the plan allows; as many times the time.",
+        ),
     ] = False,
     refine: Annotated[
         bool | None,
@@ -139,6 +143,11 @@ def predict(
         some = "1 older mask is" if report.older_masks == 1 else f"{report.older_masks} older masks are"
         print(
             f"note: {some} in {out} too, and not of this run; give another folder to keep runs apart",
+            file=sys.stderr,
+        )
+    if report.idle_mirror:
+        print(
+            "note: --mirror changed nothing: the model's plan mirrors along no axis, so there are no mirror images",
             file=sys.stderr,
         )
     if not report.scope_known:

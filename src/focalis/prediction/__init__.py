@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from focalis.prediction.case import Prediction, RefinementWarning, check_volumes, predict_case
-from focalis.prediction.choice import RUNTIMES, runtime_for
+from focalis.prediction.choice import RUNTIMES, require_runtime, runtime_for
 from focalis.prediction.decision import decide, decide_reported, drop_lesions
 from focalis.prediction.engine import Engine, Engines, PrecisionWarning
 from focalis.prediction.predictor import (
@@ -68,6 +68,7 @@ __all__ = [
     "predict_with_deviation",
     "refine_probabilities",
     "require_memory",
+    "require_runtime",
     "rounded",
     "runtime_for",
     "tiles",

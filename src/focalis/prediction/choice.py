@@ -63,20 +63,9 @@ def runtime_for(
         UsageError: a name is unknown, or what it names is not on this machine.
         ModelError: the model cannot be run that way.
     """
-    if name not in RUNTIMES:
-        raise UsageError(f"run time {name!r} is unknown; choose one of {', '.join(RUNTIMES)}")
-    if precision not in PRECISIONS:
-        raise UsageError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+    require_runtime(name, device, precision)
     with_openvino = openvino.is_installed()
     if name.startswith("openvino"):
-        if not with_openvino:
-            raise UsageError(
-                f"run time {name} needs OpenVINO; install it: pip install '.[fast]' in Focalis's folder"
-            )
-        if device not in ("auto", "cpu"):
-            raise UsageError(f"run time {name} runs on the CPU, not on {device}; leave --device out")
-        if precision == "float16" or (name == "openvino-int8" and precision != "auto"):
-            raise UsageError(f"run time {name} does not compute in {precision}; leave --precision out")
         if name == "openvino-int8" and model.eight_bit is None:
             raise ModelError(
                 "the model was not calibrated for 8-bit integers, which `focalis fit` does; choose another run time"
@@ -92,6 +81,27 @@ def runtime_for(
             raise
         # What was the fastest cannot be made again: a cache to read only.
         return _torch(model, device, precision)
+
+
+def require_runtime(name: str = "auto", device: str = "auto", precision: str = "auto") -> None:
+    """UsageError if a name is unknown, not on this machine, or contradicts another, whatever the model."""
+    if name not in RUNTIMES:
+        raise UsageError(f"run time {name!r} is unknown; choose one of {', '.join(RUNTIMES)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+    if name.startswith("openvino"):
+        if not openvino.is_installed():
+            raise UsageError(
+                f"run time {name} needs OpenVINO; install it: pip install '.[fast]' in Focalis's folder"
+            )
+        if device not in ("auto", "cpu"):
+            raise UsageError(f"run time {name} runs on the CPU, not on {device}; leave --device out")
+        if precision == "float16" or (name == "openvino-int8" and precision != "auto"):
+            raise UsageError(f"run time {name} does not compute in {precision}; leave --precision out")
+    elif device not in ("auto", "cpu") or precision == "float16":  # PyTorch knows which devices there are
+        from focalis.prediction.runtime import choose_runtime
+
+        choose_runtime(device, precision)
 
 
 def _torch(model: Model, device: str, precision: str) -> Engines:

@@ -92,8 +92,17 @@ def write_comparison_report(
         shared=flat(content["shared"]),
         record=flat(
             {
-                key: content[key]
-                for key in ("command", "started", "revision", "python", "machine", "data_sha256", "packages")
+                key: content.get(key)
+                for key in (
+                    "command",
+                    "started",
+                    "finished",
+                    "revision",
+                    "python",
+                    "machine",
+                    "data_sha256",
+                    "packages",
+                )
             }
         ),
         notes=_notes(content),
@@ -151,6 +160,7 @@ def _line(row: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
         "training": DASH if training is None else _minutes(training),
         "off": off_budget(row, content),
         "steps": number(row["steps_done"], 0),
+        "few": row.get("few_steps", False),
         "seconds": number(row["seconds_per_predicted_case"], 2),
         "memory": number(row["peak_memory_gb"], 2),
         "gpu": number(row["peak_gpu_memory_gb"], 2),
@@ -175,6 +185,12 @@ def _notes(content: Mapping[str, Any]) -> list[str]:
             f"* The number of steps that fit into {content['minutes']:g} min was measured at the start of the row; the "
             f"training then took over {OFF_BUDGET:.0%} more or less, because other work ran on the machine at one time "
             "and not at the other. Such a row did not have the same time."
+        )
+    if any(row.get("few_steps") for row in content["rows"]):
+        notes.append(f"† Too few steps to judge by. {content['rules']['few_steps']}")
+    if len(formats := {run.get("runtime") for row in content["rows"] for run in row["runs"]} - {None}) > 1:
+        notes.append(
+            f"The runs did not all compute in the same number format ({', '.join(sorted(formats))}): see the runs."
         )
     if content["held_out_cases"] < 20:
         notes.append(

@@ -25,7 +25,7 @@ from focalis.workflows.child import Task
 from focalis.workflows.comparison import Contest, Row, RowRun, content_of, write_comparison
 from focalis.workflows.fit import DEFAULT_MEMORY_GB, DEFAULT_MINUTES
 from focalis.workflows.processes import run_tasks
-from focalis.workflows.record import data_hash, provenance, read_json, write_json
+from focalis.workflows.record import data_hash, now, provenance, read_json, write_json
 from focalis.workflows.setup import checked, divide, require_resources
 
 SETTINGS, PLAN = "settings.json", "plan.yaml"
@@ -98,6 +98,7 @@ def compare(
         DataError: the data set has faults.
         TrainingError: no run finished; the report says why.
     """
+    made_from = provenance()
     rows = _rows(networks, losses)
     _refuse_contradictions(minutes, steps, seeds, fold, folds, parallel)
     runtime = choose_runtime(device, precision)
@@ -134,9 +135,10 @@ def compare(
         }
         _same_comparison(root, settings, plans)
         contest = Contest(root, data, tuple(rows), dict(divisions), tuple(dict.fromkeys(seeds)), settings)
-        _train(contest, Path(dataset), str(runtime.device), precision_name(runtime.dtype), parallel, tell)
+        where = str(runtime.device), precision_name(runtime.dtype)
+        _train(contest, Path(dataset), *where, parallel, tell, made_from)
         tell("report", None)
-        content = content_of(contest, plans[rows[0]])
+        content = content_of(contest, plans[rows[0]], made_from)
         json, page = write_comparison(contest, content)
     if not any(row["figures"] for row in content["rows"]):
         reasons = "; ".join(
@@ -285,9 +287,9 @@ def _train(
     precision: str,
     parallel: int,
     tell: Callable[[str, Progress | None], None],
+    made_from: dict[str, Any],
 ) -> None:
     """Do every run that is not finished. Folds and seeds are outermost: a stop early on leaves whole comparisons."""
-    made_from = provenance()
     waiting = [run for run in contest.runs() if not run.finished]
 
     def task(run: RowRun) -> Task:
@@ -308,6 +310,7 @@ def _train(
             judged_on=run.judged_on,
             record={
                 **made_from,
+                "started": now(),
                 "dataset": contest.settings["dataset"],
                 "data_sha256": contest.settings["data_sha256"],
                 "seed": run.seed,

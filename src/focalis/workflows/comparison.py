@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -25,13 +26,18 @@ from focalis.report import contours_figure, write_comparison_report
 from focalis.volume import read_volume
 from focalis.workflows.child import FINISHED, OUTCOME
 from focalis.workflows.judge import held_out_note
-from focalis.workflows.record import provenance, read_json, write_json
+from focalis.workflows.record import now, read_json, write_json
 
 UNTOUCHED = "not started"
 CHOICES = (
     "Each run sets a part of its training patients aside (its inner split, drawn with the run's seed) and makes every "
     "choice there: the threshold, and the parameters of a refinement. The held-out cases are predicted once, after "
     "that."
+)
+FEW_STEPS = 100
+FEW_STEPS_RULE = (
+    f"A run of fewer than {FEW_STEPS} steps, or of fewer than it takes to see every training case once, is too "
+    "short to judge its network or loss by."
 )
 _FROM_RECORD = (
     "steps",
@@ -154,12 +160,13 @@ class Contest:
         return next((row for row in self.rows if any(run.finished for run in self.runs(row))), None)
 
 
-def content_of(contest: Contest, plan: Plan) -> dict[str, Any]:
+def content_of(contest: Contest, plan: Plan, made_from: Mapping[str, Any]) -> dict[str, Any]:
     """All figures of a comparison as plain values, as `compare.json` holds them.
 
     Args:
         contest: the comparison.
         plan: any row's plan, for what all rows share.
+        made_from: the provenance of this process, taken when it started.
     """
     settings, patients = contest.settings, contest.patients
     first = _scores(contest.runs(contest.rows[0]))
@@ -188,7 +195,8 @@ def content_of(contest: Contest, plan: Plan) -> dict[str, Any]:
         )
     return {
         "version": 1,
-        **provenance(),
+        **made_from,
+        "finished": now(),
         **{key: value for key, value in settings.items() if key != "splits"},
         "equal": "steps" if settings["steps"] else "time",
         "folds": list(contest.divisions),
@@ -204,6 +212,7 @@ def content_of(contest: Contest, plan: Plan) -> dict[str, Any]:
             "pooling": POOLING_RULE,
             "lesion_matching": MATCHING_RULE,
             "difference": "the row minus the first row",
+            "few_steps": FEW_STEPS_RULE,
         },
         "pictured_cases": [{"rank": rank, "case": case} for rank, case in _pictured(contest)],
         "rows": rows,
@@ -262,6 +271,7 @@ def _describe(run: RowRun, root: Path) -> dict[str, Any]:
     outcome = run.outcome
     path = run.home / "record.json"
     record = read_json(path) if path.exists() else {}
+    few = None if "plan" not in record or record.get("steps") is None else _is_short(record)
     return {
         "folder": str(run.home.relative_to(root)),
         "fold": run.fold,
@@ -269,7 +279,14 @@ def _describe(run: RowRun, root: Path) -> dict[str, Any]:
         "message": None,
         **outcome,
         **{key: record.get(key) for key in _FROM_RECORD},
+        "few_steps": few,
     }
+
+
+def _is_short(record: Mapping[str, Any]) -> bool:
+    """Whether a run took too few steps to be judged, see `FEW_STEPS_RULE`."""
+    epoch = math.ceil(len(record["cases"]["train"]) / record["plan"]["batch"])
+    return bool(record["steps"] < max(FEW_STEPS, epoch))
 
 
 def _cost(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -285,6 +302,7 @@ def _cost(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "parameters": finished[0]["parameters"] if finished else None,
         "steps_done": mean("steps"),
+        "few_steps": any(run["few_steps"] for run in finished),
         "training_seconds": mean("training_seconds"),
         "seconds_per_predicted_case": mean("seconds_per_predicted_case"),
         "peak_memory_gb": largest("peak_memory_gb"),

@@ -128,6 +128,7 @@ def fit(
             raise UsageError(f"{name} is {value}; give {least} or more")
     if minutes is not None and minutes <= 0:
         raise UsageError(f"minutes is {minutes:g}; give more than 0")
+    made_from = provenance()
     Aim.parse(aim)
     check_names(network, loss)
     where = choose_runtime(device, precision)
@@ -154,7 +155,7 @@ def fit(
         runtime = trusted(where, chosen)
         budget = Budget(DEFAULT_MINUTES if minutes is None else minutes, steps)
         record = {
-            **provenance(),
+            **made_from,
             "dataset": data.root.resolve().name,
             "data_sha256": data_hash(data.cases),
             "seed": seed,

@@ -18,7 +18,7 @@ from focalis.lesions import measure_lesions
 from focalis.model import Model, OperatingPoint, open_model, weights_sha256
 from focalis.models import card_of, model_file
 from focalis.planning import other_modalities
-from focalis.prediction import budget_beside, predict_case, require_memory, runtime_for
+from focalis.prediction import budget_beside, predict_case, require_memory, require_runtime, runtime_for
 from focalis.volume import IMAGE_SUFFIXES, Outline, Volume, write_volume
 from focalis.workflows.inputs import CaseInput, find_cases, read_images
 from focalis.workflows.lesion_tables import table_paths, tabled_cases, write_lesions
@@ -110,6 +110,7 @@ class PredictReport:
         card: the card of a model that comes with Focalis; None of any other.
         seen_known: whether the model knows which cases it has seen.
         alert: that the model found nothing, or marked everything, when it was trained; empty if neither.
+        idle_mirror: whether mirror images were asked for of a model whose plan mirrors along no axis: there are none.
     """
 
     rows: tuple[PredictRow, ...]
@@ -120,6 +121,7 @@ class PredictReport:
     card: Path | None = None
     alert: str = ""
     seen_known: bool = True
+    idle_mirror: bool = False
 
     @property
     def refused(self) -> tuple[PredictRow, ...]:
@@ -195,6 +197,7 @@ def predict(
         )
     if not 0 < memory_gb < float("inf"):
         raise UsageError(f"a memory budget of {memory_gb} GB is not possible; give a number above 0")
+    require_runtime(runtime, device, precision)
     if output_format not in _ENDINGS:
         raise UsageError(f"format {output_format!r} is not known; take one of {', '.join(_ENDINGS)}")
     folder = Path(out)
@@ -215,8 +218,11 @@ def predict(
             "--strict: the model does not know what it was trained on (fewer than five training cases, or an older "
             "file), so nothing can be refused for lying outside; leave --strict out"
         )
+    mirrors = any(loaded.plan.training.flip_axes_zyx)
+    idle_mirror, mirror = mirror and not mirrors, mirror and mirrors
     if uncertainty and len(loaded.members) * (1 + mirror) < 2:
-        raise UsageError("uncertainty needs several passes, and the model has one member; add --mirror")
+        mend = "add --mirror" if mirrors else "its plan mirrors along no axis: train folds"
+        raise UsageError(f"uncertainty needs several passes, and the model has one member; {mend}")
     point = _point(loaded.operating_point, threshold, min_size_mm3, min_confidence)
     loaded = replace(loaded, operating_point=point)
     used = point_used(loaded)
@@ -326,6 +332,7 @@ def predict(
         card,
         alert,
         seen_cases.known,
+        idle_mirror,
     )
 
 
