@@ -24,7 +24,7 @@ import numpy as np
 from accuracy import HERE, cut, values_of, windows_of
 
 import focalis
-from focalis.evaluation import FIGURES, Figure, Score, evaluate_case, figures_of, paired_differences
+from focalis.evaluation import Figure, Score, evaluate_case, figures_of, paired_differences
 from focalis.losses import LOSSES, DistanceFocal
 from focalis.model import load_model
 from focalis.networks import NETWORKS
@@ -292,7 +292,7 @@ def table_line(
         f"{row['peak_memory_gb']:.2f} GB",
         text(found["dice"], 3),
         text(difference, 3) if difference else "",
-        *(text(found[figure], DIGITS[figure]) for figure in FIGURES[1:]),
+        *(text(found[figure], digits) for figure, digits in list(DIGITS.items())[1:]),
     ]
     return f"| {' | '.join(cells)} |"
 

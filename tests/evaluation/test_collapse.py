@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from focalis.evaluation import Score, evaluate_case, find_collapse
+from focalis.evaluation import Score, evaluate_case, figures_of, find_collapse
 from focalis.volume import Grid, Volume
 
 SHAPE = (10, 12, 14)
@@ -71,3 +71,11 @@ def test_one_label_of_two() -> None:
 )
 def test_what_found_something_or_had_nothing_to_find_is_no_collapse(truth, guess) -> None:
     assert find_collapse(scored(truth, guess, "a")) is None
+
+
+def test_empty_cases_flatter_neither_the_distance_nor_the_second_dice_of_a_comparison() -> None:
+    run = [*scored(box(2), box(3), "filled"), *scored(EMPTY, EMPTY, "empty")]
+    figures = figures_of([run])
+    assert figures["dice"].value == pytest.approx((run[0].dice + 1) / 2)
+    assert (figures["dice_with_lesion"].value, figures["dice_with_lesion"].cases) == (run[0].dice, 1)
+    assert (figures["hd95_mm"].value, figures["hd95_mm"].cases) == (run[0].hd95_mm, 1)

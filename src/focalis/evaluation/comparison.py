@@ -101,8 +101,9 @@ def _part(labels: Sequence[Score], figure: str) -> _Part | None:
         return 2.0 * detected, float(predicted + sum(score.truth_lesions for score in labels))
     if figure == "false_positives_per_scan":
         return float(predicted - detected), 1.0
-    name = "hd95_with_lesion_mm" if figure == "hd95_mm" else figure
-    defined = [value for score in labels if (value := getattr(score, name)) is not None]
+    name = "dice" if figure == "dice_with_lesion" else figure
+    there = labels if figure == "dice" else [score for score in labels if score.truth_voxels]
+    defined = [value for score in there if (value := getattr(score, name)) is not None]
     return (float(np.mean(defined)), 1.0) if defined else None
 
 
