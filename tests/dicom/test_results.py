@@ -88,6 +88,30 @@ def test_times_are_those_of_the_images_unless_told(
 
 
 @pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize(
+    ("offset", "date", "time"),
+    [("+0545", "20250608", "034509"), ("-0330", "20250607", "183009"), ("+0000", "20250607", "220009")],
+)
+def test_a_time_is_written_in_the_zone_that_the_object_states(
+    tmp_path: Path,
+    write_series: Builder,
+    stored: np.ndarray,
+    grid: Grid,
+    label: np.ndarray,
+    writer: Callable[..., Any],
+    offset: str,
+    date: str,
+    time: str,
+) -> None:
+    series = read_series(write_series(tmp_path / "images", stored, grid, TimezoneOffsetFromUTC=offset))
+    created = datetime.fromisoformat("2025-06-07T22:00:09+00:00")
+    told = write(writer, label, series, tmp_path / "a.dcm", created=created)
+    assert told.TimezoneOffsetFromUTC == offset
+    assert (told.SeriesDate, told.SeriesTime) == (date, time)
+    assert (told.InstanceCreationDate, told.InstanceCreationTime) == (date, time)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
 def test_patient_and_study_are_the_sources_whatever_its_character_set(
     tmp_path: Path,
     write_series: Builder,

@@ -333,6 +333,8 @@ class Jobs:
             version=self.version,
             memory_gb=limits.segment_memory_gb,
             supersedes={kind: str(path) for kind, path in earlier_results(self.store, task_id).items()},
+            created=task.created_at,
+            edition=sum(each.created_at <= task.created_at for each in self.store.tasks_of(task.series_uid)),
         )
         started = time.perf_counter()
         answer = self.segmenter.run(job, lambda state: self._tell(task_id, state))

@@ -10,7 +10,7 @@ from typing import Literal
 Kept = Literal["kept", "known", "quarantined"]
 SeriesState = Literal["receiving", "complete", "unrouted"]
 TaskState = Literal["waiting", "checking", "segmenting", "writing", "sending", "done", "refused", "failed"]
-ResultKind = Literal["seg", "rtstruct", "sr", "capture", "correction"]
+ResultKind = Literal["seg", "rtstruct", "sr", "capture", "correction", "correction-rtstruct", "correction-sr"]
 DeliveryState = Literal["waiting", "sent", "dead"]
 Verdict = Literal["accepted", "rejected"]
 Level = Literal["info", "warning", "error"]

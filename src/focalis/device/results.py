@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +57,12 @@ def make_results(
     model: str,
     version: str,
     supersedes: Mapping[ResultKind, Path],
+    created: datetime | None = None,
+    edition: int = 1,
 ) -> list[Made]:
     """Write all results of a segmented series into a folder; nothing found is a result too, without RTSTRUCT.
 
-    UIDs and bytes depend on the images, the label map, the model and the version alone.
+    UIDs and bytes depend on the images, the label map, the model, the version and `created` alone.
 
     Args:
         label: label values, (z, y, x).
@@ -69,6 +72,8 @@ def make_results(
         model: the hash of the model's weights.
         version: the version of Focalis.
         supersedes: the files of the earlier results that these replace, by kind.
+        created: when the task was made; by default the results bear the time of the images.
+        edition: which results of the series these are, from 1.
 
     Raises:
         DataError: a file cannot be written, or a label has a name that DICOM does not take.
@@ -87,6 +92,8 @@ def make_results(
         model=model,
         version=version,
         supersedes=earlier.get("seg"),
+        created=created,
+        edition=edition,
     )
     drawn = write_structures(
         label,
@@ -96,6 +103,8 @@ def make_results(
         model=model,
         version=version,
         supersedes=earlier.get("rtstruct"),
+        created=created,
+        edition=edition,
     )
     listed = sorted(lesions, key=lambda lesion: -lesion.volume_mm3)[:MOST_LISTED]
     write_report(
@@ -109,6 +118,8 @@ def make_results(
         model=model,
         version=version,
         supersedes=earlier.get("sr"),
+        created=created,
+        edition=edition,
     )
     write_capture(
         picture,
@@ -119,6 +130,8 @@ def make_results(
         model=model,
         version=version,
         supersedes=earlier.get("capture"),
+        created=created,
+        edition=edition,
     )
     if not drawn:
         del paths["rtstruct"]

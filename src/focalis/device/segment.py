@@ -17,6 +17,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,9 @@ class Job:
         version: the version of Focalis that the results name.
         memory_gb: the limit on this process.
         supersedes: kind of result to the file of the earlier one that is replaced.
+        created: when the task was made, in ISO 8601; the results bear this time, so that a repetition makes the same
+            bytes. Empty for the time of the images.
+        edition: which results of the series these are, from 1.
     """
 
     files: list[str]
@@ -53,6 +57,8 @@ class Job:
     version: str
     memory_gb: float
     supersedes: dict[str, str]
+    created: str = ""
+    edition: int = 1
 
 
 def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
@@ -152,6 +158,8 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
             model=weights,
             version=job.version,
             supersedes={kind: Path(path) for kind, path in job.supersedes.items()},  # type: ignore[misc]
+            created=datetime.fromisoformat(job.created) if job.created else None,
+            edition=job.edition,
         )
     return {
         "outcome": "done",

@@ -104,7 +104,7 @@ def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:
     while task is not None and task.supersedes is not None:
         found: dict[ResultKind, Path] = {}
         for result in store.results(task.supersedes):
-            if result.kind != "correction":
+            if not result.kind.startswith("correction"):
                 found[result.kind] = result.path
         if found:
             return found

@@ -30,6 +30,7 @@ def write_capture(
     version: str,
     created: datetime | None = None,
     supersedes: Superseded | None = None,
+    edition: int = 1,
 ) -> None:
     """Write a picture of a result as a Secondary Capture that refers to its source images.
 
@@ -43,11 +44,12 @@ def write_capture(
         version: the version of Focalis.
         created: the date and time to bear; by default those of the series' first image.
         supersedes: the picture that this one replaces, told in its Derivation Description.
+        edition: which result of its series this is, from 1.
 
     Raises:
         DataError: as for `write_segmentation`.
     """
-    result = describe_result("SC", label, names, series, model, version, created, supersedes)
+    result = describe_result("SC", label, names, series, model, version, created, supersedes, edition=edition)
     save(_encode(result, picture), path, series)
 
 

@@ -26,7 +26,9 @@ def stamp(dataset: Dataset, result: Result, description: str) -> None:
     dataset.StudyInstanceUID = result.identity.study_uid
     dataset.SOPInstanceUID = result.uid("instance")
     dataset.SeriesInstanceUID = result.uid("series")
-    dataset.SeriesDescription = f"{description}, {NOTICE}"
+    reviewed = ", reviewed" if result.reviewer else ""
+    edition = f", result {result.edition}" if result.edition > 1 else ""
+    dataset.SeriesDescription = f"{description}{reviewed}{edition}, {NOTICE}"
     dataset.FrameOfReferenceUID = result.identity.frame_of_reference
     dataset.OperatorsName = ""
     dataset.Manufacturer = dataset.ManufacturerModelName = MANUFACTURER
@@ -34,6 +36,8 @@ def stamp(dataset: Dataset, result: Result, description: str) -> None:
     dataset.SoftwareVersions = result.version
     date, time = DA(result.moment.date()), TM(result.moment.time())
     dataset.SeriesDate, dataset.SeriesTime = date, time
+    if result.dated:
+        dataset.InstanceCreationDate, dataset.InstanceCreationTime = date, time
 
 
 def series_number(series: Series, first: int) -> int:

@@ -76,6 +76,8 @@ def write_report(
     total: int | None = None,
     created: datetime | None = None,
     supersedes: Superseded | None = None,
+    reviewer: str = "",
+    edition: int = 1,
 ) -> None:
     """Write a measurement report (TID 1500) with one volumetric group (TID 1411) per lesion.
 
@@ -95,11 +97,15 @@ def write_report(
         total: how many lesions there are, if not all are listed.
         created: the date and time to bear; by default those of the series' first image.
         supersedes: the report that this one replaces.
+        reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
+        edition: which result of its series this is, from 1.
 
     Raises:
         DataError: as for `write_segmentation`; or the Segmentation cannot be read.
     """
-    result = describe_result("SR", label, names, series, model, version, created, supersedes)
+    result = describe_result(
+        "SR", label, names, series, model, version, created, supersedes, reviewer, edition
+    )
     reference = _segmentation_reference(segmentation)
     save(
         encode_report(result, tuple(lesions), len(lesions) if total is None else total, reference),

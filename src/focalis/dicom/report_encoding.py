@@ -9,7 +9,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, Comprehensive3DSRStorage
 from pydicom.valuerep import DA, TM
 
-from focalis.dicom.headers import sop_class, text
+from focalis.dicom.headers import quiet, sop_class, text
 from focalis.dicom.provenance import series_number, stamp
 from focalis.dicom.results import MANUFACTURER, NOTICE, Result, Superseded
 from focalis.dicom.segmentation_encoding import property_type
@@ -55,6 +55,7 @@ def encode_report(
         MeasurementReport,
         ObservationContext,
         ObserverContext,
+        PersonObserverIdentifyingAttributes,
     )
 
     device = DeviceObserverIdentifyingAttributes(
@@ -64,8 +65,14 @@ def encode_report(
         model_name=MANUFACTURER,
         serial_number=result.model_short,
     )
+    person = None
+    if result.reviewer:
+        with quiet():  # highdicom doubts names of one word
+            name = PersonObserverIdentifyingAttributes(result.reviewer)
+        person = ObserverContext(CodedConcept("121006", "DCM", "Person"), name)
     context = ObservationContext(
-        observer_device_context=ObserverContext(CodedConcept("121007", "DCM", "Device"), device)
+        observer_device_context=ObserverContext(CodedConcept("121007", "DCM", "Device"), device),
+        observer_person_context=person,
     )
     content = MeasurementReport(
         observation_context=context,
@@ -85,13 +92,13 @@ def encode_report(
         manufacturer=MANUFACTURER,
         is_complete=True,
     )
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):  # the clock's
+        if keyword in dataset:
+            delattr(dataset, keyword)
     stamp(dataset, result, "Focalis measurements")
     # of the image's frame, which a report is not part of
     del dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator
     dataset.ContentDate, dataset.ContentTime = DA(result.moment.date()), TM(result.moment.time())
-    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
-        if keyword in dataset:
-            delattr(dataset, keyword)
     for equipment in dataset.get("ContributingEquipmentSequence") or ():
         if "ContributionDateTime" in equipment:
             del equipment.ContributionDateTime

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import Literal, TypeAlias
 
@@ -77,6 +77,8 @@ class Result:
         identity: what it tells of patient and study.
         supersedes: the earlier object that this one replaces.
         reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
+        edition: which result of its series it is, from 1; told in the Series Description from the second on.
+        dated: whether `moment` is when it was made, not when the images were taken.
     """
 
     kind: Kind
@@ -89,6 +91,8 @@ class Result:
     identity: Identity
     supersedes: Superseded | None = None
     reviewer: str = ""
+    edition: int = 1
+    dated: bool = False
 
     def uid(self, part: str) -> UID:
         """A UID for one part of the object ("instance", "series"), derived from all of this result.
@@ -110,6 +114,7 @@ class Result:
             self.label.shape,
             *([self.supersedes.instance_uid] if self.supersedes else []),
             *([f"reviewed by {self.reviewer}"] if self.reviewer else []),
+            *([f"edition {self.edition}"] if self.edition > 1 else []),
         )
         digest = hashlib.sha256(repr(told).encode())
         for plane in self.label:
@@ -132,6 +137,7 @@ def describe_result(
     created: datetime | None,
     supersedes: Superseded | None = None,
     reviewer: str = "",
+    edition: int = 1,
 ) -> Result:
     """Check what is to be written; see `Result`.
 
@@ -142,9 +148,12 @@ def describe_result(
         series: the series that was labelled.
         model: the model's name or hash.
         version: the version of Focalis.
-        created: the date and time to bear; by default those of the series' first image, and now if it has none.
+        created: the date and time at which the result was made; by default it bears those of the series' first image,
+            and now if that has none. A time with a zone is brought into the zone that the images state, and into
+            this machine's if they state none.
         supersedes: the earlier object that this one replaces.
         reviewer: the person who judged it, up to 64 characters; empty if nobody did.
+        edition: which result of its series it is, from 1.
 
     Raises:
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or an image
@@ -180,6 +189,8 @@ def describe_result(
     require_uids(series)
     identity = source_identity(series)
     identity.warn(series)
+    if created is not None and created.tzinfo is not None:
+        created = created.astimezone(_zone(identity.values.get("TimezoneOffsetFromUTC")))
     moment = created or _moment(series.header) or datetime.now()
     moment = moment.replace(microsecond=0, tzinfo=None)
     return Result(
@@ -193,12 +204,22 @@ def describe_result(
         identity,
         supersedes,
         _storable(reviewer)[:_LONG_STRING],
+        edition,
+        created is not None,
     )
 
 
 def _storable(value: str) -> str:
     """Text without what DICOM takes for a separator of values, or for control characters (PS3.5 6.1.2.1)."""
     return "".join(character if character.isprintable() else " " for character in value).replace("\\", "/")
+
+
+def _zone(offset: object) -> timezone | None:
+    """The zone of a valid Timezone Offset From UTC, as "-0330"; None for this machine's."""
+    if not isinstance(offset, str):
+        return None
+    minutes = int(offset[1:3]) * 60 + int(offset[3:5])
+    return timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
 
 
 def _moment(header: Dataset) -> datetime | None:

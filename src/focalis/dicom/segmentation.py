@@ -117,6 +117,7 @@ def write_segmentation(
     created: datetime | None = None,
     supersedes: Superseded | None = None,
     reviewer: str = "",
+    edition: int = 1,
 ) -> None:
     """Write a label map as a binary Segmentation object that refers to its source images.
 
@@ -139,12 +140,15 @@ def write_segmentation(
             repetition is the same object, and now if the image has none.
         supersedes: the earlier object that this one replaces, told in its Derivation Description.
         reviewer: the person who accepted each lesion in it; the segments then count as made semi-automatically.
+        edition: which result of its series this is, from 1.
 
     Raises:
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or the
             file cannot be written.
     """
-    result = describe_result("SEG", label, names, series, model, version, created, supersedes, reviewer)
+    result = describe_result(
+        "SEG", label, names, series, model, version, created, supersedes, reviewer, edition
+    )
     save(encode_segmentation(result), path, series)
 
 

@@ -20,7 +20,7 @@ from focalis.dicom.provenance import (
     source_references,
     stamp,
 )
-from focalis.dicom.results import COLOURS, MANUFACTURER, NOTICE, Result
+from focalis.dicom.results import COLOURS, MANUFACTURER, NOTICE, Result, Superseded
 from focalis.dicom.series import Series
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ def encode_segmentation(result: Result) -> highdicom.seg.Segmentation:
         content_label="SEGMENTATION",
         content_description=f"Focalis segmentation, {NOTICE}",
     )
-    stamp(dataset, result, "Focalis segmentation, reviewed" if result.reviewer else "Focalis segmentation")
+    # the clock's time, which would make every repetition another file
+    del dataset.InstanceCreationDate, dataset.InstanceCreationTime
+    stamp(dataset, result, "Focalis segmentation")
     if result.reviewer:
         dataset.ContentCreatorName = result.reviewer
     dataset.ContentDate, dataset.ContentTime = DA(result.moment.date()), TM(result.moment.time())
-    # the clock's time, which would make every repetition another file
-    del dataset.InstanceCreationDate, dataset.InstanceCreationTime
     for equipment in dataset.ContributingEquipmentSequence:
         del equipment.ContributionDateTime
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
@@ -87,7 +87,18 @@ def encode_segmentation(result: Result) -> highdicom.seg.Segmentation:
     _refer_to_sources(dataset, sources, result.series)
     if result.supersedes is not None:
         dataset.DerivationDescription = result.supersedes.remark
+        dataset.ReferencedSeriesSequence.append(_predecessor(dataset.SOPClassUID, result.supersedes))
     return dataset
+
+
+def _predecessor(sop_class_uid: str, earlier: Superseded) -> Dataset:
+    """The Segmentation that is replaced, as an item of the Referenced Series Sequence (PS3.3 C.12.2)."""
+    instance, series = Dataset(), Dataset()
+    instance.ReferencedSOPClassUID = sop_class_uid
+    instance.ReferencedSOPInstanceUID = earlier.instance_uid
+    series.SeriesInstanceUID = earlier.series_uid
+    series.ReferencedInstanceSequence = [instance]
+    return series
 
 
 def property_type(name: str) -> Code:

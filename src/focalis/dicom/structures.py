@@ -135,6 +135,8 @@ def write_structures(
     version: str,
     created: datetime | None = None,
     supersedes: Superseded | None = None,
+    reviewer: str = "",
+    edition: int = 1,
 ) -> bool:
     """Write a label map as an RT Structure Set whose contours follow the voxels' edges.
 
@@ -156,6 +158,8 @@ def write_structures(
         created: the date and time to bear (local); by default those of the series' first image, so that a
             repetition is the same object, and now if the image has none.
         supersedes: the earlier structure set that this one replaces.
+        reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
+        edition: which result of its series this is, from 1.
 
     Returns:
         Whether a file was written: False if the label map has no foreground.
@@ -164,7 +168,9 @@ def write_structures(
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or the
             file cannot be written.
     """
-    result = describe_result("RTSTRUCT", label, names, series, model, version, created, supersedes)
+    result = describe_result(
+        "RTSTRUCT", label, names, series, model, version, created, supersedes, reviewer, edition
+    )
     if not label.any():
         remove(path, series)
         return False

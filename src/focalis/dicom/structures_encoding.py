@@ -34,8 +34,11 @@ def encode_structures(result: Result) -> FileDataset:
     stamp(dataset, result, "Focalis contours")
     dataset.SeriesNumber = series_number(result.series, 2000)
     dataset.InstanceNumber = 1
+    reviewed = f", reviewed by {result.reviewer}" if result.reviewer else ""
     dataset.StructureSetLabel = "Focalis"
-    dataset.StructureSetDescription = f"Found by Focalis {result.version}, model {result.model}; {NOTICE}"
+    dataset.StructureSetDescription = (
+        f"Found by Focalis {result.version}, model {result.model}{reviewed}; {NOTICE}"
+    )
     dataset.StructureSetDate, dataset.StructureSetTime = DA(result.moment.date()), TM(result.moment.time())
     dataset.ApprovalStatus = "UNAPPROVED"
     if result.supersedes is not None:
@@ -75,7 +78,7 @@ def _roi(value: int, name: str, result: Result) -> Dataset:
     item.ROINumber = value
     item.ReferencedFrameOfReferenceUID = result.identity.frame_of_reference
     item.ROIName = name
-    item.ROIGenerationAlgorithm = "AUTOMATIC"
+    item.ROIGenerationAlgorithm = "SEMIAUTOMATIC" if result.reviewer else "AUTOMATIC"
     return item
 
 

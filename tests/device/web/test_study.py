@@ -2,14 +2,18 @@
 
 import io
 import time
+from datetime import datetime
 
 import numpy as np
+import pydicom
 import pytest
 from highdicom.seg import segread
 from page_clients import csrf_of, local_client, opened
 from PIL import Image
 
 from focalis.dicom import read_segmentation, read_series
+from focalis.dicom.report import read_report
+from focalis.dicom.structures import read_structures
 from focalis.lesions import label_components
 
 
@@ -159,7 +163,7 @@ def test_the_correction_holds_the_accepted_lesions_and_is_sent(client, phantom, 
     answer = client.post(f"/studies/{task_id}/correction", headers={"x-csrf-token": csrf})
 
     assert answer.status_code == 303
-    first, correction = phantom.store.results(task_id)
+    first, correction, structures, report = phantom.store.results(task_id)
     assert (correction.kind, correction.sop_uid != first.sop_uid) == ("correction", True)
     components, _ = label_components(truth_of(phantom, task_id))
     (mask,) = read_segmentation(correction.path, series_of(phantom, task_id)).values()
@@ -169,9 +173,49 @@ def test_the_correction_holds_the_accepted_lesions_and_is_sent(client, phantom, 
     assert written.ContentCreatorName == "local"
     assert first.sop_uid in written.DerivationDescription
     sent = [(each.kind, each.sop_uid, each.destination) for each in phantom.store.deliveries(task_id)]
-    assert ("correction", correction.sop_uid, "pacs") in sent
+    assert {each[0] for each in sent if each[2] == "pacs"} >= {
+        "correction",
+        "correction-rtstruct",
+        "correction-sr",
+    }
+    assert first.sop_uid in {
+        item.ReferencedSOPInstanceUID
+        for each in written.ReferencedSeriesSequence
+        for item in each.ReferencedInstanceSequence
+    }
+    (drawn,) = read_structures(structures.path, series_of(phantom, task_id)).values()
+    assert np.array_equal(drawn, mask)
+    told = read_report(report.path)
+    assert [lesion.number for lesion in told.lesions] == [1, 3]
+    assert told.segmentation_uid == correction.sop_uid
     assert phantom.calls == [("deliver", task_id)]
     assert "corrected" in client.get("/").text
+
+
+def test_a_second_correction_replaces_the_first_and_bears_its_own_time(client, phantom, task_id):
+    opened(client, task_id)
+    csrf = csrf_of(client)
+    for number in (1, 2, 3):
+        judge(client, task_id, number, "accepted", csrf)
+    before = datetime.now().replace(microsecond=0)
+    for _ in range(2):
+        client.post(f"/studies/{task_id}/correction", headers={"x-csrf-token": csrf})
+
+    results = {
+        kind: [pydicom.dcmread(each.path) for each in phantom.store.results(task_id) if each.kind == kind]
+        for kind in ("correction", "correction-rtstruct", "correction-sr")
+    }
+    for first, second in results.values():
+        assert first.SOPInstanceUID != second.SOPInstanceUID
+        assert "reviewed, result 2" in first.SeriesDescription
+        assert "reviewed, result 3" in second.SeriesDescription
+        made = f"{second.InstanceCreationDate}{second.InstanceCreationTime}"
+        assert before <= datetime.strptime(made, "%Y%m%d%H%M%S") <= datetime.now()
+    first, second = results["correction-sr"]
+    predecessor = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert predecessor.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    first, second = results["correction-rtstruct"]
+    assert second.PredecessorStructureSetSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
 
 
 def test_a_correction_waits_for_every_verdict(client, phantom, task_id):
@@ -192,7 +236,8 @@ def test_nothing_found_can_be_confirmed(client, phantom):
 
     client.post(f"/studies/{task_id}/correction", headers={"x-csrf-token": csrf_of(client)})
 
-    _, correction = phantom.store.results(task_id)
+    _, correction, report = phantom.store.results(task_id)
+    assert read_report(report.path).total == 0
     (mask,) = read_segmentation(correction.path, series_of(phantom, task_id)).values()
     assert not mask.any()
 

@@ -1,4 +1,4 @@
-"""The Segmentation that a person's verdicts leave. Runs in the worker."""
+"""The results that a person's verdicts leave: Segmentation, RT Structure Set and report. Runs in the worker."""
 
 from __future__ import annotations
 
@@ -6,71 +6,123 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from focalis.device.results import MOST_LISTED, superseded
 from focalis.device.web.preparing import lesions_of
-from focalis.dicom import Series, list_segments, read_series, write_segmentation
+from focalis.dicom import (
+    ReportedLesion,
+    list_segments,
+    read_series,
+    write_report,
+    write_segmentation,
+    write_structures,
+)
 from focalis.dicom.headers import read_header, text
-from focalis.dicom.results import Superseded
 from focalis.files import sha256_of
 
 
 def correct(
     files: list[str],
     segmentation: str,
+    earlier: dict[str, str],
     keep: list[int],
-    out: str,
+    folder: str,
+    number: int,
     model: str,
     version: str,
     reviewer: str,
     at: str,
-) -> dict[str, str]:
-    """Write a Segmentation with only the accepted lesions as a new object that refers to the first one.
+) -> list[dict[str, str]]:
+    """Write the accepted lesions as new objects that refer to those that they replace.
 
     Args:
         files: the series that was segmented.
         segmentation: the Segmentation that was reviewed.
-        keep: the numbers of the accepted lesions.
-        out: the file to write.
+        earlier: the files that are replaced, by kind (seg, rtstruct, sr).
+        keep: the numbers of the accepted lesions; the report keeps these numbers.
+        folder: where to write.
+        number: which correction of the study this is, from 1.
         model: the hash of the model that found them.
         version: the version of Focalis.
         reviewer: who decided.
-        at: when, in ISO 8601; the object bears this time.
+        at: when, in ISO 8601 with its zone; the objects bear this time.
 
     Returns:
-        "sop_uid" and "sha256" of the object.
+        "kind", "file", "sop_uid" and "sha256" of each object; without lesions there is no RT Structure Set.
 
     Raises:
         DataError: a file cannot be read or written.
     """
     series = read_series([Path(file) for file in files])
-    label, names = corrected_label(series, Path(segmentation), keep)
-    first = read_header(Path(segmentation), ("SOPInstanceUID", "SeriesInstanceUID"))
+    names = {segment.number: segment.name for segment in list_segments(Path(segmentation))}
+    values = {name: value for value, name in names.items()}
+    found, numbered = lesions_of(series, Path(segmentation))
+    kept = [lesion for lesion in found if lesion.number in keep]
+    meaning = np.zeros(len(found) + 1, dtype=np.uint8)
+    for lesion in kept:
+        meaning[lesion.number] = values[lesion.label]
+    label = meaning[numbered]
+    seg, rtstruct, sr = (
+        Path(folder) / f"{kind}-{number}.dcm"
+        for kind in ("correction", "correction-rtstruct", "correction-sr")
+    )
+    created, edition = datetime.fromisoformat(at), number + 1
+    replaced = {kind: superseded(Path(path)) for kind, path in earlier.items()}
     write_segmentation(
         label,
         names,
         series,
-        Path(out),
+        seg,
         model=model,
         version=version,
-        created=datetime.fromisoformat(at),
-        supersedes=Superseded(text(first, "SOPInstanceUID"), text(first, "SeriesInstanceUID")),
+        created=created,
+        supersedes=replaced.get("seg"),
         reviewer=reviewer,
+        edition=edition,
     )
-    written = read_header(Path(out), ("SOPInstanceUID",))
-    content = sha256_of(Path(out))
-    return {"sop_uid": text(written, "SOPInstanceUID"), "sha256": content}
+    drawn = write_structures(
+        label,
+        names,
+        series,
+        rtstruct,
+        model=model,
+        version=version,
+        created=created,
+        supersedes=replaced.get("rtstruct"),
+        reviewer=reviewer,
+        edition=edition,
+    )
+    segments = {name: place for place, name in enumerate(names.values(), start=1)}
+    listed = sorted(kept, key=lambda lesion: -lesion.volume_mm3)[:MOST_LISTED]
+    write_report(
+        [
+            ReportedLesion(
+                number=lesion.number,
+                segment=segments[lesion.label],
+                volume_mm3=lesion.volume_mm3,
+                longest_axial_mm=lesion.longest_mm,
+                centroid_xyz_mm=lesion.centroid_lps_mm,
+            )
+            for lesion in sorted(listed, key=lambda lesion: lesion.number)
+        ],
+        label,
+        names,
+        series,
+        seg,
+        sr,
+        model=model,
+        version=version,
+        total=len(kept),
+        created=created,
+        supersedes=replaced.get("sr"),
+        reviewer=reviewer,
+        edition=edition,
+    )
+    made = [seg, *([rtstruct] if drawn else []), sr]
+    return [_made(path) for path in made]
 
 
-def corrected_label(
-    series: Series, segmentation: Path, keep: list[int]
-) -> tuple[NDArray[np.uint8], dict[int, str]]:
-    """The label map of the accepted lesions on the series' grid, and the names of its values."""
-    names = {segment.number: segment.name for segment in list_segments(segmentation)}
-    values = {name: value for value, name in names.items()}
-    lesions, numbered = lesions_of(series, segmentation)
-    meaning = np.zeros(len(lesions) + 1, dtype=np.uint8)
-    for lesion in lesions:
-        if lesion.number in keep:
-            meaning[lesion.number] = values[lesion.label]
-    return meaning[numbered], names
+def _made(path: Path) -> dict[str, str]:
+    uid = text(read_header(path, ("SOPInstanceUID",)), "SOPInstanceUID")
+    kind = path.stem.rpartition("-")[0]
+    return {"kind": kind, "file": path.name, "sop_uid": uid, "sha256": sha256_of(path)}

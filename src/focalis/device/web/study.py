@@ -10,7 +10,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse
 
-from focalis.device.records import Task, Verdict
+from focalis.device.config import ObjectKind
+from focalis.device.records import ResultKind, Task, Verdict
 from focalis.device.web.auth import Session
 from focalis.device.web.children import run_job
 from focalis.device.web.site import VIEWER, Site, changes, needs, site_of
@@ -20,6 +21,12 @@ from focalis.device.web.worklist import WORKING
 
 router = APIRouter(prefix="/studies/{task_id}")
 _correcting = threading.Lock()
+_SENT_AS: dict[ResultKind, ObjectKind] = {
+    "correction": "seg",
+    "correction-rtstruct": "rtstruct",
+    "correction-sr": "sr",
+}
+"""What a corrected object is to a destination."""
 _OUTSIDE = "lies outside of what the model was trained on: "
 
 Viewer = Annotated[Session, Depends(needs("viewer"))]
@@ -142,7 +149,7 @@ def judge(
 
 @router.post("/correction")
 def send_correction(request: Request, task_id: str, session: Reviewer) -> Response:
-    """Make the Segmentation of the accepted lesions and send it to every destination that takes Segmentations."""
+    """Make the results of the accepted lesions, and send each to every destination that takes results of its kind."""
     site = site_of(request)
     store, config = site.device.store, site.device.config
     task, view = site.task(task_id), _view(site, task_id)
@@ -153,27 +160,33 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
     if undecided := _undecided(view, verdicts):
         raise HTTPException(409, f"{undecided} lesions are not decided yet; accept or reject each one.")
     with _correcting:
-        earlier = sum(result.kind == "correction" for result in store.results(task_id))
-        path = store.results_folder(task_id) / f"correction-{earlier + 1}.dcm"
+        results = store.results(task_id)
+        folder = store.results_folder(task_id)
+        # the newest of a kind is replaced: the model's, or the last correction
+        earlier = {_SENT_AS.get(each.kind, each.kind): str(each.path) for each in results}
         made = run_job(
             "correct",
             {
                 "files": [str(each.path) for each in store.instances(task.series_uid)],
                 "segmentation": str(segmentation.path),
+                "earlier": {kind: earlier[kind] for kind in _SENT_AS.values() if kind in earlier},
                 "keep": [number for number, verdict in verdicts.items() if verdict == "accepted"],
-                "out": str(path),
+                "folder": str(folder),
+                "number": sum(each.kind == "correction" for each in results) + 1,
                 "model": task.model_sha256,
                 "version": site.device.version,
                 "reviewer": session.user,
-                "at": datetime.now().isoformat(timespec="seconds"),
+                "at": datetime.now().astimezone().isoformat(timespec="seconds"),
             },
             config.limits,
         )
-        store.add_result(task_id, "correction", made["sop_uid"], made["sha256"], path)
+        for each in made:
+            store.add_result(task_id, each["kind"], each["sop_uid"], each["sha256"], folder / each["file"])
     for destination in config.destinations:
-        if "seg" in destination.objects:
-            store.add_delivery(task_id, "correction", made["sop_uid"], destination.name)
-    store.event("info", f"{session.user} sent a corrected Segmentation", task_id)
+        for each in made:
+            if _SENT_AS[each["kind"]] in destination.objects:
+                store.add_delivery(task_id, each["kind"], each["sop_uid"], destination.name)
+    store.event("info", f"{session.user} sent corrected results", task_id)
     site.device.deliver(task_id)
     return RedirectResponse(f"/studies/{task_id}", 303)
 
