@@ -13,6 +13,7 @@ import pydicom
 from pydicom import Dataset, FileDataset, uid
 from pydicom.datadict import dictionary_description
 
+from focalis.dicom.charsets import DEFAULT_CHARSET, settle_text
 from focalis.errors import DataError
 
 IMAGE_CLASSES = frozenset(
@@ -61,7 +62,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_header(path: Path, keywords: Sequence[str] = ()) -> FileDataset:
-    """The data set of a file without its pixel data.
+    """The data set of a file without its pixel data; text that is not encoded as announced is guessed.
 
     Args:
         path: a DICOM file, with or without preamble.
@@ -70,13 +71,30 @@ def read_header(path: Path, keywords: Sequence[str] = ()) -> FileDataset:
     Raises:
         DataError: the file is missing, not DICOM, or damaged.
     """
+    return read_header_and_guesses(path, keywords)[0]
+
+
+def read_header_and_guesses(
+    path: Path, keywords: Sequence[str] = (), charset: str = DEFAULT_CHARSET
+) -> tuple[FileDataset, tuple[str, ...]]:
+    """As `read_header`, and the names of the attributes whose character set had to be guessed.
+
+    Args:
+        path: a DICOM file, with or without preamble.
+        keywords: read these attributes only; all of them if empty.
+        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
+
+    Raises:
+        DataError: the file is missing, not DICOM, or damaged.
+    """
     if sniff(path) == "other":
         raise DataError(f"{path}: is not a DICOM file; give DICOM images")
     try:
         with quiet():
-            return pydicom.dcmread(
+            dataset = pydicom.dcmread(
                 path, force=True, stop_before_pixels=True, specific_tags=list(keywords) or None
             )
+            return dataset, settle_text(dataset, charset)
     except Exception as error:  # pydicom raises many kinds on damaged data
         raise DataError(
             f"{path}: is a damaged DICOM file ({gist(error)}); copy or export it again, or take it away"

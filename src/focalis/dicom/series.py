@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydicom import Dataset, FileDataset
 
-from focalis.dicom.headers import IMAGE_CLASSES, read_header, sniff, sop_class, text
+from focalis.dicom.charsets import DEFAULT_CHARSET
+from focalis.dicom.headers import IMAGE_CLASSES, read_header, read_header_and_guesses, sniff, sop_class, text
 from focalis.dicom.pixels import read_values, signed_doubt
 from focalis.dicom.slices import read_slices
 from focalis.dicom.stack import stack
@@ -128,7 +129,9 @@ def only_series(folder: Path) -> SeriesFiles:
 
 
 def read_series(
-    files: SeriesFiles | Sequence[Path], admit: Callable[[Outline, str], None] | None = None
+    files: SeriesFiles | Sequence[Path],
+    admit: Callable[[Outline, str], None] | None = None,
+    charset: str = DEFAULT_CHARSET,
 ) -> Series:
     """Read one image series, single-frame or multi-frame, of any supported transfer syntax.
 
@@ -139,6 +142,7 @@ def read_series(
         files: the files of one series, in any order.
         admit: called before pixel data are read, with the grid and the least memory that the values take, and with the
             modality; what it raises stops the reading.
+        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
 
     Raises:
         DataError: a file is no CT, MR or PET image, a colour image, damaged, cut short or not decodable, or a
@@ -149,11 +153,13 @@ def read_series(
     if not paths:
         raise DataError("a series of no files; give the files of an image series")
     slices, grid = stack([each for path in paths for each in read_slices(path)])
-    header = read_header(slices[0].file)
+    header, guessed = read_header_and_guesses(slices[0].file, charset=charset)
     if admit is not None:
         admit(Outline(grid, _LEAST_BYTES * math.prod(grid.size_xyz)), text(header, "Modality"))
     values = read_values(slices)
     found = (*doubts([each.said for each in slices]), *signed_doubt(values, slices))
+    if guessed:
+        found += (f"the character set of {', '.join(guessed[:4])} is missing or wrong, and was guessed",)
     return Series(
         volume=Volume(values, grid),
         files=tuple(each.file for each in slices),

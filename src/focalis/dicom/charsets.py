@@ -1,0 +1,84 @@
+"""Text that is not encoded as its Specific Character Set says (PS3.3 C.12.1.1.2): read by the likeliest other one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+from pydicom import Dataset
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import DataElement
+from pydicom.tag import BaseTag
+from pydicom.valuerep import TEXT_VR_DELIMS
+
+DEFAULT_CHARSET = "latin-1"
+"""What text of no or a wrong character set is read by, if it is no UTF-8."""
+
+_TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+_SHOWN = ("PatientName", "PatientID")
+
+
+def settle_text(dataset: Dataset, charset: str = DEFAULT_CHARSET) -> tuple[str, ...]:
+    """Decode, in place, text that does not decode as announced: as UTF-8 if it can be that, else by `charset`.
+
+    Args:
+        dataset: as read, its text not looked at yet.
+        charset: the name of a Python codec.
+
+    Returns:
+        The names of the attributes that had to be guessed, patient's first.
+    """
+    announced = _announced(dataset)
+    guessed = []
+    for tag, vr, value in list(_beyond_ascii(dataset)):
+        if _decoded(value, announced) is None:
+            dataset[tag] = DataElement(tag, vr, _guess(value, charset).rstrip(" \0"))
+            name = dictionary_description(tag) if dictionary_has_tag(tag) else str(tag)
+            guessed.append(name)
+    first = [dictionary_description(keyword) for keyword in _SHOWN]
+    return tuple(sorted(guessed, key=lambda name: (name not in first, name)))
+
+
+def _beyond_ascii(dataset: Dataset) -> Iterator[tuple[BaseTag, str, bytes]]:
+    for tag in dataset.keys():  # noqa: SIM118  (a data set yields its elements, decoded)
+        element = dataset.get_item(tag)
+        value = getattr(element, "value", None)
+        if isinstance(value, bytes) and not value.isascii():
+            vr = getattr(element, "VR", None) or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
+            if vr in _TEXT_VRS:
+                yield BaseTag(tag), vr, value
+
+
+def _announced(dataset: Dataset) -> list[str]:
+    """The Python codecs of the Specific Character Set; none if it is missing, ASCII, or unknown."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            named = dataset.get("SpecificCharacterSet")
+            listed = [named] if isinstance(named, str) else list(named or [])
+            if [each for each in listed if each] in ([], ["ISO_IR 6"]):
+                return []
+            return convert_encodings(listed)
+        except Exception:  # a misspelt or unknown set
+            return []
+
+
+def _decoded(value: bytes, announced: list[str]) -> str | None:
+    if not announced:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            return decode_bytes(value, announced, TEXT_VR_DELIMS)
+        except Exception:  # a warning of replaced characters, or an error
+            return None
+
+
+def _guess(value: bytes, charset: str) -> str:
+    for codec in ("utf-8", charset):
+        try:
+            return value.decode(codec)
+        except UnicodeError:
+            continue
+    return value.decode(DEFAULT_CHARSET)

@@ -1,0 +1,71 @@
+"""Text that does not decode as announced is guessed, and said so."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from focalis.dicom import read_series, write_segmentation
+from focalis.dicom.headers import read_header_and_guesses, text
+
+
+def announce(file: Path, name: bytes, charset: str) -> None:
+    """Store a patient's name as bytes of the same length as a placeholder, under a character set."""
+    dataset = pydicom.dcmread(file)
+    dataset.SpecificCharacterSet = charset
+    dataset.PatientName = "X" * len(name)
+    dataset.save_as(file)
+    content = file.read_bytes()
+    assert content.count(b"X" * len(name)) == 1
+    file.write_bytes(content.replace(b"X" * len(name), name))
+
+
+@pytest.mark.parametrize(
+    ("announced", "codec", "name"),
+    [
+        ("ISO_IR 192", "latin-1", "Müller^Jürgen"),
+        ("", "latin-1", "Gößmann^Ægir"),
+        ("", "utf-8", "Łukasz^Żak"),
+        ("ISO_IR 6", "utf-8", "Ñandú^Ana"),
+    ],
+)
+def test_a_name_of_a_wrong_character_set(
+    tmp_path, write_series, stored, grid, announced, codec, name
+) -> None:
+    files = write_series(tmp_path, stored, grid, modality="MR")
+    for file in files:
+        announce(file, name.encode(codec), announced)
+    series = read_series(files)
+    assert text(series.header, "PatientName") == name
+    (doubt,) = series.doubts
+    assert doubt == f"{tmp_path}: the character set of Patient's Name is missing or wrong, and was guessed"
+    label = np.zeros(stored.shape, np.uint8)
+    label[2, 2, 2] = 1
+    write_segmentation(label, {1: "lesion"}, series, tmp_path / "out.dcm", model="m", version="1")
+    assert str(pydicom.dcmread(tmp_path / "out.dcm").PatientName) == name
+
+
+@pytest.mark.parametrize(
+    ("announced", "codec", "name"),
+    [
+        ("ISO_IR 100", "latin-1", "Müller^Jürgen"),
+        ("ISO_IR 192", "utf-8", "Łukasz^Żak"),
+        ("ISO_IR 144", "iso8859_5", "Иванов^Иван"),
+        ("GB18030", "gb18030", "王^小东"),
+    ],
+)
+def test_a_name_as_announced(tmp_path, write_series, stored, grid, announced, codec, name) -> None:
+    file = write_series(tmp_path, stored, grid)[0]
+    announce(file, name.encode(codec), announced)
+    header, guessed = read_header_and_guesses(file)
+    assert text(header, "PatientName") == name
+    assert guessed == ()
+
+
+def test_the_default_character_set_can_be_chosen(tmp_path, write_series, stored, grid) -> None:
+    file = write_series(tmp_path, stored, grid)[0]
+    announce(file, "Иванов^Иван".encode("iso8859_5"), "")
+    header, guessed = read_header_and_guesses(file, charset="iso8859_5")
+    assert text(header, "PatientName") == "Иванов^Иван"
+    assert guessed == ("Patient's Name",)
