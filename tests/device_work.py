@@ -75,8 +75,8 @@ def save_tiny_model(path, image=None, low=-2000.0, high=2000.0):
     return path
 
 
-def keep_files(store, paths, source="test"):
-    """Put DICOM files into a store; the series' UID."""
+def keep_files(store, paths, source="test", **told):
+    """Put DICOM files into a store, with more that their headers tell; the series' UID."""
     for path in paths:
         header = pydicom.dcmread(path, stop_before_pixels=True)
         store.keep(
@@ -89,6 +89,7 @@ def keep_files(store, paths, source="test"):
                 transfer_syntax=header.file_meta.TransferSyntaxUID,
                 modality=header.Modality,
                 description=header.SeriesDescription,
+                **told,
             ),
             source,
         )

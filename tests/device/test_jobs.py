@@ -21,6 +21,7 @@ from device_work import (
     until,
     working,
 )
+from pydicom import dcmread
 
 from focalis.device.store import Store
 from focalis.dicom import find_series, read_report, read_segmentation, read_series
@@ -71,8 +72,6 @@ def test_results_arrive_byte_for_byte(model, series, tmp_path):
 
 
 def test_late_slices_make_a_result_that_names_the_one_it_supersedes(model, series, tmp_path):
-    from pydicom import dcmread
-
     ordered = sorted(series, key=lambda path: dcmread(path).ImagePositionPatient[2])
     kept(tmp_path / "store", ordered[:-1])
     with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
@@ -86,6 +85,69 @@ def test_late_slices_make_a_result_that_names_the_one_it_supersedes(model, serie
         )
     assert read_report(later["sr"].path).supersedes == (earlier["sr"].sop_uid,)
     assert earlier["seg"].sop_uid in dcmread(later["seg"].path).DerivationDescription
+
+
+def held_series(jobs):
+    return until(lambda: jobs.store.series("incomplete"))[0]
+
+
+def test_an_incomplete_series_makes_no_result_until_it_is_released(model, series, tmp_path):
+    """Three of the six slices that it announces; a person has them segmented, and every object says so."""
+    settings = config(model)
+    with Store(tmp_path / "store") as store:
+        keep_files(store, series[:3], acquisition_images=6)
+    with working(tmp_path / "store", settings, run=in_this_process) as jobs:
+        row = held_series(jobs)
+        assert row.reason == "the acquisition has 6 images, 3 came"
+        assert jobs.store.tasks() == []
+        assert jobs.store.release(row.series_uid, "anna")
+        task = until(lambda: jobs.store.tasks("done"))[0]
+        results = {result.kind: dcmread(result.path) for result in jobs.store.results(task.task_id)}
+        report = next(each for each in jobs.store.results(task.task_id) if each.kind == "sr")
+        cautions = read_report(report.path).cautions
+    assert task.partial == row.reason
+    told = "PARTIAL: made of an incomplete series: the acquisition has 6 images, 3 came"
+    assert cautions == (told,)
+    assert results["sr"].CompletionFlag == "PARTIAL"
+    assert told in results["seg"].DerivationDescription
+    assert told in results["capture"].DerivationDescription
+    assert told in results["rtstruct"].StructureSetDescription
+    assert all(result.SeriesDescription.startswith("PARTIAL: Focalis") for result in results.values())
+
+
+def test_what_was_missing_makes_a_held_series_whole(model, series, tmp_path):
+    with Store(tmp_path / "store") as store:
+        keep_files(store, series[:4], acquisition_images=6)
+    with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
+        held_series(jobs)
+        keep_files(jobs.store, series[4:], acquisition_images=6)
+        task = until(lambda: jobs.store.tasks("done"))[0]
+        assert len(jobs.store.tasks()) == 1
+    assert (task.partial, task.supersedes) == ("", None)
+
+
+def test_an_incomplete_series_is_released_after_the_configured_time(model, series, tmp_path):
+    with Store(tmp_path / "store") as store:
+        keep_files(store, series[:3], acquisition_images=6)
+    settings = config(model, node={"quiet_seconds": 0, "release_after_hours": 0})
+    with working(tmp_path / "store", settings, run=in_this_process) as jobs:
+        task = until(lambda: jobs.store.tasks("done"))[0]
+    assert task.partial
+
+
+def test_the_same_images_sent_well_after_all_replace_a_partial_result(model, series, tmp_path):
+    with Store(tmp_path / "store") as store:
+        uid = keep_files(store, series)
+        store.sending_ended(store.sending_began(uid), "CT1 aborted the association")
+    with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
+        jobs.store.release(held_series(jobs).series_uid, "anna")
+        partial = until(lambda: jobs.store.tasks("done"))[0]
+        number = jobs.store.sending_began(uid)
+        keep_files(jobs.store, series)
+        jobs.store.sending_ended(number)
+        until(lambda: len(jobs.store.tasks("done")) == 2)
+        whole = jobs.store.task_of(uid, "tiny")
+    assert (whole.partial, whole.supersedes) == ("", partial.task_id)
 
 
 def test_an_irregular_series_is_refused_with_its_reason(model, series, tmp_path):
@@ -107,9 +169,34 @@ def test_a_series_outside_of_the_models_scope_is_segmented_and_told(model, serie
     save_model(replace(known, scope=scope), tmp_path / "narrow.safetensors")
     kept(tmp_path / "store", series)
     with working(tmp_path / "store", config(tmp_path / "narrow.safetensors"), run=in_this_process) as jobs:
-        task = until(lambda: jobs.store.tasks("done"))[0]
-        told = [event.text for event in jobs.store.events(50) if event.task_id == task.task_id]
-    assert any("lies outside of what the model was trained on" in text for text in told)
+        task = until(lambda: jobs.store.tasks("out of scope"))[0]
+        results = {result.kind: result.path for result in jobs.store.results(task.task_id)}
+    assert task.outside.startswith("lies outside of what the model was trained on: ")
+    assert read_report(results["sr"]).cautions == (f"OUT OF SCOPE: the series {task.outside}",)
+    for kind in ("seg", "capture"):
+        assert task.outside in dcmread(results[kind]).DerivationDescription
+
+
+def test_a_series_of_another_modality_is_refused_and_segmented_when_a_person_says_so(
+    model, write_series, tmp_path
+):
+    kept(tmp_path / "store", write_series(tmp_path / "pet", block(), GRID, modality="PT"))
+    with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
+        task = until(lambda: jobs.store.tasks("refused"))[0]
+        assert "it is a PT series, and the model is for CT" in task.reason
+        assert jobs.store.results(task.task_id) == []
+        assert jobs.store.release_task(task.task_id, "anna")
+        task = until(lambda: jobs.store.tasks("out of scope"))[0]
+        assert jobs.store.results(task.task_id)
+    assert (task.released, "PT series" in task.outside) == ("anna", True)
+
+
+def test_a_route_holds_what_lies_out_of_scope(model, write_series, tmp_path):
+    kept(tmp_path / "store", write_series(tmp_path / "pet", block(), GRID, modality="PT"))
+    routes = [{"model": "tiny", "outside": "hold"}]
+    with working(tmp_path / "store", config(model, routes=routes), run=in_this_process) as jobs:
+        task = until(lambda: jobs.store.tasks("held"))[0]
+    assert "it is a PT series" in task.outside
 
 
 def test_a_series_that_no_route_takes_is_shown_as_unrouted(model, series, tmp_path):

@@ -690,3 +690,62 @@ def test_killed_while_receiving_what_was_acknowledged_is_there(tmp_path, write_s
         assert {pydicom.dcmread(path).SOPInstanceUID for path in paths[:acknowledged]} <= kept
         assert 20 <= acknowledged <= len(kept) <= acknowledged + 1 < len(paths)
         assert {str(pydicom.dcmread(item.path).SOPInstanceUID) for item in found} == kept
+
+
+@needs_dcmtk
+def test_a_series_whose_sender_aborts_is_not_whole_until_it_comes_again(node, slices):
+    uid = pydicom.dcmread(slices[0]).SeriesInstanceUID
+    storescu(node, *slices[:3], options=["--abort"])
+    wait_for(lambda: store_of(node).faults_of(uid))
+    assert "aborted the association" in store_of(node).faults_of(uid)[0]
+
+    assert storescu(node, *slices).returncode == 0
+
+    wait_for(lambda: not store_of(node).faults_of(uid))
+
+
+def test_a_connection_that_is_lost_breaks_a_sending_off(node, slices):
+    uid = pydicom.dcmread(slices[0]).SeriesInstanceUID
+    association = associate(node)
+    assert association.send_c_store(slices[0]).Status == 0
+    association.dul.socket.close()
+    wait_for(lambda: store_of(node).faults_of(uid))
+    assert "lost its connection" in store_of(node).faults_of(uid)[0]
+
+
+def refusals(node):
+    return [(each.peer, each.reason) for each in store_of(node).refusals()]
+
+
+@pytest.mark.parametrize(
+    ("context", "told"),
+    [
+        (build_context("1.2.840.10008.5.1.4.1.1.104.1"), "Encapsulated PDF Storage"),
+        (build_context(CT, "1.2.840.10008.1.2.4.50"), "CT Image Storage"),
+        (build_context("1.2.3.4.5"), "1.2.3.4.5"),
+    ],
+)
+def test_refused_presentation_contexts_are_told_once(node, context, told):
+    for _ in range(2):
+        ae = AE("CT9")
+        ae.requested_contexts = [context]
+        ae.associate("127.0.0.1", node.port, ae_title="FOCALIS")
+
+    wait_for(lambda: any(told in reason for _, reason in refusals(node)))
+    (line,) = (line for line in refusals(node) if "presentation context" in line[1])
+    assert line[0] == "C-STORE CT9 127.0.0.1"
+    assert events(node).count("presentation context refused") == 1
+
+
+def test_a_class_that_is_taken_in_another_transfer_syntax_is_no_refusal(node):
+    ae = AE("CT9")
+    ae.requested_contexts = [build_context(CT, "1.2.840.10008.1.2.4.50"), build_context(CT)]
+    association = ae.associate("127.0.0.1", node.port, ae_title="FOCALIS")
+    association.release()
+    assert not any("presentation context" in reason for _, reason in refusals(node))
+
+
+@needs_dcmtk
+def test_a_wrong_called_title_is_told_with_both_titles(node):
+    run("echoscu", node, "-aet", "MR7", called="WRONG")
+    wait_for(lambda: any("'WRONG'" in reason and "'MR7'" in peer for peer, reason in refusals(node)))

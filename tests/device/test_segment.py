@@ -15,7 +15,7 @@ from focalis.errors import DataError
 def answer(model, write_series, tmp_path):
     """The answer for a series, and the states that were told."""
 
-    def call(without=None, digest=None, memory_gb=2, **attributes):
+    def call(without=None, digest=None, memory_gb=2, settings=None, **attributes):
         files = write_series(tmp_path / "scan", block(), GRID, **attributes)
         files = [path for number, path in enumerate(files) if number != without]
         (tmp_path / "made").mkdir()
@@ -28,6 +28,7 @@ def answer(model, write_series, tmp_path):
             version="1",
             memory_gb=memory_gb,
             supersedes={},
+            **(settings or {}),
         )
         return segment(job, told.append, {}), told
 
@@ -39,14 +40,29 @@ def test_a_series_with_a_gap_is_refused(answer):
     assert (found["outcome"], told) == ("refused", ["checking"])
 
 
-def test_another_modality_is_told(answer):
-    told = "lies outside of what the model was trained on: it is a PT series, and the model is for CT"
-    found, _ = answer(modality="PT")
-    assert (found["outcome"], found["outside"].startswith(told)) == ("done", True)
+OTHER = "lies outside of what the model was trained on: it is a PT series, and the model is for CT"
+
+
+def test_another_modality_is_refused(answer):
+    found, told = answer(modality="PT")
+    assert (found["outcome"], told) == ("refused", ["checking"])
+    assert found["outside"].startswith(OTHER)
+    assert OTHER in found["reason"]
+
+
+def test_another_modality_is_segmented_where_the_route_says_so(answer):
+    found, _ = answer(modality="PT", settings={"other_modality": "mark"})
+    assert (found["outcome"], found["outside"].startswith(OTHER)) == ("done", True)
+
+
+def test_another_modality_waits_for_a_person_where_the_route_says_so(answer):
+    found, told = answer(modality="PT", settings={"other_modality": "hold"})
+    assert (found["outcome"], told) == ("held", ["checking"])
+    assert OTHER in found["reason"]
 
 
 def test_a_series_that_is_refused_for_memory_is_told_to_be_of_another_modality(answer):
-    found, _ = answer(modality="PT", memory_gb=0.1)
+    found, _ = answer(modality="PT", memory_gb=0.1, settings={"other_modality": "mark"})
     assert found["outcome"] == "refused"
     assert "raise the budget" in found["reason"]
     assert "it is a PT series, and the model is for CT" in found["outside"]

@@ -507,3 +507,79 @@ def test_a_backup_of_the_rows_is_a_database_of_its_own(store, tmp_path):
 
     with Store(folder) as copy:
         assert copy.task("t1").model == "lung"
+
+
+def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
+    """A store as the first version wrote it: without the columns and tables that came later."""
+    import sqlite3
+
+    uid = "1.2.3"
+    with Store(tmp_path / "old") as store:
+        store.keep(b"first", HEADER, "x")
+        store.add_task("t", uid, "nodules", "7" * 64, "8" * 64)
+        store.event("warning", "the series lies outside of what the model was trained on: it is small", "t")
+    later = {
+        "series": ("reason", "released", "pause_seconds"),
+        "instances": (
+            "frames",
+            "number",
+            "acquisition",
+            "acquisition_images",
+            "normal",
+            "position_mm",
+        ),
+        "quarantine": ("sop_uid",),
+        "tasks": ("partial", "outside", "released"),
+    }
+    connection = sqlite3.connect(tmp_path / "old" / "store.sqlite")
+    for name in ("instances_by_study", "quarantine_by_series"):
+        connection.execute(f"DROP INDEX {name}")
+    for table in ("sendings", "refusals"):
+        connection.execute(f"DROP TABLE {table}")
+    for table, columns in later.items():
+        for column in columns:
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+
+    with Store(tmp_path / "old") as store:
+        store.own()
+        task = store.task("t")
+        assert task.outside == "lies outside of what the model was trained on: it is small"
+        assert (task.partial, store.series_row(uid).released, len(store.instances(uid))) == ("", "", 1)
+
+
+def test_a_series_that_comes_in_parts_is_given_twice_the_longest_pause(store, monkeypatch):
+    from datetime import UTC, datetime, timedelta
+
+    began = datetime.now(UTC) - timedelta(seconds=100)
+
+    def clock(seconds):
+        at = (began + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+        monkeypatch.setattr("focalis.device.received.now", lambda: at)
+
+    clock(0)
+    store.keep(b"first", HEADER, "x")
+    store.complete("1.2.3")
+    clock(40)
+    store.keep(b"second", dataclasses.replace(HEADER, sop_uid="1.2.3.99"), "x")
+
+    assert store.series_row("1.2.3").pause_seconds == pytest.approx(40)
+    assert store.series_to_complete(5) == []  # 60 seconds later, and 80 are given
+    clock(10)
+    store.association_closed(["1.2.3"])
+    assert len(store.series_to_complete(5)) == 1
+
+
+def test_a_store_counts_refusals_by_sender_and_reason(store):
+    assert [
+        store.refuse("CT1", "no room"),
+        store.refuse("CT1", "no room"),
+        store.refuse("CT2", "no room"),
+    ] == [
+        True,
+        False,
+        True,
+    ]
+    assert {(each.peer, each.times) for each in store.refusals()} == {("CT1", 2), ("CT2", 1)}

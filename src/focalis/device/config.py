@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from focalis.errors import UsageError
 from focalis.models import SHIPPED
 
+OutsidePolicy = Literal["mark", "hold", "refuse"]
 ObjectKind = Literal["seg", "rtstruct", "sr", "capture"]
 
 
@@ -75,6 +76,8 @@ class NodeSettings(_Frozen):
         connections_per_address: connections from one address at a time.
         connections: connections at a time from everywhere.
         quiet_seconds: a series is complete when no association that sent it is open and nothing came so long.
+        release_after_hours: an incomplete series is segmented all the same after so long, its results marked as
+            partial; by default it waits for a person.
     """
 
     ae_title: AeTitle = "FOCALIS"
@@ -89,6 +92,7 @@ class NodeSettings(_Frozen):
     connections_per_address: int = Field(default=8, ge=1)
     connections: int = Field(default=64, ge=1)
     quiet_seconds: float = Field(default=10, ge=0)
+    release_after_hours: float | None = Field(default=None, ge=0)
 
 
 class Peer(_Frozen):
@@ -107,12 +111,19 @@ class ModelEntry(_Frozen):
 
 
 class Route(_Frozen):
-    """Which series a model takes. Every pattern that is given must fit (`*`, `?`; capitals do not count)."""
+    """Which series a model takes. Every pattern that is given must fit (`*`, `?`; capitals do not count).
+
+    Attributes:
+        outside: what becomes of a series that lies outside of what the model was trained on: "mark" segments it and
+            marks the results, "hold" waits for a person, "refuse" refuses it. By default one of another modality is
+            refused, and others are marked.
+    """
 
     model: Name
     modality: str | None = None
     body_part: str | None = None
     description: str | None = None
+    outside: OutsidePolicy | None = None
 
 
 class Destination(_Frozen):

@@ -11,8 +11,7 @@ from typing import Any
 
 from focalis.errors import DataError
 
-_VERSION = 1
-_SCHEMA = """
+_FIRST = """
 CREATE TABLE series (
     series_uid TEXT PRIMARY KEY, study_uid TEXT NOT NULL, modality TEXT NOT NULL, body_part TEXT NOT NULL,
     description TEXT NOT NULL, manufacturer_model TEXT NOT NULL, state TEXT NOT NULL,
@@ -50,6 +49,36 @@ CREATE TABLE events (
     number INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, level TEXT NOT NULL, text TEXT NOT NULL,
     task_id TEXT, series_uid TEXT);
 """
+_WHOLENESS_AND_SCOPE = """
+ALTER TABLE series ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+ALTER TABLE series ADD COLUMN released TEXT NOT NULL DEFAULT '';
+ALTER TABLE series ADD COLUMN pause_seconds REAL NOT NULL DEFAULT 0;
+ALTER TABLE instances ADD COLUMN frames INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE instances ADD COLUMN number INTEGER;
+ALTER TABLE instances ADD COLUMN acquisition TEXT NOT NULL DEFAULT '';
+ALTER TABLE instances ADD COLUMN acquisition_images INTEGER;
+ALTER TABLE instances ADD COLUMN normal TEXT NOT NULL DEFAULT '';
+ALTER TABLE instances ADD COLUMN position_mm REAL;
+CREATE INDEX instances_by_study ON instances (study_uid);
+ALTER TABLE quarantine ADD COLUMN sop_uid TEXT;
+CREATE INDEX quarantine_by_series ON quarantine (series_uid);
+ALTER TABLE tasks ADD COLUMN partial TEXT NOT NULL DEFAULT '';
+ALTER TABLE tasks ADD COLUMN outside TEXT NOT NULL DEFAULT '';
+ALTER TABLE tasks ADD COLUMN released TEXT NOT NULL DEFAULT '';
+UPDATE tasks SET outside = coalesce((
+    SELECT substr(text, instr(text, 'lies outside of')) FROM events
+    WHERE events.task_id = tasks.task_id AND level = 'warning' AND instr(text, 'lies outside of') > 0
+    ORDER BY number DESC LIMIT 1), '');
+CREATE TABLE sendings (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, series_uid TEXT NOT NULL, began_at TEXT NOT NULL,
+    ended_at TEXT, fault TEXT NOT NULL DEFAULT '');
+CREATE INDEX sendings_by_series ON sendings (series_uid);
+CREATE TABLE refusals (
+    peer TEXT NOT NULL, reason TEXT NOT NULL, times INTEGER NOT NULL, first_at TEXT NOT NULL,
+    last_at TEXT NOT NULL, PRIMARY KEY (peer, reason));
+"""
+_STEPS = (_FIRST, _WHOLENESS_AND_SCOPE)
+"""What makes each version of the file out of the one before it; a store of any version is brought to the last one."""
 
 
 class Database:
@@ -122,12 +151,12 @@ class Database:
     def _prepare(self) -> None:
         with self.transaction() as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version > _VERSION:
+            if version > len(_STEPS):
                 raise DataError(f"{self._path}: was written by a later version; install that one")
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
+            for step in _STEPS[version:]:
+                for statement in step.split(";"):
                     connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {_VERSION}")
+            connection.execute(f"PRAGMA user_version = {len(_STEPS)}")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ larger, because the child must start quickly and stay small.
 from __future__ import annotations
 
 import json
+import math
 import re
 import resource
 import struct
@@ -20,6 +21,7 @@ import pydicom
 from pydicom import Dataset, FileDataset, uid
 from pydicom.datadict import dictionary_VR
 from pydicom.filereader import read_file_meta_info
+from pydicom.multival import MultiValue
 
 from focalis.device.parsing import ForeignError, UnsafeError
 from focalis.device.records import Header
@@ -52,6 +54,8 @@ TRANSFER_SYNTAXES = (
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _MAX_DEPTH = 32
+_MOST_VALUES = 16
+_MOST_COUNT = 1_000_000_000
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
@@ -116,6 +120,11 @@ def _header(dataset: FileDataset, meta: Dataset) -> Header:
         description=_short(dataset, "SeriesDescription"),
         manufacturer_model=_short(dataset, "ManufacturerModelName"),
         expected=_expected(dataset),
+        frames=_whole(dataset, "NumberOfFrames") or 1,
+        number=_whole(dataset, "InstanceNumber"),
+        acquisition=_short(dataset, "AcquisitionNumber"),
+        acquisition_images=_whole(dataset, "ImagesInAcquisition"),
+        **_place(dataset),
     )
 
 
@@ -132,27 +141,71 @@ def _text(dataset: Dataset, keyword: str) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _short(dataset: Dataset, keyword: str) -> str:
-    """Text for people and rules: printable, at most 64 characters."""
+def _values(dataset: Dataset, keyword: str) -> list[str]:
+    """The values of an attribute that may have several; printable, without spaces around, 64 characters each."""
     try:
-        value = _text(dataset, keyword)
+        found = dataset.get(keyword)
+        values = found if isinstance(found, MultiValue) else [] if found is None else [found]
+        texts = [str(value) for value in values][:_MOST_VALUES]
     except Exception:  # an unknown character set, say; such text is only shown
-        return ""
-    return "".join(letter for letter in value if letter.isprintable())[:64]
+        return []
+    return ["".join(letter for letter in text if letter.isprintable()).strip()[:64] for text in texts]
+
+
+def _short(dataset: Dataset, keyword: str) -> str:
+    """Text for people and rules; several values with a backslash between them, as in the file."""
+    return "\\".join(_values(dataset, keyword))
 
 
 def _expected(dataset: Dataset) -> int | None:
-    """How many instances the series has, where the standard lets it say so (PS3.3 C.8.9.1, PS3.4 C.3.4)."""
-    keyword = "NumberOfSeriesRelatedInstances"
-    whole_body = {"STATIC", "WHOLE BODY"} & set(
-        _text(dataset, "SeriesType").strip("[]").replace("'", "").split(", ")
-    )
-    if _text(dataset, keyword) == "" and dataset.get("Modality") == "PT" and whole_body:
-        keyword = "NumberOfSlices"
-    try:
-        return int(_text(dataset, keyword)) or None
-    except ValueError:
+    """How many instances the series has, where the standard lets it say so.
+
+    Number of Series Related Instances (PS3.4 C.3.4); the parts of a concatenation (PS3.3 C.7.6.16.2.2.4); of PET the
+    slices of every time slot and interval (PS3.3 C.8.9.1).
+    """
+    for keyword in ("NumberOfSeriesRelatedInstances", "InConcatenationTotalNumber"):
+        if count := _whole(dataset, keyword):
+            return count
+    if dataset.get("Modality") != "PT" or _whole(dataset, "NumberOfFrames"):
         return None
+    times = {
+        "STATIC": (),
+        "WHOLE BODY": (),
+        "DYNAMIC": ("NumberOfTimeSlices",),
+        "GATED": ("NumberOfRRIntervals", "NumberOfTimeSlots"),
+    }
+    kind = next((value for value in times if value in _values(dataset, "SeriesType")), None)
+    if kind is None:
+        return None
+    counts = [_whole(dataset, keyword) for keyword in ("NumberOfSlices", *times[kind])]
+    return None if None in counts else math.prod(count or 0 for count in counts)
+
+
+def _whole(dataset: Dataset, keyword: str) -> int | None:
+    """A whole number above 0 that a file may state, of a size that the store takes; None without one.
+
+    Instance Number may be 0 or below as well.
+    """
+    try:
+        number = int(_text(dataset, keyword))
+    except Exception:  # pydicom raises many kinds on malformed values
+        return None
+    lowest = -_MOST_COUNT if keyword == "InstanceNumber" else 1
+    return number if lowest <= number <= _MOST_COUNT else None
+
+
+def _place(dataset: Dataset) -> dict[str, Any]:
+    """The direction across a slice and its place along it; nothing where it does not say."""
+    try:
+        x1, y1, z1, x2, y2, z2 = map(float, dataset.ImageOrientationPatient)
+        x, y, z = map(float, dataset.ImagePositionPatient)
+    except Exception:  # not there, or malformed
+        return {}
+    normal = (y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2)
+    position = normal[0] * x + normal[1] * y + normal[2] * z
+    if not all(map(math.isfinite, (*normal, position))):
+        return {}
+    return {"normal": " ".join(f"{round(part, 2) + 0.0:g}" for part in normal), "position_mm": position}
 
 
 def _measure_depth(dataset: Dataset, depth: int) -> None:
@@ -240,6 +293,20 @@ def _exactly(stream: BinaryIO, count: int) -> bytes:
     return found
 
 
+def _identity(path: Path) -> dict[str, str]:
+    """Which series and instance a damaged file says it is, if that much of it can be read."""
+    found = {}
+    try:
+        dataset = pydicom.dcmread(
+            path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "SOPInstanceUID"]
+        )
+        for name, keyword in (("series_uid", "SeriesInstanceUID"), ("sop_uid", "SOPInstanceUID")):
+            found[name] = _uid(dataset, keyword)
+    except Exception:  # it is damaged
+        return found
+    return found
+
+
 def _serve(memory_bytes: int, most_pixel_bytes: int) -> None:
     """The child: limits first, then an answer for each line until the parent goes."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
@@ -257,6 +324,8 @@ def _serve(memory_bytes: int, most_pixel_bytes: int) -> None:
             answer["header"] = asdict(examine(Path(answer["file"]), most_pixel_bytes))
         except DataError as error:
             answer |= {"reason": str(error), "foreign": isinstance(error, ForeignError)}
+            if isinstance(error, UnsafeError):
+                answer |= _identity(Path(answer["file"]))
 
 
 if __name__ == "__main__":

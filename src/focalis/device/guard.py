@@ -28,13 +28,14 @@ from focalis.device.pdu import (
     DATA,
     HEADER_BYTES,
     LENGTH_FOUR,
+    RELEASE_REQUEST,
     Message,
     MessageError,
     abort_pdu,
+    abort_reason,
     ae_titles,
     reject_pdu,
 )
-from focalis.device.records import Level
 from focalis.errors import UsageError
 
 _NOTE_AGAIN_SECONDS = 60.0
@@ -61,8 +62,8 @@ class Guard:
         most_message_bytes: int,
         *,
         connect: Callable[[socket.socket, Caller], threading.Thread],
-        ended: Callable[[Caller], None],
-        note: Callable[[Level, str], None],
+        ended: Callable[[Caller, str], None],
+        note: Callable[[str, str], None],
     ) -> None:
         """Listen to nothing yet.
 
@@ -73,8 +74,8 @@ class Guard:
                 on the way.
             connect: called for each association with a socket on which its PDUs are read and answered; returns the
                 thread that does so. A caller's connection counts until that thread has ended.
-            ended: called when an association is over, in whichever way.
-            note: writes a line to the device's log.
+            ended: called when an association is over, with how it broke off in one line, or nothing if it was released.
+            note: told who was refused something, or broke off, and what: both for people.
 
         Raises:
             UsageError: certificate, key or authorities cannot be used.
@@ -149,7 +150,7 @@ class Guard:
                 continue
             address = _plain(peer[0])
             if refusal := self._refuse(address):
-                self._say("warning", address, refusal)
+                self._say(address, refusal)
                 connection.close()
                 continue
             self._connections[address] += 1
@@ -167,9 +168,11 @@ class Guard:
         if not self._is_loopback(address) and not any(_within(address, nets) for _, nets in self._peers):
             return "it is not on the list of peers"
         if self._connections[address] >= self._settings.connections_per_address:
-            return f"it has {self._connections[address]} connections open already"
+            return "it has as many connections open as node.connections_per_address allows: " + str(
+                self._connections[address]
+            )
         if self._connections.total() >= self._settings.connections:
-            return f"{self._connections.total()} connections are open already"
+            return f"as many connections are open as node.connections allows: {self._connections.total()}"
         return None
 
     async def _serve(self, connection: socket.socket, address: str, port: int) -> None:
@@ -183,14 +186,14 @@ class Guard:
                     request = await self._read_pdu(reader)
                     caller = await self._admit(request, writer, address, port)
             except TimeoutError:
-                self._say("warning", address, "it did not ask for an association in time")
+                self._say(address, "it did not ask for an association in time")
                 return
             if caller is not None:
                 await self._pass_on(request, caller, reader, writer)
         except ssl.SSLError as error:
-            self._say("warning", address, f"its TLS handshake failed ({error.reason or 'closed'})")
+            self._say(address, f"its TLS handshake failed ({error.reason or 'closed'})")
         except MessageError as error:
-            self._say("warning", address, str(error))
+            self._say(_peer(address, caller), str(error))
             if writer is not None:
                 writer.write(abort_pdu())
         except (OSError, EOFError):
@@ -235,12 +238,12 @@ class Guard:
         reason = None
         if called != self._settings.ae_title:
             reason = _CALLED_UNKNOWN
-            self._say("warning", address, f"it called {called!r}; this is {self._settings.ae_title!r}")
+            self._say(f"{calling!r} {address}", f"it called {called!r}; this is {self._settings.ae_title!r}")
         elif not self._is_loopback(address) and not any(
             title == calling and _within(address, nets) for title, nets in self._peers
         ):
             reason = _CALLING_UNKNOWN
-            self._say("warning", address, f"it calls itself {calling!r}, which is not on the list of peers")
+            self._say(address, f"it calls itself {calling!r}, which is not on the list of peers")
         if reason is None:
             return Caller(address, port, calling)
         writer.write(reject_pdu(reason))
@@ -255,6 +258,7 @@ class Guard:
         inner_reader, inner_writer = await asyncio.open_connection(sock=outer)
         message = Message(self._most_message_bytes)
         tasks: list[asyncio.Task[None]] = []
+        fault = "was sending when the device stopped"
         try:
             thread = await asyncio.to_thread(self._connect, inner, caller)
             self._threads[caller] = thread
@@ -266,6 +270,7 @@ class Guard:
             if inwards.done() and inwards.exception() is None:
                 # the peer is done; what the node still says has a moment to get out
                 await asyncio.wait((outwards,), timeout=1)
+            fault = message.fault if inwards.done() else message.fault and "was cut off"
         finally:
             inner_writer.close()  # before anything that a stop of the node may interrupt
             for task in tasks:
@@ -273,12 +278,16 @@ class Guard:
             results = await asyncio.gather(*tasks, return_exceptions=True)
             await self._release(message)
             await _close(inner_writer)
-            await asyncio.to_thread(self._ended, caller)
-        for result in results:
-            if isinstance(result, MessageError):
-                raise result
+            broken = next((each for each in results if isinstance(each, MessageError)), None)
+            if broken is not None:
+                fault = f"was cut off: {broken}"
+            await asyncio.to_thread(self._ended, caller, fault)
+        if broken is not None:
+            raise broken
         if message.unfinished:
-            self._say("warning", caller.address, "it went away in the middle of a message")
+            self._say(_peer(caller.address, caller), "it went away in the middle of a message")
+        elif fault:
+            self._say(_peer(caller.address, caller), f"it {fault}")
 
     async def _inwards(
         self, reader: asyncio.StreamReader, inner: asyncio.StreamWriter, message: Message
@@ -300,6 +309,10 @@ class Guard:
                 await self._hold(message, message.take(pdu))
             elif pdu[0] not in LENGTH_FOUR or len(pdu) != HEADER_BYTES + 4:
                 raise MessageError("it sent a PDU that does not belong into an association")
+            if pdu[0] == RELEASE_REQUEST:
+                message.fault = ""
+            elif pdu[0] == ABORT:
+                message.fault = abort_reason(pdu)
             inner.write(pdu)
             await inner.drain()
             if pdu[0] == ABORT:
@@ -339,13 +352,17 @@ class Guard:
     def _is_loopback(self, address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
 
-    def _say(self, level: Level, address: str, what: str) -> None:
-        """Note something about an address, once a minute: a flood must not fill the log."""
+    def _say(self, peer: str, what: str) -> None:
+        """Note something about a peer, once a minute: a flood must not keep the store busy."""
         now = time.monotonic()
         self._noted = {key: at for key, at in self._noted.items() if now - at < _NOTE_AGAIN_SECONDS}
-        if (address, what) not in self._noted and len(self._noted) < 1000:
-            self._noted[address, what] = now
-            self._loop.run_in_executor(None, self._note, level, f"DICOM connection from {address}: {what}")
+        if (peer, what) not in self._noted and len(self._noted) < 1000:
+            self._noted[peer, what] = now
+            self._loop.run_in_executor(None, self._note, f"DICOM connection from {peer}", what)
+
+
+def _peer(address: str, caller: Caller | None) -> str:
+    return address if caller is None else f"{caller.ae_title!r} {address}"
 
 
 def _plain(address: str) -> str:

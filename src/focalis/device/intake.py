@@ -22,6 +22,7 @@ from focalis.device.store import Store
 from focalis.errors import DataError
 
 _PREFIX_BYTES = 132
+_QUARANTINE_IS_FULL = "; the quarantine is full, so it was not kept aside"
 
 Outcome = Literal["kept", "known", "quarantined", "foreign", "too large", "no room"]
 
@@ -96,9 +97,11 @@ class Intake:
             finally:
                 self.store.discard(staged)
         except _TooLargeError as error:
-            self._note("warning", f"an object from {sender.source} was refused: it {error}")
+            sender.loses("an object of its sender was too large")
+            self.refuse(sender.source, f"an object was refused: it {error}")
             return Taken("too large", str(error))
         except DataError as error:
+            sender.loses("an object of its sender could not be stored")
             self._note(
                 "error", f"an object from {sender.source} was refused, for it cannot be stored: {error}"
             )
@@ -108,9 +111,10 @@ class Intake:
         try:
             header = self._parser.read(staged.path)
         except ForeignError as error:
+            self.refuse(sender.source, f"an object was refused: it {error}")
             return Taken("foreign", str(error))
         except UnsafeError as error:
-            return self._set_aside(staged, str(error), sender)
+            return self._set_aside(staged, error, sender)
         sender.sends(header.series_uid)
         outcome = self.store.keep(staged, header, sender.source)
         if outcome != "quarantined":
@@ -119,11 +123,21 @@ class Intake:
         self._note("warning", f"an object from {sender.source} was quarantined: {reason}", header.series_uid)
         return Taken(outcome, reason, header)
 
-    def _set_aside(self, staged: Staged, reason: str, sender: Sender) -> Taken:
-        if not self.store.quarantine(staged, reason, sender.source):
-            reason += "; the quarantine is full, so it was not kept aside"
+    def _set_aside(self, staged: Staged, error: UnsafeError, sender: Sender) -> Taken:
+        reason = str(error)
+        kept = self.store.quarantine(staged, reason, sender.source, error.series_uid, error.sop_uid)
+        if not kept:
+            reason += _QUARANTINE_IS_FULL
+        if not kept or error.series_uid is None:
+            sender.loses("an object of its sender could not be read")
         self._note("warning", f"an object from {sender.source} was quarantined: it {reason}")
         return Taken("quarantined", reason)
+
+    def refuse(self, peer: str, reason: str) -> None:
+        """Count something that a sender was refused, for the system page; the log has it once for each cause."""
+        with contextlib.suppress(DataError):  # a full disk cannot take the line that says so
+            if self.store.refuse(peer, reason):
+                self.store.event("warning", f"{peer}: {reason}")
 
     def _note(self, level: Level, text: str, series_uid: str | None = None) -> None:
         with contextlib.suppress(DataError):  # a full disk cannot take the line that says so
@@ -131,12 +145,16 @@ class Intake:
 
 
 class Sender:
-    """One association, request or scan that brings objects; the series it sent rest while it is open."""
+    """One association, request or scan that brings objects; the series it sent rest while it is open.
+
+    What it lost may be of any series that it sent, and so it counts for all of them.
+    """
 
     def __init__(self, intake: Intake, source: str) -> None:
         self.source = source
         self._intake = intake
-        self._series: set[str] = set()
+        self._sendings: dict[str, int] = {}
+        self._lost: set[str] = set()
         self._open = True
         self._lock = threading.Lock()
 
@@ -146,7 +164,7 @@ class Sender:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close("" if kind is None else f"{self.source} broke off")
 
     def take(self, chunks: Iterable[bytes]) -> Taken:
         """Take one DICOM file in; what it became is durable when this returns.
@@ -160,16 +178,35 @@ class Sender:
     def sends(self, series_uid: str) -> None:
         """It sends this series; called before the first instance is kept."""
         with self._lock:
-            if self._open and series_uid not in self._series:
-                self._series.add(series_uid)
+            if self._open and series_uid not in self._sendings:
+                self._sendings[series_uid] = self._intake.store.sending_began(series_uid)
                 self._intake.store.association_opened([series_uid])
 
-    def close(self) -> None:
-        """It is gone, in whichever way; a second time does nothing."""
+    def loses(self, what: str) -> None:
+        """Something that it sent is not kept, and nobody knows of which series it was.
+
+        Args:
+            what: one line, such as "an object of its sender could not be read".
+        """
+        with self._lock:
+            self._lost.add(what)
+
+    def close(self, fault: str = "") -> None:
+        """It is gone; a second time does nothing.
+
+        Args:
+            fault: how it broke off, one line; empty if it ended well.
+        """
         with self._lock:
             was_open, self._open = self._open, False
-        if was_open and self._series:
-            self._intake.store.association_closed(self._series)
+        if not was_open or not self._sendings:
+            return
+        store = self._intake.store
+        try:
+            for number in self._sendings.values():
+                store.sending_ended(number, "; ".join(sorted(self._lost | ({fault} - {""}))))
+        finally:
+            store.association_closed(self._sendings)
 
 
 class _TooLargeError(Exception):

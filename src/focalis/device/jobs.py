@@ -25,10 +25,11 @@ from focalis.device import delivery, retention
 from focalis.device.config import Config, Destination
 from focalis.device.models import ServedModel
 from focalis.device.records import Delivery, SeriesRow, TaskState, now
-from focalis.device.routing import choose_model
+from focalis.device.routing import choose_model, outside_policies
 from focalis.device.segment import Job
 from focalis.device.segmenter import Segmenter
 from focalis.device.store import Store
+from focalis.device.wholeness import what_is_missing
 from focalis.device.written import (
     earlier_results,
     has_results,
@@ -137,7 +138,7 @@ class Jobs:
         """Try a delivery again at once, its attempts counted from the start."""
         self.store.set_delivery(task_id, sop_uid, destination, "waiting", attempts=0, next_at=now())
         task = self.store.task(task_id)
-        if task is not None and task.state in ("done", "failed"):
+        if task is not None and task.state in ("done", "out of scope", "failed"):
             self.store.set_task_state(task_id, "sending", what_was_found(self.store, task_id))
         self.wake()
 
@@ -177,11 +178,22 @@ class Jobs:
         for row in self.store.series_to_complete(self.config.node.quiet_seconds):
             self.store.complete(row.series_uid)
             self._complete.add(row.series_uid)
+        self._release_in_time()
+        self._complete.update(self.store.released_series())
         for series_uid in sorted(self._complete):
             found = self.store.series_row(series_uid)
             if found is not None and found.state == "complete":
                 self._take(found)
             self._complete.discard(series_uid)
+
+    def _release_in_time(self) -> None:
+        hours = self.config.node.release_after_hours
+        if hours is None:
+            return
+        before = (datetime.now(UTC) - timedelta(hours=hours)).isoformat(timespec="milliseconds")
+        for row in self.store.series("incomplete"):
+            if row.last_at <= before and self.store.release(row.series_uid, "node.release_after_hours"):
+                self.store.event("warning", f"released after {hours:g} hours", series_uid=row.series_uid)
 
     def _was_taken(self, row: SeriesRow) -> bool:
         """Whether there is a task for just the instances that a series has."""
@@ -197,7 +209,10 @@ class Jobs:
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     def _take(self, row: SeriesRow) -> None:
-        """Make a task of a series, unless there is one for just these instances and the same model."""
+        """Make a task of a series, unless there is one for just these instances and the same model.
+
+        A series that is not whole is held instead, until it is released or more of it comes.
+        """
         name = choose_model(row, self.config.routes, self.models)
         if name is None:
             self.store.set_series_state(row.series_uid, "unrouted")
@@ -205,15 +220,27 @@ class Jobs:
             return
         inputs, model = self._inputs_of(row.series_uid), self.models[name].sha256
         earlier = self.store.task_of(row.series_uid, name)
-        if earlier is not None and (earlier.input_sha256, earlier.model_sha256) == (inputs, model):
+        partial = "; ".join(what_is_missing(self.store, row))
+        if (
+            earlier is not None
+            and (earlier.input_sha256, earlier.model_sha256) == (inputs, model)
+            and (partial or not earlier.partial)
+        ):
             return
-        told = json.dumps([row.series_uid, inputs, model, self.version])
+        if partial and not row.released:
+            if self.store.hold(row.series_uid, partial):
+                self.store.event("warning", f"is held as incomplete: {partial}", series_uid=row.series_uid)
+            return
+        told = json.dumps([row.series_uid, inputs, model, self.version, *([partial] if partial else [])])
         task_id = hashlib.sha256(told.encode()).hexdigest()[:32]
         self.store.add_task(
-            task_id, row.series_uid, name, model, inputs, earlier.task_id if earlier else None
+            task_id, row.series_uid, name, model, inputs, earlier.task_id if earlier else None, partial
         )
         if earlier is not None:
-            cause = "another model" if earlier.input_sha256 == inputs else "late slices"
+            same = earlier.input_sha256 == inputs
+            cause = (
+                "late slices" if not same else "another model" if model != earlier.model_sha256 else "whole"
+            )
             self.store.event("info", f"{cause}: supersedes task {earlier.task_id}", task_id=task_id)
 
     def _enqueue_tasks(self) -> None:
@@ -325,6 +352,8 @@ class Jobs:
         if sum(instance.bytes for instance in instances) > limits.series_gb * 1e9:
             reason = f"has more than {limits.series_gb:g} GB; raise limits.series_gb"
             return {"outcome": "refused", "reason": reason}
+        row = self.store.series_row(task.series_uid)
+        wrong, strange = outside_policies(row, self.config.routes, bool(task.released))
         job = Job(
             files=[str(instance.path) for instance in instances],
             model=str(model.file),
@@ -335,9 +364,14 @@ class Jobs:
             supersedes={kind: str(path) for kind, path in earlier_results(self.store, task_id).items()},
             created=task.created_at,
             edition=sum(each.created_at <= task.created_at for each in self.store.tasks_of(task.series_uid)),
+            partial=task.partial,
+            other_modality=wrong,
+            outside=strange,
         )
         started = time.perf_counter()
         answer = self.segmenter.run(job, lambda state: self._tell(task_id, state))
+        if "outside" in answer:
+            self.store.set_outside(task_id, answer["outside"])
         if answer.get("outside"):
             self.store.event("warning", f"the series {answer['outside']}", task_id=task_id)
         if answer.get("doubts"):
@@ -363,10 +397,11 @@ class Jobs:
         """A task ends without results."""
         if answer["outcome"] == "gone":
             return
-        state: TaskState = "refused" if answer["outcome"] == "refused" else "failed"
+        states: dict[str, TaskState] = {"refused": "refused", "held": "held"}
+        state = states.get(answer["outcome"], "failed")
         reason = without_own_names(answer["reason"])
         self.store.set_task_state(task_id, state, reason, answer.get("seconds"))
-        self.store.event("warning" if state == "refused" else "error", reason, task_id=task_id)
+        self.store.event("error" if state == "failed" else "warning", reason, task_id=task_id)
         shutil.rmtree(self.store.folder / "making" / task_id, ignore_errors=True)
 
     def wait_for_disk(self, task_id: str, reason: str) -> None:
@@ -401,7 +436,8 @@ class Jobs:
             reason = f"{len(dead)} results were not sent: {dead[0].destination} {dead[0].last_error}"
             self.store.set_task_state(task_id, "failed", reason)
         else:
-            self.store.set_task_state(task_id, "done", what_was_found(self.store, task_id))
+            state: TaskState = "out of scope" if task.outside else "done"
+            self.store.set_task_state(task_id, state, what_was_found(self.store, task_id))
 
     def _note(self, each: Delivery, sent: delivery.Sent, destination: Destination) -> None:
         attempts = each.attempts + 1

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pydicom import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.dsutils import encode_file_meta
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationServer
 
@@ -31,6 +32,9 @@ STATUS: dict[Outcome, int] = {
 """The status of a C-STORE response (PS3.4 B.2.3)."""
 
 _COMMENT_CHARACTERS = 64
+_SYNTAXES_REFUSED = 0x04
+"""The result of a presentation context whose transfer syntaxes are not supported (PS3.8 table 9-18)."""
+_NAMED = 3
 
 
 class Node:
@@ -49,14 +53,14 @@ class Node:
         self._intake = intake
         self._senders: dict[tuple[str, int], tuple[Caller, Sender]] = {}
         self._lock = threading.Lock()
-        self._server = _Server(_entity(config), self._on_store, config.node.ae_title)
+        self._server = _Server(_entity(config), self._on_store, self._on_accepted, config.node.ae_title)
         self._guard = Guard(
             config.node,
             config.peers,
             int(config.limits.instance_mb * 1e6),
             connect=self._connect,
             ended=self._end,
-            note=intake.store.event,
+            note=intake.refuse,
         )
 
     @property
@@ -89,10 +93,25 @@ class Node:
             self._senders[caller.address, caller.port] = caller, self._intake.sender(source)
         return self._server.attach(connection, caller)
 
-    def _end(self, caller: Caller) -> None:
+    def _end(self, caller: Caller, fault: str) -> None:
         with self._lock:
             _, sender = self._senders.pop((caller.address, caller.port))
-        sender.close()
+        sender.close(f"{sender.source} {fault}" if fault else "")
+
+    def _on_accepted(self, event: evt.Event) -> None:
+        """Tell which of the proposed presentation contexts were refused; a sender may never say so."""
+        remote = event.assoc.requestor
+        with self._lock:
+            entry = self._senders.get((remote.address, remote.port))
+        if entry is None:
+            return
+        # what is proposed twice, with and without compression, is refused only if both are
+        taken = {context.abstract_syntax for context in event.assoc.accepted_contexts}
+        for context in event.assoc.rejected_contexts:
+            kind = context.abstract_syntax
+            if kind in taken and context.result == _SYNTAXES_REFUSED:
+                continue
+            self._intake.refuse(entry[1].source, _why_refused(context))
 
     def _on_store(self, event: evt.Event) -> Dataset:
         """Take one object in; the answer is given when it is durable."""
@@ -114,13 +133,19 @@ class Node:
 class _Server(AssociationServer):
     """pynetdicom's acceptor without a port of its own: the guard hands it every connection."""
 
-    def __init__(self, entity: AE, on_store: Callable[[evt.Event], Dataset], ae_title: str) -> None:
+    def __init__(
+        self,
+        entity: AE,
+        on_store: Callable[[evt.Event], Dataset],
+        on_accepted: Callable[[evt.Event], None],
+        ae_title: str,
+    ) -> None:
         super().__init__(
             entity,
             ("127.0.0.1", 0),
             ae_title,
             entity.supported_contexts,
-            evt_handlers=[(evt.EVT_C_STORE, on_store)],
+            evt_handlers=[(evt.EVT_C_STORE, on_store), (evt.EVT_ACCEPTED, on_accepted)],
         )
         super().server_close()
 
@@ -141,6 +166,18 @@ class _Server(AssociationServer):
 
     def server_activate(self) -> None:
         """Listen to nothing."""
+
+
+def _why_refused(context: PresentationContext) -> str:
+    """What was proposed and is not taken, one line."""
+    kind = context.abstract_syntax
+    name = "an unnamed class" if kind is None else f"{kind.name} ({kind})" if kind.name != kind else str(kind)
+    if context.result != _SYNTAXES_REFUSED:
+        return f"presentation context refused: the SOP class {name} is not accepted"
+    syntaxes = [each.name if each.name != each else str(each) for each in context.transfer_syntax]
+    more = f" and {len(syntaxes) - _NAMED} more" if len(syntaxes) > _NAMED else ""
+    listed = ", ".join(syntaxes[:_NAMED]) + more
+    return f"presentation context refused: {name} in the transfer syntax {listed} is not accepted"
 
 
 def _entity(config: Config) -> AE:

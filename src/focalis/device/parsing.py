@@ -31,7 +31,14 @@ class ForeignError(DataError):
 
 
 class UnsafeError(DataError):
-    """A received object is damaged or made to harm: it could not be parsed within the limits."""
+    """A received object is damaged or made to harm: it could not be parsed within the limits.
+
+    Attributes:
+        series_uid, sop_uid: what it says it is, if that much could be read.
+    """
+
+    series_uid: str | None = None
+    sop_uid: str | None = None
 
 
 class Parser:
@@ -76,8 +83,12 @@ class Parser:
             self._idle.put(child)
         if answer.get("header") is not None:
             return Header(**answer["header"])
-        kind = ForeignError if answer.get("foreign") else UnsafeError
-        raise kind(str(answer.get("reason", "could not be parsed")))
+        reason = str(answer.get("reason", "could not be parsed"))
+        if answer.get("foreign"):
+            raise ForeignError(reason)
+        unsafe = UnsafeError(reason)
+        unsafe.series_uid, unsafe.sop_uid = answer.get("series_uid"), answer.get("sop_uid")
+        raise unsafe
 
     def close(self) -> None:
         """Stop the children; those at work stop when their file is done."""

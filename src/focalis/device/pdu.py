@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import struct
 
-ASSOCIATE_REQUEST, DATA, ABORT = 0x01, 0x04, 0x07
-LENGTH_FOUR = (0x05, 0x06, ABORT)
+ASSOCIATE_REQUEST, DATA, RELEASE_REQUEST, ABORT = 0x01, 0x04, 0x05, 0x07
+LENGTH_FOUR = (RELEASE_REQUEST, 0x06, ABORT)
 """Release request, release reply and abort: their length is always 4."""
 HEADER_BYTES = 6
 
@@ -54,10 +54,17 @@ def abort_pdu() -> bytes:
     return struct.pack(">BxI4B", ABORT, 4, 0, 0, 2, 0)
 
 
+def abort_reason(pdu: bytes) -> str:
+    """Who aborts and why, of an A-ABORT PDU (PS3.8 9.3.8)."""
+    source, reason = pdu[HEADER_BYTES + 2 : HEADER_BYTES + 4]
+    return f"aborted the association (source {source}, reason {reason})"
+
+
 class Message:
     """Follows the messages of one association through its P-DATA PDUs (PS3.8 9.3.5, annex E).
 
     Attributes:
+        fault: how the association has broken off if it ends now, to go on after who it is; empty once it is released.
         held: bytes of the message that the guard has passed on and that are not answered.
         answered: set while the peer may send; clear from the association request, or the end of a message, to the
             node's answer.
@@ -69,6 +76,7 @@ class Message:
         self._command = b""
         self._data_bytes = 0
         self._expects_data = False
+        self.fault = "lost its connection"
         self.held = 0
         self.answered = asyncio.Event()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,12 +12,13 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from focalis.dicom import ReportedLesion, Series
+from focalis.dicom import Caution, ReportedLesion, Series
 from focalis.report.outline import outline
 
 _SHOWN = 6
 _COLUMNS = 3
-_BACKGROUND, _TEXT, _OUTLINE = "#0f1215", "#e6e9ec", "#ffb000"
+_BACKGROUND, _TEXT, _OUTLINE, _WARNING = "#0f1215", "#e6e9ec", "#ffb000", "#ff6b5e"
+_LETTERS_PER_INCH, _LINE_INCHES, _MOST_LINES = 13, 0.16, 8
 
 
 def draw_summary(
@@ -25,8 +27,11 @@ def draw_summary(
     series: Series,
     lesions: Sequence[ReportedLesion],
     version: str,
+    cautions: Sequence[Caution] = (),
 ) -> NDArray[np.uint8]:
     """Draw the slice through the middle of each of the six largest lesions; the middle slice if there is none.
+
+    Cautions are written across it.
 
     Returns:
         Red, green, blue; (y, x, 3).
@@ -35,7 +40,9 @@ def draw_summary(
     count = max(len(shown), 1)
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)
-    figure = Figure(figsize=(3.4 * columns, 3.7 * rows + 0.9), dpi=100, facecolor=_BACKGROUND)
+    warnings = _wrapped(cautions, 3.4 * columns)
+    height = 3.7 * rows + 0.9 + _LINE_INCHES * len(warnings)
+    figure = Figure(figsize=(3.4 * columns, height), dpi=100, facecolor=_BACKGROUND)
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     named = [name for value, name in sorted(names.items()) if value != 0]
@@ -55,13 +62,23 @@ def draw_summary(
         place.set_axis_off()
     more = f", the {len(shown)} largest shown" if len(lesions) > len(shown) else ""
     figure.suptitle(f"{len(lesions)} found by Focalis {version}{more}", color=_TEXT, fontsize=10)
-    figure.text(0.5, 0.02, "For research use only", color=_OUTLINE, fontsize=10, ha="center")
-    figure.subplots_adjust(left=0.02, right=0.98, bottom=0.08, top=0.86, wspace=0.05, hspace=0.15)
+    figure.text(0.5, 0.09 / height, "For research use only", color=_OUTLINE, fontsize=10, ha="center")
+    figure.text(0.5, 0.3 / height, "\n".join(warnings), color=_WARNING, fontsize=9, ha="center", va="bottom")
+    bottom = (0.37 + _LINE_INCHES * len(warnings)) / height
+    figure.subplots_adjust(
+        left=0.02, right=0.98, bottom=bottom, top=1 - 0.64 / height, wspace=0.05, hspace=0.15
+    )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="raw", facecolor=_BACKGROUND)
     width, height = canvas.get_width_height()
     pixels = np.frombuffer(buffer.getvalue(), dtype=np.uint8).reshape(height, width, 4)
     return np.ascontiguousarray(pixels[..., :3])
+
+
+def _wrapped(cautions: Sequence[Caution], width_inches: float) -> list[str]:
+    letters = int(width_inches * _LETTERS_PER_INCH)
+    texts = (f"{each.mark}: {each.text}" for each in cautions)
+    return [line for each in texts for line in textwrap.wrap(each, letters)[:_MOST_LINES]]
 
 
 def _slice_of(lesion: ReportedLesion, series: Series) -> float:

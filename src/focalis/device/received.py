@@ -23,14 +23,17 @@ from focalis.device.records import (
     now,
 )
 
+_LONGEST_PAUSE_SECONDS = 900.0
+"""Whoever sends more of a series after a longer pause sends it anew; the device does not wait that long."""
 _QUARANTINED_OBJECTS = 10_000
 _QUARANTINED_BYTES = 4_000_000_000
 # Nothing is expected of it any more: it has arrived, and every task of it has ended and every result was sent.
 _SETTLED = """
 series.state != 'receiving'
-AND (series.state = 'unrouted' OR EXISTS (SELECT 1 FROM tasks WHERE tasks.series_uid = series.series_uid))
+AND (series.state IN ('unrouted', 'incomplete')
+     OR EXISTS (SELECT 1 FROM tasks WHERE tasks.series_uid = series.series_uid))
 AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.series_uid = series.series_uid
-                AND tasks.state NOT IN ('done', 'refused'))
+                AND tasks.state NOT IN ('done', 'out of scope', 'refused'))
 AND NOT EXISTS (SELECT 1 FROM deliveries JOIN tasks USING (task_id)
                 WHERE tasks.series_uid = series.series_uid AND deliveries.state != 'sent')
 """
@@ -91,15 +94,28 @@ class Received:
                     self._see_again(staged, header.sop_uid)
                     return "known"
             reason = f"another object is kept under its SOP Instance UID {header.sop_uid}"
-            self.quarantine(staged, reason, source, header.series_uid)
+            if not self.quarantine(staged, reason, source, header.series_uid):
+                self._note_loss(header.series_uid, f"{reason}, and the quarantine is full")
             return "quarantined"
         finally:
             self.discard(staged)
 
     def quarantine(
-        self, data: bytes | Path | Staged, reason: str, source: str, series_uid: str | None = None
+        self,
+        data: bytes | Path | Staged,
+        reason: str,
+        source: str,
+        series_uid: str | None = None,
+        sop_uid: str | None = None,
     ) -> bool:
         """Keep something aside that may not be used, for a person to look at; durable when this returns.
+
+        Args:
+            data: as for `keep`.
+            reason: what is wrong with it.
+            source: who sent it, for people.
+            series_uid: its series, if it is known.
+            sop_uid: of a damaged object, the instance that a whole one would be.
 
         Returns:
             False if the quarantine is full, so that a flood cannot fill the disk; then nothing is kept.
@@ -118,16 +134,19 @@ class Received:
                 self._files.place(staged, self._files.quarantine_path(staged.sha256))
                 with self._database.transaction() as connection:
                     connection.execute(
-                        "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?)",
-                        (staged.sha256, staged.bytes, reason, source, now(), series_uid),
+                        "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        (staged.sha256, staged.bytes, reason, source, now(), series_uid, sop_uid),
                     )
             return True
         finally:
             self.discard(staged)
 
-    def quarantined(self) -> list[Quarantined]:
-        """What is kept aside, the newest first."""
-        rows = self._database.rows("SELECT * FROM quarantine ORDER BY at DESC, sha256")
+    def quarantined(self, series_uid: str | None = None) -> list[Quarantined]:
+        """What is kept aside, all or of a series, the newest first."""
+        rows = self._database.rows(
+            "SELECT * FROM quarantine WHERE ?1 IS NULL OR series_uid = ?1 ORDER BY at DESC, sha256",
+            series_uid,
+        )
         return [Quarantined(**dict(row), path=self._files.quarantine_path(row["sha256"])) for row in rows]
 
     def delete_quarantined(self, sha256: str) -> None:
@@ -156,6 +175,15 @@ class Received:
         )
         return [Instance(**dict(row), path=self._files.object_path(row["sha256"])) for row in rows]
 
+    def acquisition_counts(self, study_uid: str) -> dict[str, int]:
+        """Acquisition Number to the number of single images with it in a study."""
+        rows = self._database.rows(
+            "SELECT acquisition, count(*) AS n FROM instances WHERE study_uid = ? AND frames = 1"
+            " GROUP BY acquisition",
+            study_uid,
+        )
+        return {row["acquisition"]: row["n"] for row in rows}
+
     def association_opened(self, series_uids: Iterable[str]) -> None:
         """An association began to send these series; they are not complete while it is open."""
         with self._association_lock:
@@ -176,21 +204,61 @@ class Received:
     def series_to_complete(self, quiet_seconds: float) -> list[SeriesRow]:
         """The series that have arrived: as many instances as they said, or quiet for so long with no sender.
 
-        A time in the future is of a clock that was wrong, and no reason to wait for it.
+        A series that came in parts is given twice the longest pause between them. A time in the future is of a clock
+        that was wrong, and no reason to wait for it.
         """
         at = datetime.now(UTC)
-        before = (at - timedelta(seconds=quiet_seconds)).isoformat(timespec="milliseconds")
         latest = (at + timedelta(seconds=1)).isoformat(timespec="milliseconds")
-        return [
-            row
-            for row in self.series("receiving")
-            if row.instances == row.expected
-            or (row.open_associations == 0 and not before < row.last_at <= latest)
-        ]
+
+        def is_quiet(row: SeriesRow) -> bool:
+            seconds = max(quiet_seconds, 2 * row.pause_seconds)
+            before = (at - timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+            return row.open_associations == 0 and not before < row.last_at <= latest
+
+        return [row for row in self.series("receiving") if row.instances == row.expected or is_quiet(row)]
 
     def complete(self, series_uid: str) -> None:
         """The series has arrived. Ask for its instances after this call: what comes later reopens the series."""
         self.set_series_state(series_uid, "complete")
+
+    def hold(self, series_uid: str, reason: str) -> bool:
+        """A complete series turns out to be incomplete, and waits for a person or for more of it.
+
+        Returns:
+            False if more of it has come meanwhile; then nothing changes.
+        """
+        with self._database.transaction() as connection:
+            changed = connection.execute(
+                "UPDATE series SET state = 'incomplete', reason = ? WHERE series_uid = ? AND state = 'complete'",
+                (reason, series_uid),
+            ).rowcount
+        return bool(changed)
+
+    def release(self, series_uid: str, by: str) -> bool:
+        """Have an incomplete series segmented all the same.
+
+        Args:
+            series_uid: the series.
+            by: who decided so, for people.
+
+        Returns:
+            False if it is not incomplete, or not any more; then nothing changes.
+        """
+        with self._database.transaction() as connection:
+            changed = connection.execute(
+                "UPDATE series SET state = 'complete', released = ? WHERE series_uid = ? AND state = 'incomplete'",
+                (by, series_uid),
+            ).rowcount
+        return bool(changed)
+
+    def released_series(self) -> list[str]:
+        """The released series that wait for their task."""
+        rows = self._database.rows(
+            "SELECT series_uid FROM series WHERE state = 'complete' AND released != '' AND NOT EXISTS"
+            " (SELECT 1 FROM tasks WHERE tasks.series_uid = series.series_uid"
+            " AND tasks.created_at >= series.last_at)"
+        )
+        return [row["series_uid"] for row in rows]
 
     def set_series_state(self, series_uid: str, state: SeriesState) -> None:
         """Set the state of a series; an instance sets it back to "receiving"."""
@@ -227,6 +295,8 @@ class Received:
                 gone = connection.execute(
                     f"DELETE FROM series WHERE series_uid = ? AND {_SETTLED}", (series_uid,)
                 ).rowcount
+                if gone:
+                    connection.execute("DELETE FROM sendings WHERE series_uid = ?", (series_uid,))
             if not gone:
                 return False
             for path in paths:
@@ -265,7 +335,7 @@ class Received:
             self._files.place(staged, path)
         with self._database.transaction() as connection:
             connection.execute(
-                "UPDATE series SET state = 'receiving', last_at = ?"
+                "UPDATE series SET state = 'receiving', last_at = ?, reason = '', released = ''"
                 " WHERE series_uid = (SELECT series_uid FROM instances WHERE sop_uid = ?)",
                 (now(), sop_uid),
             )
@@ -276,9 +346,14 @@ class Received:
         self._files.place(staged, path)
         try:
             with self._database.transaction() as connection:
+                pause = self._pause_seconds(header.series_uid, at)
                 connection.execute(
-                    "INSERT INTO series VALUES (?, ?, ?, ?, ?, ?, 'receiving', ?, ?, ?) ON CONFLICT DO UPDATE"
-                    " SET state = 'receiving', last_at = excluded.last_at",
+                    "INSERT INTO series (series_uid, study_uid, modality, body_part, description,"
+                    " manufacturer_model, state, first_at, last_at, expected)"
+                    " VALUES (?, ?, ?, ?, ?, ?, 'receiving', ?, ?, ?) ON CONFLICT DO UPDATE"
+                    " SET state = 'receiving', last_at = excluded.last_at, reason = '', released = '',"
+                    " pause_seconds = max(pause_seconds, ?),"
+                    " expected = coalesce(max(expected, excluded.expected), expected, excluded.expected)",
                     (
                         header.series_uid,
                         header.study_uid,
@@ -289,10 +364,11 @@ class Received:
                         at,
                         at,
                         header.expected,
+                        pause,
                     ),
                 )
                 connection.execute(
-                    "INSERT INTO instances VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         header.sop_uid,
                         header.series_uid,
@@ -301,11 +377,32 @@ class Received:
                         staged.bytes,
                         source,
                         at,
+                        header.frames,
+                        header.number,
+                        header.acquisition,
+                        header.acquisition_images,
+                        header.normal,
+                        header.position_mm,
                     ),
                 )
         except BaseException:
             path.unlink(missing_ok=True)
             raise
+
+    def _pause_seconds(self, series_uid: str, at: str) -> float:
+        """How long a series rested before more of it came; 0 while it was being received."""
+        rows = self._database.rows("SELECT state, last_at FROM series WHERE series_uid = ?", series_uid)
+        if not rows or rows[0]["state"] == "receiving":
+            return 0.0
+        pause = (datetime.fromisoformat(at) - datetime.fromisoformat(rows[0]["last_at"])).total_seconds()
+        return pause if 0 < pause <= _LONGEST_PAUSE_SECONDS else 0.0
+
+    def _note_loss(self, series_uid: str, reason: str) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO sendings (series_uid, began_at, ended_at, fault) VALUES (?, ?, ?, ?)",
+                (series_uid, now(), now(), reason),
+            )
 
     def _series_row(self, row: sqlite3.Row) -> SeriesRow:
         open_associations = self._associations[row["series_uid"]]

@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import Literal
 
 Kept = Literal["kept", "known", "quarantined"]
-SeriesState = Literal["receiving", "complete", "unrouted"]
-TaskState = Literal["waiting", "checking", "segmenting", "writing", "sending", "done", "refused", "failed"]
+SeriesState = Literal["receiving", "complete", "incomplete", "unrouted"]
+TaskState = Literal[
+    "waiting",
+    "checking",
+    "segmenting",
+    "writing",
+    "sending",
+    "done",
+    "out of scope",
+    "held",
+    "refused",
+    "failed",
+]
 ResultKind = Literal["seg", "rtstruct", "sr", "capture", "correction", "correction-rtstruct", "correction-sr"]
 DeliveryState = Literal["waiting", "sent", "dead"]
 Verdict = Literal["accepted", "rejected"]
@@ -27,6 +38,12 @@ class Header:
 
     Attributes:
         expected: how many instances the series has by its own word; None if it does not say.
+        frames: images in this instance.
+        number: its Instance Number.
+        acquisition: its Acquisition Number; empty if it has none.
+        acquisition_images: how many images the acquisition has by its own word.
+        normal: the direction across its slice, rounded, as text; empty if it has no place in the patient.
+        position_mm: its place along that direction.
     """
 
     sop_uid: str
@@ -39,6 +56,12 @@ class Header:
     description: str = ""
     manufacturer_model: str = ""
     expected: int | None = None
+    frames: int = 1
+    number: int | None = None
+    acquisition: str = ""
+    acquisition_images: int | None = None
+    normal: str = ""
+    position_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +75,7 @@ class Staged:
 
 @dataclass(frozen=True)
 class Instance:
-    """A received instance; `path` is its file under the device's own name."""
+    """A received instance; `path` is its file under the device's own name. The last six are as in `Header`."""
 
     sop_uid: str
     series_uid: str
@@ -62,11 +85,23 @@ class Instance:
     source: str
     received_at: str
     path: Path
+    frames: int = 1
+    number: int | None = None
+    acquisition: str = ""
+    acquisition_images: int | None = None
+    normal: str = ""
+    position_mm: float | None = None
 
 
 @dataclass(frozen=True)
 class SeriesRow:
-    """A series and how much of it is there; patient name and ID live only in its files."""
+    """A series and how much of it is there; patient name and ID live only in its files.
+
+    Attributes:
+        reason: why it is incomplete.
+        released: who released it although it is incomplete; empty if nobody did.
+        pause_seconds: the longest pause after which more of it came.
+    """
 
     series_uid: str
     study_uid: str
@@ -80,11 +115,18 @@ class SeriesRow:
     last_at: str
     open_associations: int
     expected: int | None
+    reason: str = ""
+    released: str = ""
+    pause_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """An object that is kept aside, with the reason; `path` is its file."""
+    """An object that is kept aside, with the reason; `path` is its file.
+
+    Attributes:
+        sop_uid: of a damaged object, the instance that a whole one would be.
+    """
 
     sha256: str
     bytes: int
@@ -93,11 +135,18 @@ class Quarantined:
     at: str
     series_uid: str | None
     path: Path
+    sop_uid: str | None = None
 
 
 @dataclass(frozen=True)
 class Task:
-    """One series to be segmented by one model."""
+    """One series to be segmented by one model.
+
+    Attributes:
+        partial: why the series is not whole; empty if it is.
+        outside: how the series lies outside of what the model was trained on, one line; empty if it does not.
+        released: who had it segmented although it lies outside; empty if nobody did.
+    """
 
     task_id: str
     series_uid: str
@@ -111,6 +160,9 @@ class Task:
     seconds: float | None
     supersedes: str | None
     superseded_by: str | None
+    partial: str = ""
+    outside: str = ""
+    released: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,6 +200,17 @@ class Review:
     verdict: Verdict
     by: str
     at: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something that a sender was refused, and how often."""
+
+    peer: str
+    reason: str
+    times: int
+    first_at: str
+    last_at: str
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from focalis.device.lesions import list_lesions
 from focalis.device.picture import draw_summary
 from focalis.device.records import ResultKind
 from focalis.dicom import (
+    Caution,
     ReportedLesion,
     Series,
     Superseded,
@@ -59,6 +60,7 @@ def make_results(
     supersedes: Mapping[ResultKind, Path],
     created: datetime | None = None,
     edition: int = 1,
+    cautions: Sequence[Caution] = (),
 ) -> list[Made]:
     """Write all results of a segmented series into a folder; nothing found is a result too, without RTSTRUCT.
 
@@ -74,6 +76,7 @@ def make_results(
         supersedes: the files of the earlier results that these replace, by kind.
         created: when the task was made; by default the results bear the time of the images.
         edition: which results of the series these are, from 1.
+        cautions: why not to take them at their word, written into each of them.
 
     Raises:
         DataError: a file cannot be written, or a label has a name that DICOM does not take.
@@ -83,7 +86,7 @@ def make_results(
         kind: folder / f"{kind}-1.dcm" for kind in ("seg", "rtstruct", "sr", "capture")
     }
     lesions = reported_lesions(label, names, series)
-    picture = draw_summary(label, names, series, lesions, version)
+    picture = draw_summary(label, names, series, lesions, version, cautions)
     write_segmentation(
         label,
         names,
@@ -94,6 +97,7 @@ def make_results(
         supersedes=earlier.get("seg"),
         created=created,
         edition=edition,
+        cautions=cautions,
     )
     drawn = write_structures(
         label,
@@ -105,6 +109,7 @@ def make_results(
         supersedes=earlier.get("rtstruct"),
         created=created,
         edition=edition,
+        cautions=cautions,
     )
     listed = sorted(lesions, key=lambda lesion: -lesion.volume_mm3)[:MOST_LISTED]
     write_report(
@@ -120,6 +125,7 @@ def make_results(
         supersedes=earlier.get("sr"),
         created=created,
         edition=edition,
+        cautions=cautions,
     )
     write_capture(
         picture,
@@ -132,10 +138,26 @@ def make_results(
         supersedes=earlier.get("capture"),
         created=created,
         edition=edition,
+        cautions=cautions,
     )
     if not drawn:
         del paths["rtstruct"]
     return [_made(kind, path, len(lesions)) for kind, path in paths.items()]
+
+
+def cautions_of(partial: str, outside: str) -> tuple[Caution, ...]:
+    """Why not to take a result at its word.
+
+    Args:
+        partial: why the series is not whole; empty if it is.
+        outside: how it lies outside of what the model was trained on; empty if it does not.
+    """
+    found = []
+    if partial:
+        found.append(Caution("PARTIAL", f"made of an incomplete series: {partial}"))
+    if outside:
+        found.append(Caution("OUT OF SCOPE", f"the series {outside}"))
+    return tuple(found)
 
 
 def reported_lesions(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
 
-from focalis.device.config import Route
+from focalis.device.config import OutsidePolicy, Route
 from focalis.device.models import ServedModel
 from focalis.device.records import SeriesRow
 from focalis.errors import UsageError
@@ -16,14 +17,33 @@ IMAGE_MODALITIES = ("CT", "MR", "PT")
 def choose_model(series: SeriesRow, routes: Sequence[Route], models: Mapping[str, ServedModel]) -> str | None:
     """The model of the first route that fits a series; None if there is none.
 
-    Only CT, MR and PET series are segmented. Every pattern that a route gives must fit; `*` and `?` stand for any
-    text and any letter, capitals do not count. Without routes, the single model takes all of them.
+    Only CT, MR and PET series are segmented. Every pattern that a route gives must fit, see `fits`. Without routes,
+    the single model takes all of them.
     """
-    if series.modality not in IMAGE_MODALITIES:
+    if series.modality.upper() not in IMAGE_MODALITIES:
         return None
     if not routes:
         return next(iter(models)) if len(models) == 1 else None
-    return next((route.model for route in routes if _fits(series, route)), None)
+    route = _route_of(series, routes)
+    return None if route is None else route.model
+
+
+def outside_policies(
+    series: SeriesRow | None, routes: Sequence[Route], released: bool
+) -> tuple[OutsidePolicy, OutsidePolicy]:
+    """What to do with a series of another modality than the model's, and with one outside of its scope otherwise.
+
+    Args:
+        series: the series; None if it is gone.
+        routes: those of the device.
+        released: whether a person has decided that it is segmented.
+    """
+    if released:
+        return "mark", "mark"
+    route = None if series is None else _route_of(series, routes)
+    if route is None or route.outside is None:
+        return "refuse", "mark"
+    return route.outside, route.outside
 
 
 def check_routes(routes: Sequence[Route], models: Mapping[str, ServedModel]) -> None:
@@ -42,10 +62,32 @@ def check_routes(routes: Sequence[Route], models: Mapping[str, ServedModel]) -> 
         raise UsageError(f"{len(models)} models and no route; say in [[routes]] which series each one takes")
 
 
-def _fits(series: SeriesRow, route: Route) -> bool:
+def fits(pattern: str, value: str) -> bool:
+    """Whether a pattern fits an attribute: all of it, or one of its values where it has several.
+
+    `*` stands for any text, also for none, and `?` for one character; every other character stands for itself.
+    Capitals, spaces around a value and the number of spaces in it do not count, nor does how Unicode composes a letter.
+    """
+    wanted = re.compile(
+        "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in _plain(pattern)),
+        re.DOTALL,
+    )
+    return any(wanted.fullmatch(_plain(each)) for each in (value, *value.split("\\")))
+
+
+def _route_of(series: SeriesRow, routes: Sequence[Route]) -> Route | None:
+    return next((route for route in routes if _takes(route, series)), None)
+
+
+def _takes(route: Route, series: SeriesRow) -> bool:
     told = (
         (route.modality, series.modality),
         (route.body_part, series.body_part),
         (route.description, series.description),
     )
-    return all(pattern is None or fnmatch(value.lower(), pattern.lower()) for pattern, value in told)
+    return all(pattern is None or fits(pattern, value) for pattern, value in told)
+
+
+def _plain(text: str) -> str:
+    """Text without what does not count: composed, of small letters, with single spaces."""
+    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()).split())

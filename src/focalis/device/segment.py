@@ -21,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from focalis.device.config import OutsidePolicy
 from focalis.errors import DataError, FocalisError
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ _BUDGET_SHARE = 2 / 3
 _MOST_BUDGET_GB = (
     4.0  # what `focalis predict` takes, so that both come to the same voxels by `--runtime torch`
 )
+
+
+_OUTSIDE_ADVICE = "send it to a model for such images, or release it"
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class Job:
         created: when the task was made, in ISO 8601; the results bear this time, so that a repetition makes the same
             bytes. Empty for the time of the images.
         edition: which results of the series these are, from 1.
+        partial: why the series is not whole; empty if it is.
+        other_modality: what to do with a series of another modality than the model's.
+        outside: what to do with one that lies outside of what the model was trained on otherwise.
     """
 
     files: list[str]
@@ -59,6 +66,9 @@ class Job:
     supersedes: dict[str, str]
     created: str = ""
     edition: int = 1
+    partial: str = ""
+    other_modality: OutsidePolicy = "refuse"
+    outside: OutsidePolicy = "mark"
 
 
 def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
@@ -73,7 +83,7 @@ def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model
         {"outcome": "done", "results": [...], "outside": in what the series lies outside of what the model was trained
         on, one line, or "", "left_out": what of the images' headers the results do not copy, one line, or "",
         "doubts": what may be wrong with the images, one line, or ""},
-        {"outcome": "refused", "reason": ..., "outside": the same}, or
+        {"outcome": "refused" | "held", "reason": ..., "outside": the same}, or
         {"outcome": "failed" | "no space", "reason": ...}.
     """
     try:
@@ -102,7 +112,7 @@ class _RefusedError(Exception):
 
 def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
     from focalis.device.models import file_sha256
-    from focalis.device.results import make_results
+    from focalis.device.results import cautions_of, make_results
     from focalis.dicom import read_series
     from focalis.dicom.identity import AttributeWarning
     from focalis.model import load_model, weights_sha256
@@ -129,12 +139,19 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         nonlocal outside
         strange = other_modalities(model.plan, [modality])
         outside = outside_line(strange) if strange else ""
+        if outside and job.other_modality == "refuse":
+            raise DataError(f"the series {outside}; {_OUTSIDE_ADVICE}")
         require_memory(model, [outline], memory_bytes, runtime=runtime)
 
     try:
         series = read_series([Path(file) for file in job.files], admit)
         strange = check_scope(model, [series.volume], [series.modality])
         outside = outside_line(strange) if strange else ""
+        policy = job.other_modality if other_modalities(model.plan, [series.modality]) else job.outside
+        if outside and policy == "hold":
+            return {"outcome": "held", "reason": f"the series {outside}", "outside": outside}
+        if outside and policy == "refuse":
+            raise DataError(f"the series {outside}; {_OUTSIDE_ADVICE}")
         tell("segmenting")
         prediction = predict_case(
             model,
@@ -160,6 +177,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
             supersedes={kind: Path(path) for kind, path in job.supersedes.items()},  # type: ignore[misc]
             created=datetime.fromisoformat(job.created) if job.created else None,
             edition=job.edition,
+            cautions=cautions_of(job.partial, outside),
         )
     return {
         "outcome": "done",

@@ -14,11 +14,12 @@ from filelock import FileLock, Timeout
 from focalis.device.database import Database
 from focalis.device.objects import ObjectFiles
 from focalis.device.received import Received
+from focalis.device.senders import Senders
 from focalis.device.work import Work
 from focalis.errors import UsageError
 
 
-class Store(Received, Work):
+class Store(Received, Senders, Work):
     """The store in a folder; safe to use from all threads of one process.
 
     Attributes:
@@ -35,6 +36,7 @@ class Store(Received, Work):
         files = ObjectFiles(folder)
         database = Database(folder / "store.sqlite")
         Received.__init__(self, database, files)
+        Senders.__init__(self, database)
         Work.__init__(self, database, files)
         self._owner = FileLock(folder / "lock")
 
@@ -59,6 +61,7 @@ class Store(Received, Work):
             raise UsageError(
                 f"{self.folder}: another focalis serve works with it; stop that one first"
             ) from error
+        self.break_off_sendings()
         known = self._database.rows("SELECT sha256 FROM instances UNION SELECT sha256 FROM quarantine")
         tasks = self._database.rows("SELECT task_id FROM tasks")
         self._files.remove_strangers({row["sha256"] for row in known}, {row["task_id"] for row in tasks})

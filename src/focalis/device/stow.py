@@ -139,10 +139,10 @@ async def receive_stow(
                     found.append(await asyncio.to_thread(part.take, sender))
                     part.close()
                     part = _Part(intake)
+            if not multipart.ended:
+                raise UsageError("the body ended before its last boundary")
         finally:
             part.close()
-    if not multipart.ended:
-        raise UsageError("the body ended before its last boundary")
     if not found:
         raise UsageError("the request holds no part")
     return _answer(found)
@@ -180,6 +180,7 @@ class _Part:
 
     def take(self, sender: Sender) -> Taken:
         if self._failed:
+            sender.loses("an object of its sender could not be stored")
             return Taken("no room", "cannot be stored; free space on the device's disk")
         self._file.seek(0)
         return sender.take(iter(lambda: self._file.read(_MEMORY_BYTES), b""))

@@ -50,8 +50,9 @@ class Work:
         model_sha256: str,
         input_sha256: str,
         supersedes: str | None = None,
+        partial: str = "",
     ) -> Task:
-        """Add a task in the state "waiting"; if it is there already, it stays as it is.
+        """Add a task in the state "waiting"; if it is there already, it stays as it is. For `partial` see `Task`.
 
         Raises:
             DataError: its series is not there, or the disk is full.
@@ -59,9 +60,10 @@ class Work:
         at = now()
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, 'waiting', '', ?, ?, NULL, ?)"
-                " ON CONFLICT DO NOTHING",
-                (task_id, series_uid, model, model_sha256, input_sha256, at, at, supersedes),
+                "INSERT INTO tasks (task_id, series_uid, model, model_sha256, input_sha256, state, reason,"
+                " created_at, updated_at, supersedes, partial)"
+                " VALUES (?, ?, ?, ?, ?, 'waiting', '', ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (task_id, series_uid, model, model_sha256, input_sha256, at, at, supersedes, partial),
             )
         task = self.task(task_id)
         assert task is not None
@@ -102,6 +104,25 @@ class Work:
                 " WHERE task_id = ?",
                 (state, reason, now(), seconds, task_id),
             )
+
+    def set_outside(self, task_id: str, outside: str) -> None:
+        """Keep how a task's series lies outside of what the model was trained on; empty if it does not."""
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE tasks SET outside = ? WHERE task_id = ?", (outside, task_id))
+
+    def release_task(self, task_id: str, by: str) -> bool:
+        """Have a task wait again whose series lies outside of what the model was trained on, to be segmented now.
+
+        Returns:
+            False if it is neither held nor refused for that; then nothing changes.
+        """
+        with self._database.transaction() as connection:
+            changed = connection.execute(
+                "UPDATE tasks SET state = 'waiting', reason = '', released = ?, updated_at = ?"
+                " WHERE task_id = ? AND state IN ('held', 'refused') AND outside != ''",
+                (by, now(), task_id),
+            ).rowcount
+        return bool(changed)
 
     def add_result(self, task_id: str, kind: ResultKind, sop_uid: str, sha256: str, path: Path) -> None:
         """Add a result whose file was flushed, below the store's folder. Adding it again changes nothing.

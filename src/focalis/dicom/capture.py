@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import DA, TM
 
 from focalis.dicom.provenance import series_number, source_instances, stamp
-from focalis.dicom.results import NOTICE, Result, Superseded, describe_result
+from focalis.dicom.results import NOTICE, Caution, Result, Superseded, describe_result
 from focalis.dicom.series import Series
 from focalis.dicom.storing import save
 
@@ -31,6 +31,7 @@ def write_capture(
     created: datetime | None = None,
     supersedes: Superseded | None = None,
     edition: int = 1,
+    cautions: Sequence[Caution] = (),
 ) -> None:
     """Write a picture of a result as a Secondary Capture that refers to its source images.
 
@@ -45,11 +46,14 @@ def write_capture(
         created: the date and time to bear; by default those of the series' first image.
         supersedes: the picture that this one replaces, told in its Derivation Description.
         edition: which result of its series this is, from 1.
+        cautions: why not to take it at its word, told in its descriptions.
 
     Raises:
         DataError: as for `write_segmentation`.
     """
-    result = describe_result("SC", label, names, series, model, version, created, supersedes, edition=edition)
+    result = describe_result(
+        "SC", label, names, series, model, version, created, supersedes, edition=edition, cautions=cautions
+    )
     save(_encode(result, picture), path, series)
 
 
@@ -73,8 +77,8 @@ def _encode(result: Result, picture: NDArray[np.uint8]) -> FileDataset:
     dataset.PatientOrientation = ""
     dataset.ContentDate, dataset.ContentTime = DA(result.moment.date()), TM(result.moment.time())
     dataset.ImageComments = f"Focalis {result.version}, {NOTICE}"
-    if result.supersedes is not None:
-        dataset.DerivationDescription = result.supersedes.remark
+    if result.derivation:
+        dataset.DerivationDescription = result.derivation
     dataset.SourceImageSequence = source_instances(result.series)
     _set_picture(dataset, picture)
     return dataset

@@ -13,6 +13,8 @@ from focalis.dicom.results import MANUFACTURER, NOTICE, Result
 from focalis.dicom.series import Series
 from focalis.dicom.slices import read_slices
 
+_LONG_STRING = 64
+
 
 def stamp(dataset: Dataset, result: Result, description: str) -> None:
     """Set patient, study, series, equipment and time of an object, and the notice, in place.
@@ -26,9 +28,7 @@ def stamp(dataset: Dataset, result: Result, description: str) -> None:
     dataset.StudyInstanceUID = result.identity.study_uid
     dataset.SOPInstanceUID = result.uid("instance")
     dataset.SeriesInstanceUID = result.uid("series")
-    reviewed = ", reviewed" if result.reviewer else ""
-    edition = f", result {result.edition}" if result.edition > 1 else ""
-    dataset.SeriesDescription = f"{description}{reviewed}{edition}, {NOTICE}"
+    dataset.SeriesDescription = _described(result, description)
     dataset.FrameOfReferenceUID = result.identity.frame_of_reference
     dataset.OperatorsName = ""
     dataset.Manufacturer = dataset.ManufacturerModelName = MANUFACTURER
@@ -38,6 +38,16 @@ def stamp(dataset: Dataset, result: Result, description: str) -> None:
     dataset.SeriesDate, dataset.SeriesTime = date, time
     if result.dated:
         dataset.InstanceCreationDate, dataset.InstanceCreationTime = date, time
+
+
+def _described(result: Result, description: str) -> str:
+    """A series description of 64 characters: the marks of doubt first, the notice where there is room for it."""
+    marks = ", ".join(each.mark for each in result.cautions)
+    reviewed = ", reviewed" if result.reviewer else ""
+    edition = f", result {result.edition}" if result.edition > 1 else ""
+    marked = (f"{marks}: " if marks else "") + description + reviewed + edition
+    noticed = f"{marked}, {NOTICE}"
+    return noticed if len(noticed) <= _LONG_STRING else marked[:_LONG_STRING]
 
 
 def series_number(series: Series, first: int) -> int:

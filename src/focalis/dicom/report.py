@@ -14,8 +14,8 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from focalis.dicom.headers import quiet, text
 from focalis.dicom.objects import read_object
-from focalis.dicom.report_encoding import CENTROID, COUNT, DIAMETER, MODEL, VOLUME, encode_report
-from focalis.dicom.results import Superseded, describe_result
+from focalis.dicom.report_encoding import ABSENT, CENTROID, COUNT, DIAMETER, MODEL, VOLUME, encode_report
+from focalis.dicom.results import Caution, Superseded, describe_result
 from focalis.dicom.series import Series
 from focalis.dicom.storing import save
 from focalis.errors import DataError
@@ -53,6 +53,8 @@ class Report:
         model: the model's name or hash.
         version: the version of Focalis.
         supersedes: the SOP Instance UIDs of the reports that this one replaces.
+        cautions: why not to take it at its word, a line each.
+        absence: whether it says that there is no lesion.
     """
 
     lesions: tuple[ReportedLesion, ...]
@@ -61,6 +63,8 @@ class Report:
     model: str
     version: str
     supersedes: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
+    absence: bool = False
 
 
 def write_report(
@@ -78,11 +82,13 @@ def write_report(
     supersedes: Superseded | None = None,
     reviewer: str = "",
     edition: int = 1,
+    cautions: Sequence[Caution] = (),
 ) -> None:
     """Write a measurement report (TID 1500) with one volumetric group (TID 1411) per lesion.
 
     Each group has a tracking identifier and UID, the referenced segment, the algorithm, volume (mm3), longest axial
-    diameter (mm) and centroid (mm, LPS). Without lesions the report says that there are none. UIDs and times are
+    diameter (mm) and centroid (mm, LPS). Without lesions the report says that there are none; with cautions, that it is
+    open whether there are. UIDs and times are
     derived as in `write_segmentation`: the same call writes the same bytes.
 
     Args:
@@ -99,12 +105,13 @@ def write_report(
         supersedes: the report that this one replaces.
         reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
         edition: which result of its series this is, from 1.
+        cautions: why not to take it at its word, a comment each; of an incomplete series the document is partial.
 
     Raises:
         DataError: as for `write_segmentation`; or the Segmentation cannot be read.
     """
     result = describe_result(
-        "SR", label, names, series, model, version, created, supersedes, reviewer, edition
+        "SR", label, names, series, model, version, created, supersedes, reviewer, edition, cautions
     )
     reference = _segmentation_reference(segmentation)
     save(
@@ -160,6 +167,12 @@ def _read(dataset: Dataset) -> Report:
         segmentation_uid=str(segmentation),
         model=next(value.removeprefix(MODEL) for value in parameters if value.startswith(MODEL)),
         version=str(_child(summary, "111003").TextValue),
+        cautions=tuple(str(item.TextValue) for item in summary.ContentSequence if _code(item) == "121106"),
+        absence=any(
+            text(item.ConceptCodeSequence[0], "CodeValue") == ABSENT.value
+            for item in summary.ContentSequence
+            if item.ValueType == "CODE" and "ConceptCodeSequence" in item
+        ),
         supersedes=tuple(
             str(instance.ReferencedSOPInstanceUID)
             for study in dataset.get("PredecessorDocumentsSequence") or ()

@@ -32,7 +32,9 @@ COUNT = Code("lesions", "99FOCALIS", "Number of lesions")
 MODEL = "model "
 
 _LESION = Code("52988006", "SCT", "Lesion")
-_PRESENT, _ABSENT = Code("52101004", "SCT", "Present"), Code("2667000", "SCT", "Absent")
+_PRESENT, ABSENT = Code("52101004", "SCT", "Present"), Code("2667000", "SCT", "Absent")
+_INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
+_COMMENT = Code("121106", "DCM", "Comment")
 _MM, _MM3 = Code("mm", "UCUM", "millimeter"), Code("mm3", "UCUM", "cubic millimeter")
 _EACH = Code("1", "UCUM", "no units")
 _ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
@@ -90,11 +92,14 @@ def encode_report(
         sop_instance_uid=result.uid("instance"),
         instance_number=1,
         manufacturer=MANUFACTURER,
-        is_complete=True,
+        is_complete=not result.cautions,
     )
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):  # the clock's
         if keyword in dataset:
             delattr(dataset, keyword)
+    if result.cautions:
+        marks = ", ".join(each.mark for each in result.cautions)
+        dataset.CompletionFlagDescription = marks[:64]
     stamp(dataset, result, "Focalis measurements")
     # of the image's frame, which a report is not part of
     del dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator
@@ -120,20 +125,31 @@ def _algorithm(result: Result) -> AlgorithmIdentification:
 
 
 def _summary(result: Result, count: int) -> MeasurementsAndQualitativeEvaluations:
-    """How many lesions there are; that there is none is a finding too (TID 1501)."""
+    """How many lesions there are; that there is none is a finding too, if nothing is doubtful (TID 1501)."""
     from highdicom.sr import (
         Measurement,
         MeasurementsAndQualitativeEvaluations,
         QualitativeEvaluation,
+        RelationshipTypeValues,
+        TextContentItem,
         TrackingIdentifier,
     )
 
-    return MeasurementsAndQualitativeEvaluations(
+    value = _PRESENT if count else _INDETERMINATE if result.cautions else ABSENT
+    summary = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=result.uid("summary"), identifier="all lesions"),
         algorithm_id=_algorithm(result),
         measurements=[Measurement(name=COUNT, value=count, unit=_EACH)],
-        qualitative_evaluations=[QualitativeEvaluation(name=_LESION, value=_PRESENT if count else _ABSENT)],
+        qualitative_evaluations=[QualitativeEvaluation(name=_LESION, value=value)],
     )
+    for each in result.cautions:
+        comment = TextContentItem(
+            name=_COMMENT,
+            value=f"{each.mark}: {each.text}",
+            relationship_type=RelationshipTypeValues.CONTAINS,
+        )
+        summary[0].ContentSequence.append(comment)
+    return summary
 
 
 def _group(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -33,6 +33,7 @@ MANUFACTURER = "Focalis"
 NOTICE = "for research use only"
 
 _LONG_STRING = 64  # characters of a value of type LO (PS3.5 6.2)
+_SHORT_TEXT = 1024  # of type ST
 # one colour per label, dark enough to be told from bright tissue
 COLOURS = ((220, 50, 47), (38, 139, 210), (133, 153, 0), (211, 54, 130), (42, 161, 152), (203, 75, 22))
 
@@ -63,6 +64,19 @@ class Superseded:
 
 
 @dataclass(frozen=True)
+class Caution:
+    """A reason not to take a result at its word, written into every object of it.
+
+    Attributes:
+        mark: a word or three in capitals, for the object's description.
+        text: a sentence.
+    """
+
+    mark: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Result:
     """A labelled series about to be written as a DICOM object.
 
@@ -79,6 +93,7 @@ class Result:
         reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
         edition: which result of its series it is, from 1; told in the Series Description from the second on.
         dated: whether `moment` is when it was made, not when the images were taken.
+        cautions: why not to take it at its word.
     """
 
     kind: Kind
@@ -93,6 +108,13 @@ class Result:
     reviewer: str = ""
     edition: int = 1
     dated: bool = False
+    cautions: tuple[Caution, ...] = ()
+
+    @property
+    def derivation(self) -> str:
+        """What it replaces and what to be careful about, in the 1024 characters of a short text; often empty."""
+        replaced = [] if self.supersedes is None else [self.supersedes.remark]
+        return "; ".join([*replaced, *(f"{each.mark}: {each.text}" for each in self.cautions)])[:_SHORT_TEXT]
 
     def uid(self, part: str) -> UID:
         """A UID for one part of the object ("instance", "series"), derived from all of this result.
@@ -115,6 +137,7 @@ class Result:
             *([self.supersedes.instance_uid] if self.supersedes else []),
             *([f"reviewed by {self.reviewer}"] if self.reviewer else []),
             *([f"edition {self.edition}"] if self.edition > 1 else []),
+            *(f"{each.mark}: {each.text}" for each in self.cautions),
         )
         digest = hashlib.sha256(repr(told).encode())
         for plane in self.label:
@@ -138,6 +161,7 @@ def describe_result(
     supersedes: Superseded | None = None,
     reviewer: str = "",
     edition: int = 1,
+    cautions: Sequence[Caution] = (),
 ) -> Result:
     """Check what is to be written; see `Result`.
 
@@ -154,6 +178,7 @@ def describe_result(
         supersedes: the earlier object that this one replaces.
         reviewer: the person who judged it, up to 64 characters; empty if nobody did.
         edition: which result of its series it is, from 1.
+        cautions: why not to take it at its word.
 
     Raises:
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or an image
@@ -206,6 +231,7 @@ def describe_result(
         _storable(reviewer)[:_LONG_STRING],
         edition,
         created is not None,
+        tuple(Caution(_storable(each.mark), _storable(each.text)) for each in cautions),
     )
 
 

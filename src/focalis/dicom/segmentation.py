@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from pydicom.uid import UID, SegmentationStorage
 from focalis.dicom.frames import locate_frames, read_frames
 from focalis.dicom.headers import numbers, text
 from focalis.dicom.objects import keyed_names, read_object, require_same_patient_space, select
-from focalis.dicom.results import Superseded, describe_result
+from focalis.dicom.results import Caution, Superseded, describe_result
 from focalis.dicom.segmentation_encoding import encode_segmentation
 from focalis.dicom.series import Series
 from focalis.dicom.storing import save
@@ -118,6 +118,7 @@ def write_segmentation(
     supersedes: Superseded | None = None,
     reviewer: str = "",
     edition: int = 1,
+    cautions: Sequence[Caution] = (),
 ) -> None:
     """Write a label map as a binary Segmentation object that refers to its source images.
 
@@ -141,13 +142,14 @@ def write_segmentation(
         supersedes: the earlier object that this one replaces, told in its Derivation Description.
         reviewer: the person who accepted each lesion in it; the segments then count as made semi-automatically.
         edition: which result of its series this is, from 1.
+        cautions: why not to take it at its word, told in its descriptions.
 
     Raises:
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or the
             file cannot be written.
     """
     result = describe_result(
-        "SEG", label, names, series, model, version, created, supersedes, reviewer, edition
+        "SEG", label, names, series, model, version, created, supersedes, reviewer, edition, cautions
     )
     save(encode_segmentation(result), path, series)
 

@@ -86,8 +86,9 @@ def encode_segmentation(result: Result) -> highdicom.seg.Segmentation:
         item.DimensionOrganizationUID = result.uid("dimensions")
     _refer_to_sources(dataset, sources, result.series)
     if result.supersedes is not None:
-        dataset.DerivationDescription = result.supersedes.remark
         dataset.ReferencedSeriesSequence.append(_predecessor(dataset.SOPClassUID, result.supersedes))
+    if result.derivation:
+        dataset.DerivationDescription = result.derivation
     return dataset
 
 
@@ -132,7 +133,8 @@ def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
             display_color=CIELabColor.from_rgb(*COLOURS[(number - 1) % len(COLOURS)]),
         )
         reviewed = f", reviewed by {result.reviewer}" if result.reviewer else ""
-        segment.SegmentDescription = f"Found by Focalis{reviewed}, {NOTICE}"
+        marks = "".join(f"{each.mark}: " for each in result.cautions)
+        segment.SegmentDescription = f"{marks}Found by Focalis{reviewed}, {NOTICE}"
         found.append(segment)
     return found
 

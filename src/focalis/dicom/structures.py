@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -17,7 +17,7 @@ from focalis.dicom.contours import Contour, combine_contours, fill_contours
 from focalis.dicom.coordinates import to_indices
 from focalis.dicom.headers import gist, numbers, quiet, text
 from focalis.dicom.objects import keyed_names, read_object, require_same_patient_space, select
-from focalis.dicom.results import Superseded, describe_result
+from focalis.dicom.results import Caution, Superseded, describe_result
 from focalis.dicom.series import Series
 from focalis.dicom.storing import remove, save
 from focalis.dicom.structures_encoding import encode_structures
@@ -137,6 +137,7 @@ def write_structures(
     supersedes: Superseded | None = None,
     reviewer: str = "",
     edition: int = 1,
+    cautions: Sequence[Caution] = (),
 ) -> bool:
     """Write a label map as an RT Structure Set whose contours follow the voxels' edges.
 
@@ -160,6 +161,7 @@ def write_structures(
         supersedes: the earlier structure set that this one replaces.
         reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
         edition: which result of its series this is, from 1.
+        cautions: why not to take it at its word, told in its descriptions.
 
     Returns:
         Whether a file was written: False if the label map has no foreground.
@@ -169,7 +171,7 @@ def write_structures(
             file cannot be written.
     """
     result = describe_result(
-        "RTSTRUCT", label, names, series, model, version, created, supersedes, reviewer, edition
+        "RTSTRUCT", label, names, series, model, version, created, supersedes, reviewer, edition, cautions
     )
     if not label.any():
         remove(path, series)

@@ -36,9 +36,9 @@ def encode_structures(result: Result) -> FileDataset:
     dataset.InstanceNumber = 1
     reviewed = f", reviewed by {result.reviewer}" if result.reviewer else ""
     dataset.StructureSetLabel = "Focalis"
-    dataset.StructureSetDescription = (
-        f"Found by Focalis {result.version}, model {result.model}{reviewed}; {NOTICE}"
-    )
+    told = f"Found by Focalis {result.version}, model {result.model}{reviewed}; {NOTICE}"
+    told = "; ".join([*(f"{each.mark}: {each.text}" for each in result.cautions), told])
+    dataset.StructureSetDescription = told[:1024]
     dataset.StructureSetDate, dataset.StructureSetTime = DA(result.moment.date()), TM(result.moment.time())
     dataset.ApprovalStatus = "UNAPPROVED"
     if result.supersedes is not None:

@@ -308,3 +308,49 @@ def test_a_person_gets_a_page_for_what_went_wrong(client, method, path, status, 
 
     assert answer.status_code == status
     assert words in answer.text
+
+
+def test_an_incomplete_series_is_listed_and_released_by_a_button(client, phantom):
+    uid, _ = phantom.receive("Half^Sent", seed=3)
+    phantom.store.set_series_state(uid, "complete")
+    phantom.store.hold(uid, "59 images announced, 40 came")
+    text = client.get("/").text
+    assert "59 images announced, 40 came" in text
+    assert "1</b><span>need a person" in text
+
+    answer = client.post(
+        f"/series/{uid}/release", data={"csrf": csrf_of(client)}, headers={"accept": "application/json"}
+    )
+
+    assert answer.json() == {"series": uid, "state": "complete", "partial": True}
+    assert phantom.store.released_series() == [uid]
+    again = client.post(f"/series/{uid}/release", data={"csrf": csrf_of(client)})
+    assert again.status_code == 409
+
+
+def test_an_out_of_scope_result_needs_a_person_and_says_why(client, phantom):
+    task_id = phantom.study("Far^Away", seed=2)
+    phantom.store.set_outside(task_id, "lies outside of what the model was trained on: it is too large")
+    phantom.store.set_task_state(task_id, "out of scope", "nothing found")
+
+    assert "1</b><span>need a person" in client.get("/").text
+    assert "it is too large" in client.get(f"/studies/{task_id}").text
+
+
+def test_a_study_held_for_its_scope_is_released(client, phantom):
+    uid, _ = phantom.receive("Other^Kind", seed=4)
+    phantom.store.add_task("t", uid, "nodules", "7" * 64, "8" * 64)
+    phantom.store.set_outside("t", "lies outside of it")
+    phantom.store.set_task_state("t", "held", "the series lies outside of it")
+    assert "Segment all the same" in client.get("/studies/t").text
+
+    client.post("/studies/t/release", data={"csrf": csrf_of(client)})
+
+    assert (phantom.store.task("t").state, phantom.store.task("t").released != "") == ("waiting", True)
+
+
+def test_the_system_page_tells_what_senders_were_refused(client, phantom):
+    phantom.store.refuse("C-STORE CT9 10.0.0.9", "presentation context refused: <PDF>")
+    text = client.get("/system").text
+    assert "C-STORE CT9 10.0.0.9" in text
+    assert "presentation context refused: &lt;PDF&gt;" in text

@@ -43,11 +43,9 @@ def test_the_page_waits_for_the_images_and_shows_the_table(client, phantom, task
 
 def test_a_series_outside_of_the_models_scope_is_said(client, phantom, task_id):
     assert "Look twice" not in opened(client, task_id).text
-    said = "the series lies outside of what the model was trained on: spacing of 5 mm <along z>"
-    phantom.store.event("warning", said, "another")
-    assert "Look twice" not in client.get(f"/studies/{task_id}").text
+    said = "lies outside of what the model was trained on: spacing of 5 mm <along z>"
 
-    phantom.store.event("warning", said, task_id)
+    phantom.store.set_outside(task_id, said)
 
     assert "Look twice: this series lies outside" in client.get(f"/studies/{task_id}").text
     assert "</summary>spacing of 5 mm &lt;along z&gt;." in client.get(f"/studies/{task_id}").text

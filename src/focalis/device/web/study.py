@@ -27,7 +27,6 @@ _SENT_AS: dict[ResultKind, ObjectKind] = {
     "correction-sr": "sr",
 }
 """What a corrected object is to a destination."""
-_OUTSIDE = "lies outside of what the model was trained on: "
 
 Viewer = Annotated[Session, Depends(needs("viewer"))]
 Reviewer = Annotated[Session, Depends(changes("reviewer"))]
@@ -55,7 +54,6 @@ def study(request: Request, task_id: str, _: Viewer, lesion: int = 0) -> Respons
         "study.html.j2",
         task=task,
         under_way=under_way,
-        outside=_outside(site, task_id),
         series=store.series_row(task.series_uid),
         identity=site.identities.of([task.series_uid])[task.series_uid],
         view=view,
@@ -203,6 +201,19 @@ def retry(request: Request, task_id: str, session: Admin) -> Response:
     return RedirectResponse(f"/studies/{task_id}", 303)
 
 
+@router.post("/release")
+def release(request: Request, task_id: str, session: Reviewer) -> Response:
+    """Segment a series that is held, or was refused, because it lies outside of the model's scope; mark the results."""
+    site = site_of(request)
+    _still_current(site.task(task_id))
+    if not site.device.store.release_task(task_id, session.user):
+        raise HTTPException(409, "The study is not held for lying outside of the model's scope.")
+    site.device.store.event("info", f"{session.user} released it although it is out of scope", task_id)
+    if "application/json" in request.headers.get("accept", ""):
+        return JSONResponse({"task": task_id, "state": "waiting", "outside": site.task(task_id).outside})
+    return RedirectResponse(f"/studies/{task_id}", 303)
+
+
 def _view(site: Site, task_id: str) -> View:
     site.task(task_id)
     view = site.views.get(task_id)
@@ -214,12 +225,6 @@ def _view(site: Site, task_id: str) -> View:
 def _still_current(task: Task) -> None:
     if task.superseded_by is not None:
         raise HTTPException(409, "More images came and another result has replaced this one; judge that one.")
-
-
-def _outside(site: Site, task_id: str) -> str:
-    """In what the series lies outside of the model's training data, as the log says; empty if it does not."""
-    told = (event.text for event in site.device.store.events(50, "warning", task_id))
-    return next((text.partition(_OUTSIDE)[2] for text in told if _OUTSIDE in text), "")
 
 
 def _verdicts(site: Site, task_id: str) -> dict[int, Verdict]:

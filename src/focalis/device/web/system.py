@@ -43,6 +43,7 @@ def system(request: Request, _: Annotated[Session, Depends(needs("viewer"))]) ->
         dead=[each for each in deliveries if each.state == "dead"],
         waiting=[each for each in deliveries if each.state == "waiting" and each.attempts],
         quarantined=store.quarantined(),
+        refusals=store.refusals(),
         events=store.events(200),
         exports=sorted(
             (path.name for path in (store.folder / "exports").glob("*") if not path.name.startswith(".")),
@@ -124,8 +125,12 @@ def metrics_text(site: Site) -> str:
         )
 
     for table, what, states in (
-        ("series", "Image series by state.", ("receiving", "complete", "unrouted")),
-        ("tasks", "Segmentation tasks by state.", (*WORKING, "done", "refused", "failed")),
+        ("series", "Image series by state.", ("receiving", "complete", "incomplete", "unrouted")),
+        (
+            "tasks",
+            "Segmentation tasks by state.",
+            (*WORKING, "done", "out of scope", "held", "refused", "failed"),
+        ),
         ("deliveries", "Results on their way to destinations, by state.", ("waiting", "sent", "dead")),
     ):
         gauge(table, what, {f'{{state="{state}"}}': counts.get(f"{table}.{state}", 0) for state in states})

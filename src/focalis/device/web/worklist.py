@@ -7,19 +7,20 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from starlette.responses import JSONResponse, RedirectResponse
 
 from focalis.device.records import Delivery, SeriesRow, Task, TaskState
 from focalis.device.web.auth import Session
 from focalis.device.web.identity import Identity
-from focalis.device.web.site import Site, needs, site_of
+from focalis.device.web.site import Site, changes, needs, site_of
 
 router = APIRouter()
 SHOWN = 200
 
 WORKING = ("waiting", "checking", "segmenting", "writing", "sending")
-TROUBLED = ("failed", "refused", "unrouted")
-_FAILED: tuple[TaskState, ...] = ("failed", "refused")
+TROUBLED = ("failed", "refused", "unrouted", "incomplete", "held")
+_FAILED: tuple[TaskState, ...] = ("failed", "refused", "held", "out of scope")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,14 @@ class Row:
     corrected: bool
     deliveries: dict[str, int]
 
+    @property
+    def needs_a_person(self) -> bool:
+        """Whether somebody has to look: nothing was made, or what was made is doubtful and nobody corrected it."""
+        doubtful = (
+            self.task is not None and bool(self.task.partial or self.task.outside) and not self.corrected
+        )
+        return self.state in TROUBLED or "dead" in self.deliveries or doubtful
+
 
 @router.get("/")
 def work_list(request: Request, _: Annotated[Session, Depends(needs("viewer"))]) -> Response:
@@ -71,6 +80,22 @@ def work_rows(request: Request, _: Annotated[Session, Depends(needs("viewer", us
     return page
 
 
+@router.post("/series/{series_uid}/release")
+def release(
+    request: Request, series_uid: str, session: Annotated[Session, Depends(changes("reviewer"))]
+) -> Response:
+    """Have an incomplete series segmented all the same; its results are marked as partial."""
+    store = site_of(request).device.store
+    if store.series_row(series_uid) is None:
+        raise HTTPException(404, "There is no such series; retention may have removed it.")
+    if not store.release(series_uid, session.user):
+        raise HTTPException(409, "The series is not held as incomplete, or not any more.")
+    store.event("info", f"{session.user} released it although it is incomplete", series_uid=series_uid)
+    if "application/json" in request.headers.get("accept", ""):
+        return JSONResponse({"series": series_uid, "state": "complete", "partial": True})
+    return RedirectResponse("/", 303)
+
+
 def rows_of(site: Site) -> list[Row]:
     """The newest lines of the work list: tasks that are not superseded, and series without a task."""
     store = site.device.store
@@ -83,13 +108,15 @@ def rows_of(site: Site) -> list[Row]:
     alone = [
         each
         for each in series.values()
-        if each.series_uid not in with_task and (each.state != "complete" or not _has_task(site, each))
+        if each.state == "incomplete"
+        or (each.series_uid not in with_task and (each.state != "complete" or not _has_task(site, each)))
     ]
-    alone = sorted(alone, key=lambda each: each.last_at, reverse=True)[:SHOWN]
+    alone.sort(key=lambda each: (each.state == "incomplete", each.last_at), reverse=True)
+    alone = alone[:SHOWN]
     identities = site.identities.of([*with_task, *(each.series_uid for each in alone)])
     rows = [_task_row(site, task, series.get(task.series_uid), identities[task.series_uid]) for task in tasks]
     rows += [
-        Row(each.state, "", each.last_at, each, None, identities[each.series_uid], 0, 0, False, {})
+        Row(each.state, each.reason, each.last_at, each, None, identities[each.series_uid], 0, 0, False, {})
         for each in alone
     ]
     return sorted(rows, key=lambda row: row.at, reverse=True)
@@ -100,8 +127,8 @@ def tiles_of(rows: list[Row]) -> dict[str, int]:
     return {
         "receiving": sum(row.state in ("receiving", "complete") for row in rows),
         "working": sum(row.state in WORKING for row in rows),
-        "done": sum(row.state == "done" for row in rows),
-        "attention": sum(row.state in TROUBLED or "dead" in row.deliveries for row in rows),
+        "done": sum(row.state in ("done", "out of scope") for row in rows),
+        "attention": sum(row.needs_a_person for row in rows),
     }
 
 
