@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from focalis.device.results import MOST_LISTED, superseded
+from focalis.device.results import MOST_LISTED, cautions_of, superseded
 from focalis.device.web.preparing import lesions_of
 from focalis.dicom import (
     ReportedLesion,
@@ -32,6 +32,7 @@ def correct(
     version: str,
     reviewer: str,
     at: str,
+    partial: str = "",
 ) -> list[dict[str, str]]:
     """Write the accepted lesions as new objects that refer to those that they replace.
 
@@ -46,6 +47,7 @@ def correct(
         version: the version of Focalis.
         reviewer: who decided.
         at: when, in ISO 8601 with its zone; the objects bear this time.
+        partial: why the series is not whole; the objects say so. Empty if it is.
 
     Returns:
         "kind", "file", "sop_uid" and "sha256" of each object; without lesions there is no RT Structure Set.
@@ -53,6 +55,7 @@ def correct(
     Raises:
         DataError: a file cannot be read or written.
     """
+    cautions = cautions_of(partial, "")
     series = read_series([Path(file) for file in files])
     names = {segment.number: segment.name for segment in list_segments(Path(segmentation))}
     values = {name: value for value, name in names.items()}
@@ -79,6 +82,7 @@ def correct(
         supersedes=replaced.get("seg"),
         reviewer=reviewer,
         edition=edition,
+        cautions=cautions,
     )
     drawn = write_structures(
         label,
@@ -91,6 +95,7 @@ def correct(
         supersedes=replaced.get("rtstruct"),
         reviewer=reviewer,
         edition=edition,
+        cautions=cautions,
     )
     segments = {name: place for place, name in enumerate(names.values(), start=1)}
     listed = sorted(kept, key=lambda lesion: -lesion.volume_mm3)[:MOST_LISTED]
@@ -117,6 +122,7 @@ def correct(
         supersedes=replaced.get("sr"),
         reviewer=reviewer,
         edition=edition,
+        cautions=cautions,
     )
     made = [seg, *([rtstruct] if drawn else []), sr]
     return [_made(path) for path in made]

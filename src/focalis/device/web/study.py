@@ -175,6 +175,7 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
                 "version": site.device.version,
                 "reviewer": session.user,
                 "at": datetime.now().astimezone().isoformat(timespec="seconds"),
+                "partial": task.partial,
             },
             config.limits,
         )
