@@ -187,10 +187,10 @@ def test_blocks_are_four_voxels_wide_or_more() -> None:
 
 
 @pytest.mark.slow
-def test_a_patch_takes_less_than_50_ms() -> None:
+def test_a_patch_takes_less_than_50_ms_of_one_core() -> None:
     make_shapes(PATCH, 0)
-    begin = time.perf_counter()
+    begin = time.process_time()
     for step in range(60):
         make_shapes(PATCH, 1, step)
 
-    assert (time.perf_counter() - begin) / 60 < 0.05
+    assert (time.process_time() - begin) / 60 < 0.05
