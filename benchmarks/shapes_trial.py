@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from evidence_data import NODULES, data_folder
 from safetensors.torch import load_file
 
 from focalis.dataset import Dataset, Split, inner_split, open_dataset, read_splits
+from focalis.evaluation import bootstrap_interval
 from focalis.model import Model, OperatingPoint
 from focalis.networks import transfer
 from focalis.planning import fingerprint, make_plan
@@ -41,6 +42,7 @@ DATA = {NODULES: {1: "nodule"}, "msd_hippocampus": {1: "anterior", 2: "posterior
 OF_THE_START = ("command", "revision", "task", "steps", "seed", "sha256")
 SHARE, MINIMUM = 0.25, 3
 JUDGED = 20
+RANDOM = "random"
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
 
 
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if options.dataset is None:
         parser.error(f"name a data set ({', '.join(DATA)}), or --table")
-    start = "random" if options.start is None else options.start.name
+    start = RANDOM if options.start is None else options.start.name
     name = f"{options.dataset}-{options.cases}cases-{options.steps}steps-{start}-draw{options.draw}"
     target = options.results / f"{name}.json"
     if target.exists():
@@ -164,19 +166,45 @@ def _scores(model: Model, image: Volume, label: Volume, values: Sequence[int]) -
 
 
 def table(results: Path) -> str:
-    """The results as Markdown, a row per data set, budget and start."""
-    rows = [read_json(path) for path in sorted(results.glob("*draw*.json"))]
+    """The results as Markdown: a line per data set, budget and start, its draws pooled.
+
+    The difference to random weights is paired by draw and case, with a 95 % bootstrap interval over cases; a start with
+    fewer draws is held against random weights in those draws alone.
+    """
+    groups: dict[tuple[str, int, int], dict[str, dict[int, dict[str, Any]]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
+    for path in sorted(results.glob("*-draw*.json")):
+        row = read_json(path)
+        key = row["dataset"], len(row["train"]), row["steps"]
+        groups[key][row["start"] or RANDOM][row["seed"]] = row
     lines = [
-        "| data | cases | steps | start | draw | Dice at 0.5 | best of the thresholds |",
+        "| data | training cases | steps | start | draws | Dice | less random |",
         "|---" * 7 + "|",
     ]
-    for row in rows:
-        best = max(row["dice"], key=lambda threshold, row=row: row["dice"][threshold])
-        lines.append(
-            f"| {row['dataset']} | {len(row['train'])} | {row['steps']} | {row['start'] or 'random'} | {row['seed']} "
-            f"| {row['dice']['0.5']:.3f} | {row['dice'][best]:.3f} at {best} |"
-        )
+    for key, starts in groups.items():
+        for start, rows in sorted(starts.items(), key=lambda item: (item[0] != RANDOM, item[0])):
+            mean = np.mean([list(row["cases"].values()) for row in rows.values()])
+            less = "" if start == RANDOM else difference(rows, starts.get(RANDOM, {}))
+            draws = ", ".join(str(draw) for draw in sorted(rows))
+            lines.append(f"| {' | '.join(map(str, key))} | {start} | {draws} | {mean:.3f} | {less} |")
     return "\n".join(lines)
+
+
+def difference(rows: Mapping[int, Mapping[str, Any]], others: Mapping[int, Mapping[str, Any]]) -> str:
+    """Mean paired difference over the draws that both have, and its interval; empty without one."""
+    both = sorted(set(rows) & set(others))
+    if not both:
+        return ""
+    cases = rows[both[0]]["cases"]
+    found = np.array(
+        [
+            np.mean([rows[draw]["cases"][case] - others[draw]["cases"][case] for draw in both])
+            for case in cases
+        ]
+    )
+    low, high = bootstrap_interval(found)
+    return f"{found.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 if __name__ == "__main__":

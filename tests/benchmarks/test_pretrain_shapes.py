@@ -16,6 +16,7 @@ from focalis.models.start import read_start
 from focalis.networks import build_network, transfer
 from focalis.planning.parts import loss_of
 from focalis.prediction import Runtime
+from focalis.workflows.record import write_json
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32)
 
@@ -139,3 +140,16 @@ def test_the_published_start_is_small_and_fits_and_its_card_says_how_it_was_made
     assert start.sha256 in text
     assert "Apache-2.0" in text
     assert "$" not in text
+
+
+def test_the_table_holds_a_start_against_random_weights_in_the_same_draws(tmp_path):
+    for start, draw, dice in ((None, 0, 0.4), (None, 1, 0.6), ("good", 0, 0.5), ("good", 2, 0.9)):
+        row = {"dataset": "d", "train": ["x"] * 10, "steps": 5, "start": start, "seed": draw}
+        write_json(tmp_path / f"{start}-draw{draw}.json", {**row, "cases": {"a": dice, "b": dice + 0.1}})
+
+    lines = shapes_trial.table(tmp_path).splitlines()
+
+    assert lines[2:] == [
+        "| d | 10 | 5 | random | 0, 1 | 0.550 |  |",
+        "| d | 10 | 5 | good | 0, 2 | 0.750 | +0.100 (+0.100 to +0.100) |",
+    ]
