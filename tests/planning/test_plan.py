@@ -74,3 +74,14 @@ def test_a_fault_is_named_with_its_field(tmp_path, old, new, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(PlanError, match=r"none\.yaml: cannot be read"):
         read_plan(tmp_path / "none.yaml")
+
+
+def test_more_labels_than_class_indices_are_refused():
+    assert plan(labels=dict.fromkeys(range(1, 255), "x")).outputs == 255
+    with pytest.raises(ValueError, match="255 labels; 254 are the most"):
+        plan(labels=dict.fromkeys(range(1, 256), "x"))
+
+
+def test_a_label_that_no_mask_can_hold_is_refused():
+    with pytest.raises(ValueError, match="label values are 1 to 4294967295"):
+        plan(labels={2**32: "x"})

@@ -125,11 +125,22 @@ def test_original_label_values_return():
     assert set(np.unique(label)) == {0, 4, 9}
 
 
-def test_label_values_above_255_need_uint16():
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (255, np.uint8),
+        (256, np.uint16),
+        (65_535, np.uint16),
+        (65_536, np.uint32),
+        (2**31, np.uint32),
+        (2**32 - 1, np.uint32),
+    ],
+)
+def test_the_type_of_a_mask_holds_its_greatest_value(value, dtype):
     image = noise(Grid((8, 8, 8)))
-    label = predict_case(model(labels=(1000,)), [image]).label.array
-    assert label.dtype == np.uint16
-    assert set(np.unique(label)) == {0, 1000}
+    label = predict_case(model(labels=(value,)), [image]).label.array
+    assert label.dtype == dtype
+    assert set(np.unique(label)) == {0, value}
 
 
 def test_the_threshold_is_the_models_unless_given():

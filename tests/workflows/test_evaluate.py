@@ -45,6 +45,33 @@ def test_known_figures(folders: tuple[Path, Path]) -> None:
     assert evaluation.summary.labels[0].name == "label 1"
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(300, np.uint16), (70_000, np.int32), (2**31, np.uint32), (2**31, np.float64)]
+)
+def test_labels_of_any_value_have_their_own_figures(tmp_path: Path, value: int, dtype: type) -> None:
+    write_volume(label_map(2, value, dtype), tmp_path / "truth.nii.gz")
+    write_volume(label_map(3, value, dtype), tmp_path / "mask.nii.gz")
+    evaluation = evaluate(tmp_path / "mask.nii.gz", tmp_path / "truth.nii.gz", None)
+    assert [(s.label, s.dice, s.detected_lesions) for s in evaluation.scores] == [(value, 0.75, 1)]
+    assert {lesion.lesion.label for lesion in evaluation.lesions} == {value}
+
+
+@pytest.mark.parametrize("value", [2**32, np.inf])
+def test_a_value_beyond_all_labels_is_refused(tmp_path: Path, value: float) -> None:
+    write_volume(label_map(2), tmp_path / "truth.nii.gz")
+    write_volume(label_map(2, value, np.float64), tmp_path / "mask.nii.gz")
+    with pytest.raises(DataError, match=r"mask\.nii\.gz: holds"):
+        evaluate(tmp_path / "mask.nii.gz", tmp_path / "truth.nii.gz", None)
+
+
+def test_an_image_is_no_label_map(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 900, GRID.shape_zyx).astype(np.int16)
+    write_volume(label_map(2), tmp_path / "truth.nii.gz")
+    write_volume(Volume(image, GRID), tmp_path / "mask.nii.gz")
+    with pytest.raises(DataError, match="holds values as an image does; give a label map"):
+        evaluate(tmp_path / "mask.nii.gz", tmp_path / "truth.nii.gz", None)
+
+
 def test_files_that_are_written(folders: tuple[Path, Path], tmp_path: Path) -> None:
     out, images = tmp_path / "out", tmp_path / "images"
     for case in BOXES:

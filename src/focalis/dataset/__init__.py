@@ -1,6 +1,6 @@
 """Cases, layouts, splits, and generated data."""
 
-from focalis.dataset.case import IGNORED, Case, Dataset
+from focalis.dataset.case import GREATEST_LABEL, IGNORED, MOST_LABELS, Case, Dataset
 from focalis.dataset.consensus import majority, staple
 from focalis.dataset.layout import open_dataset
 from focalis.dataset.layouts import UNNAMED_CHANNEL, group_channels, read_patients, read_table
@@ -17,7 +17,9 @@ from focalis.dataset.splits import (
 )
 
 __all__ = [
+    "GREATEST_LABEL",
     "IGNORED",
+    "MOST_LABELS",
     "UNNAMED_CHANNEL",
     "Case",
     "Dataset",

@@ -13,6 +13,12 @@ from focalis.volume import Volume, data_files, read_channels, read_volume
 IGNORED = 255
 """In arrays of class indices: a voxel that nobody has judged, which takes part in no loss and no figure."""
 
+MOST_LABELS = IGNORED - 1
+"""How many labels a data set may have: class indices are 1 to 254, below `IGNORED`."""
+
+GREATEST_LABEL = 2**32 - 1
+"""The greatest label value: masks are written as uint8, uint16 or uint32."""
+
 
 @dataclass(frozen=True)
 class Case:

@@ -17,7 +17,7 @@ from focalis.lesions import (
     highest,
     label_components,
     lesion_row,
-    measure_lesions,
+    measure_components,
     voxels_of,
 )
 from focalis.volume import Volume
@@ -95,15 +95,13 @@ def judge_lesions(
     judged: list[JudgedLesion] = []
     candidates: list[Candidates] = []
     for label in sorted(names):
-        name = {label: names[label]}
         sides, parts = [], []
         for volume in (truth, prediction):
             mask = volume.array == label
             parts.append(label_components(mask, minimum_voxels=least))
-            found = [
-                x for x in measure_lesions(mask.astype(np.uint8) * label, grid, name) if x.voxels >= least
-            ]
-            sides.append(found)
+            components, _ = label_components(mask)
+            found = measure_components(components, grid, label, names[label])
+            sides.append([lesion for lesion in found if lesion.voxels >= least])
         if known is not None:
             origin = highest(label_components(whole == label)[0].astype(np.float64), *parts[1]).astype(int)
             by_number = {lesion.number: lesion for lesion in known if lesion.label == label}

@@ -9,6 +9,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from focalis.dataset import GREATEST_LABEL, MOST_LABELS
 from focalis.errors import PlanError
 from focalis.files import write_text
 
@@ -128,8 +129,10 @@ class Plan(_Frozen):
             raise ValueError(
                 f"{len(self.channels)} channels need as many normalisations, not {len(self.normalisation)}"
             )
-        if any(value < 1 for value in self.labels):
-            raise ValueError("label values are 1 and up; 0 is the background")
+        if not all(1 <= value <= GREATEST_LABEL for value in self.labels):
+            raise ValueError(f"label values are 1 to {GREATEST_LABEL}; 0 is the background")
+        if len(self.labels) > MOST_LABELS:
+            raise ValueError(f"{len(self.labels)} labels; {MOST_LABELS} are the most that can be trained")
         if self.ignore is not None and (self.ignore < 1 or self.ignore in self.labels):
             raise ValueError(f"ignore is {self.ignore}; it must be a value from 1 that is no label")
         if min(self.spacing_zyx_mm) <= 0:

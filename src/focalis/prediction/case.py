@@ -35,7 +35,7 @@ class Prediction:
     """What a model says about a case, on the case's own grid.
 
     Attributes:
-        label: the label values, uint8 (uint16 if a value exceeds 255).
+        label: the label values, in the smallest of uint8, uint16 and uint32 that holds the plan's greatest one.
         foreground_probability: float32, 1 - p(background), tempered.
         uncertainty: float32, the standard deviation of the foreground probability over the passes, before it is
             tempered; None unless asked for.
@@ -132,7 +132,7 @@ def predict_case(
     prepared_grid, grid = prepared.grid, prepared.input_grid
     del prepared  # its array is as large as the image in float32
     values = np.asarray((0, *model.plan.label_values))
-    values = values.astype(np.uint8 if values.max() <= np.iinfo(np.uint8).max else np.uint16)
+    values = values.astype(np.min_scalar_type(values.max()))
     label = np.empty(grid.shape_zyx, dtype=values.dtype)
     foreground = np.empty(grid.shape_zyx, dtype=np.float32)
     for where, slab in restore(probabilities, prepared_grid, grid):

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from focalis.dataset import Case, Dataset
 from focalis.errors import DataError, refusal
+from focalis.quality.label_values import judge_label_values, too_many_labels
 from focalis.quality.readers import ReaderValues
 from focalis.volume import Grid, Volume, read_channels, read_entries, read_volume
-
-_LISTED_VALUES = 5
 
 Progress = Callable[[int, int, str], None]
 """Called before each case with the cases finished, their number, and the case's name."""
@@ -67,9 +66,9 @@ def check_dataset(
     """Read every file of a data set once, one array at a time, and list all problems.
 
     Per case: no label, no image, an unreadable file, a channel that shows nothing of what the first one shows, a
-    label on another grid, NaN or infinite values, a constant image, label values that are negative, fractional or
-    not among the data set's labels; of a data set `with_readers`, a reader's mask with any of these faults. For the
-    whole: no foreground anywhere.
+    label on another grid, NaN or infinite values, a constant image, an image in place of the label, label values that
+    are negative, fractional, too great or not among the data set's labels; of a data set `with_readers`, a reader's
+    mask with any of these faults. For the whole: no foreground anywhere, or too many labels.
 
     Args:
         dataset: the data set.
@@ -93,6 +92,8 @@ def check_dataset(
         progress(len(dataset.cases), len(dataset.cases), "")
     if values:
         problems += [Problem(case, message) for case, message in drawn.problems(values | set(dataset.labels))]
+    if message := too_many_labels(dataset, values):
+        problems.append(Problem("", message))
     if not values and not problems:
         message = f"{dataset.root / 'labels'}: no label holds any foreground; add cases with contours"
         problems.append(Problem("", message))
@@ -129,7 +130,7 @@ def _check_reader(
         volume = read_volume(path)
     except DataError as error:
         return [str(error)]
-    values, messages = _label_values(path, volume.array, dataset)
+    values, messages = judge_label_values(path, volume.array, dataset)
     drawn.found.append((case.name, reader, path, values))
     what = f"the mask of reader {reader} "
     return [*messages, *_label_grid_problems(path, volume.grid, grids, what)]
@@ -157,7 +158,7 @@ def _check_label(
         volume = case.read_label()
     except DataError as error:
         return set(), [str(error)]
-    values, messages = _label_values(path, volume.array, dataset)
+    values, messages = judge_label_values(path, volume.array, dataset)
     if look is not None and not messages:
         look.label(case, volume)
     return values, [*messages, *_label_grid_problems(path, volume.grid, grids)]
@@ -179,35 +180,6 @@ def _image_problems(path: Path, array: NDArray[Any]) -> Iterator[str]:
             return
     if array.size == 0 or array.min() == array.max():
         yield f"{path}: every voxel has the same value; export the image again or remove the case"
-
-
-def _label_values(path: Path, array: NDArray[Any], dataset: Dataset) -> tuple[set[int], list[str]]:
-    """The usable label values other than 0 and the ignored one, and the complaints about the rest."""
-    labels = dataset.labels
-    present = np.unique(array)
-    whole = np.isfinite(present) & (present == np.floor(present))
-    usable: set[int] = set()
-    messages = []
-    if not whole.all():
-        messages.append(
-            f"{path}: label values must be whole numbers, not {_listed(present[~whole])}; "
-            "export the label without interpolation or scaling"
-        )
-    integers = [int(value) for value in present[whole]]
-    if negative := [value for value in integers if value < 0]:
-        messages.append(
-            f"{path}: label values must not be negative ({_listed(negative)}); renumber the labels"
-        )
-    positive = {value for value in integers if value > 0} - {dataset.ignore}
-    unknown = positive - set(labels) if labels else set()
-    if unknown:
-        known = ", ".join(str(value) for value in sorted(labels))
-        messages.append(
-            f"{path}: unknown label value {_listed(sorted(unknown))}; dataset.json names 0, {known}: "
-            "correct the label or the names"
-        )
-    usable = positive - unknown
-    return usable, messages
 
 
 def _channel_grid_problems(case: Case, grids: Mapping[Path, Grid]) -> Iterator[str]:
@@ -233,10 +205,3 @@ def _label_grid_problems(path: Path, grid: Grid, grids: Mapping[Path, Grid], wha
 
 def _listed_files(paths: Iterable[Path]) -> str:
     return ", ".join(str(path) for path in dict.fromkeys(paths))
-
-
-def _listed(values: Any) -> str:
-    listed = [f"{value:g}" for value in values[:_LISTED_VALUES]]
-    return ", ".join(listed) + (
-        f" and {len(values) - _LISTED_VALUES} more" if len(values) > _LISTED_VALUES else ""
-    )

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from focalis.dataset import GREATEST_LABEL
 from focalis.errors import DataError, UsageError
+from focalis.quality.label_values import is_whole, looks_like_an_image
 from focalis.volume import Volume, image_stem, read_volume
 
 
@@ -28,12 +30,18 @@ def read_label_map(path: Path, names: Mapping[int, str] | None = None, ignore: i
     """A label map as integers; DataError for values that are no label."""
     volume = read_volume(path)
     values = volume.array
+    if not is_whole(values).all():
+        raise DataError(
+            f"{path}: holds values that are no whole numbers; give a label map, not probabilities"
+        )
+    if values.max() > GREATEST_LABEL:
+        raise DataError(
+            f"{path}: holds the value {values.max():.15g}; labels are {GREATEST_LABEL} at most: renumber them"
+        )
     if values.dtype.kind == "f":
-        if not np.isfinite(values).all() or (values != np.rint(values)).any():
-            raise DataError(
-                f"{path}: holds values that are no whole numbers; give a label map, not probabilities"
-            )
         values = values.astype(np.int64)
+    if looks_like_an_image(values):
+        raise DataError(f"{path}: holds values as an image does; give a label map")
     least = int(values.min())
     if least < 0:
         raise DataError(f"{path}: holds the negative value {least}; labels are 0 (background) and up")

@@ -1,0 +1,102 @@
+"""The values of a label map: which are labels, and what is wrong with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focalis.dataset import GREATEST_LABEL, MOST_LABELS, Dataset
+
+_LISTED_VALUES = 5
+_MANY_VALUES = 16
+_RESTLESS = 0.5
+
+
+def judge_label_values(path: Path, array: NDArray[Any], dataset: Dataset) -> tuple[set[int], list[str]]:
+    """The usable label values other than 0 and the ignored one, and the complaints about the rest."""
+    present = np.unique(array)
+    whole = is_whole(present)
+    if looks_like_an_image(array, {0, dataset.ignore, *dataset.labels}):
+        return set(), [
+            f"{path}: holds {len(present)} different values, {_text(present[0])} to {_text(present[-1])}, as an image "
+            "or a map of probabilities does; put the label map there"
+        ]
+    messages = []
+    if not whole.all():
+        messages.append(
+            f"{path}: label values must be whole numbers, not {_listed(present[~whole])}; "
+            "export the label without interpolation or scaling"
+        )
+    integers = [int(value) for value in present[whole]]
+    if negative := [value for value in integers if value < 0]:
+        messages.append(
+            f"{path}: label values must not be negative ({_listed(negative)}); renumber the labels"
+        )
+    if too_great := [value for value in integers if value > GREATEST_LABEL and value != dataset.ignore]:
+        messages.append(
+            f"{path}: label values must not exceed {GREATEST_LABEL} ({_listed(too_great)}); renumber the labels"
+        )
+    positive = {value for value in integers if 0 < value <= GREATEST_LABEL} - {dataset.ignore}
+    unknown = positive - set(dataset.labels) if dataset.labels else set()
+    if unknown:
+        known = ", ".join(str(value) for value in sorted(dataset.labels))
+        messages.append(
+            f"{path}: unknown label value {_listed(sorted(unknown))}; dataset.json names 0, {known}: "
+            "correct the label or the names"
+        )
+    return positive - unknown, messages
+
+
+def too_many_labels(dataset: Dataset, values: set[int]) -> str:
+    """Why the labels of a data set cannot be trained, one line; empty if they can."""
+    count = len(values | set(dataset.labels))
+    if count <= MOST_LABELS:
+        return ""
+    return (
+        f"{dataset.root}: has {count} labels, and {MOST_LABELS} are the most that can be trained; give a value to each "
+        "kind of structure, not to each single lesion"
+    )
+
+
+def looks_like_an_image(array: NDArray[Any], known: Collection[int | None] = ()) -> bool:
+    """Whether a supposed label map holds many values that are not known, and that change from voxel to voxel.
+
+    A map of many structures holds many values too, but next to a voxel of a structure mostly lies another one of it.
+
+    Args:
+        array: its values (z, y, x).
+        known: the values that the data set names.
+    """
+    if array.dtype.kind in "iub" and array.size and int(array.max()) - int(array.min()) < _MANY_VALUES:
+        return False
+    present = np.unique(array)
+    if len(present) <= _MANY_VALUES or set(present.tolist()) <= set(known):
+        return False
+    both = (array[..., 1:] != 0) & (array[..., :-1] != 0)
+    neighbours = int(np.count_nonzero(both))
+    differ = int(np.count_nonzero(both & (array[..., 1:] != array[..., :-1])))
+    return differ > _RESTLESS * neighbours
+
+
+def is_whole(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which values are whole numbers."""
+    if values.dtype.kind in "iub":
+        return np.ones(values.shape, dtype=np.bool_)
+    whole: NDArray[np.bool_] = np.isfinite(values) & (values == np.floor(values))
+    return whole
+
+
+def _listed(values: Sequence[Any] | NDArray[Any]) -> str:
+    listed = ", ".join(_text(value) for value in values[:_LISTED_VALUES])
+    more = len(values) - _LISTED_VALUES
+    return f"{listed} and {more} more" if more > 0 else listed
+
+
+def _text(value: Any) -> str:
+    """A number as people write it; whole ones with all their digits."""
+    number = float(value)
+    return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:g}"
