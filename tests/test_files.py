@@ -88,3 +88,22 @@ def test_what_lies_in_a_folder_makes_it_used(tmp_path):
     assert is_unused(tmp_path)
     (tmp_path / ".hidden").touch()
     assert not is_unused(tmp_path)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_mode_of_a_file_follows_the_umask(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "a", "text")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+
+
+def test_a_share_that_refuses_chmod_takes_files(tmp_path, monkeypatch):
+    def refused(*_arguments, **_more):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refused)
+    write_text(tmp_path / "a", "text")
+    assert (tmp_path / "a").read_text() == "text"

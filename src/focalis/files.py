@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +22,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; what the block wrote there takes its place once it is on disk.
 
     If the block fails, an older file stays as it was and the temporary one is removed. Missing folders are made. The
-    temporary name ends as `path` does, for libraries that go by the suffix.
+    temporary name ends as `path` does, for libraries that go by the suffix. The file's mode follows the umask.
 
     Raises:
         DataError: the file cannot be written.
@@ -30,13 +30,14 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f".tmp.{path.name}")
-        os.close(handle)
-        temporary = Path(name)
+        place = path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
+        os.close(
+            os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        )  # the umask is the kernel's to apply
+        temporary = place
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -267,3 +268,20 @@ def test_halfway_without_a_lesion_found_is_worth_a_warning(plan, cases, tmp_path
         run(plan, cases, tmp_path, steps=3)
     assert len(caught) == 1
     assert rows(tmp_path)[-1]["val_dice_with_lesion"] == 0
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(plan, cases, tmp_path, before):
+    if before:
+        run(plan, cases, tmp_path, steps=4)
+    earlier = (tmp_path / "checkpoint.safetensors").read_bytes() if before else None
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+    try:
+        with pytest.raises(TrainingError, match=r"checkpoint cannot be written \(.+large.*\).*--resume"):
+            run(plan, cases, tmp_path, steps=4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    left = tmp_path / "checkpoint.safetensors"
+    assert (left.read_bytes() if left.exists() else None) == earlier
+    assert {path.name for path in tmp_path.iterdir()} <= {"checkpoint.safetensors", "metrics.jsonl"}

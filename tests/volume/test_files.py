@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -335,3 +336,47 @@ def test_image_stem() -> None:
     assert image_stem(Path("case.zraw")) is None
     assert image_stem(Path(".case.nii.gz")) is None
     assert image_stem(Path("case.json")) is None
+
+
+def test_the_file_that_is_named_is_read_whatever_lies_beside_it(tmp_path: Path) -> None:
+    volumes = {}
+    for number, name in enumerate(("a.nii", "a.nii.gz", "b.nii.gz", "b.nii")):
+        volumes[name] = Volume(np.full((4, 5, 6), number + 1, np.int16), Grid((6, 5, 4)))
+        write_volume(volumes[name], tmp_path / name)
+    sitk.WriteImage(to_sitk(a_volume()), str(tmp_path / "a.img"))
+    for name, volume in volumes.items():
+        np.testing.assert_array_equal(read_volume(tmp_path / name).array, volume.array)
+
+
+def test_a_link_reads_the_file_that_it_points_to(tmp_path: Path) -> None:
+    write_volume(a_volume(), tmp_path / "object.nii.gz")
+    (tmp_path / "a.nii.gz").symlink_to("object.nii.gz")
+    write_volume(Volume(np.zeros((4, 5, 6), np.int16), Grid((6, 5, 4))), tmp_path / "a.nii")
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii.gz").array, a_volume().array)
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+@pytest.mark.parametrize("stem", ["c0.nii", "scan.img", "x.hdr", "y.nii.gz", "z.nrrd", "w.nia", "v.mha"])
+def test_a_stem_may_end_like_an_image_file(tmp_path: Path, stem: str, suffix: str) -> None:
+    path = tmp_path / f"{stem}{suffix}"
+    write_volume(a_volume(), path)
+    np.testing.assert_array_equal(read_volume(path).array, a_volume().array)
+    assert {file.name for file in tmp_path.iterdir()} == {file.name for file in data_files(path)}
+
+
+def test_a_suffix_may_be_in_capitals(tmp_path: Path) -> None:
+    write_volume(a_volume(), tmp_path / "A.NII.GZ")
+    np.testing.assert_array_equal(read_volume(tmp_path / "A.NII.GZ").array, a_volume().array)
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_a_file_that_the_system_cuts_short_is_no_result(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(1).integers(0, 30_000, (20, 30, 40)).astype(np.int16)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+    try:
+        with pytest.raises(DataError, match=f"a{suffix}: cannot be written"):
+            write_volume(Volume(noise, Grid((40, 30, 20))), tmp_path / f"a{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())

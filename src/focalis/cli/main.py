@@ -134,6 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if isinstance(error, OSError) and error.strerror and error.filename:  # the disk's fault, not a bug
+            print(
+                f"error: {error.filename}: {error.strerror}; check folder, disk and permissions",
+                file=sys.stderr,
+            )
+            sys.exit(FAILED)
         message = " ".join(str(error).split()) or "no message"
         what = f"unexpected {type(error).__name__}: {message}"
         print(f"error: {what}; please report it with the output of --debug", file=sys.stderr)

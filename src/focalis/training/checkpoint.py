@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from focalis.errors import TrainingError
+from focalis.errors import DataError, TrainingError
 from focalis.files import whole_file
 
 
@@ -29,8 +29,20 @@ def save_checkpoint(
         tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in entries.items()}
     state = state | {"optimizer": type(optimizer).__name__}
     packed = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with whole_file(path) as temporary:
-        save_file(packed, temporary, metadata={"state": json.dumps(state)})
+    try:
+        with whole_file(path) as temporary:
+            save_file(packed, temporary, metadata={"state": json.dumps(state)})
+    except (DataError, SafetensorError) as error:
+        kept = "the earlier checkpoint is whole" if path.exists() else "no checkpoint was written before"
+        raise TrainingError(
+            f"{path}: the checkpoint cannot be written ({_reason(error)}); {kept}: "
+            "make room or check the folder, then go on with --resume"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ if isinstance(error, DataError) else error
+    return str(getattr(cause, "strerror", None) or cause)
 
 
 def load_checkpoint(

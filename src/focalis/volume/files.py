@@ -154,9 +154,10 @@ def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
 def image_reader(path: Path) -> Iterator[sitk.ImageFileReader]:
     """SimpleITK's reader of a file by its suffix; ITK's own warnings are kept off the standard error meanwhile."""
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO(_READERS[_suffix(path)])
-    with _no_itk_warnings():
+    kind = _READERS[_suffix(path)]
+    reader.SetImageIO(kind)
+    with _no_itk_warnings(), _alone(path, kind) as place:
+        reader.SetFileName(str(place))
         yield reader
 
 
@@ -176,16 +177,32 @@ def _require_dimension(path: Path, size_xyzt: tuple[int, ...], several: bool) ->
 
 
 def _write_one(image: sitk.Image, path: Path) -> None:
-    with whole_file(path) as temporary:
-        if _suffix(path) != ".nii.gz":
-            sitk.WriteImage(image, str(temporary), useCompression=_suffix(path) != ".nii")
-            return
-        plain = temporary.with_suffix("")
-        try:
-            sitk.WriteImage(image, str(plain), useCompression=False)
-            gzip_file(plain, temporary)
-        finally:
-            plain.unlink(missing_ok=True)
+    """Write a file and read it through before it takes its place: ITK can lose values and say nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own: the NIfTI library cuts names such as a.nii.nii at the first suffix it knows.
+    with whole_file(path) as temporary, tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        suffix = _suffix(path)
+        nifti = _READERS[suffix] == _NIFTI
+        made = Path(folder) / ("image.nii" if nifti else f"image{suffix}")
+        sitk.WriteImage(image, str(made), useCompression=not nifti)
+        _require_written(made, path)
+        if suffix == ".nii.gz":
+            gzip_file(made, temporary)
+        else:
+            made.replace(temporary)
+
+
+def _require_written(made: Path, path: Path) -> None:
+    """DataError that names `path` if the file `made` for it does not hold all its values."""
+    try:
+        if _READERS[_suffix(made)] == _NIFTI:
+            inspect_nifti(made)
+        else:
+            require_whole(made)
+    except DataError as error:
+        raise DataError(
+            f"{path}: cannot be written (only a part arrived); check disk space, quota and the limit on file sizes"
+        ) from error
 
 
 def _write_pair(image: sitk.Image, path: Path) -> None:
@@ -194,6 +211,7 @@ def _write_pair(image: sitk.Image, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         header = Path(folder) / path.name
         sitk.WriteImage(image, str(header), useCompression=True)
+        _require_written(header, path)
         (data,) = (file for file in header.parent.iterdir() if file != header)
         target = path.parent / data.name
         if target.exists() and not path.exists():
@@ -219,6 +237,22 @@ def _gist(error: RuntimeError) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = lines[-1] if lines else type(error).__name__
     return " ".join(telling.rpartition("ERROR:")[2].split()).rstrip(".!")
+
+
+@contextmanager
+def _alone(path: Path, kind: str) -> Iterator[Path]:
+    """A name for a file under which ITK finds that file and no other.
+
+    The NIfTI library takes the header from A.nii.gz and the values from an A.nii beside it, and cuts names such as
+    a.img.nii.gz short. So it is given a link with a plain name in an empty folder.
+    """
+    if kind != _NIFTI:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="focalis-") as folder:
+        link = Path(folder) / f"image{_suffix(path)}"
+        link.symlink_to(path.resolve())
+        yield link
 
 
 @contextmanager
