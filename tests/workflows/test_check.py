@@ -214,6 +214,10 @@ def other_unit(root: Path, names: list[str]) -> None:
     change(image(root, names[0]), lambda a: a.astype(np.int32) * 20)
 
 
+def padded(root: Path, names: list[str]) -> None:
+    change(image(root, names[0]), lambda a: put(a, np.s_[0, 0, :2], -32768))
+
+
 def skewed_axes(root: Path, names: list[str]) -> None:
     for path in (image(root, names[0]), label(root, names[0])):
         stored = nibabel.load(path)
@@ -252,6 +256,7 @@ FAULTS = [
     (offset_not_applied, "intensity", (0,), "no Hounsfield units, unlike the others"),
     (window_burnt_in, "intensity", (0,), "no Hounsfield units, unlike the others"),
     (other_unit, "intensity", (0,), "usual in this set are"),
+    (padded, "padding", (0,), "the value -32768 most likely means no data"),
     (skewed_axes, "grid", (0,), "not quite perpendicular"),
     (lost_reader, "reader", (), "raters/another_r1.nii.gz belongs to no case"),
 ]

@@ -23,7 +23,7 @@ from focalis.prediction.predictor import (
     predict_with_deviation,
 )
 from focalis.prediction.restore import restore
-from focalis.volume import Volume
+from focalis.volume import Volume, why_unusable
 
 
 class RefinementWarning(UserWarning):
@@ -183,3 +183,5 @@ def check_volumes(volumes: Sequence[Volume], plan: Plan) -> None:
             )
         if volume.array.size == 0 or volume.array.min() == volume.array.max():
             raise ModelError(f"{which}has one value everywhere, nothing to segment; check the export")
+        if why := why_unusable(volume.array):
+            raise ModelError(f"{which}cannot be used: {why}")

@@ -14,7 +14,7 @@ from focalis.dataset import Case, Dataset
 from focalis.errors import DataError, refusal
 from focalis.quality.label_values import judge_label_values, too_many_labels
 from focalis.quality.readers import ReaderValues
-from focalis.volume import Grid, Volume, read_channels, read_entries, read_volume
+from focalis.volume import Grid, Volume, read_channels, read_entries, read_volume, why_unusable
 
 Progress = Callable[[int, int, str], None]
 """Called before each case with the cases finished, their number, and the case's name."""
@@ -173,13 +173,8 @@ def _read(path: Path, entries: int, messages: list[str]) -> tuple[Volume, ...]:
 
 
 def _image_problems(path: Path, array: NDArray[Any]) -> Iterator[str]:
-    if np.issubdtype(array.dtype, np.floating):
-        invalid = array.size - int(np.count_nonzero(np.isfinite(array)))
-        if invalid:
-            yield f"{path}: {invalid} of {array.size} values are NaN or infinite; replace them"
-            return
-    if array.size == 0 or array.min() == array.max():
-        yield f"{path}: every voxel has the same value; export the image again or remove the case"
+    if why := why_unusable(array):
+        yield f"{path}: {why}"
 
 
 def _channel_grid_problems(case: Case, grids: Mapping[Path, Grid]) -> Iterator[str]:

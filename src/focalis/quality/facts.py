@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from focalis.dataset import Case, Dataset
 from focalis.lesions import label_components
-from focalis.volume import Grid, Volume, to_canonical
+from focalis.volume import Grid, Volume, padding_value, to_canonical
 
 SAMPLED_VOXELS = 1_000_000
 SIDES = (("inferior", "superior"), ("anterior", "posterior"), ("right", "left"))
@@ -45,6 +45,7 @@ class ImageFacts:
         grid: as the header has it.
         content: hashes of the values.
         low, middle, high: 1st, 50th and 99th percentile of the values (of an even selection of about a million).
+        padding: a value that most likely stands for no data; None without.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class ImageFacts:
     low: float
     middle: float
     high: float
+    padding: float | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class Measurements:
                 low,
                 middle,
                 high,
+                padding_value(volume.array),
             )
         )
 

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal[
-    "duplicate", "split", "absent", "foreground", "small", "border", "side", "intensity", "grid", "reader"
+    "duplicate",
+    "split",
+    "absent",
+    "foreground",
+    "small",
+    "border",
+    "side",
+    "intensity",
+    "padding",
+    "grid",
+    "reader",
 ]
 
 
@@ -123,6 +133,15 @@ KINDS: dict[Kind, KindOfFinding] = {
         f"{LEAST_FACTOR:g}, or {LEAST_RANGE:.0%}, or more. Where that holds for more than one image and for more than "
         f"{USUAL_SHARE:.0%} of them, the channel has no common unit, and none is reported. In a channel that the plan "
         "takes for CT, an image is also reported if it does not look like CT itself, under the same condition.",
+    ),
+    "padding": KindOfFinding(
+        "Fill values for no data",
+        "Such a value is no intensity: it shifts the mean and the spread that images are normalised by, so that the "
+        "rest of the image loses its contrast.",
+        "Replace the value by that of the background, for instance air, and export the image again.",
+        "The least or the greatest value of an image has two voxels or more and lies beyond all others by more than "
+        "four times their range, or is the limit of an integer type of 16 or 32 bits and lies beyond by more than once "
+        "their range. An image of few distinct values is not looked at.",
     ),
     "grid": KindOfFinding(
         "Images whose grid is not quite right",

@@ -40,6 +40,19 @@ def find_odd_intensities(facts: Sequence[CaseFacts], channels: Sequence[str]) ->
                 yield Finding("intensity", (case,), f"{which}{values}; usual in this set are {usual}")
 
 
+def find_padding(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    """Images with values that most likely stand for no data."""
+    for case in facts:
+        for image in case.images:
+            if image.padding is not None:
+                yield Finding(
+                    "padding",
+                    (case.case,),
+                    f"{image.path.parent.name}/{image.path.name}: the value {image.padding:g} most likely means "
+                    "no data",
+                )
+
+
 def no_common_unit(odd: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The same, but for nobody where it holds for many: then it is a second scale of the set, not a fault."""
     many = np.count_nonzero(odd) > max(1.0, USUAL_SHARE * odd.size)

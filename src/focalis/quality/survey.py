@@ -12,7 +12,7 @@ from focalis.dataset import Dataset, Split
 from focalis.quality.check import CheckResult, Progress, check_dataset
 from focalis.quality.facts import CaseFacts, Measurements
 from focalis.quality.finding import KINDS, Finding
-from focalis.quality.intensity import find_odd_intensities
+from focalis.quality.intensity import find_odd_intensities, find_padding
 from focalis.quality.leaks import find_duplicates, find_leaks
 from focalis.quality.position import find_swapped_sides
 from focalis.quality.readers import attach_readers
@@ -144,6 +144,7 @@ def survey(
         *find_border_labels(facts, names),
         *find_swapped_sides(facts, names),
         *find_odd_intensities(facts, dataset.channels),
+        *find_padding(facts),
         *measured.remarks,
     ]
     order = list(KINDS)

@@ -17,6 +17,7 @@ from focalis.volume.orient import canonical_grid, to_canonical
 from focalis.volume.outline import Outline, read_outlines
 from focalis.volume.repair import GridWarning
 from focalis.volume.resample import grid_with_spacing, resample_image, resample_label, resample_probabilities
+from focalis.volume.values import padding_value, why_unusable
 from focalis.volume.volume import Volume
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "grid_with_spacing",
     "image_stem",
     "onto_first_grid",
+    "padding_value",
     "read_channels",
     "read_entries",
     "read_outlines",
@@ -42,5 +44,6 @@ __all__ = [
     "resample_probabilities",
     "to_canonical",
     "to_sitk",
+    "why_unusable",
     "write_volume",
 ]

@@ -8,7 +8,7 @@ from focalis.errors import ModelError
 from focalis.model import Model
 from focalis.planning import describe, other_modalities, outside
 from focalis.prediction import check_volumes
-from focalis.volume import Volume
+from focalis.volume import Volume, padding_value
 
 
 def check_scope(
@@ -16,7 +16,8 @@ def check_scope(
 ) -> tuple[str, ...]:
     """In what a case lies outside of a model's scope, a phrase each; empty inside.
 
-    Another modality than the plan's comes first. All else is compared only where the model knows its training images.
+    Another modality than the plan's comes first, then fill values for no data. All else is compared only where the
+    model knows its training images.
 
     Args:
         model: the model.
@@ -29,6 +30,9 @@ def check_scope(
     """
     check_volumes(volumes, model.plan)
     found = other_modalities(model.plan, modalities)
+    for name, volume in zip(model.plan.channels, volumes, strict=True):
+        if (padding := padding_value(volume.array)) is not None:
+            found += (f"the value {padding:g} in {name} most likely means no data",)
     if model.scope is not None:
         found += outside(model.scope, describe(volumes, model.plan.normalisation), model.plan.channels)
     if found and strict:
