@@ -137,3 +137,9 @@ def test_an_unknown_label_value_is_refused():
     array = np.full((6, 7, 8), 4)
     with pytest.raises(DataError, match=r"label values 4 are not in the plan \(0, 1, 3\)"):
         prepare_label(Volume(array, Grid((8, 7, 6))), plan(labels=(1, 3)))
+
+
+def test_an_image_too_large_for_the_machine_is_refused_before_it_is_made():
+    image = noise(grid=Grid((8, 7, 6), (500.0, 500.0, 500.0)))
+    with pytest.raises(DataError, match=r"at the plan's spacing it takes .* GB.*500, 500, 500 mm"):
+        prepare_image([image], plan(spacing=(0.05, 0.05, 0.05)))

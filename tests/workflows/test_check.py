@@ -505,3 +505,18 @@ def test_nothing_is_read_twice(nodules: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(files, "inspect_nifti", lambda path: read.append(path) or inspect(path))
     check(nodules)
     assert len(read) == len(set(read)) == 2 * CASES
+
+
+@pytest.mark.parametrize("silent", [1, 3])
+def test_headers_that_do_not_say_how_they_lie(nodules: Path, tmp_path: Path, silent: int) -> None:
+    root, names = copy(nodules, tmp_path)
+    for name in names[:silent]:
+        for path in (image(root, name), label(root, name)):
+            stored = nibabel.load(path)
+            bare = nibabel.Nifti1Image(np.asarray(stored.dataobj), None, stored.header)
+            bare.set_sform(None, 0)
+            bare.set_qform(None, 0)
+            nibabel.save(bare, path)
+    found = [finding for finding in check(root).findings if "how it lies" in finding.message]
+    assert [finding.cases for finding in found] == [(name,) for name in names[:silent]]
+    assert all("sform_code and qform_code are 0" in finding.message for finding in found)

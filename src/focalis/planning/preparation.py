@@ -5,6 +5,8 @@ Training and prediction both come through here, so that a network meets the same
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,12 +60,26 @@ def prepare_image(volumes: Sequence[Volume], plan: Plan) -> Prepared:
                 f"channel {name} is not on the grid of channel {plan.channels[0]}: {'; '.join(differences)}; "
                 "resample it first"
             )
+    _require_room(to_canonical(volumes[0]).grid, plan)
     prepared = []
     for volume, how in zip(volumes, plan.normalisation, strict=True):
         canonical = to_canonical(Volume(volume.array, input_grid))
         normalised = Volume(normalise(canonical.array, how), canonical.grid)
         prepared.append(resample_image(normalised, grid_with_spacing(canonical.grid, plan.spacing_zyx_mm)))
     return Prepared(np.stack([channel.array for channel in prepared]), prepared[0].grid, input_grid)
+
+
+def _require_room(grid: Grid, plan: Plan) -> None:
+    """DataError if the image at the plan's spacing would not fit into this machine, before it is made."""
+    voxels = math.prod(grid_with_spacing(grid, plan.spacing_zyx_mm).size_xyz)
+    needed = 4 * voxels * (len(plan.channels) + 1)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        listed = ", ".join(f"{value:g}" for value in grid.spacing_zyx_mm)
+        raise DataError(
+            f"at the plan's spacing it takes {needed / 1e9:.3g} GB, and this machine has {there / 1e9:.3g} GB; "
+            f"check the spacing in its header ({listed} mm along z, y, x), crop it, or plan a coarser spacing"
+        )
 
 
 def prepare_label(volume: Volume, plan: Plan) -> NDArray[np.uint8]:

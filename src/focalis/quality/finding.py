@@ -147,7 +147,8 @@ KINDS: dict[Kind, KindOfFinding] = {
         "Images whose grid is not quite right",
         "The image is used on a grid that is not exactly the one in its file.",
         "Nothing, if image and label fit each other on the screen; otherwise export the image again.",
-        "Axes are not quite perpendicular, or a channel is resampled onto the grid of the case's first channel.",
+        "Axes are not quite perpendicular, a channel is resampled onto the grid of the case's first channel, the "
+        "fields of a NIfTI header contradict each other, or the header does not say how the image lies.",
     ),
     "reader": KindOfFinding(
         "Readers' files without a case",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from focalis.dataset import Dataset, Split
+from focalis.errors import DataError
 from focalis.quality.check import CheckResult, Progress, check_dataset
 from focalis.quality.facts import CaseFacts, Measurements
 from focalis.quality.finding import KINDS, Finding
@@ -17,7 +18,7 @@ from focalis.quality.leaks import find_duplicates, find_leaks
 from focalis.quality.position import find_swapped_sides
 from focalis.quality.readers import attach_readers
 from focalis.quality.sizes import find_border_labels, find_odd_shares, find_small_lesions
-from focalis.volume import GridWarning
+from focalis.volume import GridWarning, says_how_it_lies
 
 FORMAT_VERSION = 1
 
@@ -111,7 +112,7 @@ def measure(dataset: Dataset, progress: Progress | None = None) -> Measured:
         if not issubclass(other.category, GridWarning):
             warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
     said = [str(warning.message) for warning in caught if issubclass(warning.category, GridWarning)]
-    remarks = (*_grid_findings(dataset, said), *unassigned)
+    remarks = (*_grid_findings(dataset, said), *_unplaced(dataset), *unassigned)
     return Measured(
         result, measurements.facts({case.name: tuple(case.readers) for case in dataset.cases}), remarks
     )
@@ -167,6 +168,27 @@ def _grid_findings(dataset: Dataset, messages: Sequence[str]) -> Iterator[Findin
                 if message.startswith(f"{path}: "):
                     what = message.removeprefix(f"{path}: ")
                     yield Finding("grid", (case.name,), f"{path.parent.name}/{path.name}: {what}")
+
+
+def _unplaced(dataset: Dataset) -> Iterator[Finding]:
+    """Cases with files that do not say how they lie, beside files that do; one finding if none of them says so."""
+    silent: dict[str, list[str]] = {}
+    spoken = False
+    for case in dataset.cases:
+        for path in dict.fromkeys((*case.images, *case.label_files)):
+            try:
+                placed = says_how_it_lies(path)
+            except DataError:  # the check has said it
+                continue
+            spoken |= placed
+            if not placed:
+                silent.setdefault(case.name, []).append(f"{path.parent.name}/{path.name}")
+    what = "does not say how it lies in the patient (sform_code and qform_code are 0)"
+    if silent and not spoken:
+        yield Finding("grid", (), "no file says how it lies in the patient (sform_code and qform_code are 0)")
+        return
+    for name, files in silent.items():
+        yield Finding("grid", (name,), f"{', '.join(files)}: {what}, unlike other files of this set")
 
 
 def _plain(value: Any) -> Any:

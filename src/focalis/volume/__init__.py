@@ -9,6 +9,7 @@ from focalis.volume.files import (
     image_stem,
     read_volume,
     read_volumes,
+    says_how_it_lies,
     to_sitk,
     write_volume,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "resample_image",
     "resample_label",
     "resample_probabilities",
+    "says_how_it_lies",
     "to_canonical",
     "to_sitk",
     "why_unusable",

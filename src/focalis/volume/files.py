@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +19,16 @@ from focalis.volume.compress import gzip_file
 from focalis.volume.grid import Grid
 from focalis.volume.headers import find_payload, require_whole
 from focalis.volume.integrity import inspect_nifti
-from focalis.volume.repair import read_oblique_nifti, straightened
+from focalis.volume.placement import contradiction, read_placement
+from focalis.volume.repair import GridWarning, read_oblique_nifti, straightened
 from focalis.volume.volume import Volume
 
 _NIFTI, _NRRD, _META = "NiftiImageIO", "NrrdImageIO", "MetaImageIO"
 _READERS = {".nii.gz": _NIFTI, ".nii": _NIFTI, ".nrrd": _NRRD, ".nhdr": _NRRD, ".mha": _META, ".mhd": _META}
 _HEADER_SUFFIXES = (".nhdr", ".mhd")
 IMAGE_SUFFIXES = tuple(_READERS)
+LONGEST_MM = 5000.0
+"""No patient is longer: a header that says so has a wrong spacing or unit."""
 
 
 def image_stem(path: Path) -> str | None:
@@ -62,6 +66,15 @@ def read_volume(path: Path | str) -> Volume:
 def read_volumes(path: Path | str) -> tuple[Volume, ...]:
     """Read all volumes of a 4D image, in their order, or the one of a 3D image; else as `read_volume`."""
     return _read(Path(path), several=True)
+
+
+def says_how_it_lies(path: Path) -> bool:
+    """Whether a file's header gives an orientation in the patient; False only for NIfTI with both codes 0.
+
+    Raises:
+        DataError: the file cannot be read, or its placement is malformed.
+    """
+    return _READERS[_suffix(path)] != _NIFTI or read_placement(path).is_given
 
 
 def data_files(path: Path) -> tuple[Path, ...]:
@@ -125,6 +138,7 @@ def from_sitk(image: sitk.Image) -> Volume:
 def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
     kind = _READERS[_suffix(path)]
     not_finite = inspect_nifti(path) if kind == _NIFTI else None
+    unit_mm = _require_placement(path) if kind == _NIFTI else 1.0
     if kind != _NIFTI:
         require_whole(path)
     try:
@@ -136,7 +150,7 @@ def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
     except RuntimeError as error:
         if kind != _NIFTI or "orthonormal" not in str(error):
             raise DataError(f"{path}: cannot be read ({_gist(error)}); export the file again") from error
-        array, spacing, origin, direction = read_oblique_nifti(path)
+        array, spacing, origin, direction = read_oblique_nifti(path, unit_mm)
         _require_dimension(path, array.shape[::-1], several)
     else:
         array, spacing, origin = sitk.GetArrayFromImage(image), image.GetSpacing()[:3], image.GetOrigin()[:3]
@@ -146,8 +160,17 @@ def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
             array.reshape(-1)[not_finite.positions] = not_finite.values
     cosines = straightened(path, direction)
     grid = Grid(array.shape[:-4:-1], spacing, origin, tuple(cosines.ravel().tolist()))
+    require_length(path, grid)
     stack: NDArray[Any] = array.reshape(-1, *grid.shape_zyx)
     return tuple(Volume(values, grid) for values in stack)
+
+
+def _require_placement(path: Path) -> float:
+    """The unit of length of a NIfTI file in mm; a `GridWarning` if its placement fields contradict each other."""
+    placement = read_placement(path)
+    if said := contradiction(placement):
+        warnings.warn(f"{path}: {said}; compare it with its label on the screen", GridWarning, stacklevel=2)
+    return placement.unit_mm
 
 
 @contextmanager
@@ -159,6 +182,17 @@ def image_reader(path: Path) -> Iterator[sitk.ImageFileReader]:
     with _no_itk_warnings(), _alone(path, kind) as place:
         reader.SetFileName(str(place))
         yield reader
+
+
+def require_length(path: Path, grid: Grid) -> None:
+    """DataError if an image is longer than `LONGEST_MM`, and so has a wrong header."""
+    longest = max(size * spacing for size, spacing in zip(grid.size_xyz, grid.spacing_xyz_mm, strict=True))
+    if longest > LONGEST_MM:
+        listed = ", ".join(f"{spacing:g}" for spacing in grid.spacing_xyz_mm)
+        raise DataError(
+            f"{path}: is {longest / 1000:.3g} m long by its header (spacing {listed} mm along x, y, z); "
+            "correct the spacing or its unit"
+        )
 
 
 def _require_scalar(path: Path, reader: sitk.ImageFileReader) -> None:

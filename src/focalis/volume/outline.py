@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from focalis.errors import DataError
-from focalis.volume.files import image_reader
+from focalis.volume.files import image_reader, require_length
 from focalis.volume.grid import Grid
 
 _BYTES = {"8-bit": 1, "16-bit": 2, "32-bit": 4, "64-bit": 8}
@@ -57,6 +57,7 @@ def read_outlines(paths: Sequence[Path]) -> list[Outline]:
                 reader.GetOrigin()[:3],
                 tuple(direction.ravel().tolist()),
             )
+            require_length(path, grid)
         except (DataError, ValueError):
             return []
         grid = found[0].grid if found else grid

@@ -57,6 +57,7 @@ def straightened(path: Path, direction: NDArray[np.float64]) -> NDArray[np.float
 
 def read_oblique_nifti(
     path: Path,
+    unit_mm: float = 1.0,
 ) -> tuple[NDArray[Any], Triple, Triple, NDArray[np.float64]]:
     """Read, by nibabel, a NIfTI file whose direction cosines SimpleITK refuses.
 
@@ -65,6 +66,7 @@ def read_oblique_nifti(
 
     Args:
         path: the file; its length has been checked.
+        unit_mm: the header's unit of length.
 
     Returns:
         The values in the order t, z, y, x or z, y, x; spacing (x, y, z) in mm; origin (x, y, z) in mm, LPS; the
@@ -91,7 +93,12 @@ def read_oblique_nifti(
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or not lengths.all():
         raise DataError(f"{path}: its position in the patient is not given in numbers; export it again")
-    return array, _three(image.header["pixdim"][1:4]), _three(affine[:3, 3]), affine[:3, :3] / lengths
+    return (
+        array,
+        _three(image.header["pixdim"][1:4] * unit_mm),
+        _three(affine[:3, 3] * unit_mm),
+        affine[:3, :3] / lengths,
+    )
 
 
 def _three(values: NDArray[Any]) -> Triple:

@@ -1,0 +1,138 @@
+"""What a NIfTI header says of where its voxels lie, and what it says wrong or not at all.
+
+SimpleITK takes a spacing that is no number, or 0, for 1 mm, and does not say which of two placements it follows.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focalis.errors import DataError
+
+_UNITS_MM = {1: 1000.0, 3: 0.001}
+_LARGEST_SHIFT = 0.1
+"""In voxels: what rounding in float32 and in quaternions may move a corner of an image by, amply."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The placement fields of a NIfTI header.
+
+    Attributes:
+        unit_mm: millimetres per unit of length.
+        sform: 4 x 4, index to RAS+ in the header's unit; None if its code is 0.
+        qform: likewise.
+        size_xyz: voxels per axis.
+        spacing_xyz: pixdim 1 to 3, in the header's unit.
+    """
+
+    unit_mm: float
+    sform: NDArray[np.float64] | None
+    qform: NDArray[np.float64] | None
+    size_xyz: tuple[int, int, int]
+    spacing_xyz: tuple[float, float, float]
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the header says how the image lies in the patient at all."""
+        return self.sform is not None or self.qform is not None
+
+
+def read_placement(path: Path) -> Placement:
+    """Read the placement of a NIfTI file, version 1 or 2, in either byte order.
+
+    Source: nifti1.h and nifti2.h (nifti.nimh.nih.gov), "3D image orientation and location in space".
+
+    Raises:
+        DataError: a field that is used is no number, or a spacing is not above 0; the line names the field.
+    """
+    try:
+        with path.open("rb") as raw:
+            start = (gzip.GzipFile(fileobj=raw) if path.name.lower().endswith(".gz") else raw).read(540)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({error}); copy or export the file again") from error
+    order, second = _kind(path, start)
+    real = "d" if second else "f"
+    dim = struct.unpack_from(f"{order}8{'q' if second else 'h'}", start, 16 if second else 40)
+    pixdim = struct.unpack_from(f"{order}8{real}", start, 104 if second else 76)
+    quaternion = struct.unpack_from(f"{order}6{real}", start, 352 if second else 256)
+    rows = struct.unpack_from(f"{order}12{real}", start, 400 if second else 280)
+    units = struct.unpack_from(f"{order}i", start, 500)[0] if second else start[123]
+    form = struct.unpack_from(f"{order}2{'i' if second else 'h'}", start, 344 if second else 252)
+    qform_code, sform_code = form
+    for axis in (1, 2, 3):
+        if not (math.isfinite(pixdim[axis]) and pixdim[axis] > 0):
+            raise DataError(
+                f"{path}: its spacing along {'xyz'[axis - 1]} (pixdim[{axis}]) is {pixdim[axis]:g}; "
+                "correct the header or export the image again"
+            )
+    for name, code, values in (("sform", sform_code, rows), ("qform", qform_code, quaternion)):
+        if code > 0 and not all(math.isfinite(value) for value in values):
+            raise DataError(
+                f"{path}: its {name} holds values that are no numbers; correct the header or export the image again"
+            )
+    sform = np.vstack([np.reshape(rows, (3, 4)), [0, 0, 0, 1]]) if sform_code > 0 else None
+    return Placement(
+        unit_mm=_UNITS_MM.get(units & 7, 1.0),
+        sform=sform,
+        qform=_qform(quaternion, pixdim) if qform_code > 0 else None,
+        size_xyz=(max(1, dim[1]), max(1, dim[2]), max(1, dim[3])),
+        spacing_xyz=(pixdim[1], pixdim[2], pixdim[3]),
+    )
+
+
+def contradiction(placement: Placement) -> str:
+    """How the placement fields contradict each other by more than rounding, a phrase; empty if they agree."""
+    spacing = np.asarray(placement.spacing_xyz)
+    if placement.sform is not None:
+        lengths = np.linalg.norm(placement.sform[:3, :3], axis=0)
+        if not np.allclose(lengths, spacing, rtol=0.01):
+            return (
+                f"its sform has a spacing of {_listed(lengths)}, its pixdim {_listed(spacing)}, which is used"
+            )
+    if placement.sform is None or placement.qform is None:
+        return ""
+    last = np.asarray(placement.size_xyz) - 1
+    corners = np.asarray([(*corner, 1) for corner in itertools.product(*((0, end) for end in last))])
+    away = np.linalg.norm((corners @ (placement.sform - placement.qform).T)[:, :3], axis=1).max()
+    if away <= _LARGEST_SHIFT * float(spacing.min()):
+        return ""
+    return f"its sform and qform place it up to {away * placement.unit_mm:.3g} mm apart"
+
+
+def _kind(path: Path, start: bytes) -> tuple[str, bool]:
+    """The byte order, and whether it is a NIfTI-2 header."""
+    for order in "<>":
+        for size, second in ((348, False), (540, True)):
+            if len(start) >= size and struct.unpack_from(f"{order}i", start)[0] == size:
+                return order, second
+    raise DataError(f"{path}: is not a NIfTI file; export the image as NIfTI")
+
+
+def _qform(quaternion: tuple[float, ...], pixdim: tuple[float, ...]) -> NDArray[np.float64]:
+    b, c, d, *offset = quaternion
+    a = math.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+    rotation = np.asarray(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * np.multiply(pixdim[1:4], (1, 1, -1 if pixdim[0] < 0 else 1))
+    affine[:3, 3] = offset
+    return affine
+
+
+def _listed(values: NDArray[np.float64]) -> str:
+    return "(" + ", ".join(f"{value:.4g}" for value in values) + ")"

@@ -1,0 +1,77 @@
+"""NIfTI headers that place an image wrongly, twice or not at all."""
+
+import struct
+import warnings
+
+import nibabel
+import numpy as np
+import pytest
+
+from focalis.errors import DataError
+from focalis.volume import GridWarning, read_volume
+from focalis.volume.placement import read_placement
+
+AFFINE = np.asarray([[0, -3.0, 0, 10], [2.0, 0, 0, 20], [0, 0, 4.0, 30], [0, 0, 0, 1]])
+
+
+def write(path, *edits, kind=nibabel.Nifti1Image):
+    image = kind(np.arange(60, dtype=np.int16).reshape(3, 4, 5), AFFINE)
+    image.set_qform(AFFINE, 1)
+    nibabel.save(image, path)
+    content = bytearray(path.read_bytes())
+    for form, place, value in edits:
+        struct.pack_into(f"<{form}", content, place, value)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_the_placement_is_nibabels(tmp_path, kind):
+    path = write(tmp_path / "a.nii", kind=kind)
+    placement, peer = read_placement(path), nibabel.load(path)
+    np.testing.assert_allclose(placement.sform, peer.get_sform(), atol=1e-5)
+    np.testing.assert_allclose(placement.qform, peer.get_qform(), atol=1e-5)
+    assert placement.size_xyz == (3, 4, 5)
+
+
+@pytest.mark.parametrize("value", [0.0, -2.0, np.nan, np.inf])
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_a_spacing_that_is_no_length_is_refused_by_its_field(tmp_path, axis, value):
+    path = write(tmp_path / "a.nii", ("f", 76 + 4 * axis, value))
+    with pytest.raises(DataError, match=rf"pixdim\[{axis}\]"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize(("place", "field"), [(280, "sform"), (256, "qform")])
+def test_a_placement_that_is_no_number_is_refused_by_its_field(tmp_path, place, field):
+    with pytest.raises(DataError, match=field):
+        read_volume(write(tmp_path / "a.nii", ("f", place, np.nan)))
+
+
+def test_a_header_in_metres_that_means_millimetres_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"20 m long.*unit"):
+        read_volume(write(tmp_path / "a.nii", ("B", 123, 1)))
+
+
+def test_micrometres_become_millimetres_also_with_skewed_axes(tmp_path):
+    edits = (("B", 123, 3), ("h", 252, 0), ("f", 280, 0.0005))
+    with pytest.warns(GridWarning, match="perpendicular"):
+        grid = read_volume(write(tmp_path / "a.nii", *edits)).grid
+    np.testing.assert_allclose(grid.spacing_xyz_mm, (0.002, 0.003, 0.004))
+    np.testing.assert_allclose(grid.origin_xyz_mm, (-0.010, -0.020, 0.030))
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"), [(("f", 268, -500.0), "510 mm apart"), (("f", 320, 40.0), "sform has a spacing")]
+)
+def test_fields_that_contradict_each_other_are_told(tmp_path, edit, said):
+    with pytest.warns(GridWarning, match=said):
+        read_volume(write(tmp_path / "a.nii", edit))
+
+
+def test_a_header_that_agrees_with_itself_says_nothing(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_volume(write(tmp_path / "a.nii"))
+    assert read_placement(write(tmp_path / "a.nii")).is_given
+    assert not read_placement(write(tmp_path / "a.nii", ("h", 252, 0), ("h", 254, 0))).is_given
