@@ -49,3 +49,9 @@ def test_two_files_of_one_reader_are_refused(data):
     shutil.copy(mask, mask.with_name(f"{data.cases[0].name}_r1.nii"))
     with pytest.raises(DataError, match="keep one of the two"):
         with_readers(data)
+
+
+@pytest.mark.parametrize("name", ["Raters", "readers", "rater"])
+def test_the_folder_may_be_called_otherwise(data, name):
+    (data.root / "raters").rename(data.root / name)
+    assert all(list(case.readers) == ["r1", "r2", "r3"] for case in with_readers(data).cases)

@@ -239,7 +239,17 @@ def forgotten_structure(root: Path, _names: list[str]) -> None:
     (root / "dataset.json").write_text(json.dumps({"labels": labels}))
 
 
+def subject_without_a_column(root: Path, names: list[str]) -> None:
+    (root / "cases.csv").write_text("\n".join(["case,site", *(f"{name},1" for name in names)]))
+
+
 FAULTS = [
+    (
+        subject_without_a_column,
+        "names",
+        (),
+        "cases.csv has no column patient (case, site): each case counts as",
+    ),
     (forgotten_structure, "absent", (), "label 2, vessel, occurs in no case"),
     (copied_image, "duplicate", (0, 1), "hold the same image"),
     (copied_image_under_another_header_and_type, "duplicate", (0, 1), "under other headers (origin"),

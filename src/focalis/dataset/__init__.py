@@ -3,9 +3,9 @@
 from focalis.dataset.case import GREATEST_LABEL, IGNORED, MOST_LABELS, Case, Dataset
 from focalis.dataset.consensus import majority, staple
 from focalis.dataset.layout import open_dataset
-from focalis.dataset.layouts import UNNAMED_CHANNEL, group_channels, read_patients, read_table
+from focalis.dataset.layouts import UNNAMED_CHANNEL, group_channels, is_reserved, read_patients, read_table
 from focalis.dataset.phantoms import Phantom, PhantomSettings, make_phantom, write_phantoms
-from focalis.dataset.readers import ReaderFiles, ReaderWarning, find_readers, with_readers
+from focalis.dataset.readers import ReaderFiles, ReaderWarning, find_readers, readers_folder, with_readers
 from focalis.dataset.splits import (
     Split,
     empty_side,
@@ -33,6 +33,7 @@ __all__ = [
     "find_splits",
     "group_channels",
     "inner_split",
+    "is_reserved",
     "majority",
     "make_phantom",
     "make_splits",
@@ -40,6 +41,7 @@ __all__ = [
     "read_patients",
     "read_splits",
     "read_table",
+    "readers_folder",
     "staple",
     "with_readers",
     "write_phantoms",

@@ -88,6 +88,8 @@ class Dataset:
         labels: label value to name, without the background 0 and the ignored value; empty when the data set
             does not say.
         ignore: the label value of voxels that nobody has judged; None if there is none.
+        notes: what was passed over when the data set was opened, a line each: tables without patients, files that are
+            nearly called as those that are read.
     """
 
     root: Path
@@ -95,6 +97,7 @@ class Dataset:
     channels: tuple[str, ...]
     labels: Mapping[int, str] = field(default_factory=dict)
     ignore: int | None = None
+    notes: tuple[str, ...] = ()
 
     def select(self, names: list[str] | tuple[str, ...]) -> tuple[Case, ...]:
         """The named cases, in the given order; KeyError for a name that is not there."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from focalis.dataset.case import Dataset
-from focalis.dataset.layouts import open_folders, open_manifest, open_nnunet
+from focalis.dataset.layouts import entry, open_folders, open_manifest, open_nnunet
 from focalis.errors import DataError
 
 MANIFEST = "manifest.csv"
@@ -27,12 +27,12 @@ def open_dataset(path: Path | str) -> Dataset:
         DataError: nothing of this is there, or what is there is malformed or incomplete.
     """
     path = Path(path)
-    if path.is_file() and path.suffix.lower() == ".csv":
+    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return open_manifest(path)
     if not path.is_dir():
         raise DataError(f"{path}: is not a folder, nor a CSV manifest; give the path of a data set")
-    if (path / MANIFEST).is_file():
-        return open_manifest(path / MANIFEST)
+    if (manifest := entry(path, MANIFEST)) is not None:
+        return open_manifest(manifest)
     if (path / "imagesTr").is_dir() or (path / "labelsTr").is_dir():
         return open_nnunet(path)
     if (path / "images").is_dir() or (path / "labels").is_dir():

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from focalis.dataset.case import Dataset
-from focalis.dataset.layouts import UNNAMED_CHANNEL, group_channels
+from focalis.dataset.layouts import UNNAMED_CHANNEL, entry, group_channels
 
 FOLDER = "raters"
+_SPELLINGS = (FOLDER, "rater", "readers", "reader")
 
 
 class ReaderWarning(UserWarning):
@@ -45,6 +46,11 @@ class ReaderFiles:
             )
 
 
+def readers_folder(root: Path) -> Path:
+    """The folder of the readers' masks in a data set: `raters`, in any case, or readers; it need not be there."""
+    return entry(root, *_SPELLINGS) or root / FOLDER
+
+
 def find_readers(folder: Path, cases: set[str]) -> ReaderFiles:
     """Who contoured which case, by the files' names; no file is read, and no folder is no reader.
 
@@ -72,6 +78,6 @@ def with_readers(dataset: Dataset) -> Dataset:
     Raises:
         DataError: two files claim one place.
     """
-    found = find_readers(dataset.root / FOLDER, {case.name for case in dataset.cases})
+    found = find_readers(readers_folder(dataset.root), {case.name for case in dataset.cases})
     found.warn()
     return found.given_to(dataset)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from focalis.dataset.case import Case
+from focalis.dataset.layouts.overlooked import SPLITS
 from focalis.errors import DataError, UsageError
 from focalis.files import write_text
 
@@ -56,7 +57,7 @@ def find_splits(root: Path, given: Path | None = None) -> Path | None:
     Raises:
         UsageError: there are several, and none was given.
     """
-    beside = sorted(root.glob("splits*.json"))
+    beside = sorted(path for path in root.iterdir() if SPLITS.fullmatch(path.name))
     if given is None and len(beside) > 1:
         raise UsageError(f"{root}: has {len(beside)} files splits*.json; say which with --splits")
     return given or next(iter(beside), None)

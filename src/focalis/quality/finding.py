@@ -17,6 +17,7 @@ Kind = Literal[
     "padding",
     "grid",
     "reader",
+    "names",
 ]
 
 
@@ -155,5 +156,13 @@ KINDS: dict[Kind, KindOfFinding] = {
         "These contours are never looked at.",
         "Correct the name to CASE_READER, or remove the file.",
         "A file in raters/ begins with the name of no case. Cases without readers are normal and only counted.",
+    ),
+    "names": KindOfFinding(
+        "Files and columns that are passed over",
+        "What is nearly called as Focalis expects it was probably meant to be read. Without patients, one person's "
+        "scans may train and validate.",
+        "Rename the file or the column as the line says, or leave it if it is about something else.",
+        "A table without a column of cases or patients, a column of image files of another name, a dataset.json "
+        "without labels, files of an unknown suffix beside the images, splits or patients in a file of another name.",
     ),
 }

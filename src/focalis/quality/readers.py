@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from focalis.dataset import Dataset
-from focalis.dataset.readers import FOLDER, find_readers
+from focalis.dataset import Dataset, find_readers, readers_folder
 from focalis.errors import DataError
 from focalis.quality.finding import Finding
 from focalis.volume import image_stem
@@ -16,11 +15,14 @@ def attach_readers(dataset: Dataset) -> tuple[Dataset, list[Finding]]:
     """The data set with its readers, by file names, and the files that cannot be assigned; no file is read."""
     names = {case.name for case in dataset.cases}
     try:
-        found = find_readers(dataset.root / FOLDER, names)
+        folder = readers_folder(dataset.root)
+        found = find_readers(folder, names)
     except DataError as error:
         return dataset, [Finding("reader", (), str(error))]
     return found.given_to(dataset), [
-        Finding("reader", (), f"{FOLDER}/{path.name} {'names no reader' if named else 'belongs to no case'}")
+        Finding(
+            "reader", (), f"{folder.name}/{path.name} {'names no reader' if named else 'belongs to no case'}"
+        )
         for path in found.strangers
         for named in [image_stem(path) in names]
     ]

@@ -147,6 +147,7 @@ def survey(
         *find_odd_intensities(facts, dataset.channels),
         *find_padding(facts),
         *measured.remarks,
+        *(Finding("names", (), note) for note in dataset.notes),
     ]
     order = list(KINDS)
     findings.sort(key=lambda finding: order.index(finding.kind))

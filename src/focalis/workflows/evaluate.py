@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from focalis.dataset import find_readers, read_patients
-from focalis.dataset.readers import FOLDER as RATERS
+from focalis.dataset import find_readers, read_patients, readers_folder
 from focalis.errors import DataError, UsageError, refusal
 from focalis.evaluation import (
     JUDGED_COLUMNS,
@@ -194,7 +193,7 @@ def _pair(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
 
 def _readers_of(folder: Path, cases: set[str]) -> dict[str, dict[str, Path]]:
     """Case to reader to mask, from a folder of masks or the data set that it lies in."""
-    folder = folder / RATERS if (folder / RATERS).is_dir() else folder
+    folder = inside if (inside := readers_folder(folder)).is_dir() else folder
     if not folder.is_dir():
         raise UsageError(f"{folder}: is not there; give the folder of the readers' masks")
     found = find_readers(folder, cases)

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.dataset import read_table
+from focalis.dataset import is_reserved, read_table
 from focalis.dicom import (
     DrawnObject,
     Series,
@@ -37,8 +37,6 @@ from focalis.files import write_text
 from focalis.volume import Volume, write_volume
 
 _MODALITIES = {"CT": "CT", "MR": "MR", "PT": "PT", "PET": "PT"}
-_RESERVED = ("background", "ignore")
-"""Names that mean something else in dataset.json."""
 
 Progress = Callable[[int, int, str], None]
 """Called before each study with the studies finished, their number, and the case's name."""
@@ -200,7 +198,7 @@ def _renaming(path: Path) -> tuple[tuple[str, str], ...]:
     for number, row in enumerate(rows, start=1):
         if not row["structure"] or not row["label"]:
             raise DataError(f"{path}: entry {number} lacks a structure or a label; fill both in")
-        if row["label"].casefold() in _RESERVED:
+        if is_reserved(row["label"]):
             raise DataError(
                 f"{path}: entry {number}: no label can be called {row['label']!r}; take another name"
             )
@@ -267,7 +265,7 @@ def _study(
         chosen = [name for name in names if not structures or _fits(name, structures)]
         wanted += [(drawn, name, _label_of(name, table)) for name in chosen]
     study = replace(study, names=tuple(there))
-    if reserved := [name for _, name, label in wanted if label.casefold() in _RESERVED]:
+    if reserved := [name for _, name, label in wanted if is_reserved(label)]:
         return replace(
             study,
             problem=f"{case}: the structure {reserved[0]!r} cannot keep its name as a label; see --rename",

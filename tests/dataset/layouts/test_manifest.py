@@ -114,3 +114,51 @@ def test_another_encoding_is_refused(root: Path) -> None:
     (root / "manifest.csv").write_bytes("case,image,label\nä,x.nii,y.nii\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"manifest\.csv: is not a CSV file in UTF-8"):
         open_dataset(root)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Case,Patient,Image,Label",
+        "case_id;PatientID;images;labels",
+        " scan , subject_id , IMAGE , Mask ",
+        "case name\tparticipant\timg\tsegmentation",
+    ],
+)
+def test_usual_spellings_of_the_columns(root: Path, header: str) -> None:
+    separator = next(mark for mark in ",;\t" if mark in header)
+    row = separator.join(["a", "P", "@a_t1.nii.gz", "@a_core.nii.gz"])
+    dataset = open_dataset(manifest(root, f"{header}\n{row}\n"))
+    (case,) = dataset.cases
+    assert (case.name, case.patient) == ("a", "P")
+    assert (case.images, case.label) == ((root / "files/a_t1.nii.gz",), root / "files/a_core.nii.gz")
+    assert dataset.notes == ()
+
+
+def test_no_channel_or_structure_is_lost_by_its_spelling(root: Path) -> None:
+    header = "case,patient,image_T1,Image T2,label_core,LABEL-edge"
+    row = "a,P,@a_t1.nii.gz,@a_t2.nii.gz,@a_core.nii.gz,@a_edge.nii.gz"
+    dataset = open_dataset(manifest(root, f"{header}\n{row}\n"))
+    assert dataset.channels == ("T1", "T2")
+    assert dataset.labels == {1: "core", 2: "edge"}
+
+
+def test_a_mask_beside_a_label_is_something_else_and_is_told(root: Path) -> None:
+    row = "a,P,@a_t1.nii.gz,@a_core.nii.gz,@a_edge.nii.gz"
+    dataset = open_dataset(manifest(root, f"case,patient,image,label,mask\n{row}\n"))
+    assert dataset.cases[0].label == root / "files/a_core.nii.gz"
+    assert [note.split(":")[1] for note in dataset.notes] == [
+        " the column mask names image files and is passed over; rename it to image_mask or label_mask to use it"
+    ]
+
+
+def test_a_manifest_without_patients_is_told(root: Path) -> None:
+    dataset = open_dataset(manifest(root, "case,image,label\na,@a_t1.nii.gz,@a_core.nii.gz\n"))
+    assert dataset.notes[0].startswith(
+        "manifest.csv has no column patient (case, image, label): each case counts"
+    )
+
+
+def test_a_manifest_may_be_separated_by_tabs_and_called_so(root: Path) -> None:
+    path = manifest(root, "case\timage\tlabel\na\t@a_t1.nii.gz\t@a_core.nii.gz\n", "set.tsv")
+    assert [case.name for case in open_dataset(path).cases] == ["a"]

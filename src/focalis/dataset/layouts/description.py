@@ -7,6 +7,7 @@ and the files of the Decathlon's ten tasks.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,16 @@ from pydantic import BaseModel, Field, ValidationError
 
 from focalis.errors import DataError
 
-BACKGROUND, IGNORE = "background", "ignore"
+BACKGROUND = "background"
+_IGNORED_NAMES = frozenset({"ignore", "ignored", "ignorelabel"})
+_KEYS = {
+    "labels": "labels",
+    "label": "labels",
+    "channelnames": "channel_names",
+    "fileending": "file_ending",
+    "numtraining": "numTraining",
+}
+"""What the keys mean, without case and separators."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,21 @@ def channel_names(path: Path, description: Description) -> tuple[str, ...]:
     )
 
 
+def is_reserved(name: str) -> bool:
+    """Whether a name in dataset.json means the background or what is to be ignored, and no label."""
+    return _plain(name) in {BACKGROUND, *_IGNORED_NAMES}
+
+
+def note_without_labels(path: Path, labels: Labels) -> tuple[str, ...]:
+    """What to say of a dataset.json that names no label; nothing if it does, or if it is not there."""
+    if labels.names or not path.is_file():
+        return ()
+    keys = ", ".join(_content(path)) or "none"
+    return (
+        f'{path.name} names no labels (its keys: {keys}); add "labels", {{"background": 0, "lesion": 1}}',
+    )
+
+
 def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -106,7 +131,18 @@ def _content(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: is not readable JSON ({error}); mend it or remove it") from error
     if not isinstance(content, dict):
         raise DataError(f'{path}: must be an object, {{"labels": {{"background": 0, "lesion": 1}}}}')
-    return content
+    known: dict[str, Any] = {}
+    for key, value in content.items():
+        meant = _KEYS[_plain(key)] if _plain(key) in _KEYS else str(key)
+        if meant in known:
+            raise DataError(f'{path}: has "{meant}" twice, once as "{key}"; keep one')
+        known[meant] = value
+    return known
+
+
+def _plain(name: str) -> str:
+    """A name in lower case, without separators."""
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def _labels(path: Path, content: Mapping[str, Any]) -> Labels:
@@ -131,8 +167,14 @@ def _labels(path: Path, content: Mapping[str, Any]) -> Labels:
         )
     if len(set(labels.values())) != len(labels):
         raise DataError(f"{path}: two labels share a value; give each label its own")
-    if labels.get(BACKGROUND, 0) != 0 or labels.get(IGNORE) == 0:
+    ignored = [value for name, value in labels.items() if _plain(name) in _IGNORED_NAMES]
+    background = [value for name, value in labels.items() if _plain(name) == BACKGROUND]
+    if any(background) or 0 in ignored:
         raise DataError(f"{path}: the background, and nothing else, must be 0; renumber the labels")
+    if len(ignored) > 1:
+        raise DataError(
+            f"{path}: names two values to be ignored, {ignored[0]} and {ignored[1]}; give them one"
+        )
     names = {value: str(name) for name, value in sorted(labels.items(), key=lambda item: item[1])}
-    ignore = labels.get(IGNORE)
+    ignore = ignored[0] if ignored else None
     return Labels({v: name for v, name in names.items() if v not in (0, ignore)}, ignore)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from focalis.dataset.case import Case, Dataset
-from focalis.dataset.layouts.description import read_labels
-from focalis.dataset.layouts.names import by_stem, group_channels
+from focalis.dataset.layouts.description import note_without_labels, read_labels
+from focalis.dataset.layouts.names import by_stem, entry, group_channels
+from focalis.dataset.layouts.overlooked import overlooked
 from focalis.dataset.layouts.tables import patients_of
 from focalis.errors import DataError
 
@@ -35,18 +36,24 @@ def open_folders(root: Path) -> Dataset:
         raise DataError(f"{root / 'images'}: holds no image; put CASE.nii.gz files there")
     channels = _common_channels(root, grouped)
     names = grouped.keys() | labels.keys()
-    patients = patients_of(root, names)
+    patients = patients_of(root, set(names))
     cases = tuple(
         Case(
             name=name,
             images=tuple(grouped[name][channel] for channel in channels) if name in grouped else (),
             label=labels.get(name),
-            patient=patients.get(name, ""),
+            patient=patients.of.get(name, ""),
         )
         for name in sorted(names)
     )
-    described = read_labels(root / "dataset.json")
-    return Dataset(root, cases, channels, described.names, described.ignore)
+    description = entry(root, "dataset.json") or root / "dataset.json"
+    described = read_labels(description)
+    notes = (
+        *([patients.note] if patients.note else ()),
+        *note_without_labels(description, described),
+        *overlooked(root, (root / "images", root / "labels"), set(names)),
+    )
+    return Dataset(root, cases, channels, described.names, described.ignore, notes)
 
 
 def _common_channels(root: Path, grouped: dict[str, dict[str, Path]]) -> tuple[str, ...]:

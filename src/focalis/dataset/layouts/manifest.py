@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from focalis.dataset.case import Case, Dataset
 from focalis.dataset.layouts.names import UNNAMED_CHANNEL
-from focalis.dataset.layouts.tables import read_table
+from focalis.dataset.layouts.tables import (
+    NO_PATIENTS,
+    Table,
+    case_column,
+    patient_column,
+    patient_name,
+    read_table,
+)
 from focalis.errors import DataError
 from focalis.volume import image_stem
+
+_SPELLINGS = {"image": "images?|imgs?", "label": "labels?"}
+_SYNONYMS = {"image": "scans?|volumes?", "label": "masks?|segs?|segmentations?|annotations?|contours?"}
+"""What counts only where no column has the word itself: beside `label`, a column `mask` is something else."""
 
 
 def open_manifest(path: Path) -> Dataset:
     """List the cases of a CSV manifest.
 
     Columns: `case`; `patient` (optional; an empty cell stands for a patient of its own); `image`, or
-    `image_CHANNEL` once per channel; `label`, or `label_STRUCTURE` once per structure. Other columns are passed
-    over. Paths are relative to the manifest. A 4D image is named in the column of each of its channels. Masks of
-    separate structures become one label map, numbered from 1 in the order of the columns.
+    `image_CHANNEL` once per channel; `label`, or `label_STRUCTURE` once per structure. Usual spellings of these (Case,
+    patient_id, Image FLAIR, mask) mean the same. Other columns are passed over. Paths are relative to the manifest. A
+    4D image is named in the column of each of its channels. Masks of separate structures become one label map, numbered
+    from 1 in the order of the columns.
 
     A case may lack its label: then all of its label cells are empty.
 
@@ -29,15 +42,16 @@ def open_manifest(path: Path) -> Dataset:
             there.
     """
     table = read_table(path)
-    channels = _columns(path, table.columns, "image")
-    structures = _columns(path, table.columns, "label")
-    if "case" not in table.columns:
+    channels = _columns(path, table, "image")
+    structures = _columns(path, table, "label")
+    named_in, patient_in = case_column(table), patient_column(path, table)
+    if named_in is None:
         raise DataError(f"{path}: has no column case; name each row's case there")
     if not table.rows:
         raise DataError(f"{path}: has no row; add one per case")
     cases: dict[str, Case] = {}
     for row in table.rows:
-        name = row["case"]
+        name = row[named_in]
         if not name or name.startswith(".") or "/" in name or "\\" in name:
             raise DataError(
                 f"{path}: {name!r} cannot be a case's name; files are named by it: choose another"
@@ -50,22 +64,63 @@ def open_manifest(path: Path) -> Dataset:
             _file(path, row[column], f"{column} of case {name}") for column in structures.values() if given
         ]
         label = masks[0] if "" in structures and masks else tuple(masks) or None
-        cases[name] = Case(name, tuple(images), label, row.get("patient", ""))
+        patient = patient_name(row[patient_in]) if patient_in is not None else ""
+        cases[name] = Case(name, tuple(images), label, patient)
     labels = {value: name for value, name in enumerate(structures, start=1) if name}
     named = tuple(channel or UNNAMED_CHANNEL for channel in channels)
-    return Dataset(path.parent, tuple(cases[name] for name in sorted(cases)), named, labels)
+    notes = [
+        f"{path.name}: the column {column} names image files and is passed over; rename it to image_{column} or "
+        f"label_{column} to use it"
+        for column in table.columns
+        if column not in (*channels.values(), *structures.values(), named_in) and _names_files(table, column)
+    ]
+    if patient_in is None:
+        notes.append(
+            f"{path.name} has no column patient ({', '.join(filter(None, table.columns))}): {NO_PATIENTS}"
+        )
+    ordered = tuple(cases[name] for name in sorted(cases))
+    return Dataset(path.parent, ordered, named, labels, notes=tuple(notes))
 
 
-def _columns(path: Path, columns: tuple[str, ...], kind: str) -> dict[str, str]:
+def _columns(path: Path, table: Table, kind: str) -> dict[str, str]:
     """Name to column, in their order: `label_core` is core; `label` alone has the empty name."""
-    found = {name.removeprefix(f"{kind}_"): name for name in columns if name.startswith(f"{kind}_")}
-    if kind in columns:
-        if found:
-            raise DataError(f"{path}: has columns {kind} and {next(iter(found.values()))}; keep one kind")
-        return {"": kind}
-    if not found or "" in found:
+    found: dict[str, str] = {}
+    for column in _meaning_files(table, kind):
+        name = _named(column, f"{_SPELLINGS[kind]}|{_SYNONYMS[kind]}") or ""
+        if name in found or (found and "" in (name, *found)):
+            raise DataError(f"{path}: has columns {next(iter(found.values()))} and {column}; keep one kind")
+        found[name] = column
+    if not found or f"{kind}_" in found.values():
         raise DataError(f"{path}: has no column {kind}; add it, or {kind}_NAME for each")
     return found
+
+
+def _meaning_files(table: Table, kind: str) -> list[str]:
+    """The columns of a kind: those called so, and those of a usual spelling whose cells name image files."""
+    found = [
+        column
+        for column in table.columns
+        if column == kind
+        or column.startswith(f"{kind}_")
+        or (_named(column, _SPELLINGS[kind]) is not None and _names_files(table, column))
+    ]
+    return found or [
+        column
+        for column in table.columns
+        if _named(column, _SYNONYMS[kind]) is not None and _names_files(table, column)
+    ]
+
+
+def _named(column: str, spellings: str) -> str | None:
+    """What stands behind one of the spellings in a column's name, perhaps nothing; None without one."""
+    match = re.fullmatch(rf"(?:{spellings})(?:[\s_.-]+(.*))?", column, re.IGNORECASE)
+    return None if match is None else match[1] or ""
+
+
+def _names_files(table: Table, column: str) -> bool:
+    """Whether a column holds names of image files and nothing else."""
+    values = [row[column] for row in table.rows if column and row[column]]
+    return bool(values) and all(image_stem(Path(value)) is not None for value in values)
 
 
 def _file(path: Path, value: str, what: str) -> Path:

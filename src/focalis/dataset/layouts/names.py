@@ -12,6 +12,26 @@ from focalis.volume import image_stem
 UNNAMED_CHANNEL = "image"
 
 
+def entry(folder: Path, *names: str) -> Path | None:
+    """The file or folder of one of these names; None if it is not there.
+
+    Upper and lower case do not count where no name is there as it is written.
+
+    Raises:
+        DataError: several are there that differ in case only.
+    """
+    for name in names:
+        if (folder / name).exists():
+            return folder / name
+    alike = {name.casefold() for name in names}
+    found = (
+        sorted(path for path in folder.iterdir() if path.name.casefold() in alike) if folder.is_dir() else []
+    )
+    if len(found) > 1:
+        raise DataError(f"{found[0]}: is there as {found[1].name} too; keep one of the two")
+    return found[0] if found else None
+
+
 def by_stem(folder: Path, ending: str | None = None) -> dict[str, Path]:
     """The image files of a folder by their stems; with an ending, only those that end so.
 

@@ -6,8 +6,14 @@ import re
 from pathlib import Path
 
 from focalis.dataset.case import Case, Dataset
-from focalis.dataset.layouts.description import Description, channel_names, read_description
-from focalis.dataset.layouts.names import by_stem
+from focalis.dataset.layouts.description import (
+    Description,
+    channel_names,
+    note_without_labels,
+    read_description,
+)
+from focalis.dataset.layouts.names import by_stem, entry
+from focalis.dataset.layouts.overlooked import overlooked
 from focalis.dataset.layouts.tables import patients_of
 from focalis.errors import DataError
 from focalis.volume import IMAGE_SUFFIXES, image_stem
@@ -32,7 +38,7 @@ def open_nnunet(root: Path) -> Dataset:
         DataError: a folder or `dataset.json` is missing or malformed, a file that it lists is not there, a case
             lacks a channel, or there is no case.
     """
-    path = root / DESCRIPTION
+    path = entry(root, DESCRIPTION) or root / DESCRIPTION
     if not path.is_file():
         raise DataError(f"{path}: is not there; beside {IMAGES}/ it names channels and labels")
     for folder in (root / IMAGES, root / LABELS):
@@ -43,14 +49,19 @@ def open_nnunet(root: Path) -> Dataset:
     if description.dataset is not None or description.training is not None:
         found = _listed(path, description, len(channels))
     else:
-        found = _scanned(root, description, len(channels))
+        found = _scanned(path, description, len(channels))
     if not found:
         raise DataError(
             f"{root}: holds no training case; put images into {IMAGES}/ and labels into {LABELS}/"
         )
     patients = patients_of(root, set(found))
-    cases = tuple(Case(name, *found[name], patients.get(name, "")) for name in sorted(found))
-    return Dataset(root, cases, channels, labels.names, labels.ignore)
+    cases = tuple(Case(name, *found[name], patients.of.get(name, "")) for name in sorted(found))
+    notes = (
+        *([patients.note] if patients.note else ()),
+        *note_without_labels(path, labels),
+        *overlooked(root, (root / IMAGES, root / LABELS), set(found), description.file_ending),
+    )
+    return Dataset(root, cases, channels, labels.names, labels.ignore, notes)
 
 
 def _listed(path: Path, description: Description, channels: int) -> Files:
@@ -91,9 +102,9 @@ def _whole_or_numbered(image: Path, channels: int) -> tuple[Path, ...]:
     return tuple(numbered) if any(file.is_file() for file in numbered) else (image,) * channels
 
 
-def _scanned(root: Path, description: Description, channels: int) -> Files:
+def _scanned(path: Path, description: Description, channels: int) -> Files:
     """The cases that the folders hold."""
-    path = root / DESCRIPTION
+    root = path.parent
     ending = description.file_ending
     if ending is not None and ending.lower() not in IMAGE_SUFFIXES:
         raise DataError(
