@@ -60,6 +60,6 @@ $(RUNTIME): pyproject.toml constraints.txt
 	@$(PIP_INSTALL) torch --editable .
 	@touch $@
 
-$(DEVELOPMENT): $(RUNTIME)
-	@$(PIP_INSTALL) --editable '.[test,check]'
+$(DEVELOPMENT): $(RUNTIME) examples/focalis-example/pyproject.toml
+	@$(PIP_INSTALL) --editable '.[test,check]' --editable examples/focalis-example
 	@touch $@

@@ -25,7 +25,7 @@ from accuracy import HERE, cut, values_of, windows_of
 
 import focalis
 from focalis.evaluation import Figure, Score, evaluate_case, figures_of, paired_differences
-from focalis.losses import LOSSES, DistanceFocal
+from focalis.losses import LOSSES, DistanceFocal, build_loss
 from focalis.model import load_model
 from focalis.networks import NETWORKS
 from focalis.planning.plan import LossSettings, NetworkSettings
@@ -119,11 +119,10 @@ def has_all(content: Mapping[str, Any], networks: Sequence[str], losses: Sequenc
 
 
 def different_losses(first: str) -> list[str]:
-    """Every loss but the first, each once: two names may stand for one loss with the parameters of the plan."""
-    default = DistanceFocal(LossSettings().r, LossSettings().weight)
+    """Every loss but the first, each once: two names may stand for one loss with its default parameters."""
     found: dict[DistanceFocal | str, str] = {}
-    for name, build in LOSSES.items():
-        made = build(default)
+    for name in LOSSES:
+        made = build_loss(name)
         found.setdefault(made if isinstance(made, DistanceFocal) else name, name)
     return [name for name in found.values() if name != first]
 

@@ -15,11 +15,10 @@ from evidence_plan import VARIANTS
 from filelock import FileLock
 from rivals import add_rivals
 
-from focalis.networks import NETWORKS, DenseNetwork
+from focalis.networks import NETWORKS, DenseNetwork, NetworkSpec
 from focalis.networks.blocks import Triple
-from focalis.networks.catalogue import Builder, dense
+from focalis.networks.catalogue import dense
 from focalis.planning import Plan
-from focalis.planning.make import STAGES
 from focalis.prediction import Runtime
 from focalis.training import seconds_per_step
 from focalis.training.prepared import PreparedCases
@@ -42,7 +41,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 assert set(CHANGES) == set(VARIANTS)
 
 
-def _builder(changes: dict[str, Any]) -> Builder:
+def _builder(changes: dict[str, Any]) -> Callable[..., DenseNetwork]:
     def build(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> DenseNetwork:
         config = dense(strides_zyx, inputs, outputs).config
         return DenseNetwork(replace(config, **changes), strides_zyx, inputs, outputs)
@@ -54,8 +53,7 @@ def register() -> None:
     """Make the variants and the networks of other packages known by name."""
     add_rivals()
     for name, changes in CHANGES.items():
-        NETWORKS[name] = _builder(changes)
-        STAGES[name] = STAGES["dense"]
+        NETWORKS[name] = NetworkSpec(_builder(changes), NETWORKS["dense"].stages)
 
 
 def with_variant(plan: Plan, name: str) -> Plan:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from evidence_coding import unpacked
+from evidence_plan import RowLoss
 from evidence_tables import leaves_out_zero
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Drawing
@@ -21,7 +22,6 @@ from focalis.evaluation import Figure
 from focalis.files import write_bytes
 from focalis.lesions import label_components
 from focalis.losses import BackgroundWeight, background_weight, distance_to_foreground
-from focalis.planning.plan import LossSettings
 from focalis.report.figure import LIGHT, TRUTH_COLOUR, png, style
 
 SMALL = PhantomSettings(shape_zyx=(24, 72, 72), foreground_share=0.004, lesions=2)
@@ -35,7 +35,7 @@ WEIGHTS = Path(__file__).parents[1] / "docs" / "images" / "weights.png"
 
 def weights_picture() -> bytes:
     """Each background weight on a slice of a phantom, and as a curve, by the code and the defaults of the loss."""
-    phantom, loss = make_phantom(SMALL, SEED), LossSettings()
+    phantom, loss = make_phantom(SMALL, SEED), RowLoss()
     truth = phantom.truth.array
     lesions, count = label_components(truth > 0)
     areas = [(lesions == number).sum(axis=(1, 2)) for number in range(1, count + 1)]

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
+
 from focalis.planning.plan import LossSettings
 
 RESULTS = Path(__file__).parent / "results"
@@ -41,6 +43,24 @@ MINUTES_OF_STEPS = {
 """Accuracy: the time on two threads that a row stands for, and its steps, which take no longer than that."""
 
 
+class RowLoss(BaseModel):
+    """The loss of a row, with the focal parameters whether it takes them or not, as the results state it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = "dice_cross_entropy"
+    r: float = 0.5
+    weight: str = "exponential"
+    k_per_mm: float = 0.1
+    floor: float = 0.1
+    cap_mm: float = 50.0
+
+    @property
+    def settings(self) -> LossSettings:
+        """The loss as a plan states it, with the parameters that it takes."""
+        return LossSettings.model_validate(self.model_dump())
+
+
 @dataclass(frozen=True)
 class Row:
     """A short training, judged on the held-out cases of its fold.
@@ -57,7 +77,7 @@ class Row:
 
     data: str
     network: str = "dense"
-    loss: LossSettings = field(default_factory=LossSettings)
+    loss: RowLoss = field(default_factory=RowLoss)
     cases: int | None = None
     fold: int = 0
     seed: int = 0
@@ -132,9 +152,9 @@ class FitRow:
         return step * large * self.steps + rest
 
 
-def loss_name(loss: LossSettings) -> str:
+def loss_name(loss: RowLoss) -> str:
     """A loss and those of its parameters that are not the defaults."""
-    usual = LossSettings()
+    usual = RowLoss()
     changed = [
         f"{letter}{getattr(loss, name):g}"
         for letter, name in (("r", "r"), ("k", "k_per_mm"), ("f", "floor"))
@@ -144,14 +164,14 @@ def loss_name(loss: LossSettings) -> str:
 
 
 CLAIMED = tuple(
-    LossSettings(name=f"distance_focal_{weight}")
+    RowLoss(name=f"distance_focal_{weight}")
     for weight in ("exponential", "gaussian", "reciprocal", "growth", "constant")
 )
 """The loss as claimed with each background weight; `constant` is the plain focal loss."""
-DEFAULT = LossSettings()
-TOGETHER = LossSettings(name="distance_focal_dice")
-WEIGHTED = LossSettings(name="weighted_cross_entropy")
-OTHERS = (TOGETHER, WEIGHTED, LossSettings(name="tversky"))
+DEFAULT = RowLoss()
+TOGETHER = RowLoss(name="distance_focal_dice")
+WEIGHTED = RowLoss(name="weighted_cross_entropy")
+OTHERS = (TOGETHER, WEIGHTED, RowLoss(name="tversky"))
 HARDER = TOGETHER.model_copy(update={"r": 2.0})
 """The sum with the other r of the grid, where taking the better one in each fold was ahead of the default."""
 EXPONENTIAL, GROWTH, FOCAL = CLAIMED[0], CLAIMED[3], CLAIMED[4]
@@ -164,11 +184,11 @@ FASTER = EXPONENTIAL.model_copy(update={"k_per_mm": 0.3})
 """The exponential with the decay that is the best of its parameters on the inner splits of the grid."""
 LIGHTER = BALANCED.model_copy(update={"floor": 0.13})
 """The control for `FASTER`, whose mean weight over a training patch of the nodules is 0.13."""
-PRESENT = LossSettings(name="present_dice_cross_entropy")
+PRESENT = RowLoss(name="present_dice_cross_entropy")
 TRIED = (DEFAULT, PRESENT, EXPONENTIAL, BALANCED, GROWTH, FOCAL, WEIGHTED)
 """The losses whose success is counted."""
 TRIED_LONG = (DEFAULT, PRESENT, EXPONENTIAL, WEIGHTED)
-GRID: tuple[LossSettings, ...] = (
+GRID: tuple[RowLoss, ...] = (
     *(
         loss.model_copy(update=change)
         for loss in DECAYING

@@ -123,7 +123,7 @@ def plan_of(row: Row, task: Task) -> Plan:
     data = task.data
     figures = fingerprint(data.select(task.split.train), data.ignore)
     plan = make_plan(figures, data.channels, data.labels or {1: "lesion"}, ignore=data.ignore)
-    changes: dict[str, Any] = {"loss": row.loss}
+    changes: dict[str, Any] = {"loss": row.loss.settings}
     if task.patch_zyx is not None:
         changes |= {"patch_zyx": task.patch_zyx, "batch": 2}
     return Plan.model_validate(plan.model_copy(update=changes).model_dump())

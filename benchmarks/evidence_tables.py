@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from evidence_figures import Line, line_of
-from evidence_plan import BALANCED, LIGHTER, Row, experiments, loss_name
+from evidence_plan import BALANCED, LIGHTER, Row, RowLoss, experiments, loss_name
 
 from focalis.evaluation import Figure
-from focalis.planning.plan import LossSettings
 
 Lines = list[str]
 FEWEST_PATIENTS = 10
@@ -31,7 +30,7 @@ def by_loss(row: Row) -> str:
     return loss_title(row.loss)
 
 
-def loss_title(loss: LossSettings) -> str:
+def loss_title(loss: RowLoss) -> str:
     """What a loss is called in tables."""
     controls = {BALANCED: "balanced focal", LIGHTER: f"balanced focal, {LIGHTER.floor:g}"}
     return controls.get(loss, f"`{loss_name(loss)}`")

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from focalis.networks import NETWORKS, Network
+from focalis.networks import NETWORKS, Network, NetworkSpec
 from focalis.networks.blocks import Triple
 from focalis.planning import Fingerprint, Plan, make_plan
-from focalis.planning.make import STAGES
 
 CHANNELS = (32, 64, 128, 256, 320, 320)
 """By level, finest first: three steps down make 1.9 M parameters."""
@@ -46,5 +45,4 @@ def with_network(plan: Plan, figures: Fingerprint, name: str) -> Plan:
 
 def add_rivals() -> None:
     """Let the networks of other packages be planned and built by name in this process."""
-    NETWORKS["monai-unet"] = MonaiUNet
-    STAGES["monai-unet"] = 3
+    NETWORKS["monai-unet"] = NetworkSpec(MonaiUNet, stages=3)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from focalis.errors import ModelError
 from focalis.files import write_bytes
 from focalis.models import model_file
 from focalis.planning import Plan, Scope
+from focalis.plugins import Plugin, installed_version
 
 if TYPE_CHECKING:
     import torch
@@ -179,6 +181,7 @@ class ModelHeader:
     scope: Scope | None = None
     refinement: Refinement | None = None
     eight_bit: EightBit | None = None
+    plugins: tuple[Plugin, ...] = ()
 
 
 def weights_sha256(model: Model) -> str:
@@ -201,10 +204,13 @@ def save_model(model: Model, path: Path, *, half: bool = False) -> None:
     """
     from safetensors.torch import save
 
+    from focalis.planning.parts import plugins_of
+
     tensors = _tensors(model.members, half)
     content = {
         "version": FORMAT_VERSION,
         "plan": model.plan.model_dump(mode="json"),
+        "plugins": [asdict(plugin) for plugin in plugins_of(model.plan)],
         "operating_point": asdict(model.operating_point),
         "temperature": model.temperature,
         "scope": None if model.scope is None else model.scope.model_dump(mode="json"),
@@ -240,6 +246,7 @@ def load_model(path: Path | str) -> Model:
     except SafetensorError as error:
         raise ModelError(f"{path}: damaged weights ({_one_line(error)}); copy it again") from error
     plan = header.plan
+    _require_plugins(path, header)
     members = []
     for number in range(header.members):
         prefix = f"{number}."
@@ -255,6 +262,25 @@ def load_model(path: Path | str) -> Model:
     if tensors:
         raise ModelError(f"{path}: holds weights of no member, such as {min(tensors)}; save the model again")
     return _assembled(header, _Stored(path, header, tuple(members)))
+
+
+def _require_plugins(path: Path, header: ModelHeader) -> None:
+    """ModelError if the network is that of a package which is not installed; a warning if it is of another version."""
+    for plugin in header.plugins:
+        if plugin.kind != "network":  # a loss is not needed to predict
+            continue
+        here = installed_version(plugin)
+        if here is None:
+            raise ModelError(
+                f"{path}: its network {plugin.name!r} comes from the package {plugin.package} {plugin.version}, "
+                f"which is not installed; install it with: pip install {plugin.package}=={plugin.version}"
+            )
+        if here != plugin.version:
+            warnings.warn(
+                f"{path}: was trained with {plugin.package} {plugin.version}, and {here} is installed; "
+                "its masks may differ",
+                stacklevel=2,
+            )
 
 
 def open_model(path: Path | str) -> Model:
@@ -344,6 +370,7 @@ def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
             scope=Scope.model_validate(content["scope"]) if content.get("scope") else None,
             refinement=None if refinement is None else Refinement(**refinement),
             eight_bit=_eight_bit(content.get("eight_bit")),
+            plugins=tuple(Plugin(**plugin) for plugin in content.get("plugins", ())),
         )
     except ValidationError as error:
         first = error.errors()[0]

@@ -120,8 +120,8 @@ def test_rows_have_one_name_each_and_a_loss_that_exists():
 def test_every_loss_of_the_plan_is_scored_by_its_own_parameters():
     names = {loss_name(row.loss) for row in experiments()["loss-grid"]}
     assert {"distance_focal_exponential", "distance_focal_exponential,r2"} <= names
-    assert build_loss("distance_focal_growth", DistanceFocal(k_per_mm=0.3)) == DistanceFocal(
-        form="growth", k_per_mm=0.3
+    assert build_loss("distance_focal_growth", {"k_per_mm": 0.3}) == DistanceFocal(
+        weight="growth", k_per_mm=0.3
     )
 
 

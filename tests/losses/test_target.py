@@ -8,10 +8,15 @@ import torch
 from torch.nn import functional
 
 from focalis.dataset import IGNORED
-from focalis.losses import LOSSES, DistanceFocal, build_loss, soft_dice_loss
+from focalis.losses import LOSSES, build_loss, soft_dice_loss
 from focalis.losses.target import foreground, judged, shares
 
-FOCAL = DistanceFocal(r=1.5, form="exponential", k_per_mm=0.2, floor=0.05)
+FOCAL = {"r": 1.5, "k_per_mm": 0.2, "floor": 0.05}
+
+
+def taken(name):
+    """Those of the focal parameters that a loss takes."""
+    return {key: value for key, value in FOCAL.items() if key in LOSSES[name].parameters.model_fields}
 
 
 def example(classes=3, readers=3, dtype=torch.float64):
@@ -65,7 +70,7 @@ PARTS = {
 def test_a_soft_target_agrees_with_the_formula(name, classes):
     logits, _, mean, distance = example(classes)
     terms = naive_terms(logits, mean, distance)
-    value = build_loss(name, FOCAL)(logits, mean, distance)
+    value = build_loss(name, taken(name))(logits, mean, distance)
     assert float(value) == pytest.approx(sum(terms[part] for part in PARTS[name]), rel=1e-10)
 
 
@@ -83,7 +88,7 @@ def test_soft_dice_of_what_is_present_leaves_out_a_class_that_no_reader_drew():
 @pytest.mark.parametrize("name", LOSSES)
 def test_one_reader_as_shares_is_the_hard_target(name):
     logits, drawn, mean, distance = example(readers=1)
-    loss = build_loss(name, FOCAL)
+    loss = build_loss(name, taken(name))
     values, gradients = [], []
     for target in (drawn[0], mean):
         value = loss(logits.requires_grad_(), target, distance)
@@ -96,24 +101,24 @@ def test_one_reader_as_shares_is_the_hard_target(name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradient_agrees_with_finite_differences(name):
     logits, _, mean, distance = example()
-    loss = build_loss(name, FOCAL)
+    loss = build_loss(name, taken(name))
     assert torch.autograd.gradcheck(lambda x: loss(x, mean, distance), logits.requires_grad_())
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_what_no_reader_judged_has_no_gradient(name):
     logits, _, mean, distance = example()
-    build_loss(name, FOCAL)(logits.requires_grad_(), mean, distance).backward()
+    build_loss(name, taken(name))(logits.requires_grad_(), mean, distance).backward()
     unjudged = mean.sum(1) == 0
     assert unjudged.any()
     assert not logits.grad.movedim(1, -1)[unjudged].any()
-    assert torch.isfinite(build_loss(name, FOCAL)(logits, torch.zeros_like(mean), distance))
+    assert torch.isfinite(build_loss(name, taken(name))(logits, torch.zeros_like(mean), distance))
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_low_precision_logits_are_judged_in_single_precision(name):
     logits, _, mean, distance = (part.float() for part in example())
-    value = build_loss(name, FOCAL)(logits.bfloat16(), mean, distance)
+    value = build_loss(name, taken(name))(logits.bfloat16(), mean, distance)
     assert value.dtype == torch.float32
 
 
@@ -124,7 +129,9 @@ def test_disputed_voxels_weigh_as_much_as_foreground():
     distance = torch.tensor([0.0, 1000.0], dtype=torch.float64).reshape(1, 1, 1, 2)
     disputed, p = 0.5**1.5 * math.log(2), 1 / (1 + math.exp(2))
     far = -((1 - p) ** 1.5) * math.log(p)
-    assert float(FOCAL(logits, mean, distance)) == pytest.approx((disputed + 0.05 * far) / 1.05)
+    assert float(build_loss("distance_focal", FOCAL)(logits, mean, distance)) == pytest.approx(
+        (disputed + 0.05 * far) / 1.05
+    )
 
 
 def test_helpers_say_the_same_of_hard_and_soft_targets():

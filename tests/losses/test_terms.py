@@ -24,6 +24,11 @@ from focalis.losses import (
 FORMS = ["exponential", "gaussian", "reciprocal", "growth", "constant"]
 
 
+def taken(name, **parameters):
+    """Those of the parameters that a loss takes."""
+    return {key: value for key, value in parameters.items() if key in LOSSES[name].parameters.model_fields}
+
+
 def example(classes=3, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(2, classes, 3, 4, 5, generator=generator, dtype=dtype)
@@ -74,7 +79,7 @@ def test_constant_weight_is_the_focal_loss():
     logits, target, distance = example(dtype=torch.float32)
     one_hot = torch.nn.functional.one_hot(target, 3).movedim(-1, 1).float()
     peer = FocalLoss(gamma=2.0, use_softmax=True, reduction="none")(logits, one_hot).sum() / target.numel()
-    assert float(DistanceFocal(r=2.0, form="constant")(logits, target, distance)) == pytest.approx(
+    assert float(DistanceFocal(r=2.0, weight="constant")(logits, target, distance)) == pytest.approx(
         float(peer), rel=1e-5
     )
 
@@ -94,7 +99,7 @@ def test_soft_dice_of_what_is_present_leaves_out_the_classes_that_a_patch_lacks(
     peer = DiceLoss(smooth_nr=1.0, smooth_dr=1.0, **options)(logits[1:], target[1:, None])
     expected = peer.reshape(-1)[0]
     torch.testing.assert_close(soft_dice_loss(logits, target, present=True), expected)
-    loss = build_loss("present_dice_cross_entropy", DistanceFocal())
+    loss = build_loss("present_dice_cross_entropy")
     torch.testing.assert_close(
         loss(logits, target, distance), expected + functional.cross_entropy(logits, target)
     )
@@ -109,7 +114,7 @@ def test_soft_dice_of_what_is_present_leaves_out_the_classes_that_a_patch_lacks(
 def test_certain_probabilities_are_safe(name, size, r):
     logits = torch.tensor([[size, -size]]).reshape(1, 2, 1, 1, 1).repeat(1, 1, 1, 1, 2).requires_grad_()
     target = torch.tensor([0, 1]).reshape(1, 1, 1, 2)
-    loss = build_loss(name, DistanceFocal(r=r))(logits, target, torch.zeros(1, 1, 1, 2))
+    loss = build_loss(name, taken(name, r=r))(logits, target, torch.zeros(1, 1, 1, 2))
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()
@@ -121,7 +126,7 @@ def test_a_patch_without_foreground_has_a_loss_and_a_gradient(name):
     logits.requires_grad_()
     target = torch.zeros(2, 3, 4, 5, dtype=torch.long)
     far = torch.full((2, 3, 4, 5), NO_FOREGROUND_MM)
-    loss = build_loss(name, DistanceFocal(floor=0.03))(logits, target, far)
+    loss = build_loss(name, taken(name, floor=0.03))(logits, target, far)
     loss.backward()
     assert torch.isfinite(loss)
     assert logits.grad.abs().sum() > 0
@@ -132,7 +137,7 @@ def test_a_patch_without_foreground_has_a_loss_and_a_gradient(name):
 def test_low_precision_logits_are_judged_in_single_precision(name, dtype):
     logits, target, distance = example(dtype=torch.float32)
     low = logits.to(dtype)
-    loss = build_loss(name, DistanceFocal())
+    loss = build_loss(name)
     value = loss(low, target, distance)
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, loss(low.float(), target, distance))
@@ -156,15 +161,15 @@ def test_all_weights_zero_is_zero():
 @pytest.mark.parametrize("form", FORMS)
 def test_each_background_weight_has_a_loss_of_its_own_name(form):
     logits, target, distance = example()
-    named = build_loss(f"distance_focal_{form}", DistanceFocal(form="exponential", k_per_mm=0.2))
+    named = build_loss(f"distance_focal_{form}", taken(f"distance_focal_{form}", k_per_mm=0.2))
     torch.testing.assert_close(
-        named(logits, target, distance), DistanceFocal(form=form, k_per_mm=0.2)(logits, target, distance)
+        named(logits, target, distance), DistanceFocal(weight=form, k_per_mm=0.2)(logits, target, distance)
     )
 
 
 def test_focal_takes_no_notice_of_the_distance():
     logits, target, distance = example()
-    focal = build_loss("focal", DistanceFocal(r=2.0))
+    focal = build_loss("focal", {"r": 2.0})
     value = focal(logits, target, distance)
     assert float(value) == pytest.approx(naive(logits, target, distance, "constant", 2.0, 1, 0, 1), rel=1e-10)
     assert torch.equal(value, focal(logits, target, torch.zeros_like(distance)))
@@ -228,7 +233,7 @@ def test_tversky_with_equal_costs_is_soft_dice():
 def test_the_named_tversky_loss_minds_a_miss_more_than_a_false_alarm():
     target = torch.tensor([1, 1, 0, 0]).reshape(1, 1, 1, 4)
     sure = torch.tensor([8.0, 8.0, -8.0, -8.0])
-    tversky = build_loss("tversky", DistanceFocal())
+    tversky = build_loss("tversky")
 
     def of(changed):
         x = sure.clone()
@@ -243,27 +248,39 @@ def test_gradients_of_the_compared_losses_agree_with_finite_differences(name):
     logits, target, distance = example()
     target[0] = 0  # a patch without any lesion
     target[1, 0] = IGNORED
-    loss = build_loss(name, DistanceFocal())
+    loss = build_loss(name)
     assert torch.autograd.gradcheck(lambda x: loss(x, target, distance), logits.requires_grad_())
 
 
 def test_the_named_sum_is_the_sum_of_its_terms():
     logits, target, distance = example()
     focal = DistanceFocal()
-    both = build_loss("distance_focal_dice", focal)(logits, target, distance)
+    both = build_loss("distance_focal_dice")(logits, target, distance)
     torch.testing.assert_close(both, focal(logits, target, distance) + soft_dice_loss(logits, target))
+
+
+def test_a_loss_has_its_own_parameters_only():
+    logits, target, distance = example()
+    mine = build_loss("tversky", {"false_positive": 0.5, "false_negative": 0.5})(logits, target, distance)
+    torch.testing.assert_close(mine, tversky_loss(logits, target, 0.5, 0.5))
+    with pytest.raises(
+        PlanError, match=r"loss tversky: r: .*its parameters are: false_positive, false_negative"
+    ):
+        build_loss("tversky", {"r": 2.0})
+    with pytest.raises(PlanError, match=r"loss distance_focal: k_per_mm: .*greater than 0"):
+        build_loss("distance_focal", {"k_per_mm": 0})
 
 
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(PlanError, match=r"unknown loss 'hinge'; known are .*distance_focal_growth.*tversky"):
-        build_loss("hinge", DistanceFocal())
+        build_loss("hinge")
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_what_nobody_judged_takes_no_part(name):
     """Ignored planes at the end of a patch: value and gradient are those of the patch without them."""
     logits, target, distance = example()
-    loss = build_loss(name, DistanceFocal())
+    loss = build_loss(name)
     target[..., 3:] = IGNORED
     logits.requires_grad_()
     value = loss(logits, target, distance)
@@ -280,7 +297,7 @@ def test_what_nobody_judged_takes_no_part(name):
 def test_a_patch_that_nobody_judged_has_a_finite_loss_and_no_gradient(name):
     logits, target, distance = example()
     logits.requires_grad_()
-    value = build_loss(name, DistanceFocal())(logits, torch.full_like(target, IGNORED), distance)
+    value = build_loss(name)(logits, torch.full_like(target, IGNORED), distance)
     value.backward()
     assert torch.isfinite(value)
     assert not logits.grad.any()

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from focalis.errors import PlanError
-from focalis.losses import DistanceFocal, build_loss
+from focalis.losses import build_loss
 from focalis.model import Model, load_model, save_model
-from focalis.networks import NETWORKS, build_network, split_name
+from focalis.networks import NETWORKS, all_outputs, build_network, split_name
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.prediction import plan_passes, predict_probabilities
 
@@ -33,7 +33,7 @@ def test_logits_have_the_size_of_the_image(name, inputs, outputs):
     network = build_network(name, STRIDES[name], inputs, outputs)
     image = torch.randn(2, inputs, 4, 8, 12)
     assert network.eval()(image).shape == (2, outputs, 4, 8, 12)
-    assert {tuple(logits.shape) for logits in network.train().forward_all(image)} == {(2, outputs, 4, 8, 12)}
+    assert {tuple(logits.shape) for logits in all_outputs(network.train()(image))} == {(2, outputs, 4, 8, 12)}
 
 
 @pytest.mark.parametrize("name", FREE)
@@ -47,7 +47,7 @@ def test_axes_may_be_halved_at_different_stages(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_parameter_is_trained(name):
     network = build_network(name, STRIDES[name], 1, 2).train()
-    sum(logits.square().sum() for logits in network.forward_all(torch.randn(2, 1, 16, 16, 16))).backward()
+    sum(logits.square().sum() for logits in all_outputs(network(torch.randn(2, 1, 16, 16, 16)))).backward()
     assert [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
@@ -55,7 +55,7 @@ def test_every_parameter_is_trained(name):
 def test_there_is_a_weight_for_every_output_and_the_first_counts_most(name):
     network = build_network(name, ((2, 2, 2),) * (2 if name not in FREE else 3), 1, 2).train()
     weights = network.output_weights()
-    assert len(weights) == len(network.heads()) == len(network.forward_all(torch.randn(2, 1, 16, 16, 16)))
+    assert len(weights) == len(network.heads()) == len(all_outputs(network(torch.randn(2, 1, 16, 16, 16))))
     assert weights == sorted(weights, reverse=True)
     assert {head.out_channels for head in network.heads()} == {2}
     assert all(head.bias is not None for head in network.heads())
@@ -67,11 +67,11 @@ def test_a_few_steps_learn_one_patch(name):
     z, y, x = torch.meshgrid(*(torch.arange(8.0),) * 3, indexing="ij")
     target = (((z - 3) ** 2 + (y - 4) ** 2 + (x - 4) ** 2) < 9).long()[None]
     image = (2 * target + 0.5 * torch.randn(1, 8, 8, 8))[:, None].float()
-    network, loss = build_network(name, ((2, 2, 2),), 1, 2), build_loss("dice_cross_entropy", DistanceFocal())
+    network, loss = build_network(name, ((2, 2, 2),), 1, 2), build_loss("dice_cross_entropy")
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     losses = []
     for _ in range(10):
-        outputs = network.train().forward_all(image)
+        outputs = all_outputs(network.train()(image))
         terms = [loss(logits, target, torch.zeros(1, 8, 8, 8)) for logits in outputs]
         total = sum(weight * term for weight, term in zip(network.output_weights(), terms, strict=True))
         optimizer.zero_grad()

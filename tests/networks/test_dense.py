@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from focalis.errors import PlanError
-from focalis.networks import DenseConfig, DenseNetwork, build_network
+from focalis.networks import DenseConfig, DenseNetwork, all_outputs, build_network
 from focalis.networks.blocks import DenseBlock, PyramidUnit, Unit
 
 STRIDES = {"dense": ((2, 2, 2),) * 3, "densevoxnet": ((2, 2, 2),) * 2, "ddnet": ((2, 2, 2),) * 2}
@@ -46,7 +46,7 @@ def test_the_default_is_compact():
 
 def test_auxiliary_outputs_are_there_in_training_only():
     network = build_network("densevoxnet", STRIDES["densevoxnet"], 1, 2)
-    assert len(network.forward_all(torch.randn(1, 1, 8, 8, 8))) == 2
+    assert len(all_outputs(network(torch.randn(1, 1, 8, 8, 8)))) == 2
     assert len(network.heads()) == 2
 
 

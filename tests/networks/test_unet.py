@@ -7,7 +7,7 @@ import torch
 from monai.networks.nets import DynUNet
 from torch import nn
 
-from focalis.networks import build_network
+from focalis.networks import all_outputs, build_network
 from focalis.networks.unet import planned
 
 CUBES = ((2, 2, 2),) * 5
@@ -89,7 +89,7 @@ def test_the_auxiliary_outputs_come_in_the_order_of_their_heads():
     for place, head in enumerate(network.heads()):
         nn.init.zeros_(head.weight)
         nn.init.constant_(head.bias, place)
-    outputs = network.forward_all(torch.randn(1, 1, 32, 32, 32))
+    outputs = all_outputs(network(torch.randn(1, 1, 32, 32, 32)))
     assert [logits.unique().tolist() for logits in outputs] == [[0.0], [1.0], [2.0]]
 
 

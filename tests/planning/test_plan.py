@@ -3,7 +3,8 @@
 import pytest
 
 from focalis.errors import PlanError
-from focalis.planning import NetworkSettings, Normalisation, Plan, read_plan, write_plan
+from focalis.planning import LossSettings, NetworkSettings, Normalisation, Plan, read_plan, write_plan
+from focalis.planning.parts import loss_of
 
 
 def plan(**changes):
@@ -37,8 +38,30 @@ def test_reasons_stand_above_their_decision(tmp_path):
 def test_an_edited_line_is_what_is_read(tmp_path):
     path = tmp_path / "plan.yaml"
     write_plan(plan(), path)
-    path.write_text(path.read_text().replace("  k_per_mm: 0.1", "  k_per_mm: 0.4"))
-    assert read_plan(path).loss.k_per_mm == 0.4
+    path.write_text(path.read_text().replace("  turn_share: 0.4", "  turn_share: 0.6"))
+    assert read_plan(path).training.turn_share == 0.6
+
+
+def test_a_part_keeps_its_own_parameters_beside_its_name(tmp_path):
+    path = tmp_path / "plan.yaml"
+    write_plan(plan(loss=LossSettings(name="tversky", false_negative=0.9)), path)
+    assert "  false_negative: 0.9" in path.read_text()
+    assert read_plan(path).loss.parameters == {"false_negative": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("dice_cross_entropy", {}),
+        ("focal", {"r": 2.0}),
+        ("distance_focal_growth", {"r": 2.0, "k_per_mm": 0.3, "floor": 0.1, "cap_mm": 50.0}),
+    ],
+)
+def test_an_older_plan_gives_a_loss_the_parameters_that_it_takes(name, kept):
+    older = {"name": name, "r": 2.0, "weight": "gaussian", "k_per_mm": 0.3, "floor": 0.1, "cap_mm": 50.0}
+    read = plan(loss=LossSettings.model_validate(older))
+    assert read.loss.parameters == kept
+    loss_of(read)
 
 
 def test_outputs_follow_the_label_values_in_order():
@@ -56,7 +79,7 @@ def test_outputs_follow_the_label_values_in_order():
             "patch_zyx: [18, 48, 48]",
             "not a multiple of the network's total stride",
         ),
-        ("  r: 0.5", "  r: -1", r"loss\.r: "),
+        ("  turn_share: 0.4", "  turn_share: -1", r"training\.turn_share: "),
         ("channels: [FLAIR, T1]", "channels: [FLAIR", "not valid YAML"),
         ("channels: [FLAIR, T1]", "channels: [FLAIR]", "normalisations"),
     ],

@@ -1,6 +1,13 @@
 """Losses: the method's distance-weighted focal loss, and what it is summed with or compared to."""
 
-from focalis.losses.catalogue import LOSSES, DistanceFocal, Loss, build_loss
+from focalis.losses.catalogue import (
+    LOSSES,
+    DistanceFocal,
+    build_loss,
+    loss_names,
+    loss_parameters,
+    loss_spec,
+)
 from focalis.losses.distance import (
     INFINITE_FROM_MM,
     NO_FOREGROUND_MM,
@@ -8,6 +15,7 @@ from focalis.losses.distance import (
     background_weight,
     distance_to_foreground,
 )
+from focalis.losses.spec import Loss, LossSpec
 from focalis.losses.terms import (
     cross_entropy,
     distance_focal_loss,
@@ -23,11 +31,15 @@ __all__ = [
     "BackgroundWeight",
     "DistanceFocal",
     "Loss",
+    "LossSpec",
     "background_weight",
     "build_loss",
     "cross_entropy",
     "distance_focal_loss",
     "distance_to_foreground",
+    "loss_names",
+    "loss_parameters",
+    "loss_spec",
     "soft_dice_loss",
     "tversky_loss",
     "weighted_cross_entropy",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import get_args
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 
+from pydantic import Field
 from torch import Tensor, ones_like, where
 
 from focalis.errors import PlanError
 from focalis.losses.distance import BackgroundWeight, background_weight
+from focalis.losses.spec import Loss, LossSpec
 from focalis.losses.target import foreground, is_soft, judged
 from focalis.losses.terms import (
     cross_entropy,
@@ -18,9 +20,39 @@ from focalis.losses.terms import (
     tversky_loss,
     weighted_cross_entropy,
 )
+from focalis.plugins import Parameters, find_part, installed, validated
 
-FALSE_POSITIVE, FALSE_NEGATIVE = 0.3, 0.7
-"""What they cost in the Tversky loss: the values that did best in its paper."""
+
+class Focusing(Parameters):
+    """`r`: focusing exponent of (1 - p_t)^r, > 0."""
+
+    r: float = Field(default=0.5, gt=0)
+
+
+class Decay(Focusing):
+    """`k_per_mm`: how fast the background's weight falls (or grows) with the distance, in 1/mm; `floor`: its least."""
+
+    k_per_mm: float = Field(default=0.1, gt=0)
+    floor: float = Field(default=0.1, ge=0)
+
+
+class Growth(Decay):
+    """`cap_mm`: the distance at which the weight stops to grow."""
+
+    cap_mm: float = Field(default=50.0, gt=0)
+
+
+class Claimed(Growth):
+    """`weight`: the background's weight as a function of the distance from the lesion."""
+
+    weight: BackgroundWeight = "exponential"
+
+
+class Tversky(Parameters):
+    """What a false positive and a false negative cost; the defaults did best in the loss's paper."""
+
+    false_positive: float = Field(default=0.3, ge=0)
+    false_negative: float = Field(default=0.7, ge=0)
 
 
 @dataclass(frozen=True)
@@ -28,66 +60,81 @@ class DistanceFocal:
     """The method's loss for a batch, with the parameters of its weight; see `distance_focal_loss`."""
 
     r: float = 0.5
-    form: BackgroundWeight = "exponential"
+    weight: BackgroundWeight = "exponential"
     k_per_mm: float = 0.1
     floor: float = 0.1
     cap_mm: float = 50.0
 
     def __call__(self, logits: Tensor, target: Tensor, distance_mm: Tensor) -> Tensor:
         """The loss of logits (b, classes, z, y, x), a target (see `losses.target`) and distance in mm (b, z, y, x)."""
-        weight = background_weight(distance_mm, self.form, self.k_per_mm, self.floor, self.cap_mm)
+        weight = background_weight(distance_mm, self.weight, self.k_per_mm, self.floor, self.cap_mm)
         known = judged(target)
         weight = where(foreground(target), ones_like(weight), weight) * known
         return distance_focal_loss(logits, target if is_soft(target) else target * known, weight, self.r)
 
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-def _distance_focal_dice(focal: DistanceFocal) -> Loss:
-    def loss(logits: Tensor, target: Tensor, distance_mm: Tensor) -> Tensor:
-        return focal(logits, target, distance_mm) + soft_dice_loss(logits, target)
-
-    return loss
+def _distance_focal_dice(**parameters: object) -> Loss:
+    focal = DistanceFocal(**parameters)  # type: ignore[arg-type]
+    return lambda logits, target, distance_mm: (
+        focal(logits, target, distance_mm) + soft_dice_loss(logits, target)
+    )
 
 
 def _dice_cross_entropy(*, present: bool) -> Loss:
-    def loss(logits: Tensor, target: Tensor, _distance_mm: Tensor) -> Tensor:
-        return soft_dice_loss(logits, target, present=present) + cross_entropy(logits, target)
-
-    return loss
-
-
-def _with_weight(form: BackgroundWeight) -> Callable[[DistanceFocal], Loss]:
-    return lambda focal: replace(focal, form=form)
+    return lambda logits, target, _distance_mm: (
+        soft_dice_loss(logits, target, present=present) + cross_entropy(logits, target)
+    )
 
 
-LOSSES: dict[str, Callable[[DistanceFocal], Loss]] = {
-    "distance_focal": lambda focal: focal,
-    **{f"distance_focal_{form}": _with_weight(form) for form in get_args(BackgroundWeight)},
-    "distance_focal_dice": _distance_focal_dice,
-    "focal": _with_weight("constant"),
-    "dice_cross_entropy": lambda _: _dice_cross_entropy(present=False),
-    "present_dice_cross_entropy": lambda _: _dice_cross_entropy(present=True),
-    "weighted_cross_entropy": lambda _: lambda logits, target, _mm: weighted_cross_entropy(logits, target),
-    "tversky": lambda _: (
-        lambda logits, target, _mm: tversky_loss(logits, target, FALSE_POSITIVE, FALSE_NEGATIVE)
+def _tversky(false_positive: float, false_negative: float) -> Loss:
+    return lambda logits, target, _distance_mm: tversky_loss(logits, target, false_positive, false_negative)
+
+
+def _with_weight(form: BackgroundWeight, parameters: type[Parameters] = Decay) -> LossSpec:
+    return LossSpec(partial(DistanceFocal, weight=form), parameters)
+
+
+LOSSES: dict[str, LossSpec] = {
+    "distance_focal": LossSpec(DistanceFocal, Claimed),
+    "distance_focal_exponential": _with_weight("exponential"),
+    "distance_focal_gaussian": _with_weight("gaussian"),
+    "distance_focal_reciprocal": _with_weight("reciprocal"),
+    "distance_focal_growth": _with_weight("growth", Growth),
+    "distance_focal_constant": _with_weight("constant", Focusing),
+    "distance_focal_dice": LossSpec(_distance_focal_dice, Claimed),
+    "focal": _with_weight("constant", Focusing),
+    "dice_cross_entropy": LossSpec(partial(_dice_cross_entropy, present=False)),
+    "present_dice_cross_entropy": LossSpec(partial(_dice_cross_entropy, present=True)),
+    "weighted_cross_entropy": LossSpec(
+        lambda: lambda logits, target, _distance_mm: weighted_cross_entropy(logits, target)
     ),
+    "tversky": LossSpec(_tversky, Tversky),
 }
-"""Name to a function that makes the loss from the focal parameters.
+"""Focalis's own losses; installed packages may offer more, see `focalis.plugins`.
 
-`distance_focal` is the loss as claimed, with the background weight that the parameters name; behind it a weight's own
+`distance_focal` is the loss as claimed, with the background weight that its parameters name; behind it a weight's own
 name takes that weight instead.
 """
 
 
-def build_loss(name: str, focal: DistanceFocal) -> Loss:
-    """Build a loss by name; PlanError lists the known names.
+def loss_names() -> tuple[str, ...]:
+    """The names of all losses, those of installed packages included."""
+    return (*sorted(LOSSES), *installed("loss"))
 
-    Returns:
-        A function of logits (b, classes, z, y, x), a target and distance in mm (b, z, y, x). The target is int64 class
-        indices (b, z, y, x) or floating shares of the classes (b, classes, z, y, x), see `losses.target`.
-    """
-    if name not in LOSSES:
-        raise PlanError(f"unknown loss {name!r}; known are {', '.join(sorted(LOSSES))}")
-    return LOSSES[name](focal)
+
+def loss_spec(name: str) -> LossSpec:
+    """A loss by name; PlanError lists the known names."""
+    spec = find_part("loss", name, LOSSES, LossSpec)
+    if spec is None:
+        raise PlanError(f"unknown loss {name!r}; known are {', '.join(loss_names())}")
+    return spec
+
+
+def loss_parameters(name: str, given: Mapping[str, object]) -> Parameters:
+    """A loss's own parameters, those not given at their defaults; PlanError for an unknown name or parameter."""
+    return validated("loss", name, loss_spec(name).parameters, given)
+
+
+def build_loss(name: str, parameters: Mapping[str, object] | None = None) -> Loss:
+    """Build a loss by name, with its own parameters; PlanError lists the known names or parameters."""
+    return loss_spec(name).build(**loss_parameters(name, parameters or {}).model_dump())

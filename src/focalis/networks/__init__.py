@@ -1,22 +1,36 @@
-"""Networks: the method's dense family, and those that it is compared with."""
+"""Networks: the method's dense family, those that it is compared with, and those that other packages offer."""
 
-from focalis.networks.base import Network
-from focalis.networks.catalogue import NETWORKS, REFINED, build_network, split_name
+from focalis.networks.base import Network, all_outputs
+from focalis.networks.catalogue import (
+    NETWORKS,
+    REFINED,
+    build_network,
+    network_names,
+    network_spec,
+    split_name,
+)
 from focalis.networks.convolutions import Convolution, convolutions
 from focalis.networks.dense import DenseConfig, DenseNetwork
+from focalis.networks.foreign import MONAI
 from focalis.networks.memory import peak_bytes
+from focalis.networks.spec import NetworkSpec
 from focalis.networks.start import Transfer, transfer
 
 __all__ = [
+    "MONAI",
     "NETWORKS",
     "REFINED",
     "Convolution",
     "DenseConfig",
     "DenseNetwork",
     "Network",
+    "NetworkSpec",
     "Transfer",
+    "all_outputs",
     "build_network",
     "convolutions",
+    "network_names",
+    "network_spec",
     "peak_bytes",
     "split_name",
     "transfer",

@@ -24,17 +24,22 @@ class Network(nn.Module, ABC):
     moves = False
 
     @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (batch, outputs, z, y, x) of an image (batch, inputs, z, y, x)."""
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Logits (batch, outputs, z, y, x) of an image (batch, inputs, z, y, x).
 
-    def forward_all(self, x: Tensor) -> list[Tensor]:
-        """The logits and those of every auxiliary output, all at the input's size: what training needs."""
-        return [self.forward(x)]
+        In training mode a network with auxiliary outputs returns a list: the logits, then those of every auxiliary
+        output, all at the input's size.
+        """
 
     @abstractmethod
     def heads(self) -> list[nn.Conv3d]:
         """The output layer and the auxiliary ones: convolutions with a bias, which is a prior over the classes."""
 
     def output_weights(self) -> list[float]:
-        """What each output of `forward_all` counts in the loss."""
+        """What each output of a forward pass in training mode counts in the loss."""
         return [1.0] + [AUXILIARY_WEIGHT] * (len(self.heads()) - 1)
+
+
+def all_outputs(logits: Tensor | list[Tensor]) -> list[Tensor]:
+    """What a forward pass in training mode returned, as a list: the logits, then those of the auxiliary outputs."""
+    return [logits] if isinstance(logits, Tensor) else logits

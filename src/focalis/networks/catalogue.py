@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from focalis.errors import PlanError
 from focalis.networks.base import Network
@@ -11,11 +11,12 @@ from focalis.networks.deeplab import WIDTHS as DEEPLAB_STAGES
 from focalis.networks.deeplab import DeepLab
 from focalis.networks.dense import DenseConfig, DenseNetwork
 from focalis.networks.fcdensenet import FullyConvolutionalDenseNet
+from focalis.networks.foreign import MONAI, ForeignNetwork, monai_spec
 from focalis.networks.segnet import WIDTHS as SEGNET_STAGES
 from focalis.networks.segnet import SegNet
+from focalis.networks.spec import NetworkSpec
 from focalis.networks.unet import UNet, classic, planned
-
-Builder = Callable[[Sequence[Triple], int, int], Network]
+from focalis.plugins import find_part, installed, validated
 
 
 def dense(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> DenseNetwork:
@@ -96,37 +97,65 @@ def fcdensenet(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> Full
     return FullyConvolutionalDenseNet(strides_zyx, inputs, outputs)
 
 
-NETWORKS: dict[str, Builder] = {
-    "dense": dense,
-    "densevoxnet": densevoxnet,
-    "ddnet": ddnet,
-    "fcdensenet": fcdensenet,
-    "unet": unet,
-    "nnunet": nnunet,
-    "segnet": segnet,
-    "deeplab": deeplab,
+NETWORKS: dict[str, NetworkSpec] = {
+    "dense": NetworkSpec(dense, stages=3),
+    "densevoxnet": NetworkSpec(densevoxnet, stages=2),
+    "ddnet": NetworkSpec(ddnet, stages=2),
+    "fcdensenet": NetworkSpec(fcdensenet, stages=5, any_depth=True),
+    "unet": NetworkSpec(unet, stages=3, any_depth=True),
+    "nnunet": NetworkSpec(nnunet, stages=5, any_depth=True),
+    "segnet": NetworkSpec(segnet, stages=5, any_depth=True),
+    "deeplab": NetworkSpec(deeplab, stages=2),
 }
+"""Focalis's own networks; installed packages may offer more, see `focalis.plugins`."""
 
 REFINED = "+crf"
 """Behind a network's name: its probabilities are refined by a fully connected CRF, fitted on the inner split."""
 
 
+def network_names() -> tuple[str, ...]:
+    """The names of all networks, those of installed packages included, but for MONAI's."""
+    return (*sorted(NETWORKS), *installed("network"))
+
+
 def split_name(name: str) -> tuple[str, bool]:
     """The name of the network itself, and whether its probabilities are refined; PlanError lists the known names."""
     base = name.removesuffix(REFINED)
-    if base not in NETWORKS:
-        known = ", ".join(sorted(NETWORKS))
-        raise PlanError(f"unknown network {name!r}; known are {known}, each also with {REFINED} behind it")
+    network_spec(base)
     return base, base != name
 
 
-def build_network(name: str, strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> Network:
+def network_spec(name: str) -> NetworkSpec:
+    """A network by name, without `REFINED` behind it; PlanError lists the known names."""
+    if name.startswith(MONAI):
+        return monai_spec(name)
+    spec = find_part("network", name, NETWORKS, NetworkSpec)
+    if spec is None:
+        known = ", ".join(network_names())
+        raise PlanError(
+            f"unknown network {name!r}; known are {known}, each also with {REFINED} behind it, and {MONAI}CLASS"
+        )
+    return spec
+
+
+def build_network(
+    name: str,
+    strides_zyx: Sequence[Triple],
+    inputs: int,
+    outputs: int,
+    parameters: Mapping[str, object] | None = None,
+) -> Network:
     """Build a network by name; PlanError lists the known names.
 
     Args:
-        name: a key of `NETWORKS`, `REFINED` behind it or not.
+        name: a name that `network_spec` knows, `REFINED` behind it or not.
         strides_zyx: down-sampling factor per stage.
         inputs: image channels.
         outputs: classes, the background included.
+        parameters: the network's own ones.
     """
-    return NETWORKS[split_name(name)[0]](strides_zyx, inputs, outputs)
+    base = name.removesuffix(REFINED)
+    spec = network_spec(base)
+    own = validated("network", base, spec.parameters, parameters or {})
+    network = spec.build(strides_zyx, inputs, outputs, **own.model_dump())
+    return network if isinstance(network, Network) else ForeignNetwork(network, outputs)

@@ -120,22 +120,15 @@ class DenseNetwork(Network):
             layer for layer in [self.output[-1], *self.auxiliary.values()] if isinstance(layer, nn.Conv3d)
         ]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """See `Network.forward`."""
-        return self._run(x, auxiliary=False)[0]
-
-    def forward_all(self, x: Tensor) -> list[Tensor]:
-        """See `Network.forward_all`."""
-        return self._run(x, auxiliary=True)
-
-    def _run(self, x: Tensor, auxiliary: bool) -> list[Tensor]:
         size = x.shape[2:]
         x = self.stem(x)
         features, side = [x], []
         for i, (down, block) in enumerate(zip(self.downs, self.blocks, strict=True)):
             x = block(down(x))
             features.append(x)
-            if auxiliary and str(i) in self.auxiliary:
+            if self.training and str(i) in self.auxiliary:
                 side.append(functional.interpolate(self.auxiliary[str(i)](x), size, mode="trilinear"))
         features.pop()
         x = self.bottom(x)
@@ -145,4 +138,5 @@ class DenseNetwork(Network):
             if self.config.skips and skip.shape[2:] == x.shape[2:]:
                 x = torch.cat([x, skip], dim=1)
             x = merge(x)
-        return [self.output(x), *side]
+        logits: Tensor = self.output(x)
+        return [logits, *side] if side else logits

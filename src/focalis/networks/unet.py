@@ -101,15 +101,8 @@ class UNet(Network):
         weights = [0.5**i for i in range(len(self.heads()))]
         return [weight / sum(weights) for weight in weights]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """See `Network.forward`."""
-        return self._run(x, auxiliary=False)[0]
-
-    def forward_all(self, x: Tensor) -> list[Tensor]:
-        """See `Network.forward_all`."""
-        return self._run(x, auxiliary=True)
-
-    def _run(self, x: Tensor, auxiliary: bool) -> list[Tensor]:
         size = x.shape[2:]
         features, side = [], []
         for pool, down in zip(self.pools, self.downs, strict=True):
@@ -119,9 +112,10 @@ class UNet(Network):
         for up, merge in zip(self.ups, self.merges, strict=True):
             x = merge(torch.cat([up(x), features.pop()], dim=1))
             key = str(len(features))
-            if auxiliary and key in self.auxiliary:
+            if self.training and key in self.auxiliary:
                 side.append(functional.interpolate(self.auxiliary[key](x), size, mode="trilinear"))
-        return [self.output(x), *reversed(side)]
+        logits: Tensor = self.output(x)
+        return [logits, *reversed(side)] if side else logits
 
 
 def classic(strides_zyx: Sequence[Triple]) -> UNetConfig:

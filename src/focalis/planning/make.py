@@ -14,19 +14,6 @@ from focalis.planning.memory import training_bytes
 from focalis.planning.plan import NetworkSettings, Normalisation, Plan, TrainingSettings, Triple, alike
 from focalis.planning.pose import Pose
 
-STAGES = {
-    "dense": 3,
-    "densevoxnet": 2,
-    "ddnet": 2,
-    "fcdensenet": 5,
-    "unet": 3,
-    "nnunet": 5,
-    "segnet": 5,
-    "deeplab": 2,
-}
-"""How many strides a network is planned with."""
-AS_DEEP_AS_THE_PATCH = frozenset({"fcdensenet", "unet", "nnunet", "segnet"})
-"""Networks of any depth: a stage that would halve no axis is left out, as nnU-Net does."""
 PATCH_SHARE = 0.85
 PATCH_VOXELS = 64**3
 BATCH_VOXELS = 2 * 40**3
@@ -55,20 +42,20 @@ def make_plan(
         found: the training cases' fingerprint.
         channels: channel names.
         labels: label value to name, without the background.
-        network: a name that `focalis.networks.build_network` knows.
+        network: a name that `focalis.networks.network_spec` knows, `+crf` behind it or not.
         memory_budget_gb: what training may take.
         ignore: the label value of voxels that nobody has judged.
     """
-    from focalis.networks import split_name  # here, so that reading a plan does not load torch
+    from focalis.networks import network_spec, split_name  # here: reading a plan does not load torch
 
-    base = split_name(network)[0]
+    spec = network_spec(split_name(network)[0])
     reasons: dict[str, str] = {}
     spacing = target_spacing(found.spacings_zyx_mm, reasons)
     normalisation = tuple(_normalisation(found, i, name, reasons) for i, name in enumerate(channels))
     shape = np.median(np.multiply(found.shapes_zyx, found.spacings_zyx_mm), axis=0) / spacing
     wanted, capped = _wanted(shape)
-    strides = _strides(spacing, wanted.tolist(), STAGES[base])
-    if base in AS_DEEP_AS_THE_PATCH:
+    strides = _strides(spacing, wanted.tolist(), spec.stages)
+    if spec.any_depth:
         strides = tuple(stride for stride in strides if stride != (1, 1, 1)) or ((1, 1, 1),)
     patch = _patch(shape, wanted, capped, [int(s) for s in np.prod(strides, axis=0)], reasons)
     batch = max(2, BATCH_VOXELS // int(np.prod(patch)))

@@ -14,7 +14,7 @@ def training_bytes(plan: Plan) -> int:
     """Estimated resident memory of a training step in float32: activations, gradients, optimiser, the process."""
     import torch
 
-    from focalis.networks import peak_bytes
+    from focalis.networks import all_outputs, peak_bytes
     from focalis.planning.parts import loss_of, network_of
 
     loss = loss_of(plan)
@@ -24,7 +24,7 @@ def training_bytes(plan: Plan) -> int:
         image = torch.empty(plan.batch, len(plan.channels), *plan.patch_zyx)
         target = torch.zeros(plan.batch, *plan.patch_zyx, dtype=torch.int64)
         distance = torch.empty(plan.batch, *plan.patch_zyx)
-        terms = [loss(logits, target, distance) for logits in network.forward_all(image)]
+        terms = [loss(logits, target, distance) for logits in all_outputs(network(image))]
         torch.stack(terms).sum().backward()  # type: ignore[no-untyped-call]
 
     with torch.random.fork_rng(devices=[]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -39,11 +39,24 @@ class Normalisation(_Frozen):
     std: float = Field(default=1.0, gt=0)
 
 
-class NetworkSettings(_Frozen):
-    """Which network, and the shape of its stages.
+class _Named(BaseModel):
+    """A part by name, its own parameters beside the name. What they are the part says when it is built."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The part's own parameters."""
+        return dict(self.model_extra or {})
+
+
+class NetworkSettings(_Named):
+    """Which network, the shape of its stages, and its own parameters if it has any.
 
     Attributes:
-        name: a name from `focalis.networks.NETWORKS`, `+crf` behind it if its probabilities are to be refined.
+        name: a name that `focalis.networks.network_spec` knows; with `+crf` behind it its probabilities are refined.
         strides_zyx: the down-sampling factor of each stage, in order; their product is what a patch must
             be a multiple of.
     """
@@ -60,24 +73,37 @@ class NetworkSettings(_Frozen):
         return total[0], total[1], total[2]
 
 
-class LossSettings(_Frozen):
-    """Which loss, and the parameters of the distance-weighted focal loss.
+_FOCAL = ("r", "weight", "k_per_mm", "floor", "cap_mm")
+_FOCAL_OF = {
+    "distance_focal": _FOCAL,
+    "distance_focal_dice": _FOCAL,
+    "distance_focal_exponential": ("r", "k_per_mm", "floor"),
+    "distance_focal_gaussian": ("r", "k_per_mm", "floor"),
+    "distance_focal_reciprocal": ("r", "k_per_mm", "floor"),
+    "distance_focal_growth": ("r", "k_per_mm", "floor", "cap_mm"),
+    "distance_focal_constant": ("r",),
+    "focal": ("r",),
+    "dice_cross_entropy": (),
+    "present_dice_cross_entropy": (),
+    "weighted_cross_entropy": (),
+    "tversky": (),
+}
+"""Plans used to hold the focal parameters whatever the loss; of these each loss takes some."""
 
-    Attributes:
-        name: a name from `focalis.losses.LOSSES`.
-        r: focusing exponent of (1 - p_t)^r, > 0.
-        weight: the background weight as a function of the distance from the lesion.
-        k_per_mm: its decay (or growth) in 1/mm, > 0.
-        floor: the least weight of a background voxel, >= 0.
-        cap_mm: the distance at which `growth` stops to grow.
-    """
+
+class LossSettings(_Named):
+    """Which loss, and its own parameters (see `focalis.losses.LOSSES`); those left out have their defaults."""
 
     name: str = "dice_cross_entropy"
-    r: float = Field(default=0.5, gt=0)
-    weight: Literal["exponential", "gaussian", "reciprocal", "growth", "constant"] = "exponential"
-    k_per_mm: float = Field(default=0.1, gt=0)
-    floor: float = Field(default=0.1, ge=0)
-    cap_mm: float = Field(default=50.0, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_older_plan(cls, content: Any) -> Any:
+        """Drop the focal parameters that the loss does not take from a plan that holds all five."""
+        if not isinstance(content, dict) or not set(_FOCAL) <= content.keys():
+            return content
+        taken = _FOCAL_OF.get(content.get("name", "dice_cross_entropy"), _FOCAL)
+        return {key: value for key, value in content.items() if key not in _FOCAL or key in taken}
 
 
 class TrainingSettings(_Frozen):

@@ -26,7 +26,7 @@ from torch import nn
 from focalis.errors import DivergedError, TrainingError
 from focalis.files import write_text
 from focalis.losses import Loss
-from focalis.networks import Network, transfer
+from focalis.networks import Network, all_outputs, transfer
 from focalis.planning import Plan
 from focalis.planning.parts import loss_of, network_of
 from focalis.prediction import Runtime
@@ -322,7 +322,7 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     with runtime.autocast():
-        outputs = network.forward_all(image)
+        outputs = all_outputs(network(image))
     terms = [loss_function(logits, label, distance) for logits in outputs]
     weights = torch.tensor(network.output_weights(), device=runtime.device)
     loss = (weights * torch.stack(terms)).sum()

@@ -19,7 +19,7 @@ def trusted(runtime: Runtime, plan: Plan) -> Runtime:
         return runtime
 
     def forward() -> None:
-        network_of(plan).train().forward_all(torch.empty(plan.batch, len(plan.channels), *plan.patch_zyx))
+        network_of(plan).train()(torch.empty(plan.batch, len(plan.channels), *plan.patch_zyx))
 
     with torch.random.fork_rng(devices=[]):
         found = convolutions(forward)

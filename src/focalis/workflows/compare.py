@@ -14,10 +14,11 @@ import torch
 from focalis.dataset import Dataset, Split, open_dataset
 from focalis.errors import PlanError, TrainingError, UsageError
 from focalis.files import is_unused, only_process_in
-from focalis.losses import LOSSES
-from focalis.networks import NETWORKS, split_name
+from focalis.losses import loss_names
+from focalis.networks import network_names, split_name
 from focalis.planning import Plan, fingerprint, make_plan, read_plan, within_memory, write_plan
 from focalis.planning.make import BATCH_VOXELS
+from focalis.planning.parts import check_names, loss_settings
 from focalis.planning.plan import LossSettings, NetworkSettings
 from focalis.prediction import choose_runtime
 from focalis.training import Progress
@@ -177,7 +178,7 @@ def shared_plans(data: Dataset, split: Split, rows: Sequence[Row], memory_gb: fl
         changes = {
             "patch_zyx": deepest.patch_zyx,
             "batch": batch,
-            "loss": own.loss.model_copy(update={"name": row.loss}),
+            "loss": loss_settings(row.loss),
             "reasons": own.reasons | reasons,
         }
         shared[row] = _planned(row.network, partial(within_memory, own.model_copy(update=changes)))
@@ -204,20 +205,16 @@ def precision_name(dtype: torch.dtype) -> str:
 def _rows(networks: Sequence[str], losses: Sequence[str]) -> list[Row]:
     """Every network with the first loss, then the other losses with the first network; UsageError for unknown names."""
     for network in networks:
-        try:
-            split_name(network)
-        except PlanError as error:
-            raise UsageError(str(error)) from error
+        check_names(network, None)
     for loss in losses:
-        if loss not in LOSSES:
-            raise UsageError(f"unknown loss {loss!r}; known are {', '.join(sorted(LOSSES))}")
+        check_names(None, loss)
     names = list(dict.fromkeys(networks)) or [NetworkSettings().name]
     terms = list(dict.fromkeys(losses)) or [LossSettings().name]
     rows = [Row(name, terms[0]) for name in names] + [Row(names[0], loss) for loss in terms[1:]]
     if len(rows) < 2:
         raise UsageError(
             "a comparison needs two networks or two losses; known networks are "
-            f"{', '.join(sorted(NETWORKS))}, known losses {', '.join(sorted(LOSSES))}"
+            f"{', '.join(network_names())}, known losses {', '.join(loss_names())}"
         )
     return rows
 

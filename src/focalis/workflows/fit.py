@@ -17,7 +17,7 @@ from focalis.evaluation import Aim, Summary
 from focalis.files import LOCK, is_unused, only_process_in
 from focalis.model import EightBit, Model, OperatingPoint, Refinement, load_model, save_model
 from focalis.planning import Plan, Readers, fingerprint, join_scopes, make_plan, read_plan, write_plan
-from focalis.planning.parts import check_names, loss_of, network_of
+from focalis.planning.parts import check_names, loss_of, loss_settings, network_of
 from focalis.prediction import choose_runtime
 from focalis.training import Progress, trusted
 from focalis.workflows.judge import ADVICE, Judgement, held_out_note, judge, write_judgement
@@ -307,7 +307,7 @@ def _changed(plan: Plan, changes: Mapping[str, str | float | None]) -> Plan:
     if network := changes.get("network"):
         plan = plan.model_copy(update={"network": plan.network.model_copy(update={"name": network})})
     if loss := changes.get("loss"):
-        plan = plan.model_copy(update={"loss": plan.loss.model_copy(update={"name": loss})})
+        plan = plan.model_copy(update={"loss": loss_settings(str(loss))})
     if readers := changes.get("readers"):
         plan = plan.model_copy(update={"readers": readers})
     if memory := changes.get("memory_gb"):

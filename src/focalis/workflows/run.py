@@ -100,7 +100,7 @@ def train_run(
         "runtime": str(run.runtime),
         "threads": torch.get_num_threads(),
     }
-    before = {"aim": "dice", **read_json(path)} if resume and path.exists() else None
+    before = _started(path) if resume and path.exists() else None
     if before is not None:
         _same_run(path, before, identity | ({} if budget.steps is None else {"steps": budget.steps}))
         if "finished" in before:
@@ -166,6 +166,14 @@ def train_run(
     save_model(model, run.home / MODEL)
     write_json(path, record)
     return model
+
+
+def _started(path: Path) -> dict[str, Any]:
+    """The record of a run that is resumed, with its plan as this version states it."""
+    record: dict[str, Any] = {"aim": "dice", **read_json(path)}
+    if "plan" in record:
+        record["plan"] = Plan.model_validate(record["plan"]).model_dump(mode="json", exclude={"reasons"})
+    return record
 
 
 def _same_run(path: Path, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""A network and a loss that Focalis finds by their entry points."""

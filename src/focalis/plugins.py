@@ -1,0 +1,130 @@
+"""Networks, losses and augmentations that other packages install, by entry points.
+
+A package names its parts in its `pyproject.toml`. They are known by these names wherever Focalis runs, also in child
+processes and when a model is loaded:
+
+    [project.entry-points."focalis.networks"]
+    wide = "my_package:WIDE"
+
+The entry point is a `NetworkSpec`, a `LossSpec` or an `AugmentationSpec`. See docs/plugins.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from focalis.errors import PlanError
+
+Kind = Literal["network", "loss", "augmentation"]
+Part = TypeVar("Part")
+Own = TypeVar("Own", bound="Parameters")
+
+
+class Parameters(BaseModel):
+    """The own parameters of a network, a loss or an augmentation; in the plan they stand beside its name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NoParameters(Parameters):
+    """Of a part that has none."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Where a part comes from that is not Focalis's own.
+
+    Attributes:
+        kind: what it is.
+        name: its name in the plan.
+        package: the installed package, as pip knows it.
+        version: the package's version.
+    """
+
+    kind: Kind
+    name: str
+    package: str
+    version: str
+
+
+def installed(kind: Kind) -> tuple[str, ...]:
+    """The names of the installed plug-ins of a kind, sorted. Nothing is imported."""
+    return tuple(sorted(_entries(kind)))
+
+
+def find_part(kind: Kind, name: str, own: Mapping[str, Part], cls: type[Part]) -> Part | None:
+    """A part by its name: Focalis's own, or an installed one; None if there is no such part.
+
+    Args:
+        kind: what is looked for.
+        name: its name.
+        own: Focalis's own parts.
+        cls: what the entry point must be.
+
+    Raises:
+        PlanError: an installed package takes a name of Focalis's own, cannot be imported, or offers something else.
+    """
+    entry = _entries(kind).get(name)
+    if entry is None:
+        return own.get(name)
+    package = _plugin(kind, entry)
+    source = f"the package {package.package} {package.version}"
+    if name in own:
+        raise PlanError(
+            f"{source} offers a {kind} {name!r}, which Focalis has itself; uninstall or rename it"
+        )
+    try:
+        part = entry.load()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise PlanError(
+            f"{kind} {name!r} of {source} cannot be imported ({reason}); install it again"
+        ) from error
+    if not isinstance(part, cls):
+        raise PlanError(f"{kind} {name!r} of {source} is no {cls.__name__}; ask its authors to offer one")
+    return part
+
+
+def plugin_of(kind: Kind, name: str) -> Plugin | None:
+    """The installed package that offers a part; None for a part of Focalis's own, and for an unknown name."""
+    entry = _entries(kind).get(name)
+    return None if entry is None else _plugin(kind, entry)
+
+
+def installed_version(plugin: Plugin) -> str | None:
+    """The version of a plug-in's package that is installed here; None without the package or without the part."""
+    here = plugin_of(plugin.kind, plugin.name)
+    if here is not None:
+        return here.version
+    try:  # MONAI offers its networks by their class names, not by entry points
+        return version(plugin.package) if plugin.name.startswith(f"{plugin.package}:") else None
+    except PackageNotFoundError:
+        return None
+
+
+def validated(kind: Kind, name: str, cls: type[Own], given: Mapping[str, object]) -> Own:
+    """A part's own parameters; PlanError names the part and the parameter that is wrong."""
+    try:
+        return cls.model_validate(dict(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(place) for place in first["loc"])
+        known = ", ".join(cls.model_fields) or "none"
+        raise PlanError(f"{kind} {name}: {where}: {first['msg']}; its parameters are: {known}") from error
+
+
+def _entries(kind: Kind) -> Mapping[str, EntryPoint]:
+    plural = {"network": "networks", "loss": "losses", "augmentation": "augmentations"}[kind]
+    return {entry.name: entry for entry in entry_points(group=f"focalis.{plural}")}
+
+
+def _plugin(kind: Kind, entry: EntryPoint) -> Plugin:
+    package = entry.dist
+    return Plugin(
+        kind, entry.name, package.name if package else "unknown", package.version if package else ""
+    )
