@@ -437,6 +437,19 @@ def test_what_a_case_of_several_readers_trains_on(read_by_three, folder, readers
         assert case.readers is None
 
 
+@pytest.mark.parametrize("before", ["labels", "majority", "staple", "mean"])
+@pytest.mark.parametrize("readers", ["labels", "majority", "staple", "random"])
+def test_another_policy_for_readers_does_not_take_what_was_prepared_before(
+    read_by_three, folder, tmp_path, before, readers
+):
+    for source in (read_by_three.cases[0], replace(read_by_three.cases[0], readers={})):
+        prepare_case(source, following(before), folder)
+        again = prepare_case(source, following(readers), folder)
+        anew = prepare_case(source, following(readers), tmp_path / "anew")
+        assert same(again, anew)
+        assert (again.readers is None) == (anew.readers is None) == (readers != "random")
+
+
 @pytest.mark.parametrize("readers", ["majority", "staple", "mean", "random"])
 def test_no_voxel_that_a_reader_drew_is_far_from_the_lesion(read_by_three, folder, readers):
     source = read_by_three.cases[0]

@@ -27,7 +27,7 @@ from focalis.losses import distance_to_foreground
 from focalis.planning import Description, Plan, describe, prepare_image, prepare_label
 from focalis.volume import Grid, content_digest, data_files, read_volume
 
-PREPARATION_VERSION = 3
+PREPARATION_VERSION = 4
 """Part of the key: raise it whenever the same files and plan would be prepared into other arrays or figures."""
 
 VOXELS_PER_LESION = 500
@@ -138,11 +138,11 @@ def preparation_key(case: Case, plan: Plan) -> str:
         "spacing_zyx_mm": plan.spacing_zyx_mm,
         "normalisation": [how.model_dump() for how in plan.normalisation],
     }
-    total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     sources = (*case.images, *case.label_files)
     if (source := SOURCES[plan.readers]) != "labels":
         settings["readers"] = source, len(case.readers)
         sources = (*sources, *case.readers.values())
+    total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     contents = {
         path: _content(path) for path in dict.fromkeys(sources)
     }  # a 4D file stands for several channels
