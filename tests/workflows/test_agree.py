@@ -101,12 +101,26 @@ def test_every_bad_file_is_named_and_nothing_is_written(folders, tmp_path):
     assert ann.is_dir()
 
 
+@pytest.mark.parametrize(
+    ("places", "names"),
+    [
+        (("A/labels", "B/labels"), {"A", "B"}),
+        (("x/A/1/masks", "x/B/1/masks"), {"A", "B"}),
+        (("A/labels", "B/labels", "cid"), {"A", "B", "cid"}),
+        (("site/labels", "labels"), {"site", "data"}),
+    ],
+)
+def test_folders_of_one_name_are_named_by_where_they_differ(folders, tmp_path, places, names):
+    copies = [shutil.copytree(folders[0], tmp_path / "data" / place) for place in places]
+    assert set(agree(copies).readers) == names
+
+
 def test_wrong_calls(folders, tmp_path):
     ann, ben = folders
     with pytest.raises(UsageError, match="is not there"):
         agree([ann, tmp_path / "nobody"])
-    with pytest.raises(UsageError, match="a second reader ann"):
-        agree([ann, shutil.copytree(ann, tmp_path / "other" / "ann")])
+    with pytest.raises(UsageError, match="is given twice"):
+        agree([ann, tmp_path / "ben" / ".." / "ann"])
     with pytest.raises(DataError, match="not named CASE_STRUCTURE"):
         agree([ann, ben], masks=True)
     (ben / "a.nii.gz").unlink()

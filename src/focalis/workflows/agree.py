@@ -62,9 +62,9 @@ def agree(
     """Say how well readers agree.
 
     Args:
-        labels: a folder of label maps per reader, whose name is the reader's, with the same file names in each; or one
-            data set with the readers' masks in `raters/`. A reader may lack a case; cases with a single reader are
-            counted and left out.
+        labels: a folder of label maps per reader, with the same file names in each; or one data set with the readers'
+            masks in `raters/`. A folder's name is the reader's; of A/labels and B/labels, A and B. A reader may lack
+            a case; cases with a single reader are counted and left out.
         out: folder for `agreement.json`, `pairs.csv` and `report.html`; None writes nothing.
         images: folder of the images, for the figure; of a data set, its own by default.
         masks: the folders' files are masks of one structure each, CASE_STRUCTURE (split at the last underscore), and
@@ -75,7 +75,7 @@ def agree(
         progress: see `Progress`.
 
     Raises:
-        UsageError: a path is not there, or two folders have one name.
+        UsageError: a path is not there, or a folder is given twice.
         DataError: no case has two readers; a mask cannot be read or lies on another grid than the other's; one line
             per problem, and nothing is written.
     """
@@ -130,14 +130,9 @@ def _source(paths: list[Path], masks: bool, ignore: int | None) -> _Source:
             raise UsageError(f"{paths[0]}: is one path, and --masks is for several folders; leave it out")
         return _data_set(paths[0], ignore)
     files: dict[str, dict[str, dict[str, Path]]] = {}
-    for path in paths:
-        reader = path.resolve().name
+    for path, reader in zip(paths, _reader_names(paths), strict=True):
         if not path.is_dir():
             raise UsageError(f"{path}: is no folder; give a folder of label maps per reader")
-        if [other.resolve().name for other in paths].count(reader) > 1:
-            raise UsageError(
-                f"{path}: is a second reader {reader}; folders are named by their readers: rename one"
-            )
         for stem, file in label_maps(path).items():
             case, _, structure = stem.rpartition("_") if masks else (stem, "", "")
             if masks and not (case and structure):
@@ -146,6 +141,25 @@ def _source(paths: list[Path], masks: bool, ignore: int | None) -> _Source:
     structures = sorted({structure for case in files.values() for structure in case})
     names = dict(enumerate(structures, start=1)) if masks else None
     return _Source({case: files[case] for case in sorted(files)}, names, ignore)
+
+
+def _reader_names(paths: Sequence[Path]) -> list[str]:
+    """A name per folder: its own or, of folders that share theirs, the nearest one above in which they all differ."""
+    resolved = [path.resolve() for path in paths]
+    for path, real in zip(paths, resolved, strict=True):
+        if resolved.count(real) > 1:
+            raise UsageError(f"{path}: is given twice; give another folder for each reader")
+    names = [path.name for path in resolved]
+    for name in {name for name in names if names.count(name) > 1}:
+        alike = [number for number, path in enumerate(resolved) if path.name == name]
+        levels = zip(*(resolved[number].parts[::-1] for number in alike), strict=False)
+        differing = next((level for level in levels if len(set(level)) == len(alike)), None)
+        for place, number in enumerate(alike):
+            names[number] = differing[place] if differing else str(paths[number])
+    for path, name in zip(paths, names, strict=True):
+        if names.count(name) > 1:
+            raise UsageError(f"{path}: is a second reader {name}; rename one of the folders")
+    return names
 
 
 def _data_set(path: Path, ignore: int | None) -> _Source:
