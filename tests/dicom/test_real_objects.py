@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 from highdicom.seg import segread
 
+from focalis.dicom.identity import AttributeWarning
 from focalis.dicom.segmentation import list_segments, read_segmentation, write_segmentation
 from focalis.dicom.series import Series, only_series, read_series
 from focalis.dicom.structures import list_structures, read_structures, write_structures
@@ -82,7 +83,9 @@ def test_a_sarcoma_is_the_reference_mask(real_data: Path, tmp_path: Path, modali
     masks = read_structures(path, series)
     reference = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "nifti" / f"{modality}_mask.nii.gz"))) > 0
     np.testing.assert_array_equal(masks[structure.name], reference)
-    check_both_ways(masks, series, tmp_path)
+    # its Study ID has more than the 16 characters of an SH: read in silence, left out of results with a warning
+    with pytest.warns(AttributeWarning, match="Study ID is not valid for its VR SH"):
+        check_both_ways(masks, series, tmp_path)
 
 
 def test_frames_of_874_bits_are_unpacked(real_data: Path, tmp_path: Path) -> None:
