@@ -1,6 +1,7 @@
 """The DICOM node against dcmtk and raw sockets: what is acknowledged is there, and nobody can stop it for others."""
 
 import contextlib
+import re
 import shutil
 import signal
 import socket
@@ -27,6 +28,9 @@ from focalis.errors import UsageError
 
 needs_dcmtk = pytest.mark.skipif(peers.program("storescu") is None, reason="dcmtk is not installed")
 CT = "1.2.840.10008.5.1.4.1.1.2"
+# "(Success)" or "(Status: 0x0000 - Success)", by the version of DCMTK
+STORED = re.compile(r"Received Store Response.*\bSuccess\b")
+
 STARTUP = """
 import sys, threading
 from pathlib import Path
@@ -671,7 +675,7 @@ def test_killed_while_receiving_what_was_acknowledged_is_there(tmp_path, write_s
     lines = []
     for line in sender.stdout:
         lines.append(line)
-        if sum("Received Store Response (Success)" in said for said in lines) == 20:
+        if sum(STORED.search(said) is not None for said in lines) == 20:
             child.send_signal(signal.SIGKILL)
             break
     lines += list(sender.stdout)
@@ -679,7 +683,7 @@ def test_killed_while_receiving_what_was_acknowledged_is_there(tmp_path, write_s
     child.wait()
     child.stdout.close()
     sender.stdout.close()
-    acknowledged = sum("Received Store Response (Success)" in line for line in lines)
+    acknowledged = sum(STORED.search(line) is not None for line in lines)
 
     from focalis.device.store import Store
 
