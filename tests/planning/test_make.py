@@ -11,6 +11,7 @@ from focalis.networks import NETWORKS
 from focalis.planning import Fingerprint, fingerprint, make_plan
 from focalis.planning.memory import training_bytes
 from focalis.planning.parts import network_of
+from focalis.quality import measure
 from focalis.volume import Volume, read_volume, write_volume
 
 
@@ -140,6 +141,24 @@ def test_a_fingerprint_knows_what_the_phantoms_hold(tmp_path):
         assert share == (read_volume(case.label).array > 0).mean()
     total = sum((read_volume(case.label).array > 0).sum() for case in data.cases)
     assert sum(figures.lesion_volumes_mm3) == pytest.approx(2.0 * total)
+
+
+def test_lesions_of_two_labels_that_touch_count_as_the_check_counts_them(tmp_path):
+    data = write_phantoms(
+        tmp_path, 1, PhantomSettings(shape_zyx=(16, 16, 16), foreground_share=0.01, lesions=1), 0
+    )
+    label = read_volume(data.cases[0].label)
+    values = np.zeros_like(label.array)
+    values[2:5, 2:5, 2:5], values[2:5, 2:5, 5:7], values[10:12, 10:12, 10:12] = 1, 2, 1
+    values[5, 2:5, 2:5] = 3  # nobody has judged it
+    write_volume(Volume(values, label.grid), data.cases[0].label)
+    data = dataclasses.replace(data, labels={1: "core", 2: "rim"}, ignore=3)
+    checked = measure(data).facts[0].label
+    figures = fingerprint(data.cases, ignore=3)
+    volumes = [lesion.volume_mm3 for one in checked.labels for lesion in one.lesions]
+    assert sorted(figures.lesion_volumes_mm3) == sorted(volumes)
+    assert len(volumes) == 3
+    assert "3 lesions (components of a label) in 1 cases" in plan_of(figures).reasons["labels"]
 
 
 def test_nothing_to_learn_is_an_error(tmp_path):

@@ -1,7 +1,13 @@
 """Lesions as connected components of a mask: find them, measure them, match two sets of them."""
 
 from focalis.lesions.candidates import Candidates, find_candidates, highest
-from focalis.lesions.components import CONNECTIVITY, label_components, voxels_of
+from focalis.lesions.components import (
+    CONNECTIVITY,
+    LabelLesions,
+    label_components,
+    lesions_by_label,
+    voxels_of,
+)
 from focalis.lesions.matching import (
     MATCHING_RULE,
     MINIMUM_IOU,
@@ -29,6 +35,7 @@ __all__ = [
     "MEASURING_RULE",
     "MINIMUM_IOU",
     "Candidates",
+    "LabelLesions",
     "Lesion",
     "Line",
     "Matching",
@@ -41,6 +48,7 @@ __all__ = [
     "highest",
     "label_components",
     "lesion_row",
+    "lesions_by_label",
     "match_lesions",
     "measure_components",
     "measure_lesions",

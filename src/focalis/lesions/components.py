@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import scipy
 from numpy.typing import NDArray
@@ -12,6 +16,40 @@ CONNECTIVITY = 26
 """What a lesion is, wherever lesions are counted: voxels that touch by a face, an edge or a corner belong together."""
 
 _RANKS = {6: 1, 18: 2, 26: 3}
+
+
+@dataclass(frozen=True)
+class LabelLesions:
+    """The lesions of one label in a label map.
+
+    Attributes:
+        value: the label value.
+        box_zyx: the smallest box that holds the label.
+        components: int32, the box's part of the map: 0 outside, 1 to `count` inside the lesions.
+        count: the number of lesions.
+    """
+
+    value: int
+    box_zyx: tuple[slice, slice, slice]
+    components: NDArray[np.int32]
+    count: int
+
+    def sizes(self) -> NDArray[np.intp]:
+        """The number of voxels of each lesion."""
+        return np.bincount(self.components.ravel(), minlength=self.count + 1)[1:]
+
+
+def lesions_by_label(labels: NDArray[Any], ignore: int | None = None) -> Iterator[LabelLesions]:
+    """The lesions of each label, by ascending value: lesions of two labels that touch are two lesions.
+
+    Args:
+        labels: label values, shape (z, y, x), of any type; values up to 0 are background.
+        ignore: a value that is no label either.
+    """
+    for value in sorted(set(np.unique(labels[labels > 0]).tolist()) - {ignore}):
+        mask = labels == value
+        box = _box(mask)
+        yield LabelLesions(int(value), box, *label_components(mask[box]))
 
 
 def label_components(
@@ -46,3 +84,10 @@ def label_components(
 def voxels_of(volume_mm3: float, voxel_mm3: float) -> int:
     """The least number of voxels whose volume reaches `volume_mm3`, at least 1."""
     return max(1, int(np.ceil(volume_mm3 / voxel_mm3 - 1e-6)))
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """The smallest box that holds a mask which is not empty."""
+    ends = [np.flatnonzero(mask.any(axis=axes))[[0, -1]] for axes in ((1, 2), (0, 2), (0, 1))]
+    z, y, x = (slice(int(low), int(high) + 1) for low, high in ends)
+    return z, y, x

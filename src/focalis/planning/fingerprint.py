@@ -9,7 +9,7 @@ import numpy as np
 
 from focalis.dataset import Case
 from focalis.errors import DataError
-from focalis.lesions import label_components
+from focalis.lesions import lesions_by_label
 from focalis.planning.pose import Pose, pose, sketch
 from focalis.volume import to_canonical
 
@@ -24,7 +24,8 @@ class Fingerprint:
         shapes_zyx: shapes in canonical orientation, in voxels.
         spacings_zyx_mm: spacings in canonical orientation.
         foreground_share: share of the voxels that are foreground, 0 to 1.
-        lesion_volumes_mm3: volume of every lesion (26-connected) of every case.
+        lesion_volumes_mm3: volume of every lesion of every case: 26-connected, of one label, as the check counts
+            them.
         first_percentile: per channel, the median over cases of each image's 1st percentile.
         foreground_low, foreground_high, foreground_mean, foreground_std: per channel, the 0.5th and 99.5th
             percentile, mean and standard deviation of the intensities inside lesions, over all cases.
@@ -69,9 +70,8 @@ def fingerprint(
         spacings.append(label.grid.spacing_zyx_mm)
         shares.append(float(inside.mean()))
         sketches.append(sketch(np.where(inside, label.array, 0), label.grid.spacing_zyx_mm, rng))
-        components, count = label_components(inside)
-        sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
-        lesions += (sizes * label.grid.voxel_volume_mm3).tolist()
+        for found in lesions_by_label(label.array, ignore):
+            lesions += (found.sizes() * label.grid.voxel_volume_mm3).tolist()
         for channel, volume in enumerate(case.read_images()):
             image = to_canonical(volume).array
             lows[channel].append(float(np.percentile(image, 1)))

@@ -64,7 +64,7 @@ def make_plan(
     training = _training(found.pose, _has_sides(labels), cubes, reasons)
     share = float(np.median(found.foreground_share))
     reasons["labels"] = (
-        f"{len(found.lesion_volumes_mm3)} lesions in {len(found.shapes_zyx)} cases, median "
+        f"{len(found.lesion_volumes_mm3)} lesions (components of a label) in {len(found.shapes_zyx)} cases, median "
         f"{np.median(found.lesion_volumes_mm3):.3g} mm3; foreground fills {100 * share:.2g} % of the median case"
     )
     reasons["loss"] = (

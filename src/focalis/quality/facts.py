@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.dataset import Case, Dataset
-from focalis.lesions import label_components
+from focalis.lesions import LabelLesions, lesions_by_label
 from focalis.volume import Grid, Volume, padding_value, to_canonical
 
 SAMPLED_VOXELS = 1_000_000
@@ -162,9 +162,9 @@ class Measurements:
         """Measure a label map of whole numbers, 0 being background; what is to be ignored is no foreground."""
         canonical = to_canonical(volume)
         array = canonical.array
-        values = sorted(set(np.unique(array[array > 0]).tolist()) - {self._dataset.ignore})
         labels = tuple(
-            _label_facts(array == value, int(value), canonical.grid, volume.grid) for value in values
+            _label_facts(found, canonical.grid, volume.grid)
+            for found in lesions_by_label(array, self._dataset.ignore)
         )
         self._labels[case.name] = LabelMapFacts(
             case.label_files[0],
@@ -208,37 +208,27 @@ def _hash(array: NDArray[Any]) -> str:
     return total.hexdigest()
 
 
-def _label_facts(mask: NDArray[np.bool_], value: int, grid: Grid, file_grid: Grid) -> LabelFacts:
-    """Measure one label; `mask` lies on `grid`, in canonical orientation."""
-    box = _box(mask)
-    corner = np.asarray([part.start for part in box])
-    components, count = label_components(mask[box])
-    places = np.argwhere(components)
-    of = components[tuple(places.T)]
-    places += corner
+def _label_facts(found: LabelLesions, grid: Grid, file_grid: Grid) -> LabelFacts:
+    """Measure one label, which was found on `grid`, in canonical orientation."""
+    places = np.argwhere(found.components)
+    of = found.components[tuple(places.T)]
+    places += np.asarray([part.start for part in found.box_zyx])
     order = np.argsort(of, kind="stable")
-    sizes = np.bincount(of, minlength=count + 1)[1:]
+    sizes = found.sizes()
     inside = order[np.cumsum(sizes) - sizes + sizes // 2]
     lesions = tuple(
         Lesion(int(size), float(size * grid.voxel_volume_mm3), _index_in(file_grid, grid, place))
         for size, place in zip(sizes, places[inside], strict=True)
     )
-    away = (places.mean(axis=0) - (np.asarray(mask.shape) - 1) / 2)[::-1]
+    away = (places.mean(axis=0) - (np.asarray(grid.shape_zyx) - 1) / 2)[::-1]
     return LabelFacts(
-        value,
+        found.value,
         len(places),
         len(places) * grid.voxel_volume_mm3,
         float(grid.direction_matrix[0] @ (away * grid.spacing_xyz_mm)),
-        tuple(_sides(box, mask.shape)),
+        tuple(_sides(found.box_zyx, grid.shape_zyx)),
         lesions,
     )
-
-
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    """The smallest box that holds a mask which is not empty."""
-    ends = [np.flatnonzero(mask.any(axis=axes))[[0, -1]] for axes in ((1, 2), (0, 2), (0, 1))]
-    z, y, x = (slice(int(low), int(high) + 1) for low, high in ends)
-    return z, y, x
 
 
 def _sides(box: tuple[slice, slice, slice], shape: tuple[int, ...]) -> Iterator[str]:
