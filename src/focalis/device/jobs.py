@@ -399,7 +399,7 @@ class Jobs:
             return
         states: dict[str, TaskState] = {"refused": "refused", "held": "held"}
         state = states.get(answer["outcome"], "failed")
-        reason = without_own_names(answer["reason"])
+        reason = without_own_names(answer["reason"], self.store)
         self.store.set_task_state(task_id, state, reason, answer.get("seconds"))
         self.store.event("error" if state == "failed" else "warning", reason, task_id=task_id)
         shutil.rmtree(self.store.folder / "making" / task_id, ignore_errors=True)

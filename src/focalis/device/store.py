@@ -75,6 +75,10 @@ class Store(Received, Senders, Work):
         """Where the results of a task are written."""
         return self.folder / "results" / task_id
 
+    def object_path(self, sha256: str) -> Path:
+        """Where a kept object lies."""
+        return self._files.object_path(sha256)
+
     def free_bytes(self) -> int:
         """What the store's disk has left."""
         return self._files.free_bytes()

@@ -92,10 +92,25 @@ def what_was_found(store: Store, task_id: str) -> str:
     return f"{lesions} lesion{'' if lesions == 1 else 's'}" if lesions else "nothing found"
 
 
-def without_own_names(reason: str) -> str:
-    """A reason without the store's own names of files, which tell a person nothing; where a slice lies stays."""
-    at_the_front, of_a_slice = r"^\S*/objects: ", r"(\S*/)?[0-9a-f]{64}\.dcm"
-    return re.sub(of_a_slice, "a slice", re.sub(at_the_front, "", reason))
+def without_own_names(reason: str, store: Store) -> str:
+    """A reason in which slices go by their Instance Number: the store's own names of files tell a person nothing."""
+
+    def named(found: re.Match[str]) -> str:
+        number = _instance_number(store.object_path(found["sha256"]))
+        return f"slice {number}" if number else "a slice"
+
+    without_folder = re.sub(r"^\S*/objects: ", "", reason)
+    return re.sub(r"(\S*/)?(?P<sha256>[0-9a-f]{64})\.dcm", named, without_folder)
+
+
+def _instance_number(path: Path) -> str:
+    """The Instance Number of a kept object; empty if it has none or cannot be read."""
+    from pydicom import dcmread
+
+    try:
+        return str(dcmread(path, stop_before_pixels=True, force=True).get("InstanceNumber", "") or "")
+    except Exception:  # a damaged object is what the reason may be about
+        return ""
 
 
 def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:
