@@ -124,6 +124,14 @@ def test_another_modality_is_the_first_that_is_said(series, tmp_path, known):
     assert len(row.outside) > 1 if known else len(row.outside) == 1
 
 
+def test_a_result_out_of_scope_says_so(series, tmp_path):
+    series(modality="PT")
+    (row,) = predict(model(), [tmp_path / "in"], tmp_path / "out", output_format="seg").rows
+    written = dcmread(row.output)
+    assert written.SeriesDescription.startswith("OUT OF SCOPE: ")
+    assert "it is a PT series, and the model is for CT" in written.DerivationDescription
+
+
 def test_another_modality_is_refused_with_strict(series, tmp_path):
     series(modality="MR")
     (row,) = predict(replace(model(), scope=scope()), [tmp_path / "in"], tmp_path / "out", strict=True).rows

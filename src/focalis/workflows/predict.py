@@ -27,7 +27,7 @@ from focalis.workflows.scope import check_scope
 from focalis.workflows.training_cases import Seen, SeenCases
 
 if TYPE_CHECKING:
-    from focalis.dicom import Series
+    from focalis.dicom import Caution, Series
 
 Format = Literal["nifti", "seg", "rtstruct"]
 """What results are written as: NIfTI label maps, DICOM Segmentations, or RT Structure Sets."""
@@ -291,7 +291,7 @@ def predict(
             write_volume(prediction.foreground_probability, extra)
         if prediction.uncertainty is not None:
             write_volume(prediction.uncertainty, spread)
-        there = write(prediction.label, images.source, loaded, output)
+        there = write(prediction.label, images.source, loaded, output, strange[case.name])
         about = {"float32_because": prediction.float32_because, **seen_cases.document(seen)}
         write_lesions(folder, case.name, lesions, {**document, **about})
         return PredictRow(
@@ -388,20 +388,34 @@ def _located(message: str, case: CaseInput) -> str:
 _ENDINGS: dict[Format, str] = {"nifti": ".nii.gz", "seg": "_seg.dcm", "rtstruct": "_rtstruct.dcm"}
 
 
-def _nifti(label: Volume, _source: Series | None, _model: Model, path: Path) -> bool:
+def _nifti(label: Volume, _source: Series | None, _model: Model, path: Path, _outside: Sequence[str]) -> bool:
     write_volume(label, path)
     return True
 
 
-def _segmentation(label: Volume, source: Series | None, model: Model, path: Path) -> bool:
+def _segmentation(
+    label: Volume, source: Series | None, model: Model, path: Path, outside: Sequence[str]
+) -> bool:
     from focalis.dicom import write_segmentation
 
     assert source is not None
-    names = model.plan.labels
     write_segmentation(
-        label.array, names, source, path, model=weights_sha256(model), version=version("focalis")
+        label.array,
+        model.plan.labels,
+        source,
+        path,
+        model=weights_sha256(model),
+        version=version("focalis"),
+        cautions=_cautions(outside),
     )
     return True
+
+
+def _cautions(outside: Sequence[str]) -> tuple[Caution, ...]:
+    """What a DICOM result says of a series that is not what the model was trained on."""
+    from focalis.dicom import Caution
+
+    return (Caution("OUT OF SCOPE", "; ".join(outside)),) if outside else ()
 
 
 def _require_uids(source: Series) -> None:
@@ -411,16 +425,24 @@ def _require_uids(source: Series) -> None:
     require_uids(source)
 
 
-def _structures(label: Volume, source: Series | None, model: Model, path: Path) -> bool:
+def _structures(
+    label: Volume, source: Series | None, model: Model, path: Path, outside: Sequence[str]
+) -> bool:
     from focalis.dicom import write_structures
 
     assert source is not None
     return write_structures(
-        label.array, model.plan.labels, source, path, model=weights_sha256(model), version=version("focalis")
+        label.array,
+        model.plan.labels,
+        source,
+        path,
+        model=weights_sha256(model),
+        version=version("focalis"),
+        cautions=_cautions(outside),
     )
 
 
-_WRITERS: dict[Format, Callable[[Volume, Series | None, Model, Path], bool]] = {
+_WRITERS: dict[Format, Callable[[Volume, Series | None, Model, Path, Sequence[str]], bool]] = {
     "nifti": _nifti,
     "seg": _segmentation,
     "rtstruct": _structures,

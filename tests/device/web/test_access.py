@@ -28,6 +28,8 @@ RULES = {
     ("POST", "/upload"): "reviewer",
     ("POST", "/studies/{task_id}/lesions/{number}"): "reviewer",
     ("POST", "/studies/{task_id}/correction"): "reviewer",
+    ("POST", "/studies/{task_id}/release"): "reviewer",
+    ("POST", "/series/{series_uid}/release"): "reviewer",
     ("POST", "/system/export"): "reviewer",
     ("POST", "/studies/{task_id}/retry"): "admin",
     ("POST", "/system/resend"): "admin",
@@ -46,6 +48,7 @@ def address(path):
         "number": "1",
         "sop_uid": "1.2",
         "study_uid": "1.2",
+        "series_uid": "1.2",
     }
     return path.format(**values)
 
