@@ -13,6 +13,7 @@ from pydicom import Dataset, FileDataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
+from focalis.dicom.contours import combine_contours, fill_contours
 from focalis.dicom.series import Series, read_series
 from focalis.dicom.structures import list_structures, read_structures, write_structures
 from focalis.errors import DataError
@@ -356,6 +357,70 @@ def test_a_repeated_contour_counts_once(
     mask, doubts = read_with_doubts(foreign(tmp_path / "a.dcm", series, [("a", drawn)]), series)
     assert mask.sum() == 16
     assert doubts == [f"{times} of its {times + 1} contours repeat another one and count once"]
+
+
+RETRACED = "contours lie just inside a nearly identical one and count once"
+
+
+def circle(radius: float, centre: float = 30.0, corners: int = 90) -> np.ndarray:
+    angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    return centre + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def covered(*polygons: np.ndarray) -> tuple[int, int, int]:
+    """The pixels that polygons of one structure cover, and how many of them were retraced or thin."""
+    filled = combine_contours(polygons, (61, 61))
+    return int(filled.mask.sum()), filled.retraced, filled.thin
+
+
+def disc(radius: float) -> int:
+    return int(fill_contours([circle(radius)], (61, 61)).sum())
+
+
+@pytest.mark.parametrize("step", [1, -1], ids=["same direction", "other direction"])
+def test_a_contour_redrawn_just_inside_counts_once(tmp_path: Path, series: Series, step: int) -> None:
+    drawn = [
+        ("CLOSED_PLANAR", square(series, 2, 0.9, 5.1)),
+        ("CLOSED_PLANAR", square(series, 2, 1.1, 5.1)[::step]),
+    ]
+    mask, doubts = read_with_doubts(foreign(tmp_path / "a.dcm", series, [("a", drawn)]), series)
+    assert mask.sum() == 25
+    assert doubts == [f"1 of its 2 {RETRACED}"]
+
+
+@pytest.mark.parametrize(("radius", "again"), [(3.1, 2.9), (8.0, 7.4), (25.0, 23.4)])
+def test_nearly_identical_outlines_leave_no_ring(radius: float, again: float) -> None:
+    assert covered(circle(radius), circle(again)) == (disc(radius), 1, 0)
+    assert covered(circle(again), circle(radius)) == (disc(radius), 1, 0)
+
+
+def test_outlines_drawn_three_times_count_once() -> None:
+    assert covered(circle(12), circle(11.2), circle(10.4)) == (disc(12), 2, 0)
+
+
+def test_the_hole_of_a_redrawn_outline_and_a_redrawn_hole_stay_holes() -> None:
+    ring = disc(20) - disc(9)
+    assert covered(circle(20), circle(19.2), circle(9)) == (ring, 1, 0)
+    assert covered(circle(20), circle(9), circle(8.5)) == (ring, 1, 0)
+
+
+def test_a_redrawn_keyhole_stays_a_hole() -> None:
+    def keyhole(outer: float, inner: float) -> np.ndarray:
+        around, hole = circle(outer), circle(inner)[::-1]
+        start = np.roll(hole, 1, axis=0)
+        return np.concatenate([around, around[:1], start, start[:1]])
+
+    assert covered(keyhole(20, 8), keyhole(19.5, 8.3)) == (disc(20) - disc(8), 1, 0)
+    assert covered(keyhole(20, 19))[0] == disc(20) - disc(19)
+
+
+@pytest.mark.parametrize("hole", [5.0, 14.0, 17.0])
+def test_a_smaller_contour_inside_is_a_hole_without_doubt(hole: float) -> None:
+    assert covered(circle(20), circle(hole)) == (disc(20) - disc(hole), 0, 0)
+
+
+def test_a_thin_wall_of_several_pixels_is_kept_and_told() -> None:
+    assert covered(circle(28), circle(25.5)) == (disc(28) - disc(25.5), 0, 1)
 
 
 def test_a_contour_that_walks_its_way_twice_is_filled(tmp_path: Path, series: Series) -> None:

@@ -16,6 +16,12 @@ from numpy.typing import NDArray
 Contour = NDArray[np.float64]
 """A closed polygon, shape (points, 2): x, y in pixel indices; the last point joins the first."""
 
+NEARLY = 0.8
+"""A contour within another that has more than this share of its area may retrace it."""
+
+RETRACED_PIXELS = 2.0
+"""Contours that retrace each other are nowhere further apart; a ring that is thicker somewhere is meant."""
+
 # right, down, left, up, as steps in (y, x): clockwise on a screen, whose y runs downwards
 _STEPS_YX = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])
 
@@ -77,16 +83,22 @@ class Filled:
         repeated: how many contours cover what another one covers, and count once.
         overlapping: how many contours partly cover another one, and were united with it.
         empty: how many contours enclose no pixel's centre.
+        retraced: how many contours lie just inside a nearly identical one, and count once.
+        thin: how many contours are nearly as large as the one around them, and were read as holes all the same.
     """
 
     mask: NDArray[np.bool_]
     repeated: int = 0
     overlapping: int = 0
     empty: int = 0
+    retraced: int = 0
+    thin: int = 0
 
 
 def combine_contours(contours: Sequence[Contour], shape_yx: tuple[int, int]) -> Filled:
     """Fill the contours of one structure on one slice: nested ones are holes and islands, all others are united.
+
+    A contour just inside a nearly identical one was drawn twice; it is no hole.
 
     Args:
         contours: closed polygons in pixel indices. One may walk its way several times; a keyhole is a hole.
@@ -113,18 +125,28 @@ def combine_contours(contours: Sequence[Contour], shape_yx: tuple[int, int]) -> 
     shared = [i for i in order if (times[masks[i]] > 1).any()]
     parents: dict[int, set[int]] = {}
     overlapping: set[int] = set()
+    retraced: set[int] = set()
+    thin: set[int] = set()
     for place, inner in enumerate(shared):
         parents[inner] = set()
         for outer in shared[:place]:
             if not (masks[inner] & masks[outer]).any():
                 continue
-            if _nested(polygons[inner], masks[inner], polygons[outer], masks[outer]):
+            nested = _nested(polygons[inner], masks[inner], polygons[outer], masks[outer])
+            nearly = nested and _area(polygons[inner]) > NEARLY * _area(polygons[outer])
+            if nearly and _furthest(polygons[inner], polygons[outer]) < RETRACED_PIXELS:
+                retraced.add(inner)
+            elif outer in retraced:  # the one that it retraces is looked at too
+                continue
+            elif nested:
                 parents[inner].add(outer)
+                if nearly:
+                    thin.add(inner)
             else:
                 overlapping |= {inner, outer}
-    regions = {i: mask.copy() for i, mask in enumerate(masks)}
+    regions = {i: mask.copy() for i, mask in enumerate(masks) if i not in retraced}
     # from the smallest: what an outer one loses is known before it is taken away
-    for inner in reversed(shared):
+    for inner in [i for i in reversed(shared) if i not in retraced]:
         for outer in parents[inner]:
             if not any(outer in parents[between] for between in parents[inner]):
                 regions[outer] &= ~regions[inner]
@@ -132,7 +154,7 @@ def combine_contours(contours: Sequence[Contour], shape_yx: tuple[int, int]) -> 
     for i, region in regions.items():
         if not parents.get(i):
             found |= region
-    return Filled(found, repeated, len(overlapping), empty)
+    return Filled(found, repeated, len(overlapping - retraced), empty, len(retraced), len(thin - retraced))
 
 
 def _walked_once(contour: Contour) -> Contour:
@@ -157,15 +179,33 @@ def _nested(
 
 def _inside_or_near(point: NDArray[np.float64], polygon: Contour, near: float = 0.05) -> bool:
     """Whether a point lies in a polygon, or by `near` pixels beside it."""
+    if _distance(point, polygon) <= near:
+        return True
     start, end = polygon, np.roll(polygon, -1, axis=0)
     way = end - start
-    length = np.maximum((way**2).sum(axis=1), 1e-12)
-    share = np.clip(((point - start) * way).sum(axis=1) / length, 0, 1)
-    if (((start + share[:, None] * way - point) ** 2).sum(axis=1) <= near**2).any():
-        return True
     across = (start[:, 1] > point[1]) != (end[:, 1] > point[1])
     x = start[across, 0] + (point[1] - start[across, 1]) * way[across, 0] / way[across, 1]
     return bool((x > point[0]).sum() % 2)
+
+
+def _distance(point: NDArray[np.float64], polygon: Contour) -> float:
+    """How far a point lies from a polygon's line, in pixels."""
+    way = np.roll(polygon, -1, axis=0) - polygon
+    length = np.maximum((way**2).sum(axis=1), 1e-12)
+    share = np.clip(((point - polygon) * way).sum(axis=1) / length, 0, 1)
+    return float(np.sqrt(((polygon + share[:, None] * way - point) ** 2).sum(axis=1).min()))
+
+
+def _furthest(one: Contour, other: Contour) -> float:
+    """The greatest distance of a corner of either polygon from the other one, in pixels."""
+    pairs = ((one, other), (other, one))
+    return max(_distance(corner, polygon) for corners, polygon in pairs for corner in corners)
+
+
+def _area(polygon: Contour) -> float:
+    """The area that a polygon encloses, in pixels; a keyhole's hole, walked the other way round, is no part of it."""
+    x, y = (polygon - polygon[0]).T
+    return abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
 
 
 def fill_contours(contours: Iterable[Contour], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:

@@ -77,11 +77,11 @@ def read_structures(
     """The structures of an RT Structure Set as masks on the grid of the series they were drawn on.
 
     A voxel belongs to a structure if its centre lies inside its contours: a contour inside another is a hole (and
-    one inside that an island), as is the inside of a keyhole; contours that overlap are united, and one that repeats
-    another counts once. CLOSEDPLANAR_XOR contours are combined by exclusive or (PS3.3 C.8.8.6). A contour belongs to
-    the slice nearest to its plane, by position alone: references to images are often stale or missing. Points and
-    open contours enclose nothing and are passed over. Slices between contoured ones are not filled in. What reaches
-    beyond the image's edge is cut off.
+    one inside that an island), as is the inside of a keyhole; contours that overlap are united, and one that
+    repeats another, or lies just inside a nearly identical one, counts once. CLOSEDPLANAR_XOR contours are combined
+    by exclusive or (PS3.3 C.8.8.6). A contour belongs to the slice nearest to its plane, by position alone:
+    references to images are often stale or missing. Points and open contours enclose nothing and are passed over.
+    Slices between contoured ones are not filled in. What reaches beyond the image's edge is cut off.
 
     Args:
         path: an RT Structure Set.
@@ -226,7 +226,7 @@ def _mask(items: list[Dataset], reference: Series, where: str) -> tuple[NDArray[
         z, plane, contour = _contour(item, reference, f"{where}, contour {count}")
         by_slice.setdefault(z, []).append((contour, text(item, "ContourGeometricType") == _XOR))
         planes.setdefault(z, []).append(plane)
-    repeated = overlapping = empty = 0
+    repeated = overlapping = empty = retraced = thin = 0
     for z, contours in by_slice.items():
         spread = max(planes[z]) - min(planes[z])
         if spread > FLATNESS:
@@ -241,9 +241,20 @@ def _mask(items: list[Dataset], reference: Series, where: str) -> tuple[NDArray[
         repeated += filled.repeated
         overlapping += filled.overlapping
         empty += filled.empty
+        retraced += filled.retraced
+        thin += filled.thin
     said = []
     if repeated:
         said.append(f"{repeated} of its {len(items)} contours repeat another one and count once")
+    if retraced:
+        said.append(
+            f"{retraced} of its {len(items)} contours lie just inside a nearly identical one and count once"
+        )
+    if thin:
+        said.append(
+            f"{thin} of its {len(items)} contours are nearly as large as the one around them and were read as holes; "
+            "check them"
+        )
     if overlapping:
         said.append(f"{overlapping} of its {len(items)} contours overlap and were united")
     if empty:
