@@ -1,14 +1,24 @@
 """Files appear whole or not at all; one process at a time works in a folder."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from focalis.errors import DataError, UsageError
-from focalis.files import is_unused, only_process_in, whole_file, write_bytes, write_text
+from focalis.files import (
+    PermissionsWarning,
+    is_unused,
+    only_process_in,
+    restrict,
+    whole_file,
+    write_bytes,
+    write_text,
+)
 
 
 def test_text_and_bytes_are_written_as_they_are_and_replace_what_was_there(tmp_path):
@@ -107,3 +117,23 @@ def test_a_share_that_refuses_chmod_takes_files(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "chmod", refused)
     write_text(tmp_path / "a", "text")
     assert (tmp_path / "a").read_text() == "text"
+
+
+def test_permissions_are_set(tmp_path):
+    restrict(tmp_path, 0o750)
+    assert tmp_path.stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EROFS])
+def test_a_share_that_refuses_permissions_is_worth_a_warning(tmp_path, monkeypatch, number):
+    def refused(*_arguments, **_more):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    with pytest.warns(PermissionsWarning, match=rf"{tmp_path}: .* 700 \({os.strerror(number)}\)"):
+        restrict(tmp_path, 0o700)
+
+
+def test_permissions_of_what_is_missing_are_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        restrict(tmp_path / "missing", 0o700)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,10 @@ from focalis.errors import DataError, UsageError
 
 LOCK = ".lock"
 """The file that `only_process_in` locks; it says nothing by lying there."""
+
+
+class PermissionsWarning(UserWarning):
+    """A file or folder keeps the permissions that it has, because its file system refuses others."""
 
 
 @contextmanager
@@ -57,6 +62,22 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write bytes, whole or not at all; DataError if they cannot be written."""
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+def restrict(path: Path, mode: int) -> None:
+    """Set permissions; a `PermissionsWarning` where the file system refuses, as some shares do."""
+    try:
+        path.chmod(mode)
+    except OSError as error:
+        if not path.exists():
+            raise
+        reason = error.strerror or str(error)
+        warnings.warn(
+            f"{path}: its permissions cannot be set to {mode:o} ({reason}); make sure that nobody else can "
+            "reach its disk or share",
+            PermissionsWarning,
+            stacklevel=2,
+        )
 
 
 @contextmanager

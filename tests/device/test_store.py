@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from focalis.device.backup import back_up
 from focalis.device.config import StoreSettings
 from focalis.device.records import Header
 from focalis.device.retention import make_room
 from focalis.device.store import Store
 from focalis.errors import DataError, UsageError
+from focalis.files import PermissionsWarning
 
 HEADER = Header("1.2.3.1", "1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2", "1.2.840.10008.1.2.1", "CT", "CHEST")
 
@@ -583,3 +585,17 @@ def test_a_store_counts_refusals_by_sender_and_reason(store):
         True,
     ]
     assert {(each.peer, each.times) for each in store.refusals()} == {("CT1", 2), ("CT2", 1)}
+
+
+def test_a_store_and_its_backup_lie_on_a_share_that_refuses_chmod(tmp_path, monkeypatch):
+    def refused(*_arguments, **_more):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    with pytest.warns(PermissionsWarning, match="its permissions cannot be set to 700"):
+        Store(tmp_path / "store").close()
+    with pytest.warns(PermissionsWarning) as said:
+        back_up(tmp_path / "store", tmp_path / "backup.tar")
+    lines = [str(warning.message) for warning in said]
+    assert any(line.startswith(f"{tmp_path / 'backup.tar'}: its permissions cannot be") for line in lines)
+    assert (tmp_path / "backup.tar").stat().st_size

@@ -285,3 +285,26 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(plan, cases,
     left = tmp_path / "checkpoint.safetensors"
     assert (left.read_bytes() if left.exists() else None) == earlier
     assert {path.name for path in tmp_path.iterdir()} <= {"checkpoint.safetensors", "metrics.jsonl"}
+
+
+@pytest.mark.parametrize("room", [0, 50])
+def test_metrics_that_cannot_be_written_end_the_run_and_it_goes_on(plan, cases, tmp_path, room):
+    fails_at = []
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(progress):
+        fails_at.append(progress.step)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+
+    try:
+        with pytest.raises(
+            TrainingError, match=r"metrics\.jsonl: cannot be written \(.+\); free space .*--resume"
+        ):
+            run(plan, cases, tmp_path, steps=4, progress=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert fails_at == [1, 2, 3]
+    assert (tmp_path / "metrics.jsonl").stat().st_size == room
+
+    run(plan, cases, tmp_path, steps=4, resume=True)
+    assert [row["step"] for row in rows(tmp_path)] == [4]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from focalis.device.store import Store
 from focalis.errors import DataError, UsageError
-from focalis.files import sha256_of, whole_file
+from focalis.files import restrict, sha256_of, whole_file
 
 _DATABASE = "store.sqlite"
 
@@ -51,7 +51,7 @@ def back_up(folder: Path, path: Path) -> int:
                     raise DataError(
                         f"{folder / name}: was removed during the backup; begin it again"
                     ) from error
-        path.chmod(0o600)  # it holds patients' images, as the store does, which is closed to others
+        restrict(path, 0o600)  # it holds patients' images, as the store does, which is closed to others
     return len(named)
 
 

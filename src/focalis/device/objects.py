@@ -12,6 +12,7 @@ from pathlib import Path
 
 from focalis.device.records import Staged
 from focalis.errors import DataError
+from focalis.files import restrict
 
 _CHUNK_BYTES = 1 << 20
 
@@ -36,7 +37,7 @@ class ObjectFiles:
                 folder / "results",
             ):
                 each.mkdir(parents=True, exist_ok=True)
-                each.chmod(0o700)
+                restrict(each, 0o700)
             # also what a stop left between making a folder and flushing it
             for each in (folder, folder / "objects"):
                 flush_folder(each)

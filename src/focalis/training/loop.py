@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -118,6 +119,7 @@ def train(
         DivergedError: the loss is no longer finite; the last good weights are in the checkpoint.
         Interrupted: Ctrl-C; the checkpoint holds the last step.
         ModelError: the start is that of another network.
+        TrainingError: metrics or checkpoint cannot be written, or the checkpoint is another run's.
     """
     network, average, optimizer = _fresh(plan, seed, runtime, start)
     loss_function = loss_of(plan)
@@ -159,7 +161,7 @@ def train(
     losses: list[float] = []
     overflows = 0
     with (
-        metrics.open("a", encoding="utf-8") as log,
+        metrics.open("ab", buffering=0) as log,
         _ctrl_c_noticed() as ctrl_c,
         torch.random.fork_rng(),
         closing(batches(training, plan, seed, range(first, steps), ahead=_ahead(runtime))) as prepared,
@@ -209,8 +211,7 @@ def train(
             if done % LOG_EVERY == 0 or "val_dice" in row:
                 row["loss"] = float(np.mean(losses[-LOG_EVERY:]))
                 row["seconds"] = round(trained_s(), 1)
-                log.write(json.dumps(row) + "\n")
-                log.flush()
+                _append(row, log, metrics)
             if progress:
                 left = (time.monotonic() - started) / (done - first) * (steps - done)
                 loss = float(np.mean(losses[-LOG_EVERY:]))
@@ -352,6 +353,18 @@ def _keep_rows_before(metrics: Path, step: int) -> None:
     rows = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
     kept = [row for row in rows if _step_of(row) <= step]
     write_text(metrics, "".join(f"{row}\n" for row in kept))
+
+
+def _append(row: dict[str, Any], log: FileIO, metrics: Path) -> None:
+    """Write a row whole; nothing is left in a buffer, so that closing the file cannot fail again."""
+    line = f"{json.dumps(row)}\n".encode()
+    try:
+        while line:
+            line = line[log.write(line) :]
+    except OSError as error:
+        raise TrainingError(
+            f"{metrics}: cannot be written ({error.strerror or error}); free space on its disk and go on with --resume"
+        ) from error
 
 
 def _step_of(row: str) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from focalis.dicom import list_segments, read_segmentation, read_series
 from focalis.dicom.headers import text
 from focalis.errors import DataError
-from focalis.files import write_text
+from focalis.files import restrict, write_text
 from focalis.volume import Volume, write_volume
 
 
@@ -60,7 +60,7 @@ def export(studies: Sequence[dict[str, Any]], out: str) -> int:
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows([("case", "patient"), *rows])
         write_text(folder / "cases.csv", table.getvalue())
-        folder.chmod(0o750)
+        restrict(folder, 0o750)
         folder.rename(target)
     except OSError as error:
         raise DataError(f"{target}: cannot be written ({error.strerror}); check the disk") from error

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from focalis.device.lesions import StudyLesion, list_lesions
 from focalis.dicom import Series, read_segmentation, read_series
 from focalis.dicom.coordinates import to_indices, to_patient
+from focalis.files import restrict
 from focalis.volume import Grid, Volume, to_canonical, write_volume
 
 IMAGE, LESIONS, TABLE = "image.nii", "lesions.nii", "view.json"
@@ -53,7 +54,7 @@ def prepare(files: list[str], segmentation: str, out: str) -> None:
             "lesions": [_row(lesion, series.volume.grid, image.grid) for lesion in lesions],
         }
         (folder / TABLE).write_text(json.dumps(table), encoding="utf-8")
-        folder.chmod(0o700)
+        restrict(folder, 0o700)
         shutil.rmtree(target, ignore_errors=True)
         folder.rename(target)
     finally:
