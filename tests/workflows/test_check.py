@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from focalis.dataset import open_dataset
 from focalis.errors import UsageError
@@ -243,6 +244,15 @@ def subject_without_a_column(root: Path, names: list[str]) -> None:
     (root / "cases.csv").write_text("\n".join(["case,site", *(f"{name},1" for name in names)]))
 
 
+def renamed_segment(root: Path, names: list[str]) -> None:
+    for name in names:
+        volume = sitk.ReadImage(str(label(root, name)))
+        volume.SetMetaData("Segment0_LabelValue", "1")
+        volume.SetMetaData("Segment0_Name", "cyst" if name == names[2] else "nodule")
+        label(root, name).unlink()
+        sitk.WriteImage(volume, str(root / "labels" / f"{name}.nrrd"))
+
+
 FAULTS = [
     (
         subject_without_a_column,
@@ -251,6 +261,7 @@ FAULTS = [
         "cases.csv has no column patient (case, site): each case counts as",
     ),
     (forgotten_structure, "absent", (), "label 2, vessel, occurs in no case"),
+    (renamed_segment, "segment", (2,), "differ on what label 1 is"),
     (copied_image, "duplicate", (0, 1), "hold the same image"),
     (copied_image_under_another_header_and_type, "duplicate", (0, 1), "under other headers (origin"),
     (copied_image_along_other_axes, "duplicate", (0, 1), "under other headers (size"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,17 @@ from focalis.dataset import Case, Dataset
 from focalis.errors import DataError, refusal
 from focalis.quality.label_values import judge_label_values, too_many_labels
 from focalis.quality.readers import ReaderValues
-from focalis.volume import Grid, Volume, read_channels, read_entries, read_volume, why_unusable
+from focalis.quality.segments import judge_segments
+from focalis.volume import (
+    Grid,
+    Segment,
+    Volume,
+    read_channels,
+    read_entries,
+    read_segments,
+    read_volume,
+    why_unusable,
+)
 
 Progress = Callable[[int, int, str], None]
 """Called before each case with the cases finished, their number, and the case's name."""
@@ -55,8 +65,8 @@ class Look(Protocol):
     def image(self, case: Case, channel: int, volume: Volume) -> None:
         """An image without a problem of its own."""
 
-    def label(self, case: Case, volume: Volume) -> None:
-        """A label map without a problem of its own."""
+    def label(self, case: Case, volume: Volume, segments: Sequence[Segment] = ()) -> None:
+        """A label map without a problem of its own, and the segments that its file names."""
 
 
 def check_dataset(
@@ -66,8 +76,9 @@ def check_dataset(
 
     Per case: no label, no image, an unreadable file, a channel that shows nothing of what the first one shows, a
     label on another grid, NaN or infinite values, a constant image, an image in place of the label, label values that
-    are negative, fractional, too great or not among the data set's labels; of a data set `with_readers`, a reader's
-    mask with any of these faults. For the whole: no foreground anywhere, or too many labels.
+    are negative, fractional, too great or not among the data set's labels, a segment whose name is another label's; of
+    a data set `with_readers`, a reader's mask with any of these faults. For the whole: no foreground anywhere, or too
+    many labels.
 
     Args:
         dataset: the data set.
@@ -130,6 +141,7 @@ def _check_reader(
     except DataError as error:
         return [str(error)]
     values, messages = judge_label_values(path, volume.array, dataset)
+    messages += judge_segments(path, read_segments(path), values | {dataset.ignore or 0}, dataset)
     drawn.found.append((case.name, reader, path, values))
     what = f"the mask of reader {reader} "
     return [*messages, *_label_grid_problems(path, volume.grid, grids, what)]
@@ -158,8 +170,12 @@ def _check_label(
     except DataError as error:
         return set(), [str(error)]
     values, messages = judge_label_values(path, volume.array, dataset)
+    segments = (
+        read_segments(path) if isinstance(case.label, Path) else ()
+    )  # masks are numbered by their order
+    messages += judge_segments(path, segments, values | {dataset.ignore or 0}, dataset)
     if look is not None and not messages:
-        look.label(case, volume)
+        look.label(case, volume, segments)
     return values, [*messages, *_label_grid_problems(path, volume.grid, grids)]
 
 

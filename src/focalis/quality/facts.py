@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from focalis.dataset import Case, Dataset
 from focalis.lesions import LabelLesions, lesions_by_label
-from focalis.volume import Grid, Volume, padding_value, to_canonical
+from focalis.volume import Grid, Segment, Volume, padding_value, to_canonical
 
 SAMPLED_VOXELS = 1_000_000
 SIDES = (("inferior", "superior"), ("anterior", "posterior"), ("right", "left"))
@@ -84,6 +84,7 @@ class LabelFacts:
         left_mm: how far its centroid lies to the patient's left of the image's centre; negative to the right.
         sides: the ends of the image that it touches: left, right, anterior, posterior, inferior, superior.
         lesions: its components, in order of their first voxel.
+        name: what the file itself calls it, of a file that names segments; else empty.
     """
 
     value: int
@@ -92,6 +93,7 @@ class LabelFacts:
     left_mm: float
     sides: tuple[str, ...]
     lesions: tuple[Lesion, ...]
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,13 @@ class Measurements:
             )
         )
 
-    def label(self, case: Case, volume: Volume) -> None:
+    def label(self, case: Case, volume: Volume, segments: Sequence[Segment] = ()) -> None:
         """Measure a label map of whole numbers, 0 being background; what is to be ignored is no foreground."""
         canonical = to_canonical(volume)
         array = canonical.array
+        names = {segment.value: segment.name for segment in segments}
         labels = tuple(
-            _label_facts(found, canonical.grid, volume.grid)
+            _label_facts(found, canonical.grid, volume.grid, names.get(found.value, ""))
             for found in lesions_by_label(array, self._dataset.ignore)
         )
         self._labels[case.name] = LabelMapFacts(
@@ -208,7 +211,7 @@ def _hash(array: NDArray[Any]) -> str:
     return total.hexdigest()
 
 
-def _label_facts(found: LabelLesions, grid: Grid, file_grid: Grid) -> LabelFacts:
+def _label_facts(found: LabelLesions, grid: Grid, file_grid: Grid, name: str) -> LabelFacts:
     """Measure one label, which was found on `grid`, in canonical orientation."""
     places = np.argwhere(found.components)
     of = found.components[tuple(places.T)]
@@ -228,6 +231,7 @@ def _label_facts(found: LabelLesions, grid: Grid, file_grid: Grid) -> LabelFacts
         float(grid.direction_matrix[0] @ (away * grid.spacing_xyz_mm)),
         tuple(_sides(found.box_zyx, grid.shape_zyx)),
         lesions,
+        name,
     )
 
 

@@ -9,6 +9,7 @@ Kind = Literal[
     "duplicate",
     "split",
     "absent",
+    "segment",
     "foreground",
     "small",
     "border",
@@ -89,6 +90,13 @@ KINDS: dict[Kind, KindOfFinding] = {
         "or a structure was forgotten.",
         "Correct the label maps, or take the name out of dataset.json.",
         "A label that the data set names has no voxel in any label map, though all of them could be read.",
+    ),
+    "segment": KindOfFinding(
+        "Names of segments that differ among cases",
+        "The network learns values, not names: what one case calls by another name may be another structure.",
+        "Give every structure one value and one name in all cases, and name the labels in dataset.json.",
+        "Headers of label files in NRRD format, as 3D Slicer writes them, give one value different names, or one name "
+        "different values. Case, spaces, hyphens and underscores do not count, nor do segments without voxels.",
     ),
     "foreground": KindOfFinding(
         "Foreground outside the method's range",

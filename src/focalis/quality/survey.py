@@ -17,6 +17,7 @@ from focalis.quality.intensity import find_odd_intensities, find_padding
 from focalis.quality.leaks import find_duplicates, find_leaks
 from focalis.quality.position import find_swapped_sides
 from focalis.quality.readers import attach_readers
+from focalis.quality.segments import find_renamed_segments
 from focalis.quality.sizes import find_border_labels, find_odd_shares, find_small_lesions
 from focalis.volume import GridWarning, says_how_it_lies
 
@@ -140,6 +141,7 @@ def survey(
         *find_duplicates(facts, splits),
         *find_leaks(dataset.cases, splits),
         *_absent_labels(dataset, measured.result),
+        *find_renamed_segments(facts),
         *find_odd_shares(facts),
         *(find_small_lesions(facts, names, planned.spacing_zyx_mm) if planned is not None else ()),
         *find_border_labels(facts, names),

@@ -7,6 +7,7 @@ from focalis.volume.files import (
     data_files,
     from_sitk,
     image_stem,
+    read_segments,
     read_volume,
     read_volumes,
     says_how_it_lies,
@@ -18,6 +19,7 @@ from focalis.volume.orient import canonical_grid, to_canonical
 from focalis.volume.outline import Outline, read_outlines
 from focalis.volume.repair import GridWarning
 from focalis.volume.resample import grid_with_spacing, resample_image, resample_label, resample_probabilities
+from focalis.volume.segments import Segment
 from focalis.volume.values import padding_value, why_unusable
 from focalis.volume.volume import Volume
 
@@ -26,6 +28,7 @@ __all__ = [
     "Grid",
     "GridWarning",
     "Outline",
+    "Segment",
     "Volume",
     "canonical_grid",
     "content_digest",
@@ -38,6 +41,7 @@ __all__ = [
     "read_channels",
     "read_entries",
     "read_outlines",
+    "read_segments",
     "read_volume",
     "read_volumes",
     "resample_image",

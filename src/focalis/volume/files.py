@@ -21,6 +21,7 @@ from focalis.volume.headers import find_payload, require_whole
 from focalis.volume.integrity import inspect_nifti
 from focalis.volume.placement import contradiction, read_placement
 from focalis.volume.repair import GridWarning, read_oblique_nifti, straightened
+from focalis.volume.segments import Segment, segments_in
 from focalis.volume.volume import Volume
 
 _NIFTI, _NRRD, _META = "NiftiImageIO", "NrrdImageIO", "MetaImageIO"
@@ -75,6 +76,22 @@ def says_how_it_lies(path: Path) -> bool:
         DataError: the file cannot be read, or its placement is malformed.
     """
     return _READERS[_suffix(path)] != _NIFTI or read_placement(path).is_given
+
+
+def read_segments(path: Path) -> tuple[Segment, ...]:
+    """The segments that the header of a NRRD file names, as 3D Slicer writes them; none in any other file.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if _READERS[_suffix(path)] != _NRRD:
+        return ()
+    try:
+        with image_reader(path) as reader:
+            reader.ReadImageInformation()
+            return _segments(reader)
+    except RuntimeError as error:
+        raise DataError(f"{path}: cannot be read ({_gist(error)}); export the file again") from error
 
 
 def data_files(path: Path) -> tuple[Path, ...]:
@@ -144,6 +161,8 @@ def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
     try:
         with image_reader(path) as reader:
             reader.ReadImageInformation()
+            if kind == _NRRD:
+                _require_one_layer(path, _segments(reader))
             _require_scalar(path, reader)
             _require_dimension(path, tuple(reader.GetSize()), several)
             image = reader.Execute()
@@ -192,6 +211,20 @@ def require_length(path: Path, grid: Grid) -> None:
         raise DataError(
             f"{path}: is {longest / 1000:.3g} m long by its header (spacing {listed} mm along x, y, z); "
             "correct the spacing or its unit"
+        )
+
+
+def _segments(reader: sitk.ImageFileReader) -> tuple[Segment, ...]:
+    return segments_in({key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()})
+
+
+def _require_one_layer(path: Path, segments: tuple[Segment, ...]) -> None:
+    """Refuse a segmentation in which one voxel may belong to several segments."""
+    layers = len({segment.layer for segment in segments})
+    if layers > 1:
+        raise DataError(
+            f"{path}: holds segments in {layers} layers, because some overlap, and a voxel has one label; subtract one "
+            "from the other, or export a label map"
         )
 
 
