@@ -93,9 +93,9 @@ def test_duplicate_slices(tmp_path, files, place) -> None:
 
 
 def test_two_echoes_in_one_series(tmp_path, write_series, grid, stored) -> None:
-    uid = generate_uid()
+    same = {"SeriesInstanceUID": generate_uid(), "StudyInstanceUID": "1.2.4", "FrameOfReferenceUID": "1.2.3"}
     for echo in ("a", "b"):
-        write_series(tmp_path / echo, stored, grid, SeriesInstanceUID=uid, FrameOfReferenceUID="1.2.3")
+        write_series(tmp_path / echo, stored, grid, **same)
     message = refusal(tmp_path)
     assert "a/slice" in message
     assert "b/slice" in message
