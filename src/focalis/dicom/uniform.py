@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -172,13 +174,26 @@ def _present(keyword: str) -> Callable[[Mapping[str, str]], str]:
 
 
 Reading = Callable[[Mapping[str, str]], str]
+_SALT = os.urandom(8)
+
+
+def _unnamed(reading: Reading) -> Reading:
+    """Tells patients apart without naming them: what a message says of them may end in a log."""
+
+    def tag(said: Mapping[str, str]) -> str:
+        value = reading(said)
+        return hashlib.sha256(_SALT + value.encode()).hexdigest()[:4] if value else ""
+
+    return tag
+
+
 _ONE_VOLUME = "they are not one volume: give the files of one"
 _WHOLE = "export the series again, with its whole headers"
 REQUIRED: tuple[tuple[str, Reading, str], ...] = (
-    ("Patient ID (or name)", _person, "they are of several patients: give the files of one"),
+    ("Patient ID (or name)", _unnamed(_person), "they are of several patients: give the files of one"),
     (
         "patient's birth date",
-        _said("PatientBirthDate"),
+        _unnamed(_said("PatientBirthDate")),
         "they are of several patients: give the files of one",
     ),
     ("study", _said("StudyInstanceUID"), "give the files of one study"),
@@ -217,7 +232,10 @@ _SHOULD_AGREE: tuple[tuple[str, Reading], ...] = (
     ("Slice Thickness", _number("SliceThickness", 0.01)),
     ("Inversion Time", _number("InversionTime", 1)),
     ("Flip Angle", _number("FlipAngle", 0.1)),
-    ("patient's name", lambda said: " ".join(re.split(r"[\s^=]+", said["PatientName"].casefold())).strip()),
+    (
+        "patient's name",
+        _unnamed(lambda said: " ".join(re.split(r"[\s^=]+", said["PatientName"].casefold())).strip()),
+    ),
     ("Image Type (ORIGINAL or DERIVED)", lambda said: ", ".join(_parts(said["ImageType"])[:1])),
 )
 
