@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,81 @@ def test_reads_the_common_form(tmp_path: Path) -> None:
     path = tmp_path / "splits_final.json"
     path.write_text(json.dumps([{"train": ["b", "a"], "val": ["c"]}]))
     assert read_splits(path)[0].train == ("a", "b")
+
+
+def holding(*labels: Iterable[int]) -> list[Case]:
+    """A case, and patient, per set of labels."""
+    return [Case(f"c{number:02d}", (), None, holds=frozenset(each)) for number, each in enumerate(labels)]
+
+
+def held(cases: list[Case], names: tuple[str, ...]) -> list[set[int]]:
+    return [set(case.holds or ()) for case in cases if case.name in names]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("lesions", [1, 2, 3, 5, 9])
+def test_lesions_lie_on_both_sides_of_an_inner_split(seed: int, lesions: int) -> None:
+    cases = holding(*[{1}] * lesions, *[()] * (14 - lesions))
+    split = inner_split(cases, 0.12, 3, seed)
+    assert len(split.val) == 3
+    assert {1} in held(cases, split.train)
+    assert ({1} in held(cases, split.val)) == (lesions > 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_label_is_lost_to_an_inner_split(seed: int) -> None:
+    cases = holding({1}, {1, 2}, {3}, {1}, {1}, (), {1, 2}, {1, 70_000})
+    split = inner_split(cases, 0.3, 3, seed)
+    assert set().union(*held(cases, split.train)) == {1, 2, 3, 70_000}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_inner_split_has_its_share_of_scans_without_a_lesion(seed: int) -> None:
+    cases = holding(*[{1}] * 30, *[()] * 30)
+    split = inner_split(cases, 0.2, 3, seed)
+    assert len(split.val) == 12
+    assert 5 <= sum(not labels for labels in held(cases, split.val)) <= 7
+
+
+def test_where_no_patient_can_be_spared_one_is_set_aside_all_the_same() -> None:
+    split = inner_split(holding({1}, {2}), 0.12, 3, 0)
+    assert len(split.val) == len(split.train) == 1
+
+
+def test_splits_of_cases_that_all_hold_the_same_are_those_of_cases_that_nobody_looked_at() -> None:
+    alike, unknown = holding(*[{1, 2}] * 23), [Case(f"c{number:02d}", (), None) for number in range(23)]
+    for seed in range(5):
+        assert make_splits(alike, 5, seed) == make_splits(unknown, 5, seed)
+        assert inner_split(alike, 0.12, 3, seed) == inner_split(unknown, 0.12, 3, seed)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_labels_and_empty_scans_are_spread_over_the_folds(seed: int) -> None:
+    cases = holding(*[{1}] * 11, *[{1, 2}] * 5, *[{3}] * 6, *[()] * 10)
+    for split in make_splits(cases, 5, seed):
+        found = held(cases, split.val)
+        assert sum(2 in labels for labels in found) == 1
+        assert 1 <= sum(3 in labels for labels in found) <= 2
+        assert sum(not labels for labels in found) == 2
+        assert 6 <= len(found) <= 7
+
+
+def test_who_alone_holds_a_label_trains_in_every_fold() -> None:
+    cases = holding(*[{1}] * 7, {1, 9})
+    splits = make_splits(cases, 3, 0)
+    assert all("c07" in split.train for split in splits)
+    assert sorted(name for split in splits for name in split.val) == [f"c{n:02d}" for n in range(7)]
+    with pytest.raises(DataError, match="2 patients, besides 1 who must always train, cannot make 3 folds"):
+        make_splits(holding({1}, {1}, {1, 2}), 3, 0)
+
+
+def test_patients_are_kept_together_when_labels_are_spread() -> None:
+    cases = [
+        Case(f"c{n:02d}", (), None, f"p{n // 2}", holds=frozenset({1} if n % 4 == 0 else ()))
+        for n in range(24)
+    ]
+    for split in (*make_splits(cases, 4, 1), inner_split(cases, 0.3, 3, 1)):
+        assert not {c.patient for c in cases if c.name in split.val} & {
+            c.patient for c in cases if c.name in split.train
+        }
+        assert {1} in held(cases, split.val)

@@ -144,11 +144,11 @@ def test_cases_without_any_foreground() -> None:
     empty = np.zeros((2, 2, 2), bool)
     quiet, loud = np.zeros((2, 2, 2)), np.full((2, 2, 2), 0.42)
     assert choose(cuts([(quiet, empty)])).threshold == 0.5
-    chosen = choose(cuts([(loud, empty)]))
-    assert chosen.threshold > 0.42
-    assert (dict(chosen.curve)[0.4], dict(chosen.curve)[0.45]) == (0, 1)
+    chosen = choose(cuts([(np.full((2, 2, 2), 0.97), empty)]))
+    assert (chosen.threshold, chosen.minimum_mm3, chosen.minimum_confidence) == (0.5, 0, 0)
+    assert (dict(chosen.curve)[0.95], dict(chosen.curve)[0.98]) == (0, 1)
     assert chosen.froc == ()
-    assert chosen.how.startswith("not chosen for lesions: none of the 1 cases of the inner split holds one")
+    assert chosen.how == "not chosen, the default: none of the 1 cases of the inner split holds a lesion"
     strict = choose(cuts([(loud, empty)]), Aim(0))
     assert apply(loud, empty, strict.threshold, strict.minimum_mm3, strict.minimum_confidence)[1] == 0
 

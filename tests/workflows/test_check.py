@@ -253,7 +253,25 @@ def renamed_segment(root: Path, names: list[str]) -> None:
         sitk.WriteImage(volume, str(root / "labels" / f"{name}.nrrd"))
 
 
+def a_label_of_one_patient(root: Path, names: list[str]) -> None:
+    change(label(root, names[0]), lambda a: a * 2)
+    labels = {"background": 0, "nodule": 1, "vessel": 2}
+    (root / "dataset.json").write_text(json.dumps({"labels": labels}))
+    (root / "splits.json").unlink()
+
+
+def a_mask_for_an_image(root: Path, names: list[str]) -> None:
+    change(image(root, names[0]), lambda a: (a > -600).astype(np.uint8))
+
+
+def label_mirrored_along_two_axes(root: Path, names: list[str]) -> None:
+    change(label(root, names[0]), lambda a: a[:, ::-1, ::-1])
+
+
 FAULTS = [
+    (a_label_of_one_patient, "few", (0,), "is the only patient with vessel"),
+    (a_mask_for_an_image, "mixup", (0,), "holds a few whole numbers, as a label map does"),
+    (label_mirrored_along_two_axes, "mirrored", (0,), "with front and back and left and right exchanged"),
     (
         subject_without_a_column,
         "names",
@@ -326,7 +344,7 @@ def test_two_channels_of_the_same_content(tmp_path: Path) -> None:
     for name in ("a_FLAIR", "a_T1"):
         write_volume(Volume(values, grid), image(tmp_path, name))
     write_volume(Volume(np.pad(np.ones((4, 4, 4), np.uint8), 2), grid), label(tmp_path, "a"))
-    (finding,) = check(tmp_path).findings
+    (finding,) = [finding for finding in check(tmp_path).findings if finding.kind == "duplicate"]
     assert finding.cases == ("a",)
     assert finding.message == "a_FLAIR.nii.gz and a_T1.nii.gz hold the same image"
 

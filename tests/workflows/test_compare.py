@@ -236,7 +236,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(phantoms, tmp_path):
 
 def test_networks_of_different_strides_share_preparation_patch_batch_and_training(tmp_path):
     write_phantoms(tmp_path, 5, PhantomSettings(shape_zyx=(40, 40, 40), foreground_share=0.01, lesions=1), 0)
-    data = checked(open_dataset(tmp_path))
+    data, _ = checked(open_dataset(tmp_path))
     rows = [Row("densevoxnet", "distance_focal"), Row("dense", "distance_focal")]
 
     small, large = shared_plans(data, divide(data, 0, None, None, 0)[0][1], rows, 8.0).values()
@@ -250,7 +250,7 @@ def test_networks_of_different_strides_share_preparation_patch_batch_and_trainin
 
 def test_a_network_that_does_not_fit_the_memory_is_named(tmp_path):
     write_phantoms(tmp_path, 5, SETTINGS, 0)
-    data = checked(open_dataset(tmp_path))
+    data, _ = checked(open_dataset(tmp_path))
     rows = [Row("dense", "focal"), Row("unet", "focal")]
     split = divide(data, 0, None, None, 0)[0][1]
     with pytest.raises(

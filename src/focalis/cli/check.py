@@ -54,6 +54,9 @@ def _print(found: Survey, out: Path | None) -> None:
     """How many of what, and the first findings of each kind."""
     from focalis.quality import KINDS
 
+    for finding in found.findings:
+        if finding.kind == "few" and not finding.cases:
+            print(f"WARNING: {finding}")
     counts = (
         (len(found.dataset.cases), "case"),
         (len(found.result.problems), "error"),

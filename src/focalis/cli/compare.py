@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from focalis.cli.console import figure_with_interval, print_json, progress_bar, show_training
+from focalis.cli.console import figure_with_interval, print_doubt, print_json, progress_bar, show_training
 from focalis.errors import UsageError
 
 
@@ -76,6 +76,7 @@ def compare(
             threads=threads,
             memory_gb=memory_gb,
             progress=show_training(advance),
+            doubt=print_doubt,
         )
     if as_json:
         print_json(result.content)

@@ -75,6 +75,11 @@ def show_training(advance: Advance) -> Callable[[str, Progress | None], None]:
     return show
 
 
+def print_doubt(line: str) -> None:
+    """Print what a person should know before a training goes on."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
 def print_summary(summary: Summary) -> None:
     """Print the main figures of an evaluation, one line per label, with their 95 % intervals."""
     for label in summary.labels:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from focalis.cli.console import print_json, print_summary, progress_bar, show_training
+from focalis.cli.console import print_doubt, print_json, print_summary, progress_bar, show_training
 
 
 def fit(
@@ -79,9 +79,12 @@ def fit(
             threads=threads,
             memory_gb=memory_gb,
             progress=show_training(advance),
+            doubt=print_doubt,
         )
     if result.alert:
         print(f"WARNING: {result.alert}", file=sys.stderr if as_json else sys.stdout)
+    for line in result.caveats:
+        print(f"WARNING: {line}", file=sys.stderr if as_json else sys.stdout)
     if result.float32_because:
         print(f"note: computed in float32: {result.float32_because}", file=sys.stderr)
     if as_json:

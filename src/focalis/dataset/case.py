@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from focalis.dataset.masks import read_masks
@@ -34,6 +34,7 @@ class Case:
             split.
         readers: the readers' own label maps by reader, for data sets that were opened `with_readers`; a case may have
             any number of them.
+        holds: the labels that its label map holds; None if nobody has looked.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Case:
     label: Path | tuple[Path, ...] | None
     patient: str = ""
     readers: Mapping[str, Path] = field(default_factory=dict, hash=False)
+    holds: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patient", self.patient or self.name)
@@ -103,3 +105,11 @@ class Dataset:
         """The named cases, in the given order; KeyError for a name that is not there."""
         by_name = {case.name: case for case in self.cases}
         return tuple(by_name[name] for name in names)
+
+    def holding(self, holds: Mapping[str, Iterable[int]]) -> Dataset:
+        """The data set, its cases knowing the labels in their label maps; `holds` maps case names to label values."""
+        cases = tuple(
+            replace(case, holds=frozenset(holds[case.name])) if case.name in holds else case
+            for case in self.cases
+        )
+        return replace(self, cases=cases)

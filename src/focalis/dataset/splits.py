@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from focalis.dataset.case import Case
+from focalis.dataset.case import Case, Dataset
 from focalis.dataset.layouts.overlooked import SPLITS
 from focalis.errors import DataError, UsageError
 from focalis.files import write_text
@@ -70,6 +71,33 @@ def empty_side(path: Path | None, number: int | None, split: Split) -> str:
     return f"{path}: split {number} has no {'val' if split.train else 'train'} cases; add some"
 
 
+def lost_labels(path: Path | None, number: int | None, split: Split, dataset: Dataset) -> str:
+    """Why a split cannot be trained for what its cases hold, one line that names its file; empty if it can.
+
+    A label that only held-out cases hold would be judged though nothing of it was learned. Where nobody has looked what
+    the cases hold, nothing is said.
+    """
+    train, val = dataset.select(split.train), dataset.select(split.val)
+    if any(case.holds is None for case in (*train, *val)):
+        return ""
+    known = frozenset[int]().union(*(case.holds or () for case in train))
+    lost: dict[int, list[str]] = {}
+    for case in val:
+        for label in (case.holds or frozenset()) - known:
+            lost.setdefault(label, []).append(case.name)
+    where = f"{path}: split {number}"
+    if not known:
+        return f"{where} has no training case with a lesion; move some there"
+    if lost:
+        label, names = min(lost.items())
+        name = dataset.labels.get(label, "")
+        return (
+            f"{where} trains on no case with label {label}{f' ({name})' if name else ''}, which {_listed(names)} "
+            f"{'holds' if len(names) == 1 else 'hold'}; move some to train, or take the label out"
+        )
+    return ""
+
+
 def write_splits(splits: Sequence[Split], path: Path | str) -> None:
     """Write splits in the form that `read_splits` reads."""
     content = [{"train": list(split.train), "val": list(split.val)} for split in splits]
@@ -79,6 +107,10 @@ def write_splits(splits: Sequence[Split], path: Path | str) -> None:
 def make_splits(cases: Sequence[Case], folds: int, seed: int) -> tuple[Split, ...]:
     """Divide cases into folds by patient, at random: each case validates once, patients are never parted.
 
+    Where it is known what the cases hold (`Case.holds`), every label, and scans without any, are spread evenly over the
+    folds; and patients of whom one alone holds a label train in every fold and validate in none, because a fold that
+    held them out could not learn that label.
+
     Args:
         cases: all cases; their order does not matter.
         folds: number of folds, 2 or more.
@@ -86,18 +118,27 @@ def make_splits(cases: Sequence[Case], folds: int, seed: int) -> tuple[Split, ..
 
     Raises:
         UsageError: fewer than two folds.
-        DataError: fewer patients than folds.
+        DataError: fewer patients than folds, those that validate in none not counted.
     """
     if folds < 2:
         raise UsageError(f"{folds} folds: cross-validation needs 2 or more")
-    patients = _shuffled_patients(cases, seed)
+    held = _held(cases)
+    always = sole_holders(held)
+    patients = [
+        patient for patient in _by_content(_shuffled_patients(cases, seed), held) if patient not in always
+    ]
     if len(patients) < folds:
-        raise DataError(f"{len(patients)} patients cannot make {folds} folds; take fewer folds")
+        besides = f", besides {len(always)} who must always train," if always else ""
+        raise DataError(f"{len(patients)} patients{besides} cannot make {folds} folds; take fewer folds")
     return tuple(_divide(cases, set(patients[fold::folds])) for fold in range(folds))
 
 
 def inner_split(cases: Sequence[Case], share: float, minimum: int, seed: int) -> Split:
     """Set training cases aside, by patient, at random, to make choices on.
+
+    Where it is known what the cases hold (`Case.holds`), the part set aside resembles the rest: it has a patient with
+    a lesion if there are two, and about as many of each label, and without any, as their share is. A patient without
+    whom nobody in training would hold a label is not set aside, as long as there is another.
 
     Args:
         cases: the training cases; their order does not matter.
@@ -111,16 +152,27 @@ def inner_split(cases: Sequence[Case], share: float, minimum: int, seed: int) ->
     Raises:
         DataError: there are fewer than two patients.
     """
-    patients = _shuffled_patients(cases, seed)
+    held = _held(cases)
+    patients = _interleaved(_shuffled_patients(cases, seed), held)
     if len(patients) < 2:
         raise DataError("a single patient cannot be divided into training and validation; add cases")
     wanted = max(minimum, round(share * len(cases)))
     chosen: set[str] = set()
-    for patient in patients[:-1]:
-        if sum(case.patient in chosen for case in cases) >= wanted:
+    for patient in patients:
+        left = [held[other] for other in held if other not in chosen | {patient}]
+        if sum(case.patient in chosen for case in cases) >= wanted or not left:
             break
-        chosen.add(patient)
-    return _divide(cases, chosen)
+        if held[patient] <= frozenset().union(*left):
+            chosen.add(patient)
+    return _divide(cases, chosen or {patients[0]})
+
+
+def sole_holders(held: Mapping[str, frozenset[int]]) -> frozenset[str]:
+    """The patients without whom a label would be gone; `held` maps each patient to the labels of all their cases."""
+    counts = Counter(label for labels in held.values() for label in labels)
+    return frozenset(
+        patient for patient, labels in held.items() if any(counts[label] == 1 for label in labels)
+    )
 
 
 def _split(path: Path, fold: int, entry: object, known: set[str] | None) -> Split:
@@ -148,6 +200,44 @@ def _shuffled_patients(cases: Sequence[Case], seed: int) -> list[str]:
     patients = sorted({case.patient for case in cases})
     order = np.random.default_rng(seed).permutation(len(patients))
     return [patients[i] for i in order]
+
+
+def _held(cases: Sequence[Case]) -> dict[str, frozenset[int]]:
+    """Patient to the labels that their cases hold; none where nobody has looked."""
+    held: dict[str, frozenset[int]] = {}
+    for case in cases:
+        held[case.patient] = held.get(case.patient, frozenset()) | (case.holds or frozenset())
+    return held
+
+
+def _content(labels: frozenset[int], held: Mapping[str, frozenset[int]]) -> tuple[tuple[int, int], ...]:
+    """What patients are sorted by: their labels, the rarest first; nothing where there is none."""
+    counts = Counter(label for other in held.values() for label in other)
+    return tuple(sorted((counts[label], label) for label in labels))
+
+
+def _by_content(patients: Sequence[str], held: Mapping[str, frozenset[int]]) -> list[str]:
+    """The patients, those who hold the same next to each other; their order otherwise stays."""
+    return sorted(patients, key=lambda patient: _content(held[patient], held))
+
+
+def _interleaved(patients: Sequence[str], held: Mapping[str, frozenset[int]]) -> list[str]:
+    """The patients so that every first part resembles the whole, a patient with a lesion first.
+
+    Where all hold the same their order stays.
+    """
+    groups: dict[frozenset[int], list[str]] = {}
+    for patient in patients:
+        groups.setdefault(held[patient], []).append(patient)
+    place = {
+        patient: (number + 0.5) / len(group)
+        for group in groups.values()
+        for number, patient in enumerate(group)
+    }
+    ordered = sorted(patients, key=lambda patient: place[patient])
+    always = sole_holders(held)
+    first = [patient for patient in ordered if held[patient] and patient not in always][:1]
+    return first + [patient for patient in ordered if patient not in first]
 
 
 def _divide(cases: Sequence[Case], val_patients: set[str]) -> Split:

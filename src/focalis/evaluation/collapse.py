@@ -57,6 +57,15 @@ def find_collapse(scores: Sequence[Score]) -> Collapse | None:
     return Collapse(kinds.pop() if len(kinds) == 1 else "elsewhere", line)
 
 
+def nothing_to_find(scores: Sequence[Score]) -> str:
+    """One line if no case holds a lesion, and empty masks make the figures; else empty."""
+    if not scores or any(row.truth_voxels for row in scores):
+        return ""
+    cases = len({row.case for row in scores})
+    which = "the one case holds no lesion" if cases == 1 else f"none of the {cases} cases holds a lesion"
+    return f"{which}: the figures say nothing of finding any, only of false positives"
+
+
 def _of_label(rows: Sequence[Score]) -> Collapse | None:
     lesions, hits = sum(row.truth_lesions for row in rows), sum(row.detected_lesions for row in rows)
     truth, marked = sum(row.truth_voxels for row in rows), sum(row.predicted_voxels for row in rows)

@@ -141,7 +141,8 @@ def choose(
     fewest false positives.
 
     A point that finds no lesion is not chosen for the best Dice where another finds one, however many cases are
-    empty. If no setting finds a lesion there is no choice: the default point is given, and `how` says so.
+    empty. If no setting finds a lesion, or no case holds one, there is no choice: the default point is given, and `how`
+    says so. For a rate of false positives, cases without a lesion do tell.
 
     Args:
         cases: of every case, its lesions at every threshold, see `cut`; probabilities as the network gives them.
@@ -169,9 +170,14 @@ def choose(
                 "the inner split"
             ),
         )
+    elif not lesions and aim.fp_per_scan is None:
+        chosen, how = (
+            None,
+            f"not chosen, the default: none of the {len(cases)} cases of the inner split holds a lesion",
+        )
     else:
         chosen, how = _best(cases, aim, by_case, levels, hitting)
-    if not lesions:
+    if not lesions and chosen is not None:
         how = f"not chosen for lesions: none of the {len(cases)} cases of the inner split holds one; {how}"
     threshold = levels.index(0.5) if chosen is None and 0.5 in levels else 0
     if chosen is not None:

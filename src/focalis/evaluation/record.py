@@ -9,7 +9,7 @@ from typing import Any
 
 from focalis.evaluation.beside import SPREAD_RULE, CaseBesideReaders, StructureBesideReaders, summarise_beside
 from focalis.evaluation.cases import EMPTY_RULE, Score
-from focalis.evaluation.collapse import Collapse, find_collapse
+from focalis.evaluation.collapse import Collapse, find_collapse, nothing_to_find
 from focalis.evaluation.detection import CaseLesions, Detection
 from focalis.evaluation.intervals import interval_rule
 from focalis.evaluation.judged import JudgedLesion
@@ -55,7 +55,8 @@ class Evaluation:
     @property
     def alerts(self) -> tuple[str, ...]:
         """What has to be known before any figure is believed, a line each."""
-        return self.notes if self.collapse is None else (*self.notes, self.collapse.line)
+        lines = ("" if self.collapse is None else self.collapse.line, nothing_to_find(self.scores))
+        return (*self.notes, *(line for line in lines if line))
 
     @classmethod
     def of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from focalis.dataset import Case, Dataset
 from focalis.errors import DataError, refusal
-from focalis.quality.label_values import judge_label_values, too_many_labels
+from focalis.quality.label_values import judge_label_values, looks_like_an_image, too_many_labels
+from focalis.quality.mixup import Mixed, MixUp, digest, is_copied, looks_like_a_label_map, told
 from focalis.quality.readers import ReaderValues
 from focalis.quality.segments import judge_segments
 from focalis.volume import (
@@ -53,10 +54,12 @@ class CheckResult:
         problems: in the order of the cases; empty if the data set can be used.
         label_values: the label values that occur, ascending, without the background 0 and without any
             value that is reported as a problem.
+        holds: case name to those of them that its label map holds, or a reader drew.
     """
 
     problems: tuple[Problem, ...]
     label_values: tuple[int, ...]
+    holds: Mapping[str, frozenset[int]] = field(default_factory=dict, compare=False)
 
 
 class Look(Protocol):
@@ -87,19 +90,25 @@ def check_dataset(
     """
     problems: list[Problem] = []
     values: set[int] = set()
+    holds: dict[str, frozenset[int]] = {}
     drawn = ReaderValues()
+    mixed: list[Mixed] = []
     for number, case in enumerate(dataset.cases):
         if progress is not None:
             progress(number, len(dataset.cases), case.name)
         try:
-            found, messages = _check_case(case, dataset, look, drawn)
+            found, messages = _check_case(case, dataset, look, drawn, mixed)
         except Exception as error:  # whatever a library raises concerns this case alone
             files = (*case.images, *case.label_files)
             found, messages = set(), [refusal(error, files[0] if files else case.name)]
         values |= found
+        holds[case.name] = frozenset(found)
         problems += [Problem(case.name, message) for message in messages]
     if progress is not None:
         progress(len(dataset.cases), len(dataset.cases), "")
+    for name, _, _, drawn_values in drawn.found:
+        holds[name] |= drawn_values
+    problems += [Problem(*each) for each in told(mixed, dataset.root, len(dataset.cases))]
     if values:
         problems += [Problem(case, message) for case, message in drawn.problems(values | set(dataset.labels))]
     if message := too_many_labels(dataset, values):
@@ -107,26 +116,39 @@ def check_dataset(
     if not values and not problems:
         message = f"{dataset.root / 'labels'}: no label holds any foreground; add cases with contours"
         problems.append(Problem("", message))
-    return CheckResult(tuple(problems), tuple(sorted(values)))
+    return CheckResult(tuple(problems), tuple(sorted(values)), holds)
 
 
 def _check_case(
-    case: Case, dataset: Dataset, look: Look | None, drawn: ReaderValues
+    case: Case,
+    dataset: Dataset,
+    look: Look | None,
+    drawn: ReaderValues,
+    mixed: list[Mixed],
 ) -> tuple[set[int], list[str]]:
-    """The label values of a case and what is wrong with it; only one array is held at a time."""
+    """The label values of a case and what is wrong with it; only one array is held at a time.
+
+    What was mixed up is added to `mixed`, and nothing else said of that case.
+    """
     messages: list[str] = []
+    maps: dict[Path, bytes] = {}
     grids: dict[Path, Grid] = {}
     values: set[int] = set()
     for path in dict.fromkeys(case.images):
-        messages += _check_images(case, path, grids, look)
+        messages += _check_images(case, path, grids, look, maps)
     messages += _channel_grid_problems(case, grids)
     if not case.images:
         messages.append(f"{_listed_files(case.label_files)}: has no image; add it or remove the label")
     if case.label is None:
         messages.append(f"{_listed_files(case.images)}: has no label; add it or remove the image")
     else:
-        values, wrong = _check_label(case, dataset, grids, look)
+        values, wrong, mix_up = _check_label(case, dataset, grids, look, maps)
         messages += wrong
+        if mix_up is not None:
+            path = case.images[0] if mix_up == "copy" else case.label_files[0]
+            empty = mix_up == "copy" and not values
+            mixed.append(Mixed(case.name, mix_up, path, empty, tuple(messages)))
+            return set(), []
     for reader, path in case.readers.items():
         messages += _check_reader(case, reader, path, dataset, grids, drawn)
     return values, messages
@@ -147,12 +169,19 @@ def _check_reader(
     return [*messages, *_label_grid_problems(path, volume.grid, grids, what)]
 
 
-def _check_images(case: Case, path: Path, grids: dict[Path, Grid], look: Look | None) -> list[str]:
-    """What is wrong with an image file, which holds one channel or, in 4D, several; its grid is added to `grids`."""
+def _check_images(
+    case: Case, path: Path, grids: dict[Path, Grid], look: Look | None, maps: dict[Path, bytes]
+) -> list[str]:
+    """What is wrong with an image file, which holds one channel or, in 4D, several.
+
+    Its grid is added to `grids`, and a hash to `maps` if it looks like a label map.
+    """
     messages: list[str] = []
     channels = [channel for channel, image in enumerate(case.images) if image == path]
     for channel, volume in zip(channels, _read(path, len(channels), messages), strict=False):
         grids[path] = volume.grid
+        if looks_like_a_label_map(volume.array):
+            maps[path] = digest(volume.array)
         wrong = list(_image_problems(path, volume.array))
         messages += wrong
         if look is not None and not wrong:
@@ -161,22 +190,26 @@ def _check_images(case: Case, path: Path, grids: dict[Path, Grid], look: Look | 
 
 
 def _check_label(
-    case: Case, dataset: Dataset, grids: Mapping[Path, Grid], look: Look | None
-) -> tuple[set[int], list[str]]:
-    """The usable label values of a label map and what is wrong with it."""
+    case: Case, dataset: Dataset, grids: Mapping[Path, Grid], look: Look | None, maps: Mapping[Path, bytes]
+) -> tuple[set[int], list[str], MixUp | None]:
+    """The usable label values of a label map, what is wrong with it, and whether it was mixed up with an image."""
     path = case.label_files[0]
     try:
         volume = case.read_label()
     except DataError as error:
-        return set(), [str(error)]
+        return set(), [str(error)], None
+    if looks_like_an_image(volume.array, {0, dataset.ignore, *dataset.labels}):
+        return set(), [], "swapped" if case.images and case.images[0] in maps else "image"
     values, messages = judge_label_values(path, volume.array, dataset)
+    if set(maps) == set(case.images) and is_copied(volume.array, maps.values()):
+        return values, messages, "copy"
     segments = (
         read_segments(path) if isinstance(case.label, Path) else ()
     )  # masks are numbered by their order
     messages += judge_segments(path, segments, values | {dataset.ignore or 0}, dataset)
     if look is not None and not messages:
         look.label(case, volume, segments)
-    return values, [*messages, *_label_grid_problems(path, volume.grid, grids)]
+    return values, [*messages, *_label_grid_problems(path, volume.grid, grids)], None
 
 
 def _read(path: Path, entries: int, messages: list[str]) -> tuple[Volume, ...]:

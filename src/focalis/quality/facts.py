@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from focalis.dataset import Case, Dataset
 from focalis.lesions import LabelLesions, lesions_by_label
+from focalis.quality.contrast import MOST_VOXELS, contrasts
+from focalis.quality.mixup import looks_like_a_label_map
 from focalis.volume import Grid, Segment, Volume, padding_value, to_canonical
 
 SAMPLED_VOXELS = 1_000_000
@@ -46,6 +48,7 @@ class ImageFacts:
         content: hashes of the values.
         low, middle, high: 1st, 50th and 99th percentile of the values (of an even selection of about a million).
         padding: a value that most likely stands for no data; None without.
+        like_a_label: whether it looks like a label map, see `focalis.quality.mixup`.
     """
 
     path: Path
@@ -56,6 +59,7 @@ class ImageFacts:
     middle: float
     high: float
     padding: float | None = None
+    like_a_label: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class LabelFacts:
         sides: the ends of the image that it touches: left, right, anterior, posterior, inferior, superior.
         lesions: its components, in order of their first voxel.
         name: what the file itself calls it, of a file that names segments; else empty.
+        contrasts: per channel, how it stands out, see `focalis.quality.contrast`; none of large images.
     """
 
     value: int
@@ -94,6 +99,7 @@ class LabelFacts:
     sides: tuple[str, ...]
     lesions: tuple[Lesion, ...]
     name: str = ""
+    contrasts: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,20 +149,28 @@ class Measurements:
         self._dataset = dataset
         self._images: dict[str, list[ImageFacts]] = {}
         self._labels: dict[str, LabelMapFacts] = {}
+        self._held: dict[int, Volume] = {}
+        self._held_of = ""
 
     def image(self, case: Case, channel: int, volume: Volume) -> None:
         """Measure an image."""
+        canonical = to_canonical(volume)
+        if case.name != self._held_of:
+            self._held, self._held_of = {}, case.name
+        if volume.array.size * len(case.images) <= MOST_VOXELS:
+            self._held[channel] = canonical
         low, middle, high = (float(value) for value in np.percentile(_sample(volume.array), (1, 50, 99)))
         self._images.setdefault(case.name, []).append(
             ImageFacts(
                 case.images[channel],
                 self._dataset.channels[channel],
                 volume.grid,
-                _content(volume, to_canonical(volume)),
+                _content(volume, canonical),
                 low,
                 middle,
                 high,
                 padding_value(volume.array),
+                looks_like_a_label_map(volume.array),
             )
         )
 
@@ -165,10 +179,18 @@ class Measurements:
         canonical = to_canonical(volume)
         array = canonical.array
         names = {segment.value: segment.name for segment in segments}
+        images = self._held_channels(case, array.shape)
         labels = tuple(
-            _label_facts(found, canonical.grid, volume.grid, names.get(found.value, ""))
+            _label_facts(
+                found,
+                canonical.grid,
+                volume.grid,
+                names.get(found.value, ""),
+                tuple(contrasts(image, array == found.value) for image in images),
+            )
             for found in lesions_by_label(array, self._dataset.ignore)
         )
+        self._held = {}
         self._labels[case.name] = LabelMapFacts(
             case.label_files[0],
             _content(volume, canonical),
@@ -177,6 +199,12 @@ class Measurements:
             sum(label.voxels for label in labels) / array.size,
             labels,
         )
+
+    def _held_channels(self, case: Case, shape: tuple[int, ...]) -> list[NDArray[Any]]:
+        """All channels of a case in canonical orientation, if they are held and of the label's shape; else none."""
+        held = self._held if case.name == self._held_of else {}
+        fitting = [volume.array for _, volume in sorted(held.items()) if volume.array.shape == shape]
+        return fitting if len(fitting) == len(case.images) else []
 
     def facts(self, readers: Mapping[str, tuple[str, ...]]) -> tuple[CaseFacts, ...]:
         """What was measured, case by case."""
@@ -211,8 +239,14 @@ def _hash(array: NDArray[Any]) -> str:
     return total.hexdigest()
 
 
-def _label_facts(found: LabelLesions, grid: Grid, file_grid: Grid, name: str) -> LabelFacts:
-    """Measure one label, which was found on `grid`, in canonical orientation."""
+def _label_facts(
+    found: LabelLesions,
+    grid: Grid,
+    file_grid: Grid,
+    name: str,
+    stands_out: tuple[tuple[float, ...], ...],
+) -> LabelFacts:
+    """Measure one label, which was found on `grid`, in canonical orientation; `stands_out` are its contrasts."""
     places = np.argwhere(found.components)
     of = found.components[tuple(places.T)]
     places += np.asarray([part.start for part in found.box_zyx])
@@ -232,6 +266,7 @@ def _label_facts(found: LabelLesions, grid: Grid, file_grid: Grid, name: str) ->
         tuple(_sides(found.box_zyx, grid.shape_zyx)),
         lesions,
         name,
+        stands_out,
     )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal[
+    "few",
+    "mixup",
     "duplicate",
     "split",
     "absent",
@@ -14,6 +16,7 @@ Kind = Literal[
     "small",
     "border",
     "side",
+    "mirrored",
     "intensity",
     "padding",
     "grid",
@@ -49,12 +52,14 @@ class KindOfFinding:
         why: why it matters.
         advice: what to do.
         rule: when it is reported.
+        grave: whether `fit` and `compare` say it too, before they train.
     """
 
     title: str
     why: str
     advice: str
     rule: str
+    grave: bool = False
 
 
 LEAST_SHARE, GREATEST_SHARE = 1e-6, 0.30
@@ -67,8 +72,27 @@ LEAST_OFFSET_MM = 5.0
 OFFSETS_PER_SPREAD = 3.0
 FENCE = 2.0
 LEAST_RANGE, LEAST_FACTOR = 0.1, 1.5
+FEW_PATIENTS, FEW_WITH_LESION = 5, 2
+FEWEST_TO_COMPARE = 8
+CONTRAST_LOST, CONTRAST_KEPT, BEST_AS_IT_IS = 0.3, 0.7, 0.8
 
 KINDS: dict[Kind, KindOfFinding] = {
+    "few": KindOfFinding(
+        "Too few cases",
+        "Who trains cannot be judged, and a figure on one or two scans is chance.",
+        "Add cases. With these few, look at every mask instead of the figures.",
+        f"Fewer than {FEW_PATIENTS} patients with image and label, fewer than {FEW_WITH_LESION} with a lesion, or a "
+        "label that a single patient has.",
+        grave=True,
+    ),
+    "mixup": KindOfFinding(
+        "Images that look like label maps",
+        "A network that is trained on contours instead of scans learns nothing of scans, and its figures look good.",
+        "Look at the image, and put the scan there if it is a label map.",
+        "All channels of a case hold 8 different values or fewer, whole numbers from 0 on. An image that holds exactly "
+        "what its label holds is an error.",
+        grave=True,
+    ),
     "duplicate": KindOfFinding(
         "The same content twice",
         "A copy counts twice in training; with one of the two held out, the figures flatter. Often one file was saved "
@@ -76,6 +100,7 @@ KINDS: dict[Kind, KindOfFinding] = {
         "Find out which of the two is right; remove the other case, or export it again.",
         "Two images, or two label maps of different images with any foreground, hold the same values, as they are "
         "stored or after both were turned into the same orientation. Header and data type do not count.",
+        grave=True,
     ),
     "split": KindOfFinding(
         "One patient on both sides of a split",
@@ -83,6 +108,7 @@ KINDS: dict[Kind, KindOfFinding] = {
         "fold flatter.",
         "Move all cases of the patient to one side of the split.",
         "A split trains on one case of a patient and validates on another.",
+        grave=True,
     ),
     "absent": KindOfFinding(
         "Labels that no case holds",
@@ -90,6 +116,7 @@ KINDS: dict[Kind, KindOfFinding] = {
         "or a structure was forgotten.",
         "Correct the label maps, or take the name out of dataset.json.",
         "A label that the data set names has no voxel in any label map, though all of them could be read.",
+        grave=True,
     ),
     "segment": KindOfFinding(
         "Names of segments that differ among cases",
@@ -129,6 +156,18 @@ KINDS: dict[Kind, KindOfFinding] = {
         f"image's centre, left or right, in all of them but one, or all but {USUAL_SHARE:.0%}; by "
         f"{LEAST_OFFSET_MM:g} mm or more in the median, which must be {OFFSETS_PER_SPREAD:g} times the robust "
         "spread or more. Reported are the cases that lie on the other side by half the median or more.",
+        grave=True,
+    ),
+    "mirrored": KindOfFinding(
+        "Labels that may be mirrored",
+        "A label that lies elsewhere than its lesion teaches that the lesion is background, and no figure shows it.",
+        "Look at image and label together; export the label again if they do not fit.",
+        f"Judged per label and channel of {FEWEST_TO_COMPARE} cases or more, on the contrast: the mean inside the "
+        "label less that of the two voxels around it, in standard deviations; the same for the label's seven mirror "
+        f"images in the image's axes. Reported is a case whose contrast is {CONTRAST_LOST:g} of the median or less, "
+        f"while that of a mirror image is {CONTRAST_KEPT:g} or more; if in {BEST_AS_IT_IS:.0%} of the other cases no "
+        f"mirror image exceeds the label as it is, and no more than one case, or {USUAL_SHARE:.0%}, is concerned.",
+        grave=True,
     ),
     "intensity": KindOfFinding(
         "Unusual intensities",
@@ -172,5 +211,6 @@ KINDS: dict[Kind, KindOfFinding] = {
         "Rename the file or the column as the line says, or leave it if it is about something else.",
         "A table without a column of cases or patients, a column of image files of another name, a dataset.json "
         "without labels, files of an unknown suffix beside the images, splits or patients in a file of another name.",
+        grave=True,
     ),
 }

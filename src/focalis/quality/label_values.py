@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from focalis.dataset import GREATEST_LABEL, MOST_LABELS, Dataset
 
 _LISTED_VALUES = 5
-_MANY_VALUES = 16
-_RESTLESS = 0.5
+_FEW_VALUES, _MANY_VALUES = 5, 16
 
 
 def judge_label_values(path: Path, array: NDArray[Any], dataset: Dataset) -> tuple[set[int], list[str]]:
@@ -63,23 +62,30 @@ def too_many_labels(dataset: Dataset, values: set[int]) -> str:
 
 
 def looks_like_an_image(array: NDArray[Any], known: Collection[int | None] = ()) -> bool:
-    """Whether a supposed label map holds many values that are not known, and that change from voxel to voxel.
+    """Whether a supposed label map holds values that are not all known, and that change from voxel to voxel.
 
-    A map of many structures holds many values too, but next to a voxel of a structure mostly lies another one of it.
+    A map of many structures holds many values too, but next to a voxel of a structure mostly lies another one of it;
+    and of a map that was interpolated only the borders are restless. The most frequent value counts as background.
 
     Args:
         array: its values (z, y, x).
         known: the values that the data set names.
     """
-    if array.dtype.kind in "iub" and array.size and int(array.max()) - int(array.min()) < _MANY_VALUES:
+    present, counts = np.unique(array, return_counts=True)
+    if len(present) < _FEW_VALUES or set(present.tolist()) <= set(known):
         return False
-    present = np.unique(array)
-    if len(present) <= _MANY_VALUES or set(present.tolist()) <= set(known):
-        return False
-    both = (array[..., 1:] != 0) & (array[..., :-1] != 0)
-    neighbours = int(np.count_nonzero(both))
-    differ = int(np.count_nonzero(both & (array[..., 1:] != array[..., :-1])))
-    return differ > _RESTLESS * neighbours
+    many = len(present) > _MANY_VALUES
+    filled = array.size - int(counts.max())
+    return filled > (0.05 if many else 0.3) * array.size and unrest(array) > (0.3 if many else 0.5)
+
+
+def unrest(array: NDArray[Any]) -> float:
+    """The share of neighbours along x that differ, 0 to 1, where neither holds the most frequent value."""
+    present, counts = np.unique(array, return_counts=True)
+    background = present[counts.argmax()]
+    left, right = array[..., :-1], array[..., 1:]
+    both = (left != background) & (right != background)
+    return int(np.count_nonzero(both & (left != right))) / max(1, int(np.count_nonzero(both)))
 
 
 def is_whole(values: NDArray[Any]) -> NDArray[np.bool_]:

@@ -15,8 +15,10 @@ from focalis.quality.facts import CaseFacts, Measurements
 from focalis.quality.finding import KINDS, Finding
 from focalis.quality.intensity import find_odd_intensities, find_padding
 from focalis.quality.leaks import find_duplicates, find_leaks
+from focalis.quality.mirrored import find_mirrored
 from focalis.quality.position import find_swapped_sides
 from focalis.quality.readers import attach_readers
+from focalis.quality.scarcity import find_images_like_labels, find_too_few
 from focalis.quality.segments import find_renamed_segments
 from focalis.quality.sizes import find_border_labels, find_odd_shares, find_small_lesions
 from focalis.volume import GridWarning, says_how_it_lies
@@ -102,9 +104,17 @@ class Survey:
         }
 
 
-def measure(dataset: Dataset, progress: Progress | None = None) -> Measured:
-    """Read a data set once, one array at a time: problems and facts."""
-    dataset, unassigned = attach_readers(dataset)
+def measure(dataset: Dataset, progress: Progress | None = None, *, find_readers: bool = True) -> Measured:
+    """Read a data set once: problems and facts.
+
+    Args:
+        dataset: the data set.
+        progress: see `Progress`.
+        find_readers: look for readers' masks in its folder; without it, only those that its cases know are read.
+    """
+    unassigned: list[Finding] = []
+    if find_readers:
+        dataset, unassigned = attach_readers(dataset)
     measurements = Measurements(dataset)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GridWarning)
@@ -146,6 +156,9 @@ def survey(
         *(find_small_lesions(facts, names, planned.spacing_zyx_mm) if planned is not None else ()),
         *find_border_labels(facts, names),
         *find_swapped_sides(facts, names),
+        *find_mirrored(facts, names, dataset.channels),
+        *find_too_few(dataset, facts, names),
+        *find_images_like_labels(facts),
         *find_odd_intensities(facts, dataset.channels),
         *find_padding(facts),
         *measured.remarks,

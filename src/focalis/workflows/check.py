@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from focalis.dataset import Dataset, Split, empty_side, find_splits, open_dataset, read_splits
+from focalis.dataset import Dataset, Split, empty_side, find_splits, lost_labels, open_dataset, read_splits
 from focalis.errors import DataError, UsageError
 from focalis.files import write_text
 from focalis.planning import target_spacing
@@ -46,6 +46,9 @@ def check(
     path = find_splits(data.root, None if splits is None else Path(splits))
     divisions, problems = _splits(data, path)
     measured = measure(data, progress)
+    looked_at = data.holding(measured.result.holds)
+    lost = [lost_labels(path, number, split, looked_at) for number, split in enumerate(divisions)]
+    problems += [Problem("", message) for message in lost if message]
     result = replace(measured.result, problems=(*measured.result.problems, *problems))
     found = survey(data, replace(measured, result=result), _planned(measured.facts), divisions, path)
     if folder is not None:

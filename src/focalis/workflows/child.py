@@ -12,8 +12,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Task:
         minutes, steps: how long to train; `steps` counts if it is given.
         judged_on: one line that says which cases the figures are taken on.
         record: provenance, which record.json starts from.
+        holds: case name to the labels that it holds, where that is known.
     """
 
     dataset: str
@@ -66,6 +67,7 @@ class Task:
     steps: int | None
     judged_on: str
     record: Mapping[str, Any]
+    holds: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def work(task: Task, progress: Callable[[Progress], None] | None = None) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def _train_and_judge(task: Task, progress: Callable[[Progress], None] | None) ->
     torch.set_num_threads(task.threads)
     home = Path(task.home)
     labels = {int(value): name for value, name in task.labels.items()}
-    data = replace(open_dataset(Path(task.dataset)), labels=labels)
+    data = replace(open_dataset(Path(task.dataset)), labels=labels).holding(task.holds)
     split = Split(tuple(task.train), tuple(task.val))
     plan = read_plan(home.parent / "plan.yaml")
     runtime = trusted(choose_runtime(task.device, task.precision), plan)

@@ -27,7 +27,7 @@ from focalis.workflows.comparison import Contest, Row, RowRun, content_of, write
 from focalis.workflows.fit import DEFAULT_MEMORY_GB, DEFAULT_MINUTES
 from focalis.workflows.processes import run_tasks
 from focalis.workflows.record import data_hash, now, provenance, read_json, write_json
-from focalis.workflows.setup import checked, divide, require_resources
+from focalis.workflows.setup import checked, divide, doubts, lines_of, require_resources
 
 SETTINGS, PLAN = "settings.json", "plan.yaml"
 SPLIT_SEED = 0
@@ -69,6 +69,7 @@ def compare(
     threads: int | None = None,
     memory_gb: float | None = None,
     progress: Callable[[str, Progress | None], None] | None = None,
+    doubt: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Train networks and losses on the same data and set them side by side.
 
@@ -93,6 +94,7 @@ def compare(
         threads: processor threads of each run; all, divided by `parallel`, if not given.
         memory_gb: memory that a run may take, see `fit`.
         progress: called with the name of the run and, in training, with its progress.
+        doubt: called with each doubt about the data, see `fit`.
 
     Raises:
         UsageError: unknown names, options that contradict each other, an `out` that holds something else.
@@ -113,13 +115,16 @@ def compare(
         raise UsageError(f"{root}: is not empty and holds no comparison; give a new folder")
     with only_process_in(root, "comparison"):
         tell("check", None)
-        data = checked(data)
+        opened, (data, measured) = data, checked(data)
         divisions = [
             (number or 0, split)
             for number, split in divide(
                 data, 0 if fold is None and folds is None else fold, folds, splits, SPLIT_SEED
             )
         ]
+        for line in lines_of(doubts(opened, measured, divisions)):
+            if doubt is not None:
+                doubt(line)
         tell("plan", None)
         memory = memory_gb or DEFAULT_MEMORY_GB
         plans = shared_plans(data, divisions[0][1], rows, memory)
@@ -298,6 +303,7 @@ def _train(
             prepared=str((contest.root / "prepared").absolute()),
             train=split.train,
             val=split.val,
+            holds={case.name: sorted(case.holds or ()) for case in contest.data.cases},
             seed=run.seed,
             device=device,
             precision=precision,

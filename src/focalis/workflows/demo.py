@@ -24,6 +24,7 @@ from focalis.volume import write_volume
 from focalis.workflows.evaluate import evaluate
 from focalis.workflows.fit import fit
 from focalis.workflows.predict import predict
+from focalis.workflows.setup import checked
 
 PHANTOMS = 24
 PHANTOM_SETTINGS = PhantomSettings(shape_zyx=(40, 48, 48), foreground_share=0.004, lesions=2)
@@ -141,4 +142,5 @@ def _held_out(dataset: Dataset, seed: int) -> Split:
     brought = sorted(dataset.root.glob("splits*.json"))
     if brought:
         return read_splits(brought[0], [case.name for case in dataset.cases])[0]
-    return make_splits(dataset.cases, FOLDS, seed)[0]
+    data, _ = checked(dataset)
+    return make_splits(data.cases, FOLDS, seed)[0]

@@ -13,7 +13,7 @@ import torch
 
 from focalis.dataset import Dataset, Split, open_dataset, with_readers
 from focalis.errors import DataError, PlanError, UsageError
-from focalis.evaluation import Aim, Summary
+from focalis.evaluation import Aim, Summary, nothing_to_find
 from focalis.files import LOCK, is_unused, only_process_in
 from focalis.model import EightBit, Model, OperatingPoint, Refinement, load_model, save_model
 from focalis.planning import Plan, Readers, fingerprint, join_scopes, make_plan, read_plan, write_plan
@@ -23,7 +23,7 @@ from focalis.training import Progress, trusted
 from focalis.workflows.judge import ADVICE, Judgement, held_out_note, judge, write_judgement
 from focalis.workflows.record import data_hash, provenance
 from focalis.workflows.run import MODEL, Budget, Run, train_run
-from focalis.workflows.setup import checked, divide, require_resources
+from focalis.workflows.setup import checked, divide, doubts, lines_of, require_resources
 
 DEFAULT_MINUTES = 30.0
 DEFAULT_MEMORY_GB = 8.0
@@ -46,6 +46,8 @@ class FitResult:
             empty if neither.
         learned: False if nothing at all was learned.
         collapsed_folds: with `folds`, those whose network found nothing or marks everything.
+        caveats: what has to be known of the cases before any figure, a line each: that they are few, that none of those
+            judged holds a lesion, and the like.
     """
 
     run: Path
@@ -58,6 +60,7 @@ class FitResult:
     alert: str = ""
     learned: bool = True
     collapsed_folds: tuple[int, ...] = ()
+    caveats: tuple[str, ...] = ()
 
 
 def fit(
@@ -82,6 +85,7 @@ def fit(
     threads: int | None = None,
     memory_gb: float | None = None,
     progress: Callable[[str, Progress | None], None] | None = None,
+    doubt: Callable[[str], None] | None = None,
 ) -> FitResult:
     """Train a model on a data set and say how good it is.
 
@@ -108,6 +112,8 @@ def fit(
         device, precision, threads: where and how to compute.
         memory_gb: memory that the run may take; 8 unless the plan says otherwise.
         progress: called with the name of the stage and, in training, with its progress.
+        doubt: called before the training with each line that a person should know of the data: what `focalis check`
+            says of mix-ups, too few cases, and names that are passed over.
 
     Raises:
         DataError: the data set has faults, one per line.
@@ -143,8 +149,13 @@ def fit(
         plan_path = root / PLAN
         if _trains_on_readers(readers, plan if plan is not None else plan_path):
             data = _with_readers(data)
-        data = checked(data)
+        opened, (data, measured) = data, checked(data)
         divisions = divide(data, fold, folds, splits, seed)
+        found = doubts(opened, measured, divisions)
+        for line in lines_of(found):
+            if doubt is not None:
+                doubt(line)
+        caveats = tuple(str(finding) for finding in found if finding.kind == "few")
         tell("plan", None)
         changes = {"network": network, "loss": loss, "readers": readers, "memory_gb": memory_gb}
         chosen = _plan(data, divisions, plan, plan_path, changes, resume)
@@ -164,7 +175,7 @@ def fit(
         models, judged = [], []
         for number, division in divisions:
             home = root / f"fold_{number}" if folds else root
-            run = Run(home, root / "prepared", data, division, chosen, seed, runtime, record, aim)
+            run = Run(home, root / "prepared", data, division, chosen, seed, runtime, record, aim, caveats)
             name = "train" if number is None else f"fold {number}"
             models.append(train_run(run, budget, resume=resume, progress=partial(tell, name)))
             tell("predict", None)
@@ -181,6 +192,7 @@ def fit(
                 runtime.note,
                 judged[0].alert,
                 judged[0].learned,
+                caveats=judged[0].caveats,
             )
 
         models = [
@@ -197,7 +209,8 @@ def fit(
         }
         collapsed = {n or 0: each for (n, _), each in zip(divisions, judged, strict=True) if each.collapse}
         alert = _folds_alert(collapsed, len(judged))
-        alerts = [alert] if alert else []
+        caveats += tuple(line for line in [nothing_to_find(pooled)] if line)
+        alerts = [alert, *caveats] if alert else [*caveats]
         summary = write_judgement(
             root, data, pooled, lesions, predictions, judged_on, [], record, alerts=alerts
         )
@@ -213,6 +226,7 @@ def fit(
             alert,
             learned,
             tuple(collapsed),
+            caveats,
         )
 
 

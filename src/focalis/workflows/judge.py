@@ -22,6 +22,7 @@ from focalis.evaluation import (
     evaluate_case,
     find_collapse,
     judge_lesions,
+    nothing_to_find,
     representative_cases,
 )
 from focalis.lesions import Lesion, find_candidates, measure_lesions, temper
@@ -37,6 +38,7 @@ from focalis.workflows.record import peak_memory_gb, read_json, write_json
 from focalis.workflows.run import MODEL, Run
 from focalis.workflows.training_cases import TRAINED, Seen, SeenCases, seen_line
 
+FEW_JUDGED = 3
 ADVICE = (
     "train longer (--minutes), with another --seed or --loss, or with a lower training.learning_rate in the plan, and "
     "look at the labels with `focalis check`"
@@ -53,6 +55,7 @@ class Judgement:
         summary: of these scores.
         collapse: whether the predictions found nothing, or mark everything; None if neither.
         learned: whether anything was learned: if not, no lesion of the inner split was found either.
+        caveats: what else has to be known before any figure, a line each.
     """
 
     scores: tuple[Score, ...]
@@ -60,6 +63,7 @@ class Judgement:
     summary: Summary
     collapse: Collapse | None = None
     learned: bool = True
+    caveats: tuple[str, ...] = ()
 
     @property
     def alert(self) -> str:
@@ -88,6 +92,8 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     point = model.operating_point
     document = {**asdict(point_used(model)), "model_sha256": weights_sha256(model), "mirrored": False}
     seen_cases, seen = SeenCases.of(model), dict[str, Seen]()
+    untrained = run.untrained
+    names = {value: name for value, name in run.plan.labels.items() if value not in untrained}
     everything = replace(point, minimum_mm3=0.0, minimum_confidence=0.0)
     for case in run.judged:
         volumes = case.read_images()
@@ -114,13 +120,13 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
             minimum_confidence=point.minimum_confidence,
         )
         write_volume(label, folder / f"{case.name}.nii.gz")
-        measured = measure_lesions(label.array, label.grid, run.plan.labels, foreground)
+        measured = measure_lesions(label.array, label.grid, names, foreground)
         known = seen_cases.find(case.name, volumes)
         if known and (known.role == TRAINED or run.split.val):
             seen[case.name] = known  # a copy of a case that the model has seen lies among the judged ones
         write_lesions(folder, case.name, measured, document | seen_cases.document(known))
-        scores += evaluate_case(truth, label, run.plan.labels, case=case.name, ignore=run.plan.ignore)
-        lesions.append(_lesions(run, model, case.name, truth, label, measured, prediction))
+        scores += evaluate_case(truth, label, names, case=case.name, ignore=run.plan.ignore)
+        lesions.append(_lesions(model, names, case.name, truth, label, measured, prediction))
     record = read_json(run.home / "record.json")
     record["seconds_per_predicted_case"] = round(sum(seconds) / len(seconds), 3)
     record["peak_memory_gb"] = max(record["peak_memory_gb"] or 0, peak_memory_gb() or 0) or None
@@ -134,7 +140,8 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         save_model(replace(model, provenance=noted), run.home / MODEL)
     metrics = read_metrics(run.home)
     predictions = {case.name: folder for case in run.judged}
-    alerts = [alert_of(collapse, learned), seen_line(seen, len(run.judged), "the figures on them")]
+    caveats = (*run.caveats, *_caveats(run, scores))
+    alerts = [alert_of(collapse, learned), *caveats, seen_line(seen, len(run.judged), "the figures on them")]
     summary = write_judgement(
         run.home,
         run.data,
@@ -147,12 +154,35 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         model,
         [line for line in alerts if line],
     )
-    return Judgement(tuple(scores), tuple(lesions), summary, collapse, learned)
+    return Judgement(tuple(scores), tuple(lesions), summary, collapse, learned, caveats)
+
+
+def _caveats(run: Run, scores: Sequence[Score]) -> list[str]:
+    """What the cases of a run cannot tell, a line each."""
+    said = []
+    judged, choosing = len(run.judged), run.data.select(run.inner.val)
+    if judged < FEW_JUDGED and not run.caveats:
+        said.append(
+            f"the figures are those of {judged} case{'s' if judged > 1 else ''}: too few to judge a model by"
+        )
+    if line := nothing_to_find(scores):
+        said.append(line)
+    if all(case.holds is not None and not case.holds for case in choosing):
+        said.append(
+            f"none of the {len(choosing)} cases of the inner split holds a lesion: the operating point was not chosen "
+            "on any"
+        )
+    said += [
+        f"no training case holds label {value} ({name}): what the model marks so means nothing, and its figures are "
+        "left out"
+        for value, name in run.untrained.items()
+    ]
+    return said
 
 
 def _lesions(
-    run: Run,
     model: Model,
+    names: Mapping[int, str],
     case: str,
     truth: Volume,
     label: Volume,
@@ -160,7 +190,7 @@ def _lesions(
     prediction: Prediction,
 ) -> CaseLesions:
     """The reported lesions of a case and what became of them; as candidates, all those at the threshold."""
-    names, ignore = run.plan.labels, run.plan.ignore
+    ignore = model.plan.ignore
     judged, _ = judge_lesions(case, truth, label, names, known=measured, ignore=ignore)
     foreground = prediction.foreground_probability.array
     there = np.ones(truth.array.shape, bool) if ignore is None else truth.array != ignore

@@ -57,6 +57,7 @@ class Run:
         runtime: device and precision.
         record: provenance, which record.json starts from.
         aim: what the operating point is chosen for, see `focalis.evaluation.Aim`.
+        caveats: what has to be known of the data before any figure, a line each.
     """
 
     home: Path
@@ -68,6 +69,7 @@ class Run:
     runtime: Runtime
     record: Mapping[str, Any]
     aim: str = "dice"
+    caveats: tuple[str, ...] = ()
 
     @property
     def inner(self) -> Split:
@@ -78,6 +80,15 @@ class Run:
     def judged(self) -> tuple[Case, ...]:
         """The cases that the figures are taken on: those held out, or the inner split's if none are."""
         return self.data.select(self.split.val or self.inner.val)
+
+    @property
+    def untrained(self) -> dict[int, str]:
+        """The plan's labels that no training case holds, with their names; none where nobody has looked."""
+        training = self.data.select(self.inner.train)
+        if any(case.holds is None for case in training):
+            return {}
+        held = frozenset[int]().union(*(case.holds or () for case in training))
+        return {value: name for value, name in self.plan.labels.items() if value not in held}
 
 
 def train_run(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
-from focalis.dataset import Dataset, Split, empty_side, find_splits, make_splits, read_splits
+from focalis.dataset import Dataset, Split, empty_side, find_splits, lost_labels, make_splits, read_splits
 from focalis.errors import DataError, UsageError
-from focalis.quality import check_dataset
+from focalis.quality import KINDS, Finding, Measured, measure, survey
 
 DEFAULT_FOLDS = 5
+LINES_PER_KIND = 3
 
 
 def require_resources(threads: int | None = None, memory_gb: float | None = None) -> None:
@@ -20,13 +23,47 @@ def require_resources(threads: int | None = None, memory_gb: float | None = None
         raise UsageError(f"a memory budget of {memory_gb} GB is not possible; give a number above 0")
 
 
-def checked(data: Dataset) -> Dataset:
-    """The data set with its labels named; DataError with one line per fault."""
-    result = check_dataset(data)
+def checked(data: Dataset) -> tuple[Dataset, Measured]:
+    """The data set with its labels named and its cases knowing what they hold, and what was measured.
+
+    A label that no case holds is left out: its output would never be trained.
+
+    Raises:
+        DataError: the data set has faults, one per line.
+    """
+    measured = measure(data, find_readers=False)
+    result = measured.result
     if result.problems:
         raise DataError("\n".join(str(problem) for problem in result.problems))
-    labels = dict(data.labels) or {value: f"label {value}" for value in result.label_values}
-    return replace(data, labels=labels)
+    held = sorted(set().union(*result.holds.values()))
+    labels = {value: data.labels.get(value, f"label {value}") for value in held}
+    return replace(data, labels=labels).holding(result.holds), measured
+
+
+def doubts(
+    opened: Dataset, measured: Measured, divisions: Sequence[tuple[int | None, Split]]
+) -> list[Finding]:
+    """What a person should know of a data set before training on it: the grave findings of `focalis check`.
+
+    Args:
+        opened: the data set as it was opened.
+        measured: see `checked`.
+        divisions: the splits that training will use, with their numbers.
+    """
+    found = survey(opened, measured, None, [split for _, split in divisions if split.val])
+    return [finding for finding in found.findings if KINDS[finding.kind].grave]
+
+
+def lines_of(findings: Sequence[Finding]) -> list[str]:
+    """Findings as lines: of each kind the first three, and how many more there are."""
+    lines: list[str] = []
+    for kind, group in groupby(findings, key=lambda finding: finding.kind):
+        several = [str(finding) for finding in group]
+        lines += several[:LINES_PER_KIND]
+        if len(several) > LINES_PER_KIND:
+            more = len(several) - LINES_PER_KIND
+            lines.append(f"{KINDS[kind].title.lower()}: {more} more; `focalis check` lists them")
+    return lines
 
 
 def divide(
@@ -43,7 +80,8 @@ def divide(
 
     Raises:
         UsageError: there is no such fold.
-        DataError: a split has an empty side, or a case validates in two folds.
+        DataError: a split has an empty side, or trains on no case with a label that it holds out, or a case validates
+            in two folds.
     """
     names = tuple(case.name for case in data.cases)
     if fold is None and folds is None:
@@ -60,6 +98,8 @@ def divide(
     for number, split in chosen:
         if empty := empty_side(path, number, split):
             raise DataError(empty)
+        if lost := lost_labels(path, number, split, data):
+            raise DataError(lost)
         if twice := validated & set(split.val):
             raise DataError(f"{path}: {min(twice)} validates in two folds; keep it in one")
         validated |= set(split.val)

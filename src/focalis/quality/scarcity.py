@@ -1,0 +1,53 @@
+"""Whether there are enough cases to train and to judge, and whether their images are images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from focalis.dataset import Dataset
+from focalis.quality.facts import CaseFacts
+from focalis.quality.finding import FEW_PATIENTS, FEW_WITH_LESION, Finding
+
+
+def find_too_few(dataset: Dataset, facts: Sequence[CaseFacts], names: Mapping[int, str]) -> Iterator[Finding]:
+    """What cannot be trained and judged because too few patients have it.
+
+    Nothing is said of lesions and labels while errors hide label maps.
+    """
+    usable = [case for case in facts if case.images and case.label is not None]
+    patients = {case.patient for case in usable}
+    if 0 < len(patients) < FEW_PATIENTS:
+        people = "1 patient" if len(patients) == 1 else f"{len(patients)} patients"
+        which = f"1 case of {people} is" if len(usable) == 1 else f"{len(usable)} cases of {people} are"
+        yield Finding("few", (), f"{which} too few to judge what is trained on them")
+    if len(usable) < len(dataset.cases):
+        return
+    having: dict[int, dict[str, str]] = {}
+    for case in usable:
+        for label in case.label.labels if case.label is not None else ():
+            having.setdefault(label.value, {})[case.patient] = case.case
+    everybody = {patient: name for holders in having.values() for patient, name in holders.items()}
+    if len(patients) >= FEW_PATIENTS and 0 < len(everybody) < FEW_WITH_LESION:
+        yield Finding(
+            "few",
+            tuple(everybody.values()),
+            "is the only patient with a lesion: it can train or be judged, not both",
+        )
+    elif len(patients) > 1:
+        for value, holders in having.items():
+            if len(holders) == 1:
+                yield Finding(
+                    "few",
+                    tuple(holders.values()),
+                    f"is the only patient with {names[value]}: it can be trained or judged, not both",
+                )
+
+
+def find_images_like_labels(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    """Sound cases all of whose channels look like label maps."""
+    for case in facts:
+        if case.label is not None and case.images and all(image.like_a_label for image in case.images):
+            files = ", ".join(
+                dict.fromkeys(f"{image.path.parent.name}/{image.path.name}" for image in case.images)
+            )
+            yield Finding("mixup", (case.case,), f"{files} holds a few whole numbers, as a label map does")

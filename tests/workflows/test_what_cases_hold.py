@@ -1,0 +1,142 @@
+"""Splits, operating points and figures depend on what the cases hold: lesions, labels, or nothing."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from focalis.cli.main import app
+from focalis.dataset import open_dataset
+from focalis.errors import DataError
+from focalis.evaluation import Score
+from focalis.model import load_model
+from focalis.planning import read_plan, write_plan
+from focalis.volume import Grid, Volume, write_volume
+from focalis.workflows.check import check
+from focalis.workflows.fit import FitResult, fit
+from focalis.workflows.setup import checked, divide
+
+GRID = Grid((20, 18, 16))
+
+
+def a_set(root: Path, labels: Sequence[Sequence[int]]) -> Path:
+    """A data set of a case per list of labels; a box of 4 x 4 x 4 bright voxels for each."""
+    for number, values in enumerate(labels):
+        rng = np.random.default_rng(number)
+        label = np.zeros(GRID.shape_zyx, np.uint32)
+        for place, value in enumerate(values):
+            label[6:10, 6:10, 2 + 6 * place : 6 + 6 * place] = value
+        image = rng.normal(0, 1, GRID.shape_zyx).astype(np.float32) + 4 * (label > 0)
+        write_volume(Volume(image, GRID), root / "images" / f"c{number:02d}.nii.gz")
+        write_volume(Volume(label, GRID), root / "labels" / f"c{number:02d}.nii.gz")
+    return root
+
+
+def splits(root: Path, train: Sequence[int], val: Sequence[int]) -> Path:
+    names = {"train": [f"c{n:02d}" for n in train], "val": [f"c{n:02d}" for n in val]}
+    (root / "splits.json").write_text(json.dumps([names]))
+    return root
+
+
+def scores(result: FitResult) -> list[Score]:
+    return json.loads((result.run / "evaluation.json").read_text())["cases"]
+
+
+def test_the_inner_split_holds_a_lesion(tmp_path: Path) -> None:
+    a_set(tmp_path / "d", [[1], [1], *[[]] * 6])
+    result = fit(tmp_path / "d", tmp_path / "run", steps=2, seed=3)
+    cases = json.loads((result.run / "record.json").read_text())["cases"]
+    assert {"c00", "c01"} & set(cases["inner"])
+    assert {"c00", "c01"} & set(cases["train"])
+
+
+def test_the_only_lesion_trains_and_the_figures_are_said_to_be_worth_nothing(tmp_path: Path) -> None:
+    a_set(tmp_path / "d", [[], [1], *[[]] * 5])
+    result = fit(tmp_path / "d", tmp_path / "run", steps=2)
+    cases = json.loads((result.run / "record.json").read_text())["cases"]
+    assert "c01" in cases["train"]
+    assert result.caveats[0] == "c01: is the only patient with a lesion: it can train or be judged, not both"
+    assert any(
+        "none of the 3 cases holds a lesion: the figures say nothing" in line for line in result.caveats
+    )
+    point = load_model(result.model).operating_point
+    assert point.how.startswith(
+        "not chosen, the default: none of the 3 cases of the inner split holds a lesion"
+    )
+    report = (result.run / "report.html").read_text()
+    assert report.index("is the only patient with a lesion") < report.index("Dice")
+
+
+def test_a_given_split_that_leaves_a_label_untrained_is_refused_before_training(tmp_path: Path) -> None:
+    root = splits(a_set(tmp_path / "d", [[1], [1], [1], [1], [1], [1, 3]]), range(5), [5])
+    said = r"splits\.json: split 0 trains on no case with label 3 \(label 3\), which c05 holds; move some to train"
+    with pytest.raises(DataError, match=said):
+        fit(root, tmp_path / "run", steps=2, fold=0)
+    assert not (tmp_path / "run" / "plan.yaml").exists()
+    (problem,) = check(root).result.problems
+    assert "split 0 trains on no case with label 3" in problem.message
+
+
+def test_a_given_split_without_a_lesion_to_train_on_is_refused(tmp_path: Path) -> None:
+    root = splits(a_set(tmp_path / "d", [[], [], [], [], [1], [1]]), range(4), [4, 5])
+    with pytest.raises(DataError, match="split 0 has no training case with a lesion; move some there"):
+        fit(root, tmp_path / "run", steps=2, fold=0)
+
+
+def test_folds_that_are_made_train_every_label(tmp_path: Path) -> None:
+    data, _ = checked(open_dataset(a_set(tmp_path, [*[[1]] * 6, [1, 2], [1, 2], [1, 9]])))
+    for _, split in divide(data, None, 3, None, 0):
+        held = {label for case in data.select(split.train) for label in case.holds or ()}
+        assert held == {1, 2, 9}
+
+
+def test_a_label_that_is_named_and_that_no_case_holds_has_no_output(tmp_path: Path) -> None:
+    root = a_set(tmp_path / "d", [[1]] * 6)
+    (root / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "lesion": 1, "vessel": 2}}))
+    said: list[str] = []
+    result = fit(root, tmp_path / "run", plan_only=True, doubt=said.append)
+    assert read_plan(result.plan).labels == {1: "lesion"}
+    assert said[-1] == "label 2, vessel, occurs in no case"
+
+
+def test_the_figures_of_a_label_that_a_plan_adds_are_left_out(tmp_path: Path) -> None:
+    root = a_set(tmp_path / "d", [[1]] * 6)
+    plan = read_plan(fit(root, tmp_path / "plan", plan_only=True).plan)
+    write_plan(plan.model_copy(update={"labels": {1: "lesion", 5: "vessel"}}), tmp_path / "plan.yaml")
+    result = fit(root, tmp_path / "run", plan=tmp_path / "plan.yaml", steps=2)
+    assert {score["label"] for score in scores(result)} == {1}
+    assert any(line.startswith("no training case holds label 5 (vessel)") for line in result.caveats)
+
+
+def test_doubts_are_told_before_the_training_and_three_of_a_kind(tmp_path: Path) -> None:
+    root = a_set(tmp_path / "d", [[1]] * 7)
+    for number in range(5):
+        image = np.zeros(GRID.shape_zyx, np.uint8)
+        image[1:9, 1:9, 1 : 9 + number] = 1
+        write_volume(Volume(image, GRID), root / "images" / f"c{number:02d}.nii.gz")
+    said: list[str] = []
+    fit(root, tmp_path / "run", plan_only=True, doubt=said.append)
+    assert [line[:3] for line in said[:3]] == ["c00", "c01", "c02"]
+    assert said[3] == "images that look like label maps: 2 more; `focalis check` lists them"
+
+
+def test_the_command_says_first_that_the_cases_are_few(tmp_path: Path) -> None:
+    root = a_set(tmp_path / "d", [[1], [1]])
+    runner = CliRunner()
+    done = runner.invoke(app, ["check", str(root)])
+    assert done.stdout.startswith(
+        "WARNING: 2 cases of 2 patients are too few to judge what is trained on them\n"
+    )
+    done = runner.invoke(app, ["fit", str(root), "-o", str(tmp_path / "run"), "--steps", "2"])
+    assert "WARNING: 2 cases of 2 patients are too few to judge what is trained on them\n" in done.stdout
+    assert done.stdout.startswith("WARNING: ")
+    assert "warning: 2 cases of 2 patients are too few" in done.stderr
+
+
+def test_few_held_out_cases_are_said_to_be_few(tmp_path: Path) -> None:
+    root = a_set(tmp_path / "d", [[1]] * 6)
+    result = fit(root, tmp_path / "run", steps=2, fold=0, folds=None)
+    assert result.caveats == ("the figures are those of 2 cases: too few to judge a model by",)
