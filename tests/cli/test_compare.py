@@ -112,3 +112,19 @@ def test_a_collapsed_row_is_marked_and_both_dice_are_counted(run, tmp_path, monk
         in out
     )
     assert "0.000 [0.000, 0.000] of the 6 with a lesion" in out
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_if_nothing_was_learned_that_is_said_first_and_fails(run, tmp_path, monkeypatch, options):
+    from focalis.workflows.compare import Comparison
+
+    content = {"rows": [], "alert": "nothing was learned in all 4 runs"}
+    monkeypatch.setattr(
+        "focalis.workflows.compare.compare",
+        lambda _data, out, **_: Comparison(out, out / "c.json", out / "c.html", content),
+    )
+    code, out, err = run("data", "-o", tmp_path, "--steps", 5, *options)
+    assert code == 1
+    assert (err if options else out).startswith("WARNING: nothing was learned in all 4 runs")
+    if options:
+        assert json.loads(out) == content

@@ -13,7 +13,7 @@ from focalis.evaluation import Evaluation, Score
 from focalis.planning import make, read_plan
 from focalis.workflows import processes
 from focalis.workflows.compare import _steps_before, compare, shared_plans
-from focalis.workflows.comparison import Contest, Row
+from focalis.workflows.comparison import Contest, Row, nothing_learned
 from focalis.workflows.setup import checked, divide
 
 SETTINGS = PhantomSettings(shape_zyx=(16, 20, 20), foreground_share=0.02, lesions=1)
@@ -263,3 +263,24 @@ def test_a_rows_plan_can_be_read_by_a_person(first):
     plan = read_plan(first.folder / "dense-distance_focal" / "plan.yaml")
     assert plan.loss.name == "distance_focal"
     assert "one for all rows" in plan.reasons["patch_zyx"]
+
+
+LOST = {"outcome": "finished", "learned": False, "collapse": "none of the 9 lesions was found"}
+
+
+@pytest.mark.parametrize(
+    ("other", "alerted"),
+    [
+        (LOST, True),
+        ({"outcome": "diverged", "collapse": None}, True),
+        (LOST | {"learned": True}, False),
+        ({"outcome": "finished", "collapse": "of an older version"}, False),
+    ],
+)
+def test_nothing_was_learned_if_no_finished_run_learned(other, alerted):
+    said = nothing_learned([{"runs": [LOST]}, {"runs": [other]}])
+    assert said.startswith("nothing was learned") == bool(said) == alerted
+
+
+def test_rows_of_which_none_finished_are_another_fault():
+    assert nothing_learned([{"runs": [{"outcome": "diverged", "collapse": None}]}]) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,7 +50,10 @@ def compare(
     memory_gb: Annotated[float | None, typer.Option(min=0.1, help="Memory that a run may take.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of compare.json.")] = False,
 ) -> None:
-    """Train networks and losses on the same data, with the same time or steps, and set them side by side."""
+    """Train networks and losses on the same data, with the same time or steps, and set them side by side.
+
+    If no run learned anything at all the exit code is 1, and the output says so first.
+    """
     names, terms, numbers = (
         _words(networks),
         _words(losses),
@@ -78,13 +82,17 @@ def compare(
             progress=show_training(advance),
             doubt=print_doubt,
         )
+    if result.alert:
+        print(f"WARNING: {result.alert}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print_json(result.content)
-        return
-    for row in result.content["rows"]:
-        print(_line(row))
-    print(f"figures: {result.json}")
-    print(f"report: {result.page}")
+    else:
+        for row in result.content["rows"]:
+            print(_line(row))
+        print(f"figures: {result.json}")
+        print(f"report: {result.page}")
+    if result.alert:
+        raise typer.Exit(1)
 
 
 def _line(row: Mapping[str, Any]) -> str:

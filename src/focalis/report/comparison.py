@@ -179,7 +179,7 @@ def off_budget(row: Mapping[str, Any], content: Mapping[str, Any]) -> bool:
 
 def _notes(content: Mapping[str, Any]) -> list[str]:
     """What a reader must know before believing the table."""
-    notes = []
+    notes = [f"WARNING: {content['alert']}"] if content.get("alert") else []
     if any(off_budget(row, content) for row in content["rows"]):
         notes.append(
             f"* The number of steps that fit into {content['minutes']:g} min was measured at the start of the row; the "

@@ -50,6 +50,11 @@ class Comparison:
     page: Path
     content: dict[str, Any]
 
+    @property
+    def alert(self) -> str:
+        """What has to be known before any figure: no run learned anything; empty if one did."""
+        return str(self.content.get("alert") or "")
+
 
 def compare(
     dataset: Path | str,

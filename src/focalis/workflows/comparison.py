@@ -25,7 +25,7 @@ from focalis.planning import Plan
 from focalis.report import contours_figure, write_comparison_report
 from focalis.volume import read_volume
 from focalis.workflows.child import FINISHED, OUTCOME
-from focalis.workflows.judge import held_out_note
+from focalis.workflows.judge import ADVICE, held_out_note
 from focalis.workflows.record import now, read_json, write_json
 
 UNTOUCHED = "not started"
@@ -50,6 +50,7 @@ _FROM_RECORD = (
     "runtime",
     "float32_because",
     "collapse",
+    "learned",
     "revision",
     "packages",
     "started",
@@ -215,8 +216,22 @@ def content_of(contest: Contest, plan: Plan, made_from: Mapping[str, Any]) -> di
             "few_steps": FEW_STEPS_RULE,
         },
         "pictured_cases": [{"rank": rank, "case": case} for rank, case in _pictured(contest)],
+        "alert": nothing_learned(rows),
         "rows": rows,
     }
+
+
+def nothing_learned(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What has to be said before any figure if no finished run of any row learned anything, else empty.
+
+    A run whose record does not say whether it learned, as older ones, counts as one that did.
+    """
+    finished = [run for row in rows for run in row["runs"] if run["outcome"] == FINISHED]
+    if not finished or any(run.get("learned") is not False for run in finished):
+        return ""
+    reasons = "; ".join(dict.fromkeys(run["collapse"] for run in finished))
+    runs = "the one run that finished" if len(finished) == 1 else f"all {len(finished)} runs that finished"
+    return f"nothing was learned in {runs}: {reasons}; {ADVICE}"
 
 
 def write_comparison(contest: Contest, content: Mapping[str, Any]) -> tuple[Path, Path]:

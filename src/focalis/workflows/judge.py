@@ -134,6 +134,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     collapse = find_collapse(scores)
     learned = collapse is None or not (collapse.kind == "everything" or (collapse.total and not point.found))
     record["collapse"] = None if collapse is None else collapse.line
+    record["learned"] = learned
     write_json(run.home / "record.json", record)
     if model.provenance.get("collapse") != record["collapse"]:
         noted = {**model.provenance, "collapse": record["collapse"], "judged_on": judged_on}
