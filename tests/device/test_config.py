@@ -123,3 +123,12 @@ def test_secrets_are_not_shown(tmp_path):
     )
 
     assert "geheim" not in repr(config)
+
+
+def test_the_character_set_is_named_as_in_dicom(tmp_path):
+    file = tmp_path / "focalis.toml"
+    file.write_text('[node]\ncharset = "ISO_IR 144"\n')
+    assert "Иванов".encode("iso8859_5").decode(load_config(file).node.charset) == "Иванов"
+    file.write_text('[node]\ncharset = "ISO_IR 999"\n')
+    with pytest.raises(UsageError, match=r"node\.charset is wrong .*ISO_IR 999"):
+        load_config(file)

@@ -4,6 +4,7 @@ import errno
 
 import pytest
 from device_work import GRID, block
+from pydicom import dcmread
 
 from focalis.device import results
 from focalis.device.models import file_sha256
@@ -15,9 +16,11 @@ from focalis.errors import DataError
 def answer(model, write_series, tmp_path):
     """The answer for a series, and the states that were told."""
 
-    def call(without=None, digest=None, memory_gb=2, settings=None, **attributes):
+    def call(without=None, digest=None, memory_gb=2, settings=None, name=b"", **attributes):
         files = write_series(tmp_path / "scan", block(), GRID, **attributes)
         files = [path for number, path in enumerate(files) if number != without]
+        for path in files if name else ():
+            path.write_bytes(path.read_bytes().replace(b"X" * len(name), name))
         (tmp_path / "made").mkdir()
         told = []
         job = Job(
@@ -96,3 +99,10 @@ def test_a_series_that_the_memory_cannot_hold_is_refused_before_its_pixels_are_r
     found, told = answer(memory_gb=0.1)
     assert (found["outcome"], told) == ("refused", ["checking"])
     assert "raise the budget" in found["reason"]
+
+
+def test_names_without_a_character_set_are_read_by_the_chosen_one(answer, tmp_path):
+    name = "Иванов".encode("iso8859_5")
+    answer(name=name, settings={"charset": "iso8859_5"}, PatientName="XXXXXX")
+    written = {str(dcmread(path).PatientName) for path in (tmp_path / "made").rglob("*.dcm")}
+    assert written == {"Иванов"}

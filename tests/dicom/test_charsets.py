@@ -7,6 +7,7 @@ import pydicom
 import pytest
 
 from focalis.dicom import read_series, write_segmentation
+from focalis.dicom.charsets import codec_of
 from focalis.dicom.headers import read_header_and_guesses, text
 
 
@@ -69,3 +70,14 @@ def test_the_default_character_set_can_be_chosen(tmp_path, write_series, stored,
     header, guessed = read_header_and_guesses(file, charset="iso8859_5")
     assert text(header, "PatientName") == "Иванов^Иван"
     assert guessed == ("Patient's Name",)
+
+
+@pytest.mark.parametrize("charset", ["ISO_IR 144", "iso8859_5", "ISO-8859-5"])
+def test_a_character_set_is_named_as_in_dicom_or_in_python(charset) -> None:
+    assert "Иванов".encode("iso8859_5").decode(codec_of(charset)) == "Иванов"
+
+
+@pytest.mark.parametrize("charset", ["ISO_IR 999", "utf-16", "hex", "cp037"])
+def test_what_is_no_character_set_for_dicom_is_refused(charset) -> None:
+    with pytest.raises(ValueError, match="no character set that is known"):
+        codec_of(charset)

@@ -250,3 +250,14 @@ def test_numbered_files_named_one_by_one_keep_their_cases_and_channels(tmp_path)
     assert [(row.case, row.status) for row in report.rows] == [("t", "refused"), ("u", "refused")]
     with pytest.raises(UsageError, match="given twice"):
         predict(two, [tmp_path / "t_0000.nii.gz"] * 2, tmp_path / "out")
+
+
+def test_names_without_a_character_set_are_read_by_the_chosen_one(series, tmp_path):
+    series(PatientName="XXXXXX")
+    for file in (tmp_path / "in" / "scan").iterdir():
+        file.write_bytes(file.read_bytes().replace(b"XXXXXX", "Иванов".encode("iso8859_5")))
+    inputs, out = [tmp_path / "in" / "scan"], tmp_path / "out"
+    predict(model(), inputs, out, output_format="seg", charset="ISO_IR 144")
+    assert str(dcmread(out / "scan_seg.dcm").PatientName) == "Иванов"
+    with pytest.raises(UsageError, match="--charset: 'ISO_IR 999' is no character set"):
+        predict(model(), inputs, out, charset="ISO_IR 999")

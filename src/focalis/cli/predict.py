@@ -76,6 +76,13 @@ def predict(
             "--format", help="Of DICOM input also seg (Segmentation) or rtstruct (RT Structure Set)."
         ),
     ] = "nifti",
+    charset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Reads DICOM text of no or a wrong character set, such as ISO_IR 144; Latin-1 if not given.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what became of each case as JSON.")] = False,
 ) -> None:
     """Segment images, each on its own grid; of DICOM series, write label maps or DICOM objects.
@@ -105,6 +112,7 @@ def predict(
                 uncertainty=uncertainty,
                 strict=strict,
                 output_format=output_format,
+                charset=charset,
                 progress=lambda done, total, case: advance("predict", done, total, case),
             )
     except KeyboardInterrupt:

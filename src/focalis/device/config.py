@@ -50,6 +50,12 @@ def _model_beside_the_file(value: Path, info: ValidationInfo) -> Path:
     return value if str(value) in SHIPPED and not path.is_file() else path
 
 
+def _charset(value: str) -> str:
+    from focalis.dicom.charsets import codec_of
+
+    return codec_of(value)
+
+
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
 PasswordHash = Annotated[str, AfterValidator(_password_hash)]
@@ -78,6 +84,8 @@ class NodeSettings(_Frozen):
         quiet_seconds: a series is complete when no association that sent it is open and nothing came so long.
         release_after_hours: an incomplete series is segmented all the same after so long, its results marked as
             partial; by default it waits for a person.
+        charset: what text of an image's header is read by, if its character set is missing or wrong and it is no UTF-8;
+            named as in DICOM (ISO_IR 144) or in Python.
     """
 
     ae_title: AeTitle = "FOCALIS"
@@ -93,6 +101,7 @@ class NodeSettings(_Frozen):
     connections: int = Field(default=64, ge=1)
     quiet_seconds: float = Field(default=10, ge=0)
     release_after_hours: float | None = Field(default=None, ge=0)
+    charset: Annotated[str, AfterValidator(_charset)] = "latin-1"
 
 
 class Peer(_Frozen):

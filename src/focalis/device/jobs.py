@@ -367,6 +367,7 @@ class Jobs:
             partial=task.partial,
             other_modality=wrong,
             outside=strange,
+            charset=self.config.node.charset,
         )
         started = time.perf_counter()
         answer = self.segmenter.run(job, lambda state: self._tell(task_id, state))

@@ -55,6 +55,7 @@ class Job:
         partial: why the series is not whole; empty if it is.
         other_modality: what to do with a series of another modality than the model's.
         outside: what to do with one that lies outside of what the model was trained on otherwise.
+        charset: the Python codec for text of no or a wrong character set.
     """
 
     files: list[str]
@@ -69,6 +70,7 @@ class Job:
     partial: str = ""
     other_modality: OutsidePolicy = "refuse"
     outside: OutsidePolicy = "mark"
+    charset: str = "latin-1"
 
 
 def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
@@ -144,7 +146,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         require_memory(model, [outline], memory_bytes, runtime=runtime)
 
     try:
-        series = read_series([Path(file) for file in job.files], admit)
+        series = read_series([Path(file) for file in job.files], admit, job.charset)
         strange = check_scope(model, [series.volume], [series.modality])
         outside = outside_line(strange) if strange else ""
         policy = job.other_modality if other_modalities(model.plan, [series.modality]) else job.outside

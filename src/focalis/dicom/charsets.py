@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 
 from pydicom import Dataset
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.tag import BaseTag
@@ -17,6 +17,21 @@ DEFAULT_CHARSET = "latin-1"
 
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _SHOWN = ("PatientName", "PatientID")
+
+
+def codec_of(charset: str) -> str:
+    """The Python codec of a character set, named as DICOM does (ISO_IR 144) or as Python does (iso8859_5).
+
+    Raises:
+        ValueError: no such character set is known, or it does not contain ASCII.
+    """
+    codec = python_encoding.get(charset, charset)
+    try:
+        if b"A^9".decode(codec) == "A^9":
+            return codec
+    except (LookupError, ValueError):
+        pass
+    raise ValueError(f"{charset!r} is no character set that is known; give one such as ISO_IR 144 or cp1251")
 
 
 def settle_text(dataset: Dataset, charset: str = DEFAULT_CHARSET) -> tuple[str, ...]:

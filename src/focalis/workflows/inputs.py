@@ -75,24 +75,26 @@ Admit = Callable[[Sequence[Outline], Sequence[str]], None]
 used), and the modality of each DICOM series (none of image files). What it raises stops the reading."""
 
 
-def read_images(case: CaseInput, admit: Admit | None = None) -> CaseImages:
+def read_images(case: CaseInput, admit: Admit | None = None, charset: str | None = None) -> CaseImages:
     """Read a case's channels; DataError if a file cannot be read.
 
     Args:
         case: the case.
         admit: see `Admit`.
+        charset: see `focalis.dicom.read_series`; None for its default.
     """
     if not case.series:
         if admit is not None:
             admit(read_outlines(case.files), ())
         return CaseImages(read_channels(case.files))
     from focalis.dicom import read_series
+    from focalis.dicom.charsets import DEFAULT_CHARSET
 
     def admit_all(outline: Outline, _modality: str) -> None:
         if admit is not None:
             admit([outline] * len(case.series), [series.modality for series in case.series])
 
-    read = [read_series(series, admit_all) for series in case.series]
+    read = [read_series(series, admit_all, charset or DEFAULT_CHARSET) for series in case.series]
     volumes = onto_first_grid([series.volume for series in read], [series.files[0] for series in read])
     modalities = tuple(series.modality for series in read)
     return CaseImages(volumes, read[0], modalities, tuple(line for series in read for line in series.doubts))

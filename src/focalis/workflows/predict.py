@@ -153,6 +153,7 @@ def predict(
     runtime: str = "auto",
     probabilities: bool = False,
     output_format: Format = "nifti",
+    charset: str | None = None,
     progress: Progress | None = None,
 ) -> PredictReport:
     """Segment images and write OUT/CASE.nii.gz for each, on the image's own grid; or a DICOM object.
@@ -181,6 +182,8 @@ def predict(
         probabilities: also write the foreground probability to OUT/probabilities/CASE.nii.gz.
         output_format: for DICOM input also seg, OUT/CASE_seg.dcm, or rtstruct, OUT/CASE_rtstruct.dcm. Nothing found
             is a Segmentation whose frames are empty, and no RT Structure Set.
+        charset: what text of a DICOM header is read by, if its character set is missing or wrong and it is no UTF-8:
+            ISO_IR 144, say, or a Python codec; Latin-1 by default.
         progress: see `Progress`.
 
     Raises:
@@ -200,6 +203,7 @@ def predict(
     require_runtime(runtime, device, precision)
     if output_format not in _ENDINGS:
         raise UsageError(f"format {output_format!r} is not known; take one of {', '.join(_ENDINGS)}")
+    codec = _codec(charset)
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder for the results")
@@ -258,7 +262,7 @@ def predict(
                 loaded, outlines, memory_gb * 1e9, mirror=mirror, runtime=engines, spread=uncertainty
             )
 
-        images = read_images(case, admit)
+        images = read_images(case, admit, codec)
         if output_format != "nifti" and images.source is None:
             raise UsageError(
                 f"{case.files[0]}: is no DICOM series, so {output_format} has no images to refer to; "
@@ -448,3 +452,14 @@ _WRITERS: dict[Format, Callable[[Volume, Series | None, Model, Path, Sequence[st
     "rtstruct": _structures,
 }
 """How a result is written; each says whether there is a file."""
+
+
+def _codec(charset: str | None) -> str | None:
+    if charset is None:
+        return None
+    from focalis.dicom.charsets import codec_of
+
+    try:
+        return codec_of(charset)
+    except ValueError as error:
+        raise UsageError(f"--charset: {error}") from error

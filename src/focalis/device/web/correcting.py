@@ -33,6 +33,7 @@ def correct(
     reviewer: str,
     at: str,
     partial: str = "",
+    charset: str = "latin-1",
 ) -> list[dict[str, str]]:
     """Write the accepted lesions as new objects that refer to those that they replace.
 
@@ -48,6 +49,7 @@ def correct(
         reviewer: who decided.
         at: when, in ISO 8601 with its zone; the objects bear this time.
         partial: why the series is not whole; the objects say so. Empty if it is.
+        charset: the Python codec for text of no or a wrong character set.
 
     Returns:
         "kind", "file", "sop_uid" and "sha256" of each object; without lesions there is no RT Structure Set.
@@ -56,7 +58,7 @@ def correct(
         DataError: a file cannot be read or written.
     """
     cautions = cautions_of(partial, "")
-    series = read_series([Path(file) for file in files])
+    series = read_series([Path(file) for file in files], charset=charset)
     names = {segment.number: segment.name for segment in list_segments(Path(segmentation))}
     values = {name: value for value, name in names.items()}
     found, numbered = lesions_of(series, Path(segmentation))

@@ -173,6 +173,7 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
                 "number": sum(each.kind == "correction" for each in results) + 1,
                 "model": task.model_sha256,
                 "version": site.device.version,
+                "charset": config.node.charset,
                 "reviewer": session.user,
                 "at": datetime.now().astimezone().isoformat(timespec="seconds"),
                 "partial": task.partial,
