@@ -38,13 +38,14 @@ def block(bright=1000):
     return stored
 
 
-def save_tiny_model(path, image=None, low=-2000.0, high=2000.0):
+def save_tiny_model(path, image=None, low=-2000.0, high=2000.0, channel="image"):
     """A model file whose random network calls a tenth of the bright block foreground, or a little of a given image.
 
     Args:
         path: the file to write.
         image: a volume to choose the threshold on; the bright block by default.
         low, high: the window of its values.
+        channel: the channel's name; one that names a modality makes it a model for that.
     """
     import torch
 
@@ -55,7 +56,7 @@ def save_tiny_model(path, image=None, low=-2000.0, high=2000.0):
     from focalis.volume import Volume
 
     plan = Plan(
-        channels=("image",),
+        channels=(channel,),
         labels={1: "nodule"},
         spacing_zyx_mm=(image.grid if image else GRID).spacing_zyx_mm,
         normalisation=(

@@ -37,16 +37,18 @@ class Senders:
         """
         with self._database.transaction() as connection:
             if fault:
+                # a new number stands after all that have begun by now, whatever the clock's resolution
                 connection.execute(
-                    "UPDATE sendings SET ended_at = ?, fault = ? WHERE number = ?", (now(), fault, number)
+                    "INSERT INTO sendings (series_uid, began_at, ended_at, fault)"
+                    " SELECT series_uid, began_at, ?, ? FROM sendings WHERE number = ?",
+                    (now(), fault, number),
                 )
-                return
-            connection.execute(
-                "DELETE FROM sendings WHERE fault != '' AND EXISTS (SELECT 1 FROM sendings AS good"
-                " WHERE good.number = ? AND good.series_uid = sendings.series_uid"
-                " AND sendings.ended_at <= good.began_at AND sendings.number < good.number)",
-                (number,),
-            )
+            else:
+                connection.execute(
+                    "DELETE FROM sendings WHERE fault != '' AND number < ? AND series_uid ="
+                    " (SELECT series_uid FROM sendings WHERE number = ?)",
+                    (number, number),
+                )
             connection.execute("DELETE FROM sendings WHERE number = ?", (number,))
 
     def faults_of(self, series_uid: str) -> list[str]:
