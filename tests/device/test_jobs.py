@@ -23,9 +23,10 @@ from device_work import (
     working,
 )
 from pydicom import dcmread
+from structured_reports import read_report
 
 from focalis.device.store import Store
-from focalis.dicom import find_series, read_report, read_segmentation, read_series
+from focalis.dicom import find_series, read_segmentation, read_series
 from focalis.model import load_model, save_model
 from focalis.planning import describe, learn_scope
 from focalis.volume import Volume

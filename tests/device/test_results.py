@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from device_work import GRID, block
+from structured_reports import read_report
 
 from focalis.device.results import cautions_of, make_results
-from focalis.dicom import read_report, read_series
+from focalis.dicom import read_series
 
 
 @pytest.mark.parametrize(

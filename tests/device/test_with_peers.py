@@ -18,9 +18,10 @@ import pytest
 import SimpleITK as sitk
 from device_work import save_tiny_model, until
 from pydicom import dcmread
+from structured_reports import read_report
 
 from focalis.device.results import MOST_LISTED
-from focalis.dicom import find_series, read_report, read_series, read_structures
+from focalis.dicom import find_series, read_series, read_structures
 from focalis.lesions import label_components
 from focalis.workflows.predict import predict
 

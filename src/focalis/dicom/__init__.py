@@ -3,16 +3,15 @@
 from focalis.dicom.capture import write_capture
 from focalis.dicom.drawn import DrawnObject, find_drawn, series_of
 from focalis.dicom.headers import is_dicom
-from focalis.dicom.report import Report, ReportedLesion, read_report, write_report
 from focalis.dicom.results import Caution, Superseded
 from focalis.dicom.segmentation import Segment, list_segments, read_segmentation, write_segmentation
 from focalis.dicom.series import Series, SeriesFiles, find_series, only_series, read_series
+from focalis.dicom.structured_report import ReportedLesion, write_report
 from focalis.dicom.structures import Structure, list_structures, read_structures, write_structures
 
 __all__ = [
     "Caution",
     "DrawnObject",
-    "Report",
     "ReportedLesion",
     "Segment",
     "Series",
@@ -25,7 +24,6 @@ __all__ = [
     "list_segments",
     "list_structures",
     "only_series",
-    "read_report",
     "read_segmentation",
     "read_series",
     "read_structures",

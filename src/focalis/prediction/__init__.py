@@ -25,7 +25,6 @@ from focalis.prediction.tiles import Axis, Tile, tiles
 
 if TYPE_CHECKING:
     from focalis.prediction.eight_bit import input_ranges, rounded
-    from focalis.prediction.memory import forward_bytes, peak_forward_bytes
     from focalis.prediction.precision import float32_because
     from focalis.prediction.refine import Refined, refine_probabilities
     from focalis.prediction.runtime import (
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
         choose_precision,
         choose_runtime,
         cpu_has_bfloat16,
+        peak_forward_bytes,
     )
 
 __all__ = [
@@ -59,7 +59,6 @@ __all__ = [
     "decide_reported",
     "drop_lesions",
     "float32_because",
-    "forward_bytes",
     "input_ranges",
     "peak_forward_bytes",
     "plan_passes",
@@ -76,10 +75,16 @@ __all__ = [
 
 _WITH_TORCH = {
     "eight_bit": ("input_ranges", "rounded"),
-    "memory": ("forward_bytes", "peak_forward_bytes"),
     "precision": ("float32_because",),
     "refine": ("Refined", "refine_probabilities"),
-    "runtime": ("Runtime", "choose_device", "choose_precision", "choose_runtime", "cpu_has_bfloat16"),
+    "runtime": (
+        "Runtime",
+        "choose_device",
+        "choose_precision",
+        "choose_runtime",
+        "cpu_has_bfloat16",
+        "peak_forward_bytes",
+    ),
 }
 
 

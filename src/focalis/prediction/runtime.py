@@ -13,13 +13,17 @@ from torch import nn
 
 from focalis.errors import UsageError
 from focalis.model import Model
-from focalis.networks import convolutions
+from focalis.networks import convolutions, peak_bytes
 from focalis.prediction.engine import Triple
-from focalis.prediction.memory import forward_bytes
 from focalis.prediction.precision import float32_because
 from focalis.prediction.reach import reach_of
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SCRATCH = 1.2
+HEAP_SLACK_BYTES = 250_000_000
+"""Allowance for what no tensor shows: work space inside the kernels, and blocks under 32 MB that the
+C library keeps for re-use after they are freed. Both from the resident memory of real passes; a slow test
+holds them."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,29 @@ _NEEDS: WeakKeyDictionary[nn.Module, dict[tuple[tuple[int, ...], Runtime], int]]
 """What passes need; to count it takes longer than a pass over a small image, and weights do not change it."""
 _RUNTIMES: WeakKeyDictionary[nn.Module, dict[tuple[tuple[int, ...], Runtime], Runtime]] = WeakKeyDictionary()
 """In which precision passes are right; it depends on the network's shape, not on its weights."""
+
+
+def forward_bytes(network: nn.Module, shape_bczyx: Sequence[int], runtime: Runtime) -> int:
+    """Memory that a forward pass of the network adds to the process, input, output and allowance included."""
+    return int(SCRATCH * peak_forward_bytes(network, shape_bczyx, runtime)) + HEAP_SLACK_BYTES
+
+
+def peak_forward_bytes(network: nn.Module, shape_bczyx: Sequence[int], runtime: Runtime) -> int:
+    """The most bytes of tensors alive at once in a forward pass without gradients, input and output included.
+
+    Nothing of that size is allocated: the network runs on tensors that have a shape and a type but no
+    data, and every storage is counted from its birth to its end. The weights are in memory already and do
+    not count; their low-precision copies under autocast do.
+    """
+
+    def forward() -> None:
+        with torch.inference_mode():
+            x = torch.empty(tuple(shape_bczyx), device=runtime.device)
+            x = x.to(memory_format=runtime.memory_format)
+            with runtime.autocast():
+                network(x)
+
+    return peak_bytes(forward)
 
 
 def trusted(runtime: Runtime, network: nn.Module, shape_bczyx: Sequence[int]) -> Runtime:

@@ -10,9 +10,9 @@ import pytest
 from highdicom.seg import segread
 from page_clients import csrf_of, local_client, opened
 from PIL import Image
+from structured_reports import read_report
 
 from focalis.dicom import read_segmentation, read_series
-from focalis.dicom.report import read_report
 from focalis.dicom.structures import read_structures
 from focalis.lesions import label_components
 

@@ -1,18 +1,28 @@
-"""A measurement report (PS3.16 TID 1500) as a Comprehensive 3D SR document, made by highdicom."""
+"""Structured Reports of what was found (PS3.3 A.35.13 Comprehensive 3D SR; PS3.16 TID 1500), made by highdicom."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, Comprehensive3DSRStorage
 from pydicom.valuerep import DA, TM
 
 from focalis.dicom.headers import quiet, sop_class, text
+from focalis.dicom.objects import read_object
 from focalis.dicom.provenance import series_number, stamp
-from focalis.dicom.results import MANUFACTURER, NOTICE, Result, Superseded
+from focalis.dicom.results import MANUFACTURER, NOTICE, Caution, Result, Superseded, describe_result
+from focalis.dicom.segmentation import SEGMENTATION_CLASSES
 from focalis.dicom.segmentation_encoding import property_type
+from focalis.dicom.series import Series
+from focalis.dicom.storing import save
 
 if TYPE_CHECKING:
     import highdicom
@@ -21,8 +31,6 @@ if TYPE_CHECKING:
         MeasurementsAndQualitativeEvaluations,
         VolumetricROIMeasurementsAndQualitativeEvaluations,
     )
-
-    from focalis.dicom.report import ReportedLesion
 
 VOLUME = Code("118565006", "SCT", "Volume")
 DIAMETER = Code("103339001", "SCT", "Long Axis")
@@ -46,10 +54,85 @@ _PROCEDURES = {
 _IMAGING = Code("363679005", "SCT", "Imaging procedure")
 
 
-def encode_report(
+@dataclass(frozen=True)
+class ReportedLesion:
+    """One lesion of a report.
+
+    Attributes:
+        number: its number among all lesions, from 1.
+        segment: the Segment Number of the label it bears, in the Segmentation.
+        volume_mm3: its volume.
+        longest_axial_mm: its longest diameter in one slice.
+        centroid_xyz_mm: its centre of mass in the patient (LPS).
+        tracking_uid: the UID that follows it through other objects; given by `write_report`.
+    """
+
+    number: int
+    segment: int
+    volume_mm3: float
+    longest_axial_mm: float
+    centroid_xyz_mm: tuple[float, float, float]
+    tracking_uid: str = ""
+
+
+def write_report(
+    lesions: Sequence[ReportedLesion],
+    label: NDArray[np.integer],
+    names: Mapping[int, str],
+    series: Series,
+    segmentation: Path,
+    path: Path,
+    *,
+    model: str,
+    version: str,
+    total: int | None = None,
+    created: datetime | None = None,
+    supersedes: Superseded | None = None,
+    reviewer: str = "",
+    edition: int = 1,
+    cautions: Sequence[Caution] = (),
+) -> None:
+    """Write a measurement report (TID 1500) with one volumetric group (TID 1411) per lesion.
+
+    Each group has a tracking identifier and UID, the referenced segment, the algorithm, volume (mm3), longest axial
+    diameter (mm) and centroid (mm, LPS). Without lesions the report says that there are none; with cautions, that it is
+    open whether there are. UIDs and times are
+    derived as in `write_segmentation`: the same call writes the same bytes.
+
+    Args:
+        lesions: what is listed, by ascending number; tracking UIDs are derived.
+        label: the label map they were found in, z, y, x.
+        names: label value to name, as in the Segmentation.
+        series: the series that was labelled.
+        segmentation: the Segmentation object of this label map.
+        path: the file to write.
+        model: the model's name or hash.
+        version: the version of Focalis.
+        total: how many lesions there are, if not all are listed.
+        created: the date and time to bear; by default those of the series' first image.
+        supersedes: the report that this one replaces.
+        reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
+        edition: which result of its series this is, from 1.
+        cautions: why not to take it at its word, a comment each; of an incomplete series the document is partial.
+
+    Raises:
+        DataError: as for `write_segmentation`; or the Segmentation cannot be read.
+    """
+    result = describe_result(
+        "SR", label, names, series, model, version, created, supersedes, reviewer, edition, cautions
+    )
+    reference = _segmentation_reference(segmentation)
+    save(
+        _encode(result, tuple(lesions), len(lesions) if total is None else total, reference),
+        path,
+        series,
+    )
+
+
+def _encode(
     result: Result, lesions: tuple[ReportedLesion, ...], total: int, segmentation: Dataset
 ) -> highdicom.sr.Comprehensive3DSR:
-    """The object, ready to be stored; see `focalis.dicom.report.write_report`."""
+    """The object, ready to be stored."""
     from highdicom.sr import (
         CodedConcept,
         Comprehensive3DSR,
@@ -219,3 +302,12 @@ def _predecessor(result: Result, earlier: Superseded) -> Dataset:
     study.StudyInstanceUID = result.identity.study_uid
     study.ReferencedSeriesSequence = [series]
     return study
+
+
+def _segmentation_reference(path: Path) -> Dataset:
+    """The UIDs of a Segmentation object, as evidence of a report."""
+    found = read_object(path, SEGMENTATION_CLASSES, "a DICOM Segmentation")
+    reference = Dataset()
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+        setattr(reference, keyword, found[keyword].value)
+    return reference
