@@ -15,7 +15,9 @@ from focalis.device.store import Store
 def parser():
     """A parser with the default limits, whose children live through all tests: they take seconds to start."""
     limits = Limits()
-    parser = Parser(int(limits.parse_memory_mb * 1e6), limits.parse_seconds, int(limits.series_gb * 1e9))
+    parser = Parser(
+        int(limits.parse_memory_mb * 1e6), limits.parse_seconds, int(limits.series_gb * 1e9), "latin-1"
+    )
     yield parser
     parser.close()
 

@@ -246,7 +246,7 @@ def test_the_child_answers_as_the_function_does(parser, path, tmp_path):
 def test_a_hang_ends_in_time_and_the_next_file_is_read(path, tmp_path):
     stuck = tmp_path / "stuck"
     os.mkfifo(stuck)
-    parser = Parser(1_000_000_000, seconds=0.5, most_pixel_bytes=LIMIT)
+    parser = Parser(1_000_000_000, seconds=0.5, most_pixel_bytes=LIMIT, charset="latin-1")
     try:
         header = parser.read(path)
         start = time.monotonic()
@@ -280,3 +280,14 @@ def test_the_child_may_not_write(parser, path):
     assert limits["Max file size"][0] == "0"
     assert limits["Max address space"][0] == "2048000000"
     assert limits["Max core file size"][0] == "0"
+
+
+@pytest.mark.parametrize(
+    ("codec", "charset", "description"),
+    [("utf-8", "latin-1", "Schädel"), ("latin-1", "latin-1", "Schädel"), ("cp1251", "cp1251", "Голова")],
+)
+def test_a_description_of_no_character_set_is_read_by_the_chosen_one(change, codec, charset, description):
+    stored = description.encode(codec)
+    path = change(SeriesDescription="X" * len(stored), SpecificCharacterSet=None)
+    path.write_bytes(path.read_bytes().replace(b"X" * len(stored), stored))
+    assert examine(path, LIMIT, charset).description == description

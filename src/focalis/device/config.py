@@ -51,7 +51,7 @@ def _model_beside_the_file(value: Path, info: ValidationInfo) -> Path:
 
 
 def _charset(value: str) -> str:
-    from focalis.dicom.charsets import codec_of
+    from focalis.charsets import codec_of
 
     return codec_of(value)
 

@@ -23,6 +23,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
 
+from focalis.charsets import DEFAULT_CHARSET, settle_text
 from focalis.device.parsing import ForeignError, UnsafeError
 from focalis.device.records import Header
 from focalis.errors import DataError
@@ -61,12 +62,13 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 
 
-def examine(path: Path, most_pixel_bytes: int) -> Header:
+def examine(path: Path, most_pixel_bytes: int, charset: str = DEFAULT_CHARSET) -> Header:
     """What the device needs to know of a file.
 
     Args:
         path: the file.
         most_pixel_bytes: the greatest size of its decoded pixels.
+        charset: the Python codec for text of no or a wrong character set.
 
     Raises:
         ForeignError: it is not DICOM, or of another SOP class or transfer syntax.
@@ -88,6 +90,7 @@ def examine(path: Path, most_pixel_bytes: int) -> Header:
             if kind not in IMAGE_CLASSES:
                 raise ForeignError(f"is of the class {kind.name[:64]}, no CT, MR or PET image")
             _measure_depth(dataset, 1)
+            settle_text(dataset, charset)
             _require_whole_pixels(stream, dataset, most_pixel_bytes)
             return _header(dataset, meta)
         except DataError:
@@ -307,7 +310,7 @@ def _identity(path: Path) -> dict[str, str]:
     return found
 
 
-def _serve(memory_bytes: int, most_pixel_bytes: int) -> None:
+def _serve(memory_bytes: int, most_pixel_bytes: int, charset: str) -> None:
     """The child: limits first, then an answer for each line until the parent goes."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -321,7 +324,7 @@ def _serve(memory_bytes: int, most_pixel_bytes: int) -> None:
             return
         answer = {"file": json.loads(line)}
         try:
-            answer["header"] = asdict(examine(Path(answer["file"]), most_pixel_bytes))
+            answer["header"] = asdict(examine(Path(answer["file"]), most_pixel_bytes, charset))
         except DataError as error:
             answer |= {"reason": str(error), "foreign": isinstance(error, ForeignError)}
             if isinstance(error, UnsafeError):
@@ -329,4 +332,4 @@ def _serve(memory_bytes: int, most_pixel_bytes: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(*map(int, sys.argv[1:]))
+    _serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

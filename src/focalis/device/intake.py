@@ -63,7 +63,10 @@ class Intake:
         self._least_free_bytes = int(config.store.least_free_gb * 1e9)
         self.most_bytes = int(limits.instance_mb * 1e6)
         self._parser = Parser(
-            int(limits.parse_memory_mb * 1e6), limits.parse_seconds, int(limits.series_gb * 1e9)
+            int(limits.parse_memory_mb * 1e6),
+            limits.parse_seconds,
+            int(limits.series_gb * 1e9),
+            config.node.charset,
         )
 
     def close(self) -> None:

@@ -44,15 +44,16 @@ class UnsafeError(DataError):
 class Parser:
     """Reads headers in child processes, which live on from file to file; safe to use from many threads."""
 
-    def __init__(self, memory_bytes: int, seconds: float, most_pixel_bytes: int) -> None:
+    def __init__(self, memory_bytes: int, seconds: float, most_pixel_bytes: int, charset: str) -> None:
         """Start nothing yet.
 
         Args:
             memory_bytes: address space of a child.
             seconds: time for one file.
             most_pixel_bytes: the greatest size of a file's decoded pixels.
+            charset: the Python codec for text of no or a wrong character set.
         """
-        self._arguments = (str(memory_bytes), str(most_pixel_bytes))
+        self._arguments = (str(memory_bytes), str(most_pixel_bytes), charset)
         self._seconds = seconds
         self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         for _ in range(_CHILDREN):

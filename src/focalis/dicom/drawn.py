@@ -9,7 +9,8 @@ from typing import Literal
 
 from pydicom.uid import RTStructureSetStorage
 
-from focalis.dicom.headers import read_header, sniff, sop_class, text
+from focalis.charsets import DEFAULT_CHARSET
+from focalis.dicom.headers import read_header, read_header_and_guesses, sniff, sop_class, text
 from focalis.dicom.objects import referenced_uids
 from focalis.dicom.segmentation import SEGMENTATION_CLASSES
 from focalis.dicom.series import SeriesFiles, files_below
@@ -25,20 +26,25 @@ class DrawnObject:
         kind: SEG or RTSTRUCT.
         study_uid: its Study Instance UID.
         uids: the UIDs of series, instances and frames of reference that it names.
+        guessed: the attributes whose character set had to be guessed.
     """
 
     path: Path
     kind: Literal["SEG", "RTSTRUCT"]
     study_uid: str
     uids: frozenset[str]
+    guessed: tuple[str, ...] = ()
 
 
-def find_drawn(folder: Path, damaged: dict[Path, str] | None = None) -> tuple[DrawnObject, ...]:
+def find_drawn(
+    folder: Path, damaged: dict[Path, str] | None = None, charset: str = DEFAULT_CHARSET
+) -> tuple[DrawnObject, ...]:
     """Every Segmentation and RT Structure Set below a folder, searched to the bottom, sorted by path.
 
     Args:
         folder: where to search.
         damaged: takes up the DICOM files that cannot be read, with the reason; without it the first one is an error.
+        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
 
     Raises:
         DataError: the folder is missing; without `damaged`, a DICOM file is damaged.
@@ -57,7 +63,7 @@ def find_drawn(folder: Path, damaged: dict[Path, str] | None = None) -> tuple[Dr
                 damaged[path] = str(error)
             continue
         if of in SEGMENTATION_CLASSES or of == RTStructureSetStorage:
-            header = read_header(path)
+            header, guessed = read_header_and_guesses(path, charset=charset)
             uids = referenced_uids(header) | {text(header, "FrameOfReferenceUID")}
             found.append(
                 DrawnObject(
@@ -65,6 +71,7 @@ def find_drawn(folder: Path, damaged: dict[Path, str] | None = None) -> tuple[Dr
                     kind="RTSTRUCT" if of == RTStructureSetStorage else "SEG",
                     study_uid=text(header, "StudyInstanceUID"),
                     uids=frozenset(uids - {""}),
+                    guessed=guessed,
                 )
             )
     return tuple(found)

@@ -13,7 +13,7 @@ import pydicom
 from pydicom import Dataset, FileDataset, uid
 from pydicom.datadict import dictionary_description
 
-from focalis.dicom.charsets import DEFAULT_CHARSET, settle_text
+from focalis.charsets import DEFAULT_CHARSET, settle_text
 from focalis.errors import DataError
 
 IMAGE_CLASSES = frozenset(
@@ -61,17 +61,18 @@ def is_dicom(path: Path) -> bool:
     return path.is_file() and sniff(path) == "dicom"
 
 
-def read_header(path: Path, keywords: Sequence[str] = ()) -> FileDataset:
+def read_header(path: Path, keywords: Sequence[str] = (), charset: str = DEFAULT_CHARSET) -> FileDataset:
     """The data set of a file without its pixel data; text that is not encoded as announced is guessed.
 
     Args:
         path: a DICOM file, with or without preamble.
         keywords: read these attributes only; all of them if empty.
+        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
 
     Raises:
         DataError: the file is missing, not DICOM, or damaged.
     """
-    return read_header_and_guesses(path, keywords)[0]
+    return read_header_and_guesses(path, keywords, charset)[0]
 
 
 def read_header_and_guesses(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydicom import Dataset, FileDataset
 
+from focalis.charsets import DEFAULT_CHARSET
 from focalis.dicom.headers import read_header, sop_class, text
 from focalis.dicom.series import Series
 from focalis.errors import DataError
@@ -30,14 +31,16 @@ _UIDS = (
 )
 
 
-def read_object(path: Path, classes: Collection[str], wanted: str) -> FileDataset:
+def read_object(
+    path: Path, classes: Collection[str], wanted: str, charset: str = DEFAULT_CHARSET
+) -> FileDataset:
     """The data set of an object of one of the given SOP classes, without pixel data.
 
     Raises:
         DataError: the file is missing, not DICOM, damaged, or another object; the message then asks for what is
             `wanted`.
     """
-    dataset = read_header(path)
+    dataset = read_header(path, charset=charset)
     found = sop_class(dataset)
     if found not in classes:
         raise DataError(f"{path}: is a {found.name or 'file without SOP class'}; give {wanted}")

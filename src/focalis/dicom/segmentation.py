@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset
 from pydicom.uid import UID, SegmentationStorage
 
+from focalis.charsets import DEFAULT_CHARSET
 from focalis.dicom.frames import locate_frames, read_frames
 from focalis.dicom.headers import numbers, text
 from focalis.dicom.objects import keyed_names, read_object, require_same_patient_space, select
@@ -44,17 +45,24 @@ class Segment:
     property_type: str
 
 
-def list_segments(path: Path) -> tuple[Segment, ...]:
+def list_segments(path: Path, charset: str = DEFAULT_CHARSET) -> tuple[Segment, ...]:
     """The segments of a Segmentation object, in its order; no pixel data are read.
+
+    Args:
+        path: a Segmentation object.
+        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
 
     Raises:
         DataError: the file is missing, damaged, or no Segmentation object, or two segments share a number.
     """
-    return _segments(read_object(path, SEGMENTATION_CLASSES, "a DICOM Segmentation"), path)
+    return _segments(read_object(path, SEGMENTATION_CLASSES, "a DICOM Segmentation", charset), path)
 
 
 def read_segmentation(
-    path: Path, reference: Series, wanted: Collection[str] | None = None
+    path: Path,
+    reference: Series,
+    wanted: Collection[str] | None = None,
+    charset: str = DEFAULT_CHARSET,
 ) -> dict[str, NDArray[np.bool_]]:
     """The segments of a Segmentation object as masks on the grid of the series it was drawn on.
 
@@ -66,6 +74,7 @@ def read_segmentation(
         path: a Segmentation object: BINARY, FRACTIONAL or LABELMAP, of any encoding that pydicom decodes.
         reference: the series it was drawn on, or another one on the same voxels in the same patient space.
         wanted: the names of the segments to read, as `list_segments` gives them; all by default.
+        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
 
     Returns:
         Segment name to mask (z, y, x), in the object's order.
@@ -74,7 +83,7 @@ def read_segmentation(
         DataError: the file is missing, damaged, or no Segmentation object; it was drawn on another series or
             another grid; a foreground voxel lies outside the series; or a wanted segment is not there.
     """
-    dataset = read_object(path, SEGMENTATION_CLASSES, "a DICOM Segmentation")
+    dataset = read_object(path, SEGMENTATION_CLASSES, "a DICOM Segmentation", charset)
     require_same_patient_space(dataset, path, reference)
     segments = _segments(dataset, path)
     chosen = select([segment.name for segment in segments], wanted, path, "segment")

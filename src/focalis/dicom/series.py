@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydicom import Dataset, FileDataset
 
-from focalis.dicom.charsets import DEFAULT_CHARSET
+from focalis.charsets import DEFAULT_CHARSET, guesses_told
 from focalis.dicom.headers import IMAGE_CLASSES, read_header, read_header_and_guesses, sniff, sop_class, text
 from focalis.dicom.pixels import read_values, signed_doubt
 from focalis.dicom.slices import read_slices
@@ -83,7 +83,9 @@ class Series:
         return text(self.header, "Modality")
 
 
-def find_series(folder: Path, damaged: dict[Path, str] | None = None) -> tuple[SeriesFiles, ...]:
+def find_series(
+    folder: Path, damaged: dict[Path, str] | None = None, charset: str = DEFAULT_CHARSET
+) -> tuple[SeriesFiles, ...]:
     """Every CT, MR and PET series below a folder, searched to the bottom; headers only.
 
     Files that are not DICOM, and other objects (segmentations, contours, directories), are passed over.
@@ -91,6 +93,7 @@ def find_series(folder: Path, damaged: dict[Path, str] | None = None) -> tuple[S
     Args:
         folder: where to search.
         damaged: takes up the DICOM files that cannot be used, with the reason; without it the first one is an error.
+        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
 
     Returns:
         The series, sorted by patient, study and series UID; files of one series may lie in several folders.
@@ -108,7 +111,9 @@ def find_series(folder: Path, damaged: dict[Path, str] | None = None) -> tuple[S
             patient_id=text(first, "PatientID"),
             files=tuple(files),
         )
-        for uid, (first, files) in sorted(_by_series(folder, damaged).items(), key=_patient_study_series)
+        for uid, (first, files) in sorted(
+            _by_series(folder, damaged, charset).items(), key=_patient_study_series
+        )
     )
 
 
@@ -159,7 +164,7 @@ def read_series(
     values = read_values(slices)
     found = (*doubts([each.said for each in slices]), *signed_doubt(values, slices))
     if guessed:
-        found += (f"the character set of {', '.join(guessed[:4])} is missing or wrong, and was guessed",)
+        found += (guesses_told(guessed),)
     return Series(
         volume=Volume(values, grid),
         files=tuple(each.file for each in slices),
@@ -170,12 +175,14 @@ def read_series(
     )
 
 
-def _by_series(folder: Path, damaged: dict[Path, str] | None) -> dict[str, tuple[FileDataset, list[Path]]]:
+def _by_series(
+    folder: Path, damaged: dict[Path, str] | None, charset: str
+) -> dict[str, tuple[FileDataset, list[Path]]]:
     """Series UID to its first file's header and its files."""
     found: dict[str, tuple[FileDataset, list[Path]]] = {}
     for path in files_below(folder):
         try:
-            header = _image_header(path)
+            header = _image_header(path, charset)
         except DataError as error:
             if damaged is None:
                 raise
@@ -186,13 +193,13 @@ def _by_series(folder: Path, damaged: dict[Path, str] | None) -> dict[str, tuple
     return found
 
 
-def _image_header(path: Path) -> FileDataset | None:
+def _image_header(path: Path, charset: str) -> FileDataset | None:
     """The header of a CT, MR or PET image; None for any other file."""
     kind = sniff(path)
     if kind == "other":
         return None
     try:
-        header = read_header(path, _KEYWORDS)
+        header = read_header(path, _KEYWORDS, charset)
     except DataError:
         if kind == "dicom":
             raise

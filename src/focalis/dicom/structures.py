@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset
 from pydicom.uid import RTStructureSetStorage
 
+from focalis.charsets import DEFAULT_CHARSET
 from focalis.dicom.contours import Contour, combine_contours, fill_contours
 from focalis.dicom.coordinates import to_indices
 from focalis.dicom.headers import gist, numbers, quiet, text
@@ -58,13 +59,17 @@ class Structure:
         return self.contours + self.passed_over > self.points
 
 
-def list_structures(path: Path) -> tuple[Structure, ...]:
+def list_structures(path: Path, charset: str = DEFAULT_CHARSET) -> tuple[Structure, ...]:
     """The structures of an RT Structure Set, in its order, those without contours too.
+
+    Args:
+        path: an RT Structure Set.
+        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
 
     Raises:
         DataError: the file is missing, damaged, or no RT Structure Set, or two structures share a number.
     """
-    dataset = read_object(path, STRUCTURE_CLASSES, "an RT Structure Set")
+    dataset = read_object(path, STRUCTURE_CLASSES, "an RT Structure Set", charset)
     return tuple(structure for structure, _ in _structures(dataset, path))
 
 
@@ -73,6 +78,7 @@ def read_structures(
     reference: Series,
     wanted: Collection[str] | None = None,
     doubts: list[str] | None = None,
+    charset: str = DEFAULT_CHARSET,
 ) -> dict[str, NDArray[np.bool_]]:
     """The structures of an RT Structure Set as masks on the grid of the series they were drawn on.
 
@@ -89,6 +95,7 @@ def read_structures(
         wanted: the names of the structures to read, as `list_structures` gives them; all by default. Contours
             of other structures are not looked at.
         doubts: takes up what was passed over, united or counted once, and gaps, a line each.
+        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
 
     Returns:
         Structure name to mask (z, y, x), in the object's order; empty for a structure without contours, or of points.
@@ -99,7 +106,7 @@ def read_structures(
             not parallel to the slices, more than half a slice beyond the first or last one, wholly beside the image,
             or shares its slice with contours on another plane (it was drawn on finer slices than these).
     """
-    dataset = read_object(path, STRUCTURE_CLASSES, "an RT Structure Set")
+    dataset = read_object(path, STRUCTURE_CLASSES, "an RT Structure Set", charset)
     require_same_patient_space(dataset, path, reference)
     found = _structures(dataset, path)
     chosen = select([structure.name for structure, _ in found], wanted, path, "structure")

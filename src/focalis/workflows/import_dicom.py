@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from focalis.charsets import DEFAULT_CHARSET, guesses_told
 from focalis.dataset import is_reserved, read_table
 from focalis.dicom import (
     DrawnObject,
@@ -35,6 +36,7 @@ from focalis.dicom import (
 from focalis.errors import DataError, UsageError, refusal
 from focalis.files import write_text
 from focalis.volume import Volume, write_volume
+from focalis.workflows.inputs import codec_given
 
 _MODALITIES = {"CT": "CT", "MR": "MR", "PT": "PT", "PET": "PT"}
 
@@ -114,6 +116,7 @@ def import_dicom(
     structures: Sequence[str] = (),
     rename: Path | str | None = None,
     modality: str | None = None,
+    charset: str | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Make a data set of the contoured studies below a folder, one case per study.
@@ -129,6 +132,8 @@ def import_dicom(
         rename: a CSV file with the columns `structure` (a name or pattern) and `label`; the first row that fits counts.
             Structures of one label are united. Without it a structure's name is its label's.
         modality: take only what was drawn on CT, MR or PT.
+        charset: what text of a header is read by, if its character set is missing or wrong and it is no UTF-8:
+            ISO_IR 144, say, or a Python codec; Latin-1 by default.
         progress: see `Progress`.
 
     Returns:
@@ -146,8 +151,9 @@ def import_dicom(
     if modality is not None and modality.upper() not in _MODALITIES:
         raise UsageError(f"modality {modality!r} is not known; take one of {', '.join(_MODALITIES)}")
     wanted = None if modality is None else _MODALITIES[modality.upper()]
+    codec = codec_given(charset) or DEFAULT_CHARSET
     table = _renaming(Path(rename)) if rename is not None else ()
-    studies = _studies(Path(folder), tuple(structures), table, wanted)
+    studies = _studies(Path(folder), tuple(structures), table, wanted, codec)
     names = {label for study in studies for *_, label in study.wanted}
     labels = dict(enumerate(sorted(names, key=_natural), start=1))
     place = root.resolve()
@@ -158,7 +164,7 @@ def import_dicom(
         for study in studies:
             if progress is not None:
                 progress(len(rows), len(studies), study.case)
-            rows.append(_import(study, labels, unfinished))
+            rows.append(_import(study, labels, unfinished, codec))
         if not any(row.status == "imported" for row in rows):
             reasons = "\n".join(row.reason for row in rows) or f"{folder}: holds no CT, MR or PET image"
             raise DataError(reasons)
@@ -206,12 +212,16 @@ def _renaming(path: Path) -> tuple[tuple[str, str], ...]:
 
 
 def _studies(
-    folder: Path, structures: tuple[str, ...], table: tuple[tuple[str, str], ...], modality: str | None
+    folder: Path,
+    structures: tuple[str, ...],
+    table: tuple[tuple[str, str], ...],
+    modality: str | None,
+    codec: str,
 ) -> list[_Study]:
     """The studies below a folder, by patient and date; no pixel data are read."""
     useless: dict[Path, str] = {}
-    series = find_series(folder, useless)
-    drawn = find_drawn(folder, useless)
+    series = find_series(folder, useless, codec)
+    drawn = find_drawn(folder, useless, codec)
     known = {each.study_uid: (each.patient_id, each.study_date) for each in series}
     found: dict[str, list[tuple[DrawnObject, SeriesFiles]]] = {uid: [] for uid in known}
     for each in drawn:
@@ -227,7 +237,7 @@ def _studies(
     names = _case_names(known)
     studies = []
     for uid in sorted(names, key=lambda uid: names[uid]):
-        study = _study(names[uid], known[uid][0], uid, found[uid], structures, table)
+        study = _study(names[uid], known[uid][0], uid, found[uid], structures, table, codec)
         if uid in harmed:  # a damaged file in its folder may be a slice of it
             study = replace(study, problem=harmed[uid], status="refused", wanted=())
         studies.append(study)
@@ -242,6 +252,7 @@ def _study(
     found: Sequence[tuple[DrawnObject, SeriesFiles]],
     structures: tuple[str, ...],
     table: tuple[tuple[str, str], ...],
+    codec: str,
 ) -> _Study:
     """Choose series and structures of one study, or say why it cannot be imported."""
     study = _Study(case, patient, uid, None, (), "")
@@ -258,7 +269,7 @@ def _study(
     there: list[str] = []
     for drawn, _ in found:
         try:
-            names = _LIST[drawn.kind](drawn.path)
+            names = _LIST[drawn.kind](drawn.path, codec)
         except Exception as error:
             return replace(study, problem=refusal(error, drawn.path))
         there += names
@@ -316,16 +327,16 @@ def _case_names(studies: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     return names
 
 
-def _import(study: _Study, labels: Mapping[int, str], root: Path) -> ImportRow:
+def _import(study: _Study, labels: Mapping[int, str], root: Path, codec: str) -> ImportRow:
     row = ImportRow(study.case, study.patient, study.uid, study.status, study.problem, "", "", {}, {})
     if study.series is not None:
         row = replace(row, series_uid=study.series.uid, modality=study.series.modality)
     if study.problem or study.series is None:
         return row
     try:
-        series = read_series(study.series)
+        series = read_series(study.series, charset=codec)
         doubts = list(series.doubts)
-        label, voxels = _label_map(study, labels, series, doubts)
+        label, voxels = _label_map(study, labels, series, doubts, codec)
         for kind, volume in (("images", series.volume), ("labels", Volume(label, series.volume.grid))):
             write_volume(volume, root / kind / f"{study.case}.nii.gz")
     except Exception as error:  # whatever a library raises concerns this study alone
@@ -336,13 +347,15 @@ def _import(study: _Study, labels: Mapping[int, str], root: Path) -> ImportRow:
 
 
 def _label_map(
-    study: _Study, labels: Mapping[int, str], series: Series, doubts: list[str]
+    study: _Study, labels: Mapping[int, str], series: Series, doubts: list[str], codec: str
 ) -> tuple[NDArray[np.uint8], dict[str, int]]:
     """The structures as one label map, z, y, x; DataError if two labels claim a voxel. `doubts` takes up theirs."""
     masks: dict[str, NDArray[np.bool_]] = {}
     for drawn in dict.fromkeys(drawn for drawn, _, _ in study.wanted):
         names = {name: label for each, name, label in study.wanted if each == drawn}
-        for name, mask in _READ[drawn.kind](drawn.path, series, set(names), doubts).items():
+        if drawn.guessed:
+            doubts.append(f"{drawn.path}: {guesses_told(drawn.guessed)}")
+        for name, mask in _READ[drawn.kind](drawn.path, series, set(names), doubts, codec).items():
             label = names[name]
             masks[label] = masks[label] | mask if label in masks else mask
     for one, other in combinations(masks, 2):
@@ -374,14 +387,14 @@ def _describe(root: Path, labels: Mapping[int, str], rows: Sequence[ImportRow]) 
     write_text(root / "cases.csv", table.getvalue())
 
 
-_LIST: Mapping[str, Callable[[Path], Sequence[str]]] = {
-    "SEG": lambda path: [segment.name for segment in list_segments(path)],
-    "RTSTRUCT": lambda path: [
-        structure.name for structure in list_structures(path) if structure.has_outlines
+_LIST: Mapping[str, Callable[[Path, str], Sequence[str]]] = {
+    "SEG": lambda path, codec: [segment.name for segment in list_segments(path, codec)],
+    "RTSTRUCT": lambda path, codec: [
+        structure.name for structure in list_structures(path, codec) if structure.has_outlines
     ],
 }
-_Read = Callable[[Path, Series, set[str], list[str]], Mapping[str, NDArray[np.bool_]]]
+_Read = Callable[[Path, Series, set[str], list[str], str], Mapping[str, NDArray[np.bool_]]]
 _READ: Mapping[str, _Read] = {
-    "SEG": lambda path, series, names, _doubts: read_segmentation(path, series, names),
+    "SEG": lambda path, series, names, _doubts, codec: read_segmentation(path, series, names, codec),
     "RTSTRUCT": read_structures,
 }

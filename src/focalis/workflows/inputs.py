@@ -75,6 +75,22 @@ Admit = Callable[[Sequence[Outline], Sequence[str]], None]
 used), and the modality of each DICOM series (none of image files). What it raises stops the reading."""
 
 
+def codec_given(charset: str | None) -> str | None:
+    """The Python codec that `--charset` names; None without it.
+
+    Raises:
+        UsageError: no such character set is known.
+    """
+    if charset is None:
+        return None
+    from focalis.charsets import codec_of
+
+    try:
+        return codec_of(charset)
+    except ValueError as error:
+        raise UsageError(f"--charset: {error}") from error
+
+
 def read_images(case: CaseInput, admit: Admit | None = None, charset: str | None = None) -> CaseImages:
     """Read a case's channels; DataError if a file cannot be read.
 
@@ -87,8 +103,8 @@ def read_images(case: CaseInput, admit: Admit | None = None, charset: str | None
         if admit is not None:
             admit(read_outlines(case.files), ())
         return CaseImages(read_channels(case.files))
+    from focalis.charsets import DEFAULT_CHARSET
     from focalis.dicom import read_series
-    from focalis.dicom.charsets import DEFAULT_CHARSET
 
     def admit_all(outline: Outline, _modality: str) -> None:
         if admit is not None:

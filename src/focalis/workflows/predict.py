@@ -20,7 +20,7 @@ from focalis.models import card_of, model_file
 from focalis.planning import other_modalities
 from focalis.prediction import budget_beside, predict_case, require_memory, require_runtime, runtime_for
 from focalis.volume import IMAGE_SUFFIXES, Outline, Volume, says_how_it_lies, write_volume
-from focalis.workflows.inputs import CaseInput, find_cases, read_images
+from focalis.workflows.inputs import CaseInput, codec_given, find_cases, read_images
 from focalis.workflows.lesion_tables import table_paths, tabled_cases, write_lesions
 from focalis.workflows.model_record import collapse_alert
 from focalis.workflows.scope import check_scope
@@ -203,7 +203,7 @@ def predict(
     require_runtime(runtime, device, precision)
     if output_format not in _ENDINGS:
         raise UsageError(f"format {output_format!r} is not known; take one of {', '.join(_ENDINGS)}")
-    codec = _codec(charset)
+    codec = codec_given(charset)
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder for the results")
@@ -452,14 +452,3 @@ _WRITERS: dict[Format, Callable[[Volume, Series | None, Model, Path, Sequence[st
     "rtstruct": _structures,
 }
 """How a result is written; each says whether there is a file."""
-
-
-def _codec(charset: str | None) -> str | None:
-    if charset is None:
-        return None
-    from focalis.dicom.charsets import codec_of
-
-    try:
-        return codec_of(charset)
-    except ValueError as error:
-        raise UsageError(f"--charset: {error}") from error

@@ -46,9 +46,10 @@ class Identity:
 class Identities:
     """Identities by series, read in a child process once and remembered in memory."""
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(self, store: Store, limits: Limits, charset: str) -> None:
         self._store = store
         self._limits = limits
+        self._charset = charset
         self._lock = threading.Lock()
         self._known: OrderedDict[str, Identity] = OrderedDict()
         self._reader = ThreadPoolExecutor(1, "identities")
@@ -75,7 +76,9 @@ class Identities:
         found = dict.fromkeys(files, Identity(known=True))
         try:
             if files:
-                rows = run_job("identify", {"files": list(files.values())}, self._limits)
+                rows = run_job(
+                    "identify", {"files": list(files.values()), "charset": self._charset}, self._limits
+                )
                 found = {uid: Identity(**row) for uid, row in zip(files, rows, strict=True)}
         except FocalisError as error:
             self._store.event("error", f"patients' names cannot be shown: {error}")
@@ -85,16 +88,21 @@ class Identities:
                 self._known.popitem(last=False)
 
 
-def identify(files: list[str]) -> list[dict[str, str | bool]]:
-    """The identities in DICOM files, one each in their order; empty where a file cannot be read."""
-    return [asdict(_identity(Path(file))) for file in files]
+def identify(files: list[str], charset: str) -> list[dict[str, str | bool]]:
+    """The identities in DICOM files, one each in their order; empty where a file cannot be read.
+
+    Args:
+        files: paths.
+        charset: the Python codec for text of no or a wrong character set.
+    """
+    return [asdict(_identity(Path(file), charset)) for file in files]
 
 
-def _identity(path: Path) -> Identity:
+def _identity(path: Path, charset: str) -> Identity:
     from focalis.dicom.headers import read_header, text
 
     try:
-        header = read_header(path)
+        header = read_header(path, charset=charset)
     except FocalisError:
         return Identity(known=True)
     return Identity(

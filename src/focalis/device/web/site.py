@@ -89,7 +89,7 @@ def make_site(device: Device) -> Site:
         sessions=Sessions(),
         limit=LoginLimit(),
         views=Views(device.store, device.config.limits),
-        identities=Identities(device.store, device.config.limits),
+        identities=Identities(device.store, device.config.limits, device.config.node.charset),
         templates=environment,
     )
 

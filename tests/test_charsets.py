@@ -6,8 +6,8 @@ import numpy as np
 import pydicom
 import pytest
 
+from focalis.charsets import codec_of
 from focalis.dicom import read_series, write_segmentation
-from focalis.dicom.charsets import codec_of
 from focalis.dicom.headers import read_header_and_guesses, text
 
 

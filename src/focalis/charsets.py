@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydicom import Dataset
 from pydicom.charset import convert_encodings, decode_bytes, python_encoding
@@ -17,6 +17,8 @@ DEFAULT_CHARSET = "latin-1"
 
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _SHOWN = ("PatientName", "PatientID")
+_NAMING = ("SegmentSequence", "StructureSetROISequence")
+"""The sequences whose text names what was drawn. Others are not looked into: parsing them takes long."""
 
 
 def codec_of(charset: str) -> str:
@@ -44,15 +46,28 @@ def settle_text(dataset: Dataset, charset: str = DEFAULT_CHARSET) -> tuple[str, 
     Returns:
         The names of the attributes that had to be guessed, patient's first.
     """
-    announced = _announced(dataset)
-    guessed = []
+    guessed = _settle(dataset, [], charset)
+    first = [dictionary_description(keyword) for keyword in _SHOWN]
+    return tuple(sorted(guessed, key=lambda name: (name not in first, name)))
+
+
+def guesses_told(guessed: Sequence[str]) -> str:
+    """What to say of guessed attributes, a phrase."""
+    return f"the character set of {', '.join(guessed[:4])} is missing or wrong, and was guessed"
+
+
+def _settle(dataset: Dataset, around: list[str], charset: str) -> set[str]:
+    """As `settle_text`, of a data set or of a sequence's item; `around` are the codecs that hold around an item."""
+    announced = _announced(dataset) if "SpecificCharacterSet" in dataset else around
+    guessed = set()
     for tag, vr, value in list(_beyond_ascii(dataset)):
         if _decoded(value, announced) is None:
             dataset[tag] = DataElement(tag, vr, _guess(value, charset).rstrip(" \0"))
-            name = dictionary_description(tag) if dictionary_has_tag(tag) else str(tag)
-            guessed.append(name)
-    first = [dictionary_description(keyword) for keyword in _SHOWN]
-    return tuple(sorted(guessed, key=lambda name: (name not in first, name)))
+            guessed.add(dictionary_description(tag) if dictionary_has_tag(tag) else str(tag))
+    for keyword in _NAMING:
+        for item in dataset.get(keyword) or ():
+            guessed |= _settle(item, announced, charset)
+    return guessed
 
 
 def _beyond_ascii(dataset: Dataset) -> Iterator[tuple[BaseTag, str, bytes]]:
