@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +35,13 @@ class TrainingError(FocalisError):
 
 class DivergedError(TrainingError):
     """The loss or its gradient is no longer finite."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'unet'?` for a name that is nearly a known one, else nothing: the end of a message."""
+    names = {each.lower(): each for each in known}
+    close = get_close_matches(name.lower(), names, n=1)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
 
 
 def refusal(error: Exception, file: object) -> str:

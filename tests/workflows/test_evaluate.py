@@ -366,3 +366,16 @@ def test_nothing_found_comes_first_and_no_figure_hides_it(tmp_path: Path) -> Non
             ("1.0", ""),
             ("0.0", "0.0"),
         ]
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_folder_of_images_in_place_of_masks_is_one_line(folders: tuple[Path, Path], side: int) -> None:
+    noise = np.random.default_rng(0).normal(100, 10, GRID.shape_zyx).astype(np.float32)
+    for case in BOXES:
+        write_volume(Volume(noise, GRID), folders[side] / f"{case}.nii.gz")
+    with pytest.raises(DataError) as refused:
+        evaluate(*folders, None)
+    assert str(refused.value).startswith(
+        f"{folders[side]}: holds 3 images or probabilities, and no label map"
+    )
+    assert "\n" not in str(refused.value)

@@ -9,7 +9,7 @@ from functools import partial
 from pydantic import Field
 from torch import Tensor, ones_like, where
 
-from focalis.errors import PlanError
+from focalis.errors import PlanError, did_you_mean
 from focalis.losses.distance import BackgroundWeight, background_weight
 from focalis.losses.spec import Loss, LossSpec
 from focalis.losses.target import foreground, is_soft, judged
@@ -126,7 +126,8 @@ def loss_spec(name: str) -> LossSpec:
     """A loss by name; PlanError lists the known names."""
     spec = find_part("loss", name, LOSSES, LossSpec)
     if spec is None:
-        raise PlanError(f"unknown loss {name!r}; known are {', '.join(loss_names())}")
+        known = loss_names()
+        raise PlanError(f"unknown loss {name!r}; known are {', '.join(known)}{did_you_mean(name, known)}")
     return spec
 
 

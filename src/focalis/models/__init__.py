@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from focalis.errors import ModelError, UsageError
+from focalis.errors import ModelError, UsageError, did_you_mean
 from focalis.files import sha256_of
 
 FOLDER = Path(__file__).parent
@@ -48,7 +48,7 @@ def model_file(given: Path | str) -> Path:
     if name not in SHIPPED:
         raise UsageError(
             f"{name}: is no file, and no model of this name comes with Focalis; give the path of a .safetensors "
-            f"file, or one of {', '.join(sorted(SHIPPED))}"
+            f"file, or one of {', '.join(sorted(SHIPPED))}{did_you_mean(name, SHIPPED)}"
         )
     return published_file(name, "give the path of a model file, or train one: docs/models.md")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from focalis.errors import PlanError
+from focalis.errors import PlanError, did_you_mean
 from focalis.networks.base import Network
 from focalis.networks.blocks import Triple
 from focalis.networks.deeplab import WIDTHS as DEEPLAB_STAGES
@@ -131,9 +131,10 @@ def network_spec(name: str) -> NetworkSpec:
         return monai_spec(name)
     spec = find_part("network", name, NETWORKS, NetworkSpec)
     if spec is None:
-        known = ", ".join(network_names())
+        known = network_names()
         raise PlanError(
-            f"unknown network {name!r}; known are {known}, each also with {REFINED} behind it, and {MONAI}CLASS"
+            f"unknown network {name!r}; known are {', '.join(known)}, each also with {REFINED} behind it, and "
+            f"{MONAI}CLASS{did_you_mean(name, known)}"
         )
     return spec
 

@@ -28,7 +28,7 @@ from focalis.files import write_bytes, write_text
 from focalis.lesions import as_csv
 from focalis.report import caption, froc_figure, overlay_figure, write_evaluation_report
 from focalis.volume import Volume, image_stem, read_volumes
-from focalis.workflows.label_maps import image_of, label_maps, read_label_map
+from focalis.workflows.label_maps import NoLabelMapError, image_of, label_maps, read_label_map
 from focalis.workflows.lesion_tables import case_lesions, read_seen
 from focalis.workflows.training_cases import Seen, seen_line
 
@@ -215,12 +215,19 @@ def _mask(path: Path, names: Mapping[int, str], ignore: int | None, truth: Volum
 
 def _find_labels(pairs: Mapping[str, tuple[Path, Path]], problems: list[str]) -> dict[int, str]:
     values: set[int] = set()
-    for paths in pairs.values():
+    for paths in zip(*pairs.values(), strict=True):  # all predictions, then all truths
+        images = []
         for path in paths:
             try:
                 values |= set(np.unique(read_label_map(path, None).array).tolist())
             except Exception as error:
                 problems.append(refusal(error, path))
+                images += [path] if isinstance(error, NoLabelMapError) else []
+        if len(images) == len(paths) > 1:
+            raise DataError(
+                f"{paths[0].parent}: holds {len(paths)} images or probabilities, and no label map; give the folder of "
+                f"the masks (the first is {paths[0].name})"
+            )
     found = sorted(values - {0}) or [1]
     return {value: f"label {value}" for value in found}
 

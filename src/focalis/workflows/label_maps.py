@@ -13,6 +13,10 @@ from focalis.quality.label_values import is_whole, looks_like_an_image
 from focalis.volume import Volume, image_stem, read_volume
 
 
+class NoLabelMapError(DataError):
+    """A file holds an image or probabilities where a label map is expected."""
+
+
 def label_maps(folder: Path) -> dict[str, Path]:
     """The image files of a folder by case, which is the name without the suffix; DataError for two of one case."""
     found: dict[str, Path] = {}
@@ -27,12 +31,12 @@ def label_maps(folder: Path) -> dict[str, Path]:
 
 
 def read_label_map(path: Path, names: Mapping[int, str] | None = None, ignore: int | None = None) -> Volume:
-    """A label map as integers; DataError for values that are no label."""
+    """A label map as integers; DataError for values that are no label, `NoLabelMapError` for those of an image."""
     volume = read_volume(path)
     values = volume.array
     if not is_whole(values).all():
-        raise DataError(
-            f"{path}: holds values that are no whole numbers; give a label map, not probabilities"
+        raise NoLabelMapError(
+            f"{path}: holds values that are no whole numbers; give a label map, not an image or probabilities"
         )
     if values.max() > GREATEST_LABEL:
         raise DataError(
@@ -41,7 +45,7 @@ def read_label_map(path: Path, names: Mapping[int, str] | None = None, ignore: i
     if values.dtype.kind == "f":
         values = values.astype(np.int64)
     if looks_like_an_image(values):
-        raise DataError(f"{path}: holds values as an image does; give a label map")
+        raise NoLabelMapError(f"{path}: holds values as an image does; give a label map")
     least = int(values.min())
     if least < 0:
         raise DataError(f"{path}: holds the negative value {least}; labels are 0 (background) and up")

@@ -90,7 +90,7 @@ def export(request: Request, session: Annotated[Session, Depends(changes("review
     return RedirectResponse("/system#export", 303)
 
 
-@router.get("/healthz")
+@router.api_route("/healthz", methods=["GET", "HEAD"])
 def health(request: Request) -> Response:
     """Whether the device can work; tells nothing about studies, so nobody need log in."""
     site = site_of(request)
