@@ -224,6 +224,7 @@ def test_without_users_only_this_machine_may_connect(phantom):
 
     assert remote_client(app).get("/healthz").status_code == 403
     assert local_client(phantom).get("/healthz").status_code == 200
+    assert local_client(phantom).head("/healthz").status_code == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8080", "", "[::2]:8080"])
