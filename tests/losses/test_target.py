@@ -86,9 +86,9 @@ def test_soft_dice_of_what_is_present_leaves_out_a_class_that_no_reader_drew():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_one_reader_as_shares_is_the_hard_target(name):
+def test_one_reader_as_shares_is_the_hard_target(named, name):
     logits, drawn, mean, distance = example(readers=1)
-    loss = build_loss(name, taken(name))
+    loss = named(name, taken(name))
     values, gradients = [], []
     for target in (drawn[0], mean):
         value = loss(logits.requires_grad_(), target, distance)
@@ -99,26 +99,26 @@ def test_one_reader_as_shares_is_the_hard_target(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_gradient_agrees_with_finite_differences(name):
+def test_gradient_agrees_with_finite_differences(named, name):
     logits, _, mean, distance = example()
-    loss = build_loss(name, taken(name))
+    loss = named(name, taken(name))
     assert torch.autograd.gradcheck(lambda x: loss(x, mean, distance), logits.requires_grad_())
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_what_no_reader_judged_has_no_gradient(name):
+def test_what_no_reader_judged_has_no_gradient(named, name):
     logits, _, mean, distance = example()
-    build_loss(name, taken(name))(logits.requires_grad_(), mean, distance).backward()
+    named(name, taken(name))(logits.requires_grad_(), mean, distance).backward()
     unjudged = mean.sum(1) == 0
     assert unjudged.any()
     assert not logits.grad.movedim(1, -1)[unjudged].any()
-    assert torch.isfinite(build_loss(name, taken(name))(logits, torch.zeros_like(mean), distance))
+    assert torch.isfinite(named(name, taken(name))(logits, torch.zeros_like(mean), distance))
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_low_precision_logits_are_judged_in_single_precision(name):
+def test_low_precision_logits_are_judged_in_single_precision(named, name):
     logits, _, mean, distance = (part.float() for part in example())
-    value = build_loss(name, taken(name))(logits.bfloat16(), mean, distance)
+    value = named(name, taken(name))(logits.bfloat16(), mean, distance)
     assert value.dtype == torch.float32
 
 

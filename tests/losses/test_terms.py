@@ -111,22 +111,22 @@ def test_soft_dice_of_what_is_present_leaves_out_the_classes_that_a_patch_lacks(
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("size", [1e4, 88.0])
 @pytest.mark.parametrize("r", [0.5, 2.0])
-def test_certain_probabilities_are_safe(name, size, r):
+def test_certain_probabilities_are_safe(named, name, size, r):
     logits = torch.tensor([[size, -size]]).reshape(1, 2, 1, 1, 1).repeat(1, 1, 1, 1, 2).requires_grad_()
     target = torch.tensor([0, 1]).reshape(1, 1, 1, 2)
-    loss = build_loss(name, taken(name, r=r))(logits, target, torch.zeros(1, 1, 1, 2))
+    loss = named(name, taken(name, r=r))(logits, target, torch.zeros(1, 1, 1, 2))
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_patch_without_foreground_has_a_loss_and_a_gradient(name):
+def test_a_patch_without_foreground_has_a_loss_and_a_gradient(named, name):
     logits, _, _ = example(classes=2, dtype=torch.float32)
     logits.requires_grad_()
     target = torch.zeros(2, 3, 4, 5, dtype=torch.long)
     far = torch.full((2, 3, 4, 5), NO_FOREGROUND_MM)
-    loss = build_loss(name, taken(name, floor=0.03))(logits, target, far)
+    loss = named(name, taken(name, floor=0.03))(logits, target, far)
     loss.backward()
     assert torch.isfinite(loss)
     assert logits.grad.abs().sum() > 0
@@ -134,10 +134,10 @@ def test_a_patch_without_foreground_has_a_loss_and_a_gradient(name):
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision_logits_are_judged_in_single_precision(name, dtype):
+def test_low_precision_logits_are_judged_in_single_precision(named, name, dtype):
     logits, target, distance = example(dtype=torch.float32)
     low = logits.to(dtype)
-    loss = build_loss(name)
+    loss = named(name)
     value = loss(low, target, distance)
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, loss(low.float(), target, distance))
@@ -277,10 +277,10 @@ def test_an_unknown_name_lists_the_known_ones():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_what_nobody_judged_takes_no_part(name):
+def test_what_nobody_judged_takes_no_part(named, name):
     """Ignored planes at the end of a patch: value and gradient are those of the patch without them."""
     logits, target, distance = example()
-    loss = build_loss(name)
+    loss = named(name)
     target[..., 3:] = IGNORED
     logits.requires_grad_()
     value = loss(logits, target, distance)
@@ -294,10 +294,10 @@ def test_what_nobody_judged_takes_no_part(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_patch_that_nobody_judged_has_a_finite_loss_and_no_gradient(name):
+def test_a_patch_that_nobody_judged_has_a_finite_loss_and_no_gradient(named, name):
     logits, target, distance = example()
     logits.requires_grad_()
-    value = build_loss(name)(logits, torch.full_like(target, IGNORED), distance)
+    value = named(name)(logits, torch.full_like(target, IGNORED), distance)
     value.backward()
     assert torch.isfinite(value)
     assert not logits.grad.any()

@@ -5,12 +5,14 @@ import pytest
 from scipy import ndimage
 
 from focalis.lesions import label_components
-from focalis.losses import distance_to_foreground
+from focalis.losses import distance_to_foreground, nearest_lesion
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.training.prepared import TrainingCase
 
 
-def ball_case(name: str, shape=(24, 24, 24), centre=(12, 12, 12), radius=4.0, seed=0) -> TrainingCase:
+def ball_case(
+    name: str, shape=(24, 24, 24), centre=(12, 12, 12), radius=4.0, seed=0, numbered=False
+) -> TrainingCase:
     """A bright ball in noise, on a grid of 1 mm."""
     rng = np.random.default_rng(seed)
     offsets = np.moveaxis(np.indices(shape), 0, -1) - np.asarray(centre)
@@ -23,6 +25,7 @@ def ball_case(name: str, shape=(24, 24, 24), centre=(12, 12, 12), radius=4.0, se
         label,
         distance_to_foreground(label, (1, 1, 1)).astype(np.float16),
         tuple(np.argwhere(components == i).astype(np.int32) for i in range(1, count + 1)),
+        nearest=nearest_lesion(components, count, (1, 1, 1)) if numbered else None,
     )
 
 
@@ -42,6 +45,12 @@ def plan() -> Plan:
 @pytest.fixture
 def cases() -> list[TrainingCase]:
     return [ball_case(f"case{i}", seed=i, radius=3 + i % 3) for i in range(4)]
+
+
+@pytest.fixture
+def numbered_cases() -> list[TrainingCase]:
+    """As a loss that counts lesions needs them; the last but one has no lesion."""
+    return [ball_case(f"case{i}", seed=i, radius=(3, 4, -1, 5)[i], numbered=True) for i in range(4)]
 
 
 @pytest.fixture

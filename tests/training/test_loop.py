@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from focalis.errors import TrainingError
+from focalis.planning import LossSettings
 from focalis.prediction import Runtime
 from focalis.training import Interrupted, NothingLearnedWarning, batches, loop, steps_in, train
 from focalis.training.loop import learning_rate
@@ -39,6 +40,12 @@ def test_it_learns_to_find_a_ball(plan, cases, tmp_path):
     dice = [row["val_dice"] for row in rows(tmp_path) if "val_dice" in row]
     assert dice[-1] > 0.7
     assert rows(tmp_path)[-1]["loss"] < 0.7 * rows(tmp_path)[0]["loss"]
+
+
+def test_it_learns_with_a_loss_that_counts_lesions(plan, numbered_cases, tmp_path):
+    counting = plan.model_copy(update={"loss": LossSettings(name="two_way_dice_cross_entropy")})
+    run(counting, numbered_cases, tmp_path, steps=30)
+    assert rows(tmp_path)[-1]["loss"] < 0.8 * rows(tmp_path)[0]["loss"]
 
 
 def test_training_ends_on_the_statistics_that_prediction_uses(plan, cases, tmp_path, monkeypatch):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from focalis.dataset import IGNORED
-from focalis.losses import INFINITE_FROM_MM, distance_to_foreground
+from focalis.lesions import label_components
+from focalis.losses import INFINITE_FROM_MM, distance_to_foreground, nearest_lesion
 from focalis.planning import Plan
 from focalis.training import patches
 from focalis.training.patches import _draw_matrix, draw_patch, reader_shares, whole_voxels
@@ -48,6 +49,37 @@ def test_a_flip_mirrors_image_label_and_distance_alike():
     patch = resample(case, np.array([9.5, 10.5, 12.5]), np.diag([1.0, -1.0, 1.0]), 1.0, (8, 8, 8))
     np.testing.assert_allclose(patch.image[0], case.image[0, 6:14, 14:6:-1, 9:17], atol=1e-5)
     np.testing.assert_array_equal(patch.label, case.label[6:14, 14:6:-1, 9:17])
+
+
+def two_lesions():
+    label = np.zeros((20, 22, 24), np.uint8)
+    label[3:6, 4:9, 5:9], label[13:17, 15:17, 14:20] = 1, 1
+    nearest = nearest_lesion(*label_components(label > 0), (1, 1, 1))
+    return replace(case_of(label), nearest=nearest)
+
+
+@pytest.mark.parametrize("matrix", [np.diag([1.0, -1.0, 1.0]), np.eye(3)[[0, 2, 1]]])
+def test_the_nearest_lesion_is_mirrored_and_turned_with_the_label(matrix):
+    case = two_lesions()
+    patch = resample(case, np.array([9.5, 10.5, 12.5]), matrix, 1.0, (8, 8, 8))
+    expected = (
+        case.nearest[6:14, 14:6:-1, 9:17] if matrix[1, 1] else case.nearest[6:14, 7:15, 9:17].swapaxes(1, 2)
+    )
+    np.testing.assert_array_equal(patch.nearest, expected)
+    assert patch.nearest.dtype == torch.int64
+
+
+def test_between_voxels_each_lesion_keeps_its_number(plan):
+    case = two_lesions()
+    for seed in range(20):
+        patch = draw_patch(case, plan, np.random.default_rng(seed))
+        assert set(patch.nearest.unique().tolist()) <= {1, 2}
+        for part in range(1, (found := label_components(patch.label.numpy() > 0))[1] + 1):
+            assert len(patch.nearest[torch.from_numpy(found[0] == part)].unique()) == 1
+
+
+def test_a_case_that_is_not_numbered_has_no_nearest_lesion(plan):
+    assert draw_patch(case_of(blob()), plan, np.random.default_rng(0)).nearest is None
 
 
 def test_a_quarter_turn_agrees_with_numpy():

@@ -15,9 +15,10 @@ from scipy import ndimage
 
 from focalis.dataset import IGNORED, Case, PhantomSettings, majority, staple, with_readers, write_phantoms
 from focalis.errors import DataError
-from focalis.planning import Normalisation, Plan, prepare_image, prepare_label
+from focalis.planning import LossSettings, Normalisation, Plan, prepare_image, prepare_label
 from focalis.training import prepare_case, prepare_cases
 from focalis.training import prepared as module
+from focalis.training.prepared import preparation_key
 from focalis.volume import read_volume, write_volume
 
 SETTINGS = PhantomSettings(shape_zyx=(24, 24, 24), foreground_share=0.01, lesions=2)
@@ -101,6 +102,35 @@ def test_voxels_that_nobody_judged_are_neither_lesion_nor_near_one(data, folder)
     assert np.array_equal(case.label == IGNORED, label == 7)
     assert [len(lesion) for lesion in case.lesions] == [8]
     assert case.distance_mm[20:, 20:, 20:].min() == np.float16(np.sqrt(3) * 17)
+
+
+def with_loss(plan, name):
+    return plan.model_copy(update={"loss": LossSettings(name=name)})
+
+
+def test_the_nearest_lesion_is_prepared_for_a_loss_that_counts_lesions(data, folder):
+    source = data.cases[0]
+    label = np.zeros((24, 24, 24), np.uint8)
+    label[2:5, 3, 3], label[18, 18:20, 20] = 1, 1
+    write_volume(replace(read_volume(source.label), array=label), source.label)
+    assert prepare_case(source, PLAN, folder).nearest is None
+    nearest = prepare_case(source, with_loss(PLAN, "two_way_dice_cross_entropy"), folder).nearest
+    first, second = np.zeros_like(label), np.zeros_like(label)
+    first[:12], second[12:] = label[:12], label[12:]
+    away = [ndimage.distance_transform_edt(each == 0) for each in (first, second)]
+    apart = away[0] != away[1]
+    assert np.array_equal(nearest[apart], np.where(away[0] < away[1], 1, 2)[apart])
+    assert set(np.unique(nearest)) == {1, 2}
+
+
+def test_other_losses_share_what_is_prepared(data):
+    case = data.cases[0]
+    keys = [preparation_key(case, with_loss(PLAN, name)) for name in ("dice_cross_entropy", "tversky")]
+    counting = [
+        preparation_key(case, with_loss(PLAN, name))
+        for name in ("blob_dice_cross_entropy", "component_tversky")
+    ]
+    assert keys[0] == keys[1] != counting[0] == counting[1]
 
 
 def test_cases_are_a_sequence_opened_on_demand(data, folder):
@@ -277,6 +307,7 @@ from focalis.dataset import open_dataset
 from focalis.planning import Plan
 from focalis.training import prepare_cases
 from focalis.training import prepared as module
+from focalis.training.prepared import preparation_key
 
 root, folder, plan, how = sys.argv[1:]
 plan = Plan.model_validate_json(plan)

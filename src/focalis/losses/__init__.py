@@ -14,11 +14,14 @@ from focalis.losses.distance import (
     BackgroundWeight,
     background_weight,
     distance_to_foreground,
+    nearest_lesion,
 )
+from focalis.losses.lesions import blob_loss, component_tversky_loss, two_way_loss, voronoi_loss
 from focalis.losses.spec import Loss, LossSpec
 from focalis.losses.terms import (
     cross_entropy,
     distance_focal_loss,
+    l1_dice_focal_loss,
     soft_dice_loss,
     tversky_loss,
     weighted_cross_entropy,
@@ -33,14 +36,20 @@ __all__ = [
     "Loss",
     "LossSpec",
     "background_weight",
+    "blob_loss",
     "build_loss",
+    "component_tversky_loss",
     "cross_entropy",
     "distance_focal_loss",
     "distance_to_foreground",
+    "l1_dice_focal_loss",
     "loss_names",
     "loss_parameters",
     "loss_spec",
+    "nearest_lesion",
     "soft_dice_loss",
     "tversky_loss",
+    "two_way_loss",
+    "voronoi_loss",
     "weighted_cross_entropy",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,11 +11,13 @@ from torch import Tensor, ones_like, where
 
 from focalis.errors import PlanError, did_you_mean
 from focalis.losses.distance import BackgroundWeight, background_weight
+from focalis.losses.lesions import blob_loss, component_tversky_loss, two_way_loss, voronoi_loss
 from focalis.losses.spec import Loss, LossSpec
 from focalis.losses.target import foreground, is_soft, judged
 from focalis.losses.terms import (
     cross_entropy,
     distance_focal_loss,
+    l1_dice_focal_loss,
     soft_dice_loss,
     tversky_loss,
     weighted_cross_entropy,
@@ -55,6 +57,32 @@ class Tversky(Parameters):
     false_negative: float = Field(default=0.7, ge=0)
 
 
+class Lesions(Parameters):
+    """`weight`: what the term that counts lesions is multiplied with before it joins soft Dice and cross entropy."""
+
+    weight: float = Field(default=1.0, ge=0)
+
+
+class Blobs(Lesions):
+    """The same; its paper found twice the plain loss plus once the blobs' best."""
+
+    weight: float = Field(default=0.5, ge=0)
+
+
+class ComponentTversky(Tversky):
+    """`size_exponent`: 0 for lesions that weigh by their size, 1 for nearly alike; `background`: a voxel's weight."""
+
+    weight: float = Field(default=0.3, ge=0)
+    size_exponent: float = Field(default=1.0, ge=0)
+    background: float = Field(default=0.1, ge=0)
+
+
+class L1(Parameters):
+    """`r`: focusing exponent of (1 - p_t)^r, > 0."""
+
+    r: float = Field(default=2.0, gt=0)
+
+
 @dataclass(frozen=True)
 class DistanceFocal:
     """The method's loss for a batch, with the parameters of its weight; see `distance_focal_loss`."""
@@ -90,6 +118,19 @@ def _tversky(false_positive: float, false_negative: float) -> Loss:
     return lambda logits, target, _distance_mm: tversky_loss(logits, target, false_positive, false_negative)
 
 
+def _with_lesions(term: Callable[..., Tensor], parameters: type[Parameters] = Lesions) -> LossSpec:
+    """Soft Dice plus cross entropy plus a weighted term that counts lesions."""
+
+    def build(weight: float, **own: float) -> Loss:
+        return lambda logits, target, _distance_mm, nearest: (
+            soft_dice_loss(logits, target)
+            + cross_entropy(logits, target)
+            + weight * term(logits, target, nearest, **own)
+        )
+
+    return LossSpec(build, parameters, lesions=True)
+
+
 def _with_weight(form: BackgroundWeight, parameters: type[Parameters] = Decay) -> LossSpec:
     return LossSpec(partial(DistanceFocal, weight=form), parameters)
 
@@ -109,6 +150,13 @@ LOSSES: dict[str, LossSpec] = {
         lambda: lambda logits, target, _distance_mm: weighted_cross_entropy(logits, target)
     ),
     "tversky": LossSpec(_tversky, Tversky),
+    "l1_dice_focal": LossSpec(
+        lambda r: lambda logits, target, _distance_mm: l1_dice_focal_loss(logits, target, r), L1
+    ),
+    "two_way_dice_cross_entropy": _with_lesions(two_way_loss),
+    "cc_dice_cross_entropy": _with_lesions(voronoi_loss),
+    "blob_dice_cross_entropy": _with_lesions(blob_loss, Blobs),
+    "component_tversky": _with_lesions(component_tversky_loss, ComponentTversky),
 }
 """Focalis's own losses; installed packages may offer more, see `focalis.plugins`.
 

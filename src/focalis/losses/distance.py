@@ -1,4 +1,4 @@
-"""The distance to the lesion, and the background weight made from it."""
+"""The distance to the lesion, the nearest lesion, and the background weight."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import scipy
 import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
@@ -41,6 +42,31 @@ def distance_to_foreground(
     signed = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
     distance: NDArray[np.float32] = np.maximum(sitk.GetArrayViewFromImage(signed), np.float32(0))
     return distance
+
+
+def nearest_lesion(
+    components: NDArray[np.int32], count: int, spacing_zyx_mm: Sequence[float]
+) -> NDArray[np.unsignedinteger]:
+    """The number of the lesion that each voxel is nearest to, by Euclidean distance; of several as near, any.
+
+    Args:
+        components: (z, y, x), 0 outside and 1 to `count` in the lesions.
+        count: the number of lesions.
+        spacing_zyx_mm: distance between voxel centres.
+
+    Returns:
+        (z, y, x) of the smallest unsigned type that holds `count`; 0 everywhere if there is no lesion.
+    """
+    kind = np.min_scalar_type(count)
+    if not count:
+        return np.zeros(components.shape, kind)
+    if count == 1:
+        return np.ones(components.shape, kind)
+    indices = scipy.ndimage.distance_transform_edt(
+        components == 0, sampling=spacing_zyx_mm, return_distances=False, return_indices=True
+    )
+    nearest: NDArray[np.unsignedinteger] = components.astype(kind)[tuple(indices)]
+    return nearest
 
 
 def background_weight(

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from focalis.plugins import NoParameters, Parameters
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
 """A scalar from logits (batch, classes, z, y, x), a target and distance in mm (batch, z, y, x).
 
 The target is int64 class indices (batch, z, y, x) or floating shares of the classes (batch, classes, z, y, x), see
-`losses.target`.
+`losses.target`. A loss that counts lesions (`LossSpec.lesions`) also takes the number of the lesion that each voxel is
+nearest to, int64 (batch, z, y, x), see `losses.distance.nearest_lesion`.
 """
 
 
@@ -24,7 +25,9 @@ class LossSpec:
     Attributes:
         build: called with the own parameters by name; returns the loss.
         parameters: its own parameters, which stand in the plan beside its name.
+        lesions: whether the loss also takes the nearest lesion of each voxel, see `Loss`.
     """
 
     build: Callable[..., Loss]
     parameters: type[Parameters] = NoParameters
+    lesions: bool = False

@@ -13,6 +13,11 @@ from torch.nn import functional
 from focalis.dataset import IGNORED
 
 
+def full_precision(logits: Tensor) -> Tensor:
+    """The logits in float32, or in float64 if they have that."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
 def is_soft(target: Tensor) -> bool:
     """Whether a target is shares of classes."""
     return target.is_floating_point()

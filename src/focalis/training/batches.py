@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def batches(
 
 
 def make_batch(cases: Sequence[TrainingCase], plan: Plan, seed: int, step: int) -> Patch:
-    """The patches of a step, stacked: image (batch, channel, z, y, x), label and distance (batch, z, y, x).
+    """The patches of a step, stacked: image (batch, channel, z, y, x), the others (batch, z, y, x).
 
     Cases come in random order, each once before any comes again.
     """
@@ -50,9 +51,11 @@ def make_batch(cases: Sequence[TrainingCase], plan: Plan, seed: int, step: int) 
         round_, place = divmod(step * plan.batch + sample, len(cases))
         order = np.random.default_rng((seed, ORDER, round_)).permutation(len(cases))
         patch = draw_patch(cases[order[place]], plan, rng)
-        patches.append(Patch(change_intensities(patch.image, rng), patch.label, patch.distance_mm))
+        patches.append(replace(patch, image=change_intensities(patch.image, rng)))
+    nearest = [patch.nearest for patch in patches if patch.nearest is not None]
     return Patch(
         torch.stack([patch.image for patch in patches]),
         torch.stack([patch.label for patch in patches]),
         torch.stack([patch.distance_mm for patch in patches]),
+        torch.stack(nearest) if nearest else None,
     )

@@ -319,12 +319,13 @@ def _step(
     """
     statistics = [buffer.clone() for buffer in network.buffers()]
     image = batch.image.to(runtime.device).contiguous(memory_format=runtime.memory_format)
-    label, distance = batch.label.to(runtime.device), batch.distance_mm.to(runtime.device)
+    known = [each for each in (batch.label, batch.distance_mm, batch.nearest) if each is not None]
+    targets = [each.to(runtime.device) for each in known]
     for group in optimizer.param_groups:
         group["lr"] = rate
     with runtime.autocast():
         outputs = all_outputs(network(image))
-    terms = [loss_function(logits, label, distance) for logits in outputs]
+    terms = [loss_function(logits, *targets) for logits in outputs]
     weights = torch.tensor(network.output_weights(), device=runtime.device)
     loss = (weights * torch.stack(terms)).sum()
     optimizer.zero_grad(set_to_none=True)

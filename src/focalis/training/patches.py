@@ -36,11 +36,13 @@ class Patch:
         label: int64 (z, y, x), class indices; or, of several readers' mean, float32 (class, z, y, x), the share of them
             who chose each class, all 0 where none has judged.
         distance_mm: float32 (z, y, x).
+        nearest: int64 (z, y, x), the number of the nearest lesion; None unless the case has it.
     """
 
     image: Tensor
     label: Tensor
     distance_mm: Tensor
+    nearest: Tensor | None = None
 
 
 def draw_patch(case: TrainingCase, plan: Plan, rng: np.random.Generator) -> Patch:
@@ -148,11 +150,14 @@ def _resample(
     """A patch whose label has a channel for each of the label maps `drawn`, (map, z, y, x)."""
     half = (np.asarray(patch) - 1) / 2
     corner = centre - matrix @ half
+    maps = [*drawn] if case.nearest is None else [*drawn, case.nearest]
     onto_voxels = all(np.allclose(each, each.round()) for each in (matrix, corner))
     make = _cut if onto_voxels else _interpolate
-    smooth, sharp = make(case, centre, matrix, patch, drawn)
-    # What is magnified lies farther away by as much.
-    return Patch(smooth[:-1], sharp.long(), smooth[-1] / scale)
+    smooth, sharp = make(case, centre, matrix, patch, maps)
+    sharp = sharp.long()
+    nearest = None if case.nearest is None else sharp[-1]
+    # Scaling magnifies distances too.
+    return Patch(smooth[:-1], sharp[: len(drawn)], smooth[-1] / scale, nearest)
 
 
 def _cut(
@@ -160,9 +165,9 @@ def _cut(
     centre: NDArray[np.float64],
     matrix: NDArray[np.float64],
     patch: tuple[int, int, int],
-    drawn: NDArray[np.uint8],
+    maps: Sequence[NDArray[np.unsignedinteger]],
 ) -> tuple[Tensor, Tensor]:
-    """Image and distance, and the label maps, of a patch that falls onto voxels: nothing is interpolated.
+    """Image and distance, and the maps of numbers, of a patch that falls onto voxels: nothing is interpolated.
 
     Each axis of the image is one of the patch, which runs along it or against it.
     """
@@ -174,7 +179,7 @@ def _cut(
     ]
     order = np.argsort(axes)
     smooth = [_box(array, box).transpose(order) for array in (*case.image, case.distance_mm)]
-    sharp = [_box(each, box).transpose(order) for each in drawn]
+    sharp = [_box(each, box).transpose(order).astype(np.int64) for each in maps]
     return torch.from_numpy(np.stack(smooth).astype(np.float32)), torch.from_numpy(np.stack(sharp))
 
 
@@ -183,9 +188,9 @@ def _interpolate(
     centre: NDArray[np.float64],
     matrix: NDArray[np.float64],
     patch: tuple[int, int, int],
-    drawn: NDArray[np.uint8],
+    maps: Sequence[NDArray[np.unsignedinteger]],
 ) -> tuple[Tensor, Tensor]:
-    """Image and distance, linearly, and the label maps, each voxel the nearest one's, of any patch."""
+    """Image and distance, linearly, and the maps of numbers, each voxel the nearest one's, of any patch."""
     half = (np.asarray(patch) - 1) / 2
     reach = np.abs(matrix) @ half + 1
     low, high = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
@@ -201,7 +206,7 @@ def _interpolate(
     values = np.empty((len(case.image) + 1, *(len(indices) for indices in box)), dtype=np.float32)
     for target, array in zip(values, (*case.image, case.distance_mm), strict=True):
         target[...] = _box(array, box)
-    labels = np.stack([_box(each, box) for each in drawn]).astype(np.float32)
+    labels = np.stack([_box(each, box) for each in maps]).astype(np.float32)
     smooth = _sample(torch.from_numpy(values), grid, "bilinear")
     return smooth, _sample(torch.from_numpy(labels), grid, "nearest")
 

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from focalis.dataset import IGNORED, Case, majority, staple
 from focalis.errors import DataError
 from focalis.lesions import label_components
-from focalis.losses import distance_to_foreground
+from focalis.losses import distance_to_foreground, loss_spec, nearest_lesion
 from focalis.planning import Description, Plan, describe, prepare_image, prepare_label
 from focalis.volume import Grid, content_digest, data_files, read_volume
 
@@ -59,6 +59,8 @@ class TrainingCase:
         lesions: per lesion (26-connected, of the same foreground), int32 (n, 3) voxel indices z, y, x; of a large
             lesion every n-th voxel, so that fewer than 2 x `VOXELS_PER_LESION` remain.
         readers: uint8 (reader, z, y, x), each reader's class indices, for `mean` and `random`; None otherwise.
+        nearest: unsigned (z, y, x), the number of the lesion that each voxel is nearest to, from 1 on, 0 without a
+            lesion; None unless the plan's loss counts lesions.
     """
 
     name: str
@@ -67,6 +69,7 @@ class TrainingCase:
     distance_mm: NDArray[np.float16]
     lesions: tuple[NDArray[np.int32], ...]
     readers: NDArray[np.uint8] | None = None
+    nearest: NDArray[np.unsignedinteger] | None = None
 
 
 class PreparedCases(Sequence[TrainingCase]):
@@ -142,6 +145,8 @@ def preparation_key(case: Case, plan: Plan) -> str:
     if (source := SOURCES[plan.readers]) != "labels":
         settings["readers"] = source, len(case.readers)
         sources = (*sources, *case.readers.values())
+    if loss_spec(plan.loss.name).lesions:
+        settings["nearest"] = True
     total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     contents = {
         path: _content(path) for path in dict.fromkeys(sources)
@@ -196,7 +201,11 @@ def _make(case: Case, plan: Plan, home: Path, folder: Path) -> None:
         if SOURCES[plan.readers] == "each":
             _save(unfinished / "readers.npy", drawn)
         foreground = ((drawn > 0) & (drawn != IGNORED)).any(axis=0).astype(np.uint8)
-        _save(unfinished / "lesions.npy", _lesion_voxels(foreground))
+        components, count = label_components(foreground > 0)
+        _save(unfinished / "lesions.npy", _lesion_voxels(components, count))
+        if loss_spec(plan.loss.name).lesions:
+            _save(unfinished / "nearest.npy", nearest_lesion(components, count, plan.spacing_zyx_mm))
+        del components
         distance = distance_to_foreground(foreground, plan.spacing_zyx_mm)
         _save(unfinished / "distance.npy", distance.astype(np.float16))
         home.parent.mkdir(exist_ok=True)
@@ -259,8 +268,12 @@ def _open(home: Path) -> TrainingCase:
         np.load(home / "label.npy", mmap_mode="r"),
         np.load(home / "distance.npy", mmap_mode="r"),
         tuple(np.split(rows[:, 1:], starts)) if len(rows) else (),
-        np.load(each, mmap_mode="r") if (each := home / "readers.npy").exists() else None,
+        *(_optional(home / name) for name in ("readers.npy", "nearest.npy")),
     )
+
+
+def _optional(path: Path) -> NDArray[Any] | None:
+    return np.load(path, mmap_mode="r") if path.exists() else None
 
 
 def _description(home: Path) -> Description:
@@ -298,9 +311,8 @@ def _age_s(path: Path) -> float:
         return 0.0
 
 
-def _lesion_voxels(foreground: NDArray[np.uint8]) -> NDArray[np.int32]:
+def _lesion_voxels(components: NDArray[np.int32], count: int) -> NDArray[np.int32]:
     """Rows (lesion, z, y, x), by lesion; of a large lesion every n-th voxel."""
-    components, count = label_components(foreground > 0)
     voxels = np.argwhere(components > 0)
     of = components[tuple(voxels.T)]
     order = np.argsort(of, kind="stable")
