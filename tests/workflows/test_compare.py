@@ -11,6 +11,7 @@ from focalis.dataset import PhantomSettings, Split, open_dataset, write_phantoms
 from focalis.errors import PlanError, TrainingError, UsageError
 from focalis.evaluation import Evaluation, Score
 from focalis.planning import make, read_plan
+from focalis.settings import Folds
 from focalis.workflows import processes
 from focalis.workflows.compare import _steps_before, compare, shared_plans
 from focalis.workflows.comparison import Contest, Row, nothing_learned
@@ -239,7 +240,7 @@ def test_networks_of_different_strides_share_preparation_patch_batch_and_trainin
     data, _ = checked(open_dataset(tmp_path))
     rows = [Row("densevoxnet", "distance_focal"), Row("dense", "distance_focal")]
 
-    small, large = shared_plans(data, divide(data, 0, None, None, 0)[0][1], rows, 8.0).values()
+    small, large = shared_plans(data, divide(data, Folds(0), 0)[0][1], rows, 8.0).values()
 
     assert small.network.total_stride_zyx != large.network.total_stride_zyx
     assert all(p % s == 0 for p, s in zip(small.patch_zyx, large.network.total_stride_zyx, strict=True))
@@ -252,7 +253,7 @@ def test_a_network_that_does_not_fit_the_memory_is_named(tmp_path):
     write_phantoms(tmp_path, 5, SETTINGS, 0)
     data, _ = checked(open_dataset(tmp_path))
     rows = [Row("dense", "focal"), Row("unet", "focal")]
-    split = divide(data, 0, None, None, 0)[0][1]
+    split = divide(data, Folds(0), 0)[0][1]
     with pytest.raises(
         PlanError, match=r"dense: a memory budget of 0.5 GB is too small.*leave the network out"
     ):

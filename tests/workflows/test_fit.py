@@ -366,7 +366,7 @@ def test_options_are_looked_at_before_the_data(phantoms, tmp_path, monkeypatch, 
     def never(*_given):
         raise AssertionError("the data set was checked")
 
-    monkeypatch.setattr(fit_workflow, "checked", never)
+    monkeypatch.setattr(fit_workflow, "ready", never)
     with pytest.raises(UsageError, match=said):
         fit(phantoms, tmp_path / "run", steps=1, **options)
     assert not (tmp_path / "run").exists()

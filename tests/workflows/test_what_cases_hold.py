@@ -14,6 +14,7 @@ from focalis.errors import DataError
 from focalis.evaluation import Score
 from focalis.model import load_model
 from focalis.planning import read_plan, write_plan
+from focalis.settings import Folds
 from focalis.volume import Grid, Volume, write_volume
 from focalis.workflows.check import check
 from focalis.workflows.fit import FitResult, fit
@@ -88,7 +89,7 @@ def test_a_given_split_without_a_lesion_to_train_on_is_refused(tmp_path: Path) -
 
 def test_folds_that_are_made_train_every_label(tmp_path: Path) -> None:
     data, _ = checked(open_dataset(a_set(tmp_path, [*[[1]] * 6, [1, 2], [1, 2], [1, 9]])))
-    for _, split in divide(data, None, 3, None, 0):
+    for _, split in divide(data, Folds(folds=3), 0):
         held = {label for case in data.select(split.train) for label in case.holds or ()}
         assert held == {1, 2, 9}
 

@@ -10,13 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from focalis.cli.console import figure_with_interval, print_doubt, print_json, progress_bar, show_training
+from focalis.cli.options import DatasetFolder, Device, Minutes, Precision, Splits, Steps
 from focalis.errors import UsageError
 
 
 def compare(
-    dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="Data set: a folder, or a CSV manifest.")
-    ],
+    dataset: DatasetFolder,
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="Folder of the comparison; the same command again goes on in it."),
@@ -27,10 +26,8 @@ def compare(
     losses: Annotated[
         str, typer.Option(help="Losses, as distance_focal,tversky; the first one trains every network.")
     ] = "",
-    minutes: Annotated[
-        float | None, typer.Option(min=0, help="Training time per run; 30 if --steps is not given.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps per run instead.")] = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
     seeds: Annotated[str, typer.Option(help="Train every row once with each, as 0,1,2.")] = "0",
     fold: Annotated[
         int | None, typer.Option(min=0, help="Hold out the cases of this fold; 0 if --folds is not given.")
@@ -38,12 +35,10 @@ def compare(
     folds: Annotated[
         int | None, typer.Option(min=1, help="Hold out each of this many folds in turn.")
     ] = None,
-    splits: Annotated[
-        Path | None, typer.Option(help="JSON file of splits, as nnU-Net's splits_final.json.")
-    ] = None,
+    splits: Splits = None,
     parallel: Annotated[int, typer.Option(min=1, help="Runs at a time; only with --steps.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Processor threads of a run; all, shared by parallel runs.")
     ] = None,

@@ -9,24 +9,19 @@ from typing import Annotated, Literal
 import typer
 
 from focalis.cli.console import print_doubt, print_json, print_summary, progress_bar, show_training
+from focalis.cli.options import DatasetFolder, Device, Minutes, Precision, Splits, Steps
 
 
 def fit(
-    dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="Data set: a folder, or a CSV manifest.")
-    ],
+    dataset: DatasetFolder,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; made if it is not there.")],
-    minutes: Annotated[
-        float | None, typer.Option(min=0, help="Training time per fold; 30 if --steps is not given.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps per fold instead.")] = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
     fold: Annotated[int | None, typer.Option(min=0, help="Hold out the cases of this fold, from 0.")] = None,
     folds: Annotated[
         int | None, typer.Option(min=1, help="Train this many folds; they become one ensemble.")
     ] = None,
-    splits: Annotated[
-        Path | None, typer.Option(help="JSON file of splits, as nnU-Net's splits_final.json.")
-    ] = None,
+    splits: Splits = None,
     plan: Annotated[Path | None, typer.Option(help="Train by this plan.yaml instead of a new one.")] = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Write the plan and stop.")] = False,
     network: Annotated[
@@ -45,8 +40,8 @@ def fit(
     ] = "dice",
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all if not given.")] = None,
     memory_gb: Annotated[float | None, typer.Option(min=0.1, help="Memory that the run may take.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,

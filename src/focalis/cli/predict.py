@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from focalis.cli.console import print_json, progress_bar
+from focalis.cli.options import Device, Precision
 from focalis.models import SHIPPED, card_line
 
 
@@ -51,8 +52,8 @@ def predict(
         ),
     ] = None,
     memory_gb: Annotated[float, typer.Option(help="Memory that the program may take.")] = 4.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     runtime: Annotated[
         Literal["auto", "torch", "openvino", "openvino-int8"],
         typer.Option(help="What runs the network; auto measures once which is the fastest here."),

@@ -21,13 +21,13 @@ from focalis.planning.make import BATCH_VOXELS
 from focalis.planning.parts import check_names, loss_settings
 from focalis.planning.plan import LossSettings, NetworkSettings
 from focalis.prediction import choose_runtime
+from focalis.settings import DEFAULT_MEMORY_GB, DEFAULT_MINUTES, Compute, Folds, Length, at_least
 from focalis.training import Progress
 from focalis.workflows.child import Task
 from focalis.workflows.comparison import Contest, Row, RowRun, content_of, write_comparison
-from focalis.workflows.fit import DEFAULT_MEMORY_GB, DEFAULT_MINUTES
 from focalis.workflows.processes import run_tasks
 from focalis.workflows.record import data_hash, now, provenance, read_json, write_json
-from focalis.workflows.setup import checked, divide, doubts, lines_of, require_resources
+from focalis.workflows.setup import ready
 
 SETTINGS, PLAN = "settings.json", "plan.yaml"
 SPLIT_SEED = 0
@@ -108,9 +108,16 @@ def compare(
     """
     made_from = provenance()
     rows = _rows(networks, losses)
-    _refuse_contradictions(minutes, steps, seeds, fold, folds, parallel)
-    runtime = choose_runtime(device, precision)
-    require_resources(threads, memory_gb)
+    length = Length(minutes, steps)
+    held_out = Folds(0 if fold is None and folds is None else fold, folds, splits)
+    compute = Compute(device, precision, threads, memory_gb)
+    if not seeds:
+        raise UsageError("no seed is given; give one or more")
+    at_least("seed", min(seeds), 0)
+    at_least("parallel", parallel, 1)
+    if parallel > 1 and length.steps is None:
+        raise UsageError("rows in parallel share the processor, so their times say nothing; give steps")
+    runtime = choose_runtime(compute.device, compute.precision)
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     data = open_dataset(Path(dataset))
@@ -120,25 +127,17 @@ def compare(
         raise UsageError(f"{root}: is not empty and holds no comparison; give a new folder")
     with only_process_in(root, "comparison"):
         tell("check", None)
-        opened, (data, measured) = data, checked(data)
-        divisions = [
-            (number or 0, split)
-            for number, split in divide(
-                data, 0 if fold is None and folds is None else fold, folds, splits, SPLIT_SEED
-            )
-        ]
-        for line in lines_of(doubts(opened, measured, divisions)):
-            if doubt is not None:
-                doubt(line)
+        data, numbered, _ = ready(data, held_out, SPLIT_SEED, doubt)
+        divisions = [(number or 0, split) for number, split in numbered]
         tell("plan", None)
-        memory = memory_gb or DEFAULT_MEMORY_GB
+        memory = compute.memory_gb or DEFAULT_MEMORY_GB
         plans = shared_plans(data, divisions[0][1], rows, memory)
-        per_run = threads or max(1, torch.get_num_threads() // parallel)
+        per_run = compute.threads or max(1, torch.get_num_threads() // parallel)
         settings: dict[str, Any] = {
             "dataset": data.root.resolve().name,
             "data_sha256": data_hash(data.cases),
-            "minutes": None if steps else minutes or DEFAULT_MINUTES,
-            "steps": steps,
+            "minutes": length.minutes,
+            "steps": length.steps,
             "runtime": str(runtime),
             "threads": per_run,
             "memory_gb": memory,
@@ -227,35 +226,6 @@ def _rows(networks: Sequence[str], losses: Sequence[str]) -> list[Row]:
             f"{', '.join(network_names())}, known losses {', '.join(loss_names())}"
         )
     return rows
-
-
-def _refuse_contradictions(
-    minutes: float | None,
-    steps: int | None,
-    seeds: Sequence[int],
-    fold: int | None,
-    folds: int | None,
-    parallel: int,
-) -> None:
-    if minutes is not None and steps is not None:
-        raise UsageError("give minutes or steps, not both")
-    if fold is not None and folds is not None:
-        raise UsageError("give fold or folds, not both")
-    if minutes is not None and minutes <= 0:
-        raise UsageError(f"minutes is {minutes:g}; give more than 0")
-    for name, value, least in (
-        ("steps", steps, 1),
-        ("fold", fold, 0),
-        ("folds", folds, 1),
-        ("parallel", parallel, 1),
-        ("seed", min(seeds, default=None), 0),
-    ):
-        if value is not None and value < least:
-            raise UsageError(f"{name} is {value}; give {least} or more")
-    if not seeds:
-        raise UsageError("no seed is given; give one or more")
-    if parallel > 1 and steps is None:
-        raise UsageError("rows in parallel share the processor, so their times say nothing; give steps")
 
 
 def _same_comparison(root: Path, settings: dict[str, Any], plans: dict[Row, Plan]) -> None:

@@ -19,14 +19,13 @@ from focalis.model import EightBit, Model, OperatingPoint, Refinement, load_mode
 from focalis.planning import Plan, Readers, fingerprint, join_scopes, make_plan, read_plan, write_plan
 from focalis.planning.parts import check_names, loss_of, loss_settings, network_of
 from focalis.prediction import choose_runtime
+from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
 from focalis.training import Progress, trusted
 from focalis.workflows.judge import ADVICE, Judgement, held_out_note, judge, write_judgement
 from focalis.workflows.record import data_hash, provenance
-from focalis.workflows.run import MODEL, Budget, Run, train_run
-from focalis.workflows.setup import checked, divide, doubts, lines_of, require_resources
+from focalis.workflows.run import MODEL, Run, train_run
+from focalis.workflows.setup import ready
 
-DEFAULT_MINUTES = 30.0
-DEFAULT_MEMORY_GB = 8.0
 PLAN, REPORT = "plan.yaml", "report.html"
 
 
@@ -120,25 +119,13 @@ def fit(
         UsageError: options that contradict each other, an unknown name, or an `out` that holds something else.
         TrainingError: training diverged; the last good weights are kept.
     """
-    if minutes is not None and steps is not None:
-        raise UsageError("give minutes or steps, not both")
-    if fold is not None and folds is not None:
-        raise UsageError("give fold or folds, not both")
-    for name, value, least in (
-        ("steps", steps, 1),
-        ("fold", fold, 0),
-        ("folds", folds, 1),
-        ("seed", seed, 0),
-    ):
-        if value is not None and value < least:
-            raise UsageError(f"{name} is {value}; give {least} or more")
-    if minutes is not None and minutes <= 0:
-        raise UsageError(f"minutes is {minutes:g}; give more than 0")
+    length, held_out = Length(minutes, steps), Folds(fold, folds, splits)
+    compute = Compute(device, precision, threads, memory_gb)
+    at_least("seed", seed, 0)
     made_from = provenance()
     Aim.parse(aim)
     check_names(network, loss)
-    where = choose_runtime(device, precision)
-    require_resources(threads, memory_gb)
+    where = choose_runtime(compute.device, compute.precision)
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     data = open_dataset(Path(dataset))
@@ -149,22 +136,16 @@ def fit(
         plan_path = root / PLAN
         if _trains_on_readers(readers, plan if plan is not None else plan_path):
             data = _with_readers(data)
-        opened, (data, measured) = data, checked(data)
-        divisions = divide(data, fold, folds, splits, seed)
-        found = doubts(opened, measured, divisions)
-        for line in lines_of(found):
-            if doubt is not None:
-                doubt(line)
+        data, divisions, found = ready(data, held_out, seed, doubt)
         caveats = tuple(str(finding) for finding in found if finding.kind == "few")
         tell("plan", None)
-        changes = {"network": network, "loss": loss, "readers": readers, "memory_gb": memory_gb}
+        changes = {"network": network, "loss": loss, "readers": readers, "memory_gb": compute.memory_gb}
         chosen = _plan(data, divisions, plan, plan_path, changes, resume)
         if plan_only:
             return FitResult(root, plan_path)
-        if threads:
-            torch.set_num_threads(threads)
+        if compute.threads:
+            torch.set_num_threads(compute.threads)
         runtime = trusted(where, chosen)
-        budget = Budget(DEFAULT_MINUTES if minutes is None else minutes, steps)
         record = {
             **made_from,
             "dataset": data.root.resolve().name,
@@ -177,7 +158,7 @@ def fit(
             home = root / f"fold_{number}" if folds else root
             run = Run(home, root / "prepared", data, division, chosen, seed, runtime, record, aim, caveats)
             name = "train" if number is None else f"fold {number}"
-            models.append(train_run(run, budget, resume=resume, progress=partial(tell, name)))
+            models.append(train_run(run, length, resume=resume, progress=partial(tell, name)))
             tell("predict", None)
             judged_on = held_out_note(number, len(run.judged))
             judged.append(judge(run, models[-1], judged_on))

@@ -15,6 +15,7 @@ from focalis.model import Model, load_model, save_model
 from focalis.networks import split_name
 from focalis.planning import Plan, learn_scope
 from focalis.prediction import Runtime
+from focalis.settings import DEFAULT_MINUTES, Length
 from focalis.training import (
     Progress,
     calibrate,
@@ -33,14 +34,6 @@ MODEL = "model.safetensors"
 INNER_SHARE, INNER_MINIMUM = 0.12, 3
 CALIBRATED_ON = 16
 """Cases of the inner split that the cost of 8-bit integers is measured on, at most: each is predicted twice."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long to train: a number of steps, or minutes that are turned into one by measuring."""
-
-    minutes: float
-    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +85,7 @@ class Run:
 
 
 def train_run(
-    run: Run, budget: Budget, *, resume: bool, progress: Callable[[Progress], None] | None = None
+    run: Run, length: Length, *, resume: bool, progress: Callable[[Progress], None] | None = None
 ) -> Model:
     """Train one member, choose its operating point, fit its refinement if it has one, calibrate it.
 
@@ -113,23 +106,22 @@ def train_run(
     }
     before = _started(path) if resume and path.exists() else None
     if before is not None:
-        _same_run(path, before, identity | ({} if budget.steps is None else {"steps": budget.steps}))
+        _same_run(path, before, identity | ({} if length.steps is None else {"steps": length.steps}))
         if "finished" in before:
             return load_model(run.home / MODEL)
     if run.runtime.device.type == "cpu":
         keep_freed_memory()
     training = prepare_cases(run.data.select(inner.train), run.plan, folder)
     validation = prepare_cases(run.data.select(inner.val), run.plan, folder)
-    steps = before["steps"] if before else budget.steps
+    steps = before["steps"] if before else length.steps
     if steps is None:
-        steps = steps_in(budget.minutes, run.plan, training, run.runtime)
-    minutes = None if budget.steps else budget.minutes
+        steps = steps_in(length.minutes or DEFAULT_MINUTES, run.plan, training, run.runtime)
     record = before or {
         **run.record,
         **identity,
         "float32_because": run.runtime.note,
         "steps": steps,
-        "minutes_asked": minutes,
+        "minutes_asked": length.minutes,
     }
     write_json(path, record)
 

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
 
 from focalis.dataset import Dataset, Split, empty_side, find_splits, lost_labels, make_splits, read_splits
 from focalis.errors import DataError, UsageError
 from focalis.quality import KINDS, Finding, Measured, measure, survey
+from focalis.settings import Folds
 
 DEFAULT_FOLDS = 5
 LINES_PER_KIND = 3
-
-
-def require_resources(threads: int | None = None, memory_gb: float | None = None) -> None:
-    """UsageError for numbers of threads or 10^9 bytes that no machine has."""
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads is {threads}; give 1 or more")
-    if memory_gb is not None and not 0 < memory_gb < float("inf"):
-        raise UsageError(f"a memory budget of {memory_gb} GB is not possible; give a number above 0")
 
 
 def checked(data: Dataset) -> tuple[Dataset, Measured]:
@@ -40,18 +32,28 @@ def checked(data: Dataset) -> tuple[Dataset, Measured]:
     return replace(data, labels=labels).holding(result.holds), measured
 
 
-def doubts(
-    opened: Dataset, measured: Measured, divisions: Sequence[tuple[int | None, Split]]
-) -> list[Finding]:
-    """What a person should know of a data set before training on it: the grave findings of `focalis check`.
+def ready(
+    opened: Dataset, folds: Folds, seed: int, doubt: Callable[[str], None] | None = None
+) -> tuple[Dataset, list[tuple[int | None, Split]], list[Finding]]:
+    """A data set that passed the check, its splits, and the grave findings of `focalis check` on them.
 
     Args:
         opened: the data set as it was opened.
-        measured: see `checked`.
-        divisions: the splits that training will use, with their numbers.
+        folds: which cases to hold out.
+        seed: seed of splits that are made.
+        doubt: called with each line that a person should know of the data before training on it.
+
+    Raises:
+        DataError, UsageError: see `checked` and `divide`.
     """
-    found = survey(opened, measured, None, [split for _, split in divisions if split.val])
-    return [finding for finding in found.findings if KINDS[finding.kind].grave]
+    data, measured = checked(opened)
+    divisions = divide(data, folds, seed)
+    found = survey(opened, measured, None, [split for _, split in divisions if split.val]).findings
+    grave = [finding for finding in found if KINDS[finding.kind].grave]
+    if doubt is not None:
+        for line in lines_of(grave):
+            doubt(line)
+    return data, divisions, grave
 
 
 def lines_of(findings: Sequence[Finding]) -> list[str]:
@@ -66,16 +68,12 @@ def lines_of(findings: Sequence[Finding]) -> list[str]:
     return lines
 
 
-def divide(
-    data: Dataset, fold: int | None, folds: int | None, path: Path | None, seed: int
-) -> list[tuple[int | None, Split]]:
+def divide(data: Dataset, folds: Folds, seed: int) -> list[tuple[int | None, Split]]:
     """The splits to train, with their numbers; one without a number where nothing is held out.
 
     Args:
         data: the data set.
-        fold: the one fold to hold out, from 0.
-        folds: or the number of folds to train.
-        path: JSON file of splits; otherwise the one in the data set, otherwise made by patient.
+        folds: which cases to hold out.
         seed: seed of splits that are made.
 
     Raises:
@@ -84,11 +82,13 @@ def divide(
             in two folds.
     """
     names = tuple(case.name for case in data.cases)
-    if fold is None and folds is None:
+    if folds.fold is None and folds.folds is None:
         return [(None, Split(names, ()))]
-    path = find_splits(data.root, path)
-    all_splits = read_splits(path, names) if path else make_splits(data.cases, folds or DEFAULT_FOLDS, seed)
-    wanted = list(range(folds)) if folds is not None else [fold or 0]
+    path = find_splits(data.root, folds.splits)
+    all_splits = (
+        read_splits(path, names) if path else make_splits(data.cases, folds.folds or DEFAULT_FOLDS, seed)
+    )
+    wanted = list(range(folds.folds)) if folds.folds is not None else [folds.fold or 0]
     if max(wanted) >= len(all_splits):
         raise UsageError(
             f"there are {len(all_splits)} folds, from 0 to {len(all_splits) - 1}; fold {max(wanted)} is not one"

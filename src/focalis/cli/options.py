@@ -1,0 +1,19 @@
+"""Options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DatasetFolder = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="Data set: a folder, or a CSV manifest.")
+]
+Minutes = Annotated[
+    float | None, typer.Option(min=0, help="Training time of each run; 30 if --steps is not given.")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Training steps of each run instead.")]
+Splits = Annotated[Path | None, typer.Option(help="JSON file of splits, as nnU-Net's splits_final.json.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
