@@ -1,4 +1,5 @@
 import resource
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -331,7 +332,9 @@ def test_writing_under_another_suffix_or_into_a_file_is_refused(tmp_path: Path) 
 def test_image_stem() -> None:
     assert image_stem(Path("x/case.1.nii.gz")) == "case.1"
     assert image_stem(Path("case.NII")) == "case"
-    assert image_stem(Path("case.seg.nrrd")) == "case.seg"
+    assert image_stem(Path("case.seg.nrrd")) == "case"
+    assert image_stem(Path("case.SEG.nhdr")) == "case"
+    assert image_stem(Path("case.seg.nii.gz")) == "case.seg"
     assert image_stem(Path("case.mhd")) == "case"
     assert image_stem(Path("case.zraw")) is None
     assert image_stem(Path(".case.nii.gz")) is None
@@ -380,3 +383,29 @@ def test_a_file_that_the_system_cuts_short_is_no_result(tmp_path: Path, suffix: 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept"), [(np.inf, 0), (-np.inf, 1), (2, np.nan), (2, np.inf), (0, 5), (np.nan, 7)]
+)
+def test_values_without_a_scale_are_refused(tmp_path: Path, slope: float, intercept: float) -> None:
+    path = scaled(tmp_path / "a.nii", slope, intercept)
+    with pytest.raises(DataError, match=r"its scl_slope is .* and its scl_inter"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(0, 0), (np.nan, np.nan), (np.nan, 0), (0, np.nan), (1, 0)])
+def test_values_that_are_not_scaled_are_as_stored(tmp_path: Path, slope: float, intercept: float) -> None:
+    np.testing.assert_array_equal(read_volume(scaled(tmp_path / "a.nii", slope, intercept)).array, A_VALUES)
+
+
+A_VALUES = np.arange(24, dtype=np.int16).reshape(4, 3, 2)
+
+
+def scaled(path: Path, slope: float, intercept: float) -> Path:
+    """A NIfTI file whose header has this scale, whatever it is."""
+    write_volume(Volume(A_VALUES, Grid((2, 3, 4))), path)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<2f", content, 112, slope, intercept)
+    path.write_bytes(content)
+    return path

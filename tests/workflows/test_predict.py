@@ -504,3 +504,19 @@ def test_the_command_shows_the_traceback_of_a_refused_case_with_debug(tmp_path, 
         assert stopped.value.code == 1
         assert "a.nii.gz: cannot be processed (RuntimeError: deep inside)" in said
         assert ("Traceback" in said) is shown
+
+
+def test_a_segmentation_of_slicer_beside_its_image_is_no_image(tmp_path):
+    image(tmp_path / "in" / "a.nrrd")
+    write_volume(Volume(np.zeros(GRID.shape_zyx, np.uint8), GRID), tmp_path / "in" / "a.seg.nrrd")
+    report = predict(model(), [tmp_path / "in"], tmp_path / "out")
+    assert [(row.case, row.status) for row in report.rows] == [("a", "done")]
+
+
+def test_an_image_that_does_not_say_how_it_lies_is_told(tmp_path):
+    path = tmp_path / "a.nrrd"
+    image(path)
+    content = path.read_bytes().replace(b"space: left-posterior-superior", b"space dimension: 3")
+    path.write_bytes(content)
+    (row,) = predict(model(), [path], tmp_path / "out").rows
+    assert any("does not say how it lies (it names no space of the patient)" in line for line in row.outside)

@@ -21,7 +21,7 @@ from focalis.quality.readers import attach_readers
 from focalis.quality.scarcity import find_images_like_labels, find_too_few
 from focalis.quality.segments import find_renamed_segments
 from focalis.quality.sizes import find_border_labels, find_odd_shares, find_small_lesions
-from focalis.volume import GridWarning, says_how_it_lies
+from focalis.volume import GridWarning, placement_lacks
 
 FORMAT_VERSION = 1
 
@@ -188,23 +188,24 @@ def _grid_findings(dataset: Dataset, messages: Sequence[str]) -> Iterator[Findin
 
 def _unplaced(dataset: Dataset) -> Iterator[Finding]:
     """Cases with files that do not say how they lie, beside files that do; one finding if none of them says so."""
-    silent: dict[str, list[str]] = {}
+    silent: dict[tuple[str, str], list[str]] = {}
     spoken = False
     for case in dataset.cases:
         for path in dict.fromkeys((*case.images, *case.label_files)):
             try:
-                placed = says_how_it_lies(path)
+                lack = placement_lacks(path)
             except DataError:  # the check has said it
                 continue
-            spoken |= placed
-            if not placed:
-                silent.setdefault(case.name, []).append(f"{path.parent.name}/{path.name}")
-    what = "does not say how it lies in the patient (sform_code and qform_code are 0)"
+            spoken |= not lack
+            if lack:
+                silent.setdefault((case.name, lack), []).append(f"{path.parent.name}/{path.name}")
     if silent and not spoken:
-        yield Finding("grid", (), "no file says how it lies in the patient (sform_code and qform_code are 0)")
+        lacks = "; ".join(dict.fromkeys(lack for _, lack in silent))
+        yield Finding("grid", (), f"no file says how it lies in the patient ({lacks})")
         return
-    for name, files in silent.items():
-        yield Finding("grid", (name,), f"{', '.join(files)}: {what}, unlike other files of this set")
+    for (name, lack), files in silent.items():
+        what = f"does not say how it lies in the patient ({lack}), unlike other files of this set"
+        yield Finding("grid", (name,), f"{', '.join(files)}: {what}")
 
 
 def _plain(value: Any) -> Any:

@@ -27,20 +27,29 @@ from focalis.volume.volume import Volume
 _NIFTI, _NRRD, _META = "NiftiImageIO", "NrrdImageIO", "MetaImageIO"
 _READERS = {".nii.gz": _NIFTI, ".nii": _NIFTI, ".nrrd": _NRRD, ".nhdr": _NRRD, ".mha": _META, ".mhd": _META}
 _HEADER_SUFFIXES = (".nhdr", ".mhd")
+_SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr")
 IMAGE_SUFFIXES = tuple(_READERS)
 LONGEST_MM = 5000.0
 """No patient is longer: a header that says so has a wrong spacing or unit."""
 
 
 def image_stem(path: Path) -> str | None:
-    """The file's name without its image suffix, or None if it is hidden or no image file by its name."""
+    """The file's name without its image suffix, or None if it is hidden or no image file by its name.
+
+    `.seg.nrrd`, by which 3D Slicer names a segmentation of CASE.nrrd, is a suffix too.
+    """
     name = path.name
     if name.startswith("."):
         return None
-    for suffix in IMAGE_SUFFIXES:
+    for suffix in (*_SEGMENTATION_SUFFIXES, *IMAGE_SUFFIXES):
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return None
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is a segmentation by its name, as 3D Slicer gives it."""
+    return path.name.lower().endswith(_SEGMENTATION_SUFFIXES)
 
 
 def read_volume(path: Path | str) -> Volume:
@@ -69,13 +78,15 @@ def read_volumes(path: Path | str) -> tuple[Volume, ...]:
     return _read(Path(path), several=True)
 
 
-def says_how_it_lies(path: Path) -> bool:
-    """Whether a file's header gives an orientation in the patient; False only for NIfTI with both codes 0.
+def placement_lacks(path: Path) -> str:
+    """What a file's header would need to say how the image lies in the patient, a phrase; empty if it says so.
 
     Raises:
         DataError: the file cannot be read, or its placement is malformed.
     """
-    return _READERS[_suffix(path)] != _NIFTI or read_placement(path).is_given
+    if _READERS[_suffix(path)] != _NIFTI:
+        return find_payload(path).lacks
+    return "" if read_placement(path).is_given else "sform_code and qform_code are 0"
 
 
 def read_segments(path: Path) -> tuple[Segment, ...]:

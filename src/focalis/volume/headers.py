@@ -13,6 +13,12 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from focalis.errors import DataError
+from focalis.volume.written_placement import (
+    meta_lacks,
+    nrrd_lacks,
+    require_meta_placement,
+    require_nrrd_placement,
+)
 
 _CHUNK_BYTES = 1 << 20
 _LONGEST_LINE_BYTES = 1 << 20
@@ -44,12 +50,14 @@ class Payload:
         offset: bytes before them.
         packing: how they are stored; `other` (text, say) is left to the reader, which notices what is missing.
         nbytes: their length, unpacked.
+        lacks: what the header would need to say how the image lies in the patient, a phrase; empty if it says so.
     """
 
     path: Path
     offset: int
     packing: Packing
     nbytes: int
+    lacks: str = ""
 
 
 def find_payload(path: Path) -> Payload:
@@ -59,7 +67,8 @@ def find_payload(path: Path) -> Payload:
     documentation, "MetaImage tags".
 
     Raises:
-        DataError: the file is missing or of another kind, or its values are spread over several files.
+        DataError: the file is missing or of another kind, its values are spread over several files, or it says
+            something of its placement that cannot be.
     """
     if path.is_dir():
         raise DataError(f"{path}: is a folder; give the path of an image file")
@@ -137,6 +146,7 @@ def _nrrd_payload(path: Path, file: BinaryIO) -> Payload:
         if not line.startswith("#") and ":=" not in line:
             field, _, description = line.partition(":")
             fields[field.strip().lower()] = description.strip()
+    require_nrrd_placement(path, fields)
     data = fields.get("data file", fields.get("datafile"))
     if data is None and not ended:
         raise ValueError
@@ -149,8 +159,8 @@ def _nrrd_payload(path: Path, file: BinaryIO) -> Payload:
     if any(skips):
         packing = "other"
     if data is None:
-        return Payload(path, file.tell(), packing, nbytes)
-    return Payload(path.parent / data, 0, packing, nbytes)
+        return Payload(path, file.tell(), packing, nbytes, nrrd_lacks(fields))
+    return Payload(path.parent / data, 0, packing, nbytes, nrrd_lacks(fields))
 
 
 def _meta_payload(path: Path, file: BinaryIO) -> Payload:
@@ -161,6 +171,7 @@ def _meta_payload(path: Path, file: BinaryIO) -> Payload:
         if not mark:
             raise ValueError
         tags[tag.strip()] = value.strip()
+    require_meta_placement(path, tags)
     data = tags["ElementDataFile"]
     local = data.upper() == "LOCAL"
     if not local:
@@ -172,7 +183,7 @@ def _meta_payload(path: Path, file: BinaryIO) -> Payload:
     offset = file.tell() if local else int(tags.get("HeaderSize", "0"))
     if not _says_yes(tags.get("BinaryData", "True")) or offset < 0:
         packing = "other"
-    return Payload(path if local else path.parent / data, offset, packing, nbytes)
+    return Payload(path if local else path.parent / data, offset, packing, nbytes, meta_lacks(tags))
 
 
 def _says_yes(value: str | None) -> bool:

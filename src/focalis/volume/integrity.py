@@ -21,10 +21,11 @@ from focalis.errors import DataError
 
 _Stream = BinaryIO | gzip.GzipFile
 _CHUNK_BYTES = 1 << 20
-# header size, then where and as what the fields dim, datatype, bitpix and vox_offset stand (NIfTI-1, NIfTI-2)
+# header size, then where and as what the fields dim, datatype, bitpix, vox_offset and scl_slope with scl_inter stand
+# (NIfTI-1, NIfTI-2)
 _LAYOUTS = (
-    (348, ("8h", 40), ("h", 70), ("h", 72), ("f", 108)),
-    (540, ("8q", 16), ("h", 12), ("h", 14), ("q", 168)),
+    (348, ("8h", 40), ("h", 70), ("h", 72), ("f", 108), ("2f", 112)),
+    (540, ("8q", 16), ("h", 12), ("h", 14), ("q", 168), ("2d", 176)),
 )
 _FLOAT_TYPES = {16: "f4", 64: "f8"}
 
@@ -56,7 +57,7 @@ def inspect_nifti(path: Path) -> NonFinite:
         Its NaN and infinite values; empty for whole-number types.
 
     Raises:
-        DataError: the file is missing, cut short, damaged or not NIfTI.
+        DataError: the file is missing, cut short, damaged or not NIfTI, or its values have no scale that is a number.
     """
     if path.is_dir():
         raise DataError(f"{path}: is a folder; give the path of a NIfTI file")
@@ -104,13 +105,14 @@ def _inspect(path: Path, stream: _Stream) -> NonFinite:
 def _parse(path: Path, start: bytes) -> _Header:
     """The fields of a NIfTI-1 or NIfTI-2 header in either byte order."""
     for order in "<>":
-        for size, dim_at, type_at, bits_at, offset_at in _LAYOUTS:
+        for size, dim_at, type_at, bits_at, offset_at, scale_at in _LAYOUTS:
             if len(start) < size or struct.unpack_from(f"{order}i", start)[0] != size:
                 continue
-            dim, kind, bits, offset = (
+            dim, kind, bits, offset, scale = (
                 struct.unpack_from(order + form, start, place)
-                for form, place in (dim_at, type_at, bits_at, offset_at)
+                for form, place in (dim_at, type_at, bits_at, offset_at, scale_at)
             )
+            _require_scale(path, *scale)
             voxels = math.prod(max(1, length) for length in dim[1 : 1 + max(0, min(7, dim[0]))])
             name = _FLOAT_TYPES.get(kind[0])
             return _Header(
@@ -119,3 +121,16 @@ def _parse(path: Path, start: bytes) -> _Header:
                 value_type=None if name is None else np.dtype(order + name),
             )
     raise DataError(f"{path}: is not a NIfTI file; export the image as NIfTI")
+
+
+def _require_scale(path: Path, slope: float, intercept: float) -> None:
+    """Refuse what programs read differently: an infinite slope, and an intercept without slope or that is no number.
+
+    Without scaling, both are 0, or NaN as nibabel writes them.
+    """
+    unscaled = math.isnan(slope) or slope == 0
+    if math.isinf(slope) or not (math.isfinite(intercept) or unscaled) or (unscaled and abs(intercept) > 0):
+        raise DataError(
+            f"{path}: its scl_slope is {slope:g} and its scl_inter {intercept:g}, which gives its values no scale; "
+            "correct the header or export the image again"
+        )

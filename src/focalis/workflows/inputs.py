@@ -19,6 +19,7 @@ from focalis.volume import (
     Outline,
     Volume,
     image_stem,
+    is_segmentation,
     onto_first_grid,
     read_channels,
     read_outlines,
@@ -158,7 +159,9 @@ def _opened(path: Path, damaged: dict[Path, str]) -> tuple[list[Path], list[Seri
 
         return ([], [_series_of(path)]) if is_dicom(path) else ([path], [])
     folder = next((path / name for name in IMAGE_FOLDERS if (path / name).is_dir()), path)
-    images = sorted(file for file in folder.iterdir() if image_stem(file) is not None)
+    images = sorted(
+        file for file in folder.iterdir() if image_stem(file) is not None and not is_segmentation(file)
+    )
     if images:
         return images, []
     from focalis.dicom import find_series

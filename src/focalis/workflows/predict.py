@@ -19,7 +19,7 @@ from focalis.model import Model, OperatingPoint, open_model, weights_sha256
 from focalis.models import card_of, model_file
 from focalis.planning import other_modalities
 from focalis.prediction import budget_beside, predict_case, require_memory, require_runtime, runtime_for
-from focalis.volume import IMAGE_SUFFIXES, Outline, Volume, says_how_it_lies, write_volume
+from focalis.volume import IMAGE_SUFFIXES, Outline, Volume, placement_lacks, write_volume
 from focalis.workflows.inputs import CaseInput, codec_given, find_cases, read_images
 from focalis.workflows.lesion_tables import table_paths, tabled_cases, write_lesions
 from focalis.workflows.model_record import collapse_alert
@@ -271,8 +271,9 @@ def predict(
         if output_format != "nifti" and images.source is not None:
             _require_uids(images.source)
         strange[case.name] = check_scope(loaded, images.volumes, images.modalities, strict=strict)
-        if not case.series and not all(map(says_how_it_lies, dict.fromkeys(case.files))):
-            strange[case.name] += ("its header does not say how it lies (sform_code and qform_code are 0)",)
+        for lack in () if case.series else dict.fromkeys(map(placement_lacks, case.files)):
+            if lack:
+                strange[case.name] += (f"its header does not say how it lies ({lack})",)
         seen = seen_cases.find(case.name, images.volumes)
         prediction = predict_case(
             loaded,

@@ -161,3 +161,10 @@ def test_a_folder_that_is_missing_or_empty(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     with pytest.raises(DataError, match="holds no image"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.seg.nrrd", "a.SEG.nrrd", "a.seg.nhdr"])
+def test_a_segmentation_of_slicer_belongs_to_the_image_beside_it(tmp_path: Path, name: str) -> None:
+    root = folder(tmp_path, ["a"], [], ".nrrd")
+    (root / "labels" / name).touch()
+    assert [(case.name, case.label) for case in open_dataset(root).cases] == [("a", root / "labels" / name)]

@@ -1,0 +1,96 @@
+"""What a NRRD or MetaImage header says of where its voxels lie, and what it says wrong or not at all.
+
+SimpleITK takes a negative spacing for a mirrored axis, one that is no number for 1, and every length for millimetres.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from focalis.errors import DataError
+
+_PATIENT = ("right-", "left-", "ras", "las", "lps")
+_LENGTHS = {"m", "cm", "um", "µm", "μm", "nm", "in", "inch", "micron", "microns"} | {
+    f"{prefix}{unit}{plural}"
+    for prefix in ("", "centi", "micro", "nano")
+    for unit in ("meter", "metre")
+    for plural in ("", "s")
+}
+"""Units of length other than millimetres, in small letters."""
+_META_MATRIX = ("TransformMatrix", "Rotation", "Orientation")
+_META_ORIGIN = ("Offset", "Position", "Origin")
+
+
+def require_nrrd_placement(path: Path, fields: Mapping[str, str]) -> None:
+    """Refuse spacings below 0 or that are no number, and other units of length than mm.
+
+    Source: the NRRD format definition (teem.sourceforge.net/nrrd/format.html), sections 5 and 6.
+
+    Args:
+        path: the file, for the messages.
+        fields: field to value, field names in small letters.
+
+    Raises:
+        DataError: the line names the field.
+    """
+    spacings = _numbers(path, "spacings", fields.get("spacings", ""))
+    missing = sum(math.isnan(spacing) for spacing in spacings)
+    if any(spacing <= 0 for spacing in spacings) or missing > max(0, len(spacings) - 3):
+        raise _wrong(path, "spacings", fields["spacings"])
+    field = "space units" if "space units" in fields else "units"
+    _require_mm(path, field, fields.get(field, "").replace('"', " ").split())
+
+
+def require_meta_placement(path: Path, tags: Mapping[str, str]) -> None:
+    """Refuse spacings and origins that are below 0 or no number, and other units of length than mm.
+
+    Source: the MetaIO documentation, "MetaImage tags".
+
+    Args:
+        path: the file, for the messages.
+        tags: tag to value.
+
+    Raises:
+        DataError: the line names the tag.
+    """
+    for tag in ("ElementSpacing", "ElementSize", *_META_ORIGIN, *_META_MATRIX):
+        numbers = _numbers(path, tag, tags.get(tag, ""))
+        least = 0 if tag.startswith("Element") else -math.inf
+        if not all(least < number < math.inf for number in numbers):
+            raise _wrong(path, tag, tags[tag])
+    _require_mm(path, "DistanceUnits", tags.get("DistanceUnits", "").split())
+
+
+def nrrd_lacks(fields: Mapping[str, str]) -> str:
+    """The fields by which a NRRD header would say how the image lies, a phrase; empty if it has them."""
+    if "space directions" not in fields:
+        return (
+            "it has no space directions" if "spacings" in fields else "it has no space directions or spacings"
+        )
+    return "" if fields.get("space", "").lower().startswith(_PATIENT) else "it names no space of the patient"
+
+
+def meta_lacks(tags: Mapping[str, str]) -> str:
+    """The tags by which a MetaImage header would say how the image lies, a phrase; empty if it has them."""
+    if "ElementSpacing" not in tags and "ElementSize" not in tags:
+        return "it has no ElementSpacing"
+    return "" if any(tag in tags for tag in _META_MATRIX) else "it has no TransformMatrix"
+
+
+def _numbers(path: Path, field: str, text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split()]
+    except ValueError:
+        raise _wrong(path, field, text) from None
+
+
+def _require_mm(path: Path, field: str, units: Sequence[str]) -> None:
+    other = next((unit for unit in units if unit.lower() in _LENGTHS), None)
+    if other is not None:
+        raise DataError(f"{path}: its lengths are in {other} ({field}), not in mm; export it in mm")
+
+
+def _wrong(path: Path, field: str, value: str) -> DataError:
+    return DataError(f"{path}: its {field} is {value}; correct the header or export the image again")
