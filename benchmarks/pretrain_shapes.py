@@ -42,8 +42,9 @@ from focalis.planning.parts import loss_of
 from focalis.prediction import Runtime, choose_runtime
 from focalis.training.averaging import STATISTICS_HELD_FROM, averaging_decay, follow, hold_statistics
 from focalis.training.checkpoint import load_checkpoint, save_checkpoint
-from focalis.training.loop import PRIOR_SHARE, learning_rate
+from focalis.training.loop import learning_rate
 from focalis.training.optimizer import KernelMuon
+from focalis.training.start import PRIOR_SHARE
 from focalis.workflows.record import provenance, write_json
 
 PATCH, BATCH = (40, 40, 40), 3

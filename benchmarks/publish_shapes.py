@@ -21,8 +21,8 @@ from shapes_trial import RESULTS, table
 
 from focalis.files import sha256_of, whole_file, write_text
 from focalis.models import FOLDER
-from focalis.models.start import START
 from focalis.networks import build_network
+from focalis.planning import SHAPES
 from focalis.workflows.record import read_json
 
 TEMPLATE = Path(__file__).with_name("shapes_card.md")
@@ -45,13 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=FOLDER)
     options = parser.parse_args(arguments)
     record = read_json(options.run / "record.json")
-    target = options.out / f"{START}.safetensors"
+    target = options.out / f"{SHAPES}.safetensors"
     recipe = {name: str(record[name]) for name in ("task", "steps", "seed", "revision")}
     with whole_file(target) as temporary:
         save_file(trunk(load_file(options.run / "start.safetensors")), temporary, metadata=recipe)
     digest = sha256_of(target)
-    write_text(options.out / f"{START}.sha256", f"{digest}  {target.name}\n")
-    write_text(options.out / f"{START}.md", card(record, target, digest, table(options.results)))
+    write_text(options.out / f"{SHAPES}.sha256", f"{digest}  {target.name}\n")
+    write_text(options.out / f"{SHAPES}.md", card(record, target, digest, table(options.results)))
     print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
 
 

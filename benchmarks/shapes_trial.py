@@ -23,16 +23,14 @@ import numpy as np
 import torch
 from accuracy import cut, dice, windows_of
 from evidence_data import NODULES, data_folder
-from safetensors.torch import load_file
 
 from focalis.dataset import Dataset, Split, inner_split, open_dataset, read_splits
 from focalis.evaluation import bootstrap_interval
 from focalis.model import Model, OperatingPoint
-from focalis.networks import transfer
 from focalis.planning import fingerprint, make_plan
-from focalis.planning.parts import network_of
 from focalis.prediction import choose_runtime, predict_case
 from focalis.training import prepare_cases, read_metrics, train
+from focalis.training.start import first_network, read_start
 from focalis.volume import Volume
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
 
@@ -91,8 +89,8 @@ def made(options: argparse.Namespace) -> dict[str, Any]:
     start, taken, record = None, None, {}
     if options.start is not None:
         record = read_json(options.start / "record.json")
-        start = load_file(options.start / "start.safetensors")
-        taken = str(transfer(start, network_of(plan)))
+        start = read_start(options.start / "start.safetensors")
+        taken = str(first_network(plan, start)[1])
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         cases = prepare_cases(training, plan, home / "prepared")

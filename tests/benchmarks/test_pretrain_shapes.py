@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from focalis import models
 from focalis.dataset import Case, Dataset, Split, write_splits
-from focalis.models.start import read_start
 from focalis.networks import build_network, transfer
 from focalis.planning.parts import loss_of
 from focalis.prediction import Runtime
+from focalis.training.start import read_start
 from focalis.workflows.record import write_json
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32)
@@ -131,7 +131,7 @@ def test_the_published_start_is_small_and_fits_and_its_card_says_how_it_was_made
     publish_shapes.main([str(run), "--out", str(out), "--results", str(tmp_path / "none")])
 
     monkeypatch.setattr(models, "FOLDER", out)
-    start, network = read_start(), build_network("dense", ((2, 2, 2),) * 3, 1, 2)
+    start, network = read_start("shapes"), build_network("dense", ((2, 2, 2),) * 3, 1, 2)
     assert transfer(start.state, network).taken == 102
     before = load_file(run / "start.safetensors")
     assert torch.equal(network.stem.weight, before["stem.weight"].half().float())

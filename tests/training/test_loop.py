@@ -21,6 +21,7 @@ from focalis.planning import LossSettings
 from focalis.prediction import Runtime
 from focalis.training import Interrupted, NothingLearnedWarning, batches, loop, steps_in, train
 from focalis.training.loop import learning_rate
+from focalis.training.start import Start
 from focalis.training.validation import Watched
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32)
@@ -84,7 +85,7 @@ def test_training_starts_from_the_weights_it_is_given(plan, cases, tmp_path):
     plan = plan.model_copy(update={"training": still})
     found, fresh = (
         run(plan, cases, tmp_path / name, steps=1, start=given).state_dict()
-        for name, given in (("from", start), ("fresh", None))
+        for name, given in (("from", Start("mine", "", start)), ("fresh", None))
     )
     kernels = [name for name in start if name.endswith(".2.weight") and "output" not in name]
     assert len(kernels) > 5

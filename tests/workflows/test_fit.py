@@ -15,7 +15,8 @@ from focalis.model import Refinement, load_model
 from focalis.planning import describe, join_scopes, learn_scope, outside, read_plan, write_plan
 from focalis.volume import Grid, Volume, read_volume, write_volume
 from focalis.workflows import fit as fit_workflow
-from focalis.workflows.fit import _ensemble, _mean_refinement, fit
+from focalis.workflows.ensemble import ensemble, mean_refinement
+from focalis.workflows.fit import fit
 
 SETTINGS = PhantomSettings(shape_zyx=(20, 24, 28), foreground_share=0.01, lesions=1)
 
@@ -178,10 +179,10 @@ def test_a_network_with_a_refinement_gets_it_fitted_recorded_and_stored(phantoms
 
 def test_an_ensemble_refines_by_the_mean_of_its_members_parameters():
     one, two = Refinement(1.0, 2.0, 0.5, 0.0, 1.0, 2), Refinement(3.0, 4.0, 1.0, 3.0, 2.0, 10)
-    mean = _mean_refinement([one, two])
+    mean = mean_refinement([one, two])
     assert mean == replace(Refinement(2.0, 3.0, 0.75, 1.5, 1.5, 6), how=mean.how)
     assert "mean of the parameters of 2 members" in mean.how
-    assert _mean_refinement([]) is None
+    assert mean_refinement([]) is None
 
 
 def test_a_plan_can_be_made_edited_and_passed_back(phantoms, tmp_path):
@@ -321,10 +322,10 @@ def test_an_ensemble_joins_the_scopes(finished):
     rng = np.random.default_rng(0)
     volumes = [Volume(rng.normal(size=(8, 8, 8)), Grid((8, 8, 8), (1.0, 1.0, s))) for s in (1.0, 4.0)]
     scopes = [learn_scope([describe([volume], model.plan.normalisation)] * 6) for volume in volumes]
-    joint = _ensemble([replace(model, scope=scope) for scope in scopes]).scope
+    joint = ensemble([replace(model, scope=scope) for scope in scopes]).scope
     assert joint == join_scopes(scopes)
     assert "spacing 0" in {usual.name for usual in joint.usual}
-    assert _ensemble([replace(model, scope=scopes[0]), replace(model, scope=None)]).scope is None
+    assert ensemble([replace(model, scope=scopes[0]), replace(model, scope=None)]).scope is None
 
 
 HOLD = """
@@ -378,7 +379,7 @@ def test_a_member_that_found_nothing_has_no_say_in_the_ensembles_operating_point
         replace(model.operating_point, threshold=threshold, lesions=4, found=found)
         for threshold, found in ((0.2, 3), (0.4, 4), (0.5, 0))
     ]
-    point = _ensemble([replace(model, operating_point=each) for each in points]).operating_point
+    point = ensemble([replace(model, operating_point=each) for each in points]).operating_point
     assert point.threshold == pytest.approx(0.3)
     assert point.how.startswith("mean of 2 of 3 members")
     assert (point.lesions, point.found) == (12, 7)

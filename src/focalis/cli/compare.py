@@ -36,6 +36,10 @@ def compare(
         int | None, typer.Option(min=1, help="Hold out each of this many folds in turn.")
     ] = None,
     splits: Splits = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Weights that every row starts from: scratch, shapes, or MODEL.safetensors."),
+    ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Runs at a time; only with --steps.")] = 1,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -69,6 +73,7 @@ def compare(
             fold=fold,
             folds=folds,
             splits=splits,
+            start=start,
             parallel=parallel,
             device=device,
             precision=precision,

@@ -35,6 +35,13 @@ def fit(
         Literal["labels", "majority", "staple", "mean", "random"] | None,
         typer.Option(help="What cases with masks of several readers (raters/CASE_READER) train on."),
     ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Weights to start from: scratch, shapes, or MODEL.safetensors.")
+    ] = None,
+    freeze: Annotated[
+        Literal["nothing", "encoder", "all-but-head"] | None,
+        typer.Option(help="Which of the start's weights stay as they are."),
+    ] = None,
     aim: Annotated[
         str, typer.Option(help="What the operating point is chosen for: dice, or fp-per-scan=X.")
     ] = "dice",
@@ -66,6 +73,8 @@ def fit(
             network=network,
             loss=loss,
             readers=readers,
+            start=start,
+            freeze=freeze,
             aim=aim,
             seed=seed,
             resume=resume,
@@ -82,6 +91,8 @@ def fit(
         print(f"WARNING: {line}", file=sys.stderr if as_json else sys.stdout)
     if result.float32_because:
         print(f"note: computed in float32: {result.float32_because}", file=sys.stderr)
+    if result.start:
+        print(f"start: {result.start}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print_json(result)
     elif result.summary is None:

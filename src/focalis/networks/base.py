@@ -35,6 +35,10 @@ class Network(nn.Module, ABC):
     def heads(self) -> list[nn.Conv3d]:
         """The output layer and the auxiliary ones: convolutions with a bias, which is a prior over the classes."""
 
+    def encoder(self) -> list[nn.Module]:
+        """The parts between the image and the coarsest features; none where the network does not part itself so."""
+        return []
+
     def output_weights(self) -> list[float]:
         """What each output of a forward pass in training mode counts in the loss."""
         return [1.0] + [AUXILIARY_WEIGHT] * (len(self.heads()) - 1)

@@ -120,6 +120,10 @@ class DenseNetwork(Network):
             layer for layer in [self.output[-1], *self.auxiliary.values()] if isinstance(layer, nn.Conv3d)
         ]
 
+    def encoder(self) -> list[nn.Module]:
+        """See `Network.encoder`."""
+        return [self.stem, self.downs, self.blocks, self.bottom]
+
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """See `Network.forward`."""
         size = x.shape[2:]

@@ -43,10 +43,11 @@ class Transfer:
         return "; ".join(parts)
 
 
-def transfer(state: Mapping[str, Tensor], network: Network) -> Transfer:
+def transfer(state: Mapping[str, Tensor], network: Network, *, with_heads: bool = False) -> Transfer:
     """Take weights over into a network, which is changed in place.
 
-    - The output layer and auxiliary ones stay fresh, whatever their size: their labels are others.
+    - The output layer and auxiliary ones stay fresh, whatever their size, unless their labels are the same
+      (`with_heads`).
     - A first layer for another number of channels: the channels' kernels are summed and shared out evenly.
     - A step between resolutions by another stride: along each axis that differs, a kernel is summed and shared out
       evenly on the way down, averaged and repeated on the way up.
@@ -56,6 +57,7 @@ def transfer(state: Mapping[str, Tensor], network: Network) -> Transfer:
     Args:
         state: tensors by name, of any floating dtype: a state dict of the same kind of network.
         network: the network that takes them, freshly initialised.
+        with_heads: take the output layers too, where they fit.
 
     Raises:
         ModelError: the weights are those of another kind of network. It stays as it was.
@@ -68,7 +70,8 @@ def transfer(state: Mapping[str, Tensor], network: Network) -> Transfer:
     adapted, fresh, values = [], [], {}
     for name, target in own.items():
         layer = name.rpartition(".")[0]
-        given = None if layer in heads else state[name].detach().to(target.device, target.dtype)
+        left_out = layer in heads and not (with_heads and name in state)
+        given = None if left_out else state[name].detach().to(target.device, target.dtype)
         if given is not None:
             before = given.shape
             given = _strided(given, target, layers[layer])

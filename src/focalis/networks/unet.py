@@ -96,6 +96,10 @@ class UNet(Network):
         coarser = [head for head in self.auxiliary.values() if isinstance(head, nn.Conv3d)]
         return [self.output, *reversed(coarser)]
 
+    def encoder(self) -> list[nn.Module]:
+        """See `Network.encoder`."""
+        return [self.downs]
+
     def output_weights(self) -> list[float]:
         """See `Network.output_weights`: half the weight at every coarser resolution, as in nnU-Net."""
         weights = [0.5**i for i in range(len(self.heads()))]

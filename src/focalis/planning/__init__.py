@@ -4,6 +4,9 @@ from focalis.planning.fingerprint import Fingerprint, fingerprint
 from focalis.planning.make import make_plan, target_spacing, within_memory
 from focalis.planning.modality import other_modalities
 from focalis.planning.plan import (
+    SCRATCH,
+    SHAPES,
+    Freeze,
     LossSettings,
     NetworkSettings,
     Normalisation,
@@ -17,8 +20,11 @@ from focalis.planning.preparation import Prepared, prepare_image, prepare_label
 from focalis.planning.scope import Description, Scope, describe, join_scopes, learn_scope, outside
 
 __all__ = [
+    "SCRATCH",
+    "SHAPES",
     "Description",
     "Fingerprint",
+    "Freeze",
     "LossSettings",
     "NetworkSettings",
     "Normalisation",

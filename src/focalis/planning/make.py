@@ -70,6 +70,8 @@ def make_plan(
     reasons["loss"] = (
         "soft Dice per patch plus cross entropy, the default, learns fastest in short trainings; --loss names another"
     )
+    reasons["start"] = "random weights; --start names others"
+    reasons["freeze"] = "which of the start's weights stay as they are: nothing, encoder or all-but-head"
     reasons["readers"] = "the label maps; --readers names what to make of several readers' masks"
     reasons["channels"] = "from the names of the images"
     reasons["ignore"] = "the value of voxels that nobody has judged, from dataset.json; null if there is none"

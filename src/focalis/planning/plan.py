@@ -20,6 +20,12 @@ Readers = Literal["labels", "majority", "staple", "mean", "random"]
 readers or STAPLE agree on; the share of the readers who drew each label (soft); a reader drawn at each visit."""
 
 
+Freeze = Literal["nothing", "encoder", "all-but-head"]
+"""Which of the start's weights stay as they are."""
+SCRATCH, SHAPES = "scratch", "shapes"
+"""Starts by name: random weights, and those that come with Focalis, of a network that has seen generated shapes."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -131,6 +137,7 @@ class Plan(_Frozen):
 
     Axes are z, y, x; spacing is in mm; `labels` maps label values to names, without the background 0; voxels of the
     value `ignore` were not judged by anybody. `readers` is what cases with several readers train on, see `Readers`.
+    `start` is what weights training starts from: `scratch`, `shapes`, or the path or name of a model.
     The network's output channel i + 1 is the i-th label value in ascending order.
     """
 
@@ -145,6 +152,8 @@ class Plan(_Frozen):
     batch: int = Field(ge=1)
     network: NetworkSettings = NetworkSettings()
     loss: LossSettings = LossSettings()
+    start: str = SCRATCH
+    freeze: Freeze = "nothing"
     training: TrainingSettings = TrainingSettings()
     memory_budget_gb: float = Field(default=8.0, gt=0)
     reasons: dict[str, str] = Field(default_factory=dict)
@@ -163,6 +172,10 @@ class Plan(_Frozen):
             raise ValueError(f"ignore is {self.ignore}; it must be a value from 1 that is no label")
         if min(self.spacing_zyx_mm) <= 0:
             raise ValueError(f"spacing_zyx_mm must be positive, not {self.spacing_zyx_mm}")
+        if self.freeze != "nothing" and self.start == SCRATCH:
+            raise ValueError(
+                f"freeze is {self.freeze}, which keeps weights of the start, but start is {SCRATCH}: random weights"
+            )
         training = self.training
         if training.quarter_turns and not (all(training.flip_axes_zyx) and alike(self.spacing_zyx_mm)):
             raise ValueError(

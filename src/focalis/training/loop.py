@@ -12,7 +12,7 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -27,9 +27,9 @@ from torch import nn
 from focalis.errors import DivergedError, TrainingError
 from focalis.files import write_text
 from focalis.losses import Loss
-from focalis.networks import Network, all_outputs, transfer
+from focalis.networks import Network, all_outputs
 from focalis.planning import Plan
-from focalis.planning.parts import loss_of, network_of
+from focalis.planning.parts import loss_of
 from focalis.prediction import Runtime
 from focalis.training.averaging import (
     STATISTICS_HELD_FROM,
@@ -42,6 +42,7 @@ from focalis.training.checkpoint import load_checkpoint, save_checkpoint
 from focalis.training.optimizer import KernelMuon
 from focalis.training.patches import Patch
 from focalis.training.prepared import TrainingCase
+from focalis.training.start import Start, first_network
 from focalis.training.validation import Watched, watch
 
 METRICS = "metrics.jsonl"
@@ -56,9 +57,6 @@ OVERFLOWS = 20
 """So many steps in a row whose gradients are not finite are no longer a gradient scaler that looks for its scale."""
 WARN_FROM = 0.5
 """From this share of the steps on, a network that finds no lesion of the inner split is worth a warning."""
-PRIOR_SHARE = 0.01
-"""Foreground share that the fresh output layer predicts: starting at one half would let the background's sheer
-number dominate the first steps."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def train(
     runtime: Runtime,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
-    start: Mapping[str, torch.Tensor] | None = None,
+    start: Start | None = None,
 ) -> Network:
     """Train the plan's network for a fixed number of steps and return the averaged weights' network.
 
@@ -113,7 +111,7 @@ def train(
         runtime: device and precision.
         resume: go on from the checkpoint, if there is one.
         progress: called after every step.
-        start: weights to start from, see `focalis.networks.transfer`; random ones without it.
+        start: weights to start from; random ones without it.
 
     Raises:
         DivergedError: the loss is no longer finite; the last good weights are in the checkpoint.
@@ -286,18 +284,12 @@ def _ahead(runtime: Runtime) -> bool:
 
 
 def _fresh(
-    plan: Plan, seed: int, runtime: Runtime, start: Mapping[str, torch.Tensor] | None = None
+    plan: Plan, seed: int, runtime: Runtime, start: Start | None = None
 ) -> tuple[Network, Network, torch.optim.Optimizer]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = network_of(plan)
-    if start is not None:
-        transfer(start, network)
-    for head in network.heads():
-        share = PRIOR_SHARE / (plan.outputs - 1)
-        prior = [math.log(1 - PRIOR_SHARE)] + [math.log(share)] * (plan.outputs - 1)
-        head.bias = nn.Parameter(torch.tensor(prior))
-    network.to(runtime.device, memory_format=runtime.memory_format).train()  # type: ignore[call-overload]
+        network, _ = first_network(plan, start)
+    network.to(runtime.device, memory_format=runtime.memory_format)  # type: ignore[call-overload]
     average = copy.deepcopy(network).eval().requires_grad_(False)
     settings = plan.training
     return network, average, KernelMuon(network, settings.learning_rate, settings.weight_decay)

@@ -16,7 +16,7 @@ from focalis.errors import PlanError, TrainingError, UsageError
 from focalis.files import is_unused, only_process_in
 from focalis.losses import loss_names
 from focalis.networks import network_names, split_name
-from focalis.planning import Plan, fingerprint, make_plan, read_plan, within_memory, write_plan
+from focalis.planning import SCRATCH, Plan, fingerprint, make_plan, read_plan, within_memory, write_plan
 from focalis.planning.make import BATCH_VOXELS
 from focalis.planning.parts import check_names, loss_settings
 from focalis.planning.plan import LossSettings, NetworkSettings
@@ -27,6 +27,7 @@ from focalis.workflows.child import Task
 from focalis.workflows.comparison import Contest, Row, RowRun, content_of, write_comparison
 from focalis.workflows.processes import run_tasks
 from focalis.workflows.record import data_hash, now, provenance, read_json, write_json
+from focalis.workflows.run import started_from
 from focalis.workflows.setup import ready
 
 SETTINGS, PLAN = "settings.json", "plan.yaml"
@@ -68,6 +69,7 @@ def compare(
     fold: int | None = None,
     folds: int | None = None,
     splits: Path | None = None,
+    start: str | None = None,
     parallel: int = 1,
     device: str = "auto",
     precision: str = "auto",
@@ -94,6 +96,7 @@ def compare(
         fold: the fold to hold out, from 0; 0 if neither `fold` nor `folds` is given.
         folds: hold out each of that many folds in turn.
         splits: JSON file of splits, as for `fit`.
+        start: the weights that every row starts from, see `fit`.
         parallel: runs at a time; more than 1 only with `steps`, because they share the processor.
         device, precision: where and how to compute.
         threads: processor threads of each run; all, divided by `parallel`, if not given.
@@ -131,7 +134,9 @@ def compare(
         divisions = [(number or 0, split) for number, split in numbered]
         tell("plan", None)
         memory = compute.memory_gb or DEFAULT_MEMORY_GB
-        plans = shared_plans(data, divisions[0][1], rows, memory)
+        plans = shared_plans(data, divisions[0][1], rows, memory, start)
+        for plan in plans.values():
+            started_from(plan)
         per_run = compute.threads or max(1, torch.get_num_threads() // parallel)
         settings: dict[str, Any] = {
             "dataset": data.root.resolve().name,
@@ -158,11 +163,14 @@ def compare(
     return Comparison(root, json, page, content)
 
 
-def shared_plans(data: Dataset, split: Split, rows: Sequence[Row], memory_gb: float) -> dict[Row, Plan]:
+def shared_plans(
+    data: Dataset, split: Split, rows: Sequence[Row], memory_gb: float, start: str | None = None
+) -> dict[Row, Plan]:
     """A plan per row: spacing, normalisation, patch, batch and training are one and the same, strides the network's.
 
     The patch, which must be a multiple of every network's total stride, is that of the most strided one. The batch is
-    the largest, up to the usual one, with which every row fits the memory.
+    the largest, up to the usual one, with which every row fits the memory. All start from `start`, or as their plans
+    say if that is one and the same, or from random weights.
 
     Raises:
         PlanError: a network cannot be planned for the data.
@@ -177,10 +185,16 @@ def shared_plans(data: Dataset, split: Split, rows: Sequence[Row], memory_gb: fl
     }
     deepest = max(plans.values(), key=lambda plan: math.prod(plan.network.total_stride_zyx))
     batch = max(2, BATCH_VOXELS // math.prod(deepest.patch_zyx))
+    starts = {plan.start for plan in plans.values()}
+    chosen = start or (starts.pop() if len(starts) == 1 else SCRATCH)
     reasons = {
         "patch_zyx": f"{deepest.reasons['patch_zyx']}; one for all rows",
         "batch": f"about {BATCH_VOXELS:,} voxels a step, at least 2 patches; one for all rows, so that all fit",
     }
+    if start or starts:
+        reasons["start"] = (
+            "as asked for" if start else "random weights: no other start fits every row's network"
+        )
     shared: dict[Row, Plan] = {}
     for row in rows:
         own = plans[row.network]
@@ -188,6 +202,7 @@ def shared_plans(data: Dataset, split: Split, rows: Sequence[Row], memory_gb: fl
             "patch_zyx": deepest.patch_zyx,
             "batch": batch,
             "loss": loss_settings(row.loss),
+            "start": chosen,
             "reasons": own.reasons | reasons,
         }
         shared[row] = _planned(row.network, partial(within_memory, own.model_copy(update=changes)))

@@ -47,6 +47,7 @@ _FROM_RECORD = (
     "parameters",
     "peak_memory_gb",
     "threshold",
+    "start",
     "runtime",
     "float32_because",
     "collapse",

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import torch
+from pydantic import ValidationError
 
 from focalis.dataset import Dataset, Split, open_dataset, with_readers
 from focalis.errors import DataError, PlanError, UsageError
 from focalis.evaluation import Aim, Summary, nothing_to_find
 from focalis.files import LOCK, is_unused, only_process_in
-from focalis.model import EightBit, Model, OperatingPoint, Refinement, load_model, save_model
-from focalis.planning import Plan, Readers, fingerprint, join_scopes, make_plan, read_plan, write_plan
-from focalis.planning.parts import check_names, loss_of, loss_settings, network_of
+from focalis.model import load_model, save_model
+from focalis.planning import Freeze, Plan, Readers, fingerprint, make_plan, read_plan, write_plan
+from focalis.planning.parts import check_names, loss_of, loss_settings
 from focalis.prediction import choose_runtime
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
 from focalis.training import Progress, trusted
+from focalis.workflows.ensemble import ensemble
 from focalis.workflows.judge import ADVICE, Judgement, held_out_note, judge, write_judgement
 from focalis.workflows.record import data_hash, provenance
-from focalis.workflows.run import MODEL, Run, train_run
+from focalis.workflows.run import MODEL, Run, started_from, train_run
 from focalis.workflows.setup import ready
 
 PLAN, REPORT = "plan.yaml", "report.html"
@@ -47,6 +48,7 @@ class FitResult:
         collapsed_folds: with `folds`, those whose network found nothing or marks everything.
         caveats: what has to be known of the cases before any figure, a line each: that they are few, that none of those
             judged holds a lesion, and the like.
+        start: the weights that training starts from, and what is taken over; empty for random ones.
     """
 
     run: Path
@@ -60,6 +62,7 @@ class FitResult:
     learned: bool = True
     collapsed_folds: tuple[int, ...] = ()
     caveats: tuple[str, ...] = ()
+    start: str = ""
 
 
 def fit(
@@ -77,6 +80,8 @@ def fit(
     loss: str | None = None,
     aim: str = "dice",
     readers: Readers | None = None,
+    start: str | None = None,
+    freeze: Freeze | None = None,
     seed: int = 0,
     resume: bool = False,
     device: str = "auto",
@@ -106,6 +111,8 @@ def fit(
         aim: what the operating point is chosen for: dice, or fp-per-scan=X, the greatest sensitivity with no more false
             positives per scan.
         readers: what cases with masks of several readers, `raters/CASE_READER`, train on; replaces the plan's.
+        start: the weights to start from: scratch, shapes, or a model's file; replaces the plan's.
+        freeze: which of the start's weights stay as they are: nothing, encoder, or all-but-head; replaces the plan's.
         seed: seed of every random choice.
         resume: go on with the run in `out`.
         device, precision, threads: where and how to compute.
@@ -140,9 +147,14 @@ def fit(
         caveats = tuple(str(finding) for finding in found if finding.kind == "few")
         tell("plan", None)
         changes = {"network": network, "loss": loss, "readers": readers, "memory_gb": compute.memory_gb}
+        changes |= {"start": start, "freeze": freeze}
         chosen = _plan(data, divisions, plan, plan_path, changes, resume)
+        begun = started_from(chosen)
+        origin = f"{begun['name']}: {begun['taken']}" if begun else ""
+        if begun:
+            tell(f"start from {origin}", None)
         if plan_only:
-            return FitResult(root, plan_path)
+            return FitResult(root, plan_path, start=origin)
         if compute.threads:
             torch.set_num_threads(compute.threads)
         runtime = trusted(where, chosen)
@@ -174,12 +186,13 @@ def fit(
                 judged[0].alert,
                 judged[0].learned,
                 caveats=judged[0].caveats,
+                start=origin,
             )
 
         models = [
             load_model(root / f"fold_{n}" / MODEL) for n, _ in divisions
         ]  # with what judging them added
-        save_model(_ensemble(models), root / MODEL)
+        save_model(ensemble(models), root / MODEL)
         judged_on = (
             f"held-out cases of {len(models)} folds, each predicted by the member that did not train on it"
         )
@@ -208,6 +221,7 @@ def fit(
             learned,
             tuple(collapsed),
             caveats,
+            origin,
         )
 
 
@@ -305,73 +319,18 @@ def _changed(plan: Plan, changes: Mapping[str, str | float | None]) -> Plan:
         plan = plan.model_copy(update={"loss": loss_settings(str(loss))})
     if readers := changes.get("readers"):
         plan = plan.model_copy(update={"readers": readers})
+    plan = plan.model_copy(update={name: changes[name] for name in ("start", "freeze") if changes.get(name)})
     if memory := changes.get("memory_gb"):
         plan = plan.model_copy(update={"memory_budget_gb": memory})
     reasons = plan.reasons | {
-        name: "as asked for" for name in ("loss", "readers") if changes.get(name) is not None
+        name: "as asked for"
+        for name in ("loss", "readers", "start", "freeze")
+        if changes.get(name) is not None
     }
-    plan = Plan.model_validate(plan.model_dump() | {"reasons": reasons})
-    network_of(plan), loss_of(plan)  # an unknown name stops here, not after the data has been read
+    try:
+        plan = Plan.model_validate(plan.model_dump() | {"reasons": reasons})
+    except ValidationError as error:
+        raise UsageError(f"the plan as it would be changed: {error.errors()[0]['msg']}") from None
+    # An unknown name, or a start of another network, stops here, not after the data has been prepared.
+    started_from(plan), loss_of(plan)
     return plan
-
-
-def _ensemble(models: Sequence[Model]) -> Model:
-    """One model of several: probabilities are averaged, and so is every number that each member chose."""
-    every = [model.operating_point for model in models]
-    points = [
-        each for each in every if each.found != 0
-    ] or every  # where nothing was found, nothing was chosen
-    which = (
-        f"{len(models)} members" if len(points) == len(models) else f"{len(points)} of {len(models)} members"
-    )
-    lesions, found = (
-        None if None in numbers else sum(number or 0 for number in numbers)
-        for numbers in ([each.lesions for each in every], [each.found for each in every])
-    )
-    point = OperatingPoint(
-        threshold=float(np.mean([each.threshold for each in points])),
-        how=f"mean of {which}, each chosen on its own inner split: {points[0].how}",
-        minimum_mm3=float(np.mean([each.minimum_mm3 for each in points])),
-        minimum_confidence=float(np.mean([each.minimum_confidence for each in points])),
-        lesions=lesions,
-        found=found,
-    )
-    temperature = float(np.exp(np.mean([np.log(model.temperature) for model in models])))
-    provenance_ = {
-        "members": [
-            {**model.provenance, "operating_point": asdict(model.operating_point)} for model in models
-        ]
-    }
-    members = tuple(member for model in models for member in model.members)
-    scope = join_scopes([model.scope for model in models])
-    refinement = _mean_refinement([model.refinement for model in models if model.refinement])
-    eight_bit = _calibration(models)
-    return Model(models[0].plan, members, point, provenance_, temperature, scope, refinement, eight_bit)
-
-
-def _calibration(models: Sequence[Model]) -> EightBit | None:
-    """That of all members; the loss is the largest of any. None if a member has none."""
-    found = [model.eight_bit for model in models if model.eight_bit is not None]
-    if len(found) < len(models):
-        return None
-    ranges = tuple(member for each in found for member in each.ranges)
-    return EightBit(ranges, max(each.dice_loss for each in found), "; ".join(each.how for each in found))
-
-
-def _mean_refinement(fitted: Sequence[Refinement]) -> Refinement | None:
-    """The mean of each parameter over the members; None if none was fitted."""
-    if not fitted:
-        return None
-
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(refinement, name) for refinement in fitted]))
-
-    return Refinement(
-        mean("similar_weight"),
-        mean("similar_mm"),
-        mean("similar_intensity"),
-        mean("near_weight"),
-        mean("near_mm"),
-        round(mean("iterations")),
-        f"mean of the parameters of {len(fitted)} members, each fitted on its own inner split",
-    )

@@ -27,8 +27,9 @@ from focalis.training import (
     steps_in,
     train,
 )
+from focalis.training.start import first_network, read_start
 from focalis.workflows.record import now, peak_memory_gb, read_json, write_json
-from focalis.workflows.training_cases import CHOSE, TRAINED
+from focalis.workflows.training_cases import CHOSE, TRAINED, trained_on
 
 MODEL = "model.safetensors"
 INNER_SHARE, INNER_MINIMUM = 0.12, 3
@@ -103,12 +104,14 @@ def train_run(
         "plan": run.plan.model_dump(mode="json", exclude={"reasons"}),
         "runtime": str(run.runtime),
         "threads": torch.get_num_threads(),
+        "start": started_from(run.plan),
     }
     before = _started(path) if resume and path.exists() else None
     if before is not None:
         _same_run(path, before, identity | ({} if length.steps is None else {"steps": length.steps}))
         if "finished" in before:
             return load_model(run.home / MODEL)
+    start = read_start(run.plan.start)
     if run.runtime.device.type == "cpu":
         keep_freed_memory()
     training = prepare_cases(run.data.select(inner.train), run.plan, folder)
@@ -135,6 +138,7 @@ def train_run(
         runtime=run.runtime,
         resume=resume,
         progress=progress,
+        start=start,
     )
     last = read_metrics(run.home)[-1]
     point, temperature = operating_point(run.plan, network, validation, run.runtime, run.aim)
@@ -153,13 +157,14 @@ def train_run(
         "finished": now(),
     }
     network.to("cpu")
+    seen_before = trained_on(start.provenance, start.name) if start else {}
     model = Model(
         run.plan,
         (network,),
         point,
         {
             **{name: value for name, value in record.items() if name not in ("plan", "refinement")},
-            "images": {TRAINED: training.digests(), CHOSE: validation.digests()},
+            "images": {TRAINED: seen_before | training.digests(), CHOSE: validation.digests()},
         },
         temperature,
         learn_scope([*training.descriptions(), *validation.descriptions()]),
@@ -171,9 +176,22 @@ def train_run(
     return model
 
 
+def started_from(plan: Plan) -> dict[str, str] | None:
+    """The plan's start as a run records it: name, hash, and what is taken over; None for random weights.
+
+    Raises:
+        ModelError: the start cannot be read, or is that of another network.
+        PlanError: what the plan freezes is not there.
+    """
+    start = read_start(plan.start)
+    with torch.random.fork_rng(devices=[]):
+        _, taken = first_network(plan, start)
+    return None if start is None else {"name": start.name, "sha256": start.sha256, "taken": str(taken)}
+
+
 def _started(path: Path) -> dict[str, Any]:
     """The record of a run that is resumed, with its plan as this version states it."""
-    record: dict[str, Any] = {"aim": "dice", **read_json(path)}
+    record: dict[str, Any] = {"aim": "dice", "start": None, **read_json(path)}
     if "plan" in record:
         record["plan"] = Plan.model_validate(record["plan"]).model_dump(mode="json", exclude={"reasons"})
     return record

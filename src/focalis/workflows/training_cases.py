@@ -85,6 +85,13 @@ class SeenCases:
         return self.by_name.get(name)
 
 
+def trained_on(provenance: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What trained the model that a training started from, as "CASE of NAME" to digests: the new model knows it too."""
+    images = provenance.get("images")
+    trained = images.get(TRAINED) if isinstance(images, Mapping) else None
+    return {f"{case} of {name}": digests for case, digests in (trained or {}).items()}
+
+
 def as_seen(content: object) -> Seen | None:
     """What `asdict` made of a `Seen`; None of anything else."""
     if not isinstance(content, Mapping) or content.get("role") not in get_args(Role):

@@ -1,0 +1,73 @@
+"""The members of a run's folds as one model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from focalis.model import EightBit, Model, OperatingPoint, Refinement
+from focalis.planning import join_scopes
+
+
+def ensemble(models: Sequence[Model]) -> Model:
+    """One model of several: probabilities are averaged, and so is every number that each member chose."""
+    every = [model.operating_point for model in models]
+    points = [
+        each for each in every if each.found != 0
+    ] or every  # where nothing was found, nothing was chosen
+    which = (
+        f"{len(models)} members" if len(points) == len(models) else f"{len(points)} of {len(models)} members"
+    )
+    lesions, found = (
+        None if None in numbers else sum(number or 0 for number in numbers)
+        for numbers in ([each.lesions for each in every], [each.found for each in every])
+    )
+    point = OperatingPoint(
+        threshold=float(np.mean([each.threshold for each in points])),
+        how=f"mean of {which}, each chosen on its own inner split: {points[0].how}",
+        minimum_mm3=float(np.mean([each.minimum_mm3 for each in points])),
+        minimum_confidence=float(np.mean([each.minimum_confidence for each in points])),
+        lesions=lesions,
+        found=found,
+    )
+    temperature = float(np.exp(np.mean([np.log(model.temperature) for model in models])))
+    provenance_ = {
+        "members": [
+            {**model.provenance, "operating_point": asdict(model.operating_point)} for model in models
+        ]
+    }
+    members = tuple(member for model in models for member in model.members)
+    scope = join_scopes([model.scope for model in models])
+    refinement = mean_refinement([model.refinement for model in models if model.refinement])
+    eight_bit = _calibration(models)
+    return Model(models[0].plan, members, point, provenance_, temperature, scope, refinement, eight_bit)
+
+
+def _calibration(models: Sequence[Model]) -> EightBit | None:
+    """That of all members; the loss is the largest of any. None if a member has none."""
+    found = [model.eight_bit for model in models if model.eight_bit is not None]
+    if len(found) < len(models):
+        return None
+    ranges = tuple(member for each in found for member in each.ranges)
+    return EightBit(ranges, max(each.dice_loss for each in found), "; ".join(each.how for each in found))
+
+
+def mean_refinement(fitted: Sequence[Refinement]) -> Refinement | None:
+    """The mean of each parameter over the members; None if none was fitted."""
+    if not fitted:
+        return None
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(refinement, name) for refinement in fitted]))
+
+    return Refinement(
+        mean("similar_weight"),
+        mean("similar_mm"),
+        mean("similar_intensity"),
+        mean("near_weight"),
+        mean("near_mm"),
+        round(mean("iterations")),
+        f"mean of the parameters of {len(fitted)} members, each fitted on its own inner split",
+    )

@@ -1,0 +1,185 @@
+import hashlib
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from focalis import models
+from focalis.errors import ModelError, PlanError, UsageError
+from focalis.model import Model, save_model
+from focalis.networks import DenseNetwork, build_network
+from focalis.planning import NetworkSettings
+from focalis.planning.parts import network_of
+from focalis.prediction import Runtime
+from focalis.training import train
+from focalis.training.start import Start, first_network, read_start
+
+RUNTIME = Runtime(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of an installation with a start, and its hash beside it."""
+    file = tmp_path / "shapes.safetensors"
+    save_file({"stem.weight": torch.ones(2, 3)}, file, metadata={"task": "classes"})
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    (tmp_path / "shapes.sha256").write_text(f"{digest}  {file.name}\n")
+    monkeypatch.setattr(models, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def written(plan, path, members=1):
+    save_model(Model(plan, tuple(network_of(plan) for _ in range(members))), path)
+    return path
+
+
+def frozen(network) -> set[str]:
+    return {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+
+
+def test_random_weights_are_no_start():
+    assert read_start("scratch") is None
+
+
+def test_the_start_that_comes_with_focalis(folder):
+    start = read_start("shapes")
+
+    assert start.name == "shapes"
+    assert start.sha256 == (folder / "shapes.sha256").read_text().split()[0]
+    assert start.recipe == {"task": "classes"}
+    assert torch.equal(start.state["stem.weight"], torch.ones(2, 3))
+
+
+def test_another_start_by_its_path(tmp_path):
+    file = tmp_path / "mine.safetensors"
+    save_file({"a": torch.zeros(1)}, file)
+
+    start = read_start(file)
+
+    assert (start.name, list(start.state), start.recipe) == ("mine", ["a"], {})
+
+
+def test_a_start_that_was_changed_is_refused(folder):
+    file = folder / "shapes.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+
+    with pytest.raises(ModelError, match=r"shapes\.safetensors: has the SHA-256 .*install Focalis again"):
+        read_start("shapes")
+
+
+def test_an_installation_without_a_start_says_what_to_do(folder):
+    (folder / "shapes.safetensors").unlink()
+
+    with pytest.raises(ModelError, match=r"random weights \(--start scratch\), or give a model's file"):
+        read_start("shapes")
+
+
+def test_a_file_that_holds_no_weights_is_refused_by_name(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("no weights here")
+
+    with pytest.raises(ModelError, match=r"notes\.txt: cannot be read as weights"):
+        read_start(file)
+    with pytest.raises(ModelError, match=r"missing\.safetensors: cannot be read as weights"):
+        read_start(tmp_path / "missing.safetensors")
+
+
+@pytest.mark.parametrize("name", ["shape", "Scratch", "imagenet"])
+def test_an_unknown_word_lists_the_starts(name):
+    with pytest.raises(UsageError, match=rf"{name}: is no file.* scratch, shapes, lidc-nodule"):
+        read_start(name)
+
+
+def test_a_model_of_the_same_labels_gives_its_output_layer_too(plan, tmp_path):
+    start = read_start(written(plan, tmp_path / "model.safetensors"))
+
+    network, taken = first_network(plan, start)
+
+    assert taken.taken == taken.total
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, start.state[name])
+
+
+@pytest.mark.parametrize("labels", [{1: "cyst"}, {2: "ball"}, {1: "ball", 2: "rod"}])
+def test_a_model_of_other_labels_keeps_its_output_layer(plan, tmp_path, labels):
+    start = read_start(written(plan, tmp_path / "model.safetensors"))
+
+    network, taken = first_network(plan.model_copy(update={"labels": labels}), start)
+
+    assert taken.fresh == ("output.2.weight", "output.2.bias")
+    assert torch.allclose(torch.softmax(network.heads()[0].bias, 0)[0], torch.tensor(0.99))
+
+
+def test_a_model_of_several_networks_is_no_start(plan, tmp_path):
+    with pytest.raises(ModelError, match="holds 2 networks; start from one of them"):
+        read_start(written(plan, tmp_path / "model.safetensors", members=2))
+
+
+def test_a_model_of_another_network_is_refused_by_both_names(plan, tmp_path):
+    unet = plan.model_copy(update={"network": NetworkSettings(name="unet")})
+    start = read_start(written(unet, tmp_path / "mine.safetensors"))
+
+    with pytest.raises(
+        ModelError, match=r"mine \(unet\): does not fit the plan's network dense: .*stem\.weight"
+    ):
+        first_network(plan, start)
+
+
+def test_a_frozen_encoder_learns_nothing_and_the_rest_does(plan):
+    state = network_of(plan).state_dict()
+    plan = plan.model_copy(update={"start": "mine.safetensors", "freeze": "encoder"})
+
+    network, _ = first_network(plan, Start("mine", "", state))
+
+    assert frozen(network) == {
+        name for name, _ in network.named_parameters() if name.startswith(("stem.", "downs.", "blocks."))
+    }
+
+
+@pytest.mark.parametrize("freeze", ["encoder", "all-but-head"])
+def test_what_is_frozen_ends_as_it_started(plan, cases, tmp_path, freeze):
+    """Weights and statistics, through the whole training: no decay, no batch statistics move them."""
+    state = network_of(plan).state_dict()
+    plan = plan.model_copy(update={"start": "mine.safetensors", "freeze": freeze})
+
+    after = train(
+        plan, cases[:2], cases[2:], tmp_path, steps=6, seed=0, runtime=RUNTIME, start=Start("mine", "", state)
+    ).state_dict()
+
+    same = {name for name in state if torch.equal(state[name], after[name])}
+    moved = set(state) - same
+    if freeze == "encoder":
+        assert all(name.startswith(("ups.", "merges.", "output.")) for name in moved)
+        assert any(name.startswith("ups.") for name in moved)
+    else:
+        assert moved == {"output.2.weight", "output.2.bias"}
+
+
+def test_auxiliary_outputs_are_heads_and_are_not_frozen(plan):
+    config = replace(build_network("dense", plan.network.strides_zyx, 1, 2).config, auxiliary=(0,))
+    network = DenseNetwork(config, plan.network.strides_zyx, 1, 2)
+    assert len(network.heads()) == 2
+    plan = plan.model_copy(update={"start": "mine.safetensors", "freeze": "all-but-head"})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("focalis.training.start.network_of", lambda _plan: network)
+        first_network(plan, Start("mine", "", network.state_dict()))
+
+    assert len(network(torch.zeros(1, 1, 16, 16, 16))) == 2  # still in training mode
+    assert not any(layer.training for layer in network.modules() if isinstance(layer, nn.BatchNorm3d))
+    assert len(set(dict(network.named_parameters())) - frozen(network)) == 4
+
+
+def test_a_network_without_an_encoder_says_so(plan):
+    plan = plan.model_copy(
+        update={
+            "start": "mine.safetensors",
+            "freeze": "encoder",
+            "network": NetworkSettings(name="deeplab", strides_zyx=((2, 2, 2),) * 4),
+        }
+    )
+
+    with pytest.raises(PlanError, match=r"freeze is encoder, and the network deeplab does not say"):
+        first_network(plan, Start("mine", "", network_of(plan).state_dict()))
