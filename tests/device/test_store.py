@@ -399,9 +399,8 @@ def test_a_delivery_goes_from_waiting_to_sent(store):
 
 def test_a_later_verdict_takes_the_place_of_an_earlier_one(store):
     task(store)
-    store.review("t1", 2, "accepted", "ada")
-    store.review("t1", 1, "accepted", "ada")
-    store.review("t1", 2, "rejected", "bob")
+    store.review("t1", [2, 1], "accepted", "ada")
+    store.review("t1", [2], "rejected", "bob")
 
     assert [(row.lesion, row.verdict, row.by) for row in store.reviews("t1")] == [
         (1, "accepted", "ada"),

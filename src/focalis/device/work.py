@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 
 from focalis.device.database import Database
@@ -196,12 +197,19 @@ class Work:
                 ),
             )
 
-    def review(self, task_id: str, lesion: int, verdict: Verdict, by: str) -> None:
-        """A person's verdict on a lesion; a later one takes its place."""
+    def review(self, task_id: str, lesions: Iterable[int], verdict: Verdict | None, by: str) -> None:
+        """A person's verdict on lesions; a later one takes its place, and None takes it back."""
         with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO reviews VALUES (?, ?, ?, ?, ?)", (task_id, lesion, verdict, by, now())
-            )
+            for lesion in lesions:
+                if verdict is None:
+                    connection.execute(
+                        "DELETE FROM reviews WHERE task_id = ? AND lesion = ?", (task_id, lesion)
+                    )
+                else:
+                    connection.execute(
+                        "INSERT OR REPLACE INTO reviews VALUES (?, ?, ?, ?, ?)",
+                        (task_id, lesion, verdict, by, now()),
+                    )
 
     def reviews(self, task_id: str) -> list[Review]:
         """The verdicts on a task's lesions, by lesion."""

@@ -26,7 +26,7 @@ RULES = {
     ("GET", "/upload"): "reviewer",
     ("POST", "/logout"): "viewer",
     ("POST", "/upload"): "reviewer",
-    ("POST", "/studies/{task_id}/lesions/{number}"): "reviewer",
+    ("POST", "/studies/{task_id}/verdicts"): "reviewer",
     ("POST", "/studies/{task_id}/correction"): "reviewer",
     ("POST", "/studies/{task_id}/release"): "reviewer",
     ("POST", "/series/{series_uid}/release"): "reviewer",

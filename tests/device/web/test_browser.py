@@ -210,8 +210,7 @@ def test_lesions_are_judged_and_the_correction_is_sent(study, device):
     page = study(device.hostile)
     assert page.is_disabled("#correction button")
     page.keyboard.press("a")
-    page.wait_for_selector("tr[data-lesion='1'][data-verdict=accepted]")
-    page.keyboard.press("j")
+    page.wait_for_selector("tr[data-lesion='2'].chosen")  # a verdict moves on
     page.keyboard.press("r")
     page.wait_for_selector("tr[data-lesion='2'][data-verdict=rejected]")
     page.click("tr[data-lesion='3'] button.accept")
@@ -224,6 +223,35 @@ def test_lesions_are_judged_and_the_correction_is_sent(study, device):
     page.wait_for_selector("text=Corrected Segmentation", timeout=120_000)
     kinds = {each.kind for each in device.store.results(device.hostile)}
     assert kinds == {"seg", "correction", "correction-rtstruct", "correction-sr"}
+
+
+def test_small_findings_are_folded_and_judged_with_one_click(study, device):
+    task_id = device.study("Many^Findings", seed=9, shape_zyx=(16, 32, 32), share=0.02, lesions=8)
+    page = study(task_id)
+    lesions = page.evaluate("JSON.parse(document.getElementById('study').textContent).lesions")
+    sizes = sorted(each["longest_mm"] for each in lesions)
+    limit = int(sizes[len(sizes) // 2]) + 1
+    small = [each["number"] for each in lesions if each["longest_mm"] < limit]
+    assert 0 < len(small) < len(lesions)
+
+    page.fill("#fold", str(limit))
+
+    assert page.inner_text("#folded-text") == f"{len(small)} below {limit} mm, {len(small)} undecided"
+    assert page.locator("tr[data-lesion]:visible").count() == len(lesions) - len(small)
+    page.click("[data-folded=rejected]")
+    page.wait_for_function(f"document.getElementById('decided').value === {len(small)}")
+    page.click("[data-all=accepted]")
+    page.wait_for_selector(f"text={len(lesions)} of {len(lesions)} decided")
+    verdicts = {each.lesion: each.verdict for each in device.store.reviews(task_id)}
+    assert {number for number, verdict in verdicts.items() if verdict == "rejected"} == set(small)
+    assert page.is_enabled("#correction button")
+
+    page.keyboard.press("u")
+    page.wait_for_selector(f"text={len(small)} of {len(lesions)} decided")
+    page.click("#undo")
+    page.wait_for_selector(f"text=0 of {len(lesions)} decided")
+    assert device.store.reviews(task_id) == []
+    assert page.is_disabled("#undo")
 
 
 def test_without_javascript_a_study_is_read_and_judged(visit, study, device):

@@ -184,7 +184,9 @@ def test_reviewed_studies_become_a_data_set(client, phantom):
         csrf = {"x-csrf-token": csrf_of(client)}
         for number in (1, 2, 3):
             verdict = "rejected" if number == seed else "accepted"
-            client.post(f"/studies/{task_id}/lesions/{number}", data={"verdict": verdict}, headers=csrf)
+            client.post(
+                f"/studies/{task_id}/verdicts", data={"lesion": number, "verdict": verdict}, headers=csrf
+            )
         client.post(f"/studies/{task_id}/correction", headers=csrf)
         kept[task_id] = seed
     phantom.study("Not^Reviewed", seed=3)

@@ -24,8 +24,8 @@ def task_id(phantom):
 
 def judge(client, task_id, number, verdict, csrf, accept="application/json"):
     return client.post(
-        f"/studies/{task_id}/lesions/{number}",
-        data={"verdict": verdict},
+        f"/studies/{task_id}/verdicts",
+        data={"lesion": number, "verdict": verdict},
         headers={"x-csrf-token": csrf, "accept": accept},
     )
 
@@ -136,10 +136,37 @@ def test_a_verdict_is_kept_with_who_and_can_be_changed(client, phantom, task_id)
 
     answer = judge(client, task_id, 2, "rejected", csrf)
 
-    assert answer.json() == {"lesion": 2, "verdict": "rejected", "undecided": 2}
-    assert judge(client, task_id, 2, "accepted", csrf, "text/html").headers["location"].endswith("?lesion=2")
+    assert answer.json() == {"lesions": [2], "verdict": "rejected", "undecided": 2}
+    assert judge(client, task_id, 2, "accepted", csrf, "text/html").headers["location"].endswith("?lesion=3")
     (review,) = phantom.store.reviews(task_id)
     assert (review.lesion, review.verdict, review.by) == (2, "accepted", "local")
+
+
+def test_verdicts_on_several_lesions_are_kept_together_and_taken_back(client, phantom, task_id):
+    opened(client, task_id)
+    csrf = csrf_of(client)
+    judge(client, task_id, 2, "accepted", csrf)
+
+    assert judge(client, task_id, [1, 3], "rejected", csrf).json()["undecided"] == 0
+    assert {each.lesion: each.verdict for each in phantom.store.reviews(task_id)} == {
+        1: "rejected",
+        2: "accepted",
+        3: "rejected",
+    }
+    assert judge(client, task_id, [1, 2], "undecided", csrf).json()["undecided"] == 2
+    assert [each.lesion for each in phantom.store.reviews(task_id)] == [3]
+    assert judge(client, task_id, [3, 99], "accepted", csrf).status_code == 404
+    assert [each.verdict for each in phantom.store.reviews(task_id)] == ["rejected"]
+    texts = [each.text for each in phantom.store.events(task_id=task_id)]
+    assert "local rejected lesions 1, 3" in texts
+    assert "local took back the verdict on lesions 1, 2" in texts
+
+
+def test_without_script_a_verdict_leads_to_the_next_undecided_lesion(client, task_id):
+    opened(client, task_id)
+    csrf = csrf_of(client)
+    places = [judge(client, task_id, n, "accepted", csrf, "text/html").headers["location"] for n in (2, 3, 1)]
+    assert [place.rpartition("=")[2] for place in places] == ["3", "1", "1"]
 
 
 @pytest.mark.parametrize(

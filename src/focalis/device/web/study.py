@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse
@@ -123,26 +123,31 @@ def result_file(request: Request, task_id: str, sop_uid: str, _: Viewer) -> Resp
     )
 
 
-@router.post("/lesions/{number}")
+@router.post("/verdicts")
 def judge(
     request: Request,
     task_id: str,
-    number: int,
     session: Reviewer,
-    verdict: Annotated[Verdict, Form()],
+    lesion: Annotated[list[int], Form()],
+    verdict: Annotated[Verdict | Literal["undecided"], Form()],
 ) -> Response:
-    """Accept or reject a lesion."""
+    """Accept or reject lesions, or take their verdicts back."""
     site = site_of(request)
     _still_current(site.task(task_id))
     view = _view(site, task_id)
-    if number not in {lesion["number"] for lesion in view.lesions}:
-        raise HTTPException(404, f"There is no lesion {number}.")
-    site.device.store.review(task_id, number, verdict, session.user)
-    site.device.store.event("info", f"{session.user} {verdict} lesion {number}", task_id)
+    for number in lesion:
+        if number not in {each["number"] for each in view.lesions}:
+            raise HTTPException(404, f"There is no lesion {number}.")
+    given = None if verdict == "undecided" else verdict
+    site.device.store.review(task_id, lesion, given, session.user)
+    named = f"lesion{'s' if len(lesion) > 1 else ''} {', '.join(map(str, lesion))}"
+    did = "took back the verdict on" if given is None else verdict
+    site.device.store.event("info", f"{session.user} {did} {named}", task_id)
+    verdicts = _verdicts(site, task_id)
     if "application/json" in request.headers.get("accept", ""):
-        undecided = _undecided(view, _verdicts(site, task_id))
-        return JSONResponse({"lesion": number, "verdict": verdict, "undecided": undecided})
-    return RedirectResponse(f"/studies/{task_id}?lesion={number}", 303)
+        undecided = _undecided(view, verdicts)
+        return JSONResponse({"lesions": lesion, "verdict": verdict, "undecided": undecided})
+    return RedirectResponse(f"/studies/{task_id}?lesion={_next_undecided(view, verdicts, lesion[-1])}", 303)
 
 
 @router.post("/correction")
@@ -235,6 +240,13 @@ def _verdicts(site: Site, task_id: str) -> dict[int, Verdict]:
 
 def _undecided(view: View | None, verdicts: dict[int, Verdict]) -> int:
     return sum(lesion["number"] not in verdicts for lesion in view.lesions) if view else 0
+
+
+def _next_undecided(view: View, verdicts: dict[int, Verdict], number: int) -> int:
+    """The next lesion without a verdict, past the last one from the first; the same one if all are decided."""
+    numbers = [each["number"] for each in view.lesions]
+    at = numbers.index(number) + 1
+    return next((each for each in numbers[at:] + numbers[:at] if each not in verdicts), number)
 
 
 def _places(view: View | None, chosen: dict[str, list[int]] | None) -> dict[str, int]:

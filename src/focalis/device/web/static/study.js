@@ -4,7 +4,10 @@ import "./times.js";
 
 const study = JSON.parse(document.getElementById("study").textContent);
 const csrf = document.querySelector("meta[name=csrf]").content;
-const rows = [...document.querySelectorAll(".lesions tbody tr")];
+const rows = [...document.querySelectorAll(".lesions tr[data-lesion]")];
+const together = document.getElementById("together"); // null for those who may not judge
+const fold = document.getElementById("fold");
+const past = []; // the verdicts before each change, for undo
 const windows = document.getElementById("window");
 const overlay = document.getElementById("overlay");
 const slices = new Slices(document.getElementById("slices"), study, () => {});
@@ -28,34 +31,104 @@ function choose(number) {
   volume?.jump(lesion.centre_ras_mm);
 }
 
+const undecided = (lesion) => !study.verdicts[lesion.number];
+const isFolded = (lesion) => together !== null && lesion.longest_mm < Number(fold.value);
+const ofLabel = (lesion) => {
+  const label = document.getElementById("of")?.value;
+  return !label || String(lesion.label) === label;
+};
+
 function next(step) {
-  const at = study.lesions.findIndex((each) => each.number === study.chosen);
-  const lesion = study.lesions[Math.min(Math.max(at + step, 0), study.lesions.length - 1)];
+  const open = study.lesions.filter((each) => !isFolded(each) || each.number === study.chosen);
+  const at = open.findIndex((each) => each.number === study.chosen);
+  const lesion = open[Math.min(Math.max(at + step, 0), open.length - 1)];
   if (lesion) choose(lesion.number);
 }
 
-async function judge(number, verdict) {
-  const text = document.getElementById("undecided");
-  if (!study.may_judge || !number) return;
+function nextUndecided(number) {
+  const at = study.lesions.findIndex((each) => each.number === number) + 1;
+  const around = [...study.lesions.slice(at), ...study.lesions.slice(0, at)];
+  const lesion = around.find((each) => undecided(each) && !isFolded(each));
+  if (lesion) choose(lesion.number);
+}
+
+async function send(numbers, verdict) {
+  const body = new URLSearchParams(numbers.map((number) => ["lesion", number]));
+  body.append("verdict", verdict);
+  const answer = await fetch(`/studies/${study.task}/verdicts`, {
+    method: "POST",
+    body,
+    headers: { "X-CSRF-Token": csrf, Accept: "application/json" },
+  });
+  const content = await answer.json();
+  if (!answer.ok) throw new Error(content.detail);
+  for (const number of numbers) {
+    if (verdict === "undecided") delete study.verdicts[number];
+    else study.verdicts[number] = verdict;
+  }
+}
+
+async function judge(numbers, verdict) {
+  if (!study.may_judge || !numbers.length) return false;
+  const before = numbers.map((number) => [number, study.verdicts[number] ?? "undecided"]);
+  return keep(async () => {
+    await send(numbers, verdict);
+    past.push(before);
+  });
+}
+
+async function undo() {
+  const before = past.at(-1);
+  if (!before) return;
+  const kept = await keep(async () => {
+    for (const verdict of new Set(before.map((each) => each[1]))) {
+      await send(before.filter((each) => each[1] === verdict).map((each) => each[0]), verdict);
+    }
+    past.pop();
+  });
+  if (kept) choose(before[0][0]);
+}
+
+// change verdicts, and show what stands on the device then; whether it was kept
+async function keep(change) {
+  let fault = "";
   try {
-    const answer = await fetch(`/studies/${study.task}/lesions/${number}`, {
-      method: "POST",
-      body: new URLSearchParams({ verdict }),
-      headers: { "X-CSRF-Token": csrf, Accept: "application/json" },
-    });
-    const content = await answer.json();
-    if (!answer.ok) throw new Error(content.detail);
-    study.verdicts[number] = verdict;
-    const row = rows.find((each) => Number(each.dataset.lesion) === number);
+    await change();
+  } catch (error) {
+    fault = `The verdict was not kept: ${error.message}`;
+  }
+  show(fault);
+  return !fault;
+}
+
+function show(fault = "") {
+  for (const row of rows) {
+    const verdict = study.verdicts[row.dataset.lesion] ?? "";
     row.dataset.verdict = verdict;
     for (const button of row.querySelectorAll("button")) button.setAttribute("aria-pressed", String(button.value === verdict));
-    text.textContent = content.undecided ? `${content.undecided} not decided yet` : "All decided";
-    document.querySelector("#correction button").disabled = content.undecided > 0;
-    slices.draw({ state: state() });
-    volume?.colour(study.verdicts);
-  } catch (error) {
-    text.textContent = `The verdict was not kept: ${error.message}`;
   }
+  slices.draw({ state: state() });
+  volume?.colour(study.verdicts);
+  if (!together) return;
+  const left = study.lesions.filter(undecided), decided = study.lesions.length - left.length;
+  const folded = study.lesions.filter(isFolded), folds = folded.filter(undecided);
+  document.getElementById("undecided").textContent = fault || `${decided} of ${study.lesions.length} decided`;
+  document.getElementById("decided").value = decided;
+  document.getElementById("undo").disabled = !past.length;
+  document.querySelector("#correction button").disabled = left.length > 0;
+  const all = left.filter((each) => !isFolded(each) && ofLabel(each));
+  for (const button of together.querySelectorAll("[data-all]")) {
+    button.disabled = !all.length;
+    button.querySelector("span").textContent = String(all.length);
+  }
+  for (const row of rows) row.hidden = folded.some((each) => each.number === Number(row.dataset.lesion));
+  document.getElementById("folded").hidden = !folded.length;
+  document.getElementById("folded-text").textContent = `${folded.length} below ${fold.value} mm, ${folds.length} undecided`;
+  for (const button of document.querySelectorAll("[data-folded]")) button.disabled = !folds.length;
+}
+
+async function judgeAndGoOn(number, verdict) {
+  if (number && (await judge([number], verdict))) nextUndecided(number);
 }
 
 async function showVolume(wanted) {
@@ -96,8 +169,30 @@ for (const row of rows) {
   row.querySelector("form")?.addEventListener("submit", (event) => {
     event.preventDefault();
     choose(number);
-    judge(number, event.submitter.value);
+    judgeAndGoOn(number, event.submitter.value);
   });
+}
+if (together) {
+  const kept = localStorage.getItem("fold-mm");
+  if (kept) fold.value = kept;
+  together.hidden = false;
+  fold.addEventListener("input", () => {
+    localStorage.setItem("fold-mm", fold.value);
+    show();
+  });
+  document.getElementById("of")?.addEventListener("change", () => show());
+  document.getElementById("undo").addEventListener("click", undo);
+  document.getElementById("unfold").addEventListener("click", () => {
+    fold.value = 0;
+    fold.dispatchEvent(new Event("input"));
+  });
+  const numbers = (test) => study.lesions.filter((each) => undecided(each) && test(each)).map((each) => each.number);
+  for (const button of together.querySelectorAll("[data-all]")) {
+    button.addEventListener("click", () => judge(numbers((each) => !isFolded(each) && ofLabel(each)), button.dataset.all));
+  }
+  for (const button of document.querySelectorAll("[data-folded]")) {
+    button.addEventListener("click", () => judge(numbers(isFolded), button.dataset.folded));
+  }
 }
 // writing it takes a while; a second click would send a second one
 document.getElementById("correction")?.addEventListener("submit", (event) => {
@@ -122,8 +217,9 @@ const KEYS = {
   PageDown: () => slices.step(-10),
   j: () => next(1),
   k: () => next(-1),
-  a: () => judge(study.chosen, "accepted"),
-  r: () => judge(study.chosen, "rejected"),
+  a: () => judgeAndGoOn(study.chosen, "accepted"),
+  r: () => judgeAndGoOn(study.chosen, "rejected"),
+  u: undo,
   l: () => overlay.click(),
   1: () => slices.activate(0),
   2: () => slices.activate(1),
@@ -131,11 +227,12 @@ const KEYS = {
 };
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
-  if (event.target.matches("select")) return;
+  if (event.target.matches("select, input[type=number]")) return;
   if (event.target.matches("input[type=range]") && /^(Arrow|Page)/.test(event.key)) return; // the slider moves itself
   if (event.target.id === "canvas" && !"ar".includes(event.key)) return; // the other keys there are the viewer's own
   event.preventDefault();
   KEYS[event.key]();
 });
 
-slices.draw({ window: windows.value, state: state() });
+slices.draw({ window: windows.value });
+show();
