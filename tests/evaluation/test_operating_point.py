@@ -44,31 +44,93 @@ def test_the_curve_is_the_mean_dice_of_each_threshold(dtype: type) -> None:
         assert dice == pytest.approx(naive, rel=1e-12)
 
 
-def test_the_lowest_threshold_that_may_be_as_good_as_the_best() -> None:
-    """The best is 0.6; below it the Dice falls in one case and rises in another, by less on average than they vary."""
-    truth = np.array([[[True] * 10 + [False] * 4]])
-    sharp = np.array([[[0.9] * 10 + [0.58, 0.32, 0.02, 0.02]]])  # what lies around it shines from below
-    faint = np.array([[[0.9] * 9 + [0.32, 0.02, 0.02, 0.02, 0.02]]])  # a part of it is missed from above
-    chosen = choose(cuts([(sharp, truth), (faint, truth)]))
-    curve = dict(chosen.curve)
-    assert curve[0.6] == max(curve.values())
-    assert curve[0.55] < curve[0.3] == curve[0.05] > curve[0.6] - 0.02
-    assert chosen.threshold == 0.05
-    # Ten times the same case leaves no doubt.
-    assert choose(cuts([(sharp, truth)] * 10)).threshold > 0.55
+def halo(edge: float, size: int = 8, around: int = 4) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """A lesion in a row of voxels; those beside it have the probability `edge`."""
+    truth = np.array([[[True] * size + [False] * around + [False] * 3]])
+    return np.array([[[0.9] * size + [edge] * around + [0.01] * 3]]), truth
 
 
-def test_the_middle_of_a_plateau() -> None:
+def test_one_half_where_nothing_is_proven_better() -> None:
+    """Perfect from 0.25 to 0.8; and better in one case, worse in the other, by as much."""
     truth = np.array([[[True, True, False, False]]])
-    probability = np.array([[[0.82, 0.81, 0.22, 0.1]]])  # perfect from 0.25 to 0.80
-    chosen = choose(cuts([(probability, truth)]))
+    probability = np.array([[[0.82, 0.81, 0.22, 0.1]]])
+    chosen = choose(cuts([(probability, truth)] * 3))
     assert (chosen.threshold, chosen.minimum_mm3, chosen.minimum_confidence) == (0.5, 0, 0)
+    assert chosen.how == "one half: no threshold is proven better on 3 cases with a lesion of the inner split"
+    bright, dark = halo(0.58), (np.array([[[0.9] * 8 + [0.42] * 4 + [0.01] * 3]]), halo(0)[1])
+    dark[1][0, 0, 8:12] = True
+    assert choose(cuts([bright, dark] * 2)).threshold == 0.5
 
 
-def test_a_sharp_peak() -> None:
-    truth = np.array([[[True, False, True, True]]])
-    probability = np.array([[[0.32, 0.28, 0.9, 0.9]]])
-    assert choose(cuts([(probability, truth)])).threshold == 0.3
+@pytest.mark.parametrize("cases", [1, 2, 3])
+def test_few_cases_that_disagree_leave_one_half(cases: int) -> None:
+    """A gain in every case, but as different as few cases of a real set are."""
+    rows = [halo(0.62, size=8, around=around) for around in (1, 9, 2)[:cases]]
+    assert choose(cuts(rows)).threshold == 0.5
+
+
+@pytest.mark.parametrize(("edge", "least"), [(0.62, 0.65), (0.9, 0.95), (0.993, 0.995)])
+def test_cases_that_agree_move_the_threshold(edge: float, least: float) -> None:
+    """Up to where a loss that is sure of too much has its outlines, near 1."""
+    rows = [halo(edge, around=around) for around in (3, 4, 5, 4, 3)]
+    rows = [(np.where(truth, 0.9999, p), truth) for p, truth in rows]
+    chosen = choose(cuts(rows))
+    assert chosen.threshold == least
+    assert chosen.how == "surest gain in mean Dice over one half on 5 cases with a lesion of the inner split"
+
+
+def test_the_threshold_goes_down_where_that_is_proven() -> None:
+    truth = np.array([[[True] * 8 + [False] * 4]])
+    rows = [(np.array([[[0.9] * 4 + [faint] * 4 + [0.02] * 4]]), truth) for faint in (0.31, 0.33, 0.32, 0.34)]
+    assert choose(cuts(rows)).threshold == 0.3
+
+
+def test_of_equally_sure_thresholds_the_nearest_to_one_half() -> None:
+    rows = [halo(0.62, around=4)] * 4  # perfect from 0.65 to 0.9
+    assert choose(cuts(rows)).threshold == 0.65
+
+
+def test_more_cases_prove_smaller_gains() -> None:
+    rows = [halo(0.62, around=around) for around in (1, 9, 2, 0)]
+    assert choose(cuts(rows)).threshold == 0.5
+    assert choose(cuts(rows * 4)).threshold == 0.65
+
+
+@pytest.mark.parametrize("empty", [1, 2])
+def test_one_or_two_silent_scans_do_not_choose(empty: int) -> None:
+    """Their noise is surer than the lesions: at a higher threshold, or with more dropped, they would count 1."""
+    truth = np.zeros((5, 5, 20), bool)
+    truth[1:4, 1:4, 2:6] = True
+    found = np.where(truth, 0.7, 0.0)
+    noise = np.zeros(truth.shape)
+    noise[1:4, 1:4, 10:14] = 0.8
+    chosen = choose(cuts([(found, truth)] * 6 + [(noise, np.zeros_like(truth))] * empty))
+    assert (chosen.threshold, chosen.minimum_mm3, chosen.minimum_confidence) == (0.5, 0, 0)
+    assert chosen.found == 6
+
+
+def test_empty_scans_are_silenced_where_that_costs_no_lesion() -> None:
+    truth = np.zeros((5, 5, 20), bool)
+    truth[1:4, 1:4, 2:6] = True
+    found = np.where(truth, 0.9, 0.0)
+    noise = np.zeros(truth.shape)
+    noise[1:4, 1:4, 10:14] = 0.7
+    chosen = choose(cuts([(found, truth)] * 4 + [(noise, np.zeros_like(truth))]))
+    assert chosen.threshold == 0.5
+    assert 0.7 < chosen.minimum_confidence <= 0.9
+    assert chosen.found == 4
+
+
+def test_many_silent_scans_outweigh_a_lesion() -> None:
+    """Ten of sixteen scans are empty and loud; one of six lesions is less sure than they are."""
+    truth = np.zeros((5, 5, 20), bool)
+    truth[1:4, 1:4, 2:6] = True
+    sure, unsure = np.where(truth, 0.95, 0.0), np.where(truth, 0.6, 0.0)
+    noise = np.zeros(truth.shape)
+    noise[1:4, 1:4, 10:14] = 0.8
+    chosen = choose(cuts([(sure, truth)] * 5 + [(unsure, truth)] + [(noise, np.zeros_like(truth))] * 10))
+    assert chosen.minimum_confidence > 0.8
+    assert chosen.found == 5
 
 
 def test_a_probability_on_the_threshold_is_foreground() -> None:
@@ -162,9 +224,9 @@ def test_a_point_that_finds_nothing_is_not_chosen_where_another_finds_a_lesion()
     noise = np.zeros(truth.shape)
     noise[2, 2, 2:4] = 0.4
     chosen = choose(cuts([(faint, truth), *[(noise, np.zeros_like(truth))] * 6]))
-    assert chosen.threshold <= 0.3
+    assert chosen.threshold == 0.3
     assert (chosen.lesions, chosen.found) == (1, 1)
-    assert "marking nothing has a higher Dice" in chosen.how
+    assert "0.3, the nearest to one half that finds a lesion" in chosen.how
 
 
 @pytest.mark.parametrize("value", [0.0, 0.03, 1.0])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.special
 from numpy.typing import NDArray
 
 from focalis.errors import UsageError
@@ -21,8 +22,10 @@ SIZES = 6
 """How many minimum sizes are tried, up to the smallest true lesion: no true lesion may be too small to report."""
 PLATEAU = 0.002
 """Differences of Dice or sensitivity below this are not followed: they are accidents of the few cases."""
-NEAR = 0.02
-"""A threshold whose mean Dice lies further below the best is not taken, however few the cases."""
+ONE_HALF = 0.5
+"""The threshold unless cases prove another; the same in tempered probabilities as in those that are not."""
+SURE = 0.975
+"""The chance that a mean gain lies above the bound that must be positive."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,17 @@ class Choice:
 
 @dataclass(frozen=True)
 class _Setting:
-    threshold: int
+    threshold: float
     minimum_mm3: float
     minimum_confidence: float
-    dice: float
+    by_case: NDArray[np.float64]
     sensitivity: float
     fp_per_scan: float
+
+    @property
+    def dice(self) -> float:
+        """Mean Dice over the cases."""
+        return float(self.by_case.mean())
 
     @property
     def strictness(self) -> tuple[float, float]:
@@ -131,14 +139,15 @@ def choose(
 ) -> Choice:
     """Choose threshold, minimum size and minimum confidence together, on cases that the network did not learn from.
 
-    For the best Dice: the threshold first, with nothing dropped, and of those whose mean Dice is not known to
-    be worse than the best, the lowest: it lies within one standard error of the paired difference, and within
-    0.02. Where the few cases cannot tell, the threshold that misses least is the one that carries over to new
-    cases. If none below is as near, the middle of those within 0.002, where the first of several equals would
-    be an accident. Then the least dropping whose mean Dice lies within 0.002 of the best that dropping can
-    reach. For a rate of false positives: of all settings that keep to it, the greatest sensitivity; of those
-    within 0.002 of it the best Dice; of equals the one that drops least. If none keeps to it, the one with the
-    fewest false positives.
+    For the best Dice: the threshold first, with nothing dropped, on the cases with a lesion. It is one half unless
+    they prove another better: each threshold's paired gain over one half has a lower bound, and the threshold of the
+    greatest bound above 0 is taken. Few cases, or cases that disagree, so move it little. Then, on all cases, the least
+    dropping whose mean Dice lies within 0.002 of the best that dropping can reach: of the settings that cost the cases
+    with a lesion no more than 0.002, or whose gain over all cases is proven. So one or two empty scans that fall silent
+    do not outweigh lesions.
+
+    For a rate of false positives: of all settings that keep to it, the greatest sensitivity; of those within 0.002 of
+    it the best Dice; of equals the one that drops least. If none keeps to it, the one with the fewest false positives.
 
     A point that finds no lesion is not chosen for the best Dice where another finds one, however many cases are
     empty. If no setting finds a lesion, or no case holds one, there is no choice: the default point is given, and `how`
@@ -160,7 +169,7 @@ def choose(
     levels = list(thresholds)
     by_case = np.array([[each.dice(each.kept(0, 0)) for each in row] for row in cases])
     everything = by_case.mean(axis=0)
-    lesions = sum(row[0].overlaps.truth_voxels.size for row in cases)
+    lesions = sum(map(_lesions, cases))
     hitting = [i for i in range(len(levels)) if _finds(cases, i)]
     if lesions and not hitting:
         chosen, how = (
@@ -176,20 +185,18 @@ def choose(
             f"not chosen, the default: none of the {len(cases)} cases of the inner split holds a lesion",
         )
     else:
-        chosen, how = _best(cases, aim, by_case, levels, hitting)
+        chosen, how = _best(cases, aim, by_case, levels, hitting or range(len(levels)))
     if not lesions and chosen is not None:
         how = f"not chosen for lesions: none of the {len(cases)} cases of the inner split holds one; {how}"
-    threshold = levels.index(0.5) if chosen is None and 0.5 in levels else 0
-    if chosen is not None:
-        threshold = chosen.threshold
+    threshold = levels[_nearest(levels, range(len(levels)))] if chosen is None else chosen.threshold
     size, confidence = (chosen.minimum_mm3, chosen.minimum_confidence) if chosen else (0.0, 0.0)
-    line = _settings(cases, threshold, levels[threshold], (size,)) if lesions else []
+    line = _settings(cases, levels.index(threshold), threshold, (size,)) if lesions else []
 
     def given(probability: float) -> float:
         return float(temper(np.asarray(probability, dtype=np.float64), temperature))
 
     return Choice(
-        threshold=given(levels[threshold]),
+        threshold=given(threshold),
         minimum_mm3=size,
         minimum_confidence=given(confidence),
         how=how,
@@ -205,28 +212,27 @@ def _best(
     aim: Aim,
     by_case: NDArray[np.float64],
     levels: Sequence[float],
-    hitting: Sequence[int],
+    among: Sequence[int],
 ) -> tuple[_Setting, str]:
-    """The setting that suits the aim, and how it was chosen; `hitting` are the thresholds that find a lesion."""
+    """The setting that suits the aim, and how it was chosen; `among` are the thresholds to choose from for Dice."""
     sizes, count = _sizes(cases), len(cases)
     if aim.fp_per_scan is None:
+        filled = np.array([_lesions(row) > 0 for row in cases])
+        start = _nearest(levels, among)
+        threshold = _surest(by_case[filled], start, among)
+        first = (
+            "one half"
+            if levels[start] == ONE_HALF
+            else f"{levels[start]:g}, the nearest to one half that finds a lesion"
+        )
+        on = f"{filled.sum()} cases with a lesion of the inner split"
         how = (
-            f"lowest threshold near the best mean Dice of the foreground on {count} cases of the inner split"
+            f"{first}: no threshold is proven better on {on}"
+            if threshold == start
+            else f"surest gain in mean Dice over {first} on {on}"
         )
-        lowest = _lowest_near_the_best(by_case, levels)
-        if hitting and lowest not in hitting:
-            lowest = hitting[_lowest_near_the_best(by_case[:, hitting], [levels[i] for i in hitting])]
-            how += "; of the thresholds that find a lesion, for marking nothing has a higher Dice there"
-        settings = _settings(cases, lowest, levels[lowest], sizes)
-        settings = [setting for setting in settings if setting.sensitivity > 0] or settings
-        best = max(setting.dice for setting in settings)
-        return (
-            min(
-                (setting for setting in settings if setting.dice >= best - PLATEAU),
-                key=lambda s: s.strictness,
-            ),
-            how,
-        )
+        settings = _settings(cases, threshold, levels[threshold], sizes)
+        return _worth_dropping(settings, filled), how
     settings = [s for i, level in enumerate(levels) for s in _settings(cases, i, level, sizes)]
     keeping = [s for s in settings if s.fp_per_scan <= aim.fp_per_scan + 1e-9]
     how = (
@@ -238,11 +244,16 @@ def _best(
         keeping = [s for s in settings if s.fp_per_scan == fewest]
         how += f"; none keeps to it, this has {fewest:g}"
     best = max(s.sensitivity for s in keeping)
-    if hitting and not best:
+    if any(map(_lesions, cases)) and not best:
         how += "; no lesion is found so"
     found = [s for s in keeping if s.sensitivity >= best - PLATEAU]
     dice = max(s.dice for s in found)
     return min((s for s in found if s.dice >= dice - PLATEAU), key=lambda s: s.strictness), how
+
+
+def _lesions(row: Sequence[Candidates]) -> int:
+    """How many true lesions a case holds."""
+    return int(row[0].overlaps.truth_voxels.size)
 
 
 def _finds(cases: Sequence[Sequence[Candidates]], threshold: int) -> bool:
@@ -250,17 +261,42 @@ def _finds(cases: Sequence[Sequence[Candidates]], threshold: int) -> bool:
     return any(row[threshold].overlaps.match().pairs for row in cases)
 
 
-def _lowest_near_the_best(by_case: NDArray[np.float64], levels: Sequence[float]) -> int:
-    """Of Dice by (case, threshold), the first threshold that may be as good as the best; on a plateau its middle."""
-    lag = by_case[:, [by_case.mean(axis=0).argmax()]] - by_case
-    error = lag.std(axis=0, ddof=1) / np.sqrt(len(lag)) if len(lag) > 1 else np.zeros(lag.shape[1])
-    near = np.flatnonzero(lag.mean(axis=0) <= error.clip(PLATEAU, NEAR))
-    plateau = np.flatnonzero(lag.mean(axis=0) <= PLATEAU)
-    if near[0] < plateau[0]:
-        return int(near[0])
-    middle = (levels[plateau[0]] + levels[plateau[-1]]) / 2
-    apart = np.round(np.abs(np.asarray(levels)[plateau] - middle), 9)  # of two as near, the lower
-    return int(plateau[apart.argmin()])
+def _nearest(levels: Sequence[float], among: Sequence[int]) -> int:
+    """The threshold nearest to one half, in log odds."""
+    return min(among, key=lambda i: abs(scipy.special.logit(levels[i])))
+
+
+def _surest(by_case: NDArray[np.float64], start: int, among: Sequence[int]) -> int:
+    """Of Dice by (case, threshold), the threshold whose gain over that at `start` has the greatest lower bound; `start`
+    if none lies above 0, the nearest to it of several equals."""
+    bounds = [_bound(by_case[:, i] - by_case[:, start]) for i in among]
+    greatest = max(bounds)
+    if greatest <= 0:
+        return start
+    return min(
+        (i for i, bound in zip(among, bounds, strict=True) if bound == greatest), key=lambda i: abs(i - start)
+    )
+
+
+def _bound(gains: NDArray[np.float64]) -> float:
+    """What a mean gain lies above with a chance of `SURE`, by Student's t; minus infinity with fewer than two cases."""
+    if len(gains) < 2:
+        return -np.inf
+    error = gains.std(ddof=1) / np.sqrt(len(gains))
+    return float(gains.mean() - scipy.special.stdtrit(len(gains) - 1, SURE) * error)
+
+
+def _worth_dropping(settings: Sequence[_Setting], filled: NDArray[np.bool_]) -> _Setting:
+    """Of the settings at one threshold, the first of which drops nothing, the one to report by; see `choose`."""
+    gains = [setting.by_case - settings[0].by_case for setting in settings]
+    allowed = [
+        setting
+        for setting, gain in zip(settings, gains, strict=True)
+        if gain[filled].mean() >= -PLATEAU or _bound(gain) > 0
+    ]
+    allowed = [setting for setting in allowed if setting.sensitivity > 0] or allowed
+    best = max(setting.dice for setting in allowed)
+    return min((s for s in allowed if s.dice >= best - PLATEAU), key=lambda s: s.strictness)
 
 
 def _settings(
@@ -278,9 +314,9 @@ def _settings(
             matchings = [each.overlaps.match(keep) for each, keep in zip(column, keeps, strict=True)]
             hits = sum(len(matching.pairs) for matching in matchings)
             false = sum(len(matching.unmatched_predicted) for matching in matchings)
-            dice = float(np.mean([each.dice(keep) for each, keep in zip(column, keeps, strict=True)]))
+            dice = np.array([each.dice(keep) for each, keep in zip(column, keeps, strict=True)])
             sensitivity = hits / lesions if lesions else 0.0
-            found.append(_Setting(threshold, size, confidence, dice, sensitivity, false / len(column)))
+            found.append(_Setting(level, size, confidence, dice, sensitivity, false / len(column)))
     return found
 
 
