@@ -24,6 +24,7 @@ from focalis.evaluation.intervals import (
 from focalis.evaluation.judged import JUDGED_COLUMNS, JudgedLesion, judge_lesions
 from focalis.evaluation.lesionwise import LesionScores, lesion_scores
 from focalis.evaluation.operating_point import Aim, Choice, choose, cut
+from focalis.evaluation.promise import Promise, Promised, keep_promise
 from focalis.evaluation.record import Evaluation
 from focalis.evaluation.risk import RISK_RULE, RiskCoverage, risk_coverage
 from focalis.evaluation.summary import (
@@ -63,6 +64,8 @@ __all__ = [
     "LesionScores",
     "LesionSummary",
     "Pooled",
+    "Promise",
+    "Promised",
     "Reliability",
     "RiskCoverage",
     "Score",
@@ -83,6 +86,7 @@ __all__ = [
     "froc",
     "froc_csv",
     "judge_lesions",
+    "keep_promise",
     "lesion_reliability",
     "lesion_scores",
     "nothing_to_find",
