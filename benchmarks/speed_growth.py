@@ -35,6 +35,7 @@ from focalis.lesions import label_components, match_lesions, measure_lesions
 from focalis.losses import distance_to_foreground
 from focalis.model import save_model
 from focalis.planning import describe, fingerprint, make_plan
+from focalis.planning.parts import augmentations_of
 from focalis.prediction import budget_beside, drop_lesions, predict_probabilities, runtime_for
 from focalis.prediction.restore import restore
 from focalis.training import prepare_cases
@@ -205,7 +206,8 @@ def one_cases(count: int) -> dict[str, float]:
         plan = make_plan(figures, data.channels, {1: "lesion"})
         prepared = timed("prepare", lambda: prepare_cases(data.cases, plan, Path(folder) / "prepared"))
         rng = np.random.default_rng(0)
-        draw = {"batch": lambda: make_batch(prepared, plan, 0, int(rng.integers(10**6)))}
+        built = augmentations_of(plan)
+        draw = {"batch": lambda: make_batch(prepared, plan, 0, int(rng.integers(10**6)), built)}
         seconds |= interleaved(draw, rounds=10)
     return seconds | {"resident GB": peak_memory_gb() or math.nan}
 

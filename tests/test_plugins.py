@@ -7,13 +7,21 @@ import pytest
 import torch
 
 from focalis import plugins
+from focalis.augmentations import build_augmentation
 from focalis.dataset import PhantomSettings, write_phantoms
 from focalis.errors import ModelError, PlanError
 from focalis.losses import build_loss, loss_names
 from focalis.model import Model, load_model, open_model, read_header, save_model
 from focalis.networks import all_outputs, build_network, network_names, network_spec
-from focalis.planning import LossSettings, NetworkSettings, Normalisation, Plan
-from focalis.planning.parts import network_of
+from focalis.planning import (
+    AugmentationSettings,
+    LossSettings,
+    NetworkSettings,
+    Normalisation,
+    Plan,
+    write_plan,
+)
+from focalis.planning.parts import augmentations_of, network_of
 from focalis.plugins import Plugin
 from focalis.workflows.fit import fit
 from focalis.workflows.predict import predict
@@ -28,6 +36,7 @@ PLAN = Plan(
     batch=2,
     network=NetworkSettings(name="example-plain", strides_zyx=((2, 2, 2), (2, 2, 2)), width=4),
     loss=LossSettings(name="example-power", exponent=2.0),
+    augmentation=(AugmentationSettings(name="example-ramp", share=1.0),),
 )
 OFFERED = Plugin("network", "example-plain", "focalis-example", "0.1.0")
 
@@ -64,18 +73,20 @@ def test_a_loss_has_its_own_parameters():
         build_loss("example-power", {"power": 2.0})
 
 
-def test_fit_and_predict_with_an_installed_network_and_loss(tmp_path):
+def test_an_augmentation_is_an_entry_of_the_plan():
+    (ramp,) = augmentations_of(PLAN)
+    changed = ramp.apply(torch.zeros(1, 3, 3, 3), torch.tensor([[1.0, 0.2, 0.0]]))
+    assert changed[0, :, 1, 0].tolist() == pytest.approx([-0.5, 0, 0.5])
+    assert changed[0, 1, :, 2].tolist() == pytest.approx([-0.1, 0, 0.1])
+
+
+def test_fit_and_predict_with_installed_parts(tmp_path):
     write_phantoms(tmp_path / "data", 6, SETTINGS, 0)
-    run = fit(
-        tmp_path / "data",
-        tmp_path / "run",
-        steps=2,
-        network="example-plain",
-        loss="example-power",
-        seed=1,
-    )
+    write_plan(PLAN, tmp_path / "plan.yaml")
+    run = fit(tmp_path / "data", tmp_path / "run", plan=tmp_path / "plan.yaml", steps=2, loss="example-power")
     header = read_header(run.model)
-    assert set(header.plugins) == {OFFERED, Plugin("loss", "example-power", "focalis-example", "0.1.0")}
+    others = {("loss", "example-power"), ("augmentation", "example-ramp")}
+    assert set(header.plugins) == {OFFERED, *(Plugin(*each, "focalis-example", "0.1.0") for each in others)}
     assert header.plan.loss.parameters == {"exponent": 1.5}
     image = next((tmp_path / "data" / "images").iterdir())
     report = predict(run.model, [image], tmp_path / "masks")
@@ -119,6 +130,14 @@ def test_a_package_that_offers_no_such_part_is_named(monkeypatch, place):
         PlanError, match=r"network 'broken' of the package .*(cannot be imported|is no NetworkSpec)"
     ):
         network_spec("broken")
+
+
+@pytest.mark.parametrize("place", ["focalis_example.augmentation:np", "focalis_example.network:Width"])
+def test_an_augmentation_must_be_one(monkeypatch, place):
+    entry = EntryPoint("broken", place, "focalis.augmentations")
+    install(monkeypatch, entry)
+    with pytest.raises(PlanError, match=r"augmentation 'broken' of .* is no Augmentation"):
+        build_augmentation("broken")
 
 
 @pytest.mark.parametrize(

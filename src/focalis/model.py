@@ -267,7 +267,7 @@ def load_model(path: Path | str) -> Model:
 def _require_plugins(path: Path, header: ModelHeader) -> None:
     """ModelError if the network is that of a package which is not installed; a warning if it is of another version."""
     for plugin in header.plugins:
-        if plugin.kind != "network":  # a loss is not needed to predict
+        if plugin.kind != "network":  # the others are not needed to predict
             continue
         here = installed_version(plugin)
         if here is None:

@@ -6,7 +6,7 @@ processes and when a model is loaded:
     [project.entry-points."focalis.networks"]
     wide = "my_package:WIDE"
 
-The entry point is a `NetworkSpec`, a `LossSpec` or an `AugmentationSpec`. See docs/plugins.md.
+The entry point is a `NetworkSpec`, a `LossSpec`, or a subclass of `Augmentation`. See docs/plugins.md.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ def installed(kind: Kind) -> tuple[str, ...]:
     return tuple(sorted(_entries(kind)))
 
 
-def find_part(kind: Kind, name: str, own: Mapping[str, Part], cls: type[Part]) -> Part | None:
+def find_part(kind: Kind, name: str, own: Mapping[str, Part], cls: type) -> Part | None:
     """A part by its name: Focalis's own, or an installed one; None if there is no such part.
 
     Args:
         kind: what is looked for.
         name: its name.
         own: Focalis's own parts.
-        cls: what the entry point must be.
+        cls: what the entry point must be an instance or a subclass of.
 
     Raises:
         PlanError: an installed package takes a name of Focalis's own, cannot be imported, or offers something else.
@@ -79,13 +79,13 @@ def find_part(kind: Kind, name: str, own: Mapping[str, Part], cls: type[Part]) -
             f"{source} offers a {kind} {name!r}, which Focalis has itself; uninstall or rename it"
         )
     try:
-        part = entry.load()
+        part: Part = entry.load()
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise PlanError(
             f"{kind} {name!r} of {source} cannot be imported ({reason}); install it again"
         ) from error
-    if not isinstance(part, cls):
+    if not (issubclass(part, cls) if isinstance(part, type) else isinstance(part, cls)):
         raise PlanError(f"{kind} {name!r} of {source} is no {cls.__name__}; ask its authors to offer one")
     return part
 

@@ -4,7 +4,7 @@ import pytest
 
 from focalis.errors import PlanError
 from focalis.planning import LossSettings, NetworkSettings, Normalisation, Plan, read_plan, write_plan
-from focalis.planning.parts import loss_of
+from focalis.planning.parts import augmentations_of, default_augmentation, loss_of
 
 
 def plan(**changes):
@@ -62,6 +62,30 @@ def test_an_older_plan_gives_a_loss_the_parameters_that_it_takes(name, kept):
     read = plan(loss=LossSettings.model_validate(older))
     assert read.loss.parameters == kept
     loss_of(read)
+
+
+def test_each_augmentation_is_an_entry_of_its_own(tmp_path):
+    path = tmp_path / "plan.yaml"
+    write_plan(plan(augmentation=default_augmentation()), path)
+    line = "  - {name: noise, share: 0.15, limit: 0.15}\n"
+    text = path.read_text()
+    assert line in text
+    path.write_text(text.replace(line, "").replace("name: blur, share: 0.15", "name: blur, share: 0.5"))
+    names = [entry.name for entry in read_plan(path).augmentation]
+    assert names == ["blur", "brightness", "contrast", "gamma"]
+    assert augmentations_of(read_plan(path))[0].share == 0.5
+
+
+def test_a_plan_may_have_no_augmentation(tmp_path):
+    write_plan(plan(augmentation=()), tmp_path / "plan.yaml")
+    assert augmentations_of(read_plan(tmp_path / "plan.yaml")) == ()
+
+
+def test_an_older_plan_has_the_default_augmentations():
+    older = plan().model_dump()
+    del older["augmentation"]
+    explicit = plan(augmentation=default_augmentation())
+    assert augmentations_of(Plan.model_validate(older)) == augmentations_of(explicit)
 
 
 def test_outputs_follow_the_label_values_in_order():

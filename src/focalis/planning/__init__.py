@@ -6,6 +6,7 @@ from focalis.planning.modality import other_modalities
 from focalis.planning.plan import (
     SCRATCH,
     SHAPES,
+    AugmentationSettings,
     Freeze,
     LossSettings,
     NetworkSettings,
@@ -22,6 +23,7 @@ from focalis.planning.scope import Description, Scope, describe, join_scopes, le
 __all__ = [
     "SCRATCH",
     "SHAPES",
+    "AugmentationSettings",
     "Description",
     "Fingerprint",
     "Freeze",

@@ -47,6 +47,7 @@ def make_plan(
         ignore: the label value of voxels that nobody has judged.
     """
     from focalis.networks import network_spec, split_name  # here: reading a plan does not load torch
+    from focalis.planning.parts import default_augmentation
 
     spec = network_spec(split_name(network)[0])
     reasons: dict[str, str] = {}
@@ -72,6 +73,7 @@ def make_plan(
     )
     reasons["start"] = "random weights; --start names others"
     reasons["freeze"] = "which of the start's weights stay as they are: nothing, encoder or all-but-head"
+    reasons["augmentation"] = "each changes a share of the channels; [] for none"
     reasons["readers"] = "the label maps; --readers names what to make of several readers' masks"
     reasons["channels"] = "from the names of the images"
     reasons["ignore"] = "the value of voxels that nobody has judged, from dataset.json; null if there is none"
@@ -88,6 +90,7 @@ def make_plan(
         batch=batch,
         network=NetworkSettings(name=network, strides_zyx=strides),
         training=training,
+        augmentation=default_augmentation(),
         memory_budget_gb=memory_budget_gb,
         reasons=reasons,
     )

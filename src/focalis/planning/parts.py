@@ -1,13 +1,14 @@
-"""The network and the loss that a plan names, built."""
+"""The network, the loss and the augmentations that a plan names, built."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
 
+from focalis.augmentations import Augmentation, build_augmentation
 from focalis.errors import PlanError, UsageError
 from focalis.losses import Loss, build_loss, loss_parameters, loss_spec
 from focalis.networks import MONAI, REFINED, Network, build_network, split_name
-from focalis.planning.plan import LossSettings, Plan
+from focalis.planning.plan import AUGMENTATION, AugmentationSettings, LossSettings, Plan
 from focalis.plugins import Plugin, plugin_of
 
 
@@ -29,12 +30,26 @@ def loss_settings(name: str) -> LossSettings:
     return LossSettings(name=name, **loss_parameters(name, {}).model_dump())
 
 
+def augmentations_of(plan: Plan) -> tuple[Augmentation, ...]:
+    """The plan's augmentations in their order; PlanError for an unknown name or parameter."""
+    return tuple(build_augmentation(entry.name, entry.parameters) for entry in plan.augmentation)
+
+
+def default_augmentation() -> tuple[AugmentationSettings, ...]:
+    """The default entries, with all their parameters."""
+    return tuple(
+        AugmentationSettings(name=entry.name, **build_augmentation(entry.name).model_dump(mode="json"))
+        for entry in AUGMENTATION
+    )
+
+
 def plugins_of(plan: Plan) -> list[Plugin]:
-    """The installed packages that the plan's network and loss come from, Focalis itself left out."""
+    """The installed packages that the plan's parts come from, Focalis itself left out."""
     network = plan.network.name.removesuffix(REFINED)
     of_monai = network.startswith(MONAI)
     own = Plugin("network", network, "monai", version("monai")) if of_monai else plugin_of("network", network)
-    return [plugin for plugin in (own, plugin_of("loss", plan.loss.name)) if plugin is not None]
+    others = [plugin_of("augmentation", name) for name in dict.fromkeys(e.name for e in plan.augmentation)]
+    return [plugin for plugin in (own, plugin_of("loss", plan.loss.name), *others) if plugin is not None]
 
 
 def check_names(network: str | None, loss: str | None) -> None:

@@ -112,6 +112,16 @@ class LossSettings(_Named):
         return {key: value for key, value in content.items() if key not in _FOCAL or key in taken}
 
 
+class AugmentationSettings(_Named):
+    """Which augmentation of intensities, and its own parameters (see `focalis.augmentations.AUGMENTATIONS`)."""
+
+
+AUGMENTATION = tuple(
+    AugmentationSettings(name=name) for name in ("blur", "noise", "brightness", "contrast", "gamma")
+)
+"""What plans without entries of their own stand for."""
+
+
 class TrainingSettings(_Frozen):
     """How the network is trained.
 
@@ -138,6 +148,7 @@ class Plan(_Frozen):
     Axes are z, y, x; spacing is in mm; `labels` maps label values to names, without the background 0; voxels of the
     value `ignore` were not judged by anybody. `readers` is what cases with several readers train on, see `Readers`.
     `start` is what weights training starts from: `scratch`, `shapes`, or the path or name of a model.
+    `augmentation` changes the intensities of patches, in that order; turns, scales and flips stand in `training`.
     The network's output channel i + 1 is the i-th label value in ascending order.
     """
 
@@ -155,6 +166,7 @@ class Plan(_Frozen):
     start: str = SCRATCH
     freeze: Freeze = "nothing"
     training: TrainingSettings = TrainingSettings()
+    augmentation: tuple[AugmentationSettings, ...] = AUGMENTATION
     memory_budget_gb: float = Field(default=8.0, gt=0)
     reasons: dict[str, str] = Field(default_factory=dict)
 
@@ -246,9 +258,15 @@ def _reasons(text: str) -> dict[str, str]:
 
 
 def _yaml_lines(name: object, value: object, indent: str = "") -> list[str]:
-    """A mapping one entry per line, everything else on one line: easy to read and to edit."""
+    """A mapping, and a list of mappings, one entry per line, everything else on one line: easy to read and to edit."""
     if isinstance(value, dict):
         inner = [_yaml_lines(key, item, indent + "  ") for key, item in value.items()]
         return [f"{indent}{name}:", *(line for lines in inner for line in lines)]
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return [f"{indent}{name}:", *(f"{indent}  - {_flow(item)}" for item in value)]
+    return [f"{indent}{name}: {_flow(value)}"]
+
+
+def _flow(value: object) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
-    return [f"{indent}{name}: {text.removesuffix('...' + chr(10)).strip()}"]
+    return text.removesuffix("...\n").strip()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,15 @@ class Patch:
     label: Tensor
     distance_mm: Tensor
     nearest: Tensor | None = None
+
+    @classmethod
+    def stack(cls, patches: Sequence[Patch]) -> Patch:
+        """Patches as one, every field with a leading axis for the batch."""
+        columns: dict[str, Any] = {
+            name: None if first is None else torch.stack([vars(patch)[name] for patch in patches])
+            for name, first in vars(patches[0]).items()
+        }
+        return cls(**columns)
 
 
 def draw_patch(case: TrainingCase, plan: Plan, rng: np.random.Generator) -> Patch:

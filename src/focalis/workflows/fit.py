@@ -17,7 +17,7 @@ from focalis.evaluation import Aim, Summary, nothing_to_find
 from focalis.files import LOCK, is_unused, only_process_in
 from focalis.model import load_model, save_model
 from focalis.planning import Freeze, Plan, Readers, fingerprint, make_plan, read_plan, write_plan
-from focalis.planning.parts import check_names, loss_of, loss_settings
+from focalis.planning.parts import augmentations_of, check_names, loss_of, loss_settings
 from focalis.prediction import choose_runtime
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
 from focalis.training import Progress, trusted
@@ -332,5 +332,5 @@ def _changed(plan: Plan, changes: Mapping[str, str | float | None]) -> Plan:
     except ValidationError as error:
         raise UsageError(f"the plan as it would be changed: {error.errors()[0]['msg']}") from None
     # An unknown name, or a start of another network, stops here, not after the data has been prepared.
-    started_from(plan), loss_of(plan)
+    started_from(plan), loss_of(plan), augmentations_of(plan)
     return plan

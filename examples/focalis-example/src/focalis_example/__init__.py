@@ -1,1 +1,1 @@
-"""A network and a loss that Focalis finds by their entry points."""
+"""A network, a loss and an augmentation that Focalis finds by their entry points."""

@@ -1,0 +1,79 @@
+"""Intensity changes against scipy and plain formulas, and what they must keep."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from focalis.augmentations import build_augmentation
+from focalis.errors import PlanError
+
+
+def test_blur_agrees_with_scipy_for_each_channel():
+    x = np.random.default_rng(0).normal(size=(2, 9, 11, 13)).astype(np.float32)
+    blur = build_augmentation("blur", {"sigma_voxels": (0.4, 1.2)})
+    kernels = torch.zeros(2, 9)
+    for row, (sigma, radius) in zip(kernels, [(0.8, 3), (0.5, 2)], strict=True):
+        away = torch.arange(-radius, radius + 1)
+        kernel = torch.exp(-0.5 * (away / sigma) ** 2)
+        row[4 - radius : 5 + radius] = kernel / kernel.sum()
+    blurred = blur.apply(torch.from_numpy(x), kernels).numpy()
+    for number, (sigma, radius) in enumerate([(0.8, 3), (0.5, 2)]):
+        expected = ndimage.gaussian_filter(x[number], sigma, mode="nearest", radius=radius)
+        np.testing.assert_allclose(blurred[number], expected, atol=1e-5)
+
+
+def test_blur_draws_a_kernel_of_its_limits():
+    blur = build_augmentation("blur", {"sigma_voxels": [0.5, 0.5]})
+    kernel = blur.draw(np.random.default_rng(0), (8, 8, 8))
+    away = np.arange(-2, 3)
+    expected = np.exp(-2.0 * away**2)
+    np.testing.assert_allclose(kernel, expected / expected.sum(), atol=1e-6)
+
+
+def test_noise_is_up_to_its_limit_and_added():
+    noise = build_augmentation("noise", {"limit": 0.5})
+    drawn = torch.stack([noise.draw(np.random.default_rng(seed), (16, 16, 16)) for seed in range(20)])
+    deviations = drawn.std((1, 2, 3))
+    assert 0.3 < float(deviations.max()) <= 0.52
+    assert float(deviations.min()) < 0.2
+    torch.testing.assert_close(noise.apply(torch.ones(20, 16, 16, 16), drawn), 1 + drawn)
+
+
+def test_brightness_is_added_and_contrast_multiplies_about_the_mean():
+    x, by = torch.randn(2, 4, 5, 6), torch.tensor([0.5, 2.0])
+    wide = by.reshape(2, 1, 1, 1)
+    mean = x.mean((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(build_augmentation("brightness").apply(x, by), x + wide)
+    torch.testing.assert_close(build_augmentation("contrast").apply(x, by), wide * x + (1 - wide) * mean)
+
+
+def test_gamma_keeps_order_mean_and_deviation_of_each_channel():
+    x = torch.randn(2, 6, 7, 8) * torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1)
+    y = build_augmentation("gamma").apply(x, torch.tensor([1.4, 0.8]))
+    assert not torch.allclose(x, y, atol=0.05)
+    for before, after in zip(x, y, strict=True):
+        assert torch.equal(before.flatten().argsort(), after.flatten().argsort())
+        torch.testing.assert_close(after.mean(), before.mean(), atol=1e-5, rtol=0)
+        torch.testing.assert_close(after.std(), before.std(), atol=1e-4, rtol=0)
+
+
+def test_gamma_of_a_constant_patch_is_finite():
+    x = torch.full((1, 3, 3, 3), 2.0)
+    torch.testing.assert_close(build_augmentation("gamma").apply(x, torch.tensor([0.7])), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("blurr", {}, "unknown augmentation 'blurr'; known are blur, brightness, contrast, gamma, noise"),
+        ("blur", {"sigma": 1.0}, "augmentation blur: sigma: .*its parameters are: share, sigma_voxels"),
+        ("blur", {"sigma_voxels": (1.0, 0.4)}, "augmentation blur: sigma_voxels: .*the lower one first"),
+        ("noise", {"share": 1.5}, "augmentation noise: share: .*less than or equal to 1"),
+        ("gamma", {"limits": (0.0, 1.0)}, "augmentation gamma: limits: .*above 0"),
+        ("brightness", {"limit": float("inf")}, "augmentation brightness: limit: .*finite"),
+    ],
+)
+def test_what_is_wrong_with_an_entry_is_named(name, parameters, message):
+    with pytest.raises(PlanError, match=message):
+        build_augmentation(name, parameters)
