@@ -5,17 +5,20 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from focalis.errors import DataError, UsageError
 from focalis.files import (
+    ABANDONED_AFTER_S,
     PermissionsWarning,
     is_unused,
     only_process_in,
     restrict,
     whole_file,
+    whole_folder,
     write_bytes,
     write_text,
 )
@@ -53,6 +56,67 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(DataError, match="cannot be written"):
         write_text(tmp_path / "a.txt" / "below", "text")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "taken"]
+
+
+def fill(path, text, **options):
+    with whole_folder(path, **options) as folder:
+        (folder / "below").mkdir()
+        (folder / "below" / "a.txt").write_text(text)
+        return folder
+
+
+def test_a_folder_appears_when_it_is_complete_and_replaces_an_earlier_one(tmp_path):
+    with whole_folder(tmp_path / "new" / "set") as folder:
+        (folder / "a.txt").write_text("a")
+        assert not (tmp_path / "new" / "set").exists()
+    assert (tmp_path / "new" / "set" / "a.txt").read_text() == "a"
+    fill(tmp_path / "new" / "set", "b")
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "set", "below", "a.txt"]
+
+
+def test_a_folder_that_cannot_be_completed_leaves_the_old_one_and_nothing_else(tmp_path):
+    fill(tmp_path / "set", "old")
+    with pytest.raises(TypeError):
+        fill(tmp_path / "set", None)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert (tmp_path / "set" / "below" / "a.txt").read_text() == "old"
+
+
+def test_a_file_in_the_place_of_a_folder_stays_and_is_named(tmp_path):
+    (tmp_path / "set").write_text("a file")
+    with pytest.raises(DataError, match=r"set: cannot be written \(.*\); check folder and disk"):
+        fill(tmp_path / "set", "new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("set", "a file")]
+
+
+def test_what_another_process_made_meanwhile_stays_if_it_is_good(tmp_path):
+    fill(tmp_path / "set", "first")
+    fill(tmp_path / "set", "second", keep=lambda path: (path / "below" / "a.txt").exists())
+    assert (tmp_path / "set" / "below" / "a.txt").read_text() == "first"
+    fill(tmp_path / "set", "third", keep=lambda _: False, within=tmp_path / "shop")
+    assert (tmp_path / "set" / "below" / "a.txt").read_text() == "third"
+    assert not list((tmp_path / "shop").iterdir())
+
+
+def test_an_empty_folder_stays_the_same_folder(tmp_path):
+    (tmp_path / "here").mkdir()
+    number = (tmp_path / "here").stat().st_ino
+    fill(tmp_path / "here", "text")
+    assert (tmp_path / "here").stat().st_ino == number
+    assert (tmp_path / "here" / "below" / "a.txt").read_text() == "text"
+
+
+def test_what_a_killed_process_left_of_the_same_folder_goes_after_a_day(tmp_path):
+    ages = {".unfinished-1.set": 2, ".unfinished-2.set": 0.5, ".unfinished-3.other": 2}
+    for name, days in ages.items():
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - days * ABANDONED_AFTER_S,) * 2)
+    fill(tmp_path / "set", "text")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".unfinished-2.set",
+        ".unfinished-3.other",
+        "set",
+    ]
 
 
 HOLD = """

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
+import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,6 +18,10 @@ from focalis.errors import DataError, UsageError
 
 LOCK = ".lock"
 """The file that `only_process_in` locks; it says nothing by lying there."""
+UNFINISHED = ".unfinished-"
+"""How the name of a folder begins that `whole_folder` is filling."""
+ABANDONED_AFTER_S = 24 * 3600.0
+"""An unfinished folder of this age belongs to no living process: no work on one takes a day."""
 
 
 class PermissionsWarning(UserWarning):
@@ -62,6 +68,80 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write bytes, whole or not at all; DataError if they cannot be written."""
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def whole_folder(
+    path: Path, *, keep: Callable[[Path], bool] | None = None, within: Path | None = None
+) -> Iterator[Path]:
+    """A new folder for the block to fill; once its files are on the disk, it takes the place of `path`.
+
+    If the block fails, `path` stays as it was and the new folder is removed. Missing parents are made. A folder that is
+    there and empty stays the same folder, which may be somebody's working directory, and receives the content.
+
+    Args:
+        path: the folder to make, or to replace.
+        keep: whether what lies at `path` in the end stays, because another process has made the same meanwhile.
+        within: where the unfinished folder lies, on the same disk; beside `path` by default.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    workshop = within or path.parent
+    unfinished, displaced = (
+        workshop / f"{UNFINISHED}{secrets.token_hex(8)}.{path.name}{suffix}" for suffix in ("", ".old")
+    )
+    try:
+        for earlier in workshop.glob(f"{UNFINISHED}*.{path.name}"):
+            if age_s(earlier) > ABANDONED_AFTER_S:
+                shutil.rmtree(earlier, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        for file in unfinished.rglob("*"):
+            if file.is_file():
+                flush(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _take_place(unfinished, path, displaced, keep)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{path}: cannot be written ({reason}); check folder and disk") from error
+    finally:
+        for folder in (unfinished, displaced):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _take_place(made: Path, path: Path, displaced: Path, keep: Callable[[Path], bool] | None) -> None:
+    if path.is_dir() and not any(path.iterdir()):
+        for part in sorted(made.iterdir(), reverse=True):
+            part.rename(path / part.name)
+        return
+    try:
+        made.rename(path)
+    except OSError:
+        if not path.is_dir():
+            raise
+        if keep is not None and keep(path):
+            return
+        with suppress(FileNotFoundError):  # another process may be replacing it as well
+            path.rename(displaced)
+        made.rename(path)
+
+
+def flush(path: Path) -> None:
+    """Have a file's content, or the names in a folder, on the disk when this returns; OSError if it fails."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def age_s(path: Path) -> float:
+    """Seconds since a file or folder was last written to; 0 if another process has removed it."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def restrict(path: Path, mode: int) -> None:

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from focalis.dataset import IGNORED, Case, PhantomSettings, majority, staple, with_readers, write_phantoms
 from focalis.errors import DataError
+from focalis.files import ABANDONED_AFTER_S
 from focalis.planning import LossSettings, Normalisation, Plan, prepare_image, prepare_label
 from focalis.training import prepare_case, prepare_cases
 from focalis.training import prepared as module
@@ -254,7 +255,7 @@ def test_old_unfinished_folders_are_removed_and_young_ones_left_to_their_owner(d
     for path in (young, old):
         path.mkdir(parents=True)
         (path / "image.npy").write_bytes(b"half")
-    os.utime(old, (time.time() - 2 * module.ABANDONED_AFTER_S,) * 2)
+    os.utime(old, (time.time() - 2 * ABANDONED_AFTER_S,) * 2)
     prepare_cases(data.cases, PLAN, folder)
     assert young.exists()
     assert not old.exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from focalis.device.records import Staged
 from focalis.errors import DataError
-from focalis.files import restrict
+from focalis.files import flush, restrict
 
 _CHUNK_BYTES = 1 << 20
 
@@ -40,9 +40,9 @@ class ObjectFiles:
                 restrict(each, 0o700)
             # also what a stop left between making a folder and flushing it
             for each in (folder, folder / "objects"):
-                flush_folder(each)
+                flush(each)
             with suppress(OSError):  # the folder around it may be another user's
-                flush_folder(folder.absolute().parent)
+                flush(folder.absolute().parent)
 
     def object_path(self, sha256: str) -> Path:
         """Where a kept object lies."""
@@ -84,9 +84,9 @@ class ObjectFiles:
         with _disk(path):
             if not path.parent.is_dir():
                 path.parent.mkdir(exist_ok=True)
-                flush_folder(path.parent.parent)
+                flush(path.parent.parent)
             staged.path.replace(path)
-            flush_folder(path.parent)
+            flush(path.parent)
 
     def flush_name(self, path: Path) -> None:
         """Make sure that a file that was written keeps its name, whatever happens.
@@ -96,7 +96,7 @@ class ObjectFiles:
         """
         with _disk(path):
             path.lstat()
-            flush_folder(path.parent)
+            flush(path.parent)
 
     def free_bytes(self) -> int:
         """What the disk below the store has left."""
@@ -137,15 +137,6 @@ def file_chunks(path: Path) -> Iterator[bytes]:
                 yield chunk
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-
-
-def flush_folder(folder: Path) -> None:
-    """Flush a folder: the names in it, new and changed, are on the disk when this returns."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

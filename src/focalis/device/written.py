@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from focalis.device.records import ResultKind
 from focalis.device.store import Store
 from focalis.errors import DataError
-from focalis.files import sha256_of, write_text
+from focalis.files import flush, sha256_of, write_text
 
 MANIFEST = "results.json"
 
@@ -57,11 +56,11 @@ def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> bool
                 return False
             write_text(source / MANIFEST, json.dumps(made))
             for file in source.iterdir():
-                _flush(file)
-            _flush(source)
+                flush(file)
+            flush(source)
             shutil.rmtree(place, ignore_errors=True)
             source.replace(place)
-            _flush(place.parent)
+            flush(place.parent)
         shutil.rmtree(source, ignore_errors=True)
         written = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
     except OSError as error:
@@ -129,11 +128,3 @@ def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:
 
 def _is_whole(path: Path, sha256: str) -> bool:
     return path.is_file() and sha256_of(path) == sha256
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import uuid
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.errors import ModelError
-from focalis.files import sha256_of
+from focalis.errors import DataError, ModelError
+from focalis.files import sha256_of, whole_folder
 from focalis.model import Model
 from focalis.prediction.engine import THIN, THIN_MAPS, Triple
 
@@ -170,35 +167,27 @@ def convert(model: Model, folder: Path, *, eight_bit: bool) -> None:
     from focalis.prediction.eight_bit import rounded
     from focalis.prediction.reach import reach_of
 
-    unfinished, damaged = (folder.parent / f".{folder.name}.{uuid.uuid4().hex}" for _ in range(2))
+    def is_there(place: Path) -> bool:
+        return is_converted(place, len(model.members))
+
     try:
-        for number, network in enumerate(model.members):
-            home = unfinished / str(number)
-            home.mkdir(parents=True)
-            ranges = model.eight_bit.ranges[number] if eight_bit and model.eight_bit is not None else None
-            needs = _convert(network if ranges is None else rounded(network, ranges), model, home, eight_bit)
-            facts: dict[str, Any] = {
-                "bytes_per_voxel": needs,
-                "patchwise": bool(getattr(network, "patchwise", False)),
-                "reach_zyx": reach_of(network, len(model.plan.channels), model.plan.network.total_stride_zyx),
-            }
-            (home / FACTS).write_text(json.dumps({**facts, "sha256": _digests(home, facts)}))
-        if folder.exists() and not is_converted(folder, len(model.members)):
-            # Somebody damaged it; another process may be putting it right as well.
-            with suppress(FileNotFoundError):
-                folder.rename(damaged)
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if not is_converted(folder, len(model.members)):
-                raise
-    except OSError as error:
-        raise ModelError(
-            f"{folder}: cannot be written ({error.strerror}); check the folder, or take --runtime torch"
-        ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(damaged, ignore_errors=True)
+        with whole_folder(folder, keep=is_there) as unfinished:
+            for number, network in enumerate(model.members):
+                home = unfinished / str(number)
+                home.mkdir()
+                ranges = model.eight_bit.ranges[number] if eight_bit and model.eight_bit is not None else None
+                needs = _convert(
+                    network if ranges is None else rounded(network, ranges), model, home, eight_bit
+                )
+                reach = reach_of(network, len(model.plan.channels), model.plan.network.total_stride_zyx)
+                facts: dict[str, Any] = {
+                    "bytes_per_voxel": needs,
+                    "patchwise": bool(getattr(network, "patchwise", False)),
+                    "reach_zyx": reach,
+                }
+                (home / FACTS).write_text(json.dumps({**facts, "sha256": _digests(home, facts)}))
+    except DataError as error:
+        raise ModelError(f"{error}, or take --runtime torch") from error.__cause__
 
 
 def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> dict[str, float]:

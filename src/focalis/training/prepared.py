@@ -10,8 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 
 from focalis.dataset import IGNORED, Case, majority, staple
 from focalis.errors import DataError
+from focalis.files import ABANDONED_AFTER_S, UNFINISHED, age_s, whole_folder, write_text
 from focalis.lesions import label_components
 from focalis.losses import distance_to_foreground, loss_spec, nearest_lesion
 from focalis.planning import Description, Plan, describe, prepare_image, prepare_label
@@ -34,13 +33,8 @@ VOXELS_PER_LESION = 500
 ENTRIES_PER_CASE = 2
 """How many versions of a case stay on disk, the one in use included: the others are those used last."""
 
-ABANDONED_AFTER_S = 24 * 3600.0
-"""An unfinished folder of this age belongs to no living process: no case takes a day."""
-
 SOURCES = {"labels": "labels", "majority": "majority", "staple": "staple", "mean": "each", "random": "each"}
 """What is prepared for each of `Plan.readers`: the label map, one map from all readers, or each reader's own."""
-
-_UNFINISHED = ".unfinished-"
 
 Read = TypeVar("Read")
 
@@ -120,8 +114,8 @@ def prepare_cases(cases: Sequence[Case], plan: Plan, folder: Path) -> PreparedCa
     Raises:
         DataError: a case has no label, a file cannot be read, or it changed while it was read.
     """
-    for abandoned in folder.glob(f"{_UNFINISHED}*"):
-        if _age_s(abandoned) > ABANDONED_AFTER_S:
+    for abandoned in folder.glob(f"{UNFINISHED}*"):
+        if age_s(abandoned) > ABANDONED_AFTER_S:
             shutil.rmtree(abandoned, ignore_errors=True)
     return PreparedCases([_prepared(case, plan, folder) for case in cases])
 
@@ -186,39 +180,26 @@ def _prepared(case: Case, plan: Plan, folder: Path) -> Path:
 
 def _make(case: Case, plan: Plan, home: Path, folder: Path) -> None:
     """Prepare a case and move it to its place; if another process was faster, its result counts."""
-    unfinished = folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
-    try:
-        unfinished.mkdir(parents=True)
+    with whole_folder(home, keep=_is_whole, within=folder) as unfinished:
         volumes = case.read_images()
         prepared = prepare_image(volumes, plan)
-        _save_text(unfinished / "description.json", json.dumps(describe(volumes, plan.normalisation)))
+        write_text(unfinished / "description.json", json.dumps(describe(volumes, plan.normalisation)))
         digests = [digest for volume in volumes if (digest := content_digest(volume.array))]
-        _save_text(unfinished / "content.json", json.dumps(digests))
+        write_text(unfinished / "content.json", json.dumps(digests))
         del volumes
-        _save(unfinished / "image.npy", prepared.array)
+        np.save(unfinished / "image.npy", prepared.array)
         label, drawn = _targets(case, plan, prepared.input_grid)
-        _save(unfinished / "label.npy", label)
+        np.save(unfinished / "label.npy", label)
         if SOURCES[plan.readers] == "each":
-            _save(unfinished / "readers.npy", drawn)
+            np.save(unfinished / "readers.npy", drawn)
         foreground = ((drawn > 0) & (drawn != IGNORED)).any(axis=0).astype(np.uint8)
         components, count = label_components(foreground > 0)
-        _save(unfinished / "lesions.npy", _lesion_voxels(components, count))
+        np.save(unfinished / "lesions.npy", _lesion_voxels(components, count))
         if loss_spec(plan.loss.name).lesions:
-            _save(unfinished / "nearest.npy", nearest_lesion(components, count, plan.spacing_zyx_mm))
+            np.save(unfinished / "nearest.npy", nearest_lesion(components, count, plan.spacing_zyx_mm))
         del components
         distance = distance_to_foreground(foreground, plan.spacing_zyx_mm)
-        _save(unfinished / "distance.npy", distance.astype(np.float16))
-        home.parent.mkdir(exist_ok=True)
-        try:
-            unfinished.rename(home)
-        except OSError:
-            if not _is_whole(home):  # not another process's result: what lies there was damaged from outside
-                shutil.rmtree(home, ignore_errors=True)
-                unfinished.rename(home)
-    except OSError as error:
-        raise DataError(f"{home}: cannot be written ({error.strerror}); check folder and disk") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        np.save(unfinished / "distance.npy", distance.astype(np.float16))
 
 
 def _targets(case: Case, plan: Plan, grid: Grid) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -238,21 +219,6 @@ def _targets(case: Case, plan: Plan, grid: Grid) -> tuple[NDArray[np.uint8], NDA
         drawn.append(prepare_label(volume, plan))
     drawn = drawn or [prepare_label(case.read_label(), plan)]
     return (staple(drawn) if plan.readers == "staple" else majority(drawn)), np.stack(drawn)
-
-
-def _save(path: Path, array: NDArray[np.generic]) -> None:
-    """Write an array down to the disk itself: after a power cut, a case that is in its place is whole."""
-    with path.open("wb") as file:
-        np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _save_text(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 _DAMAGED = (OSError, ValueError, EOFError)
@@ -298,17 +264,9 @@ def _is_whole(home: Path) -> bool:
 
 def _forget_older(home: Path) -> None:
     """Remove a case's other entries but for those used last."""
-    others = sorted((path for path in home.parent.iterdir() if path != home), key=_age_s)
+    others = sorted((path for path in home.parent.iterdir() if path != home), key=age_s)
     for path in others[ENTRIES_PER_CASE - 1 :]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _age_s(path: Path) -> float:
-    """Seconds since a folder was last used or written to; 0 if another process removed it meanwhile."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def _lesion_voxels(components: NDArray[np.int32], count: int) -> NDArray[np.int32]:

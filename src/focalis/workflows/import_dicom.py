@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ from focalis.dicom import (
     series_of,
 )
 from focalis.errors import DataError, UsageError, refusal
-from focalis.files import write_text
+from focalis.files import whole_folder, write_text
 from focalis.volume import Volume, write_volume
 from focalis.workflows.inputs import codec_given
 
@@ -156,11 +155,8 @@ def import_dicom(
     studies = _studies(Path(folder), tuple(structures), table, wanted, codec)
     names = {label for study in studies for *_, label in study.wanted}
     labels = dict(enumerate(sorted(names, key=_natural), start=1))
-    place = root.resolve()
-    unfinished = place.with_name(f".{place.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
     rows: list[ImportRow] = []
-    try:
+    with whole_folder(root.resolve()) as unfinished:
         for study in studies:
             if progress is not None:
                 progress(len(rows), len(studies), study.case)
@@ -171,29 +167,12 @@ def import_dicom(
         used = {label for row in rows for label in row.voxels}
         labels = {value: label for value, label in labels.items() if label in used}
         _describe(unfinished, labels, rows)
-        _move_into(unfinished, place)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     if progress is not None:
         progress(len(rows), len(studies), "")
     there = [name for study in studies for name in study.names]
     patterns = (*structures, *(pattern for pattern, _ in table))
     unused = tuple(pattern for pattern in patterns if not any(_fits(name, [pattern]) for name in there))
     return ImportReport(root, labels, tuple(rows), unused)
-
-
-def _move_into(unfinished: Path, place: Path) -> None:
-    """Put a complete data set in its place, which is empty or not there."""
-    try:
-        if not place.exists():
-            unfinished.rename(place)
-            return
-        for part in sorted(
-            unfinished.iterdir(), reverse=True
-        ):  # an empty folder may be where somebody stands
-            part.rename(place / part.name)
-    except OSError as error:
-        raise DataError(f"{place}: cannot be written ({error.strerror}); check folder and disk") from error
 
 
 def _renaming(path: Path) -> tuple[tuple[str, str], ...]:

@@ -6,8 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import numpy as np
 from focalis.dicom import list_segments, read_segmentation, read_series
 from focalis.dicom.headers import text
 from focalis.errors import DataError
-from focalis.files import restrict, write_text
+from focalis.files import restrict, whole_folder, write_text
 from focalis.volume import Volume, write_volume
 
 
@@ -40,10 +38,7 @@ def export(studies: Sequence[dict[str, Any]], out: str) -> int:
     """
     if not studies:
         raise DataError("no study has been reviewed; accept or reject lesions and send the correction first")
-    target = Path(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
-    try:
+    with whole_folder(Path(out)) as folder:
         names = sorted({s.name for study in studies for s in list_segments(Path(study["correction"]))})
         values = {name: number for number, name in enumerate(names, start=1)}
         rows = []
@@ -61,9 +56,4 @@ def export(studies: Sequence[dict[str, Any]], out: str) -> int:
         csv.writer(table, lineterminator="\n").writerows([("case", "patient"), *rows])
         write_text(folder / "cases.csv", table.getvalue())
         restrict(folder, 0o750)
-        folder.rename(target)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror}); check the disk") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return len(rows)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 from focalis.device.lesions import StudyLesion, list_lesions
 from focalis.dicom import Series, read_segmentation, read_series
 from focalis.dicom.coordinates import to_indices, to_patient
-from focalis.files import restrict
+from focalis.files import restrict, whole_folder, write_text
 from focalis.volume import Grid, Volume, to_canonical, write_volume
 
 IMAGE, LESIONS, TABLE = "image.nii", "lesions.nii", "view.json"
@@ -33,16 +31,13 @@ def prepare(files: list[str], segmentation: str, out: str) -> None:
     `lesions.nii` holds the lesions' numbers. The folder appears when it is complete.
 
     Raises:
-        DataError: a file cannot be read, or the Segmentation is of another series.
+        DataError: a file cannot be read or written, or the Segmentation is of another series.
     """
     series = read_series([Path(file) for file in files])
     lesions, numbered = lesions_of(series, Path(segmentation))
     image = to_canonical(series.volume)
     marks = to_canonical(Volume(numbered, series.volume.grid))
-    target = Path(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
-    try:
+    with whole_folder(Path(out)) as folder:
         write_volume(image, folder / IMAGE)
         write_volume(marks, folder / LESIONS)
         table = {
@@ -53,12 +48,8 @@ def prepare(files: list[str], segmentation: str, out: str) -> None:
             "windows": _windows(image.array, str(series.header.get("Modality", ""))),
             "lesions": [_row(lesion, series.volume.grid, image.grid) for lesion in lesions],
         }
-        (folder / TABLE).write_text(json.dumps(table), encoding="utf-8")
+        write_text(folder / TABLE, json.dumps(table))
         restrict(folder, 0o700)
-        shutil.rmtree(target, ignore_errors=True)
-        folder.rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def lesions_of(series: Series, segmentation: Path) -> tuple[tuple[StudyLesion, ...], NDArray[np.uint16]]:
