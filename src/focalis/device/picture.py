@@ -7,17 +7,17 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from focalis.dicom import Caution, ReportedLesion, Series
-from focalis.report.outline import outline
+from focalis.report.slice_drawing import BACKGROUND, TEXT, draw_slice
 
 _SHOWN = 6
 _COLUMNS = 3
-_BACKGROUND, _TEXT, _OUTLINE, _WARNING = "#0f1215", "#e6e9ec", "#ffb000", "#ff6b5e"
+_OUTLINE, _WARNING = "#ffb000", "#ff6b5e"
 _LETTERS_PER_INCH, _LINE_INCHES, _MOST_LINES = 13, 0.16, 8
 
 
@@ -42,7 +42,7 @@ def draw_summary(
     rows = -(-count // columns)
     warnings = _wrapped(cautions, 3.4 * columns)
     height = 3.7 * rows + 0.9 + _LINE_INCHES * len(warnings)
-    figure = Figure(figsize=(3.4 * columns, height), dpi=100, facecolor=_BACKGROUND)
+    figure = Figure(figsize=(3.4 * columns, height), dpi=100, facecolor=BACKGROUND)
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     named = [name for value, name in sorted(names.items()) if value != 0]
@@ -52,16 +52,16 @@ def draw_summary(
         place.set_title(
             f"{lesion.number}: {named[lesion.segment - 1]}, {lesion.volume_mm3 / 1000:.2f} ml, "
             f"{lesion.longest_axial_mm:.1f} mm",
-            color=_TEXT,
+            color=TEXT,
             fontsize=9,
         )
     if not shown:
         _draw(axes[0], label, series, len(label) // 2)
-        axes[0].set_title("no lesion found", color=_TEXT, fontsize=9)
+        axes[0].set_title("no lesion found", color=TEXT, fontsize=9)
     for place in axes[count:]:
         place.set_axis_off()
     more = f", the {len(shown)} largest shown" if len(lesions) > len(shown) else ""
-    figure.suptitle(f"{len(lesions)} found by Focalis {version}{more}", color=_TEXT, fontsize=10)
+    figure.suptitle(f"{len(lesions)} found by Focalis {version}{more}", color=TEXT, fontsize=10)
     figure.text(0.5, 0.09 / height, "For research use only", color=_OUTLINE, fontsize=10, ha="center")
     figure.text(0.5, 0.3 / height, "\n".join(warnings), color=_WARNING, fontsize=9, ha="center", va="bottom")
     bottom = (0.37 + _LINE_INCHES * len(warnings)) / height
@@ -69,7 +69,7 @@ def draw_summary(
         left=0.02, right=0.98, bottom=bottom, top=1 - 0.64 / height, wspace=0.05, hspace=0.15
     )
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="raw", facecolor=_BACKGROUND)
+    figure.savefig(buffer, format="raw", facecolor=BACKGROUND)
     width, height = canvas.get_width_height()
     pixels = np.frombuffer(buffer.getvalue(), dtype=np.uint8).reshape(height, width, 4)
     return np.ascontiguousarray(pixels[..., :3])
@@ -87,18 +87,7 @@ def _slice_of(lesion: ReportedLesion, series: Series) -> float:
     return float(away @ grid.direction_matrix[:, 2]) / grid.spacing_xyz_mm[2]
 
 
-def _draw(axes: object, label: NDArray[np.integer], series: Series, z: int) -> None:
-    from matplotlib.axes import Axes
-
-    assert isinstance(axes, Axes)
-    plane = series.volume.array[z]
-    grid = series.volume.grid
-    low, high = np.percentile(plane, [1, 99.5])
-    height, width = plane.shape[0] * grid.spacing_xyz_mm[1], plane.shape[1] * grid.spacing_xyz_mm[0]
-    axes.imshow(
-        plane, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=(0, width, height, 0), aspect="equal"
-    )
-    axes.add_collection(
-        LineCollection(list(outline(label[z], grid.spacing_zyx_mm[1:])), colors=_OUTLINE, linewidths=1)
-    )
-    axes.set_axis_off()
+def _draw(axes: Axes, label: NDArray[np.integer], series: Series, z: int) -> None:
+    spacing = series.volume.grid.spacing_zyx_mm[1:]
+    draw_slice(axes, series.volume.array[z], [(label[z], _OUTLINE, 1)], spacing)
+    axes.set_aspect("equal")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -17,8 +16,8 @@ from focalis.evaluation.agreement import KAPPA_RULE, Agreement, PairScore, Struc
 from focalis.files import write_text
 from focalis.lesions import MATCHING_RULE
 from focalis.report.figure import PREDICTION_COLOUR, TRUTH_COLOUR, png
-from focalis.report.outline import outline
 from focalis.report.page import figures, number, render
+from focalis.report.slice_drawing import BACKGROUND, TEXT, draw_slice, grey_window, scale_bar, zoom
 from focalis.report.tables import Row, interval
 from focalis.volume import Volume, to_canonical
 
@@ -31,7 +30,6 @@ FIGURE_RULE = (
     "is drawn, of the worst case the pair with the lowest Dice, each on the axial slice, among those that "
     "both have drawn on, on which they differ by the most voxels."
 )
-_BACKGROUND, _TEXT = "#0f1215", "#e6e9ec"
 _COLOURS = (TRUTH_COLOUR, PREDICTION_COLOUR)
 _TITLES = {
     "dice": ("Dice", 3),
@@ -50,7 +48,7 @@ def agreement_figure(panels: Sequence[Panel]) -> bytes:
     Returns:
         A PNG file.
     """
-    figure = Figure(figsize=(5 * len(panels), 5.5), facecolor=_BACKGROUND)
+    figure = Figure(figsize=(5 * len(panels), 5.5), facecolor=BACKGROUND)
     for place, (pair, image, first, second) in enumerate(panels):
         axes = figure.add_axes(((place + 0.01) / len(panels), 0.01, 0.98 / len(panels), 0.89))
         _draw(axes, image, first, second)
@@ -109,43 +107,30 @@ def _rows(structure: StructureAgreement) -> list[Row]:
 
 def _draw(axes: Axes, image: Volume | None, first: Volume, second: Volume) -> None:
     one, other = (to_canonical(volume).array != 0 for volume in (first, second))
-    grid = to_canonical(first).grid
+    pair = to_canonical(first).grid.spacing_zyx_mm[1:]
     union = one | other
     plane = _slice(one, other)
-    pair = grid.spacing_zyx_mm[1:]
-    height, width = union.shape[1] * pair[0], union.shape[2] * pair[1]
-    axes.set_facecolor("black" if image is not None else "#1b2026")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    if image is not None:
-        grey = to_canonical(image).array[plane]
-        near = grey[_window(union[plane])]
-        low, high = np.percentile(near, [1, 99.5])
-        axes.imshow(grey, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=(0, width, height, 0))
-    for number_, (mask, colour) in enumerate(zip((one, other), _COLOURS, strict=True)):
-        if image is None:
-            tint = np.zeros((*mask[plane].shape, 4))
-            tint[mask[plane]] = [*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)), 0.35]
+    grey = None if image is None else to_canonical(image).array[plane]
+    window = None if grey is None else grey_window([grey[_window(union[plane])]])
+    outlines = [
+        (mask[plane].astype(np.uint8), colour, thickness)
+        for mask, colour, thickness in zip((one, other), _COLOURS, (4.0, 2.0), strict=True)
+    ]
+    draw_slice(axes, grey, outlines, pair, window)
+    if grey is None:
+        axes.set_facecolor("#1b2026")
+        height, width = union.shape[1] * pair[0], union.shape[2] * pair[1]
+        for mask, colour, _ in outlines:
+            tint = np.zeros((*mask.shape, 4))
+            tint[mask > 0] = [*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)), 0.35]
             axes.imshow(tint, extent=(0, width, height, 0), interpolation="nearest")
-        edges = outline(mask[plane].astype(np.uint8), pair)
-        thickness = (4.0, 2.0)[number_]
-        axes.add_collection(
-            LineCollection(
-                list(edges), colors=colour, linewidths=thickness, capstyle="projecting", snap=True
-            ),
-            autolim=False,
-        )
     rows, columns = (np.flatnonzero(union[plane].any(axis=axis)) for axis in (1, 0))
     if not rows.size:
         rows, columns = (np.arange(size) for size in union.shape[1:])
-    middle = (rows.mean() + 0.5) * pair[0], (columns.mean() + 0.5) * pair[1]
     side = max(1.7 * max(np.ptp(rows) * pair[0], np.ptp(columns) * pair[1]), 14 * min(pair))
-    axes.set_xlim(middle[1] - side / 2, middle[1] + side / 2)
-    axes.set_ylim(middle[0] + side / 2, middle[0] - side / 2)
-    bar = max(length for length in (1, 2, 5, 10, 20, 50, 100) if length <= max(0.3 * side, 1))
-    x, y = middle[1] - 0.46 * side, middle[0] + 0.46 * side
-    axes.plot([x, x + bar], [y, y], color="white", linewidth=2.5, solid_capstyle="butt")
-    axes.text(x, y - 0.015 * side, f"{bar} mm", color="white", fontsize=9, va="bottom")
+    zoom(axes, ((rows.mean() + 0.5) * pair[0], (columns.mean() + 0.5) * pair[1]), side)
+    axes.set_aspect("equal")
+    scale_bar(axes)
 
 
 def _slice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> int:
@@ -172,7 +157,7 @@ def _window(plane: NDArray[np.bool_]) -> tuple[slice, slice]:
 
 def _caption(figure: Figure, axes: Axes, pair: PairScore, left: float) -> None:
     title = f"{pair.case}, {pair.structure}: Dice {pair.dice:.3f}"
-    figure.text(left, 0.965, title, color=_TEXT, fontsize=11, va="center", parse_math=False)
+    figure.text(left, 0.965, title, color=TEXT, fontsize=11, va="center", parse_math=False)
     handles = [Line2D([], [], color=colour, linewidth=2.2) for colour in _COLOURS]
     axes.legend(
         handles,
@@ -181,6 +166,6 @@ def _caption(figure: Figure, axes: Axes, pair: PairScore, left: float) -> None:
         bbox_to_anchor=(-0.01, 0.99),
         ncols=2,
         frameon=False,
-        labelcolor=_TEXT,
+        labelcolor=TEXT,
         fontsize=10,
     )

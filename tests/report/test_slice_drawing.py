@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from focalis.report.outline import find_focus, outline
+from focalis.report.slice_drawing import find_focus, outline
 
 
 def test_one_pixel_has_four_edges_in_millimetres() -> None:
