@@ -28,6 +28,7 @@ from focalis.volume import Volume
 COLOURS = (
     *("#35b6ff", "#ff5d9e", "#4fd86b", "#ff7d3b", "#b18cff", "#2ed9cf"),
     *("#f2f2f2", "#e0463c", "#5b6cff", "#b07d5c", "#98a3ad", "#ffb3d9"),
+    *("#c6e84a", "#a8231e", "#1f8f5f", "#d9a3ff", "#7fd3ff", "#8a5a9c"),
 )
 """One for each of as many systems as there are losses; then they come again."""
 _COLUMNS, _SIDE_IN, _GAP_IN, _HEAD_IN, _TITLE_IN = 4, 2.45, 0.08, 0.34, 0.26
