@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from device_work import pacs
 from dicomweb_client.api import DICOMwebClient
 from page_clients import csrf_of, local_client, opened
+from phantom_device import PhantomDevice
 
 from focalis.dataset import open_dataset
-from focalis.device.config import Destination
+from focalis.device.config import Config, Destination
 from focalis.device.web import worklist
 from focalis.device.web.models import curve_of
 from focalis.device.web.site import readable_size
@@ -157,6 +159,46 @@ def test_a_dead_letter_is_shown_and_sent_again(client, phantom):
     assert client.post("/system/resend", data=form, headers=csrf).status_code == 303
 
     assert phantom.calls == [("resend", task_id, delivery.sop_uid, "pacs")]
+
+
+def test_a_waiting_result_says_why_and_is_sent_now(client, phantom):
+    task_id = phantom.study("A^B", seed=1)
+    (delivery,) = phantom.store.deliveries(task_id)
+    place = (task_id, delivery.sop_uid, "pacs")
+    later = "2031-02-03T04:05:06.000+00:00"
+    phantom.store.set_delivery(*place, "waiting", attempts=3, last_error="is not <reached>", next_at=later)
+
+    for text in (client.get("/system").text, opened(client, task_id).text):
+        assert "is not &lt;reached&gt;" in text
+        assert "2031-02-03 04:05 UTC" in text
+    csrf = {"x-csrf-token": csrf_of(client)}
+    form = {"task_id": task_id, "sop_uid": delivery.sop_uid, "destination": "pacs"}
+    assert client.post("/system/resend", data=form, headers=csrf).status_code == 303
+    assert phantom.calls == [("resend", *place)]
+
+    phantom.store.set_delivery(*place, "sent", attempts=4)
+    assert client.post("/system/resend", data=form, headers=csrf).status_code == 404
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_destination_is_tested_by_a_click(tmp_path, listens):
+    with pacs() as (port, _):
+        destination = Destination(name="archive-1", ae_title="PACS", host="127.0.0.1", port=port)
+        if listens:
+            assert "it answers" in page_after_test(tmp_path, destination)
+    if not listens:
+        assert "is not reached" in page_after_test(tmp_path, destination)
+
+
+def page_after_test(folder, destination):
+    phantom = PhantomDevice(folder, Config(destinations=(destination,)))
+    client = local_client(phantom)
+    csrf = {"x-csrf-token": csrf_of(client, "/system")}
+    assert client.post("/system/destinations/other/test", headers=csrf).status_code == 404
+    assert client.post("/system/destinations/archive-1/test", headers=csrf).status_code == 303
+    text = client.get("/system").text
+    phantom.close()
+    return text
 
 
 def test_the_system_page_shows_quarantine_log_and_destinations(client, phantom):

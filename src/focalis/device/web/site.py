@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,11 @@ class LoginNeededError(Exception):
 
 @dataclass(frozen=True)
 class Site:
-    """The page's parts that live as long as the process."""
+    """The page's parts that live as long as the process.
+
+    Attributes:
+        tested: destination to the time at which a person tested it, and the error, if any.
+    """
 
     device: Device
     sessions: Sessions
@@ -43,6 +47,7 @@ class Site:
     views: Views
     identities: Identities
     templates: Environment
+    tested: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def tls(self) -> bool:

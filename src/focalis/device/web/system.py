@@ -11,6 +11,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from starlette.responses import JSONResponse, RedirectResponse
 
+from focalis.device.delivery import check
+from focalis.device.records import now
 from focalis.device.web.auth import Session
 from focalis.device.web.children import run_job
 from focalis.device.web.site import Site, changes, needs, needs_token_or_login, site_of
@@ -40,6 +42,7 @@ def system(request: Request, _: Annotated[Session, Depends(needs("viewer"))]) ->
         working=sum(counts.get(f"tasks.{state}", 0) for state in WORKING),
         disk=shutil.disk_usage(store.folder),
         per_destination=per_destination,
+        tested=site.tested,
         dead=[each for each in deliveries if each.state == "dead"],
         waiting=[each for each in deliveries if each.state == "waiting" and each.attempts],
         quarantined=store.quarantined(),
@@ -62,16 +65,35 @@ def resend(
     sop_uid: Annotated[str, Form()],
     destination: Annotated[str, Form()],
 ) -> Response:
-    """Try a dead delivery again."""
+    """Try a delivery at once, one that is dead or one that waits for its next try."""
     site = site_of(request)
     known = {
-        (each.task_id, each.sop_uid, each.destination) for each in site.device.store.deliveries(state="dead")
+        (each.task_id, each.sop_uid, each.destination)
+        for each in site.device.store.deliveries(task_id)
+        if each.state != "sent"
     }
     if (task_id, sop_uid, destination) not in known:
-        raise HTTPException(404, "There is no such dead delivery; it may be on its way already.")
+        raise HTTPException(404, "There is no such delivery that is dead or waiting; it may be sent already.")
     site.device.resend(task_id, sop_uid, destination)
     site.device.store.event("info", f"{session.user} sends to {destination} again", task_id)
     return RedirectResponse("/system", 303)
+
+
+@router.post("/system/destinations/{name}/test")
+def ask_destination(
+    request: Request, name: str, session: Annotated[Session, Depends(changes("admin"))]
+) -> Response:
+    """Ask a destination whether it answers; the page shows what came of it."""
+    site = site_of(request)
+    config = site.device.config
+    destination = next((each for each in config.destinations if each.name == name), None)
+    if destination is None:
+        raise HTTPException(404, "There is no such destination.")
+    error = check(destination, config.node.ae_title)
+    site.tested[name] = (now(), error)
+    said = error or "it answers"
+    site.device.store.event("warning" if error else "info", f"{session.user} tested {name}: {said}")
+    return RedirectResponse("/system#destinations", 303)
 
 
 @router.post("/system/export")
