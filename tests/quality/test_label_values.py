@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from focalis.dataset import Dataset
-from focalis.quality.label_values import judge_label_values, too_many_labels
+from focalis.quality.label_values import find_unnamed_sentinels, judge_label_values, too_many_labels
 
 PATH = Path("labels/c.nii.gz")
 
@@ -85,3 +85,24 @@ def test_an_interpolated_label_map_is_told_as_such() -> None:
     label = np.clip(8.5 - distance, 0, 1)
     _, (message,) = judged(label)
     assert "must be whole numbers" in message
+
+
+def told(dataset: Dataset, *held: set[int]) -> list[str]:
+    holds = {f"c{number}": values for number, values in enumerate(held)}
+    return [finding.message for finding in find_unnamed_sentinels(dataset, holds)]
+
+
+@pytest.mark.parametrize("value", [99, 127, 255, 999, 32767, 65535, 2**32 - 1])
+def test_a_value_that_may_mean_ignored_is_told_where_nothing_names_it(value: int) -> None:
+    dataset = Dataset(Path(), (), ("image",))
+    (message,) = told(dataset, {1}, {1, value}, {2, value})
+    assert message.startswith(f"the value {value}, in 2 of 3 cases, is trained as a label like 1;")
+
+
+@pytest.mark.parametrize("held", [({255}, {255}), ({1}, {2}), ({1, 4}, {2}), ({98, 99}, {1})])
+def test_the_only_value_and_plain_numbers_are_labels(held: tuple[set[int], ...]) -> None:
+    assert told(Dataset(Path(), (), ("image",)), *held) == []
+
+
+def test_a_value_that_is_named_is_what_it_is_called() -> None:
+    assert told(Dataset(Path(), (), ("image",), {1: "lesion", 255: "bone"}), {1, 255}) == []

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from focalis.dataset import open_dataset
-from focalis.quality import CheckResult, check_dataset
+from focalis.quality import CheckResult, check_dataset, measure, survey
+from focalis.quality.label_values import may_be_an_image
 from focalis.quality.mixup import looks_like_a_label_map
 from focalis.volume import Grid, Volume, write_volume
 
@@ -53,7 +55,7 @@ def test_labels_in_place_of_all_images_are_one_line(root: Path, dtype: type) -> 
         label = open_dataset(root).select((case,))[0].read_label()
         write_volume(Volume(label.array.astype(dtype), GRID), root / "images" / f"{case}.nii.gz")
     (problem,) = check(root).problems
-    assert "the image holds the values of the label, in 6 of 6 cases" in problem.message
+    assert "the image holds what the label holds, in 6 of 6 cases" in problem.message
 
 
 def test_a_single_swapped_case_is_named(root: Path) -> None:
@@ -93,10 +95,70 @@ def test_a_label_map_among_several_channels_may_be_one(root: Path) -> None:
     [
         (np.kron(np.arange(8).reshape(2, 2, 2), np.ones((5, 5, 5))), True),
         (np.kron(np.arange(9).reshape(1, 3, 3), np.ones((5, 5, 5))), False),
-        (np.kron(np.arange(8).reshape(2, 2, 2) / 2, np.ones((5, 5, 5))), False),
-        (np.kron(np.arange(8).reshape(2, 2, 2) - 1, np.ones((5, 5, 5))), False),
+        (np.kron(np.arange(8).reshape(2, 2, 2) / 2, np.ones((5, 5, 5))), True),
+        (np.kron(np.arange(8).reshape(2, 2, 2) - 1, np.ones((5, 5, 5))), True),
         (np.random.default_rng(0).integers(0, 4, (9, 9, 9)), False),
     ],
 )
 def test_what_looks_like_a_label_map(array: np.ndarray, is_one: bool) -> None:
     assert looks_like_a_label_map(array) == is_one
+
+
+@pytest.mark.parametrize("scale", [255, 1 / 255, -1, 100.5])
+def test_scaled_labels_in_place_of_images_are_copies_too(root: Path, scale: float) -> None:
+    for case in CASES[:3]:
+        label = open_dataset(root).select((case,))[0].read_label()
+        write_volume(
+            Volume(label.array.astype(np.float32) * np.float32(scale), GRID),
+            root / "images" / f"{case}.nii.gz",
+        )
+    (problem,) = check(root).problems
+    assert "the image holds what the label holds, in 3 of 6 cases" in problem.message
+
+
+def smooth(shape: tuple[int, int, int]) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(size=shape)
+    image = ndimage.gaussian_filter(noise, 3)
+    return np.round(60 * (image - image.min()) / np.ptp(image)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.random.default_rng(0).integers(0, 2, (20, 20, 20)),
+        np.random.default_rng(1).integers(0, 4, (8, 30, 20)) - 1,
+        (np.random.default_rng(2).random((20, 20, 20)) < 0.1).astype(np.uint8) * 3,
+        smooth((30, 30, 30)),
+    ],
+)
+def test_an_image_of_few_values_or_a_smooth_one_may_stand_for_a_label(array: np.ndarray) -> None:
+    assert may_be_an_image(array)
+
+
+def blocks(values: np.ndarray, edge: int) -> np.ndarray:
+    return np.kron(values, np.ones((edge,) * 3, int))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        blocks(np.random.default_rng(0).integers(0, 2, (5, 5, 5)), 4),
+        blocks(np.arange(1, 126).reshape(5, 5, 5), 5),
+        np.pad(blocks(np.arange(1, 25).reshape(24, 1, 1), 5), ((0, 0), (3, 3), (3, 3))),
+        np.tile(np.arange(6) % 2, (9, 9, 4)),
+        (np.random.default_rng(0).random((20, 20, 20)) < 0.02).astype(np.uint8),
+    ],
+)
+def test_structures_sheets_and_scattered_voxels_are_labels(array: np.ndarray) -> None:
+    assert not may_be_an_image(array)
+
+
+def test_an_image_that_may_stand_for_a_label_is_a_warning(root: Path) -> None:
+    for case in CASES:
+        speckle = np.random.default_rng(ord(case[-1])).integers(0, 3, GRID.shape_zyx).astype(np.uint8)
+        write_volume(Volume(speckle, GRID), root / "labels" / f"{case}.nii.gz")
+    dataset = open_dataset(root)
+    found = [
+        finding for finding in survey(dataset, measure(dataset), None).findings if finding.kind == "mixup"
+    ]
+    assert [finding.cases for finding in found] == [(case,) for case in CASES]

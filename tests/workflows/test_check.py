@@ -268,9 +268,16 @@ def label_mirrored_along_two_axes(root: Path, names: list[str]) -> None:
     change(label(root, names[0]), lambda a: a[:, ::-1, ::-1])
 
 
+def unjudged_voxels(root: Path, names: list[str]) -> None:
+    (root / "dataset.json").unlink(missing_ok=True)
+    for name in names:
+        change(label(root, name), lambda a: put(a, (slice(3, 6), slice(3, 6), slice(3, 6)), 255))
+
+
 FAULTS = [
+    (unjudged_voxels, "sentinel", (), "is trained as a label like 1"),
     (a_label_of_one_patient, "few", (0,), "is the only patient with vessel"),
-    (a_mask_for_an_image, "mixup", (0,), "holds a few whole numbers, as a label map does"),
+    (a_mask_for_an_image, "mixup", (0,), "holds a few values, as a label map does"),
     (label_mirrored_along_two_axes, "mirrored", (0,), "with front and back and left and right exchanged"),
     (
         subject_without_a_column,

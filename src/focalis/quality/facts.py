@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from focalis.dataset import Case, Dataset
 from focalis.lesions import LabelLesions, lesions_by_label
 from focalis.quality.contrast import MOST_VOXELS, contrasts
+from focalis.quality.label_values import may_be_an_image
 from focalis.quality.mixup import looks_like_a_label_map
 from focalis.volume import Grid, Segment, Volume, padding_value, to_canonical
 
@@ -113,6 +114,7 @@ class LabelMapFacts:
         spacing_zyx_mm: in canonical orientation.
         foreground_share: share of the voxels that are foreground, 0 to 1.
         labels: the values that occur, ascending.
+        like_an_image: whether it may be an image, see `focalis.quality.label_values`.
     """
 
     path: Path
@@ -121,6 +123,7 @@ class LabelMapFacts:
     spacing_zyx_mm: tuple[float, float, float]
     foreground_share: float
     labels: tuple[LabelFacts, ...]
+    like_an_image: bool = False
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,7 @@ class Measurements:
             canonical.grid.spacing_zyx_mm,
             sum(label.voxels for label in labels) / array.size,
             labels,
+            may_be_an_image(array),
         )
 
     def _held_channels(self, case: Case, shape: tuple[int, ...]) -> list[NDArray[Any]]:

@@ -11,6 +11,7 @@ Kind = Literal[
     "duplicate",
     "split",
     "absent",
+    "sentinel",
     "segment",
     "foreground",
     "small",
@@ -74,6 +75,9 @@ FENCE = 2.0
 LEAST_RANGE, LEAST_FACTOR = 0.1, 1.5
 FEW_PATIENTS, FEW_WITH_LESION = 5, 2
 FEWEST_TO_COMPARE = 8
+SENTINELS = frozenset({99, 127, 255, 999, 9999, 32767, 65535, 2**31 - 1, 2**32 - 1})
+"""Values that programs give to voxels that nobody has judged."""
+FILLED, RESTLESS, SMOOTH = (0.05, 0.5), 0.6, 0.95
 CONTRAST_LOST, CONTRAST_KEPT, BEST_AS_IT_IS = 0.3, 0.7, 0.8
 
 KINDS: dict[Kind, KindOfFinding] = {
@@ -86,11 +90,14 @@ KINDS: dict[Kind, KindOfFinding] = {
         grave=True,
     ),
     "mixup": KindOfFinding(
-        "Images that look like label maps",
+        "Images and label maps that look like each other",
         "A network that is trained on contours instead of scans learns nothing of scans, and its figures look good.",
-        "Look at the image, and put the scan there if it is a label map.",
-        "All channels of a case hold 8 different values or fewer, whole numbers from 0 on. An image that holds exactly "
-        "what its label holds is an error.",
+        "Look at both, and put the scan and the label map in their places.",
+        "All channels of a case hold 8 different values or fewer, which seldom change from voxel to voxel. Or a label "
+        f"map of 2 to 4 values fills more than {FILLED[0]:.0%} and changes along every axis in {RESTLESS:.0%} or more "
+        f"of the pairs of neighbours with foreground; or one of more than 16 values fills more than {FILLED[1]:.0%}, "
+        f"and more than {SMOOTH:.0%} of its changes are steps of 10 % of its range or less. An image whose regions are "
+        "exactly those of its label is an error.",
         grave=True,
     ),
     "duplicate": KindOfFinding(
@@ -116,6 +123,15 @@ KINDS: dict[Kind, KindOfFinding] = {
         "or a structure was forgotten.",
         "Correct the label maps, or take the name out of dataset.json.",
         "A label that the data set names has no voxel in any label map, though all of them could be read.",
+        grave=True,
+    ),
+    "sentinel": KindOfFinding(
+        "A value that may mean voxels to be ignored",
+        "What nobody has judged is then learnt as a structure of its own, and counts in every figure.",
+        'Say what it is in dataset.json: "ignore", {"labels": {"background": 0, "lesion": 1, "ignore": 255}}, or a '
+        "structure's name; or set these voxels to 0.",
+        "The data set names no labels, and its label maps hold 99, 127, 255, 999, 9999, 32767, 65535, 2147483647 or "
+        "4294967295 beside other values, none of which is less by one.",
         grave=True,
     ),
     "segment": KindOfFinding(

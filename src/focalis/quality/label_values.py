@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.dataset import GREATEST_LABEL, MOST_LABELS, Dataset
+from focalis.quality.finding import FILLED, RESTLESS, SENTINELS, SMOOTH, Finding
 
 _LISTED_VALUES = 5
 _FEW_VALUES, _MANY_VALUES = 5, 16
@@ -59,6 +60,48 @@ def too_many_labels(dataset: Dataset, values: set[int]) -> str:
         f"{dataset.root}: has {count} labels, and {MOST_LABELS} are the most that can be trained; give a value to each "
         "kind of structure, not to each single lesion"
     )
+
+
+def find_unnamed_sentinels(dataset: Dataset, holds: Mapping[str, Collection[int]]) -> Iterator[Finding]:
+    """Values that mean "ignore" or "no data" elsewhere, where nothing names the labels; `holds`: case to its values."""
+    if dataset.labels:
+        return
+    values = {value for held in holds.values() for value in held}
+    for value in sorted(values & SENTINELS):
+        if len(values) > 1 and value - 1 not in values:
+            concerned = sum(value in held for held in holds.values())
+            yield Finding(
+                "sentinel",
+                (),
+                f"the value {value}, in {concerned} of {len(holds)} cases, is trained as a label like "
+                f"{min(values)}; nothing says whether it means voxels to be ignored",
+            )
+
+
+def may_be_an_image(array: NDArray[Any]) -> bool:
+    """Whether a label map (z, y, x) that passes `looks_like_an_image` may be an image all the same.
+
+    An image of two to four values changes from voxel to voxel along every axis; a smooth one of many values changes in
+    small steps.
+    """
+    present, counts = np.unique(array, return_counts=True)
+    background = present[counts.argmax()]
+    filled = 1 - int(counts.max()) / array.size
+    steps = [np.abs(np.diff(array.astype(np.int64), axis=axis)) for axis in range(3)]
+    if 2 <= len(present) < _FEW_VALUES and filled > FILLED[0]:
+        shares = []
+        for axis, step in enumerate(steps):
+            foreground = np.moveaxis(array != background, axis, 0)
+            inside = int(np.count_nonzero(foreground[:-1] | foreground[1:]))
+            shares.append(int(np.count_nonzero(step)) / max(1, inside))
+        return min(shares) > RESTLESS
+    if len(present) > _MANY_VALUES and filled > FILLED[1]:
+        small = max(1, 0.1 * float(present[-1] - present[0]))
+        changes = [int(np.count_nonzero(step)) for step in steps]
+        in_small_steps = sum(int(np.count_nonzero((step > 0) & (step <= small))) for step in steps)
+        everywhere = all(count > 0.02 * step.size for count, step in zip(changes, steps, strict=True))
+        return everywhere and in_small_steps > SMOOTH * sum(changes)
+    return False
 
 
 def looks_like_an_image(array: NDArray[Any], known: Collection[int | None] = ()) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.quality.label_values import is_whole, unrest
+from focalis.quality.label_values import unrest
 
 MixUp = Literal["swapped", "copy", "image"]
 """Image and label stand in each other's place; the image is a copy of the label; the label is an image."""
@@ -25,7 +25,7 @@ _CALM = 0.3
 _LISTED = 3
 _SAID: Mapping[MixUp, tuple[str, str]] = {
     "swapped": ("image and label stand in each other's place", "swap them"),
-    "copy": ("the image holds the values of the label", "put the image in its place"),
+    "copy": ("the image holds what the label holds", "put the image in its place"),
     "image": (
         "the label map holds an image or a map of probabilities: many values, which change from voxel to voxel",
         "put the label map in its place",
@@ -53,25 +53,26 @@ class Mixed:
 
 
 def looks_like_a_label_map(array: NDArray[Any]) -> bool:
-    """Whether an array (z, y, x) holds a few whole numbers from 0 on, which seldom change from voxel to voxel."""
+    """Whether an array (z, y, x) holds a few different values, which seldom change from voxel to voxel."""
     values = array.reshape(-1)
     for part in (values[:: max(1, values.size // _SAMPLED)], values):  # most images are told by a part
-        present = np.unique(part)
-        if len(present) > MOST_VALUES or present[0] < 0 or not is_whole(present).all():
+        if len(np.unique(part)) > MOST_VALUES:
             return False
     return unrest(array) < _CALM
 
 
 def digest(array: NDArray[Any]) -> bytes:
-    """A hash of shape and whole values, whatever their type."""
+    """A hash of shape and regions: of each voxel, which of the few values it has, numbered as they first occur."""
     total = hashlib.blake2b(str(array.shape).encode(), digest_size=16)
+    present, first = np.unique(array, return_index=True)
+    numbers = np.argsort(np.argsort(first)).astype(np.uint8)
     for plane in array:
-        total.update(plane.astype(np.int64).tobytes())
+        total.update(numbers[np.searchsorted(present, plane)].tobytes())
     return total.digest()
 
 
 def is_copied(label: NDArray[Any], images: Collection[bytes]) -> bool:
-    """Whether a label map holds the same as an image whose hash is among `images`."""
+    """Whether a label map has the regions of an image whose hash is among `images`, whatever its values."""
     return bool(images) and looks_like_a_label_map(label) and digest(label) in images
 
 

@@ -43,11 +43,18 @@ def find_too_few(dataset: Dataset, facts: Sequence[CaseFacts], names: Mapping[in
                 )
 
 
-def find_images_like_labels(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
-    """Sound cases all of whose channels look like label maps."""
+def find_mistaken_files(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    """Sound cases all of whose channels look like label maps, or whose label map may be an image."""
     for case in facts:
+        if case.label is not None and case.label.like_an_image:
+            path = case.label.path
+            yield Finding(
+                "mixup",
+                (case.case,),
+                f"{path.parent.name}/{path.name} changes from place to place as an image does",
+            )
         if case.label is not None and case.images and all(image.like_a_label for image in case.images):
             files = ", ".join(
                 dict.fromkeys(f"{image.path.parent.name}/{image.path.name}" for image in case.images)
             )
-            yield Finding("mixup", (case.case,), f"{files} holds a few whole numbers, as a label map does")
+            yield Finding("mixup", (case.case,), f"{files} holds a few values, as a label map does")

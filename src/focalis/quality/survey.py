@@ -14,11 +14,12 @@ from focalis.quality.check import CheckResult, Progress, check_dataset
 from focalis.quality.facts import CaseFacts, Measurements
 from focalis.quality.finding import KINDS, Finding
 from focalis.quality.intensity import find_odd_intensities, find_padding
+from focalis.quality.label_values import find_unnamed_sentinels
 from focalis.quality.leaks import find_duplicates, find_leaks
 from focalis.quality.mirrored import find_mirrored
 from focalis.quality.position import find_swapped_sides
 from focalis.quality.readers import attach_readers
-from focalis.quality.scarcity import find_images_like_labels, find_too_few
+from focalis.quality.scarcity import find_mistaken_files, find_too_few
 from focalis.quality.segments import find_renamed_segments
 from focalis.quality.sizes import find_border_labels, find_odd_shares, find_small_lesions
 from focalis.volume import GridWarning, placement_lacks
@@ -151,6 +152,7 @@ def survey(
         *find_duplicates(facts, splits),
         *find_leaks(dataset.cases, splits),
         *_absent_labels(dataset, measured.result),
+        *find_unnamed_sentinels(dataset, measured.result.holds),
         *find_renamed_segments(facts),
         *find_odd_shares(facts),
         *(find_small_lesions(facts, names, planned.spacing_zyx_mm) if planned is not None else ()),
@@ -158,7 +160,7 @@ def survey(
         *find_swapped_sides(facts, names),
         *find_mirrored(facts, names, dataset.channels),
         *find_too_few(dataset, facts, names),
-        *find_images_like_labels(facts),
+        *find_mistaken_files(facts),
         *find_odd_intensities(facts, dataset.channels),
         *find_padding(facts),
         *measured.remarks,
