@@ -28,7 +28,7 @@ from rivals import add_rivals
 import focalis
 from focalis.evaluation import Score
 from focalis.model import Model, load_model
-from focalis.prediction import choose_runtime, predict_case
+from focalis.prediction import Settings, segment
 from focalis.volume import Volume, read_volume
 from focalis.workflows.record import provenance, write_json
 
@@ -143,10 +143,10 @@ def window_dice(model: Model, data: Path, cases: list[str]) -> dict[str, Any]:
     def predict(case: str, number: int, mirror: bool) -> np.ndarray:
         window = cut(read_volume(data / "images" / f"{case}.nii.gz"), windows_of(data)[case][number])
         begin = time.perf_counter()
-        label = predict_case(model, [window], runtime=choose_runtime(), mirror=mirror).label
+        mask = segment(model, [window], Settings(runtime="torch", mirror=mirror)).mask
         if not mirror:
             seconds.append(time.perf_counter() - begin)
-        return label.array
+        return mask
 
     scores = score_windows(data, cases, predict)
     return {**scores, "seconds per window": float(np.median(seconds))}

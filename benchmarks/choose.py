@@ -24,9 +24,10 @@ from accuracy import HERE, cut, dice, windows_of
 from rivals import add_rivals, with_network
 
 from focalis.dataset import Split, inner_split, open_dataset, read_splits
-from focalis.model import Model, OperatingPoint
+from focalis.lesions import OperatingPoint
+from focalis.model import Model
 from focalis.planning import Plan, fingerprint, make_plan
-from focalis.prediction import choose_runtime, predict_case
+from focalis.prediction import Settings, choose_runtime, segment
 from focalis.training import prepare_cases, train
 from focalis.volume import read_volume
 from focalis.workflows.record import provenance
@@ -100,11 +101,10 @@ def window_scores(model: Model, root: Path, inner: Split) -> dict[str, float]:
         image, label = (read_volume(root / part / f"{case}.nii.gz") for part in ("images", "labels"))
         for mirror in (False, True):
             for origin in windows[case]:
-                prediction = predict_case(model, [cut(image, origin)], mirror=mirror)
-                assert prediction.foreground_probability is not None
+                prediction = segment(model, [cut(image, origin)], Settings(mirror=mirror))
                 truth = cut(label, origin).array > 0
                 for threshold in THRESHOLDS:
-                    mask = prediction.foreground_probability.array >= threshold
+                    mask = prediction.probability >= threshold
                     found.setdefault(f"{threshold}{' mirrored' if mirror else ''}", []).append(
                         dice(truth, mask)
                     )

@@ -29,7 +29,7 @@ from focalis.losses import LOSSES, DistanceFocal, build_loss
 from focalis.model import load_model
 from focalis.networks import NETWORKS
 from focalis.planning.plan import LossSettings, NetworkSettings
-from focalis.prediction import choose_runtime, predict_case
+from focalis.prediction import Settings, segment
 from focalis.report import Point, plane_figure
 from focalis.report.comparison import off_budget
 from focalis.volume import Volume, read_volume
@@ -141,10 +141,10 @@ def window_scores(home: Path, data: Path) -> list[list[list[Any]]]:
             image, truth = (read_volume(data / part / f"{case}.nii.gz") for part in ("images", "labels"))
             for number, origin in enumerate(windows[case]):
                 begin = time.perf_counter()
-                found = predict_case(model, [cut(image, origin)], runtime=choose_runtime()).label
+                found = segment(model, [cut(image, origin)], Settings(runtime="torch")).mask
                 seconds.append(time.perf_counter() - begin)
                 true = cut(truth, origin)
-                scores = evaluate_case(true, Volume(found.array, true.grid), model.plan.labels, case=case)
+                scores = evaluate_case(true, Volume(found, true.grid), model.plan.labels, case=case)
                 repeats[number] += [values_of(score) for score in scores]
         write_json(kept, {"repeats": repeats, "seconds": float(np.median(seconds))})
     found_before: list[list[list[Any]]] = read_json(kept)["repeats"]

@@ -14,14 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from speed_common import write
 
-from focalis.dataset import open_dataset, read_splits
+from focalis.dataset import IGNORED, open_dataset, read_splits
 from focalis.model import load_model
-from focalis.prediction import Runtime, runtime_for
+from focalis.prediction import Settings, reported_by
 from focalis.training import calibrate, prepare_cases
-from focalis.training.calibration import reported
 from focalis.training.validation import CASES_WATCHED, mean_dice
 
 
@@ -43,18 +41,20 @@ def main() -> None:
         )
         calibration = calibrate(plain, watched)
         model = replace(plain, eight_bit=calibration)
-        cache = Path(folder) / "networks"
         ways = {
-            "torch float32": Runtime(),
-            "torch bfloat16": Runtime(dtype=torch.bfloat16),
-            "openvino float32": runtime_for(model, "openvino", precision="float32", cache=cache),
-            "openvino bfloat16": runtime_for(model, "openvino", precision="bfloat16", cache=cache),
-            "openvino-int8": runtime_for(model, "openvino-int8", cache=cache),
+            f"{runtime} {precision}".removesuffix(" auto"): Settings(
+                runtime=runtime, device="cpu", precision=precision, minimum_mm3=0.0, minimum_confidence=0.0
+            )
+            for runtime in ("torch", "openvino", "openvino-int8")
+            for precision in (("auto",) if runtime == "openvino-int8" else ("float32", "bfloat16"))
         }
         dice: dict[str, list[float]] = {name: [] for name in ways}
         same: dict[str, list[float]] = {name: [] for name in ways}
         for case in cases:
-            masks = {name: reported(model, case, way) for name, way in ways.items()}
+            masks = {
+                name: np.where(case.label == IGNORED, 0, reported_by(model, case.image, way))
+                for name, way in ways.items()
+            }
             for name, mask in masks.items():
                 dice[name].append(mean_dice(case.label, mask, plain.plan.outputs))
                 same[name].append(float((mask == masks["torch float32"]).mean()))

@@ -26,13 +26,12 @@ from focalis.lesions import label_components, match_lesions
 from focalis.losses import distance_to_foreground
 from focalis.model import Model
 from focalis.planning import Plan, fingerprint, make_plan
-from focalis.prediction import Runtime, choose_runtime, predict_case
+from focalis.prediction import Runtime, Settings, choose_runtime, segment
 from focalis.training import operating_point, prepare_cases, read_metrics, train
 from focalis.training.prepared import PreparedCases
 from focalis.volume import Volume
 from focalis.workflows.record import data_hash, peak_memory_gb, provenance
 
-MEMORY_BYTES = 3_000_000_000
 TRAINING_CASES_JUDGED = 20
 
 
@@ -98,23 +97,23 @@ def judged(
     inner: tuple[tuple[str, ...], tuple[str, ...]],
 ) -> dict[str, Any]:
     """What a trained row is worth: choices on the inner split, then the held-out cases, once."""
-    point, temperature = operating_point(plan, network, watched, runtime)
-    model = Model(plan, (network,), point, temperature=temperature)
-    scores: dict[str, Any] = {"held_out": score(model, task, task.split.val, runtime)}
+    point = operating_point(plan, network, watched, runtime)
+    model = Model(plan, (network,), point)
+    scores: dict[str, Any] = {"held_out": score(model, task, task.split.val)}
     if task.windows is not None:
-        scores["dice_inner"] = mean_dice(model, task, inner[1], runtime)
-        scores["dice_train"] = mean_dice(model, task, inner[0][:TRAINING_CASES_JUDGED], runtime)
+        scores["dice_inner"] = mean_dice(model, task, inner[1])
+        scores["dice_train"] = mean_dice(model, task, inner[0][:TRAINING_CASES_JUDGED])
     found: dict[str, Any] = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "peak_memory_gb": peak_memory_gb(),
         "threshold": point.threshold,
         "minimum_mm3": point.minimum_mm3,
         "minimum_confidence": point.minimum_confidence,
-        "temperature": round(temperature, 4),
+        "temperature": round(point.temperature, 4),
         "scores": scores,
     }
     if row.data == "phantoms":
-        found["picture"] = picture(model, task, runtime)
+        found["picture"] = picture(model, task)
     return found
 
 
@@ -139,14 +138,14 @@ def plan_of_network(plan: Plan, row: Row | FitRow, task: Task) -> Plan:
     return with_network(plan, figures, row.network)
 
 
-def score(model: Model, task: Task, cases: Iterable[str], runtime: Runtime) -> list[dict[str, Any]]:
+def score(model: Model, task: Task, cases: Iterable[str]) -> list[dict[str, Any]]:
     """One entry per case and part: the figures at the operating point, and the Dice at one half."""
     found = []
     for case in cases:
         for number, (image, label) in enumerate(task.parts(case)):
-            prediction = predict_case(model, [image], runtime=runtime, budget_bytes=MEMORY_BYTES)
-            truth, predicted = label.array > 0, prediction.label.array > 0
-            probability = prediction.foreground_probability.array
+            prediction = segment(model, [image], Settings(runtime="torch"))
+            truth, predicted = label.array > 0, prediction.mask > 0
+            probability = prediction.probability
             (figures,) = evaluate_case(
                 *(Volume(mask.astype(np.uint8), label.grid) for mask in (truth, predicted)),
                 {1: "lesion"},
@@ -175,12 +174,12 @@ def score(model: Model, task: Task, cases: Iterable[str], runtime: Runtime) -> l
     return found
 
 
-def mean_dice(model: Model, task: Task, cases: Iterable[str], runtime: Runtime) -> dict[str, float]:
+def mean_dice(model: Model, task: Task, cases: Iterable[str]) -> dict[str, float]:
     """Per case the mean Dice of its parts."""
     found = {}
     for case in cases:
         parts = [
-            dice(label.array > 0, predict_case(model, [image], runtime=runtime).label.array > 0)
+            dice(label.array > 0, segment(model, [image], Settings(runtime="torch")).mask > 0)
             for image, label in task.parts(case)
         ]
         found[case] = round(float(np.mean(parts)), 5)
@@ -203,14 +202,14 @@ def false_positives_mm(
     return [round(float(value), 2) for value in nearest]
 
 
-def picture(model: Model, task: Task, runtime: Runtime) -> dict[str, Any]:
+def picture(model: Model, task: Task) -> dict[str, Any]:
     """The foreground probability of the first held-out scan, and its truth, each the maximum along z: for a figure."""
     case = task.split.val[0]
     ((image, label),) = task.parts(case)
-    found = predict_case(model, [image], runtime=runtime, budget_bytes=MEMORY_BYTES)
+    found = segment(model, [image], Settings(runtime="torch"))
     return {
         "case": case,
-        "probability": packed(found.foreground_probability.array.max(axis=0)),
+        "probability": packed(found.probability.max(axis=0)),
         "truth": packed((label.array > 0).max(axis=0)),
     }
 

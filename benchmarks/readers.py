@@ -32,7 +32,7 @@ from focalis.evaluation.intervals import bootstrap_interval, paired_difference_i
 from focalis.files import write_text
 from focalis.model import load_model
 from focalis.planning import Readers
-from focalis.prediction import choose_runtime, predict_case
+from focalis.prediction import Settings, segment
 from focalis.volume import Volume, read_volume
 from focalis.workflows.record import provenance
 
@@ -87,13 +87,13 @@ def main() -> None:
 
 def beside(model_path: Path, data: Path, names: list[str]) -> list[CaseBesideReaders]:
     """Every window of every held-out case, beside its readers."""
-    model, windows, runtime = load_model(model_path), windows_of(data), choose_runtime()
+    model, windows = load_model(model_path), windows_of(data)
     rows: list[CaseBesideReaders] = []
     for case in with_readers(open_dataset(data)).select(names):
         image = case.read_images()[0]
         for number, origin in enumerate(windows[case.name]):
-            label = predict_case(model, [cut(image, origin)], runtime=runtime).label
-            found = Volume((label.array > 0).astype(np.uint8), label.grid)
+            made = segment(model, [cut(image, origin)], Settings(runtime="torch"))
+            found = Volume((made.mask > 0).astype(np.uint8), made.grid)
             masks = {reader: cut(read_volume(path), origin) for reader, path in case.readers.items()}
             rows += set_beside(found, masks, {1: "nodule"}, case=f"{case.name} window {number}")
     return rows

@@ -26,9 +26,10 @@ from evidence_data import NODULES, data_folder
 
 from focalis.dataset import Dataset, Split, inner_split, open_dataset, read_splits
 from focalis.evaluation import bootstrap_interval
-from focalis.model import Model, OperatingPoint
+from focalis.lesions import OperatingPoint
+from focalis.model import Model
 from focalis.planning import fingerprint, make_plan
-from focalis.prediction import choose_runtime, predict_case
+from focalis.prediction import Settings, choose_runtime, segment
 from focalis.training import prepare_cases, read_metrics, train
 from focalis.training.start import first_network, read_start
 from focalis.volume import Volume
@@ -149,14 +150,12 @@ def scores(model: Model, data: Dataset, names: Sequence[str]) -> dict[float, dic
 
 
 def _scores(model: Model, image: Volume, label: Volume, values: Sequence[int]) -> dict[float, float]:
-    prediction = predict_case(model, [image])
-    foreground = prediction.foreground_probability
-    assert foreground is not None
+    prediction = segment(model, [image], Settings(runtime="torch", precision="float32"))
     # The label map is that of the lowest threshold: it says which label a voxel has if it is foreground.
     found = {}
     for threshold in THRESHOLDS:
-        inside = foreground.array >= threshold
-        masks = [inside] if len(values) == 1 else [inside & (prediction.label.array == v) for v in values]
+        inside = prediction.probability >= threshold
+        masks = [inside] if len(values) == 1 else [inside & (prediction.mask == v) for v in values]
         found[threshold] = float(
             np.mean([dice(label.array == v, mask) for v, mask in zip(values, masks, strict=True)])
         )

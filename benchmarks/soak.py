@@ -42,7 +42,8 @@ from pynetdicom import AE, evt
 from focalis.device.segmenter import resident_bytes
 from focalis.device.store import Store
 from focalis.dicom import find_series
-from focalis.model import Model, OperatingPoint, save_model
+from focalis.lesions import OperatingPoint
+from focalis.model import Model, save_model
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.planning.parts import network_of
 from focalis.workflows.record import provenance, write_json

@@ -37,7 +37,7 @@ from focalis.prediction import (
     choose_runtime,
     input_ranges,
     plan_passes,
-    predict_probabilities,
+    run_passes,
     runtime_for,
 )
 from focalis.training import TrainingCase, keep_freed_memory
@@ -76,7 +76,7 @@ def main() -> None:
 def calibrated(model: Model, size: int = 64) -> Model:
     """The model with a calibration, so that 8-bit integers can be timed; it says nothing of accuracy."""
     image = np.random.default_rng(0).normal(size=(1, size, size, size)).astype(np.float32)
-    ranges = input_ranges(model.members[0], lambda: predict_probabilities(model, image))
+    ranges = input_ranges(model.members[0], lambda: run_passes(model, image).probabilities)
     return Model(model.plan, model.members, eight_bit=EightBit((ranges,), 0.0, "on noise"))
 
 
@@ -268,7 +268,7 @@ def memory(runtime: str, size: int) -> dict[str, Any]:
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # the peak so far, of converting, is forgotten
         before = psutil.Process().memory_info().rss / 1e9
-        predict_probabilities(model, array, runtime=way, budget_bytes=10**11)
+        run_passes(model, array, runtime=way, budget_bytes=10**11)
     peak = peak_memory_gb() or math.nan
     return {
         "resident GB": peak,
@@ -292,7 +292,7 @@ def _inference(network: nn.Module, x: torch.Tensor) -> Callable[[], object]:
 
 
 def _predict(model: Model, array: Any, way: Any) -> Callable[[], object]:
-    return lambda: predict_probabilities(model, array, runtime=way, budget_bytes=10**11)
+    return lambda: run_passes(model, array, runtime=way, budget_bytes=10**11).probabilities
 
 
 def _windows(inferer: Any, engine: Any, x: torch.Tensor) -> Callable[[], object]:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from focalis.lesions import temper
-from focalis.model import Model, OperatingPoint
+from focalis.lesions import OperatingPoint, temper
+from focalis.model import Model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.planning.scope import LEAST_CASES, describe, learn_scope
-from focalis.prediction import predict_probabilities
+from focalis.prediction import run_passes
 from focalis.volume import Grid, Volume
 from focalis.workflows.record import provenance
 
@@ -104,10 +104,16 @@ def shipped_like(model: Model) -> Model:
     volumes = [Volume(array, Grid((32, 32, 32), (1.0, 1.0, 1.0))) for array in noise]
     scope = learn_scope([describe([volume], model.plan.normalisation) for volume in volumes])
     temperature = 1.3
-    found = temper(1 - predict_probabilities(model, noise[0][None])[0], temperature)
+    found = temper(1 - run_passes(model, noise[0][None]).probabilities[0], temperature)
     threshold = min(float(np.quantile(found, 1 - FOREGROUND_SHARE)), 0.99)
-    point = OperatingPoint(threshold, minimum_mm3=27.0, minimum_confidence=threshold, how="for the benchmark")
-    return replace(model, scope=scope, operating_point=point, temperature=temperature)
+    point = OperatingPoint(
+        threshold,
+        how="for the benchmark",
+        minimum_mm3=27.0,
+        minimum_confidence=threshold,
+        temperature=temperature,
+    )
+    return replace(model, scope=scope, operating_point=point)
 
 
 def rivals() -> dict[str, Callable[[], torch.nn.Module]]:

@@ -31,12 +31,13 @@ from speed_common import default_model, interleaved, shipped_like, write
 from speed_process import FOCALIS, medians, run
 
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
-from focalis.lesions import label_components, match_lesions, measure_lesions
+from focalis.lesions import OperatingPoint, label_components, match_lesions, measure_lesions, report_lesions
 from focalis.losses import distance_to_foreground
 from focalis.model import save_model
 from focalis.planning import describe, fingerprint, make_plan
 from focalis.planning.parts import augmentations_of
-from focalis.prediction import budget_beside, drop_lesions, predict_probabilities, runtime_for
+from focalis.prediction import run_passes, runtime_for
+from focalis.prediction.predictor import budget_beside
 from focalis.prediction.restore import restore
 from focalis.training import prepare_cases
 from focalis.training.batches import make_batch
@@ -182,7 +183,9 @@ def one_volume(*shape: int) -> dict[str, float]:
         values = (image.array[None] / np.float32(500)).astype(np.float32)
         same = Volume(image.array, Grid(shape[::-1], (1.0, 1.0, 1.0)))
         left = budget_beside(BUDGET_BYTES, [same], model.plan)
-        found = timed("network", lambda: predict_probabilities(model, values, runtime=way, budget_bytes=left))
+        found = timed(
+            "network", lambda: run_passes(model, values, runtime=way, budget_bytes=left).probabilities
+        )
         near = Grid(shape[::-1], NEAR_PLAN_XYZ_MM)
         timed("restore", lambda: [slab.argmax(axis=0) for _, slab in restore(found, same.grid, near)])
     return seconds
@@ -226,7 +229,11 @@ def one_lesions(count: int) -> dict[str, float]:
         "matching": partial(match_lesions, truth, predicted),
         "distance map": partial(distance_to_foreground, truth.astype(np.uint8), (1, 1, 1)),
         "drop": partial(
-            drop_lesions, label, probability, voxel_mm3=1.0, minimum_mm3=27.0, minimum_confidence=0.7
+            report_lesions,
+            [(slice(None), np.stack([1 - probability, probability]))],
+            label.shape,
+            OperatingPoint(0.5, minimum_mm3=27.0, minimum_confidence=0.7),
+            1.0,
         ),
         "table": partial(measure_lesions, label, grid, {1: "lesion"}, probability),
     }

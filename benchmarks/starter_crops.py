@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from evidence_data import NODULES, data_folder
 from evidence_plan import FOLDS, RESULTS, FitRow
 
 from focalis.dataset import Case, Dataset, open_dataset
-from focalis.lesions import MATCHING_RULE, label_components, match_lesions
-from focalis.model import Model, OperatingPoint, load_model, weights_sha256
+from focalis.lesions import MATCHING_RULE, OperatingPoint, label_components, match_lesions
+from focalis.model import Model, load_model, weights_sha256
 from focalis.models import FOLDER
-from focalis.prediction import predict_case
+from focalis.prediction import Settings, segment
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
 
 NAME = "lidc-nodule"
@@ -108,9 +109,11 @@ def on_crops(
     Dice is given a second time as it would be without the false lesions: how much of what is missing is theirs.
     """
     by_case: dict[str, dict[str, float]] = {}
+    model = replace(model, operating_point=point or model.operating_point)
+    exact = Settings(runtime="torch", precision="float32")
     for case in cases:
         truth = case.read_label().array > 0
-        predicted = predict_case(model, case.read_images(), operating_point=point).label.array > 0
+        predicted = segment(model, case.read_images(), exact).mask > 0
         matching = match_lesions(truth, predicted)
         true_ones = ~np.isin(label_components(predicted)[0], matching.unmatched_predicted)
         by_case[case.name] = {

@@ -33,10 +33,11 @@ from starter_crops import HELD_OUT, NAME, TRAINED_ON, of_the_model
 
 from focalis.dataset import open_dataset
 from focalis.files import sha256_of, write_text
-from focalis.model import Model, OperatingPoint, load_model, save_model, weights_sha256
+from focalis.lesions import OperatingPoint
+from focalis.model import Model, load_model, save_model, weights_sha256
 from focalis.models import FOLDER
 from focalis.planning import fingerprint, learn_scope, make_plan
-from focalis.prediction import choose_runtime, predict_case
+from focalis.prediction import Settings, choose_runtime, segment
 from focalis.training import prepare_cases, train
 from focalis.training.calibration import calibrate
 from focalis.volume import read_volume
@@ -101,6 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{options.out / NAME}.md")
 
 
+EXACT = Settings(runtime="torch", precision="float32")
+
+
 def made(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Train and store the model; what is to be known about it."""
     steps = options.steps or rows[0]["steps"]
@@ -128,14 +132,13 @@ def made(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> dict[st
         "plan": plan.model_dump(mode="json", exclude={"reasons"}),
         "finished": now(),
     }
-    point, temperature = mean_point(rows)
+    point = mean_point(rows)
     whole = Model(
         plan,
         (network,),
         point,
         {name: value for name, value in record.items() if name != "plan"}
         | {"images": {TRAINED: prepared.digests()}},
-        temperature,
         learn_scope(prepared.descriptions()),
     )
     file = options.out / f"{NAME}.safetensors"
@@ -144,7 +147,7 @@ def made(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> dict[st
         "threshold": point.threshold,
         "minimum_mm3": point.minimum_mm3,
         "minimum_confidence": point.minimum_confidence,
-        "temperature": temperature,
+        "temperature": point.temperature,
         "how": point.how,
         "half": cost_of_half(whole, load_model(file), data.root, [case.name for case in cases]),
     }
@@ -174,8 +177,8 @@ def calibrated(options: argparse.Namespace, record: Mapping[str, Any]) -> dict[s
     }
 
 
-def mean_point(rows: Sequence[dict[str, Any]]) -> tuple[OperatingPoint, float]:
-    """The operating point and the temperature of the folds' models, averaged as those of an ensemble are."""
+def mean_point(rows: Sequence[dict[str, Any]]) -> OperatingPoint:
+    """The operating point of the folds' models, averaged as those of an ensemble are."""
     threshold, size, confidence = (
         float(np.mean([row.get(name, 0.0) for row in rows]))
         for name in ("threshold", "minimum_mm3", "minimum_confidence")
@@ -184,7 +187,7 @@ def mean_point(rows: Sequence[dict[str, Any]]) -> tuple[OperatingPoint, float]:
         f"mean of {len(rows)} models of the same recipe, each chosen for the best Dice on its own inner split"
     )
     temperature = float(np.exp(np.mean([np.log(row.get("temperature", 1.0)) for row in rows])))
-    return OperatingPoint(threshold, how, (), size, confidence), temperature
+    return OperatingPoint(threshold, how, (), size, confidence, temperature=temperature)
 
 
 def cost_of_half(whole: Model, half: Model, root: Path, cases: Sequence[str]) -> dict[str, float]:
@@ -195,9 +198,7 @@ def cost_of_half(whole: Model, half: Model, root: Path, cases: Sequence[str]) ->
         image, label = (read_volume(root / part / f"{case}.nii.gz") for part in ("images", "labels"))
         for origin in windows[case]:
             truth = cut(label, origin).array > 0
-            exact, rounded = (
-                predict_case(model, [cut(image, origin)]).label.array > 0 for model in (whole, half)
-            )
+            exact, rounded = (segment(model, [cut(image, origin)], EXACT).mask > 0 for model in (whole, half))
             changed += int(np.count_nonzero(exact != rounded))
             voxels += int(np.count_nonzero(exact | rounded))
             scores.append((dice(truth, exact), dice(truth, rounded)))

@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 import peers
 import pytest
@@ -31,8 +32,10 @@ def _same_random_start() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(autouse=True)
-def _run_times_are_not_measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def _run_times_are_not_measured(request: pytest.FixtureRequest) -> Iterator[None]:
     """The many tests that only want a mask take the reference; those of the run times say so by their file."""
-    if request.path.name != "test_runtimes.py":
-        monkeypatch.setattr(choice, "_fastest", lambda *_: "torch")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if request.path.name not in ("test_runtimes.py", "test_one_way.py"):
+            monkeypatch.setattr(choice, "_fastest", lambda *_: "torch")
+        yield

@@ -49,10 +49,11 @@ def save_tiny_model(path, image=None, low=-2000.0, high=2000.0, channel="image")
     """
     import torch
 
-    from focalis.model import Model, OperatingPoint, save_model
+    from focalis.lesions import OperatingPoint
+    from focalis.model import Model, save_model
     from focalis.planning import NetworkSettings, Normalisation, Plan
     from focalis.planning.parts import network_of
-    from focalis.prediction import predict_case
+    from focalis.prediction import segment
     from focalis.volume import Volume
 
     plan = Plan(
@@ -70,8 +71,8 @@ def save_tiny_model(path, image=None, low=-2000.0, high=2000.0, channel="image")
     network = network_of(plan).eval()
     share = 0.9 if image is None else 0.9995
     image = image or Volume(block().astype(np.float32), GRID)
-    found = predict_case(Model(plan, (network,)), [image])
-    threshold = float(np.quantile(found.foreground_probability.array, share))
+    found = segment(Model(plan, (network,)), [image])
+    threshold = float(np.quantile(found.probability, share))
     save_model(Model(plan, (network,), OperatingPoint(threshold)), path)
     return path
 

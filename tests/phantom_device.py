@@ -20,7 +20,8 @@ from focalis.device.records import Header
 from focalis.device.store import Store
 from focalis.device.web.device import Device
 from focalis.dicom import read_series, write_segmentation
-from focalis.model import ModelHeader, OperatingPoint
+from focalis.lesions import OperatingPoint
+from focalis.model import ModelHeader
 from focalis.planning.plan import Normalisation, Plan
 
 MODEL_SHA256 = "7" * 64

@@ -52,7 +52,7 @@ def network(seed=0):
 
 @pytest.fixture
 def model():
-    return Model(PLAN, (network(0), network(1)), POINT, {"cases": 12, "data": {"sha256": "ab"}}, 1.25)
+    return Model(PLAN, (network(0), network(1)), POINT, {"cases": 12, "data": {"sha256": "ab"}})
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_round_trip_keeps_plan_point_provenance_and_every_weight(model, saved)
     loaded = load_model(saved)
     assert (loaded.plan, loaded.operating_point) == (PLAN, POINT)
     assert loaded.provenance == {"cases": 12, "data": {"sha256": "ab"}}
-    assert loaded.temperature == read_header(saved).temperature == 1.25
+    assert loaded.operating_point.temperature == 1.25
     assert len(loaded.members) == 2
     for mine, theirs in zip(model.members, loaded.members, strict=True):
         assert not theirs.training
@@ -238,7 +238,6 @@ def test_a_file_of_version_1_loads_and_drops_nothing(saved):
 
     rewrite(saved, to_version_1)
     loaded = load_model(saved)
-    assert loaded.temperature == 1
     assert loaded.operating_point == OperatingPoint(POINT.threshold, POINT.how, POINT.curve)
 
 

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from focalis.errors import ModelError
 from focalis.files import write_bytes
+from focalis.lesions import OperatingPoint
 from focalis.models import model_file
 from focalis.planning import Plan, Scope
 from focalis.plugins import Plugin, installed_version
@@ -34,39 +35,6 @@ JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | boo
 FORMAT_VERSION = 2
 """2 added the temperature and what an operating point drops; files of version 1 have neither and still load."""
 KEY = "focalis"
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """What is reported as a lesion, and where that choice comes from. Probabilities are tempered ones.
-
-    Attributes:
-        threshold: a voxel is foreground where 1 - p(background) reaches it; in (0, 1).
-        how: one line on how it was chosen.
-        curve: (threshold, mean Dice) pairs that it was chosen from.
-        minimum_mm3: foreground components of a smaller volume are dropped; 0 drops none.
-        minimum_confidence: components whose highest probability stays below it are dropped; in [0, 1].
-        froc: (minimum confidence, false positives per scan, sensitivity) on the cases that it was chosen on, at its
-            threshold and minimum size.
-        lesions, found: true lesions of these cases, and how many of them it finds; None where that is not known.
-    """
-
-    threshold: float = 0.5
-    how: str = "not chosen; the default"
-    curve: tuple[tuple[float, float], ...] = ()
-    minimum_mm3: float = 0.0
-    minimum_confidence: float = 0.0
-    froc: tuple[tuple[float, float, float], ...] = ()
-    lesions: int | None = None
-    found: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"a threshold lies between 0 and 1, not at {self.threshold}")
-        if not 0 <= self.minimum_confidence <= 1:
-            raise ValueError(f"a minimum confidence lies between 0 and 1, not at {self.minimum_confidence}")
-        if not 0 <= self.minimum_mm3 < math.inf:
-            raise ValueError(f"a minimum size is 0 mm3 or more, not {self.minimum_mm3}")
 
 
 @dataclass(frozen=True)
@@ -123,20 +91,20 @@ class Model:
         members: the networks; building a Model puts them in eval mode.
         operating_point: what is reported as a lesion.
         provenance: data hash, code version, scores and the like; plain JSON.
-        temperature: what the log odds of the foreground probability are divided by, see `focalis.lesions.temper`.
         scope: what the training images were like; None where that is not known.
         refinement: what happens to the probabilities before the decision; None for nothing.
         eight_bit: the calibration for 8-bit integers; None without.
+        ready: what prediction keeps of it between cases, such as compiled networks.
     """
 
     plan: Plan
     members: Sequence[nn.Module]
-    operating_point: OperatingPoint = OperatingPoint()
+    operating_point: OperatingPoint = field(default_factory=OperatingPoint)
     provenance: Mapping[str, JSON] = field(default_factory=dict)
-    temperature: float = 1.0
     scope: Scope | None = None
     refinement: Refinement | None = None
     eight_bit: EightBit | None = None
+    ready: dict[object, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.members, _Stored):
@@ -177,7 +145,6 @@ class ModelHeader:
     provenance: Mapping[str, JSON]
     members: int
     weights_sha256: str
-    temperature: float = 1.0
     scope: Scope | None = None
     refinement: Refinement | None = None
     eight_bit: EightBit | None = None
@@ -206,13 +173,13 @@ def save_model(model: Model, path: Path, *, half: bool = False) -> None:
 
     from focalis.planning.parts import plugins_of
 
-    tensors = _tensors(model.members, half)
+    tensors, point = _tensors(model.members, half), asdict(model.operating_point)
     content = {
         "version": FORMAT_VERSION,
         "plan": model.plan.model_dump(mode="json"),
         "plugins": [asdict(plugin) for plugin in plugins_of(model.plan)],
-        "operating_point": asdict(model.operating_point),
-        "temperature": model.temperature,
+        "operating_point": point,
+        "temperature": point.pop("temperature"),
         "scope": None if model.scope is None else model.scope.model_dump(mode="json"),
         "refinement": None if model.refinement is None else asdict(model.refinement),
         "provenance": dict(model.provenance),
@@ -299,7 +266,6 @@ def _assembled(header: ModelHeader, members: Sequence[nn.Module]) -> Model:
         members,
         header.operating_point,
         header.provenance,
-        header.temperature,
         header.scope,
         header.refinement,
         header.eight_bit,
@@ -349,9 +315,6 @@ def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
         point = content["operating_point"]
         refinement = content.get("refinement")  # files written before there was any have no such entry
         curve = tuple((float(x), float(y)) for x, y in point["curve"] if x is not None and y is not None)
-        temperature = float(content.get("temperature", 1.0))
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"a temperature is above 0, not {temperature}")
         header = ModelHeader(
             plan=Plan.model_validate(content["plan"]),
             operating_point=OperatingPoint(
@@ -361,12 +324,12 @@ def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
                 float(point.get("minimum_mm3", 0.0)),
                 float(point.get("minimum_confidence", 0.0)),
                 tuple((float(c), float(x), float(y)) for c, x, y in point.get("froc", ())),
-                *(None if point.get(name) is None else int(point[name]) for name in ("lesions", "found")),
+                temperature=float(content.get("temperature", 1.0)),
+                **{name: int(point[name]) for name in ("lesions", "found") if point.get(name) is not None},
             ),
             provenance=content["provenance"],
             members=int(content["members"]),
             weights_sha256=str(content["weights_sha256"]),
-            temperature=temperature,
             scope=Scope.model_validate(content["scope"]) if content.get("scope") else None,
             refinement=None if refinement is None else Refinement(**refinement),
             eight_bit=_eight_bit(content.get("eight_bit")),

@@ -19,7 +19,8 @@ from starter_model import calibrated, cost_of_half, mean_point
 
 from focalis.dataset import open_dataset
 from focalis.files import sha256_of, write_text
-from focalis.model import Model, OperatingPoint, load_model, save_model, weights_sha256
+from focalis.lesions import OperatingPoint
+from focalis.model import Model, load_model, save_model, weights_sha256
 from focalis.models import FOLDER
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan

@@ -100,15 +100,15 @@ def test_fit_passes_its_options_on(run, monkeypatch, tmp_path):
 
 
 def test_predict_tells_refused_cases_by_its_exit_code(run, monkeypatch, tmp_path):
-    from focalis.workflows.predict import PointUsed, PredictReport, PredictRow
+    from focalis.lesions import OperatingPoint
+    from focalis.workflows.predict import PredictReport, PredictRow
 
     rows = (
         PredictRow("a", "done", "", tmp_path / "a.nii.gz", 7, 1.0),
         PredictRow("b", "refused", "b.nii.gz: holds 3 voxels that are NaN; repair it", None, 0, 0.1),
     )
-    report = PredictReport(
-        rows, PointUsed(0.4, 12.0, 0.6, 1.3, "the model's: chosen"), scope_known=True, runtime="cpu, float32"
-    )
+    point = OperatingPoint(0.4, "the model's: chosen", (), 12.0, 0.6, temperature=1.3)
+    report = PredictReport(rows, point, scope_known=True, runtime="cpu, float32")
     monkeypatch.setattr("focalis.workflows.predict.predict", lambda *_args, **_options: report)
 
     code, out, err = run("predict", "model.safetensors", "scans", "-o", tmp_path)

@@ -17,7 +17,8 @@ from focalis.device.models import open_models
 from focalis.device.serve import serve, settings_for
 from focalis.errors import ModelError, UsageError
 from focalis.files import sha256_of
-from focalis.model import Model, OperatingPoint, open_model, read_header, save_model, weights_sha256
+from focalis.lesions import OperatingPoint
+from focalis.model import Model, open_model, read_header, save_model, weights_sha256
 from focalis.models import DATA, FOLDER, SHIPPED, model_file
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan

@@ -9,7 +9,7 @@ from focalis.losses import build_loss
 from focalis.model import Model, load_model, save_model
 from focalis.networks import NETWORKS, all_outputs, build_network, split_name
 from focalis.planning import NetworkSettings, Normalisation, Plan
-from focalis.prediction import plan_passes, predict_probabilities
+from focalis.prediction import plan_passes, run_passes
 
 STRIDES = dict.fromkeys(NETWORKS, ((2, 2, 2),) * 2)
 FREE = [name for name in NETWORKS if name not in ("densevoxnet", "ddnet")]
@@ -101,8 +101,8 @@ def test_tiles_say_what_the_whole_volume_says(name):
     whole = plan_passes(model, array.shape[1:], budget_bytes=10**10)
     parts = plan_passes(model, array.shape[1:], budget_bytes=whole.bytes - 1)
     assert (whole.tile_zyx, parts.tile_zyx) == ((8, 8, 64), (8, 8, 40))
-    one = predict_probabilities(model, array, budget_bytes=whole.bytes)[1].ravel()
-    tiled = predict_probabilities(model, array, budget_bytes=parts.bytes)[1].ravel()
+    one = run_passes(model, array, budget_bytes=whole.bytes).probabilities[1].ravel()
+    tiled = run_passes(model, array, budget_bytes=parts.bytes).probabilities[1].ravel()
     assert np.corrcoef(tiled, one)[0, 1] > 0.9
     assert np.abs(tiled - one).mean() < 0.3 * one.std()
 
@@ -113,7 +113,7 @@ def test_a_network_that_normalises_by_what_it_sees_is_given_patches_however_larg
     array = np.random.default_rng(0).normal(size=(1, 8, 6, 28)).astype(np.float32)
     passes = plan_passes(model, array.shape[1:], budget_bytes=10**10)
     assert (passes.padded_zyx, passes.tile_zyx) == ((8, 8, 28), (8, 8, 16))
-    found = predict_probabilities(model, array, budget_bytes=passes.bytes)
+    found = run_passes(model, array, budget_bytes=passes.bytes).probabilities
     first = torch.from_numpy(passes.pad(array)[None, ..., :16])
     with torch.inference_mode():
         expected = torch.softmax(model.members[0](first), 1)[0, :, :, 1:7].numpy()
@@ -126,7 +126,7 @@ def test_such_a_network_takes_a_volume_of_a_single_voxel_per_coarsest_feature():
     model = Model(plan, (build_network("nnunet", plan.network.strides_zyx, 1, 2),))
     array = np.random.default_rng(0).normal(size=(1, 3, 4, 4)).astype(np.float32)
     assert plan_passes(model, array.shape[1:], budget_bytes=10**10).padded_zyx == (8, 8, 16)
-    assert predict_probabilities(model, array).shape == (2, 3, 4, 4)
+    assert run_passes(model, array).probabilities.shape == (2, 3, 4, 4)
 
 
 def test_a_name_may_ask_for_refinement():

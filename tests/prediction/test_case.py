@@ -9,9 +9,10 @@ from scipy import ndimage
 from torch import nn
 
 from focalis.errors import DataError, ModelError
-from focalis.model import Model, OperatingPoint
+from focalis.lesions import OperatingPoint
+from focalis.model import Model
 from focalis.planning import NetworkSettings, Normalisation, Plan
-from focalis.prediction import predict_case
+from focalis.prediction import Settings, segment
 from focalis.prediction.restore import restore, turn_back
 from focalis.volume import Grid, Volume, grid_with_spacing, to_canonical
 
@@ -77,11 +78,10 @@ def test_turned_flipped_and_oblique_images_come_back_voxel_by_voxel(direction):
     grid = Grid((7, 9, 12), (1.5, 0.7, 3.0), (-12.5, 30.0, 4.25), direction)
     image = noise(grid)
     canonical_spacing = to_canonical(image).grid.spacing_zyx_mm
-    prediction = predict_case(model(canonical_spacing), [image])
-    assert prediction.label.grid == grid
-    np.testing.assert_array_equal(prediction.label.array, image.array > 0)
-    assert prediction.foreground_probability.grid == grid
-    np.testing.assert_array_equal(prediction.foreground_probability.array >= 0.5, image.array > 0)
+    prediction = segment(model(canonical_spacing), [image])
+    assert prediction.grid == grid
+    np.testing.assert_array_equal(prediction.mask, image.array > 0)
+    np.testing.assert_array_equal(prediction.probability >= 0.5, image.array > 0)
 
 
 @pytest.mark.parametrize("direction", [DIRECTIONS[0], DIRECTIONS[13], DIRECTIONS[30], oblique()])
@@ -91,12 +91,13 @@ def test_a_resampled_case_lies_where_it_was(direction, spacing):
     z, y, x = np.indices(grid.shape_zyx)
     distance_mm = np.sqrt((2.5 * (z - 9)) ** 2 + (1.2 * (y - 12)) ** 2 + (x - 25) ** 2)
     image = Volume((9 - distance_mm).astype(np.float32), grid)
-    label = predict_case(model(spacing, gain=0.1), [image]).label
-    assert label.grid == grid
+    found = segment(model(spacing, gain=0.1), [image])
+    label = found.mask
+    assert found.grid == grid
     truth = image.array > 0
-    dice = 2 * (truth & (label.array > 0)).sum() / (truth.sum() + label.array.sum())
+    dice = 2 * (truth & (label > 0)).sum() / (truth.sum() + label.sum())
     assert dice > 0.97
-    assert np.allclose(ndimage.center_of_mass(label.array), (9, 12, 25), atol=0.05)
+    assert np.allclose(ndimage.center_of_mass(label), (9, 12, 25), atol=0.05)
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 2.0, 3.0), (2.0, 2.0, 2.0)])
@@ -119,7 +120,7 @@ def test_other_voxels_cannot_be_turned_back():
 def test_original_label_values_return():
     image = noise(Grid((8, 8, 8)))
     image.array[0] = 3
-    label = predict_case(model(labels=(4, 9)), [image]).label.array
+    label = segment(model(labels=(4, 9)), [image]).mask
     assert label.dtype == np.uint8
     np.testing.assert_array_equal(label, np.select([image.array > 2, image.array > 0], [9, 4], 0))
     assert set(np.unique(label)) == {0, 4, 9}
@@ -138,7 +139,7 @@ def test_original_label_values_return():
 )
 def test_the_type_of_a_mask_holds_its_greatest_value(value, dtype):
     image = noise(Grid((8, 8, 8)))
-    label = predict_case(model(labels=(value,)), [image]).label.array
+    label = segment(model(labels=(value,)), [image]).mask
     assert label.dtype == dtype
     assert set(np.unique(label)) == {0, value}
 
@@ -147,22 +148,20 @@ def test_the_threshold_is_the_models_unless_given():
     image = Volume(np.linspace(-0.02, 0.02, 512, dtype=np.float32).reshape(8, 8, 8), Grid((8, 8, 8)))
     probability = 1 / (1 + np.exp(-100 * image.array))
     for given, used in ((None, 0.2), (0.7, 0.7)):
-        label = predict_case(
-            model(threshold=0.2), [image], operating_point=given and OperatingPoint(given)
-        ).label.array
+        label = segment(model(threshold=0.2), [image], Settings(threshold=given)).mask
         np.testing.assert_array_equal(label, probability >= used)
 
 
 def test_channels_are_taken_together():
     grid = Grid((8, 8, 8))
     one, two = noise(grid, 1), noise(grid, 2)
-    label = predict_case(model(channels=("T1", "T2")), [one, two]).label.array
+    label = segment(model(channels=("T1", "T2")), [one, two]).mask
     np.testing.assert_array_equal(label, one.array + two.array > 0)
 
 
 def test_a_wrong_number_of_channels_is_refused():
     with pytest.raises(ModelError, match=r"1 channels given, the model wants 2 \(T1, T2\)"):
-        predict_case(model(channels=("T1", "T2")), [noise(Grid((8, 8, 8)))])
+        segment(model(channels=("T1", "T2")), [noise(Grid((8, 8, 8)))])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -170,17 +169,17 @@ def test_nan_and_infinity_are_refused_with_their_count(value):
     image = noise(Grid((8, 8, 8)))
     image.array[0, 0, :3] = value
     with pytest.raises(ModelError, match="holds 3 voxels that are NaN or infinite"):
-        predict_case(model(), [image])
+        segment(model(), [image])
 
 
 def test_a_constant_channel_is_refused_by_name():
     grid = Grid((8, 8, 8))
     flat = Volume(np.full(grid.shape_zyx, 7, dtype=np.int16), grid)
     with pytest.raises(ModelError, match="channel T2 has one value everywhere"):
-        predict_case(model(channels=("T1", "T2")), [noise(grid), flat])
+        segment(model(channels=("T1", "T2")), [noise(grid), flat])
 
 
 def test_channels_on_two_grids_are_refused():
     images = [noise(Grid((8, 8, 8))), noise(Grid((8, 8, 9)))]
     with pytest.raises(DataError, match="not on the grid"):
-        predict_case(model(channels=("T1", "T2")), images)
+        segment(model(channels=("T1", "T2")), images)

@@ -79,7 +79,7 @@ import numpy as np, torch
 from focalis.model import Model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
-from focalis.prediction import Runtime, plan_passes, predict_probabilities
+from focalis.prediction import Runtime, plan_passes, run_passes
 
 def kilobytes(key):
     return int(re.search(key + r":\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
@@ -91,12 +91,12 @@ plan = Plan(channels=("image",), labels={1: "x"}, spacing_zyx_mm=(1, 1, 1), patc
             normalisation=(Normalisation(),), network=settings)
 model = Model(plan, (build_network(name, strides, 1, 2), build_network(name, strides, 1, 2)))
 how = {"runtime": Runtime(dtype=getattr(torch, dtype)), "mirror": mirror}
-predict_probabilities(model, np.ones((1, 32, 32, 32), dtype=np.float32), budget_bytes=10**10, **how)
+run_passes(model, np.ones((1, 32, 32, 32), dtype=np.float32), budget_bytes=10**10, **how).probabilities
 image = np.random.default_rng(0).normal(size=(1, size, size - 3, size)).astype(np.float32)
 passes = plan_passes(model, image.shape[1:], budget_bytes=budget, **how)
 pathlib.Path("/proc/self/clear_refs").write_text("5")
 before = kilobytes("VmRSS")
-predict_probabilities(model, image, budget_bytes=budget, **how)
+run_passes(model, image, budget_bytes=budget, **how).probabilities
 print(json.dumps([passes.tile_zyx == passes.padded_zyx, passes.bytes, 1024 * (kilobytes("VmHWM") - before)]))
 """
 

@@ -15,11 +15,11 @@ from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.prediction import (
     PrecisionWarning,
     Runtime,
+    Settings,
     float32_because,
     plan_passes,
-    predict_case,
-    predict_probabilities,
-    predict_with_deviation,
+    run_passes,
+    segment,
 )
 from focalis.prediction import precision as precision_of
 from focalis.volume import Grid, Volume
@@ -172,7 +172,8 @@ def test_thin_images_are_predicted_in_float32_and_it_is_said(monkeypatch, shape)
     network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 2, 1))
     model = Model(plan(), (network,))
     np.testing.assert_array_equal(
-        predict_probabilities(model, image(shape), runtime=LOW), predict_probabilities(model, image(shape))
+        run_passes(model, image(shape), runtime=LOW).probabilities,
+        run_passes(model, image(shape)).probabilities,
     )
     passes = plan_passes(model, shape, budget_bytes=10**10, runtime=LOW)
     assert "1 or 2 voxels" in passes.float32_because
@@ -206,23 +207,26 @@ class Overflows(nn.Module):
 def test_what_is_not_finite_in_low_precision_is_computed_again_in_float32():
     model = Model(plan(), (Overflows(exact=True),))
     with pytest.warns(PrecisionWarning, match=r"1 of 1 passes by cpu, bfloat16 were not finite"):
-        found = predict_probabilities(model, image((8, 9, 10)), runtime=LOW)
-    np.testing.assert_array_equal(found, predict_probabilities(model, image((8, 9, 10))))
+        found = run_passes(model, image((8, 9, 10)), runtime=LOW).probabilities
+    np.testing.assert_array_equal(found, run_passes(model, image((8, 9, 10))).probabilities)
 
 
 @pytest.mark.parametrize("runtime", [LOW, Runtime()])
 def test_what_is_not_finite_in_float32_is_an_error(runtime):
     model = Model(plan(), (Overflows(exact=False),))
     with pytest.raises(ModelError, match="not finite, not even in float32"):
-        predict_probabilities(model, image((8, 9, 10)), runtime=runtime)
+        run_passes(model, image((8, 9, 10)), runtime=runtime)
     two = Model(plan(), (Overflows(exact=False), Overflows(exact=False)))
     with pytest.raises(ModelError, match="not finite"):
-        predict_with_deviation(two, image((8, 9, 10)), runtime=runtime)
+        run_passes(two, image((8, 9, 10)), runtime=runtime, spread=True)
 
 
 def test_a_case_says_that_it_was_computed_in_float32():
     grid = Grid((16, 16, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     model = Model(plan(), (nn.Conv3d(1, 2, 3, padding=1),))
     volume = Volume(image((2, 16, 16))[0], grid)
-    assert "1 or 2 voxels" in predict_case(model, [volume], runtime=LOW).float32_because
-    assert not predict_case(model, [volume]).float32_because
+    assert (
+        "1 or 2 voxels"
+        in segment(model, [volume], Settings(runtime="torch", precision="bfloat16")).float32_because
+    )
+    assert not segment(model, [volume], Settings(runtime="torch", precision="float32")).float32_because

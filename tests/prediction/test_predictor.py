@@ -11,13 +11,13 @@ from focalis.model import Model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.prediction import (
-    DEFAULT_BUDGET_BYTES,
     Runtime,
-    budget_beside,
+    Settings,
     plan_passes,
-    predict_case,
-    predict_probabilities,
+    run_passes,
+    segment,
 )
+from focalis.prediction.predictor import budget_beside
 from focalis.volume import Grid, Volume
 
 
@@ -82,7 +82,7 @@ def need(model, shape, **options):
 @pytest.mark.parametrize("shape", [(16, 16, 16), (19, 32, 26), (1, 5, 40), (3, 3, 3)])
 def test_every_shape_comes_back_in_place(shape):
     array = image(shape)
-    result = predict_probabilities(Model(plan(), (Voxelwise(),)), array)
+    result = run_passes(Model(plan(), (Voxelwise(),)), array).probabilities
     assert result.dtype == np.float32
     assert result.shape == (2, *shape)
     np.testing.assert_allclose(result[1], sigmoid(array[0]), atol=1e-6)
@@ -96,9 +96,9 @@ def test_tiles_agree_with_the_whole_where_each_voxel_stands_alone(cuts):
     for _ in range(cuts):
         budget = plan_passes(model, array.shape[1:], budget_bytes=budget - 1).bytes
     calls = []
-    result = predict_probabilities(
+    result = run_passes(
         model, array, budget_bytes=budget, progress=lambda *call: calls.append(call)
-    )
+    ).probabilities
     assert len(calls) > cuts
     assert calls[-1] == (len(calls), len(calls))
     np.testing.assert_allclose(result[1], sigmoid(array[0]), atol=1e-5)
@@ -109,7 +109,7 @@ def test_large_tiles_give_the_result_of_the_whole():
     strides = ((2, 2, 2), (1, 2, 2))
     network = build_network("dense", strides, 1, 2).eval()
     model, array = Model(plan((16, 16, 16), strides), (network,)), image((22, 17, 250))
-    whole = predict_probabilities(model, array)
+    whole = run_passes(model, array).probabilities
     passes = plan_passes(model, array.shape[1:], budget_bytes=need(model, array.shape[1:]) - 1)
     calls = 0
 
@@ -117,7 +117,7 @@ def test_large_tiles_give_the_result_of_the_whole():
         nonlocal calls
         calls = total
 
-    tiled = predict_probabilities(model, array, budget_bytes=passes.bytes, progress=count)
+    tiled = run_passes(model, array, budget_bytes=passes.bytes, progress=count).probabilities
     assert passes.tile_zyx[2] < passes.padded_zyx[2]
     assert passes.axes_zyx[2].is_exact(passes.tile_zyx[2])
     assert (passes.tiles, passes.is_blended) == (calls, False)
@@ -126,9 +126,9 @@ def test_large_tiles_give_the_result_of_the_whole():
 
 def test_tiles_that_cannot_be_exact_are_blended():
     model, array = Model(plan(), (SeesAll(blur()),)), image((32, 32, 48))
-    whole = predict_probabilities(model, array)
+    whole = run_passes(model, array).probabilities
     budget = need(model, array.shape[1:]) - 1
-    tiled = predict_probabilities(model, array, budget_bytes=budget)
+    tiled = run_passes(model, array, budget_bytes=budget).probabilities
     assert plan_passes(model, array.shape[1:], budget_bytes=budget).is_blended
     assert not plan_passes(model, array.shape[1:], budget_bytes=budget + 1).is_blended
     assert np.abs(tiled - whole).max() < 2e-3
@@ -141,19 +141,19 @@ def test_a_prediction_says_in_how_many_tiles_the_case_went(options, flips):
     model, array = Model(plan(), (SeesAll(blur()),)), image((32, 32, 48))
     settings = {"mirror": flips > 1, "spread": flips > 1}
     whole = plan_passes(model, array.shape[1:], budget_bytes=10**12, **settings).bytes
+    volume = Volume(array[0], Grid((48, 32, 32)))
+    needed = whole - budget_beside(0, [volume], model.plan)
     passes = []
-    found = predict_case(
+    found = segment(
         model,
-        [Volume(array[0], Grid((48, 32, 32)))],
-        budget_bytes=whole - 1,
+        [volume],
+        Settings(runtime="torch", precision="float32", memory_gb=(needed - 1) / 1e9, **options),
         progress=lambda _, total: passes.append(total),
-        **options,
     )
     assert passes[-1] == found.tiles * flips > flips
     assert found.blended
-    assert (
-        predict_case(model, [Volume(array[0], Grid((48, 32, 32)))], budget_bytes=whole, **options).tiles == 1
-    )
+    enough = Settings(runtime="torch", precision="float32", memory_gb=(needed + 1) / 1e9, **options)
+    assert segment(model, [volume], enough).tiles == 1
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:monai.*", "ignore::DeprecationWarning")
@@ -163,7 +163,7 @@ def test_tiles_agree_with_monai_in_the_interior(network, tolerance):
     model, array = Model(plan(), (network,)), image((32, 32, 48))
     budget = need(model, array.shape[1:]) - 1
     passes = plan_passes(model, array.shape[1:], budget_bytes=budget)
-    ours = predict_probabilities(model, array, budget_bytes=budget)
+    ours = run_passes(model, array, budget_bytes=budget).probabilities
     peer = SlidingWindowInferer(roi_size=passes.tile_zyx, overlap=0.25, mode="gaussian", sigma_scale=0.125)
     with torch.inference_mode():
         theirs = peer(torch.from_numpy(array[None]), lambda x: torch.softmax(model.members[0](x), dim=1))[
@@ -175,8 +175,8 @@ def test_tiles_agree_with_monai_in_the_interior(network, tolerance):
 
 def test_members_are_averaged():
     members, array = (blur(0), blur(1), blur(2)), image((8, 8, 8))
-    single = [predict_probabilities(Model(plan(), (member,)), array) for member in members]
-    together = predict_probabilities(Model(plan(), members), array)
+    single = [run_passes(Model(plan(), (member,)), array).probabilities for member in members]
+    together = run_passes(Model(plan(), members), array).probabilities
     np.testing.assert_allclose(together, np.mean(single, axis=0), atol=1e-6)
 
 
@@ -185,8 +185,8 @@ def test_mirroring_averages_the_eight_mirror_images():
     expected = np.zeros((2, 8, 10, 12))
     for number in range(8):
         axes = [axis + 1 for axis in range(3) if number >> axis & 1]
-        expected += np.flip(predict_probabilities(model, np.flip(array, axes).copy()), axes) / 8
-    np.testing.assert_allclose(predict_probabilities(model, array, mirror=True), expected, atol=1e-6)
+        expected += np.flip(run_passes(model, np.flip(array, axes).copy()).probabilities, axes) / 8
+    np.testing.assert_allclose(run_passes(model, array, mirror=True).probabilities, expected, atol=1e-6)
 
 
 def test_a_real_network_in_bfloat16_stays_near_float32():
@@ -194,8 +194,8 @@ def test_a_real_network_in_bfloat16_stays_near_float32():
     strides = ((2, 2, 2), (2, 2, 2))
     model = Model(plan((16, 16, 16), strides), (build_network("dense", strides, 1, 2),))
     array = image((18, 20, 17))
-    full = predict_probabilities(model, array)
-    low = predict_probabilities(model, array, runtime=Runtime(dtype=torch.bfloat16))
+    full = run_passes(model, array).probabilities
+    low = run_passes(model, array, runtime=Runtime(dtype=torch.bfloat16)).probabilities
     assert low.dtype == np.float32
     assert np.abs(low - full).max() < 0.1
 
@@ -218,12 +218,12 @@ def test_every_plan_fits_its_budget_and_a_larger_budget_never_means_a_smaller_ti
 def test_the_result_itself_counts_towards_the_budget():
     model = Model(plan(), (Voxelwise(),))
     with pytest.raises(ModelError, match="4000 x 1000 x 1000 voxels"):
-        plan_passes(model, (4000, 1000, 1000), budget_bytes=DEFAULT_BUDGET_BYTES)
+        plan_passes(model, (4000, 1000, 1000), budget_bytes=4 * 10**9)
 
 
 def test_certain_background_in_blended_tiles_stays_a_probability():
     """Shares of 1 add up to a little more than 1 somewhere; the foreground would be below 0."""
-    found = predict_probabilities(Model(plan(patch=(16, 16, 16)), (Certain(),)), image((51, 51, 51)))
+    found = run_passes(Model(plan(patch=(16, 16, 16)), (Certain(),)), image((51, 51, 51))).probabilities
     assert found.min() >= 0
     assert found.max() <= 1
     np.testing.assert_allclose(found[0], 1, atol=1e-6)
@@ -241,7 +241,7 @@ def test_a_budget_below_the_smallest_tile_is_refused_with_the_need():
     model = Model(plan(), (Voxelwise(),))
     said = r"budget is too small: .* in tiles of 8 x 8 x 8 need 0\.25 GB, and 0\.00 GB are"
     with pytest.raises(ModelError, match=said):
-        predict_probabilities(model, image(), budget_bytes=10**6)
+        run_passes(model, image(), budget_bytes=10**6)
 
 
 def test_tiles_never_fall_below_the_training_patch():
@@ -255,7 +255,7 @@ def test_members_left_in_training_mode_predict_as_in_eval_mode():
     model = Model(plan(), (member,))
     member.train()
     array = image((8, 8, 8))
-    np.testing.assert_allclose(predict_probabilities(model, array)[1], sigmoid(array[0]), atol=1e-6)
+    np.testing.assert_allclose(run_passes(model, array).probabilities[1], sigmoid(array[0]), atol=1e-6)
 
 
 def test_an_axis_that_was_not_mirrored_in_training_is_not_mirrored_here():

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from focalis.errors import ModelError
+from focalis.errors import UsageError
+from focalis.lesions import decide
 from focalis.model import Refinement
-from focalis.prediction import decide, predict_case, refine_probabilities
+from focalis.prediction import RefinementWarning, Settings, refine_probabilities, segment
 from focalis.prediction import refine as module
-from focalis.prediction.case import RefinementWarning
 from focalis.prediction.refine import MOST_TERMS, TOLERANCE, boxes_around, intensity_terms, mean_field
 from focalis.volume import Grid, Volume
 
@@ -195,10 +195,10 @@ def test_when_the_time_is_over_the_rest_stays():
 
 def test_a_prediction_is_refined_if_the_model_says_so_and_nobody_objects(crf_model):
     model, image, truth = crf_model
-    refined, plain = (predict_case(model, image, refine=how).label.array > 0 for how in (None, False))
+    refined, plain = (segment(model, image, Settings(refine=how)).mask > 0 for how in (None, False))
     assert dice(truth, plain) < 0.8
     assert dice(truth, refined) > 0.95
-    asked = predict_case(model, image, refine=True).label.array > 0
+    asked = segment(model, image, Settings(refine=True)).mask > 0
     assert np.array_equal(asked, refined)
 
 
@@ -206,8 +206,8 @@ def test_a_model_without_refinement_cannot_be_asked_for_one(crf_model):
     from dataclasses import replace
 
     model, image, _ = crf_model
-    with pytest.raises(ModelError, match=r"holds no refinement; train it as --network NAME\+crf"):
-        predict_case(replace(model, refinement=None), image, refine=True)
+    with pytest.raises(UsageError, match=r"holds no refinement; train it as .*\+crf"):
+        segment(replace(model, refinement=None), image, Settings(refine=True))
 
 
 def test_a_refinement_cut_short_says_so(crf_model, monkeypatch):
@@ -217,7 +217,7 @@ def test_a_refinement_cut_short_says_so(crf_model, monkeypatch):
         "focalis.prediction.refine.refine_probabilities", lambda *rest, **how: real(*rest, **how, seconds=0)
     )
     with pytest.warns(RefinementWarning, match="cut short"):
-        predict_case(model, image)
+        segment(model, image)
 
 
 @pytest.fixture

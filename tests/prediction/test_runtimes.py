@@ -27,15 +27,15 @@ from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.prediction import (
     RUNTIMES,
     Runtime,
+    Settings,
     choice,
     input_ranges,
     openvino,
     plan_passes,
-    predict_case,
-    predict_probabilities,
-    predict_with_deviation,
     rounded,
+    run_passes,
     runtime_for,
+    segment,
 )
 from focalis.prediction.runtime import cpu_has_bfloat16
 from focalis.volume import Grid, Volume
@@ -77,7 +77,7 @@ def model(network, image):
         network=NetworkSettings(strides_zyx=STRIDES),
     )
     plain = Model(plan, (network,))
-    ranges = input_ranges(network, lambda: predict_probabilities(plain, image))
+    ranges = input_ranges(network, lambda: run_passes(plain, image).probabilities)
     return Model(plan, (network,), eight_bit=EightBit((ranges,), 0.001, "a test"))
 
 
@@ -90,9 +90,9 @@ def cache(tmp_path_factory):
 def test_every_run_time_gives_the_mask_of_the_reference(model, image, cache, name, precision):
     if precision == "bfloat16" and not cpu_has_bfloat16():
         pytest.skip("the processor has no bfloat16")
-    reference = predict_probabilities(model, image)
+    reference = run_passes(model, image).probabilities
     runtime = runtime_for(model, name, precision=precision, cache=cache)
-    other = predict_probabilities(model, image, runtime=runtime)
+    other = run_passes(model, image, runtime=runtime).probabilities
     assert other.dtype == np.float32
     assert 0.05 < (reference[1] > 0.5).mean() < 0.95
     assert ((other[1] > 0.5) == (reference[1] > 0.5)).mean() > MASKS_AGREE[name, precision]
@@ -102,8 +102,8 @@ def test_openvino_in_float32_computes_the_same_numbers(model, image, cache):
     engines = runtime_for(model, "openvino", precision="float32", cache=cache)
     for shape in ((16, 16, 16), (30, 33, 28)):  # one engine, two sizes
         part = image[:, : shape[0], : shape[1], : shape[2]]
-        ours = predict_probabilities(model, part, runtime=engines, mirror=True)
-        np.testing.assert_allclose(ours, predict_probabilities(model, part, mirror=True), atol=1e-4)
+        ours = run_passes(model, part, runtime=engines, mirror=True).probabilities
+        np.testing.assert_allclose(ours, run_passes(model, part, mirror=True).probabilities, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["nnunet", "segnet"])
@@ -115,8 +115,8 @@ def test_openvino_computes_the_other_networks_too(model, tmp_path, name):
     other = Model(model.plan.model_copy(update={"network": settings}), (network,))
     engines = runtime_for(other, "openvino", precision="float32", cache=tmp_path)
     array = np.random.default_rng(0).normal(size=(1, 13, 24, 16)).astype(np.float32)
-    computed = predict_probabilities(other, array, runtime=engines)
-    np.testing.assert_allclose(computed, predict_probabilities(other, array), atol=1e-4)
+    computed = run_passes(other, array, runtime=engines).probabilities
+    np.testing.assert_allclose(computed, run_passes(other, array).probabilities, atol=1e-4)
     passes = [
         plan_passes(other, (13, 24, 16), budget_bytes=10**10, runtime=way) for way in (engines, Runtime())
     ]
@@ -126,25 +126,25 @@ def test_openvino_computes_the_other_networks_too(model, tmp_path, name):
 def test_the_deviation_is_that_of_the_reference(model, image, cache):
     engines = runtime_for(model, "openvino", precision="float32", cache=cache)
     part = image[:, :12, :16, :16]
-    ours = predict_with_deviation(model, part, runtime=engines, mirror=True)
-    for computed, wanted in zip(ours, predict_with_deviation(model, part, mirror=True), strict=True):
-        np.testing.assert_allclose(computed, wanted, atol=1e-3)
-    assert ours[1].max() > 0.01
+    ours = run_passes(model, part, runtime=engines, mirror=True, spread=True)
+    wanted = run_passes(model, part, mirror=True, spread=True)
+    np.testing.assert_allclose(ours.probabilities, wanted.probabilities, atol=1e-3)
+    np.testing.assert_allclose(ours.deviation, wanted.deviation, atol=1e-3)
+    assert ours.deviation.max() > 0.01
 
 
-def test_a_refined_mask_is_that_of_the_reference(model, cache):
+def test_a_refined_mask_is_that_of_the_reference(model):
     """The field is PyTorch's, behind any run time."""
     field = Refinement(3.0, 2.0, 0.5, 1.0, 1.0, 2)
-    refined = replace(model, refinement=field, temperature=2.0, operating_point=OperatingPoint(0.6))
-    engines = runtime_for(refined, "openvino", precision="float32", cache=cache)
+    refined = replace(model, refinement=field, operating_point=OperatingPoint(0.6, temperature=2.0))
     array = np.random.default_rng(1).normal(size=(16, 16, 16)).astype(np.float32)
     volumes = [Volume(array, Grid((16, 16, 16), (1.0, 1.0, 1.0)))]
     ours, wanted, plain = (
-        predict_case(refined, volumes, runtime=way, refine=refine)
-        for way, refine in ((engines, None), (None, None), (engines, False))
+        segment(refined, volumes, Settings(runtime=way, precision="float32", refine=refine))
+        for way, refine in (("openvino", None), ("torch", None), ("openvino", False))
     )
-    np.testing.assert_array_equal(ours.label.array, wanted.label.array)
-    assert (ours.label.array != plain.label.array).any()
+    np.testing.assert_array_equal(ours.mask, wanted.mask)
+    assert (ours.mask != plain.mask).any()
 
 
 class GrowsWithTheImage(nn.Module):
@@ -204,7 +204,7 @@ def test_a_model_that_no_run_time_can_open_is_refused_as_such(model, tmp_path, m
 
 def test_a_converted_network_that_was_damaged_is_converted_again(model, image, tmp_path):
     def predicted():
-        return predict_probabilities(model, image, runtime=runtime_for(model, "openvino", cache=tmp_path))
+        return run_passes(model, image, runtime=runtime_for(model, "openvino", cache=tmp_path)).probabilities
 
     def flip(path):
         content = bytearray(path.read_bytes())
@@ -264,11 +264,11 @@ def test_members_of_an_ensemble_take_turns_in_the_memory(model, image, cache):
     pair = Model(model.plan, (model.members[0], model.members[0]))
     runtime = runtime_for(pair, "openvino", cache=cache)
     need = plan_passes(pair, image.shape[1:], budget_bytes=10**10, runtime=runtime).bytes
-    found = predict_probabilities(pair, image, runtime=runtime, budget_bytes=6 * need)
+    found = run_passes(pair, image, runtime=runtime, budget_bytes=6 * need).probabilities
     assert [engine._request for engine in runtime.engines(pair)] == [None, None]
     np.testing.assert_allclose(
         found,
-        predict_probabilities(model, image, runtime=runtime_for(model, "openvino", cache=cache)),
+        run_passes(model, image, runtime=runtime_for(model, "openvino", cache=cache)).probabilities,
         atol=1e-6,
     )
 
@@ -276,8 +276,10 @@ def test_members_of_an_ensemble_take_turns_in_the_memory(model, image, cache):
 def test_integers_do_what_the_rounded_network_does(model, image, cache):
     """The simulation that the calibration judges by is close to what the processor computes."""
     simulated = Model(model.plan, (rounded(model.members[0], model.eight_bit.ranges[0]),))
-    computed = predict_probabilities(model, image, runtime=runtime_for(model, "openvino-int8", cache=cache))
-    error = np.abs(computed - predict_probabilities(simulated, image)).mean()
+    computed = run_passes(
+        model, image, runtime=runtime_for(model, "openvino-int8", cache=cache)
+    ).probabilities
+    error = np.abs(computed - run_passes(simulated, image).probabilities).mean()
     assert error < 0.02
 
 
@@ -323,10 +325,10 @@ def test_the_memory_estimate_grows_with_the_volume_and_counts_the_output(model, 
 def test_what_a_large_share_of_the_budget_was_needed_for_is_given_back(model, image, cache):
     runtime = runtime_for(model, "openvino", cache=cache)
     (engine,) = runtime.engines(model)
-    predict_probabilities(model, image, runtime=runtime, budget_bytes=10**10)
+    run_passes(model, image, runtime=runtime, budget_bytes=10**10)
     assert engine._request is not None  # the next case of this size needs no compilation
     need = plan_passes(model, image.shape[1:], budget_bytes=10**10, runtime=runtime).bytes
-    predict_probabilities(model, image, runtime=runtime, budget_bytes=2 * need)
+    run_passes(model, image, runtime=runtime, budget_bytes=2 * need)
     assert engine._request is None
 
 
@@ -442,13 +444,13 @@ def test_a_second_prediction_does_without_torch(model, image, cache, tmp_path):
 import sys, numpy as np
 from pathlib import Path
 from focalis.model import open_model
-from focalis.prediction import predict_probabilities, runtime_for
+from focalis.prediction import run_passes, runtime_for
 import focalis.workflows.predict
 model = open_model(Path({str(path)!r}))
 runtime = runtime_for(model, "openvino", precision="float32", cache=Path({str(cache)!r}))
-np.save({str(out)!r}, predict_probabilities(model, np.load({str(tmp_path / "image.npy")!r}), runtime=runtime))
+np.save({str(out)!r}, run_passes(model, np.load({str(tmp_path / "image.npy")!r}), runtime=runtime).probabilities)
 print(sorted({{"torch", "pydicom", "scipy.ndimage", "matplotlib"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-    np.testing.assert_allclose(np.load(out), predict_probabilities(model, image), atol=1e-4)
+    np.testing.assert_allclose(np.load(out), run_passes(model, image).probabilities, atol=1e-4)

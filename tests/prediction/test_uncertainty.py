@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from focalis.errors import ModelError
-from focalis.lesions import temper
-from focalis.model import Model, OperatingPoint
+from focalis.errors import UsageError
+from focalis.lesions import OperatingPoint, temper
+from focalis.model import Model
 from focalis.planning import NetworkSettings, Normalisation, Plan
-from focalis.prediction import predict_case, predict_probabilities, predict_with_deviation
+from focalis.prediction import Settings, run_passes, segment
 from focalis.prediction.predictor import mirror_flips
 from focalis.volume import Grid, Volume
 
@@ -36,7 +36,7 @@ def model(*members, temperature=1.0, spacing=(1.0, 1.0, 1.0)):
         batch=1,
         network=NetworkSettings(strides_zyx=((2, 2, 2),)),
     )
-    return Model(plan, members, OperatingPoint(0.4), temperature=temperature)
+    return Model(plan, members, OperatingPoint(0.4, temperature=temperature))
 
 
 def noise(shape=(8, 8, 8), seed=0):
@@ -46,21 +46,22 @@ def noise(shape=(8, 8, 8), seed=0):
 def test_the_deviation_over_members_is_that_of_their_probabilities():
     members = [Pointwise(gain) for gain in (0.5, 1.0, 3.0)]
     array = noise()[None]
-    mean, deviation = predict_with_deviation(model(*members), array)
-    each = np.stack([1 - predict_probabilities(model(member), array)[0] for member in members])
+    passed = run_passes(model(*members), array, spread=True)
+    mean, deviation = passed.probabilities, passed.deviation
+    each = np.stack([1 - run_passes(model(member), array).probabilities[0] for member in members])
     np.testing.assert_allclose(1 - mean[0], each.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(deviation, each.std(axis=0), atol=1e-3)
-    np.testing.assert_array_equal(mean, predict_probabilities(model(*members), array))
+    np.testing.assert_array_equal(mean, run_passes(model(*members), array).probabilities)
 
 
 def test_the_deviation_over_mirror_images():
     member, array = Pointwise(1.0, ramp=1.5), noise(seed=1)[None]
-    _, deviation = predict_with_deviation(model(member), array, mirror=True)
+    deviation = run_passes(model(member), array, mirror=True, spread=True).deviation
     passes = []
     for flip in mirror_flips((True, True, True)):
         axes = tuple(axis - 1 for axis in flip)  # of a tensor with a batch to an array without
         seen = np.ascontiguousarray(np.flip(array, axes)) if axes else array
-        found = 1 - predict_probabilities(model(member), seen)[0]
+        found = 1 - run_passes(model(member), seen).probabilities[0]
         passes.append(np.flip(found, tuple(axis - 1 for axis in axes)) if axes else found)
     np.testing.assert_allclose(deviation, np.std(passes, axis=0), atol=1e-3)
     assert deviation.max() > 0.1
@@ -69,32 +70,33 @@ def test_the_deviation_over_mirror_images():
 def test_members_that_agree_have_none_also_across_tiles():
     array = noise((8, 16, 64), 2)[None]
     members = [Pointwise(1.0), Pointwise(1.0)]
-    whole = predict_with_deviation(model(*members), array)[1]
-    tiled = predict_with_deviation(model(*members), array, budget_bytes=251_500_000)[1]
+    whole = run_passes(model(*members), array, spread=True).deviation
+    tiled = run_passes(model(*members), array, budget_bytes=251_500_000, spread=True).deviation
     assert max(whole.max(), tiled.max()) < 2e-3
 
 
 def test_one_pass_says_nothing():
-    with pytest.raises(ModelError, match="--mirror"):
-        predict_with_deviation(model(Pointwise(1.0)), noise()[None])
+    image = Volume(noise(), Grid((8, 8, 8)))
+    with pytest.raises(UsageError, match="--mirror"):
+        segment(model(Pointwise(1.0)), [image], Settings(uncertainty=True))
 
 
 def test_a_case_gets_its_map_on_its_own_grid_and_zero_outside_of_what_was_seen():
     grid = Grid((9, 8, 7), (1.5, 1.0, 2.0), (3.0, -2.0, 1.0))
     image = Volume(noise(grid.shape_zyx, 3), grid)
-    prediction = predict_case(
-        model(Pointwise(0.5), Pointwise(3.0), spacing=(1.0, 1.0, 1.0)), [image], uncertainty=True
+    prediction = segment(
+        model(Pointwise(0.5), Pointwise(3.0), spacing=(1.0, 1.0, 1.0)), [image], Settings(uncertainty=True)
     )
     assert prediction.uncertainty is not None
-    assert not prediction.uncertainty.grid.differences(grid)
-    assert prediction.uncertainty.array.min() >= 0
-    assert 0.05 < prediction.uncertainty.array.max() <= 0.5
-    assert predict_case(model(Pointwise(0.5)), [image]).uncertainty is None
+    assert prediction.uncertainty.shape == grid.shape_zyx
+    assert prediction.uncertainty.min() >= 0
+    assert 0.05 < prediction.uncertainty.max() <= 0.5
+    assert segment(model(Pointwise(0.5)), [image]).uncertainty is None
 
 
 def test_the_temperature_is_applied_before_the_threshold():
     image = Volume(noise(), Grid((8, 8, 8)))
-    raw = predict_case(model(Pointwise(1.0)), [image]).foreground_probability.array
-    warm = predict_case(model(Pointwise(1.0), temperature=2.0), [image])
-    np.testing.assert_allclose(warm.foreground_probability.array, temper(raw, 2.0), atol=1e-6)
-    np.testing.assert_array_equal(warm.label.array, warm.foreground_probability.array >= np.float32(0.4))
+    raw = segment(model(Pointwise(1.0)), [image]).probability
+    warm = segment(model(Pointwise(1.0), temperature=2.0), [image])
+    np.testing.assert_allclose(warm.probability, temper(raw, 2.0), atol=1e-6)
+    np.testing.assert_array_equal(warm.mask, warm.probability >= np.float32(0.4))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from focalis.evaluation import CaseLesions, Choice, Detection, count_voxels, judge_lesions
-from focalis.lesions import Candidates, find_candidates, measure_lesions
+from focalis.evaluation import CaseLesions, Detection, count_voxels, judge_lesions
+from focalis.lesions import Candidates, OperatingPoint, find_candidates, measure_lesions
 from focalis.report import DARK, LIGHT, froc_figure, operating_figure, reliability_figure, risk_figure
 from focalis.report.detection import lesion_context
 from focalis.report.lesions import class_names
@@ -42,7 +42,7 @@ def test_figures_are_drawn_for_one_scan_and_for_several_with_an_empty_one(lesion
 def test_the_operating_points_curves_are_drawn_with_and_without_lesions() -> None:
     curve = ((0.3, 0.5), (0.5, 0.6))
     for froc in ((), ((0.9, 0.1, 0.4), (0.0, 2.0, 0.8))):
-        assert operating_figure(Choice(0.5, 0.0, 0.9, "chosen", curve, froc)).startswith(PNG)
+        assert operating_figure(OperatingPoint(0.5, "chosen", curve, 0.0, 0.9, froc)).startswith(PNG)
 
 
 def test_the_context_names_counts_and_leaves_out_what_is_not_known() -> None:

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from focalis.dataset import IGNORED
-from focalis.lesions import temper
-from focalis.model import Model, OperatingPoint, Refinement
-from focalis.prediction import input_ranges, predict_probabilities, rounded
+from focalis.lesions import OperatingPoint, temper
+from focalis.model import Model, Refinement
+from focalis.prediction import Settings, input_ranges, reported_by, rounded, run_passes
 from focalis.training import calibrate
-from focalis.training.calibration import reported
 from focalis.training.validation import mean_dice
 
 
@@ -24,9 +23,14 @@ def model(plan):
         layer.weight.mul_(0.3)
         layer.weight[1] += 0.1
         layer.bias.copy_(torch.tensor([0.5, -0.5]))
-    point = OperatingPoint(0.55, minimum_mm3=150, minimum_confidence=0.6)
+    point = OperatingPoint(0.55, minimum_mm3=150, minimum_confidence=0.6, temperature=1.5)
     field = Refinement(3.0, 3.0, 0.5, 1.0, 1.0, 3)
-    return Model(plan, (nn.Sequential(layer).eval(),), point, temperature=1.5, refinement=field)
+    return Model(plan, (nn.Sequential(layer).eval(),), point, refinement=field)
+
+
+def reported(model, case):
+    exact = Settings(runtime="torch", precision="float32", minimum_mm3=0.0, minimum_confidence=0.0)
+    return np.where(case.label == IGNORED, 0, reported_by(model, case.image, exact))
 
 
 def dice_of(model, cases):
@@ -36,22 +40,22 @@ def dice_of(model, cases):
 def test_the_loss_is_measured_with_temperature_refinement_and_what_is_dropped(model, cases):
     calibration = calibrate(model, cases)
     network = model.members[0]
-    ranges = input_ranges(network, lambda: [predict_probabilities(model, case.image) for case in cases])
+    ranges = input_ranges(network, lambda: [run_passes(model, case.image).probabilities for case in cases])
     assert calibration.ranges == (ranges,)
     simulated = replace(model, members=(rounded(network, ranges),))
     loss = dice_of(model, cases) - dice_of(simulated, cases)
     assert calibration.dice_loss == pytest.approx(loss)
     elsewhere = [
+        replace(model, operating_point=OperatingPoint(0.6, temperature=1.5)),
         replace(model, operating_point=OperatingPoint(0.55)),
-        replace(model, temperature=1.0),
         replace(model, refinement=None),
     ]
     assert len({dice_of(model, cases), *(dice_of(other, cases) for other in elsewhere)}) == 4
 
 
 def test_what_is_reported_is_decided_on_tempered_probabilities(model, cases):
-    plain = replace(model, refinement=None, operating_point=OperatingPoint(0.55))
-    foreground = 1 - predict_probabilities(plain, cases[0].image)[0]
+    plain = replace(model, refinement=None, operating_point=OperatingPoint(0.55, temperature=1.5))
+    foreground = 1 - run_passes(plain, cases[0].image).probabilities[0]
     np.testing.assert_array_equal(reported(plain, cases[0]), temper(foreground, 1.5) >= 0.55)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from focalis.dataset import IGNORED
-from focalis.model import OperatingPoint
-from focalis.prediction import Runtime, decide, refine_probabilities
+from focalis.lesions import OperatingPoint, decide
+from focalis.prediction import Runtime, refine_probabilities
 from focalis.training import fit_refinement, refinement
 from focalis.training.refinement import Watched, search_refinement
 
@@ -75,7 +75,7 @@ def test_the_search_ends_when_its_time_is_over(monkeypatch):
 def test_without_cases_nothing_is_changed(plan):
     from focalis.planning.parts import network_of
 
-    found = fit_refinement(plan, network_of(plan), [], Runtime(), POINT, 1.0)
+    found = fit_refinement(plan, network_of(plan), [], Runtime(), POINT)
     assert (found.similar_weight, found.near_weight) == (0, 0)
     assert "no cases" in found.how
 

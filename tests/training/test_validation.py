@@ -10,7 +10,7 @@ from torch import nn
 from focalis.dataset import IGNORED
 from focalis.errors import UsageError
 from focalis.evaluation.operating_point import THRESHOLDS
-from focalis.model import OperatingPoint
+from focalis.lesions import OperatingPoint
 from focalis.prediction import Runtime
 from focalis.training import operating_point
 from focalis.training.prepared import TrainingCase
@@ -40,7 +40,8 @@ def drawn(seed, temperature, shape=(24, 24, 24)):
 
 def test_the_temperature_is_found_and_the_threshold_given_in_tempered_probabilities(plan):
     cases = [drawn(seed, 3.0) for seed in range(3)]
-    point, temperature = operating_point(plan, Known(), cases, Runtime())
+    point = operating_point(plan, Known(), cases, Runtime())
+    temperature = point.temperature
     assert temperature == pytest.approx(3.0, rel=0.1)
     odds = np.log(point.threshold / (1 - point.threshold)) * temperature
     levels = np.array(THRESHOLDS)
@@ -56,7 +57,7 @@ def test_an_aim_keeps_to_its_rate(plan):
     odds = np.where(label > 0, 3.0, -6.0)
     odds[10:12, 10:12, 10:12] = 2.0
     cases = [case_of(odds, label, f"c{i}") for i in range(2)]
-    strict, _ = operating_point(plan, Known(), cases, Runtime(), "fp-per-scan=0")
+    strict = operating_point(plan, Known(), cases, Runtime(), "fp-per-scan=0")
     assert "0 false positives" in strict.how
     assert any(rate == 0 and found == 1 for _, rate, found in strict.froc)
     with pytest.raises(UsageError, match="aim"):
@@ -69,13 +70,13 @@ def test_what_nobody_judged_counts_in_neither(plan):
     odds = np.where(label > 0, 3.0, -6.0)
     odds[10:14, 10:14, 10:14] = 4.0  # would be a false positive
     label[9:15, 9:15, 9:15] = IGNORED
-    point, _ = operating_point(plan, Known(), [case_of(odds, label)], Runtime())
+    point = operating_point(plan, Known(), [case_of(odds, label)], Runtime())
     assert max(dice for _, dice in point.curve) == 1
     assert (point.minimum_mm3, point.minimum_confidence) == (0, 0)
 
 
 def test_no_case_no_choice(plan):
-    assert operating_point(plan, Known(), [], Runtime()) == (OperatingPoint(), 1.0)
+    assert operating_point(plan, Known(), [], Runtime()) == OperatingPoint()
 
 
 def test_memory_does_not_grow_with_the_number_of_cases(plan):
@@ -117,6 +118,6 @@ def test_a_look_at_the_inner_split_tells_cases_with_a_lesion_apart(plan):
 def test_a_constant_output_is_named(plan):
     label = np.zeros((16, 16, 16))
     label[4:8, 4:8, 4:8] = 1
-    point, _ = operating_point(plan, Known(), [case_of(np.full(label.shape, -6.0), label)], Runtime())
+    point = operating_point(plan, Known(), [case_of(np.full(label.shape, -6.0), label)], Runtime())
     assert "the network gives every voxel the same probability" in point.how
     assert (point.threshold, point.found) == (0.5, 0)

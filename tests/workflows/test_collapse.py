@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from focalis.cli.main import app
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
-from focalis.model import OperatingPoint, load_model, save_model
+from focalis.lesions import OperatingPoint
+from focalis.model import load_model, save_model
 from focalis.planning import read_plan, write_plan
 from focalis.volume import Volume, read_volume, write_volume
 from focalis.workflows.fit import fit

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ import torch
 from torch import nn
 
 from focalis.errors import DataError, UsageError
-from focalis.lesions import measure_lesions
-from focalis.model import Model, OperatingPoint
+from focalis.lesions import OperatingPoint, measure_lesions
+from focalis.model import Model
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.volume import Grid, Volume, read_volume, write_volume
 from focalis.workflows.evaluate import evaluate
@@ -44,7 +45,7 @@ def model(point=CHOSEN, members=1, temperature=1.0):
         batch=1,
         network=NetworkSettings(strides_zyx=((2, 2, 2),)),
     )
-    return Model(plan, tuple(Bright(1 + i) for i in range(members)), point, temperature=temperature)
+    return Model(plan, tuple(Bright(1 + i) for i in range(members)), replace(point, temperature=temperature))
 
 
 def scene(*blobs):

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from focalis.cli.main import app, main
 from focalis.errors import DataError, ModelError, UsageError
-from focalis.model import Model, OperatingPoint, Refinement, read_header, save_model
+from focalis.lesions import OperatingPoint
+from focalis.model import Model, Refinement, read_header, save_model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan, describe, learn_scope
 from focalis.prediction import plan_passes
@@ -235,7 +236,7 @@ def test_a_row_says_in_how_many_pieces_the_image_went_and_the_document_what_ran_
     document = json.loads((tmp_path / "out" / "lesions" / "a.json").read_text())
     assert document["runtime"] == "cpu, float32"
     passes = replace(plan_passes(model(), (16, 32, 16), budget_bytes=10**9), tile_zyx=(8, 32, 16))
-    monkeypatch.setattr("focalis.prediction.case.plan_passes", lambda *_, **__: passes)
+    monkeypatch.setattr("focalis.prediction.predictor.plan_passes", lambda *_, **__: passes)
     report = predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out")
     assert (report.rows[0].tiles, report.rows[0].blended) == (3, True)
 
@@ -421,9 +422,7 @@ ERRORS = [RuntimeError("itk::ERROR: stride"), MemoryError(), KeyError("x"), OSEr
 
 
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize(
-    "where", ["read_images", "check_scope", "predict_case", "measure_lesions", "write_lesions"]
-)
+@pytest.mark.parametrize("where", ["read_images", "check_scope", "segment", "write_volume", "write_lesions"])
 def test_any_error_of_one_case_refuses_that_case_alone(tmp_path, monkeypatch, error, where):
     for seed, name in enumerate("abc"):
         image(tmp_path / "in" / f"{name}.nii.gz", seed)
@@ -447,7 +446,7 @@ def test_ctrl_c_is_no_error_of_a_case(tmp_path, monkeypatch):
     def stop(*_given, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predict_workflow, "predict_case", stop)
+    monkeypatch.setattr(predict_workflow, "segment", stop)
     with pytest.raises(KeyboardInterrupt):
         predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out")
 
@@ -489,7 +488,7 @@ def test_the_command_shows_the_traceback_of_a_refused_case_with_debug(tmp_path, 
     def broken(*_given, **_options):
         raise RuntimeError("deep inside")
 
-    monkeypatch.setattr(predict_workflow, "predict_case", broken)
+    monkeypatch.setattr(predict_workflow, "segment", broken)
     words = [
         "predict",
         str(tmp_path / "m.safetensors"),

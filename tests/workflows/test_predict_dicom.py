@@ -12,7 +12,8 @@ from torch import nn
 
 from focalis.dicom import find_series, read_segmentation, read_series, read_structures
 from focalis.errors import UsageError
-from focalis.model import Model, OperatingPoint
+from focalis.lesions import OperatingPoint
+from focalis.model import Model
 from focalis.planning import NetworkSettings, Normalisation, Plan, describe, learn_scope
 from focalis.volume import Grid, Volume, read_volume, write_volume
 from focalis.workflows.predict import predict

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from focalis.cli.main import app
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
-from focalis.model import Model, OperatingPoint, load_model, save_model
+from focalis.lesions import OperatingPoint
+from focalis.model import Model, load_model, save_model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.volume import Grid, Volume, content_digest, read_volume, to_canonical, write_volume

@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from focalis.volume import Outline
 
 _BUDGET_SHARE = 2 / 3
-_MOST_BUDGET_GB = (
-    4.0  # what `focalis predict` takes, so that both come to the same voxels by `--runtime torch`
-)
-
-
 _OUTSIDE_ADVICE = "send it to a model for such images, or release it"
 
 
@@ -119,7 +114,8 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     from focalis.dicom.identity import AttributeWarning
     from focalis.model import load_model, weights_sha256
     from focalis.planning import other_modalities
-    from focalis.prediction import budget_beside, choose_runtime, predict_case, require_memory
+    from focalis.prediction import DEFAULT_MEMORY_GB, Settings, require_memory
+    from focalis.prediction import segment as segment_volumes
     from focalis.workflows.scope import check_scope, outside_line
 
     tell("checking")
@@ -134,8 +130,8 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         models[job.model_sha256] = loaded, weights_sha256(loaded)
     model, weights = models[job.model_sha256]
     outside = ""
-    memory_bytes = min(_MOST_BUDGET_GB, _BUDGET_SHARE * job.memory_gb) * 1e9
-    runtime = choose_runtime("auto", "auto")
+    # no more memory than `focalis predict` takes, so that both come to the same voxels by `--runtime torch`
+    settings = Settings(runtime="torch", memory_gb=min(DEFAULT_MEMORY_GB, _BUDGET_SHARE * job.memory_gb))
 
     def admit(outline: Outline, modality: str) -> None:
         nonlocal outside
@@ -143,7 +139,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         outside = outside_line(strange) if strange else ""
         if outside and job.other_modality == "refuse":
             raise DataError(f"the series {outside}; {_OUTSIDE_ADVICE}")
-        require_memory(model, [outline], memory_bytes, runtime=runtime)
+        require_memory(model, [outline], settings)
 
     try:
         series = read_series([Path(file) for file in job.files], admit, job.charset)
@@ -155,12 +151,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         if outside and policy == "refuse":
             raise DataError(f"the series {outside}; {_OUTSIDE_ADVICE}")
         tell("segmenting")
-        prediction = predict_case(
-            model,
-            [series.volume],
-            runtime=runtime,
-            budget_bytes=budget_beside(memory_bytes, [series.volume], model.plan),
-        )
+        found = segment_volumes(model, [series.volume], settings)
     except FocalisError as error:
         if _disk_is_full(error):
             raise
@@ -170,7 +161,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", AttributeWarning)
         made = make_results(
-            prediction.label.array,
+            found.mask,
             model.plan.labels,
             series,
             Path(job.folder),

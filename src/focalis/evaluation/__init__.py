@@ -23,7 +23,7 @@ from focalis.evaluation.intervals import (
 )
 from focalis.evaluation.judged import JUDGED_COLUMNS, JudgedLesion, judge_lesions
 from focalis.evaluation.lesionwise import LesionScores, lesion_scores
-from focalis.evaluation.operating_point import Aim, Choice, choose, cut
+from focalis.evaluation.operating_point import Aim, choose, cut
 from focalis.evaluation.promise import Promise, Promised, keep_promise
 from focalis.evaluation.record import Evaluation
 from focalis.evaluation.risk import RISK_RULE, RiskCoverage, risk_coverage
@@ -52,7 +52,6 @@ __all__ = [
     "Aim",
     "Calibration",
     "CaseLesions",
-    "Choice",
     "Collapse",
     "Detection",
     "Evaluation",

@@ -1,4 +1,4 @@
-"""The operating point: from which probability, size and confidence on a lesion is reported."""
+"""The choice of the operating point: from which probability, size and confidence on a lesion is reported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import scipy.special
 from numpy.typing import NDArray
 
 from focalis.errors import UsageError
-from focalis.lesions import Candidates, find_candidates, temper
+from focalis.lesions import Candidates, OperatingPoint, find_candidates, temper
 
 THRESHOLDS = (
     *(round(0.05 * i, 2) for i in range(1, 20)),
@@ -54,31 +54,6 @@ class Aim:
                 f"aim {text!r} is not known; give dice or fp-per-scan=X with a number X from 0 on"
             )
         return cls(rate)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A chosen operating point and the curves it came from.
-
-    Attributes:
-        threshold: a voxel is foreground where its probability reaches it.
-        minimum_mm3: smaller lesions are dropped.
-        minimum_confidence: lesions whose highest probability stays below it are dropped.
-        how: one line on how it was chosen.
-        curve: (threshold, mean Dice with nothing dropped) of every threshold.
-        froc: (minimum confidence, false positives per scan, sensitivity) at the chosen threshold and minimum
-            size, from the strictest on; empty without true lesions.
-        lesions, found: true lesions of the cases, and how many of them this point finds.
-    """
-
-    threshold: float
-    minimum_mm3: float
-    minimum_confidence: float
-    how: str
-    curve: tuple[tuple[float, float], ...]
-    froc: tuple[tuple[float, float, float], ...]
-    lesions: int = 0
-    found: int = 0
 
 
 @dataclass(frozen=True)
@@ -136,7 +111,7 @@ def choose(
     aim: Aim | None = None,
     temperature: float = 1.0,
     thresholds: Sequence[float] = THRESHOLDS,
-) -> Choice:
+) -> OperatingPoint:
     """Choose threshold, minimum size and minimum confidence together, on cases that the network did not learn from.
 
     For the best Dice: the threshold first, with nothing dropped, on the cases with a lesion. It is one half unless
@@ -195,7 +170,7 @@ def choose(
     def given(probability: float) -> float:
         return float(temper(np.asarray(probability, dtype=np.float64), temperature))
 
-    return Choice(
+    return OperatingPoint(
         threshold=given(threshold),
         minimum_mm3=size,
         minimum_confidence=given(confidence),
@@ -204,6 +179,7 @@ def choose(
         froc=tuple((given(s.minimum_confidence), s.fp_per_scan, s.sensitivity) for s in reversed(line)),
         lesions=lesions,
         found=round(chosen.sensitivity * lesions) if chosen else 0,
+        temperature=temperature,
     )
 
 

@@ -25,6 +25,7 @@ from focalis.lesions.measures import (
     measure_components,
     measure_lesions,
 )
+from focalis.lesions.operating_point import OperatingPoint, Reported, decide, report_lesions
 from focalis.lesions.probability import temper, untempered
 from focalis.lesions.table import COLUMNS, as_csv, lesion_row
 
@@ -39,9 +40,12 @@ __all__ = [
     "Lesion",
     "Line",
     "Matching",
+    "OperatingPoint",
     "Overlaps",
+    "Reported",
     "as_csv",
     "axial_axis",
+    "decide",
     "disagreement",
     "find_candidates",
     "find_overlaps",
@@ -52,6 +56,7 @@ __all__ = [
     "match_lesions",
     "measure_components",
     "measure_lesions",
+    "report_lesions",
     "temper",
     "untempered",
     "voxels_of",

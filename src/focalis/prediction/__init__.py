@@ -8,19 +8,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from focalis.prediction.case import Prediction, RefinementWarning, check_volumes, predict_case
 from focalis.prediction.choice import RUNTIMES, require_runtime, runtime_for
-from focalis.prediction.decision import decide, decide_reported, drop_lesions
 from focalis.prediction.engine import Engine, Engines, PrecisionWarning
-from focalis.prediction.predictor import (
-    DEFAULT_BUDGET_BYTES,
-    Passes,
-    budget_beside,
-    plan_passes,
-    predict_probabilities,
-    predict_with_deviation,
+from focalis.prediction.predictor import Passed, Passes, plan_passes, run_passes
+from focalis.prediction.segmentation import (
+    RefinementWarning,
+    Segmentation,
+    check_volumes,
+    engines_for,
+    infer,
+    reported_by,
     require_memory,
+    segment,
 )
+from focalis.prediction.settings import DEFAULT_MEMORY_GB, Settings
 from focalis.prediction.tiles import Axis, Tile, tiles
 
 if TYPE_CHECKING:
@@ -37,39 +38,40 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "DEFAULT_BUDGET_BYTES",
+    "DEFAULT_MEMORY_GB",
     "RUNTIMES",
     "Axis",
     "Engine",
     "Engines",
+    "Passed",
     "Passes",
     "PrecisionWarning",
-    "Prediction",
     "Refined",
     "RefinementWarning",
     "Runtime",
+    "Segmentation",
+    "Settings",
     "Tile",
-    "budget_beside",
     "check_volumes",
     "choose_device",
     "choose_precision",
     "choose_runtime",
     "cpu_has_bfloat16",
-    "decide",
-    "decide_reported",
-    "drop_lesions",
+    "engines_for",
     "float32_because",
+    "forward_bytes",
+    "infer",
     "input_ranges",
     "peak_forward_bytes",
     "plan_passes",
-    "predict_case",
-    "predict_probabilities",
-    "predict_with_deviation",
     "refine_probabilities",
+    "reported_by",
     "require_memory",
     "require_runtime",
     "rounded",
+    "run_passes",
     "runtime_for",
+    "segment",
     "tiles",
 ]
 

@@ -55,3 +55,6 @@ class Engines(Protocol):
 
     def engines(self, model: Model) -> Sequence[Engine]:
         """The model's members, ready to run."""
+
+    def on_threads(self, threads: int) -> Engines:
+        """The same on so many threads of the processor."""

@@ -54,11 +54,13 @@ class OpenVino:
         folder: where `convert` put the members.
         precision: one of `PRECISIONS`: that of what is not done in 8-bit integers.
         eight_bit: whether convolutions compute in 8-bit integers.
+        threads: of the processor; 0 for OpenVINO's own choice.
     """
 
     folder: Path
     precision: str = "f32"
     eight_bit: bool = False
+    threads: int = 0
     _engines: list[OpenVinoEngine] = field(default_factory=list, repr=False, compare=False)
 
     def engines(self, model: Model) -> list[OpenVinoEngine]:
@@ -66,9 +68,14 @@ class OpenVino:
         if not self._engines:
             count = len(model.members)
             self._engines.extend(
-                OpenVinoEngine(self.folder / str(i), self.precision, model, i) for i in range(count)
+                OpenVinoEngine(self.folder / str(i), self.precision, model, i, self.threads)
+                for i in range(count)
             )
         return self._engines
+
+    def on_threads(self, threads: int) -> OpenVino:
+        """See `Engines.on_threads`."""
+        return OpenVino(self.folder, self.precision, self.eight_bit, threads)
 
     def __str__(self) -> str:
         return f"cpu, openvino {'int8' if self.eight_bit else self.precision}"
@@ -82,11 +89,13 @@ class OpenVinoEngine:
         precision: one of `PRECISIONS`.
         model: the model.
         member: which of the model's members it is.
+        threads: of the processor; 0 for OpenVINO's own choice.
     """
 
-    def __init__(self, folder: Path, precision: str, model: Model, member: int) -> None:
+    def __init__(self, folder: Path, precision: str, model: Model, member: int, threads: int = 0) -> None:
         self._folder = folder
         self._precision = precision
+        self._threads = threads
         self._model, self._member = model, member
         facts = json.loads((folder / FACTS).read_text())
         self._bytes_per_voxel = {name: float(value) for name, value in facts["bytes_per_voxel"].items()}
@@ -106,7 +115,7 @@ class OpenVinoEngine:
         if x.shape != self._shape:
             self.release()  # its memory goes before that of the next one comes
             precision = "f32" if self.float32_because(x.shape) else self._precision
-            self._request = _compiled(self._folder / NETWORK, x.shape, precision)
+            self._request = _compiled(self._folder / NETWORK, x.shape, precision, self._threads)
             self._shape = x.shape
         result: NDArray[np.float32] = self._request.infer([x], share_inputs=True, share_outputs=True)[0]
         return result
@@ -235,7 +244,7 @@ def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> d
     }
 
 
-def _compiled(path: Path, shape: Sequence[int], precision: str) -> Any:
+def _compiled(path: Path, shape: Sequence[int], precision: str, threads: int = 0) -> Any:
     import openvino
 
     core = openvino.Core()
@@ -246,7 +255,11 @@ def _compiled(path: Path, shape: Sequence[int], precision: str) -> Any:
             f"{path}: the converted network cannot be read; delete its folder, it is made again"
         ) from error
     graph.reshape(list(shape))
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+    }
     return core.compile_model(graph, "CPU", settings).create_infer_request()
 
 

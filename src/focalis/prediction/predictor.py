@@ -16,10 +16,9 @@ from focalis.model import Model
 from focalis.planning import Plan
 from focalis.prediction.engine import Engine, Engines, PrecisionWarning
 from focalis.prediction.tiles import Axis, Triple, tiles
-from focalis.volume import Outline, Volume, canonical_grid, grid_with_spacing
+from focalis.volume import Outline, Volume
 
 FLOAT_BYTES = 4
-DEFAULT_BUDGET_BYTES = 4 * 10**9
 PROGRAM_BYTES = 600_000_000
 """Resident memory of the program with its libraries before it reads an image: measured 0.25 GB, 0.55 with PyTorch."""
 HELD_SHARE = 0.25
@@ -30,16 +29,33 @@ Progress = Callable[[int, int], None]
 """Called with the passes done and their total."""
 
 
-def predict_probabilities(
+@dataclass(frozen=True, eq=False)
+class Passed:
+    """What the networks make of a prepared case.
+
+    Attributes:
+        probabilities: mean softmax over members and mirror images, float32 (label, z, y, x), on the case's voxels.
+        deviation: the standard deviation of the foreground probability over them, float32 (z, y, x), between 0 and 0.5,
+            where that was asked for. Where tiles overlap their difference counts in it too.
+        passes: how the volume was cut up.
+    """
+
+    probabilities: NDArray[np.float32]
+    deviation: NDArray[np.float32] | None
+    passes: Passes
+
+
+def run_passes(
     model: Model,
     array: NDArray[np.float32],
     *,
-    budget_bytes: int = DEFAULT_BUDGET_BYTES,
-    mirror: bool = False,
     runtime: Engines | None = None,
+    budget_bytes: float = math.inf,
+    mirror: bool = False,
+    spread: bool = False,
     progress: Progress | None = None,
-) -> NDArray[np.float32]:
-    """Mean softmax over the model's members: float32 (label, z, y, x), on the voxels of `array`.
+) -> Passed:
+    """Run the model's networks over a prepared case.
 
     The array is padded to a multiple of the network's total stride by reflection, as evenly as possible on
     both sides, and the result is cropped.
@@ -47,57 +63,15 @@ def predict_probabilities(
     Args:
         model: the model; its members are put into eval mode.
         array: a prepared case, float32 (channel, z, y, x).
-        budget_bytes: what prediction may allocate: padded copy, accumulator, activations, work space.
-        mirror: average over the mirror images too; up to eight times the time, hardly more memory.
         runtime: what runs the networks; PyTorch on the CPU in float32 by default.
+        budget_bytes: what the passes may allocate: padded copy, accumulator, activations, work space.
+        mirror: average over the mirror images too; up to eight times the time, hardly more memory.
+        spread: also compute the deviation.
+        progress: called with the passes done and their total.
 
     Raises:
         ModelError: not even a tile of the training patch's size fits the budget, or the network's output is not finite.
     """
-    return _predict(model, array, budget_bytes, mirror, runtime, progress, spread=False)[0]
-
-
-def predict_with_deviation(
-    model: Model,
-    array: NDArray[np.float32],
-    *,
-    budget_bytes: int = DEFAULT_BUDGET_BYTES,
-    mirror: bool = False,
-    runtime: Engines | None = None,
-    progress: Progress | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """As `predict_probabilities`, and how far the passes disagree.
-
-    Returns:
-        The mean probabilities, and the standard deviation of the foreground probability over members and mirror
-        images, float32 (z, y, x), between 0 and 0.5. Where tiles overlap their difference counts in it too.
-
-    Raises:
-        ModelError: there is one pass only, or the budget is too small.
-    """
-    flips = len(mirror_flips(model.plan.training.flip_axes_zyx)) if mirror else 1
-    if len(model.members) * flips < 2:
-        raise ModelError(
-            "uncertainty needs several passes, and this model has one member"
-            + (" and no axis to mirror; train folds" if mirror else "; add --mirror, or train folds")
-        )
-    result, squares = _predict(model, array, budget_bytes, mirror, runtime, progress, spread=True)
-    assert squares is not None
-    squares -= np.square(1 - result[0])
-    return result, np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
-
-
-def _predict(
-    model: Model,
-    array: NDArray[np.float32],
-    budget_bytes: int,
-    mirror: bool,
-    runtime: Engines | None,
-    progress: Progress | None,
-    *,
-    spread: bool,
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Mean probabilities and, if asked for, the mean square of the foreground probability."""
     runtime = runtime or _default()
     engines = runtime.engines(model)
     layout = plan_passes(
@@ -134,40 +108,20 @@ def _predict(
         warnings.warn(
             f"{repaired} of {total} passes by {runtime} were not finite and were computed again in float32",
             PrecisionWarning,
-            stacklevel=3,
+            stacklevel=2,
         )
     if total > 1:  # what is added up of shares may miss 1 by a rounding, and log odds then are no number
         np.clip(result, 0, 1, out=result)
-    return layout.crop(result), None if squares is None else layout.crop(squares)[0]
-
-
-def require_memory(
-    model: Model,
-    outlines: Sequence[Outline],
-    memory_bytes: float,
-    *,
-    mirror: bool = False,
-    runtime: Engines | None = None,
-    spread: bool = False,
-) -> None:
-    """Refuse a case that a program's memory cannot hold, before it is read; ModelError says what it needs.
-
-    Args:
-        model: the model.
-        outlines: one per channel; nothing is refused without any.
-        memory_bytes: what the program may take, see `budget_beside`.
-        mirror, runtime, spread: as in `plan_passes`.
-    """
-    if not outlines:
-        return
-    plan = model.plan
-    shape = grid_with_spacing(canonical_grid(outlines[0].grid), plan.spacing_zyx_mm).shape_zyx
-    budget = budget_beside(memory_bytes, outlines, plan)
-    plan_passes(model, shape, budget_bytes=budget, mirror=mirror, runtime=runtime, spread=spread)
+    found = layout.crop(result)
+    if squares is None:
+        return Passed(found, None, layout)
+    deviation = layout.crop(squares)[0]
+    deviation -= np.square(1 - found[0])
+    return Passed(found, np.sqrt(np.maximum(deviation, 0, out=deviation), out=deviation), layout)
 
 
 def budget_beside(memory_bytes: float, volumes: Sequence[Volume | Outline], plan: Plan) -> int:
-    """What is left of a program's memory for `predict_probabilities`: less the program, its images and their copy.
+    """What is left of a program's memory for `run_passes`: less the program, its images and their copy.
 
     The copy is the prepared one, float32 on the plan's spacing. Nothing is measured: the same image is cut into the
     same tiles everywhere. Zero or less if the memory does not even hold those.
@@ -236,7 +190,7 @@ def plan_passes(
     model: Model,
     shape_zyx: Sequence[int],
     *,
-    budget_bytes: int,
+    budget_bytes: float,
     mirror: bool = False,
     runtime: Engines | None = None,
     spread: bool = False,

@@ -67,6 +67,11 @@ class Runtime:
         stride = model.plan.network.total_stride_zyx
         return [TorchEngine(network, self, len(model.plan.channels), stride) for network in model.members]
 
+    def on_threads(self, threads: int) -> Runtime:
+        """See `Engines.on_threads`: PyTorch's threads are those of the whole process."""
+        torch.set_num_threads(threads)
+        return self
+
     def __str__(self) -> str:
         return f"{self.device}, {str(self.dtype).removeprefix('torch.')}"
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from focalis.evaluation import Choice, Detection, JudgedLesion, Score, Summary
+from focalis.evaluation import Detection, JudgedLesion, Score, Summary
 from focalis.files import write_text
+from focalis.lesions import OperatingPoint
 from focalis.report.curves import curves_figure
 from focalis.report.detection import lesion_context
 from focalis.report.evaluation import score_context
@@ -27,8 +28,7 @@ def write_fit_report(
     overlays: Sequence[tuple[str, bytes]],
     record: Mapping[str, object],
     split_note: str,
-    point: Choice | None = None,
-    temperature: float = 1.0,
+    point: OperatingPoint | None = None,
     detection: Detection | None = None,
     lesions: Sequence[JudgedLesion] = (),
     tolerance_mm: float = 1.0,
@@ -47,7 +47,6 @@ def write_fit_report(
         record: how the run was made; nested mappings are shown with dotted names.
         split_note: on which cases the scores are, and what these cases were used for.
         point: the operating point; None where every fold has its own.
-        temperature: of the probabilities.
         detection: FROC, calibration and ranking of errors.
         lesions: every true and predicted lesion.
         tolerance_mm: the tolerance that the surface Dice was computed with.
@@ -67,7 +66,7 @@ def write_fit_report(
         split_note=split_note,
         plan_text=plan_text,
         curves=curves,
-        **_point(point, temperature),
+        **_point(point),
         **lesion_context(detection, lesions),
         record=flat(rest),
         packages=flat(packages) if isinstance(packages, Mapping) else flat({"packages": packages or None}),
@@ -76,13 +75,11 @@ def write_fit_report(
     write_text(path, page)
 
 
-def _point(point: Choice | None, temperature: float) -> dict[str, Any]:
+def _point(point: OperatingPoint | None) -> dict[str, Any]:
     """The operating point in words, and the curves that it was chosen from."""
     if point is None:
         return {"point_note": "Every fold has its own; see the folds' reports.", "point_curves": None}
-    note = (
-        f"Threshold {point.threshold:.6g}, minimum size {point.minimum_mm3:.3g} mm³, minimum confidence "
-        f"{point.minimum_confidence:.6g}: {point.how}. Temperature {temperature:.3g}."
-    )
+    words = str(point)
+    note = f"{words[0].upper()}{words[1:]}."
     curves = [operating_figure(point, theme) for theme in (LIGHT, DARK)] if point.curve else None
     return {"point_note": note, "point_curves": curves}

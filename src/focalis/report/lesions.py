@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from focalis.evaluation import Calibration, Choice, Froc, FrocRate, Reliability, RiskCoverage
+from focalis.evaluation import Calibration, Froc, FrocRate, Reliability, RiskCoverage
+from focalis.lesions import OperatingPoint
 from focalis.report.figure import LIGHT, Theme, png, style
 
 _TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)
@@ -136,7 +137,7 @@ def risk_figure(curves: Sequence[RiskCoverage], theme: Theme = LIGHT) -> bytes:
     return png(figure)
 
 
-def operating_figure(point: Choice, theme: Theme = LIGHT) -> bytes:
+def operating_figure(point: OperatingPoint, theme: Theme = LIGHT) -> bytes:
     """Draw the curves that an operating point was chosen from: Dice over threshold, and FROC; a PNG file."""
     figure = Figure(figsize=(9, 3.2), layout="constrained", facecolor=theme.background)
     left, right = figure.subplots(1, 2)

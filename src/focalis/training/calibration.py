@@ -6,19 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from focalis.dataset import IGNORED
-from focalis.lesions import untempered
 from focalis.model import EightBit, Model
-from focalis.prediction import (
-    Engines,
-    decide_reported,
-    input_ranges,
-    predict_probabilities,
-    refine_probabilities,
-    rounded,
-)
+from focalis.prediction import DEFAULT_MEMORY_GB, Settings, input_ranges, reported_by, rounded
 from focalis.training.prepared import TrainingCase
 from focalis.training.validation import mean_dice
 
@@ -32,8 +23,6 @@ def calibrate(model: Model, cases: Sequence[TrainingCase], of: str = "the inner 
     """
     if not cases:
         return None
-    point = replace(model.operating_point, minimum_mm3=0.0, minimum_confidence=0.0)
-    model = replace(model, operating_point=point)
     (network,) = model.members
     network.to("cpu")
     exact: list[float] = []
@@ -52,25 +41,15 @@ def calibrate(model: Model, cases: Sequence[TrainingCase], of: str = "the inner 
     )
 
 
-def reported(model: Model, case: TrainingCase, runtime: Engines | None = None) -> NDArray[np.uint8]:
-    """Class indices of what a model reports on a prepared case, decided on its grid; 0 where nobody judged.
-
-    Args:
-        model: the model.
-        case: the case.
-        runtime: what runs the networks; PyTorch on the CPU in float32 by default.
-    """
-    plan, point = model.plan, model.operating_point
-    budget = int(plan.memory_budget_gb * 1e9)
-    found = predict_probabilities(model, np.array(case.image), budget_bytes=budget, runtime=runtime)
-    if model.refinement is not None:
-        threshold = untempered(point.threshold, model.temperature)
-        image, spacing = np.array(case.image), plan.spacing_zyx_mm
-        found = refine_probabilities(found, image, spacing, model.refinement, threshold).probabilities
-    predicted = decide_reported(found, point, model.temperature, float(np.prod(plan.spacing_zyx_mm)))
-    predicted[case.label == IGNORED] = 0
-    return predicted
-
-
 def _dice(model: Model, case: TrainingCase) -> float:
-    return mean_dice(case.label, reported(model, case), model.plan.outputs)
+    settings = Settings(
+        minimum_mm3=0.0,
+        minimum_confidence=0.0,
+        memory_gb=min(DEFAULT_MEMORY_GB, model.plan.memory_budget_gb),
+        runtime="torch",
+        device="cpu",
+        precision="float32",
+    )
+    predicted = reported_by(model, np.array(case.image), settings)
+    predicted[case.label == IGNORED] = 0
+    return mean_dice(case.label, predicted, model.plan.outputs)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from focalis.dataset import IGNORED
-from focalis.lesions import untempered
-from focalis.model import OperatingPoint, Refinement
+from focalis.lesions import OperatingPoint, report_lesions
+from focalis.model import Refinement
 from focalis.planning import Plan
-from focalis.prediction import Runtime, decide_reported, refine_probabilities
+from focalis.prediction import Runtime, refine_probabilities
 from focalis.training.prepared import TrainingCase
 from focalis.training.validation import mean_dice, probabilities
 
@@ -40,7 +40,6 @@ def fit_refinement(
     cases: Sequence[TrainingCase],
     runtime: Runtime,
     point: OperatingPoint,
-    temperature: float,
 ) -> Refinement:
     """The CRF with the best mean Dice at the operating point on the first few cases of the inner split.
 
@@ -50,7 +49,7 @@ def fit_refinement(
         Watched(probabilities(plan, network, case, runtime), np.array(case.image), np.array(case.label))
         for case in cases[:CASES]
     ]
-    return search_refinement(watched, plan.spacing_zyx_mm, runtime, point, temperature)
+    return search_refinement(watched, plan.spacing_zyx_mm, runtime, point)
 
 
 def search_refinement(
@@ -58,7 +57,6 @@ def search_refinement(
     spacing_zyx_mm: Sequence[float],
     runtime: Runtime,
     point: OperatingPoint,
-    temperature: float = 1.0,
 ) -> Refinement:
     """Search the parameters one group after the other, each from the best so far; no CRF is the first candidate.
 
@@ -70,7 +68,6 @@ def search_refinement(
         spacing_zyx_mm: their voxel size.
         runtime: where to compute.
         point: what is reported: a setting is judged by that, small and unsure lesions dropped.
-        temperature: the model's.
     """
     voxel_mm = float(np.prod(spacing_zyx_mm)) ** (1 / 3)
     best = Refinement(0.0, 4 * voxel_mm, 0.5, 0.0, voxel_mm, 5)
@@ -79,7 +76,7 @@ def search_refinement(
     began = time.monotonic()
 
     def score_of(settings: Refinement) -> float:
-        return _score(cases, settings, spacing_zyx_mm, runtime, point, temperature)
+        return _score(cases, settings, spacing_zyx_mm, runtime, point)
 
     alone = top = score_of(best)
     tried, cut = 1, False
@@ -136,15 +133,15 @@ def _score(
     spacing_zyx_mm: Sequence[float],
     runtime: Runtime,
     point: OperatingPoint,
-    temperature: float,
 ) -> float:
     scores = []
-    threshold, voxel_mm3 = untempered(point.threshold, temperature), float(np.prod(spacing_zyx_mm))
+    voxel_mm3 = float(np.prod(spacing_zyx_mm))
     for case in cases:
         refined = refine_probabilities(
-            case.probabilities, case.image, spacing_zyx_mm, settings, threshold, device=runtime.device
+            case.probabilities, case.image, spacing_zyx_mm, settings, point.untempered, device=runtime.device
         )
-        predicted = decide_reported(refined.probabilities, point, temperature, voxel_mm3)
+        slabs = [(slice(None), refined.probabilities)]
+        predicted = report_lesions(slabs, case.label.shape, point, voxel_mm3).mask
         predicted[case.label == IGNORED] = 0
         scores.append(mean_dice(case.label, predicted, len(case.probabilities)))
     return float(np.mean(scores))

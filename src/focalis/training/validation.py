@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,10 @@ from focalis.evaluation import (
     cut,
     fit_temperature,
 )
-from focalis.lesions import Candidates, match_lesions
-from focalis.model import Model, OperatingPoint
+from focalis.lesions import Candidates, OperatingPoint, decide, match_lesions
+from focalis.model import Model
 from focalis.planning import Plan
-from focalis.prediction import Runtime, decide, predict_probabilities
+from focalis.prediction import DEFAULT_MEMORY_GB, Runtime, Settings, infer
 from focalis.training.prepared import TrainingCase
 
 CASES_WATCHED = 8
@@ -66,42 +66,31 @@ def watch(plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime
     return Watched(float(np.mean(scores)), with_lesion, lesions, found)
 
 
-def mean_dice(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], outputs: int) -> float:
+def mean_dice(truth: NDArray[np.integer], predicted: NDArray[np.integer], outputs: int) -> float:
     """Mean Dice over the labels of two arrays of class indices; 1 for a label that both lack."""
     return float(np.mean([dice(truth == value, predicted == value) for value in range(1, outputs)]))
 
 
 def operating_point(
     plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime: Runtime, aim: str = "dice"
-) -> tuple[OperatingPoint, float]:
-    """The operating point for an aim and the temperature, both from the inner split's cases; see `choose`.
+) -> OperatingPoint:
+    """The operating point for an aim, with its temperature, from the inner split's cases; see `choose`.
 
     Every case is predicted once. Of each only its lesions at every threshold and its counts of voxels are kept,
     so that memory does not grow with the number or the size of the scans.
     """
     wanted = Aim.parse(aim)
     if not cases:
-        return OperatingPoint(), 1.0
+        return OperatingPoint()
     counts, rows, span = VoxelCounts.none(), [], 0.0
     for case in cases:
         more, row, width = _small(plan, network, case, runtime)
         counts += more
         rows.append(row)
         span = max(span, width)
-    temperature = fit_temperature(counts)
-    chosen = choose(rows, wanted, temperature)
+    point = choose(rows, wanted, fit_temperature(counts))
     constant = "" if span > CONSTANT else "; the network gives every voxel the same probability"
-    point = OperatingPoint(
-        threshold=chosen.threshold,
-        how=chosen.how + constant,
-        curve=chosen.curve,
-        minimum_mm3=chosen.minimum_mm3,
-        minimum_confidence=chosen.minimum_confidence,
-        froc=chosen.froc,
-        lesions=chosen.lesions,
-        found=chosen.found,
-    )
-    return point, temperature
+    return replace(point, how=point.how + constant)
 
 
 def _small(
@@ -121,10 +110,14 @@ def probabilities(
     plan: Plan, network: nn.Module, case: TrainingCase, runtime: Runtime
 ) -> NDArray[np.float32]:
     """Softmax probabilities (label, z, y, x) of a prepared case, not tempered."""
-    budget = int(plan.memory_budget_gb * 1e9)
-    return predict_probabilities(
-        Model(plan, (network,)), np.array(case.image), budget_bytes=budget, runtime=runtime
-    )
+    return infer(Model(plan, (network,)), np.array(case.image), settings_in(plan, runtime)).probabilities
+
+
+def settings_in(plan: Plan, runtime: Runtime) -> Settings:
+    """How cases of the inner split are predicted in a run: where it trains, in the memory that `predict` takes."""
+    precision = str(runtime.dtype).removeprefix("torch.")
+    memory_gb = min(DEFAULT_MEMORY_GB, plan.memory_budget_gb)
+    return Settings(runtime="torch", device=str(runtime.device), precision=precision, memory_gb=memory_gb)
 
 
 def dice(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:

@@ -24,11 +24,11 @@ from focalis.errors import DivergedError, FocalisError
 from focalis.files import only_process_in
 from focalis.planning import read_plan
 from focalis.prediction import choose_runtime
-from focalis.settings import Length
+from focalis.settings import Compute, Length
 from focalis.training import Progress, trusted
 from focalis.workflows.judge import judge
 from focalis.workflows.record import write_json
-from focalis.workflows.run import Run, train_run
+from focalis.workflows.run import Run, segmenting_as, train_run
 
 OUTCOME = "outcome.json"
 FINISHED, DIVERGED, MEMORY, FAILED = "finished", "diverged", "out of memory", "failed"
@@ -107,7 +107,10 @@ def _train_and_judge(task: Task, progress: Callable[[Progress], None] | None) ->
     split = Split(tuple(task.train), tuple(task.val))
     plan = read_plan(home.parent / "plan.yaml")
     runtime = trusted(choose_runtime(task.device, task.precision), plan)
-    run = Run(home, Path(task.prepared), data, split, plan, task.seed, runtime, task.record)
+    segmenting = segmenting_as(Compute(task.device, task.precision, task.threads), plan)
+    run = Run(
+        home, Path(task.prepared), data, split, plan, task.seed, runtime, task.record, segmenting=segmenting
+    )
     model = train_run(
         run, Length(None if task.steps else task.minutes, task.steps), resume=True, progress=progress
     )

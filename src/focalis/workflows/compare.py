@@ -150,8 +150,7 @@ def compare(
         }
         _same_comparison(root, settings, plans)
         contest = Contest(root, data, tuple(rows), dict(divisions), tuple(dict.fromkeys(seeds)), settings)
-        where = str(runtime.device), precision_name(runtime.dtype)
-        _train(contest, Path(dataset), *where, parallel, tell, made_from)
+        _train(contest, Path(dataset), device, precision, parallel, tell, made_from)
         tell("report", None)
         content = content_of(contest, plans[rows[0]], made_from)
         json, page = write_comparison(contest, content)
@@ -219,11 +218,6 @@ def _planned(network: str, make: Callable[[], Plan]) -> Plan:
         return make()
     except PlanError as error:
         raise PlanError(f"{network}: {error}; or leave the network out") from error
-
-
-def precision_name(dtype: torch.dtype) -> str:
-    """A number format by the name that `choose_runtime` takes."""
-    return str(dtype).removeprefix("torch.")
 
 
 def _rows(networks: Sequence[str], losses: Sequence[str]) -> list[Row]:

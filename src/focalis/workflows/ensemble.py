@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from focalis.model import EightBit, Model, OperatingPoint, Refinement
+from focalis.lesions import OperatingPoint
+from focalis.model import EightBit, Model, Refinement
 from focalis.planning import join_scopes
 
 
@@ -31,8 +32,8 @@ def ensemble(models: Sequence[Model]) -> Model:
         minimum_confidence=float(np.mean([each.minimum_confidence for each in points])),
         lesions=lesions,
         found=found,
+        temperature=float(np.exp(np.mean([np.log(each.temperature) for each in every]))),
     )
-    temperature = float(np.exp(np.mean([np.log(model.temperature) for model in models])))
     provenance_ = {
         "members": [
             {**model.provenance, "operating_point": asdict(model.operating_point)} for model in models
@@ -42,7 +43,7 @@ def ensemble(models: Sequence[Model]) -> Model:
     scope = join_scopes([model.scope for model in models])
     refinement = mean_refinement([model.refinement for model in models if model.refinement])
     eight_bit = _calibration(models)
-    return Model(models[0].plan, members, point, provenance_, temperature, scope, refinement, eight_bit)
+    return Model(models[0].plan, members, point, provenance_, scope, refinement, eight_bit)
 
 
 def _calibration(models: Sequence[Model]) -> EightBit | None:

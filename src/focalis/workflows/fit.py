@@ -24,7 +24,7 @@ from focalis.training import Progress, trusted
 from focalis.workflows.ensemble import ensemble
 from focalis.workflows.judge import ADVICE, Judgement, held_out_note, judge, write_judgement
 from focalis.workflows.record import data_hash, provenance
-from focalis.workflows.run import MODEL, Run, started_from, train_run
+from focalis.workflows.run import MODEL, Run, segmenting_as, started_from, train_run
 from focalis.workflows.setup import ready
 
 PLAN, REPORT = "plan.yaml", "report.html"
@@ -165,10 +165,23 @@ def fit(
             "seed": seed,
         }
 
+        segmenting = segmenting_as(compute, chosen)
         models, judged = [], []
         for number, division in divisions:
             home = root / f"fold_{number}" if folds else root
-            run = Run(home, root / "prepared", data, division, chosen, seed, runtime, record, aim, caveats)
+            run = Run(
+                home,
+                root / "prepared",
+                data,
+                division,
+                chosen,
+                seed,
+                runtime,
+                record,
+                aim,
+                caveats,
+                segmenting,
+            )
             name = "train" if number is None else f"fold {number}"
             models.append(train_run(run, length, resume=resume, progress=partial(tell, name)))
             tell("predict", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from focalis.dataset import Dataset
 from focalis.errors import DataError
 from focalis.evaluation import (
     CaseLesions,
-    Choice,
     Collapse,
     Evaluation,
     Score,
@@ -26,14 +25,13 @@ from focalis.evaluation import (
     representative_cases,
 )
 from focalis.lesions import Lesion, find_candidates, measure_lesions, temper
-from focalis.model import Model, OperatingPoint, save_model, weights_sha256
-from focalis.prediction import Prediction, drop_lesions, predict_case
+from focalis.model import Model, save_model, weights_sha256
+from focalis.prediction import Segmentation, engines_for, segment
 from focalis.report import caption, overlay_figure, write_fit_report
 from focalis.training import read_metrics
 from focalis.volume import Volume, read_volume, write_volume
 from focalis.workflows.evaluate import write_evaluation
 from focalis.workflows.lesion_tables import boundary_counts, write_lesions
-from focalis.workflows.predict import point_used
 from focalis.workflows.record import peak_memory_gb, read_json, write_json
 from focalis.workflows.run import MODEL, Run
 from focalis.workflows.training_cases import TRAINED, Seen, SeenCases, seen_line
@@ -89,12 +87,17 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     scores: list[Score] = []
     lesions: list[CaseLesions] = []
     seconds = []
-    point = model.operating_point
-    document = {**asdict(point_used(model)), "model_sha256": weights_sha256(model), "mirrored": False}
+    document = {
+        **run.segmenting.point_of(model).numbers(),
+        "model_sha256": weights_sha256(model),
+        "mirrored": run.segmenting.mirror,
+        "settings": run.segmenting.record(),
+    }
+    engines_for(model, run.segmenting)  # the first case's time is not that of converting the network
     seen_cases, seen = SeenCases.of(model), dict[str, Seen]()
     untrained = run.untrained
     names = {value: name for value, name in run.plan.labels.items() if value not in untrained}
-    everything = replace(point, minimum_mm3=0.0, minimum_confidence=0.0)
+    ways: list[dict[str, Any]] = []
     for case in run.judged:
         volumes = case.read_images()
         if case.label is None:
@@ -102,37 +105,33 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
                 f"{case.name}: has no label file, so it cannot be judged; add one or leave it out of the split"
             )
         started = time.monotonic()
-        prediction = predict_case(
-            model,
-            volumes,
-            runtime=run.runtime,
-            budget_bytes=int(run.plan.memory_budget_gb * 1e9),
-            operating_point=everything,
-        )
+        found = segment(model, volumes, run.segmenting)
         seconds.append(time.monotonic() - started)
-        truth, foreground = case.read_label(), prediction.foreground_probability.array
-        label = Volume(prediction.label.array.copy(), prediction.label.grid)
-        drop_lesions(
-            label.array,
-            foreground,
-            voxel_mm3=label.grid.voxel_volume_mm3,
-            minimum_mm3=point.minimum_mm3,
-            minimum_confidence=point.minimum_confidence,
-        )
+        ways.append(found.way())
+        truth, label = case.read_label(), Volume(found.mask, found.grid)
         write_volume(label, folder / f"{case.name}.nii.gz")
-        measured = measure_lesions(label.array, label.grid, names, foreground)
+        measured = measure_lesions(found.mask, found.grid, names, found.probability)
         known = seen_cases.find(case.name, volumes)
         if known and (known.role == TRAINED or run.split.val):
             seen[case.name] = known  # a copy of a case that the model has seen lies among the judged ones
-        write_lesions(folder, case.name, measured, document | seen_cases.document(known))
+        write_lesions(folder, case.name, measured, document | ways[-1] | seen_cases.document(known))
         scores += evaluate_case(truth, label, names, case=case.name, ignore=run.plan.ignore)
-        lesions.append(_lesions(model, names, case.name, truth, label, measured, prediction))
+        lesions.append(_lesions(model, names, case.name, truth, measured, found))
     record = read_json(run.home / "record.json")
     record["seconds_per_predicted_case"] = round(sum(seconds) / len(seconds), 3)
     record["peak_memory_gb"] = max(record["peak_memory_gb"] or 0, peak_memory_gb() or 0) or None
     record["judged_on"] = judged_on
+    record["judged_with"] = {
+        **{name: value for name, value in document.items() if name != "model_sha256"},
+        "runtime": ways[-1]["runtime"],
+        "tiles": max(way["tiles"] for way in ways),
+        "blended": sum(way["blended"] for way in ways),
+        "float32_because": next(filter(None, (way["float32_because"] for way in ways)), ""),
+    }
     collapse = find_collapse(scores)
-    learned = collapse is None or not (collapse.kind == "everything" or (collapse.total and not point.found))
+    learned = collapse is None or not (
+        collapse.kind == "everything" or (collapse.total and not model.operating_point.found)
+    )
     record["collapse"] = None if collapse is None else collapse.line
     record["learned"] = learned
     write_json(run.home / "record.json", record)
@@ -186,37 +185,27 @@ def _lesions(
     names: Mapping[int, str],
     case: str,
     truth: Volume,
-    label: Volume,
     measured: Sequence[Lesion],
-    prediction: Prediction,
+    found: Segmentation,
 ) -> CaseLesions:
     """The reported lesions of a case and what became of them; as candidates, all those at the threshold."""
     ignore = model.plan.ignore
-    judged, _ = judge_lesions(case, truth, label, names, known=measured, ignore=ignore)
-    foreground = prediction.foreground_probability.array
+    mask = Volume(found.mask, found.grid)
+    judged, _ = judge_lesions(case, truth, mask, names, known=measured, ignore=ignore)
     there = np.ones(truth.array.shape, bool) if ignore is None else truth.array != ignore
     candidates = tuple(
         find_candidates(
             (truth.array == value) & there,
-            (prediction.label.array == value) & there,
-            foreground,
+            (found.candidates == value) & there,
+            found.probability,
             case=case,
             voxel_mm3=truth.grid.voxel_volume_mm3,
         )
         for value in sorted(names)
     )
-    raw = temper(foreground, 1 / model.temperature)
-    return CaseLesions(judged, candidates, boundary_counts(truth, raw, names, ignore), model.temperature)
-
-
-def _choice(point: OperatingPoint) -> Choice:
-    return Choice(
-        threshold=point.threshold,
-        minimum_mm3=point.minimum_mm3,
-        minimum_confidence=point.minimum_confidence,
-        how=point.how,
-        curve=point.curve,
-        froc=point.froc,
+    raw = temper(found.probability, 1 / found.point.temperature)
+    return CaseLesions(
+        judged, candidates, boundary_counts(truth, raw, names, ignore), found.point.temperature
     )
 
 
@@ -258,8 +247,7 @@ def write_judgement(
         overlays=overlays,
         record=record,
         split_note=judged_on,
-        point=None if model is None else _choice(model.operating_point),
-        temperature=1.0 if model is None else model.temperature,
+        point=None if model is None else model.operating_point,
         detection=evaluation.detection,
         lesions=evaluation.lesions,
         alerts=alerts,

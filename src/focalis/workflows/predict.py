@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from focalis.errors import UsageError, refusal
-from focalis.lesions import measure_lesions
-from focalis.model import Model, OperatingPoint, open_model, weights_sha256
+from focalis.lesions import OperatingPoint
+from focalis.model import Model, open_model, weights_sha256
 from focalis.models import card_of, model_file
 from focalis.planning import other_modalities
-from focalis.prediction import budget_beside, predict_case, require_memory, require_runtime, runtime_for
+from focalis.prediction import DEFAULT_MEMORY_GB, Settings, engines_for, require_memory, segment
 from focalis.volume import IMAGE_SUFFIXES, Outline, Volume, placement_lacks, write_volume
 from focalis.workflows.inputs import CaseInput, codec_given, find_cases, read_images
 from focalis.workflows.lesion_tables import table_paths, tabled_cases, write_lesions
@@ -75,29 +75,6 @@ class PredictRow:
 
 
 @dataclass(frozen=True)
-class PointUsed:
-    """What was reported as a lesion.
-
-    Attributes:
-        threshold, minimum_mm3, minimum_confidence: see `OperatingPoint`; of tempered probabilities.
-        temperature: the model's.
-        how: where these numbers come from, one line.
-    """
-
-    threshold: float
-    minimum_mm3: float
-    minimum_confidence: float
-    temperature: float
-    how: str
-
-    def __str__(self) -> str:
-        return (
-            f"threshold {self.threshold:.6g}, minimum size {self.minimum_mm3:.3g} mm3, "
-            f"minimum confidence {self.minimum_confidence:.6g}, temperature {self.temperature:.3g} ({self.how})"
-        )
-
-
-@dataclass(frozen=True)
 class PredictReport:
     """What `predict` did.
 
@@ -114,7 +91,7 @@ class PredictReport:
     """
 
     rows: tuple[PredictRow, ...]
-    operating_point: PointUsed
+    operating_point: OperatingPoint
     scope_known: bool
     runtime: str
     older_masks: int = 0
@@ -147,7 +124,7 @@ def predict(
     uncertainty: bool = False,
     refine: bool | None = None,
     strict: bool = False,
-    memory_gb: float = 4.0,
+    memory_gb: float = DEFAULT_MEMORY_GB,
     device: str = "auto",
     precision: str = "auto",
     runtime: str = "auto",
@@ -190,17 +167,18 @@ def predict(
         UsageError: an option's value is wrong, no image was given, or the model holds no refinement to refine by.
         ModelError: the model file cannot be used.
     """
-    if threshold is not None and not 0 < threshold < 1:
-        raise UsageError(f"threshold {threshold} does not lie between 0 and 1; give one that does")
-    if min_size_mm3 is not None and not 0 <= min_size_mm3 < float("inf"):
-        raise UsageError(f"a minimum size of {min_size_mm3} mm3 is not possible; give 0 or more")
-    if min_confidence is not None and not 0 <= min_confidence <= 1:
-        raise UsageError(
-            f"minimum confidence {min_confidence} does not lie between 0 and 1; give one that does"
-        )
-    if not 0 < memory_gb < float("inf"):
-        raise UsageError(f"a memory budget of {memory_gb} GB is not possible; give a number above 0")
-    require_runtime(runtime, device, precision)
+    settings = Settings(
+        threshold=threshold,
+        minimum_mm3=min_size_mm3,
+        minimum_confidence=min_confidence,
+        mirror=mirror,
+        uncertainty=uncertainty,
+        refine=refine,
+        memory_gb=memory_gb,
+        runtime=runtime,
+        device=device,
+        precision=precision,
+    )
     if output_format not in _ENDINGS:
         raise UsageError(f"format {output_format!r} is not known; take one of {', '.join(_ENDINGS)}")
     codec = codec_given(charset)
@@ -212,35 +190,22 @@ def predict(
     else:
         file = model_file(model)
         loaded, card = open_model(file), card_of(file)
-    if refine and loaded.refinement is None:
-        raise UsageError(
-            f"{model if not isinstance(model, Model) else 'the model'}: holds no refinement; train it as "
-            f"`focalis fit --network {loaded.plan.network.name}+crf`, or leave --refine out"
-        )
     if strict and loaded.scope is None:
         raise UsageError(
             "--strict: the model does not know what it was trained on (fewer than five training cases, or an older "
             "file), so nothing can be refused for lying outside; leave --strict out"
         )
-    mirrors = any(loaded.plan.training.flip_axes_zyx)
-    idle_mirror, mirror = mirror and not mirrors, mirror and mirrors
-    if uncertainty and len(loaded.members) * (1 + mirror) < 2:
-        mend = "add --mirror" if mirrors else "its plan mirrors along no axis: train folds"
-        raise UsageError(f"uncertainty needs several passes, and the model has one member; {mend}")
-    point = _point(loaded.operating_point, threshold, min_size_mm3, min_confidence)
-    loaded = replace(loaded, operating_point=point)
-    used = point_used(loaded)
-    if mirror and None in (threshold, min_size_mm3, min_confidence):
-        used = replace(used, how=f"{used.how}; chosen without mirror images")
+    asked, settings = settings, settings.for_model(loaded)
+    point = settings.point_of(loaded)
     cases = find_cases([Path(path) for path in inputs], loaded.plan.channels)
     say = None if progress is None else partial(progress, 0, len(cases))
-    engines = runtime_for(loaded, runtime, device, precision, say=say)
+    ran = str(engines_for(loaded, settings, say))
     alert, seen_cases = collapse_alert(loaded), SeenCases.of(loaded)
     document = {
-        **asdict(used),
+        **point.numbers(),
         "model_sha256": weights_sha256(loaded),
-        "mirrored": mirror,
-        "runtime": str(engines),
+        "mirrored": settings.mirror,
+        "settings": settings.record(),
         **({"model_alert": alert} if alert else {}),
     }
     write = _WRITERS[output_format]
@@ -258,9 +223,7 @@ def predict(
 
         def admit(outlines: Sequence[Outline], modalities: Sequence[str]) -> None:
             strange[case.name] = other_modalities(loaded.plan, modalities)
-            require_memory(
-                loaded, outlines, memory_gb * 1e9, mirror=mirror, runtime=engines, spread=uncertainty
-            )
+            require_memory(loaded, outlines, settings)
 
         images = read_images(case, admit, codec)
         if output_format != "nifti" and images.source is None:
@@ -275,42 +238,26 @@ def predict(
             if lack:
                 strange[case.name] += (f"its header does not say how it lies ({lack})",)
         seen = seen_cases.find(case.name, images.volumes)
-        prediction = predict_case(
-            loaded,
-            images.volumes,
-            runtime=engines,
-            budget_bytes=budget_beside(memory_gb * 1e9, images.volumes, loaded.plan),
-            mirror=mirror,
-            uncertainty=uncertainty,
-            refine=refine,
-        )
-        lesions = measure_lesions(
-            prediction.label.array,
-            prediction.label.grid,
-            loaded.plan.labels,
-            prediction.foreground_probability.array,
-            None if prediction.uncertainty is None else prediction.uncertainty.array,
-            loaded.temperature,
-        )
+        found = segment(loaded, images.volumes, settings)
         if probabilities:
-            write_volume(prediction.foreground_probability, extra)
-        if prediction.uncertainty is not None:
-            write_volume(prediction.uncertainty, spread)
-        there = write(prediction.label, images.source, loaded, output, strange[case.name])
-        about = {"float32_because": prediction.float32_because, **seen_cases.document(seen)}
-        write_lesions(folder, case.name, lesions, {**document, **about})
+            write_volume(Volume(found.probability, found.grid), extra)
+        if found.uncertainty is not None:
+            write_volume(Volume(found.uncertainty, found.grid), spread)
+        there = write(Volume(found.mask, found.grid), images.source, loaded, output, strange[case.name])
+        about = {**document, **found.way(), **seen_cases.document(seen)}
+        write_lesions(folder, case.name, found.lesions, about)
         return PredictRow(
             case.name,
             "done",
             "",
             output if there else None,
-            int(np.count_nonzero(prediction.label.array)),
+            int(np.count_nonzero(found.mask)),
             0.0,
-            len(lesions),
+            len(found.lesions),
             strange[case.name],
-            prediction.tiles,
-            prediction.blended,
-            prediction.float32_because,
+            found.tiles,
+            found.blended,
+            found.float32_because,
             images.doubts,
             seen,
         )
@@ -332,43 +279,15 @@ def predict(
         progress(len(rows), len(cases), "")
     return PredictReport(
         tuple(rows),
-        used,
+        point,
         loaded.scope is not None,
-        str(engines),
+        ran,
         _older_masks(folder, rows),
         card,
         alert,
         seen_cases.known,
-        idle_mirror,
+        asked.mirror and not settings.mirror,
     )
-
-
-def point_used(model: Model) -> PointUsed:
-    """What a model reports as a lesion."""
-    point = model.operating_point
-    return PointUsed(
-        point.threshold, point.minimum_mm3, point.minimum_confidence, model.temperature, point.how
-    )
-
-
-def _point(
-    own: OperatingPoint, threshold: float | None, min_size_mm3: float | None, min_confidence: float | None
-) -> OperatingPoint:
-    """The operating point to use; it says where it comes from."""
-    given: dict[str, float] = {
-        name: value
-        for name, value in (
-            ("threshold", threshold),
-            ("minimum_mm3", min_size_mm3),
-            ("minimum_confidence", min_confidence),
-        )
-        if value is not None
-    }
-    if not given:
-        return replace(own, how=f"the model's: {own.how}")
-    names = ", ".join(name.replace("_mm3", " size").replace("_", " ") for name in given)
-    how = f"{names} given" + ("" if len(given) == 3 else ", the rest the model's")
-    return replace(own, how=how, **given)  # type: ignore[arg-type]
 
 
 def _older_masks(folder: Path, rows: Sequence[PredictRow]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from focalis.errors import TrainingError
 from focalis.model import Model, load_model, save_model
 from focalis.networks import split_name
 from focalis.planning import Plan, learn_scope
-from focalis.prediction import Runtime
-from focalis.settings import DEFAULT_MINUTES, Length
+from focalis.prediction import DEFAULT_MEMORY_GB, Runtime, Settings
+from focalis.settings import DEFAULT_MINUTES, Compute, Length
 from focalis.training import (
     Progress,
     calibrate,
@@ -52,6 +52,7 @@ class Run:
         record: provenance, which record.json starts from.
         aim: what the operating point is chosen for, see `focalis.evaluation.Aim`.
         caveats: what has to be known of the data before any figure, a line each.
+        segmenting: how the judged cases are predicted.
     """
 
     home: Path
@@ -64,6 +65,7 @@ class Run:
     record: Mapping[str, Any]
     aim: str = "dice"
     caveats: tuple[str, ...] = ()
+    segmenting: Settings = field(default_factory=Settings)
 
     @property
     def inner(self) -> Split:
@@ -83,6 +85,14 @@ class Run:
             return {}
         held = frozenset[int]().union(*(case.holds or () for case in training))
         return {value: name for value, name in self.plan.labels.items() if value not in held}
+
+
+def segmenting_as(compute: Compute, plan: Plan) -> Settings:
+    """How `predict` segments with what a run computes with; in the run's memory if that is less."""
+    memory_gb = min(DEFAULT_MEMORY_GB, plan.memory_budget_gb)
+    return Settings(
+        memory_gb=memory_gb, device=compute.device, precision=compute.precision, threads=compute.threads
+    )
 
 
 def train_run(
@@ -141,17 +151,17 @@ def train_run(
         start=start,
     )
     last = read_metrics(run.home)[-1]
-    point, temperature = operating_point(run.plan, network, validation, run.runtime, run.aim)
+    point = operating_point(run.plan, network, validation, run.runtime, run.aim)
     refinement = None
     if split_name(run.plan.network.name)[1]:
-        refinement = fit_refinement(run.plan, network, validation, run.runtime, point, temperature)
+        refinement = fit_refinement(run.plan, network, validation, run.runtime, point)
         record["refinement"] = asdict(refinement)
     record |= {
         "training_seconds": last["seconds"],
         "threshold": point.threshold,
         "minimum_mm3": point.minimum_mm3,
         "minimum_confidence": point.minimum_confidence,
-        "temperature": round(temperature, 4),
+        "temperature": round(point.temperature, 4),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "peak_memory_gb": peak_memory_gb(),
         "finished": now(),
@@ -166,7 +176,6 @@ def train_run(
             **{name: value for name, value in record.items() if name not in ("plan", "refinement")},
             "images": {TRAINED: seen_before | training.digests(), CHOSE: validation.digests()},
         },
-        temperature,
         learn_scope([*training.descriptions(), *validation.descriptions()]),
         refinement,
     )

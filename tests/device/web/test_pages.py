@@ -14,7 +14,7 @@ from focalis.device.config import Config, Destination
 from focalis.device.web import worklist
 from focalis.device.web.models import curve_of
 from focalis.device.web.site import readable_size
-from focalis.model import OperatingPoint
+from focalis.lesions import OperatingPoint
 from focalis.models import FOLDER
 
 

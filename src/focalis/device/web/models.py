@@ -14,7 +14,8 @@ from focalis.device.config import Route
 from focalis.device.models import ServedModel
 from focalis.device.web.auth import Session
 from focalis.device.web.site import needs, site_of
-from focalis.model import ModelHeader, OperatingPoint
+from focalis.lesions import OperatingPoint
+from focalis.model import ModelHeader
 from focalis.models import DATA, card_of
 
 router = APIRouter()

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from focalis.lesions import label_components
-from focalis.prediction import decide, drop_lesions
+from focalis.lesions import OperatingPoint, decide, label_components, report_lesions
 
 
 def case(seed: int):
@@ -14,6 +13,12 @@ def case(seed: int):
     foreground = (foreground - foreground.min()) / np.ptp(foreground)
     labels = np.where(foreground >= 0.55, rng.integers(1, 3, foreground.shape), 0).astype(np.uint8)
     return labels, foreground
+
+
+def slabs_of(labels, foreground):
+    """Probabilities of a background and two labels, one slice at a time."""
+    p = np.stack([1 - foreground, foreground * (labels != 2), foreground * (labels == 2)])
+    return [(slice(z, z + 1), p[:, z : z + 1]) for z in range(len(labels))]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -30,17 +35,18 @@ def test_small_and_unsure_components_go_and_the_others_stay_as_they_are(
         inside = components == number
         if inside.sum() * 3.0 < minimum_mm3 or foreground[inside].max() < minimum_confidence:
             wanted[inside] = 0
-    drop_lesions(
-        labels, foreground, voxel_mm3=3.0, minimum_mm3=minimum_mm3, minimum_confidence=minimum_confidence
-    )
-    np.testing.assert_array_equal(labels, wanted)
+    point = OperatingPoint(0.55, minimum_mm3=minimum_mm3, minimum_confidence=minimum_confidence)
+    found = report_lesions(slabs_of(labels, foreground), labels.shape, point, 3.0)
+    np.testing.assert_array_equal(found.mask, wanted)
+    np.testing.assert_array_equal(found.candidates, labels)
+    np.testing.assert_allclose(found.foreground, foreground, atol=1e-6)
 
 
 def test_a_small_core_inside_a_rim_stays():
     labels = np.full((1, 1, 9), 2, np.uint8)
     labels[0, 0, 4] = 1
-    drop_lesions(labels, np.ones((1, 1, 9), np.float32), voxel_mm3=1.0, minimum_mm3=5, minimum_confidence=0)
-    assert labels.tolist() == [[[2, 2, 2, 2, 1, 2, 2, 2, 2]]]
+    slabs, point = slabs_of(labels, np.ones((1, 1, 9), np.float32)), OperatingPoint(minimum_mm3=5)
+    assert report_lesions(slabs, labels.shape, point, 1.0).mask.tolist() == [[[2, 2, 2, 2, 1, 2, 2, 2, 2]]]
 
 
 def test_the_given_foreground_decides_and_the_best_label_names():

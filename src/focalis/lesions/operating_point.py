@@ -1,0 +1,154 @@
+"""The operating point, and the one place that applies it: from probabilities to what is reported as a lesion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focalis.errors import ModelError
+from focalis.lesions.candidates import highest
+from focalis.lesions.components import label_components, voxels_of
+from focalis.lesions.probability import temper, untempered
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What is reported as a lesion, and where that choice comes from. Probabilities are tempered ones.
+
+    Attributes:
+        threshold: a voxel is foreground where 1 - p(background) reaches it; in (0, 1).
+        how: one line on how it was chosen.
+        curve: (threshold, mean Dice with nothing dropped) pairs that it was chosen from.
+        minimum_mm3: foreground components of a smaller volume are dropped; 0 drops none.
+        minimum_confidence: components whose highest probability stays below it are dropped; in [0, 1].
+        froc: (minimum confidence, false positives per scan, sensitivity) on the cases that it was chosen on, at its
+            threshold and minimum size, from the strictest on; empty without true lesions.
+        lesions, found: true lesions of these cases, and how many of them it finds; None where that is not known.
+        temperature: what the log odds of the foreground probability are divided by, see `temper`.
+    """
+
+    threshold: float = 0.5
+    how: str = "not chosen; the default"
+    curve: tuple[tuple[float, float], ...] = ()
+    minimum_mm3: float = 0.0
+    minimum_confidence: float = 0.0
+    froc: tuple[tuple[float, float, float], ...] = ()
+    lesions: int | None = None
+    found: int | None = None
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"a threshold lies between 0 and 1, not at {self.threshold}")
+        if not 0 <= self.minimum_confidence <= 1:
+            raise ValueError(f"a minimum confidence lies between 0 and 1, not at {self.minimum_confidence}")
+        if not 0 <= self.minimum_mm3 < math.inf:
+            raise ValueError(f"a minimum size is 0 mm3 or more, not {self.minimum_mm3}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"a temperature is above 0, not {self.temperature}")
+
+    @property
+    def untempered(self) -> float:
+        """The threshold on probabilities as the network gives them."""
+        return untempered(self.threshold, self.temperature)
+
+    def numbers(self) -> dict[str, Any]:
+        """What it reports and why, without the curves: for records."""
+        names = ("threshold", "minimum_mm3", "minimum_confidence", "temperature", "how")
+        return {name: getattr(self, name) for name in names}
+
+    def __str__(self) -> str:
+        return (
+            f"threshold {self.threshold:.6g}, minimum size {self.minimum_mm3:.3g} mm3, "
+            f"minimum confidence {self.minimum_confidence:.6g}, temperature {self.temperature:.3g} ({self.how})"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Reported:
+    """What an operating point makes of probabilities; arrays (z, y, x).
+
+    Attributes:
+        mask: class indices or label values of what is reported.
+        candidates: the same before small and unsure lesions are dropped; the mask itself if nothing can be.
+        foreground: float32, 1 - p(background), tempered.
+    """
+
+    mask: NDArray[np.integer]
+    candidates: NDArray[np.integer]
+    foreground: NDArray[np.float32]
+
+
+def report_lesions(
+    slabs: Iterable[tuple[slice, NDArray[np.float32]]],
+    shape_zyx: Sequence[int],
+    point: OperatingPoint,
+    voxel_mm3: float,
+    values: Sequence[int] | None = None,
+) -> Reported:
+    """Apply an operating point.
+
+    Args:
+        slabs: slices along z, and the untempered probabilities (label, z, y, x) there, channel 0 the background.
+        shape_zyx: the size of all slabs together.
+        point: what to report.
+        voxel_mm3: volume of a voxel.
+        values: the label value of each channel, 0 first; the mask then has the smallest type that holds them. Class
+            indices by default.
+
+    Raises:
+        ModelError: a probability is not finite.
+    """
+    kept = None if values is None else np.asarray(values).astype(np.min_scalar_type(max(values)))
+    mask = np.empty(tuple(shape_zyx), dtype=np.uint8 if kept is None else kept.dtype)
+    foreground = np.empty(tuple(shape_zyx), dtype=np.float32)
+    for where, slab in slabs:
+        foreground[where] = temper(1 - slab[0], point.temperature)
+        if not np.isfinite(foreground[where]).all():
+            raise ModelError(
+                "the probabilities are not finite; check the image's values, and whether the model was trained on such "
+                "images"
+            )
+        found = decide(slab, point.threshold, foreground[where])
+        mask[where] = found if kept is None else kept[found]
+    candidates = mask
+    if point.minimum_mm3 > 0 or point.minimum_confidence > 0:
+        candidates = mask.copy()
+        _drop_lesions(mask, foreground, point, voxel_mm3)
+    return Reported(mask, candidates, foreground)
+
+
+def decide(
+    probabilities: NDArray[np.float32], threshold: float, foreground: NDArray[np.float32] | None = None
+) -> NDArray[np.uint8]:
+    """Class indices (z, y, x) from probabilities (label, z, y, x), channel 0 being the background.
+
+    A voxel is foreground where its foreground probability, 1 - p[0] unless given, reaches the threshold; it then
+    gets the foreground label with the highest probability, the lower one in a tie.
+    """
+    likely = 1 - probabilities[0] if foreground is None else foreground
+    best: NDArray[np.uint8] = probabilities[1:].argmax(axis=0).astype(np.uint8)
+    best += 1
+    best[~(likely >= threshold)] = 0
+    return best
+
+
+def _drop_lesions(
+    labels: NDArray[np.integer], foreground: NDArray[np.float32], point: OperatingPoint, voxel_mm3: float
+) -> None:
+    """Set to 0, in place, the components that are too small or too unsure to be reported.
+
+    Components are those of the foreground, all labels together: a small core inside a large rim is no small lesion. The
+    confidence of a component is the highest probability in it.
+    """
+    inside = labels > 0
+    components, count = label_components(inside)
+    confident = highest(foreground, components, count) >= point.minimum_confidence
+    numbers = components[inside] - 1  # lesions are few voxels: what follows does not grow with the volume
+    large = np.bincount(numbers, minlength=count) >= voxels_of(point.minimum_mm3, voxel_mm3)
+    labels[inside] *= (large & confident)[numbers]

@@ -1,0 +1,255 @@
+"""The way from the images of a case to its mask: the only one."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focalis.errors import ModelError
+from focalis.lesions import Lesion, OperatingPoint, measure_lesions, report_lesions
+from focalis.model import Model
+from focalis.planning import Plan, prepare_image
+from focalis.prediction.choice import Say, runtime_for
+from focalis.prediction.engine import Engines
+from focalis.prediction.predictor import (
+    PROGRAM_BYTES,
+    Passed,
+    Progress,
+    budget_beside,
+    plan_passes,
+    run_passes,
+)
+from focalis.prediction.restore import restore
+from focalis.prediction.settings import Settings
+from focalis.volume import Grid, Outline, Volume, canonical_grid, grid_with_spacing, why_unusable
+
+
+class RefinementWarning(UserWarning):
+    """The refinement of a case was cut short."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What a model says about a case, on the case's own grid. Arrays are z, y, x.
+
+    Attributes:
+        mask: the label values, in the smallest of uint8, uint16 and uint32 that holds the plan's greatest one.
+        candidates: the same before small and unsure lesions are dropped; the mask itself if the point drops none.
+        probability: float32, 1 - p(background), tempered.
+        grid: where the voxels lie.
+        labels: label value to name.
+        point: what was reported as a lesion.
+        runtime: what ran the networks, e.g. "cpu, openvino bf16".
+        uncertainty: float32, the standard deviation of the foreground probability over the passes, before it is
+            tempered; None unless asked for.
+        tiles: in how many pieces the networks saw it.
+        blended: whether these overlap so little that they are blended: near their borders the result is not that of
+            the whole volume.
+        float32_because: why the networks computed in float32 though a lower precision was meant; empty if they did not.
+    """
+
+    mask: NDArray[np.integer]
+    candidates: NDArray[np.integer]
+    probability: NDArray[np.float32]
+    grid: Grid
+    labels: Mapping[int, str]
+    point: OperatingPoint
+    runtime: str
+    uncertainty: NDArray[np.float32] | None = None
+    tiles: int = 1
+    blended: bool = False
+    float32_because: str = ""
+
+    def way(self) -> dict[str, Any]:
+        """For records: what ran the networks, in how many pieces, and in which precision."""
+        return {
+            "runtime": self.runtime,
+            "tiles": self.tiles,
+            "blended": self.blended,
+            "float32_because": self.float32_because,
+        }
+
+    @cached_property
+    def lesions(self) -> tuple[Lesion, ...]:
+        """Every lesion of the mask, measured, with its confidence and, if it was asked for, its uncertainty."""
+        return measure_lesions(
+            self.mask, self.grid, self.labels, self.probability, self.uncertainty, self.point.temperature
+        )
+
+
+def segment(
+    model: Model,
+    volumes: Sequence[Volume],
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Segmentation:
+    """Segment one case.
+
+    Args:
+        model: the model.
+        volumes: one per channel, in the order of the plan's channels, on one grid.
+        settings: how; the defaults are those of `focalis predict`.
+        progress: called with the passes done and their total.
+
+    Raises:
+        ModelError: the model cannot take these volumes (their number, NaN, a constant image), the memory is too small,
+            or a probability is not finite.
+        UsageError: an uncertainty is asked of a single pass, or there is nothing to refine by.
+        DataError: the channels lie on different grids.
+    """
+    settings = (settings or Settings()).for_model(model)
+    check_volumes(volumes, model.plan)
+    point, budget = settings.point_of(model), budget_beside(settings.memory_gb * 1e9, volumes, model.plan)
+    prepared = prepare_image(volumes, model.plan)
+    inferred = infer(model, prepared.array, settings, budget_bytes=budget, progress=progress)
+    prepared_grid, grid = prepared.grid, prepared.input_grid
+    del prepared  # its array is as large as the image in float32
+    passes, deviation = inferred.passes, inferred.deviation
+    slabs = restore(inferred.probabilities, prepared_grid, grid)
+    del inferred
+    reported = report_lesions(
+        slabs, grid.shape_zyx, point, grid.voxel_volume_mm3, (0, *model.plan.label_values)
+    )
+    del slabs
+    spread = None
+    if deviation is not None:
+        spread = np.empty(grid.shape_zyx, dtype=np.float32)
+        # Outside the prepared grid channel 0 becomes 1 and the others 0, so the deviation is not channel 0.
+        for where, slab in restore(np.stack([1 - deviation, deviation]), prepared_grid, grid):
+            spread[where] = slab[1]
+    return Segmentation(
+        reported.mask,
+        reported.candidates,
+        reported.foreground,
+        grid,
+        model.plan.labels,
+        point,
+        str(engines_for(model, settings)),
+        spread,
+        passes.tiles,
+        passes.is_blended,
+        passes.float32_because,
+    )
+
+
+def infer(
+    model: Model,
+    array: NDArray[np.float32],
+    settings: Settings,
+    *,
+    budget_bytes: float | None = None,
+    progress: Progress | None = None,
+) -> Passed:
+    """Probabilities of a prepared case, refined if the model does that; the part of `segment` on the plan's own grid.
+
+    Args:
+        model: the model.
+        array: float32 (channel, z, y, x), see `prepare_image`.
+        settings: how.
+        budget_bytes: what the passes may take; by default what the settings leave beside the array.
+        progress: called with the passes done and their total.
+    """
+    engines = engines_for(model, settings)
+    if budget_bytes is None:
+        budget_bytes = settings.memory_gb * 1e9 - PROGRAM_BYTES - array.nbytes
+    passed = run_passes(
+        model,
+        array,
+        runtime=engines,
+        budget_bytes=budget_bytes,
+        mirror=settings.mirror,
+        spread=settings.uncertainty,
+        progress=progress,
+    )
+    if model.refinement is None or settings.refine is False:
+        return passed
+    from focalis.prediction.refine import SECONDS, refine_probabilities
+    from focalis.prediction.runtime import Runtime
+
+    refined = refine_probabilities(
+        passed.probabilities,
+        array,
+        model.plan.spacing_zyx_mm,
+        model.refinement,
+        settings.point_of(model).untempered,
+        device=engines.device if isinstance(engines, Runtime) else None,
+    )
+    if not refined.complete:
+        warnings.warn(
+            f"the refinement was cut short after {SECONDS:g} s; a part of the case is as the network left it",
+            RefinementWarning,
+            stacklevel=3,
+        )
+    return replace(passed, probabilities=refined.probabilities)
+
+
+def engines_for(model: Model, settings: Settings, say: Say | None = None) -> Engines:
+    """The run time that the settings mean for a model; it stays ready for the model's next case.
+
+    Args:
+        model: the model.
+        settings: how.
+        say: called with a line before something that takes a while.
+    """
+    key = settings.runtime, settings.device, settings.precision, settings.threads
+    if key not in model.ready:
+        engines = runtime_for(model, settings.runtime, settings.device, settings.precision, say=say)
+        model.ready[key] = engines if settings.threads is None else engines.on_threads(settings.threads)
+    ready: Engines = model.ready[key]
+    return ready
+
+
+def require_memory(model: Model, outlines: Sequence[Outline], settings: Settings) -> None:
+    """Refuse a case that the memory cannot hold, before it is read; ModelError says what it needs.
+
+    Args:
+        model: the model.
+        outlines: one per channel; nothing is refused without any.
+        settings: how it would be segmented.
+    """
+    if not outlines:
+        return
+    settings, plan = settings.for_model(model), model.plan
+    plan_passes(
+        model,
+        grid_with_spacing(canonical_grid(outlines[0].grid), plan.spacing_zyx_mm).shape_zyx,
+        budget_bytes=budget_beside(settings.memory_gb * 1e9, outlines, plan),
+        mirror=settings.mirror,
+        runtime=engines_for(model, settings),
+        spread=settings.uncertainty,
+    )
+
+
+def reported_by(model: Model, array: NDArray[np.float32], settings: Settings) -> NDArray[np.integer]:
+    """Class indices (z, y, x) of what a model reports on a prepared case, decided on its grid."""
+    probabilities = infer(model, array, settings).probabilities
+    voxel_mm3 = math.prod(model.plan.spacing_zyx_mm)
+    point = settings.point_of(model)
+    return report_lesions([(slice(None), probabilities)], array.shape[1:], point, voxel_mm3).mask
+
+
+def check_volumes(volumes: Sequence[Volume], plan: Plan) -> None:
+    """Refuse with a reason what the model cannot take; ModelError."""
+    if len(volumes) != len(plan.channels):
+        wanted = ", ".join(plan.channels)
+        raise ModelError(
+            f"{len(volumes)} channels given, the model wants {len(plan.channels)} ({wanted}); give those"
+        )
+    for name, volume in zip(plan.channels, volumes, strict=True):
+        which = f"channel {name} " if len(volumes) > 1 else ""
+        bad = int(np.count_nonzero(~np.isfinite(volume.array)))
+        if bad:
+            raise ModelError(
+                f"{which}holds {bad} voxels that are NaN or infinite; repair or export the image again"
+            )
+        if volume.array.size == 0 or volume.array.min() == volume.array.max():
+            raise ModelError(f"{which}has one value everywhere, nothing to segment; check the export")
+        if why := why_unusable(volume.array):
+            raise ModelError(f"{which}cannot be used: {why}")

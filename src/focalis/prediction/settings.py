@@ -1,0 +1,99 @@
+"""How images become masks: one frozen object for every way to a mask, which goes into the records as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from focalis.errors import UsageError
+from focalis.lesions import OperatingPoint
+from focalis.model import Model
+from focalis.prediction.choice import require_runtime
+
+DEFAULT_MEMORY_GB = 4.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to segment; what is None is the model's own.
+
+    Attributes:
+        threshold: on the foreground probability, in (0, 1).
+        minimum_mm3: smaller lesions are dropped.
+        minimum_confidence: lesions whose highest probability stays below are dropped, 0 to 1.
+        mirror: average over the mirror images, up to eight, as far as the plan mirrors.
+        uncertainty: also say how far the passes disagree, those of the members and of the mirror images.
+        refine: refine the probabilities by the model's fully connected CRF; by default if it has one.
+        memory_gb: the most memory that the program may take, in 10^9 bytes; an image that needs more is cut into tiles.
+        runtime: auto, torch, openvino or openvino-int8, see `runtime_for`.
+        device: auto, cpu, cuda or cuda:N.
+        precision: auto, float32, bfloat16 or float16.
+        threads: of the processor; as many as there are by default.
+
+    Raises:
+        UsageError: a value is wrong, or not possible on this machine.
+    """
+
+    threshold: float | None = None
+    minimum_mm3: float | None = None
+    minimum_confidence: float | None = None
+    mirror: bool = False
+    uncertainty: bool = False
+    refine: bool | None = None
+    memory_gb: float = DEFAULT_MEMORY_GB
+    runtime: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise UsageError(f"threshold {self.threshold} does not lie between 0 and 1; give one that does")
+        if self.minimum_mm3 is not None and not 0 <= self.minimum_mm3 < float("inf"):
+            raise UsageError(f"a minimum size of {self.minimum_mm3} mm3 is not possible; give 0 or more")
+        if self.minimum_confidence is not None and not 0 <= self.minimum_confidence <= 1:
+            raise UsageError(
+                f"minimum confidence {self.minimum_confidence} does not lie between 0 and 1; give one that does"
+            )
+        if not 0 < self.memory_gb < float("inf"):
+            raise UsageError(f"a memory budget of {self.memory_gb} GB is not possible; give a number above 0")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads is {self.threads}; give 1 or more")
+        require_runtime(self.runtime, self.device, self.precision)
+
+    def for_model(self, model: Model) -> Settings:
+        """The same without mirror images if the model's plan mirrors along no axis.
+
+        Raises:
+            UsageError: the model cannot do what is asked for.
+        """
+        if self.refine and model.refinement is None:
+            raise UsageError(
+                "the model holds no refinement; train it as "
+                f"`focalis fit --network {model.plan.network.name}+crf`, or leave --refine out"
+            )
+        mirrors = any(model.plan.training.flip_axes_zyx)
+        mirror = self.mirror and mirrors
+        if self.uncertainty and len(model.members) * (1 + mirror) < 2:
+            mend = "add --mirror" if mirrors else "its plan mirrors along no axis: train folds"
+            raise UsageError(f"uncertainty needs several passes, and the model has one member; {mend}")
+        return replace(self, mirror=mirror)
+
+    def point_of(self, model: Model) -> OperatingPoint:
+        """The operating point to report by; it says where its numbers come from."""
+        own = model.operating_point
+        names = ("threshold", "minimum_mm3", "minimum_confidence")
+        given: dict[str, Any] = {name: getattr(self, name) for name in names}
+        given = {name: value for name, value in given.items() if value is not None}
+        how = f"the model's: {own.how}"
+        if given:
+            words = ", ".join(name.replace("_mm3", " size").replace("_", " ") for name in given)
+            how = f"{words} given" + ("" if len(given) == len(names) else ", the rest the model's")
+        if self.mirror and len(given) < len(names):
+            how += "; chosen without mirror images"
+        return replace(own, how=how, **given)
+
+    def record(self) -> Mapping[str, Any]:
+        """For records: every setting that is not left to the model."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
