@@ -91,7 +91,7 @@ def test_the_threshold_comes_from_the_inner_split(finished):
 def test_the_temperature_is_stored_and_the_page_says_what_was_chosen(finished):
     record = json.loads((finished.run / "record.json").read_text(encoding="utf-8"))
     model = load_model(finished.model)
-    assert model.temperature == pytest.approx(record["temperature"], abs=1e-3)
+    assert model.operating_point.temperature == pytest.approx(record["temperature"], abs=1e-3)
     assert record["aim"] == "dice"
     page = finished.report.read_text(encoding="utf-8")
     assert "Operating point" in page
