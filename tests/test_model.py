@@ -42,6 +42,7 @@ POINT = OperatingPoint(
     12.5,
     0.6,
     ((0.9, 0.5, 0.4), (0.6, 1.0, 0.7)),
+    temperature=1.25,
 )
 
 
