@@ -16,6 +16,7 @@ from focalis.evaluation.comparison import FIGURES, POOLING_RULE, Figure, figures
 from focalis.evaluation.detection import CaseLesions, Detection
 from focalis.evaluation.froc import FROC_RULE, Froc, FrocRate, bands_csv, froc, froc_csv
 from focalis.evaluation.intervals import (
+    Pooled,
     bootstrap_interval,
     paired_difference_interval,
     ratio_difference_interval,
@@ -31,7 +32,6 @@ from focalis.evaluation.summary import (
     METRICS,
     LabelSummary,
     LesionSummary,
-    Pooled,
     Statistic,
     Summary,
     representative_cases,

@@ -12,8 +12,8 @@ import numpy as np
 
 from focalis.errors import DataError
 from focalis.evaluation.cases import EMPTY_RULE, Score, evaluate_case
-from focalis.evaluation.intervals import bootstrap_interval, interval_rule, ratio_interval
-from focalis.evaluation.summary import Pooled, Statistic
+from focalis.evaluation.intervals import Pooled, interval_rule, pooled
+from focalis.evaluation.summary import Statistic, statistic
 from focalis.lesions import MATCHING_RULE
 from focalis.volume import Volume
 
@@ -262,16 +262,12 @@ def _structure(pairs: list[PairScore], patients: Mapping[str, str], seed: int) -
     bottoms = [
         float(sum(row.first_lesions + row.second_lesions for row in rows)) for rows in by_case.values()
     ]
-    groups = [patients.get(case, case) for case in by_case]
-    kappa = sum(tops) / sum(bottoms) if sum(bottoms) else None
-    several = len(set(groups)) > 1 and kappa is not None
-    low, high = ratio_interval(tops, bottoms, seed, groups=groups) if several else (None, None)
     return StructureAgreement(
         label=pairs[0].label,
         structure=pairs[0].structure,
         cases=len(by_case),
         statistics=tuple(_statistic(metric, by_case, patients, seed) for metric in AGREEMENT_METRICS),
-        detection_kappa=Pooled(kappa, low, high),
+        detection_kappa=pooled(list(by_case), tops, bottoms, patients, seed),
         pairs=tuple(_reader_pair(rows) for _, rows in sorted(by_readers.items())),
     )
 
@@ -284,19 +280,8 @@ def _statistic(
         for case, rows in by_case.items()
         if (mean := _mean([getattr(row, metric) for row in rows])) is not None
     }
-    groups = [patients.get(case, case) for case in values]
-    numbers = list(values.values())
-    several = len(set(groups)) > 1
-    low, high = bootstrap_interval(numbers, seed, groups=groups) if several else (None, None)
-    return Statistic(
-        metric=metric,
-        mean=_mean(numbers),
-        median=float(np.median(numbers)) if numbers else None,
-        low=low,
-        high=high,
-        n=len(numbers),
-        undefined=len(by_case) - len(numbers),
-    )
+    found = pooled(list(values), list(values.values()), None, patients, seed)
+    return statistic(metric, values, len(by_case), found)
 
 
 def _reader_pair(rows: Sequence[PairScore]) -> ReaderPair:

@@ -9,8 +9,7 @@ import numpy as np
 
 from focalis.evaluation.agreement import compare_readers
 from focalis.evaluation.cases import Score, evaluate_case
-from focalis.evaluation.intervals import bootstrap_interval, ratio_interval
-from focalis.evaluation.summary import Pooled
+from focalis.evaluation.intervals import Pooled, pooled
 from focalis.volume import Volume
 
 SPREAD_RULE = (
@@ -145,10 +144,10 @@ def _structure(
     rows: Sequence[CaseBesideReaders], patients: Mapping[str, str], seed: int
 ) -> StructureBesideReaders:
     several = [row for row in rows if row.readers_dice]
-    groups = [patients.get(row.case, row.case) for row in several]
+    cases = [row.case for row in several]
     ours = [row.model_dice for row in several]
     theirs = [row.mean_readers_dice or 0.0 for row in several]
-    index = _ratio(ours, theirs, groups, seed)
+    index = pooled(cases, ours, theirs, patients, seed)
     return StructureBesideReaders(
         label=rows[0].label,
         structure=rows[0].structure,
@@ -157,10 +156,12 @@ def _structure(
             for reader in sorted({reader for row in rows for reader in row.scores})
         ),
         cases=len(several),
-        model_dice=_over(ours, groups, seed),
-        readers_dice=_over(theirs, groups, seed),
+        model_dice=pooled(cases, ours, None, patients, seed),
+        readers_dice=pooled(cases, theirs, None, patients, seed),
         index=index,
-        not_odd_one_out=_over([float(bool(row.not_odd_one_out)) for row in several], groups, seed),
+        not_odd_one_out=pooled(
+            cases, [float(bool(row.not_odd_one_out)) for row in several], None, patients, seed
+        ),
         verdict=_verdict(index),
     )
 
@@ -177,25 +178,10 @@ def _against(
     mine = [row for row in rows if reader in row.scores]
     scores = [row.scores[reader] for row in mine]
     hd95 = [score.hd95_mm for score in scores if score.hd95_mm is not None]
-    groups = [patients.get(row.case, row.case) for row in mine]
     return AgainstReader(
         reader,
         len(mine),
-        _over([score.dice for score in scores], groups, seed),
+        pooled([row.case for row in mine], [score.dice for score in scores], None, patients, seed),
         float(np.mean([score.surface_dice for score in scores])),
         float(np.mean(hd95)) if hd95 else None,
     )
-
-
-def _over(values: Sequence[float], groups: Sequence[str], seed: int) -> Pooled:
-    if not values:
-        return Pooled(None, None, None)
-    low, high = bootstrap_interval(values, seed, groups=groups) if len(set(groups)) > 1 else (None, None)
-    return Pooled(float(np.mean(values)), low, high)
-
-
-def _ratio(tops: Sequence[float], bottoms: Sequence[float], groups: Sequence[str], seed: int) -> Pooled:
-    if not sum(bottoms):
-        return Pooled(None, None, None)
-    low, high = ratio_interval(tops, bottoms, seed, groups=groups) if len(set(groups)) > 1 else (None, None)
-    return Pooled(sum(tops) / sum(bottoms), low, high)

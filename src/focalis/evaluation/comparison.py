@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from focalis.evaluation.cases import Score
-from focalis.evaluation.intervals import ratio_difference_interval, ratio_interval
+from focalis.evaluation.intervals import patients_of, pooled, ratio_difference_interval
 
 FIGURES = ("dice", "dice_with_lesion", "hd95_mm", "lesion_f1", "false_positives_per_scan")
 """Mean Dice, the same over the cases with a lesion, their mean HD95 in mm,
@@ -109,14 +109,8 @@ def _part(labels: Sequence[Score], figure: str) -> _Part | None:
 
 def _figure(parts: Mapping[str, _Part], patients: Mapping[str, str] | None, seed: int) -> Figure:
     tops, bottoms = [top for top, _ in parts.values()], [bottom for _, bottom in parts.values()]
-    if not sum(bottoms) > 0:
-        return Figure(None, None, None, len(parts))
-    value = sum(tops) / sum(bottoms)
-    groups = _groups(list(parts), patients)
-    if len(set(groups)) < 2:
-        return Figure(value, None, None, len(parts))
-    low, high = ratio_interval(tops, bottoms, seed, groups=groups)
-    return Figure(value, low, high, len(parts))
+    found = pooled(list(parts), tops, bottoms, patients, seed)
+    return Figure(found.value, found.low, found.high, len(parts))
 
 
 def _difference(
@@ -130,12 +124,8 @@ def _difference(
     if not (sum(b) > 0 and sum(d) > 0):
         return Figure(None, None, None, len(cases))
     value = sum(a) / sum(b) - sum(c) / sum(d)
-    groups = _groups(cases, patients)
+    groups = patients_of(cases, patients)
     if len(set(groups)) < 2:
         return Figure(value, None, None, len(cases))
     low, high = ratio_difference_interval((a, b), (c, d), seed, groups=groups)
     return Figure(value, low, high, len(cases))
-
-
-def _groups(cases: Sequence[str], patients: Mapping[str, str] | None) -> list[str]:
-    return [patients.get(case, case) for case in cases] if patients is not None else list(cases)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.evaluation.intervals import LEVEL
+from focalis.evaluation.intervals import LEVEL, patients_of
 from focalis.lesions import Candidates, as_csv
 
 RATES = tuple(float(rate) for rate in np.round(np.geomspace(1 / 8, 16, 57), 4))
@@ -127,7 +127,7 @@ def froc(
             false[scan, start:] += wrong
             found[scan][:, start:] += np.bincount(kind[hits], minlength=len(borders) + 1)[:, None]
     empty = there.sum(axis=1) == 0
-    groups = [(patients or {}).get(scan, scan) for scan in scans]
+    groups = patients_of(scans, patients)
     rates = _rates(there.sum(axis=1), found.sum(axis=1), false, groups, seed, draws)
     class_rates = tuple(
         _rates(there[:, k], found[:, k], false, groups, seed, draws) for k in range(len(borders) + 1)

@@ -6,7 +6,8 @@ with replacement is the case, or the group of cases that `groups` names (a patie
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +21,48 @@ LEVEL = 0.95
 def interval_rule(seed: int) -> str:
     """How intervals were made with this seed and the default draws, in one line for records."""
     return f"percentile bootstrap over patients: {LEVEL}, {DRAWS} draws, seed {seed}"
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A figure over all cases, with its 95 % bootstrap interval over patients; None where undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def pooled(
+    cases: Sequence[str],
+    numerators: Sequence[float],
+    denominators: Sequence[float] | None = None,
+    patients: Mapping[str, str] | None = None,
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> Pooled:
+    """The sum of the numerators over that of the denominators, or their mean if there are no denominators.
+
+    There is no value if the denominators sum to zero, and no interval with fewer than two patients.
+
+    Args:
+        cases: the name of each case.
+        numerators, denominators: what each case adds.
+        patients: case name to patient; a case that it does not name is a patient of its own.
+        seed, draws: of the bootstrap, see `ratio_interval`.
+    """
+    bottoms = np.ones(len(cases)) if denominators is None else np.asarray(denominators, dtype=np.float64)
+    if not bottoms.sum() > 0:
+        return Pooled(None, None, None)
+    value = float(np.sum(numerators) / bottoms.sum())
+    groups = patients_of(cases, patients)
+    if len(set(groups)) < 2:
+        return Pooled(value, None, None)
+    return Pooled(value, *ratio_interval(numerators, bottoms, seed, draws, groups=groups))
+
+
+def patients_of(cases: Sequence[str], patients: Mapping[str, str] | None) -> list[str]:
+    """The patient of each case: its own name if `patients` does not name one."""
+    return [(patients or {}).get(case, case) for case in cases]
 
 
 def bootstrap_interval(

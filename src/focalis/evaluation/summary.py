@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from focalis.evaluation.cases import Score
-from focalis.evaluation.intervals import DRAWS, bootstrap_interval, ratio_interval
+from focalis.evaluation.intervals import DRAWS, Pooled, pooled
 
 METRICS = (
     "dice",
@@ -44,15 +44,6 @@ class Statistic:
     high: float | None
     n: int
     undefined: int
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """A figure of lesions pooled over all cases, with its 95 % bootstrap interval; None where undefined."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True)
@@ -169,15 +160,10 @@ class _Sampling:
     seed: int
     draws: int
 
-    def interval(
-        self, cases: list[str], tops: list[float], bottoms: list[float] | None = None
-    ) -> tuple[float | None, float | None]:
-        groups = [self.patients.get(case, case) for case in cases] if self.patients is not None else cases
-        if len(set(groups)) < 2:
-            return None, None
-        if bottoms is None:
-            return bootstrap_interval(tops, self.seed, self.draws, groups=groups)
-        return ratio_interval(tops, bottoms, self.seed, self.draws, groups=groups)
+    def pooled(
+        self, cases: list[str], tops: Sequence[float], bottoms: Sequence[float] | None = None
+    ) -> Pooled:
+        return pooled(cases, tops, bottoms, self.patients, self.seed, self.draws)
 
 
 def _summarise_label(
@@ -198,17 +184,14 @@ def _statistic(metric: str, cases: list[list[Score]], sampling: _Sampling) -> St
         defined = [value for row in rows if (value := getattr(row, metric)) is not None]
         if defined:
             values[rows[0].case] = float(np.mean(defined))
-    low, high = sampling.interval(list(values), list(values.values())) if values else (None, None)
+    return statistic(metric, values, len(cases), sampling.pooled(list(values), list(values.values())))
+
+
+def statistic(metric: str, values: Mapping[str, float], cases: int, mean: Pooled) -> Statistic:
+    """A metric over the cases where it is defined, of so many cases, with the interval of its mean."""
     numbers = list(values.values())
-    return Statistic(
-        metric=metric,
-        mean=float(np.mean(numbers)) if numbers else None,
-        median=float(np.median(numbers)) if numbers else None,
-        low=low,
-        high=high,
-        n=len(numbers),
-        undefined=len(cases) - len(numbers),
-    )
+    median = float(np.median(numbers)) if numbers else None
+    return Statistic(metric, mean.value, median, mean.low, mean.high, len(numbers), cases - len(numbers))
 
 
 def _lesions(cases: list[list[Score]], sampling: _Sampling) -> LesionSummary:
@@ -217,23 +200,18 @@ def _lesions(cases: list[list[Score]], sampling: _Sampling) -> LesionSummary:
     predicted = [sum(row.predicted_lesions for row in rows) for rows in cases]
     detected = [sum(row.detected_lesions for row in rows) for rows in cases]
 
-    def pooled(tops: list[int], bottoms: list[int]) -> Pooled:
-        total = sum(bottoms)
-        if not total:
-            return Pooled(None, None, None)
-        low, high = sampling.interval(names, [float(v) for v in tops], [float(v) for v in bottoms])
-        return Pooled(sum(tops) / total, low, high)
-
     return LesionSummary(
         truth_lesions=sum(truth),
         predicted_lesions=sum(predicted),
         detected_lesions=sum(detected),
         split_lesions=sum(row.split_lesions for rows in cases for row in rows),
         merged_lesions=sum(row.merged_lesions for rows in cases for row in rows),
-        sensitivity=pooled(detected, truth),
-        precision=pooled(detected, predicted),
-        f1=pooled([2 * d for d in detected], [t + p for t, p in zip(truth, predicted, strict=True)]),
-        false_positives_per_scan=pooled(
-            [p - d for p, d in zip(predicted, detected, strict=True)], [1] * len(cases)
+        sensitivity=sampling.pooled(names, detected, truth),
+        precision=sampling.pooled(names, detected, predicted),
+        f1=sampling.pooled(
+            names, [2 * d for d in detected], [t + p for t, p in zip(truth, predicted, strict=True)]
+        ),
+        false_positives_per_scan=sampling.pooled(
+            names, [p - d for p, d in zip(predicted, detected, strict=True)], [1] * len(cases)
         ),
     )
