@@ -1,8 +1,8 @@
 """Focalis finds small, irregular objects in large 3D medical images.
 
-The public surface: `agree`, `check`, `compare`, `fit`, `predict`, `evaluate`, `import_dicom`, `get_data`, `load`, and
-`FocalisError`, the base of every error that is raised on purpose. Each name is imported when it is first used, so that
-`import focalis` costs nothing.
+The public surface: `agree`, `check`, `compare`, `fit`, `predict`, `evaluate`, `import_dicom`, `get_data`; `load`, which
+returns a `Model`; `Settings`, which say how to segment; and `FocalisError`, the base of every error that is raised on
+purpose. Each name is imported when it is first used, so that `import focalis` costs nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from focalis.errors import FocalisError
-    from focalis.model import load_model as load
+    from focalis.prediction import Settings
     from focalis.workflows.agree import agree
     from focalis.workflows.check import check
     from focalis.workflows.compare import compare
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from focalis.workflows.evaluate import evaluate
     from focalis.workflows.fit import fit
     from focalis.workflows.import_dicom import import_dicom
+    from focalis.workflows.in_memory import Model, load
     from focalis.workflows.predict import predict
 
 __version__ = "0.1.0"
 __all__ = [
     "FocalisError",
+    "Model",
+    "Settings",
     "__version__",
     "agree",
     "check",
@@ -46,7 +49,9 @@ _HOMES = {
     "fit": ("focalis.workflows.fit", "fit"),
     "get_data": ("focalis.workflows.data", "get_data"),
     "import_dicom": ("focalis.workflows.import_dicom", "import_dicom"),
-    "load": ("focalis.model", "load_model"),
+    "Model": ("focalis.workflows.in_memory", "Model"),
+    "Settings": ("focalis.prediction", "Settings"),
+    "load": ("focalis.workflows.in_memory", "load"),
     "predict": ("focalis.workflows.predict", "predict"),
 }
 

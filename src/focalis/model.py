@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from pydantic import ValidationError
 
+from focalis.display import Shown
 from focalis.errors import ModelError
 from focalis.files import write_bytes
 from focalis.lesions import OperatingPoint
@@ -82,8 +83,8 @@ class EightBit:
     how: str
 
 
-@dataclass(frozen=True, eq=False)
-class Model:
+@dataclass(frozen=True, eq=False, repr=False)
+class Model(Shown):
     """A trained model: one network, or several whose probabilities are averaged.
 
     Attributes:
@@ -96,6 +97,8 @@ class Model:
         eight_bit: the calibration for 8-bit integers; None without.
         ready: what prediction keeps of it between cases, such as compiled networks.
     """
+
+    shows = ("network", "channels", "labels", "spacing_zyx_mm", "networks", "threshold", "trained_on")
 
     plan: Plan
     members: Sequence[nn.Module]
@@ -110,6 +113,41 @@ class Model:
         if not isinstance(self.members, _Stored):
             for member in self.members:
                 member.eval()
+
+    @property
+    def network(self) -> str:
+        """The name of its network."""
+        return self.plan.network.name
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """What it is given, in this order."""
+        return self.plan.channels
+
+    @property
+    def labels(self) -> Mapping[int, str]:
+        """Label value to the name of what it finds."""
+        return self.plan.labels
+
+    @property
+    def spacing_zyx_mm(self) -> tuple[float, float, float]:
+        """The spacing that it works on."""
+        return self.plan.spacing_zyx_mm
+
+    @property
+    def networks(self) -> int:
+        """How many networks are averaged."""
+        return len(self.members)
+
+    @property
+    def threshold(self) -> float:
+        """That of its operating point."""
+        return self.operating_point.threshold
+
+    @property
+    def trained_on(self) -> str:
+        """The name of its training data, where it is known."""
+        return str(self.provenance.get("dataset") or "")
 
 
 class _Stored(Sequence["nn.Module"]):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from focalis.display import Shown
 from focalis.errors import DataError
 from focalis.evaluation.cases import EMPTY_RULE, Score, evaluate_case
 from focalis.evaluation.intervals import Pooled, interval_rule, pooled
@@ -122,8 +123,8 @@ class StructureAgreement:
         return self.statistics[AGREEMENT_METRICS.index(metric)]
 
 
-@dataclass(frozen=True)
-class Agreement:
+@dataclass(frozen=True, repr=False)
+class Agreement(Shown):
     """All pairs of readers, and their summary.
 
     Attributes:
@@ -135,12 +136,25 @@ class Agreement:
         seed: seed of the bootstrap.
     """
 
+    shows = ("readers", "cases", "dice")
+
     pairs: tuple[PairScore, ...]
     structures: tuple[StructureAgreement, ...]
     readers: Mapping[str, int]
     single: tuple[str, ...]
     tolerance_mm: float
     seed: int
+
+    @property
+    def cases(self) -> int:
+        """How many cases two readers or more contoured."""
+        return len({pair.case for pair in self.pairs})
+
+    @property
+    def dice(self) -> tuple[str, ...]:
+        """The mean pairwise Dice of each structure."""
+        found = [(each.structure, each["dice"].mean) for each in self.structures]
+        return tuple(f"{name} {mean:.4g}" for name, mean in found if mean is not None)
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain dictionaries, lists and values, with the rules that the figures follow."""

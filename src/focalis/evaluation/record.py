@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from focalis.display import Shown
 from focalis.evaluation.beside import SPREAD_RULE, CaseBesideReaders, StructureBesideReaders, summarise_beside
 from focalis.evaluation.cases import EMPTY_RULE, Score
 from focalis.evaluation.collapse import Collapse, find_collapse, nothing_to_find
@@ -17,8 +18,8 @@ from focalis.evaluation.summary import Summary, summarise
 from focalis.lesions import CONNECTIVITY, MATCHING_RULE, MINIMUM_IOU
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Shown):
     """Scores, their summary, and what they depend on.
 
     Attributes:
@@ -34,6 +35,8 @@ class Evaluation:
         notes: what else has to be known before any figure is believed, a line each.
         seen: case name to what it was used for when the model was made, as the tables of lesions say.
     """
+
+    shows = ("summary", "lesions", "alerts")
 
     scores: tuple[Score, ...]
     summary: Summary

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from focalis.display import Shown
 from focalis.evaluation.cases import Score
 from focalis.evaluation.intervals import DRAWS, Pooled, pooled
 
@@ -89,8 +90,8 @@ class LabelSummary:
         return next(s for s in self.statistics if s.metric == metric)
 
 
-@dataclass(frozen=True)
-class Summary:
+@dataclass(frozen=True, repr=False)
+class Summary(Shown):
     """All figures of an evaluation.
 
     Attributes:
@@ -99,8 +100,20 @@ class Summary:
             lesions of all labels are pooled.
     """
 
+    shows = ("cases", "dice")
+
     labels: tuple[LabelSummary, ...]
     overall: LabelSummary
+
+    @property
+    def cases(self) -> int:
+        """How many cases were scored."""
+        return self.overall.cases
+
+    @property
+    def dice(self) -> float | None:
+        """The mean Dice over labels and cases."""
+        return self.overall["dice"].mean
 
 
 def summarise(

@@ -27,7 +27,7 @@ from focalis.lesions.measures import (
 )
 from focalis.lesions.operating_point import OperatingPoint, Reported, decide, report_lesions
 from focalis.lesions.probability import temper, untempered
-from focalis.lesions.table import COLUMNS, as_csv, lesion_row
+from focalis.lesions.table import COLUMNS, LesionTable, as_csv, lesion_row
 
 __all__ = [
     "COLUMNS",
@@ -38,6 +38,7 @@ __all__ = [
     "Candidates",
     "LabelLesions",
     "Lesion",
+    "LesionTable",
     "Line",
     "Matching",
     "OperatingPoint",

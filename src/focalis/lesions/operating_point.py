@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from focalis.display import Shown
 from focalis.errors import ModelError
 from focalis.lesions.candidates import highest
 from focalis.lesions.components import label_components, voxels_of
 from focalis.lesions.probability import temper, untempered
 
 
-@dataclass(frozen=True)
-class OperatingPoint:
+@dataclass(frozen=True, repr=False)
+class OperatingPoint(Shown):
     """What is reported as a lesion, and where that choice comes from. Probabilities are tempered ones.
 
     Attributes:
@@ -31,6 +32,8 @@ class OperatingPoint:
         lesions, found: true lesions of these cases, and how many of them it finds; None where that is not known.
         temperature: what the log odds of the foreground probability are divided by, see `temper`.
     """
+
+    shows = ("threshold", "minimum_mm3", "minimum_confidence", "temperature", "how")
 
     threshold: float = 0.5
     how: str = "not chosen; the default"

@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
+from focalis.errors import UsageError
 from focalis.lesions.measures import Lesion
+
+MOST_SHOWN = 3
 
 
 def lesion_row(lesion: Lesion) -> dict[str, Any]:
@@ -52,6 +56,46 @@ COLUMNS = (
     "uncertainty",
 )
 """The columns of a lesion, in their order."""
+
+
+class LesionTable(tuple[Lesion, ...]):
+    """The lesions of a mask; in a notebook a table."""
+
+    __slots__ = ()
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame with a row per lesion and the columns `COLUMNS`.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise UsageError("a data frame needs pandas; install it: pip install pandas") from None
+        return pandas.DataFrame([lesion_row(lesion) for lesion in self], columns=list(COLUMNS))
+
+    def to_csv(self) -> str:
+        """The table as CSV text."""
+        return as_csv([lesion_row(lesion) for lesion in self])
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{each.name} {each.volume_mm3:.4g} mm3" for each in self[:MOST_SHOWN])
+        more = f", and {len(self) - MOST_SHOWN} more" if len(self) > MOST_SHOWN else ""
+        return f"<{len(self)} lesions{': ' if self else ''}{shown}{more}>"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(name)}</th>" for name in COLUMNS)
+        body = "".join(
+            "<tr>"
+            + "".join(
+                f"<td>{escape('' if cell is None else str(cell))}</td>"
+                for cell in lesion_row(lesion).values()
+            )
+            + "</tr>"
+            for lesion in self
+        )
+        return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> str:

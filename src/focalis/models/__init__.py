@@ -12,6 +12,8 @@ from focalis.errors import ModelError, UsageError, did_you_mean
 from focalis.files import sha256_of
 
 FOLDER = Path(__file__).parent
+OF_A_RUN = "model.safetensors"
+"""The model file in the folder of a run."""
 SHIPPED = {"lidc-nodule": "outlines the nodule in a CT crop of about 51 mm around it, and is no detector"}
 """Name to what the model does."""
 DATA = {"lidc-nodule": "LIDC-IDRI, CC BY 3.0"}
@@ -34,7 +36,7 @@ def card_line(card: Path) -> str:
 
 
 def model_file(given: Path | str) -> Path:
-    """The file of a model that is given by its path, or by the name of one that comes with Focalis.
+    """The file of a model that is given by its path, by the folder of its run, or by its name if it comes with Focalis.
 
     A file of that name in the current folder comes first. Whether a path leads to a model is left to whoever opens it.
 
@@ -43,6 +45,8 @@ def model_file(given: Path | str) -> Path:
         ModelError: the model of this name does not lie in this installation, or is not the one that was published.
     """
     path, name = Path(given), str(given)
+    if (path / OF_A_RUN).is_file():
+        return path / OF_A_RUN
     if path.is_file() or path.name != name or path.suffix:
         return path
     if name not in SHIPPED:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from focalis.dataset import GREATEST_LABEL, MOST_LABELS
+from focalis.display import Shown
 from focalis.errors import PlanError
 from focalis.files import write_text
 
@@ -142,7 +143,7 @@ class TrainingSettings(_Frozen):
     turn_limit_deg: float = Field(default=30.0, ge=0, le=180)
 
 
-class Plan(_Frozen):
+class Plan(Shown, _Frozen):
     """What `fit` will do, decided from the data's fingerprint; see `focalis.planning.make_plan`.
 
     Axes are z, y, x; spacing is in mm; `labels` maps label values to names, without the background 0; voxels of the
@@ -151,6 +152,17 @@ class Plan(_Frozen):
     `augmentation` changes the intensities of patches, in that order; turns, scales and flips stand in `training`.
     The network's output channel i + 1 is the i-th label value in ascending order.
     """
+
+    shows: ClassVar[tuple[str, ...]] = (
+        "channels",
+        "labels",
+        "spacing_zyx_mm",
+        "patch_zyx",
+        "batch",
+        "network_name",
+        "loss_name",
+        "memory_budget_gb",
+    )
 
     version: Literal[1] = 1
     channels: tuple[str, ...] = Field(min_length=1)
@@ -204,6 +216,16 @@ class Plan(_Frozen):
     def label_values(self) -> tuple[int, ...]:
         """The label values in ascending order; output channel i + 1 belongs to the i-th."""
         return tuple(sorted(self.labels))
+
+    @property
+    def network_name(self) -> str:
+        """What is trained."""
+        return self.network.name
+
+    @property
+    def loss_name(self) -> str:
+        """By which loss."""
+        return self.loss.name
 
     @property
     def outputs(self) -> int:

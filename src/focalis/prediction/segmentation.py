@@ -7,13 +7,15 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from focalis.display import Shown
 from focalis.errors import ModelError
-from focalis.lesions import Lesion, OperatingPoint, measure_lesions, report_lesions
+from focalis.lesions import LesionTable, OperatingPoint, measure_lesions, report_lesions
 from focalis.model import Model
 from focalis.planning import Plan, prepare_image
 from focalis.prediction.choice import Say, runtime_for
@@ -28,16 +30,25 @@ from focalis.prediction.predictor import (
 )
 from focalis.prediction.restore import restore
 from focalis.prediction.settings import Settings
-from focalis.volume import Grid, Outline, Volume, canonical_grid, grid_with_spacing, why_unusable
+from focalis.volume import (
+    Axes,
+    Grid,
+    Outline,
+    Volume,
+    canonical_grid,
+    grid_with_spacing,
+    why_unusable,
+    write_volume,
+)
 
 
 class RefinementWarning(UserWarning):
     """The refinement of a case was cut short."""
 
 
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """What a model says about a case, on the case's own grid. Arrays are z, y, x.
+@dataclass(frozen=True, eq=False, repr=False)
+class Segmentation(Shown):
+    """What a model says about a case, on the case's own grid. Arrays are z, y, x, unless `axes` says otherwise.
 
     Attributes:
         mask: the label values, in the smallest of uint8, uint16 and uint32 that holds the plan's greatest one.
@@ -53,7 +64,21 @@ class Segmentation:
         blended: whether these overlap so little that they are blended: near their borders the result is not that of
             the whole volume.
         float32_because: why the networks computed in float32 though a lower precision was meant; empty if they did not.
+        outside: in what the images lie outside of what the model was trained on, a phrase each; empty if nobody looked.
+        axes: the order of the arrays' axes.
     """
+
+    shows = (
+        "shape",
+        "axes",
+        "spacing_mm",
+        "lesions",
+        "volume_ml",
+        "runtime",
+        "tiles",
+        "threshold",
+        "outside",
+    )
 
     mask: NDArray[np.integer]
     candidates: NDArray[np.integer]
@@ -66,6 +91,42 @@ class Segmentation:
     tiles: int = 1
     blended: bool = False
     float32_because: str = ""
+    outside: tuple[str, ...] = ()
+    axes: Axes = "zyx"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The size of the mask, in the order of `axes`."""
+        return self.mask.shape
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """The distance between voxel centres, in the order of `axes`."""
+        return self.grid.spacing_zyx_mm if self.axes == "zyx" else self.grid.spacing_xyz_mm
+
+    @property
+    def volume_ml(self) -> float:
+        """The volume of all that is marked."""
+        return float(np.count_nonzero(self.mask) * self.grid.voxel_volume_mm3 / 1000)
+
+    @property
+    def threshold(self) -> float:
+        """See `OperatingPoint`."""
+        return self.point.threshold
+
+    def along(self, axes: Axes) -> Segmentation:
+        """The same with the axes of its arrays in that order; views."""
+        if axes == self.axes:
+            return self
+        turned: dict[str, Any] = {
+            name: None if (array := getattr(self, name)) is None else array.T
+            for name in ("mask", "candidates", "probability", "uncertainty")
+        }
+        return replace(self, axes=axes, **turned)
+
+    def save(self, path: Path | str) -> None:
+        """Write the mask as an image file on the case's grid, by the suffix: .nii.gz, .nii, .nrrd or .mha."""
+        write_volume(Volume(np.ascontiguousarray(self.along("zyx").mask), self.grid), Path(path))
 
     def way(self) -> dict[str, Any]:
         """For records: what ran the networks, in how many pieces, and in which precision."""
@@ -77,11 +138,13 @@ class Segmentation:
         }
 
     @cached_property
-    def lesions(self) -> tuple[Lesion, ...]:
+    def lesions(self) -> LesionTable:
         """Every lesion of the mask, measured, with its confidence and, if it was asked for, its uncertainty."""
-        return measure_lesions(
-            self.mask, self.grid, self.labels, self.probability, self.uncertainty, self.point.temperature
+        on = self.along("zyx")
+        found = measure_lesions(
+            on.mask, self.grid, self.labels, on.probability, on.uncertainty, self.point.temperature
         )
+        return LesionTable(found)
 
 
 def segment(

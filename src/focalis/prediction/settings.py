@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from focalis.display import Shown
 from focalis.errors import UsageError
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
@@ -14,8 +15,8 @@ from focalis.prediction.choice import require_runtime
 DEFAULT_MEMORY_GB = 4.0
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, repr=False)
+class Settings(Shown):
     """How to segment; what is None is the model's own.
 
     Attributes:
@@ -34,6 +35,20 @@ class Settings:
     Raises:
         UsageError: a value is wrong, or not possible on this machine.
     """
+
+    shows = (
+        "threshold",
+        "minimum_mm3",
+        "minimum_confidence",
+        "mirror",
+        "uncertainty",
+        "refine",
+        "memory_gb",
+        "runtime",
+        "device",
+        "precision",
+        "threads",
+    )
 
     threshold: float | None = None
     minimum_mm3: float | None = None

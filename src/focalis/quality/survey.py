@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from focalis.dataset import Dataset, Split
+from focalis.display import Shown
 from focalis.errors import DataError
 from focalis.quality.check import CheckResult, Progress, check_dataset
 from focalis.quality.facts import CaseFacts, Measurements
@@ -55,8 +56,8 @@ class Measured:
     remarks: tuple[Finding, ...]
 
 
-@dataclass(frozen=True)
-class Survey:
+@dataclass(frozen=True, repr=False)
+class Survey(Shown):
     """A data set, looked at as a whole.
 
     Attributes:
@@ -69,6 +70,8 @@ class Survey:
         splits: the splits file that was looked at, or None.
     """
 
+    shows = ("folder", "cases", "errors", "warnings")
+
     dataset: Dataset
     labels: Mapping[int, str]
     result: CheckResult
@@ -76,6 +79,26 @@ class Survey:
     facts: tuple[CaseFacts, ...]
     planned: PlannedSpacing | None
     splits: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """Where the data set lies."""
+        return self.dataset.root
+
+    @property
+    def cases(self) -> int:
+        """How many cases it has."""
+        return len(self.dataset.cases)
+
+    @property
+    def errors(self) -> int:
+        """How many problems stop training."""
+        return len(self.result.problems)
+
+    @property
+    def warnings(self) -> int:
+        """How many findings a person should look at."""
+        return len(self.findings)
 
     def to_json(self) -> dict[str, Any]:
         """The survey as what JSON knows."""

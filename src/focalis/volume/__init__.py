@@ -16,6 +16,7 @@ from focalis.volume.files import (
     write_volume,
 )
 from focalis.volume.grid import Grid
+from focalis.volume.in_memory import ORIENTATION, Axes, volumes_in_memory
 from focalis.volume.orient import canonical_grid, to_canonical
 from focalis.volume.outline import Outline, read_outlines
 from focalis.volume.repair import GridWarning
@@ -26,6 +27,8 @@ from focalis.volume.volume import Volume
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "ORIENTATION",
+    "Axes",
     "Grid",
     "GridWarning",
     "Outline",
@@ -52,6 +55,7 @@ __all__ = [
     "resample_probabilities",
     "to_canonical",
     "to_sitk",
+    "volumes_in_memory",
     "why_unusable",
     "write_volume",
 ]

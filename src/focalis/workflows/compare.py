@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from focalis.dataset import Dataset, Split, open_dataset
+from focalis.display import Shown
 from focalis.errors import PlanError, TrainingError, UsageError
 from focalis.files import is_unused, only_process_in
 from focalis.losses import loss_names
@@ -35,8 +36,8 @@ SPLIT_SEED = 0
 """Splits that are made and not given are the same whatever the runs' seeds are, and those of `fit` with seed 0."""
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """What `compare` made.
 
     Attributes:
@@ -45,6 +46,8 @@ class Comparison:
         page: `compare.html`.
         content: what `compare.json` holds.
     """
+
+    shows = ("folder", "page", "alert")
 
     folder: Path
     json: Path

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from focalis.dataset.public import PUBLIC_SETS, PublicSet, default_folder, fetch, find_copy, public_set
+from focalis.display import Shown
 from focalis.errors import UsageError
 
 Progress = Callable[[str, int, int | None], None]
@@ -24,8 +25,8 @@ class DataRow:
     path: Path | None
 
 
-@dataclass(frozen=True)
-class DataCopy:
+@dataclass(frozen=True, repr=False)
+class DataCopy(Shown):
     """A public set on this machine.
 
     Attributes:
@@ -33,6 +34,8 @@ class DataCopy:
         path: its folder, which `open_dataset` and `fit` take.
         downloaded: whether this call brought it; False if it was there.
     """
+
+    shows = ("path", "downloaded")
 
     public: PublicSet
     path: Path

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,26 +22,33 @@ from focalis.evaluation import (
     bands_csv,
     evaluate_case,
     froc_csv,
+    judge_lesions,
     representative_cases,
 )
 from focalis.evaluation.beside import CaseBesideReaders, set_beside
 from focalis.files import write_bytes, write_text
-from focalis.lesions import as_csv
+from focalis.lesions import as_csv, temper
+from focalis.prediction import Segmentation
 from focalis.report import caption, froc_figure, overlay_figure, write_evaluation_report
-from focalis.volume import Volume, image_stem, read_volumes
-from focalis.workflows.label_maps import NoLabelMapError, image_of, label_maps, read_label_map
-from focalis.workflows.lesion_tables import case_lesions, read_seen
+from focalis.volume import ORIENTATION, Volume, image_stem, read_volumes, volumes_in_memory
+from focalis.workflows.label_maps import NoLabelMapError, image_of, label_maps, read_label_map, require_labels
+from focalis.workflows.lesion_tables import boundary_counts, case_lesions, read_seen
 from focalis.workflows.training_cases import Seen, seen_line
+
+Source = Path | Volume | Segmentation
+"""Where a label map comes from."""
 
 Progress = Callable[[int, int, str], None]
 """Called before each case with the cases finished, their number, and the case's name."""
 
 
 def evaluate(
-    predictions: Path | str,
-    labels: Path | str,
-    out: Path | str | None,
+    predictions: Path | str | Any,
+    labels: Path | str | Any,
+    out: Path | str | None = None,
     *,
+    spacing_mm: Sequence[float] | None = None,
+    orientation: str = ORIENTATION,
     images: Path | str | None = None,
     readers: Path | str | None = None,
     label_names: Mapping[int, str] | None = None,
@@ -54,9 +62,11 @@ def evaluate(
     """Compare predicted label maps with true ones.
 
     Args:
-        predictions: a folder of label maps, or one file.
-        labels: a folder with the truths under the same names, or one file if `predictions` is one.
+        predictions: a folder of label maps, or one file; or a label map in memory, or case names to such: a NumPy
+            array or torch tensor (z, y, x), a SimpleITK or nibabel image, or what `Model.segment` returns.
+        labels: a folder with the truths under the same names, or one file if `predictions` is one; in memory likewise.
         out: folder for `evaluation.json`, `cases.csv` and `report.html`; None writes nothing.
+        spacing_mm, orientation: of arrays and tensors, see `Model.segment`; an array is refused without its spacing.
         images: folder of the images (CASE.nii.gz, or CASE_CHANNEL.nii.gz of which the first is shown), or one
             file; with it the report shows the best, median and worst case.
         readers: folder of the readers' masks CASE_READER, or a data set's folder with `raters/`: the predictions are
@@ -78,7 +88,12 @@ def evaluate(
     """
     if not 0 <= min_lesion_mm3 < float("inf"):
         raise UsageError(f"a minimum size of {min_lesion_mm3} mm3 is not possible; give 0 or more")
-    pairs = _pair(Path(predictions), Path(labels))
+    if isinstance(predictions, str | Path) and isinstance(labels, str | Path):
+        pairs: Mapping[str, tuple[Source, Source]] = _pair(Path(predictions), Path(labels))
+    else:
+        pairs = _pair_in_memory(predictions, labels, spacing_mm, orientation)
+        if images is not None or readers is not None:
+            raise UsageError("images and readers are files; leave them out, or give files of label maps too")
     if isinstance(patients, str | Path):
         patients = read_patients(Path(patients), set(pairs))
     names = dict(label_names) if label_names is not None else None
@@ -96,20 +111,25 @@ def evaluate(
             progress(number, len(pairs), case)
         try:
             truth, prediction = (
-                read_label_map(true, label_names, ignore),
-                read_label_map(predicted, label_names),
+                _label_map(true, case, label_names, ignore),
+                _label_map(predicted, case, label_names),
             )
             scores += evaluate_case(truth, prediction, names, tolerance_mm, case, ignore, min_lesion_mm3)
-            lesions.append(
-                case_lesions(case, truth, prediction, predicted.parent, names, ignore, min_lesion_mm3)
-            )
-            if found := read_seen(predicted.parent, case):
-                seen[case] = found
+            if isinstance(predicted, Path):
+                lesions.append(
+                    case_lesions(case, truth, prediction, predicted.parent, names, ignore, min_lesion_mm3)
+                )
+                if found := read_seen(predicted.parent, case):
+                    seen[case] = found
+            else:
+                lesions.append(
+                    _lesions_in_memory(case, truth, prediction, predicted, names, ignore, min_lesion_mm3)
+                )
             if case in drawn:
                 masks = {reader: _mask(path, names, ignore, truth) for reader, path in drawn[case].items()}
                 beside += set_beside(prediction, masks, names, tolerance_mm, case, ignore)
         except Exception as error:  # whatever a library raises concerns this case alone
-            problems.append(refusal(error, predicted))
+            problems.append(refusal(error, predicted if isinstance(predicted, Path) else Path(case)))
     if progress is not None:
         progress(len(pairs), len(pairs), "")
     if problems:
@@ -127,7 +147,11 @@ def evaluate(
         {case: asdict(each) for case, each in seen.items()},
     )
     if out is not None:
-        overlays = _overlays(evaluation, pairs, Path(images)) if images is not None else []
+        overlays = (
+            []
+            if images is None
+            else _overlays(evaluation, _pair(Path(predictions), Path(labels)), Path(images))
+        )
         folder = Path(out)
         report = folder / "report.html"
         write_evaluation_report(
@@ -191,6 +215,62 @@ def _pair(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
     return {case: (predicted[case], true[case]) for case in true}
 
 
+def _pair_in_memory(
+    predictions: Any, labels: Any, spacing_mm: Sequence[float] | None, orientation: str
+) -> dict[str, tuple[Source, Source]]:
+    """Case name to (prediction, truth), of one label map or of mappings of them."""
+    if isinstance(predictions, Mapping) != isinstance(labels, Mapping):
+        raise UsageError("one is a mapping of cases and one is not; give two mappings or two label maps")
+    if not isinstance(predictions, Mapping):
+        predictions, labels = {"case": predictions}, {"case": labels}
+    if alone := sorted(set(predictions) ^ set(labels)):
+        raise UsageError(f"{alone[0]}: has a prediction or a truth only; give both")
+
+    def source(image: Any) -> Source:
+        if isinstance(image, str | Path):
+            raise UsageError(
+                f"{image}: is a file, and others lie in memory; give files alone, or images alone"
+            )
+        if isinstance(image, Segmentation):
+            return image.along("zyx")
+        volumes, _ = volumes_in_memory(image, spacing_mm, orientation, masks=True)
+        if len(volumes) != 1:
+            raise UsageError(f"a label map of {len(volumes)} channels is none; give whole numbers (z, y, x)")
+        return volumes[0]
+
+    return {str(case): (source(predictions[case]), source(labels[case])) for case in labels}
+
+
+def _label_map(
+    source: Source, case: str, names: Mapping[int, str] | None = None, ignore: int | None = None
+) -> Volume:
+    if isinstance(source, Path):
+        return read_label_map(source, names, ignore)
+    volume = Volume(source.mask, source.grid) if isinstance(source, Segmentation) else source
+    return require_labels(volume, case, names, ignore)
+
+
+def _lesions_in_memory(
+    case: str,
+    truth: Volume,
+    prediction: Volume,
+    source: Source,
+    names: Mapping[int, str],
+    ignore: int | None,
+    minimum_mm3: float,
+) -> CaseLesions:
+    """The lesions of a case, with their confidence if a model segmented it."""
+    known = source.lesions if isinstance(source, Segmentation) else None
+    judged, candidates = judge_lesions(
+        case, truth, prediction, names, known=known, ignore=ignore, minimum_mm3=minimum_mm3
+    )
+    if not isinstance(source, Segmentation):
+        return CaseLesions(judged, None, None, 1.0)
+    temperature = source.point.temperature
+    raw = temper(source.probability, 1 / temperature)
+    return CaseLesions(judged, candidates, boundary_counts(truth, raw, names, ignore), temperature)
+
+
 def _readers_of(folder: Path, cases: set[str]) -> dict[str, dict[str, Path]]:
     """Case to reader to mask, from a folder of masks or the data set that it lies in."""
     folder = inside if (inside := readers_folder(folder)).is_dir() else folder
@@ -213,17 +293,17 @@ def _mask(path: Path, names: Mapping[int, str], ignore: int | None, truth: Volum
     return mask
 
 
-def _find_labels(pairs: Mapping[str, tuple[Path, Path]], problems: list[str]) -> dict[int, str]:
+def _find_labels(pairs: Mapping[str, tuple[Source, Source]], problems: list[str]) -> dict[int, str]:
     values: set[int] = set()
     for paths in zip(*pairs.values(), strict=True):  # all predictions, then all truths
         images = []
-        for path in paths:
+        for case, path in zip(pairs, paths, strict=True):
             try:
-                values |= set(np.unique(read_label_map(path, None).array).tolist())
+                values |= set(np.unique(_label_map(path, case).array).tolist())
             except Exception as error:
-                problems.append(refusal(error, path))
+                problems.append(refusal(error, path if isinstance(path, Path) else Path(case)))
                 images += [path] if isinstance(error, NoLabelMapError) else []
-        if len(images) == len(paths) > 1:
+        if len(images) == len(paths) > 1 and isinstance(paths[0], Path):
             raise DataError(
                 f"{paths[0].parent}: holds {len(paths)} images or probabilities, and no label map; give the folder of "
                 f"the masks (the first is {paths[0].name})"

@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from focalis.dataset import Dataset, Split, open_dataset, with_readers
+from focalis.display import Shown
 from focalis.errors import DataError, PlanError, UsageError
 from focalis.evaluation import Aim, Summary, nothing_to_find
 from focalis.files import LOCK, is_unused, only_process_in
@@ -30,8 +31,8 @@ from focalis.workflows.setup import ready
 PLAN, REPORT = "plan.yaml", "report.html"
 
 
-@dataclass(frozen=True)
-class FitResult:
+@dataclass(frozen=True, repr=False)
+class FitResult(Shown):
     """What `fit` made.
 
     Attributes:
@@ -50,6 +51,8 @@ class FitResult:
             judged holds a lesion, and the like.
         start: the weights that training starts from, and what is taken over; empty for random ones.
     """
+
+    shows = ("run", "summary", "judged_on", "alert", "float32_because")
 
     run: Path
     plan: Path

@@ -32,6 +32,7 @@ from focalis.dicom import (
     read_structures,
     series_of,
 )
+from focalis.display import Shown
 from focalis.errors import DataError, UsageError, refusal
 from focalis.files import whole_folder, write_text
 from focalis.volume import Volume, write_volume
@@ -72,8 +73,8 @@ class ImportRow:
     doubts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class ImportReport:
+@dataclass(frozen=True, repr=False)
+class ImportReport(Shown):
     """What `import_dicom` made.
 
     Attributes:
@@ -82,6 +83,8 @@ class ImportReport:
         rows: one per study, and one per file that could not be used.
         unused: the structures and rows of the renaming table that nothing fits.
     """
+
+    shows = ("dataset", "imported", "rows")
 
     dataset: Path
     labels: Mapping[int, str]

@@ -32,7 +32,13 @@ def label_maps(folder: Path) -> dict[str, Path]:
 
 def read_label_map(path: Path, names: Mapping[int, str] | None = None, ignore: int | None = None) -> Volume:
     """A label map as integers; DataError for values that are no label, `NoLabelMapError` for those of an image."""
-    volume = read_volume(path)
+    return require_labels(read_volume(path), path, names, ignore)
+
+
+def require_labels(
+    volume: Volume, path: Path | str, names: Mapping[int, str] | None = None, ignore: int | None = None
+) -> Volume:
+    """A label map as integers, with the errors of `read_label_map`, which name `path`."""
     values = volume.array
     if not is_whole(values).all():
         raise NoLabelMapError(

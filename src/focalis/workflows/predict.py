@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from focalis.display import Shown
 from focalis.errors import UsageError, refusal
 from focalis.lesions import OperatingPoint
 from focalis.model import Model, open_model, weights_sha256
@@ -37,8 +38,8 @@ Progress = Callable[[int, int, str], None]
 first one in place of a name, if that takes a while."""
 
 
-@dataclass(frozen=True)
-class PredictRow:
+@dataclass(frozen=True, repr=False)
+class PredictRow(Shown):
     """What became of one case.
 
     Attributes:
@@ -59,6 +60,8 @@ class PredictRow:
             does not know.
     """
 
+    shows = ("case", "status", "reason", "output", "lesions", "tiles", "outside")
+
     case: str
     status: Literal["done", "refused"]
     reason: str
@@ -74,8 +77,8 @@ class PredictRow:
     seen: Seen | None = None
 
 
-@dataclass(frozen=True)
-class PredictReport:
+@dataclass(frozen=True, repr=False)
+class PredictReport(Shown):
     """What `predict` did.
 
     Attributes:
@@ -90,6 +93,8 @@ class PredictReport:
         idle_mirror: whether mirror images were asked for of a model whose plan mirrors along no axis: there are none.
     """
 
+    shows = ("cases", "refused", "runtime", "operating_point", "alert")
+
     rows: tuple[PredictRow, ...]
     operating_point: OperatingPoint
     scope_known: bool
@@ -99,6 +104,11 @@ class PredictReport:
     alert: str = ""
     seen_known: bool = True
     idle_mirror: bool = False
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """The names of all cases."""
+        return tuple(row.case for row in self.rows)
 
     @property
     def refused(self) -> tuple[PredictRow, ...]:

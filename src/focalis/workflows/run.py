@@ -12,6 +12,7 @@ import torch
 from focalis.dataset import Case, Dataset, Split, inner_split
 from focalis.errors import TrainingError
 from focalis.model import Model, load_model, save_model
+from focalis.models import OF_A_RUN
 from focalis.networks import split_name
 from focalis.planning import Plan, learn_scope
 from focalis.prediction import DEFAULT_MEMORY_GB, Runtime, Settings
@@ -31,7 +32,7 @@ from focalis.training.start import first_network, read_start
 from focalis.workflows.record import now, peak_memory_gb, read_json, write_json
 from focalis.workflows.training_cases import CHOSE, TRAINED, trained_on
 
-MODEL = "model.safetensors"
+MODEL = OF_A_RUN
 INNER_SHARE, INNER_MINIMUM = 0.12, 3
 CALIBRATED_ON = 16
 """Cases of the inner split that the cost of 8-bit integers is measured on, at most: each is predicted twice."""

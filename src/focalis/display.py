@@ -1,0 +1,57 @@
+"""How public objects show themselves: a short line in a terminal, a small table in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any, ClassVar
+
+LONGEST_LINE = 280
+LONGEST_VALUE = 60
+MOST_ENTRIES = 4
+
+
+class Shown:
+    """A base for objects that name the few attributes worth showing; a dataclass needs `repr=False`."""
+
+    shows: ClassVar[tuple[str, ...]] = ()
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name}={_short(value)}" for name, value in self._facts())
+        line = f"{type(self).__name__}({facts})"
+        return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 2]}…)"
+
+    def _repr_html_(self) -> str:
+        cells = [(escape(name.replace("_", " ")), escape(_short(value))) for name, value in self._facts()]
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>" for name, value in cells
+        )
+        return f"<table><caption>{escape(type(self).__name__)}</caption>{rows}</table>"
+
+    def _facts(self) -> list[tuple[str, Any]]:
+        """The attributes worth showing, without those that are empty."""
+        facts = [(name, getattr(self, name)) for name in self.shows]
+        return [(name, value) for name, value in facts if value is not None and value != "" and value != ()]
+
+
+def _short(value: object) -> str:
+    """A value in a few words: numbers with six digits, large containers by their length."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Path):
+        text = str(value)
+        return text if len(text) <= LONGEST_VALUE else f"…{text[1 - LONGEST_VALUE :]}"
+    if isinstance(value, Mapping) and len(value) <= MOST_ENTRIES:
+        return f"{{{', '.join(f'{_short(key)}: {_short(each)}' for key, each in value.items())}}}"
+    if (
+        isinstance(value, tuple)
+        and len(value) <= MOST_ENTRIES
+        and all(isinstance(each, _PLAIN) for each in value)
+    ):
+        return f"({', '.join(map(_short, value))})"
+    text = str(len(value)) if isinstance(value, Mapping | tuple | list) else str(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+_PLAIN = (str, int, float)

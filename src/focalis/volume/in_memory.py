@@ -1,0 +1,142 @@
+"""Images that lie in memory: NumPy arrays, torch tensors, SimpleITK and nibabel images.
+
+Nothing is guessed: an array needs its spacing, and axes point where `orientation` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from focalis.errors import DataError, UsageError
+from focalis.volume.files import from_sitk
+from focalis.volume.grid import Grid
+from focalis.volume.repair import UNNOTICED_DEVIATION
+from focalis.volume.volume import Volume
+
+Axes = Literal["zyx", "xyz"]
+"""The order of an array's axes; nibabel's is x, y, z."""
+ORIENTATION = "SPL"
+_DIRECTIONS = {
+    "L": (1, 0, 0),
+    "R": (-1, 0, 0),
+    "P": (0, 1, 0),
+    "A": (0, -1, 0),
+    "S": (0, 0, 1),
+    "I": (0, 0, -1),
+}
+"""Where a letter points, in x, y, z of the patient (LPS)."""
+
+
+def volumes_in_memory(
+    images: Any,
+    spacing_mm: Sequence[float] | None = None,
+    orientation: str = ORIENTATION,
+    *,
+    masks: bool = False,
+) -> tuple[tuple[Volume, ...], Axes]:
+    """The channels of a case, and the order of the axes that they came in.
+
+    Args:
+        images: an image, or a list of one image per channel. An array or tensor has the axes z, y, x, or channel, z, y,
+            x. SimpleITK and nibabel images know their grid.
+        spacing_mm: of an array or tensor, the distance between voxel centres along its last three axes, in their order.
+        orientation: where these three axes point as their index grows, a letter each of L or R, P or A, S or I: SPL is
+            slices from the feet to the head, rows from front to back, columns from right to left.
+        masks: whether these are masks, which may be boolean.
+
+    Raises:
+        UsageError: an array without spacing, an image with one, or a spacing or orientation that is none.
+        DataError: something else than an image of real numbers.
+    """
+    if isinstance(images, list | tuple):
+        found = [volumes_in_memory(image, spacing_mm, orientation, masks=masks) for image in images]
+        if not found:
+            raise UsageError("no image is given; give one per channel")
+        if len({axes for _, axes in found}) > 1:
+            raise UsageError("nibabel images and others are mixed; give all channels in one kind")
+        return tuple(volume for volumes, _ in found for volume in volumes), found[0][1]
+    kind = type(images).__module__.partition(".")[0]
+    if isinstance(images, sitk.Image) or kind == "nibabel":
+        if spacing_mm is not None or orientation != ORIENTATION:
+            raise UsageError(
+                "the image knows its spacing and orientation; leave spacing_mm and orientation out"
+            )
+        return ((_of_sitk(images),), "zyx") if kind != "nibabel" else ((_of_nibabel(images),), "xyz")
+    if kind == "torch":
+        images = images.detach().cpu()
+        images = (images.float() if images.is_floating_point() else images).numpy()
+    if not isinstance(images, np.ndarray):
+        raise UsageError(
+            f"a {type(images).__module__}.{type(images).__name__} is no image that Focalis knows; give a NumPy array, "
+            "a torch tensor, a SimpleITK or a nibabel image"
+        )
+    if spacing_mm is None:
+        raise UsageError("the array has no spacing; give spacing_mm, one number per axis: z, y, x")
+    if images.ndim not in (3, 4):
+        raise DataError(f"an array of {images.ndim} axes is no image; give z, y, x or channel, z, y, x")
+    if masks and images.dtype == np.bool_:
+        images = images.astype(np.uint8)
+    array, grid = _values(images), _grid(images.shape[-3:], spacing_mm, orientation)
+    return tuple(Volume(channel, grid) for channel in (array if array.ndim == 4 else array[None])), "zyx"
+
+
+def _grid(shape: Sequence[int], spacing_mm: Sequence[float], orientation: str) -> Grid:
+    try:
+        spacing = [float(value) for value in spacing_mm]
+    except (TypeError, ValueError):
+        spacing = []
+    if len(spacing) != 3 or not all(0 < value < np.inf for value in spacing):
+        raise UsageError(f"spacing_mm is {spacing_mm}; give three numbers above 0, for z, y and x")
+    letters = orientation.upper()
+    axes = [_DIRECTIONS.get(letter, (0, 0, 0)) for letter in letters]
+    if len(letters) != 3 or not np.abs(axes).sum(axis=0).tolist() == [1, 1, 1]:
+        raise UsageError(
+            f"orientation {orientation!r} is none; give one letter for each axis, of L or R, P or A, and S or I"
+        )
+    z, y, x = (int(size) for size in shape)
+    columns = np.asarray(axes[::-1], dtype=float).T
+    return Grid((x, y, z), (spacing[2], spacing[1], spacing[0]), direction=tuple(columns.ravel().tolist()))
+
+
+def _of_sitk(image: sitk.Image) -> Volume:
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise DataError(
+            f"a SimpleITK image of {image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} "
+            "components is no channel; give a list of 3D images, one per channel"
+        )
+    volume = from_sitk(image)
+    return Volume(_values(volume.array), volume.grid)
+
+
+def _of_nibabel(image: Any) -> Volume:
+    """A nibabel image in memory: its affine leads from x, y, z to RAS in mm, its values are scaled."""
+    values = np.asanyarray(image.dataobj)
+    if values.ndim != 3:
+        raise DataError(f"a nibabel image of {values.ndim} axes is no channel; give a list of 3D images")
+    units = image.header.get_xyzt_units()[0] if hasattr(image.header, "get_xyzt_units") else "mm"
+    if units not in ("mm", "unknown"):
+        raise DataError(f"the nibabel image's header states its lengths in {units}; convert it to mm")
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(image.affine, dtype=float)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = affine[:3, :3] / np.where(lengths > 0, lengths, np.nan)
+    if not np.abs(cosines.T @ cosines - np.eye(3)).max() <= UNNOTICED_DEVIATION:
+        raise DataError("the nibabel image's axes are not perpendicular; resample it onto a rectangular grid")
+    x, y, z = (int(size) for size in values.shape)
+    dx, dy, dz = (float(value) for value in lengths)
+    origin = (float(affine[0, 3]), float(affine[1, 3]), float(affine[2, 3]))
+    return Volume(_values(values.T), Grid((x, y, z), (dx, dy, dz), origin, tuple(cosines.ravel().tolist())))
+
+
+def _values(array: NDArray[Any]) -> NDArray[Any]:
+    """The values in this machine's byte order; only real numbers are an image."""
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"an array of {array.dtype} is no image; give real numbers")
+    kept = array.dtype.newbyteorder("=")
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        kept = np.dtype(np.float32 if array.dtype.itemsize < 4 else np.float64)
+    return np.ascontiguousarray(array, dtype=kept)

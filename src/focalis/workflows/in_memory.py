@@ -1,0 +1,66 @@
+"""A model for images that lie in memory: `focalis.load(...).segment(array, spacing_mm=...)`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from focalis import model as stored
+from focalis.prediction import Segmentation, Settings, segment
+from focalis.volume import ORIENTATION, volumes_in_memory
+from focalis.workflows.scope import check_scope, outside_line
+
+
+class ScopeWarning(UserWarning):
+    """An image lies outside of what the model was trained on."""
+
+
+class Model(stored.Model):
+    """A trained model that segments images in memory; see `focalis.model.Model` for its attributes."""
+
+    def segment(
+        self,
+        image: Any,
+        spacing_mm: Sequence[float] | None = None,
+        *,
+        orientation: str = ORIENTATION,
+        settings: Settings | None = None,
+    ) -> Segmentation:
+        """Segment one case, as `focalis predict` does.
+
+        Args:
+            image: a NumPy array or torch tensor (z, y, x), a SimpleITK or nibabel image; of several channels a list of
+                them, in the order of `channels`, or an array (channel, z, y, x).
+            spacing_mm: of an array or tensor, the distance between voxel centres along z, y, x. Images know theirs.
+            orientation: where the axes z, y, x of an array or tensor point as their index grows: SPL, if not given, is
+                from the feet to the head, from front to back, from the patient's right to the left. The axes may also
+                come in another order, such as RAS for what nibabel loads; `spacing_mm` follows.
+            settings: how; the defaults are those of `focalis predict`.
+
+        Returns:
+            The mask and what belongs to it. Its arrays have the axes of what was given: x, y, z for a nibabel image.
+
+        Raises:
+            UsageError: an array without spacing, an orientation that is none, or a kind that is not known.
+            DataError: no image of real numbers, or channels on different grids.
+            ModelError: the model cannot take the image; see `focalis.prediction.segment`.
+        """
+        volumes, axes = volumes_in_memory(image, spacing_mm, orientation)
+        outside = check_scope(self, volumes)
+        if outside:
+            warnings.warn(f"the image {outside_line(outside)}", ScopeWarning, stacklevel=2)
+        return replace(segment(self, volumes, settings), outside=outside).along(axes)
+
+
+def load(path: Path | str) -> Model:
+    """Read a model file, the model of a run by its folder, or one that comes with Focalis by its name.
+
+    Raises:
+        ModelError: the file is missing, damaged, foreign or too new; it is named.
+        UsageError: a bare word that is neither a file nor a known name.
+    """
+    found = stored.load_model(path)
+    return Model(**{field.name: getattr(found, field.name) for field in fields(found) if field.init})
