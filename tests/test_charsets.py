@@ -40,7 +40,7 @@ def test_a_name_of_a_wrong_character_set(
     series = read_series(files)
     assert text(series.header, "PatientName") == name
     (doubt,) = series.doubts
-    assert doubt == f"{tmp_path}: the character set of Patient's Name is missing or wrong, and was guessed"
+    assert doubt == "the character set of Patient's Name is missing or wrong, and was guessed"
     label = np.zeros(stored.shape, np.uint8)
     label[2, 2, 2] = 1
     write_segmentation(label, {1: "lesion"}, series, tmp_path / "out.dcm", model="m", version="1")

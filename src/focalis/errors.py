@@ -1,4 +1,4 @@
-"""The one family of exceptions that Focalis raises on purpose; each message is a line for a person."""
+"""The exceptions that Focalis raises on purpose and its warnings about files; each message is a line for a person."""
 
 from __future__ import annotations
 
@@ -31,6 +31,20 @@ class ModelError(FocalisError):
 
 class TrainingError(FocalisError):
     """Training cannot start, cannot continue, or diverged."""
+
+
+class FileWarning(UserWarning):
+    """Something about a file or folder that a person should know; its line is `path: fault; advice`.
+
+    Attributes:
+        path: the file or folder.
+        fault: what is wrong, or what was done about it.
+        advice: what to do; empty if nothing need be done.
+    """
+
+    def __init__(self, path: object, fault: str, advice: str = "") -> None:
+        super().__init__(f"{path}: {fault}" + (f"; {advice}" if advice else ""))
+        self.path, self.fault, self.advice = path, fault, advice
 
 
 class DivergedError(TrainingError):

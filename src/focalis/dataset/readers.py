@@ -8,12 +8,13 @@ from pathlib import Path
 
 from focalis.dataset.case import Dataset
 from focalis.dataset.layouts import UNNAMED_CHANNEL, entry, group_channels
+from focalis.errors import FileWarning
 
 FOLDER = "raters"
 _SPELLINGS = (FOLDER, "rater", "readers", "reader")
 
 
-class ReaderWarning(UserWarning):
+class ReaderWarning(FileWarning):
     """Files among the readers' masks are nobody's, and left out."""
 
 
@@ -40,8 +41,9 @@ class ReaderFiles:
             first, *rest = self.strangers
             more = f" and {len(rest)} more" if rest else ""
             warnings.warn(
-                f"{first}{more}: no reader's mask of any case, left out; names are CASE_READER.nii.gz",
-                ReaderWarning,
+                ReaderWarning(
+                    f"{first}{more}", "no reader's mask of any case, left out", "names are CASE_READER.nii.gz"
+                ),
                 stacklevel=2,
             )
 

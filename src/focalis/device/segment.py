@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from focalis.device.config import OutsidePolicy
-from focalis.errors import DataError, FocalisError
+from focalis.errors import DataError, FileWarning, FocalisError
 
 if TYPE_CHECKING:
     from focalis.model import Model
@@ -176,10 +176,15 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         "outcome": "done",
         "results": [asdict(each) for each in made],
         "outside": outside,
-        # without the folder, which is the store's
-        "doubts": "; ".join(doubt.partition(": ")[2] for doubt in series.doubts),
-        "left_out": next((str(each.message).partition(": ")[2] for each in told), ""),
+        "doubts": "; ".join(series.doubts),
+        "left_out": next((_without_path(each.message) for each in told), ""),
     }
+
+
+def _without_path(warning: Warning | str) -> str:
+    """What a warning says, without the path, which is the store's own."""
+    assert isinstance(warning, FileWarning)
+    return "; ".join(filter(None, (warning.fault, warning.advice)))
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

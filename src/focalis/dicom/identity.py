@@ -20,7 +20,7 @@ from pydicom.valuerep import validate_value
 
 from focalis.dicom.headers import quiet, text, value_is_absent
 from focalis.dicom.series import Series
-from focalis.errors import DataError
+from focalis.errors import DataError, FileWarning
 
 NAMESPACE = uuid.UUID("b51f70a6-3f1c-4c0e-9d0f-2a1c54c77b1e")
 """Of all UIDs that Focalis derives."""
@@ -63,7 +63,7 @@ _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d(([0-5]\d|60)(\.\d{1,6})?)?)?")
 _TIMEZONE = re.compile(r"-(0\d|1[0-2])[0-5]\d|\+(0\d|1[0-4])[0-5]\d")
 
 
-class AttributeWarning(UserWarning):
+class AttributeWarning(FileWarning):
     """A result leaves out an attribute of its source whose value is not valid."""
 
 
@@ -87,8 +87,9 @@ class Identity:
         """Warn of what is left out, in one line that names the folder."""
         if self.left_out:
             warnings.warn(
-                f"{series.files[0].parent}: {'; '.join(self.left_out)}; correct the images' headers if results need it",
-                AttributeWarning,
+                AttributeWarning(
+                    series.folder, "; ".join(self.left_out), "correct the images' headers if results need it"
+                ),
                 stacklevel=3,
             )
 
@@ -129,7 +130,7 @@ def require_uids(series: Series) -> None:
     """
     wrong = "is no valid UID, so that no DICOM result can refer to it; give the images valid UIDs"
     if not is_uid(text(series.header, "SeriesInstanceUID")):
-        raise DataError(f"{series.files[0].parent}: the Series Instance UID {wrong}")
+        raise DataError(f"{series.folder}: the Series Instance UID {wrong}")
     for file, instance in zip(series.files, series.instance_uids, strict=True):
         if not is_uid(instance):
             raise DataError(f"{file}: the SOP Instance UID {wrong}")

@@ -189,7 +189,7 @@ def describe_result(
     """
     if label.shape != series.volume.array.shape:
         raise DataError(
-            f"{series.files[0].parent}: a label map of shape {label.shape} does not fit the series of "
+            f"{series.folder}: a label map of shape {label.shape} does not fit the series of "
             f"{series.volume.array.shape} (z, y, x); bring it onto the series' grid first"
         )
     named = {int(value): name for value, name in sorted(names.items()) if value != 0}

@@ -67,7 +67,7 @@ class Series:
         instance_uids: per slice z the SOP Instance UID of its file.
         frame_numbers: per slice z its frame in the file, from 1.
         header: the data set of the first slice's file without pixel data: patient, study, series.
-        doubts: what may be wrong with it, a line each that begins with the folder; empty as a rule.
+        doubts: what may be wrong with it, a phrase each; empty as a rule.
     """
 
     volume: Volume
@@ -76,6 +76,11 @@ class Series:
     frame_numbers: tuple[int, ...]
     header: Dataset
     doubts: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the first slice's file."""
+        return self.files[0].parent
 
     @property
     def modality(self) -> str:
@@ -171,7 +176,7 @@ def read_series(
         instance_uids=tuple(each.instance_uid for each in slices),
         frame_numbers=tuple(each.frame for each in slices),
         header=header,
-        doubts=tuple(f"{slices[0].file.parent}: {doubt}" for doubt in found),
+        doubts=tuple(found),
     )
 
 

@@ -146,7 +146,7 @@ def measure(dataset: Dataset, progress: Progress | None = None, *, find_readers:
     for other in caught:
         if not issubclass(other.category, GridWarning):
             warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
-    said = [str(warning.message) for warning in caught if issubclass(warning.category, GridWarning)]
+    said = [warning.message for warning in caught if isinstance(warning.message, GridWarning)]
     remarks = (*_grid_findings(dataset, said), *_unplaced(dataset), *unassigned)
     return Measured(
         result, measurements.facts({case.name: tuple(case.readers) for case in dataset.cases}), remarks
@@ -201,14 +201,14 @@ def _absent_labels(dataset: Dataset, result: CheckResult) -> Iterator[Finding]:
             yield Finding("absent", (), f"label {value}, {name}, occurs in no case")
 
 
-def _grid_findings(dataset: Dataset, messages: Sequence[str]) -> Iterator[Finding]:
-    """One finding per file and message, though a file may have been read twice."""
-    for message in dict.fromkeys(messages):
+def _grid_findings(dataset: Dataset, said: Sequence[GridWarning]) -> Iterator[Finding]:
+    """One finding per case and warning, though a file may have been read twice."""
+    for path, fault, advice in dict.fromkeys((each.path, each.fault, each.advice) for each in said):
         for case in dataset.cases:
-            for path in dict.fromkeys((*case.images, *case.label_files)):
-                if message.startswith(f"{path}: "):
-                    what = message.removeprefix(f"{path}: ")
-                    yield Finding("grid", (case.name,), f"{path.parent.name}/{path.name}: {what}")
+            if path in (*case.images, *case.label_files):
+                place = Path(str(path))
+                what = "; ".join(filter(None, (fault, advice)))
+                yield Finding("grid", (case.name,), f"{place.parent.name}/{place.name}: {what}")
 
 
 def _unplaced(dataset: Dataset) -> Iterator[Finding]:

@@ -77,9 +77,11 @@ def _onto(grid: Grid, first: Path, volume: Volume, path: Path) -> Volume:
     if covered == 0:
         raise DataError(f"{path}: shows nothing of what {first.name} shows; give images of one examination")
     warnings.warn(
-        f"{path}: is resampled onto the grid of {first.name}, of which it covers {covered:.0%}: "
-        f"{', '.join(differences)}",
-        GridWarning,
+        GridWarning(
+            path,
+            f"is resampled onto the grid of {first.name}, of which it covers {covered:.0%}: "
+            f"{', '.join(differences)}",
+        ),
         stacklevel=2,
     )
     return resample_image(volume, grid)

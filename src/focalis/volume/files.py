@@ -199,7 +199,7 @@ def _require_placement(path: Path) -> float:
     """The unit of length of a NIfTI file in mm; a `GridWarning` if its placement fields contradict each other."""
     placement = read_placement(path)
     if said := contradiction(placement):
-        warnings.warn(f"{path}: {said}; compare it with its label on the screen", GridWarning, stacklevel=2)
+        warnings.warn(GridWarning(path, said, "compare it with its label on the screen"), stacklevel=2)
     return placement.unit_mm
 
 

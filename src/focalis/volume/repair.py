@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.errors import DataError
+from focalis.errors import DataError, FileWarning
 
 Triple = tuple[float, float, float]
 
@@ -18,8 +18,8 @@ UNNOTICED_DEVIATION = 1e-4
 REPAIRED_DEVIATION = 1e-3
 
 
-class GridWarning(UserWarning):
-    """An image was used on a grid that is not exactly the one in its file; the message names the file."""
+class GridWarning(FileWarning):
+    """An image was used on a grid that is not exactly the one in its file."""
 
 
 def straightened(path: Path, direction: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -45,9 +45,11 @@ def straightened(path: Path, direction: NDArray[np.float64]) -> NDArray[np.float
             f"{REPAIRED_DEVIATION:g} is repaired); export it again, or resample it onto a rectangular grid"
         )
     warnings.warn(
-        f"{path}: its axes are not quite perpendicular (direction cosines off by {deviation:.2g}); "
-        "the nearest perpendicular axes are used",
-        GridWarning,
+        GridWarning(
+            path,
+            f"its axes are not quite perpendicular (direction cosines off by {deviation:.2g}); "
+            "the nearest perpendicular axes are used",
+        ),
         stacklevel=2,
     )
     left, _, right = np.linalg.svd(direction)

@@ -317,7 +317,7 @@ def _import(study: _Study, labels: Mapping[int, str], root: Path, codec: str) ->
         return row
     try:
         series = read_series(study.series, charset=codec)
-        doubts = list(series.doubts)
+        doubts = [f"{series.folder}: {doubt}" for doubt in series.doubts]
         label, voxels = _label_map(study, labels, series, doubts, codec)
         for kind, volume in (("images", series.volume), ("labels", Volume(label, series.volume.grid))):
             write_volume(volume, root / kind / f"{study.case}.nii.gz")

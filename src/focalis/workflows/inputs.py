@@ -114,7 +114,8 @@ def read_images(case: CaseInput, admit: Admit | None = None, charset: str | None
     read = [read_series(series, admit_all, charset or DEFAULT_CHARSET) for series in case.series]
     volumes = onto_first_grid([series.volume for series in read], [series.files[0] for series in read])
     modalities = tuple(series.modality for series in read)
-    return CaseImages(volumes, read[0], modalities, tuple(line for series in read for line in series.doubts))
+    doubts = tuple(f"{series.folder}: {doubt}" for series in read for doubt in series.doubts)
+    return CaseImages(volumes, read[0], modalities, doubts)
 
 
 def find_cases(inputs: Sequence[Path], channels: tuple[str, ...]) -> list[CaseInput]:
