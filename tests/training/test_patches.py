@@ -12,7 +12,7 @@ from focalis.lesions import label_components
 from focalis.losses import INFINITE_FROM_MM, distance_to_foreground, nearest_lesion
 from focalis.planning import Plan
 from focalis.training import patches
-from focalis.training.patches import _draw_matrix, draw_patch, reader_shares, whole_voxels
+from focalis.training.patches import _draw_matrix, draw_patch, reader_shares
 from focalis.training.prepared import TrainingCase
 
 
@@ -38,7 +38,7 @@ def blob(shape=(20, 22, 24)):
 
 def test_without_turning_a_patch_is_a_slice_of_the_arrays():
     case = case_of(blob())
-    patch = whole_voxels(case, np.array([9.5, 10.5, 12.5]), (8, 8, 8))
+    patch = resample(case, np.array([9.5, 10.5, 12.5]), np.eye(3), 1.0, (8, 8, 8))
     np.testing.assert_allclose(patch.image[0], case.image[0, 6:14, 7:15, 9:17], atol=1e-5)
     np.testing.assert_array_equal(patch.label, case.label[6:14, 7:15, 9:17])
     np.testing.assert_allclose(patch.distance_mm, case.distance_mm[6:14, 7:15, 9:17], atol=1e-3)
@@ -93,7 +93,7 @@ def test_a_quarter_turn_agrees_with_numpy():
 
 def test_past_the_border_the_image_is_reflected():
     case = case_of(blob())
-    patch = whole_voxels(case, np.array([1.5, 10.5, 12.5]), (8, 8, 8))  # planes -2 to 5
+    patch = resample(case, np.array([1.5, 10.5, 12.5]), np.eye(3), 1.0, (8, 8, 8))  # planes -2 to 5
     expected = np.pad(case.image[0], ((2, 0), (0, 0), (0, 0)), mode="reflect")[0:8, 7:15, 9:17]
     np.testing.assert_allclose(patch.image[0], expected, atol=1e-5)
 

@@ -17,7 +17,7 @@ from focalis.dataset import IGNORED, Case, PhantomSettings, majority, staple, wi
 from focalis.errors import DataError
 from focalis.files import ABANDONED_AFTER_S
 from focalis.planning import LossSettings, Normalisation, Plan, prepare_image, prepare_label
-from focalis.training import prepare_case, prepare_cases
+from focalis.training import prepare_cases
 from focalis.training import prepared as module
 from focalis.training.prepared import preparation_key
 from focalis.volume import read_volume, write_volume
@@ -32,6 +32,10 @@ PLAN = Plan(
     batch=2,
 )
 ARRAYS = ("image", "label", "distance_mm")
+
+
+def prepare_case(case, plan, folder):
+    return prepare_cases([case], plan, folder)[0]
 
 
 @pytest.fixture

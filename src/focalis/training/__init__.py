@@ -12,7 +12,7 @@ from focalis.training.loop import (
     train,
 )
 from focalis.training.precision import trusted
-from focalis.training.prepared import TrainingCase, prepare_case, prepare_cases
+from focalis.training.prepared import TrainingCase, prepare_cases
 from focalis.training.refinement import fit_refinement
 from focalis.training.validation import operating_point
 
@@ -25,7 +25,6 @@ __all__ = [
     "fit_refinement",
     "keep_freed_memory",
     "operating_point",
-    "prepare_case",
     "prepare_cases",
     "read_metrics",
     "seconds_per_step",

@@ -102,12 +102,6 @@ def reader_shares(drawn: Tensor, classes: int) -> Tensor:
     return (votes.sum(0) / judged.sum(0).clamp(min=1)[..., None]).movedim(-1, 0)
 
 
-def whole_voxels(case: TrainingCase, centre: NDArray[np.float64], patch_zyx: tuple[int, int, int]) -> Patch:
-    """The patch around a centre without any rotation, scale or flip."""
-    patch = _resample(case, centre, np.eye(3), 1.0, patch_zyx, case.label[None])
-    return replace(patch, label=patch.label[0])
-
-
 def _draw_matrix(plan: Plan, rng: np.random.Generator) -> tuple[NDArray[np.float64], float]:
     """The map from patch offsets to image offsets, both in voxels (z, y, x), and its scale.
 

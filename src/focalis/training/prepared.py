@@ -120,11 +120,6 @@ def prepare_cases(cases: Sequence[Case], plan: Plan, folder: Path) -> PreparedCa
     return PreparedCases([_prepared(case, plan, folder) for case in cases])
 
 
-def prepare_case(case: Case, plan: Plan, folder: Path) -> TrainingCase:
-    """Prepare one case; see `prepare_cases`."""
-    return prepare_cases([case], plan, folder)[0]
-
-
 def preparation_key(case: Case, plan: Plan) -> str:
     """A hash of all that a prepared case depends on: its files' contents, parts of the plan, `PREPARATION_VERSION`."""
     settings: dict[str, object] = {
