@@ -1,4 +1,4 @@
-"""Secondary Captures (PS3.3 A.8.1): a picture for people whose viewer shows no segmentations."""
+"""Secondary Captures (PS3.3 A.8.1): a picture for viewers that cannot show segmentations."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _encode(result: Result, picture: NDArray[np.uint8]) -> FileDataset:
     dataset.SOPClassUID = SecondaryCaptureImageStorage
     dataset.Modality = "OT"
     stamp(dataset, result, "Focalis summary picture")
-    # a picture lies nowhere in the patient
+    # a picture has no position in the patient
     del dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator
     dataset.SeriesNumber = series_number(result.series, 4000)
     dataset.InstanceNumber = 1

@@ -158,7 +158,7 @@ def combine_contours(contours: Sequence[Contour], shape_yx: tuple[int, int]) -> 
 
 
 def _walked_once(contour: Contour) -> Contour:
-    """A polygon without the repetitions of a way that is walked several times, or closed by its first point."""
+    """A polygon without repeated points, whether its path is traced several times or closed by its first point."""
     points: Contour = contour[np.any(np.abs(contour - np.roll(contour, 1, axis=0)) > 1e-6, axis=1)]
     for times in range(len(points) // 3, 1, -1):
         if len(points) % times == 0:
@@ -178,7 +178,7 @@ def _nested(
 
 
 def _inside_or_near(point: NDArray[np.float64], polygon: Contour, near: float = 0.05) -> bool:
-    """Whether a point lies in a polygon, or by `near` pixels beside it."""
+    """Whether a point lies in a polygon, or at most `near` pixels from it."""
     if _distance(point, polygon) <= near:
         return True
     start, end = polygon, np.roll(polygon, -1, axis=0)
@@ -203,7 +203,7 @@ def _furthest(one: Contour, other: Contour) -> float:
 
 
 def _area(polygon: Contour) -> float:
-    """The area that a polygon encloses, in pixels; a keyhole's hole, walked the other way round, is no part of it."""
+    """The area that a polygon encloses, in pixels; the hole of a keyhole, traced the other way round, does not count."""
     x, y = (polygon - polygon[0]).T
     return abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
 

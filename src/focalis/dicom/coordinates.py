@@ -1,4 +1,4 @@
-"""Between patient positions and voxel indices."""
+"""Convert between patient positions and voxel indices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def to_indices(points_xyz_mm: ArrayLike, grid: Grid) -> NDArray[np.float64]:
 
 
 def directions_to_indices(vectors_xyz_mm: ArrayLike, grid: Grid) -> NDArray[np.float64]:
-    """Ways in the patient (mm; last axis x, y, z) as steps in voxel indices x, y, z of a grid."""
+    """Displacements in the patient (mm; last axis x, y, z) as steps in voxel indices x, y, z of a grid."""
     steps: NDArray[np.float64] = np.asarray(vectors_xyz_mm, dtype=np.float64) @ np.linalg.inv(_steps(grid)).T
     return steps
 
@@ -28,6 +28,6 @@ def to_patient(indices_xyz: ArrayLike, grid: Grid) -> NDArray[np.float64]:
 
 
 def _steps(grid: Grid) -> NDArray[np.float64]:
-    """The way of one voxel along x, y and z, as columns."""
+    """The displacement of one voxel along x, y and z, as columns."""
     steps: NDArray[np.float64] = grid.direction_matrix * np.asarray(grid.spacing_xyz_mm)
     return steps

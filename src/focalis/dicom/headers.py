@@ -156,7 +156,7 @@ def items(dataset: Dataset, keyword: str, where: str) -> list[Dataset]:
 
 
 def value_is_absent(dataset: Dataset, keyword: str) -> bool:
-    """Whether an attribute is not there, or there without a value."""
+    """Whether an attribute is missing or empty."""
     if keyword not in dataset:
         return True
     try:
@@ -168,7 +168,7 @@ def value_is_absent(dataset: Dataset, keyword: str) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep pydicom's remarks on sloppy values off the screen; what cannot be used is raised as an error."""
+    """Silence pydicom's warnings about sloppy values; unusable ones raise an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

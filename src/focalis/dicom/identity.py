@@ -1,4 +1,4 @@
-"""What results copy from their source: only values that the standard allows, each checked by its VR (PS3.5 6.2)."""
+"""What results copy from their source: only valid values, each checked against its VR (PS3.5 6.2)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class AttributeWarning(FileWarning):
 
 @dataclass(frozen=True)
 class Identity:
-    """What a result tells of its source.
+    """What a result states about its source.
 
     Attributes:
         values: keyword to valid value; of the optional ones only those that the source has.
@@ -95,9 +95,9 @@ class Identity:
 
 
 def source_identity(series: Series) -> Identity:
-    """The identity that results of a series bear.
+    """The identity that the results of a series carry.
 
-    An invalid value is left out, not mended: another value would be another patient.
+    An invalid value is left out rather than corrected: a changed value could name another patient.
     """
     header = series.header
     values: dict[str, object] = {}
@@ -143,7 +143,7 @@ def is_uid(value: str) -> bool:
 
 
 def _uid(header: Dataset, keyword: str, of: str, *, needed: bool) -> tuple[str, tuple[str, ...]]:
-    """A UID of the source, or one derived from what stands there, and what to say of that."""
+    """A UID of the source, or one derived from its invalid value, and what to report about it."""
     found = text(header, keyword)
     if is_uid(found):
         return found, ()
@@ -158,14 +158,14 @@ def _value(header: Dataset, keyword: str) -> object | None:
     """An attribute's value, decoded, so that it can be written in another character set; None if it is empty.
 
     Raises:
-        ValueError: it is not valid; the message says in what way.
+        ValueError: it is not valid; the message says why.
     """
     if value_is_absent(header, keyword):
         return None
     try:
         with quiet():
             value = header[keyword].value
-    except Exception as error:  # what pydicom cannot convert
+    except Exception as error:  # values that pydicom cannot convert
         raise ValueError("cannot be read") from error
     if dictionary_VR(keyword) == "SQ":
         return _codes(value) or None
@@ -202,7 +202,7 @@ def _codes(value: object) -> list[Dataset]:
 
 
 def _check(keyword: str, value: str) -> None:
-    """Raise a ValueError that says why a value is not valid; quote none, for it may name a patient."""
+    """Raise a ValueError that says why a value is not valid, without quoting it: it may name a patient."""
     vr = dictionary_VR(keyword)
     try:
         value.encode("utf-8")

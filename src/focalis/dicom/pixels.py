@@ -51,7 +51,7 @@ def value_type(slices: Sequence[Slice]) -> np.dtype[Any]:
 
 
 def read_values(slices: Sequence[Slice]) -> NDArray[Any]:
-    """The rescaled values of slices of one size, stacked in the order given.
+    """The rescaled values of slices of equal size, stacked in the given order.
 
     One slice at a time is decoded; beside the result, no more than one file's encoded pixel data (and of large
     uncompressed files one frame) is in memory.

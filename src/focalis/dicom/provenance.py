@@ -1,4 +1,4 @@
-"""What a result tells of its source: patient and study, the images it refers to, where their slices lie."""
+"""What a result states about its source: patient, study, images and slice positions."""
 
 from __future__ import annotations
 

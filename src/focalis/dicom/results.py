@@ -1,4 +1,4 @@
-"""What every object that Focalis derives from a series shares: patient, study, device, time and UIDs.
+"""What all objects that Focalis derives from a series share: patient, study, device, time and UIDs.
 
 A result's UIDs are derived from all that goes into it, so that the same result of the same images is the same
 object, byte for byte, however often it is made. That is why its time is by default the time of the images, not
@@ -65,7 +65,7 @@ class Superseded:
 
 @dataclass(frozen=True)
 class Caution:
-    """A reason not to take a result at its word, written into every object of it.
+    """A reason to doubt a result, written into each of its objects.
 
     Attributes:
         mark: a word or three in capitals, for the object's description.
@@ -112,7 +112,7 @@ class Result:
 
     @property
     def derivation(self) -> str:
-        """What it replaces and what to be careful about, in the 1024 characters of a short text; often empty."""
+        """What the result replaces and its cautions, in at most 1024 characters (ST); often empty."""
         replaced = [] if self.supersedes is None else [self.supersedes.remark]
         return "; ".join([*replaced, *(f"{each.mark}: {each.text}" for each in self.cautions)])[:_SHORT_TEXT]
 
@@ -236,7 +236,7 @@ def describe_result(
 
 
 def _storable(value: str) -> str:
-    """Text without what DICOM takes for a separator of values, or for control characters (PS3.5 6.1.2.1)."""
+    """Text without DICOM's value separator and control characters (PS3.5 6.1.2.1)."""
     return "".join(character if character.isprintable() else " " for character in value).replace("\\", "/")
 
 
@@ -249,7 +249,7 @@ def _zone(offset: object) -> timezone | None:
 
 
 def _moment(header: Dataset) -> datetime | None:
-    """When the series was taken, by the first date that it has."""
+    """When the series was acquired, by the first date that it states."""
     for date, time in _TIMES:
         with suppress(ValueError):
             day = datetime.strptime(text(header, date), "%Y%m%d")

@@ -68,7 +68,7 @@ def read_segmentation(
 
     Frames find their slice by position, never by their order; slices without a frame are empty. Segments may
     overlap. Of a fractional object a voxel belongs to a segment where its value is at least half of the
-    greatest (Maximum Fractional Value): where it is as likely in as out, or half covered.
+    greatest (Maximum Fractional Value): where it is at least as likely inside as outside, or half covered.
 
     Args:
         path: a Segmentation object: BINARY, FRACTIONAL or LABELMAP, of any encoding that pydicom decodes.

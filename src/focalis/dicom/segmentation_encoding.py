@@ -103,7 +103,7 @@ def _predecessor(sop_class_uid: str, earlier: Superseded) -> Dataset:
 
 
 def property_type(name: str) -> Code:
-    """What a label is, by the words of its name; a lesion if they tell nothing (PS3.16 CID 7151)."""
+    """The coded type of a label, by the words of its name; a lesion by default (PS3.16 CID 7151)."""
     words = name.lower().replace("_", " ").replace("-", " ").split()
     return next((_PROPERTY_TYPES[word] for word in words if word in _PROPERTY_TYPES), _LESION)
 
@@ -140,7 +140,7 @@ def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
 
 
 def _stand_ins(result: Result) -> list[Dataset]:
-    """A plain single-frame image per slice, with its place and nothing else of the source.
+    """A plain single-frame image per slice, with the position of the source slice and nothing else.
 
     highdicom refuses sources that lack type 2 attributes or bear values of its disliking, and it must be given
     multi-frame sources another way. So it sees these; patient, study and references are set afterwards.

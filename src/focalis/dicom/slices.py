@@ -1,4 +1,4 @@
-"""The slices of image files: where each lies and how its stored values become measured ones."""
+"""The slices of image files: their positions, and how stored values become measured ones."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def _stored_range(header: FileDataset, where: str) -> tuple[int, int]:
 
 
 def _transfer_syntax(header: FileDataset) -> str:
-    """As the file meta information says; a file without it is uncompressed in the encoding it was read with."""
+    """The transfer syntax of the file meta information; without it, uncompressed in the encoding that was read."""
     named = text(header.file_meta, "TransferSyntaxUID")
     if named:
         return named

@@ -1,4 +1,4 @@
-"""Slices into a stack: sorted by position, checked to lie on one regular grid."""
+"""Sort slices by position into a stack, and check that they lie on one regular grid."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def _require_uniform(
 
 
 def _property(reading: Reading) -> Property:
-    """What a slice says, as `_require_uniform` compares it."""
+    """A property of a slice, as `_require_uniform` compares it."""
 
     def read(each: Slice) -> tuple[str, str]:
         value = reading(each.said)
@@ -195,7 +195,7 @@ def _property(reading: Reading) -> Property:
 
 
 def _require_one_acquisition(ordered: Sequence[Slice], names: _Names) -> None:
-    """Refuse slices of several acquisitions that lie between each other."""
+    """Refuse interleaved slices of several acquisitions."""
     if found := alternating([each.said for each in ordered]):
         name, reading = found
         _require_uniform(
@@ -280,7 +280,7 @@ def _unevenly_spaced(
 def _require_straight(
     ordered: Sequence[Slice], names: _Names, aside_mm: NDArray[np.float64], along_mm: NDArray[np.float64]
 ) -> None:
-    """Refuse slices that do not lie straight above each other."""
+    """Refuse slices that are sheared against each other."""
     allowed_mm = [_tolerance_mm(spacing) for spacing in ordered[0].spacing_xy_mm]
     off = (np.abs(aside_mm) / allowed_mm).max(axis=1)
     if off.max() <= 1:

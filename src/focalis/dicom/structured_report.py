@@ -1,4 +1,4 @@
-"""Structured Reports of what was found (PS3.3 A.35.13 Comprehensive 3D SR; PS3.16 TID 1500), made by highdicom."""
+"""Structured Reports of lesions (PS3.3 A.35.13 Comprehensive 3D SR; PS3.16 TID 1500), made by highdicom."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def write_report(
         supersedes: the report that this one replaces.
         reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
         edition: which result of its series this is, from 1.
-        cautions: why not to take it at its word, a comment each; of an incomplete series the document is partial.
+        cautions: reasons to doubt it, a comment each; the document of an incomplete series is partial.
 
     Raises:
         DataError: as for `write_segmentation`; or the Segmentation cannot be read.
@@ -152,7 +152,7 @@ def _encode(
     )
     person = None
     if result.reviewer:
-        with quiet():  # highdicom doubts names of one word
+        with quiet():  # highdicom warns about names of one word
             name = PersonObserverIdentifyingAttributes(result.reviewer)
         person = ObserverContext(CodedConcept("121006", "DCM", "Person"), name)
     context = ObservationContext(
@@ -208,7 +208,7 @@ def _algorithm(result: Result) -> AlgorithmIdentification:
 
 
 def _summary(result: Result, count: int) -> MeasurementsAndQualitativeEvaluations:
-    """How many lesions there are; that there is none is a finding too, if nothing is doubtful (TID 1501)."""
+    """The number of lesions; "none" is a finding too, unless there are cautions (TID 1501)."""
     from highdicom.sr import (
         Measurement,
         MeasurementsAndQualitativeEvaluations,
@@ -269,7 +269,7 @@ def _group(
 
 
 def _evidence(result: Result, segmentation: Dataset) -> list[Dataset]:
-    """What the report is drawn from: the Segmentation and the images, as highdicom wants to see them.
+    """The evidence of the report, Segmentation and images, as highdicom expects it.
 
     Patient and study are set afterwards, from the source, as for every result.
     """

@@ -55,7 +55,7 @@ class Structure:
 
     @property
     def has_outlines(self) -> bool:
-        """Whether anything but points was drawn."""
+        """Whether it has contours other than points."""
         return self.contours + self.passed_over > self.points
 
 
@@ -270,7 +270,7 @@ def _mask(items: list[Dataset], reference: Series, where: str) -> tuple[NDArray[
 
 
 def _gaps(mask: NDArray[np.bool_]) -> list[str]:
-    """A line on the slices that were left out between contours that lie above each other."""
+    """A line about uncontoured slices between contours that overlap."""
     drawn = np.flatnonzero(mask.any(axis=(1, 2))).tolist()
     gaps = [
         (below, above)

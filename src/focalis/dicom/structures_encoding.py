@@ -86,7 +86,7 @@ def _observation(number: int, value: int) -> Dataset:
     item = Dataset()
     item.ObservationNumber = number
     item.ReferencedROINumber = value
-    item.RTROIInterpretedType = ""  # whether it is a target or an organ is for a person to say
+    item.RTROIInterpretedType = ""  # whether it is a target or an organ is for a person to decide
     item.ROIInterpreter = ""
     return item
 

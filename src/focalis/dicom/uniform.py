@@ -1,4 +1,4 @@
-"""What must agree among the slices of one volume beside their geometry, and what had better agree."""
+"""What must, and what should, agree among the slices of one volume apart from their geometry."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ _SIEMENS_B_VALUE = (0x0019, 0x100C)
 
 
 def told(header: Dataset, own: Dataset | None, shared: Dataset | None, where: str) -> Mapping[str, str]:
-    """What a slice says of itself, keyword to text; "" for what it does not say.
+    """The properties of a slice, keyword to text; "" if a property is missing.
 
     Args:
         header: the file's header.
@@ -144,7 +144,7 @@ def _parts(value: str) -> list[str]:
 
 
 def _person(said: Mapping[str, str]) -> str:
-    """The patient, without what spelling adds; the name counts only where there is no ID."""
+    """The patient, without differences in spelling; the name counts only if there is no ID."""
     name = " ".join(re.split(r"[\s^=]+", said["PatientName"].casefold())).strip()
     return said["PatientID"].casefold() or name
 
@@ -178,7 +178,7 @@ _SALT = os.urandom(8)
 
 
 def _unnamed(reading: Reading) -> Reading:
-    """Tells patients apart without naming them: what a message says of them may end in a log."""
+    """Tells patients apart without naming them: messages may end up in a log."""
 
     def tag(said: Mapping[str, str]) -> str:
         value = reading(said)
@@ -250,7 +250,7 @@ _IN_RUNS: tuple[tuple[str, Reading], ...] = (
 
 
 def alternating(along: Sequence[Mapping[str, str]]) -> tuple[str, Reading] | None:
-    """The first property whose values take turns along the normal: several acquisitions between each other.
+    """The first property whose values alternate along the normal, a sign of interleaved acquisitions.
 
     A number of its own for each slice is none, nor is a value that holds for one run of slices.
 
@@ -266,7 +266,7 @@ def alternating(along: Sequence[Mapping[str, str]]) -> tuple[str, Reading] | Non
 
 
 def doubts(along: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-    """What is doubtful about slices that may still be one volume, a phrase each."""
+    """Doubts about slices that may still form one volume, a phrase each."""
     found = []
     if along[0]["Modality"] == "CT" and not any(said["RescaleSlope"] for said in along):
         found.append("a CT series without Rescale Slope: its stored values are taken for Hounsfield units")

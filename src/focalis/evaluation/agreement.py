@@ -1,4 +1,4 @@
-"""How well readers agree who contoured the same cases: every pair of them, structure by structure."""
+"""How well readers of the same cases agree: every pair of readers, structure by structure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model beside the readers: how well it agrees with each, and whether as well as they agree among themselves."""
+"""Compare a model with the readers: how well it agrees with each, and whether as well as they agree with each other."""
 
 from __future__ import annotations
 

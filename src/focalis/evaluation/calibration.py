@@ -1,4 +1,4 @@
-"""Calibration: of what gets a probability of 0.8, is 80 % foreground? Temperature, reliability diagram, error."""
+"""Calibration: is 80 % of what gets probability 0.8 foreground? Temperature, reliability diagram, error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FEWEST = 100
 
 @dataclass(frozen=True, eq=False)
 class VoxelCounts:
-    """Foreground and background voxels by the log odds of their predicted probability: small, and adds up over cases.
+    """Foreground and background voxels by the log odds of their predicted probability: small, and additive over cases.
 
     Attributes:
         foreground, background: counts per cell; the cells divide log odds from -16 to 16 evenly, and what lies
@@ -158,7 +158,7 @@ def lesion_reliability(candidates: Sequence[Candidates]) -> Reliability:
 
 
 def _edge(mask: NDArray[np.bool_], size: Sequence[int]) -> NDArray[np.bool_]:
-    """Where a box of this size holds foreground and background; beyond the volume lies what lies at its border."""
+    """Where a box of this size holds both foreground and background; the volume is continued by its border values."""
     values = mask.view(np.uint8)
     wide, narrow = scipy.ndimage.maximum_filter(values, size), scipy.ndimage.minimum_filter(values, size)
     result: NDArray[np.bool_] = wide != narrow

@@ -1,4 +1,4 @@
-"""Whether predictions found anything at all: a mean Dice alone does not say, for empty cases count as 1."""
+"""Whether predictions found anything at all, which the mean Dice does not show: empty cases count as 1."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Collapse:
 
     @property
     def total(self) -> bool:
-        """Whether the figures of no label say that anything was learned."""
+        """Whether no label shows that anything was learned."""
         return self.kind in ("nothing", "elsewhere", "everything")
 
 
@@ -87,7 +87,7 @@ def _of_label(rows: Sequence[Score]) -> Collapse | None:
 
 
 def _empty_share(rows: Sequence[Score]) -> str:
-    """What the mean Dice is worth, where it comes from empty cases."""
+    """How much of the mean Dice comes from empty cases."""
     empty = sum(row.truth_voxels == 0 for row in rows)
     if not empty:
         return ""

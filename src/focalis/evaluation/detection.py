@@ -21,7 +21,7 @@ from focalis.lesions import Candidates
 
 @dataclass(frozen=True, eq=False)
 class CaseLesions:
-    """What one case says about its lesions; small.
+    """What one case contributes about its lesions; small.
 
     Attributes:
         judged: its lesions, true and reported, and what became of them.
@@ -39,7 +39,7 @@ class CaseLesions:
 
 @dataclass(frozen=True)
 class Detection:
-    """What the lesions' confidence is worth.
+    """How reliable the lesions' confidence is.
 
     Attributes:
         froc: None without a true lesion.
@@ -63,7 +63,7 @@ class Detection:
         return cls(froc(candidates, patients, seed), _calibration(cases, rows), risk_coverage(candidates))
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain structure, with the rules."""
+        """Everything as JSON types, with the rules."""
         rules = {"froc": FROC_RULE, "calibration": CALIBRATION_RULE, "risk_coverage": RISK_RULE}
         return {"rules": rules, **asdict(self)}
 

@@ -1,4 +1,4 @@
-"""FROC: how many lesions are found, against how many are invented, as the asked confidence falls."""
+"""FROC: sensitivity against false positives per scan as the required confidence falls."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def _cutoffs(candidates: Sequence[Candidates]) -> NDArray[np.float64]:
 
 
 def _steps(each: Candidates, cutoffs: NDArray[np.float64]) -> list[tuple[int, NDArray[np.int64], int]]:
-    """What changes at which cutoff: its index, the true lesions found from there on, and further false positives."""
+    """The changes at each cutoff: its index, the true lesions found from there on, and additional false positives."""
     steps = []
     before, wrong_before = np.zeros(each.truth_mm3.size, dtype=bool), 0
     present = np.searchsorted(-cutoffs, -each.confidence, side="left")

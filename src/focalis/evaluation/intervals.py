@@ -1,7 +1,7 @@
-"""Bootstrap intervals: how far a figure would move with other patients.
+"""Bootstrap intervals: how much a figure would vary with other patients.
 
-Percentile method (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). What is drawn
-with replacement is the case, or the group of cases that `groups` names (a patient with several lesions, say).
+Percentile method (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). Cases are
+drawn with replacement, or groups of cases where `groups` names them (the scans of one patient, say).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every true and every predicted lesion of a case, and what became of it."""
+"""Every true and every predicted lesion of a case, and whether it was matched."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def judge_lesions(
     ignore: int | None = None,
     minimum_mm3: float = 0.0,
 ) -> tuple[tuple[JudgedLesion, ...], tuple[Candidates, ...]]:
-    """Measure the lesions of both label maps and say what became of each, label by label.
+    """Measure the lesions of both label maps and state which were matched, label by label.
 
     Args:
         case: the case's name.
@@ -138,7 +138,7 @@ def judge_lesions(
 
 
 def _sure(measured: Lesion, known: Lesion) -> Lesion:
-    """The measured lesion with what prediction knew of it."""
+    """The measured lesion with the confidence that prediction gave it."""
     return replace(
         measured,
         mean_probability=known.mean_probability,

@@ -1,4 +1,4 @@
-"""Lesion by lesion: how many were found, how many were invented."""
+"""Lesion-wise detection: how many were found, and how many false positives there are."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LesionScores:
 def lesion_scores(
     truth: NDArray[np.bool_], predicted: NDArray[np.bool_], minimum_voxels: int = 1
 ) -> LesionScores:
-    """Compare two masks of the same shape (z, y, x) lesion by lesion; smaller components are no lesions."""
+    """Compare two masks of the same shape (z, y, x) lesion by lesion; smaller components are ignored."""
     matching = match_lesions(truth, predicted, minimum_voxels=minimum_voxels)
     return LesionScores(
         truth_lesions=matching.truth_count,

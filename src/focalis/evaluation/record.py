@@ -52,12 +52,12 @@ class Evaluation(Shown):
 
     @property
     def collapse(self) -> Collapse | None:
-        """Whether the predictions as a whole found nothing, or mark everything; None if neither."""
+        """How the predictions collapsed, to nothing or to everything; None if they did not."""
         return find_collapse(self.scores)
 
     @property
     def alerts(self) -> tuple[str, ...]:
-        """What has to be known before any figure is believed, a line each."""
+        """Warnings that qualify every figure, a line each."""
         lines = ("" if self.collapse is None else self.collapse.line, nothing_to_find(self.scores))
         return (*self.notes, *(line for line in lines if line))
 
@@ -74,7 +74,7 @@ class Evaluation(Shown):
         notes: Sequence[str] = (),
         seen: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Evaluation:
-        """Summarise scores that were computed so; see `summarise`, `summarise_beside` and `Detection.of`."""
+        """Summarise scores; see `summarise`, `summarise_beside` and `Detection.of`."""
         summary = summarise(scores, patients=patients, seed=seed)
         readers = summarise_beside(beside, patients, seed)
         judged = tuple(lesion for case in lesions for lesion in case.judged)

@@ -1,4 +1,4 @@
-"""Risk and coverage: are the lesions that a number trusts least the wrong ones?"""
+"""Risk and coverage: are the least trusted lesions the wrong ones?"""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _curve(by: str, trust: NDArray[np.float64], wrong: NDArray[np.bool_]) -> Ris
 
 
 def _risks(trust: NDArray[np.float64], wrong: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The risk after each lesion; those of equal trust share their errors evenly."""
+    """The risk after each lesion; lesions of equal trust share their errors evenly."""
     _, group = np.unique(-trust, return_inverse=True)
     share = np.bincount(group, weights=wrong) / np.bincount(group)
     order = np.argsort(group, kind="stable")

@@ -201,7 +201,7 @@ def _statistic(metric: str, cases: list[list[Score]], sampling: _Sampling) -> St
 
 
 def statistic(metric: str, values: Mapping[str, float], cases: int, mean: Pooled) -> Statistic:
-    """A metric over the cases where it is defined, of so many cases, with the interval of its mean."""
+    """A metric over the cases where it is defined; `cases` counts them all, `mean` holds its mean and interval."""
     numbers = list(values.values())
     median = float(np.median(numbers)) if numbers else None
     return Statistic(metric, mean.value, median, mean.low, mean.high, len(numbers), cases - len(numbers))

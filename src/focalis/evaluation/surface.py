@@ -1,4 +1,4 @@
-"""Surface to surface: distances between the boundaries of two masks, in mm."""
+"""Surface distances between two masks, in mm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROUNDING_MM = 1e-5  # a distance equal to the tolerance stays within it, float3
 
 @dataclass(frozen=True)
 class SurfaceScores:
-    """How far apart two surfaces lie.
+    """The distances between two surfaces.
 
     Attributes:
         hd95_mm: the greater of the two directed 95th percentiles of the surface distance.

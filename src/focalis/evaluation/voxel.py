@@ -1,4 +1,4 @@
-"""Voxel by voxel: overlap and volume of two masks."""
+"""Overlap and volume of two masks."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from focalis.lesions.probability import temper
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What is needed to say what becomes of a case's lesions at any minimum size and minimum confidence.
+    """What it takes to evaluate the lesions of a case at any minimum size and minimum confidence.
 
     Attributes:
         case: the case's name.
@@ -70,7 +70,7 @@ def find_candidates(
     voxel_mm3: float,
     minimum_voxels: int = 1,
 ) -> Candidates:
-    """Set the components of a predicted mask against those of the true one.
+    """Compare the components of a predicted mask with those of the true one.
 
     Args:
         truth: true foreground, shape (z, y, x).

@@ -1,4 +1,4 @@
-"""Which predicted lesion is which true one: the one rule behind every lesion-wise figure."""
+"""Match predicted lesions to true ones, by the rule behind every lesion-wise figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured of every lesion: volume, diameters, place, probability."""
+"""Measurements of each lesion: volume, diameters, position, probability."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SAME_LENGTH_MM = 1e-6
 
 @dataclass(frozen=True)
 class Line:
-    """A straight line in the patient: what a reader would draw with callipers.
+    """A straight line in the patient, as a reader draws it with callipers.
 
     Attributes:
         length_mm: its length.

@@ -1,4 +1,4 @@
-"""The foreground probability, made calmer or bolder by a temperature."""
+"""Temperature scaling of the foreground probability."""
 
 from __future__ import annotations
 

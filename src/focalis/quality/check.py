@@ -32,7 +32,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that must be mended before training.
+    """Something that must be corrected before training.
 
     Attributes:
         case: the case's name; empty if the whole data set is meant.
@@ -63,7 +63,7 @@ class CheckResult:
 
 
 class Look(Protocol):
-    """Someone who looks at every sound array while the check holds it, so that no file is read twice."""
+    """An observer that sees every valid array while the check holds it, so that no file is read twice."""
 
     def image(self, case: Case, channel: int, volume: Volume) -> None:
         """An image without a problem of its own."""

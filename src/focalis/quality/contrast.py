@@ -1,4 +1,4 @@
-"""How a label stands out in its image, where it lies and where each of its mirror images would lie."""
+"""How clearly a label stands out in its image, as it is and mirrored along each axis."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _difference(inside: NDArray[np.float32], around: NDArray[np.float32]) -> flo
 
 
 def _seen_by(image: NDArray[np.number], box: tuple[slice, ...]) -> Iterator[NDArray[np.float32]]:
-    """What the voxels of a box hold after the image was mirrored: the same as of a mirrored label and the image."""
+    """The voxels of a box in the mirrored image, which equals mirroring the label instead."""
     for flip in FLIPS:
         mirrored = np.flip(image, tuple(axis for axis, turned in enumerate(flip) if turned))
         yield mirrored[box].astype(np.float32)

@@ -1,4 +1,4 @@
-"""What is measured in each case while the check holds it: contents, sizes, places, intensities; no judgement yet."""
+"""Measurements of each case while the check holds it: contents, sizes, positions, intensities; not yet judged."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class CaseFacts:
 
 
 class Measurements:
-    """Takes the facts of the arrays that a check shows it; see `focalis.quality.check.Look`."""
+    """Measures the arrays that a check passes to it; see `focalis.quality.check.Look`."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset

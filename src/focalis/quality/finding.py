@@ -1,4 +1,4 @@
-"""What a check found that does not stop training, but that a person should look at."""
+"""Findings of a check that do not stop training, but that a person should look at."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ CT_FIRST_PERCENTILE = -300.0
 
 
 def find_odd_intensities(facts: Sequence[CaseFacts], channels: Sequence[str]) -> Iterator[Finding]:
-    """Images whose low end, middle or range of intensities lies far from those of the other cases."""
+    """Images whose low end, median or range of intensities is far from that of the other cases."""
     for channel in channels:
         images = [(case.case, image) for case in facts for image in case.images if image.channel == channel]
         rows = np.asarray([(image.low, image.middle, image.high) for _, image in images]).reshape(-1, 3)
@@ -41,7 +41,7 @@ def find_odd_intensities(facts: Sequence[CaseFacts], channels: Sequence[str]) ->
 
 
 def find_padding(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
-    """Images with values that most likely stand for no data."""
+    """Images with values that most likely mark missing data."""
     for case in facts:
         for image in case.images:
             if image.padding is not None:
@@ -54,7 +54,7 @@ def find_padding(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
 
 
 def no_common_unit(odd: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The same, but for nobody where it holds for many: then it is a second scale of the set, not a fault."""
+    """The same, or none where many images are marked: then the data set has two scales, and none is a fault."""
     many = np.count_nonzero(odd) > max(1.0, USUAL_SHARE * odd.size)
     return np.zeros_like(odd) if many else odd
 

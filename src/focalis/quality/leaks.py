@@ -1,4 +1,4 @@
-"""What is there twice, and what stands on both sides of a split."""
+"""Duplicates, and patients on both sides of a split."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def find_duplicates(facts: Sequence[CaseFacts], splits: Sequence[Split] = ()) ->
 
 
 def find_leaks(cases: Sequence[Case], splits: Sequence[Split]) -> Iterator[Finding]:
-    """Patients of whom a split trains on one case and validates on another; one finding per patient."""
+    """Patients with one case in training and another in validation of the same split; one finding per patient."""
     of_patient: dict[str, list[str]] = {}
     for case in cases:
         of_patient.setdefault(case.patient, []).append(case.name)
@@ -94,7 +94,7 @@ def _across(cases: Sequence[str], splits: Sequence[Split]) -> str:
 
 
 def _parting(cases: Sequence[str], splits: Sequence[Split]) -> list[int]:
-    """The numbers of the splits that have some of the cases on either side."""
+    """The numbers of the splits that put some of the cases on each side."""
     wanted = set(cases)
     return [
         number for number, split in enumerate(splits) if wanted & set(split.train) and wanted & set(split.val)

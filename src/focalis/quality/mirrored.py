@@ -1,4 +1,4 @@
-"""Labels that fit their image only after they were mirrored."""
+"""Labels that fit their image only once they are mirrored."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def find_mirrored(
 
 
 def _suspects(rows: Mapping[str, Sequence[float]]) -> dict[str, tuple[bool, ...]]:
-    """Case to the flip by which its label would fit; empty if that is usual, or labels do not fit best as they are."""
+    """Case to the flip with which its label would fit; empty if that is common, or labels seldom fit as they are."""
     table = np.asarray(list(rows.values()))
     usual = float(np.median(table[:, 0])) if len(rows) >= FEWEST_TO_COMPARE else 0.0
     if usual == 0:

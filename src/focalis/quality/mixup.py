@@ -1,4 +1,4 @@
-"""Images and label maps that were taken for each other."""
+"""Images and label maps that were mixed up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SAID: Mapping[MixUp, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Mixed:
-    """A case whose image and label were taken for each other.
+    """A case whose image and label were mixed up.
 
     Attributes:
         case: its name.
@@ -55,7 +55,7 @@ class Mixed:
 def looks_like_a_label_map(array: NDArray[Any]) -> bool:
     """Whether an array (z, y, x) holds a few different values, which seldom change from voxel to voxel."""
     values = array.reshape(-1)
-    for part in (values[:: max(1, values.size // _SAMPLED)], values):  # most images are told by a part
+    for part in (values[:: max(1, values.size // _SAMPLED)], values):  # a part rules out most images
         if len(np.unique(part)) > MOST_VALUES:
             return False
     return unrest(array) < _CALM

@@ -1,4 +1,4 @@
-"""Cases whose label lies on the other side than in nearly all others."""
+"""Cases whose label lies on the opposite side from nearly all others."""
 
 from __future__ import annotations
 

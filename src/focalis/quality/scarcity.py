@@ -10,7 +10,7 @@ from focalis.quality.finding import FEW_PATIENTS, FEW_WITH_LESION, Finding
 
 
 def find_too_few(dataset: Dataset, facts: Sequence[CaseFacts], names: Mapping[int, str]) -> Iterator[Finding]:
-    """What cannot be trained and judged because too few patients have it.
+    """Labels that too few patients have to train and evaluate them.
 
     Nothing is said of lesions and labels while errors hide label maps.
     """

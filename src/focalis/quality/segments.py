@@ -1,4 +1,4 @@
-"""The names that label files give to their values, against the data set's and against each other."""
+"""Compare the names that label files give to their values with those of the data set and of each other."""
 
 from __future__ import annotations
 
@@ -71,5 +71,5 @@ def _differing(what: str, said: Sequence[tuple[str, str, str]]) -> Iterator[Find
 
 
 def _key(name: str) -> str:
-    """A name without what people write one way or the other: case, spaces, hyphens and underscores."""
+    """A name without differences in spelling: case, spaces, hyphens and underscores."""
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())

@@ -1,4 +1,4 @@
-"""How much foreground there is, in how large pieces, and how near to the border."""
+"""How much foreground there is, how large its pieces are, and how near the border they lie."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def find_odd_shares(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
 def find_small_lesions(
     facts: Sequence[CaseFacts], names: Mapping[int, str], spacing_zyx_mm: Sequence[float]
 ) -> Iterator[Finding]:
-    """Lesions of a few voxels at the planned spacing; one finding per case."""
+    """Lesions that have only a few voxels at the planned spacing; one finding per case."""
     for case in facts:
         said = []
         for label in case.label.labels if case.label is not None else ():

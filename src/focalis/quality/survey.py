@@ -1,4 +1,4 @@
-"""A data set looked at as a whole: problems, facts, and what a person should look at, from one reading."""
+"""The check of a whole data set: problems, measurements and findings, from reading it once."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Survey(Shown):
         return len(self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """The survey as what JSON knows."""
+        """The survey as JSON types."""
         planned = self.planned
         return {
             "version": FORMAT_VERSION,
@@ -195,7 +195,7 @@ def survey(
 
 
 def _absent_labels(dataset: Dataset, result: CheckResult) -> Iterator[Finding]:
-    """Labels that have a name and no voxel; nothing is said while a label map may still be hidden by an error."""
+    """Labels with a name but no voxel; none are reported while an error may hide a label map."""
     for value, name in dataset.labels.items():
         if value not in result.label_values and not result.problems:
             yield Finding("absent", (), f"label {value}, {name}, occurs in no case")
@@ -212,14 +212,14 @@ def _grid_findings(dataset: Dataset, said: Sequence[GridWarning]) -> Iterator[Fi
 
 
 def _unplaced(dataset: Dataset) -> Iterator[Finding]:
-    """Cases with files that do not say how they lie, beside files that do; one finding if none of them says so."""
+    """Cases whose files do not state their orientation while others do; one finding if no file states it."""
     silent: dict[tuple[str, str], list[str]] = {}
     spoken = False
     for case in dataset.cases:
         for path in dict.fromkeys((*case.images, *case.label_files)):
             try:
                 lack = placement_lacks(path)
-            except DataError:  # the check has said it
+            except DataError:  # the check has reported it
                 continue
             spoken |= not lack
             if lack:

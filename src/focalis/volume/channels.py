@@ -40,7 +40,7 @@ def read_channels(paths: Sequence[Path]) -> list[Volume]:
 
 
 def onto_first_grid(channels: Sequence[Volume], paths: Sequence[Path]) -> list[Volume]:
-    """Channels, each on the first one's grid; those on another are resampled, with a `GridWarning`.
+    """Bring all channels onto the grid of the first; a channel on another grid is resampled, with a `GridWarning`.
 
     Args:
         channels: one volume per channel.
@@ -56,7 +56,7 @@ def onto_first_grid(channels: Sequence[Volume], paths: Sequence[Path]) -> list[V
 
 
 def read_entries(path: Path, entries: int) -> tuple[Volume, ...]:
-    """The volumes of a file that stands for this many channels.
+    """The volumes of a file that holds this many channels.
 
     Raises:
         DataError: the file cannot be read, or holds another number of volumes.

@@ -1,4 +1,4 @@
-"""Gzip by several threads: one member, so that every reader of .gz files takes it."""
+"""Gzip with several threads, as a single member, which every reader of .gz files accepts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 def gzip_file(source: Path, target: Path) -> None:
     """Write `source`, gzip-compressed, to `target`: the same bytes for the same content (RFC 1952, no time, no name).
 
-    Every chunk but the last is flushed to a whole byte, so that the parts, compressed on their own, are one stream.
+    Each chunk is compressed on its own and flushed to a whole byte, so that the chunks form one stream.
     """
     size = source.stat().st_size
     starts = range(0, max(size, 1), CHUNK_BYTES)

@@ -1,4 +1,4 @@
-"""What makes an image the same image, whatever file it lies in: its voxel values."""
+"""Recognise the same image in different files, by its voxel values."""
 
 from __future__ import annotations
 

@@ -255,7 +255,7 @@ def _require_dimension(path: Path, size_xyzt: tuple[int, ...], several: bool) ->
 
 
 def _write_one(image: sitk.Image, path: Path) -> None:
-    """Write a file and read it through before it takes its place: ITK can lose values and say nothing."""
+    """Write a file and read it back before it takes its place: ITK can lose values without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: the NIfTI library cuts names such as a.nii.nii at the first suffix it knows.
     with whole_file(path) as temporary, tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
@@ -284,7 +284,7 @@ def _require_written(made: Path, path: Path) -> None:
 
 
 def _write_pair(image: sitk.Image, path: Path) -> None:
-    """Write a header and its data file; while the values change, no header speaks of them."""
+    """Write a header and its data file; the header is absent while the data file changes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         header = Path(folder) / path.name
@@ -311,7 +311,7 @@ def _suffix(path: Path) -> str:
 
 
 def _gist(error: RuntimeError) -> str:
-    """The telling line of SimpleITK's several."""
+    """The informative line of a SimpleITK error message of several lines."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = lines[-1] if lines else type(error).__name__
     return " ".join(telling.rpartition("ERROR:")[2].split()).rstrip(".!")

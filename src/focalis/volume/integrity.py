@@ -1,4 +1,4 @@
-"""What the NIfTI reader underneath keeps quiet about: files cut short, and values that are no numbers.
+"""Find what the NIfTI reader underneath does not report: truncated files, and values that are not numbers.
 
 The reader fills what is missing with zeros and turns NaN and infinity into zero. Both would train a network
 on something that nobody measured, so a file is read through once before.

@@ -1,4 +1,4 @@
-"""What an image's header tells of its size, before any value is read."""
+"""The size of an image from its header, before any value is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Axes that are not quite perpendicular: put right where the fault is small, refused where it is not."""
+"""Axes that are not quite perpendicular: small faults are corrected, larger ones refused."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def resample_probabilities(
 
 
 def _needed(grid_from: Grid, grid_to: Grid) -> tuple[tuple[slice, slice, slice], Grid]:
-    """The part of a grid that an interpolation on another one looks at, with a margin of two voxels; never nothing."""
+    """The part of a grid that interpolation onto another one reads, with a margin of two voxels; never empty."""
     last = np.asarray(grid_to.size_xyz) - 1
     corners = np.asarray(list(itertools.product((0, 1), repeat=3))) * last * grid_to.spacing_xyz_mm
     points = np.asarray(grid_to.origin_xyz_mm) + corners @ grid_to.direction_matrix.T
@@ -142,7 +142,7 @@ def _mask(array: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def _padded(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One voxel more on every side, so that values hold beyond the border but not for ever."""
+    """Add one voxel on every side, so that edge values extend beyond the border, but no further."""
     return np.pad(array, 1, mode="edge").astype(np.float32, copy=False)
 
 

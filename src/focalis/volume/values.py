@@ -1,4 +1,4 @@
-"""Values that are no intensities: too large or too fine for float32, in which all computing is done."""
+"""Values that are not intensities: too large or too fine for float32, in which everything is computed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FAR = 4.0
 
 
 def why_unusable(array: NDArray[Any]) -> str:
-    """What keeps an image from being used, judged on the float32 values that are used; empty if nothing does.
+    """Why an image cannot be used, judged by its float32 values; empty if it can.
 
     Args:
         array: of any real type and shape.
@@ -51,7 +51,7 @@ def why_unusable(array: NDArray[Any]) -> str:
 
 
 def padding_value(array: NDArray[Any]) -> float | None:
-    """The value of voxels that most likely stand for no data, or None.
+    """The value that most likely marks missing data, or None.
 
     It is the least or the greatest value, of two voxels or more, and lies beyond all others by more than four times
     their range; or the limit of a signed type of 16 bits or more, or the greatest of an unsigned one, and lies beyond
