@@ -1,4 +1,4 @@
-"""Backup of a store into one file, while the device works, and the way back."""
+"""Back up a store to one file while the device works, and restore it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def restore(path: Path, folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".restoring-") as beside:
             with tarfile.open(path) as archive:
-                count = len(archive.getmembers()) - 1  # beside the database
+                count = len(archive.getmembers()) - 1  # not counting the database
                 archive.extractall(beside, filter="data")
             with Store(Path(beside)) as store:
                 _check(store, path)

@@ -18,7 +18,7 @@ ObjectKind = Literal["seg", "rtstruct", "sr", "capture"]
 
 
 def _ae_title(value: str) -> str:
-    """An AE title: 1 to 16 printable ASCII characters, no backslash, spaces around do not count (PS3.5 6.2)."""
+    """An AE title: 1 to 16 printable ASCII characters, no backslash, surrounding spaces are ignored (PS3.5 6.2)."""
     value = value.strip(" ")
     if not 1 <= len(value) <= 16 or "\\" in value or not all(32 <= ord(letter) < 127 for letter in value):
         raise ValueError(f"{value!r} is no AE title: 1 to 16 ASCII characters without backslash")
@@ -39,7 +39,7 @@ def _password_hash(value: str) -> str:
 
 
 def _beside_the_file(value: Path, info: ValidationInfo) -> Path:
-    """A path as written in focalis.toml is meant from that file's folder."""
+    """A path in focalis.toml is relative to the folder of that file."""
     folder = (info.context or {}).get("folder")
     return value if folder is None else folder / value.expanduser()
 
@@ -120,7 +120,7 @@ class ModelEntry(_Frozen):
 
 
 class Route(_Frozen):
-    """Which series a model takes. Every pattern that is given must fit (`*`, `?`; capitals do not count).
+    """Which series a model takes. All given patterns must match (`*`, `?`; case is ignored).
 
     Attributes:
         outside: what becomes of a series that lies outside of what the model was trained on: "mark" segments it and
@@ -275,7 +275,7 @@ def _first_fault(error: ValidationError) -> str:
 
 
 def _contradiction(config: Config) -> str | None:
-    """What is wrong between settings that are right one by one."""
+    """What is wrong with settings that are each valid but contradict each other."""
     pairs: list[tuple[str, NodeSettings | WebSettings | Destination]] = [
         ("node", config.node),
         ("web", config.web),

@@ -37,7 +37,7 @@ _WARNINGS = (0xB000, 0xB006, 0xB007)
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of one object.
+    """The outcome of sending one object.
 
     Attributes:
         outcome: "sent"; "rejected", the destination does not want it; "failed", it could not be reached or failed.
@@ -49,7 +49,7 @@ class Sent:
 
 
 def send(files: Sequence[Path], destination: Destination, calling: str) -> dict[Path, Sent]:
-    """Send files, in one association or session; never raises for what the destination or the network does.
+    """Send files, in one association or session; failures of the destination or the network never raise.
 
     Args:
         files: the objects, as they are to arrive.
@@ -196,7 +196,7 @@ def _stow_one(client: DICOMwebClient, file: Path) -> Sent:
         return Sent("rejected" if rejected else "failed", f"answered with HTTP status {code}")
     except requests.RequestException as error:
         return Sent("failed", _web_error(error))
-    except ValueError as error:  # an answer that is no DICOM JSON
+    except ValueError as error:  # an answer that is not DICOM JSON
         return Sent("failed", f"gave an answer that cannot be read ({' '.join(str(error).split())[:200]})")
     failed = answer.get("FailedSOPSequence")
     if failed:

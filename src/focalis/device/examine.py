@@ -1,4 +1,4 @@
-"""Examine one untrusted DICOM file: is it an image that the device takes, whole, and of honest size?
+"""Examine one untrusted DICOM file: is it a complete image of a kind that the device accepts, with a truthful size?
 
 Runs as the child of `focalis.device.parsing`. Pixel data are measured, never decoded. It imports pydicom and nothing
 larger, because the child must start quickly and stay small.
@@ -63,7 +63,7 @@ _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 
 
 def examine(path: Path, most_pixel_bytes: int, charset: str = DEFAULT_CHARSET) -> Header:
-    """What the device needs to know of a file.
+    """Read what the device needs to know about a file.
 
     Args:
         path: the file.
@@ -132,7 +132,7 @@ def _header(dataset: FileDataset, meta: Dataset) -> Header:
 
 
 def _uid(dataset: Dataset, keyword: str) -> str:
-    """A UID as PS3.5 9.1 wants it: up to 64 digits and dots. Zeros in front are common in the field and kept."""
+    """A UID of up to 64 digits and dots (PS3.5 9.1). Leading zeros, common in practice, are kept."""
     value = str(dataset.get(keyword) or "")
     if len(value) > 64 or not _UID.fullmatch(value):
         raise UnsafeError(f"has a malformed {keyword}")
@@ -198,7 +198,7 @@ def _whole(dataset: Dataset, keyword: str) -> int | None:
 
 
 def _place(dataset: Dataset) -> dict[str, Any]:
-    """The direction across a slice and its place along it; nothing where it does not say."""
+    """The direction across a slice and its place along it; None if the header lacks it."""
     try:
         x1, y1, z1, x2, y2, z2 = map(float, dataset.ImageOrientationPatient)
         x, y, z = map(float, dataset.ImagePositionPatient)

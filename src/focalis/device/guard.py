@@ -1,4 +1,4 @@
-"""The guard before the DICOM node: nothing reaches pynetdicom that could exhaust it.
+"""The guard in front of the DICOM node: keeps from pynetdicom whatever could exhaust it.
 
 pynetdicom 3.0.4 reads a PDU of any declared length into memory, lets everybody wait for one TLS handshake, and gathers
 a message of any size. The guard listens in its place, in one thread that waits for nobody: it admits an
@@ -65,7 +65,7 @@ class Guard:
         ended: Callable[[Caller, str], None],
         note: Callable[[str, str], None],
     ) -> None:
-        """Listen to nothing yet.
+        """Does not listen yet.
 
         Args:
             settings: host, port, TLS, limits.
@@ -118,7 +118,7 @@ class Guard:
         self._running.wait()
 
     def stop(self) -> None:
-        """Listen no longer and end what is open; nothing happens if it never listened."""
+        """Stop listening and end open connections; does nothing if it never listened."""
         if not self._running.is_set():
             return
         self._running.clear()
@@ -272,7 +272,7 @@ class Guard:
                 await asyncio.wait((outwards,), timeout=1)
             fault = message.fault if inwards.done() else message.fault and "was cut off"
         finally:
-            inner_writer.close()  # before anything that a stop of the node may interrupt
+            inner_writer.close()  # before anything that stopping the node may interrupt
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -353,7 +353,7 @@ class Guard:
         return ipaddress.ip_address(address).is_loopback
 
     def _say(self, peer: str, what: str) -> None:
-        """Note something about a peer, once a minute: a flood must not keep the store busy."""
+        """Log something about a peer, at most once a minute: a flood must not keep the store busy."""
         now = time.monotonic()
         self._noted = {key: at for key, at in self._noted.items() if now - at < _NOTE_AGAIN_SECONDS}
         if (peer, what) not in self._noted and len(self._noted) < 1000:
@@ -366,7 +366,7 @@ def _peer(address: str, caller: Caller | None) -> str:
 
 
 def _plain(address: str) -> str:
-    """The address, an IPv4 one in IPv6 clothes as IPv4."""
+    """The address; an IPv4-mapped IPv6 address as IPv4."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return str(mapped or parsed)

@@ -1,4 +1,4 @@
-"""The durable jobs: from a series that has arrived to results that were sent, across kills and restarts.
+"""The durable jobs: from a complete series to sent results, across kills and restarts.
 
 Two kinds of DBOS workflow on embedded SQLite: "study" (segment, write, hand over to delivery) and "delivery" (one
 attempt to send the results of a task to one destination). The store holds the truth about every task; a thread looks at
@@ -64,7 +64,7 @@ class Jobs:
     """The work of a device; one at a time in a process, and one process at a time for a store."""
 
     def __init__(self, config: Config, store: Store, models: Mapping[str, ServedModel], version: str) -> None:
-        """Nothing is started yet.
+        """Does not start anything yet.
 
         Args:
             config: the device's settings.
@@ -162,7 +162,7 @@ class Jobs:
             self._wake.clear()
 
     def _forget_workflows(self) -> None:
-        """Remove DBOS's notes on work that ended a day ago; what became of it is in the store."""
+        """Remove DBOS's records of work that ended over a day ago; its outcome is in the store."""
         before = (datetime.now(UTC) - timedelta(days=1)).isoformat()
         ended = DBOS.list_workflows(
             status=["SUCCESS", "ERROR", "CANCELLED"],
@@ -292,7 +292,7 @@ class Jobs:
             raise
 
     def _will_run(self, key: str, workflow_id: str) -> bool:
-        """Whether an open workflow of the same work runs, or waits in its queue; false a moment before its end.
+        """Whether an open workflow for the same work is running or queued; false just before it ends.
 
         One that nobody runs keeps its work from being enqueued: its end could not be written (DBOS gives up on a full
         disk), or another version of the steps began it. It is cancelled.
@@ -311,7 +311,7 @@ class Jobs:
         return False
 
     def _doubt(self) -> None:
-        """Ask again about all that was enqueued and does not run: DBOS may have failed to begin it."""
+        """Check again all work that is enqueued but not running: DBOS may have failed to start it."""
         with self._under_way_lock:
             self._under_way &= self._running
 
@@ -475,7 +475,7 @@ _jobs: Jobs | None = None
 
 
 def _is_due(each: Delivery, moment: str) -> bool:
-    """Whether a delivery's time has come; one beyond the longest wait was set by a clock that was wrong."""
+    """Whether a delivery is due; a time beyond the longest wait was set by a wrong clock, and is due too."""
     latest = datetime.fromisoformat(moment) + timedelta(seconds=delivery.LONGEST_WAIT_SECONDS)
     return each.next_at is None or not moment < each.next_at <= latest.isoformat(timespec="milliseconds")
 

@@ -1,4 +1,4 @@
-"""The lesions of a study: one numbering through all labels, and what page and report say of each."""
+"""The lesions of a study, numbered across all labels as on the page and in the report, and measured."""
 
 from __future__ import annotations
 

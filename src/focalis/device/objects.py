@@ -1,4 +1,4 @@
-"""The store's files: staged, then kept or quarantined under their own hash, flushed before anything is said."""
+"""The store's files: staged, then kept or quarantined under their hash, and flushed before they are acknowledged."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class ObjectFiles:
             flush(path.parent)
 
     def free_bytes(self) -> int:
-        """What the disk below the store has left."""
+        """Free space on the disk of the store."""
         return shutil.disk_usage(self.folder).free
 
     def remove_strangers(self, known: set[str], tasks: set[str]) -> int:

@@ -1,4 +1,4 @@
-"""Parse untrusted DICOM in child processes with limits on memory and time; a crash there is an answer here.
+"""Parse untrusted DICOM in child processes with limits on memory and time; a crash of the child becomes a refusal here.
 
 The parent writes a line of JSON (a path) and reads a line of JSON (the header, or what is wrong); nothing that a child
 says is executed or unpickled.
@@ -27,11 +27,11 @@ _CHILDREN = 2
 
 
 class ForeignError(DataError):
-    """A received object is not an image of the kinds that the device takes; nothing is wrong with it."""
+    """A received object is valid, but not an image of a kind that the device accepts."""
 
 
 class UnsafeError(DataError):
-    """A received object is damaged or made to harm: it could not be parsed within the limits.
+    """A received object is damaged or malicious: it could not be parsed within the limits.
 
     Attributes:
         series_uid, sop_uid: what it says it is, if that much could be read.
@@ -61,7 +61,7 @@ class Parser:
         self._closing = threading.Event()
 
     def read(self, path: Path) -> Header:
-        """What a file says of itself.
+        """The header of a file.
 
         Raises:
             ForeignError: it is no CT, MR or PET image in an accepted transfer syntax.

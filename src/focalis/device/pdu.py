@@ -1,4 +1,4 @@
-"""What the guard reads of DICOM's upper layer: PDU headers, AE titles, where messages end (PS3.8 9.3)."""
+"""What the guard reads from DICOM's upper layer: PDU headers, AE titles, where messages end (PS3.8 9.3)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_DATA_SET = b"\x01\x01"
 
 
 class MessageError(Exception):
-    """What a peer sent breaks the protocol or a limit; the text goes on after its address."""
+    """A peer's message breaks the protocol or a limit; the text completes a line that begins with its address."""
 
 
 def ae_titles(request: bytes) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The store's half that receives: instances, series, and what is kept aside."""
+"""The receiving half of the store: instances, series and quarantined objects."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Received:
         series_uid: str | None = None,
         sop_uid: str | None = None,
     ) -> bool:
-        """Keep something aside that may not be used, for a person to look at; durable when this returns.
+        """Quarantine an object that may not be used, for a person to look at; durable when this returns.
 
         Args:
             data: as for `keep`.
@@ -142,7 +142,7 @@ class Received:
             self.discard(staged)
 
     def quarantined(self, series_uid: str | None = None) -> list[Quarantined]:
-        """What is kept aside, all or of a series, the newest first."""
+        """Quarantined objects, all or of a series, newest first."""
         rows = self._database.rows(
             "SELECT * FROM quarantine WHERE ?1 IS NULL OR series_uid = ?1 ORDER BY at DESC, sha256",
             series_uid,
@@ -190,7 +190,7 @@ class Received:
             self._associations.update(series_uids)
 
     def association_closed(self, series_uids: Iterable[str]) -> None:
-        """An association that sent these series ended, in whichever way; the quiet time begins now."""
+        """An association that sent these series ended, however it ended; the quiet time starts now."""
         uids = list(series_uids)
         with self._association_lock:
             self._associations.subtract(uids)
@@ -266,7 +266,7 @@ class Received:
             connection.execute("UPDATE series SET state = ? WHERE series_uid = ?", (state, series_uid))
 
     def settled_series(self) -> list[SeriesRow]:
-        """The series of which nothing is expected any more, the one that was longest quiet first.
+        """The series for which nothing more is expected, longest quiet first.
 
         They have arrived, nobody sends them, no task of them is open or failed, and every result was sent.
         """
@@ -341,7 +341,7 @@ class Received:
             )
 
     def _place(self, staged: Staged, header: Header, source: str) -> None:
-        """The file first, then its row: a row that names no file would be a loss, a file without a row is none."""
+        """First the file, then its row: a row without a file would be a loss, a file without a row is not."""
         path, at = self._files.object_path(staged.sha256), now()
         self._files.place(staged, path)
         try:

@@ -1,4 +1,4 @@
-"""What the device remembers, one frozen record per kind. Times are UTC in ISO 8601; no record names a patient."""
+"""The records that the device keeps, one frozen class per kind. Times are UTC (ISO 8601); none names a patient."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def now() -> str:
 
 @dataclass(frozen=True)
 class Header:
-    """What the device needs to know of a received DICOM instance.
+    """What the device needs to know about a received DICOM instance.
 
     Attributes:
         expected: how many instances the series has by its own word; None if it does not say.
@@ -66,7 +66,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Staged:
-    """Bytes that are on the disk, but not yet judged: a temporary file of the store."""
+    """Received bytes on the disk, not yet examined: a temporary file of the store."""
 
     path: Path
     sha256: str
@@ -204,7 +204,7 @@ class Review:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Something that a sender was refused, and how often."""
+    """A kind of refusal of a sender, and how often it happened."""
 
     peer: str
     reason: str

@@ -146,7 +146,7 @@ def make_results(
 
 
 def cautions_of(partial: str, outside: str) -> tuple[Caution, ...]:
-    """Why not to take a result at its word.
+    """Reasons to doubt a result.
 
     Args:
         partial: why the series is not whole; empty if it is.

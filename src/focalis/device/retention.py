@@ -1,4 +1,4 @@
-"""What may go from the disk: studies that are old, or the oldest ones when space is short; never what was not sent."""
+"""Delete old studies, or the oldest ones when space is short, but never results that have not been sent."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def check_routes(routes: Sequence[Route], models: Mapping[str, ServedModel]) -> 
 
 
 def fits(pattern: str, value: str) -> bool:
-    """Whether a pattern fits an attribute: all of it, or one of its values where it has several.
+    """Whether a pattern matches an attribute: the whole of it, or one of its values if it has several.
 
     `*` stands for any text, also for none, and `?` for one character; every other character stands for itself.
     Capitals, spaces around a value and the number of spaces in it do not count, nor does how Unicode composes a letter.
@@ -89,5 +89,5 @@ def _takes(route: Route, series: SeriesRow) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Text without what does not count: composed, of small letters, with single spaces."""
+    """Text normalised for matching: composed characters, lower case, single spaces."""
     return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()).split())

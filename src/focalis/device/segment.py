@@ -96,7 +96,7 @@ def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model
 
 
 class _RefusedError(Exception):
-    """The series cannot be segmented; nothing is wrong with the device.
+    """The series cannot be segmented, through no fault of the device.
 
     Attributes:
         outside: in what it lies outside of what the model was trained on, one line; empty if that is not known.
@@ -198,7 +198,7 @@ def _disk_is_full(error: BaseException | None) -> bool:
 def main() -> None:
     """Work until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # what a library prints must not mix with the answers
     # the last lines of a child that dies are shown; a parser's complaints may quote a patient's name
     warnings.simplefilter("ignore")
     logging.getLogger("pydicom").disabled = True
@@ -218,7 +218,7 @@ def main() -> None:
 def _read_jobs(jobs: queue.Queue[str]) -> None:
     for line in sys.stdin:
         jobs.put(line)
-    os._exit(0)  # the device is gone; whatever is under way is of no use to anyone
+    os._exit(0)  # the device is gone; nobody needs what is under way
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Store(Received, Senders, Work):
         self.close()
 
     def own(self) -> None:
-        """Become the one process that works with the store, and remove what a stop left half-done.
+        """Become the only process that works with the store, and remove what a stop left unfinished.
 
         Raises:
             UsageError: another process works with it.
@@ -67,7 +67,7 @@ class Store(Received, Senders, Work):
         self._files.remove_strangers({row["sha256"] for row in known}, {row["task_id"] for row in tasks})
 
     def close(self) -> None:
-        """Close the store and give it free."""
+        """Close the store and release it."""
         self._database.close()
         self._owner.release()
 
@@ -80,7 +80,7 @@ class Store(Received, Senders, Work):
         return self._files.object_path(sha256)
 
     def free_bytes(self) -> int:
-        """What the store's disk has left."""
+        """Free space on the disk of the store."""
         return self._files.free_bytes()
 
     def backup_database(self, path: Path) -> None:

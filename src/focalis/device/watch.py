@@ -26,7 +26,7 @@ class Watcher:
     """
 
     def __init__(self, settings: WatchSettings, intake: Intake) -> None:
-        """Look at nothing yet.
+        """Does not look yet.
 
         Raises:
             DataError: the settings name no folder, or it is not there.
@@ -45,13 +45,13 @@ class Watcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after the file that is being taken."""
+        """Stop after the current file."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def look(self) -> int:
-        """Look once and take what rests.
+        """Look once and take in the files that no longer change.
 
         Returns:
             How many files were taken, whatever became of them.

@@ -1,4 +1,4 @@
-"""Whether a series has arrived whole: what it says of itself, where its slices lie, and how it was sent."""
+"""Whether a series is complete, by its header, the positions of its slices and how it was sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TOLERANCE = 0.1
 
 
 def what_is_missing(store: Store, row: SeriesRow) -> tuple[str, ...]:
-    """Why a series is not whole, a phrase each; empty if nothing says so."""
+    """Why a series is incomplete, a phrase each; empty if nothing suggests it."""
     instances = store.instances(row.series_uid)
     in_study = store.acquisition_counts(row.study_uid)
     announced = announced_images(row, instances, in_study)
@@ -100,5 +100,5 @@ def _kept_aside(quarantined: Sequence[Quarantined]) -> list[str]:
 
 
 def _replaced(quarantined: Quarantined, instances: Sequence[Instance]) -> bool:
-    """Whether a whole object came in the place of a damaged one."""
+    """Whether an intact object has replaced a damaged one."""
     return quarantined.sop_uid is not None and any(each.sop_uid == quarantined.sop_uid for each in instances)

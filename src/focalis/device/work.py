@@ -1,4 +1,4 @@
-"""The store's half that works: tasks, their results, deliveries and reviews, and the log."""
+"""The working half of the store: tasks, results, deliveries, reviews and the log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Work:
-    """Tasks and what became of them; see `focalis.device.store.Store`.
+    """Tasks and their outcomes; see `focalis.device.store.Store`.
 
     Steps are repeated after a stop, so adding the same thing twice adds it once.
     """
@@ -198,7 +198,7 @@ class Work:
             )
 
     def review(self, task_id: str, lesions: Iterable[int], verdict: Verdict | None, by: str) -> None:
-        """A person's verdict on lesions; a later one takes its place, and None takes it back."""
+        """A person's verdict on lesions; a later one replaces it, and None withdraws it."""
         with self._database.transaction() as connection:
             for lesion in lesions:
                 if verdict is None:

@@ -80,7 +80,7 @@ def has_results(store: Store, task_id: str) -> bool:
 
 
 def what_was_found(store: Store, task_id: str) -> str:
-    """The result of a task in two words, for the work list; empty while there is none."""
+    """The result of a task in a few words, for the work list; empty while there is none."""
     try:
         written = json.loads((store.results_folder(task_id) / MANIFEST).read_text(encoding="utf-8"))
     except OSError:
@@ -92,7 +92,7 @@ def what_was_found(store: Store, task_id: str) -> str:
 
 
 def without_own_names(reason: str, store: Store) -> str:
-    """A reason in which slices go by their Instance Number: the store's own names of files tell a person nothing."""
+    """A reason with Instance Numbers in place of the file names of the store, which mean nothing to a person."""
 
     def named(found: re.Match[str]) -> str:
         number = _instance_number(store.object_path(found["sha256"]))

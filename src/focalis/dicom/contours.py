@@ -203,7 +203,7 @@ def _furthest(one: Contour, other: Contour) -> float:
 
 
 def _area(polygon: Contour) -> float:
-    """The area that a polygon encloses, in pixels; the hole of a keyhole, traced the other way round, does not count."""
+    """The area that a polygon encloses, in pixels; the hole of a keyhole, traced the other way, does not count."""
     x, y = (polygon - polygon[0]).T
     return abs(float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())) / 2
 

@@ -112,7 +112,7 @@ def write_comparison_report(
 
 
 def lead(content: Mapping[str, Any]) -> str:
-    """What the figures are taken on and what every row was given, in one paragraph."""
+    """The data behind the figures and the budget of each row, in one paragraph."""
     folds = content["folds"]
     where = f"fold {folds[0]}" if len(folds) == 1 else f"{len(folds)} folds"
     equal = (

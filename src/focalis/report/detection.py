@@ -1,4 +1,4 @@
-"""What the pages show of lesions: figures with a line each, and the tables of lesions."""
+"""Lesions on the pages: figures with captions, and tables."""
 
 from __future__ import annotations
 

@@ -243,7 +243,7 @@ def _readers(facts: Sequence[CaseFacts]) -> str:
 
 
 def _short(value: float) -> str:
-    """Three digits, or more if there are more before the point."""
+    """Three significant digits, or all digits before the decimal point."""
     return number(value, 0) if abs(value) >= 100 else f"{value:.3g}"
 
 

@@ -1,4 +1,4 @@
-"""Dice of every case against the size of what was to be found."""
+"""Dice of every case against the true lesion volume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands before every route: who may connect, how much may be sent, and what a browser is told to refuse."""
+"""Checks before every route: who may connect, how much may be sent, and what browsers must refuse."""
 
 from __future__ import annotations
 
@@ -143,6 +143,6 @@ def is_loopback(address: str) -> bool:
 
 
 def _names_loopback(host: str) -> bool:
-    """Whether a Host header names this machine; a page elsewhere whose name was bent to 127.0.0.1 does not."""
+    """Whether a Host header names this machine; one that resolves to 127.0.0.1 (DNS rebinding) does not."""
     name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
     return name.lower() == "localhost" or is_loopback(name)

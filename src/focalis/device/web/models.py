@@ -1,4 +1,4 @@
-"""The models of the device: what they were trained on, how they were judged, where they decide."""
+"""The models of the device: training data, evaluation, operating point."""
 
 from __future__ import annotations
 

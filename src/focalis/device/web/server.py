@@ -1,4 +1,4 @@
-"""The web server of the device: uvicorn in a thread of its own, behind a door that strangers cannot keep shut."""
+"""The web server of the device: uvicorn in a thread of its own, behind a socket that no single client can exhaust."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Door(socket.socket):
             raise
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection that may come in.
+        """The next admitted connection.
 
         Raises:
             ConnectionAbortedError: it may not, and was closed; asyncio goes on with the next one.
@@ -184,7 +184,7 @@ class _Counted(socket.socket):
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 whose patience with a slow client ends; uvicorn waits for the rest of a request forever."""
+    """HTTP/1.1 with a time limit for slow clients; uvicorn waits for the rest of a request forever."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""

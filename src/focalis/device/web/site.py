@@ -123,7 +123,7 @@ def session_of(request: Request, *, use: bool = True) -> Session:
 
 
 def needs(role: Role, *, use: bool = True) -> Callable[[Request], Session]:
-    """A dependency: the session of somebody who has that role, or a higher one; 403 for others."""
+    """A dependency: a session with that role or a higher one; 403 for others."""
 
     def check(request: Request) -> Session:
         session = session_of(request, use=use)

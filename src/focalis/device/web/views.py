@@ -92,7 +92,7 @@ class Views:
         )
 
     def problem(self, task_id: str) -> str:
-        """Why a view could not be made, said once: whoever asks again after that has it made anew."""
+        """Why a view could not be made; reported once, so that the next request tries again."""
         with self._lock:
             return self._failed.pop(task_id, "")
 

@@ -52,7 +52,7 @@ class Row:
 
     @property
     def needs_a_person(self) -> bool:
-        """Whether somebody has to look: nothing was made, or what was made is doubtful and nobody corrected it."""
+        """Whether a person must look: there is no result, or a doubtful one that nobody has corrected."""
         doubtful = (
             self.task is not None and bool(self.task.partial or self.task.outside) and not self.corrected
         )
@@ -123,7 +123,7 @@ def rows_of(site: Site) -> list[Row]:
 
 
 def tiles_of(rows: list[Row]) -> dict[str, int]:
-    """How many of the listed lines receive, work, are done or need a person."""
+    """How many of the listed lines are receiving, working, done or in need of a person."""
     return {
         "receiving": sum(row.state in ("receiving", "complete") for row in rows),
         "working": sum(row.state in WORKING for row in rows),
