@@ -197,6 +197,7 @@ def test_the_correction_holds_the_accepted_lesions_and_is_sent(client, phantom, 
     assert written.SOPInstanceUID == correction.sop_uid
     assert written.ContentCreatorName == "local"
     assert first.sop_uid in written.DerivationDescription
+    assert written.DeviceSerialNumber == segread(first.path).DeviceSerialNumber  # the hash of the weights
     sent = [(each.kind, each.sop_uid, each.destination) for each in phantom.store.deliveries(task_id)]
     assert {each[0] for each in sent if each[2] == "pacs"} >= {
         "correction",

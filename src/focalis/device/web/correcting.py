@@ -28,7 +28,6 @@ def correct(
     keep: list[int],
     folder: str,
     number: int,
-    model: str,
     version: str,
     reviewer: str,
     at: str,
@@ -44,7 +43,6 @@ def correct(
         keep: the numbers of the accepted lesions; the report keeps these numbers.
         folder: where to write.
         number: which correction of the study this is, from 1.
-        model: the hash of the model that found them.
         version: the version of Focalis.
         reviewer: who decided.
         at: when, in ISO 8601 with its zone; the objects bear this time.
@@ -58,6 +56,7 @@ def correct(
         DataError: a file cannot be read or written.
     """
     cautions = cautions_of(partial, "")
+    model = text(read_header(Path(segmentation)), "DeviceSerialNumber")  # the hash of the weights
     series = read_series([Path(file) for file in files], charset=charset)
     names = {segment.number: segment.name for segment in list_segments(Path(segmentation))}
     values = {name: value for value, name in names.items()}

@@ -176,7 +176,6 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
                 "keep": [number for number, verdict in verdicts.items() if verdict == "accepted"],
                 "folder": str(folder),
                 "number": sum(each.kind == "correction" for each in results) + 1,
-                "model": task.model_sha256,
                 "version": site.device.version,
                 "charset": config.node.charset,
                 "reviewer": session.user,
