@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from focalis.planning.plan import LossSettings
+from focalis.planning.plan import SCRATCH, SHAPES, LossSettings
 
 RESULTS = Path(__file__).parent / "results"
 FOLDS = range(5)
@@ -73,6 +73,7 @@ class Row:
         fold, seed: the fold held out, and the seed of everything else.
         steps: optimiser steps of the default network.
         equal_time: another network gets as many steps as fit into the default's time, instead of as many.
+        start: the weights that it starts from, as a plan names them.
     """
 
     data: str
@@ -83,6 +84,7 @@ class Row:
     seed: int = 0
     steps: int = 0
     equal_time: bool = False
+    start: str = SCRATCH
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", self.steps or STEPS[self.data])
@@ -92,7 +94,8 @@ class Row:
         """The row without its fold and seed: what a line of a table pools."""
         budget = f"{self.steps}steps" + ("-in-time" if self.equal_time and self.network != "dense" else "")
         cases = "all" if self.cases is None else f"{self.cases}cases"
-        return f"{self.data}-{self.network}-{loss_name(self.loss)}-{cases}-{budget}"
+        start = "" if self.start == SCRATCH else f"-from-{self.start}"
+        return f"{self.data}-{self.network}-{loss_name(self.loss)}-{cases}-{budget}{start}"
 
     @property
     def name(self) -> str:
@@ -147,8 +150,8 @@ class FitRow:
     def seconds(self) -> float:
         """About how long it takes."""
         step, rest = SECONDS[self.data]
-        # A patch of accuracy's plan of whole heads is (64 / 48)^3 as large as the one that STEPS is for.
-        large = 2.4 if self.data == "oasis_inferior_ventricle" else 1.0
+        # A patch of accuracy's plan of whole heads is (40 / 48)^3 as large as the one that STEPS is for.
+        large = 0.6 if self.data == "oasis_inferior_ventricle" else 1.0
         return step * large * self.steps + rest
 
 
@@ -216,7 +219,9 @@ RIVALS = ("monai-unet", "nnunet")
 SMALLER = "dense-sees-less"
 """A variant of fewer than 1.5 million parameters, which short rows could not tell from the default."""
 FEW = (10, 20, 40, None)
+FEW_START = (5, 10, 20, 40, None)
 FEW_FOLDS = range(2)
+FEW_SEEDS = range(2)
 FEW_STEPS_IN_TIME = 2700
 """Steps of the default in the time of the rival's 350: 7.7 times as many by `time-nnunet.json`."""
 LONG_STEPS = 1000
@@ -275,6 +280,14 @@ def experiments() -> dict[str, list[Row | FitRow]]:
                 Row("lidc_nodules", cases=cases, fold=fold, steps=FEW_STEPS_IN_TIME),
                 Row("lidc_nodules", network="nnunet", cases=cases, fold=fold),
             )
+        ],
+        "few-cases-start": [
+            Row("lidc_nodules", cases=cases, fold=fold, seed=seed, steps=steps, start=start)
+            for seed in FEW_SEEDS
+            for fold in FEW_FOLDS
+            for cases in FEW_START
+            for steps in (STEPS["lidc_nodules"], FEW_STEPS_IN_TIME)
+            for start in (SCRATCH, SHAPES)
         ],
         "network": [
             Row("lidc_nodules", network=network, fold=fold, equal_time=True)

@@ -29,6 +29,7 @@ from focalis.planning import Plan, fingerprint, make_plan
 from focalis.prediction import Runtime, Settings, choose_runtime, segment
 from focalis.training import operating_point, prepare_cases, read_metrics, train
 from focalis.training.prepared import PreparedCases
+from focalis.training.start import read_start
 from focalis.volume import Volume
 from focalis.workflows.record import data_hash, peak_memory_gb, provenance
 
@@ -68,7 +69,10 @@ def make(row: Row | FitRow, runs: Path, results: Path = RESULTS) -> Path:
         "cases": {"train": len(inner.train), "inner": len(inner.val), "held_out": len(task.split.val)},
     }
     try:
-        network = train(plan, training, [], home, steps=steps, seed=row.seed, runtime=runtime, resume=True)
+        start = read_start(row.start)
+        network = train(
+            plan, training, [], home, steps=steps, seed=row.seed, runtime=runtime, resume=True, start=start
+        )
     except DivergedError as error:
         content |= {"outcome": "diverged", "message": str(error)}
     else:
@@ -122,7 +126,7 @@ def plan_of(row: Row, task: Task) -> Plan:
     data = task.data
     figures = fingerprint(data.select(task.split.train), data.ignore)
     plan = make_plan(figures, data.channels, data.labels or {1: "lesion"}, ignore=data.ignore)
-    changes: dict[str, Any] = {"loss": row.loss.settings}
+    changes: dict[str, Any] = {"loss": row.loss.settings, "start": row.start}
     if task.patch_zyx is not None:
         changes |= {"patch_zyx": task.patch_zyx, "batch": 2}
     return Plan.model_validate(plan.model_copy(update=changes).model_dump())

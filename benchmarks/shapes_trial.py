@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--draw", type=int, default=0, help="which cases are drawn; the seed of the training too"
     )
+    parser.add_argument("--rate", type=float, help="the learning rate's peak; else the plan's")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument(
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if options.dataset is None:
         parser.error(f"name a data set ({', '.join(DATA)}), or --table")
-    start = RANDOM if options.start is None else options.start.name
+    start = title(options)
     name = f"{options.dataset}-{options.cases}cases-{options.steps}steps-{start}-draw{options.draw}"
     target = options.results / f"{name}.json"
     if target.exists():
@@ -87,6 +88,9 @@ def made(options: argparse.Namespace) -> dict[str, Any]:
     drawn = draw(data, options.cases, options.draw)
     training, judged = data.select(drawn.train), data.select(drawn.val)
     plan = make_plan(fingerprint(training), data.channels, DATA[options.dataset])
+    if options.rate:
+        training_settings = plan.training.model_copy(update={"learning_rate": options.rate})
+        plan = plan.model_copy(update={"training": training_settings})
     start, taken, record = None, None, {}
     if options.start is not None:
         record = read_json(options.start / "record.json")
@@ -111,7 +115,7 @@ def made(options: argparse.Namespace) -> dict[str, Any]:
         **began,
         "dataset": options.dataset,
         "data_sha256": data_hash([*training, *judged]),
-        "start": None if options.start is None else options.start.name,
+        "start": None if title(options) == RANDOM else title(options),
         "start_record": {name: record[name] for name in OF_THE_START if name in record},
         "taken": taken,
         "steps": options.steps,
@@ -122,6 +126,12 @@ def made(options: argparse.Namespace) -> dict[str, Any]:
         "dice": {f"{t:g}": round(float(np.mean(list(by.values()))), 4) for t, by in found.items()},
         "cases": {case: round(value, 4) for case, value in found[0.5].items()},
     }
+
+
+def title(options: argparse.Namespace) -> str:
+    """What a row starts from, and its learning rate if that is not the plan's."""
+    start = RANDOM if options.start is None else options.start.name
+    return f"{start}@{options.rate:g}" if options.rate else start
 
 
 def draw(data: Dataset, count: int, number: int) -> Split:

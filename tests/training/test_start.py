@@ -10,7 +10,7 @@ from focalis import models
 from focalis.errors import ModelError, PlanError, UsageError
 from focalis.model import Model, save_model
 from focalis.networks import DenseNetwork, build_network
-from focalis.planning import NetworkSettings
+from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.planning.parts import network_of
 from focalis.prediction import Runtime
 from focalis.training import train
@@ -50,6 +50,25 @@ def test_the_start_that_comes_with_focalis(folder):
     assert start.sha256 == (folder / "shapes.sha256").read_text().split()[0]
     assert start.recipe == {"task": "classes"}
     assert torch.equal(start.state["stem.weight"], torch.ones(2, 3))
+
+
+def test_the_start_of_this_installation():
+    """Small, as published, and made for the default network; its card names it."""
+    start = read_start("shapes")
+
+    plan = Plan(
+        channels=("image",),
+        labels={1: "lesion"},
+        spacing_zyx_mm=(1.0, 1.0, 1.0),
+        normalisation=(Normalisation(),),
+        patch_zyx=(40, 40, 40),
+        batch=2,
+    )
+    assert str(first_network(plan, start)[1]) == "102 of 104 tensors; fresh: output.2.weight, output.2.bias"
+    assert (models.FOLDER / "shapes.safetensors").stat().st_size < 4e6
+    card = (models.FOLDER / "shapes.md").read_text(encoding="utf-8")
+    assert start.sha256 in card
+    assert "Apache-2.0" in card
 
 
 def test_another_start_by_its_path(tmp_path):

@@ -334,6 +334,31 @@ def test_a_fault_is_found_in_its_case_and_nowhere_else(
     assert all(set(finding.cases) <= set(wanted) for finding in found.findings)
 
 
+@pytest.mark.parametrize("empty", [2, 5])
+def test_cases_without_a_lesion_are_one_line(nodules: Path, tmp_path: Path, empty: int) -> None:
+    root, names = copy(nodules, tmp_path)
+    for name in names[:empty]:
+        change(label(root, name), np.zeros_like)
+    (root / "splits.json").unlink()
+    found = check(root)
+    assert found.result.problems == ()
+    (finding,) = [finding for finding in found.findings if finding.kind == "foreground"]
+    assert finding.message.startswith(f"{empty} of {len(names)} cases hold no lesion ({names[0]}, {names[1]}")
+    assert ("and 2 more" in finding.message) == (empty == 5)
+    assert "read the Dice of the cases with a lesion" in finding.message
+
+
+def test_labels_that_usually_touch_the_border_are_one_line(nodules: Path, tmp_path: Path) -> None:
+    root, names = copy(nodules, tmp_path)
+    for name in names:
+        at_the_border(root, [name])
+    found = check(root)
+    (finding,) = [finding for finding in found.findings if finding.kind == "border"]
+    assert finding.message.startswith(
+        f"in {len(names)} of {len(names)} cases with a lesion a label touches the end"
+    )
+
+
 def test_there_is_a_planted_fault_of_every_kind() -> None:
     assert {kind for _, kind, _, _ in FAULTS} == set(KINDS)
 

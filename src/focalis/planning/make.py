@@ -15,8 +15,8 @@ from focalis.planning.plan import NetworkSettings, Normalisation, Plan, Training
 from focalis.planning.pose import Pose
 
 PATCH_SHARE = 0.85
-PATCH_VOXELS = 64**3
 BATCH_VOXELS = 2 * 40**3
+PATCH_VOXELS = BATCH_VOXELS // 2
 ANISOTROPY = 3.0
 CT_FIRST_PERCENTILE = -300.0
 AGREEMENT_KEPT = 0.9
@@ -71,7 +71,10 @@ def make_plan(
     reasons["loss"] = (
         "soft Dice per patch plus cross entropy, the default, learns fastest in short trainings; --loss names another"
     )
-    reasons["start"] = "random weights; --start names others"
+    reasons["start"] = (
+        "random weights: with ten cases a start from shapes was not credibly better on nodules (Dice +0.02), and worse "
+        "on hippocampi (-0.009); --start names others"
+    )
     reasons["freeze"] = "which of the start's weights stay as they are: nothing, encoder or all-but-head"
     reasons["augmentation"] = "each changes a share of the channels; [] for none"
     reasons["readers"] = "the label maps; --readers names what to make of several readers' masks"

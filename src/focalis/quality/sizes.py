@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from focalis.quality.facts import CaseFacts, Lesion
-from focalis.quality.finding import FEW_VOXELS, GREATEST_SHARE, LEAST_SHARE, Finding
+from focalis.quality.finding import FEW_VOXELS, GREATEST_SHARE, LEAST_CASES, LEAST_SHARE, Finding
 
-LISTED_LESIONS = 3
+LISTED_LESIONS = LISTED_CASES = 3
 
 
 def share_in_words(share: float) -> str:
@@ -20,21 +20,37 @@ def share_in_words(share: float) -> str:
     return "above" if share > GREATEST_SHARE else ""
 
 
+def listed(cases: Sequence[str]) -> str:
+    """The first cases by name, and how many more there are."""
+    more = f" and {len(cases) - LISTED_CASES} more" if len(cases) > LISTED_CASES else ""
+    return ", ".join(cases[:LISTED_CASES]) + more
+
+
 def voxels_at(lesion: Lesion, spacing_zyx_mm: Sequence[float]) -> float:
     """The number of voxels of a lesion's volume at another spacing."""
     return lesion.volume_mm3 / math.prod(spacing_zyx_mm)
 
 
 def find_odd_shares(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
-    """Label maps whose foreground lies outside the method's range."""
+    """Label maps whose foreground lies outside the method's range; one finding for all that hold none."""
+    drawn = [case for case in facts if case.label is not None]
+    empty = [case.case for case in drawn if case.label is not None and case.label.foreground_share == 0]
+    if len(empty) == 1:
+        yield Finding("foreground", (empty[0],), "the label holds no foreground")
+    elif empty:
+        yield Finding(
+            "foreground",
+            (),
+            f"{len(empty)} of {len(drawn)} cases hold no lesion ({listed(empty)}), which is right only where there is "
+            "nothing to find; folds and the inner split share them out; read the Dice of the cases with a lesion, for "
+            "an empty case counts 1 if nothing is marked in it",
+        )
     for case in facts:
         if case.label is None:
             continue
         percent = f"the foreground fills {100 * case.label.foreground_share:.3g} % of the image"
         word = share_in_words(case.label.foreground_share)
-        if word == "none":
-            yield Finding("foreground", (case.case,), "the label holds no foreground")
-        elif word == "below":
+        if word == "below":
             yield Finding("foreground", (case.case,), f"{percent}, less than {100 * LEAST_SHARE:g} %")
         elif word == "above":
             yield Finding("foreground", (case.case,), f"{percent}, more than {100 * GREATEST_SHARE:g} %")
@@ -66,7 +82,21 @@ def _place(lesion: Lesion) -> str:
 
 
 def find_border_labels(facts: Sequence[CaseFacts], names: Mapping[int, str]) -> Iterator[Finding]:
-    """Labels that touch the border of the image; one finding per case."""
+    """Labels that touch the border of the image; one finding per case, or for all where most cases with a label do."""
+    touching = [
+        case.case
+        for case in facts
+        if case.label is not None and any(label.sides for label in case.label.labels)
+    ]
+    having = sum(case.label is not None and bool(case.label.labels) for case in facts)
+    if len(touching) >= LEAST_CASES and 2 * len(touching) > having:
+        yield Finding(
+            "border",
+            (),
+            f"in {len(touching)} of {having} cases with a lesion a label touches the end of the image "
+            f"({listed(touching)}): usual here, as where slices are few",
+        )
+        return
     for case in facts:
         said = [
             f"{names[label.value]} touches the {' and '.join(label.sides)} end of the image"
