@@ -121,6 +121,14 @@ def test_a_model_of_the_same_labels_gives_its_output_layer_too(plan, tmp_path):
         assert torch.equal(tensor, start.state[name])
 
 
+def test_the_folder_of_a_run_stands_for_its_model(plan, tmp_path, monkeypatch):
+    (tmp_path / "earlier").mkdir()
+    written(plan, tmp_path / "earlier" / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+
+    assert read_start("earlier").labels == plan.labels
+
+
 @pytest.mark.parametrize("labels", [{1: "cyst"}, {2: "ball"}, {1: "ball", 2: "rod"}])
 def test_a_model_of_other_labels_keeps_its_output_layer(plan, tmp_path, labels):
     start = read_start(written(plan, tmp_path / "model.safetensors"))

@@ -59,7 +59,7 @@ def read_start(name: Path | str) -> Start | None:
     """
     if name == SCRATCH:
         return None
-    bare = str(name) == Path(name).name and not Path(name).suffix and not Path(name).is_file()
+    bare = str(name) == Path(name).name and not Path(name).suffix and not Path(name).exists()
     if name != SHAPES and bare and name not in SHIPPED:
         known = ", ".join((SCRATCH, SHAPES, *sorted(SHIPPED)))
         raise UsageError(
