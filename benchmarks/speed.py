@@ -99,7 +99,7 @@ def forward(options: argparse.Namespace, reached: dict[str, float]) -> list[dict
             "openvino-int8": runtime_for(model, "openvino-int8", cache=Path(cache)),
         }
         seconds = interleaved(
-            {name: _call(way.engines(model)[0], x) for name, way in ways.items()}, options.rounds
+            {name: _call(way.engines(model)[0], way.put(x)) for name, way in ways.items()}, options.rounds
         )
     given = torch.from_numpy(x).contiguous(memory_format=LAST)
     flops = _flops(model.members[0], given)
@@ -118,7 +118,7 @@ def forward(options: argparse.Namespace, reached: dict[str, float]) -> list[dict
         name: _inference(network, given) for name, network in networks.items()
     }
     for name in ("torch bfloat16", "openvino-int8"):
-        work[f"dense, {name}"] = _call(ways[name].engines(model)[0], x)
+        work[f"dense, {name}"] = _call(ways[name].engines(model)[0], ways[name].put(x))
     seconds = interleaved(work, options.rounds)
     for name, value in seconds.items():
         beside = {"beside the rivals, against the default": value / seconds["dense"]}
@@ -240,7 +240,7 @@ def whole(options: argparse.Namespace) -> list[dict[str, Any]]:
         work: dict[str, Callable[[], object]] = {}
         for name in names:
             work[f"{name}, whole"] = _predict(model, array, way(name))
-            work[f"{name}, windows"] = _windows(windows, way(name).engines(model)[0], tensor)
+            work[f"{name}, windows"] = _windows(windows, model, way(name), tensor)
         seconds = interleaved(work, options.rounds)
     for name in names:
         argument = [sys.executable, __file__, "memory", "--runtime", name, "--size", str(size)]
@@ -295,8 +295,13 @@ def _predict(model: Model, array: Any, way: Any) -> Callable[[], object]:
     return lambda: run_passes(model, array, runtime=way, budget_bytes=10**11).probabilities
 
 
-def _windows(inferer: Any, engine: Any, x: torch.Tensor) -> Callable[[], object]:
-    return lambda: inferer(x, lambda part: torch.from_numpy(engine(part.contiguous().numpy()).copy()))
+def _windows(inferer: Any, model: Model, way: Any, x: torch.Tensor) -> Callable[[], object]:
+    engine = way.engines(model)[0]
+
+    def part_of(part: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(way.fetch(engine(way.put(part.contiguous().numpy()))).copy())
+
+    return lambda: inferer(x, part_of)
 
 
 def _ball(size: int, seed: int) -> TrainingCase:

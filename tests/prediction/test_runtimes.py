@@ -37,6 +37,7 @@ from focalis.prediction import (
     runtime_for,
     segment,
 )
+from focalis.prediction.engine import Host
 from focalis.prediction.runtime import cpu_has_bfloat16
 from focalis.volume import Grid, Volume
 
@@ -356,7 +357,7 @@ def test_auto_measures_once_and_remembers(model, tmp_path, monkeypatch):
 
 
 def test_a_measurement_knows_the_faster_of_two(model):
-    class Waits:
+    class Waits(Host):
         def __init__(self, seconds):
             self.seconds = seconds
 

@@ -46,6 +46,13 @@ def fit(
         str, typer.Option(help="What the operating point is chosen for: dice, or fp-per-scan=X.")
     ] = "dice",
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
+    eight_bit: Annotated[
+        bool,
+        typer.Option(
+            "--eight-bit/--no-eight-bit",
+            help="Calibrate the model for 8-bit integers at the end; never done where a GPU trains.",
+        ),
+    ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -77,6 +84,7 @@ def fit(
             freeze=freeze,
             aim=aim,
             seed=seed,
+            eight_bit=eight_bit,
             resume=resume,
             device=device,
             precision=precision,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from focalis.errors import DataError, ModelError
 from focalis.files import sha256_of, whole_folder
 from focalis.model import Model
-from focalis.prediction.engine import THIN, THIN_MAPS, Triple
+from focalis.prediction.engine import THIN, THIN_MAPS, Host, Triple
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +47,7 @@ def is_installed() -> bool:
 
 
 @dataclass(frozen=True)
-class OpenVino:
+class OpenVino(Host):
     """A model that OpenVINO runs on the CPU; see `Engines`.
 
     Attributes:
@@ -117,14 +117,16 @@ class OpenVinoEngine:
             precision = "f32" if self.float32_because(x.shape) else self._precision
             self._request = _compiled(self._folder / NETWORK, x.shape, precision, self._threads)
             self._shape = x.shape
-        result: NDArray[np.float32] = self._request.infer([x], share_inputs=True, share_outputs=True)[0]
+        given = [np.ascontiguousarray(x)]
+        result: NDArray[np.float32] = self._request.infer(given, share_inputs=True, share_outputs=True)[0]
         return result
 
     def exactly(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.exactly`: by PyTorch."""
         from focalis.prediction.runtime import Runtime
 
-        return Runtime().engines(self._model)[self._member](x)
+        runtime = Runtime()
+        return runtime.fetch(runtime.engines(self._model)[self._member](runtime.put(x)))
 
     def float32_because(self, shape_bczyx: Sequence[int]) -> str:
         """See `Engine.float32_because`; convolutions in 8-bit integers stay as they are."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from focalis.errors import ModelError
 from focalis.model import Model
 from focalis.planning import Plan
-from focalis.prediction.engine import Engine, Engines, PrecisionWarning
+from focalis.prediction.engine import Array, Engine, Engines, Host, Memory, PrecisionWarning, is_out_of_memory
 from focalis.prediction.tiles import Axis, Triple, tiles
 from focalis.volume import Outline, Volume
 
@@ -73,30 +74,71 @@ def run_passes(
         ModelError: not even a tile of the training patch's size fits the budget, or the network's output is not finite.
     """
     runtime = runtime or _default()
+    free = runtime.free_bytes()
+    while True:
+        layout = plan_passes(
+            model,
+            array.shape[1:],
+            budget_bytes=budget_bytes,
+            mirror=mirror,
+            runtime=runtime,
+            spread=spread,
+            free_bytes=free,
+        )
+        try:
+            return _run(model, array, layout, runtime, budget_bytes, mirror, spread, progress)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            said = " ".join(str(error).split())[:120]
+        # Outside of the handler, whose error keeps the failed pass's memory: the next smaller tile.
+        for engine in runtime.engines(model):
+            engine.release()
+        if free is None:
+            budget_bytes = layout.bytes - 1
+        else:
+            free = layout.bytes - 1
+        if layout.is_least:
+            raise ModelError(
+                "there is not enough memory, not even for the smallest tile; close other programs, or take a machine "
+                f"with more ({said or 'out of memory'})"
+            )
+
+
+def _run(
+    model: Model,
+    array: NDArray[np.float32],
+    layout: Passes,
+    runtime: Engines,
+    budget_bytes: float,
+    mirror: bool,
+    spread: bool,
+    progress: Progress | None,
+) -> Passed:
+    """All passes; image and sum live where the engines compute, unless only a tile fits there."""
     engines = runtime.engines(model)
-    layout = plan_passes(
-        model, array.shape[1:], budget_bytes=budget_bytes, mirror=mirror, runtime=runtime, spread=spread
-    )
-    padded = layout.pad(array)
+    home: Memory = runtime if layout.sums_there else Host()
+    padded = home.put(layout.pad(array))
     flips = mirror_flips(model.plan.training.flip_axes_zyx) if mirror else [()]
     parts = tiles(layout.padded_zyx, layout.tile_zyx, layout.axes_zyx)
     total, done, repaired = len(parts) * len(engines) * len(flips), 0, 0
-    result = np.zeros((model.plan.outputs, *layout.padded_zyx), dtype=np.float32)
-    squares = np.zeros((1, *layout.padded_zyx), dtype=np.float32) if spread else None
-    share = np.float32(1 / (len(engines) * len(flips)))
+    result = home.put(np.zeros((model.plan.outputs, *layout.padded_zyx), dtype=np.float32))
+    squares = home.put(np.zeros(layout.padded_zyx, dtype=np.float32)) if spread else None
+    share = 1 / (len(engines) * len(flips))
     held = layout.bytes * len(engines) <= HELD_SHARE * budget_bytes
     for engine in engines:
         for part in parts:
             x = padded[(None, slice(None), *part.where)]
             for flip in flips:
-                values, again = _probabilities(engine, x, flip)
+                values, again = _probabilities(engine, home.flip(x, flip), runtime, home)
+                values = home.flip(values, flip)[0]
                 repaired += again
                 if squares is not None:
-                    square = np.square(1 - values[0])
-                    part.weigh(square)
+                    square = (1 - values[0]) ** 2
+                    part.weigh(square, home.put)
                     square *= share
-                    squares[(0, *part.where)] += square
-                part.weigh(values)
+                    squares[part.where] += square
+                part.weigh(values, home.put)
                 values *= share
                 result[(slice(None), *part.where)] += values
                 done += 1
@@ -108,14 +150,15 @@ def run_passes(
         warnings.warn(
             f"{repaired} of {total} passes by {runtime} were not finite and were computed again in float32",
             PrecisionWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
+    found = home.fetch(result)
     if total > 1:  # what is added up of shares may miss 1 by a rounding, and log odds then are no number
-        np.clip(result, 0, 1, out=result)
-    found = layout.crop(result)
+        np.clip(found, 0, 1, out=found)
+    found = layout.crop(found)
     if squares is None:
         return Passed(found, None, layout)
-    deviation = layout.crop(squares)[0]
+    deviation = layout.crop(home.fetch(squares)[None])[0]
     deviation -= np.square(1 - found[0])
     return Passed(found, np.sqrt(np.maximum(deviation, 0, out=deviation), out=deviation), layout)
 
@@ -143,6 +186,8 @@ class Passes:
         axes_zyx: how tiles lie.
         bytes: the estimated need, at most the budget.
         float32_because: see `Engine.float32_because`.
+        sums_there: whether image and sum live where the engines compute; the same place as the host's on a CPU.
+        is_least: whether no smaller tile is possible.
     """
 
     padded_zyx: Triple
@@ -151,6 +196,8 @@ class Passes:
     axes_zyx: tuple[Axis, Axis, Axis]
     bytes: int
     float32_because: str = ""
+    sums_there: bool = True
+    is_least: bool = False
 
     def pad(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """The array (channel, z, y, x) with reflected borders; the array itself where none are needed."""
@@ -194,15 +241,27 @@ def plan_passes(
     mirror: bool = False,
     runtime: Engines | None = None,
     spread: bool = False,
+    free_bytes: float | None = None,
 ) -> Passes:
     """Choose a tile that fits the budget: the whole volume, or its longest axis cut in two, and again.
 
     A tile smaller than the training patch would see less context than in training; if one of the patch's size
     does not fit, ModelError says the budget and the need. Networks that normalise by the statistics of what they see
     (`Engine.patchwise`) get tiles of the patch's size, as in training; a smaller volume is padded to it.
+
+    Where a device has a memory of its own the budget must hold what lies on the host, and the device's free memory the
+    passes: with image and sum if these leave room for a tile, else they stay on the host.
+
+    Args:
+        model: the model.
+        shape_zyx: the size of a prepared case.
+        budget_bytes: the host's.
+        mirror, runtime, spread: see `run_passes`.
+        free_bytes: the device's; by default what it has left.
     """
-    plan = model.plan
-    engine = (runtime or _default()).engines(model)[0]
+    plan, runtime = model.plan, runtime or _default()
+    engine = runtime.engines(model)[0]
+    free = runtime.free_bytes() if free_bytes is None else free_bytes
     stride = plan.network.total_stride_zyx
     padded = _triple(-(-size // s) * s for size, s in zip(shape_zyx, stride, strict=True))
     if engine.patchwise:
@@ -214,6 +273,28 @@ def plan_passes(
     copy = len(plan.channels) if any(missing) else 0
     # The mean square, and two arrays of its size while it becomes a deviation.
     fixed = FLOAT_BYTES * voxels * (plan.outputs + copy + (3 if spread else 0))
+    if free is None:
+        return _cut(engine, plan, shape_zyx, padded, padding, least, fixed, budget_bytes, mirror)
+    if fixed > budget_bytes:
+        raise _too_small(shape_zyx, padded, fixed, budget_bytes)
+    with suppress(ModelError):
+        return _cut(engine, plan, shape_zyx, padded, padding, least, fixed, free, mirror)
+    return replace(_cut(engine, plan, shape_zyx, padded, padding, least, 0, free, mirror), sums_there=False)
+
+
+def _cut(
+    engine: Engine,
+    plan: Plan,
+    shape_zyx: Sequence[int],
+    padded: Triple,
+    padding: tuple[tuple[int, int], ...],
+    least: Triple,
+    fixed: int,
+    budget_bytes: float,
+    mirror: bool,
+) -> Passes:
+    """The largest tile that fits beside what is fixed; `ModelError` if none does."""
+    stride = plan.network.total_stride_zyx
     z, y, x = (Axis(s) for s in stride)
     axes = z, y, x
     # where not even what stays beside the passes fits, no tile does, and the least one says what is needed
@@ -223,7 +304,7 @@ def plan_passes(
         need = fixed + _pass_bytes(engine, plan, tile, mirror)
         if need <= budget_bytes:
             why = engine.float32_because((1, len(plan.channels), *tile))
-            return Passes(padded, padding, tile, axes, need, why)
+            return Passes(padded, padding, tile, axes, need, why, is_least=tile == least)
         if (
             tile == padded and not engine.patchwise and fixed <= budget_bytes
         ):  # how far the network sees matters only where the volume is cut
@@ -233,13 +314,17 @@ def plan_passes(
             lengths = [axis.lengths(*sizes) for axis, *sizes in zip(axes, padded, least, strict=True)]
         shrinkable = [axis for axis in lengths if len(axis) > 1]
         if not shrinkable:
-            volume, part = (" x ".join(map(str, size)) for size in (shape_zyx, tile))
-            raise ModelError(
-                f"the memory budget is too small: {volume} voxels (z, y, x) in tiles of {part} need "
-                f"{need / 1e9:.2f} GB, and {max(budget_bytes, 0) / 1e9:.2f} GB are left for them; "
-                f"raise the budget by {math.ceil((need - budget_bytes) / 1e7) / 100:.2f} GB"
-            )
+            raise _too_small(shape_zyx, tile, need, budget_bytes)
         max(shrinkable, key=lambda axis: axis[0]).pop(0)
+
+
+def _too_small(shape_zyx: Sequence[int], tile: Triple, need: int, budget_bytes: float) -> ModelError:
+    volume, part = (" x ".join(map(str, size)) for size in (shape_zyx, tile))
+    return ModelError(
+        f"the memory budget is too small: {volume} voxels (z, y, x) in tiles of {part} need "
+        f"{need / 1e9:.2f} GB, and {max(budget_bytes, 0) / 1e9:.2f} GB are left for them; "
+        f"raise the budget by {math.ceil((need - budget_bytes) / 1e7) / 100:.2f} GB"
+    )
 
 
 def mirror_flips(allowed_zyx: tuple[bool, bool, bool]) -> list[tuple[int, ...]]:
@@ -257,27 +342,25 @@ def _default() -> Engines:
     return Runtime()
 
 
-def _probabilities(
-    engine: Engine, x: NDArray[np.float32], flip: tuple[int, ...]
-) -> tuple[NDArray[np.float32], bool]:
-    """Those of one pass over an image or its mirror image, float32 (label, z, y, x), and whether it took two tries.
+def _probabilities(engine: Engine, x: Array, runtime: Engines, home: Memory) -> tuple[Array, bool]:
+    """Those of one pass, float32 (1, label, z, y, x) at `home`, and whether it took two tries.
 
     What is not finite is computed again in float32.
 
     Raises:
         ModelError: it is not finite in float32 either.
     """
-    given = np.ascontiguousarray(np.flip(x, flip))
+    given = x if home is runtime else runtime.put(x)
     values = engine(given)
-    again = not np.isfinite(values).all()
+    again = not math.isfinite(float(values.sum()))
     if again:
         values = engine.exactly(given)
-        if not np.isfinite(values).all():
+        if not math.isfinite(float(values.sum())):
             raise ModelError(
                 "the network's probabilities are not finite, not even in float32; check the image's values, and "
                 "whether the model was trained on such images"
             )
-    return np.ascontiguousarray(np.flip(values, flip)[0]), again
+    return values if home is runtime else runtime.fetch(values), again
 
 
 def _pass_bytes(engine: Engine, plan: Plan, tile: Triple, mirror: bool) -> int:

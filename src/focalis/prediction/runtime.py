@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from focalis.errors import UsageError
 from focalis.model import Model
@@ -18,6 +18,8 @@ from focalis.prediction.engine import Triple
 from focalis.prediction.precision import float32_because
 from focalis.prediction.reach import reach_of
 
+DEVICE_SHARE = 0.9
+"""Of a GPU's free memory; the rest is for the kernels' work space and for what falls between blocks."""
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SCRATCH = 1.2
 HEAP_SLACK_BYTES = 250_000_000
@@ -67,6 +69,26 @@ class Runtime:
         stride = model.plan.network.total_stride_zyx
         return [TorchEngine(network, self, len(model.plan.channels), stride) for network in model.members]
 
+    def put(self, array: NDArray[np.float32]) -> Tensor:
+        """See `Memory.put`."""
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def fetch(self, array: Tensor) -> NDArray[np.float32]:
+        """See `Memory.fetch`."""
+        values: NDArray[np.float32] = array.cpu().numpy()
+        return values
+
+    def flip(self, array: Tensor, axes: tuple[int, ...]) -> Tensor:
+        """See `Memory.flip`."""
+        return array.flip(axes) if axes else array
+
+    def free_bytes(self) -> float | None:
+        """See `Engines.free_bytes`: of a GPU, what no program takes and what PyTorch keeps for re-use."""
+        if self.device.type != "cuda":
+            return None
+        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return DEVICE_SHARE * (torch.cuda.mem_get_info(self.device)[0] + kept)
+
     def on_threads(self, threads: int) -> Runtime:
         """See `Engines.on_threads`: PyTorch's threads are those of the whole process."""
         torch.set_num_threads(threads)
@@ -90,11 +112,11 @@ class TorchEngine:
         """See `Engine.patchwise`."""
         return bool(getattr(self.network, "patchwise", False))
 
-    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, x: Tensor) -> Tensor:
         """See `Engine.__call__`."""
         return self._run(x, self._runtime_for(x.shape))
 
-    def exactly(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def exactly(self, x: Tensor) -> Tensor:
         """See `Engine.exactly`."""
         return self._run(x, self.runtime.in_float32())
 
@@ -112,17 +134,16 @@ class TorchEngine:
             known[key] = trusted(self.runtime, self.network, shape_bczyx)
         return known[key]
 
-    def _run(self, x: NDArray[np.float32], runtime: Runtime) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            given = torch.from_numpy(x).to(runtime.device)
-            given = given.contiguous(memory_format=runtime.memory_format)
+    def _run(self, x: Tensor, runtime: Runtime) -> Tensor:
+        with torch.no_grad():  # not in inference mode: the caller changes what it gets
             with runtime.autocast():
-                logits = self.network(given)
-            values: NDArray[np.float32] = torch.softmax(logits.float(), dim=1).cpu().contiguous().numpy()
-            return values
+                logits = self.network(x.contiguous(memory_format=runtime.memory_format))
+            return torch.softmax(logits.float(), dim=1)
 
     def release(self) -> None:
-        """See `Engine.release`: nothing is held."""
+        """See `Engine.release`: what PyTorch keeps of a GPU's memory."""
+        if self.runtime.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:
         """See `Engine.forward_bytes`."""

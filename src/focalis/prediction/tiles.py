@@ -12,9 +12,10 @@ context. For many tiles a quarter means 2.4 times the work of no overlap, a half
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +41,11 @@ class Tile:
     where: tuple[slice, slice, slice]
     weights_zyx: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
-    def weigh(self, values: NDArray[np.float32]) -> None:
-        """Multiply values (..., z, y, x) of this tile by its weights, in place."""
+    def weigh(self, values: Any, put: Callable[[NDArray[np.float32]], Any] = np.asarray) -> None:
+        """Multiply values (..., z, y, x) of this tile by its weights, in place; `put` brings these to the values."""
         for weights, shape in zip(self.weights_zyx, ((-1, 1, 1), (-1, 1), (-1,)), strict=True):
             if (weights != 1).any():
-                values *= weights.reshape(shape)
+                values *= put(weights.reshape(shape))
 
 
 @dataclass(frozen=True)

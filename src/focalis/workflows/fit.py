@@ -86,6 +86,7 @@ def fit(
     start: str | None = None,
     freeze: Freeze | None = None,
     seed: int = 0,
+    eight_bit: bool = True,
     resume: bool = False,
     device: str = "auto",
     precision: str = "auto",
@@ -117,6 +118,7 @@ def fit(
         start: the weights to start from: scratch, shapes, or a model's file; replaces the plan's.
         freeze: which of the start's weights stay as they are: nothing, encoder, or all-but-head; replaces the plan's.
         seed: seed of every random choice.
+        eight_bit: calibrate the model for 8-bit integers at the end; never done where a GPU trains.
         resume: go on with the run in `out`.
         device, precision, threads: where and how to compute.
         memory_gb: memory that the run may take; 8 unless the plan says otherwise.
@@ -184,6 +186,7 @@ def fit(
                 aim,
                 caveats,
                 segmenting,
+                eight_bit,
             )
             name = "train" if number is None else f"fold {number}"
             models.append(train_run(run, length, resume=resume, progress=partial(tell, name)))

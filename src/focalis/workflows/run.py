@@ -54,6 +54,7 @@ class Run:
         aim: what the operating point is chosen for, see `focalis.evaluation.Aim`.
         caveats: what has to be known of the data before any figure, a line each.
         segmenting: how the judged cases are predicted.
+        eight_bit: whether the model is calibrated for 8-bit integers, which only a processor computes in.
     """
 
     home: Path
@@ -67,6 +68,7 @@ class Run:
     aim: str = "dice"
     caveats: tuple[str, ...] = ()
     segmenting: Settings = field(default_factory=Settings)
+    eight_bit: bool = True
 
     @property
     def inner(self) -> Split:
@@ -180,7 +182,8 @@ def train_run(
         learn_scope([*training.descriptions(), *validation.descriptions()]),
         refinement,
     )
-    model = replace(model, eight_bit=calibrate(model, validation[:CALIBRATED_ON]))
+    if run.eight_bit and run.runtime.device.type == "cpu":
+        model = replace(model, eight_bit=calibrate(model, validation[:CALIBRATED_ON]))
     save_model(model, run.home / MODEL)
     write_json(path, record)
     return model
