@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from dicom_fixtures import _write_series
+from torch import nn
 
 from focalis.dataset.phantoms import PhantomSettings, make_phantom
 from focalis.device.config import Config, Destination, Route
@@ -21,7 +22,7 @@ from focalis.device.store import Store
 from focalis.device.web.device import Device
 from focalis.dicom import read_series, write_segmentation
 from focalis.lesions import OperatingPoint
-from focalis.model import ModelHeader
+from focalis.model import Model
 from focalis.planning.plan import Normalisation, Plan
 
 MODEL_SHA256 = "7" * 64
@@ -122,9 +123,9 @@ class PhantomDevice:
         return self.finish(*self.receive(patient, **options))
 
 
-def header() -> ModelHeader:
+def header() -> Model:
     """What a model says about itself that was trained on phantoms."""
-    return ModelHeader(
+    return Model(
         plan=Plan(
             channels=("image",),
             labels={1: "lesion"},
@@ -154,8 +155,7 @@ def header() -> ModelHeader:
                 "inner": [f"phantom_{n:03d}" for n in range(24, 30)],
             },
         },
-        members=1,
-        weights_sha256="5" * 64,
+        members=(nn.Identity(),),
     )
 
 

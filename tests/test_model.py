@@ -19,7 +19,6 @@ from focalis.model import (
     Refinement,
     load_model,
     open_model,
-    read_header,
     save_model,
     weights_sha256,
 )
@@ -92,7 +91,7 @@ def test_a_refinement_is_kept_in_the_header(model, tmp_path):
     refinement = Refinement(3.0, 4.5, 0.5, 0.0, 1.0, 5, "best of 19 settings")
     path = tmp_path / "refined.safetensors"
     save_model(dataclasses.replace(model, refinement=refinement), path)
-    assert load_model(path).refinement == read_header(path).refinement == refinement
+    assert load_model(path).refinement == open_model(path).refinement == refinement
 
 
 def test_a_file_from_before_there_were_refinements_is_read(saved):
@@ -130,8 +129,8 @@ def test_half_the_room_keeps_what_is_computed_and_what_identifies_the_weights(mo
         assert tensor.dtype == exact.dtype, name
         stored = exact.half().float() if exact.dim() > 1 else exact
         assert torch.equal(tensor, stored), name
-    header = read_header(small)
-    assert weights_sha256(loaded) == weights_sha256(open_model(small)) == header.weights_sha256
+    header = open_model(small)
+    assert weights_sha256(loaded) == weights_sha256(open_model(small)) == weights_sha256(header)
     assert open_model(small).members[0] is not None  # reading them holds them against the header
     save_model(loaded, tmp_path / "again.safetensors")
     assert load_model(tmp_path / "again.safetensors").plan == PLAN
@@ -160,7 +159,7 @@ def test_provenance_with_nan_and_numpy_values_is_saved(tmp_path):
     provenance = {"dice": float("nan"), "count": np.int64(3), "mean": np.float32(0.5), "pair": (1, 2.5)}
     path = tmp_path / "model.safetensors"
     save_model(Model(PLAN, (network(),), POINT, provenance), path)
-    assert read_header(path).provenance == {"dice": None, "count": 3, "mean": 0.5, "pair": [1, 2.5]}
+    assert open_model(path).provenance == {"dice": None, "count": 3, "mean": 0.5, "pair": [1, 2.5]}
 
 
 def test_an_interrupted_save_leaves_the_old_file_alone(model, saved, monkeypatch):
@@ -175,7 +174,7 @@ def test_an_interrupted_save_leaves_the_old_file_alone(model, saved, monkeypatch
 def test_the_header_is_read_without_torch(saved):
     code = (
         "import sys, pathlib, focalis.model as m\n"
-        f"print(m.read_header(pathlib.Path({str(saved)!r})).members, 'torch' in sys.modules)"
+        f"print(m.open_model(pathlib.Path({str(saved)!r})).networks, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2", "False"]
@@ -218,7 +217,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_another_kind_of_file_is_refused(tmp_path, content):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
-    for read in (load_model, read_header):
+    for read in (load_model, open_model):
         with pytest.raises(ModelError, match=r"is not a \.safetensors file"):
             read(path)
 

@@ -11,7 +11,7 @@ from focalis.augmentations import build_augmentation
 from focalis.dataset import PhantomSettings, write_phantoms
 from focalis.errors import ModelError, PlanError
 from focalis.losses import build_loss, loss_names
-from focalis.model import Model, load_model, open_model, read_header, save_model
+from focalis.model import Model, load_model, open_model, save_model
 from focalis.networks import all_outputs, build_network, network_names, network_spec
 from focalis.planning import (
     AugmentationSettings,
@@ -84,7 +84,7 @@ def test_fit_and_predict_with_installed_parts(tmp_path):
     write_phantoms(tmp_path / "data", 6, SETTINGS, 0)
     write_plan(PLAN, tmp_path / "plan.yaml")
     run = fit(tmp_path / "data", tmp_path / "run", plan=tmp_path / "plan.yaml", steps=2, loss="example-power")
-    header = read_header(run.model)
+    header = open_model(run.model)
     others = {("loss", "example-power"), ("augmentation", "example-ramp")}
     assert set(header.plugins) == {OFFERED, *(Plugin(*each, "focalis-example", "0.1.0") for each in others)}
     assert header.plan.loss.parameters == {"exponent": 1.5}
@@ -161,8 +161,8 @@ def test_a_model_with_a_network_of_monai_is_read_back(tmp_path):
     torch.manual_seed(0)
     save_model(Model(plan, (network_of(plan),)), tmp_path / "model.safetensors")
     model = load_model(tmp_path / "model.safetensors")
-    assert read_header(tmp_path / "model.safetensors").plugins[0].package == "monai"
-    assert read_header(tmp_path / "model.safetensors").plugins[0].version == version("monai")
+    assert open_model(tmp_path / "model.safetensors").plugins[0].package == "monai"
+    assert open_model(tmp_path / "model.safetensors").plugins[0].version == version("monai")
     assert model.members[0].patchwise
 
 

@@ -3,7 +3,7 @@
 Nothing is ever unpickled. The header's metadata has one entry, "focalis": JSON with the format version, the
 plan, the operating point, the refinement, the calibration for 8-bit integers, the provenance and the SHA-256 of
 the weights. The tensors of ensemble member i are named "i.NAME". `torch` is imported only where weights are touched,
-so that `read_header` is fast.
+so that `open_model` is fast.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -95,6 +95,7 @@ class Model(Shown):
         scope: what the training images were like; None where that is not known.
         refinement: what happens to the probabilities before the decision; None for nothing.
         eight_bit: the calibration for 8-bit integers; None without.
+        plugins: the installed packages that its parts came from, as its file names them.
         ready: what prediction keeps of it between cases, such as compiled networks.
     """
 
@@ -107,6 +108,7 @@ class Model(Shown):
     scope: Scope | None = None
     refinement: Refinement | None = None
     eight_bit: EightBit | None = None
+    plugins: tuple[Plugin, ...] = ()
     ready: dict[object, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -153,13 +155,14 @@ class Model(Shown):
 class _Stored(Sequence["nn.Module"]):
     """The networks of a model file; read when one of them is first asked for, unless they were."""
 
-    def __init__(self, path: Path, header: ModelHeader, members: Sequence[nn.Module] | None = None) -> None:
-        self.header = header
-        self._path = path
-        self._members = members
+    def __init__(
+        self, path: Path, count: int, sha256: str, members: Sequence[nn.Module] | None = None
+    ) -> None:
+        self.sha256 = sha256
+        self._path, self._count, self._members = path, count, members
 
     def __len__(self) -> int:
-        return self.header.members
+        return self._count
 
     @overload
     def __getitem__(self, index: int) -> nn.Module: ...
@@ -168,31 +171,16 @@ class _Stored(Sequence["nn.Module"]):
     def __getitem__(self, index: int | slice) -> nn.Module | Sequence[nn.Module]:
         if self._members is None:
             model = load_model(self._path)
-            if weights_sha256(model) != self.header.weights_sha256:
+            if weights_sha256(model) != self.sha256:
                 raise ModelError(f"{self._path}: changed while it was in use; start again")
             self._members = model.members
         return self._members[index]
 
 
-@dataclass(frozen=True)
-class ModelHeader:
-    """What a model file says about itself; see `Model` for the fields."""
-
-    plan: Plan
-    operating_point: OperatingPoint
-    provenance: Mapping[str, JSON]
-    members: int
-    weights_sha256: str
-    scope: Scope | None = None
-    refinement: Refinement | None = None
-    eight_bit: EightBit | None = None
-    plugins: tuple[Plugin, ...] = ()
-
-
 def weights_sha256(model: Model) -> str:
     """SHA-256 of a model's weights, hexadecimal: what identifies it in results. Of a file, of what the file holds."""
     if isinstance(model.members, _Stored):
-        return model.members.header.weights_sha256
+        return model.members.sha256
     from safetensors.torch import save
 
     return hashlib.sha256(_split(save(_tensors(model.members)))[1]).hexdigest()
@@ -243,21 +231,21 @@ def load_model(path: Path | str) -> Model:
 
     path = model_file(path)
     blob = _read(path)
-    header, weights = _header(blob, path)
-    if hashlib.sha256(weights).hexdigest() != header.weights_sha256:
+    found, weights = _parsed(blob, path)
+    sha256 = weights_sha256(found)
+    if hashlib.sha256(weights).hexdigest() != sha256:
         raise ModelError(f"{path}: the weights do not match their checksum; copy the file again")
     try:
         tensors = load(blob)
     except SafetensorError as error:
         raise ModelError(f"{path}: damaged weights ({_one_line(error)}); copy it again") from error
-    plan = header.plan
-    _require_plugins(path, header)
+    _require_plugins(path, found)
     members = []
-    for number in range(header.members):
+    for number in range(len(found.members)):
         prefix = f"{number}."
         names = [name for name in tensors if name.startswith(prefix)]
         try:
-            network = network_of(plan)
+            network = network_of(found.plan)
             network.load_state_dict({name.removeprefix(prefix): tensors.pop(name) for name in names})
         except Exception as error:  # a header that names a network or shapes that the weights do not fit
             raise ModelError(
@@ -266,12 +254,12 @@ def load_model(path: Path | str) -> Model:
         members.append(network.eval())
     if tensors:
         raise ModelError(f"{path}: holds weights of no member, such as {min(tensors)}; save the model again")
-    return _assembled(header, _Stored(path, header, tuple(members)))
+    return replace(found, members=_Stored(path, len(members), sha256, tuple(members)))
 
 
-def _require_plugins(path: Path, header: ModelHeader) -> None:
+def _require_plugins(path: Path, model: Model) -> None:
     """ModelError if the network is that of a package which is not installed; a warning if it is of another version."""
-    for plugin in header.plugins:
+    for plugin in model.plugins:
         if plugin.kind != "network":  # the others are not needed to predict
             continue
         here = installed_version(plugin)
@@ -289,31 +277,12 @@ def _require_plugins(path: Path, header: ModelHeader) -> None:
 
 
 def open_model(path: Path | str) -> Model:
-    """A model whose networks are read, and `torch` imported, when they are first needed; errors as of `read_header`.
+    """A model whose networks are read, and `torch` imported, when they are first needed; errors as of `load_model`.
 
-    What is wrong with the weights shows only then, with the errors of `load_model`.
+    What is wrong with the weights shows only then.
     """
     path = model_file(path)
-    header = read_header(path)
-    return _assembled(header, _Stored(path, header))
-
-
-def _assembled(header: ModelHeader, members: Sequence[nn.Module]) -> Model:
-    return Model(
-        header.plan,
-        members,
-        header.operating_point,
-        header.provenance,
-        header.scope,
-        header.refinement,
-        header.eight_bit,
-    )
-
-
-def read_header(path: Path | str) -> ModelHeader:
-    """What a model file says about itself; reads no weights, imports no torch; errors as of `load_model`."""
-    path = model_file(path)
-    return _header(_read(path, header_only=True), path)[0]
+    return _parsed(_read(path, header_only=True), path)[0]
 
 
 def _tensors(members: Sequence[nn.Module], half: bool = False) -> dict[str, torch.Tensor]:
@@ -333,7 +302,8 @@ def _tensors(members: Sequence[nn.Module], half: bool = False) -> dict[str, torc
     }
 
 
-def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
+def _parsed(blob: bytes, path: Path) -> tuple[Model, bytes]:
+    """What a file says about itself, its networks not read yet, and its weights."""
     try:
         head, weights = _split(blob)
         metadata = json.loads(head).get("__metadata__", {})
@@ -353,7 +323,8 @@ def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
         point = content["operating_point"]
         refinement = content.get("refinement")  # files written before there was any have no such entry
         curve = tuple((float(x), float(y)) for x, y in point["curve"] if x is not None and y is not None)
-        header = ModelHeader(
+        count = int(content["members"])
+        model = Model(
             plan=Plan.model_validate(content["plan"]),
             operating_point=OperatingPoint(
                 float(point["threshold"]),
@@ -366,8 +337,7 @@ def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
                 **{name: int(point[name]) for name in ("lesions", "found") if point.get(name) is not None},
             ),
             provenance=content["provenance"],
-            members=int(content["members"]),
-            weights_sha256=str(content["weights_sha256"]),
+            members=_Stored(path, count, str(content["weights_sha256"])),
             scope=Scope.model_validate(content["scope"]) if content.get("scope") else None,
             refinement=None if refinement is None else Refinement(**refinement),
             eight_bit=_eight_bit(content.get("eight_bit")),
@@ -381,9 +351,9 @@ def _header(blob: bytes, path: Path) -> tuple[ModelHeader, bytes]:
         raise ModelError(
             f"{path}: its Focalis header is malformed ({_one_line(error)}); save the model again"
         ) from error
-    if header.members < 1:
+    if count < 1:
         raise ModelError(f"{path}: holds no network; save the model again")
-    return header, weights
+    return model, weights
 
 
 def _eight_bit(content: Any) -> EightBit | None:

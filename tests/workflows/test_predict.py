@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from focalis.cli.main import app, main
 from focalis.errors import DataError, ModelError, UsageError
 from focalis.lesions import OperatingPoint
-from focalis.model import Model, Refinement, read_header, save_model
+from focalis.model import Model, Refinement, open_model, save_model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan, describe, learn_scope
 from focalis.prediction import plan_passes
@@ -350,7 +350,7 @@ def test_the_command_warns_on_stderr_and_refuses_with_strict(tmp_path):
     scope = learn_scope([describe([one], plan().normalisation) for one in usual])
     network = build_network("dense", ((2, 2, 2),), 1, 2)
     save_model(Model(plan(), (network,), scope=scope), tmp_path / "model.safetensors")
-    assert read_header(tmp_path / "model.safetensors").scope == scope
+    assert open_model(tmp_path / "model.safetensors").scope == scope
     image(tmp_path / "b.nii.gz", 100, replace(GRID, spacing_xyz_mm=(1.0, 2.0, 9.0)))
     words = [
         "predict",

@@ -6,7 +6,7 @@ import pytest
 
 from focalis.dataset import PhantomSettings, Split, open_dataset, write_phantoms, write_splits
 from focalis.errors import ModelError, PlanError, TrainingError, UsageError
-from focalis.model import load_model, read_header
+from focalis.model import load_model, open_model
 from focalis.planning import read_plan, write_plan
 from focalis.workflows.compare import compare
 from focalis.workflows.fit import fit
@@ -47,7 +47,7 @@ def test_what_was_taken_over_is_told_and_recorded(first, second):
     record = json.loads((second.run / "record.json").read_text())["start"]
     assert record["taken"] == "104 of 104 tensors"
     assert len(record["sha256"]) == 64
-    assert read_header(second.model).provenance["start"] == record
+    assert open_model(second.model).provenance["start"] == record
     assert "104 of 104 tensors" in second.report.read_text()
     assert read_plan(second.plan).start == str(first.model)
     assert read_plan(second.plan).reasons["start"] == "as asked for"

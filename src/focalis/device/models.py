@@ -9,7 +9,7 @@ from pathlib import Path
 from focalis.device.config import ModelEntry
 from focalis.errors import ModelError, UsageError
 from focalis.files import sha256_of
-from focalis.model import ModelHeader, read_header
+from focalis.model import Model, open_model
 from focalis.models import model_file
 
 
@@ -21,13 +21,13 @@ class ServedModel:
         name: its name in routes and on the page.
         file: the model file.
         sha256: of the whole file; the file is refused once it has another.
-        header: what the file says about itself.
+        header: the model, its networks not read.
     """
 
     name: str
     file: Path
     sha256: str
-    header: ModelHeader
+    header: Model
 
 
 def open_models(entries: Sequence[ModelEntry]) -> dict[str, ServedModel]:
@@ -50,7 +50,7 @@ def open_models(entries: Sequence[ModelEntry]) -> dict[str, ServedModel]:
                 f"{file}: has the SHA-256 {digest}, focalis.toml names {entry.sha256}; "
                 "the file was changed: restore it, or name the new hash after checking the model"
             )
-        header = read_header(file)
+        header = open_model(file)
         if len(header.plan.channels) != 1:
             wanted = ", ".join(header.plan.channels)
             raise ModelError(f"{file}: wants {wanted} together; the device segments single series")

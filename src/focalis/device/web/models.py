@@ -15,7 +15,7 @@ from focalis.device.models import ServedModel
 from focalis.device.web.auth import Session
 from focalis.device.web.site import needs, site_of
 from focalis.lesions import OperatingPoint
-from focalis.model import ModelHeader
+from focalis.model import Model
 from focalis.models import DATA, card_of
 
 router = APIRouter()
@@ -117,7 +117,7 @@ def _facts(model: ServedModel) -> dict[str, str]:
         "seed": own.get("seed"),
         "loss": header.plan.loss.name,
         "network": header.plan.network.name,
-        "members": header.members,
+        "members": len(header.members),
         "spacing": " x ".join(f"{value:g}" for value in reversed(header.plan.spacing_zyx_mm))
         + " mm (x, y, z)",
         "data and licence": card and DATA[card.stem],
@@ -128,7 +128,7 @@ def _facts(model: ServedModel) -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value not in (None, "")}
 
 
-def _cases(header: ModelHeader) -> dict[str, list[str]]:
+def _cases(header: Model) -> dict[str, list[str]]:
     """What the cases were used for, to their names."""
     named: dict[str, dict[str, None]] = {}
     for member in _members(header):
@@ -139,7 +139,7 @@ def _cases(header: ModelHeader) -> dict[str, list[str]]:
     return {use: list(names) for use, names in named.items() if names}
 
 
-def _members(header: ModelHeader) -> list[Mapping[str, Any]]:
+def _members(header: Model) -> list[Mapping[str, Any]]:
     members = header.provenance.get("members")
     if isinstance(members, Sequence) and not isinstance(members, str) and members:
         return [member for member in members if isinstance(member, Mapping)] or [{}]
