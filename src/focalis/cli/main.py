@@ -20,6 +20,7 @@ from focalis.cli.compare import compare
 from focalis.cli.data import data
 from focalis.cli.demo import demo
 from focalis.cli.evaluate import evaluate
+from focalis.cli.export import export
 from focalis.cli.fit import fit
 from focalis.cli.import_dicom import import_dicom
 from focalis.cli.predict import predict
@@ -92,6 +93,7 @@ app.command("import", epilog="Example: focalis import export/ -o data/tumours --
     import_dicom
 )
 app.command(epilog="Example: focalis serve runs/nodules/model.safetensors --folder device")(serve)
+app.command(epilog="Example: focalis export lidc-nodule -o exported")(export)
 app.command(epilog="Example: focalis demo -o demo --minutes 3")(demo)
 
 app.add_typer(data, name="data")

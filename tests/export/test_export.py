@@ -1,0 +1,144 @@
+"""Exported networks: other programs get the probabilities and the mask of Focalis."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from focalis.errors import ModelError, UsageError
+from focalis.export import FORMATS, export_model
+from focalis.lesions import OperatingPoint
+from focalis.model import Model, Refinement, save_model
+from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning.parts import network_of
+from focalis.prediction import Settings, segment
+from focalis.volume import Grid, Volume, read_volume, write_volume
+from focalis.workflows.predict import predict
+
+OBLIQUE = (0.0, 0.96, -0.28, -1.0, 0.0, 0.0, 0.0, 0.28, 0.96)
+
+
+def model_for(channels=1, labels=1, members=1, spacing=(2.0, 1.5, 1.5), strides=(2, 2, 2), **more):
+    """A model of small random networks."""
+    hows = (
+        Normalisation(),
+        Normalisation(kind="window", low=-2.0, high=2.0, mean=0.1, std=0.8),
+    )
+    plan = Plan(
+        channels=tuple(f"c{number}" for number in range(channels)),
+        labels={3 * number + 1: f"kind {number}" for number in range(labels)},
+        spacing_zyx_mm=spacing,
+        normalisation=hows[:channels],
+        patch_zyx=(8, 16, 16),
+        batch=1,
+        network=NetworkSettings(strides_zyx=(strides,), **more),
+    )
+    networks = []
+    for seed in range(members):
+        torch.manual_seed(seed)
+        networks.append(network_of(plan).eval())
+    return Model(plan, tuple(networks), OperatingPoint(temperature=1.7))
+
+
+def images_for(model, shape_zyx=(9, 33, 30), spacing_xyz=(1.0, 1.2, 2.0), direction=OBLIQUE):
+    """Smooth noise on an oblique grid, a quarter of it air."""
+    rng = np.random.default_rng(4)
+    grid = Grid(shape_zyx[::-1], spacing_xyz, (-31.0, 12.0, 8.0), direction)
+    volumes = []
+    for _ in model.plan.channels:
+        array = rng.normal(size=shape_zyx).astype(np.float32).cumsum(1).cumsum(2) / 20
+        array[:3, :, :12] = array.min() - 1
+        volumes.append(Volume(array, grid))
+    return volumes
+
+
+def with_point(model, volumes):
+    """The model with a threshold that a fifth of the image reaches, and a size and confidence that drop some of it."""
+    likely = segment(model, volumes, Settings(runtime="torch")).probability
+    at, top = (float(np.quantile(likely, share)) for share in (0.8, 0.9))
+    point = OperatingPoint(at, minimum_mm3=30.0, minimum_confidence=top, temperature=1.7)
+    return Model(model.plan, model.members, point)
+
+
+@pytest.mark.parametrize(
+    ("to", "settings", "grid"),
+    [
+        ("onnx", {"channels": 2, "labels": 2, "members": 2}, {}),
+        pytest.param(  # nothing is resampled
+            "onnx", {"spacing": (1.0, 1.0, 1.0)}, {"spacing_xyz": (1.0, 1.0, 1.0)}, marks=pytest.mark.slow
+        ),
+        ("openvino", {"strides": (1, 2, 2)}, {"direction": (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)}),
+        ("torch", {"labels": 2}, {}),
+    ],
+)
+def test_the_program_beside_the_network_gives_the_mask_of_predict(tmp_path, to, settings, grid):
+    pytest.importorskip({"onnx": "onnxscript", "openvino": "openvino", "torch": "torch"}[to])
+    model = model_for(**settings)
+    volumes = images_for(model, **grid)
+    model = with_point(model, volumes)
+    save_model(model, tmp_path / "model.safetensors")
+    (tmp_path / "images").mkdir()
+    paths = []
+    for channel, volume in zip(model.plan.channels, volumes, strict=True):
+        name = f"case_{channel}" if len(volumes) > 1 else "case"
+        paths.append(tmp_path / "images" / f"{name}.nii.gz")
+        write_volume(volume, paths[-1])
+    predict(tmp_path / "model.safetensors", [tmp_path / "images"], tmp_path / "masks", runtime="torch")
+
+    assert export_model(model, tmp_path / "exported", to) < 1e-4
+    program = tmp_path / "exported" / "predict.py"
+    subprocess.run([sys.executable, "-I", program, *paths, tmp_path / "mask.nii.gz"], check=True)
+
+    expected, found = read_volume(tmp_path / "masks" / "case.nii.gz"), read_volume(tmp_path / "mask.nii.gz")
+    assert set(np.unique(expected.array)) <= {0, *model.plan.labels}
+    assert 0 < np.count_nonzero(expected.array) < 0.2 * expected.array.size
+    np.testing.assert_array_equal(found.array, expected.array)
+    assert found.grid.differences(expected.grid) == []
+
+
+def test_pipeline_json_tells_what_a_program_needs(tmp_path):
+    model = model_for(channels=2, labels=2)
+    export_model(model, tmp_path / "exported", "torch")
+    facts = json.loads((tmp_path / "exported" / "pipeline.json").read_text())
+    assert facts["channels"] == ["c0", "c1"]
+    assert facts["labels"] == [{"value": 1, "name": "kind 0"}, {"value": 4, "name": "kind 1"}]
+    assert facts["spacing_zyx_mm"] == [2.0, 1.5, 1.5]
+    assert facts["total_stride_zyx"] == [2, 2, 2]
+    assert facts["temperature"] == 1.7
+    assert facts["normalisation"][1]["kind"] == "window"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"to": "onx"}, UsageError, "did you mean 'onnx'"),
+        ({"network": "nnunet"}, ModelError, "statistics of each tile"),
+        ({"refinement": Refinement(1, 1, 1, 1, 1, 1)}, ModelError, "CRF"),
+        ({"there": True}, UsageError, "is there already"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_and_nothing_is_written(tmp_path, change, error, words):
+    model = model_for(**({"name": change["network"]} if "network" in change else {}))
+    if "refinement" in change:
+        model = Model(model.plan, model.members, refinement=change["refinement"])
+    out = tmp_path / "exported"
+    if "there" in change:
+        out.mkdir()
+        (out / "mine.txt").touch()
+    with pytest.raises(error, match=words):
+        export_model(model, out, change.get("to", "torch"))
+    assert [each.name for each in tmp_path.rglob("*")] == (
+        ["exported", "mine.txt"] if "there" in change else []
+    )
+
+
+def test_all_formats_are_named_in_the_help():
+    from typer.testing import CliRunner
+
+    from focalis.cli.main import app
+
+    text = CliRunner().invoke(app, ["export", "--help"]).output
+    assert all(name in text for name in FORMATS)
