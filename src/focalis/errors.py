@@ -51,6 +51,10 @@ class DivergedError(TrainingError):
     """The loss or its gradient is no longer finite."""
 
 
+class CollapsedError(TrainingError):
+    """Well into a training, the network finds no lesion."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'unet'?` for a name that is nearly a known one, else nothing: the end of a message."""
     names = {each.lower(): each for each in known}

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from focalis.errors import TrainingError
+from focalis.errors import CollapsedError, TrainingError
 from focalis.planning import LossSettings
 from focalis.prediction import Runtime
 from focalis.training import Interrupted, NothingLearnedWarning, batches, loop, steps_in, train
@@ -276,6 +276,22 @@ def test_halfway_without_a_lesion_found_is_worth_a_warning(plan, cases, tmp_path
         run(plan, cases, tmp_path, steps=3)
     assert len(caught) == 1
     assert rows(tmp_path)[-1]["val_dice_with_lesion"] == 0
+
+
+def test_a_training_that_may_give_up_ends_there(plan, cases, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "STEPS_BETWEEN", 1)
+    monkeypatch.setattr(loop, "watch", lambda *_: Watched(0.5, 0.0, 3, 0))
+    with pytest.raises(
+        CollapsedError, match="none of the 3 lesions that are watched is found after 2 of 4 steps"
+    ):
+        run(plan, cases, tmp_path, steps=4, give_up=True)
+
+
+def test_what_finds_a_lesion_does_not_give_up(plan, cases, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "STEPS_BETWEEN", 1)
+    monkeypatch.setattr(loop, "watch", lambda *_: Watched(0.5, 0.1, 3, 1))
+    run(plan, cases, tmp_path, steps=4, give_up=True)
+    assert rows(tmp_path)[-1]["step"] == 4
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from focalis.errors import DivergedError, TrainingError
+from focalis.errors import CollapsedError, DivergedError, TrainingError
 from focalis.files import write_text
 from focalis.losses import Loss
 from focalis.networks import Network, all_outputs
@@ -45,7 +45,7 @@ from focalis.training.prepared import TrainingCase
 from focalis.training.start import Start, first_network
 from focalis.training.validation import Watched, watch
 
-METRICS = "metrics.jsonl"
+METRICS, CHECKPOINT = "metrics.jsonl", "checkpoint.safetensors"
 VALIDATIONS, STEPS_BETWEEN = 10, 50
 """Cases of the inner split are predicted ten times in a run, but not more often than every so many steps."""
 LOG_EVERY = 10
@@ -96,6 +96,7 @@ def train(
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
     start: Start | None = None,
+    give_up: bool = False,
 ) -> Network:
     """Train the plan's network for a fixed number of steps and return the averaged weights' network.
 
@@ -112,8 +113,10 @@ def train(
         resume: go on from the checkpoint, if there is one.
         progress: called after every step.
         start: weights to start from; random ones without it.
+        give_up: end, instead of a warning, when half of the steps are done and no lesion that is watched is found.
 
     Raises:
+        CollapsedError: see `give_up`.
         DivergedError: the loss is no longer finite; the last good weights are in the checkpoint.
         Interrupted: Ctrl-C; the checkpoint holds the last step.
         ModelError: the start is that of another network.
@@ -122,7 +125,7 @@ def train(
     network, average, optimizer = _fresh(plan, seed, runtime, start)
     loss_function = loss_of(plan)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_gradient_scaling)
-    checkpoint, metrics = run / "checkpoint.safetensors", run / METRICS
+    checkpoint, metrics = run / CHECKPOINT, run / METRICS
     first, val_dice, seconds_before = 0, None, 0.0
     seen: Watched | None = None
     warned = False
@@ -197,11 +200,13 @@ def train(
                     and not warned
                 ):
                     warned = True
+                    what = f"none of the {seen.lesions} lesions that are watched is found after {done} of {steps} steps"
+                    if give_up:
+                        raise CollapsedError(what)
                     warnings.warn(
-                        f"{run}: none of the {seen.lesions} lesions that are watched is found after {done} of {steps} "
-                        f"steps, and the Dice over the cases with a lesion is {seen.dice_with_lesion or 0:.3f}; it may "
-                        "learn nothing: if the loss no longer falls, stop and check the labels or lower "
-                        "training.learning_rate in the plan",
+                        f"{run}: {what}, and the Dice over the cases with a lesion is "
+                        f"{seen.dice_with_lesion or 0:.3f}; it may learn nothing: if the loss no longer "
+                        "falls, stop and check the labels or lower training.learning_rate in the plan",
                         NothingLearnedWarning,
                         stacklevel=2,
                     )

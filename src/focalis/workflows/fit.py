@@ -189,7 +189,7 @@ def fit(
                 eight_bit,
             )
             name = "train" if number is None else f"fold {number}"
-            models.append(train_run(run, length, resume=resume, progress=partial(tell, name)))
+            models.append(train_run(run, length, resume=resume, progress=partial(tell, name), restarts=True))
             tell("predict", None)
             judged_on = held_out_note(number, len(run.judged))
             judged.append(judge(run, models[-1], judged_on))

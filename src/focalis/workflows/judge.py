@@ -140,7 +140,8 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         save_model(replace(model, provenance=noted), run.home / MODEL)
     metrics = read_metrics(run.home)
     predictions = {case.name: folder for case in run.judged}
-    caveats = (*run.caveats, *_caveats(run, scores))
+    again = (f"the training was restarted: {record['restarted']}",) if record.get("restarted") else ()
+    caveats = (*again, *run.caveats, *_caveats(run, scores))
     alerts = [alert_of(collapse, learned), *caveats, seen_line(seen, len(run.judged), "the figures on them")]
     summary = write_judgement(
         run.home,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any
 import torch
 
 from focalis.dataset import Case, Dataset, Split, inner_split
-from focalis.errors import TrainingError
+from focalis.errors import CollapsedError, TrainingError
 from focalis.model import Model, load_model, save_model
 from focalis.models import OF_A_RUN
-from focalis.networks import split_name
+from focalis.networks import Network, split_name
 from focalis.planning import Plan, learn_scope
 from focalis.prediction import DEFAULT_MEMORY_GB, Runtime, Settings
 from focalis.settings import DEFAULT_MINUTES, Compute, Length
@@ -28,8 +29,10 @@ from focalis.training import (
     steps_in,
     train,
 )
+from focalis.training.loop import CHECKPOINT, NothingLearnedWarning
 from focalis.training.start import first_network, read_start
 from focalis.workflows.record import now, peak_memory_gb, read_json, write_json
+from focalis.workflows.restart import differences, safer
 from focalis.workflows.training_cases import CHOSE, TRAINED, trained_on
 
 MODEL = OF_A_RUN
@@ -99,12 +102,18 @@ def segmenting_as(compute: Compute, plan: Plan) -> Settings:
 
 
 def train_run(
-    run: Run, length: Length, *, resume: bool, progress: Callable[[Progress], None] | None = None
+    run: Run,
+    length: Length,
+    *,
+    resume: bool,
+    progress: Callable[[Progress], None] | None = None,
+    restarts: bool = False,
 ) -> Model:
     """Train one member, choose its operating point, fit its refinement if it has one, calibrate it.
 
     Writes record.json, checkpoint and model.safetensors. A finished run that is resumed is read back instead of trained
-    again.
+    again. With `restarts`, a training that finds no lesion in half of its steps begins once more, by a safer plan; not
+    in a comparison, whose rows must keep their loss.
     """
     run.home.mkdir(parents=True, exist_ok=True)
     path = run.home / "record.json"
@@ -141,18 +150,32 @@ def train_run(
     }
     write_json(path, record)
 
-    network = train(
-        run.plan,
-        training,
-        validation,
-        run.home,
-        steps=steps,
-        seed=run.seed,
-        runtime=run.runtime,
-        resume=resume,
-        progress=progress,
-        start=start,
-    )
+    def trained(plan: Plan, *, resume: bool, give_up: bool) -> Network:
+        return train(
+            plan,
+            training,
+            validation,
+            run.home,
+            steps=steps,
+            seed=run.seed,
+            runtime=run.runtime,
+            resume=resume,
+            progress=progress,
+            start=start,
+            give_up=give_up,
+        )
+
+    plan = safer(run.plan) if record.get("restarted") else run.plan
+    try:
+        network = trained(plan, resume=resume, give_up=restarts and not record.get("restarted"))
+    except CollapsedError as error:
+        plan = safer(run.plan)
+        record["restarted"] = f"{error}; it began once more with {differences(run.plan, plan)}"
+        warnings.warn(f"{run.home}: {record['restarted']}", NothingLearnedWarning, stacklevel=2)
+        (run.home / CHECKPOINT).unlink(missing_ok=True)
+        write_json(path, record)
+        network = trained(plan, resume=False, give_up=False)
+    run = replace(run, plan=plan)
     last = read_metrics(run.home)[-1]
     point = operating_point(run.plan, network, validation, run.runtime, run.aim)
     refinement = None
