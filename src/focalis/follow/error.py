@@ -1,0 +1,97 @@
+"""How well a lesion's size is measured: estimated from masks of the same scan, not assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy
+
+from focalis.follow.study import Piece, Study
+from focalis.lesions import find_overlaps
+
+ERROR_RULE = (
+    "Masks of one scan, by several readers or by several predictions, say how far a lesion's border and its diameter "
+    "waver. The standard deviation of the border's place is that of the volume divided by the surface, pooled over all "
+    "lesions and dates; that of the diameter is pooled in mm. A lesion's volume then has the error border times surface, "
+    "and each figure the error of the voxels themselves. A change is within measurement error if it is smaller than 95 % "
+    "of the changes that these errors alone would show (Student's t with as many degrees of freedom as there were "
+    "repeated measurements)."
+)
+
+_STEP_VARIANCE = 1 / 12
+"""Of a border that may lie anywhere within a voxel."""
+
+
+@dataclass(frozen=True)
+class MeasurementError:
+    """How well sizes are measured.
+
+    Attributes:
+        border_mm: standard deviation of the border's place; 0 if there were no repeated masks.
+        diameter_mm: standard deviation of the longest axial diameter, likewise.
+        repeated: degrees of freedom: how many more measurements than lesions there were.
+        source: what was repeated, a phrase.
+    """
+
+    border_mm: float
+    diameter_mm: float
+    repeated: int
+    source: str
+
+    @property
+    def quantile(self) -> float:
+        """How many standard deviations 95 % of all errors stay within."""
+        if not self.repeated:
+            return float(scipy.stats.norm.ppf(0.975))
+        return float(scipy.stats.t.ppf(0.975, self.repeated))
+
+    def volume_sd_mm3(self, piece: Piece) -> float:
+        """The standard deviation of a piece's volume."""
+        voxel_mm3 = piece.lesion.volume_mm3 / piece.lesion.voxels
+        cut_voxels = piece.surface_mm2 / voxel_mm3 ** (2 / 3)
+        return float(
+            np.hypot(self.border_mm * piece.surface_mm2, voxel_mm3 * np.sqrt(cut_voxels * _STEP_VARIANCE))
+        )
+
+    def diameter_sd_mm(self, spacing_mm: float) -> float:
+        """The standard deviation of a diameter in a plane of that spacing."""
+        return float(np.hypot(self.diameter_mm, spacing_mm * np.sqrt(2 * _STEP_VARIANCE)))
+
+
+def estimate_error(
+    studies: Sequence[Study], repeats: Sequence[Sequence[Study]], source: str
+) -> MeasurementError:
+    """Estimate the measurement error from other masks of the same scans.
+
+    A lesion of another mask is the same one by the rule of `focalis.lesions.match_lesions`; one that another mask
+    lacks says nothing of sizes.
+
+    Args:
+        studies: the dates.
+        repeats: of each date its other masks, on the same grid; none where there are none.
+        source: what was repeated, a phrase.
+    """
+    border, diameter, repeated = 0.0, 0.0, 0
+    for study, others in zip(studies, repeats, strict=True):
+        found: dict[int, list[Piece]] = {}
+        for other in others:
+            overlaps = find_overlaps(study.numbered, len(study.pieces), other.numbered, len(other.pieces))
+            for own, theirs, _ in overlaps.match().pairs:
+                if study.pieces[own - 1].lesion.label == other.pieces[theirs - 1].lesion.label:
+                    found.setdefault(own - 1, []).append(other.pieces[theirs - 1])
+        for number, partners in found.items():
+            piece = study.pieces[number]
+            all_of_it = [piece, *partners]
+            volumes = [each.lesion.volume_mm3 for each in all_of_it]
+            lengths = [each.lesion.longest_axial.length_mm for each in all_of_it]
+            surface = float(np.mean([each.surface_mm2 for each in all_of_it]))
+            border += len(partners) * float(np.var(volumes, ddof=1)) / surface**2
+            diameter += len(partners) * float(np.var(lengths, ddof=1))
+            repeated += len(partners)
+    if not repeated:
+        return MeasurementError(0.0, 0.0, 0, "the voxels alone, as no mask was repeated")
+    return MeasurementError(
+        float(np.sqrt(border / repeated)), float(np.sqrt(diameter / repeated)), repeated, source
+    )

@@ -1,0 +1,123 @@
+"""Rigid refinement of a registration around one lesion: organs move on their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from focalis.follow.optimise import optimise
+from focalis.follow.scan import make_small
+from focalis.follow.similarity import similarity
+from focalis.follow.transform import Transform
+from focalis.volume import Grid, Volume
+
+MARGIN_MM, SEARCH_MM = 25.0, 15.0
+MOST_MOVED_MM, MOST_TURNED_DEGREES = 20.0, 15.0
+_VOXEL_MM = 1.5
+_LEAST_VOXELS = 8
+_LEAST_COMMON = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class LocalRegistration:
+    """Where the surroundings of a lesion lie in another scan.
+
+    Attributes:
+        transform: from places of the earlier scan to places of the later one, near the lesion.
+        similarity: mean local correlation of both images around the lesion, without the lesion itself.
+        moved_mm: how far the refinement moved the lesion's centre; 0 where it was not better, or left the plausible.
+    """
+
+    transform: Transform
+    similarity: float
+    moved_mm: float
+
+
+def refine(
+    earlier: Volume, later: Volume, voxels_zyx: NDArray[np.intp], transform: Transform
+) -> LocalRegistration:
+    """Refine a registration rigidly in the 25 mm around a lesion.
+
+    The lesion itself does not count: it may have grown, or be gone.
+
+    Args:
+        earlier, later: both scans.
+        voxels_zyx: indices of the lesion's voxels in the earlier scan, shape (n, 3).
+        transform: from places of the earlier scan to places of the later one.
+    """
+    low, high = voxels_zyx.min(axis=0)[::-1], voxels_zyx.max(axis=0)[::-1]  # x, y, z
+    corners = low + np.asarray(list(np.ndindex(2, 2, 2))) * (high - low)
+    places = _places(corners, earlier.grid)
+    steps = _steps(transform.apply(places), later.grid)
+    near = _cut(earlier, low, high, MARGIN_MM)
+    far = _cut(later, np.floor(steps.min(axis=0)), np.ceil(steps.max(axis=0)), MARGIN_MM + SEARCH_MM)
+    if near is None or far is None:
+        return LocalRegistration(transform, 0.0, 0.0)
+    fixed, moving = make_small(near, _VOXEL_MM).image, make_small(far, _VOXEL_MM).image
+    around = _outside(voxels_zyx, earlier.grid, fixed)
+    before, common = similarity(fixed, moving, transform, around)
+    unmoved = LocalRegistration(transform, before, 0.0)
+    if common < _LEAST_COMMON or min(*fixed.GetSize(), *moving.GetSize()) < _LEAST_VOXELS:
+        return unmoved
+    centre = places.mean(axis=0)
+    found = optimise(fixed, moving, transform, centre, where=around, levels=(2, 1), correlation=True)
+    if found is None:
+        return unmoved
+    after, _ = similarity(fixed, moving, found, around)
+    moved = float(np.linalg.norm(found.apply(centre) - transform.apply(centre)))
+    if after <= before or moved > MOST_MOVED_MM or _degrees(found, transform) > MOST_TURNED_DEGREES:
+        return unmoved
+    return LocalRegistration(found, after, moved)
+
+
+def _degrees(one: Transform, other: Transform) -> float:
+    """The angle between the rotations of two maps."""
+    turns = []
+    for each in (one, other):
+        left, _, right = np.linalg.svd(each.matrix)
+        turns.append(left @ right)
+    return float(np.degrees(np.arccos(np.clip((np.trace(turns[0] @ turns[1].T) - 1) / 2, -1, 1))))
+
+
+def _places(voxels_xyz: NDArray[np.generic], grid: Grid) -> NDArray[np.float64]:
+    places: NDArray[np.float64] = (
+        np.asarray(grid.origin_xyz_mm)
+        + (voxels_xyz * np.asarray(grid.spacing_xyz_mm)) @ grid.direction_matrix.T
+    )
+    return places
+
+
+def _steps(places: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
+    steps: NDArray[np.float64] = (places - grid.origin_xyz_mm) @ grid.direction_matrix / grid.spacing_xyz_mm
+    return steps
+
+
+def _cut(
+    volume: Volume, low: NDArray[np.generic], high: NDArray[np.generic], margin_mm: float
+) -> Volume | None:
+    """The voxels between two corners (x, y, z) and a margin around them, as far as there are any."""
+    grid = volume.grid
+    margin = np.ceil(margin_mm / np.asarray(grid.spacing_xyz_mm))
+    start = np.clip(low - margin, 0, grid.size_xyz).astype(int)
+    end = np.clip(high + margin + 1, 0, grid.size_xyz).astype(int)
+    if (end <= start).any():
+        return None
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(start, end, strict=True))
+    part = grid.part(start.tolist(), (end - start).tolist())
+    return Volume(np.ascontiguousarray(volume.array[z, y, x]), part)
+
+
+def _outside(voxels_zyx: NDArray[np.intp], grid: Grid, image: sitk.Image) -> sitk.Image:
+    """Where a small image shows neither the lesion nor the voxels next to it."""
+    mask = np.ones(image.GetSize()[::-1], dtype=np.uint8)
+    places = _places(voxels_zyx[:, ::-1], grid)
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    steps = np.round((places - image.GetOrigin()) @ direction / image.GetSpacing()).astype(int)
+    x, y, z = np.clip(steps, 0, np.asarray(image.GetSize()) - 1).T
+    mask[z, y, x] = 0
+    kept = sitk.GetImageFromArray(mask)
+    kept.CopyInformation(image)
+    return sitk.BinaryErode(kept, [1, 1, 1], sitk.sitkBox, 0.0, 1.0)

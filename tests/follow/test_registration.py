@@ -1,0 +1,89 @@
+"""Registration of two scans of one person, against known movements of a generated body."""
+
+import numpy as np
+import pytest
+from follow_scenes import HALF_BODY_MM, Ball, grid_of, scan, turned
+
+from focalis.follow import Transform, register
+from focalis.follow.local import refine
+from focalis.volume import Grid, Volume
+
+BALLS = [Ball((20, 10, 15), 6), Ball((-25, -8, -20), 4)]
+PLACES = np.random.default_rng(3).uniform(-0.7, 0.7, (200, 3)) * HALF_BODY_MM
+
+
+def miss_mm(found: Transform, true: Transform) -> float:
+    """The greatest distance between where places are said to be and where they are."""
+    return float(np.linalg.norm(found.apply(PLACES) - true.apply(PLACES), axis=1).max())
+
+
+@pytest.mark.parametrize(("degrees", "shift_mm"), [((3, -4, 5), (6, -5, 8)), ((-8, 6, 12), (35, -20, 50))])
+def test_a_movement_is_found(degrees: tuple[float, ...], shift_mm: tuple[float, ...]) -> None:
+    moved = turned(degrees, shift_mm)
+    low, high = np.asarray([-72, -60, -80]) + shift_mm, np.asarray([72, 60, 80]) + shift_mm
+    first, _ = scan(BALLS, grid_of((4, 4, 4)), seed=1)
+    second, _ = scan(BALLS, grid_of((4, 4, 4), low, high), moved, seed=2)
+    found = register(first, second)
+    assert not found.problem
+    assert miss_mm(found.transform, moved) < 2
+    assert found.similarity > 0.75
+    assert found.inconsistency_mm < 1
+
+
+def test_another_spacing_and_a_part_of_the_body_are_enough() -> None:
+    moved = turned((2, 3, -4), (5, 5, -8))
+    first, _ = scan(BALLS, grid_of((4, 4, 4)), seed=1)
+    second, _ = scan(BALLS, grid_of((3, 3, 6), (-50, -60, -40), (72, 60, 40)), moved, seed=2)
+    found = register(first, second)
+    assert not found.problem
+    assert miss_mm(found.transform, moved) < 2.5
+
+
+def test_axes_stored_in_another_order_change_nothing() -> None:
+    first, _ = scan(BALLS, grid_of((4, 4, 4)), seed=1)
+    second, _ = scan(BALLS, grid_of((4, 4, 4)), turned((2, 0, 3), (4, 0, 0)), seed=2)
+    size, grid = second.grid.size_xyz, second.grid
+    coronal = Grid(
+        (size[2], size[0], size[1]), (4.0, 4.0, 4.0), grid.origin_xyz_mm, (0, 1, 0, 0, 0, 1, 1, 0, 0)
+    )
+    turned_over = Volume(np.ascontiguousarray(second.array.transpose(1, 2, 0)), coronal)
+    straight, other = register(first, second), register(first, turned_over)
+    assert miss_mm(other.transform, straight.transform) < 0.5
+
+
+def test_two_persons_could_not_be_registered() -> None:
+    first, _ = scan(BALLS, grid_of((4, 4, 4)), seed=1)
+    second, _ = scan([], grid_of((4, 4, 4)), seed=2, body_seed=99)
+    assert register(first, second).problem
+
+
+def test_scans_of_different_parts_could_not_be_registered() -> None:
+    first, _ = scan(BALLS, grid_of((4, 4, 4), high_mm=(72, 60, -5)), seed=1)
+    second, _ = scan(BALLS, grid_of((4, 4, 4), low_mm=(-72, -60, 5)), seed=2)
+    assert register(first, second).problem
+
+
+def test_values_that_are_not_finite_do_not_stop_it() -> None:
+    first, _ = scan(BALLS, grid_of((4, 4, 4)), seed=1)
+    second, _ = scan(BALLS, grid_of((4, 4, 4)), seed=2)
+    second.array[0] = np.nan
+    assert not register(first, second).problem
+
+
+def test_registration_is_refined_around_a_lesion_that_moved_on_its_own() -> None:
+    first, label = scan(BALLS, grid_of((1.5, 1.5, 1.5), (-20, -30, -25), (60, 50, 55)), seed=1)
+    second, _ = scan(
+        BALLS, grid_of((1.5, 1.5, 1.5), (-20, -30, -25), (60, 50, 55)), turned((0, 0, 0), (5, -3, 4))
+    )
+    voxels = np.argwhere(label.array)
+    found = refine(first, second, voxels, Transform.identity())
+    np.testing.assert_allclose(found.transform.apply((20, 10, 15)), (25, 7, 19), atol=1)
+    assert found.moved_mm == pytest.approx(np.sqrt(50), abs=1)
+
+
+def test_a_lesion_that_is_gone_does_not_draw_its_surroundings_along() -> None:
+    grid = grid_of((1.5, 1.5, 1.5), (-20, -30, -25), (60, 50, 55))
+    first, label = scan(BALLS, grid, seed=1)
+    second, _ = scan([Ball((20, 24, 15), 6)], grid, seed=2)
+    found = refine(first, second, np.argwhere(label.array), Transform.identity())
+    np.testing.assert_allclose(found.transform.apply((20, 10, 15)), (20, 10, 15), atol=1)
