@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from focalis.follow import Transform
+from focalis.followup import Transform
 from focalis.volume import Grid, Volume
 
 BLOBS, BODY_SEED = 160, 7

@@ -1,8 +1,8 @@
 """Focalis finds small, irregular objects in large 3D medical images.
 
-The public surface: `agree`, `check`, `compare`, `fit`, `predict`, `evaluate`, `import_dicom`, `get_data`; `load`, which
-returns a `Model`; `Settings`, which say how to segment; and `FocalisError`, the base of every error that is raised on
-purpose. Each name is imported when it is first used, so that `import focalis` costs nothing.
+The public surface: `agree`, `check`, `compare`, `fit`, `follow`, `predict`, `evaluate`, `import_dicom`, `get_data`;
+`load`, which returns a `Model`; `Settings`, which say how to segment; and `FocalisError`, the base of every error that
+is raised on purpose. Each name is imported when it is first used, so that `import focalis` costs nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from focalis.workflows.data import get_data
     from focalis.workflows.evaluate import evaluate
     from focalis.workflows.fit import fit
+    from focalis.workflows.follow import follow
     from focalis.workflows.import_dicom import import_dicom
     from focalis.workflows.in_memory import Model, load
     from focalis.workflows.predict import predict
@@ -34,6 +35,7 @@ __all__ = [
     "compare",
     "evaluate",
     "fit",
+    "follow",
     "get_data",
     "import_dicom",
     "load",
@@ -47,6 +49,7 @@ _HOMES = {
     "compare": ("focalis.workflows.compare", "compare"),
     "evaluate": ("focalis.workflows.evaluate", "evaluate"),
     "fit": ("focalis.workflows.fit", "fit"),
+    "follow": ("focalis.workflows.follow", "follow"),
     "get_data": ("focalis.workflows.data", "get_data"),
     "import_dicom": ("focalis.workflows.import_dicom", "import_dicom"),
     "Model": ("focalis.workflows.in_memory", "Model"),

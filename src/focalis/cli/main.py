@@ -22,6 +22,7 @@ from focalis.cli.demo import demo
 from focalis.cli.evaluate import evaluate
 from focalis.cli.export import export
 from focalis.cli.fit import fit
+from focalis.cli.follow import follow
 from focalis.cli.import_dicom import import_dicom
 from focalis.cli.predict import predict
 from focalis.cli.serve import serve
@@ -89,6 +90,7 @@ app.command(epilog="Example: focalis agree data/nodules -o agreement")(agree)
 app.command(
     epilog="Example: focalis compare data/nodules -o compared --networks dense,unet,nnunet --minutes 12"
 )(compare)
+app.command(epilog="Example: focalis follow january/ april/ --model lidc-nodule -o followed")(follow)
 app.command("import", epilog="Example: focalis import export/ -o data/tumours --structure 'GTV*'")(
     import_dicom
 )

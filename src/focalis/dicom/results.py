@@ -11,7 +11,7 @@ import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -31,6 +31,8 @@ Kind: TypeAlias = Literal["SEG", "RTSTRUCT", "SR", "SC"]
 
 MANUFACTURER = "Focalis"
 NOTICE = "for research use only"
+GIVEN_MASKS = "masks that were given"
+"""Stands for a model where a person or another program drew the masks."""
 
 _LONG_STRING = 64  # characters of a value of type LO (PS3.5 6.2)
 _SHORT_TEXT = 1024  # of type ST
@@ -94,6 +96,7 @@ class Result:
         edition: which result of its series it is, from 1; told in the Series Description from the second on.
         dated: whether `moment` is when it was made, not when the images were taken.
         cautions: why not to take it at its word.
+        tracking: label value to the Tracking UID that the lesion bears on every date; empty if none is followed.
     """
 
     kind: Kind
@@ -109,6 +112,7 @@ class Result:
     edition: int = 1
     dated: bool = False
     cautions: tuple[Caution, ...] = ()
+    tracking: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def derivation(self) -> str:
@@ -138,6 +142,7 @@ class Result:
             *([f"reviewed by {self.reviewer}"] if self.reviewer else []),
             *([f"edition {self.edition}"] if self.edition > 1 else []),
             *(f"{each.mark}: {each.text}" for each in self.cautions),
+            *([sorted(self.tracking.items())] if self.tracking else []),
         )
         digest = hashlib.sha256(repr(told).encode())
         for plane in self.label:
@@ -162,6 +167,7 @@ def describe_result(
     reviewer: str = "",
     edition: int = 1,
     cautions: Sequence[Caution] = (),
+    tracking: Mapping[int, str] | None = None,
 ) -> Result:
     """Check what is to be written; see `Result`.
 
@@ -179,6 +185,7 @@ def describe_result(
         reviewer: the person who judged it, up to 64 characters; empty if nobody did.
         edition: which result of its series it is, from 1.
         cautions: why not to take it at its word.
+        tracking: label value to Tracking UID.
 
     Raises:
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or an image
@@ -232,6 +239,7 @@ def describe_result(
         edition,
         created is not None,
         tuple(Caution(_storable(each.mark), _storable(each.text)) for each in cautions),
+        dict(tracking or {}),
     )
 
 

@@ -128,6 +128,7 @@ def write_segmentation(
     reviewer: str = "",
     edition: int = 1,
     cautions: Sequence[Caution] = (),
+    tracking: Mapping[int, str] | None = None,
 ) -> None:
     """Write a label map as a binary Segmentation object that refers to its source images.
 
@@ -152,13 +153,26 @@ def write_segmentation(
         reviewer: the person who accepted each lesion in it; the segments then count as made semi-automatically.
         edition: which result of its series this is, from 1.
         cautions: why not to take it at its word, told in its descriptions.
+        tracking: label value to the Tracking UID by which the segment is known in other objects; its Tracking ID is its
+            name.
 
     Raises:
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or the
             file cannot be written.
     """
     result = describe_result(
-        "SEG", label, names, series, model, version, created, supersedes, reviewer, edition, cautions
+        "SEG",
+        label,
+        names,
+        series,
+        model,
+        version,
+        created,
+        supersedes,
+        reviewer,
+        edition,
+        cautions,
+        tracking,
     )
     save(encode_segmentation(result), path, series)
 

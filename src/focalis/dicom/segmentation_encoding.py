@@ -20,7 +20,7 @@ from focalis.dicom.provenance import (
     source_references,
     stamp,
 )
-from focalis.dicom.results import COLOURS, MANUFACTURER, NOTICE, Result, Superseded
+from focalis.dicom.results import COLOURS, GIVEN_MASKS, MANUFACTURER, NOTICE, Result, Superseded
 from focalis.dicom.series import Series
 
 if TYPE_CHECKING:
@@ -114,14 +114,16 @@ def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
 
     found = []
-    for number, name in enumerate(result.names.values(), start=1):
+    drawn = result.reviewer or result.model == GIVEN_MASKS
+    for number, (value, name) in enumerate(result.names.items(), start=1):
+        tracked = result.tracking.get(value)
         segment = SegmentDescription(
             segment_number=number,
             segment_label=name,
             segmented_property_category=_ABNORMAL,
             segmented_property_type=property_type(name),
             algorithm_type=SegmentAlgorithmTypeValues.SEMIAUTOMATIC
-            if result.reviewer
+            if drawn
             else SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=AlgorithmIdentificationSequence(
                 name=MANUFACTURER,
@@ -130,11 +132,14 @@ def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
                 source=MANUFACTURER,
                 parameters={"model": result.model},
             ),
+            tracking_uid=tracked,
+            tracking_id=name if tracked else None,
             display_color=CIELabColor.from_rgb(*COLOURS[(number - 1) % len(COLOURS)]),
         )
         reviewed = f", reviewed by {result.reviewer}" if result.reviewer else ""
         marks = "".join(f"{each.mark}: " for each in result.cautions)
-        segment.SegmentDescription = f"{marks}Found by Focalis{reviewed}, {NOTICE}"
+        verb = "Followed" if tracked else "Found"
+        segment.SegmentDescription = f"{marks}{verb} by Focalis{reviewed}, {NOTICE}"
         found.append(segment)
     return found
 

@@ -64,7 +64,8 @@ class ReportedLesion:
         volume_mm3: its volume.
         longest_axial_mm: its longest diameter in one slice.
         centroid_xyz_mm: its centre of mass in the patient (LPS).
-        tracking_uid: the UID that follows it through other objects; given by `write_report`.
+        tracking_uid: the UID that follows it through other objects; derived by `write_report` if it is empty, and else
+            the Tracking UID of its segment, whose name is its tracking identifier.
     """
 
     number: int
@@ -251,7 +252,8 @@ def _group(
     name = list(result.names.values())[lesion.segment - 1]
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
-            uid=result.uid(f"lesion {lesion.number}"), identifier=f"{name} {lesion.number}"
+            uid=lesion.tracking_uid or result.uid(f"lesion {lesion.number}"),
+            identifier=name if lesion.tracking_uid else f"{name} {lesion.number}",
         ),
         referenced_segment=ReferencedSegment(
             sop_class_uid=segmentation.SOPClassUID,

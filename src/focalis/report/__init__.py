@@ -7,6 +7,7 @@ from focalis.report.curves import curves_figure
 from focalis.report.evaluation import write_evaluation_report
 from focalis.report.figure import DARK, LIGHT, Theme
 from focalis.report.fit import write_fit_report
+from focalis.report.follow import lesion_figure, write_follow_report
 from focalis.report.lesions import froc_figure, operating_figure, reliability_figure, risk_figure
 from focalis.report.overlay import overlay_figure
 from focalis.report.plane import Point, plane_figure
@@ -24,6 +25,7 @@ __all__ = [
     "contours_figure",
     "curves_figure",
     "froc_figure",
+    "lesion_figure",
     "operating_figure",
     "overlay_figure",
     "plane_figure",
@@ -34,5 +36,6 @@ __all__ = [
     "write_comparison_report",
     "write_evaluation_report",
     "write_fit_report",
+    "write_follow_report",
     "write_quality_report",
 ]

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from focalis.follow.error import MeasurementError
-from focalis.follow.study import Study
-from focalis.follow.timeline import Track
+from focalis.followup.error import MeasurementError
+from focalis.followup.study import Study
+from focalis.followup.timeline import Track
 from focalis.lesions import axial_axis
 
 CHANGE_RULE = (
-    "Volumes and diameters are taken on each scan's own grid. A lesion in several pieces has the sum of their volumes and "
-    "of their diameters; where lesions have merged, the merged one is compared with the sum of what it was. Growth is "
-    "taken as exponential: the doubling time is days x ln 2 / ln(later / earlier volume), the growth rate its change "
-    "in 30 days. Both need dates, and the doubling time a growth beyond the measurement error."
+    "Volumes and diameters are taken on each scan's own grid. A lesion in several pieces has the sum of their volumes "
+    "and of their diameters; where lesions have merged, the merged one is compared with the sum of what it was. Growth "
+    "is taken as exponential: the doubling time is days x ln 2 / ln(later / earlier volume), the growth rate the "
+    "change in 30 days. Both need dates, and the doubling time a change beyond the measurement error."
 )
 RATE_DAYS = 30
 

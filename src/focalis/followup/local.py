@@ -8,17 +8,20 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from focalis.follow.optimise import optimise
-from focalis.follow.scan import make_small
-from focalis.follow.similarity import similarity
-from focalis.follow.transform import Transform
-from focalis.volume import Grid, Volume
+from focalis.followup.optimise import optimise
+from focalis.followup.scan import make_small
+from focalis.followup.similarity import similarity
+from focalis.followup.study import Study
+from focalis.followup.transform import Transform
+from focalis.volume import Grid, Volume, to_sitk
 
 MARGIN_MM, SEARCH_MM = 25.0, 15.0
 MOST_MOVED_MM, MOST_TURNED_DEGREES = 20.0, 15.0
 _VOXEL_MM = 1.5
 _LEAST_VOXELS = 8
 _LEAST_COMMON = 0.5
+_WORTH_IT = 0.02
+"""By so much the similarity must rise for a refinement to be taken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,38 +40,44 @@ class LocalRegistration:
 
 
 def refine(
-    earlier: Volume, later: Volume, voxels_zyx: NDArray[np.intp], transform: Transform
+    earlier: Study, later: Study, voxels_zyx: NDArray[np.intp], transform: Transform
 ) -> LocalRegistration:
     """Refine a registration rigidly in the 25 mm around a lesion.
 
-    The lesion itself does not count: it may have grown, or be gone.
+    Lesions do not count, in neither scan: they may have grown, or be gone.
 
     Args:
-        earlier, later: both scans.
+        earlier, later: both dates.
         voxels_zyx: indices of the lesion's voxels in the earlier scan, shape (n, 3).
         transform: from places of the earlier scan to places of the later one.
     """
     low, high = voxels_zyx.min(axis=0)[::-1], voxels_zyx.max(axis=0)[::-1]  # x, y, z
     corners = low + np.asarray(list(np.ndindex(2, 2, 2))) * (high - low)
-    places = _places(corners, earlier.grid)
-    steps = _steps(transform.apply(places), later.grid)
+    places = _places(corners, earlier.image.grid)
+    steps = _steps(transform.apply(places), later.image.grid)
     near = _cut(earlier, low, high, MARGIN_MM)
     far = _cut(later, np.floor(steps.min(axis=0)), np.ceil(steps.max(axis=0)), MARGIN_MM + SEARCH_MM)
     if near is None or far is None:
         return LocalRegistration(transform, 0.0, 0.0)
-    fixed, moving = make_small(near, _VOXEL_MM).image, make_small(far, _VOXEL_MM).image
-    around = _outside(voxels_zyx, earlier.grid, fixed)
+    fixed, moving = (make_small(volume, _VOXEL_MM).image for volume, _ in (near, far))
+    around, there = _lesion_free(near[1], fixed), _lesion_free(far[1], moving)
     before, common = similarity(fixed, moving, transform, around)
     unmoved = LocalRegistration(transform, before, 0.0)
     if common < _LEAST_COMMON or min(*fixed.GetSize(), *moving.GetSize()) < _LEAST_VOXELS:
         return unmoved
     centre = places.mean(axis=0)
-    found = optimise(fixed, moving, transform, centre, where=around, levels=(2, 1), correlation=True)
+    found = optimise(
+        fixed, moving, transform, centre, where=around, where_moving=there, levels=(2, 1), correlation=True
+    )
     if found is None:
         return unmoved
     after, _ = similarity(fixed, moving, found, around)
     moved = float(np.linalg.norm(found.apply(centre) - transform.apply(centre)))
-    if after <= before or moved > MOST_MOVED_MM or _degrees(found, transform) > MOST_TURNED_DEGREES:
+    if (
+        after < before + _WORTH_IT
+        or moved > MOST_MOVED_MM
+        or _degrees(found, transform) > MOST_TURNED_DEGREES
+    ):
         return unmoved
     return LocalRegistration(found, after, moved)
 
@@ -96,10 +105,10 @@ def _steps(places: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
 
 
 def _cut(
-    volume: Volume, low: NDArray[np.generic], high: NDArray[np.generic], margin_mm: float
-) -> Volume | None:
-    """The voxels between two corners (x, y, z) and a margin around them, as far as there are any."""
-    grid = volume.grid
+    study: Study, low: NDArray[np.generic], high: NDArray[np.generic], margin_mm: float
+) -> tuple[Volume, Volume] | None:
+    """The image between two corners (x, y, z) and a margin around them, and a mask of what is no lesion there."""
+    grid = study.image.grid
     margin = np.ceil(margin_mm / np.asarray(grid.spacing_xyz_mm))
     start = np.clip(low - margin, 0, grid.size_xyz).astype(int)
     end = np.clip(high + margin + 1, 0, grid.size_xyz).astype(int)
@@ -107,17 +116,12 @@ def _cut(
         return None
     x, y, z = (slice(int(a), int(b)) for a, b in zip(start, end, strict=True))
     part = grid.part(start.tolist(), (end - start).tolist())
-    return Volume(np.ascontiguousarray(volume.array[z, y, x]), part)
+    image = np.ascontiguousarray(study.image.array[z, y, x])
+    return Volume(image, part), Volume((study.numbered[z, y, x] == 0).astype(np.uint8), part)
 
 
-def _outside(voxels_zyx: NDArray[np.intp], grid: Grid, image: sitk.Image) -> sitk.Image:
-    """Where a small image shows neither the lesion nor the voxels next to it."""
-    mask = np.ones(image.GetSize()[::-1], dtype=np.uint8)
-    places = _places(voxels_zyx[:, ::-1], grid)
-    direction = np.reshape(image.GetDirection(), (3, 3))
-    steps = np.round((places - image.GetOrigin()) @ direction / image.GetSpacing()).astype(int)
-    x, y, z = np.clip(steps, 0, np.asarray(image.GetSize()) - 1).T
-    mask[z, y, x] = 0
-    kept = sitk.GetImageFromArray(mask)
-    kept.CopyInformation(image)
-    return sitk.BinaryErode(kept, [1, 1, 1], sitk.sitkBox, 0.0, 1.0)
+def _lesion_free(mask: Volume, image: sitk.Image) -> sitk.Image:
+    """Where a small image shows neither a lesion nor the voxels next to one."""
+    kept = sitk.Resample(to_sitk(mask), image, sitk.Transform(), sitk.sitkNearestNeighbor, 1)
+    eroded: sitk.Image = sitk.BinaryErode(kept, [1, 1, 1], sitk.sitkBox, 0.0, 1.0)
+    return eroded

@@ -7,7 +7,7 @@ import scipy
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from focalis.follow.transform import Transform
+from focalis.followup.transform import Transform
 
 _WINDOW = 5
 _LEAST_VOXELS = 50
@@ -38,7 +38,7 @@ def similarity(
         sitk.GetArrayViewFromImage(sitk.Resample(everywhere, fixed, affine, sitk.sitkNearestNeighbor, 0)) > 0
     )
     mask = sitk.GetArrayViewFromImage(where) > 0
-    share = np.count_nonzero(mask & seen) / max(np.count_nonzero(mask), 1)
+    share = float((mask & seen).sum() / max(int(mask.sum()), 1))
     own = sitk.GetArrayFromImage(fixed)
     mean, other_mean = _mean(own), _mean(other)
     variance = _mean(own * own) - mean**2

@@ -8,8 +8,8 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from focalis.follow.study import Study
-from focalis.follow.transform import Transform
+from focalis.followup.study import Study
+from focalis.followup.transform import Transform
 
 LEAST_OVERLAP, MOSTLY = 0.1, 0.5
 NEAR_MM = 5.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from follow_scenes import Ball, grid_of, scan
 
-from focalis.follow import Placement, Study, Track, Transform, make_study, track
+from focalis.followup import Placement, Study, Track, Transform, make_study, track
 from focalis.volume import Grid, Volume
 
 GRID = grid_of((2, 2, 2), (-30, -30, -30), (30, 30, 30))

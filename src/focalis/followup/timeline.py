@@ -8,11 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from focalis.follow.local import LocalRegistration, refine
-from focalis.follow.matching import Earlier, Match, match
-from focalis.follow.registration import Registration, register
-from focalis.follow.study import Study
-from focalis.follow.transform import Transform
+from focalis.followup.local import LocalRegistration, refine
+from focalis.followup.matching import Earlier, Match, match
+from focalis.followup.registration import Registration, register
+from focalis.followup.study import Study
+from focalis.followup.transform import Transform
 
 Status = Literal[
     "baseline",
@@ -193,7 +193,7 @@ def _local(
     last = lesion.last or 0
     study = studies[last]
     voxels = study.voxels_zyx(lesion.sightings[last].pieces)
-    return refine(study.image, studies[day].image, voxels, _between(placements, last, day))
+    return refine(study, studies[day], voxels, _between(placements, last, day))
 
 
 def _sighting(
@@ -253,7 +253,7 @@ def _first(studies: Sequence[Study], placements: Sequence[Placement], day: int, 
         back = _between(placements, day, other)
         shown = np.mean(studies[other].look_up(back.apply(places)) >= 0) >= _SHOWN
         if shown:
-            near = refine(study.image, studies[other].image, study.voxels_zyx((piece,)), back)
+            near = refine(study, studies[other], study.voxels_zyx((piece,)), back)
             back, similarity, moved = near.transform, near.similarity, near.moved_mm
         before.append(Sighting("absent" if shown else "outside", centre_lps_mm=_mean(back.apply(places))))
     status: Status = "baseline" if day == 0 else "first view"

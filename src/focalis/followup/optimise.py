@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from focalis.follow.transform import Transform
+from focalis.followup.transform import Transform
 
 _SAMPLES = 30_000
 _SEED = 20
@@ -20,6 +22,7 @@ def optimise(
     centre: NDArray[np.float64],
     *,
     where: sitk.Image,
+    where_moving: sitk.Image | None = None,
     levels: tuple[int, ...],
     affine: bool = False,
     correlation: bool = False,
@@ -31,6 +34,7 @@ def optimise(
         start: from places of `fixed` to places of `moving`; a rigid search leaves its stretch out.
         centre: the place to turn about.
         where: mask on the grid of `fixed`: which voxels count.
+        where_moving: likewise of `moving`.
         levels: by which factors both images are shrunk, from coarse to fine.
         affine: whether it may also stretch and shear.
         correlation: compare by correlation, not by mutual information: for small pieces of one modality.
@@ -46,6 +50,8 @@ def optimise(
         [min(1.0, _SAMPLES * level**3 / voxels) for level in levels], _SEED
     )
     method.SetMetricFixedMask(where)
+    if where_moving is not None:
+        method.SetMetricMovingMask(where_moving)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetShrinkFactorsPerLevel(levels)
     method.SetSmoothingSigmasPerLevel([level / 2 if level > 1 else 0.0 for level in levels])
@@ -65,7 +71,7 @@ def optimise(
 
 
 def _initial(start: Transform, centre: NDArray[np.float64], affine: bool) -> sitk.Transform:
-    moved = sitk.AffineTransform(3) if affine else sitk.Euler3DTransform()
+    moved: Any = sitk.AffineTransform(3) if affine else sitk.Euler3DTransform()
     moved.SetCenter(centre.tolist())
     matrix = start.matrix
     if not affine:
@@ -73,4 +79,5 @@ def _initial(start: Transform, centre: NDArray[np.float64], affine: bool) -> sit
         matrix = left @ right
     moved.SetMatrix(matrix.ravel().tolist())
     moved.SetTranslation((start.apply(centre) - centre).tolist())
-    return moved
+    start_map: sitk.Transform = moved
+    return start_map

@@ -9,19 +9,19 @@ from typing import Literal
 import numpy as np
 
 from focalis.errors import UsageError
-from focalis.follow.change import LesionDay
-from focalis.follow.timeline import THERE, Track
+from focalis.followup.change import LesionDay
+from focalis.followup.timeline import THERE, Track
 
 MEASURABLE_MM, MOST_TARGETS = 10.0, 5
 PARTIAL_PERCENT, PROGRESSION_PERCENT, PROGRESSION_MM = 30.0, 20.0, 5.0
 
 RECIST_RULE = (
     "RECIST 1.1. Targets are lesions of the first date: those named, else the "
-    f"{MOST_TARGETS} largest of {MEASURABLE_MM:g} mm or more in their longest axial diameter. CR: no target is left. PR: "
-    f"the sum is {PARTIAL_PERCENT:g} % or more below that of the first date. PD: it is {PROGRESSION_PERCENT:g} % or more, "
-    f"and {PROGRESSION_MM:g} mm or more, above the nadir, the least sum so far. SD: none of these. NE: a target cannot be "
-    "measured. Focalis does not know organs (RECIST takes two targets of one organ at most) or lymph nodes (measured "
-    "across), and assesses no other lesions; new ones are counted, and are PD if a reader confirms them."
+    f"{MOST_TARGETS} largest of {MEASURABLE_MM:g} mm or more in their longest axial diameter. CR: no target is left. "
+    f"PR: the sum is {PARTIAL_PERCENT:g} % or more below that of the first date. PD: it is {PROGRESSION_PERCENT:g} % "
+    f"or more, and {PROGRESSION_MM:g} mm or more, above the nadir, the least sum so far. SD: none of these. NE: a "
+    "target cannot be measured. Focalis does not know organs (RECIST takes two targets of one organ at most) or lymph "
+    "nodes (measured across), and assesses no other lesions; new ones are counted, and are PD if confirmed."
 )
 
 Response = Literal["baseline", "CR", "PR", "SD", "PD", "NE"]
@@ -108,7 +108,8 @@ def sum_targets(
             sums.append(TargetSum(total, sd, None, None, None, "baseline", new, False))
             continue
         first, nadir = sums[0], _least(sums)
-        assert first.sum_mm and nadir is not None, "the first date has a sum"
+        assert first.sum_mm is not None, "targets are there on the first date"
+        assert nadir is not None, "and so there is a least sum"
         from_first = 100 * (total / first.sum_mm - 1)
         from_nadir = 100 * (total / nadir - 1) if nadir else None
         sums.append(

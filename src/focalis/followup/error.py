@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from focalis.follow.study import Piece, Study
+from focalis.followup.study import Piece, Study
 from focalis.lesions import find_overlaps
 
 ERROR_RULE = (
     "Masks of one scan, by several readers or by several predictions, say how far a lesion's border and its diameter "
     "waver. The standard deviation of the border's place is that of the volume divided by the surface, pooled over all "
-    "lesions and dates; that of the diameter is pooled in mm. A lesion's volume then has the error border times surface, "
-    "and each figure the error of the voxels themselves. A change is within measurement error if it is smaller than 95 % "
-    "of the changes that these errors alone would show (Student's t with as many degrees of freedom as there were "
-    "repeated measurements)."
+    "lesions and dates; that of the diameter is pooled in mm. A lesion's volume then has the error border times "
+    "surface, and each figure the error of the voxels themselves as well. A change is within measurement error if it "
+    "lies in the 95 % interval of what these errors alone would show (Student's t with as many degrees of freedom as "
+    "there were repeated measurements)."
 )
 
 _STEP_VARIANCE = 1 / 12

@@ -7,7 +7,7 @@ import scipy
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from focalis.follow.transform import Transform
+from focalis.followup.transform import Transform
 
 _VOXEL_MM = 8.0
 _LEAST_COMMON = 0.15

@@ -11,11 +11,11 @@ from typing import Literal
 import numpy as np
 import SimpleITK as sitk
 
-from focalis.follow.optimise import optimise
-from focalis.follow.scan import SmallScan, extent_mm, make_small
-from focalis.follow.shift import best_shift
-from focalis.follow.similarity import similarity
-from focalis.follow.transform import Transform
+from focalis.followup.optimise import optimise
+from focalis.followup.scan import SmallScan, extent_mm, make_small
+from focalis.followup.shift import best_shift
+from focalis.followup.similarity import similarity
+from focalis.followup.transform import Transform
 from focalis.volume import Volume
 
 LEAST_SIMILARITY = 0.5
@@ -136,9 +136,7 @@ def _judged(first: SmallScan, second: SmallScan, transform: Transform, kind: Kin
         first.body + 1, second.body, transform.inverse().to_sitk(), sitk.sitkNearestNeighbor, 0
     )
     body = sitk.GetArrayViewFromImage(second.body) > 0
-    other_share = np.count_nonzero(body & (sitk.GetArrayViewFromImage(seen) > 0)) / max(
-        np.count_nonzero(body), 1
-    )
+    other_share = float((body & (sitk.GetArrayViewFromImage(seen) > 0)).sum() / max(int(body.sum()), 1))
     return _Found(transform, kind, alike, max(share, other_share))
 
 
@@ -170,7 +168,8 @@ def _inconsistency(first: SmallScan, second: SmallScan, found: _Found) -> float:
 
 def _around(body: sitk.Image) -> sitk.Image:
     """The body and a rim of three voxels, whose contrast to the air says where it lies."""
-    return sitk.BinaryDilate(body, [3, 3, 3])
+    wider: sitk.Image = sitk.BinaryDilate(body, [3, 3, 3])
+    return wider
 
 
 def _problem(found: _Found, miss_mm: float) -> str:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from follow_scenes import HALF_BODY_MM, Ball, grid_of, scan, turned
 
-from focalis.follow import Transform, register
-from focalis.follow.local import refine
+from focalis.followup import Study, Transform, make_study, register
+from focalis.followup.local import refine
 from focalis.volume import Grid, Volume
 
 BALLS = [Ball((20, 10, 15), 6), Ball((-25, -8, -20), 4)]
@@ -70,20 +70,31 @@ def test_values_that_are_not_finite_do_not_stop_it() -> None:
     assert not register(first, second).problem
 
 
+NEAR = grid_of((1.5, 1.5, 1.5), (-20, -30, -25), (60, 50, 55))
+
+
+def study(balls: list[Ball], moved: Transform | None = None, seed: int = 1) -> Study:
+    image, label = scan(balls, NEAR, moved, seed=seed)
+    return make_study("scan", image, label.array, {1: "lesion"})
+
+
+def refined_at(first: Study, second: Study) -> np.ndarray:
+    """Where the first lesion of a date lies in another one, by refinement alone."""
+    return refine(first, second, first.voxels_zyx((0,)), Transform.identity()).transform.apply((20, 10, 15))
+
+
 def test_registration_is_refined_around_a_lesion_that_moved_on_its_own() -> None:
-    first, label = scan(BALLS, grid_of((1.5, 1.5, 1.5), (-20, -30, -25), (60, 50, 55)), seed=1)
-    second, _ = scan(
-        BALLS, grid_of((1.5, 1.5, 1.5), (-20, -30, -25), (60, 50, 55)), turned((0, 0, 0), (5, -3, 4))
-    )
-    voxels = np.argwhere(label.array)
-    found = refine(first, second, voxels, Transform.identity())
-    np.testing.assert_allclose(found.transform.apply((20, 10, 15)), (25, 7, 19), atol=1)
-    assert found.moved_mm == pytest.approx(np.sqrt(50), abs=1)
+    found = refined_at(study(BALLS), study(BALLS, turned((0, 0, 0), (5, -3, 4)), seed=2))
+    np.testing.assert_allclose(found, (25, 7, 19), atol=1)
 
 
 def test_a_lesion_that_is_gone_does_not_draw_its_surroundings_along() -> None:
-    grid = grid_of((1.5, 1.5, 1.5), (-20, -30, -25), (60, 50, 55))
-    first, label = scan(BALLS, grid, seed=1)
-    second, _ = scan([Ball((20, 24, 15), 6)], grid, seed=2)
-    found = refine(first, second, np.argwhere(label.array), Transform.identity())
-    np.testing.assert_allclose(found.transform.apply((20, 10, 15)), (20, 10, 15), atol=1)
+    found = refined_at(study(BALLS), study([Ball((20, 24, 15), 6)], seed=2))
+    np.testing.assert_allclose(found, (20, 10, 15), atol=1)
+
+
+def test_a_neighbour_that_is_gone_does_not_draw_a_lesion_to_its_place() -> None:
+    first = study([Ball((20, 10, 15), 6), Ball((20, 25, 15), 6)])
+    np.testing.assert_allclose(
+        refined_at(first, study([Ball((20, 10, 15), 6)], seed=2)), (20, 10, 15), atol=1
+    )

@@ -45,7 +45,7 @@ class Transform:
 
     def inverse(self) -> Transform:
         """The way back."""
-        back = np.linalg.inv(self.matrix)
+        back: NDArray[np.float64] = np.asarray(np.linalg.inv(self.matrix), dtype=np.float64)
         return Transform(back, -back @ self.offset)
 
     def then(self, following: Transform) -> Transform:

@@ -1,0 +1,91 @@
+"""`focalis follow`: the same lesions on another date."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from focalis.cli.console import print_json, progress_bar
+from focalis.cli.options import Device
+from focalis.models import SHIPPED
+
+
+def follow(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="EARLIER LATER ...", help="One scan per date: an image, or the folder of a DICOM series."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the report, tables and masks.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(help=f"Finds the lesions: a model file, or one of {', '.join(SHIPPED)}."),
+    ] = None,
+    masks: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--masks",
+            help="Instead of a model, once per scan: its mask, or a folder with one per reader, the first measured.",
+        ),
+    ] = None,
+    dates: Annotated[
+        str | None, typer.Option(help="Dates of the scans, as 2026-01-05,2026-04-02; DICOM has its own.")
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Target lesions of RECIST 1.1, as 1,3; the five largest if not given.")
+    ] = None,
+    same_person: Annotated[
+        bool, typer.Option("--same-person", help="Take scans of different Patient IDs as one person's.")
+    ] = False,
+    memory_gb: Annotated[float, typer.Option(help="Memory that a prediction may take.")] = 4.0,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print follow.json's content.")] = False,
+) -> None:
+    """Say what became of each lesion: new, gone, grown beyond the measurement error, or unchanged."""
+    from focalis.errors import UsageError
+    from focalis.workflows.follow import follow as run_follow
+
+    numbers = [part.strip() for part in targets.split(",")] if targets else []
+    if not all(number.isdecimal() for number in numbers):
+        raise UsageError(f"--targets: {targets!r} are no numbers of lesions; write them as 1,3")
+    with progress_bar() as advance:
+        followed = run_follow(
+            images,
+            out,
+            model=model,
+            masks=masks or [],
+            dates=dates.split(",") if dates else [],
+            targets=[int(number) for number in numbers],
+            same_person=same_person,
+            memory_gb=memory_gb,
+            device=device,
+            progress=lambda stage: advance(stage),
+        )
+    for note in followed.notes:
+        print(f"warning: {note}", file=sys.stderr)
+    if as_json:
+        print_json(followed.to_json())
+        return
+    for number, study in enumerate(followed.studies):
+        counts: dict[str, int] = {}
+        for each in followed.tracks:
+            status = each.sightings[number].status
+            counts[status] = counts.get(status, 0) + 1
+        counts.pop("absent", None)
+        told = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no lesion"
+        day = f" of {study.day}" if study.day else ""
+        print(f"{study.name}{day}: {told}")
+    if followed.targets is not None:
+        sums = [
+            "not evaluable" if each.sum_mm is None else f"{each.sum_mm:.1f} mm"
+            for each in followed.targets.sums
+        ]
+        said = [
+            f"{length} ({each.response})" for length, each in zip(sums, followed.targets.sums, strict=True)
+        ]
+        print(f"targets {', '.join(map(str, followed.targets.numbers))}: {', '.join(said)}")
+    print(f"report: {out / 'report.html'}")

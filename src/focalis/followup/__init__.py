@@ -1,0 +1,42 @@
+"""The same lesions on several dates: registration, matching, change with its error."""
+
+from focalis.followup.change import CHANGE_RULE, Change, LesionDay, Size, measure
+from focalis.followup.error import ERROR_RULE, MeasurementError, estimate_error
+from focalis.followup.matching import FOLLOWING_RULE
+from focalis.followup.recist import RECIST_RULE, Targets, TargetSum, choose_targets, sum_targets
+from focalis.followup.registration import DOUBTFUL_SIMILARITY, REGISTRATION_RULE, Registration, register
+from focalis.followup.study import Piece, Study, make_study
+from focalis.followup.timeline import THERE, Placement, Sighting, Status, Track, place, track
+from focalis.followup.transform import Transform
+
+__all__ = [
+    "CHANGE_RULE",
+    "DOUBTFUL_SIMILARITY",
+    "ERROR_RULE",
+    "FOLLOWING_RULE",
+    "RECIST_RULE",
+    "REGISTRATION_RULE",
+    "THERE",
+    "Change",
+    "LesionDay",
+    "MeasurementError",
+    "Piece",
+    "Placement",
+    "Registration",
+    "Sighting",
+    "Size",
+    "Status",
+    "Study",
+    "TargetSum",
+    "Targets",
+    "Track",
+    "Transform",
+    "choose_targets",
+    "estimate_error",
+    "make_study",
+    "measure",
+    "place",
+    "register",
+    "sum_targets",
+    "track",
+]

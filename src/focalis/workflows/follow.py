@@ -1,0 +1,459 @@
+"""Follow the lesions of one person over dates: registration, matching, change with its error, and the files of it."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from focalis.errors import DataError, UsageError
+from focalis.files import whole_folder, write_text
+from focalis.followup import (
+    CHANGE_RULE,
+    DOUBTFUL_SIMILARITY,
+    ERROR_RULE,
+    FOLLOWING_RULE,
+    RECIST_RULE,
+    REGISTRATION_RULE,
+    LesionDay,
+    MeasurementError,
+    Placement,
+    Study,
+    Targets,
+    Track,
+    choose_targets,
+    estimate_error,
+    make_study,
+    measure,
+    place,
+    sum_targets,
+    track,
+)
+from focalis.lesions import MEASURING_RULE, as_csv
+from focalis.model import Model, open_model, weights_sha256
+from focalis.models import model_file
+from focalis.report import write_follow_report
+from focalis.volume import Volume, content_digest, read_volume, write_volume
+from focalis.workflows.follow_inputs import (
+    Masks,
+    Scan,
+    common_names,
+    parse_dates,
+    person_note,
+    read_masks,
+    read_scans,
+)
+from focalis.workflows.predict import predict
+from focalis.workflows.record import write_json
+from focalis.workflows.scope import outside_line
+
+Progress = Callable[[str], None]
+"""Called with what is done next."""
+
+RULES = (MEASURING_RULE, REGISTRATION_RULE, FOLLOWING_RULE, CHANGE_RULE, ERROR_RULE, RECIST_RULE)
+
+_NAMESPACE = uuid.UUID("0f0a3c1e-6c67-4d36-9d4b-0f6f5c2f8f0a")
+_SHIFT_VOXELS = (3, 5, 5)
+"""By so many voxels (z, y, x) the image starts later in the second prediction of a model that may not be mirrored."""
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """The lesions of one person over dates.
+
+    Attributes:
+        studies: the dates, in their order.
+        placements: how each date's scan lies to the others.
+        tracks: the lesions, one identity each.
+        uids: the Tracking UID of each lesion.
+        measured: of each lesion its size and change on every date.
+        error: how well sizes are measured.
+        targets: the targets and their sums; None if there is none.
+        notes: what a reader should know, a sentence each.
+        model: SHA-256 of the model's weights; empty if masks were given.
+    """
+
+    studies: tuple[Study, ...]
+    placements: tuple[Placement, ...]
+    tracks: tuple[Track, ...]
+    uids: tuple[str, ...]
+    measured: tuple[tuple[LesionDay, ...], ...]
+    error: MeasurementError
+    targets: Targets | None
+    notes: tuple[str, ...]
+    model: str
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it but the images, as plain JSON."""
+        return {
+            "dates": [_date(self, day) for day in range(len(self.studies))],
+            "lesions": [
+                {
+                    "lesion": each.number,
+                    "label": each.label,
+                    "name": each.name,
+                    "tracking_uid": uid,
+                    "dates": [
+                        {**asdict(sighting), **asdict(found)}
+                        for sighting, found in zip(each.sightings, days, strict=True)
+                    ],
+                }
+                for each, uid, days in zip(self.tracks, self.uids, self.measured, strict=True)
+            ],
+            "targets": None if self.targets is None else asdict(self.targets),
+            "error": asdict(self.error),
+            "notes": list(self.notes),
+            "rules": list(RULES),
+            "model_sha256": self.model or None,
+            "focalis": version("focalis"),
+        }
+
+
+def follow(
+    images: Sequence[Path | str],
+    out: Path | str,
+    *,
+    model: Path | str | Model | None = None,
+    masks: Sequence[Path | str] = (),
+    dates: Sequence[str] = (),
+    targets: Sequence[int] = (),
+    same_person: bool = False,
+    memory_gb: float = 4.0,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Followed:
+    """Follow lesions over the scans of one person, and write OUT/follow.json, lesions.csv, report.html and the masks.
+
+    OUT/masks/N_CASE.nii.gz holds the lesions of date N; its values are their identities. A DICOM series also gets
+    OUT/dicom/N_CASE_seg.dcm and N_CASE_sr.dcm, in which a lesion has the same Tracking UID on every date.
+
+    Args:
+        images: one scan per date, the earliest first: an image file, a folder of one case, or a DICOM series.
+        out: the folder for the results; it must be new or empty.
+        model: what finds the lesions: a model file, the name of a model that comes with Focalis, or a loaded model.
+        masks: instead of a model, one mask per scan: a label map on its grid, a DICOM Segmentation of it, or a folder
+            with a mask per reader, of which the first by name is measured.
+        dates: of the scans, as 2026-03-31; by default those of the DICOM headers.
+        targets: identities of the target lesions of RECIST 1.1; by default the five largest of the first date.
+        same_person: take the scans as one person's though their headers say otherwise.
+        memory_gb: the most memory that a prediction may take, in 10^9 bytes.
+        device: auto, cpu, cuda or cuda:N.
+        progress: see `Progress`.
+
+    Raises:
+        UsageError: the call is wrong: no model and no masks, or both; too few scans or in the wrong order; a wrong date
+            or target; a folder that holds something.
+        DataError: a scan or mask cannot be used, or the scans are of different persons or modalities.
+        ModelError: the model file cannot be used.
+    """
+    say = progress or (lambda _: None)
+    folder = Path(out)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UsageError(f"{folder}: is there already and holds something; give a new folder")
+    if (model is None) == (not masks):
+        raise UsageError("give a model to find the lesions (--model), or a mask for each scan (--masks)")
+    if masks and len(masks) != len(images):
+        raise UsageError(f"--masks: {len(masks)} for {len(images)} scans; give one per scan, in their order")
+    paths = [Path(path) for path in images]
+    loaded = None if model is None else model if isinstance(model, Model) else open_model(model_file(model))
+    channels = ("image",) if loaded is None else tuple(loaded.plan.channels)
+    scans = read_scans(paths, channels, parse_dates(dates, len(paths)), same_person=same_person)
+    notes = [note for note in (person_note(scans), *_same_image(scans)) if note]
+    notes += [doubt for scan in scans for doubt in scan.doubts]
+    if loaded is None:
+        given = [read_masks(Path(path), scan) for path, scan in zip(masks, scans, strict=True)]
+        source = "the readers' masks"
+    else:
+        given = [_predicted(loaded, scan, memory_gb, device, say, notes) for scan in scans]
+        source = "a second prediction of each scan, " + (
+            "mirrored" if _mirrors(loaded) else "shifted by a few voxels"
+        )
+    followed = _followed(scans, given, source, targets, notes, loaded, say)
+    say("write the report")
+    with whole_folder(folder) as unfinished:
+        _write(followed, scans, unfinished)
+    return followed
+
+
+def _followed(
+    scans: Sequence[Scan],
+    masks: Sequence[Masks],
+    source: str,
+    named: Sequence[int],
+    notes: list[str],
+    model: Model | None,
+    say: Progress,
+) -> Followed:
+    names = common_names(masks) if model is None else {**model.plan.labels}
+    titles = [f"{number}_{scan.case.name}" for number, scan in enumerate(scans, start=1)]
+    say("measure lesions")
+
+    def study(title: str, scan: Scan, label: Volume) -> Study:
+        return make_study(title, scan.volumes[0], label.array, names, scan.day)
+
+    studies = [study(*each, mask.label) for *each, mask in zip(titles, scans, masks, strict=True)]
+    repeats = [
+        [study(title, scan, other) for other in mask.others]
+        for title, scan, mask in zip(titles, scans, masks, strict=True)
+    ]
+    error = estimate_error(studies, repeats, source)
+    placements = place(studies, say)
+    tracks = track(studies, placements, say)
+    measured = measure(tracks, studies, error)
+    targets = sum_targets(tracks, measured, choose_targets(tracks, measured, named), error.quantile)
+    notes += _placement_notes(studies, placements)
+    if any(each.day is None for each in studies):
+        notes.append("Not every scan has a date, so there are no growth rates; give --dates.")
+    if not error.repeated:
+        notes.append(
+            "No mask was repeated, so the measurement error is that of the voxels alone, and the true one is larger; "
+            "give a folder with the masks of several readers."
+        )
+    return Followed(
+        tuple(studies),
+        placements,
+        tracks,
+        tuple(_tracking_uid(each, scans, studies) for each in tracks),
+        measured,
+        error,
+        targets,
+        tuple(notes),
+        "" if model is None else weights_sha256(model),
+    )
+
+
+def _mirrors(model: Model) -> bool:
+    return all(model.plan.training.flip_axes_zyx)
+
+
+def _predicted(
+    model: Model, scan: Scan, memory_gb: float, device: str, say: Progress, notes: list[str]
+) -> Masks:
+    """What the model finds in a scan, and what it finds in its mirror image, or in a part of it."""
+    with tempfile.TemporaryDirectory(prefix="focalis_follow_") as place:
+        folder = Path(place)
+
+        def run(inputs: Path, name: str) -> Volume:
+            report = predict(model, [inputs], folder / name, memory_gb=memory_gb, device=device)
+            for row in report.rows:
+                if row.output is None:
+                    raise DataError(row.reason)
+            if name == "found":
+                notes.extend(f"{row.case} {outside_line(row.outside)}" for row in report.rows if row.outside)
+                notes.extend([report.alert] if report.alert and report.alert not in notes else [])
+            (row,) = report.rows
+            assert row.output is not None
+            return read_volume(row.output)
+
+        say(f"find lesions in {scan.case.name}")
+        label = run(scan.path, "found")
+        say(f"find lesions in {scan.case.name} once more, for the measurement error")
+        again = folder / "again"
+        for channel, volume in zip(model.plan.channels, scan.volumes, strict=True):
+            write_volume(_changed(volume, model), again / f"case_{channel}.nii")
+        other = run(again, "second")
+    grid = scan.volumes[0].grid
+    array = np.zeros_like(label.array)
+    if _mirrors(model):
+        array = np.ascontiguousarray(other.array[::-1, ::-1, ::-1])
+    else:
+        z, y, x = _SHIFT_VOXELS
+        array[z:, y:, x:] = other.array
+    return Masks(Volume(label.array, grid), (Volume(array, grid),), {})
+
+
+def _changed(volume: Volume, model: Model) -> Volume:
+    """A scan for the second prediction."""
+    if _mirrors(model):
+        return Volume(np.ascontiguousarray(volume.array[::-1, ::-1, ::-1]), volume.grid)
+    z, y, x = _SHIFT_VOXELS
+    part = volume.array[z:, y:, x:]
+    return Volume(np.ascontiguousarray(part), volume.grid.part((x, y, z), part.shape[::-1]))
+
+
+def _same_image(scans: Sequence[Scan]) -> list[str]:
+    digests = [content_digest(scan.volumes[0].array) for scan in scans]
+    return [
+        f"{scan.path} holds the same values as an earlier one: it is the same scan, and not another date."
+        for number, (scan, digest) in enumerate(zip(scans, digests, strict=True))
+        if digest is not None and digest in digests[:number]
+    ]
+
+
+def _placement_notes(studies: Sequence[Study], placements: Sequence[Placement]) -> list[str]:
+    notes = []
+    for day, placement in enumerate(placements):
+        found = placement.registration
+        if found is None:
+            continue
+        if placement.onto is None:
+            notes.append(
+                f"{studies[day].name} could not be registered with an earlier scan ({found.problem}): its lesions are "
+                "not compared with theirs. Look at both scans side by side."
+            )
+        elif found.similarity < DOUBTFUL_SIMILARITY:
+            notes.append(
+                f"{studies[day].name} is not very like {studies[placement.onto].name} (similarity "
+                f"{found.similarity:.2f}): make sure that both are of one person, and look at each lesion."
+            )
+    return notes
+
+
+def _tracking_uid(found: Track, scans: Sequence[Scan], studies: Sequence[Study]) -> str:
+    """Derived from the scan that shows a lesion first and its place there: a later date changes nothing."""
+    day = next(number for number, each in enumerate(found.sightings) if each.pieces)
+    scan, sighting = scans[day], found.sightings[day]
+    image = scan.source.instance_uids[0] if scan.source else content_digest(studies[day].image.array)
+    centre = [f"{mm:.1f}" for mm in sighting.centre_lps_mm or ()]
+    return f"2.25.{uuid.uuid5(_NAMESPACE, f'{image} {found.label} {centre}').int}"
+
+
+def _write(followed: Followed, scans: Sequence[Scan], folder: Path) -> None:
+    write_json(folder / "follow.json", followed.to_json())
+    rows = [
+        _row(followed, number, day) for number in range(len(followed.tracks)) for day in range(len(scans))
+    ]
+    write_text(folder / "lesions.csv", as_csv(rows, COLUMNS))
+    for day, (study, scan) in enumerate(zip(followed.studies, scans, strict=True)):
+        label = np.zeros(study.numbered.shape, dtype=np.uint16)
+        for each in followed.tracks:
+            if each.sightings[day].pieces:
+                z, y, x = study.voxels_zyx(each.sightings[day].pieces).T
+                label[z, y, x] = each.number
+        write_volume(Volume(label, study.image.grid), folder / "masks" / f"{study.name}.nii.gz")
+        if scan.source is not None:
+            _write_dicom(followed, day, label, scan, folder / "dicom")
+    write_follow_report(
+        folder / "report.html",
+        followed.studies,
+        followed.placements,
+        followed.tracks,
+        followed.measured,
+        followed.error,
+        followed.targets,
+        followed.notes,
+        RULES,
+    )
+
+
+def _write_dicom(followed: Followed, day: int, label: np.ndarray, scan: Scan, folder: Path) -> None:
+    from focalis.dicom import ReportedLesion, write_report, write_segmentation
+    from focalis.dicom.results import GIVEN_MASKS
+
+    assert scan.source is not None
+    study = followed.studies[day]
+    there = [row for row, each in enumerate(followed.tracks) if each.sightings[day].pieces]
+    names: Mapping[int, str] = {
+        followed.tracks[row].number: f"{followed.tracks[row].name[:55]} {followed.tracks[row].number}"
+        for row in there
+    }
+    uids = {followed.tracks[row].number: followed.uids[row] for row in there}
+    about: dict[str, Any] = {"model": followed.model or GIVEN_MASKS, "version": version("focalis")}
+    segmentation = folder / f"{study.name}_seg.dcm"
+    write_segmentation(label, names or study.names, scan.source, segmentation, tracking=uids, **about)
+    lesions = []
+    for segment, row in enumerate(there, start=1):
+        size, centre = followed.measured[row][day].size, followed.tracks[row].sightings[day].centre_lps_mm
+        assert size is not None
+        assert centre is not None
+        number, uid = followed.tracks[row].number, followed.uids[row]
+        lesions.append(ReportedLesion(number, segment, size.volume_mm3, size.longest_axial_mm, centre, uid))
+    write_report(
+        lesions,
+        label,
+        names or study.names,
+        scan.source,
+        segmentation,
+        folder / f"{study.name}_sr.dcm",
+        **about,
+    )
+
+
+COLUMNS = (
+    *("lesion", "name", "tracking_uid", "date_number", "scan", "day", "status", "merged_into", "pieces"),
+    *(
+        "volume_mm3",
+        "volume_sd_mm3",
+        "longest_axial_mm",
+        "longest_axial_sd_mm",
+        "perpendicular_mm",
+        "longest_3d_mm",
+    ),
+    *("since_scan", "days", "volume_percent", "volume_low_percent", "volume_high_percent", "volume_change"),
+    *("diameter_percent", "diameter_mm", "diameter_limit_mm", "diameter_change"),
+    *(
+        "doubling_days",
+        "growth_percent_per_30_days",
+        "since_first_volume_percent",
+        "since_first_diameter_percent",
+    ),
+    *("centre_x_mm", "centre_y_mm", "centre_z_mm", "similarity", "moved_mm", "distance_mm", "target"),
+)
+"""Of lesions.csv: a row per lesion and date; changes are since the last date on which it was there."""
+
+
+def _row(followed: Followed, number: int, day: int) -> dict[str, Any]:
+    found, measured, study = followed.tracks[number], followed.measured[number][day], followed.studies[day]
+    sighting = found.sightings[day]
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row |= {
+        "lesion": found.number,
+        "name": found.name,
+        "tracking_uid": followed.uids[number],
+        "date_number": day + 1,
+        "scan": study.name,
+        "day": study.day,
+        "status": sighting.status,
+        "merged_into": sighting.merged_into,
+        "pieces": len(sighting.pieces),
+        "target": followed.targets is not None and found.number in followed.targets.numbers,
+        **{name: getattr(sighting, name) for name in ("similarity", "moved_mm", "distance_mm")},
+    }
+    if sighting.centre_lps_mm is not None:
+        row |= {f"centre_{axis}_mm": mm for axis, mm in zip("xyz", sighting.centre_lps_mm, strict=True)}
+    if measured.size is not None:
+        row |= {
+            name: value
+            for name, value in asdict(measured.size).items()
+            if name in COLUMNS and name != "pieces"
+        }
+    if (last := measured.since_last) is not None:
+        row |= {name: value for name, value in asdict(last).items() if name in COLUMNS}
+        row |= {
+            "since_scan": followed.studies[last.since].name,
+            "volume_low_percent": last.volume_limits_percent[0],
+            "volume_high_percent": last.volume_limits_percent[1],
+            "volume_change": "beyond error" if last.volume_beyond_error else "within measurement error",
+            "diameter_change": "beyond error" if last.diameter_beyond_error else "within measurement error",
+        }
+    if (first := measured.since_first) is not None:
+        row["since_first_volume_percent"] = first.volume_percent
+        row["since_first_diameter_percent"] = first.diameter_percent
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
+
+
+def _date(followed: Followed, day: int) -> dict[str, Any]:
+    study, placement = followed.studies[day], followed.placements[day]
+    found = placement.registration
+    return {
+        "scan": study.name,
+        "day": None if study.day is None else study.day.isoformat(),
+        "registered_to": None if placement.onto is None else followed.studies[placement.onto].name,
+        "registration": None
+        if found is None
+        else {
+            "kind": found.kind,
+            "similarity": found.similarity,
+            "overlap": found.overlap,
+            "inconsistency_mm": found.inconsistency_mm if np.isfinite(found.inconsistency_mm) else None,
+            "problem": found.problem,
+            "matrix": found.transform.matrix.tolist(),
+            "offset_mm": found.transform.offset.tolist(),
+        },
+    }

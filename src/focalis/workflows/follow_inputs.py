@@ -1,0 +1,215 @@
+"""What `follow` was given: the scans of one person by their dates, and their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from focalis.errors import DataError, UsageError
+from focalis.volume import Grid, Volume, image_stem
+from focalis.workflows.inputs import CaseInput, find_cases, read_images
+from focalis.workflows.label_maps import label_maps, read_label_map
+
+if TYPE_CHECKING:
+    from focalis.dicom import Series
+
+_DATES = ("AcquisitionDate", "AcquisitionDateTime", "SeriesDate", "ContentDate", "StudyDate")
+"""Where a DICOM header says when the images were taken, the surest first."""
+_PERSON = {
+    "PatientID": "Patient ID",
+    "IssuerOfPatientID": "Issuer of Patient ID",
+    "PatientBirthDate": "birth date",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A scan of one date.
+
+    Attributes:
+        path: what was given.
+        case: its files.
+        volumes: one per channel, on one grid.
+        source: its DICOM series; None for image files.
+        day: when it was taken; None if that is not known.
+        doubts: what may be wrong with its DICOM series, a line each.
+    """
+
+    path: Path
+    case: CaseInput
+    volumes: tuple[Volume, ...]
+    source: Series | None
+    day: date | None
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """The masks of one date: the one that is measured, and others of the same scan."""
+
+    label: Volume
+    others: tuple[Volume, ...]
+    names: Mapping[int, str]
+
+
+def parse_dates(dates: Sequence[str], count: int) -> tuple[date, ...] | None:
+    """Dates as YYYY-MM-DD or YYYYMMDD, one per scan; None if none were given.
+
+    Raises:
+        UsageError: there are not as many as scans, or one is no date.
+    """
+    if not dates:
+        return None
+    if len(dates) != count:
+        raise UsageError(f"--dates: {len(dates)} for {count} scans; give one date per scan, in their order")
+    found = []
+    for text in dates:
+        try:
+            found.append(date.fromisoformat(text.strip()))
+        except ValueError as error:
+            raise UsageError(f"--dates: {text!r} is no date; write it as 2026-03-31") from error
+    return tuple(found)
+
+
+def read_scans(
+    paths: Sequence[Path], channels: tuple[str, ...], dates: tuple[date, ...] | None, *, same_person: bool
+) -> list[Scan]:
+    """Read the scans, and make sure that they are of one person, one modality, and in the order of their dates.
+
+    Raises:
+        UsageError: there are fewer than two, one is not there or several cases, or they are not in order.
+        DataError: one cannot be read, or they are of different persons or modalities.
+    """
+    if len(paths) < 2:
+        raise UsageError("to follow lesions takes two scans or more; give the earlier one first")
+    scans = []
+    for number, path in enumerate(paths):
+        found = find_cases([path], channels)
+        if len(found) != 1:
+            raise UsageError(f"{path}: holds {len(found)} cases; give the scan of one date")
+        if found[0].problem:
+            raise DataError(found[0].problem)
+        images = read_images(found[0])
+        day = dates[number] if dates is not None else _day_of(images.source)
+        scans.append(Scan(path, found[0], tuple(images.volumes), images.source, day, images.doubts))
+    for one, other in combinations(scans, 2):
+        _require_one_modality(one, other)
+        if not same_person:
+            _require_one_person(one, other)
+        if one.day is not None and other.day is not None and one.day > other.day:
+            raise UsageError(
+                f"{other.path}: is of {other.day}, and {one.path}, given before it, of {one.day}; give the earlier "
+                "one first"
+            )
+    return scans
+
+
+def person_note(scans: Sequence[Scan]) -> str:
+    """What a reader should know of whose scans these are; empty if all headers name one Patient ID."""
+    if all(_said(scan.source, "PatientID") for scan in scans):
+        return ""
+    return "Not every scan states a Patient ID, so that they are of one person could not be checked."
+
+
+def read_masks(path: Path, scan: Scan) -> Masks:
+    """The mask of a scan; of a folder the first mask by name, and the others as those of other readers.
+
+    Args:
+        path: a label map on the scan's grid, a DICOM Segmentation of its series, or a folder of them.
+        scan: the scan.
+
+    Raises:
+        UsageError: nothing is there.
+        DataError: a mask cannot be read, or lies on another grid.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: is not there; give a mask, or a folder with one per reader")
+    files = [path]
+    if path.is_dir():
+        from focalis.dicom import is_dicom
+
+        files = list(label_maps(path).values()) or [file for file in sorted(path.iterdir()) if is_dicom(file)]
+        if not files:
+            raise UsageError(f"{path}: holds no mask; give a label map, or a folder with one per reader")
+    names: dict[int, str] = {}
+    labels = [_read_mask(file, scan, names) for file in files]
+    return Masks(labels[0], tuple(labels[1:]), names)
+
+
+def common_names(masks: Sequence[Masks]) -> dict[int, str]:
+    """The labels of all dates: what their files call them, else "lesion", or "label N" where there are several."""
+    values = sorted(
+        {int(v) for each in masks for label in (each.label, *each.others) for v in np.unique(label.array)}
+    )
+    known = {value: name for each in masks for value, name in each.names.items()}
+    values = [value for value in values if value > 0] or [1]
+    plain = "lesion" if values == [1] else ""
+    return {value: known.get(value) or plain or f"label {value}" for value in values}
+
+
+def _read_mask(file: Path, scan: Scan, names: dict[int, str]) -> Volume:
+    grid = scan.volumes[0].grid
+    if image_stem(file) is not None:
+        label = read_label_map(file)
+        if differences := grid.differences(label.grid):
+            raise DataError(f"{file}: lies on another grid than {scan.path}: {'; '.join(differences)}")
+        return Volume(label.array, grid)
+    from focalis.dicom import is_dicom, read_segmentation
+
+    if scan.source is None or not is_dicom(file):
+        raise DataError(f"{file}: is no mask of {scan.path}; give a label map on its grid")
+    return _merged(read_segmentation(file, scan.source), grid, names)
+
+
+def _merged(masks: Mapping[str, np.ndarray], grid: Grid, names: dict[int, str]) -> Volume:
+    """Named masks as one label map; a name keeps its value from mask to mask; where they overlap, the last wins."""
+    label = np.zeros(grid.shape_zyx, dtype=np.uint16)
+    for name, mask in masks.items():
+        value = next((value for value, known in names.items() if known == name), len(names) + 1)
+        names[value] = name
+        label[mask] = value
+    return Volume(label, grid)
+
+
+def _day_of(source: Series | None) -> date | None:
+    if source is None:
+        return None
+    for keyword in _DATES:
+        try:
+            return datetime.strptime(_said(source, keyword)[:8], "%Y%m%d").date()
+        except ValueError:
+            continue
+    return None
+
+
+def _said(source: Series | None, keyword: str) -> str:
+    if source is None:
+        return ""
+    from focalis.dicom.headers import text
+
+    return text(source.header, keyword)
+
+
+def _require_one_modality(one: Scan, other: Scan) -> None:
+    first, second = _said(one.source, "Modality"), _said(other.source, "Modality")
+    if first and second and first != second:
+        raise DataError(
+            f"{other.path}: is {second}, and {one.path} is {first}; give two scans of one modality"
+        )
+
+
+def _require_one_person(one: Scan, other: Scan) -> None:
+    """By Patient ID, its issuer and the birth date, each where both have it; the message quotes none of them."""
+    for keyword, name in _PERSON.items():
+        first, second = _said(one.source, keyword), _said(other.source, keyword)
+        if first and second and first != second:
+            raise DataError(
+                f"{other.path}: bears another {name} than {one.path}; give scans of one "
+                "person, or say --same-person if they are"
+            )
