@@ -199,7 +199,7 @@ def _curve(axes: Axes, days: Sequence[LesionDay], studies: Sequence[Study]) -> N
     axes.set_xlim(min(places) - 0.08 * (np.ptp(places) or 1), max(places) + 0.08 * (np.ptp(places) or 1))
     axes.set_xticks(places, [str(x) if known else str(number + 1) for number, x in enumerate(places)])
     axes.set_xlabel("days" if known else "scan", color=LIGHT.text, fontsize=8, labelpad=1)
-    axes.yaxis.label.set_size(8)
+    axes.yaxis.label.set_fontsize(8)
     axes.tick_params(labelsize=7.5)
 
 

@@ -197,7 +197,7 @@ def _followed(
     def study(title: str, scan: Scan, label: Volume) -> Study:
         return make_study(title, scan.volumes[0], label.array, names, scan.day)
 
-    studies = [study(*each, mask.label) for *each, mask in zip(titles, scans, masks, strict=True)]
+    studies = [study(title, scan, mask.label) for title, scan, mask in zip(titles, scans, masks, strict=True)]
     repeats = [
         [study(title, scan, other) for other in mask.others]
         for title, scan, mask in zip(titles, scans, masks, strict=True)
