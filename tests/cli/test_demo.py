@@ -3,6 +3,7 @@
 import pytest
 
 from focalis.cli.main import main
+from focalis.workflows.demo import DemoResult
 
 
 @pytest.fixture
@@ -45,3 +46,22 @@ def test_an_unknown_name_lists_the_known_ones(run, tmp_path, monkeypatch):
 
     assert code == 2
     assert "hippocampus" in err
+
+
+def test_a_training_that_learned_nothing_is_said_before_the_figures(tmp_path, monkeypatch, capsys):
+    result = DemoResult(
+        data=tmp_path,
+        generated=True,
+        model=tmp_path / "model",
+        masks=tmp_path / "masks",
+        training_report=tmp_path / "fit.html",
+        report=tmp_path / "report.html",
+        summary=None,
+        alerts=("the network found no lesion",),
+    )
+    monkeypatch.setattr("focalis.workflows.demo.demo", lambda *_: result)
+    monkeypatch.setattr("focalis.cli.demo.print_summary", lambda _: print("FIGURES"))
+    with pytest.raises(SystemExit):
+        main(["demo", "-o", str(tmp_path / "out")])
+    out = capsys.readouterr().out
+    assert out.index("WARNING: the network found no lesion") < out.index("FIGURES")

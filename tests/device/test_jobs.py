@@ -89,6 +89,46 @@ def test_late_slices_make_a_result_that_names_the_one_it_supersedes(model, serie
     assert earlier["seg"].sop_uid in dcmread(later["seg"].path).DerivationDescription
 
 
+def test_slices_that_come_while_it_is_segmented_keep_the_early_result_back(model, series, tmp_path):
+    """A slow sender that announces nothing: the only result is that of all slices."""
+    ordered = sorted(series, key=lambda path: dcmread(path).ImagePositionPatient[2])
+    kept(tmp_path / "store", ordered[:-1])
+    rest = [ordered[-1]]
+
+    def run(job, tell):
+        answer = in_this_process(job, tell)
+        while rest:
+            keep_files(jobs.store, [rest.pop()])
+        return answer
+
+    with working(tmp_path / "store", config(model), run=run) as jobs:
+        (whole,) = until(lambda: jobs.store.tasks("done"))
+        early = jobs.store.task(whole.supersedes)
+        assert (early.state, jobs.store.results(early.task_id)) == ("refused", [])
+        seg = next(each for each in jobs.store.results(whole.task_id) if each.kind == "seg")
+    assert "supersede" not in dcmread(seg.path).get("DerivationDescription", "").lower()
+
+
+def test_an_early_result_that_was_not_sent_yet_is_withdrawn_by_the_whole_one(model, series, tmp_path):
+    ordered = sorted(series, key=lambda path: dcmread(path).ImagePositionPatient[2])
+    kept(tmp_path / "store", ordered[:-1])
+    with pacs() as (port, _):
+        pass
+    with working(tmp_path / "store", config(model, destination(port)), run=in_this_process) as jobs:
+        early = until(lambda: jobs.store.tasks("sending"))[0]
+        until(lambda: any(each.attempts for each in jobs.store.deliveries(early.task_id)))
+        keep_files(jobs.store, ordered[-1:])
+        until(lambda: (found := jobs.store.task(early.task_id)) and found.superseded_by)
+        until(lambda: not jobs.store.deliveries(early.task_id))
+        whole = until(lambda: [each for each in jobs.store.tasks("sending") if each.supersedes])[0]
+        assert jobs.store.task(early.task_id).state == "done"
+        with pacs(port=port) as (_, received):
+            jobs.wake()
+            until(lambda: jobs.store.task(whole.task_id).state == "done")
+        sent = {result.sop_uid for result in jobs.store.results(whole.task_id)}
+    assert {uid for uid, _ in received} == sent
+
+
 def held_series(jobs):
     return until(lambda: jobs.store.series("incomplete"))[0]
 

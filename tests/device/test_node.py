@@ -741,6 +741,22 @@ def test_refused_presentation_contexts_are_told_once(node, context, told):
     assert events(node).count("presentation context refused") == 1
 
 
+def test_many_refused_classes_of_an_association_are_one_line(node):
+    """dcmtk's storescu proposes every class that it knows."""
+    ae = AE("CT9")
+    numbers = (4, 6, 20, 30, 66)
+    ae.requested_contexts = [
+        build_context(CT),
+        *(build_context(f"1.2.840.10008.5.1.4.1.1.{number}") for number in numbers),
+    ]
+    ae.associate("127.0.0.1", node.port, ae_title="FOCALIS").release()
+    wait_for(lambda: refusals(node))
+    ((_, line),) = refusals(node)
+    assert line.startswith("presentation context refused: the SOP classes ")
+    assert line.endswith(" and 1 more are not accepted")
+    assert events(node).count("presentation context refused") == 1
+
+
 def test_a_class_that_is_taken_in_another_transfer_syntax_is_no_refusal(node):
     ae = AE("CT9")
     ae.requested_contexts = [build_context(CT, "1.2.840.10008.1.2.4.50"), build_context(CT)]

@@ -1,22 +1,35 @@
 """The child's answer: what is the series' fault is refused, what is the device's fault has failed."""
 
 import errno
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from device_work import GRID, block
 from pydicom import dcmread
+from structured_reports import read_report
 
 from focalis.device import results
 from focalis.device.models import file_sha256
 from focalis.device.segment import Job, segment
+from focalis.dicom import read_series
 from focalis.errors import DataError
+from focalis.model import load_model, save_model
+from focalis.volume import content_digest
+from focalis.workflows.training_cases import CHOSE, TRAINED
+
+
+@pytest.fixture
+def own_model(model, tmp_path):
+    return Path(shutil.copy(model, tmp_path / "own.safetensors"))
 
 
 @pytest.fixture
 def answer(model, write_series, tmp_path):
     """The answer for a series, and the states that were told."""
 
-    def call(without=None, digest=None, memory_gb=2, settings=None, name=b"", **attributes):
+    def call(file=model, without=None, digest=None, memory_gb=2, settings=None, name=b"", **attributes):
         files = write_series(tmp_path / "scan", block(), GRID, **attributes)
         files = [path for number, path in enumerate(files) if number != without]
         for path in files if name else ():
@@ -25,8 +38,8 @@ def answer(model, write_series, tmp_path):
         told = []
         job = Job(
             files=[str(path) for path in files],
-            model=str(model),
-            model_sha256=digest or file_sha256(model),
+            model=str(file),
+            model_sha256=digest or file_sha256(file),
             folder=str(tmp_path / "made"),
             version="1",
             memory_gb=memory_gb,
@@ -106,3 +119,36 @@ def test_names_without_a_character_set_are_read_by_the_chosen_one(answer, tmp_pa
     answer(name=name, settings={"charset": "iso8859_5"}, PatientName="XXXXXX")
     written = {str(dcmread(path).PatientName) for path in (tmp_path / "made").rglob("*.dcm")}
     assert written == {"Иванов"}
+
+
+def told_in(folder):
+    report = read_report(folder / "sr-1.dcm")
+    capture = dcmread(folder / "capture-1.dcm")
+    return report.cautions, capture.DerivationDescription
+
+
+def remember(model, **provenance):
+    """Have the model file remember something of its training."""
+    save_model(replace(load_model(model), provenance=provenance), model)
+
+
+def test_a_series_that_trained_the_model_is_marked_in_every_result(answer, own_model, write_series, tmp_path):
+    volume = read_series(write_series(tmp_path / "same", block(), GRID)).volume
+    remember(own_model, images={TRAINED: {"p7": [content_digest(volume.array)]}, CHOSE: {}})
+    found, _ = answer(file=own_model)
+    assert found["cautions"] == ["the series trained the model (case p7), so the result flatters it"]
+    (caution,), derivation = told_in(tmp_path / "made")
+    assert caution == f"TRAINING CASE: {found['cautions'][0]}"
+    assert caution in derivation
+
+
+def test_a_model_that_learned_nothing_says_so_in_every_result(answer, own_model, tmp_path):
+    remember(own_model, collapse="it found no lesion")
+    found, _ = answer(file=own_model)
+    assert found["cautions"] == ["this model did not learn what it should: it found no lesion"]
+    assert told_in(tmp_path / "made")[0] == (f"FAILED TRAINING: {found['cautions'][0]}",)
+
+
+def test_another_series_is_not_marked(answer, own_model):
+    remember(own_model, images={TRAINED: {"p7": ["0" * 32]}, CHOSE: {}})
+    assert answer(file=own_model)[0]["cautions"] == []

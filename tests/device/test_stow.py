@@ -135,6 +135,7 @@ def test_a_request_cut_short_keeps_what_came_whole(intake, slices):
 
     assert intake.store.counts()["instances"] == 1
     assert list((intake.store.folder / "incoming").iterdir()) == []
+    assert "broke off" in intake.store.faults_of(pydicom.dcmread(slices[0]).SeriesInstanceUID)[0]
 
 
 def test_a_request_that_stalls_ends_and_keeps_nobody_waiting(intake, slices, monkeypatch):

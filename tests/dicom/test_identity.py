@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import warnings
 
 import numpy as np
 import pydicom
@@ -39,7 +40,7 @@ VALUES = [
 UIDS = [
     (keyword, value)
     for keyword in ("StudyInstanceUID", "FrameOfReferenceUID")
-    for value in (b"1.2.abc", b"1.02.3", b"1." * 32 + b"11", b"study one", b"1.2\\1.3")
+    for value in (b"1.2.abc", b"1." * 32 + b"11", b"study one", b"1.2\\1.3")
 ]
 
 
@@ -98,6 +99,16 @@ def test_an_invalid_uid_is_replaced_alike_in_all_results(folder, tmp_path, keywo
     assert all(uid.is_valid for uid in found)
     for path in paths:
         require_valid(path)
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID"])
+def test_a_uid_with_leading_zeros_is_kept_so_that_results_stay_in_their_study(folder, tmp_path, keyword):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        series = spoil(folder, keyword, b"1.02.003.0004")
+    paths = write_all(series, tmp_path)
+    text = b"1.02.003.0004"
+    assert all(text in path.read_bytes() for path in paths[:2])
 
 
 def test_everything_invalid_at_once_is_left_out_of_every_kind(folder, tmp_path):

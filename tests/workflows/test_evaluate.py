@@ -379,3 +379,18 @@ def test_a_folder_of_images_in_place_of_masks_is_one_line(folders: tuple[Path, P
         f"{folders[side]}: holds 3 images or probabilities, and no label map"
     )
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("suffix", ["nii.gz", "nrrd", "mha"])
+@pytest.mark.parametrize("side", ["mask", "truth"])
+def test_a_label_map_that_holds_no_numbers_is_refused(
+    tmp_path: Path, value: float, suffix: str, side: str
+) -> None:
+    for name in ("mask", "truth"):
+        volume = label_map(2, 1, np.float32)
+        if name == side:
+            volume.array[0, 0, 0] = value
+        write_volume(volume, tmp_path / f"{name}.{suffix}")
+    with pytest.raises(DataError, match=rf"{side}\.{suffix}: holds values that are no whole numbers"):
+        evaluate(tmp_path / f"mask.{suffix}", tmp_path / f"truth.{suffix}", None)

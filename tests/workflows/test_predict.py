@@ -519,3 +519,34 @@ def test_an_image_that_does_not_say_how_it_lies_is_told(tmp_path):
     path.write_bytes(content)
     (row,) = predict(model(), [path], tmp_path / "out").rows
     assert any("does not say how it lies (it names no space of the patient)" in line for line in row.outside)
+
+
+def padded(value, dtype):
+    array = np.random.default_rng(0).normal(100, 20, GRID.shape_zyx).astype(dtype)
+    array[0, :2] = value
+    return Volume(array, GRID)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "said"),
+    [
+        (1e39, np.float64, "values are NaN or infinite|as large as 1e\\+39"),
+        (-3e38, np.float32, "most likely a fill value"),
+        (1e30, np.float32, "most likely a fill value"),
+    ],
+)
+def test_values_beyond_float32_are_refused(tmp_path, value, dtype, said):
+    write_volume(padded(value, dtype), tmp_path / "a.nii.gz")
+    (row,) = predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out").rows
+    assert row.status == "refused"
+    assert re.search(said, row.reason)
+    assert not (tmp_path / "out" / "a.nii.gz").exists()
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "nrrd", "mha"])
+def test_padding_is_told_and_with_strict_refused(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    write_volume(padded(-32768, np.int16), path)
+    told = replace(model(), plan=plan())
+    (row,) = predict(told, [path], tmp_path / "out").rows
+    assert any("most likely means no data" in line for line in row.outside)

@@ -43,6 +43,8 @@ def demo(
     print(f"data: {result.data}")
     print(f"model: {result.model}")
     print(f"masks of the held-out cases: {result.masks}")
+    for line in result.alerts:
+        print(f"WARNING: {line}")
     print("held-out cases, Dice and lesions with 95 % intervals:")
     print_summary(result.summary)
     print(f"report of the training: {result.training_report}")

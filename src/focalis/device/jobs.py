@@ -55,6 +55,7 @@ _LOST_SECONDS = 20.0
 """A workflow that DBOS says has begun, and that no thread has run for so long, will not end by itself any more."""
 _RETENTION_SECONDS = 60.0
 _FORGOTTEN_AT_ONCE = 500
+_GREW = "later slices arrived before it was segmented"
 _OPEN: tuple[TaskState, ...] = ("waiting", "checking", "segmenting", "writing")
 
 _log = logging.getLogger(__name__)
@@ -242,6 +243,9 @@ class Jobs:
                 "late slices" if not same else "another model" if model != earlier.model_sha256 else "whole"
             )
             self.store.event("info", f"{cause}: supersedes task {earlier.task_id}", task_id=task_id)
+            if kept_back := self.store.withdraw(earlier.task_id):
+                text = f"{kept_back} results were superseded before they were sent, and stay here"
+                self.store.event("info", text, task_id=earlier.task_id)
 
     def _enqueue_tasks(self) -> None:
         waiting = [task for state in _OPEN for task in self.store.tasks(state)]
@@ -338,7 +342,7 @@ class Jobs:
         if has_results(self.store, task_id):
             return {"outcome": "done", "results": []}
         if task.superseded_by is not None:
-            return {"outcome": "refused", "reason": "later slices arrived before it was segmented"}
+            return {"outcome": "refused", "reason": _GREW}
         model = self.models.get(task.model)
         if model is None:
             return {"outcome": "failed", "reason": f"the device has no model {task.model!r} any more"}
@@ -348,7 +352,7 @@ class Jobs:
         limits = self.config.limits
         instances = self.store.instances(task.series_uid)
         if self._inputs_of(task.series_uid) != task.input_sha256:
-            return {"outcome": "refused", "reason": "later slices arrived before it was segmented"}
+            return {"outcome": "refused", "reason": _GREW}
         if sum(instance.bytes for instance in instances) > limits.series_gb * 1e9:
             reason = f"has more than {limits.series_gb:g} GB; raise limits.series_gb"
             return {"outcome": "refused", "reason": reason}
@@ -375,10 +379,14 @@ class Jobs:
             self.store.set_outside(task_id, answer["outside"])
         if answer.get("outside"):
             self.store.event("warning", f"the series {answer['outside']}", task_id=task_id)
+        for caution in answer.get("cautions", ()):
+            self.store.event("warning", caution, task_id=task_id)
         if answer.get("doubts"):
             self.store.event("warning", f"of the series: {answer['doubts']}", task_id=task_id)
         if answer.get("left_out"):
             self.store.event("warning", f"of the series, {answer['left_out']}", task_id=task_id)
+        if answer["outcome"] == "done" and self._inputs_of(task.series_uid) != task.input_sha256:
+            return {"outcome": "refused", "reason": _GREW}
         seconds = time.perf_counter() - started
         return {**answer, "seconds": seconds}
 

@@ -6,9 +6,10 @@ import logging
 import socket
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pydicom import Dataset
+from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.dsutils import encode_file_meta
 from pynetdicom.presentation import PresentationContext
@@ -107,11 +108,13 @@ class Node:
             return
         # what is proposed twice, with and without compression, is refused only if both are
         taken = {context.abstract_syntax for context in event.assoc.accepted_contexts}
-        for context in event.assoc.rejected_contexts:
-            kind = context.abstract_syntax
-            if kind in taken and context.result == _SYNTAXES_REFUSED:
-                continue
-            self._intake.refuse(entry[1].source, _why_refused(context))
+        refused = [
+            context
+            for context in event.assoc.rejected_contexts
+            if context.abstract_syntax not in taken or context.result != _SYNTAXES_REFUSED
+        ]
+        for line in _why_refused(refused):
+            self._intake.refuse(entry[1].source, line)
 
     def _on_store(self, event: evt.Event) -> Dataset:
         """Take one object in; the answer is given when it is durable."""
@@ -168,16 +171,34 @@ class _Server(AssociationServer):
         """Listen to nothing."""
 
 
-def _why_refused(context: PresentationContext) -> str:
-    """What was proposed and is not taken, one line."""
-    kind = context.abstract_syntax
-    name = "an unnamed class" if kind is None else f"{kind.name} ({kind})" if kind.name != kind else str(kind)
-    if context.result != _SYNTAXES_REFUSED:
-        return f"presentation context refused: the SOP class {name} is not accepted"
-    syntaxes = [each.name if each.name != each else str(each) for each in context.transfer_syntax]
-    more = f" and {len(syntaxes) - _NAMED} more" if len(syntaxes) > _NAMED else ""
-    listed = ", ".join(syntaxes[:_NAMED]) + more
-    return f"presentation context refused: {name} in the transfer syntax {listed} is not accepted"
+def _why_refused(contexts: Sequence[PresentationContext]) -> list[str]:
+    """What was proposed and is not taken: one line of classes, and one of transfer syntaxes of classes that are."""
+    classes, syntaxes = set(), set()
+    for context in contexts:
+        name = _named(context.abstract_syntax)
+        if context.result == _SYNTAXES_REFUSED:
+            syntaxes.add(f"{name} in the transfer syntax {_some(list(map(_named, context.transfer_syntax)))}")
+        else:
+            classes.add(name)
+    found = []
+    if classes:
+        noun, verb = ("SOP class", "is") if len(classes) == 1 else ("SOP classes", "are")
+        found.append(f"presentation context refused: the {noun} {_some(sorted(classes))} {verb} not accepted")
+    if syntaxes:
+        verb = "is" if len(syntaxes) == 1 else "are"
+        found.append(f"presentation context refused: {_some(sorted(syntaxes))} {verb} not accepted")
+    return found
+
+
+def _named(kind: UID | None) -> str:
+    """The name of a class or transfer syntax; its UID if it has none."""
+    return "without a name" if kind is None else str(kind.name)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _entity(config: Config) -> AE:

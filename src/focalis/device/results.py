@@ -25,6 +25,7 @@ from focalis.dicom import (
     write_structures,
 )
 from focalis.files import sha256_of
+from focalis.workflows.training_cases import Seen
 
 MOST_LISTED = 500
 """A report lists no more lesions than this, the largest ones: thousands of specks help nobody, and cost minutes."""
@@ -157,6 +158,23 @@ def cautions_of(partial: str, outside: str) -> tuple[Caution, ...]:
         found.append(Caution("PARTIAL", f"made of an incomplete series: {partial}"))
     if outside:
         found.append(Caution("OUT OF SCOPE", f"the series {outside}"))
+    return tuple(found)
+
+
+def model_cautions(seen: Seen | None, collapse: str) -> tuple[Caution, ...]:
+    """What the model file says against a result.
+
+    Args:
+        seen: the case of the model's training that the series is.
+        collapse: how the training failed; empty if it did not.
+    """
+    found = []
+    if seen is not None:
+        found.append(
+            Caution("TRAINING CASE", f"the series {seen.role} (case {seen.case}), so the result flatters it")
+        )
+    if collapse:
+        found.append(Caution("FAILED TRAINING", collapse))
     return tuple(found)
 
 

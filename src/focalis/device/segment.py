@@ -79,7 +79,7 @@ def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model
     Returns:
         {"outcome": "done", "results": [...], "outside": in what the series lies outside of what the model was trained
         on, one line, or "", "left_out": what of the images' headers the results do not copy, one line, or "",
-        "doubts": what may be wrong with the images, one line, or ""},
+        "doubts": what may be wrong with the images, one line, or "", "cautions": what the model file says against it},
         {"outcome": "refused" | "held", "reason": ..., "outside": the same}, or
         {"outcome": "failed" | "no space", "reason": ...}.
     """
@@ -109,14 +109,16 @@ class _RefusedError(Exception):
 
 def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
     from focalis.device.models import file_sha256
-    from focalis.device.results import cautions_of, make_results
+    from focalis.device.results import cautions_of, make_results, model_cautions
     from focalis.dicom import read_series
     from focalis.dicom.identity import AttributeWarning
     from focalis.model import load_model, weights_sha256
     from focalis.planning import other_modalities
     from focalis.prediction import DEFAULT_MEMORY_GB, Settings, require_memory
     from focalis.prediction import segment as segment_volumes
+    from focalis.workflows.model_record import collapse_alert
     from focalis.workflows.scope import check_scope, outside_line
+    from focalis.workflows.training_cases import SeenCases
 
     tell("checking")
     if file_sha256(Path(job.model)) != job.model_sha256:
@@ -157,6 +159,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
             raise
         raise _RefusedError(str(error), outside) from error
     tell("writing")
+    of_the_model = model_cautions(SeenCases.of(model).find("", [series.volume]), collapse_alert(model))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", AttributeWarning)
@@ -170,13 +173,14 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
             supersedes={kind: Path(path) for kind, path in job.supersedes.items()},  # type: ignore[misc]
             created=datetime.fromisoformat(job.created) if job.created else None,
             edition=job.edition,
-            cautions=cautions_of(job.partial, outside),
+            cautions=(*cautions_of(job.partial, outside), *of_the_model),
         )
     return {
         "outcome": "done",
         "results": [asdict(each) for each in made],
         "outside": outside,
         "doubts": "; ".join(series.doubts),
+        "cautions": [each.text for each in of_the_model],
         "left_out": next((_without_path(each.message) for each in told), ""),
     }
 

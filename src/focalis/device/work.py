@@ -169,6 +169,13 @@ class Work:
         )
         return [Delivery(**dict(row)) for row in rows]
 
+    def withdraw(self, task_id: str) -> int:
+        """Send nothing more of a task; returns how many deliveries still waited."""
+        with self._database.transaction() as connection:
+            return connection.execute(
+                "DELETE FROM deliveries WHERE task_id = ? AND state = 'waiting'", (task_id,)
+            ).rowcount
+
     def set_delivery(
         self,
         task_id: str,

@@ -54,7 +54,7 @@ def write_capture(
     result = describe_result(
         "SC", label, names, series, model, version, created, supersedes, edition=edition, cautions=cautions
     )
-    save(_encode(result, picture), path, series)
+    save(lambda: _encode(result, picture), path, series)
 
 
 def _encode(result: Result, picture: NDArray[np.uint8]) -> FileDataset:

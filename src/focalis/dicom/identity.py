@@ -15,7 +15,6 @@ from pydicom.config import RAISE
 from pydicom.datadict import dictionary_description, dictionary_VM, dictionary_VR
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.uid import UID
 from pydicom.valuerep import validate_value
 
 from focalis.dicom.headers import quiet, text, value_is_absent
@@ -59,6 +58,7 @@ _ENUMERATED = {
     "PatientIdentityRemoved": {"YES", "NO"},
     "LossyImageCompression": {"00", "01"},
 }
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d(([0-5]\d|60)(\.\d{1,6})?)?)?")
 _TIMEZONE = re.compile(r"-(0\d|1[0-2])[0-5]\d|\+(0\d|1[0-4])[0-5]\d")
 
@@ -137,9 +137,12 @@ def require_uids(series: Series) -> None:
 
 
 def is_uid(value: str) -> bool:
-    """Whether a text is a valid UID of at most 64 characters (PS3.5 9.1)."""
-    with quiet():
-        return UID(value).is_valid
+    """Whether a text is a UID of at most 64 characters (PS3.5 9.1).
+
+    Zeros in front of a component, which the standard forbids, are common, and archives keep them: another UID would
+    part a result from its study.
+    """
+    return len(value) <= 64 and _UID.fullmatch(value) is not None
 
 
 def _uid(header: Dataset, keyword: str, of: str, *, needed: bool) -> tuple[str, tuple[str, ...]]:

@@ -174,7 +174,7 @@ def write_segmentation(
         cautions,
         tracking,
     )
-    save(encode_segmentation(result), path, series)
+    save(lambda: encode_segmentation(result), path, series)
 
 
 def _segments(dataset: FileDataset, path: Path) -> tuple[Segment, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pydicom import Dataset
@@ -12,15 +13,22 @@ from focalis.errors import DataError
 from focalis.files import whole_file
 
 
-def save(dataset: Dataset, path: Path, series: Series) -> None:
+def save(encode: Callable[[], Dataset], path: Path, series: Series) -> None:
     """Write an object; either the whole file appears under its name or none does. Missing folders are made.
+
+    Args:
+        encode: makes the object; what pydicom remarks on meanwhile is not shown.
+        path: the file.
+        series: the series that it is about.
 
     Raises:
         DataError: the path is a file of the series, or it cannot be written.
     """
     _require_no_image(path, series)
-    with whole_file(path) as temporary, quiet():
-        dataset.save_as(temporary, enforce_file_format=True)
+    with quiet():  # pydicom remarks on UIDs with leading zeros, which are kept
+        dataset = encode()
+        with whole_file(path) as temporary:
+            dataset.save_as(temporary, enforce_file_format=True)
 
 
 def remove(path: Path, series: Series) -> None:

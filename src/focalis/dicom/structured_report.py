@@ -122,9 +122,10 @@ def write_report(
     result = describe_result(
         "SR", label, names, series, model, version, created, supersedes, reviewer, edition, cautions
     )
-    reference = _segmentation_reference(segmentation)
+    with quiet():
+        reference = _segmentation_reference(segmentation)
     save(
-        _encode(result, tuple(lesions), len(lesions) if total is None else total, reference),
+        lambda: _encode(result, tuple(lesions), len(lesions) if total is None else total, reference),
         path,
         series,
     )

@@ -183,7 +183,7 @@ def write_structures(
     if not label.any():
         remove(path, series)
         return False
-    save(encode_structures(result), path, series)
+    save(lambda: encode_structures(result), path, series)
     return True
 
 

@@ -45,6 +45,7 @@ class DemoResult:
         training_report: the HTML report of the training run.
         report: the HTML report of the evaluation.
         summary: the figures on the held-out cases.
+        alerts: what has to be known before any figure, a line each.
     """
 
     data: Path
@@ -54,6 +55,7 @@ class DemoResult:
     training_report: Path
     report: Path
     summary: Summary
+    alerts: tuple[str, ...] = ()
 
 
 def demo(
@@ -116,6 +118,7 @@ def demo(
         training_report=trained.report,
         report=out / "scores" / "report.html",
         summary=evaluation.summary,
+        alerts=tuple(dict.fromkeys([*([trained.alert] if trained.alert else []), *evaluation.alerts])),
     )
 
 
