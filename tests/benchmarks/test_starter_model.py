@@ -123,14 +123,14 @@ def rows(*dices):
 
 def test_the_operating_point_is_the_mean_of_the_folds():
     other = ROW | {"threshold": 0.6, "temperature": 0.5, "minimum_mm3": 0.0, "minimum_confidence": 0.0}
-    point, temperature = mean_point([ROW, other])
+    point = mean_point([ROW, other])
     assert (point.threshold, point.minimum_mm3, point.minimum_confidence) == pytest.approx((0.5, 5.0, 0.25))
-    assert temperature == pytest.approx(1.0)  # the geometric mean, for it divides log odds
+    assert point.temperature == pytest.approx(1.0)  # the geometric mean, for it divides log odds
     assert "2 models of the same recipe" in point.how
 
 
 def test_rows_from_before_there_were_temperatures_count_as_untempered():
-    assert mean_point([{"threshold": 0.3, "steps": 30}])[1] == 1.0
+    assert mean_point([{"threshold": 0.3, "steps": 30}]).temperature == 1.0
 
 
 def test_the_card_holds_the_figures_by_size_and_what_the_licence_asks_for():
