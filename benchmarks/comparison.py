@@ -31,7 +31,7 @@ from focalis.networks import NETWORKS
 from focalis.planning.plan import LossSettings, NetworkSettings
 from focalis.prediction import Settings, segment
 from focalis.report import Point, plane_figure
-from focalis.report.comparison import off_budget
+from focalis.report.comparison_page import off_budget
 from focalis.volume import Volume, read_volume
 from focalis.workflows.record import provenance, read_json, write_json
 

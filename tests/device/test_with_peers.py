@@ -199,7 +199,7 @@ def test_what_storescu_sends_comes_back_to_orthanc_as_predict_makes_it(hippocamp
 
 
 @pytest.mark.timeout(3000)
-@pytest.mark.filterwarnings("ignore:.*Study ID is not valid:focalis.dicom.identity.AttributeWarning")
+@pytest.mark.filterwarnings("ignore:.*Study ID is not valid:focalis.dicom.source_identity.AttributeWarning")
 @pytest.mark.parametrize(
     ("modality", "window"),
     [

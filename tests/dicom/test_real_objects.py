@@ -10,9 +10,9 @@ import pytest
 import SimpleITK as sitk
 from highdicom.seg import segread
 
-from focalis.dicom.identity import AttributeWarning
 from focalis.dicom.segmentation import list_segments, read_segmentation, write_segmentation
 from focalis.dicom.series import Series, only_series, read_series
+from focalis.dicom.source_identity import AttributeWarning
 from focalis.dicom.structures import list_structures, read_structures, write_structures
 
 HEAD_NECK_VOXELS = [1697, 113, 457, 4230, 211, 375, 922, 950, 222, 43, 62]

@@ -9,8 +9,8 @@ from focalis.dataset import PhantomSettings, write_phantoms
 from focalis.errors import DataError, PlanError
 from focalis.networks import NETWORKS
 from focalis.planning import Fingerprint, fingerprint, make_plan
-from focalis.planning.memory import training_bytes
 from focalis.planning.parts import network_of
+from focalis.planning.step_memory import training_bytes
 from focalis.quality import measure
 from focalis.volume import Volume, read_volume, write_volume
 

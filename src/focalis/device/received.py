@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from focalis.device.database import Database
-from focalis.device.objects import ObjectFiles, file_chunks
+from focalis.device.object_files import ObjectFiles, file_chunks
 from focalis.device.records import (
     Header,
     Instance,

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 
-from focalis.device.lesions import list_lesions
 from focalis.device.picture import draw_summary
 from focalis.device.records import ResultKind
+from focalis.device.study_lesions import list_lesions
 from focalis.dicom import (
     Caution,
     ReportedLesion,

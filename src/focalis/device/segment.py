@@ -111,7 +111,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     from focalis.device.models import file_sha256
     from focalis.device.results import cautions_of, make_results, model_cautions
     from focalis.dicom import read_series
-    from focalis.dicom.identity import AttributeWarning
+    from focalis.dicom.source_identity import AttributeWarning
     from focalis.model import load_model, weights_sha256
     from focalis.planning import other_modalities
     from focalis.prediction import DEFAULT_MEMORY_GB, Settings, require_memory

@@ -12,7 +12,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from focalis.device.database import Database
-from focalis.device.objects import ObjectFiles
+from focalis.device.object_files import ObjectFiles
 from focalis.device.received import Received
 from focalis.device.senders import Senders
 from focalis.device.work import Work

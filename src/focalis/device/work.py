@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from focalis.device.database import Database
-from focalis.device.objects import ObjectFiles
+from focalis.device.object_files import ObjectFiles
 from focalis.device.records import (
     Delivery,
     DeliveryState,

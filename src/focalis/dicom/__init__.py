@@ -1,9 +1,9 @@
 """DICOM objects: image series; segmentations, contours and reports, read and written."""
 
 from focalis.dicom.capture import write_capture
+from focalis.dicom.derived import Caution, Superseded
 from focalis.dicom.drawn import DrawnObject, find_drawn, series_of
 from focalis.dicom.headers import is_dicom
-from focalis.dicom.results import Caution, Superseded
 from focalis.dicom.segmentation import Segment, list_segments, read_segmentation, write_segmentation
 from focalis.dicom.series import Series, SeriesFiles, find_series, only_series, read_series
 from focalis.dicom.structured_report import ReportedLesion, write_report

@@ -13,8 +13,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import DA, TM
 
+from focalis.dicom.derived import NOTICE, Caution, Result, Superseded, describe_result
 from focalis.dicom.provenance import series_number, source_instances, stamp
-from focalis.dicom.results import NOTICE, Caution, Result, Superseded, describe_result
 from focalis.dicom.series import Series
 from focalis.dicom.storing import save
 

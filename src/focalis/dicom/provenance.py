@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from pydicom import Dataset
 from pydicom.valuerep import DA, TM, format_number_as_ds
 
+from focalis.dicom.derived import MANUFACTURER, NOTICE, Result
 from focalis.dicom.headers import sop_class, text
-from focalis.dicom.identity import LOSSY
-from focalis.dicom.results import MANUFACTURER, NOTICE, Result
 from focalis.dicom.series import Series
 from focalis.dicom.slices import read_slices
+from focalis.dicom.source_identity import LOSSY
 
 _LONG_STRING = 64
 
@@ -19,7 +19,7 @@ _LONG_STRING = 64
 def stamp(dataset: Dataset, result: Result, description: str) -> None:
     """Set patient, study, series, equipment and time of an object, and the notice, in place.
 
-    Patient and study are the source's where its values are valid, see `focalis.dicom.identity`. Text is UTF-8.
+    Patient and study are the source's where its values are valid, see `focalis.dicom.source_identity`. Text is UTF-8.
     """
     dataset.SpecificCharacterSet = "ISO_IR 192"
     for keyword, value in result.identity.values.items():

@@ -13,10 +13,10 @@ from pydicom import Dataset, FileDataset
 from pydicom.uid import UID, SegmentationStorage
 
 from focalis.charsets import DEFAULT_CHARSET
+from focalis.dicom.derived import Caution, Superseded, describe_result
 from focalis.dicom.frames import locate_frames, read_frames
 from focalis.dicom.headers import numbers, text
 from focalis.dicom.objects import keyed_names, read_object, require_same_patient_space, select
-from focalis.dicom.results import Caution, Superseded, describe_result
 from focalis.dicom.segmentation_encoding import encode_segmentation
 from focalis.dicom.series import Series
 from focalis.dicom.storing import save
@@ -134,7 +134,7 @@ def write_segmentation(
 
     Each named label becomes a segment, numbered from 1 by ascending label value; frames without foreground are
     left out. A label map without foreground becomes a valid object with one empty frame per segment. Each frame
-    has the position of its source slice. UIDs are derived from the content, see `focalis.dicom.results`: the same
+    has the position of its source slice. UIDs are derived from the content, see `focalis.dicom.derived`: the same
     call writes the same bytes.
 
     A segment is coded as a lesion, or as what its name says: cyst, edema, mass, necrosis, neoplasm (tumour),

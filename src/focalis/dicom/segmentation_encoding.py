@@ -10,8 +10,8 @@ from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DA, TM
 
+from focalis.dicom.derived import COLOURS, GIVEN_MASKS, MANUFACTURER, NOTICE, Result, Superseded
 from focalis.dicom.headers import text
-from focalis.dicom.identity import LOSSY
 from focalis.dicom.provenance import (
     decimals,
     series_number,
@@ -20,8 +20,8 @@ from focalis.dicom.provenance import (
     source_references,
     stamp,
 )
-from focalis.dicom.results import COLOURS, GIVEN_MASKS, MANUFACTURER, NOTICE, Result, Superseded
 from focalis.dicom.series import Series
+from focalis.dicom.source_identity import LOSSY
 
 if TYPE_CHECKING:
     import highdicom

@@ -15,10 +15,10 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, Comprehensive3DSRStorage
 from pydicom.valuerep import DA, TM
 
+from focalis.dicom.derived import MANUFACTURER, NOTICE, Caution, Result, Superseded, describe_result
 from focalis.dicom.headers import quiet, sop_class, text
 from focalis.dicom.objects import read_object
 from focalis.dicom.provenance import series_number, stamp
-from focalis.dicom.results import MANUFACTURER, NOTICE, Caution, Result, Superseded, describe_result
 from focalis.dicom.segmentation import SEGMENTATION_CLASSES
 from focalis.dicom.segmentation_encoding import property_type
 from focalis.dicom.series import Series

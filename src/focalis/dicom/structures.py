@@ -16,9 +16,9 @@ from pydicom.uid import RTStructureSetStorage
 from focalis.charsets import DEFAULT_CHARSET
 from focalis.dicom.contours import Contour, combine_contours, fill_contours
 from focalis.dicom.coordinates import to_indices
+from focalis.dicom.derived import Caution, Superseded, describe_result
 from focalis.dicom.headers import gist, numbers, quiet, text
 from focalis.dicom.objects import keyed_names, read_object, require_same_patient_space, select
-from focalis.dicom.results import Caution, Superseded, describe_result
 from focalis.dicom.series import Series
 from focalis.dicom.storing import remove, save
 from focalis.dicom.structures_encoding import encode_structures
@@ -150,7 +150,7 @@ def write_structures(
 
     Each named label becomes a structure with the label's value as its number; one without voxels is listed
     without contours. Holes are drawn by keyholes, see `focalis.dicom.contours`. Contours lie in the planes of
-    their source slices, to 1e-6 mm. UIDs are derived from the content, see `focalis.dicom.results`: the same
+    their source slices, to 1e-6 mm. UIDs are derived from the content, see `focalis.dicom.derived`: the same
     call writes the same bytes.
 
     A structure set without any contour is of no use to its readers, and many refuse it: where nothing was

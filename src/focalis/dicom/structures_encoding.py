@@ -10,6 +10,7 @@ from pydicom.valuerep import DA, TM
 
 from focalis.dicom.contours import trace_contours
 from focalis.dicom.coordinates import to_patient
+from focalis.dicom.derived import COLOURS, NOTICE, Result
 from focalis.dicom.provenance import (
     series_number,
     slice_positions,
@@ -17,7 +18,6 @@ from focalis.dicom.provenance import (
     source_references,
     stamp,
 )
-from focalis.dicom.results import COLOURS, NOTICE, Result
 from focalis.errors import DataError
 
 

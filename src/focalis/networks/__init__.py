@@ -11,8 +11,8 @@ from focalis.networks.catalogue import (
 )
 from focalis.networks.convolutions import Convolution, convolutions
 from focalis.networks.dense import DenseConfig, DenseNetwork
+from focalis.networks.footprint import peak_bytes
 from focalis.networks.foreign import MONAI
-from focalis.networks.memory import peak_bytes
 from focalis.networks.spec import NetworkSpec
 from focalis.networks.start import Transfer, transfer
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from focalis.errors import PlanError
 from focalis.planning.fingerprint import Fingerprint
-from focalis.planning.memory import training_bytes
 from focalis.planning.plan import NetworkSettings, Normalisation, Plan, TrainingSettings, Triple, alike
 from focalis.planning.pose import Pose
+from focalis.planning.step_memory import training_bytes
 
 PATCH_SHARE = 0.85
 BATCH_VOXELS = 2 * 40**3

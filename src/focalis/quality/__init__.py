@@ -1,7 +1,7 @@
 """The check of a data set before it is used: what stops training, and what a person should look at."""
 
 from focalis.quality.check import CheckResult, Problem, Progress, check_dataset
-from focalis.quality.facts import CaseFacts, ImageFacts, LabelFacts, LabelMapFacts, Lesion
+from focalis.quality.facts import CaseFacts, ImageFacts, LabelFacts, LabelMapFacts, LesionFacts
 from focalis.quality.finding import (
     FEW_VOXELS,
     GREATEST_SHARE,
@@ -27,7 +27,7 @@ __all__ = [
     "KindOfFinding",
     "LabelFacts",
     "LabelMapFacts",
-    "Lesion",
+    "LesionFacts",
     "Measured",
     "PlannedSpacing",
     "Problem",

@@ -13,8 +13,8 @@ from focalis.dataset import Case, Dataset
 from focalis.errors import DataError, refusal
 from focalis.quality.label_values import judge_label_values, looks_like_an_image, too_many_labels
 from focalis.quality.mixup import Mixed, MixUp, digest, is_copied, looks_like_a_label_map, told
-from focalis.quality.readers import ReaderValues
-from focalis.quality.segments import judge_segments
+from focalis.quality.reader_masks import ReaderValues
+from focalis.quality.segment_names import judge_segments
 from focalis.volume import (
     Grid,
     Segment,

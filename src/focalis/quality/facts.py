@@ -64,7 +64,7 @@ class ImageFacts:
 
 
 @dataclass(frozen=True)
-class Lesion:
+class LesionFacts:
     """A 26-connected component of one label.
 
     Attributes:
@@ -98,7 +98,7 @@ class LabelFacts:
     volume_mm3: float
     left_mm: float
     sides: tuple[str, ...]
-    lesions: tuple[Lesion, ...]
+    lesions: tuple[LesionFacts, ...]
     name: str = ""
     contrasts: tuple[tuple[float, ...], ...] = ()
 
@@ -258,7 +258,7 @@ def _label_facts(
     sizes = found.sizes()
     inside = order[np.cumsum(sizes) - sizes + sizes // 2]
     lesions = tuple(
-        Lesion(int(size), float(size * grid.voxel_volume_mm3), _index_in(file_grid, grid, place))
+        LesionFacts(int(size), float(size * grid.voxel_volume_mm3), _index_in(file_grid, grid, place))
         for size, place in zip(sizes, places[inside], strict=True)
     )
     away = (places.mean(axis=0) - (np.asarray(grid.shape_zyx) - 1) / 2)[::-1]

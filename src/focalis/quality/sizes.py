@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from focalis.quality.facts import CaseFacts, Lesion
+from focalis.quality.facts import CaseFacts, LesionFacts
 from focalis.quality.finding import FEW_VOXELS, GREATEST_SHARE, LEAST_CASES, LEAST_SHARE, Finding
 
 LISTED_LESIONS = LISTED_CASES = 3
@@ -26,7 +26,7 @@ def listed(cases: Sequence[str]) -> str:
     return ", ".join(cases[:LISTED_CASES]) + more
 
 
-def voxels_at(lesion: Lesion, spacing_zyx_mm: Sequence[float]) -> float:
+def voxels_at(lesion: LesionFacts, spacing_zyx_mm: Sequence[float]) -> float:
     """The number of voxels of a lesion's volume at another spacing."""
     return lesion.volume_mm3 / math.prod(spacing_zyx_mm)
 
@@ -76,7 +76,7 @@ def find_small_lesions(
             yield Finding("small", (case.case,), f"{what}: {', '.join(said)}")
 
 
-def _place(lesion: Lesion) -> str:
+def _place(lesion: LesionFacts) -> str:
     x, y, z = lesion.voxel_xyz
     return f"x {x}, y {y}, z {z}"
 

@@ -19,9 +19,9 @@ from focalis.quality.label_values import find_unnamed_sentinels
 from focalis.quality.leaks import find_duplicates, find_leaks
 from focalis.quality.mirrored import find_mirrored
 from focalis.quality.position import find_swapped_sides
-from focalis.quality.readers import attach_readers
+from focalis.quality.reader_masks import attach_readers
 from focalis.quality.scarcity import find_mistaken_files, find_too_few
-from focalis.quality.segments import find_renamed_segments
+from focalis.quality.segment_names import find_renamed_segments
 from focalis.quality.sizes import find_border_labels, find_odd_shares, find_small_lesions
 from focalis.volume import GridWarning, placement_lacks
 

@@ -1,19 +1,19 @@
 """Reports: self-contained HTML pages with their figures. The only package that draws."""
 
-from focalis.report.agreement import agreement_figure, write_agreement_report
-from focalis.report.comparison import write_comparison_report
-from focalis.report.contours import contours_figure
+from focalis.report.agreement_page import agreement_figure, write_agreement_report
+from focalis.report.comparison_page import write_comparison_report
+from focalis.report.contours_figure import contours_figure
 from focalis.report.curves import curves_figure
-from focalis.report.evaluation import write_evaluation_report
+from focalis.report.evaluation_page import write_evaluation_report
 from focalis.report.figure import DARK, LIGHT, Theme
-from focalis.report.fit import write_fit_report
+from focalis.report.fit_page import write_fit_report
 from focalis.report.follow import lesion_figure, write_follow_report
-from focalis.report.lesions import froc_figure, operating_figure, reliability_figure, risk_figure
+from focalis.report.lesion_figures import froc_figure, operating_figure, reliability_figure, risk_figure
 from focalis.report.overlay import overlay_figure
 from focalis.report.plane import Point, plane_figure
-from focalis.report.quality import write_quality_report
+from focalis.report.quality_page import write_quality_report
 from focalis.report.spread import spread_figure
-from focalis.report.tables import caption
+from focalis.report.summary_tables import caption
 
 __all__ = [
     "DARK",

@@ -344,7 +344,7 @@ def _write(followed: Followed, scans: Sequence[Scan], folder: Path) -> None:
 
 def _write_dicom(followed: Followed, day: int, label: np.ndarray, scan: Scan, folder: Path) -> None:
     from focalis.dicom import ReportedLesion, write_report, write_segmentation
-    from focalis.dicom.results import GIVEN_MASKS
+    from focalis.dicom.derived import GIVEN_MASKS
 
     assert scan.source is not None
     study = followed.studies[day]

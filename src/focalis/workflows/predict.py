@@ -354,7 +354,7 @@ def _cautions(outside: Sequence[str]) -> tuple[Caution, ...]:
 
 def _require_uids(source: Series) -> None:
     """Refuse before the work what cannot be written after it."""
-    from focalis.dicom.identity import require_uids
+    from focalis.dicom.source_identity import require_uids
 
     require_uids(source)
 

@@ -12,7 +12,7 @@ from phantom_device import PhantomDevice
 from focalis.dataset import open_dataset
 from focalis.device.config import Config, Destination
 from focalis.device.web import worklist
-from focalis.device.web.models import curve_of
+from focalis.device.web.models_page import curve_of
 from focalis.device.web.site import readable_size
 from focalis.lesions import OperatingPoint
 from focalis.models import FOLDER

@@ -50,7 +50,7 @@ class TooLargeError(Exception):
     """The body of a request is larger than allowed."""
 
 
-class Guard:
+class RequestGuard:
     """Middleware before all routes.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.device.lesions import StudyLesion, list_lesions
+from focalis.device.study_lesions import StudyLesion, list_lesions
 from focalis.dicom import Series, read_segmentation, read_series
 from focalis.dicom.coordinates import to_indices, to_patient
 from focalis.files import restrict, whole_folder, write_text

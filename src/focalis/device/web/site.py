@@ -17,7 +17,7 @@ from starlette.types import Message
 from focalis.device.records import Task
 from focalis.device.web.auth import LoginLimit, Role, Session, Sessions, find_token
 from focalis.device.web.device import Device
-from focalis.device.web.identity import Identities
+from focalis.device.web.study_identity import Identities
 from focalis.device.web.views import Views
 
 COOKIE = "focalis-session"

@@ -15,7 +15,7 @@ from focalis.device.records import ResultKind, Task, Verdict
 from focalis.device.web.auth import Session
 from focalis.device.web.children import run_job
 from focalis.device.web.site import VIEWER, Site, changes, needs, site_of
-from focalis.device.web.slices import AXES, Plane, slice_png
+from focalis.device.web.slice_picture import AXES, Plane, slice_png
 from focalis.device.web.views import IMAGE, LESIONS, View, segmentation_of
 from focalis.device.web.worklist import WORKING
 

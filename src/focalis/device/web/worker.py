@@ -16,7 +16,7 @@ from typing import Any
 from focalis.errors import FocalisError
 
 JOBS: Mapping[str, str] = {
-    "identify": "focalis.device.web.identity",
+    "identify": "focalis.device.web.study_identity",
     "prepare": "focalis.device.web.preparing",
     "correct": "focalis.device.web.correcting",
     "export": "focalis.device.web.exporting",

@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse, RedirectResponse
 
 from focalis.device.records import Delivery, SeriesRow, Task, TaskState
 from focalis.device.web.auth import Session
-from focalis.device.web.identity import Identity
 from focalis.device.web.site import Site, changes, needs, site_of
+from focalis.device.web.study_identity import Identity
 
 router = APIRouter()
 SHOWN = 200
@@ -24,7 +24,7 @@ _FAILED: tuple[TaskState, ...] = ("failed", "refused", "held", "out of scope")
 
 
 @dataclass(frozen=True)
-class Row:
+class WorkListRow:
     """A line of the work list.
 
     Attributes:
@@ -96,7 +96,7 @@ def release(
     return RedirectResponse("/", 303)
 
 
-def rows_of(site: Site) -> list[Row]:
+def rows_of(site: Site) -> list[WorkListRow]:
     """The newest lines of the work list: tasks that are not superseded, and series without a task."""
     store = site.device.store
     newest = {task.task_id: task for task in store.tasks(limit=SHOWN)}
@@ -116,13 +116,15 @@ def rows_of(site: Site) -> list[Row]:
     identities = site.identities.of([*with_task, *(each.series_uid for each in alone)])
     rows = [_task_row(site, task, series.get(task.series_uid), identities[task.series_uid]) for task in tasks]
     rows += [
-        Row(each.state, each.reason, each.last_at, each, None, identities[each.series_uid], 0, 0, False, {})
+        WorkListRow(
+            each.state, each.reason, each.last_at, each, None, identities[each.series_uid], 0, 0, False, {}
+        )
         for each in alone
     ]
     return sorted(rows, key=lambda row: row.at, reverse=True)
 
 
-def tiles_of(rows: list[Row]) -> dict[str, int]:
+def tiles_of(rows: list[WorkListRow]) -> dict[str, int]:
     """How many of the listed lines are receiving, working, done or in need of a person."""
     return {
         "receiving": sum(row.state in ("receiving", "complete") for row in rows),
@@ -136,11 +138,11 @@ def _has_task(site: Site, series: SeriesRow) -> bool:
     return any(site.device.store.task_of(series.series_uid, model) for model in site.device.models)
 
 
-def _task_row(site: Site, task: Task, series: SeriesRow | None, identity: Identity) -> Row:
+def _task_row(site: Site, task: Task, series: SeriesRow | None, identity: Identity) -> WorkListRow:
     store = site.device.store
     verdicts = Counter(review.verdict for review in store.reviews(task.task_id))
     deliveries: list[Delivery] = store.deliveries(task.task_id)
-    return Row(
+    return WorkListRow(
         state=task.state,
         reason=task.reason,
         at=task.updated_at,

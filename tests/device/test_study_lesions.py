@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from focalis.device.lesions import list_lesions
+from focalis.device.study_lesions import list_lesions
 from focalis.volume import Grid, Volume
 
 SPACING = (2.0, 0.5, 1.5)

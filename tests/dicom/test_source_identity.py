@@ -11,9 +11,9 @@ from pydicom.datadict import dictionary_description, dictionary_VR, tag_for_keyw
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from focalis.dicom.identity import OPTIONAL, TYPE_2, AttributeWarning
 from focalis.dicom.segmentation import write_segmentation
 from focalis.dicom.series import read_series
+from focalis.dicom.source_identity import OPTIONAL, TYPE_2, AttributeWarning
 from focalis.dicom.structured_report import write_report
 from focalis.dicom.structures import write_structures
 from focalis.errors import DataError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from focalis.device.web.identity import identify
+from focalis.device.web.study_identity import identify
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from focalis.device.web.preparing import prepare
-from focalis.device.web.slices import LONGEST_PIXELS, slice_png
+from focalis.device.web.slice_picture import LONGEST_PIXELS, slice_png
 from focalis.device.web.views import View
 from focalis.dicom import read_series, write_segmentation
 from focalis.volume import Grid

@@ -11,7 +11,7 @@ from focalis.files import write_text
 from focalis.report.figure import DARK, LIGHT, Theme
 from focalis.report.page import DASH, figures, number, render
 from focalis.report.plane import Point, plane_figure
-from focalis.report.tables import flat, interval
+from focalis.report.summary_tables import flat, interval
 
 COLUMNS = (
     ("dice", "Dice", 3),

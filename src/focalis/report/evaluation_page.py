@@ -10,11 +10,11 @@ from focalis.evaluation import EMPTY_RULE, Detection, JudgedLesion, Score, Summa
 from focalis.evaluation.beside import SPREAD_RULE, StructureBesideReaders
 from focalis.files import write_text
 from focalis.lesions import MATCHING_RULE
-from focalis.report.detection import lesion_context
 from focalis.report.figure import DARK, LIGHT
+from focalis.report.lesion_context import lesion_context
 from focalis.report.page import figures, render
 from focalis.report.spread import spread_figure
-from focalis.report.tables import headline, lesion_rows, summary_rows, worst_first
+from focalis.report.summary_tables import headline, lesion_rows, summary_rows, worst_first
 
 
 def write_evaluation_report(

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from focalis.planning import NetworkSettings, Normalisation, Plan
-from focalis.planning.memory import training_bytes
+from focalis.planning.step_memory import training_bytes
 
 SCRIPT = """
 import sys

@@ -12,7 +12,7 @@ from focalis.errors import DataError
 from focalis.losses import LOSSES
 from focalis.networks import NETWORKS
 from focalis.report import Point, contours_figure, plane_figure, write_comparison_report
-from focalis.report.contours import COLOURS
+from focalis.report.contours_figure import COLOURS
 from focalis.report.plane import undominated
 from focalis.volume import Grid, Volume
 

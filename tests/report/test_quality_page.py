@@ -11,7 +11,7 @@ from focalis.dataset import Case, Dataset
 from focalis.quality import KINDS, CheckResult, Finding, Measured, PlannedSpacing, Problem, Survey, survey
 from focalis.quality.facts import Measurements
 from focalis.report.figure import LIGHT
-from focalis.report.quality import ROWS_OPEN, intensity_figure, sizes_figure, write_quality_report
+from focalis.report.quality_page import ROWS_OPEN, intensity_figure, sizes_figure, write_quality_report
 from focalis.volume import Grid, Volume
 
 NASTY = "<script>alert('x')</script> & $5"

@@ -24,7 +24,7 @@ _TITLES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class SummaryRow:
     """A line of a summary table, ready to print."""
 
     title: str
@@ -39,13 +39,13 @@ def interval(low: float | None, high: float | None, digits: int = 3) -> str:
     return DASH if low is None or high is None else f"{number(low, digits)} to {number(high, digits)}"
 
 
-def summary_rows(summary: LabelSummary) -> list[Row]:
+def summary_rows(summary: LabelSummary) -> list[SummaryRow]:
     """The metrics over cases: mean, interval, median, number of cases."""
     rows = []
     for s in summary.statistics:
         title, digits = _TITLES[s.metric]
         rows.append(
-            Row(
+            SummaryRow(
                 title,
                 number(s.mean, digits),
                 interval(s.low, s.high, digits),
@@ -56,13 +56,13 @@ def summary_rows(summary: LabelSummary) -> list[Row]:
     return rows
 
 
-def lesion_rows(summary: LabelSummary) -> list[Row]:
+def lesion_rows(summary: LabelSummary) -> list[SummaryRow]:
     """The lesion-wise figures: pooled value, interval, and the counts behind it."""
     lesions = summary.lesions
     found, there, said = lesions.detected_lesions, lesions.truth_lesions, lesions.predicted_lesions
 
-    def row(title: str, pooled: Pooled, counted: str, digits: int = 3) -> Row:
-        return Row(
+    def row(title: str, pooled: Pooled, counted: str, digits: int = 3) -> SummaryRow:
+        return SummaryRow(
             title, number(pooled.value, digits), interval(pooled.low, pooled.high, digits), "", counted
         )
 
@@ -76,8 +76,8 @@ def lesion_rows(summary: LabelSummary) -> list[Row]:
             f"{said - found} in {summary.cases}",
             2,
         ),
-        Row("True lesions split", number(lesions.split_lesions, 0), "", "", f"of {there}"),
-        Row("Predicted lesions that merge", number(lesions.merged_lesions, 0), "", "", f"of {said}"),
+        SummaryRow("True lesions split", number(lesions.split_lesions, 0), "", "", f"of {there}"),
+        SummaryRow("Predicted lesions that merge", number(lesions.merged_lesions, 0), "", "", f"of {said}"),
     ]
 
 

@@ -18,7 +18,7 @@ from focalis.lesions import MATCHING_RULE
 from focalis.report.figure import PREDICTION_COLOUR, TRUTH_COLOUR, png
 from focalis.report.page import figures, number, render
 from focalis.report.slice_drawing import BACKGROUND, TEXT, draw_slice, grey_window, scale_bar, zoom
-from focalis.report.tables import Row, interval
+from focalis.report.summary_tables import SummaryRow, interval
 from focalis.volume import Volume, to_canonical
 
 Panel = tuple[PairScore, Volume | None, Volume, Volume]
@@ -93,15 +93,17 @@ def _tile(structure: StructureAgreement, several: bool) -> tuple[str, str, str]:
     return title, number(dice.mean), interval(dice.low, dice.high)
 
 
-def _rows(structure: StructureAgreement) -> list[Row]:
+def _rows(structure: StructureAgreement) -> list[SummaryRow]:
     rows = []
     for s in structure.statistics:
         title, digits = _TITLES[s.metric]
         counted = f"{s.n} of {s.n + s.undefined}" if s.undefined else str(s.n)
         value, median = number(s.mean, digits), number(s.median, digits)
-        rows.append(Row(title, value, interval(s.low, s.high, digits), median, counted))
+        rows.append(SummaryRow(title, value, interval(s.low, s.high, digits), median, counted))
     kappa = structure.detection_kappa
-    rows.append(Row("Detection kappa", number(kappa.value), interval(kappa.low, kappa.high), "", "pooled"))
+    rows.append(
+        SummaryRow("Detection kappa", number(kappa.value), interval(kappa.low, kappa.high), "", "pooled")
+    )
     return rows
 
 

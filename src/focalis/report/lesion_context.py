@@ -16,7 +16,7 @@ from focalis.evaluation import (
 )
 from focalis.lesions import MEASURING_RULE
 from focalis.report.figure import DARK, LIGHT
-from focalis.report.lesions import froc_figure, reliability_figure, risk_figure
+from focalis.report.lesion_figures import froc_figure, reliability_figure, risk_figure
 from focalis.report.page import number
 
 SHOWN = 150

@@ -5,7 +5,7 @@ import pytest
 
 from focalis.evaluation.agreement import compare_readers
 from focalis.report import agreement_figure
-from focalis.report.agreement import _slice
+from focalis.report.agreement_page import _slice
 from focalis.volume import Grid, Volume
 
 GRID = Grid((20, 16, 10), (1.0, 1.0, 2.0))

@@ -10,12 +10,12 @@ from focalis.evaluation import Detection, JudgedLesion, Score, Summary
 from focalis.files import write_text
 from focalis.lesions import OperatingPoint
 from focalis.report.curves import curves_figure
-from focalis.report.detection import lesion_context
-from focalis.report.evaluation import score_context
+from focalis.report.evaluation_page import score_context
 from focalis.report.figure import DARK, LIGHT
-from focalis.report.lesions import operating_figure
+from focalis.report.lesion_context import lesion_context
+from focalis.report.lesion_figures import operating_figure
 from focalis.report.page import render
-from focalis.report.tables import flat
+from focalis.report.summary_tables import flat
 
 
 def write_fit_report(

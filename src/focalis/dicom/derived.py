@@ -22,8 +22,8 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from focalis.dicom.headers import text
-from focalis.dicom.identity import NAMESPACE, Identity, require_uids, source_identity
 from focalis.dicom.series import Series
+from focalis.dicom.source_identity import NAMESPACE, Identity, require_uids, source_identity
 from focalis.errors import DataError
 
 Kind: TypeAlias = Literal["SEG", "RTSTRUCT", "SR", "SC"]

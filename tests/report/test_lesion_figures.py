@@ -6,8 +6,8 @@ import pytest
 from focalis.evaluation import CaseLesions, Detection, count_voxels, judge_lesions
 from focalis.lesions import Candidates, OperatingPoint, find_candidates, measure_lesions
 from focalis.report import DARK, LIGHT, froc_figure, operating_figure, reliability_figure, risk_figure
-from focalis.report.detection import lesion_context
-from focalis.report.lesions import class_names
+from focalis.report.lesion_context import lesion_context
+from focalis.report.lesion_figures import class_names
 from focalis.volume import Grid, Volume
 
 PNG = b"\x89PNG\r\n\x1a\n"
