@@ -189,7 +189,7 @@ def test_several_labels_and_seeds_have_their_tables(content, tmp_path):
     write_comparison_report(tmp_path / "c.html", content, [])
 
     text = check(tmp_path / "c.html").text
-    assert "Label anterior" in text
+    assert "Anterior" in text
     assert "0.710" in text
     assert "0.610" in text
     assert "trained with 2 seeds" in text
