@@ -335,6 +335,7 @@ def _parsed(blob: bytes, path: Path) -> tuple[Model, bytes]:
                 tuple((float(c), float(x), float(y)) for c, x, y in point.get("froc", ())),
                 temperature=float(content.get("temperature", 1.0)),
                 **{name: int(point[name]) for name in ("lesions", "found") if point.get(name) is not None},
+                promise=str(point.get("promise", "")),
             ),
             provenance=content["provenance"],
             members=_Stored(path, count, str(content["weights_sha256"])),

@@ -10,6 +10,7 @@ from pydicom import dcmread
 from structured_reports import read_report
 
 from focalis.dicom import (
+    Caution,
     ReportedLesion,
     Superseded,
     read_series,
@@ -65,6 +66,15 @@ def test_a_report_that_lists_only_some_lesions_says_how_many_there_are(write):
     report = read_report(write(LESIONS[1:], total=2))
     assert [lesion.number for lesion in report.lesions] == [2]
     assert report.total == 2
+
+
+def test_a_promise_is_a_comment_unless_the_result_is_in_doubt(write):
+    promise = "at most 5 % of a scan's lesions missed on average"
+    assert read_report(write(promise=promise)).cautions == (
+        f"Promise of the model's operating point: {promise}",
+    )
+    doubtful = write(promise=promise, cautions=[Caution("PARTIAL", "made of an incomplete series")])
+    assert read_report(doubtful).cautions == ("PARTIAL: made of an incomplete series",)
 
 
 def test_highdicom_reads_one_volumetric_group_per_lesion(write):

@@ -8,7 +8,7 @@ import pytest
 from focalis.errors import UsageError
 from focalis.evaluation import Promise, keep_promise
 from focalis.evaluation.promise import TRIED, cases_needed, p_value
-from focalis.lesions import Candidates
+from focalis.lesions import Candidates, OperatingPoint
 from focalis.lesions.matching import Overlaps
 
 
@@ -33,8 +33,16 @@ def scan(name, found=(), false=()):
     return tuple(at(threshold, name, len(found), found, false) for threshold in TRIED)
 
 
-def kept(rows, text, **options):
-    return keep_promise(rows, Promise.parse(text), thresholds=TRIED, **options)
+def kept(rows, text, temperature=1.0, **options):
+    point = OperatingPoint(0.4, minimum_mm3=3.0, temperature=temperature)
+    return keep_promise(point, rows, Promise.parse(text), thresholds=TRIED, **options)
+
+
+def nothing(point):
+    """Whether nothing is promised, and the point is as it was."""
+    return point == OperatingPoint(0.4, minimum_mm3=3.0, promise=point.promise) and point.promise.startswith(
+        "none: "
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,9 +108,9 @@ def test_no_number_of_cases_shows_what_is_not_so():
 
 def test_with_too_few_cases_it_says_how_many_it_takes():
     promised = kept([scan(f"s{i}", [0.9]) for i in range(12)], "miss<=10%")
-    assert promised.threshold is None
-    assert "12 patients with a lesion" in promised.line
-    assert "it takes 29" in promised.line
+    assert nothing(promised)
+    assert "12 patients with a lesion" in promised.promise
+    assert "it takes 29" in promised.promise
 
 
 def test_with_enough_cases_the_fewest_false_positives_are_taken_that_keep_it():
@@ -111,9 +119,9 @@ def test_with_enough_cases_the_fewest_false_positives_are_taken_that_keep_it():
     rows = [scan(f"s{i}", [0.82, 0.97], rng.uniform(0.3, 0.7, 5)) for i in range(40)]
     promised = kept(rows, "miss<=10%")
     assert 0.7 <= promised.minimum_confidence <= 0.82
-    assert "and 0 false positives per scan reported" in promised.line
-    assert "at most 10 % of a scan's lesions missed on average, with 90 % confidence" in promised.line
-    assert "40 patients with a lesion of the inner split" in promised.line
+    assert "and 0 false positives per scan reported" in promised.promise
+    assert "at most 10 % of a scan's lesions missed on average, with 90 % confidence" in promised.promise
+    assert "40 patients with a lesion of the inner split" in promised.promise
     assert promised.froc[-1][2] == 1
 
 
@@ -124,38 +132,38 @@ def test_false_positives_are_kept_with_the_most_lesions_found():
     ]
     promised = kept(rows, "fp-per-scan<=1")
     assert 0.45 <= max(promised.threshold, promised.minimum_confidence) <= 0.6
-    assert "90 patients" in promised.line
-    assert "counts with at most 10" in promised.line
+    assert "90 patients" in promised.promise
+    assert "counts with at most 10" in promised.promise
 
 
 def test_a_promise_that_only_silence_keeps_is_not_given():
     rows = [scan(f"s{i}", [0.3], [0.6] * 8) for i in range(60)]
     promised = kept(rows, "fp-per-scan<=0.5")
-    assert promised.threshold is None
-    assert "find no lesion" in promised.line
+    assert nothing(promised)
+    assert "find no lesion" in promised.promise
 
 
 def test_a_network_that_misses_more_is_told_apart_from_too_few_cases():
     half = [scan(f"s{i}", [0.9 if i % 2 else None]) for i in range(80)]
-    assert "misses 50 % in 80 patients" in kept(half, "miss<=10%").line
-    assert "no number" in kept(half, "miss<=10%").line
+    assert "misses 50 % in 80 patients" in kept(half, "miss<=10%").promise
+    assert "no number" in kept(half, "miss<=10%").promise
     some = [scan(f"s{i}", [None if i % 20 == 0 else 0.9]) for i in range(40)]
-    assert "at that rate it takes about" in kept(some, "miss<=10%").line
+    assert "at that rate it takes about" in kept(some, "miss<=10%").promise
 
 
 def test_scans_of_one_patient_count_once():
     rows = [scan(f"s{i}", [0.9]) for i in range(40)]
     same = {f"s{i}": f"patient{i % 10}" for i in range(40)}
-    assert kept(rows, "miss<=10%").threshold is not None
-    assert "10 patients" in kept(rows, "miss<=10%", patients=same).line
-    assert kept(rows, "miss<=10%", patients=same).threshold is None
+    assert not nothing(kept(rows, "miss<=10%"))
+    assert "10 patients" in kept(rows, "miss<=10%", patients=same).promise
+    assert nothing(kept(rows, "miss<=10%", patients=same))
 
 
 def test_scans_without_lesions_say_nothing_of_misses():
     rows = [scan(f"s{i}", [0.9]) for i in range(20)] + [scan(f"e{i}") for i in range(50)]
-    assert "20 patients with a lesion" in kept(rows, "miss<=10%").line
-    assert "0 patients with a lesion" in kept(rows[20:], "miss<=10%").line
-    assert kept([], "fp-per-scan<=1").threshold is None
+    assert "20 patients with a lesion" in kept(rows, "miss<=10%").promise
+    assert "0 patients with a lesion" in kept(rows[20:], "miss<=10%").promise
+    assert nothing(kept([], "fp-per-scan<=1"))
 
 
 def test_the_point_is_given_in_tempered_probabilities():
@@ -198,7 +206,7 @@ def test_a_promise_holds_as_often_as_it_says(text, most):
     given = failed = 0
     for _ in range(20):
         promised = kept([everyone[i] for i in rng.choice(600, 60, replace=False)], text)
-        if promised.threshold is not None:
+        if not nothing(promised):
             point = promised.threshold, promised.minimum_confidence
             if point not in real:
                 real[point] = on_new_scans(everyone, promised, Promise.parse(text).of)

@@ -1,6 +1,7 @@
 """Temperature and operating point from whole cases of the inner split."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,26 @@ def test_an_aim_keeps_to_its_rate(plan):
     assert any(rate == 0 and found == 1 for _, rate, found in strict.froc)
     with pytest.raises(UsageError, match="aim"):
         operating_point(plan, Known(), cases, Runtime(), "best")
+
+
+def test_a_promise_that_can_be_kept_is_the_point_and_one_that_cannot_says_why(plan):
+    label = np.zeros((16, 16, 16))
+    label[4:8, 4:8, 4:8] = 1
+    odds = np.where(label > 0, 3.0, -6.0)
+    odds[10:12, 10:12, 10:12] = 1.0
+    cases = [case_of(odds, label, f"c{i}") for i in range(12)]
+    kept = operating_point(plan, Known(), cases, Runtime(), promise="miss<=30%@80%")
+    assert "12 patients with a lesion of the inner split" in kept.promise
+    assert kept.minimum_confidence > 1 / (1 + np.exp(-1.0 / kept.temperature))
+    usual = operating_point(plan, Known(), cases, Runtime())
+    none = operating_point(plan, Known(), cases, Runtime(), promise="miss<=5%")
+    assert none.promise.startswith("none: ")
+    assert replace(none, promise="") == usual
+    same = {case.name: "one" for case in cases}
+    assert (
+        "1 patient with"
+        in operating_point(plan, Known(), cases, Runtime(), promise="miss<=30%", patients=same).promise
+    )
 
 
 def test_what_nobody_judged_counts_in_neither(plan):

@@ -166,6 +166,31 @@ def test_folds_make_an_ensemble_in_one_file_and_pool_the_held_out_cases(phantoms
     assert (tmp_path / "run" / "fold_1" / "report.html").exists()
 
 
+def test_a_promise_that_few_cases_cannot_make_is_told_in_the_model_and_across_folds(phantoms, tmp_path):
+    result = fit(phantoms, tmp_path / "run", steps=2, folds=2, promise="fp-per-scan<=1")
+    model = load_model(result.model)
+    assert result.promise == model.operating_point.promise
+    assert result.promise.startswith("none: at most 1 false positive lesions per scan")
+    assert "6 patients of the folds' held-out cases" in result.promise
+    assert "it takes 29" in result.promise
+    assert "it takes 29" in (tmp_path / "run" / "report.html").read_text()
+    member = load_model(tmp_path / "run" / "fold_0" / "model.safetensors")
+    assert "of the inner split" in member.operating_point.promise
+
+
+def test_a_promise_is_read_before_anything_is_made(phantoms, tmp_path):
+    with pytest.raises(UsageError, match="give miss<=10%"):
+        fit(phantoms, tmp_path / "run", steps=1, promise="miss<=10")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match="leave \\+crf or --promise out"):
+        fit(phantoms, tmp_path / "run", steps=1, promise="miss<=10%", network="dense+crf")
+
+
+def test_a_run_with_another_promise_is_not_resumed(finished, phantoms):
+    with pytest.raises(TrainingError, match="another promise"):
+        fit(phantoms, finished.run, steps=4, fold=1, seed=5, promise="miss<=10%", resume=True)
+
+
 def test_a_network_with_a_refinement_gets_it_fitted_recorded_and_stored(phantoms, tmp_path):
     result = fit(phantoms, tmp_path / "run", steps=2, fold=0, network="dense+crf")
     model = load_model(result.model)

@@ -326,6 +326,29 @@ def test_a_point_chosen_without_mirror_images_is_said_to_be(tmp_path):
     assert "mirror" not in given
 
 
+def test_a_promise_is_told_and_void_at_another_point(tmp_path):
+    image(tmp_path / "a.nii.gz")
+    point = OperatingPoint(0.5, promise="at most 7 % of a scan's lesions missed on average")
+    promising, out = replace(model(), operating_point=point), tmp_path / "out"
+    save_model(
+        Model(plan(), (build_network("dense", ((2, 2, 2),), 1, 2),), point), tmp_path / "m.safetensors"
+    )
+    assert read_header(tmp_path / "m.safetensors").operating_point == point
+    for options, kept in (
+        ({}, True),
+        ({"threshold": 0.4}, False),
+        ({"min_confidence": 0.7}, False),
+        ({"min_size_mm3": 5.0}, False),
+        ({"mirror": True}, False),
+    ):
+        report = predict(promising, [tmp_path / "a.nii.gz"], out, **options)
+        assert (report.operating_point.promise == point.promise) is kept
+        assert report.operating_point.promise.startswith("none: the model's promise is for") is not kept
+        told = json.loads((out / "lesions" / "a.json").read_text())
+        assert told["promise"] == report.operating_point.promise
+    assert predict(model(), [tmp_path / "a.nii.gz"], out, threshold=0.4).operating_point.promise == ""
+
+
 def test_an_image_outside_of_the_models_scope_is_told_and_with_strict_refused(tmp_path):
     usual = [image(tmp_path / "usual" / f"{seed}.nii.gz", seed) for seed in range(8)]
     known = replace(model(), scope=learn_scope([describe([one], plan().normalisation) for one in usual]))

@@ -45,6 +45,12 @@ def fit(
     aim: Annotated[
         str, typer.Option(help="What the operating point is chosen for: dice, or fp-per-scan=X.")
     ] = "dice",
+    promise: Annotated[
+        str | None,
+        typer.Option(
+            help="What is to hold on new scans: miss<=10% or fp-per-scan<=1 (docs/small-lesions.md)."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     eight_bit: Annotated[
         bool,
@@ -83,6 +89,7 @@ def fit(
             start=start,
             freeze=freeze,
             aim=aim,
+            promise=promise,
             seed=seed,
             eight_bit=eight_bit,
             resume=resume,
@@ -108,6 +115,8 @@ def fit(
     else:
         print(f"{result.judged_on}:")
         print_summary(result.summary)
+        if result.promise:
+            print(f"promise: {result.promise}")
         print(f"model: {result.model}")
         print(f"report: {result.report}")
     if not result.learned:

@@ -181,6 +181,8 @@ def predict(
         if done := len(report.rows) - len(report.refused):
             print(f"{done} of {len(report.rows)} cases in {out}, {report.seconds_per_case:.1f} s per case")
             print(f"operating point: {report.operating_point}")
+            if report.operating_point.promise:
+                print(f"promise: {report.operating_point.promise}")
             print(f"run time: {report.runtime}")
     if report.refused:
         raise typer.Exit(1)

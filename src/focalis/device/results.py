@@ -62,6 +62,7 @@ def make_results(
     created: datetime | None = None,
     edition: int = 1,
     cautions: Sequence[Caution] = (),
+    promise: str = "",
 ) -> list[Made]:
     """Write all results of a segmented series into a folder; nothing found is a result too, without RTSTRUCT.
 
@@ -78,6 +79,7 @@ def make_results(
         created: when the task was made; by default the results bear the time of the images.
         edition: which results of the series these are, from 1.
         cautions: why not to take them at their word, written into each of them.
+        promise: what the model's operating point holds on new scans, for the report.
 
     Raises:
         DataError: a file cannot be written, or a label has a name that DICOM does not take.
@@ -127,6 +129,7 @@ def make_results(
         created=created,
         edition=edition,
         cautions=cautions,
+        promise=promise,
     )
     write_capture(
         picture,

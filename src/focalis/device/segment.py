@@ -174,6 +174,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
             created=datetime.fromisoformat(job.created) if job.created else None,
             edition=job.edition,
             cautions=(*cautions_of(job.partial, outside), *of_the_model),
+            promise=model.operating_point.promise,
         )
     return {
         "outcome": "done",

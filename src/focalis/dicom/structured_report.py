@@ -92,6 +92,7 @@ def write_report(
     reviewer: str = "",
     edition: int = 1,
     cautions: Sequence[Caution] = (),
+    promise: str = "",
 ) -> None:
     """Write a measurement report (TID 1500) with one volumetric group (TID 1411) per lesion.
 
@@ -115,6 +116,7 @@ def write_report(
         reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
         edition: which result of its series this is, from 1.
         cautions: reasons to doubt it, a comment each; the document of an incomplete series is partial.
+        promise: what the model's operating point holds on new scans; a comment, unless there are cautions.
 
     Raises:
         DataError: as for `write_segmentation`; or the Segmentation cannot be read.
@@ -125,14 +127,14 @@ def write_report(
     with quiet():
         reference = _segmentation_reference(segmentation)
     save(
-        lambda: _encode(result, tuple(lesions), len(lesions) if total is None else total, reference),
+        lambda: _encode(result, tuple(lesions), len(lesions) if total is None else total, reference, promise),
         path,
         series,
     )
 
 
 def _encode(
-    result: Result, lesions: tuple[ReportedLesion, ...], total: int, segmentation: Dataset
+    result: Result, lesions: tuple[ReportedLesion, ...], total: int, segmentation: Dataset, promise: str
 ) -> highdicom.sr.Comprehensive3DSR:
     """The object, ready to be stored."""
     from highdicom.sr import (
@@ -165,7 +167,7 @@ def _encode(
         observation_context=context,
         procedure_reported=_PROCEDURES.get(text(result.series.header, "Modality"), _IMAGING),
         imaging_measurements=[
-            _summary(result, total),
+            _summary(result, total, promise),
             *(_group(result, lesion, segmentation) for lesion in lesions),
         ],
     )
@@ -209,7 +211,7 @@ def _algorithm(result: Result) -> AlgorithmIdentification:
     )
 
 
-def _summary(result: Result, count: int) -> MeasurementsAndQualitativeEvaluations:
+def _summary(result: Result, count: int, promise: str) -> MeasurementsAndQualitativeEvaluations:
     """The number of lesions; "none" is a finding too, unless there are cautions (TID 1501)."""
     from highdicom.sr import (
         Measurement,
@@ -220,18 +222,19 @@ def _summary(result: Result, count: int) -> MeasurementsAndQualitativeEvaluation
         TrackingIdentifier,
     )
 
-    value = _PRESENT if count else _INDETERMINATE if result.cautions else ABSENT
+    present = _PRESENT if count else _INDETERMINATE if result.cautions else ABSENT
     summary = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=result.uid("summary"), identifier="all lesions"),
         algorithm_id=_algorithm(result),
         measurements=[Measurement(name=COUNT, value=count, unit=_EACH)],
-        qualitative_evaluations=[QualitativeEvaluation(name=_LESION, value=value)],
+        qualitative_evaluations=[QualitativeEvaluation(name=_LESION, value=present)],
     )
-    for each in result.cautions:
+    comments = [f"{each.mark}: {each.text}" for each in result.cautions]
+    if promise and not comments:
+        comments = [f"Promise of the model's operating point: {promise}"]
+    for value in comments:
         comment = TextContentItem(
-            name=_COMMENT,
-            value=f"{each.mark}: {each.text}",
-            relationship_type=RelationshipTypeValues.CONTAINS,
+            name=_COMMENT, value=value, relationship_type=RelationshipTypeValues.CONTAINS
         )
         summary[0].ContentSequence.append(comment)
     return summary

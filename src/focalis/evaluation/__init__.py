@@ -25,7 +25,7 @@ from focalis.evaluation.intervals import (
 from focalis.evaluation.judged import JUDGED_COLUMNS, JudgedLesion, judge_lesions
 from focalis.evaluation.lesionwise import LesionScores, lesion_scores
 from focalis.evaluation.operating_point import Aim, choose, cut
-from focalis.evaluation.promise import Promise, Promised, keep_promise
+from focalis.evaluation.promise import Promise, keep_promise
 from focalis.evaluation.record import Evaluation
 from focalis.evaluation.risk import RISK_RULE, RiskCoverage, risk_coverage
 from focalis.evaluation.summary import (
@@ -64,7 +64,6 @@ __all__ = [
     "LesionSummary",
     "Pooled",
     "Promise",
-    "Promised",
     "Reliability",
     "RiskCoverage",
     "Score",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from scipy.stats import binom
 
 from focalis.errors import UsageError
 from focalis.evaluation.operating_point import CONFIDENCES, THRESHOLDS
-from focalis.lesions import Candidates, temper
+from focalis.lesions import Candidates, OperatingPoint, temper
 
 TRIED = (0.25, 0.5)
 """Thresholds that are tried, fixed beforehand: one that the same cases chose would flatter. Each takes its share of the
@@ -70,22 +70,6 @@ class Promise:
         )
 
 
-@dataclass(frozen=True)
-class Promised:
-    """What came of a promise.
-
-    Attributes:
-        line: what is promised and what it rests on; or why nothing is, and what it would take.
-        threshold, minimum_confidence: of the operating point, in tempered probabilities; None if nothing is promised.
-        froc: (minimum confidence, false positives per scan, sensitivity) at the threshold, the strictest first.
-    """
-
-    line: str
-    threshold: float | None = None
-    minimum_confidence: float = 0.0
-    froc: tuple[tuple[float, float, float], ...] = ()
-
-
 @dataclass(frozen=True, eq=False)
 class _Setting:
     """A threshold and a minimum confidence, and what comes of them; `false` per scan, whose patient is `of`."""
@@ -109,24 +93,24 @@ class _Setting:
 
 
 def keep_promise(
+    point: OperatingPoint,
     cases: Sequence[Sequence[Candidates]],
     promise: Promise,
-    temperature: float = 1.0,
     patients: Mapping[str, str] | None = None,
     *,
     where: str = "the inner split",
     thresholds: Sequence[float] = THRESHOLDS,
-) -> Promised:
-    """Choose the operating point with which a promise holds, or say what it would take.
+) -> OperatingPoint:
+    """The operating point with which a promise holds; or the point as it is, whose `promise` says what it would take.
 
     Of the settings that keep a promise about misses the one with the fewest false positives is taken, of those that
     keep one about false positives the most sensitive; of equals the best Dice. No minimum size is used.
 
     Args:
+        point: the point without a promise; its temperature is kept.
         cases: of every case, its lesions at every threshold, see `cut`; probabilities as the network gives them, and
             the network must not have learned from the cases.
         promise: what is to hold.
-        temperature: what prediction will temper the probabilities with.
         patients: case name to patient: a patient with several scans counts once, with their mean. Without, every case
             is one.
         where: what the cases are, for the line.
@@ -151,22 +135,27 @@ def keep_promise(
     if promise.of == "fp-per-scan" and holding:
         kept = [setting for setting in kept if setting.miss < 1]
     if not kept:
-        return Promised(_refused(promise, count, where, safest, level, doubt))
+        return replace(point, promise=_refused(promise, count, where, safest, level, doubt))
     if promise.of == "miss":
         best = min(kept, key=lambda s: (s.fp_per_scan, -s.dice))
     else:
         best = min(kept, key=lambda s: (s.miss, -s.dice))
 
     def given(probability: float) -> float:
-        return float(temper(np.asarray(probability, dtype=np.float64), temperature))
+        return float(temper(np.asarray(probability, dtype=np.float64), point.temperature))
 
-    return Promised(
-        f"{promise}, with {100 * promise.confidence:g} % confidence, on scans like those of the training; rests on "
-        f"{_patients(promise, count)} of {where}, where {100 * best.miss:.3g} % of the lesions are missed and "
+    return replace(
+        point,
+        threshold=given(best.threshold),
+        minimum_mm3=0.0,
+        minimum_confidence=given(best.confidence),
+        how="chosen by its promise",
+        froc=tuple(
+            (given(s.confidence), s.fp_per_scan, 1 - s.miss) for s in reversed(settings[best.threshold])
+        ),
+        promise=f"{promise}, with {100 * promise.confidence:g} % confidence, on scans like those of the training; "
+        f"rests on {_patients(promise, count)} of {where}, where {100 * best.miss:.3g} % of the lesions are missed and "
         f"{best.fp_per_scan:.3g} false positives per scan reported",
-        given(best.threshold),
-        given(best.confidence),
-        tuple((given(s.confidence), s.fp_per_scan, 1 - s.miss) for s in reversed(settings[best.threshold])),
     )
 
 
@@ -231,7 +220,7 @@ def _outcomes(each: Candidates, confidences: Sequence[float]) -> list[tuple[floa
 def _refused(promise: Promise, count: int, where: str, safest: float, level: float, doubt: float) -> str:
     """Why nothing is promised, and what it would take."""
     least, seen = cases_needed(0.0, level, doubt), cases_needed(safest, level, doubt)
-    line = f"not promised: {promise}, with {100 * promise.confidence:g} % confidence: "
+    line = f"none: {promise}, with {100 * promise.confidence:g} % confidence: "
     if least is not None and count < least:
         return (
             f"{line}{_patients(promise, count)} of {where} cannot show it whatever is found in them; it takes {least} "

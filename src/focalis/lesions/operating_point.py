@@ -31,6 +31,8 @@ class OperatingPoint(Shown):
             threshold and minimum size, from the strictest on; empty without true lesions.
         lesions, found: true lesions of these cases, and how many of them it finds; None where that is not known.
         temperature: what the log odds of the foreground probability are divided by, see `temper`.
+        promise: what holds on new scans at this point, with its confidence and the cases it rests on, one line; or
+            "none", and why; empty if nothing was asked for.
     """
 
     shows = ("threshold", "minimum_mm3", "minimum_confidence", "temperature", "how")
@@ -44,6 +46,7 @@ class OperatingPoint(Shown):
     lesions: int | None = None
     found: int | None = None
     temperature: float = 1.0
+    promise: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -63,7 +66,9 @@ class OperatingPoint(Shown):
     def numbers(self) -> dict[str, Any]:
         """What it reports and why, without the curves: for records."""
         names = ("threshold", "minimum_mm3", "minimum_confidence", "temperature", "how")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | (
+            {"promise": self.promise} if self.promise else {}
+        )
 
     def __str__(self) -> str:
         return (

@@ -107,7 +107,11 @@ class Settings(Shown):
             how = f"{words} given" + ("" if len(given) == len(names) else ", the rest the model's")
         if self.mirror and len(given) < len(names):
             how += "; chosen without mirror images"
-        return replace(own, how=how, **given)
+        promise = own.promise
+        if promise and (given or self.mirror):
+            what = "its own operating point" if given else "predictions without mirror images"
+            promise = f"none: the model's promise is for {what}"
+        return replace(own, how=how, promise=promise, **given)
 
     def record(self) -> Mapping[str, Any]:
         """For records: every setting that is not left to the model."""

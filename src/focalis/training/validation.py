@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,11 +12,13 @@ from torch import nn
 from focalis.dataset import IGNORED
 from focalis.evaluation import (
     Aim,
+    Promise,
     VoxelCounts,
     choose,
     count_voxels,
     cut,
     fit_temperature,
+    keep_promise,
 )
 from focalis.lesions import Candidates, OperatingPoint, decide, match_lesions
 from focalis.model import Model
@@ -72,10 +74,17 @@ def mean_dice(truth: NDArray[np.integer], predicted: NDArray[np.integer], output
 
 
 def operating_point(
-    plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime: Runtime, aim: str = "dice"
+    plan: Plan,
+    network: nn.Module,
+    cases: Sequence[TrainingCase],
+    runtime: Runtime,
+    aim: str = "dice",
+    promise: str | None = None,
+    patients: Mapping[str, str] | None = None,
 ) -> OperatingPoint:
     """The operating point for an aim, with its temperature, from the inner split's cases; see `choose`.
 
+    If a promise can be kept, the point is the one that keeps it, see `keep_promise`; if not, its `promise` says why.
     Every case is predicted once. Of each only its lesions at every threshold and its counts of voxels are kept,
     so that memory does not grow with the number or the size of the scans.
     """
@@ -90,7 +99,8 @@ def operating_point(
         span = max(span, width)
     point = choose(rows, wanted, fit_temperature(counts))
     constant = "" if span > CONSTANT else "; the network gives every voxel the same probability"
-    return replace(point, how=point.how + constant)
+    point = replace(point, how=point.how + constant)
+    return keep_promise(point, rows, Promise.parse(promise), patients) if promise else point
 
 
 def _small(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from focalis.dataset import Dataset, Split, open_dataset, with_readers
 from focalis.display import Shown
 from focalis.errors import DataError, PlanError, UsageError
-from focalis.evaluation import Aim, Summary, nothing_to_find
+from focalis.evaluation import Aim, Promise, Summary, keep_promise, nothing_to_find
 from focalis.files import LOCK, is_unused, only_process_in
 from focalis.model import load_model, save_model
+from focalis.networks import split_name
 from focalis.planning import Freeze, Plan, Readers, fingerprint, make_plan, read_plan, write_plan
 from focalis.planning.parts import augmentations_of, check_names, loss_of, loss_settings
 from focalis.prediction import choose_runtime
@@ -28,6 +29,7 @@ from focalis.workflows.record import data_hash, provenance
 from focalis.workflows.run import MODEL, Run, segmenting_as, started_from, train_run
 from focalis.workflows.setup import ready
 
+ACROSS_FOLDS = "the folds' held-out cases, each judged by the member that did not learn from it"
 PLAN, REPORT = "plan.yaml", "report.html"
 
 
@@ -50,6 +52,7 @@ class FitResult(Shown):
         caveats: what has to be known of the cases before any figure, a line each: that they are few, that none of those
             judged holds a lesion, and the like.
         start: the weights that training starts from, and what is taken over; empty for random ones.
+        promise: what holds on new scans at the model's operating point, or why nothing does; empty if not asked for.
     """
 
     shows = ("run", "summary", "judged_on", "alert", "float32_because")
@@ -66,6 +69,7 @@ class FitResult(Shown):
     collapsed_folds: tuple[int, ...] = ()
     caveats: tuple[str, ...] = ()
     start: str = ""
+    promise: str = ""
 
 
 def fit(
@@ -82,6 +86,7 @@ def fit(
     network: str | None = None,
     loss: str | None = None,
     aim: str = "dice",
+    promise: str | None = None,
     readers: Readers | None = None,
     start: str | None = None,
     freeze: Freeze | None = None,
@@ -114,6 +119,8 @@ def fit(
         network, loss: names that replace the plan's; `+crf` behind the network's name refines its probabilities.
         aim: what the operating point is chosen for: dice, or fp-per-scan=X, the greatest sensitivity with no more false
             positives per scan.
+        promise: what the operating point is to hold on new scans, miss<=10% or fp-per-scan<=1, see
+            `focalis.evaluation.Promise`; where it can be kept, it replaces the aim's point.
         readers: what cases with masks of several readers, `raters/CASE_READER`, train on; replaces the plan's.
         start: the weights to start from: scratch, shapes, or a model's file; replaces the plan's.
         freeze: which of the start's weights stay as they are: nothing, encoder, or all-but-head; replaces the plan's.
@@ -136,6 +143,7 @@ def fit(
     at_least("seed", seed, 0)
     made_from = provenance()
     Aim.parse(aim)
+    asked = None if promise is None else Promise.parse(promise)
     check_names(network, loss)
     where = choose_runtime(compute.device, compute.precision)
     tell = progress or (lambda _stage, _progress: None)
@@ -154,6 +162,8 @@ def fit(
         changes = {"network": network, "loss": loss, "readers": readers, "memory_gb": compute.memory_gb}
         changes |= {"start": start, "freeze": freeze}
         chosen = _plan(data, divisions, plan, plan_path, changes, resume)
+        if asked and split_name(chosen.network.name)[1]:
+            raise UsageError("a promise cannot be made for refined masks; leave +crf or --promise out")
         begun = started_from(chosen)
         origin = f"{begun['name']}: {begun['taken']}" if begun else ""
         if begun:
@@ -187,6 +197,7 @@ def fit(
                 caveats,
                 segmenting,
                 eight_bit,
+                promise,
             )
             name = "train" if number is None else f"fold {number}"
             models.append(train_run(run, length, resume=resume, progress=partial(tell, name), restarts=True))
@@ -206,12 +217,19 @@ def fit(
                 judged[0].learned,
                 caveats=judged[0].caveats,
                 start=origin,
+                promise=models[0].operating_point.promise,
             )
 
         models = [
             load_model(root / f"fold_{n}" / MODEL) for n, _ in divisions
         ]  # with what judging them added
-        save_model(ensemble(models), root / MODEL)
+        whole = ensemble(models)
+        if asked:
+            cuts = [row for each in judged for row in each.cuts]
+            patients = {case.name: case.patient for case in data.cases}
+            point = keep_promise(whole.operating_point, cuts, asked, patients, where=ACROSS_FOLDS)
+            whole, record["promised"] = replace(whole, operating_point=point), point.promise
+        save_model(whole, root / MODEL)
         judged_on = (
             f"held-out cases of {len(models)} folds, each predicted by the member that did not train on it"
         )
@@ -241,6 +259,7 @@ def fit(
             tuple(collapsed),
             caveats,
             origin,
+            whole.operating_point.promise,
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from focalis.dataset import Dataset
 from focalis.errors import DataError
@@ -18,13 +19,14 @@ from focalis.evaluation import (
     Evaluation,
     Score,
     Summary,
+    cut,
     evaluate_case,
     find_collapse,
     judge_lesions,
     nothing_to_find,
     representative_cases,
 )
-from focalis.lesions import Lesion, find_candidates, measure_lesions, temper
+from focalis.lesions import Candidates, Lesion, find_candidates, measure_lesions, temper
 from focalis.model import Model, save_model, weights_sha256
 from focalis.prediction import Segmentation, engines_for, segment
 from focalis.report import caption, overlay_figure, write_fit_report
@@ -54,6 +56,7 @@ class Judgement:
         collapse: whether the predictions found nothing, or mark everything; None if neither.
         learned: whether anything was learned: if not, no lesion of the inner split was found either.
         caveats: what else has to be known before any figure, a line each.
+        cuts: of a run that is to make a promise, each case's lesions at every threshold, see `focalis.evaluation.cut`.
     """
 
     scores: tuple[Score, ...]
@@ -62,6 +65,7 @@ class Judgement:
     collapse: Collapse | None = None
     learned: bool = True
     caveats: tuple[str, ...] = ()
+    cuts: tuple[tuple[Candidates, ...], ...] = ()
 
     @property
     def alert(self) -> str:
@@ -86,6 +90,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     folder.mkdir(exist_ok=True)
     scores: list[Score] = []
     lesions: list[CaseLesions] = []
+    cuts = []
     seconds = []
     document = {
         **run.segmenting.point_of(model).numbers(),
@@ -117,6 +122,11 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         write_lesions(folder, case.name, measured, document | ways[-1] | seen_cases.document(known))
         scores += evaluate_case(truth, label, names, case=case.name, ignore=run.plan.ignore)
         lesions.append(_lesions(model, names, case.name, truth, measured, found))
+        if run.promise:
+            there = _judged(truth, run.plan.ignore)
+            raw = temper(found.probability, 1 / found.point.temperature) * there
+            true = (truth.array > 0) & there
+            cuts.append(cut(case.name, true, raw, truth.grid.voxel_volume_mm3))
     record = read_json(run.home / "record.json")
     record["seconds_per_predicted_case"] = round(sum(seconds) / len(seconds), 3)
     record["peak_memory_gb"] = max(record["peak_memory_gb"] or 0, peak_memory_gb() or 0) or None
@@ -155,7 +165,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         model,
         [line for line in alerts if line],
     )
-    return Judgement(tuple(scores), tuple(lesions), summary, collapse, learned, caveats)
+    return Judgement(tuple(scores), tuple(lesions), summary, collapse, learned, caveats, tuple(cuts))
 
 
 def _caveats(run: Run, scores: Sequence[Score]) -> list[str]:
@@ -181,6 +191,10 @@ def _caveats(run: Run, scores: Sequence[Score]) -> list[str]:
     return said
 
 
+def _judged(truth: Volume, ignore: int | None) -> NDArray[np.bool_]:
+    return np.ones(truth.array.shape, bool) if ignore is None else truth.array != ignore
+
+
 def _lesions(
     model: Model,
     names: Mapping[int, str],
@@ -193,7 +207,7 @@ def _lesions(
     ignore = model.plan.ignore
     mask = Volume(found.mask, found.grid)
     judged, _ = judge_lesions(case, truth, mask, names, known=measured, ignore=ignore)
-    there = np.ones(truth.array.shape, bool) if ignore is None else truth.array != ignore
+    there = _judged(truth, ignore)
     candidates = tuple(
         find_candidates(
             (truth.array == value) & there,

@@ -255,6 +255,8 @@ def predict(
             write_volume(Volume(found.uncertainty, found.grid), spread)
         there = write(Volume(found.mask, found.grid), images.source, loaded, output, strange[case.name])
         about = {**document, **found.way(), **seen_cases.document(seen)}
+        if point.promise and strange[case.name]:
+            about["promise"] = "none: the case lies outside of what the model was trained on"
         write_lesions(folder, case.name, found.lesions, about)
         return PredictRow(
             case.name,

@@ -58,6 +58,7 @@ class Run:
         caveats: what has to be known of the data before any figure, a line each.
         segmenting: how the judged cases are predicted.
         eight_bit: whether the model is calibrated for 8-bit integers, which only a processor computes in.
+        promise: what the operating point is to hold on new scans, see `focalis.evaluation.Promise`; None for nothing.
     """
 
     home: Path
@@ -72,6 +73,7 @@ class Run:
     caveats: tuple[str, ...] = ()
     segmenting: Settings = field(default_factory=Settings)
     eight_bit: bool = True
+    promise: str | None = None
 
     @property
     def inner(self) -> Split:
@@ -122,6 +124,7 @@ def train_run(
         "data_sha256": run.record["data_sha256"],
         "seed": run.seed,
         "aim": run.aim,
+        "promise": run.promise,
         "cases": {"train": list(inner.train), "inner": list(inner.val), "held_out": list(run.split.val)},
         "plan": run.plan.model_dump(mode="json", exclude={"reasons"}),
         "runtime": str(run.runtime),
@@ -177,7 +180,8 @@ def train_run(
         network = trained(plan, resume=False, give_up=False)
     run = replace(run, plan=plan)
     last = read_metrics(run.home)[-1]
-    point = operating_point(run.plan, network, validation, run.runtime, run.aim)
+    patients = {case.name: case.patient for case in run.data.cases}
+    point = operating_point(run.plan, network, validation, run.runtime, run.aim, run.promise, patients)
     refinement = None
     if split_name(run.plan.network.name)[1]:
         refinement = fit_refinement(run.plan, network, validation, run.runtime, point)
@@ -185,6 +189,7 @@ def train_run(
     record |= {
         "training_seconds": last["seconds"],
         "threshold": point.threshold,
+        **({"promised": point.promise} if point.promise else {}),
         "minimum_mm3": point.minimum_mm3,
         "minimum_confidence": point.minimum_confidence,
         "temperature": round(point.temperature, 4),
@@ -227,7 +232,7 @@ def started_from(plan: Plan) -> dict[str, str] | None:
 
 def _started(path: Path) -> dict[str, Any]:
     """The record of a run that is resumed, with its plan as this version states it."""
-    record: dict[str, Any] = {"aim": "dice", "start": None, **read_json(path)}
+    record: dict[str, Any] = {"aim": "dice", "promise": None, "start": None, **read_json(path)}
     if "plan" in record:
         record["plan"] = Plan.model_validate(record["plan"]).model_dump(mode="json", exclude={"reasons"})
     return record

@@ -115,6 +115,7 @@ def _facts(model: ServedModel) -> dict[str, str]:
         "steps": own.get("steps"),
         "parameters": f"{own['parameters']:,}" if isinstance(own.get("parameters"), int) else None,
         "seed": own.get("seed"),
+        "promise": header.operating_point.promise,
         "loss": header.plan.loss.name,
         "network": header.plan.network.name,
         "members": len(header.members),
