@@ -333,7 +333,7 @@ def test_a_promise_is_told_and_void_at_another_point(tmp_path):
     save_model(
         Model(plan(), (build_network("dense", ((2, 2, 2),), 1, 2),), point), tmp_path / "m.safetensors"
     )
-    assert read_header(tmp_path / "m.safetensors").operating_point == point
+    assert open_model(tmp_path / "m.safetensors").operating_point == point
     for options, kept in (
         ({}, True),
         ({"threshold": 0.4}, False),
