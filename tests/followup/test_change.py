@@ -76,7 +76,9 @@ def test_without_a_time_between_there_are_no_rates(days: int | None) -> None:
 
 
 def test_a_lesion_at_the_border_of_the_scan_is_not_reliable() -> None:
-    assert not change(0, size(100), size(200, cut=True), 10, 1.96).reliable
+    found = change(0, size(100), size(200, cut=True), 10, 1.96)
+    assert not found.reliable
+    assert found.doubling_days is None
 
 
 def test_the_error_is_estimated_from_repeated_masks() -> None:

@@ -57,8 +57,8 @@ class Change:
         diameter_percent, diameter_mm: change of the longest axial diameter.
         diameter_limit_mm: what measurement error alone would show, either way.
         diameter_beyond_error: whether the change is beyond it.
-        doubling_days: negative for the time in which it halves; None without dates, within measurement error, or if it
-            is gone.
+        doubling_days: negative for the time in which it halves; None without dates, within measurement error, if it is
+            gone, or if it is not reliable.
         growth_percent_per_30_days: None without dates, or if it is gone.
         growth_limits: its interval of 95 %.
         reliable: False if it reaches the border of either scan.
@@ -131,12 +131,13 @@ def change(since: int, before: Size, after: Size | None, days: int | None, quant
     longer = (0.0 if after is None else after.longest_axial_mm) - before.longest_axial_mm
     growth = None if after is None else float(np.log(after.volume_mm3 / before.volume_mm3))
     beyond = growth is None or abs(growth) > limit
+    reliable = not before.cut and not (after is not None and after.cut)
     doubling = rate = limits = None
     if growth is not None and days:
         per_day = RATE_DAYS / days
         rate = _percent(growth * per_day)
         limits = _percent((growth - limit) * per_day), _percent((growth + limit) * per_day)
-        doubling = days * float(np.log(2)) / growth if beyond else None
+        doubling = days * float(np.log(2)) / growth if beyond and reliable else None
     return Change(
         since=since,
         days=days,
@@ -150,7 +151,7 @@ def change(since: int, before: Size, after: Size | None, days: int | None, quant
         doubling_days=doubling,
         growth_percent_per_30_days=rate,
         growth_limits=limits,
-        reliable=not before.cut and not (after is not None and after.cut),
+        reliable=reliable,
     )
 
 

@@ -236,10 +236,8 @@ def _date(study: Study, placement: Placement, studies: Sequence[Study]) -> dict[
 def _counts(tracks: Sequence[Track], measured: Sequence[Sequence[LesionDay]]) -> list[tuple[str, str, str]]:
     last = [each.sightings[-1].status for each in tracks]
     changes = [days[-1].since_last for days in measured if days[-1].size is not None]
-    grown = sum(each is not None and each.volume_beyond_error and each.volume_percent > 0 for each in changes)
-    shrunk = sum(
-        each is not None and each.volume_beyond_error and each.volume_percent < 0 for each in changes
-    )
+    sure = [each.volume_percent for each in changes if each and each.volume_beyond_error and each.reliable]
+    grown, shrunk = sum(percent > 0 for percent in sure), sum(percent < 0 for percent in sure)
     there = sum(status in THERE for status in last)
     return [
         ("new", str(last.count("new")), "on the last date"),
@@ -282,7 +280,7 @@ def _told(change: Change, studies: Sequence[Study]) -> dict[str, object]:
         "volume": f"{change.volume_percent:+.0f} %",
         "limits": f"{number(low, 0)} to +{number(high, 0)} %",
         "beyond": change.volume_beyond_error,
-        "verdict": verdict if change.reliable else f"{verdict}, cut by the border of a scan",
+        "verdict": verdict if change.reliable else f"{verdict}, but cut off",
         "diameter": f"{change.diameter_mm:+.1f} mm",
         "diameter_limit": f"±{change.diameter_limit_mm:.1f} mm",
         "diameter_beyond": change.diameter_beyond_error,
