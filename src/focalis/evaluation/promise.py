@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from focalis.errors import UsageError
 from focalis.evaluation.operating_point import CONFIDENCES, THRESHOLDS
@@ -170,7 +170,7 @@ def p_value(count: int, mean: float, level: float) -> float:
         level: what the true mean is compared with, between 0 and 1.
     """
     hoeffding = math.exp(-count * _distance(min(mean, level), level))
-    return min(1.0, hoeffding, math.e * float(binom.cdf(math.ceil(count * mean - 1e-9), count, level)))
+    return min(1.0, hoeffding, math.e * float(bdtr(math.ceil(count * mean - 1e-9), count, level)))
 
 
 def cases_needed(mean: float, level: float, doubt: float) -> int | None:

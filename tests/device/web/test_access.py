@@ -46,7 +46,7 @@ def address(path):
         "task_id": TASK,
         "plane": "axial",
         "index": "0",
-        "number": "1",
+        "name": "pacs",
         "sop_uid": "1.2",
         "study_uid": "1.2",
         "series_uid": "1.2",
@@ -54,7 +54,7 @@ def address(path):
     return path.format(**values)
 
 
-BODY = {"verdict": "accepted", "task_id": TASK, "sop_uid": "1.2", "destination": "pacs"}
+BODY = {"verdict": "accepted", "lesion": "1", "task_id": TASK, "sop_uid": "1.2", "destination": "pacs"}
 
 
 @pytest.fixture
