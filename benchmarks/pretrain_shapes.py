@@ -41,7 +41,7 @@ from focalis.planning import Normalisation, Plan
 from focalis.planning.parts import loss_of
 from focalis.prediction import Runtime, choose_runtime
 from focalis.training.averaging import STATISTICS_HELD_FROM, averaging_decay, follow, hold_statistics
-from focalis.training.checkpoint import load_checkpoint, save_checkpoint
+from focalis.training.checkpoint import keep, load_checkpoint, save_checkpoint
 from focalis.training.loop import learning_rate
 from focalis.training.optimizer import KernelMuon
 from focalis.training.start import PRIOR_SHARE
@@ -199,7 +199,7 @@ def pretrain(name: str, steps: int, seed: int, out: Path, runtime: Runtime) -> N
             rows = []
         if done == steps or time.monotonic() - saved > CHECKPOINT_SECONDS:
             state = {"step": done, "steps": steps, "seed": seed, "task": name, "seconds": seconds}
-            save_checkpoint(checkpoint, network, average, optimizer, state)
+            save_checkpoint(checkpoint, keep(network, average, optimizer, state))
             saved = time.monotonic()
     return average
 

@@ -185,7 +185,7 @@ def training(options: argparse.Namespace) -> list[dict[str, Any]]:
         for parameter in network.parameters():
             parameter.grad = None
     alone = list(work)
-    coming = {ahead: batches(cases, plan, 0, range(10_000), ahead=ahead) for ahead in (False, True)}
+    coming = {ahead: batches(cases, plan, 0, range(10_000), workers=int(ahead)) for ahead in (False, True)}
 
     def with_data(ahead: bool, precision: str) -> None:
         next(coming[ahead])

@@ -85,20 +85,49 @@ def test_without_augmentation_a_batch_holds_the_patches_as_they_are(cases, plan)
     assert not all(changed)
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_batches_come_in_order_whether_made_ahead_or_not(cases, plan, ahead):
-    steps = [3, 4, 9]
-    for step, batch in zip(steps, batches.batches(cases, plan, 5, steps, ahead=ahead), strict=True):
-        assert torch.equal(batch.image, make_batch(cases, plan, seed=5, step=step).image)
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_batches_come_in_order_however_many_workers_make_them(cases, plan, workers):
+    steps = [3, 4, 9, 10, 11]
+    made = batches.batches(cases, plan, 5, steps, workers=workers)
+    for step, batch in zip(steps, made, strict=True):
+        expected = make_batch(cases, plan, seed=5, step=step)
+        assert torch.equal(batch.image, expected.image)
+        assert torch.equal(batch.label, expected.label)
 
 
-def test_only_ahead_a_batch_is_made_before_it_is_asked_for(cases, plan, monkeypatch):
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_as_many_batches_are_made_ahead_as_there_are_workers(cases, plan, monkeypatch, workers):
     made = []
-    monkeypatch.setattr(batches, "make_batch", lambda *given: made.append(given[3]) or given[3])
-    assert next(batches.batches(cases, plan, 0, range(9), ahead=False)) == 0
-    assert made == [0]
-    made.clear()
-    coming = batches.batches(cases, plan, 0, range(9), ahead=True)
-    assert next(coming) == 0
+    real = batches.draw_batch
+    monkeypatch.setattr(batches, "draw_batch", lambda *given: made.append(given[-1]) or real(*given))
+    coming = batches.batches(cases, plan, 0, range(9), workers=workers)
+    next(coming)
     coming.close()  # waits for what is under way
-    assert made == [0, 1]
+    assert sorted(made) == [*range(len(made))]
+    assert len(made) <= 1 + workers
+    assert made or workers
+
+
+def test_what_goes_wrong_in_a_worker_is_raised_where_the_batch_is_asked_for(cases, plan, monkeypatch):
+    def fails(*given):
+        raise OSError(f"step {given[-1]}")
+
+    monkeypatch.setattr(batches, "draw_batch", fails)
+    with pytest.raises(OSError, match="step 0"):
+        next(batches.batches(cases, plan, 0, range(9), workers=2))
+
+
+def test_batches_for_another_device_are_pinned_and_copied_without_waiting(cases, plan, monkeypatch):
+    """On a device of the name only: pinning and copying are noted instead."""
+    pinned, copied = [], []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor.shape) or tensor)
+    monkeypatch.setattr(
+        torch.Tensor,
+        "to",
+        lambda tensor, device, non_blocking: copied.append((device.type, non_blocking)) or tensor,
+    )
+    made = batches.batches(cases, plan, 0, [0], torch.device("cuda"), workers=0)
+    batch = next(made)
+    assert {batch.image.shape, batch.label.shape} <= set(pinned)
+    assert set(copied) == {("cuda", True)}
+    assert len(copied) == len(pinned)

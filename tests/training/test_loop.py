@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from focalis.errors import CollapsedError, TrainingError
 from focalis.planning import LossSettings
@@ -157,25 +158,73 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(plan, cases, tmp_p
 
 
 def test_a_run_that_diverges_says_so_and_keeps_the_last_good_weights(plan, cases, tmp_path, monkeypatch):
-    real = batches.make_batch
+    real = batches.draw_batch
 
-    def poisoned(cases, plan, seed, step):
-        batch = real(cases, plan, seed, step)
-        if step == 2:
-            batch.image[0] = torch.inf
-        return batch
+    def poisoned(*given):
+        draft = real(*given)
+        if given[-1] == 12:
+            draft.patch.image[0] = torch.inf
+        return draft
 
-    monkeypatch.setattr(batches, "make_batch", poisoned)
-    with pytest.raises(TrainingError, match=r"diverged at step 2.*checkpoint.*learning_rate"):
-        run(plan, cases, tmp_path)
+    monkeypatch.setattr(batches, "draw_batch", poisoned)
+    told = r"diverged at step 12.*after 10 steps are kept in checkpoint.*learning_rate"
+    with pytest.raises(TrainingError, match=told):
+        run(plan, cases, tmp_path, steps=20)
     kept = load_file(tmp_path / "checkpoint.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in kept.values())
+    seen = []
+    with pytest.raises(TrainingError, match=r"step 12.*after 11 steps are kept"):
+        run(
+            plan, cases, tmp_path, steps=20, resume=True, progress=lambda progress: seen.append(progress.step)
+        )
+    assert seen[0] == 11
+
+
+def test_loss_and_norm_are_fetched_when_they_are_logged(plan, cases, tmp_path, monkeypatch):
+    """What needs a number in Python waits for the device: between logs nothing does. The optimiser's counters lie on
+    the CPU, and the loss is a plain one: on a CPU `one_hot` looks at its values, which it does not on a GPU."""
+    fetched, step = [], [0]
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            name = func.overloadpacket._qualified_op_name
+            if name in ("aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero"):
+                fetched.append((step[0], name))
+            return func(*args, **(kwargs or {}))
+
+    real = loop._step
+
+    def watched(network, optimizer, *rest):
+        step[0] += 1
+        monkeypatch.setattr(optimizer, "step", lambda *_: None)
+        with Watch():
+            return real(network, optimizer, *rest)
+
+    monkeypatch.setattr(loop, "_step", watched)
+    monkeypatch.setattr(loop, "loss_of", lambda _: lambda logits, *_: logits.square().mean())
+    run(plan, cases, tmp_path, steps=12)
+    assert fetched == []
+    assert step == [12]
+
+
+def test_only_the_random_state_of_the_chosen_device_is_set_aside(plan, cases, tmp_path, monkeypatch):
+    forked = []
+    real = torch.random.fork_rng
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: forked.append(devices) or real(devices))
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    run(plan, cases, tmp_path, steps=2)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert forked
+    assert all(devices == [] for devices in forked)
 
 
 def test_gradients_that_stay_infinite_end_the_run(plan, cases, tmp_path, monkeypatch):
     # With a gradient scaler a step whose gradients are infinite is skipped, and a lower scale tried; but not for ever.
     real = loop._step
-    monkeypatch.setattr(loop, "_step", lambda *given: (real(*given)[0], float("inf")))
+    monkeypatch.setattr(loop, "_step", lambda *given: torch.stack([real(*given)[0], torch.tensor(torch.inf)]))
+    scaled = torch.amp.GradScaler("cpu", enabled=True)
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda *_, **__: scaled)
     with pytest.raises(TrainingError, match=f"diverged at step {loop.OVERFLOWS - 1}.*gradient norm inf"):
         run(plan, cases, tmp_path, steps=loop.OVERFLOWS + 5)
     assert all("gradient_norm" not in row for row in rows(tmp_path))

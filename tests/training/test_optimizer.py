@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from focalis.networks import NETWORKS, build_network
+from focalis.training import optimizer
 from focalis.training.optimizer import KernelMuon, orthogonal
 
 STRIDES = ((2, 2, 2), (2, 2, 2))
@@ -15,13 +16,36 @@ def test_singular_values_become_about_one_and_singular_vectors_stay(shape):
     torch.manual_seed(0)
     matrix = torch.randn(shape)
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    turned = u.T @ orthogonal(matrix) @ v.T
+    turned = u.T @ orthogonal(matrix[None])[0] @ v.T
     assert ((turned.diagonal() > 0.6) & (turned.diagonal() < 1.3)).all()
     assert (turned - torch.diag(turned.diagonal())).abs().max() < 1e-3
 
 
 def test_a_gradient_of_zero_moves_nothing():
-    assert (orthogonal(torch.zeros(4, 9)) == 0).all()
+    assert (orthogonal(torch.zeros(1, 4, 9)) == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 40), (3, 40, 8)])
+def test_matrices_are_turned_together_as_one_by_one(shape):
+    torch.manual_seed(0)
+    matrices = torch.randn(shape) * torch.tensor([1.0, 0.01, 100.0]).reshape(3, 1, 1)
+    for alone, together in zip(matrices, orthogonal(matrices), strict=True):
+        torch.testing.assert_close(orthogonal(alone[None])[0], together, atol=1e-5, rtol=0)
+
+
+def test_kernels_of_one_shape_are_turned_in_one_go(monkeypatch):
+    network = build_network("fcdensenet", (*STRIDES, (2, 2, 2)), 1, 2)
+    ours = KernelMuon(network, 1e-3, 0.0)
+    kernels = [group for group in ours.param_groups if group["output_axis"] is not None]
+    for parameter in network.parameters():
+        parameter.grad = torch.randn(parameter.shape)
+    calls = []
+    real = optimizer.orthogonal
+    monkeypatch.setattr(optimizer, "orthogonal", lambda each: calls.append(len(each)) or real(each))
+    ours.step()
+    assert sum(calls) == sum(len(group["params"]) for group in kernels)
+    assert len(calls) == sum(len({kernel.shape for kernel in group["params"]}) for group in kernels)
+    assert max(calls) > 1
 
 
 def test_kernels_between_the_first_and_the_last_layer_are_turned_and_nothing_else():

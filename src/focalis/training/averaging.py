@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import compress
+
 import torch
 from torch import nn
 
@@ -24,10 +26,11 @@ def hold_statistics(network: nn.Module, average: nn.Module, adopt: bool) -> None
 @torch.no_grad()
 def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Move the averaged weights and batch statistics a step towards the network's."""
-    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
+    means, values = ([*module.parameters(), *module.buffers()] for module in (average, network))
+    smooth = [mean.is_floating_point() for mean in means]
+    torch._foreach_lerp_([*compress(means, smooth)], [*compress(values, smooth)], 1 - decay)
+    for mean, value, smoothed in zip(means, values, smooth, strict=True):
+        if not smoothed:
             mean.copy_(value)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +20,10 @@ from focalis.training.prepared import TrainingCase
 
 ORDER, SAMPLE = 0, 1
 """Which stream of a run's randomness: the order of the cases, or what happens to a sample."""
+
+
+WORKERS = 4
+"""Threads that make batches ahead for a network that computes on another device."""
 
 
 @dataclass(frozen=True)
@@ -35,27 +41,84 @@ class Change:
     drawn: Tensor
 
 
-def batches(
-    cases: Sequence[TrainingCase], plan: Plan, seed: int, steps: Iterable[int], *, ahead: bool
-) -> Generator[Patch, None, None]:
-    """The batches of these steps in turn.
+@dataclass(frozen=True)
+class Draft:
+    """A batch of which everything random is drawn, before its intensities are changed.
 
-    With `ahead` each is made in a thread while the one before it is in use, for a network that computes on another
-    device. On the processor itself that thread would take what the network's own threads wait for. Nothing else
-    depends on it, see `make_batch`.
+    Attributes:
+        patch: image (batch, channel, z, y, x), the others (batch, z, y, x).
+        changes: of the image, in their order.
+    """
+
+    patch: Patch
+    changes: tuple[Change, ...]
+
+    def map(self, move: Callable[[Tensor], Tensor]) -> Draft:
+        """The draft with each of its tensors moved."""
+        changes = [replace(it, channels=move(it.channels), drawn=move(it.drawn)) for it in self.changes]
+        return Draft(self.patch.map(move), tuple(changes))
+
+    def finish(self) -> Patch:
+        """The batch: each augmentation changes all channels that it strikes at once, on their device, in place."""
+        channels = self.patch.image.flatten(0, 1)
+        for change in self.changes:
+            struck = change.augmentation.apply(channels[change.channels], change.drawn)
+            channels[change.channels] = struck
+        return self.patch
+
+
+def batches(
+    cases: Sequence[TrainingCase],
+    plan: Plan,
+    seed: int,
+    steps: Iterable[int],
+    device: torch.device | None = None,
+    workers: int | None = None,
+) -> Generator[Patch, None, None]:
+    """The batches of these steps in turn, on a device.
+
+    Threads draw them ahead into pinned memory. They are copied without waiting, and their intensities are changed on
+    the device. What a batch holds depends on neither, see `make_batch`.
+
+    Args:
+        cases: the cases.
+        plan: the plan.
+        seed: the run's seed.
+        steps: the steps' numbers.
+        device: where the network computes; the CPU by default.
+        workers: the number of threads, with 0 each batch is made when it is asked for; the default on a CPU, where
+            threads would take what the network's own threads wait for. `WORKERS` elsewhere.
     """
     built = augmentations_of(plan)
-    if not ahead:
-        yield from (make_batch(cases, plan, seed, step, built) for step in steps)
+    device = device or torch.device("cpu")
+    elsewhere = device.type != "cpu"
+
+    def draw(step: int) -> Draft:
+        draft = draw_batch(cases, plan, built, seed, step)
+        return draft.map(Tensor.pin_memory) if elsewhere else draft
+
+    with closing(_ahead(draw, steps, WORKERS * elsewhere if workers is None else workers)) as drafts:
+        for draft in drafts:
+            yield draft.map(lambda tensor: tensor.to(device, non_blocking=True)).finish()
+
+
+def _ahead(draw: Callable[[int], Draft], steps: Iterable[int], workers: int) -> Generator[Draft, None, None]:
+    """What is drawn for each step in turn, by threads while those before are in use."""
+    if not workers:
+        yield from map(draw, steps)
         return
-    with ThreadPoolExecutor(1, "batch") as maker:
-        coming = None
-        for step in steps:
-            ready, coming = coming, maker.submit(make_batch, cases, plan, seed, step, built)
-            if ready is not None:
-                yield ready.result()
-        if coming is not None:
-            yield coming.result()
+    coming: deque[Future[Draft]] = deque()
+    with ThreadPoolExecutor(workers, "batch") as pool:
+        try:
+            for step in steps:
+                coming.append(pool.submit(draw, step))
+                if len(coming) > workers:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+        finally:
+            for draft in coming:
+                draft.cancel()
 
 
 def make_batch(
@@ -65,23 +128,21 @@ def make_batch(
     step: int,
     augmentations: Sequence[Augmentation] | None = None,
 ) -> Patch:
-    """The patches of a step, stacked, their intensities changed; see `draw_batch`.
+    """The patches of a step, stacked, their intensities changed, on the CPU; see `draw_batch`.
 
     `augmentations` are the plan's, for those who have built them already.
     """
     built = augmentations_of(plan) if augmentations is None else augmentations
-    patch, changes = draw_batch(cases, plan, built, seed, step)
-    change_intensities(patch.image, changes)
-    return patch
+    return draw_batch(cases, plan, built, seed, step).finish()
 
 
 def draw_batch(
     cases: Sequence[TrainingCase], plan: Plan, augmentations: Sequence[Augmentation], seed: int, step: int
-) -> tuple[Patch, tuple[Change, ...]]:
-    """The patches of a step, stacked, and how their intensities are to be changed.
+) -> Draft:
+    """The patches of a step, stacked, and how their intensities are to be changed: a pure function of its arguments.
 
-    Image (batch, channel, z, y, x), label and distance (batch, z, y, x). Cases come in random order, each once before
-    any comes again. All that is random is drawn here, sample by sample and channel by channel.
+    Cases come in random order, each once before any comes again. All that is random is drawn here, sample by sample
+    and channel by channel.
     """
     struck: list[dict[int, Tensor]] = [{} for _ in augmentations]
     patches = []
@@ -99,11 +160,4 @@ def draw_batch(
         for augmentation, drawn in zip(augmentations, struck, strict=True)
         if drawn
     )
-    return Patch.stack(patches), changes
-
-
-def change_intensities(image: Tensor, changes: Iterable[Change]) -> None:
-    """Change an image (batch, channel, z, y, x) in place, each augmentation in one go for all channels it strikes."""
-    channels = image.flatten(0, 1)
-    for change in changes:
-        channels[change.channels] = change.augmentation.apply(channels[change.channels], change.drawn)
+    return Draft(Patch.stack(patches), changes)

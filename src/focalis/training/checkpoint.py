@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +17,36 @@ from focalis.errors import DataError, TrainingError
 from focalis.files import whole_file
 
 
-def save_checkpoint(
-    path: Path,
-    network: nn.Module,
-    average: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    state: dict[str, Any],
-) -> None:
-    """Write weights, averaged weights, optimiser and a JSON state; an interrupted write leaves the old file."""
+@dataclass(frozen=True)
+class Kept:
+    """A run between two steps: copies of all its tensors, on their device, and a JSON state."""
+
+    tensors: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+
+
+def keep(
+    network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
+) -> Kept:
+    """Copy weights, averaged weights and the optimiser's state. Nothing waits for the device."""
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
     for number, entries in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in entries.items()}
-    state = state | {"optimizer": type(optimizer).__name__}
-    packed = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    return Kept(copies, {**state, "optimizer": type(optimizer).__name__})
+
+
+def save_checkpoint(path: Path, kept: Kept) -> None:
+    """Write what was kept; an interrupted write leaves the old file."""
+    packed = {name: tensor.cpu().contiguous() for name, tensor in kept.tensors.items()}
     try:
         with whole_file(path) as temporary:
-            save_file(packed, temporary, metadata={"state": json.dumps(state)})
+            save_file(packed, temporary, metadata={"state": json.dumps(kept.state)})
     except (DataError, SafetensorError) as error:
-        kept = "the earlier checkpoint is whole" if path.exists() else "no checkpoint was written before"
+        left = "the earlier checkpoint is whole" if path.exists() else "no checkpoint was written before"
         raise TrainingError(
-            f"{path}: the checkpoint cannot be written ({_reason(error)}); {kept}: "
+            f"{path}: the checkpoint cannot be written ({_reason(error)}); {left}: "
             "make room or check the folder, then go on with --resume"
         ) from error
 

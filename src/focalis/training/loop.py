@@ -38,7 +38,7 @@ from focalis.training.averaging import (
     hold_statistics,
 )
 from focalis.training.batches import batches
-from focalis.training.checkpoint import load_checkpoint, save_checkpoint
+from focalis.training.checkpoint import Kept, keep, load_checkpoint, save_checkpoint
 from focalis.training.optimizer import KernelMuon
 from focalis.training.patches import Patch
 from focalis.training.prepared import TrainingCase
@@ -49,6 +49,7 @@ METRICS, CHECKPOINT = "metrics.jsonl", "checkpoint.safetensors"
 VALIDATIONS, STEPS_BETWEEN = 10, 50
 """Cases of the inner split are predicted ten times in a run, but not more often than every so many steps."""
 LOG_EVERY = 10
+"""Loss and gradient norm are fetched from the device so often; between, nothing waits for it."""
 WARM_STEPS = 2
 CHECKPOINT_SECONDS = 60.0
 DROPOUT = 2
@@ -144,7 +145,7 @@ def train(
     def trained_s() -> float:
         return seconds_before + time.monotonic() - started - watched
 
-    def save(step: int) -> None:
+    def kept_at(step: int) -> Kept:
         state = {
             "step": step,
             "steps": steps,
@@ -153,41 +154,58 @@ def train(
             "seconds": trained_s(),
             "scaler": scaler.state_dict(),
         }
-        save_checkpoint(checkpoint, network, average, optimizer, state)
+        return keep(network, average, optimizer, state)
 
     held_from = round(STATISTICS_HELD_FROM * steps)
     validate_every = max(STEPS_BETWEEN, math.ceil(steps / VALIDATIONS))
     started = saved = time.monotonic()
     watched = 0.0  # seconds for the inner split, on which no weight depends: they are no training
     losses: list[float] = []
-    overflows = 0
+    norm, overflows = 0.0, 0
+    pending: list[torch.Tensor] = []  # loss and gradient norm of each step, still on the device
+    kept = kept_at(first)
+
+    def fetch(done: int) -> None:
+        """Fetch loss and norm of the steps since the last time; if they are sound, what there is now is kept."""
+        nonlocal kept, norm, overflows
+        for number, (loss, norm) in enumerate(torch.stack(pending).tolist(), done - len(pending)):
+            overflows = 0 if math.isfinite(norm) else overflows + 1
+            if not math.isfinite(loss) or overflows == (OVERFLOWS if scaler.is_enabled() else 1):
+                save_checkpoint(checkpoint, kept)
+                raise DivergedError(
+                    f"{run}: diverged at step {number} (loss {loss}, gradient norm {norm}); the weights after "
+                    f"{kept.state['step']} steps are kept in {checkpoint.name}; lower training.learning_rate "
+                    f"({plan.training.learning_rate:g}) in the plan"
+                )
+            losses.append(loss)
+        pending.clear()
+        kept = kept_at(done)
+
     with (
         metrics.open("ab", buffering=0) as log,
         _ctrl_c_noticed() as ctrl_c,
-        torch.random.fork_rng(),
-        closing(batches(training, plan, seed, range(first, steps), ahead=_ahead(runtime))) as prepared,
+        torch.random.fork_rng([runtime.device] if runtime.device.type == "cuda" else []),
+        closing(batches(training, plan, seed, range(first, steps), runtime.device)) as prepared,
     ):
         for step, batch in zip(range(first, steps), prepared, strict=True):
             rate = learning_rate(step, steps, plan)
             if step >= held_from:
                 hold_statistics(network, average, adopt=step == held_from)
-            torch.manual_seed(int(np.random.default_rng((seed, DROPOUT, step)).integers(2**62)))
-            loss, norm = _step(network, optimizer, scaler, loss_function, batch, rate, plan, runtime)
-            overflows = 0 if math.isfinite(norm) else overflows + 1
-            if not math.isfinite(loss) or overflows == OVERFLOWS:
-                save(step)
-                raise DivergedError(
-                    f"{run}: diverged at step {step} (loss {loss}, gradient norm {norm}); the weights before that step "
-                    f"are kept in {checkpoint.name}; lower training.learning_rate ({plan.training.learning_rate:g}) "
-                    "in the plan"
+            _seed(int(np.random.default_rng((seed, DROPOUT, step)).integers(2**62)), runtime.device)
+            pending.append(
+                _step(
+                    network, optimizer, scaler, loss_function, batch, rate, plan.training.clip_norm, runtime
                 )
+            )
             follow(average, network, averaging_decay(step, plan.training.ema_decay))
-            losses.append(loss)
             done = step + 1
-            row: dict[str, Any] = {"step": done, "loss": loss, "learning_rate": rate, "gradient_norm": norm}
+            looks = done % validate_every == 0 or done == steps
+            if looks or done % LOG_EVERY == 0 or step == first:
+                fetch(done)
+            row: dict[str, Any] = {"step": done, "loss": 0.0, "learning_rate": rate, "gradient_norm": norm}
             if overflows:
                 del row["gradient_norm"]  # JSON has no infinity
-            if done % validate_every == 0 or done == steps:
+            if looks:
                 began = time.monotonic()
                 seen = watch(plan, average, validation, runtime)
                 val_dice = seen.dice if seen else None
@@ -211,7 +229,7 @@ def train(
                         stacklevel=2,
                     )
                 watched += time.monotonic() - began
-            if done % LOG_EVERY == 0 or "val_dice" in row:
+            if looks or done % LOG_EVERY == 0:
                 row["loss"] = float(np.mean(losses[-LOG_EVERY:]))
                 row["seconds"] = round(trained_s(), 1)
                 _append(row, log, metrics)
@@ -221,7 +239,9 @@ def train(
                 looked = (seen.dice_with_lesion, seen.lesions, seen.found) if seen else ()
                 progress(Progress(done, steps, loss, val_dice, left, *looked))
             if ctrl_c.pressed or done == steps or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                save(done)
+                if pending:
+                    fetch(done)
+                save_checkpoint(checkpoint, kept_at(done))
                 saved = time.monotonic()
             if ctrl_c.pressed and done < steps:
                 raise Interrupted(f"{run}: stopped after step {done} of {steps}; go on with --resume")
@@ -261,13 +281,14 @@ def seconds_per_step(
     times = []
     held_from = WARM_STEPS + measured
     begin = time.perf_counter()
-    for step, batch in enumerate(
-        batches(training, plan, 0, range(held_from + measured), ahead=_ahead(runtime))
-    ):
+    for step, batch in enumerate(batches(training, plan, 0, range(held_from + measured), runtime.device)):
         if step >= held_from:
             hold_statistics(network, average, adopt=step == held_from)
-        _step(network, optimizer, scaler, loss_function, batch, 1e-4, plan, runtime)
+        numbers = _step(
+            network, optimizer, scaler, loss_function, batch, 1e-4, plan.training.clip_norm, runtime
+        )
         follow(average, network, 0.9)
+        numbers.tolist()  # waits for the device
         now = time.perf_counter()
         times.append(now - begin)
         begin = now
@@ -284,8 +305,12 @@ def steps_in(minutes: float, plan: Plan, training: Sequence[TrainingCase], runti
     return max(1, int(60 * minutes / seconds_per_step(plan, training, runtime)))
 
 
-def _ahead(runtime: Runtime) -> bool:
-    return runtime.device.type != "cpu"
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed what dropout draws from on the CPU and on this device; other devices are left alone."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _fresh(
@@ -307,38 +332,28 @@ def _step(
     loss_function: Loss,
     batch: Patch,
     rate: float,
-    plan: Plan,
+    clip_norm: float,
     runtime: Runtime,
-) -> tuple[float, float]:
-    """One optimiser step; the loss and the gradient norm.
+) -> torch.Tensor:
+    """One optimiser step; the loss and the gradient norm, (2,), on the device: nothing waits for it.
 
-    If one of them is not finite, weights and batch statistics stay as they were and the loss returned is NaN.
+    If one of them is not finite, the weights are spoilt, unless a gradient scaler skips the step.
     """
-    statistics = [buffer.clone() for buffer in network.buffers()]
-    image = batch.image.to(runtime.device).contiguous(memory_format=runtime.memory_format)
-    known = [each for each in (batch.label, batch.distance_mm, batch.nearest) if each is not None]
-    targets = [each.to(runtime.device) for each in known]
+    image = batch.image.contiguous(memory_format=runtime.memory_format)
+    targets = [each for each in (batch.label, batch.distance_mm, batch.nearest) if each is not None]
     for group in optimizer.param_groups:
         group["lr"] = rate
     with runtime.autocast():
         outputs = all_outputs(network(image))
-    terms = [loss_function(logits, *targets) for logits in outputs]
-    weights = torch.tensor(network.output_weights(), device=runtime.device)
-    loss = (weights * torch.stack(terms)).sum()
+    weighted = zip(network.output_weights(), outputs, strict=True)
+    loss = torch.stack([weight * loss_function(logits, *targets) for weight, logits in weighted]).sum()
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     scaler.unscale_(optimizer)
-    norm = float(nn.utils.clip_grad_norm_(network.parameters(), plan.training.clip_norm))
-    value = float(loss.detach())
-    finite = math.isfinite(value) and math.isfinite(norm)
-    # With a scaler an infinite gradient is how it learns that its scale is too large: it skips the step itself.
-    if finite or (scaler.is_enabled() and math.isfinite(value)):
-        scaler.step(optimizer)
-        scaler.update()
-        return value, norm
-    for buffer, before in zip(network.buffers(), statistics, strict=True):
-        buffer.copy_(before)
-    return math.nan, norm
+    norm = nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    return torch.stack([loss.detach().float(), norm.float()])
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ halves share one learning rate. What it is worth here: decision 0016.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -57,43 +58,52 @@ class KernelMuon(torch.optim.AdamW):
         """Update every parameter that has a gradient; the kernels' gradients are used up."""
         for group in self.param_groups:
             if group["output_axis"] is not None:
-                for kernel in group["params"]:
-                    if kernel.grad is not None:
-                        self._turn(kernel, group["output_axis"], group["lr"], group["weight_decay"])
-                        kernel.grad = None  # so that AdamW leaves it alone
+                kernels = [kernel for kernel in group["params"] if kernel.grad is not None]
+                self._turn(kernels, group["output_axis"], group["lr"], group["weight_decay"])
+                for kernel in kernels:
+                    kernel.grad = None  # so that AdamW leaves it alone
         return super().step(closure)
 
-    def _turn(self, kernel: nn.Parameter, output_axis: int, rate: float, decay: float) -> None:
-        assert kernel.grad is not None
-        state = self.state[kernel]
-        if not state:
-            state["momentum"] = torch.zeros_like(kernel)
-            state["step"] = torch.zeros(())  # unused, but AdamW looks for it when a checkpoint is loaded
-        state["momentum"].lerp_(kernel.grad, 1 - MOMENTUM)
-        ahead = kernel.grad.lerp(state["momentum"], MOMENTUM).movedim(output_axis, 0)
-        matrix = ahead.flatten(1)
-        update = orthogonal(matrix) * (ADAM_SIZE * max(matrix.shape) ** 0.5)
-        kernel.mul_(1 - rate * decay).sub_(update.view(ahead.shape).movedim(0, output_axis), alpha=rate)
+    def _turn(self, kernels: Sequence[nn.Parameter], output_axis: int, rate: float, decay: float) -> None:
+        """Update kernels; those of one shape are turned together."""
+        for kernel in kernels:
+            if not self.state[kernel]:
+                self.state[kernel]["momentum"] = torch.zeros_like(kernel)
+                # unused, but AdamW looks for it when a checkpoint is loaded
+                self.state[kernel]["step"] = torch.zeros(())
+        of_shape: dict[torch.Size, list[Tensor]] = {}
+        for kernel in kernels:
+            of_shape.setdefault(kernel.shape, []).append(kernel)
+        for alike in of_shape.values():
+            momenta = [self.state[kernel]["momentum"] for kernel in alike]
+            gradients = [kernel.grad for kernel in alike if kernel.grad is not None]
+            torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+            ahead = torch.stack(torch._foreach_lerp(gradients, momenta, MOMENTUM)).movedim(output_axis + 1, 1)
+            matrices = ahead.flatten(2)
+            updates = orthogonal(matrices) * (ADAM_SIZE * max(matrices.shape[1:]) ** 0.5)
+            torch._foreach_mul_(alike, 1 - rate * decay)
+            turned = updates.view(ahead.shape).movedim(1, output_axis + 1)
+            torch._foreach_sub_(alike, turned.unbind(), alpha=rate)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """About the nearest matrix with orthonormal rows, or columns if those are fewer: singular values go to 0.7 to 1.2.
+def orthogonal(matrices: Tensor) -> Tensor:
+    """About the nearest matrices with orthonormal rows, or columns if fewer: singular values become 0.7 to 1.2.
 
     Five steps of a quintic Newton-Schulz iteration X <- (a + b XX' + c (XX')^2) X. All factors are polynomials of the
     first XX', so they are multiplied among each other, and the long matrix is touched twice, not at every step.
 
     Args:
-        matrix: (rows, columns), float32; zero stays zero.
+        matrices: (n, rows, columns), float32; zero stays zero.
     """
-    if matrix.shape[0] > matrix.shape[1]:
-        return orthogonal(matrix.T).T
+    if matrices.shape[1] > matrices.shape[2]:
+        return orthogonal(matrices.mT).mT
     a, b, c = COEFFICIENTS
-    matrix = matrix / (matrix.norm() + 1e-12)
-    gram = matrix @ matrix.T
-    identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    product = identity
+    matrices = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-12)
+    gram = matrices @ matrices.mT
+    identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    product = identity.expand_as(gram)
     for _ in range(ITERATIONS):
-        factor = a * identity + torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor = a * identity + torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         product = factor @ product
         gram = factor @ gram @ factor
-    return product @ matrix
+    return product @ matrices

@@ -6,7 +6,7 @@ Every draw comes from the generator that is passed in, which the caller seeds wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,6 +53,13 @@ class Patch:
             for name, first in vars(patches[0]).items()
         }
         return cls(**columns)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Patch:
+        """The patch with each of its tensors changed."""
+        changed: dict[str, Any] = {
+            name: None if tensor is None else change(tensor) for name, tensor in vars(self).items()
+        }
+        return Patch(**changed)
 
 
 def draw_patch(case: TrainingCase, plan: Plan, rng: np.random.Generator) -> Patch:
