@@ -1,6 +1,8 @@
 """Files appear whole or not at all; one process at a time works in a folder."""
 
 import errno
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 from focalis.errors import DataError, UsageError
 from focalis.files import (
     ABANDONED_AFTER_S,
+    KnownHashes,
     PermissionsWarning,
     is_unused,
     only_process_in,
@@ -201,3 +204,78 @@ def test_a_share_that_refuses_permissions_is_worth_a_warning(tmp_path, monkeypat
 def test_permissions_of_what_is_missing_are_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         restrict(tmp_path / "missing", 0o700)
+
+
+@pytest.fixture
+def settled(tmp_path, monkeypatch):
+    """A file that lies there for long, by the clock of the code."""
+    path = tmp_path / "image.nii"
+    path.write_bytes(b"one")
+    monkeypatch.setattr(time, "time_ns", lambda: path.stat().st_ctime_ns + 10**10)
+    return path
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The files that are read to be hashed."""
+    seen = []
+    real = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: seen.append(file.name) or real(file, kind))
+    return seen
+
+
+def known(tmp_path, path):
+    """The hash by a new run that shares the store of those before."""
+    hashes = KnownHashes(tmp_path / "store.json")
+    found = hashes.sha256_of(path)
+    hashes.save()
+    return found
+
+
+def test_a_file_is_read_once_for_its_hash_from_run_to_run(tmp_path, settled, reads):
+    expected = hashlib.sha256(b"one").hexdigest()
+    assert [known(tmp_path, settled) for _ in range(3)] == [expected] * 3
+    assert len(reads) == 1
+
+
+def test_a_file_of_the_same_size_and_time_is_noticed_by_its_inode_or_its_change_time(tmp_path, settled):
+    before, stamp = known(tmp_path, settled), settled.stat()
+    time.sleep(0.02)
+    settled.write_bytes(b"two")
+    os.utime(settled, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert settled.stat().st_mtime_ns == stamp.st_mtime_ns
+    assert known(tmp_path, settled) == hashlib.sha256(b"two").hexdigest() != before
+    (tmp_path / "other").write_bytes(b"six")
+    os.utime(tmp_path / "other", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    (tmp_path / "other").rename(settled)
+    assert known(tmp_path, settled) == hashlib.sha256(b"six").hexdigest()
+
+
+def test_a_file_that_was_just_written_is_read_every_time(tmp_path, reads):
+    path = tmp_path / "image.nii"
+    path.write_bytes(b"one")
+    assert known(tmp_path, path) == known(tmp_path, path)
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "edited", "other", "empty"])
+def test_a_damaged_store_of_hashes_counts_for_nothing(tmp_path, settled, damage):
+    right = known(tmp_path, settled)
+    store = tmp_path / "store.json"
+    text = store.read_text()
+    assert right in text
+    changed = {
+        "cut": text[: len(text) // 2],
+        "edited": text.replace(right, "0" * 64),
+        "other": json.dumps({"a": 1}),
+        "empty": "",
+    }
+    store.write_text(changed[damage])
+    assert known(tmp_path, settled) == right
+
+
+def test_a_store_that_cannot_be_written_costs_time_only(tmp_path, settled):
+    (tmp_path / "file").write_text("")
+    hashes = KnownHashes(tmp_path / "file" / "store.json")
+    assert hashes.sha256_of(settled) == hashlib.sha256(b"one").hexdigest()
+    hashes.save()

@@ -43,7 +43,7 @@ OFFERED = Plugin("network", "example-plain", "focalis-example", "0.1.0")
 
 def install(monkeypatch, *entries):
     """Let these be all entry points that are installed."""
-    monkeypatch.setattr(plugins, "entry_points", lambda **_group: entries)
+    monkeypatch.setattr(plugins, "offered", lambda _kind: {entry.name: entry for entry in entries})
 
 
 def test_installed_parts_are_known_by_name():

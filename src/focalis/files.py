@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -11,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -199,3 +201,62 @@ def sha256_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class KnownHashes:
+    """SHA-256 of files that are read again only if they may have changed; kept in a file from run to run.
+
+    A file is taken for the same if its path, device, inode, size and both times (of content and of inode, which a
+    program cannot set back) are. One that was touched within the last two seconds is read every time: it could change
+    once more without its times showing it. A store that is damaged, or was edited, counts for nothing.
+
+    Args:
+        store: the file, which need not exist; see `save`.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._known = _read_hashes(store)
+        self._new = False
+
+    def sha256_of(self, path: Path) -> str:
+        """See the function `sha256_of`."""
+        name, began = str(path.absolute()), time.time_ns()
+        state = _state_of(path)
+        if (known := self._known.get(name)) and known[:-1] == state:
+            return str(known[-1])
+        found = sha256_of(path)
+        if _state_of(path) == state and max(state[-2:]) < began - SETTLED_NS:
+            self._known[name] = [*state, found]
+            self._new = True
+        return found
+
+    def save(self) -> None:
+        """Write what is new to the store; a store that cannot be written costs time only."""
+        if self._new:
+            content = json.dumps(self._known)
+            with suppress(DataError):
+                write_text(self._store, json.dumps([_checksum(content), content]))
+            self._new = False
+
+
+SETTLED_NS = 2 * 10**9
+"""So long after its last change a file's times tell every further change, on any file system."""
+
+
+def _state_of(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _checksum(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _read_hashes(store: Path) -> dict[str, list[Any]]:
+    with suppress(OSError, ValueError, TypeError):
+        checksum, content = json.loads(store.read_text(encoding="utf-8"))
+        if checksum == _checksum(content):
+            known: dict[str, list[Any]] = json.loads(content)
+            return known
+    return {}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Literal, TypeVar
 
@@ -54,7 +55,7 @@ class Plugin:
 
 def installed(kind: Kind) -> tuple[str, ...]:
     """The names of the installed plug-ins of a kind, sorted. Nothing is imported."""
-    return tuple(sorted(_entries(kind)))
+    return tuple(sorted(offered(kind)))
 
 
 def find_part(kind: Kind, name: str, own: Mapping[str, Part], cls: type) -> Part | None:
@@ -69,7 +70,7 @@ def find_part(kind: Kind, name: str, own: Mapping[str, Part], cls: type) -> Part
     Raises:
         PlanError: an installed package takes a name of Focalis's own, cannot be imported, or offers something else.
     """
-    entry = _entries(kind).get(name)
+    entry = offered(kind).get(name)
     if entry is None:
         return own.get(name)
     package = _plugin(kind, entry)
@@ -92,7 +93,7 @@ def find_part(kind: Kind, name: str, own: Mapping[str, Part], cls: type) -> Part
 
 def plugin_of(kind: Kind, name: str) -> Plugin | None:
     """The installed package that offers a part; None for a part of Focalis's own, and for an unknown name."""
-    entry = _entries(kind).get(name)
+    entry = offered(kind).get(name)
     return None if entry is None else _plugin(kind, entry)
 
 
@@ -118,7 +119,9 @@ def validated(kind: Kind, name: str, cls: type[Own], given: Mapping[str, object]
         raise PlanError(f"{kind} {name}: {where}: {first['msg']}; its parameters are: {known}") from error
 
 
-def _entries(kind: Kind) -> Mapping[str, EntryPoint]:
+@cache
+def offered(kind: Kind) -> Mapping[str, EntryPoint]:
+    """What installed packages offer, by name. Looked for once: it takes a tenth of a second."""
     plural = {"network": "networks", "loss": "losses", "augmentation": "augmentations"}[kind]
     return {entry.name: entry for entry in entry_points(group=f"focalis.{plural}")}
 

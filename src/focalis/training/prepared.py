@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 
 from focalis.dataset import IGNORED, Case, majority, staple
 from focalis.errors import DataError
-from focalis.files import ABANDONED_AFTER_S, UNFINISHED, age_s, whole_folder, write_text
+from focalis.files import (
+    ABANDONED_AFTER_S,
+    UNFINISHED,
+    KnownHashes,
+    age_s,
+    sha256_of,
+    whole_folder,
+    write_text,
+)
 from focalis.lesions import label_components
 from focalis.losses import distance_to_foreground, loss_spec, nearest_lesion
 from focalis.planning import Description, Plan, describe, prepare_image, prepare_label
@@ -28,6 +36,9 @@ from focalis.volume import Grid, content_digest, data_files, read_volume
 
 PREPARATION_VERSION = 4
 """Part of the key: raise it whenever the same files and plan would be prepared into other arrays or figures."""
+
+HASHES = "hashes.json"
+"""In the folder of prepared cases: what their source files hold, see `focalis.files.KnownHashes`."""
 
 VOXELS_PER_LESION = 500
 ENTRIES_PER_CASE = 2
@@ -117,10 +128,13 @@ def prepare_cases(cases: Sequence[Case], plan: Plan, folder: Path) -> PreparedCa
     for abandoned in folder.glob(f"{UNFINISHED}*"):
         if age_s(abandoned) > ABANDONED_AFTER_S:
             shutil.rmtree(abandoned, ignore_errors=True)
-    return PreparedCases([_prepared(case, plan, folder) for case in cases])
+    hashes = KnownHashes(folder / HASHES)
+    homes = [_prepared(case, plan, folder, hashes) for case in cases]
+    hashes.save()
+    return PreparedCases(homes)
 
 
-def preparation_key(case: Case, plan: Plan) -> str:
+def preparation_key(case: Case, plan: Plan, sha256_of: Callable[[Path], str] = sha256_of) -> str:
     """A hash of all that a prepared case depends on: its files' contents, parts of the plan, `PREPARATION_VERSION`."""
     settings: dict[str, object] = {
         "version": PREPARATION_VERSION,
@@ -138,35 +152,34 @@ def preparation_key(case: Case, plan: Plan) -> str:
         settings["nearest"] = True
     total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     contents = {
-        path: _content(path) for path in dict.fromkeys(sources)
+        path: _content(path, sha256_of) for path in dict.fromkeys(sources)
     }  # a 4D file stands for several channels
     total.update(" ".join(contents[path] for path in sources).encode())
     return total.hexdigest()[:32]
 
 
-def _content(path: Path) -> str:
+def _content(path: Path, sha256_of: Callable[[Path], str]) -> str:
     """SHA-256 of an image file, or of header and data file where these are two; names do not count."""
     total = hashlib.sha256()
     for file in data_files(path):
         try:
-            with file.open("rb") as stream:
-                total.update(hashlib.file_digest(stream, "sha256").digest())
+            total.update(bytes.fromhex(sha256_of(file)))
         except OSError as error:
             raise DataError(f"{file}: cannot be read ({error.strerror}); check the path") from error
     return total.hexdigest()
 
 
-def _prepared(case: Case, plan: Plan, folder: Path) -> Path:
+def _prepared(case: Case, plan: Plan, folder: Path, hashes: KnownHashes) -> Path:
     """The folder of a prepared case, which is made if it is not there."""
     if case.label is None:
         raise DataError(f"{case.name}: has no label file; training needs one per image")
-    key = preparation_key(case, plan)
+    key = preparation_key(case, plan, hashes.sha256_of)
     home = folder / case.name / key
     if _is_whole(home):
         os.utime(home)
     else:
         _make(case, plan, home, folder)
-        if preparation_key(case, plan) != key:
+        if preparation_key(case, plan, hashes.sha256_of) != key:
             shutil.rmtree(home, ignore_errors=True)
             raise DataError(f"{case.name}: its files changed while they were read; start again")
     _forget_older(home)

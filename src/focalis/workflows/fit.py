@@ -15,14 +15,14 @@ from focalis.dataset import Dataset, Split, open_dataset, with_readers
 from focalis.display import Shown
 from focalis.errors import DataError, PlanError, UsageError
 from focalis.evaluation import Aim, Promise, Summary, keep_promise, nothing_to_find
-from focalis.files import LOCK, is_unused, only_process_in
+from focalis.files import LOCK, KnownHashes, is_unused, only_process_in
 from focalis.model import load_model, save_model
 from focalis.networks import split_name
 from focalis.planning import Freeze, Plan, Readers, fingerprint, make_plan, read_plan, write_plan
 from focalis.planning.parts import augmentations_of, check_names, loss_of, loss_settings
 from focalis.prediction import choose_runtime
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
-from focalis.training import Progress, trusted
+from focalis.training import HASHES, Progress, trusted
 from focalis.workflows.ensemble import ensemble
 from focalis.workflows.judge import ADVICE, Judgement, held_out_note, judge, write_judgement
 from focalis.workflows.record import data_hash, provenance
@@ -176,7 +176,7 @@ def fit(
         record = {
             **made_from,
             "dataset": data.root.resolve().name,
-            "data_sha256": data_hash(data.cases),
+            "data_sha256": data_hash(data.cases, KnownHashes(root / "prepared" / HASHES)),
             "seed": seed,
         }
 

@@ -16,21 +16,26 @@ from typing import Any
 
 from focalis.dataset import Case
 from focalis.errors import DataError
-from focalis.files import sha256_of, write_text
+from focalis.files import KnownHashes, sha256_of, write_text
 
 PACKAGES = ("focalis", "torch", "numpy", "scipy", "SimpleITK", "safetensors", "pydantic")
 
 
-def data_hash(cases: Sequence[Case]) -> str:
-    """SHA-256 over the names and contents of the cases' images and labels, in order of the names."""
+def data_hash(cases: Sequence[Case], hashes: KnownHashes | None = None) -> str:
+    """SHA-256 over the names and contents of the cases' images and labels, in order of the names.
+
+    What `hashes` knows is not read; what it learns is saved.
+    """
     total = hashlib.sha256()
     for case in sorted(cases, key=lambda case: case.name):
         for path in case.files():
             try:
-                content = sha256_of(path)
+                content = sha256_of(path) if hashes is None else hashes.sha256_of(path)
             except OSError as error:
                 raise DataError(f"{path}: cannot be read ({error.strerror})") from error
             total.update(f"{case.name} {content}\n".encode())
+    if hashes is not None:
+        hashes.save()
     return total.hexdigest()
 
 
