@@ -174,7 +174,7 @@ def only_process_in(folder: Path, work: str) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
+        lock = FileLock(folder / LOCK, is_singleton=True)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise UsageError(

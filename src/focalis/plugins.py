@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from focalis.errors import PlanError
 
-Kind = Literal["network", "loss", "augmentation"]
+Kind = Literal["network", "loss", "augmentation", "executor"]
 Part = TypeVar("Part")
 Own = TypeVar("Own", bound="Parameters")
 
@@ -122,7 +122,7 @@ def validated(kind: Kind, name: str, cls: type[Own], given: Mapping[str, object]
 @cache
 def offered(kind: Kind) -> Mapping[str, EntryPoint]:
     """What installed packages offer, by name. Looked for once: it takes a tenth of a second."""
-    plural = {"network": "networks", "loss": "losses", "augmentation": "augmentations"}[kind]
+    plural = "losses" if kind == "loss" else f"{kind}s"
     return {entry.name: entry for entry in entry_points(group=f"focalis.{plural}")}
 
 

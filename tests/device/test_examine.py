@@ -275,7 +275,7 @@ def test_the_child_cannot_take_more_memory_than_its_limit(parser, path, tmp_path
 def test_the_child_may_not_write(parser, path):
     parser.read(path)
     child = parser._idle.queue[-1]
-    lines = Path(f"/proc/{child._process.pid}/limits").read_text().splitlines()
+    lines = Path(f"/proc/{child.pid}/limits").read_text().splitlines()
     limits = {line[:26].strip(): line[26:].split() for line in lines}
     assert limits["Max file size"][0] == "0"
     assert limits["Max address space"][0] == "2048000000"

@@ -1,6 +1,5 @@
 """The segmenting child's keeper: each answer goes to its own job, and a stop waits for nobody."""
 
-import subprocess
 import sys
 import threading
 import time
@@ -30,12 +29,7 @@ def job(folder):
 @pytest.fixture
 def keeper(monkeypatch):
     """A keeper of a child that answers after a moment, without torch."""
-    popen = subprocess.Popen
-
-    def start(_command, **options):
-        return popen([sys.executable, "-c", SLOW_CHILD], **options)
-
-    monkeypatch.setattr(segmenter.subprocess, "Popen", start)
+    monkeypatch.setattr(segmenter, "COMMAND", (sys.executable, "-c", SLOW_CHILD))
     found = segmenter.Segmenter(Limits())
     yield found
     found.stop()
@@ -61,7 +55,6 @@ def test_a_stop_while_the_child_starts_ends_the_job(keeper, monkeypatch):
         return start()
 
     monkeypatch.setattr(keeper, "_start", slowly)
-    monkeypatch.setattr(segmenter, "_LOOK_SECONDS", 0.02)
     thread = threading.Thread(target=lambda: answers.append(keeper.run(job("x"), lambda _state: None)))
     thread.start()
     reached.wait()
@@ -73,15 +66,10 @@ def test_a_stop_while_the_child_starts_ends_the_job(keeper, monkeypatch):
 
 
 def test_what_a_dying_child_says_last_is_told(monkeypatch):
-    popen = subprocess.Popen
     dying = "import sys; sys.stdin.readline(); sys.exit('no such thing')"
-    monkeypatch.setattr(
-        segmenter.subprocess,
-        "Popen",
-        lambda _command, **options: popen([sys.executable, "-c", dying], **options),
-    )
+    monkeypatch.setattr(segmenter, "COMMAND", (sys.executable, "-c", dying))
 
     answer = segmenter.Segmenter(Limits()).run(job("x"), lambda _state: None)
 
     assert answer["outcome"] == "killed"
-    assert answer["reason"] == "ended with code 1: no such thing"
+    assert answer["reason"] == "ended with exit code 1: no such thing"

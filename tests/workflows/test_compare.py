@@ -3,19 +3,21 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from focalis.dataset import PhantomSettings, Split, open_dataset, write_phantoms
+from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import PlanError, TrainingError, UsageError
 from focalis.evaluation import Evaluation, Score
 from focalis.planning import make, read_plan
 from focalis.settings import Folds
-from focalis.workflows import processes
-from focalis.workflows.compare import _steps_before, compare, shared_plans
-from focalis.workflows.comparison import Contest, Row, nothing_learned
+from focalis.workflows import executors
+from focalis.workflows.compare import compare, shared_plans, waiting
+from focalis.workflows.comparison import Row, nothing_learned
 from focalis.workflows.setup import checked, divide
+from focalis.workflows.task import Task
 
 SETTINGS = PhantomSettings(shape_zyx=(16, 20, 20), foreground_share=0.02, lesions=1)
 OPTIONS = {"steps": 1, "threads": 1, "losses": ("dice_cross_entropy", "distance_focal")}
@@ -51,7 +53,7 @@ def again(first, tmp_path):
 def no_training(monkeypatch):
     """Whoever starts a process now gets one that the system kills."""
     code = "import os; os.kill(os.getpid(), 9)"
-    monkeypatch.setattr(processes, "COMMAND", (sys.executable, "-c", code))
+    monkeypatch.setattr(executors, "COMMAND", (sys.executable, "-c", code))
 
 
 def test_each_row_is_a_run_folder_beside_table_page_and_pictures(first):
@@ -162,23 +164,23 @@ def test_if_nothing_finishes_it_is_an_error_with_the_reason(phantoms, tmp_path):
     assert (tmp_path / "out" / "compare.html").exists()
 
 
-def test_with_and_without_refinement_a_network_takes_the_same_number_of_steps(tmp_path):
+def test_with_and_without_refinement_a_network_takes_the_same_number_of_steps(first):
     """Then the weights are the same, and the rows differ by the refinement alone."""
-    rows = (
-        Row("dense", "tversky"),
-        Row("dense+crf", "tversky"),
-        Row("unet", "tversky"),
-        Row("dense", "focal"),
-    )
-    contest = Contest(tmp_path, None, rows, {0: Split(("a",), ("b",))}, (0, 1), {})
-    measured = contest.runs(rows[0])[0]
-    measured.home.mkdir(parents=True)
-    (measured.home / "record.json").write_text('{"steps": 7}')
-    asked = {(run.row.name, run.seed): _steps_before(contest, run) for run in contest.runs()}
-    assert {key for key, steps in asked.items() if steps == 7} == {
-        ("dense-tversky", 1),
-        ("dense+crf-tversky", 0),
-        ("dense+crf-tversky", 1),
+    plan = read_plan(first.folder / "dense-distance_focal" / "plan.yaml")
+    names = ("dense", "dense+crf", "unet")
+    tasks = [
+        Task.model_construct(
+            name=name,
+            home=Path(name),
+            plan=plan.model_copy(update={"network": plan.network.model_copy(update={"name": name})}),
+        )
+        for name in names
+    ]
+    shared = {task.name: {str(home) for home in task.same_steps_as} for task in waiting(tasks)}
+    assert shared == {
+        "dense (1 of 3)": {"dense", "dense+crf"},
+        "dense+crf (2 of 3)": {"dense", "dense+crf"},
+        "unet (3 of 3)": {"unet"},
     }
 
 

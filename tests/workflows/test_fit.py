@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import DataError, PlanError, TrainingError, UsageError
@@ -191,6 +192,50 @@ def test_a_run_with_another_promise_is_not_resumed(finished, phantoms):
         fit(phantoms, finished.run, steps=4, fold=1, seed=5, promise="miss<=10%", resume=True)
 
 
+@pytest.fixture
+def small(finished, tmp_path):
+    """A plan whose trainings take a moment."""
+    plan = read_plan(finished.plan)
+    strides = plan.network.total_stride_zyx
+    quick = {"patch_zyx": tuple(2 * stride for stride in strides), "batch": 1, "memory_budget_gb": 6.0}
+    write_plan(plan.model_copy(update=quick), tmp_path / "small.yaml")
+    return tmp_path / "small.yaml"
+
+
+@pytest.mark.slow
+def test_folds_in_parallel_come_to_what_folds_one_by_one_come_to(phantoms, small, tmp_path):
+    """They divide threads and memory, so those of the other are half of theirs."""
+    both = {"steps": 2, "folds": 2, "plan": small}
+    result = fit(phantoms, tmp_path / "two", parallel=2, threads=2, **both)
+    alone = fit(phantoms, tmp_path / "one", threads=1, memory_gb=3.0, **both)
+
+    assert result.plan.read_text() == alone.plan.read_text()
+    one, other = load_model(result.model), load_model(alone.model)
+    for member, twin in zip(one.members, other.members, strict=True):
+        for value, again in zip(member.state_dict().values(), twin.state_dict().values(), strict=True):
+            assert torch.equal(value, again)
+    assert result.summary == alone.summary
+    assert (result.run / "froc.csv").read_text() == (alone.run / "froc.csv").read_text()
+
+
+def test_folds_share_threads_and_memory_and_the_one_that_fails_is_named(phantoms, small, tmp_path):
+    (tmp_path / "run" / "fold_1").mkdir(parents=True)
+    (tmp_path / "run" / "fold_1" / "predictions").write_text("is no folder")
+    options = {"steps": 1, "folds": 2, "plan": small, "parallel": 2, "threads": 2, "resume": True}
+
+    with pytest.raises(TrainingError, match=r"^fold 1: ") as caught:
+        fit(phantoms, tmp_path / "run", **options)
+
+    assert len(str(caught.value).splitlines()) == 1
+    assert (tmp_path / "run" / "fold_0" / "report.html").exists()
+    assert read_plan(tmp_path / "run" / "plan.yaml").memory_budget_gb == 3.0
+    records = [json.loads((tmp_path / "run" / f"fold_{n}" / "record.json").read_text()) for n in (0, 1)]
+    assert [record["threads"] for record in records] == [1, 1]
+
+    (tmp_path / "run" / "fold_1" / "predictions").unlink()
+    assert len(load_model(fit(phantoms, tmp_path / "run", **options).model).members) == 2
+
+
 def test_a_network_with_a_refinement_gets_it_fitted_recorded_and_stored(phantoms, tmp_path):
     result = fit(phantoms, tmp_path / "run", steps=2, fold=0, network="dense+crf")
     model = load_model(result.model)
@@ -241,6 +286,10 @@ def test_the_named_loss_is_trained_and_recorded(phantoms, tmp_path):
         ({"folds": 0}, "folds is 0"),
         ({"steps": 0}, "steps is 0"),
         ({"seed": -1}, "seed is -1"),
+        ({"parallel": 2}, "only folds can run in parallel"),
+        ({"folds": 2, "parallel": 0}, "parallel is 0"),
+        ({"folds": 2, "parallel": 2, "on": "here"}, "here is one process"),
+        ({"on": "nowhere"}, "executor 'nowhere' is unknown"),
     ],
 )
 def test_contradictions_are_refused(phantoms, tmp_path, options, message):

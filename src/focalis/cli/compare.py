@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from focalis.cli.console import figure_with_interval, print_doubt, print_json, progress_bar, show_training
-from focalis.cli.options import DatasetFolder, Device, Minutes, Precision, Splits, Steps
+from focalis.cli.options import DatasetFolder, Device, Minutes, On, Precision, Splits, Steps
 from focalis.errors import UsageError
 
 
@@ -41,6 +41,7 @@ def compare(
         typer.Option(help="Weights that every row starts from: scratch, shapes, or MODEL.safetensors."),
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Runs at a time; only with --steps.")] = 1,
+    on: On = None,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Annotated[
@@ -75,6 +76,7 @@ def compare(
             splits=splits,
             start=start,
             parallel=parallel,
+            on=on,
             device=device,
             precision=precision,
             threads=threads,

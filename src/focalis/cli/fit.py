@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from focalis.cli.console import print_doubt, print_json, print_summary, progress_bar, show_training
-from focalis.cli.options import DatasetFolder, Device, Minutes, Precision, Splits, Steps
+from focalis.cli.options import DatasetFolder, Device, Minutes, On, Precision, Splits, Steps
 
 
 def fit(
@@ -60,6 +60,8 @@ def fit(
         ),
     ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
+    parallel: Annotated[int, typer.Option(min=1, help="Folds at a time; they share threads and memory.")] = 1,
+    on: On = None,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all if not given.")] = None,
@@ -93,6 +95,8 @@ def fit(
             seed=seed,
             eight_bit=eight_bit,
             resume=resume,
+            parallel=parallel,
+            on=on,
             device=device,
             precision=precision,
             threads=threads,

@@ -17,3 +17,7 @@ Steps = Annotated[int | None, typer.Option(min=1, help="Training steps of each r
 Splits = Annotated[Path | None, typer.Option(help="JSON file of splits, as nnU-Net's splits_final.json.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+On = Annotated[
+    str | None,
+    typer.Option(help="What carries the trainings out: here, processes, or one that a package registers."),
+]

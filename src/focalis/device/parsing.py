@@ -6,24 +6,24 @@ says is executed or unpickled.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import queue
-import select
-import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
+from focalis.children import Child, LostError
 from focalis.device.records import Header
 from focalis.errors import DataError
 
 _START_SECONDS = 120.0
 _ANSWER_BYTES = 1 << 16
 _CHILDREN = 2
+_LOST = {
+    "late": " in time",
+    "ended": ": the parser stopped, perhaps for want of memory",
+    "unreadable": ": the parser gave no answer that can be read",
+}
 
 
 class ForeignError(DataError):
@@ -55,7 +55,7 @@ class Parser:
         """
         self._arguments = (str(memory_bytes), str(most_pixel_bytes), charset)
         self._seconds = seconds
-        self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        self._idle: queue.LifoQueue[Child | None] = queue.LifoQueue()
         for _ in range(_CHILDREN):
             self._idle.put(None)
         self._closing = threading.Event()
@@ -70,13 +70,13 @@ class Parser:
         child = self._idle.get()
         try:
             if child is None:
-                child = _Child(self._arguments)
-            answer = child.ask(path, self._seconds)
-        except _LostError as error:
+                child = self._start()
+            answer = _ask(child, path, self._seconds)
+        except LostError as error:
             if child is not None:
                 child.stop()
                 child = None
-            raise UnsafeError(str(error)) from error
+            raise UnsafeError(f"could not be parsed{_LOST[error.why]}") from error
         finally:
             if self._closing.is_set() and child is not None:
                 child.stop()
@@ -91,6 +91,19 @@ class Parser:
         unsafe.series_uid, unsafe.sop_uid = answer.get("series_uid"), answer.get("sop_uid")
         raise unsafe
 
+    def _start(self) -> Child:
+        child = Child(
+            [sys.executable, "-m", "focalis.device.examine", *self._arguments],
+            quiet=True,
+            answer_bytes=_ANSWER_BYTES,
+        )
+        try:
+            child.receive(_START_SECONDS)
+        except LostError as error:
+            child.stop()
+            raise DataError("the process that parses DICOM does not start; is memory free?") from error
+        return child
+
     def close(self) -> None:
         """Stop the children; those at work stop when their file is done."""
         self._closing.set()
@@ -102,63 +115,10 @@ class Parser:
             self._idle.put(None)
 
 
-class _LostError(Exception):
-    """The child did not answer."""
-
-
-class _Child:
-    def __init__(self, arguments: tuple[str, ...]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "focalis.device.examine", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # a parser's complaints may quote a patient's name
-        )
-        try:
-            self._answer(_START_SECONDS)
-        except _LostError as error:
-            self.stop()
-            raise DataError("the process that parses DICOM does not start; is memory free?") from error
-
-    def ask(self, path: Path, seconds: float) -> dict[str, Any]:
-        stdin = self._process.stdin
-        assert stdin is not None
-        try:
-            stdin.write(json.dumps(str(path)).encode() + b"\n")
-            stdin.flush()
-        except OSError as error:
-            raise _LostError("could not be parsed: the parser stopped") from error
-        answer = self._answer(seconds)
-        if answer.get("file") != str(path):
-            raise _LostError("could not be parsed: the parser's answer is about something else")
-        return answer
-
-    def _answer(self, seconds: float) -> dict[str, Any]:
-        stdout = self._process.stdout
-        assert stdout is not None
-        poll = select.poll()
-        poll.register(stdout, select.POLLIN)
-        end, line = time.monotonic() + seconds, b""
-        while not line.endswith(b"\n"):
-            left = end - time.monotonic()
-            if left <= 0 or not poll.poll(left * 1000):
-                raise _LostError("could not be parsed in time")
-            piece = os.read(stdout.fileno(), _ANSWER_BYTES)
-            line += piece
-            if not piece or len(line) > _ANSWER_BYTES:
-                raise _LostError("could not be parsed: the parser stopped, perhaps for want of memory")
-        try:
-            found = json.loads(line)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise _LostError("could not be parsed: the parser gave no answer that can be read")
-        return found
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):  # what was still to be written to a dead child
-                    pipe.close()
+def _ask(child: Child, path: Path, seconds: float) -> dict[str, Any]:
+    """What the child says of a file; LostError if it says nothing, or speaks of something else."""
+    child.send(str(path))
+    answer = child.receive(seconds)
+    if answer.get("file") != str(path):
+        raise LostError("unreadable")
+    return answer

@@ -8,12 +8,8 @@ ends. Each answer is a line {"state": ...} for a step begun, or {"outcome": ...}
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
-import queue
-import sys
-import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from focalis.children import requests, take_over_output
 from focalis.device.config import OutsidePolicy
 from focalis.errors import DataError, FileWarning, FocalisError
 
@@ -201,29 +198,14 @@ def _disk_is_full(error: BaseException | None) -> bool:
 
 
 def main() -> None:
-    """Work until stdin ends."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints must not mix with the answers
+    """Work until the device is gone."""
+    answer = take_over_output()
     # the last lines of a child that dies are shown; a parser's complaints may quote a patient's name
     warnings.simplefilter("ignore")
     logging.getLogger("pydicom").disabled = True
-
-    def answer(value: dict[str, Any]) -> None:
-        answers.write(json.dumps(value) + "\n")
-        answers.flush()
-
-    jobs: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
     models: dict[str, tuple[Model, str]] = {}
-    while True:
-        job = Job(**json.loads(jobs.get()))
-        answer(segment(job, lambda state: answer({"state": state}), models))
-
-
-def _read_jobs(jobs: queue.Queue[str]) -> None:
-    for line in sys.stdin:
-        jobs.put(line)
-    os._exit(0)  # the device is gone; nobody needs what is under way
+    for job in requests():
+        answer(segment(Job(**job), lambda state: answer({"state": state}), models))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,14 @@ from focalis.planning.make import BATCH_VOXELS
 from focalis.planning.parts import check_names, loss_settings
 from focalis.planning.plan import LossSettings, NetworkSettings
 from focalis.prediction import choose_runtime
-from focalis.settings import DEFAULT_MEMORY_GB, DEFAULT_MINUTES, Compute, Folds, Length, at_least
+from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
 from focalis.training import Progress
-from focalis.workflows.child import Task
-from focalis.workflows.comparison import Contest, Row, RowRun, content_of, write_comparison
-from focalis.workflows.processes import run_tasks
-from focalis.workflows.record import data_hash, now, provenance, read_json, write_json
+from focalis.workflows.comparison import Contest, Row, content_of, write_comparison
+from focalis.workflows.executors import executor
+from focalis.workflows.record import data_hash, provenance, read_json, write_json
 from focalis.workflows.run import started_from
 from focalis.workflows.setup import ready
+from focalis.workflows.task import Task
 
 SETTINGS, PLAN = "settings.json", "plan.yaml"
 SPLIT_SEED = 0
@@ -74,6 +75,7 @@ def compare(
     splits: Path | None = None,
     start: str | None = None,
     parallel: int = 1,
+    on: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
@@ -101,6 +103,7 @@ def compare(
         splits: JSON file of splits, as for `fit`.
         start: the weights that every row starts from, see `fit`.
         parallel: runs at a time; more than 1 only with `steps`, because they share the processor.
+        on: the executor that carries out the runs, see `fit`; `processes` if not given.
         device, precision: where and how to compute.
         threads: processor threads of each run; all, divided by `parallel`, if not given.
         memory_gb: memory that a run may take, see `fit`.
@@ -123,6 +126,7 @@ def compare(
     at_least("parallel", parallel, 1)
     if parallel > 1 and length.steps is None:
         raise UsageError("rows in parallel share the processor, so their times say nothing; give steps")
+    carry_out_all = executor(on or "processes", parallel).run
     runtime = choose_runtime(compute.device, compute.precision)
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
@@ -152,10 +156,39 @@ def compare(
             "splits": [{"fold": n, "train": list(s.train), "val": list(s.val)} for n, s in divisions],
         }
         _same_comparison(root, settings, plans)
-        contest = Contest(root, data, tuple(rows), dict(divisions), tuple(dict.fromkeys(seeds)), settings)
-        _train(contest, Path(dataset), device, precision, parallel, tell, made_from)
+        compute = replace(compute, threads=per_run)
+        tasks = [
+            Task(
+                name=f"{row.network}, {row.loss}, fold {number}, seed {seed}",
+                dataset=Path(dataset),
+                labels=dict(data.labels),
+                holds={case.name: tuple(sorted(case.holds or ())) for case in data.cases},
+                home=root / row.name / f"fold_{number}-seed_{seed}",
+                prepared=root / "prepared",
+                fold=number,
+                split=split,
+                plan=plans[row],
+                seed=seed,
+                length=length,
+                compute=compute,
+                record={
+                    "command": made_from["command"],
+                    "dataset": settings["dataset"],
+                    "data_sha256": settings["data_sha256"],
+                    "seed": seed,
+                },
+            )
+            # seeds outermost, then folds: a stop early on leaves whole comparisons
+            for seed in dict.fromkeys(seeds)
+            for number, split in divisions
+            for row in rows
+        ]
+        with suppress(TrainingError):  # the table says which failed, and why
+            carry_out_all(waiting(tasks), parallel, tell)
         tell("report", None)
-        content = content_of(contest, plans[rows[0]], made_from)
+        by_row = {row: [task for task in tasks if task.plan is plans[row]] for row in rows}
+        contest = Contest(root, data, by_row, settings)
+        content = content_of(contest, made_from)
         json, page = write_comparison(contest, content)
     if not any(row["figures"] for row in content["rows"]):
         reasons = "; ".join(
@@ -269,66 +302,22 @@ def _changes(before: Plan, now: Plan) -> str:
     )
 
 
-def _train(
-    contest: Contest,
-    dataset: Path,
-    device: str,
-    precision: str,
-    parallel: int,
-    tell: Callable[[str, Progress | None], None],
-    made_from: dict[str, Any],
-) -> None:
-    """Do every run that is not finished. Folds and seeds are outermost: a stop early on leaves whole comparisons."""
-    waiting = [run for run in contest.runs() if not run.finished]
+def waiting(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks that are not finished, numbered. Those that train the same weights take the same number of steps.
 
-    def task(run: RowRun) -> Task:
-        split = contest.divisions[run.fold]
-        return Task(
-            dataset=str(dataset.absolute()),
-            labels={str(value): name for value, name in contest.data.labels.items()},
-            home=str(run.home.absolute()),
-            prepared=str((contest.root / "prepared").absolute()),
-            train=split.train,
-            val=split.val,
-            holds={case.name: sorted(case.holds or ()) for case in contest.data.cases},
-            seed=run.seed,
-            device=device,
-            precision=precision,
-            threads=contest.settings["threads"],
-            minutes=contest.settings["minutes"] or DEFAULT_MINUTES,
-            steps=contest.settings["steps"] or _steps_before(contest, run),
-            judged_on=run.judged_on,
-            record={
-                **made_from,
-                "started": now(),
-                "dataset": contest.settings["dataset"],
-                "data_sha256": contest.settings["data_sha256"],
-                "seed": run.seed,
-            },
-        )
-
-    names = [f"{run.title} ({number} of {len(waiting)})" for number, run in enumerate(waiting, start=1)]
-    run_tasks(
-        [lambda run=run: task(run) for run in waiting],  # type: ignore[misc]
-        parallel,
-        lambda number, progress: tell(names[number], progress),
-    )
-
-
-def _steps_before(contest: Contest, run: RowRun) -> int | None:
-    """The number of steps that another run of the row measured: a row's runs take the same number.
-
-    So does a row that differs by the refinement alone: its weights are then the same, and the difference is what the
-    refinement does.
+    A row that differs by the refinement alone does: the difference is then what the refinement does.
     """
-    for other in contest.runs():
-        record = other.home / "record.json"
-        if _trained(other.row) == _trained(run.row) and other.home != run.home and record.exists():
-            steps: int = read_json(record)["steps"]
-            return steps
-    return None
 
+    def trained(task: Task) -> tuple[str, str]:
+        return split_name(task.plan.network.name)[0], task.plan.loss.name
 
-def _trained(row: Row) -> tuple[str, str]:
-    """What the row trains: the network without its refinement, and the loss."""
-    return split_name(row.network)[0], row.loss
+    left = [task for task in tasks if not task.finished]
+    return [
+        task.model_copy(
+            update={
+                "name": f"{task.name} ({number} of {len(left)})",
+                "same_steps_as": tuple(other.home for other in tasks if trained(other) == trained(task)),
+            }
+        )
+        for number, task in enumerate(left, start=1)
+    ]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from focalis.dataset import Dataset, Split
+from focalis.dataset import Dataset
 from focalis.evaluation import (
     POOLING_RULE,
     Score,
@@ -21,14 +20,12 @@ from focalis.evaluation import (
 )
 from focalis.files import write_bytes
 from focalis.lesions import MATCHING_RULE
-from focalis.planning import Plan
 from focalis.report import contours_figure, write_comparison_report
 from focalis.volume import read_volume
-from focalis.workflows.child import FINISHED, OUTCOME
-from focalis.workflows.judge import ADVICE, held_out_note
+from focalis.workflows.judge import ADVICE
 from focalis.workflows.record import now, read_json, write_json
+from focalis.workflows.task import FINISHED, Task
 
-UNTOUCHED = "not started"
 CHOICES = (
     "Each run sets a part of its training patients aside (its inner split, drawn with the run's seed) and makes every "
     "choice there: the threshold, and the parameters of a refinement. The held-out cases are predicted once, after "
@@ -73,83 +70,21 @@ class Row:
 
 
 @dataclass(frozen=True)
-class RowRun:
-    """One training of a row.
-
-    Attributes:
-        home: its folder.
-        row, fold, seed: what is trained, on which fold, with which seed.
-        judged_on: one line that says which cases its figures are taken on.
-    """
-
-    home: Path
-    row: Row
-    fold: int
-    seed: int
-    judged_on: str
-
-    @property
-    def title(self) -> str:
-        """The run for a progress bar."""
-        return f"{self.row.network}, {self.row.loss}, fold {self.fold}, seed {self.seed}"
-
-    @property
-    def outcome(self) -> dict[str, Any]:
-        """How it ended: `outcome`, and a `message` unless it finished."""
-        path = self.home / OUTCOME
-        if not path.exists():
-            return {"outcome": UNTOUCHED, "message": "it was not trained"}
-        found: dict[str, Any] = read_json(path)
-        return found
-
-    @property
-    def finished(self) -> bool:
-        """Whether it was trained and judged to the end."""
-        return bool(self.outcome["outcome"] == FINISHED)
-
-    @cached_property
-    def scores(self) -> tuple[Score, ...]:
-        """Its held-out cases' scores; none if it did not finish."""
-        if not self.finished:
-            return ()
-        return tuple(Score(**row) for row in read_json(self.home / "evaluation.json")["cases"])
-
-
-@dataclass(frozen=True)
 class Contest:
     """Everything that is compared.
 
     Attributes:
         root: the comparison's folder.
         data: the data set, labels named.
-        rows: the lines of the table; the others are compared with the first.
-        divisions: fold to its split.
-        seeds: the seeds that every row is trained with.
+        rows: the lines of the table, each with its trainings by seed, then fold; the others are compared with the
+            first.
         settings: what all rows share, see settings.json.
     """
 
     root: Path
     data: Dataset
-    rows: tuple[Row, ...]
-    divisions: Mapping[int, Split]
-    seeds: tuple[int, ...]
+    rows: Mapping[Row, Sequence[Task]]
     settings: dict[str, Any]
-
-    def runs(self, row: Row | None = None) -> list[RowRun]:
-        """All runs, or those of a row, by seed, then fold, then row."""
-        return [
-            RowRun(
-                self.root / one.name / f"fold_{fold}-seed_{seed}",
-                one,
-                fold,
-                seed,
-                held_out_note(fold, len(split.val)),
-            )
-            for seed in self.seeds
-            for fold, split in self.divisions.items()
-            for one in self.rows
-            if row in (None, one)
-        ]
 
     @property
     def patients(self) -> dict[str, str]:
@@ -159,24 +94,23 @@ class Contest:
     @property
     def reference(self) -> Row | None:
         """The first row of which a run finished: by it the cases of the pictures are chosen."""
-        return next((row for row in self.rows if any(run.finished for run in self.runs(row))), None)
+        return next((row for row, tasks in self.rows.items() if any(task.finished for task in tasks)), None)
 
 
-def content_of(contest: Contest, plan: Plan, made_from: Mapping[str, Any]) -> dict[str, Any]:
+def content_of(contest: Contest, made_from: Mapping[str, Any]) -> dict[str, Any]:
     """All figures of a comparison as plain values, as `compare.json` holds them.
 
     Args:
         contest: the comparison.
-        plan: any row's plan, for what all rows share.
         made_from: the provenance of this process, taken when it started.
     """
     settings, patients = contest.settings, contest.patients
-    first = _scores(contest.runs(contest.rows[0]))
+    first_row, shared = next(iter(contest.rows.items()))
+    first = _scores(shared)
     rows = []
-    for row in contest.rows:
-        runs = contest.runs(row)
-        scores = _scores(runs)
-        described = [_describe(run, contest.root) for run in runs]
+    for row, tasks in contest.rows.items():
+        scores = _scores(tasks)
+        described = [_describe(task, contest.root) for task in tasks]
         rows.append(
             {
                 "network": row.network,
@@ -186,26 +120,27 @@ def content_of(contest: Contest, plan: Plan, made_from: Mapping[str, Any]) -> di
                 "collapsed_runs": sum(bool(run["collapse"]) for run in described),
                 **_cost(described),
                 "figures": _figures(scores, contest) if scores else None,
-                "dice_by_seed": _dice_by_seed(runs),
+                "dice_by_seed": _dice_by_seed(tasks),
                 "difference_to_first_row": {
                     name: asdict(figure)
                     for name, figure in paired_differences(scores, first, patients).items()
                 }
-                if scores and first and row != contest.rows[0]
+                if scores and first and row != first_row
                 else None,
             }
         )
+    divisions = {task.fold: task.split for task in shared}
     return {
         "version": 1,
         **made_from,
         "finished": now(),
         **{key: value for key, value in settings.items() if key != "splits"},
         "equal": "steps" if settings["steps"] else "time",
-        "folds": list(contest.divisions),
-        "seeds": list(contest.seeds),
-        "held_out_cases": sum(len(split.val) for split in contest.divisions.values()),
+        "folds": list(divisions),
+        "seeds": list(dict.fromkeys(task.seed for task in shared)),
+        "held_out_cases": sum(len(split.val) for split in divisions.values()),
         "labels": {str(value): name for value, name in contest.data.labels.items()},
-        "shared": plan.model_dump(
+        "shared": shared[0].plan.model_dump(
             mode="json",
             include={"channels", "spacing_zyx_mm", "normalisation", "patch_zyx", "batch", "training"},
         ),
@@ -240,7 +175,7 @@ def write_comparison(contest: Contest, content: Mapping[str, Any]) -> tuple[Path
     pictures = []
     for name, caption, rows in _groups(contest):
         for rank, case in _pictured(contest):
-            drawn = [run for row in rows if (run := _run_of(contest, row, case))]
+            drawn = {row: task for row in rows if (task := _run_of(contest, row, case))}
             if len(drawn) < 2:
                 continue
             full = f"{caption}. {rank.capitalize()} case of {_called(contest.reference)}: {case}."
@@ -255,8 +190,13 @@ def write_comparison(contest: Contest, content: Mapping[str, Any]) -> tuple[Path
     return json, page
 
 
-def _scores(runs: Iterable[RowRun]) -> list[tuple[Score, ...]]:
-    return [run.scores for run in runs if run.finished]
+def _scores(tasks: Iterable[Task]) -> list[tuple[Score, ...]]:
+    """The held-out cases' scores of each run that finished."""
+    return [_scores_of(task) for task in tasks if task.finished]
+
+
+def _scores_of(task: Task) -> tuple[Score, ...]:
+    return tuple(Score(**row) for row in read_json(task.home / "evaluation.json")["cases"])
 
 
 def _figures(scores: Sequence[tuple[Score, ...]], contest: Contest) -> dict[str, Any]:
@@ -273,7 +213,7 @@ def _figures(scores: Sequence[tuple[Score, ...]], contest: Contest) -> dict[str,
     return found
 
 
-def _dice_by_seed(runs: Sequence[RowRun]) -> dict[str, float | None]:
+def _dice_by_seed(runs: Sequence[Task]) -> dict[str, float | None]:
     """Mean Dice of each seed over its folds, if they all finished."""
     found: dict[str, float | None] = {}
     for seed in dict.fromkeys(run.seed for run in runs):
@@ -283,7 +223,7 @@ def _dice_by_seed(runs: Sequence[RowRun]) -> dict[str, float | None]:
     return found
 
 
-def _describe(run: RowRun, root: Path) -> dict[str, Any]:
+def _describe(run: Task, root: Path) -> dict[str, Any]:
     outcome = run.outcome
     path = run.home / "record.json"
     record = read_json(path) if path.exists() else {}
@@ -330,7 +270,7 @@ def _pictured(contest: Contest) -> list[tuple[str, str]]:
     """("median", case) and ("worst", case) of the first row that finished, by the mean Dice over its runs."""
     if contest.reference is None:
         return []
-    scores = [score for run in _scores(contest.runs(contest.reference)) for score in run]
+    scores = [score for run in _scores(contest.rows[contest.reference]) for score in run]
     picks = dict(representative_cases(scores))
     picks = {"median": picks.get("median", picks["best"])} | picks  # of two cases the better is the median
     return [(rank, picks[rank]) for rank in ("median", "worst") if rank in picks]
@@ -338,7 +278,7 @@ def _pictured(contest: Contest) -> list[tuple[str, str]]:
 
 def _groups(contest: Contest) -> list[tuple[str, str, list[Row]]]:
     """The rows that a picture shows together: networks under one loss, losses on one network."""
-    first = contest.rows[0]
+    first = next(iter(contest.rows))
     networks = [row for row in contest.rows if row.loss == first.loss]
     losses = [row for row in contest.rows if row.network == first.network]
     return [
@@ -347,21 +287,18 @@ def _groups(contest: Contest) -> list[tuple[str, str, list[Row]]]:
     ]
 
 
-def _run_of(contest: Contest, row: Row, case: str) -> RowRun | None:
+def _run_of(contest: Contest, row: Row, case: str) -> Task | None:
     """The finished run of a row that held the case out; of several seeds the first."""
-    return next(
-        (run for run in contest.runs(row) if run.finished and case in contest.divisions[run.fold].val),
-        None,
-    )
+    return next((task for task in contest.rows[row] if task.finished and case in task.split.val), None)
 
 
-def _picture(contest: Contest, case_name: str, runs: Sequence[RowRun], by_loss: bool) -> bytes:
+def _picture(contest: Contest, case_name: str, drawn: Mapping[Row, Task], by_loss: bool) -> bytes:
     (case,) = contest.data.select((case_name,))
     predictions = []
-    for run in runs:
-        dice = np.mean([score.dice for score in run.scores if score.case == case_name])
-        predicted = read_volume(run.home / "predictions" / f"{case_name}.nii.gz")
-        predictions.append((run.row.loss if by_loss else run.row.network, float(dice), predicted))
+    for row, task in drawn.items():
+        dice = np.mean([score.dice for score in _scores_of(task) if score.case == case_name])
+        predicted = read_volume(task.home / "predictions" / f"{case_name}.nii.gz")
+        predictions.append((row.loss if by_loss else row.network, float(dice), predicted))
     return contours_figure(case.read_images()[0], case.read_label(), predictions, case_name)
 
 

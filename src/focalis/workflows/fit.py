@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from pydantic import ValidationError
 
-from focalis.dataset import Dataset, Split, open_dataset, with_readers
+from focalis.dataset import Dataset, Split, open_dataset
 from focalis.display import Shown
-from focalis.errors import DataError, PlanError, UsageError
+from focalis.errors import PlanError, UsageError
 from focalis.evaluation import Aim, Promise, Summary, keep_promise, nothing_to_find
 from focalis.files import LOCK, KnownHashes, is_unused, only_process_in
 from focalis.model import load_model, save_model
@@ -22,12 +21,14 @@ from focalis.planning import Freeze, Plan, Readers, fingerprint, make_plan, read
 from focalis.planning.parts import augmentations_of, check_names, loss_of, loss_settings
 from focalis.prediction import choose_runtime
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
-from focalis.training import HASHES, Progress, trusted
+from focalis.training import HASHES, Progress
 from focalis.workflows.ensemble import ensemble
-from focalis.workflows.judge import ADVICE, Judgement, held_out_note, judge, write_judgement
-from focalis.workflows.record import data_hash, provenance
-from focalis.workflows.run import MODEL, Run, segmenting_as, started_from, train_run
+from focalis.workflows.executors import executor
+from focalis.workflows.judge import ADVICE, Judgement, held_out_note, write_judgement
+from focalis.workflows.record import data_hash, provenance, read_json
+from focalis.workflows.run import MODEL, started_from
 from focalis.workflows.setup import ready
+from focalis.workflows.task import Task, read_judgement, with_masks
 
 ACROSS_FOLDS = "the folds' held-out cases, each judged by the member that did not learn from it"
 PLAN, REPORT = "plan.yaml", "report.html"
@@ -97,6 +98,8 @@ def fit(
     precision: str = "auto",
     threads: int | None = None,
     memory_gb: float | None = None,
+    parallel: int = 1,
+    on: str | None = None,
     progress: Callable[[str, Progress | None], None] | None = None,
     doubt: Callable[[str], None] | None = None,
 ) -> FitResult:
@@ -129,6 +132,9 @@ def fit(
         resume: go on with the run in `out`.
         device, precision, threads: where and how to compute.
         memory_gb: memory that the run may take; 8 unless the plan says otherwise.
+        parallel: folds at a time, each in a process of its own; they share threads and memory evenly.
+        on: the executor that carries out the folds: `here` or `processes`, or one that an installed package registers;
+            `processes` if `parallel` is more than 1.
         progress: called with the name of the stage and, in training, with its progress.
         doubt: called before the training with each line that a person should know of the data: what `focalis check`
             says of mix-ups, too few cases, and names that are passed over.
@@ -141,11 +147,15 @@ def fit(
     length, held_out = Length(minutes, steps), Folds(fold, folds, splits)
     compute = Compute(device, precision, threads, memory_gb)
     at_least("seed", seed, 0)
+    at_least("parallel", parallel, 1)
+    if parallel > 1 and not folds:
+        raise UsageError("only folds can run in parallel; give --folds")
+    carry_out_all = executor(on or ("processes" if parallel > 1 else "here"), parallel).run
     made_from = provenance()
     Aim.parse(aim)
     asked = None if promise is None else Promise.parse(promise)
     check_names(network, loss)
-    where = choose_runtime(compute.device, compute.precision)
+    choose_runtime(compute.device, compute.precision)
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     data = open_dataset(Path(dataset))
@@ -154,14 +164,14 @@ def fit(
         _claim(root, resume)
         tell("check", None)
         plan_path = root / PLAN
-        if _trains_on_readers(readers, plan if plan is not None else plan_path):
-            data = _with_readers(data)
+        data = with_masks(data, _readers(readers, plan if plan is not None else plan_path))
         data, divisions, found = ready(data, held_out, seed, doubt)
         caveats = tuple(str(finding) for finding in found if finding.kind == "few")
         tell("plan", None)
-        changes = {"network": network, "loss": loss, "readers": readers, "memory_gb": compute.memory_gb}
+        changes: dict[str, str | float | None] = {"network": network, "loss": loss, "readers": readers}
         changes |= {"start": start, "freeze": freeze}
-        chosen = _plan(data, divisions, plan, plan_path, changes, resume)
+        changes |= {"memory_gb": compute.memory_gb and compute.memory_gb / parallel}
+        chosen = _plan(data, divisions, plan, plan_path, changes, resume, parallel)
         if asked and split_name(chosen.network.name)[1]:
             raise UsageError("a promise cannot be made for refined masks; leave +crf or --promise out")
         begun = started_from(chosen)
@@ -170,82 +180,66 @@ def fit(
             tell(f"start from {origin}", None)
         if plan_only:
             return FitResult(root, plan_path, start=origin)
-        if compute.threads:
-            torch.set_num_threads(compute.threads)
-        runtime = trusted(where, chosen)
-        record = {
-            **made_from,
+        record: dict[str, Any] = {
+            "command": made_from["command"],
             "dataset": data.root.resolve().name,
             "data_sha256": data_hash(data.cases, KnownHashes(root / "prepared" / HASHES)),
             "seed": seed,
         }
-
-        segmenting = segmenting_as(compute, chosen)
-        models, judged = [], []
-        for number, division in divisions:
-            home = root / f"fold_{number}" if folds else root
-            run = Run(
-                home,
-                root / "prepared",
-                data,
-                division,
-                chosen,
-                seed,
-                runtime,
-                record,
-                aim,
-                caveats,
-                segmenting,
-                eight_bit,
-                promise,
+        tasks = [
+            Task(
+                name="train" if number is None else f"fold {number}",
+                dataset=Path(dataset),
+                labels=dict(data.labels),
+                holds={case.name: tuple(sorted(case.holds or ())) for case in data.cases},
+                home=root / f"fold_{number}" if folds else root,
+                prepared=root / "prepared",
+                fold=number,
+                split=split,
+                plan=chosen,
+                seed=seed,
+                length=length,
+                compute=_share(compute, parallel),
+                aim=aim,
+                promise=promise,
+                caveats=caveats,
+                eight_bit=eight_bit,
+                restarts=True,
+                resume=resume,
+                record=record,
             )
-            name = "train" if number is None else f"fold {number}"
-            models.append(train_run(run, length, resume=resume, progress=partial(tell, name), restarts=True))
-            tell("predict", None)
-            judged_on = held_out_note(number, len(run.judged))
-            judged.append(judge(run, models[-1], judged_on))
-        if not folds:
-            return FitResult(
+            for number, split in divisions
+        ]
+        carry_out_all(tasks, parallel, tell)
+        judged = [read_judgement(task) for task in tasks]
+        summary, alert, said = judged[0].summary, judged[0].alert, judged[0].caveats
+        judged_on = held_out_note(tasks[0].fold, len(judged[0].lesions))
+        collapsed = {task.fold or 0: each for task, each in zip(tasks, judged, strict=True) if each.collapse}
+        if folds:
+            whole = ensemble([load_model(task.home / MODEL) for task in tasks])
+            if asked:
+                cuts = [row for each in judged for row in each.cuts]
+                patients = {case.name: case.patient for case in data.cases}
+                point = keep_promise(whole.operating_point, cuts, asked, patients, where=ACROSS_FOLDS)
+                whole, record["promised"] = replace(whole, operating_point=point), point.promise
+            save_model(whole, root / MODEL)
+            judged_on = (
+                f"held-out cases of {len(tasks)} folds, each predicted by the member that did not train on it"
+            )
+            pooled = [score for each in judged for score in each.scores]
+            alert = _folds_alert(collapsed, len(judged))
+            said = (*caveats, *[line for line in [nothing_to_find(pooled)] if line])
+            summary = write_judgement(
                 root,
-                plan_path,
-                root / MODEL,
-                root / REPORT,
-                judged[0].summary,
+                data,
+                pooled,
+                [case for each in judged for case in each.lesions],
+                {name: task.home / "predictions" for task in tasks for name in task.split.val},
                 judged_on,
-                runtime.note,
-                judged[0].alert,
-                judged[0].learned,
-                caveats=judged[0].caveats,
-                start=origin,
-                promise=models[0].operating_point.promise,
+                [],
+                {**made_from, **record},
+                alerts=[alert, *said] if alert else said,
             )
-
-        models = [
-            load_model(root / f"fold_{n}" / MODEL) for n, _ in divisions
-        ]  # with what judging them added
-        whole = ensemble(models)
-        if asked:
-            cuts = [row for each in judged for row in each.cuts]
-            patients = {case.name: case.patient for case in data.cases}
-            point = keep_promise(whole.operating_point, cuts, asked, patients, where=ACROSS_FOLDS)
-            whole, record["promised"] = replace(whole, operating_point=point), point.promise
-        save_model(whole, root / MODEL)
-        judged_on = (
-            f"held-out cases of {len(models)} folds, each predicted by the member that did not train on it"
-        )
-        pooled = [score for each in judged for score in each.scores]
-        lesions = [case for each in judged for case in each.lesions]
-        predictions = {
-            name: root / f"fold_{n}" / "predictions" for n, division in divisions for name in division.val
-        }
-        collapsed = {n or 0: each for (n, _), each in zip(divisions, judged, strict=True) if each.collapse}
-        alert = _folds_alert(collapsed, len(judged))
-        caveats += tuple(line for line in [nothing_to_find(pooled)] if line)
-        alerts = [alert, *caveats] if alert else [*caveats]
-        summary = write_judgement(
-            root, data, pooled, lesions, predictions, judged_on, [], record, alerts=alerts
-        )
-        learned = any(each.learned for each in judged)
         return FitResult(
             root,
             plan_path,
@@ -253,14 +247,21 @@ def fit(
             root / REPORT,
             summary,
             judged_on,
-            runtime.note,
+            read_json(tasks[0].home / "record.json")["float32_because"],
             alert,
-            learned,
-            tuple(collapsed),
-            caveats,
+            any(each.learned for each in judged),
+            tuple(collapsed) if folds else (),
+            said,
             origin,
-            whole.operating_point.promise,
+            load_model(root / MODEL).operating_point.promise,
         )
+
+
+def _share(compute: Compute, parallel: int) -> Compute:
+    """What one of several trainings at a time gets of the threads."""
+    if parallel == 1:
+        return compute
+    return replace(compute, threads=max(1, (compute.threads or torch.get_num_threads()) // parallel))
 
 
 def _folds_alert(collapsed: Mapping[int, Judgement], folds: int) -> str:
@@ -291,23 +292,13 @@ def _claim(root: Path, resume: bool) -> None:
             )
 
 
-def _trains_on_readers(asked: Readers | None, plan: Path) -> bool:
-    """Whether the run will need the readers' masks, by what was asked for, else by the plan that it follows."""
+def _readers(asked: Readers | None, plan: Path) -> Readers:
+    """What the run will train on, by what was asked for, else by the plan that it follows."""
     if asked is None:
-        asked = read_plan(plan).readers if plan.exists() else "labels"
+        return read_plan(plan).readers if plan.exists() else "labels"
     if asked not in get_args(Readers):
         raise UsageError(f"readers is {asked!r}; choose one of {', '.join(get_args(Readers))}")
-    return asked != "labels"
-
-
-def _with_readers(data: Dataset) -> Dataset:
-    data = with_readers(data)
-    if not any(case.readers for case in data.cases):
-        raise DataError(
-            f"{data.root / 'raters'}: holds no reader's mask of any case; name them CASE_READER.nii.gz, "
-            "or train on labels"
-        )
-    return data
+    return asked
 
 
 def _plan(
@@ -317,12 +308,18 @@ def _plan(
     path: Path,
     changes: Mapping[str, str | float | None],
     resume: bool,
+    parallel: int,
 ) -> Plan:
-    """The plan of the run, which is also written to `path`: the given one, the one there, or a new one."""
+    """The plan of the run, which is also written to `path`: the given one, the one there, or a new one.
+
+    Its memory budget is that of one training: `parallel` of them share the run's.
+    """
+    shared_by = 1 if given is None and path.exists() else parallel
     if given is None and path.exists():
         given = path
     if given is not None:
         plan = read_plan(given)
+        plan = plan.model_copy(update={"memory_budget_gb": plan.memory_budget_gb / shared_by})
         if (
             plan.channels != data.channels
             or not set(data.labels) <= set(plan.labels)
@@ -339,7 +336,7 @@ def _plan(
         figures = fingerprint(data.select(divisions[0][1].train), data.ignore)
         network, memory = (
             str(changes.get("network") or "dense"),
-            float(changes.get("memory_gb") or DEFAULT_MEMORY_GB),
+            float(changes.get("memory_gb") or DEFAULT_MEMORY_GB / shared_by),
         )
         plan = make_plan(figures, data.channels, data.labels, network, memory, data.ignore)
     plan = _changed(plan, changes)

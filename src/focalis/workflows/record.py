@@ -8,11 +8,16 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from focalis.dataset import Case
 from focalis.errors import DataError
@@ -94,6 +99,40 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise DataError(f"{path}: is not valid JSON ({error})") from error
+
+
+def to_plain(value: Any) -> Any:
+    """A value as JSON has it: dataclasses become objects, tuples and arrays lists."""
+    if is_dataclass(value):
+        return {each.name: to_plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [to_plain(each) for each in value]
+    return value
+
+
+def from_plain(kind: Any, value: Any) -> Any:
+    """What `to_plain` was given.
+
+    Args:
+        kind: its type: a dataclass, tuple, array, union with None, or a plain type.
+        value: what `to_plain` made of it.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if value is None:
+        return None
+    if origin in (typing.Union, types.UnionType):
+        return from_plain(next(each for each in arguments if each is not types.NoneType), value)
+    if origin is np.ndarray:
+        return np.asarray(value, dtype=typing.get_args(arguments[1])[0])
+    if origin is tuple:
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(from_plain(each, item) for each, item in zip(kinds, value, strict=True))
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: from_plain(hints[name], item) for name, item in value.items()})
+    return value
 
 
 def _version(package: str) -> str | None:

@@ -10,7 +10,7 @@ from focalis.errors import DataError
 def test_a_job_answers_from_its_own_process(tmp_path, write_series, stored, grid):
     (path, *_) = write_series(tmp_path, stored, grid, PatientName="Müller^Jörg")
 
-    (row,) = run_job("identify", {"files": [str(path)]}, Limits())
+    (row,) = run_job("identify", {"files": [str(path)], "charset": "latin-1"}, Limits())
 
     assert (row["name"], row["patient_id"]) == ("Müller, Jörg", "P1")
 
@@ -22,7 +22,7 @@ def test_what_a_job_says_is_wrong_is_raised(tmp_path):
 
 def test_a_job_over_its_time_is_ended():
     with pytest.raises(DataError, match="took more than"):
-        run_job("identify", {"files": []}, Limits(segment_minutes=0.0001))
+        run_job("identify", {"files": [], "charset": "latin-1"}, Limits(segment_minutes=0.0001))
 
 
 def test_a_job_over_its_memory_is_an_error_and_not_the_end(tmp_path):
@@ -32,4 +32,8 @@ def test_a_job_over_its_memory_is_an_error_and_not_the_end(tmp_path):
         file.truncate(700_000_000)
 
     with pytest.raises(DataError, match="memory"):
-        run_job("identify", {"files": [str(path)]}, Limits(parse_memory_mb=256, segment_memory_gb=0.05))
+        run_job(
+            "identify",
+            {"files": [str(path)], "charset": "latin-1"},
+            Limits(parse_memory_mb=256, segment_memory_gb=0.05),
+        )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from typing import Any
 
+from focalis.children import Child, LostError
 from focalis.device.config import Limits
 from focalis.errors import DataError
 
@@ -30,26 +29,21 @@ def run_job(name: str, arguments: dict[str, object], limits: Limits) -> Any:
         "arguments": arguments,
         "memory_bytes": int(max(limits.segment_memory_gb * 1e9, limits.parse_memory_mb * 1e6)),
     }
+    child = Child([sys.executable, "-m", "focalis.device.web.worker"])
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "focalis.device.web.worker"],
-            input=json.dumps(job).encode(),
-            capture_output=True,
-            timeout=limits.segment_minutes * 60,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
+        child.send(job)
+        answer = child.receive(limits.segment_minutes * 60)
+    except LostError as error:
+        if error.why == "late":
+            raise DataError(
+                f"reading the images took more than {limits.segment_minutes:g} minutes; "
+                "raise limits.segment_minutes in focalis.toml"
+            ) from error
         raise DataError(
-            f"reading the images took more than {limits.segment_minutes:g} minutes; "
-            "raise limits.segment_minutes in focalis.toml"
+            "the process that reads the images gave no answer; raise limits.segment_memory_gb if it lacked memory"
         ) from error
-    try:
-        answer = json.loads(done.stdout)
-    except ValueError as error:
-        raise DataError(
-            f"the process that reads the images ended with code {done.returncode}; "
-            "raise limits.segment_memory_gb if it lacked memory"
-        ) from error
+    finally:
+        child.stop()
     if "error" in answer:
         raise DataError(answer["error"])
     return answer["result"]

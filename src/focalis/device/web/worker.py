@@ -6,13 +6,10 @@ to this process, whose memory and time are limited.
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
 
+from focalis.children import requests, take_over_output
 from focalis.errors import FocalisError
 
 JOBS: Mapping[str, str] = {
@@ -26,19 +23,16 @@ JOBS: Mapping[str, str] = {
 
 def main() -> None:
     """Do the job that standard input describes."""
-    # what a library prints must not mix with the answer
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
-        os.dup2(2, 1)
-        job = json.load(sys.stdin)
-        try:
-            _limit_memory(job["memory_bytes"])
-            function = getattr(import_module(JOBS[job["name"]]), job["name"])
-            result: dict[str, Any] = {"result": function(**job["arguments"])}
-        except FocalisError as error:
-            result = {"error": str(error)}
-        except MemoryError:
-            result = {"error": "needs more memory than [limits] allow; raise them in focalis.toml"}
-        json.dump(result, answer)
+    answer = take_over_output()
+    job = next(requests())
+    try:
+        _limit_memory(job["memory_bytes"])
+        function = getattr(import_module(JOBS[job["name"]]), job["name"])
+        answer({"result": function(**job["arguments"])})
+    except FocalisError as error:
+        answer({"error": str(error)})
+    except MemoryError:
+        answer({"error": "needs more memory than [limits] allow; raise them in focalis.toml"})
 
 
 def _limit_memory(limit: int) -> None:

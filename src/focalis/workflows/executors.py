@@ -1,0 +1,177 @@
+"""What carries out tasks: this process, child processes, or what an installed package registers.
+
+An executor tries every task, and then raises a `TrainingError` that names those that failed; how each ended stands in
+its outcome.json. Others are registered as entry points of the group `focalis.executors`, each an `Executor`.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+
+from focalis.children import Child, LostError, requests, take_over_output
+from focalis.errors import FocalisError, TrainingError, UsageError
+from focalis.files import only_process_in
+from focalis.plugins import find_part, installed
+from focalis.training import Progress
+from focalis.workflows.record import write_json
+from focalis.workflows.task import FAILED, KILLED, OUTCOME, Task, Tell, carry_out
+
+COMMAND = (sys.executable, "-m", "focalis.workflows.executors")
+LOG = "log.txt"
+SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_BETWEEN_LINES = 0.5
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Where tasks run.
+
+    Attributes:
+        run: carries out tasks, so many at a time, and tells of their progress.
+    """
+
+    run: Callable[[Sequence[Task], int, Tell], None]
+
+
+def here(tasks: Sequence[Task], _parallel: int, tell: Tell) -> None:
+    """Carry out one task after the other in this process. The error of a single task is raised as it is."""
+    failures: list[tuple[Task, FocalisError]] = []
+    with _alone_in(tasks):
+        for task in tasks:
+            tell(task.name, None)
+            try:
+                carry_out(task, tell)
+            except FocalisError as error:
+                failures.append((task, error))
+    if len(tasks) == 1 and failures:
+        raise failures[0][1]
+    if failures:
+        raise TrainingError("\n".join(f"{task.name}: {error}" for task, error in failures))
+
+
+def processes(tasks: Sequence[Task], parallel: int, tell: Tell) -> None:
+    """Carry out each task in a process of its own: its peak memory is its own, and its death is not its parent's.
+
+    Ctrl-C is passed on: the processes finish their step, write a checkpoint and end, and then it goes on upwards.
+    """
+    events: queue.Queue[tuple[str, Progress | None]] = queue.Queue()
+    running = _Running()
+    with _alone_in(tasks), ThreadPoolExecutor(parallel) as pool:
+        futures = [pool.submit(_in_a_child, task, events, running) for task in tasks]
+        try:
+            while not (all(future.done() for future in futures) and events.empty()):
+                try:
+                    told = events.get(timeout=SECONDS_BETWEEN_LOOKS)
+                except queue.Empty:
+                    continue
+                tell(*told)
+        except BaseException:
+            running.interrupt()
+            for future in futures:
+                future.cancel()
+            raise
+    for future in futures:
+        future.result()
+    failed = [f"{task.name}: {task.outcome['message']}" for task in tasks if not task.finished]
+    if failed:
+        raise TrainingError("\n".join(failed))
+
+
+OWN: Mapping[str, Executor] = {"here": Executor(here), "processes": Executor(processes)}
+
+
+def executor(name: str, parallel: int) -> Executor:
+    """An executor by its name; UsageError if there is none, or it does not run so many tasks at a time."""
+    if name == "here" and parallel > 1:
+        raise UsageError("here is one process; leave --parallel out, or take --on processes")
+    found = find_part("executor", name, OWN, Executor)
+    if found is None:
+        raise UsageError(
+            f"executor {name!r} is unknown; choose one of {', '.join([*OWN, *installed('executor')])}"
+        )
+    return found
+
+
+@contextmanager
+def _alone_in(tasks: Sequence[Task]) -> Iterator[None]:
+    with ExitStack() as held:
+        for task in tasks:
+            held.enter_context(only_process_in(task.home, "run"))
+        yield
+
+
+class _Running:
+    """The children that are running; once interrupted, no other is started."""
+
+    def __init__(self) -> None:
+        self._lock, self._children = threading.Lock(), set[Child]()
+        self.stopping = False
+
+    def start(self, task: Task) -> Child | None:
+        with self._lock:
+            if self.stopping:
+                return None
+            # a Ctrl-C at the terminal then reaches the child through us, and once
+            child = Child(COMMAND, log=task.home / LOG, session=True)
+            self._children.add(child)
+            return child
+
+    def ended(self, child: Child) -> None:
+        with self._lock:
+            self._children.discard(child)
+
+    def interrupt(self) -> None:
+        with self._lock:
+            self.stopping = True
+            for child in self._children:
+                child.interrupt()
+
+
+def _in_a_child(task: Task, events: queue.Queue[tuple[str, Progress | None]], running: _Running) -> None:
+    outcome = task.home / OUTCOME
+    outcome.unlink(missing_ok=True)
+    child = running.start(task)
+    if child is None:
+        return
+    events.put((task.name, None))
+    with suppress(LostError):  # it died before it could read; why stands in how it ended
+        child.send(task.model_dump(mode="json"))
+    with suppress(LostError):
+        while True:
+            events.put((task.name, Progress(**child.receive())))
+    how = child.ending(1)
+    running.ended(child)
+    if not outcome.exists() and not running.stopping:
+        write_json(outcome, {"outcome": KILLED if child.killed else FAILED, "message": f"the process {how}"})
+    child.stop()
+
+
+def main() -> None:
+    """Carry out the task that standard input holds, in a child of `processes`."""
+    answer = take_over_output()
+    told = 0.0
+
+    def tell(_stage: str, progress: Progress | None) -> None:
+        nonlocal told
+        due = time.monotonic() - told > SECONDS_BETWEEN_LINES
+        if progress is not None and (due or progress.step == progress.steps):
+            told = time.monotonic()
+            answer(asdict(progress))
+
+    try:
+        carry_out(Task.model_validate(next(requests())), tell)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except FocalisError:
+        sys.exit(1)  # what it was stands in outcome.json
+
+
+if __name__ == "__main__":
+    main()

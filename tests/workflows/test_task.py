@@ -1,0 +1,183 @@
+"""One training as a value: through JSON and back, how it ends, and what is said of it."""
+
+import json
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from focalis.dataset import PhantomSettings, Split, open_dataset, write_phantoms
+from focalis.errors import DataError, DivergedError, TrainingError
+from focalis.planning import Normalisation, Plan, write_plan
+from focalis.settings import Compute, Length
+from focalis.workflows import executors
+from focalis.workflows import task as task_module
+from focalis.workflows.task import (
+    DIVERGED,
+    FAILED,
+    FINISHED,
+    MEMORY,
+    OUTCOME,
+    Task,
+    carry_out,
+    kind_of,
+    read_judgement,
+)
+
+
+@pytest.fixture
+def task(tmp_path):
+    data = tmp_path / "data"
+    write_phantoms(data, 5, PhantomSettings(shape_zyx=(16, 20, 20), foreground_share=0.02, lesions=1), 0)
+    cases = open_dataset(data).cases
+    plan = Plan(
+        channels=("image",),
+        labels={1: "lesion"},
+        spacing_zyx_mm=(1.0, 1.0, 1.0),
+        normalisation=(Normalisation(),),
+        patch_zyx=(8, 8, 8),
+        batch=2,
+    )
+    write_plan(plan, tmp_path / "row" / "plan.yaml")
+    home = tmp_path / "row" / "fold_0-seed_0"
+    home.mkdir()
+    return Task(
+        name="the first",
+        dataset=data,
+        labels={1: "lesion"},
+        holds={},
+        home=home,
+        prepared=tmp_path / "prepared",
+        fold=0,
+        split=Split(tuple(case.name for case in cases[:4]), (cases[4].name,)),
+        plan=plan,
+        seed=0,
+        length=Length(steps=1),
+        compute=Compute("cpu", "float32", threads=1),
+        record={"data_sha256": "0", "seed": 0},
+    )
+
+
+def with_rate(task, rate):
+    training = task.plan.training.model_copy(update={"learning_rate": rate})
+    return task.model_copy(update={"plan": task.plan.model_copy(update={"training": training})})
+
+
+def allocator_error():
+    """What torch's CPU allocator raises when there is not enough memory: a plain RuntimeError."""
+    try:
+        torch.empty(2**52)
+    except RuntimeError as error:
+        return error
+    raise AssertionError("the machine has four petabytes")
+
+
+def numpy_error():
+    try:
+        np.empty(2**60, np.uint8)
+    except MemoryError as error:
+        return error
+    raise AssertionError("the machine has an exabyte")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (allocator_error(), MEMORY),
+        (numpy_error(), MEMORY),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), MEMORY),
+        (DivergedError("run: diverged at step 3"), DIVERGED),
+        (TrainingError("run: was started with another seed"), FAILED),
+        (RuntimeError("shapes cannot be multiplied"), FAILED),
+    ],
+)
+def test_an_error_is_called_what_it_is(error, kind):
+    assert kind_of(error) == kind
+
+
+def test_a_task_goes_through_json_unchanged(task):
+    again = Task.model_validate_json(task.model_dump_json())
+
+    assert again == task
+    assert again.plan.reasons == task.plan.reasons
+
+
+def test_what_the_judged_cases_say_is_read_back_whole(task, monkeypatch):
+    judged = []
+
+    def judge(*given):
+        judged.append(judge_for_real(*given))
+        return judged[0]
+
+    judge_for_real = task_module.judge
+    monkeypatch.setattr(task_module, "judge", judge)
+
+    assert carry_out(task) == {"outcome": FINISHED}
+
+    found = read_judgement(task)
+    assert found.scores == judged[0].scores
+    assert found.summary == judged[0].summary
+    assert found.collapse == judged[0].collapse
+    one, other = found.lesions[0], judged[0].lesions[0]
+    assert one.judged == other.judged
+    assert one.counts.background.sum() == other.counts.background.sum() > 0
+    assert one.candidates[0].confidence.tolist() == other.candidates[0].confidence.tolist()
+    assert one.candidates[0].overlaps.truth_voxels.dtype == other.candidates[0].overlaps.truth_voxels.dtype
+
+
+def test_a_training_that_diverges_says_so_in_its_outcome(task):
+    diverging = with_rate(task, 1e20).model_copy(update={"length": Length(steps=6)})
+
+    with pytest.raises(DivergedError):
+        carry_out(diverging)
+
+    assert task.outcome["outcome"] == DIVERGED, task.outcome
+    assert "diverged at step" in task.outcome["message"]
+
+
+def test_whatever_goes_wrong_becomes_the_outcome(task, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise DataError("scan.nii.gz: cannot be\nread; check the disk")
+
+    monkeypatch.setattr(task_module, "train_run", fail)
+
+    with pytest.raises(DataError):
+        carry_out(task)
+
+    assert task.outcome == {"outcome": FAILED, "message": "scan.nii.gz: cannot be read; check the disk"}
+
+
+def test_it_takes_the_number_of_steps_that_another_run_measured(task, tmp_path, monkeypatch):
+    taken = []
+
+    def train_run(_run, length, **_options):
+        taken.append(length)
+        raise TrainingError("no more is wanted")
+
+    monkeypatch.setattr(task_module, "train_run", train_run)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "record.json").write_text('{"steps": 7}')
+    others = (task.home, tmp_path / "not begun", tmp_path / "other")
+    for length in (Length(minutes=3), Length(steps=2)):
+        with pytest.raises(TrainingError):
+            carry_out(task.model_copy(update={"same_steps_as": others, "length": length}))
+
+    assert taken == [Length(steps=7), Length(steps=2)]
+
+
+def test_it_ends_with_its_parent(task):
+    """The pipe that its parent holds closes when the parent is killed, whatever with."""
+    process = subprocess.Popen(executors.COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process:
+        process.stdin.write(
+            task.model_copy(update={"length": Length(steps=100_000)}).model_dump_json() + "\n"
+        )
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["steps"] == 100_000  # it trains
+        begin = time.monotonic()
+        process.stdin.close()
+        assert process.wait(timeout=60) == 1
+    assert time.monotonic() - begin < 60
+    assert not (task.home / OUTCOME).exists()
