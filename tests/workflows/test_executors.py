@@ -134,28 +134,34 @@ def test_two_at_a_time_run_at_the_same_time(run):
     assert [outcome["outcome"] for outcome in outcomes] == ["finished", "finished"]
 
 
-def test_ctrl_c_reaches_the_child_and_starts_no_other(run, tmp_path):
-    wait = """
-        import signal, time
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored in the background
-        try:
-            print(json.dumps({"step": 1, "steps": 2, "loss": 0.5, "val_dice": None, "seconds_left": 3.0}), flush=True)
-            time.sleep(60)
-        except KeyboardInterrupt:
-            open(os.path.join(task["home"], "saved"), "w").close()
-            sys.exit(130)
-    """
+WAIT = """
+    import signal, time
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored in the background
+    try:
+        print(json.dumps({"step": 1, "steps": 2, "loss": 0.5, "val_dice": None, "seconds_left": 3.0}), flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        open(os.path.join(task["home"], "saved"), "w").close()
+        sys.exit(130)
+"""
 
-    def press(_number, progress):
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_ctrl_c_reaches_every_child_and_starts_no_other(run, tmp_path, parallel):
+    begun = set()
+
+    def press(name, progress):
         if progress:
+            begun.add(name)
+        if len(begun) == parallel:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(wait, count=2, tell=press)
+        run(WAIT, count=3, parallel=parallel, tell=press)
 
-    assert (tmp_path / "0" / "saved").exists()
-    assert not (tmp_path / "0" / "outcome.json").exists()
-    assert not (tmp_path / "1").exists() or not list((tmp_path / "1").glob("saved"))
+    assert len(list(tmp_path.glob("*/saved"))) == parallel
+    assert not list(tmp_path.glob("*/outcome.json"))
+    assert not (tmp_path / "2" / "log.txt").exists()
 
 
 def test_in_this_process_every_task_is_tried_and_the_failed_ones_are_named(tmp_path, monkeypatch):
@@ -181,12 +187,12 @@ def test_an_installed_package_registers_an_executor(monkeypatch):
     entry = EntryPoint("rented", "cloud:RENTED", "focalis.executors")
     monkeypatch.setattr(plugins, "entry_points", lambda group: [entry] if group == entry.group else [])
     assert executor("rented", 8) is mine.RENTED
-    with pytest.raises(UsageError, match="choose one of here, processes, rented"):
+    with pytest.raises(UsageError, match="choose one of here, processes, slurm, rented"):
         executor("lent", 8)
 
 
 def test_an_executor_that_cannot_be_is_refused():
-    with pytest.raises(UsageError, match="executor 'cloud' is unknown; choose one of here, processes"):
+    with pytest.raises(UsageError, match="executor 'cloud' is unknown; choose one of here, processes, slurm"):
         executor("cloud", 1)
     with pytest.raises(UsageError, match="here is one process"):
         executor("here", 2)

@@ -93,6 +93,8 @@ def compare(
             print(_line(row))
         print(f"figures: {result.json}")
         print(f"report: {result.page}")
+        if result.left:
+            print(result.left)
     if result.alert:
         raise typer.Exit(1)
 

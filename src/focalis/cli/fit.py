@@ -114,6 +114,8 @@ def fit(
         print(f"start: {result.start}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print_json(result)
+    elif result.left:
+        print(result.left)
     elif result.summary is None:
         print(f"plan: {result.plan}")
     else:

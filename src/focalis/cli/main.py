@@ -26,6 +26,7 @@ from focalis.cli.follow import follow
 from focalis.cli.import_dicom import import_dicom
 from focalis.cli.predict import predict
 from focalis.cli.serve import serve
+from focalis.cli.work import work
 from focalis.errors import FocalisError, UsageError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -94,6 +95,7 @@ app.command(epilog="Example: focalis follow january/ april/ --model lidc-nodule 
 app.command("import", epilog="Example: focalis import export/ -o data/tumours --structure 'GTV*'")(
     import_dicom
 )
+app.command(epilog="Example: focalis work runs/nodules/tasks/0.json")(work)
 app.command(epilog="Example: focalis serve runs/nodules/model.safetensors --folder device")(serve)
 app.command(epilog="Example: focalis export lidc-nodule -o exported")(export)
 app.command(epilog="Example: focalis demo -o demo --minutes 3")(demo)

@@ -19,5 +19,5 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 On = Annotated[
     str | None,
-    typer.Option(help="What carries the trainings out: here, processes, or one that a package registers."),
+    typer.Option(help="What carries the trainings out: here, processes, slurm, or one that a package adds."),
 ]

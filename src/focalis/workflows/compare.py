@@ -46,6 +46,7 @@ class Comparison(Shown):
         json: `compare.json`.
         page: `compare.html`.
         content: what `compare.json` holds.
+        left: what is to do before all rows are there, where they train elsewhere; empty otherwise.
     """
 
     shows = ("folder", "page", "alert")
@@ -54,6 +55,7 @@ class Comparison(Shown):
     json: Path
     page: Path
     content: dict[str, Any]
+    left: str = ""
 
     @property
     def alert(self) -> str:
@@ -124,10 +126,16 @@ def compare(
         raise UsageError("no seed is given; give one or more")
     at_least("seed", min(seeds), 0)
     at_least("parallel", parallel, 1)
-    if parallel > 1 and length.steps is None:
-        raise UsageError("rows in parallel share the processor, so their times say nothing; give steps")
-    carry_out_all = executor(on or "processes", parallel).run
-    runtime = choose_runtime(compute.device, compute.precision)
+    runner = executor(on or "processes", parallel)
+    if (parallel > 1 or runner.elsewhere) and length.steps is None:
+        raise UsageError(
+            "rows in parallel share the processor or have several, so their times say nothing; give steps"
+        )
+    runtime = f"{compute.device}, {compute.precision}"
+    if not runner.elsewhere:
+        runtime = str(choose_runtime(compute.device, compute.precision))
+        per_run = compute.threads or max(1, torch.get_num_threads() // parallel)
+        compute = replace(compute, threads=per_run)
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     data = open_dataset(Path(dataset))
@@ -144,19 +152,17 @@ def compare(
         plans = shared_plans(data, divisions[0][1], rows, memory, start)
         for plan in plans.values():
             started_from(plan)
-        per_run = compute.threads or max(1, torch.get_num_threads() // parallel)
         settings: dict[str, Any] = {
             "dataset": data.root.resolve().name,
             "data_sha256": data_hash(data.cases),
             "minutes": length.minutes,
             "steps": length.steps,
-            "runtime": str(runtime),
-            "threads": per_run,
+            "runtime": runtime,
+            "threads": compute.threads,
             "memory_gb": memory,
             "splits": [{"fold": n, "train": list(s.train), "val": list(s.val)} for n, s in divisions],
         }
         _same_comparison(root, settings, plans)
-        compute = replace(compute, threads=per_run)
         tasks = [
             Task(
                 name=f"{row.network}, {row.loss}, fold {number}, seed {seed}",
@@ -183,19 +189,20 @@ def compare(
             for number, split in divisions
             for row in rows
         ]
+        left = ""
         with suppress(TrainingError):  # the table says which failed, and why
-            carry_out_all(waiting(tasks), parallel, tell)
+            left = runner.run(tasks if runner.elsewhere else waiting(tasks), parallel, tell)
         tell("report", None)
         by_row = {row: [task for task in tasks if task.plan is plans[row]] for row in rows}
         contest = Contest(root, data, by_row, settings)
         content = content_of(contest, made_from)
         json, page = write_comparison(contest, content)
-    if not any(row["figures"] for row in content["rows"]):
+    if not left and not any(row["figures"] for row in content["rows"]):
         reasons = "; ".join(
             f"{run['folder']}: {run['message']}" for row in content["rows"] for run in row["runs"]
         )
         raise TrainingError(f"{page}: no run finished ({reasons})")
-    return Comparison(root, json, page, content)
+    return Comparison(root, json, page, content, left)
 
 
 def shared_plans(

@@ -21,6 +21,7 @@ from focalis.files import only_process_in
 from focalis.plugins import find_part, installed
 from focalis.training import Progress
 from focalis.workflows.record import write_json
+from focalis.workflows.slurm import slurm
 from focalis.workflows.task import FAILED, KILLED, OUTCOME, Task, Tell, carry_out
 
 COMMAND = (sys.executable, "-m", "focalis.workflows.executors")
@@ -34,13 +35,16 @@ class Executor:
     """Where tasks run.
 
     Attributes:
-        run: carries out tasks, so many at a time, and tells of their progress.
+        run: carries out tasks, so many at a time, and tells of their progress. Returns what is left to do before their
+            results are there, in one line; empty if they are.
+        elsewhere: the tasks run on machines whose devices and threads are not this one's.
     """
 
-    run: Callable[[Sequence[Task], int, Tell], None]
+    run: Callable[[Sequence[Task], int, Tell], str]
+    elsewhere: bool = False
 
 
-def here(tasks: Sequence[Task], _parallel: int, tell: Tell) -> None:
+def here(tasks: Sequence[Task], _parallel: int, tell: Tell) -> str:
     """Carry out one task after the other in this process. The error of a single task is raised as it is."""
     failures: list[tuple[Task, FocalisError]] = []
     with _alone_in(tasks):
@@ -54,9 +58,10 @@ def here(tasks: Sequence[Task], _parallel: int, tell: Tell) -> None:
         raise failures[0][1]
     if failures:
         raise TrainingError("\n".join(f"{task.name}: {error}" for task, error in failures))
+    return ""
 
 
-def processes(tasks: Sequence[Task], parallel: int, tell: Tell) -> None:
+def processes(tasks: Sequence[Task], parallel: int, tell: Tell) -> str:
     """Carry out each task in a process of its own: its peak memory is its own, and its death is not its parent's.
 
     Ctrl-C is passed on: the processes finish their step, write a checkpoint and end, and then it goes on upwards.
@@ -82,9 +87,14 @@ def processes(tasks: Sequence[Task], parallel: int, tell: Tell) -> None:
     failed = [f"{task.name}: {task.outcome['message']}" for task in tasks if not task.finished]
     if failed:
         raise TrainingError("\n".join(failed))
+    return ""
 
 
-OWN: Mapping[str, Executor] = {"here": Executor(here), "processes": Executor(processes)}
+OWN: Mapping[str, Executor] = {
+    "here": Executor(here),
+    "processes": Executor(processes),
+    "slurm": Executor(slurm, elsewhere=True),
+}
 
 
 def executor(name: str, parallel: int) -> Executor:

@@ -28,6 +28,7 @@ from focalis.workflows.judge import ADVICE, Judgement, held_out_note, write_judg
 from focalis.workflows.record import data_hash, provenance, read_json
 from focalis.workflows.run import MODEL, started_from
 from focalis.workflows.setup import ready
+from focalis.workflows.slurm import TASKS
 from focalis.workflows.task import Task, read_judgement, with_masks
 
 ACROSS_FOLDS = "the folds' held-out cases, each judged by the member that did not learn from it"
@@ -54,6 +55,7 @@ class FitResult(Shown):
             judged holds a lesion, and the like.
         start: the weights that training starts from, and what is taken over; empty for random ones.
         promise: what holds on new scans at the model's operating point, or why nothing does; empty if not asked for.
+        left: what is to do before there is a model, where trainings run elsewhere; empty otherwise.
     """
 
     shows = ("run", "summary", "judged_on", "alert", "float32_because")
@@ -71,6 +73,7 @@ class FitResult(Shown):
     caveats: tuple[str, ...] = ()
     start: str = ""
     promise: str = ""
+    left: str = ""
 
 
 def fit(
@@ -133,8 +136,8 @@ def fit(
         device, precision, threads: where and how to compute.
         memory_gb: memory that the run may take; 8 unless the plan says otherwise.
         parallel: folds at a time, each in a process of its own; they share threads and memory evenly.
-        on: the executor that carries out the folds: `here` or `processes`, or one that an installed package registers;
-            `processes` if `parallel` is more than 1.
+        on: the executor that carries out the folds: `here`, `processes` or `slurm`, or one that an installed package
+            registers; `processes` if `parallel` is more than 1. With `slurm` the same call again collects.
         progress: called with the name of the stage and, in training, with its progress.
         doubt: called before the training with each line that a person should know of the data: what `focalis check`
             says of mix-ups, too few cases, and names that are passed over.
@@ -150,15 +153,18 @@ def fit(
     at_least("parallel", parallel, 1)
     if parallel > 1 and not folds:
         raise UsageError("only folds can run in parallel; give --folds")
-    carry_out_all = executor(on or ("processes" if parallel > 1 else "here"), parallel).run
+    runner = executor(on or ("processes" if parallel > 1 else "here"), parallel)
+    sharing = 1 if runner.elsewhere else parallel
     made_from = provenance()
     Aim.parse(aim)
     asked = None if promise is None else Promise.parse(promise)
     check_names(network, loss)
-    choose_runtime(compute.device, compute.precision)
+    if not runner.elsewhere:
+        choose_runtime(compute.device, compute.precision)
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     data = open_dataset(Path(dataset))
+    resume |= runner.elsewhere and (root / TASKS).is_dir()  # the same command again collects
     _claim(root, resume)
     with only_process_in(root, "fit"):
         _claim(root, resume)
@@ -170,8 +176,8 @@ def fit(
         tell("plan", None)
         changes: dict[str, str | float | None] = {"network": network, "loss": loss, "readers": readers}
         changes |= {"start": start, "freeze": freeze}
-        changes |= {"memory_gb": compute.memory_gb and compute.memory_gb / parallel}
-        chosen = _plan(data, divisions, plan, plan_path, changes, resume, parallel)
+        changes |= {"memory_gb": compute.memory_gb and compute.memory_gb / sharing}
+        chosen = _plan(data, divisions, plan, plan_path, changes, resume, sharing)
         if asked and split_name(chosen.network.name)[1]:
             raise UsageError("a promise cannot be made for refined masks; leave +crf or --promise out")
         begun = started_from(chosen)
@@ -199,7 +205,7 @@ def fit(
                 plan=chosen,
                 seed=seed,
                 length=length,
-                compute=_share(compute, parallel),
+                compute=_share(compute, sharing),
                 aim=aim,
                 promise=promise,
                 caveats=caveats,
@@ -210,7 +216,8 @@ def fit(
             )
             for number, split in divisions
         ]
-        carry_out_all(tasks, parallel, tell)
+        if left := runner.run(tasks, parallel, tell):
+            return FitResult(root, plan_path, left=left)
         judged = [read_judgement(task) for task in tasks]
         summary, alert, said = judged[0].summary, judged[0].alert, judged[0].caveats
         judged_on = held_out_note(tasks[0].fold, len(judged[0].lesions))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from focalis.dataset import Dataset, Split, open_dataset, with_readers
 from focalis.errors import DataError, DivergedError, FocalisError
@@ -176,6 +176,18 @@ def with_masks(data: Dataset, readers: Readers) -> Dataset:
             "or train on labels"
         )
     return data
+
+
+def read_task(path: Path) -> Task:
+    """A task from its file; DataError names what is wrong with it."""
+    try:
+        return Task.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(each) for each in first["loc"])
+        raise DataError(
+            f"{path}: is no task ({where}: {first['msg']}); let `--on slurm` write it again"
+        ) from error
 
 
 def read_judgement(task: Task) -> Judgement:

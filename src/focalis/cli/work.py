@@ -1,0 +1,29 @@
+"""`focalis work`: carry out one training that another command wrote down, as a batch job does."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from focalis.cli.console import progress_bar, show_training
+
+
+def work(
+    task: Annotated[Path, typer.Argument(metavar="TASK.json", help="A task that `--on slurm` wrote down.")],
+) -> None:
+    """Train what a task file says, or go on with it; the result lies in the run's folder.
+
+    SIGTERM, by which schedulers stop a job, finishes the step and writes a checkpoint, as Ctrl-C does.
+    """
+    from focalis.files import only_process_in
+    from focalis.workflows.task import carry_out, read_task
+
+    given = read_task(task)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    with progress_bar() as advance, only_process_in(given.home, "run"):
+        carry_out(given, show_training(advance))
+    print(f"{given.name}: {given.outcome['outcome']}")

@@ -1,0 +1,115 @@
+"""Tasks as an array job of Slurm: files of tasks, a script of one screen, and what became of them.
+
+The first call writes `tasks/N.json` and `tasks/job.sh` beside the runs' folders and names the `sbatch` line; the same
+call again collects. Slurm's own commands submit, watch and cancel: Focalis talks to no scheduler.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from focalis.errors import UsageError
+from focalis.files import write_text
+from focalis.workflows.task import UNTOUCHED, Task, Tell, read_task
+
+TASKS = "tasks"
+THREADS, PROGRAM_GB = 4, 2
+"""Threads where nobody says, and memory beside the budget: the program, its libraries and an image being read."""
+JOB = """#!/bin/bash
+# Trains the tasks that lie beside this script, one per element of the array. A training that is stopped, or requeued
+# after its node was lost, goes on from its last checkpoint. Change or add #SBATCH lines as your cluster wants them:
+# a partition, a time limit, --gres=gpu:1.
+#SBATCH --job-name=focalis
+#SBATCH --array={array}
+#SBATCH --cpus-per-task={threads}
+#SBATCH --mem={memory_gb}G
+#SBATCH --requeue
+#SBATCH --chdir={here}
+#SBATCH --open-mode=append
+#SBATCH --output={logs}
+
+export OMP_NUM_THREADS="${{SLURM_CPUS_PER_TASK:-1}}"
+exec {python} -m focalis work {quoted}/"$SLURM_ARRAY_TASK_ID".json
+"""
+
+
+def slurm(tasks: Sequence[Task], parallel: int, _tell: Tell) -> str:
+    """Write the tasks down for Slurm; once they are finished, nothing more is to do.
+
+    Returns:
+        What is left to do, in one line; empty when every task is finished.
+
+    Raises:
+        UsageError: other tasks were written down before.
+    """
+    folder = (tasks[0].prepared.parent / TASKS).resolve()
+    numbers = _write(folder, tasks)
+    script = folder / "job.sh"
+    begun = script.exists()
+    first, array = tasks[0], _ranges(sorted(numbers.values()))
+    text = JOB.format(
+        array=f"{array}%{parallel}" if parallel > 1 else array,
+        threads=first.compute.threads or THREADS,
+        memory_gb=math.ceil(first.plan.memory_budget_gb) + PROGRAM_GB,
+        logs=shlex.quote(f"{folder}/%a.log"),
+        here=shlex.quote(str(Path.cwd())),
+        python=shlex.quote(sys.executable),
+        quoted=shlex.quote(str(folder)),
+    )
+    if not begun:
+        write_text(script, text)
+        return f"submit the trainings with: sbatch {shlex.quote(str(script))}; the same command again then collects"
+    waiting = [task for task in tasks if not task.finished]
+    if not waiting:
+        return ""
+    failed = [
+        f"{task.name}: {task.outcome['message']}" for task in waiting if task.outcome["outcome"] != UNTOUCHED
+    ]
+    again = _ranges(sorted(numbers[task.home] for task in waiting))
+    return "; ".join(
+        [
+            f"{len(tasks) - len(waiting)} of {len(tasks)} trainings are finished",
+            *failed,
+            "wait for those that run; what is not in the queue is submitted again with: "
+            f"sbatch --array={again} {shlex.quote(str(script))}",
+        ]
+    )
+
+
+def _write(folder: Path, tasks: Sequence[Task]) -> dict[Path, int]:
+    """Write the tasks down with absolute paths; the number of each by its `home`, which it keeps from then on."""
+    before = {
+        task.home: (int(path.stem), task) for path in folder.glob("*.json") for task in [read_task(path)]
+    }
+    numbers = {}
+    for task in tasks:
+        absolute = {name: getattr(task, name).resolve() for name in ("dataset", "home", "prepared")}
+        mine = task.model_copy(update={**absolute, "resume": True})
+        number, written = before.get(mine.home, (len(before), None))
+        path = folder / f"{number}.json"
+        if written is None:
+            before[mine.home] = number, mine
+            write_text(path, mine.model_dump_json(indent=1) + "\n")
+        elif changed := [
+            name
+            for name in Task.model_fields
+            if name != "record" and getattr(mine, name) != getattr(written, name)
+        ]:
+            raise UsageError(f"{path}: was written with another {' and '.join(changed)}; give a new folder")
+        numbers[task.home] = number
+    return numbers
+
+
+def _ranges(numbers: Sequence[int] | range) -> str:
+    """Numbers as Slurm writes them: 0-3,5."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
