@@ -185,7 +185,7 @@ def test_an_installed_package_registers_an_executor(monkeypatch):
     mine.RENTED = Executor(lambda *_given: None)
     monkeypatch.setitem(sys.modules, "cloud", mine)
     entry = EntryPoint("rented", "cloud:RENTED", "focalis.executors")
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [entry] if group == entry.group else [])
+    monkeypatch.setattr(plugins, "offered", lambda kind: {"rented": entry} if kind == "executor" else {})
     assert executor("rented", 8) is mine.RENTED
     with pytest.raises(UsageError, match="choose one of here, processes, slurm, rented"):
         executor("lent", 8)

@@ -121,7 +121,7 @@ def test_doubts_are_told_before_the_training_and_three_of_a_kind(tmp_path: Path)
     said: list[str] = []
     fit(root, tmp_path / "run", plan_only=True, doubt=said.append)
     assert [line[:3] for line in said[:3]] == ["c00", "c01", "c02"]
-    assert said[3] == "images that look like label maps: 2 more; `focalis check` lists them"
+    assert said[3] == "images and label maps that look like each other: 2 more; `focalis check` lists them"
 
 
 def test_the_command_says_first_that_the_cases_are_few(tmp_path: Path) -> None:

@@ -239,7 +239,8 @@ def test_small_findings_are_folded_and_judged_with_one_click(study, device):
     assert page.inner_text("#folded-text") == f"{len(small)} below {limit} mm, {len(small)} undecided"
     assert page.locator("tr[data-lesion]:visible").count() == len(lesions) - len(small)
     page.click("[data-folded=rejected]")
-    page.wait_for_function(f"document.getElementById('decided').value === {len(small)}")
+    page.wait_for_selector(f"text={len(small)} of {len(lesions)} decided")
+    assert page.evaluate("document.getElementById('decided').value") == len(small)
     page.click("[data-all=accepted]")
     page.wait_for_selector(f"text={len(lesions)} of {len(lesions)} decided")
     verdicts = {each.lesion: each.verdict for each in device.store.reviews(task_id)}
@@ -252,6 +253,7 @@ def test_small_findings_are_folded_and_judged_with_one_click(study, device):
     page.wait_for_selector(f"text=0 of {len(lesions)} decided")
     assert device.store.reviews(task_id) == []
     assert page.is_disabled("#undo")
+    page.wait_for_selector(".plane[data-waiting]", state="detached")  # no picture is still on its way
 
 
 def test_without_javascript_a_study_is_read_and_judged(visit, study, device):
