@@ -205,7 +205,7 @@ def test_what_storescu_sends_comes_back_to_orthanc_as_predict_makes_it(hippocamp
     [
         pytest.param("CT", (-1000, 1000), marks=pytest.mark.slow),
         pytest.param("MR_T1", (0, 1000), marks=pytest.mark.slow),
-        ("PET", (0, 20000)),
+        pytest.param("PET", (0, 20000), marks=pytest.mark.slow),
     ],
 )
 def test_ct_mr_and_pet_of_a_study_come_back(tmp_path, modality, window):

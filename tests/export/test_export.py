@@ -71,7 +71,7 @@ def with_point(model, volumes):
             "onnx", {"spacing": (1.0, 1.0, 1.0)}, {"spacing_xyz": (1.0, 1.0, 1.0)}, marks=pytest.mark.slow
         ),
         ("openvino", {"strides": (1, 2, 2)}, {"direction": (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)}),
-        ("torch", {"labels": 2}, {}),
+        pytest.param("torch", {"labels": 2}, {}, marks=pytest.mark.slow),
     ],
 )
 def test_the_program_beside_the_network_gives_the_mask_of_predict(tmp_path, to, settings, grid):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from focalis.dataset import PhantomSettings, write_phantoms
-from focalis.model import read_header
+from focalis.model import open_model
 from focalis.planning import read_plan
 from focalis.training import NothingLearnedWarning, loop
 from focalis.training.validation import Watched
@@ -39,7 +39,7 @@ def test_a_run_that_finds_nothing_begins_once_more_and_says_so(data, tmp_path):
         "none of the 4 lesions that are watched is found after 2 of 4 steps; it began once more" in lines[0]
     )
     assert len(lines) == 2  # the second try finds nothing either, and goes on to its end
-    header = read_header(result.model)
+    header = open_model(result.model)
     assert header.plan.loss.name == "present_dice_cross_entropy"
     assert header.plan.training.learning_rate == pytest.approx(7.5e-4)
     assert read_plan(result.plan).loss.name == "dice_cross_entropy"
@@ -60,7 +60,7 @@ def test_a_restarted_run_is_resumed_by_its_safer_plan(data, tmp_path, monkeypatc
 
     again = fit(data, tmp_path / "run", steps=4, resume=True)
 
-    assert read_header(again.model).plan.loss.name == "present_dice_cross_entropy"
+    assert open_model(again.model).plan.loss.name == "present_dice_cross_entropy"
     assert json.loads((again.run / "record.json").read_text())["restarted"] == record["restarted"]
 
 

@@ -109,6 +109,7 @@ def test_a_run_is_not_resumed_when_the_start_was_replaced(data, first, tmp_path)
         fit(data, tmp_path / "run", steps=1, resume=True)
 
 
+@pytest.mark.slow
 def test_rows_of_a_comparison_share_the_start(data, first, tmp_path):
     result = compare(
         data,
