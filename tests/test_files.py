@@ -17,6 +17,7 @@ from focalis.files import (
     ABANDONED_AFTER_S,
     KnownHashes,
     PermissionsWarning,
+    is_free,
     is_unused,
     only_process_in,
     restrict,
@@ -279,3 +280,17 @@ def test_a_store_that_cannot_be_written_costs_time_only(tmp_path, settled):
     hashes = KnownHashes(tmp_path / "file" / "store.json")
     assert hashes.sha256_of(settled) == hashlib.sha256(b"one").hexdigest()
     hashes.save()
+
+
+@pytest.mark.parametrize(
+    ("make", "free"),
+    [
+        (lambda _path: None, True),
+        (lambda path: path.mkdir(), True),
+        (lambda path: path.touch(), False),
+        (lambda path: (path.mkdir(), (path / ".hidden").touch()), False),
+    ],
+)
+def test_a_path_is_free_where_nothing_is_there_or_an_empty_folder(tmp_path, make, free):
+    make(tmp_path / "out")
+    assert is_free(tmp_path / "out") is free

@@ -188,6 +188,11 @@ def only_process_in(folder: Path, work: str) -> Iterator[None]:
         lock.release()
 
 
+def is_free(path: Path) -> bool:
+    """Whether something new may be made at a path: nothing is there, or an empty folder."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
 def is_unused(folder: Path) -> bool:
     """Whether a folder is missing, or holds nothing but the lock of a process that wrote nothing."""
     return not folder.exists() or all(path.name == LOCK for path in folder.iterdir())

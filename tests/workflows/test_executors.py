@@ -8,11 +8,11 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from small_plan import small_plan
 
 from focalis import plugins
 from focalis.dataset import Split
 from focalis.errors import DataError, TrainingError, UsageError
-from focalis.planning import Normalisation, Plan
 from focalis.settings import Compute, Length
 from focalis.training import Progress
 from focalis.workflows import executors
@@ -21,14 +21,7 @@ from focalis.workflows.task import Task
 
 
 def tasks(tmp_path, count, train=()):
-    plan = Plan(
-        channels=("image",),
-        labels={1: "lesion"},
-        spacing_zyx_mm=(1.0, 1.0, 1.0),
-        normalisation=(Normalisation(),),
-        patch_zyx=(8, 8, 8),
-        batch=2,
-    )
+    plan = small_plan()
     return [
         Task(
             name=f"number {number}",

@@ -22,13 +22,6 @@ from focalis.workflows.fit import fit
 SETTINGS = PhantomSettings(shape_zyx=(20, 24, 28), foreground_share=0.01, lesions=1)
 
 
-@pytest.fixture(scope="module")
-def phantoms(tmp_path_factory):
-    root = tmp_path_factory.mktemp("phantoms")
-    write_phantoms(root, 6, SETTINGS, 0)
-    return root
-
-
 @pytest.fixture
 def data(phantoms, tmp_path):
     return shutil.copytree(phantoms, tmp_path / "data")

@@ -4,22 +4,12 @@ import json
 
 import pytest
 
-from focalis.dataset import PhantomSettings, write_phantoms
 from focalis.model import open_model
 from focalis.planning import read_plan
 from focalis.training import NothingLearnedWarning, loop
 from focalis.training.validation import Watched
 from focalis.workflows.fit import fit
 from focalis.workflows.restart import safer
-
-SETTINGS = PhantomSettings(shape_zyx=(20, 24, 28), foreground_share=0.01, lesions=1)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("phantoms")
-    write_phantoms(root, 6, SETTINGS, 0)
-    return root
 
 
 @pytest.fixture
@@ -30,9 +20,9 @@ def finds_nothing(monkeypatch):
 
 
 @pytest.mark.usefixtures("finds_nothing")
-def test_a_run_that_finds_nothing_begins_once_more_and_says_so(data, tmp_path):
+def test_a_run_that_finds_nothing_begins_once_more_and_says_so(phantoms, tmp_path):
     with pytest.warns(NothingLearnedWarning) as caught:
-        result = fit(data, tmp_path / "run", steps=4)
+        result = fit(phantoms, tmp_path / "run", steps=4)
 
     lines = [str(warning.message) for warning in caught]
     assert (
@@ -51,22 +41,22 @@ def test_a_run_that_finds_nothing_begins_once_more_and_says_so(data, tmp_path):
 
 @pytest.mark.usefixtures("finds_nothing")
 @pytest.mark.filterwarnings("ignore::focalis.training.loop.NothingLearnedWarning")
-def test_a_restarted_run_is_resumed_by_its_safer_plan(data, tmp_path, monkeypatch):
-    result = fit(data, tmp_path / "run", steps=4)
+def test_a_restarted_run_is_resumed_by_its_safer_plan(phantoms, tmp_path, monkeypatch):
+    result = fit(phantoms, tmp_path / "run", steps=4)
     record = json.loads((result.run / "record.json").read_text())
     del record["finished"]
     (result.run / "record.json").write_text(json.dumps(record))
     monkeypatch.setattr(loop, "watch", lambda *_: Watched(0.5, 0.5, 4, 4))
 
-    again = fit(data, tmp_path / "run", steps=4, resume=True)
+    again = fit(phantoms, tmp_path / "run", steps=4, resume=True)
 
     assert open_model(again.model).plan.loss.name == "present_dice_cross_entropy"
     assert json.loads((again.run / "record.json").read_text())["restarted"] == record["restarted"]
 
 
 @pytest.mark.parametrize("loss", ["distance_focal", "tversky"])
-def test_another_loss_is_kept(data, tmp_path, loss):
-    plan = read_plan(fit(data, tmp_path / "run", plan_only=True, loss=loss).plan)
+def test_another_loss_is_kept(phantoms, tmp_path, loss):
+    plan = read_plan(fit(phantoms, tmp_path / "run", plan_only=True, loss=loss).plan)
 
     assert safer(plan).loss == plan.loss
     assert safer(plan).training.learning_rate == plan.training.learning_rate / 2

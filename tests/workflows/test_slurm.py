@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_plan import small_plan
 
 from focalis.dataset import PhantomSettings, Split, write_phantoms
 from focalis.errors import DataError, UsageError
 from focalis.model import load_model
-from focalis.planning import Normalisation, Plan
 from focalis.settings import Compute, Length
 from focalis.workflows.fit import fit
 from focalis.workflows.slurm import slurm
@@ -28,15 +28,7 @@ def quiet(*_told):
 
 @pytest.fixture
 def make(tmp_path):
-    plan = Plan(
-        channels=("image",),
-        labels={1: "lesion"},
-        spacing_zyx_mm=(1.0, 1.0, 1.0),
-        normalisation=(Normalisation(),),
-        patch_zyx=(8, 8, 8),
-        batch=2,
-        memory_budget_gb=2.5,
-    )
+    plan = small_plan(memory_budget_gb=2.5)
 
     def call(folds, **changes):
         options = {

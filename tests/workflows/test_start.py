@@ -4,21 +4,12 @@ import json
 
 import pytest
 
-from focalis.dataset import PhantomSettings, Split, open_dataset, write_phantoms, write_splits
+from focalis.dataset import Split, open_dataset, write_splits
 from focalis.errors import ModelError, PlanError, TrainingError, UsageError
 from focalis.model import load_model, open_model
 from focalis.planning import read_plan, write_plan
 from focalis.workflows.compare import compare
 from focalis.workflows.fit import fit
-
-SETTINGS = PhantomSettings(shape_zyx=(20, 24, 28), foreground_share=0.01, lesions=1)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("phantoms")
-    write_phantoms(root, 6, SETTINGS, 0)
-    return root
 
 
 def first_cases(result):
@@ -26,19 +17,21 @@ def first_cases(result):
 
 
 @pytest.fixture(scope="module")
-def first(data, tmp_path_factory):
-    return fit(data, tmp_path_factory.mktemp("runs") / "first", steps=2, seed=5)
+def first(phantoms, tmp_path_factory):
+    return fit(phantoms, tmp_path_factory.mktemp("runs") / "first", steps=2, seed=5)
 
 
 @pytest.fixture(scope="module")
-def second(data, first, tmp_path_factory):
+def second(phantoms, first, tmp_path_factory):
     """Holds out a case that the first run trained on."""
     run = tmp_path_factory.mktemp("runs") / "second"
     trained = first_cases(first)["train"]
-    every = [case.name for case in open_dataset(data).cases]
+    every = [case.name for case in open_dataset(phantoms).cases]
     rest = tuple(name for name in every if name != trained[0])
     write_splits([Split(rest, (trained[0],))], run.with_suffix(".json"))
-    return fit(data, run, steps=2, fold=0, splits=run.with_suffix(".json"), seed=5, start=str(first.model))
+    return fit(
+        phantoms, run, steps=2, fold=0, splits=run.with_suffix(".json"), seed=5, start=str(first.model)
+    )
 
 
 def test_what_was_taken_over_is_told_and_recorded(first, second):
@@ -61,8 +54,8 @@ def test_figures_on_images_that_trained_the_start_are_said_to_flatter(first, sec
     assert f"{held_out} (as {held_out} of model)" in text
 
 
-def test_a_frozen_start_is_still_there_in_the_model(data, first, tmp_path):
-    result = fit(data, tmp_path / "run", steps=2, start=str(first.model), freeze="encoder")
+def test_a_frozen_start_is_still_there_in_the_model(phantoms, first, tmp_path):
+    result = fit(phantoms, tmp_path / "run", steps=2, start=str(first.model), freeze="encoder")
 
     before, after = (load_model(each.model).members[0].state_dict() for each in (first, result))
     assert all(
@@ -73,46 +66,46 @@ def test_a_frozen_start_is_still_there_in_the_model(data, first, tmp_path):
     assert read_plan(result.plan).freeze == "encoder"
 
 
-def test_freezing_random_weights_is_refused(data, tmp_path):
+def test_freezing_random_weights_is_refused(phantoms, tmp_path):
     with pytest.raises(UsageError, match=r"freeze is encoder.*start is scratch"):
-        fit(data, tmp_path / "run", steps=1, start="scratch", freeze="encoder")
+        fit(phantoms, tmp_path / "run", steps=1, start="scratch", freeze="encoder")
 
 
-def test_a_plan_that_freezes_random_weights_is_refused(data, first, tmp_path):
+def test_a_plan_that_freezes_random_weights_is_refused(phantoms, first, tmp_path):
     plan = read_plan(first.plan).model_copy(update={"freeze": "all-but-head"})
     write_plan(plan, tmp_path / "plan.yaml")
 
     with pytest.raises(PlanError, match=r"plan\.yaml: .*freeze is all-but-head"):
-        fit(data, tmp_path / "run", steps=1, plan=tmp_path / "plan.yaml")
+        fit(phantoms, tmp_path / "run", steps=1, plan=tmp_path / "plan.yaml")
 
 
-def test_a_start_of_another_network_stops_before_anything_is_prepared(data, first, tmp_path):
+def test_a_start_of_another_network_stops_before_anything_is_prepared(phantoms, first, tmp_path):
     with pytest.raises(ModelError, match=r"model \(dense\): does not fit the plan's network unet"):
-        fit(data, tmp_path / "run", steps=1, network="unet", start=str(first.model))
+        fit(phantoms, tmp_path / "run", steps=1, network="unet", start=str(first.model))
     assert not (tmp_path / "run" / "plan.yaml").exists()
 
 
-def test_a_run_is_not_resumed_from_another_start(data, second):
+def test_a_run_is_not_resumed_from_another_start(phantoms, second):
     with pytest.raises(PlanError, match="the run follows another plan"):
-        fit(data, second.run, steps=2, fold=0, seed=5, start="scratch", resume=True)
+        fit(phantoms, second.run, steps=2, fold=0, seed=5, start="scratch", resume=True)
 
 
-def test_a_run_is_not_resumed_when_the_start_was_replaced(data, first, tmp_path):
+def test_a_run_is_not_resumed_when_the_start_was_replaced(phantoms, first, tmp_path):
     start = tmp_path / "start.safetensors"
     start.write_bytes(first.model.read_bytes())
-    fit(data, tmp_path / "run", steps=1, start=str(start))
-    assert fit(data, tmp_path / "run", steps=1, resume=True).model  # the same start goes on
-    other = fit(data, tmp_path / "other", steps=1, seed=7)
+    fit(phantoms, tmp_path / "run", steps=1, start=str(start))
+    assert fit(phantoms, tmp_path / "run", steps=1, resume=True).model  # the same start goes on
+    other = fit(phantoms, tmp_path / "other", steps=1, seed=7)
     start.write_bytes(other.model.read_bytes())
 
     with pytest.raises(TrainingError, match="started with another start"):
-        fit(data, tmp_path / "run", steps=1, resume=True)
+        fit(phantoms, tmp_path / "run", steps=1, resume=True)
 
 
 @pytest.mark.slow
-def test_rows_of_a_comparison_share_the_start(data, first, tmp_path):
+def test_rows_of_a_comparison_share_the_start(phantoms, first, tmp_path):
     result = compare(
-        data,
+        phantoms,
         tmp_path / "out",
         losses=("dice_cross_entropy", "focal"),
         steps=1,
@@ -124,6 +117,6 @@ def test_rows_of_a_comparison_share_the_start(data, first, tmp_path):
     assert starts == ["104 of 104 tensors"] * 2
 
 
-def test_a_comparison_names_the_row_that_the_start_does_not_fit(data, first, tmp_path):
+def test_a_comparison_names_the_row_that_the_start_does_not_fit(phantoms, first, tmp_path):
     with pytest.raises(ModelError, match=r"model \(dense\): does not fit the plan's network unet"):
-        compare(data, tmp_path / "out", networks=("dense", "unet"), steps=1, start=str(first.model))
+        compare(phantoms, tmp_path / "out", networks=("dense", "unet"), steps=1, start=str(first.model))

@@ -7,10 +7,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from small_plan import small_plan
 
 from focalis.dataset import PhantomSettings, Split, open_dataset, write_phantoms
 from focalis.errors import DataError, DivergedError, TrainingError
-from focalis.planning import Normalisation, Plan, write_plan
+from focalis.planning import write_plan
 from focalis.settings import Compute, Length
 from focalis.workflows import executors
 from focalis.workflows import task as task_module
@@ -32,14 +33,7 @@ def task(tmp_path):
     data = tmp_path / "data"
     write_phantoms(data, 5, PhantomSettings(shape_zyx=(16, 20, 20), foreground_share=0.02, lesions=1), 0)
     cases = open_dataset(data).cases
-    plan = Plan(
-        channels=("image",),
-        labels={1: "lesion"},
-        spacing_zyx_mm=(1.0, 1.0, 1.0),
-        normalisation=(Normalisation(),),
-        patch_zyx=(8, 8, 8),
-        batch=2,
-    )
+    plan = small_plan()
     write_plan(plan, tmp_path / "row" / "plan.yaml")
     home = tmp_path / "row" / "fold_0-seed_0"
     home.mkdir()

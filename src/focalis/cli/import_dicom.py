@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from focalis.cli.console import print_json, progress_bar
+from focalis.cli.options import Charset
 
 
 def import_dicom(
@@ -28,13 +29,7 @@ def import_dicom(
         typer.Option(metavar="TABLE", help="CSV file with columns structure (name or pattern) and label."),
     ] = None,
     modality: Annotated[str | None, typer.Option(help="Only what was drawn on CT, MR or PT.")] = None,
-    charset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Reads DICOM text of no or a wrong character set, such as ISO_IR 144; Latin-1 if not given.",
-        ),
-    ] = None,
+    charset: Charset = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what became of each study as JSON.")] = False,
 ) -> None:
     """Make a data set of contoured DICOM studies, one case per study.

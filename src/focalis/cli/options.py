@@ -21,3 +21,10 @@ On = Annotated[
     str | None,
     typer.Option(help="What carries the trainings out: here, processes, slurm, or one that a package adds."),
 ]
+Charset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Reads DICOM text of no or a wrong character set, such as ISO_IR 144; Latin-1 if not given.",
+    ),
+]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from focalis.cli.console import print_json, progress_bar
-from focalis.cli.options import Device, Precision
+from focalis.cli.options import Charset, Device, Precision
 from focalis.models import SHIPPED, card_line
 
 
@@ -77,13 +77,7 @@ def predict(
             "--format", help="Of DICOM input also seg (Segmentation) or rtstruct (RT Structure Set)."
         ),
     ] = "nifti",
-    charset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Reads DICOM text of no or a wrong character set, such as ISO_IR 144; Latin-1 if not given.",
-        ),
-    ] = None,
+    charset: Charset = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what became of each case as JSON.")] = False,
 ) -> None:
     """Segment images, each on its own grid; of DICOM series, write label maps or DICOM objects.

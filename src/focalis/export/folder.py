@@ -8,9 +8,10 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +19,13 @@ from torch import nn
 
 from focalis.errors import ModelError, UsageError, did_you_mean
 from focalis.export import program
-from focalis.files import whole_folder
+from focalis.files import is_free, whole_folder
 from focalis.model import Model
 from focalis.prediction.reach import reach_of
 from focalis.prediction.runtime import Runtime
 
-Format = Literal["onnx", "openvino", "torch"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",), "torch": ()}
-LEAST = {"onnx": 1, "openvino": 1, "torch": 2}
-"""The least size along an axis, in total strides: a program of `torch.export` takes no map of one voxel."""
-TRACED, TRIED = (2, 2, 2), ((3, 2, 4), (1, 2, 3))
-"""The sizes, in total strides, that a network is traced with, and then compared with PyTorch."""
+TRACED, TRIED, TRIED_THIN = (2, 2, 2), (3, 2, 4), (1, 2, 3)
+"""Sizes in total strides: that of tracing, and those of the comparison with PyTorch, the last if it is not too thin."""
 MOST_ERROR = 1e-4
 """By how much probabilities may differ from PyTorch's in float32."""
 MOST_STRIDES = 512
@@ -56,13 +52,16 @@ def export_model(model: Model, out: Path, to: str = "onnx") -> float:
         UsageError: the format is not known, what it needs is not installed, or the folder is not empty.
         ModelError: the network cannot be exported, or gives other probabilities then.
     """
-    if to not in FORMATS:
+    if to not in _TARGETS:
         raise UsageError(
             f"format {to!r} is unknown; choose one of {', '.join(FORMATS)}{did_you_mean(to, FORMATS)}"
         )
-    if lacking := [name for name in NEEDED[to] if find_spec(name) is None]:
-        raise UsageError(f"{to} needs {', '.join(lacking)}; install it: pip install 'focalis[export]'")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    target = _TARGETS[to]
+    if lacking := [name for name in target.needs if find_spec(name) is None]:
+        raise UsageError(
+            f"{to} needs {', '.join(lacking)}; install it: pip install 'focalis[{target.extra}]'"
+        )
+    if not is_free(out):
         raise UsageError(f"{out}: is there already; give a new folder")
     if model.refinement is not None:
         raise ModelError(
@@ -73,19 +72,17 @@ def export_model(model: Model, out: Path, to: str = "onnx") -> float:
             f"the network {model.plan.network.name} normalises by the statistics of each tile, so another program "
             "would get other masks; export a network that keeps its statistics, such as dense"
         )
-    strides = model.plan.network.total_stride_zyx
+    channels, strides = len(model.plan.channels), model.plan.network.total_stride_zyx
     network = _Mean(model.members).eval()
+    sizes = [size for size in (TRIED, TRIED_THIN) if min(size) >= target.least]
     with whole_folder(out) as folder:
-        exported = _write(network, len(model.plan.channels), strides, folder, to)
-        worst = max(
-            _difference(network, exported, len(model.plan.channels), strides, size)
-            for size in TRIED[: 3 - LEAST[to]]
-        )
+        exported = _write(network, channels, strides, folder, to)
+        worst = max(_difference(network, exported, channels, strides, size) for size in sizes)
         if not worst <= MOST_ERROR:
             raise ModelError(
                 f"as {to} the network's probabilities differ by {worst:.2g} from PyTorch's; choose another format"
             )
-        facts = json.dumps(_facts(model, LEAST[to]), indent=1, ensure_ascii=False, allow_nan=False)
+        facts = json.dumps(_facts(model, target.least), indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "pipeline.json").write_text(facts + "\n", encoding="utf-8")
         shutil.copyfile(program.__file__, folder / "predict.py")
     return worst
@@ -118,8 +115,8 @@ def _write(
     try:
         with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(noise):
             warnings.simplefilter("ignore")
-            traced = torch.export.export(network, (image,), dynamic_shapes=({**sizes},))
-            return _WRITERS[to](traced, folder)
+            traced = torch.export.export(network, (image,), dynamic_shapes=(sizes,))
+            return _TARGETS[to].write(traced, folder)
     except Exception as error:
         what = " ".join(str(error).split())[:200]
         raise ModelError(
@@ -154,7 +151,25 @@ def _as_torch(traced: torch.export.ExportedProgram, folder: Path) -> Callable[[n
     return lambda array: loaded(torch.from_numpy(array)).detach().numpy()
 
 
-_WRITERS = {"onnx": _as_onnx, "openvino": _as_openvino, "torch": _as_torch}
+@dataclass(frozen=True)
+class _Target:
+    """A format: what writes it, the packages that it needs, the extra that brings them, and its least size.
+
+    The least size is that along an axis, in total strides: a program of `torch.export` takes no map of one voxel.
+    """
+
+    write: Callable[[torch.export.ExportedProgram, Path], Callable[[np.ndarray], np.ndarray]]
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+    least: int = 1
+
+
+_TARGETS = {
+    "onnx": _Target(_as_onnx, ("onnx", "onnxscript", "onnxruntime"), "export"),
+    "openvino": _Target(_as_openvino, ("openvino",), "fast"),
+    "torch": _Target(_as_torch, least=2),
+}
+FORMATS = tuple(_TARGETS)
 
 
 def _difference(

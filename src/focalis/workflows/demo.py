@@ -19,6 +19,7 @@ from focalis.dataset import (
 )
 from focalis.errors import UsageError
 from focalis.evaluation import Summary
+from focalis.files import is_free
 from focalis.training import Progress
 from focalis.volume import write_volume
 from focalis.workflows.evaluate import evaluate
@@ -126,7 +127,7 @@ def _claim(out: Path) -> None:
     """Make the folder ready, or refuse it; an earlier demonstration in it is removed."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; give a folder for the demonstration")
-    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+    if not is_free(out) and not (out / MARK).is_file():
         raise UsageError(f"{out}: holds other files; give a new folder for the demonstration")
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).write_text(

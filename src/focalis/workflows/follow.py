@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from focalis.errors import DataError, UsageError
-from focalis.files import whole_folder, write_text
+from focalis.files import is_free, whole_folder, write_text
 from focalis.followup import (
     CHANGE_RULE,
     DOUBTFUL_SIMILARITY,
@@ -154,7 +154,7 @@ def follow(
     """
     say = progress or (lambda _: None)
     folder = Path(out)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if not is_free(folder):
         raise UsageError(f"{folder}: is there already and holds something; give a new folder")
     if (model is None) == (not masks):
         raise UsageError("give a model to find the lesions (--model), or a mask for each scan (--masks)")

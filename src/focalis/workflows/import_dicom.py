@@ -34,7 +34,7 @@ from focalis.dicom import (
 )
 from focalis.display import Shown
 from focalis.errors import DataError, UsageError, refusal
-from focalis.files import whole_folder, write_text
+from focalis.files import is_free, whole_folder, write_text
 from focalis.volume import Volume, write_volume
 from focalis.workflows.inputs import codec_given
 
@@ -148,7 +148,7 @@ def import_dicom(
     root = Path(out)
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: is a file; give a new folder for the data set")
-    if root.exists() and any(root.iterdir()):
+    if not is_free(root):
         raise UsageError(f"{root}: is not empty; give a new folder for the data set")
     if modality is not None and modality.upper() not in _MODALITIES:
         raise UsageError(f"modality {modality!r} is not known; take one of {', '.join(_MODALITIES)}")

@@ -18,10 +18,9 @@ from focalis.lesions import (
     CONNECTIVITY,
     MEASURING_RULE,
     Lesion,
+    LesionTable,
     Line,
-    as_csv,
     label_components,
-    lesion_row,
     temper,
 )
 from focalis.volume import Volume, read_volume
@@ -51,7 +50,7 @@ def write_lesions(out: Path, case: str, lesions: Sequence[Lesion], how: Mapping[
         how: what was reported as a lesion, and by which model; goes into the JSON file as it is.
     """
     table, document = table_paths(out, case)
-    write_text(table, as_csv([lesion_row(lesion) for lesion in lesions]))
+    write_text(table, LesionTable(lesions).to_csv())
     write_json(
         document,
         {

@@ -49,19 +49,8 @@ def slurm(tasks: Sequence[Task], parallel: int, _tell: Tell) -> str:
     folder = (tasks[0].prepared.parent / TASKS).resolve()
     numbers = _write(folder, tasks)
     script = folder / "job.sh"
-    begun = script.exists()
-    first, array = tasks[0], _ranges(sorted(numbers.values()))
-    text = JOB.format(
-        array=f"{array}%{parallel}" if parallel > 1 else array,
-        threads=first.compute.threads or THREADS,
-        memory_gb=math.ceil(first.plan.memory_budget_gb) + PROGRAM_GB,
-        logs=shlex.quote(f"{folder}/%a.log"),
-        here=shlex.quote(str(Path.cwd())),
-        python=shlex.quote(sys.executable),
-        quoted=shlex.quote(str(folder)),
-    )
-    if not begun:
-        write_text(script, text)
+    if not script.exists():
+        write_text(script, _job(folder, tasks[0], _ranges(sorted(numbers.values())), parallel))
         return f"submit the trainings with: sbatch {shlex.quote(str(script))}; the same command again then collects"
     waiting = [task for task in tasks if not task.finished]
     if not waiting:
@@ -77,6 +66,19 @@ def slurm(tasks: Sequence[Task], parallel: int, _tell: Tell) -> str:
             "wait for those that run; what is not in the queue is submitted again with: "
             f"sbatch --array={again} {shlex.quote(str(script))}",
         ]
+    )
+
+
+def _job(folder: Path, task: Task, array: str, parallel: int) -> str:
+    """The script; what one of the tasks wants, all of them want."""
+    return JOB.format(
+        array=f"{array}%{parallel}" if parallel > 1 else array,
+        threads=task.compute.threads or THREADS,
+        memory_gb=math.ceil(task.plan.memory_budget_gb) + PROGRAM_GB,
+        logs=shlex.quote(f"{folder}/%a.log"),
+        here=shlex.quote(str(Path.cwd())),
+        python=shlex.quote(sys.executable),
+        quoted=shlex.quote(str(folder)),
     )
 
 
