@@ -2,9 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+from device_work import save_tiny_model
 from follow_scenes import Ball, grid_of, scan, turned
 
 import focalis
+from focalis.dicom import read_series, write_segmentation, write_structures
 from focalis.errors import DataError, UsageError
 from focalis.volume import Grid, Volume, read_volume, write_volume
+from focalis.workflows.follow_inputs import read_masks, read_scans
 
 Builder = Callable[..., Any]
 GRID = grid_of((4, 4, 4))
@@ -111,6 +116,55 @@ def test_readers_masks_give_the_measurement_error(tmp_path: Path) -> None:
     assert all(days[1].since_last and days[1].since_last.doubling_days is None for days in found.measured)
 
 
+# --- a model
+
+
+@pytest.mark.slow
+def test_a_model_finds_the_lesions(tmp_path: Path) -> None:
+    small = grid_of((8, 8, 8))
+    one, _ = write_date(tmp_path, "a", FIRST, grid=small)
+    other, _ = write_date(tmp_path, "b", FIRST, grid=small)
+    model = save_tiny_model(tmp_path / "tiny.safetensors", read_volume(one), -200.0, 300.0)
+    found = focalis.follow([one, other], tmp_path / "out", model=model, dates=["20260105", "20260205"])
+
+    predicted = focalis.predict(model, [one], tmp_path / "predicted").rows[0].output
+    assert predicted is not None
+    mask = read_volume(tmp_path / "out" / "masks" / "1_a.nii.gz").array
+    assert np.array_equal(mask > 0, read_volume(predicted).array > 0)
+    assert len(found.model) == 64
+
+
+@pytest.mark.slow
+def test_a_real_nodule_that_moved_is_followed_as_unchanged(tmp_path: Path) -> None:
+    data = os.environ.get("FOCALIS_DATA")
+    if not data or not (Path(data) / "lidc_nodules").is_dir():
+        pytest.skip("FOCALIS_DATA names no folder with lidc_nodules")
+    image = read_volume(sorted((Path(data) / "lidc_nodules" / "images").iterdir())[5])
+    later = image.array + np.random.default_rng(4).normal(0, 15, image.array.shape)
+    grid = replace(image.grid, origin_xyz_mm=tuple(mm + 3.0 for mm in image.grid.origin_xyz_mm))
+    write_volume(image, tmp_path / "a.nii.gz")
+    write_volume(
+        Volume(later[2:, :, 3:].astype(np.float32), grid.part((3, 0, 2), (48, 51, 49))), tmp_path / "b.nii.gz"
+    )
+
+    found = focalis.follow(
+        [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"],
+        tmp_path / "out",
+        model="lidc-nodule",
+        dates=["2026-01-05", "2026-04-05"],
+    )
+
+    largest = max(
+        range(len(found.tracks)), key=lambda row: getattr(found.measured[row][0].size, "volume_mm3", 0)
+    )
+    assert found.tracks[largest].sightings[1].status == "persistent"
+    last = found.measured[largest][1].since_last
+    assert last is not None
+    assert not last.volume_beyond_error
+    assert found.error.repeated >= 2
+    assert "noise" in found.error.source
+
+
 # --- refusals
 
 
@@ -188,6 +242,23 @@ def test_a_lesion_has_one_tracking_uid_in_the_objects_of_all_dates(
         for file in (tmp_path / "out" / "dicom").iterdir():
             said = subprocess.run(["dciodvfy", "-new", file], capture_output=True, text=True, check=False)
             assert "Error" not in said.stderr, said.stderr
+
+
+@pytest.mark.parametrize("kind", ["SEG", "RTSTRUCT"])
+def test_masks_are_read_from_dicom_objects(
+    tmp_path: Path, write_series_of: Callable[..., tuple[Path, Path]], kind: str
+) -> None:
+    image, label = write_series_of("january", FIRST, "20260105")
+    drawn = read_volume(label).array
+    write = write_segmentation if kind == "SEG" else write_structures
+    source = read_series(sorted(image.iterdir()))
+    write(drawn, {1: "tumour"}, source, tmp_path / "drawn.dcm", model="a reader", version="1")
+    (scan_read, _) = read_scans([image, image], ("image",), None, same_person=False)
+    doubts: list[str] = []
+    masks = read_masks(tmp_path / "drawn.dcm", scan_read, doubts)
+    assert np.array_equal(masks.label.array > 0, drawn > 0)
+    assert masks.names == {1: "tumour"}
+    assert doubts == []
 
 
 def test_scans_of_two_persons_or_modalities_are_refused(

@@ -1,7 +1,7 @@
 """The same lesions on several dates: registration, matching, change with its error."""
 
 from focalis.followup.change import CHANGE_RULE, Change, LesionDay, Size, measure
-from focalis.followup.error import ERROR_RULE, MeasurementError, estimate_error
+from focalis.followup.error import ERROR_RULE, MeasurementError, estimate_error, scan_noise
 from focalis.followup.matching import FOLLOWING_RULE
 from focalis.followup.recist import RECIST_RULE, Targets, TargetSum, choose_targets, sum_targets
 from focalis.followup.registration import DOUBTFUL_SIMILARITY, REGISTRATION_RULE, Registration, register
@@ -37,6 +37,7 @@ __all__ = [
     "measure",
     "place",
     "register",
+    "scan_noise",
     "sum_targets",
     "track",
 ]

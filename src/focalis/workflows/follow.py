@@ -38,6 +38,7 @@ from focalis.followup import (
 from focalis.lesions import MEASURING_RULE, as_csv
 from focalis.model import Model, open_model, weights_sha256
 from focalis.models import model_file
+from focalis.prediction import Settings
 from focalis.report import write_follow_report
 from focalis.volume import Volume, content_digest, read_volume, write_volume
 from focalis.workflows.follow_inputs import (
@@ -52,6 +53,7 @@ from focalis.workflows.follow_inputs import (
 from focalis.workflows.predict import predict
 from focalis.workflows.record import write_json
 from focalis.workflows.scope import outside_line
+from focalis.workflows.second_look import describe_second_look, second_look
 
 Progress = Callable[[str], None]
 """Called with what is done next."""
@@ -59,8 +61,6 @@ Progress = Callable[[str], None]
 RULES = (MEASURING_RULE, REGISTRATION_RULE, FOLLOWING_RULE, CHANGE_RULE, ERROR_RULE, RECIST_RULE)
 
 _NAMESPACE = uuid.UUID("0f0a3c1e-6c67-4d36-9d4b-0f6f5c2f8f0a")
-_SHIFT_VOXELS = (3, 5, 5)
-"""By so many voxels (z, y, x) the image starts later in the second prediction of a model that may not be mirrored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +137,8 @@ def follow(
         images: one scan per date, the earliest first: an image file, a folder of one case, or a DICOM series.
         out: the folder for the results; it must be new or empty.
         model: what finds the lesions: a model file, the name of a model that comes with Focalis, or a loaded model.
-        masks: instead of a model, one mask per scan: a label map on its grid, a DICOM Segmentation of it, or a folder
-            with a mask per reader, of which the first by name is measured.
+        masks: instead of a model, one mask per scan: a label map on its grid, a DICOM Segmentation or RT Structure
+            Set of it, or a folder with a mask per reader, of which the first by name is measured.
         dates: of the scans, as 2026-03-31; by default those of the DICOM headers.
         targets: identities of the target lesions of RECIST 1.1; by default the five largest of the first date.
         same_person: take the scans as one person's though their headers say otherwise.
@@ -167,13 +167,11 @@ def follow(
     notes = [note for note in (person_note(scans), *_same_image(scans)) if note]
     notes += [doubt for scan in scans for doubt in scan.doubts]
     if loaded is None:
-        given = [read_masks(Path(path), scan) for path, scan in zip(masks, scans, strict=True)]
+        given = [read_masks(Path(path), scan, notes) for path, scan in zip(masks, scans, strict=True)]
         source = "the readers' masks"
     else:
         given = [_predicted(loaded, scan, memory_gb, device, say, notes) for scan in scans]
-        source = "a second prediction of each scan, " + (
-            "mirrored" if _mirrors(loaded) else "shifted by a few voxels"
-        )
+        source = describe_second_look(loaded)
     followed = _followed(scans, given, source, targets, notes, loaded, say)
     say("write the report")
     with whole_folder(folder) as unfinished:
@@ -228,53 +226,23 @@ def _followed(
     )
 
 
-def _mirrors(model: Model) -> bool:
-    return all(model.plan.training.flip_axes_zyx)
-
-
 def _predicted(
     model: Model, scan: Scan, memory_gb: float, device: str, say: Progress, notes: list[str]
 ) -> Masks:
-    """What the model finds in a scan, and what it finds in its mirror image, or in a part of it."""
+    """What the model finds in a scan, and what it finds on a second look."""
+    say(f"find lesions in {scan.case.name}")
     with tempfile.TemporaryDirectory(prefix="focalis_follow_") as place:
-        folder = Path(place)
-
-        def run(inputs: Path, name: str) -> Volume:
-            report = predict(model, [inputs], folder / name, memory_gb=memory_gb, device=device)
-            for row in report.rows:
-                if row.output is None:
-                    raise DataError(row.reason)
-            if name == "found":
-                notes.extend(f"{row.case} {outside_line(row.outside)}" for row in report.rows if row.outside)
-                notes.extend([report.alert] if report.alert and report.alert not in notes else [])
-            (row,) = report.rows
-            assert row.output is not None
-            return read_volume(row.output)
-
-        say(f"find lesions in {scan.case.name}")
-        label = run(scan.path, "found")
-        say(f"find lesions in {scan.case.name} once more, for the measurement error")
-        again = folder / "again"
-        for channel, volume in zip(model.plan.channels, scan.volumes, strict=True):
-            write_volume(_changed(volume, model), again / f"case_{channel}.nii")
-        other = run(again, "second")
+        report = predict(model, [scan.path], place, memory_gb=memory_gb, device=device)
+        (row,) = report.rows
+        if row.output is None:
+            raise DataError(row.reason)
+        label = read_volume(row.output).array
+    notes.extend([f"{row.case} {outside_line(row.outside)}"] if row.outside else [])
+    notes.extend([report.alert] if report.alert and report.alert not in notes else [])
+    say(f"find lesions in {scan.case.name} once more, for the measurement error")
+    other = second_look(model, scan.volumes, Settings(memory_gb=memory_gb, device=device))
     grid = scan.volumes[0].grid
-    array = np.zeros_like(label.array)
-    if _mirrors(model):
-        array = np.ascontiguousarray(other.array[::-1, ::-1, ::-1])
-    else:
-        z, y, x = _SHIFT_VOXELS
-        array[z:, y:, x:] = other.array
-    return Masks(Volume(label.array, grid), (Volume(array, grid),), {})
-
-
-def _changed(volume: Volume, model: Model) -> Volume:
-    """A scan for the second prediction."""
-    if _mirrors(model):
-        return Volume(np.ascontiguousarray(volume.array[::-1, ::-1, ::-1]), volume.grid)
-    z, y, x = _SHIFT_VOXELS
-    part = volume.array[z:, y:, x:]
-    return Volume(np.ascontiguousarray(part), volume.grid.part((x, y, z), part.shape[::-1]))
+    return Masks(Volume(label, grid), (Volume(other, grid),), {})
 
 
 def _same_image(scans: Sequence[Scan]) -> list[str]:

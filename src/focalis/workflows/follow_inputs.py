@@ -117,12 +117,14 @@ def person_note(scans: Sequence[Scan]) -> str:
     return "Not every scan states a Patient ID, so that they are of one person could not be checked."
 
 
-def read_masks(path: Path, scan: Scan) -> Masks:
+def read_masks(path: Path, scan: Scan, doubts: list[str]) -> Masks:
     """The mask of a scan; of a folder the first mask by name, and the others as those of other readers.
 
     Args:
-        path: a label map on the scan's grid, a DICOM Segmentation of its series, or a folder of them.
+        path: a label map on the scan's grid, a DICOM Segmentation or RT Structure Set of its series, or a folder of
+            them.
         scan: the scan.
+        doubts: takes up what was passed over in contours, a line each.
 
     Raises:
         UsageError: nothing is there.
@@ -138,7 +140,7 @@ def read_masks(path: Path, scan: Scan) -> Masks:
         if not files:
             raise UsageError(f"{path}: holds no mask; give a label map, or a folder with one per reader")
     names: dict[int, str] = {}
-    labels = [_read_mask(file, scan, names) for file in files]
+    labels = [_read_mask(file, scan, names, doubts) for file in files]
     return Masks(labels[0], tuple(labels[1:]), names)
 
 
@@ -153,17 +155,21 @@ def common_names(masks: Sequence[Masks]) -> dict[int, str]:
     return {value: known.get(value) or plain or f"label {value}" for value in values}
 
 
-def _read_mask(file: Path, scan: Scan, names: dict[int, str]) -> Volume:
+def _read_mask(file: Path, scan: Scan, names: dict[int, str], doubts: list[str]) -> Volume:
     grid = scan.volumes[0].grid
     if image_stem(file) is not None:
         label = read_label_map(file)
         if differences := grid.differences(label.grid):
             raise DataError(f"{file}: lies on another grid than {scan.path}: {'; '.join(differences)}")
         return Volume(label.array, grid)
-    from focalis.dicom import is_dicom, read_segmentation
+    from focalis.dicom import is_dicom, read_segmentation, read_structures
+    from focalis.dicom.headers import read_header, sop_class
+    from focalis.dicom.structures import STRUCTURE_CLASSES
 
     if scan.source is None or not is_dicom(file):
         raise DataError(f"{file}: is no mask of {scan.path}; give a label map on its grid")
+    if sop_class(read_header(file, ("SOPClassUID",))) in STRUCTURE_CLASSES:
+        return _merged(read_structures(file, scan.source, doubts=doubts), grid, names)
     return _merged(read_segmentation(file, scan.source), grid, names)
 
 

@@ -1,0 +1,61 @@
+"""A model's second prediction of a scan, from which the measurement error of its lesions is estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focalis.followup import scan_noise
+from focalis.model import Model
+from focalis.prediction import Settings, segment
+from focalis.volume import Volume
+
+_SHIFT_VOXELS = (3, 5, 5)
+"""By so many voxels (z, y, x) the image starts later if the model may not be mirrored."""
+
+
+def second_look(model: Model, volumes: Sequence[Volume], settings: Settings) -> NDArray[np.integer]:
+    """The mask of the scan in its mirror image, or in a part of it, with noise added; put back onto its grid.
+
+    The noise has twice the variance of the scan's own, see `focalis.followup.ERROR_RULE`. The same scan always gets the
+    same noise.
+
+    Args:
+        model: the model.
+        volumes: one per channel, on one grid.
+        settings: as for the first prediction.
+    """
+    noise = np.random.default_rng(0)
+    found = segment(model, [_changed(volume, model, noise) for volume in volumes], settings).mask
+    if _mirrors(model):
+        return np.ascontiguousarray(found[::-1, ::-1, ::-1])
+    whole = np.zeros(volumes[0].grid.shape_zyx, dtype=found.dtype)
+    z, y, x = _SHIFT_VOXELS
+    whole[z:, y:, x:] = found
+    return whole
+
+
+def describe_second_look(model: Model) -> str:
+    """What was repeated, a phrase."""
+    how = "mirrored" if _mirrors(model) else "shifted by a few voxels"
+    return f"a second prediction, {how} and with noise added"
+
+
+def _mirrors(model: Model) -> bool:
+    return all(model.plan.training.flip_axes_zyx)
+
+
+def _changed(volume: Volume, model: Model, noise: np.random.Generator) -> Volume:
+    array, grid = volume.array, volume.grid
+    added = noise.standard_normal(array.shape, dtype=np.float32)
+    added *= np.sqrt(2) * scan_noise(array)
+    added += array
+    # what is padding to the model stays padding
+    added = np.where(array == array.min(), array, added)
+    if _mirrors(model):
+        return Volume(np.ascontiguousarray(added[::-1, ::-1, ::-1]), grid)
+    z, y, x = _SHIFT_VOXELS
+    part = np.ascontiguousarray(added[z:, y:, x:])
+    return Volume(part, grid.part((x, y, z), part.shape[::-1]))
