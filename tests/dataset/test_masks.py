@@ -77,3 +77,9 @@ def test_a_missing_and_a_4d_label_are_refused(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 4, 5, 6), np.uint8), isVector=False), str(path))
     with pytest.raises(DataError, match=r"4d\.nii\.gz: is 4-dimensional"):
         Case("c", (), path).read_label()
+
+
+def test_a_mask_per_drawn_structure_keeps_the_structures_numbers(tmp_path: Path) -> None:
+    one, two = mask(tmp_path / "1.nii.gz", 0, 2), mask(tmp_path / "2.nii.gz", 4, 6)
+    case = Case("c", (), (one, two), drawn=frozenset({7, 3}))
+    assert case.read_label().array[0, 0].tolist() == [3, 3, 0, 0, 7, 7]

@@ -34,7 +34,7 @@ def reported(model, case):
 
 
 def dice_of(model, cases):
-    return np.mean([mean_dice(case.label, reported(model, case), 2) for case in cases])
+    return np.mean([mean_dice(case.label, reported(model, case), [1]) for case in cases])
 
 
 def test_the_loss_is_measured_with_temperature_refinement_and_what_is_dropped(model, cases):

@@ -7,6 +7,7 @@ from focalis.dataset import IGNORED
 from focalis.lesions import OperatingPoint, decide
 from focalis.prediction import Runtime, refine_probabilities
 from focalis.training import fit_refinement, refinement
+from focalis.training.prepared import TrainingCase
 from focalis.training.refinement import Watched, search_refinement
 
 POINT = OperatingPoint(0.5)
@@ -20,14 +21,20 @@ def watched(seed, wrong=0.1, spacing=(2.0, 1.0, 1.0)):
     truth = z**2 + y**2 + x**2 < 36
     image = (2.0 * truth + 0.2 * rng.normal(size=shape)).astype(np.float32)[None]
     foreground = np.where(truth ^ (rng.random(shape) < wrong), 0.65, 0.35).astype(np.float32)
-    return Watched(np.stack([1 - foreground, foreground]), image, truth.astype(np.uint8))
+    return case_of(np.stack([1 - foreground, foreground]), image, truth.astype(np.uint8))
+
+
+def case_of(probabilities, image, label):
+    return Watched(probabilities, TrainingCase("c", image, label, np.ones(1, np.float16), ()))
 
 
 def mean_dice(cases, settings):
     scores = []
     for case in cases:
-        refined = refine_probabilities(case.probabilities, case.image, (2, 1, 1), settings, 0.5).probabilities
-        found, truth = decide(refined, 0.5) > 0, case.label == 1
+        refined = refine_probabilities(
+            case.probabilities, case.case.image, (2, 1, 1), settings, 0.5
+        ).probabilities
+        found, truth = decide(refined, 0.5) > 0, case.case.label == 1
         scores.append(2 * (found & truth).sum() / (found.sum() + truth.sum()))
     return np.mean(scores)
 
@@ -59,7 +66,7 @@ def test_a_setting_is_judged_by_what_is_reported():
 def test_what_nobody_judged_does_not_count():
     """The unjudged half is all wrong, and no setting can be blamed for it."""
     case = watched(0, wrong=0.0)
-    case.label[:, :8] = IGNORED
+    case.case.label[:, :8] = IGNORED
     case.probabilities[:, :, :8] = case.probabilities[::-1, :, :8].copy()
     assert "without 1.0000" in search_refinement([case], (2, 1, 1), Runtime(), POINT).how
 

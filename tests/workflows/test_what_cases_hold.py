@@ -1,6 +1,7 @@
 """Splits, operating points and figures depend on what the cases hold: lesions, labels, or nothing."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from typer.testing import CliRunner
 
 from focalis.cli.main import app
 from focalis.dataset import open_dataset
-from focalis.errors import DataError
+from focalis.errors import DataError, UsageError
 from focalis.evaluation import Score
 from focalis.model import load_model
 from focalis.planning import read_plan, write_plan
 from focalis.settings import Folds
 from focalis.volume import Grid, Volume, write_volume
 from focalis.workflows.check import check
+from focalis.workflows.evaluate import evaluate
 from focalis.workflows.fit import FitResult, fit
 from focalis.workflows.setup import checked, divide
 
@@ -141,3 +143,47 @@ def test_few_held_out_cases_are_said_to_be_few(tmp_path: Path) -> None:
     root = a_set(tmp_path / "d", [[1]] * 6)
     result = fit(root, tmp_path / "run", steps=2, fold=0, folds=None)
     assert result.caveats == ("the figures are those of 2 cases: too few to judge a model by",)
+
+
+def partly(root: Path) -> Path:
+    """Six cases with both labels; in three only label 4 was drawn, in the others only label 6."""
+    a_set(root, [[4], [6], [4], [6], [4], [6]])
+    said = {"labels": {"background": 0, "front": 4, "back": 6}}
+    said["drawn"] = {f"c{number:02d}": ["back" if number % 2 else "front"] for number in range(6)}
+    (root / "dataset.json").write_text(json.dumps(said))
+    return root
+
+
+def test_figures_of_a_label_come_from_the_cases_in_which_it_was_drawn(tmp_path: Path) -> None:
+    root = partly(tmp_path / "d")
+    splits(root, [0, 1, 2], [3, 4, 5])
+    result = fit(root, tmp_path / "run", steps=2, fold=0)
+    rows = scores(result)
+    judged = {(row["case"], row["label"]) for row in rows}
+    assert judged == {("c03", 6), ("c04", 4), ("c05", 6)}
+    line = "not every label is judged in each of the 3 cases, front on 1, back on 2: their figures are of"
+    assert line in (result.run / "report.html").read_text()
+    again = evaluate(result.run / "predictions", copied(root, result.run))
+    assert {(row.case, row.label) for row in again.scores} == judged
+    assert any("each of the 3 cases, label 4 on 1, label 6 on 2" in alert for alert in again.alerts)
+
+
+def copied(root: Path, run: Path) -> Path:
+    """The labels of a run's judged cases, beside the data set's description."""
+    (run / "truth" / "labels").mkdir(parents=True)
+    for path in (run / "predictions").glob("*.nii.gz"):
+        shutil.copy(root / "labels" / path.name, run / "truth" / "labels")
+    shutil.copy(root / "dataset.json", run / "truth")
+    return run / "truth" / "labels"
+
+
+def test_a_label_that_was_not_drawn_and_lies_there_all_the_same_is_refused(tmp_path: Path) -> None:
+    root = partly(tmp_path / "d")
+    shutil.copy(root / "labels" / "c01.nii.gz", root / "labels" / "c00.nii.gz")
+    (problem,) = check(root).result.problems
+    assert 'c00.nii.gz: holds label 6 (back), which "drawn" says nobody drew in this case' in problem.message
+
+
+def test_a_promise_is_refused_where_labels_were_not_drawn(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a promise needs cases in which every label was drawn"):
+        fit(partly(tmp_path / "d"), tmp_path / "run", steps=2, promise="miss<=20%")

@@ -3,7 +3,14 @@
 from focalis.dataset.case import GREATEST_LABEL, IGNORED, MOST_LABELS, Case, Dataset
 from focalis.dataset.consensus import majority, staple
 from focalis.dataset.layout import open_dataset
-from focalis.dataset.layouts import UNNAMED_CHANNEL, group_channels, is_reserved, read_patients, read_table
+from focalis.dataset.layouts import (
+    UNNAMED_CHANNEL,
+    group_channels,
+    is_reserved,
+    read_drawn,
+    read_patients,
+    read_table,
+)
 from focalis.dataset.phantoms import Phantom, PhantomSettings, make_phantom, write_phantoms
 from focalis.dataset.readers import ReaderFiles, ReaderWarning, find_readers, readers_folder, with_readers
 from focalis.dataset.splits import (
@@ -40,6 +47,7 @@ __all__ = [
     "make_phantom",
     "make_splits",
     "open_dataset",
+    "read_drawn",
     "read_patients",
     "read_splits",
     "read_table",

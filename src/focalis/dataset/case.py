@@ -35,6 +35,8 @@ class Case:
         readers: the readers' own label maps by reader, for data sets that were opened `with_readers`; a case may have
             any number of them.
         holds: the labels that its label map holds; None if nobody has looked.
+        drawn: the labels that somebody looked for in it, found or not; None for all. What lies in the background may
+            be any of the others. Of masks, there is one for each of these, in ascending order.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Case:
     patient: str = ""
     readers: Mapping[str, Path] = field(default_factory=dict, hash=False)
     holds: frozenset[int] | None = None
+    drawn: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patient", self.patient or self.name)
@@ -53,6 +56,10 @@ class Case:
         if self.label is None:
             return ()
         return self.label if isinstance(self.label, tuple) else (self.label,)
+
+    def drawn_of(self, labels: Mapping[int, str]) -> dict[int, str]:
+        """Those of the labels that were drawn in it: figures of the others cannot come from it."""
+        return {value: name for value, name in labels.items() if self.drawn is None or value in self.drawn}
 
     def files(self) -> tuple[Path, ...]:
         """Every file that the case is read from, once each, data files named by headers included; its readers' too.
@@ -76,7 +83,9 @@ class Case:
         """
         if self.label is None:
             raise DataError(f"{self.name}: has no label; add one, or leave the case out")
-        return read_masks(self.label) if isinstance(self.label, tuple) else read_volume(self.label)
+        if not isinstance(self.label, tuple):
+            return read_volume(self.label)
+        return read_masks(self.label, sorted(self.drawn) if self.drawn else None)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from focalis.evaluation.calibration import (
     voxel_reliability,
 )
 from focalis.evaluation.cases import EMPTY_RULE, Score, evaluate_case
-from focalis.evaluation.collapse import Collapse, find_collapse, nothing_to_find
+from focalis.evaluation.collapse import Collapse, find_collapse, nothing_to_find, partly_judged
 from focalis.evaluation.comparison import FIGURES, POOLING_RULE, Figure, figures_of, paired_differences
 from focalis.evaluation.detection import CaseLesions, Detection
 from focalis.evaluation.froc import FROC_RULE, Froc, FrocRate, bands_csv, froc, froc_csv
@@ -90,6 +90,7 @@ __all__ = [
     "nothing_to_find",
     "paired_difference_interval",
     "paired_differences",
+    "partly_judged",
     "ratio_difference_interval",
     "ratio_interval",
     "representative_cases",

@@ -66,6 +66,18 @@ def nothing_to_find(scores: Sequence[Score]) -> str:
     return f"{which}: the figures say nothing of finding any, only of false positives"
 
 
+def partly_judged(scores: Sequence[Score]) -> str:
+    """One line if labels are judged on different cases, as where some were drawn in a part of them; else empty."""
+    cases: dict[str, set[str]] = {}
+    for row in sorted(scores, key=lambda row: row.label):
+        cases.setdefault(row.name, set()).add(row.case)
+    total = len({row.case for row in scores})
+    if all(len(of) == total for of in cases.values()):
+        return ""
+    parts = ", ".join(f"{name} on {len(of)}" for name, of in cases.items())
+    return f"not every label is judged in each of the {total} cases, {parts}: their figures are of different cases"
+
+
 def _of_label(rows: Sequence[Score]) -> Collapse | None:
     lesions, hits = sum(row.truth_lesions for row in rows), sum(row.detected_lesions for row in rows)
     truth, marked = sum(row.truth_voxels for row in rows), sum(row.predicted_voxels for row in rows)

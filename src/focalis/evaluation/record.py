@@ -10,7 +10,7 @@ from typing import Any
 from focalis.display import Shown
 from focalis.evaluation.beside import SPREAD_RULE, CaseBesideReaders, StructureBesideReaders, summarise_beside
 from focalis.evaluation.cases import EMPTY_RULE, Score
-from focalis.evaluation.collapse import Collapse, find_collapse, nothing_to_find
+from focalis.evaluation.collapse import Collapse, find_collapse, nothing_to_find, partly_judged
 from focalis.evaluation.detection import CaseLesions, Detection
 from focalis.evaluation.intervals import interval_rule
 from focalis.evaluation.judged import JudgedLesion
@@ -58,7 +58,8 @@ class Evaluation(Shown):
     @property
     def alerts(self) -> tuple[str, ...]:
         """Warnings that qualify every figure, a line each."""
-        lines = ("" if self.collapse is None else self.collapse.line, nothing_to_find(self.scores))
+        collapse = "" if self.collapse is None else self.collapse.line
+        lines = (collapse, nothing_to_find(self.scores), partly_judged(self.scores))
         return (*self.notes, *(line for line in lines if line))
 
     @classmethod

@@ -18,6 +18,7 @@ from focalis.losses.distance import (
 )
 from focalis.losses.lesions import blob_loss, component_tversky_loss, two_way_loss, voronoi_loss
 from focalis.losses.spec import Loss, LossSpec
+from focalis.losses.target import merge_undrawn
 from focalis.losses.terms import (
     cross_entropy,
     distance_focal_loss,
@@ -46,6 +47,7 @@ __all__ = [
     "loss_names",
     "loss_parameters",
     "loss_spec",
+    "merge_undrawn",
     "nearest_lesion",
     "soft_dice_loss",
     "tversky_loss",

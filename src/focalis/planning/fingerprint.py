@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -52,11 +53,13 @@ def fingerprint(
 ) -> Fingerprint:
     """Read every case once, one at a time, and take its figures; DataError if no case holds any foreground.
 
-    Voxels of the label value `ignore`, which nobody has judged, are no foreground.
+    Voxels of the label value `ignore`, which nobody has judged, are no foreground. The pose comes from cases in which
+    the same labels were drawn.
     """
     rng = np.random.default_rng(seed)
     shapes, spacings, shares, lesions, sketches = [], [], [], [], []
     channels = len(cases[0].images)
+    usual = Counter(case.drawn for case in cases).most_common(1)[0][0]
     lows: list[list[float]] = [[] for _ in range(channels)]
     samples: list[list[np.ndarray]] = [[] for _ in range(channels)]
     for done, case in enumerate(cases):
@@ -69,7 +72,8 @@ def fingerprint(
         shapes.append(label.grid.shape_zyx)
         spacings.append(label.grid.spacing_zyx_mm)
         shares.append(float(inside.mean()))
-        sketches.append(sketch(np.where(inside, label.array, 0), label.grid.spacing_zyx_mm, rng))
+        if case.drawn == usual:
+            sketches.append(sketch(np.where(inside, label.array, 0), label.grid.spacing_zyx_mm, rng))
         for found in lesions_by_label(label.array, ignore):
             lesions += (found.sizes() * label.grid.voxel_volume_mm3).tolist()
         for channel, volume in enumerate(case.read_images()):

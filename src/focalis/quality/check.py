@@ -163,6 +163,7 @@ def _check_reader(
     except DataError as error:
         return [str(error)]
     values, messages = judge_label_values(path, volume.array, dataset)
+    messages += _undrawn(case, path, values, dataset)
     messages += judge_segments(path, read_segments(path), values | {dataset.ignore or 0}, dataset)
     drawn.found.append((case.name, reader, path, values))
     what = f"the mask of reader {reader} "
@@ -203,6 +204,7 @@ def _check_label(
     values, messages = judge_label_values(path, volume.array, dataset)
     if set(maps) == set(case.images) and is_copied(volume.array, maps.values()):
         return values, messages, "copy"
+    messages += _undrawn(case, path, values, dataset)
     segments = (
         read_segments(path) if isinstance(case.label, Path) else ()
     )  # masks are numbered by their order
@@ -210,6 +212,17 @@ def _check_label(
     if look is not None and not messages:
         look.label(case, volume, segments)
     return values, [*messages, *_label_grid_problems(path, volume.grid, grids)], None
+
+
+def _undrawn(case: Case, path: Path, values: set[int], dataset: Dataset) -> list[str]:
+    """The complaint about labels that a map holds though the data set says that nobody drew them there."""
+    surplus = sorted(values - (values if case.drawn is None else case.drawn))
+    listed = ", ".join(f"{value} ({dataset.labels.get(value, 'unnamed')})" for value in surplus[:3])
+    return (
+        [f'{path}: holds label {listed}, which "drawn" says nobody drew in this case; correct one of them']
+        if surplus
+        else []
+    )
 
 
 def _read(path: Path, entries: int, messages: list[str]) -> tuple[Volume, ...]:

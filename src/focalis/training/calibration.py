@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from focalis.dataset import IGNORED
 from focalis.model import EightBit, Model
 from focalis.prediction import DEFAULT_MEMORY_GB, Settings, input_ranges, reported_by, rounded
 from focalis.training.prepared import TrainingCase
@@ -50,6 +49,5 @@ def _dice(model: Model, case: TrainingCase) -> float:
         device="cpu",
         precision="float32",
     )
-    predicted = reported_by(model, np.array(case.image), settings)
-    predicted[case.label == IGNORED] = 0
-    return mean_dice(case.label, predicted, model.plan.outputs)
+    predicted = case.judged(reported_by(model, np.array(case.image), settings))
+    return mean_dice(case.label, predicted, case.drawn(model.plan.outputs))

@@ -26,7 +26,7 @@ from torch import nn
 
 from focalis.errors import CollapsedError, DivergedError, TrainingError
 from focalis.files import write_text
-from focalis.losses import Loss
+from focalis.losses import Loss, merge_undrawn
 from focalis.networks import Network, all_outputs
 from focalis.planning import Plan
 from focalis.planning.parts import loss_of
@@ -345,6 +345,8 @@ def _step(
         group["lr"] = rate
     with runtime.autocast():
         outputs = all_outputs(network(image))
+    if batch.undrawn is not None:
+        outputs = [merge_undrawn(logits, batch.undrawn) for logits in outputs]
     weighted = zip(network.output_weights(), outputs, strict=True)
     loss = torch.stack([weight * loss_function(logits, *targets) for weight, logits in weighted]).sum()
     optimizer.zero_grad(set_to_none=True)

@@ -38,20 +38,27 @@ class Patch:
             who chose each class, all 0 where none has judged.
         distance_mm: float32 (z, y, x).
         nearest: int64 (z, y, x), the number of the nearest lesion; None unless the case has it.
+        undrawn: bool (class,), the classes that nobody looked for; None for none.
     """
 
     image: Tensor
     label: Tensor
     distance_mm: Tensor
     nearest: Tensor | None = None
+    undrawn: Tensor | None = None
 
     @classmethod
     def stack(cls, patches: Sequence[Patch]) -> Patch:
-        """Patches as one, every field with a leading axis for the batch."""
-        columns: dict[str, Any] = {
-            name: None if first is None else torch.stack([vars(patch)[name] for patch in patches])
-            for name, first in vars(patches[0]).items()
-        }
+        """Patches as one, every field with a leading axis for the batch; 0 in those that lack what others have."""
+        columns: dict[str, Any] = {}
+        for name in vars(patches[0]):
+            values = [vars(patch)[name] for patch in patches]
+            like = next((value for value in values if value is not None), None)
+            columns[name] = (
+                None
+                if like is None
+                else torch.stack([torch.zeros_like(like) if value is None else value for value in values])
+            )
         return cls(**columns)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Patch:
@@ -91,7 +98,9 @@ def draw_patch(case: TrainingCase, plan: Plan, rng: np.random.Generator) -> Patc
     patch_of_all = _resample(case, centre, matrix, scale, plan.patch_zyx, drawn)
     soft = plan.readers == "mean"
     label = reader_shares(patch_of_all.label, plan.outputs) if soft else patch_of_all.label[0]
-    return replace(patch_of_all, label=label)
+    undrawn = torch.zeros(plan.outputs, dtype=torch.bool)
+    undrawn[[*case.undrawn]] = True
+    return replace(patch_of_all, label=label, undrawn=undrawn if case.undrawn else None)
 
 
 def reader_shares(drawn: Tensor, classes: int) -> Tensor:

@@ -63,6 +63,7 @@ class TrainingCase:
             readers, to the union of their regions: a voxel that one of them drew is no background.
         lesions: per lesion (26-connected, of the same foreground), int32 (n, 3) voxel indices z, y, x; of a large
             lesion every n-th voxel, so that fewer than 2 x `VOXELS_PER_LESION` remain.
+        undrawn: the class indices that nobody looked for in it: what lies in the background may be any of them.
         readers: uint8 (reader, z, y, x), each reader's class indices, for `mean` and `random`; None otherwise.
         nearest: unsigned (z, y, x), the number of the lesion that each voxel is nearest to, from 1 on, 0 without a
             lesion; None unless the plan's loss counts lesions.
@@ -75,6 +76,16 @@ class TrainingCase:
     lesions: tuple[NDArray[np.int32], ...]
     readers: NDArray[np.uint8] | None = None
     nearest: NDArray[np.unsignedinteger] | None = None
+    undrawn: tuple[int, ...] = ()
+
+    def judged(self, predicted: NDArray[np.integer]) -> NDArray[np.integer]:
+        """Class indices (z, y, x) as far as the case can tell: what nobody drew or judged in it is background."""
+        unknown = (self.label == IGNORED) | np.isin(predicted, self.undrawn)
+        return np.where(unknown, 0, predicted)
+
+    def drawn(self, outputs: int) -> list[int]:
+        """The class indices of the labels that were drawn in it."""
+        return [index for index in range(1, outputs) if index not in self.undrawn]
 
 
 class PreparedCases(Sequence[TrainingCase]):
@@ -150,12 +161,20 @@ def preparation_key(case: Case, plan: Plan, sha256_of: Callable[[Path], str] = s
         sources = (*sources, *case.readers.values())
     if loss_spec(plan.loss.name).lesions:
         settings["nearest"] = True
+    if undrawn := _undrawn(case, plan):
+        settings["undrawn"] = undrawn
     total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     contents = {
         path: _content(path, sha256_of) for path in dict.fromkeys(sources)
     }  # a 4D file stands for several channels
     total.update(" ".join(contents[path] for path in sources).encode())
     return total.hexdigest()[:32]
+
+
+def _undrawn(case: Case, plan: Plan) -> list[int]:
+    """The class indices of the plan's labels that nobody drew in a case."""
+    drawn = case.drawn_of(plan.labels)
+    return [index for index, value in enumerate(plan.label_values, start=1) if value not in drawn]
 
 
 def _content(path: Path, sha256_of: Callable[[Path], str]) -> str:
@@ -198,6 +217,8 @@ def _make(case: Case, plan: Plan, home: Path, folder: Path) -> None:
         np.save(unfinished / "image.npy", prepared.array)
         label, drawn = _targets(case, plan, prepared.input_grid)
         np.save(unfinished / "label.npy", label)
+        if undrawn := _undrawn(case, plan):
+            np.save(unfinished / "undrawn.npy", undrawn)
         if SOURCES[plan.readers] == "each":
             np.save(unfinished / "readers.npy", drawn)
         foreground = ((drawn > 0) & (drawn != IGNORED)).any(axis=0).astype(np.uint8)
@@ -236,13 +257,16 @@ _DAMAGED = (OSError, ValueError, EOFError)
 def _open(home: Path) -> TrainingCase:
     rows = np.load(home / "lesions.npy")
     starts = np.flatnonzero(np.diff(rows[:, 0])) + 1
+    undrawn = _optional(home / "undrawn.npy")
     return TrainingCase(
         home.parent.name,
         np.load(home / "image.npy", mmap_mode="r"),
         np.load(home / "label.npy", mmap_mode="r"),
         np.load(home / "distance.npy", mmap_mode="r"),
         tuple(np.split(rows[:, 1:], starts)) if len(rows) else (),
-        *(_optional(home / name) for name in ("readers.npy", "nearest.npy")),
+        _optional(home / "readers.npy"),
+        _optional(home / "nearest.npy"),
+        () if undrawn is None else tuple(undrawn.tolist()),
     )
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from focalis.dataset import IGNORED
 from focalis.lesions import OperatingPoint, report_lesions
 from focalis.model import Refinement
 from focalis.planning import Plan
@@ -27,11 +26,10 @@ LEAST_GAIN = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """What a setting is judged on: probabilities (label, z, y, x), image (channel, z, y, x), label (z, y, x)."""
+    """What a setting is judged on: probabilities (label, z, y, x) and the prepared case."""
 
     probabilities: NDArray[np.float32]
-    image: NDArray[np.float32]
-    label: NDArray[np.uint8]
+    case: TrainingCase
 
 
 def fit_refinement(
@@ -45,10 +43,7 @@ def fit_refinement(
 
     See `search_refinement`; without cases it changes nothing.
     """
-    watched = [
-        Watched(probabilities(plan, network, case, runtime), np.array(case.image), np.array(case.label))
-        for case in cases[:CASES]
-    ]
+    watched = [Watched(probabilities(plan, network, case, runtime), case) for case in cases[:CASES]]
     return search_refinement(watched, plan.spacing_zyx_mm, runtime, point)
 
 
@@ -136,12 +131,17 @@ def _score(
 ) -> float:
     scores = []
     voxel_mm3 = float(np.prod(spacing_zyx_mm))
-    for case in cases:
+    for each in cases:
+        case = each.case
         refined = refine_probabilities(
-            case.probabilities, case.image, spacing_zyx_mm, settings, point.untempered, device=runtime.device
+            each.probabilities,
+            np.array(case.image),
+            spacing_zyx_mm,
+            settings,
+            point.untempered,
+            device=runtime.device,
         )
         slabs = [(slice(None), refined.probabilities)]
-        predicted = report_lesions(slabs, case.label.shape, point, voxel_mm3).mask
-        predicted[case.label == IGNORED] = 0
-        scores.append(mean_dice(case.label, predicted, len(case.probabilities)))
+        predicted = case.judged(report_lesions(slabs, case.label.shape, point, voxel_mm3).mask)
+        scores.append(mean_dice(case.label, predicted, case.drawn(len(each.probabilities))))
     return float(np.mean(scores))

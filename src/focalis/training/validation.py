@@ -54,10 +54,9 @@ def watch(plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime
         watched += next(([case] for case in cases[CASES_WATCHED:] if case.lesions), [])
     scores, filled, lesions, found = [], [], 0, 0
     for case in watched:
-        predicted = decide(probabilities(plan, network, case, runtime), 0.5)
-        predicted[case.label == IGNORED] = 0
+        predicted = case.judged(decide(probabilities(plan, network, case, runtime), 0.5))
         truth = (case.label > 0) & (case.label != IGNORED)
-        scores.append(mean_dice(case.label, predicted, plan.outputs))
+        scores.append(mean_dice(case.label, predicted, case.drawn(plan.outputs)))
         filled += [scores[-1]] if truth.any() else []
         matching = match_lesions(truth, predicted > 0)
         found += len(matching.pairs)
@@ -68,9 +67,9 @@ def watch(plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime
     return Watched(float(np.mean(scores)), with_lesion, lesions, found)
 
 
-def mean_dice(truth: NDArray[np.integer], predicted: NDArray[np.integer], outputs: int) -> float:
-    """Mean Dice over the labels of two arrays of class indices; 1 for a label that both lack."""
-    return float(np.mean([dice(truth == value, predicted == value) for value in range(1, outputs)]))
+def mean_dice(truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: Sequence[int]) -> float:
+    """Mean Dice over some classes of two arrays of class indices; 1 for a class that both lack."""
+    return float(np.mean([dice(truth == value, predicted == value) for value in classes]))
 
 
 def operating_point(
@@ -108,7 +107,8 @@ def _small(
 ) -> tuple[VoxelCounts, tuple[Candidates, ...], float]:
     """What is kept of a case, and the span of its probabilities, which are gone when this returns."""
     judged = np.asarray(case.label != IGNORED)
-    foreground = 1 - probabilities(plan, network, case, runtime)[0]
+    said = probabilities(plan, network, case, runtime)
+    foreground = 1 - said[0] - said[[*case.undrawn]].sum(axis=0)
     span = float(np.ptp(foreground))
     foreground[~judged] = 0
     truth = np.asarray(case.label > 0) & judged

@@ -39,6 +39,7 @@ class _Source:
         ignore: the value where nobody has judged.
         images: case to its image.
         patients: case to patient.
+        drawn: case to the labels that were drawn in it, where not all were.
     """
 
     files: Mapping[str, Mapping[str, Mapping[str, Path]]]
@@ -46,6 +47,7 @@ class _Source:
     ignore: int | None = None
     images: Mapping[str, Path] = field(default_factory=dict)
     patients: Mapping[str, str] = field(default_factory=dict)
+    drawn: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
 
 def agree(
@@ -98,6 +100,7 @@ def agree(
             progress(number, len(several), case)
         for structure, readers in structures.items():
             wanted = {numbers[structure]: structure} if structure else names
+            wanted = {value: wanted[value] for value in wanted if value in source.drawn.get(case, wanted)}
             try:
                 drawn = {reader: _read(path, source, structure, numbers) for reader, path in readers.items()}
                 pairs += compare_readers(drawn, wanted, tolerance_mm, case, source.ignore)
@@ -170,6 +173,7 @@ def _data_set(path: Path, ignore: int | None) -> _Source:
         data.ignore if ignore is None else ignore,
         {case.name: case.images[0] for case in data.cases if case.images},
         {case.name: case.patient for case in data.cases},
+        {case.name: case.drawn for case in data.cases if case.drawn is not None},
     )
 
 

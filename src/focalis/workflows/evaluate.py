@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from focalis.dataset import find_readers, read_patients, readers_folder
+from focalis.dataset import find_readers, read_drawn, read_patients, readers_folder
 from focalis.errors import DataError, UsageError, refusal
 from focalis.evaluation import (
     JUDGED_COLUMNS,
@@ -65,6 +65,7 @@ def evaluate(
         predictions: a folder of label maps, or one file; or a label map in memory, or case names to such: a NumPy
             array or torch tensor (z, y, x), a SimpleITK or nibabel image, or what `Model.segment` returns.
         labels: a folder with the truths under the same names, or one file if `predictions` is one; in memory likewise.
+            A `dataset.json` beside `labels/` or `labelsTr/` may say which labels were drawn in which case.
         out: folder for `evaluation.json`, `cases.csv` and `report.html`; None writes nothing.
         spacing_mm, orientation: of arrays and tensors, see `Model.segment`; an array is refused without its spacing.
         images: folder of the images (CASE.nii.gz, or CASE_CHANNEL.nii.gz of which the first is shown), or one
@@ -100,6 +101,7 @@ def evaluate(
     problems: list[str] = []
     drawn = _readers_of(Path(readers), set(pairs)) if readers is not None else {}
     beside: list[CaseBesideReaders] = []
+    partly = _drawn_beside(Path(labels)) if isinstance(labels, str | Path) else {}
     if names is None:
         names = _find_labels(pairs, problems)
         names.pop(ignore or 0, None)
@@ -114,10 +116,11 @@ def evaluate(
                 _label_map(true, case, label_names, ignore),
                 _label_map(predicted, case, label_names),
             )
-            scores += evaluate_case(truth, prediction, names, tolerance_mm, case, ignore, min_lesion_mm3)
+            wanted = {value: name for value, name in names.items() if value in partly.get(case, names)}
+            scores += evaluate_case(truth, prediction, wanted, tolerance_mm, case, ignore, min_lesion_mm3)
             if isinstance(predicted, Path):
                 lesions.append(
-                    case_lesions(case, truth, prediction, predicted.parent, names, ignore, min_lesion_mm3)
+                    case_lesions(case, truth, prediction, predicted.parent, wanted, ignore, min_lesion_mm3)
                 )
                 if found := read_seen(predicted.parent, case):
                     seen[case] = found
@@ -127,7 +130,7 @@ def evaluate(
                 )
             if case in drawn:
                 masks = {reader: _mask(path, names, ignore, truth) for reader, path in drawn[case].items()}
-                beside += set_beside(prediction, masks, names, tolerance_mm, case, ignore)
+                beside += set_beside(prediction, masks, wanted, tolerance_mm, case, ignore)
         except Exception as error:  # whatever a library raises concerns this case alone
             problems.append(refusal(error, predicted if isinstance(predicted, Path) else Path(case)))
     if progress is not None:
@@ -213,6 +216,13 @@ def _pair(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
     if not true:
         raise DataError(f"{labels}: holds no label map; give a folder of .nii.gz files")
     return {case: (predicted[case], true[case]) for case in true}
+
+
+def _drawn_beside(labels: Path) -> Mapping[str, frozenset[int]]:
+    """Case to the labels that were drawn in it, as the data set of these label maps says."""
+    folder = (labels if labels.is_dir() else labels.parent).resolve()
+    known = folder.name in ("labels", "labelsTr")
+    return read_drawn(folder.parent / "dataset.json") if known else {}
 
 
 def _pair_in_memory(

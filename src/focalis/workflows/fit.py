@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from focalis.dataset import Dataset, Split, open_dataset
 from focalis.display import Shown
 from focalis.errors import PlanError, UsageError
-from focalis.evaluation import Aim, Promise, Summary, keep_promise, nothing_to_find
+from focalis.evaluation import Aim, Promise, Summary, keep_promise, nothing_to_find, partly_judged
 from focalis.files import LOCK, KnownHashes, is_unused, only_process_in
 from focalis.model import load_model, save_model
 from focalis.networks import split_name
@@ -173,6 +173,10 @@ def fit(
         data = with_masks(data, _readers(readers, plan if plan is not None else plan_path))
         data, divisions, found = ready(data, held_out, seed, doubt)
         caveats = tuple(str(finding) for finding in found if finding.kind == "few")
+        if asked and any(case.drawn_of(data.labels) != data.labels for case in data.cases):
+            raise UsageError(
+                "a promise needs cases in which every label was drawn; leave --promise or the partly drawn cases out"
+            )
         tell("plan", None)
         changes: dict[str, str | float | None] = {"network": network, "loss": loss, "readers": readers}
         changes |= {"start": start, "freeze": freeze}
@@ -235,7 +239,7 @@ def fit(
             )
             pooled = [score for each in judged for score in each.scores]
             alert = _folds_alert(collapsed, len(judged))
-            said = (*caveats, *[line for line in [nothing_to_find(pooled)] if line])
+            said = (*caveats, *[line for line in (nothing_to_find(pooled), partly_judged(pooled)) if line])
             summary = write_judgement(
                 root,
                 data,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.dataset import Dataset
+from focalis.dataset import Case, Dataset
 from focalis.errors import DataError
 from focalis.evaluation import (
     CaseLesions,
@@ -24,6 +24,7 @@ from focalis.evaluation import (
     find_collapse,
     judge_lesions,
     nothing_to_find,
+    partly_judged,
     representative_cases,
 )
 from focalis.lesions import Candidates, Lesion, find_candidates, measure_lesions, temper
@@ -101,7 +102,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     engines_for(model, run.segmenting)  # the first case's time is not that of converting the network
     seen_cases, seen = SeenCases.of(model), dict[str, Seen]()
     untrained = run.untrained
-    names = {value: name for value, name in run.plan.labels.items() if value not in untrained}
+    trained = {value: name for value, name in run.plan.labels.items() if value not in untrained}
     ways: list[dict[str, Any]] = []
     for case in run.judged:
         volumes = case.read_images()
@@ -115,13 +116,14 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         ways.append(found.way())
         truth, label = case.read_label(), Volume(found.mask, found.grid)
         write_volume(label, folder / f"{case.name}.nii.gz")
-        measured = measure_lesions(found.mask, found.grid, names, found.probability)
+        measured = measure_lesions(found.mask, found.grid, trained, found.probability)
         known = seen_cases.find(case.name, volumes)
         if known and (known.role == TRAINED or run.split.val):
             seen[case.name] = known  # a copy of a case that the model has seen lies among the judged ones
         write_lesions(folder, case.name, measured, document | ways[-1] | seen_cases.document(known))
+        names = case.drawn_of(trained)
         scores += evaluate_case(truth, label, names, case=case.name, ignore=run.plan.ignore)
-        lesions.append(_lesions(model, names, case.name, truth, measured, found))
+        lesions.append(_lesions(model, names, case, truth, measured, found))
         if run.promise:
             there = _judged(truth, run.plan.ignore)
             raw = temper(found.probability, 1 / found.point.temperature) * there
@@ -183,6 +185,8 @@ def _caveats(run: Run, scores: Sequence[Score]) -> list[str]:
             f"none of the {len(choosing)} cases of the inner split holds a lesion: the operating point was not chosen "
             "on any"
         )
+    if line := partly_judged(scores):
+        said.append(line)
     said += [
         f"no training case holds label {value} ({name}): what the model marks so means nothing, and its figures are "
         "left out"
@@ -198,30 +202,32 @@ def _judged(truth: Volume, ignore: int | None) -> NDArray[np.bool_]:
 def _lesions(
     model: Model,
     names: Mapping[int, str],
-    case: str,
+    case: Case,
     truth: Volume,
     measured: Sequence[Lesion],
     found: Segmentation,
 ) -> CaseLesions:
-    """The reported lesions of a case and what became of them; as candidates, all those at the threshold."""
+    """The reported lesions of a case and what became of them; as candidates, all those at the threshold.
+
+    The probability of the foreground is that of all labels: it says nothing where some were not drawn.
+    """
     ignore = model.plan.ignore
     mask = Volume(found.mask, found.grid)
-    judged, _ = judge_lesions(case, truth, mask, names, known=measured, ignore=ignore)
+    judged, _ = judge_lesions(case.name, truth, mask, names, known=measured, ignore=ignore)
     there = _judged(truth, ignore)
     candidates = tuple(
         find_candidates(
             (truth.array == value) & there,
             (found.candidates == value) & there,
             found.probability,
-            case=case,
+            case=case.name,
             voxel_mm3=truth.grid.voxel_volume_mm3,
         )
         for value in sorted(names)
     )
     raw = temper(found.probability, 1 / found.point.temperature)
-    return CaseLesions(
-        judged, candidates, boundary_counts(truth, raw, names, ignore), found.point.temperature
-    )
+    counts = boundary_counts(truth, raw, names, ignore) if case.drawn is None else None
+    return CaseLesions(judged, candidates, counts, found.point.temperature)
 
 
 def write_judgement(

@@ -27,7 +27,7 @@ PACKAGES = ("focalis", "torch", "numpy", "scipy", "SimpleITK", "safetensors", "p
 
 
 def data_hash(cases: Sequence[Case], hashes: KnownHashes | None = None) -> str:
-    """SHA-256 over the names and contents of the cases' images and labels, in order of the names.
+    """SHA-256 over the names and contents of the cases' images and labels, in order of the names, and what was drawn.
 
     What `hashes` knows is not read; what it learns is saved.
     """
@@ -39,6 +39,8 @@ def data_hash(cases: Sequence[Case], hashes: KnownHashes | None = None) -> str:
             except OSError as error:
                 raise DataError(f"{path}: cannot be read ({error.strerror})") from error
             total.update(f"{case.name} {content}\n".encode())
+        if case.drawn is not None:
+            total.update(f"{case.name} drawn {sorted(case.drawn)}\n".encode())
     if hashes is not None:
         hashes.save()
     return total.hexdigest()

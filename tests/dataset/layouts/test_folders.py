@@ -168,3 +168,29 @@ def test_a_segmentation_of_slicer_belongs_to_the_image_beside_it(tmp_path: Path,
     root = folder(tmp_path, ["a"], [], ".nrrd")
     (root / "labels" / name).touch()
     assert [(case.name, case.label) for case in open_dataset(root).cases] == [("a", root / "labels" / name)]
+
+
+def test_what_was_drawn_in_which_case(tmp_path: Path) -> None:
+    folder(tmp_path, ["a", "b"], ["a", "b"])
+    said = {"Labels": {"background": 0, "edge": 2, "core": 5}, "Drawn": {"b": ["core"]}}
+    (tmp_path / "dataset.json").write_text(json.dumps(said))
+    assert [case.drawn for case in open_dataset(tmp_path).cases] == [None, {5}]
+
+
+@pytest.mark.parametrize(
+    ("drawn", "complaint"),
+    [
+        ({"bb": ["core"]}, "names case bb, which is not there; did you mean 'b'"),
+        ({"b": ["coer"]}, "'coer' is no label; those are edge, core; did you mean 'core'"),
+        ({"b": [3]}, "3 is no label"),
+        ({"b": [True]}, "True is no label"),
+        ({"b": []}, "no label was drawn"),
+        ({"b": "core"}, '"drawn" must map cases to the labels'),
+        (["b"], '"drawn" must map cases to the labels'),
+    ],
+)
+def test_what_was_drawn_must_be_cases_and_labels(tmp_path: Path, drawn: object, complaint: str) -> None:
+    folder(tmp_path, ["a", "b"], ["a", "b"])
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"edge": 2, "core": 5}, "drawn": drawn}))
+    with pytest.raises(DataError, match=complaint):
+        open_dataset(tmp_path)

@@ -162,3 +162,37 @@ def test_a_manifest_without_patients_is_told(root: Path) -> None:
 def test_a_manifest_may_be_separated_by_tabs_and_called_so(root: Path) -> None:
     path = manifest(root, "case\timage\tlabel\na\t@a_t1.nii.gz\t@a_core.nii.gz\n", "set.tsv")
     assert [case.name for case in open_dataset(path).cases] == ["a"]
+
+
+def test_a_column_says_which_structures_were_drawn_in_a_case(root: Path) -> None:
+    text = "case,image,label_core,label_edge,drawn\n"
+    text += "a,@a_t1.nii.gz,@a_core.nii.gz,@a_edge.nii.gz,\n"
+    text += 'b,@b_t1.nii.gz,,@b_edge.nii.gz,edge\nc,@b_t2.nii.gz,@b_core.nii.gz,@b_edge.nii.gz,"edge; core"\n'
+    a, b, c = open_dataset(manifest(root, text)).cases
+    assert (a.drawn, b.drawn, c.drawn) == (None, {2}, {1, 2})
+    assert b.label == (root / "files/b_edge.nii.gz",)
+    assert b.drawn_of({1: "core", 2: "edge"}) == {2: "edge"}
+
+
+def test_values_say_what_was_drawn_in_a_label_map(root: Path) -> None:
+    text = "case;image;label;drawn\na;@a_t1.nii.gz;@a_core.nii.gz;2, 5\n"
+    (case,) = open_dataset(manifest(root, text)).cases
+    assert case.drawn == {2, 5}
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (
+            "@a_core.nii.gz,@a_edge.nii.gz,core",
+            "label_edge of case a names a mask, and drawn says that it was not",
+        ),
+        ("@a_core.nii.gz,,core;egde", "'egde' is no label; those are core, edge; did you mean 'edge'"),
+        ("@a_core.nii.gz,,", "label_edge of case a is empty.*left out of the column drawn"),
+        ("@a_core.nii.gz,,background", "drawn of case a: no label was drawn"),
+    ],
+)
+def test_what_was_drawn_must_fit_the_masks(root: Path, cells: str, said: str) -> None:
+    path = manifest(root, f"case,image,label_core,label_edge,drawn\na,@a_t1.nii.gz,{cells}\n")
+    with pytest.raises(DataError, match=said):
+        open_dataset(path)

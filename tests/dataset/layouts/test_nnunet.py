@@ -190,3 +190,10 @@ def test_incomplete_folders(tmp_path: Path) -> None:
     (tmp_path / "labelsTr").mkdir()
     with pytest.raises(DataError, match="holds no training case"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("description", [V1, V2])
+def test_what_was_drawn_in_which_case(tmp_path: Path, description: dict[str, Any]) -> None:
+    images = WHOLE if description is V1 else NUMBERED
+    layout(tmp_path, description | {"drawn": {"p_04": ["core"]}}, images, WHOLE)
+    assert [case.drawn for case in open_dataset(tmp_path).cases] == [None, {2}]

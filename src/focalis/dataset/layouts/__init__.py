@@ -1,6 +1,6 @@
 """The layouts in which data sets lie on disk; none of these functions reads an image."""
 
-from focalis.dataset.layouts.description import is_reserved
+from focalis.dataset.layouts.description import is_reserved, read_drawn
 from focalis.dataset.layouts.folders import open_folders
 from focalis.dataset.layouts.manifest import open_manifest
 from focalis.dataset.layouts.names import UNNAMED_CHANNEL, entry, group_channels
@@ -15,6 +15,7 @@ __all__ = [
     "open_folders",
     "open_manifest",
     "open_nnunet",
+    "read_drawn",
     "read_patients",
     "read_table",
 ]

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from focalis.errors import DataError
+from focalis.errors import DataError, did_you_mean
 
 BACKGROUND = "background"
 _IGNORED_NAMES = frozenset({"ignore", "ignored", "ignorelabel"})
 _KEYS = {
     "labels": "labels",
     "label": "labels",
+    "drawn": "drawn",
     "channelnames": "channel_names",
     "fileending": "file_ending",
     "numtraining": "numTraining",
@@ -36,10 +37,25 @@ class Labels:
     Attributes:
         names: value to name, ascending, without the background 0 and the ignored value.
         ignore: the value of voxels that nobody has judged; None if there is none.
+        drawn: case to the values that somebody looked for in it; cases in which all were drawn are left out.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
     ignore: int | None = None
+    drawn: Mapping[str, frozenset[int]] = field(default_factory=dict)
+
+    def drawn_in(self, path: Path, cases: Collection[str]) -> Mapping[str, frozenset[int]]:
+        """`drawn`, after a look whether these are all the cases that there are.
+
+        Raises:
+            DataError: `path`, the dataset.json, says what was drawn in a case that is not there.
+        """
+        if strange := sorted(self.drawn.keys() - set(cases)):
+            raise DataError(
+                f'{path}: "drawn" names case {strange[0]}, which is not there{did_you_mean(strange[0], cases)}; '
+                "correct the name"
+            )
+        return self.drawn
 
 
 class Pair(BaseModel):
@@ -92,6 +108,16 @@ def read_labels(path: Path) -> Labels:
     return _labels(path, _content(path)) if path.is_file() else Labels()
 
 
+def read_drawn(path: Path) -> Mapping[str, frozenset[int]]:
+    """What a dataset.json says was drawn in which case, see `Labels.drawn`; nothing if it is not there.
+
+    Raises:
+        DataError: as of `read_labels`.
+    """
+    content = _content(path) if path.is_file() else {}
+    return _labels(path, content).drawn if "drawn" in content else {}
+
+
 def channel_names(path: Path, description: Description) -> tuple[str, ...]:
     """The channels in the order of their numbers; names that occur twice get their number, as in `CT_0001`.
 
@@ -112,6 +138,31 @@ def channel_names(path: Path, description: Description) -> tuple[str, ...]:
 def is_reserved(name: str) -> bool:
     """Whether a name in dataset.json means the background or what is to be ignored, and no label."""
     return _plain(name) in {BACKGROUND, *_IGNORED_NAMES}
+
+
+def drawn_values(where: str, words: Sequence[object], names: Mapping[int, str]) -> frozenset[int]:
+    """The label values that a list of labels, by name or value, says were drawn in a case; `where` says whose.
+
+    Raises:
+        DataError: one is no label, or there is none.
+    """
+    values = {name: value for value, name in names.items()}
+    found = set()
+    for word in words:
+        if isinstance(word, str) and is_reserved(word):
+            continue
+        value = values.get(word) if isinstance(word, str) else word
+        if value is None and isinstance(word, str) and word.isdecimal():
+            value = int(word)
+        if type(value) is not int or value < 1 or (names and value not in names):
+            known = ", ".join(values) or "whole numbers from 1"
+            raise DataError(
+                f"{where}: {word!r} is no label; those are {known}{did_you_mean(str(word), values)}"
+            )
+        found.add(value)
+    if not found:
+        raise DataError(f"{where}: no label was drawn, so nothing can be learned from it; leave the case out")
+    return frozenset(found)
 
 
 def note_without_labels(path: Path, labels: Labels) -> tuple[str, ...]:
@@ -175,6 +226,22 @@ def _labels(path: Path, content: Mapping[str, Any]) -> Labels:
         raise DataError(
             f"{path}: names two values to be ignored, {ignored[0]} and {ignored[1]}; give them one"
         )
-    names = {value: str(name) for name, value in sorted(labels.items(), key=lambda item: item[1])}
     ignore = ignored[0] if ignored else None
-    return Labels({v: name for v, name in names.items() if v not in (0, ignore)}, ignore)
+    names = {
+        value: str(name)
+        for name, value in sorted(labels.items(), key=lambda item: item[1])
+        if value not in (0, ignore)
+    }
+    return Labels(names, ignore, _drawn(path, content, names))
+
+
+def _drawn(path: Path, content: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, frozenset[int]]:
+    """Case to the labels that were drawn in it."""
+    drawn = content.get("drawn", {})
+    if not isinstance(drawn, dict) or not all(isinstance(words, list) for words in drawn.values()):
+        raise DataError(
+            f'{path}: "drawn" must map cases to the labels that were drawn in them, {{"case7": ["lesion"]}}'
+        )
+    return {
+        case: drawn_values(f'{path}: "drawn" of case {case}', words, names) for case, words in drawn.items()
+    }

@@ -18,8 +18,8 @@ def open_folders(root: Path) -> Dataset:
     `labels/CASE.nii.gz` names a case; its images are `images/CASE.nii.gz` or one file per channel,
     `images/CASE_CHANNEL.nii.gz`. An image named exactly like a label belongs to that case, otherwise the
     longest fitting case name counts. Channels are sorted by name. `dataset.json`, if there is one, may name the
-    labels: {"labels": {"background": 0, "lesion": 1}}; `cases.csv` may name the patients (see `patients_of`),
-    without it each case is a patient of its own.
+    labels, {"labels": {"background": 0, "lesion": 1}}, and say which of them were drawn in a case, {"drawn": {"CASE":
+    ["lesion"]}}; `cases.csv` may name the patients (see `patients_of`), without it each case is a patient of its own.
 
     A case may lack its label (`label` is None) or its images (`images` is empty).
 
@@ -37,17 +37,19 @@ def open_folders(root: Path) -> Dataset:
     channels = _common_channels(root, grouped)
     names = grouped.keys() | labels.keys()
     patients = patients_of(root, set(names))
+    description = entry(root, "dataset.json") or root / "dataset.json"
+    described = read_labels(description)
+    drawn = described.drawn_in(description, names)
     cases = tuple(
         Case(
             name=name,
             images=tuple(grouped[name][channel] for channel in channels) if name in grouped else (),
             label=labels.get(name),
             patient=patients.of.get(name, ""),
+            drawn=drawn.get(name),
         )
         for name in sorted(names)
     )
-    description = entry(root, "dataset.json") or root / "dataset.json"
-    described = read_labels(description)
     notes = (
         *([patients.note] if patients.note else ()),
         *note_without_labels(description, described),

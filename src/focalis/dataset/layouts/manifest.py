@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from focalis.dataset.case import Case, Dataset
+from focalis.dataset.layouts.description import drawn_values
 from focalis.dataset.layouts.names import UNNAMED_CHANNEL
 from focalis.dataset.layouts.tables import (
     NO_PATIENTS,
@@ -30,7 +31,8 @@ def open_manifest(path: Path) -> Dataset:
     `image_CHANNEL` once per channel; `label`, or `label_STRUCTURE` once per structure. Usual spellings of these (Case,
     patient_id, Image FLAIR, mask) mean the same. Other columns are passed over. Paths are relative to the manifest. A
     4D image is named in the column of each of its channels. Masks of separate structures become one label map, numbered
-    from 1 in the order of the columns.
+    from 1 in the order of the columns. The column `drawn`, if there is one, lists the labels that were drawn in a case,
+    by name (or, with a column `label`, by value), separated by commas or semicolons; an empty cell stands for all.
 
     A case may lack its label: then all of its label cells are empty.
 
@@ -49,6 +51,8 @@ def open_manifest(path: Path) -> Dataset:
         raise DataError(f"{path}: has no column case; name each row's case there")
     if not table.rows:
         raise DataError(f"{path}: has no row; add one per case")
+    labels = {value: name for value, name in enumerate(structures, start=1) if name}
+    drawn_in = next((column for column in table.columns if column.casefold() == "drawn"), None)
     cases: dict[str, Case] = {}
     for row in table.rows:
         name = row[named_in]
@@ -59,14 +63,23 @@ def open_manifest(path: Path) -> Dataset:
         if name in cases:
             raise DataError(f"{path}: names case {name} twice; keep one row per case")
         images = [_file(path, row[column], f"{column} of case {name}") for column in channels.values()]
-        given = [column for column in structures.values() if row[column]]
-        masks = [
-            _file(path, row[column], f"{column} of case {name}") for column in structures.values() if given
+        words = re.split(r"\s*[,;]\s*", row[drawn_in]) if drawn_in and row[drawn_in] else None
+        drawn = None if words is None else drawn_values(f"{path}: {drawn_in} of case {name}", words, labels)
+        columns = [
+            column
+            for value, column in enumerate(structures.values(), start=1)
+            if not labels or drawn is None or value in drawn
         ]
+        if surplus := [column for column in structures.values() if row[column] and column not in columns]:
+            raise DataError(
+                f"{path}: {surplus[0]} of case {name} names a mask, and {drawn_in} says that it was not drawn; "
+                "correct one of them"
+            )
+        given = any(row[column] for column in columns)
+        masks = [_file(path, row[column], f"{column} of case {name}") for column in columns if given]
         label = masks[0] if "" in structures and masks else tuple(masks) or None
         patient = patient_name(row[patient_in]) if patient_in is not None else ""
-        cases[name] = Case(name, tuple(images), label, patient)
-    labels = {value: name for value, name in enumerate(structures, start=1) if name}
+        cases[name] = Case(name, tuple(images), label, patient, drawn=drawn)
     named = tuple(channel or UNNAMED_CHANNEL for channel in channels)
     notes = [
         f"{path.name}: the column {column} names image files and is passed over; rename it to image_{column} or "
@@ -126,7 +139,10 @@ def _names_files(table: Table, column: str) -> bool:
 def _file(path: Path, value: str, what: str) -> Path:
     file = path.parent / value
     if not value:
-        raise DataError(f"{path}: {what} is empty; fill it in (an absent structure is an empty mask)")
+        raise DataError(
+            f"{path}: {what} is empty; fill it in (an absent structure is an empty mask; one that nobody drew "
+            "is left out of the column drawn)"
+        )
     if image_stem(file) is None:
         raise DataError(f"{path}: {what} is {value}, no image file by its name; correct it")
     if not file.is_file():

@@ -55,7 +55,10 @@ def open_nnunet(root: Path) -> Dataset:
             f"{root}: holds no training case; put images into {IMAGES}/ and labels into {LABELS}/"
         )
     patients = patients_of(root, set(found))
-    cases = tuple(Case(name, *found[name], patients.of.get(name, "")) for name in sorted(found))
+    drawn = labels.drawn_in(path, found)
+    cases = tuple(
+        Case(name, *found[name], patients.of.get(name, ""), drawn=drawn.get(name)) for name in sorted(found)
+    )
     notes = (
         *([patients.note] if patients.note else ()),
         *note_without_labels(path, labels),
