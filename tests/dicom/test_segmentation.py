@@ -9,6 +9,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription, segread
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
@@ -21,6 +22,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from focalis.colours import label_colour
 from focalis.dicom.coordinates import to_patient
 from focalis.dicom.segmentation import list_segments, read_segmentation, write_segmentation
 from focalis.dicom.series import Series, read_series
@@ -139,6 +141,15 @@ def test_what_the_object_says_of_itself(tmp_path: Path, series: Series) -> None:
     listed = list_segments(tmp_path / "out.dcm")
     assert [segment.property_type for segment in listed] == ["Neoplasm", "Edema", "Lesion"]
     assert {segment.category for segment in listed} == {"Morphologically Abnormal Structure"}
+
+
+def test_segments_have_the_colours_of_the_labels(tmp_path: Path, series: Series) -> None:
+    write(speckle(series.volume.grid.shape_zyx), series, tmp_path / "seg.dcm")
+    found = [
+        CIELabColor.from_dicom_value(list(each.RecommendedDisplayCIELabValue)).to_rgb()
+        for each in pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence
+    ]
+    np.testing.assert_allclose(found, [label_colour(place) for place in range(3)], atol=1)
 
 
 def test_a_reviewed_object_names_its_reviewer(tmp_path: Path, series: Series) -> None:

@@ -19,7 +19,7 @@ from focalis.model import Model, Refinement, open_model, save_model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan, describe, learn_scope
 from focalis.prediction import plan_passes
-from focalis.volume import Grid, Volume, read_volume, write_volume
+from focalis.volume import Grid, Volume, read_segments, read_volume, write_volume
 from focalis.volume import read_channels as right_channels
 from focalis.workflows import inputs
 from focalis.workflows import predict as predict_workflow
@@ -57,7 +57,9 @@ def image(path, seed=0, grid=GRID):
 
 
 def listing(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """The files of a folder, but for the label description that lies beside all masks."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "itksnap_labels.txt")
+    return sorted(str(path.relative_to(folder)) for path in files)
 
 
 def test_a_folder_gives_a_label_map_per_image_on_its_own_grid(tmp_path):
@@ -74,6 +76,22 @@ def test_a_folder_gives_a_label_map_per_image_on_its_own_grid(tmp_path):
         label = read_volume(tmp_path / "out" / f"{name}.nii.gz")
         assert not label.grid.differences(volume.grid)
         np.testing.assert_array_equal(label.array, 3 * (volume.array > 0))
+
+
+def test_a_segmentation_of_3d_slicer_names_its_segments(tmp_path):
+    volume = image(tmp_path / "in" / "a.nii.gz")
+    predict(model(), [tmp_path / "in"], tmp_path / "out", output_format="nrrd")
+    assert listing(tmp_path / "out") == ["a.seg.nrrd", "lesions/a.csv", "lesions/a.json"]
+    assert [(each.value, each.name) for each in read_segments(tmp_path / "out" / "a.seg.nrrd")] == [
+        (3, "lesion")
+    ]
+    np.testing.assert_array_equal(read_volume(tmp_path / "out" / "a.seg.nrrd").array, 3 * (volume.array > 0))
+
+
+def test_a_label_description_for_itk_snap_lies_beside_the_masks(tmp_path):
+    image(tmp_path / "in" / "a.nii.gz")
+    predict(model(), [tmp_path / "in"], tmp_path / "out")
+    assert '"lesion"' in (tmp_path / "out" / "itksnap_labels.txt").read_text()
 
 
 def test_a_saved_model_and_a_data_set_folder(tmp_path):

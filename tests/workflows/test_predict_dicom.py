@@ -208,7 +208,7 @@ def test_a_nifti_has_no_images_that_a_dicom_object_could_refer_to(tmp_path):
 
 
 def test_an_unknown_format_is_a_usage_error(tmp_path):
-    with pytest.raises(UsageError, match="take one of nifti, seg, rtstruct"):
+    with pytest.raises(UsageError, match="take one of nifti, nrrd, seg, rtstruct"):
         predict(model(), [tmp_path], tmp_path / "out", output_format="dcm")
 
 

@@ -72,9 +72,10 @@ def predict(
         bool, typer.Option("--strict", help="Refuse images unlike those the model was trained on.")
     ] = False,
     output_format: Annotated[
-        Literal["nifti", "seg", "rtstruct"],
+        Literal["nifti", "nrrd", "seg", "rtstruct"],
         typer.Option(
-            "--format", help="Of DICOM input also seg (Segmentation) or rtstruct (RT Structure Set)."
+            "--format",
+            help="nifti, or nrrd for 3D Slicer; of DICOM input also seg or rtstruct.",
         ),
     ] = "nifti",
     charset: Charset = None,

@@ -36,8 +36,6 @@ GIVEN_MASKS = "masks that were given"
 
 _LONG_STRING = 64  # characters of a value of type LO (PS3.5 6.2)
 _SHORT_TEXT = 1024  # of type ST
-# one colour per label, dark enough to be told from bright tissue
-COLOURS = ((220, 50, 47), (38, 139, 210), (133, 153, 0), (211, 54, 130), (42, 161, 152), (203, 75, 22))
 
 _TIMES = (
     ("ContentDate", "ContentTime"),

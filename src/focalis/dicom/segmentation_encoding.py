@@ -10,7 +10,8 @@ from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DA, TM
 
-from focalis.dicom.derived import COLOURS, GIVEN_MASKS, MANUFACTURER, NOTICE, Result, Superseded
+from focalis.colours import label_colour
+from focalis.dicom.derived import GIVEN_MASKS, MANUFACTURER, NOTICE, Result, Superseded
 from focalis.dicom.headers import text
 from focalis.dicom.provenance import (
     decimals,
@@ -134,7 +135,7 @@ def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
             ),
             tracking_uid=tracked,
             tracking_id=name if tracked else None,
-            display_color=CIELabColor.from_rgb(*COLOURS[(number - 1) % len(COLOURS)]),
+            display_color=CIELabColor.from_rgb(*label_colour(number - 1)),
         )
         reviewed = f", reviewed by {result.reviewer}" if result.reviewer else ""
         marks = "".join(f"{each.mark}: " for each in result.cautions)

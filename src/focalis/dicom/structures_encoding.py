@@ -8,9 +8,10 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 from pydicom.valuerep import DA, TM
 
+from focalis.colours import label_colour
 from focalis.dicom.contours import trace_contours
 from focalis.dicom.coordinates import to_patient
-from focalis.dicom.derived import COLOURS, NOTICE, Result
+from focalis.dicom.derived import NOTICE, Result
 from focalis.dicom.provenance import (
     series_number,
     slice_positions,
@@ -51,8 +52,7 @@ def encode_structures(result: Result) -> FileDataset:
     dataset.StructureSetROISequence = [_roi(value, name, result) for _, (value, name) in rois]
     references, positions = source_references(result.series), slice_positions(result.series)
     dataset.ROIContourSequence = [
-        _roi_contours(value, COLOURS[place % len(COLOURS)], result, references, positions)
-        for place, (value, _) in rois
+        _roi_contours(value, label_colour(place), result, references, positions) for place, (value, _) in rois
     ]
     dataset.RTROIObservationsSequence = [_observation(place + 1, value) for place, (value, _) in rois]
     return dataset

@@ -125,8 +125,12 @@ class Segmentation(Shown):
         return replace(self, axes=axes, **turned)
 
     def save(self, path: Path | str) -> None:
-        """Write the mask as an image file on the case's grid, by the suffix: .nii.gz, .nii, .nrrd or .mha."""
-        write_volume(Volume(np.ascontiguousarray(self.along("zyx").mask), self.grid), Path(path))
+        """Write the mask as an image file on the case's grid, by the suffix: .nii.gz, .nii, .nrrd or .mha.
+
+        With .seg.nrrd it is a segmentation of 3D Slicer, whose segments have the labels' names and colours.
+        """
+        mask = Volume(np.ascontiguousarray(self.along("zyx").mask), self.grid)
+        write_volume(mask, Path(path), self.labels)
 
     def way(self) -> dict[str, Any]:
         """For records: what ran the networks, in how many pieces, and in which precision."""

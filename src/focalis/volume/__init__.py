@@ -21,7 +21,7 @@ from focalis.volume.orient import canonical_grid, to_canonical
 from focalis.volume.outline import Outline, read_outlines
 from focalis.volume.repair import GridWarning
 from focalis.volume.resample import grid_with_spacing, resample_image, resample_label, resample_probabilities
-from focalis.volume.segments import Segment
+from focalis.volume.segments import Segment, itksnap_labels
 from focalis.volume.values import padding_value, why_unusable
 from focalis.volume.volume import Volume
 
@@ -41,6 +41,7 @@ __all__ = [
     "grid_with_spacing",
     "image_stem",
     "is_segmentation",
+    "itksnap_labels",
     "onto_first_grid",
     "padding_value",
     "placement_lacks",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from focalis.volume.headers import find_payload, require_whole
 from focalis.volume.integrity import inspect_nifti
 from focalis.volume.placement import contradiction, read_placement
 from focalis.volume.repair import GridWarning, read_oblique_nifti, straightened
-from focalis.volume.segments import Segment, segments_in
+from focalis.volume.segments import Segment, segment_fields, segments_in
 from focalis.volume.volume import Volume
 
 _NIFTI, _NRRD, _META = "NiftiImageIO", "NrrdImageIO", "MetaImageIO"
@@ -116,12 +116,12 @@ def data_files(path: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys((path, find_payload(path).path)))
 
 
-def write_volume(volume: Volume, path: Path | str) -> None:
+def write_volume(volume: Volume, path: Path | str, names: Mapping[int, str] | None = None) -> None:
     """Write a volume in the format of the suffix; either the whole file appears under its name or none does.
 
     Booleans are written as uint8 and float16 as float32; every other dtype is kept. Values are compressed, but for
     .nii. Missing folders are made. A .nhdr or .mhd file is a header; its values go into STEM.raw.gz or STEM.zraw
-    beside it.
+    beside it. A `.seg.nrrd` file names its segments, as 3D Slicer expects it, if `names` has those of its label values.
 
     Raises:
         DataError: the suffix is none of `IMAGE_SUFFIXES`, the file cannot be written, or the data file of a new
@@ -129,8 +129,11 @@ def write_volume(volume: Volume, path: Path | str) -> None:
     """
     path = Path(path)
     write = _write_pair if _suffix(path) in _HEADER_SUFFIXES else _write_one
+    image = to_sitk(volume)
+    for key, text in segment_fields(names, volume.grid).items() if names and is_segmentation(path) else ():
+        image.SetMetaData(key, text)
     try:
-        write(to_sitk(volume), path)
+        write(image, path)
     except RuntimeError as error:
         raise DataError(f"{path}: cannot be written ({_gist(error)}); check folder and disk") from error
     except OSError as error:

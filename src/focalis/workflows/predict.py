@@ -15,12 +15,13 @@ import numpy as np
 
 from focalis.display import Shown
 from focalis.errors import UsageError, refusal
+from focalis.files import write_text
 from focalis.lesions import OperatingPoint
 from focalis.model import Model, open_model, weights_sha256
 from focalis.models import card_of, model_file
 from focalis.planning import other_modalities
 from focalis.prediction import DEFAULT_MEMORY_GB, Settings, engines_for, require_memory, segment
-from focalis.volume import IMAGE_SUFFIXES, Outline, Volume, placement_lacks, write_volume
+from focalis.volume import IMAGE_SUFFIXES, Outline, Volume, itksnap_labels, placement_lacks, write_volume
 from focalis.workflows.inputs import CaseInput, codec_given, find_cases, read_images
 from focalis.workflows.lesion_tables import table_paths, tabled_cases, write_lesions
 from focalis.workflows.model_record import collapse_alert
@@ -30,8 +31,8 @@ from focalis.workflows.training_cases import Seen, SeenCases
 if TYPE_CHECKING:
     from focalis.dicom import Caution, Series
 
-Format = Literal["nifti", "seg", "rtstruct"]
-"""What results are written as: NIfTI label maps, DICOM Segmentations, or RT Structure Sets."""
+Format = Literal["nifti", "nrrd", "seg", "rtstruct"]
+"""What results are written as: NIfTI label maps, 3D Slicer's segmentations, DICOM Segmentations, RT Structure Sets."""
 
 Progress = Callable[[int, int, str], None]
 """Called before each case with the cases finished, their number, and the case's name; with what is done before the
@@ -167,8 +168,9 @@ def predict(
         precision: auto, float32, bfloat16 or float16.
         runtime: auto, torch, openvino or openvino-int8; see `focalis.prediction.runtime_for`.
         probabilities: also write the foreground probability to OUT/probabilities/CASE.nii.gz.
-        output_format: for DICOM input also seg, OUT/CASE_seg.dcm, or rtstruct, OUT/CASE_rtstruct.dcm. Nothing found
-            is a Segmentation whose frames are empty, and no RT Structure Set.
+        output_format: nifti, OUT/CASE.nii.gz; nrrd, OUT/CASE.seg.nrrd; for DICOM input also seg, OUT/CASE_seg.dcm, or
+            rtstruct, OUT/CASE_rtstruct.dcm. Nothing found is a Segmentation whose frames are empty, and no RT Structure
+            Set.
         charset: what text of a DICOM header is read by, if its character set is missing or wrong and it is no UTF-8:
             ISO_IR 144, say, or a Python codec; Latin-1 by default.
         progress: see `Progress`.
@@ -236,12 +238,13 @@ def predict(
             require_memory(loaded, outlines, settings)
 
         images = read_images(case, admit, codec)
-        if output_format != "nifti" and images.source is None:
+        of_dicom = output_format in ("seg", "rtstruct")
+        if of_dicom and images.source is None:
             raise UsageError(
                 f"{case.files[0]}: is no DICOM series, so {output_format} has no images to refer to; "
                 "give the DICOM folder, or leave --format out"
             )
-        if output_format != "nifti" and images.source is not None:
+        if of_dicom and images.source is not None:
             _require_uids(images.source)
         strange[case.name] = check_scope(loaded, images.volumes, images.modalities, strict=strict)
         for lack in () if case.series else dict.fromkeys(map(placement_lacks, case.files)):
@@ -321,11 +324,24 @@ def _located(message: str, case: CaseInput) -> str:
     return message if named else f"{case.files[0]}: {message}"
 
 
-_ENDINGS: dict[Format, str] = {"nifti": ".nii.gz", "seg": "_seg.dcm", "rtstruct": "_rtstruct.dcm"}
+_ENDINGS: dict[Format, str] = {
+    "nifti": ".nii.gz",
+    "nrrd": ".seg.nrrd",
+    "seg": "_seg.dcm",
+    "rtstruct": "_rtstruct.dcm",
+}
+ITKSNAP = "itksnap_labels.txt"
+"""Beside NIfTI masks: names and colours of the labels, as ITK-SNAP reads them."""
 
 
-def _nifti(label: Volume, _source: Series | None, _model: Model, path: Path, _outside: Sequence[str]) -> bool:
+def _nifti(label: Volume, _source: Series | None, model: Model, path: Path, _outside: Sequence[str]) -> bool:
     write_volume(label, path)
+    write_text(path.with_name(ITKSNAP), itksnap_labels(model.plan.labels))
+    return True
+
+
+def _nrrd(label: Volume, _source: Series | None, model: Model, path: Path, _outside: Sequence[str]) -> bool:
+    write_volume(label, path, model.plan.labels)
     return True
 
 
@@ -380,6 +396,7 @@ def _structures(
 
 _WRITERS: dict[Format, Callable[[Volume, Series | None, Model, Path, Sequence[str]], bool]] = {
     "nifti": _nifti,
+    "nrrd": _nrrd,
     "seg": _segmentation,
     "rtstruct": _structures,
 }
