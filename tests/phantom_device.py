@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from focalis.device.models import ServedModel
 from focalis.device.records import Header
 from focalis.device.store import Store
 from focalis.device.web.device import Device
+from focalis.device.written import FOLLOW_UP
 from focalis.dicom import read_series, write_segmentation
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
@@ -117,6 +119,37 @@ class PhantomDevice:
                 self.store.add_delivery(task_id, "seg", uid, destination.name)
         self.store.set_task_state(task_id, "done", seconds=4.2)
         return task_id
+
+    def follow(self, task_id: str, earlier: str, **content: Any) -> None:
+        """A follow-up of a task: its first lesion grew, its second is new; the patient lies 2 mm higher now."""
+        size = {"volume_mm3": 500.0, "longest_axial_mm": 9.0}
+        row = {"name": "lesion", "merged_into": None, "earlier_size": None, "size": size, "change": None}
+        change = {"volume_percent": 25.0, "volume_beyond_error": True}
+        told = {
+            "task": earlier,
+            "day": "2026-01-05",
+            "registered": True,
+            "similarity": 0.91,
+            "matrix": np.eye(3).tolist(),
+            "offset_mm": [0.0, 0.0, 2.0],
+            "error": {"source": "a second prediction"},
+            "lesions": [
+                {
+                    **row,
+                    "earlier": [1],
+                    "lesions": [1],
+                    "status": "persistent",
+                    "earlier_size": {**size, "volume_mm3": 400.0},
+                    "change": change,
+                },
+                {**row, "earlier": [], "lesions": [2], "status": "new"},
+            ],
+            "notes": [],
+            "tracking": {"1": "2.25.17"},
+            "remarks": {"1": "volume +25 %", "2": "new"},
+            "summary": "Follow-up since 2026-01-05: 1 persistent, 1 new.",
+        } | content
+        (self.store.results_folder(task_id) / FOLLOW_UP).write_text(json.dumps(told))
 
     def study(self, patient: str, **options: Any) -> str:
         """A study that was received and segmented; the task's id."""

@@ -126,6 +126,7 @@ class Route(_Frozen):
         outside: what becomes of a series that lies outside of what the model was trained on: "mark" segments it and
             marks the results, "hold" waits for a person, "refuse" refuses it. By default one of another modality is
             refused, and others are marked.
+        follow_up: compare with an earlier study of the same person that this route took.
     """
 
     model: Name
@@ -133,6 +134,7 @@ class Route(_Frozen):
     body_part: str | None = None
     description: str | None = None
     outside: OutsidePolicy | None = None
+    follow_up: bool = True
 
 
 class Destination(_Frozen):

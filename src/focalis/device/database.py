@@ -77,7 +77,11 @@ CREATE TABLE refusals (
     peer TEXT NOT NULL, reason TEXT NOT NULL, times INTEGER NOT NULL, first_at TEXT NOT NULL,
     last_at TEXT NOT NULL, PRIMARY KEY (peer, reason));
 """
-_STEPS = (_FIRST, _WHOLENESS_AND_SCOPE)
+_PERSON = """
+ALTER TABLE series ADD COLUMN person TEXT NOT NULL DEFAULT '';
+CREATE INDEX series_by_person ON series (person);
+"""
+_STEPS = (_FIRST, _WHOLENESS_AND_SCOPE, _PERSON)
 """What makes each version of the file out of the one before it; a store of any version is brought to the last one."""
 
 

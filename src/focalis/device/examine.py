@@ -6,6 +6,7 @@ larger, because the child must start quickly and stay small.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -127,8 +128,15 @@ def _header(dataset: FileDataset, meta: Dataset) -> Header:
         number=_whole(dataset, "InstanceNumber"),
         acquisition=_short(dataset, "AcquisitionNumber"),
         acquisition_images=_whole(dataset, "ImagesInAcquisition"),
+        person=_person(dataset),
         **_place(dataset),
     )
+
+
+def _person(dataset: Dataset) -> str:
+    """A hash of Patient ID and its issuer, by which studies of one person are found; the store keeps no more of it."""
+    patient, issuer = (_text(dataset, keyword) for keyword in ("PatientID", "IssuerOfPatientID"))
+    return hashlib.sha256(json.dumps([patient, issuer]).encode()).hexdigest() if patient else ""
 
 
 def _uid(dataset: Dataset, keyword: str) -> str:

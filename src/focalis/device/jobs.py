@@ -16,6 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,8 +25,8 @@ from dbos import DBOS, DBOSConfig
 from focalis.device import delivery, retention
 from focalis.device.config import Config, Destination
 from focalis.device.models import ServedModel
-from focalis.device.records import Delivery, SeriesRow, TaskState, now
-from focalis.device.routing import choose_model, outside_policies
+from focalis.device.records import Delivery, EarlierStudy, SeriesRow, Task, TaskState, now
+from focalis.device.routing import choose_model, outside_policies, route_of
 from focalis.device.segment import Job
 from focalis.device.segmenter import Segmenter
 from focalis.device.store import Store
@@ -334,8 +335,13 @@ class Jobs:
             self._under_way.discard(key)
             self._running.discard(key)
 
-    def segment(self, task_id: str) -> dict[str, Any]:
-        """One attempt to segment the series of a task, in the child; see `Segmenter.run`."""
+    def segment(self, task_id: str, alone: bool = False) -> dict[str, Any]:
+        """One attempt to segment the series of a task, in the child; see `Segmenter.run`.
+
+        Args:
+            task_id: the task.
+            alone: without a follow-up, because an attempt with one was killed.
+        """
         task = self.store.task(task_id)
         if task is None:
             return {"outcome": "gone", "reason": "its series was removed"}
@@ -372,6 +378,9 @@ class Jobs:
             other_modality=wrong,
             outside=strange,
             charset=self.config.node.charset,
+            earlier=[]
+            if row is None or alone
+            else [asdict(each) for each in self._earlier_studies(task, row)],
         )
         started = time.perf_counter()
         answer = self.segmenter.run(job, lambda state: self._tell(task_id, state))
@@ -381,6 +390,9 @@ class Jobs:
             self.store.event("warning", f"the series {answer['outside']}", task_id=task_id)
         for caution in answer.get("cautions", ()):
             self.store.event("warning", caution, task_id=task_id)
+        if answer.get("follow_up"):
+            text = without_own_names(answer["follow_up"], self.store)
+            self.store.event("warning" if "could not" in text else "info", text, task_id=task_id)
         if answer.get("doubts"):
             self.store.event("warning", f"of the series: {answer['doubts']}", task_id=task_id)
         if answer.get("left_out"):
@@ -389,6 +401,30 @@ class Jobs:
             return {"outcome": "refused", "reason": _GREW}
         seconds = time.perf_counter() - started
         return {**answer, "seconds": seconds}
+
+    def _earlier_studies(self, task: Task, row: SeriesRow) -> list[EarlierStudy]:
+        """Other studies of the person that the same route took and the same model segmented, wholly."""
+        routes = self.config.routes
+        route = route_of(row, routes)
+        if route is not None and not route.follow_up:
+            return []
+        found = []
+        for other in self.store.series_of_person(row.person):
+            if other.study_uid == row.study_uid or other.modality != row.modality:
+                continue
+            earlier = self.store.task_of(other.series_uid, task.model)
+            if earlier is None or earlier.partial or route_of(other, routes) != route:
+                continue
+            # the last of a kind is a person's, if there is one
+            files = {each.kind: str(each.path) for each in self.store.results(earlier.task_id)}
+            segmentation = files.get("correction", files.get("seg", ""))
+            report = files.get("correction-sr", "") if "correction" in files else files.get("sr", "")
+            images = [str(each.path) for each in self.store.instances(other.series_uid)]
+            if segmentation and images:
+                found.append(
+                    EarlierStudy(earlier.task_id, images, segmentation, report, earlier.model_sha256)
+                )
+        return found
 
     def write(self, task_id: str, made: list[dict[str, Any]], seconds: float | None) -> None:
         """Keep what was made, and say where it goes; a repetition changes nothing."""
@@ -499,7 +535,7 @@ def _study(task_id: str) -> None:
     work.began(task_id)
     try:
         for attempt in range(1, MOST_ATTEMPTS + 1):
-            answer = DBOS.run_step({"name": "segment"}, work.segment, task_id)
+            answer = DBOS.run_step({"name": "segment"}, work.segment, task_id, attempt > 1)
             if answer["outcome"] != "killed" or attempt == MOST_ATTEMPTS:
                 break
         if answer["outcome"] == "done":

@@ -168,6 +168,13 @@ class Received:
         rows = self._database.rows(f"{_SERIES} WHERE series_uid = ?", series_uid)
         return self._series_row(rows[0]) if rows else None
 
+    def series_of_person(self, person: str) -> list[SeriesRow]:
+        """The series with the same Patient ID and issuer, the newest first; none for an empty `person`."""
+        rows = self._database.rows(
+            f"{_SERIES} WHERE person = ? AND person != '' ORDER BY last_at DESC, series_uid", person
+        )
+        return [self._series_row(row) for row in rows]
+
     def instances(self, series_uid: str) -> list[Instance]:
         """The instances of a series with the paths of their files, in the order of their hashes."""
         rows = self._database.rows(
@@ -349,8 +356,8 @@ class Received:
                 pause = self._pause_seconds(header.series_uid, at)
                 connection.execute(
                     "INSERT INTO series (series_uid, study_uid, modality, body_part, description,"
-                    " manufacturer_model, state, first_at, last_at, expected)"
-                    " VALUES (?, ?, ?, ?, ?, ?, 'receiving', ?, ?, ?) ON CONFLICT DO UPDATE"
+                    " manufacturer_model, state, first_at, last_at, expected, person)"
+                    " VALUES (?, ?, ?, ?, ?, ?, 'receiving', ?, ?, ?, ?) ON CONFLICT DO UPDATE"
                     " SET state = 'receiving', last_at = excluded.last_at, reason = '', released = '',"
                     " pause_seconds = max(pause_seconds, ?),"
                     " expected = coalesce(max(expected, excluded.expected), expected, excluded.expected)",
@@ -364,6 +371,7 @@ class Received:
                         at,
                         at,
                         header.expected,
+                        header.person,
                         pause,
                     ),
                 )

@@ -44,6 +44,7 @@ class Header:
         acquisition_images: how many images the acquisition has by its own word.
         normal: the direction across its slice, rounded, as text; empty if it has no place in the patient.
         position_mm: its place along that direction.
+        person: a hash of Patient ID and its issuer; empty without a Patient ID.
     """
 
     sop_uid: str
@@ -62,6 +63,7 @@ class Header:
     acquisition_images: int | None = None
     normal: str = ""
     position_mm: float | None = None
+    person: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class SeriesRow:
         reason: why it is incomplete.
         released: who released it although it is incomplete; empty if nobody did.
         pause_seconds: the longest pause after which more of it came.
+        person: as in `Header`.
     """
 
     series_uid: str
@@ -118,6 +121,7 @@ class SeriesRow:
     reason: str = ""
     released: str = ""
     pause_seconds: float = 0.0
+    person: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,25 @@ class Task:
     partial: str = ""
     outside: str = ""
     released: str = ""
+
+
+@dataclass(frozen=True)
+class EarlierStudy:
+    """A series of the same person that was segmented before.
+
+    Attributes:
+        task_id: its task.
+        files: the files of the series.
+        segmentation: its Segmentation, the corrected one if there is one.
+        report: the Structured Report to it.
+        model_sha256: the file of the model that segmented it.
+    """
+
+    task_id: str
+    files: list[str]
+    segmentation: str
+    report: str
+    model_sha256: str
 
 
 @dataclass(frozen=True)

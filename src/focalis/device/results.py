@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from pydicom import dcmread
 from focalis.device.picture import draw_summary
 from focalis.device.records import ResultKind
 from focalis.device.study_lesions import list_lesions
+from focalis.device.written import FOLLOW_UP
 from focalis.dicom import (
     Caution,
     ReportedLesion,
@@ -24,8 +27,11 @@ from focalis.dicom import (
     write_segmentation,
     write_structures,
 )
-from focalis.files import sha256_of
+from focalis.files import sha256_of, write_text
 from focalis.workflows.training_cases import Seen
+
+if TYPE_CHECKING:
+    from focalis.device.following import FollowUp
 
 MOST_LISTED = 500
 """A report lists no more lesions than this, the largest ones: thousands of specks help nobody, and cost minutes."""
@@ -63,6 +69,7 @@ def make_results(
     edition: int = 1,
     cautions: Sequence[Caution] = (),
     promise: str = "",
+    follow_up: FollowUp | None = None,
 ) -> list[Made]:
     """Write all results of a segmented series into a folder; nothing found is a result too, without RTSTRUCT.
 
@@ -80,6 +87,7 @@ def make_results(
         edition: which results of the series these are, from 1.
         cautions: why not to take them at their word, written into each of them.
         promise: what the model's operating point holds on new scans, for the report.
+        follow_up: what became of the lesions of an earlier study, for the report, and in a file of its own.
 
     Raises:
         DataError: a file cannot be written, or a label has a name that DICOM does not take.
@@ -89,6 +97,11 @@ def make_results(
         kind: folder / f"{kind}-1.dcm" for kind in ("seg", "rtstruct", "sr", "capture")
     }
     lesions = reported_lesions(label, names, series)
+    remarks = []
+    if follow_up is not None:
+        lesions = tracked(lesions, follow_up.tracking, follow_up.remarks)
+        remarks = [follow_up.summary]
+        write_text(folder / FOLLOW_UP, json.dumps(follow_up.content))
     picture = draw_summary(label, names, series, lesions, version, cautions)
     write_segmentation(
         label,
@@ -130,6 +143,7 @@ def make_results(
         edition=edition,
         cautions=cautions,
         promise=promise,
+        remarks=remarks,
     )
     write_capture(
         picture,
@@ -198,6 +212,16 @@ def reported_lesions(
             centroid_xyz_mm=lesion.centroid_lps_mm,
         )
         for lesion in found
+    )
+
+
+def tracked(
+    lesions: Iterable[ReportedLesion], uids: Mapping[int, str], remarks: Mapping[int, str]
+) -> tuple[ReportedLesion, ...]:
+    """Lesions with the Tracking UIDs of an earlier study, and what became of them, each by its number."""
+    return tuple(
+        replace(each, tracking_uid=uids.get(each.number, ""), remark=remarks.get(each.number, ""))
+        for each in lesions
     )
 
 

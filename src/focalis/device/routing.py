@@ -24,8 +24,13 @@ def choose_model(series: SeriesRow, routes: Sequence[Route], models: Mapping[str
         return None
     if not routes:
         return next(iter(models)) if len(models) == 1 else None
-    route = _route_of(series, routes)
+    route = route_of(series, routes)
     return None if route is None else route.model
+
+
+def route_of(series: SeriesRow, routes: Sequence[Route]) -> Route | None:
+    """The first route that fits a series; None if there is none."""
+    return next((route for route in routes if _takes(route, series)), None)
 
 
 def outside_policies(
@@ -40,7 +45,7 @@ def outside_policies(
     """
     if released:
         return "mark", "mark"
-    route = None if series is None else _route_of(series, routes)
+    route = None if series is None else route_of(series, routes)
     if route is None or route.outside is None:
         return "refuse", "mark"
     return route.outside, route.outside
@@ -73,10 +78,6 @@ def fits(pattern: str, value: str) -> bool:
         re.DOTALL,
     )
     return any(wanted.fullmatch(_plain(each)) for each in (value, *value.split("\\")))
-
-
-def _route_of(series: SeriesRow, routes: Sequence[Route]) -> Route | None:
-    return next((route for route in routes if _takes(route, series)), None)
 
 
 def _takes(route: Route, series: SeriesRow) -> bool:

@@ -12,7 +12,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,13 @@ from focalis.device.config import OutsidePolicy
 from focalis.errors import DataError, FileWarning, FocalisError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from focalis.device.following import FollowUp
+    from focalis.dicom import Series
     from focalis.model import Model
+    from focalis.prediction import Settings
     from focalis.volume import Outline
 
 _BUDGET_SHARE = 2 / 3
@@ -48,6 +54,7 @@ class Job:
         other_modality: what to do with a series of another modality than the model's.
         outside: what to do with one that lies outside of what the model was trained on otherwise.
         charset: the Python codec for text of no or a wrong character set.
+        earlier: studies that may be of the same person, each as `focalis.device.records.EarlierStudy`.
     """
 
     files: list[str]
@@ -63,6 +70,7 @@ class Job:
     other_modality: OutsidePolicy = "refuse"
     outside: OutsidePolicy = "mark"
     charset: str = "latin-1"
+    earlier: list[dict[str, Any]] = field(default_factory=list)
 
 
 def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
@@ -76,7 +84,8 @@ def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model
     Returns:
         {"outcome": "done", "results": [...], "outside": in what the series lies outside of what the model was trained
         on, one line, or "", "left_out": what of the images' headers the results do not copy, one line, or "",
-        "doubts": what may be wrong with the images, one line, or "", "cautions": what the model file says against it},
+        "doubts": what may be wrong with the images, one line, or "", "cautions": what the model file says against it,
+        "follow_up": what became of the lesions of an earlier study, or why that is not known, one line, or ""},
         {"outcome": "refused" | "held", "reason": ..., "outside": the same}, or
         {"outcome": "failed" | "no space", "reason": ...}.
     """
@@ -155,6 +164,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         if _disk_is_full(error):
             raise
         raise _RefusedError(str(error), outside) from error
+    followed, told_of_it = _follow(job, series, found.mask, model, settings)
     tell("writing")
     of_the_model = model_cautions(SeenCases.of(model).find("", [series.volume]), collapse_alert(model))
     with warnings.catch_warnings(record=True) as told:
@@ -172,6 +182,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
             edition=job.edition,
             cautions=(*cautions_of(job.partial, outside), *of_the_model),
             promise=model.operating_point.promise,
+            follow_up=followed,
         )
     return {
         "outcome": "done",
@@ -179,8 +190,28 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         "outside": outside,
         "doubts": "; ".join(series.doubts),
         "cautions": [each.text for each in of_the_model],
+        "follow_up": told_of_it,
         "left_out": next((_without_path(each.message) for each in told), ""),
     }
+
+
+def _follow(
+    job: Job, series: Series, mask: NDArray[np.integer], model: Model, settings: Settings
+) -> tuple[FollowUp | None, str]:
+    """The follow-up, if there is an earlier study, and a line on it. No failure of it may cost the result."""
+    from focalis.device.following import choose_earlier, follow_up
+    from focalis.device.records import EarlierStudy
+
+    try:
+        candidates = [EarlierStudy(**each) for each in job.earlier]
+        earlier = choose_earlier(series, candidates, job.charset)
+        if earlier is None:
+            return None, ""
+        found = follow_up(series, mask, earlier, model, job.model_sha256, settings, job.charset)
+    except Exception as error:
+        said = str(error) if isinstance(error, FocalisError) else type(error).__name__
+        return None, f"an earlier study could not be compared: {said}"
+    return found, found.summary
 
 
 def _without_path(warning: Warning | str) -> str:

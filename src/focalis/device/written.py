@@ -14,6 +14,8 @@ from focalis.errors import DataError
 from focalis.files import flush, sha256_of, write_text
 
 MANIFEST = "results.json"
+FOLLOW_UP = "followup.json"
+"""What became of the lesions of an earlier study, see `focalis.device.following`; only where there is one."""
 
 
 def making_folder(store: Store, task_id: str) -> Path:
@@ -77,6 +79,17 @@ def has_results(store: Store, task_id: str) -> bool:
         return False
     written = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
     return all((place / each["file"]).is_file() for each in written)
+
+
+def follow_up_of(store: Store, task_id: str) -> dict[str, Any] | None:
+    """The content of a task's follow-up; None if there is none."""
+    try:
+        found: dict[str, Any] = json.loads(
+            (store.results_folder(task_id) / FOLLOW_UP).read_text(encoding="utf-8")
+        )
+    except OSError:
+        return None
+    return found
 
 
 def what_was_found(store: Store, task_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from highdicom.sr import (
         AlgorithmIdentification,
         MeasurementsAndQualitativeEvaluations,
+        TextContentItem,
         VolumetricROIMeasurementsAndQualitativeEvaluations,
     )
 
@@ -39,6 +41,7 @@ CENTROID = tuple(Code(f"centroid-{axis}", "99FOCALIS", f"Centroid {axis} (LPS)")
 COUNT = Code("lesions", "99FOCALIS", "Number of lesions")
 MODEL = "model "
 
+_TRACKING_IDENTIFIER, _TRACKING_UID = "112039", "112040"
 _LESION = Code("52988006", "SCT", "Lesion")
 _PRESENT, ABSENT = Code("52101004", "SCT", "Present"), Code("2667000", "SCT", "Absent")
 _INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
@@ -64,8 +67,9 @@ class ReportedLesion:
         volume_mm3: its volume.
         longest_axial_mm: its longest diameter in one slice.
         centroid_xyz_mm: its centre of mass in the patient (LPS).
-        tracking_uid: the UID that follows it through other objects; derived by `write_report` if it is empty, and else
-            the Tracking UID of its segment, whose name is its tracking identifier.
+        tracking_uid: the UID that follows it through other objects; derived by `write_report` if it is empty.
+        identifier: its tracking identifier; by default its label's name and its number.
+        remark: a comment on it; none if empty.
     """
 
     number: int
@@ -74,6 +78,8 @@ class ReportedLesion:
     longest_axial_mm: float
     centroid_xyz_mm: tuple[float, float, float]
     tracking_uid: str = ""
+    identifier: str = ""
+    remark: str = ""
 
 
 def write_report(
@@ -93,6 +99,7 @@ def write_report(
     edition: int = 1,
     cautions: Sequence[Caution] = (),
     promise: str = "",
+    remarks: Sequence[str] = (),
 ) -> None:
     """Write a measurement report (TID 1500) with one volumetric group (TID 1411) per lesion.
 
@@ -117,24 +124,37 @@ def write_report(
         edition: which result of its series this is, from 1.
         cautions: reasons to doubt it, a comment each; the document of an incomplete series is partial.
         promise: what the model's operating point holds on new scans; a comment, unless there are cautions.
+        remarks: more comments on all of it.
 
     Raises:
         DataError: as for `write_segmentation`; or the Segmentation cannot be read.
     """
+    told = {each.number: each.tracking_uid + each.remark for each in lesions}
+    told = {number: text for number, text in {0: " ".join(remarks), **told}.items() if text}
     result = describe_result(
-        "SR", label, names, series, model, version, created, supersedes, reviewer, edition, cautions
+        "SR", label, names, series, model, version, created, supersedes, reviewer, edition, cautions, told
     )
+    comments = [f"{each.mark}: {each.text}" for each in result.cautions]
+    if promise and not comments:
+        comments = [f"Promise of the model's operating point: {promise}"]
+    comments += remarks
     with quiet():
         reference = _segmentation_reference(segmentation)
     save(
-        lambda: _encode(result, tuple(lesions), len(lesions) if total is None else total, reference, promise),
+        lambda: _encode(
+            result, tuple(lesions), len(lesions) if total is None else total, reference, comments
+        ),
         path,
         series,
     )
 
 
 def _encode(
-    result: Result, lesions: tuple[ReportedLesion, ...], total: int, segmentation: Dataset, promise: str
+    result: Result,
+    lesions: tuple[ReportedLesion, ...],
+    total: int,
+    segmentation: Dataset,
+    comments: Sequence[str],
 ) -> highdicom.sr.Comprehensive3DSR:
     """The object, ready to be stored."""
     from highdicom.sr import (
@@ -167,7 +187,7 @@ def _encode(
         observation_context=context,
         procedure_reported=_PROCEDURES.get(text(result.series.header, "Modality"), _IMAGING),
         imaging_measurements=[
-            _summary(result, total, promise),
+            _summary(result, total, comments),
             *(_group(result, lesion, segmentation) for lesion in lesions),
         ],
     )
@@ -211,14 +231,12 @@ def _algorithm(result: Result) -> AlgorithmIdentification:
     )
 
 
-def _summary(result: Result, count: int, promise: str) -> MeasurementsAndQualitativeEvaluations:
+def _summary(result: Result, count: int, comments: Sequence[str]) -> MeasurementsAndQualitativeEvaluations:
     """The number of lesions; "none" is a finding too, unless there are cautions (TID 1501)."""
     from highdicom.sr import (
         Measurement,
         MeasurementsAndQualitativeEvaluations,
         QualitativeEvaluation,
-        RelationshipTypeValues,
-        TextContentItem,
         TrackingIdentifier,
     )
 
@@ -229,15 +247,14 @@ def _summary(result: Result, count: int, promise: str) -> MeasurementsAndQualita
         measurements=[Measurement(name=COUNT, value=count, unit=_EACH)],
         qualitative_evaluations=[QualitativeEvaluation(name=_LESION, value=present)],
     )
-    comments = [f"{each.mark}: {each.text}" for each in result.cautions]
-    if promise and not comments:
-        comments = [f"Promise of the model's operating point: {promise}"]
-    for value in comments:
-        comment = TextContentItem(
-            name=_COMMENT, value=value, relationship_type=RelationshipTypeValues.CONTAINS
-        )
-        summary[0].ContentSequence.append(comment)
+    summary[0].ContentSequence.extend(_comment(value) for value in comments)
     return summary
+
+
+def _comment(value: str) -> TextContentItem:
+    from highdicom.sr import RelationshipTypeValues, TextContentItem
+
+    return TextContentItem(name=_COMMENT, value=value, relationship_type=RelationshipTypeValues.CONTAINS)
 
 
 def _group(
@@ -254,10 +271,10 @@ def _group(
     values = [(VOLUME, lesion.volume_mm3, _MM3), (DIAMETER, lesion.longest_axial_mm, _MM)]
     values += [(code, mm, _MM) for code, mm in zip(CENTROID, lesion.centroid_xyz_mm, strict=True)]
     name = list(result.names.values())[lesion.segment - 1]
-    return VolumetricROIMeasurementsAndQualitativeEvaluations(
+    group = VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
             uid=lesion.tracking_uid or result.uid(f"lesion {lesion.number}"),
-            identifier=name if lesion.tracking_uid else f"{name} {lesion.number}",
+            identifier=lesion.identifier or f"{name} {lesion.number}",
         ),
         referenced_segment=ReferencedSegment(
             sop_class_uid=segmentation.SOPClassUID,
@@ -272,6 +289,30 @@ def _group(
             Measurement(name=code, value=round(value, 3), unit=unit) for code, value, unit in values
         ],
     )
+    if lesion.remark:
+        group[0].ContentSequence.append(_comment(lesion.remark))
+    return group
+
+
+def read_tracking(path: Path) -> dict[int, str]:
+    """The Tracking UIDs of the lesions in a report that `write_report` wrote, by their numbers.
+
+    Raises:
+        DataError: the file is no report.
+    """
+    report = read_object(path, (Comprehensive3DSRStorage,), "a measurement report")
+    found = {}
+    for content in report.get("ContentSequence") or ():
+        for group in content.get("ContentSequence") or ():
+            told = {
+                item.ConceptNameCodeSequence[0].CodeValue: item.get("TextValue") or item.get("UID")
+                for item in group.get("ContentSequence") or ()
+                if item.get("ConceptNameCodeSequence")
+            }
+            number = re.search(r" ([0-9]+)$", str(told.get(_TRACKING_IDENTIFIER, "")))
+            if number and told.get(_TRACKING_UID):
+                found[int(number[1])] = str(told[_TRACKING_UID])
+    return found
 
 
 def _evidence(result: Result, segmentation: Dataset) -> list[Dataset]:

@@ -331,7 +331,11 @@ def _write_dicom(followed: Followed, day: int, label: np.ndarray, scan: Scan, fo
         assert size is not None
         assert centre is not None
         number, uid = followed.tracks[row].number, followed.uids[row]
-        lesions.append(ReportedLesion(number, segment, size.volume_mm3, size.longest_axial_mm, centre, uid))
+        lesions.append(
+            ReportedLesion(
+                number, segment, size.volume_mm3, size.longest_axial_mm, centre, uid, names[number]
+            )
+        )
     write_report(
         lesions,
         label,

@@ -17,6 +17,8 @@ from focalis.workflows.inputs import CaseInput, find_cases, read_images
 from focalis.workflows.label_maps import label_maps, read_label_map
 
 if TYPE_CHECKING:
+    from pydicom import Dataset
+
     from focalis.dicom import Series
 
 _DATES = ("AcquisitionDate", "AcquisitionDateTime", "SeriesDate", "ContentDate", "StudyDate")
@@ -96,7 +98,13 @@ def read_scans(
         if found[0].problem:
             raise DataError(found[0].problem)
         images = read_images(found[0])
-        day = dates[number] if dates is not None else _day_of(images.source)
+        day = (
+            dates[number]
+            if dates is not None
+            else None
+            if images.source is None
+            else day_of(images.source.header)
+        )
         scans.append(Scan(path, found[0], tuple(images.volumes), images.source, day, images.doubts))
     for one, other in combinations(scans, 2):
         _require_one_modality(one, other)
@@ -183,12 +191,13 @@ def _merged(masks: Mapping[str, np.ndarray], grid: Grid, names: dict[int, str]) 
     return Volume(label, grid)
 
 
-def _day_of(source: Series | None) -> date | None:
-    if source is None:
-        return None
+def day_of(header: Dataset) -> date | None:
+    """When the images of a DICOM series were taken; None if its header does not say."""
+    from focalis.dicom.headers import text
+
     for keyword in _DATES:
         try:
-            return datetime.strptime(_said(source, keyword)[:8], "%Y%m%d").date()
+            return datetime.strptime(text(header, keyword)[:8], "%Y%m%d").date()
         except ValueError:
             continue
     return None

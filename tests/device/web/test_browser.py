@@ -256,6 +256,28 @@ def test_small_findings_are_folded_and_judged_with_one_click(study, device):
     page.wait_for_selector(".plane[data-waiting]", state="detached")  # no picture is still on its way
 
 
+def test_the_earlier_study_is_shown_side_by_side_and_scrolls_along(study, device):
+    task_id = device.study("Follow^Up", seed=5, shape_zyx=(16, 32, 32), StudyInstanceUID="1.2.9")
+    device.follow(task_id, device.first)
+    page = study(task_id)
+    page.keyboard.press("b")
+    page.wait_for_selector("#earlier .plane.active[data-shown]")
+    page.locator("#slices input >> nth=0").fill("6")
+
+    page.wait_for_selector("#earlier .plane.active[data-shown='5']")
+    page.locator("#earlier input >> nth=0").fill("9")
+    page.wait_for_selector("#slices .plane.active[data-shown='10']")
+    page.locator("#slices input >> nth=0").fill("0")
+    page.wait_for_selector("#earlier .plane.active[data-away]")
+    page.keyboard.press("2")
+
+    assert page.locator("#earlier .plane.active").get_attribute("data-plane") == "coronal"
+    boxes = [page.locator(f"#{each} .plane.active").bounding_box() for each in ("slices", "earlier")]
+    assert boxes[0]["width"] == pytest.approx(boxes[1]["width"], abs=3)
+    page.keyboard.press("b")
+    assert not page.locator("#earlier").is_visible()
+
+
 def test_without_javascript_a_study_is_read_and_judged(visit, study, device):
     study()  # its images have been read
     page = visit(f"/studies/{device.first}?lesion=2", java_script_enabled=False)

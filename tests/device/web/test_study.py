@@ -1,6 +1,8 @@
 """The study's page: pictures, verdicts, the corrected Segmentation, and its files."""
 
 import io
+import json
+import re
 import time
 from datetime import datetime
 
@@ -13,6 +15,7 @@ from PIL import Image
 from structured_reports import read_report
 
 from focalis.dicom import read_segmentation, read_series
+from focalis.dicom.structured_report import read_tracking
 from focalis.dicom.structures import read_structures
 from focalis.lesions import label_components
 
@@ -338,3 +341,59 @@ def test_views_of_studies_that_are_gone_go(phantom, task_id):
     client.app.state.site.views.prune()
 
     assert not folder.exists()
+
+
+@pytest.fixture
+def followed(phantom):
+    """A study with an earlier one, and the earlier one."""
+    earlier = phantom.study("Lindqvist^Maja", seed=1)
+    task_id = phantom.study("Lindqvist^Maja", seed=1, shape_zyx=(14, 24, 24), StudyInstanceUID="1.2.5")
+    phantom.follow(task_id, earlier)
+    return task_id, earlier
+
+
+def test_the_follow_up_is_shown_with_the_earlier_study_beside_it(client, followed):
+    task_id, earlier = followed
+    page = opened(client, task_id).text
+
+    assert "Since 2026-01-05" in page
+    assert "+25 %<small>beyond measurement error" in page
+    assert "<b>new</b>" in page
+    assert f"/studies/{earlier}/slices/axial/" in page
+    told = json.loads(re.search(r'id="study">(.*?)</script>', page)[1])["earlier"]
+    # z, y, x of a voxel here to there: slices of 2 mm, one lower; the origins differ by the phantoms' sizes
+    there = np.array(told["there"])
+    assert np.allclose(there[:, :3], np.eye(3))
+    assert np.allclose(np.array(told["back"])[:, 3], -there[:, 3])
+
+
+def test_an_earlier_study_that_was_removed_leaves_the_table(client, phantom, followed):
+    task_id, _ = followed
+    phantom.follow(task_id, "0" * 32)
+    page = opened(client, task_id).text
+
+    assert "+25 %<small>beyond" in page
+    assert "The earlier study was removed." in page
+    assert "Side by side" not in page
+
+
+def test_studies_that_could_not_be_registered_are_not_linked(client, phantom, followed):
+    task_id, earlier = followed
+    phantom.follow(task_id, earlier, registered=False, lesions=[], notes=["could not be registered: unlike"])
+    page = opened(client, task_id).text
+
+    assert "could not be registered: unlike" in page
+    assert json.loads(re.search(r'id="study">(.*?)</script>', page)[1])["earlier"]["there"] is None
+
+
+def test_a_correction_keeps_the_tracking_uid_of_the_earlier_study(client, phantom, followed):
+    task_id, _ = followed
+    opened(client, task_id)
+    csrf = csrf_of(client)
+    count = opened(client, task_id).text.count("data-lesion=")
+    for number in range(1, count + 1):
+        judge(client, task_id, number, "accepted", csrf)
+    client.post(f"/studies/{task_id}/correction", headers={"x-csrf-token": csrf})
+
+    (report,) = [each.path for each in phantom.store.results(task_id) if each.kind == "correction-sr"]
+    assert read_tracking(report)[1] == "2.25.17"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from focalis.device.results import MOST_LISTED, cautions_of, superseded
+from focalis.device.results import MOST_LISTED, cautions_of, superseded, tracked
 from focalis.device.web.preparing import lesions_of
 from focalis.dicom import (
     ReportedLesion,
@@ -33,6 +34,7 @@ def correct(
     at: str,
     partial: str = "",
     charset: str = "latin-1",
+    follow_up: dict[str, Any] | None = None,
 ) -> list[dict[str, str]]:
     """Write the accepted lesions as new objects that refer to those that they replace.
 
@@ -48,6 +50,7 @@ def correct(
         at: when, in ISO 8601 with its zone; the objects bear this time.
         partial: why the series is not whole; the objects say so. Empty if it is.
         charset: the Python codec for text of no or a wrong character set.
+        follow_up: of the results that were reviewed; None if there is none.
 
     Returns:
         "kind", "file", "sop_uid" and "sha256" of each object; without lesions there is no RT Structure Set.
@@ -99,18 +102,23 @@ def correct(
         cautions=cautions,
     )
     segments = {name: place for place, name in enumerate(names.values(), start=1)}
+    followed: dict[str, Any] = follow_up or {"tracking": {}, "remarks": {}}
+    uids, remarks = (
+        {int(number): told for number, told in followed[part].items()} for part in ("tracking", "remarks")
+    )
     listed = sorted(kept, key=lambda lesion: -lesion.volume_mm3)[:MOST_LISTED]
+    reported = [
+        ReportedLesion(
+            number=lesion.number,
+            segment=segments[lesion.label],
+            volume_mm3=lesion.volume_mm3,
+            longest_axial_mm=lesion.longest_mm,
+            centroid_xyz_mm=lesion.centroid_lps_mm,
+        )
+        for lesion in sorted(listed, key=lambda lesion: lesion.number)
+    ]
     write_report(
-        [
-            ReportedLesion(
-                number=lesion.number,
-                segment=segments[lesion.label],
-                volume_mm3=lesion.volume_mm3,
-                longest_axial_mm=lesion.longest_mm,
-                centroid_xyz_mm=lesion.centroid_lps_mm,
-            )
-            for lesion in sorted(listed, key=lambda lesion: lesion.number)
-        ],
+        tracked(reported, uids, remarks),
         label,
         names,
         series,

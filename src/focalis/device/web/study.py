@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse
 
@@ -18,6 +19,7 @@ from focalis.device.web.site import VIEWER, Site, changes, needs, site_of
 from focalis.device.web.slice_picture import AXES, Plane, slice_png
 from focalis.device.web.views import IMAGE, LESIONS, View, segmentation_of
 from focalis.device.web.worklist import WORKING
+from focalis.device.written import follow_up_of
 
 router = APIRouter(prefix="/studies/{task_id}")
 _correcting = threading.Lock()
@@ -44,6 +46,13 @@ def study(request: Request, task_id: str, _: Viewer, lesion: int = 0) -> Respons
     segmentation = segmentation_of(store, task_id)
     if view is None and not problem and segmentation is not None:
         site.views.start(task)
+    follow_up = follow_up_of(store, task_id)
+    earlier, earlier_view = None, None
+    if follow_up is not None and (earlier := store.task(follow_up["task"])) is not None:
+        earlier_view = site.views.get(earlier.task_id)
+        if earlier_view is None and not site.views.problem(earlier.task_id):
+            site.views.start(earlier)
+            view = None  # both are shown, or the page loads again
     verdicts = _verdicts(site, task_id)
     chosen = None
     if view is not None and view.lesions:
@@ -67,6 +76,8 @@ def study(request: Request, task_id: str, _: Viewer, lesion: int = 0) -> Respons
         viewer_built=VIEWER.is_file(),
         planes=list(AXES),
         places=_places(view, chosen),
+        follow_up=follow_up,
+        earlier=earlier and earlier_view and _beside(view, earlier, earlier_view, follow_up),
     )
     if under_way or (view is None and segmentation is not None and not problem):
         page.headers["refresh"] = "5" if under_way else "1"
@@ -181,6 +192,7 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
                 "reviewer": session.user,
                 "at": datetime.now().astimezone().isoformat(timespec="seconds"),
                 "partial": task.partial,
+                "follow_up": follow_up_of(store, task_id),
             },
             config.limits,
         )
@@ -254,6 +266,35 @@ def _places(view: View | None, chosen: dict[str, list[int]] | None) -> dict[str,
         return {}
     middle = [count // 2 for count in view.shape_zyx]
     return {plane: (chosen["centre_zyx"] if chosen else middle)[axis] for plane, axis in AXES.items()}
+
+
+def _beside(
+    view: View | None,
+    earlier: Task,
+    earlier_view: View,
+    follow_up: dict[str, Any] | None,
+) -> dict[str, Any] | None:
+    """The earlier study for the page; `there` and `back` map z, y, x and 1 to voxels of the other study."""
+    if view is None or follow_up is None:
+        return None
+    there = None
+    if follow_up["registered"]:
+        moved = np.eye(4)
+        moved[:3, :3], moved[:3, 3] = follow_up["matrix"], follow_up["offset_mm"]
+        there = np.linalg.inv(moved @ earlier_view.affine_zyx()) @ view.affine_zyx()
+    return {
+        "task": earlier.task_id,
+        "shape": earlier_view.shape_zyx,
+        "places": _places(earlier_view, None),
+        "there": None if there is None else there[:3].tolist(),
+        "back": None if there is None else np.linalg.inv(there)[:3].tolist(),
+        "lesions": {
+            number: each["earlier"][0]
+            for each in follow_up["lesions"]
+            for number in each["lesions"]
+            if each["earlier"]
+        },
+    }
 
 
 def _file(path: Path) -> Response:

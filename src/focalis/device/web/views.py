@@ -23,6 +23,7 @@ KEPT_BYTES = 4_000_000_000
 
 IMAGE, LESIONS, TABLE = "image.nii", "lesions.nii", "view.json"
 _NIFTI_HEADER_BYTES = 352
+_NIFTI_SFORM = 280
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,15 @@ class View:
     def marks(self) -> NDArray[np.uint16]:
         """The lesions' numbers, mapped and not read."""
         return self._map(LESIONS, "uint16")
+
+    def affine_zyx(self) -> NDArray[np.float64]:
+        """From z, y, x and 1 of a voxel to x, y, z and 1 of its place in the patient (LPS), shape (4, 4)."""
+        with (self.folder / IMAGE).open("rb") as file:
+            file.seek(_NIFTI_SFORM)
+            rows = np.frombuffer(file.read(48), "<f4").reshape(3, 4).astype(np.float64)
+        affine = np.eye(4)
+        affine[:3] = rows * [[-1.0], [-1.0], [1.0]]  # NIfTI's places are RAS
+        return affine[:, [2, 1, 0, 3]]
 
     def _map(self, name: str, dtype: str) -> NDArray[Any]:
         return np.memmap(

@@ -22,6 +22,8 @@ export class Slices {
       lost: element.querySelector(".lost"),
     }));
     this.active = this.planes[0];
+    this.beside = null; // the slices of another study, which show the same plane
+    this.away = false; // whether the place lies outside of the images
     this.look = { window: "", overlay: true, selected: study.chosen, state: "" };
     for (const plane of this.planes) this.#listen(plane);
     new ResizeObserver(() => this.#fit()).observe(root);
@@ -29,12 +31,14 @@ export class Slices {
 
   activate(number) {
     this.active = this.planes[number] ?? this.active;
+    if (this.beside && this.beside.active.axis !== this.active.axis) this.beside.activate(number);
     for (const plane of this.planes) plane.element.classList.toggle("active", plane === this.active);
   }
 
   step(count) { this.go(this.active.axis, this.place[this.active.axis] + count); }
 
   go(axis, index) {
+    this.away = false;
     this.place[axis] = Math.min(Math.max(index, 0), this.study.shape[axis] - 1);
     this.draw();
     this.moved(this.place);
@@ -43,6 +47,13 @@ export class Slices {
   jump(place) {
     this.place = [...place];
     this.draw();
+  }
+
+  // to a place that may lie outside of the images, without telling
+  follow(place) {
+    const inside = place.map((at, axis) => Math.min(Math.max(at, 0), this.study.shape[axis] - 1));
+    this.away = inside.some((at, axis) => at !== place[axis]);
+    this.jump(inside);
   }
 
   draw(look = {}) {
@@ -79,6 +90,7 @@ export class Slices {
     plane.slider.value = index;
     plane.slider.setAttribute("aria-valuetext", `${plane.name} slice ${index + 1} of ${this.study.shape[plane.axis]}`);
     plane.at.textContent = index + 1;
+    plane.element.toggleAttribute("data-away", this.away);
     this.#cross(plane);
     const address = this.#address(plane, index);
     plane.wanted = address;

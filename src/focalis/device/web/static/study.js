@@ -10,11 +10,33 @@ const fold = document.getElementById("fold");
 const past = []; // the verdicts before each change, for undo
 const windows = document.getElementById("window");
 const overlay = document.getElementById("overlay");
-const slices = new Slices(document.getElementById("slices"), study, () => {});
+const slices = new Slices(document.getElementById("slices"), study, (place) => link(place));
+const earlier = study.earlier && new Slices(document.getElementById("earlier"), { chosen: 0, ...study.earlier }, (place) => {
+  if (study.earlier.back) slices.follow(through(study.earlier.back, place));
+});
+if (earlier) [slices.beside, earlier.beside] = [earlier, slices];
 let volume = null; // the WebGL viewer, once it is wanted
 
 // part of a picture's address, so that a verdict asks for it anew
 const state = () => Object.entries(study.verdicts).map(([number, verdict]) => number + verdict[0]).join("");
+
+const through = (matrix, [z, y, x]) => matrix.map((row) => Math.round(row[0] * z + row[1] * y + row[2] * x + row[3]));
+
+// the same place in the earlier study
+function link(place) {
+  if (isBeside() && study.earlier.there) earlier.follow(through(study.earlier.there, place));
+}
+
+const isBeside = () => earlier !== null && document.getElementById("beside").classList.contains("on");
+
+function showBeside(wanted) {
+  if (!earlier) return;
+  document.getElementById("beside").classList.toggle("on", wanted);
+  document.getElementById("earlier").hidden = !wanted;
+  document.getElementById("show-beside").setAttribute("aria-pressed", String(wanted));
+  earlier.draw({ window: windows.value, overlay: overlay.checked, selected: study.earlier.lesions[study.chosen] ?? 0 });
+  link(slices.place);
+}
 
 function choose(number) {
   const lesion = study.lesions.find((each) => each.number === number);
@@ -28,6 +50,10 @@ function choose(number) {
   }
   slices.jump(lesion.centre_zyx);
   slices.draw({ selected: number });
+  if (isBeside()) {
+    earlier.draw({ selected: study.earlier.lesions[number] ?? 0 });
+    link(lesion.centre_zyx);
+  }
   volume?.jump(lesion.centre_ras_mm);
 }
 
@@ -133,7 +159,7 @@ async function judgeAndGoOn(number, verdict) {
 
 async function showVolume(wanted) {
   const box = document.getElementById("volume"), text = document.getElementById("volume-text");
-  document.getElementById("slices").hidden = wanted;
+  document.getElementById("beside").hidden = wanted;
   box.hidden = !wanted;
   document.getElementById("show-slices").setAttribute("aria-pressed", String(!wanted));
   document.getElementById("show-volume").setAttribute("aria-pressed", String(wanted));
@@ -201,13 +227,16 @@ document.getElementById("correction")?.addEventListener("submit", (event) => {
 });
 windows.addEventListener("change", () => {
   slices.draw({ window: windows.value });
+  if (isBeside()) earlier.draw({ window: windows.value });
   volume?.window(...study.windows[windows.value]);
 });
 overlay.addEventListener("change", () => {
   slices.draw({ overlay: overlay.checked });
+  if (isBeside()) earlier.draw({ overlay: overlay.checked });
   volume?.show(overlay.checked);
 });
 document.getElementById("show-slices")?.addEventListener("click", () => showVolume(false));
+document.getElementById("show-beside")?.addEventListener("click", () => showBeside(!isBeside()));
 document.getElementById("show-volume")?.addEventListener("click", () => showVolume(true));
 
 const KEYS = {
@@ -220,6 +249,7 @@ const KEYS = {
   a: () => judgeAndGoOn(study.chosen, "accepted"),
   r: () => judgeAndGoOn(study.chosen, "rejected"),
   u: undo,
+  b: () => showBeside(!isBeside()),
   l: () => overlay.click(),
   1: () => slices.activate(0),
   2: () => slices.activate(1),

@@ -1,0 +1,189 @@
+"""The device's follow-up: whose study is the earlier one, and what the new result says of its lesions."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from device_work import GRID, block, config, keep_files
+from follow_scenes import Ball, grid_of, scan
+from pydicom import Dataset, dcmread
+from small_plan import small_plan
+
+from focalis.device import following
+from focalis.device.following import choose_earlier, follow_up, is_same_person
+from focalis.device.jobs import Jobs
+from focalis.device.models import open_models
+from focalis.device.records import EarlierStudy
+from focalis.device.results import make_results
+from focalis.device.store import Store
+from focalis.dicom import read_series
+from focalis.dicom.structured_report import read_tracking
+from focalis.model import Model
+from focalis.prediction import Settings
+
+SCENE = grid_of((6, 6, 6))
+BEFORE = [Ball((20, 10, 16), 10), Ball((-25, -8, -20), 10)]
+AFTER = [Ball((20, 10, 16), 14), Ball((-5, 25, -35), 10)]
+
+
+def header(**values):
+    made = Dataset()
+    for keyword, value in {"PatientID": "17", **values}.items():
+        setattr(made, keyword, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({}, {}, True),
+        ({}, {"PatientID": "18"}, False),
+        ({"PatientID": ""}, {"PatientID": ""}, False),
+        ({"IssuerOfPatientID": "A"}, {"IssuerOfPatientID": "A"}, True),
+        ({"IssuerOfPatientID": "A"}, {"IssuerOfPatientID": "B"}, False),
+        ({"IssuerOfPatientID": "A"}, {}, False),
+        ({"PatientBirthDate": "19600101"}, {"PatientBirthDate": "19600102"}, False),
+        ({"PatientBirthDate": "19600101"}, {}, True),
+        ({"PatientName": "A^B"}, {"PatientName": "C^D"}, True),
+    ],
+)
+def test_a_person_is_known_by_id_issuer_and_birth_date_alone(one, other, same):
+    assert is_same_person(header(**one), header(**other)) is same
+
+
+@pytest.fixture
+def dated(write_series, tmp_path):
+    """The files of a small series of a day."""
+
+    def write(name, day, **attributes):
+        dates = {"AcquisitionDate": day, "StudyDate": day, "PatientID": "17"}
+        return [str(path) for path in write_series(tmp_path / name, block(), GRID, **{**dates, **attributes})]
+
+    return write
+
+
+def test_the_latest_study_before_it_is_chosen(dated):
+    new = read_series([Path(file) for file in dated("new", "20260601")])
+    candidates = [
+        EarlierStudy("january", dated("a", "20260101"), "", "", ""),
+        EarlierStudy("march", dated("b", "20260301"), "", "", ""),
+        EarlierStudy("same day", dated("c", "20260601"), "", "", ""),
+        EarlierStudy("later", dated("d", "20260701"), "", "", ""),
+        EarlierStudy("another person", dated("e", "20260501", PatientBirthDate="19710203"), "", "", ""),
+    ]
+    candidates[4] = replace(candidates[4], files=dated("f", "20260501", PatientID="18"))
+    assert choose_earlier(new, candidates, "latin-1").task_id == "march"
+    assert choose_earlier(new, candidates[2:], "latin-1") is None
+
+
+def made(folder, series, mask, followed=None):
+    folder.mkdir()
+    return {
+        each.kind: folder / each.file
+        for each in make_results(
+            mask, {1: "nodule"}, series, folder, model="m", version="1", supersedes={}, follow_up=followed
+        )
+    }
+
+
+@pytest.fixture
+def two_dates(write_series, tmp_path, monkeypatch):
+    """The new series and mask, and the earlier study; the second look finds the same."""
+    found = []
+    for name, balls, day in (("before", BEFORE, "20260105"), ("after", AFTER, "20260405")):
+        image, label = scan(balls, SCENE, seed=len(name))
+        files = write_series(
+            tmp_path / name,
+            np.round(image.array).astype(np.int16),
+            SCENE,
+            AcquisitionDate=day,
+            PatientID="17",
+        )
+        found.append((read_series(files), label.array, [str(file) for file in files]))
+    (before, drawn, files), (series, mask, _) = found
+    objects = made(tmp_path / "earlier", before, drawn)
+    monkeypatch.setattr("focalis.workflows.second_look.second_look", lambda *_: mask)
+    return series, mask, EarlierStudy("earlier", files, str(objects["seg"]), str(objects["sr"]), "m")
+
+
+@pytest.fixture
+def followed(two_dates):
+    series, mask, earlier = two_dates
+    model = Model(small_plan(labels={1: "nodule"}), ())
+    return follow_up(series, mask, earlier, model, "m", Settings(), "latin-1")
+
+
+def test_a_lesion_keeps_its_tracking_uid_and_the_report_tells_its_change(two_dates, followed, tmp_path):
+    series, mask, earlier = two_dates
+    objects = made(tmp_path / "new", series, mask, followed)
+
+    (grown,) = [each for each in followed.content["lesions"] if each["status"] == "persistent"]
+    new, old = grown["lesions"][0], grown["earlier"][0]
+    assert read_tracking(objects["sr"])[new] == read_tracking(Path(earlier.report))[old]
+    assert len(set(read_tracking(objects["sr"]).values())) == 2
+    told = [str(each.value) for each in dcmread(objects["sr"]).iterall() if each.keyword == "TextValue"]
+    volume = [np.count_nonzero(scan(balls, SCENE)[1].array) for balls in ([AFTER[0]], [BEFORE[0]])]
+    percent = f"{100 * (volume[0] / volume[1] - 1):+.0f}"
+    assert f"volume {percent} % since 2026-01-05, beyond measurement error" in told
+    assert "new: not there on 2026-01-05" in told
+    (summary,) = [each for each in told if each.startswith("Follow-up since 2026-01-05: ")]
+    assert sorted(summary[28:-1].split(", ")) == ["1 gone", "1 new", "1 persistent"]
+    assert (tmp_path / "new" / "followup.json").is_file()
+
+
+def test_hundreds_of_findings_are_not_followed(two_dates, monkeypatch):
+    series, mask, earlier = two_dates
+    monkeypatch.setattr(following, "MOST_LESIONS", 1)
+    with pytest.raises(Exception, match="2 lesions; up to 1"):
+        follow_up(
+            series, mask, earlier, Model(small_plan(labels={1: "nodule"}), ()), "m", Settings(), "latin-1"
+        )
+
+
+# --- which studies the device offers
+
+
+@pytest.fixture
+def offered(model, write_series, tmp_path):
+    """The tasks that the job of a person's new study names as earlier ones."""
+
+    def ask(person="p", routes=(), killed=False, **attributes):
+        settings = config(model, routes=routes)
+        jobs = None
+        with Store(tmp_path / "store") as store:
+            jobs = Jobs(settings, store, open_models(settings.models), "1")
+            for name, who in (("old", "p"), ("new", person)):
+                files = write_series(tmp_path / name, block(), GRID, SeriesDescription=name, **attributes)
+                uid = keep_files(store, files, person=who)
+                store.complete(uid)
+                store.add_task(name, uid, "tiny", jobs.models["tiny"].sha256, jobs._inputs_of(uid))
+            place = store.results_folder("old")
+            place.mkdir(parents=True)
+            (place / "seg-1.dcm").write_bytes(b"")
+            store.add_result("old", "seg", "1.2", "0" * 64, place / "seg-1.dcm")
+            asked = []
+            jobs.segmenter = SimpleNamespace(run=lambda job, _: asked.append(job) or {"outcome": "stopped"})
+            jobs.segment("new", killed)
+        return [each["task_id"] for each in asked[0].earlier]
+
+    return ask
+
+
+def test_the_same_persons_segmented_study_is_offered(offered):
+    assert offered() == ["old"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"person": "another"},
+        {"person": ""},
+        {"killed": True},
+        {"routes": ({"model": "tiny", "follow_up": False},)},
+        {"routes": ({"model": "tiny", "description": "old"}, {"model": "tiny"})},
+    ],
+)
+def test_others_are_not(offered, options):
+    assert offered(**options) == []
