@@ -72,7 +72,7 @@ class Compute:
     """With what to compute.
 
     Attributes:
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
         precision: auto, float32, bfloat16 or float16. Whether the machine has device and precision is seen when they
             are chosen, by `focalis.prediction.choose_runtime`.
         threads: processor threads; as many as PyTorch takes if None.

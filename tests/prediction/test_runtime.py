@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from focalis.errors import UsageError
-from focalis.prediction import Runtime, choose_device, choose_precision, choose_runtime
+from focalis.prediction import (
+    Runtime,
+    choose_device,
+    choose_precision,
+    choose_runtime,
+    missing_operations_told,
+)
+from focalis.prediction.runtime import TorchEngine
 
 CPU = torch.device("cpu")
 
@@ -56,11 +63,46 @@ def test_named_precision_is_kept():
         ("toaster", "auto", "unknown"),
         ("meta", "auto", "not supported"),
         ("cuda:99", "auto", "not on this machine"),
+        ("mps:1", "auto", "not on this machine"),
     ],
 )
 def test_what_cannot_be_is_a_usage_error(device, precision, reason):
     with pytest.raises(UsageError, match=reason):
         choose_runtime(device, precision)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_a_macs_gpu_is_taken_where_pytorch_offers_it_in_float32_alone(monkeypatch, precision):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(
+        UsageError, match="PyTorch offers it as mps on Macs with Apple silicon; choose auto or cpu"
+    ):
+        choose_runtime("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    runtime = choose_runtime("mps")
+    assert (str(runtime), runtime.memory_format) == ("mps, float32", torch.contiguous_format)
+    with pytest.raises(UsageError, match=f"{precision} is not supported on mps"):
+        choose_runtime("mps", precision)
+
+
+def test_an_operation_that_the_device_lacks_is_told_in_one_line():
+    class Lacking(torch.nn.Module):
+        def forward(self, x):
+            raise NotImplementedError(
+                "The operator 'aten::max_pool3d_with_indices' is not currently implemented for the MPS device.\nIf you "
+                "want this op to be considered for addition, please comment on an issue."
+            )
+
+    engine = TorchEngine(Lacking(), Runtime(), 1, (1, 1, 1))
+    with pytest.raises(
+        UsageError, match=r"^the network needs aten::max_pool3d_with_indices, which .* on cpu; choose"
+    ):
+        engine(torch.zeros(1, 1, 2, 2, 2))
+
+
+def test_what_a_network_itself_has_not_implemented_stays_its_error():
+    with pytest.raises(NotImplementedError, match="forward"), missing_operations_told(CPU):
+        torch.nn.Module()(torch.zeros(1))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -15,7 +15,7 @@ Minutes = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Training steps of each run instead.")]
 Splits = Annotated[Path | None, typer.Option(help="JSON file of splits, as nnU-Net's splits_final.json.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 On = Annotated[
     str | None,

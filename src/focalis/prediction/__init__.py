@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         choose_precision,
         choose_runtime,
         cpu_has_bfloat16,
+        missing_operations_told,
         peak_forward_bytes,
     )
 
@@ -62,6 +63,7 @@ __all__ = [
     "forward_bytes",
     "infer",
     "input_ranges",
+    "missing_operations_told",
     "peak_forward_bytes",
     "plan_passes",
     "refine_probabilities",
@@ -85,6 +87,7 @@ _WITH_TORCH = {
         "choose_precision",
         "choose_runtime",
         "cpu_has_bfloat16",
+        "missing_operations_told",
         "peak_forward_bytes",
     ),
 }

@@ -54,7 +54,7 @@ def runtime_for(
         model: the model.
         name: one of `RUNTIMES`. auto is torch on a GPU; on the CPU the fastest of those that the machine and the model
             allow, measured when the model is first used.
-        device: auto, cpu, cuda or cuda:N; only torch runs on a GPU.
+        device: auto, cpu, cuda, cuda:N or mps; only torch runs on a GPU.
         precision: auto, float32, bfloat16 or float16; auto is what the processor has. Another one excludes 8 bits.
         cache: where choices and converted networks are kept; the user's cache folder by default.
         say: called with a line before something that takes a while.

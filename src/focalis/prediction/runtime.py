@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
@@ -54,7 +56,7 @@ class Runtime:
     @property
     def memory_format(self) -> torch.memory_format:
         """The layout of the networks' weights and inputs (batch, channel, z, y, x)."""
-        return torch.channels_last_3d
+        return torch.contiguous_format if self.device.type == "mps" else torch.channels_last_3d
 
     @property
     def needs_gradient_scaling(self) -> bool:
@@ -136,7 +138,7 @@ class TorchEngine:
 
     def _run(self, x: Tensor, runtime: Runtime) -> Tensor:
         with torch.no_grad():  # not in inference mode: the caller changes what it gets
-            with runtime.autocast():
+            with runtime.autocast(), missing_operations_told(runtime.device):
                 logits = self.network(x.contiguous(memory_format=runtime.memory_format))
             return torch.softmax(logits.float(), dim=1)
 
@@ -212,6 +214,8 @@ def choose_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
     chosen = choose_device(device)
     if precision == "auto":
         return Runtime(chosen, choose_precision(chosen))
+    if chosen.type == "mps" and precision in ("float16", "bfloat16"):
+        raise UsageError(f"{precision} is not supported on mps; choose float32, or leave --precision out")
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r} is unknown; choose auto, {', '.join(PRECISIONS)}")
     if precision == "float16" and chosen.type == "cpu":
@@ -220,15 +224,23 @@ def choose_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The first CUDA device if there is one, else the CPU; or the named one, UsageError if it is absent."""
+    """The first CUDA device if there is one, else the CPU; or the named one, UsageError if it is absent.
+
+    `mps` is the GPU of a Mac; it is never chosen unless it is named.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"device {name!r} is unknown; choose auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"device {name!r} is not supported; choose auto, cpu, cuda or cuda:N")
+        raise UsageError(f"device {name!r} is unknown; choose auto, cpu, cuda, cuda:N or mps") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"device {name!r} is not supported; choose auto, cpu, cuda, cuda:N or mps")
+    if device.type == "mps" and (device.index or not torch.backends.mps.is_available()):
+        raise UsageError(
+            f"device {name!r} is not on this machine: PyTorch offers it as mps on Macs with Apple silicon; "
+            "choose auto or cpu"
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"device {name!r} is not on this machine; choose auto or cpu")
     return device
@@ -237,14 +249,31 @@ def choose_device(name: str = "auto") -> torch.device:
 def choose_precision(device: torch.device) -> torch.dtype:
     """The fastest number format that is safe on the device.
 
-    GPU: bfloat16 where the hardware has it, else float16. CPU: bfloat16 where the processor has instructions
+    CUDA: bfloat16 where the hardware has it, else float16. CPU: bfloat16 where the processor has instructions
     for it, else float32; on a processor without them a bfloat16 convolution is emulated and measured 3 to 4
-    times slower than float32.
+    times slower than float32. mps: float32.
     """
+    if device.type == "mps":
+        return torch.float32
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
     return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+
+
+@contextmanager
+def missing_operations_told(device: torch.device) -> Iterator[None]:
+    """A context in which an operation that PyTorch lacks on the device is a UsageError of one line."""
+    try:
+        yield
+    except NotImplementedError as error:
+        lacking = re.search(r"'(aten::[\w.]+)'", str(error))
+        if lacking is None:
+            raise
+        raise UsageError(
+            f"the network needs {lacking[1]}, which PyTorch {torch.__version__} does not have on {device}; choose "
+            "--device cpu, or another --network"
+        ) from error
 
 
 def cpu_has_bfloat16() -> bool:

@@ -28,7 +28,7 @@ class Settings(Shown):
         refine: refine the probabilities by the model's fully connected CRF; by default if it has one.
         memory_gb: the most memory that the program may take, in 10^9 bytes; an image that needs more is cut into tiles.
         runtime: auto, torch, openvino or openvino-int8, see `runtime_for`.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
         precision: auto, float32, bfloat16 or float16.
         threads: of the processor; as many as there are by default.
 

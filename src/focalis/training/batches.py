@@ -95,7 +95,7 @@ def batches(
 
     def draw(step: int) -> Draft:
         draft = draw_batch(cases, plan, built, seed, step)
-        return draft.map(Tensor.pin_memory) if elsewhere else draft
+        return draft.map(Tensor.pin_memory) if device.type == "cuda" else draft
 
     with closing(_ahead(draw, steps, WORKERS * elsewhere if workers is None else workers)) as drafts:
         for draft in drafts:

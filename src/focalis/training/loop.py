@@ -30,7 +30,7 @@ from focalis.losses import Loss, merge_undrawn
 from focalis.networks import Network, all_outputs
 from focalis.planning import Plan
 from focalis.planning.parts import loss_of
-from focalis.prediction import Runtime
+from focalis.prediction import Runtime, missing_operations_told
 from focalis.training.averaging import (
     STATISTICS_HELD_FROM,
     averaging_decay,
@@ -311,6 +311,8 @@ def _seed(seed: int, device: torch.device) -> None:
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def _fresh(
@@ -343,18 +345,19 @@ def _step(
     targets = [each for each in (batch.label, batch.distance_mm, batch.nearest) if each is not None]
     for group in optimizer.param_groups:
         group["lr"] = rate
-    with runtime.autocast():
-        outputs = all_outputs(network(image))
-    if batch.undrawn is not None:
-        outputs = [merge_undrawn(logits, batch.undrawn) for logits in outputs]
-    weighted = zip(network.output_weights(), outputs, strict=True)
-    loss = torch.stack([weight * loss_function(logits, *targets) for weight, logits in weighted]).sum()
-    optimizer.zero_grad(set_to_none=True)
-    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-    scaler.unscale_(optimizer)
-    norm = nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-    scaler.step(optimizer)
-    scaler.update()
+    with missing_operations_told(runtime.device):
+        with runtime.autocast():
+            outputs = all_outputs(network(image))
+        if batch.undrawn is not None:
+            outputs = [merge_undrawn(logits, batch.undrawn) for logits in outputs]
+        weighted = zip(network.output_weights(), outputs, strict=True)
+        loss = torch.stack([weight * loss_function(logits, *targets) for weight, logits in weighted]).sum()
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+        scaler.step(optimizer)
+        scaler.update()
     return torch.stack([loss.detach().float(), norm.float()])
 
 

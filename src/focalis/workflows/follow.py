@@ -143,7 +143,7 @@ def follow(
         targets: identities of the target lesions of RECIST 1.1; by default the five largest of the first date.
         same_person: take the scans as one person's though their headers say otherwise.
         memory_gb: the most memory that a prediction may take, in 10^9 bytes.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
         progress: see `Progress`.
 
     Raises:

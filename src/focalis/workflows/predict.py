@@ -164,7 +164,7 @@ def predict(
         refine: refine by the model's fully connected CRF; by default if it was trained as NAME+crf.
         strict: refuse images that lie outside of what the model was trained on, instead of saying so in the row.
         memory_gb: the most memory that the program may take, in 10^9 bytes; a case that needs more is cut into tiles.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
         precision: auto, float32, bfloat16 or float16.
         runtime: auto, torch, openvino or openvino-int8; see `focalis.prediction.runtime_for`.
         probabilities: also write the foreground probability to OUT/probabilities/CASE.nii.gz.
