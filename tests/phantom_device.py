@@ -39,6 +39,7 @@ class PhantomDevice:
     config: Config
     store: Store = field(init=False)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
+    unready: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.store = Store(self.folder / "store")
@@ -63,6 +64,7 @@ class PhantomDevice:
             resend=noted("resend"),
             retry=noted("retry"),
             deliver=noted("deliver"),
+            unready=lambda: self.unready,
         )
 
     def receive(

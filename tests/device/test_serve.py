@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import requests
 from pydantic import BaseModel
 
 from focalis.cli.main import main
@@ -80,6 +81,8 @@ def test_a_second_process_on_the_store_is_refused_and_nothing_stays_started(mode
     settings = settings_for(model, None, tmp_path / "store", 0, 0)
     with running(settings) as device:
         assert device.web_url.startswith("http://127.0.0.1:")
+        ready = requests.get(device.web_url + "readyz", timeout=30)
+        assert (ready.status_code, ready.json()["problems"]) == (200, [])
         with pytest.raises(UsageError, match="another focalis serve"), running(settings):
             pass
     with running(settings) as again:

@@ -117,6 +117,11 @@ class Guard:
         self._thread.start()
         self._running.wait()
 
+    @property
+    def listening(self) -> bool:
+        """Whether it takes connections."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Stop listening and end open connections; does nothing if it never listened."""
         if not self._running.is_set():

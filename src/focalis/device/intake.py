@@ -91,6 +91,11 @@ class Intake:
 
     def take(self, chunks: Iterable[bytes], sender: Sender) -> Taken:
         """Take one DICOM file in; what it became is durable when this returns. See `Sender.take`."""
+        taken = self._take(chunks, sender)
+        self.store.counters.add("received_total", outcome=taken.outcome)
+        return taken
+
+    def _take(self, chunks: Iterable[bytes], sender: Sender) -> Taken:
         try:
             if self.store.free_bytes() < self._least_free_bytes:
                 raise DataError("less is free than store.least_free_gb")

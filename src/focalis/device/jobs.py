@@ -54,6 +54,7 @@ _FULL_DISK_SECONDS = 30.0
 _FAULT_SECONDS = 5.0
 _LOST_SECONDS = 20.0
 """A workflow that DBOS says has begun, and that no thread has run for so long, will not end by itself any more."""
+_STALLED_SECONDS = 120.0
 _RETENTION_SECONDS = 60.0
 _FORGOTTEN_AT_ONCE = 500
 _GREW = "later slices arrived before it was segmented"
@@ -87,7 +88,7 @@ class Jobs:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._looking = threading.Thread(target=self._look, name="focalis-jobs", daemon=True)
-        self._retained_at = self._doubted_at = time.monotonic()
+        self._retained_at = self._doubted_at = self._looked_at = time.monotonic()
         # A stop may have come between a series' completion and its task. Other series are left alone, also if routes or
         # models have changed: nobody wants the studies of a month again.
         self._complete = {row.series_uid for row in store.series("complete") if not self._was_taken(row)}
@@ -121,6 +122,11 @@ class Jobs:
             self._looking.join()
         DBOS.destroy(workflow_completion_timeout_sec=0)
 
+    def problem(self) -> str:
+        """Why no work is begun; empty while it is."""
+        late = time.monotonic() - self._looked_at > _STALLED_SECONDS
+        return "work" if late or not self._looking.is_alive() else ""
+
     def wake(self) -> None:
         """Look for work now: something was added to the store."""
         self._wake.set()
@@ -146,6 +152,7 @@ class Jobs:
 
     def _look(self) -> None:
         while not self._stopping.is_set():
+            self._looked_at = time.monotonic()
             try:
                 if time.monotonic() - self._doubted_at > _LOST_SECONDS:
                     self._doubted_at = time.monotonic()
@@ -487,11 +494,14 @@ class Jobs:
     def _note(self, each: Delivery, sent: delivery.Sent, destination: Destination) -> None:
         attempts = each.attempts + 1
         place = (each.task_id, each.sop_uid, each.destination)
+        dead = sent.outcome != "sent" and delivery.is_dead(sent.outcome, attempts)
+        outcome = "dead" if dead else "sent" if sent.outcome == "sent" else "failed"
+        self.store.counters.add("sent_total", outcome=outcome)
         if sent.outcome == "sent":
             self.store.set_delivery(*place, "sent", attempts=attempts)
             return
         error = f"attempt {attempts}: {sent.error}"
-        if delivery.is_dead(sent.outcome, attempts):
+        if dead:
             self.store.set_delivery(*place, "dead", attempts=attempts, last_error=error)
             self.store.event(
                 "error", f"{each.kind} is given up, {destination.name} {sent.error}", task_id=each.task_id

@@ -69,6 +69,11 @@ class Node:
         """The port it listens on."""
         return self._guard.port
 
+    @property
+    def listening(self) -> bool:
+        """Whether it takes connections."""
+        return self._guard.listening
+
     def start(self) -> None:
         """Listen.
 

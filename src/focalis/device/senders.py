@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from focalis.device.counters import Counters
 from focalis.device.database import Database
 from focalis.device.records import Refusal, now
 
@@ -15,8 +16,9 @@ class Senders:
     that a stop of the device in the middle is known after the next start.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, counters: Counters) -> None:
         self._database = database
+        self.counters = counters
 
     def sending_began(self, series_uid: str) -> int:
         """A sender begins to send a series; returns the number of the sending."""
@@ -78,6 +80,7 @@ class Senders:
         Returns:
             Whether it is the first time that this peer was refused something for this reason.
         """
+        self.counters.add("refusals_total")
         with self._database.transaction() as connection:
             at = now()
             (times,) = connection.execute(

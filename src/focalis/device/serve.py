@@ -108,6 +108,13 @@ def running(config: Config) -> Iterator[Running]:
         jobs = Jobs(config, store, models, __version__)
         stack.callback(jobs.stop)
         jobs.start()
+        node = Node(config, intake)
+
+        def unready() -> list[str]:
+            lost = any(not model.file.is_file() for model in models.values())
+            found = (jobs.problem(), "" if node.listening else "DICOM node", "model file" if lost else "")
+            return [each for each in found if each]
+
         device = Device(
             config=config,
             store=store,
@@ -117,11 +124,11 @@ def running(config: Config) -> Iterator[Running]:
             resend=jobs.resend,
             retry=jobs.retry,
             deliver=lambda _task_id: jobs.wake(),
+            unready=unready,
         )
         web = WebServer(create_app(device), config.web)
         stack.callback(web.stop)
         web.start()
-        node = Node(config, intake)
         stack.callback(node.stop)
         node.start()
         if config.watch.folder is not None:

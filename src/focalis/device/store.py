@@ -11,6 +11,7 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
+from focalis.device.counters import Counters
 from focalis.device.database import Database
 from focalis.device.object_files import ObjectFiles
 from focalis.device.received import Received
@@ -24,6 +25,7 @@ class Store(Received, Senders, Work):
 
     Attributes:
         folder: where it lies.
+        counters: what has happened since it was opened.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,9 +37,10 @@ class Store(Received, Senders, Work):
         self.folder = folder
         files = ObjectFiles(folder)
         database = Database(folder / "store.sqlite")
+        self.counters = counters = Counters()
         Received.__init__(self, database, files)
-        Senders.__init__(self, database)
-        Work.__init__(self, database, files)
+        Senders.__init__(self, database, counters)
+        Work.__init__(self, database, files, counters)
         self._owner = FileLock(folder / "lock")
 
     def __enter__(self) -> Store:

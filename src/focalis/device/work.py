@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
+from focalis.device.counters import STAGES, Counters
 from focalis.device.database import Database
 from focalis.device.object_files import ObjectFiles
 from focalis.device.records import (
@@ -39,9 +41,10 @@ class Work:
     Steps are repeated after a stop, so adding the same thing twice adds it once.
     """
 
-    def __init__(self, database: Database, files: ObjectFiles) -> None:
+    def __init__(self, database: Database, files: ObjectFiles, counters: Counters) -> None:
         self._database = database
         self._files = files
+        self.counters = counters
 
     def add_task(
         self,
@@ -99,12 +102,21 @@ class Work:
         self, task_id: str, state: TaskState, reason: str = "", seconds: float | None = None
     ) -> None:
         """Set a task's state and its reason; `seconds` of work, once it is known, stays."""
+        at = now()
         with self._database.transaction() as connection:
+            before = connection.execute(
+                "SELECT state, updated_at FROM tasks WHERE task_id = ?", (task_id,)
+            ).fetchone()
             connection.execute(
                 "UPDATE tasks SET state = ?, reason = ?, updated_at = ?, seconds = coalesce(?, seconds)"
                 " WHERE task_id = ?",
-                (state, reason, now(), seconds, task_id),
+                (state, reason, at, seconds, task_id),
             )
+        if before is not None and before["state"] != state:
+            passed = datetime.fromisoformat(at) - datetime.fromisoformat(before["updated_at"])
+            self.counters.took(before["state"], passed.total_seconds())
+            if state not in STAGES:
+                self.counters.add("tasks_ended_total", state=state)
 
     def set_outside(self, task_id: str, outside: str) -> None:
         """Keep how a task's series lies outside of what the model was trained on; empty if it does not."""

@@ -13,6 +13,7 @@ RULES = {
     ("GET", "/login"): "open",
     ("POST", "/login"): "open",
     ("GET", "/healthz"): "open",
+    ("GET", "/readyz"): "open",
     ("GET", "/metrics"): "viewer",
     ("GET", "/"): "viewer",
     ("GET", "/work/rows"): "viewer",

@@ -1,6 +1,8 @@
 """Work list, models, system, uploads and metrics."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from page_clients import csrf_of, local_client, opened
 from phantom_device import PhantomDevice
 
 from focalis.dataset import open_dataset
+from focalis.device import work
 from focalis.device.config import Config, Destination
 from focalis.device.web import worklist
 from focalis.device.web.models_page import curve_of
@@ -271,8 +274,58 @@ def test_metrics_are_prometheus_text_with_every_state(client, phantom):
     assert samples['focalis_deliveries{state="waiting"}'] == "1"
     assert samples["focalis_instances"] == "12"
     assert float(samples["focalis_disk_free_bytes"]) > 0
-    families = {name.partition("{")[0] for name in samples}
+    families = {re.sub(r"(_seconds)_(bucket|sum|count)$", r"\1", name.partition("{")[0]) for name in samples}
     assert {line.split()[2] for line in lines if line.startswith("# TYPE")} == families
+
+
+def test_metrics_count_what_came_ended_and_how_long_it_took(client, phantom, monkeypatch):
+    clock = iter(f"2026-01-05T10:00:{second:02d}.000+00:00" for second in range(4, 60, 4))
+    task_id = phantom.study("A^B", seed=2)
+    monkeypatch.setattr(work, "now", lambda: next(clock))
+    for state in ("waiting", "segmenting", "segmenting", "done"):
+        phantom.store.set_task_state(task_id, state)
+    with phantom.intake.sender("test") as sender:
+        sender.take([b"no DICOM"])
+    phantom.intake.refuse("CT1", "wrong AE title")
+
+    text = client.get("/metrics").text
+
+    for sample in (
+        'focalis_received_total{outcome="foreign"} 1',
+        'focalis_received_total{outcome="kept"} 0',
+        'focalis_tasks_ended_total{state="done"} 2',
+        'focalis_stage_seconds_bucket{stage="segmenting",le="3"} 0',
+        'focalis_stage_seconds_bucket{stage="segmenting",le="10"} 1',
+        'focalis_stage_seconds_bucket{stage="segmenting",le="+Inf"} 1',
+        'focalis_stage_seconds_sum{stage="segmenting"} 4.000',
+        "focalis_refusals_total 2",
+    ):
+        assert sample in text.splitlines()
+
+
+def test_the_dashboard_shows_metrics_that_there_are(client):
+    dashboard = json.loads((Path(__file__).parents[3] / "docs" / "grafana.json").read_text())
+    families = {line.split()[2] for line in client.get("/metrics").text.splitlines() if "# TYPE" in line}
+    asked = {
+        name.removesuffix("_bucket")
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"focalis_[a-z_]+", target["expr"])
+    }
+
+    assert asked <= families
+    assert len(dashboard["panels"]) == len({panel["id"] for panel in dashboard["panels"]}) > 5
+
+
+def test_readiness_names_the_parts_that_do_not_work(client, phantom):
+    assert client.get("/readyz").json() == {"status": "ok", "problems": []}
+    phantom.unready.append("DICOM node")
+
+    answer = client.get("/readyz")
+
+    assert (answer.status_code, answer.json()["problems"]) == (503, ["DICOM node"])
+    assert client.head("/readyz").status_code == 503
+    assert client.get("/healthz").status_code == 200
 
 
 def test_uploaded_files_are_taken_in(client, phantom, tmp_path, write_series, stored, grid):

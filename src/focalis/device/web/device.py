@@ -24,6 +24,7 @@ class Device:
         resend: a dead delivery (task id, SOP Instance UID, destination) is to be tried again at once.
         retry: a failed or refused task (its id) is to be done again.
         deliver: new deliveries of a task (its id) wait in the store.
+        unready: which parts do not work, a word or two each.
     """
 
     config: Config
@@ -34,3 +35,4 @@ class Device:
     resend: Callable[[str, str, str], None]
     retry: Callable[[str], None]
     deliver: Callable[[str], None]
+    unready: Callable[[], list[str]]

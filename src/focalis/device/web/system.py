@@ -1,4 +1,4 @@
-"""The device itself: queue, disk, destinations, what needs a person, the log; health and metrics for machines."""
+"""The device itself: queue, disk, destinations, what needs a person, the log."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
-from starlette.responses import JSONResponse, RedirectResponse
+from starlette.responses import RedirectResponse
 
 from focalis.device.delivery import check
 from focalis.device.records import now
 from focalis.device.web.auth import Session
 from focalis.device.web.children import run_job
-from focalis.device.web.site import Site, changes, needs, needs_token_or_login, site_of
+from focalis.device.web.site import Site, changes, needs, site_of
 from focalis.device.web.worklist import WORKING
-from focalis.errors import FocalisError
 
 router = APIRouter()
 _exporting = threading.Lock()
@@ -110,59 +109,6 @@ def export(request: Request, session: Annotated[Session, Depends(changes("review
     finally:
         _exporting.release()
     return RedirectResponse("/system#export", 303)
-
-
-@router.api_route("/healthz", methods=["GET", "HEAD"])
-def health(request: Request) -> Response:
-    """Whether the device can work; tells nothing about studies, so nobody need log in."""
-    site = site_of(request)
-    least = site.device.config.store.least_free_gb * 1e9
-    try:
-        problems = ["disk"] if site.device.store.free_bytes() < least else []
-        site.device.store.counts()
-    except (OSError, FocalisError):
-        problems = ["store"]
-    body = {"status": "failing" if problems else "ok", "problems": problems}
-    return JSONResponse(body, 503 if problems else 200)
-
-
-@router.get("/metrics")
-def metrics(request: Request, _: Annotated[str, Depends(needs_token_or_login)]) -> Response:
-    """Counts and sizes in Prometheus' text format."""
-    return Response(metrics_text(site_of(request)), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def metrics_text(site: Site) -> str:
-    """The metrics: every state of series, tasks and deliveries, also those that are at 0."""
-    counts = site.device.store.counts()
-    usage = shutil.disk_usage(site.device.store.folder)
-    lines: list[str] = []
-
-    def gauge(name: str, what: str, samples: dict[str, float]) -> None:
-        lines.append(f"# HELP focalis_{name} {what}")
-        lines.append(f"# TYPE focalis_{name} gauge")
-        lines.extend(
-            f"focalis_{name}{labels} {value:g}" if value < 1e6 else f"focalis_{name}{labels} {value:.0f}"
-            for labels, value in samples.items()
-        )
-
-    for table, what, states in (
-        ("series", "Image series by state.", ("receiving", "complete", "incomplete", "unrouted")),
-        (
-            "tasks",
-            "Segmentation tasks by state.",
-            (*WORKING, "done", "out of scope", "held", "refused", "failed"),
-        ),
-        ("deliveries", "Results on their way to destinations, by state.", ("waiting", "sent", "dead")),
-    ):
-        gauge(table, what, {f'{{state="{state}"}}': counts.get(f"{table}.{state}", 0) for state in states})
-    gauge("instances", "DICOM instances in the store.", {"": counts["instances"]})
-    gauge("instance_bytes", "Bytes of these instances.", {"": counts["instance_bytes"]})
-    gauge("quarantined", "Objects in quarantine.", {"": counts["quarantined"]})
-    gauge("disk_free_bytes", "Free bytes of the store's disk.", {"": usage.free})
-    gauge("disk_total_bytes", "Size of the store's disk.", {"": usage.total})
-    gauge("info", "The version of Focalis.", {f'{{version="{site.device.version}"}}': 1})
-    return "\n".join(lines) + "\n"
 
 
 def _reviewed(site: Site) -> list[dict[str, object]]:
