@@ -252,13 +252,16 @@ class Work:
             oldest = (cursor.lastrowid or 0) - _EVENTS_KEPT
             connection.execute("DELETE FROM events WHERE number <= ?", (oldest,))
 
-    def events(self, limit: int = 200, level: Level | None = None, task_id: str | None = None) -> list[Event]:
-        """The last lines of the log, of a level and a task, the newest first."""
+    def events(
+        self, limit: int = 200, level: Level | None = None, task_id: str | None = None, find: str = ""
+    ) -> list[Event]:
+        """The last lines of the log, of a level, a task and with a text in them, the newest first."""
         rows = self._database.rows(
             "SELECT at, level, text, task_id, series_uid FROM events WHERE (?1 IS NULL OR level = ?1)"
-            " AND (?2 IS NULL OR task_id = ?2) ORDER BY number DESC LIMIT ?3",
+            " AND (?2 IS NULL OR task_id = ?2) AND instr(lower(text), lower(?3)) ORDER BY number DESC LIMIT ?4",
             level,
             task_id,
+            find,
             limit,
         )
         return [Event(**dict(row)) for row in rows]

@@ -19,6 +19,9 @@ RULES = {
     ("GET", "/work/rows"): "viewer",
     ("GET", "/models"): "viewer",
     ("GET", "/system"): "viewer",
+    ("GET", "/quarantine"): "viewer",
+    ("GET", "/quarantine/{key}.zip"): "admin",
+    ("POST", "/quarantine/{key}/remove"): "admin",
     ("GET", "/studies/{task_id}"): "viewer",
     ("GET", "/studies/{task_id}/slices/{plane}/{index}.png"): "viewer",
     ("GET", "/studies/{task_id}/image.nii"): "viewer",
@@ -51,6 +54,7 @@ def address(path):
         "sop_uid": "1.2",
         "study_uid": "1.2",
         "series_uid": "1.2",
+        "key": "0" * 16,
     }
     return path.format(**values)
 

@@ -204,14 +204,24 @@ def page_after_test(folder, destination):
     return text
 
 
-def test_the_system_page_shows_quarantine_log_and_destinations(client, phantom):
-    phantom.store.quarantine(b"junk", "is <no> DICOM", "upload")
+def test_the_system_page_shows_log_and_destinations(client, phantom):
     phantom.store.event("error", "something & else")
 
     text = client.get("/system").text
 
-    for words in ("is &lt;no&gt; DICOM", "something &amp; else", "PACS", "10.0.0.2:104", "FOCALIS"):
+    for words in ("something &amp; else", "PACS", "10.0.0.2:104", "FOCALIS"):
         assert words in text
+
+
+def test_the_log_is_filtered_by_level_and_words(client, phantom):
+    phantom.store.event("error", "the disk is 100% full")
+    phantom.store.event("info", "the disk has room")
+
+    assert "has room" not in client.get("/system?level=error").text
+    found = client.get("/system", params={"find": "DISK is 100%"}).text
+    assert "is 100% full" in found
+    assert "has room" not in found
+    assert "No line fits." in client.get("/system?find=nothing+like+it").text
 
 
 def test_secrets_of_destinations_are_not_shown(phantom):

@@ -6,7 +6,7 @@ import shutil
 import threading
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from starlette.responses import RedirectResponse
@@ -23,7 +23,12 @@ _exporting = threading.Lock()
 
 
 @router.get("/system")
-def system(request: Request, _: Annotated[Session, Depends(needs("viewer"))]) -> Response:
+def system(
+    request: Request,
+    _: Annotated[Session, Depends(needs("viewer"))],
+    level: Literal["", "info", "warning", "error"] = "",
+    find: str = "",
+) -> Response:
     """The page."""
     site = site_of(request)
     store, config = site.device.store, site.device.config
@@ -44,9 +49,10 @@ def system(request: Request, _: Annotated[Session, Depends(needs("viewer"))]) ->
         tested=site.tested,
         dead=[each for each in deliveries if each.state == "dead"],
         waiting=[each for each in deliveries if each.state == "waiting" and each.attempts],
-        quarantined=store.quarantined(),
         refusals=store.refusals(),
-        events=store.events(200),
+        events=store.events(200, level or None, find=find),
+        level=level,
+        find=find,
         exports=sorted(
             (path.name for path in (store.folder / "exports").glob("*") if not path.name.startswith(".")),
             reverse=True,
