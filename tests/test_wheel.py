@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from focalis import load
+from focalis import predict as predict_here
 from focalis.volume import Grid, Volume, read_volume, write_volume
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +72,9 @@ def test_it_predicts_in_an_environment_of_its_own_away_from_the_repository(
         cwd=tmp_path,
     )
     mask = read_volume(tmp_path / "masks" / "crop.nii.gz").array > 0
-    here = load("lidc-nodule").segment(volume.array, spacing_mm=(0.7, 0.7, 0.7), precision="float32").mask > 0
+    predict_here(
+        "lidc-nodule", [tmp_path / "crop.nii.gz"], tmp_path / "here", precision="float32", runtime="torch"
+    )
+    here = read_volume(tmp_path / "here" / "crop.nii.gz").array > 0
     assert mask.sum() > 500
     assert 2 * (mask & here).sum() / (mask.sum() + here.sum()) > 0.99

@@ -35,6 +35,10 @@ def fit(
         Literal["labels", "majority", "staple", "mean", "random"] | None,
         typer.Option(help="What cases with masks of several readers (raters/CASE_READER) train on."),
     ] = None,
+    channels_may_miss: Annotated[
+        list[str] | None,
+        typer.Option(help="A channel that cases may lack; once for each. Trained with channel dropout."),
+    ] = None,
     start: Annotated[
         str | None, typer.Option(help="Weights to start from: scratch, shapes, or MODEL.safetensors.")
     ] = None,
@@ -88,6 +92,7 @@ def fit(
             network=network,
             loss=loss,
             readers=readers,
+            channels_may_miss=channels_may_miss,
             start=start,
             freeze=freeze,
             aim=aim,

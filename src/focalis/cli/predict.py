@@ -125,6 +125,8 @@ def predict(
     for row in report.rows:
         if row.outside:
             print(f"warning: {row.case} {outside_line(row.outside)}", file=sys.stderr)
+        if row.missing:
+            print(f"note: {row.case} was predicted without {', '.join(row.missing)}", file=sys.stderr)
         for doubt in row.doubts:
             print(f"warning: {doubt}", file=sys.stderr)
     for row in report.refused:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from focalis.dataset.masks import read_masks
 from focalis.errors import DataError
-from focalis.volume import Volume, data_files, read_channels, read_volume
+from focalis.volume import Volume, data_files, read_channels, read_volume, with_absent
 
 IGNORED = 255
 """In arrays of class indices: a voxel that nobody has judged, which takes part in no loss and no figure."""
@@ -26,8 +26,8 @@ class Case:
 
     Attributes:
         name: the case's name, unique in its data set.
-        images: one entry per channel, in the data set's channel order. A 4D file that holds n channels is named
-            by n entries, in the order of its volumes.
+        images: one entry per channel that it has, in the data set's channel order. A 4D file that holds n channels is
+            named by n entries, in the order of its volumes.
         label: the label map; or one mask per structure, of which the first becomes label 1, and so on; or None
             where there is no label.
         patient: the patient's identifier, the case's name if not given; cases of one patient never part in a
@@ -37,6 +37,7 @@ class Case:
         holds: the labels that its label map holds; None if nobody has looked.
         drawn: the labels that somebody looked for in it, found or not; None for all. What lies in the background may
             be any of the others. Of masks, there is one for each of these, in ascending order.
+        lacks: the places of the channels that it lacks.
     """
 
     name: str
@@ -46,9 +47,16 @@ class Case:
     readers: Mapping[str, Path] = field(default_factory=dict, hash=False)
     holds: frozenset[int] | None = None
     drawn: frozenset[int] | None = None
+    lacks: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patient", self.patient or self.name)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The place in the data set's channels of each of its images."""
+        places = range(len(self.images) + len(self.lacks))
+        return tuple(place for place in places if place not in self.lacks)
 
     @property
     def label_files(self) -> tuple[Path, ...]:
@@ -71,8 +79,8 @@ class Case:
         return tuple(dict.fromkeys(file for path in named for file in data_files(path)))
 
     def read_images(self) -> list[Volume]:
-        """The channels, one volume each, on the first one's grid; see `focalis.volume.read_channels`."""
-        return read_channels(self.images)
+        """The channels, one volume each, on the first one's grid; `Absent` where it lacks one. See `read_channels`."""
+        return with_absent(read_channels(self.images), self.lacks)
 
     def read_label(self) -> Volume:
         """The label map, dtype as stored; of masks, uint8 (uint16 beyond 255 structures).

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from focalis.dataset.case import Dataset
 from focalis.dataset.layouts import entry, open_folders, open_manifest, open_nnunet
-from focalis.errors import DataError
+from focalis.errors import DataError, UsageError, did_you_mean
 
 MANIFEST = "manifest.csv"
 
 
-def open_dataset(path: Path | str) -> Dataset:
+def open_dataset(path: Path | str, may_miss: Collection[str] = ()) -> Dataset:
     """List the cases of a data set; no image is read.
 
     What lies there decides, in this order: a CSV file, or `manifest.csv` in the folder (`open_manifest`);
@@ -19,24 +20,38 @@ def open_dataset(path: Path | str) -> Dataset:
 
     Args:
         path: the data set's folder, or its manifest.
+        may_miss: channels that cases may lack, by name.
 
     Returns:
         The data set, cases sorted by name.
 
     Raises:
         DataError: nothing of this is there, or what is there is malformed or incomplete.
+        UsageError: `may_miss` names no channel, or all of them.
     """
-    path = Path(path)
+    data = _opened(Path(path), may_miss)
+    if unknown := [name for name in may_miss if name not in data.channels]:
+        known = ", ".join(data.channels)
+        raise UsageError(
+            f"{path}: has no channel {unknown[0]!r} that may miss; its channels are {known}"
+            f"{did_you_mean(unknown[0], data.channels)}"
+        )
+    if set(data.channels) <= set(may_miss):
+        raise UsageError(f"{path}: all channels may miss; leave one out that is always there")
+    return data
+
+
+def _opened(path: Path, may_miss: Collection[str]) -> Dataset:
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
-        return open_manifest(path)
+        return open_manifest(path, may_miss)
     if not path.is_dir():
         raise DataError(f"{path}: is not a folder, nor a CSV manifest; give the path of a data set")
     if (manifest := entry(path, MANIFEST)) is not None:
-        return open_manifest(manifest)
+        return open_manifest(manifest, may_miss)
     if (path / "imagesTr").is_dir() or (path / "labelsTr").is_dir():
-        return open_nnunet(path)
+        return open_nnunet(path, may_miss)
     if (path / "images").is_dir() or (path / "labels").is_dir():
-        return open_folders(path)
+        return open_folders(path, may_miss)
     raise DataError(
         f"{path}: holds no data set; looked for images/ and labels/, for imagesTr/, labelsTr/ and dataset.json "
         f"(nnU-Net, Decathlon), and for {MANIFEST}: arrange the files in one of these ways"

@@ -24,6 +24,7 @@ from focalis.evaluation.intervals import (
 )
 from focalis.evaluation.judged import JUDGED_COLUMNS, JudgedLesion, judge_lesions
 from focalis.evaluation.lesionwise import LesionScores, lesion_scores
+from focalis.evaluation.missing import by_channels, channels_line
 from focalis.evaluation.operating_point import Aim, choose, cut
 from focalis.evaluation.promise import Promise, keep_promise
 from focalis.evaluation.record import Evaluation
@@ -74,6 +75,8 @@ __all__ = [
     "VoxelScores",
     "bands_csv",
     "bootstrap_interval",
+    "by_channels",
+    "channels_line",
     "choose",
     "count_voxels",
     "cut",

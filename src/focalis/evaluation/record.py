@@ -14,6 +14,7 @@ from focalis.evaluation.collapse import Collapse, find_collapse, nothing_to_find
 from focalis.evaluation.detection import CaseLesions, Detection
 from focalis.evaluation.intervals import interval_rule
 from focalis.evaluation.judged import JudgedLesion
+from focalis.evaluation.missing import channels_line
 from focalis.evaluation.summary import Summary, summarise
 from focalis.lesions import CONNECTIVITY, MATCHING_RULE, MINIMUM_IOU
 
@@ -34,6 +35,7 @@ class Evaluation(Shown):
         minimum_mm3: smaller components were no lesions.
         notes: what else has to be known before any figure is believed, a line each.
         seen: case name to what it was used for when the model was made, as the tables of lesions say.
+        channels: where cases were predicted without some channels, figures with and without, see `by_channels`.
     """
 
     shows = ("summary", "lesions", "alerts")
@@ -49,6 +51,7 @@ class Evaluation(Shown):
     minimum_mm3: float = 0.0
     notes: tuple[str, ...] = ()
     seen: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    channels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def collapse(self) -> Collapse | None:
@@ -59,7 +62,12 @@ class Evaluation(Shown):
     def alerts(self) -> tuple[str, ...]:
         """Warnings that qualify every figure, a line each."""
         collapse = "" if self.collapse is None else self.collapse.line
-        lines = (collapse, nothing_to_find(self.scores), partly_judged(self.scores))
+        lines = (
+            collapse,
+            nothing_to_find(self.scores),
+            partly_judged(self.scores),
+            channels_line(self.channels),
+        )
         return (*self.notes, *(line for line in lines if line))
 
     @classmethod
@@ -74,6 +82,7 @@ class Evaluation(Shown):
         minimum_mm3: float = 0.0,
         notes: Sequence[str] = (),
         seen: Mapping[str, Mapping[str, Any]] | None = None,
+        channels: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Evaluation:
         """Summarise scores; see `summarise`, `summarise_beside` and `Detection.of`."""
         summary = summarise(scores, patients=patients, seed=seed)
@@ -92,6 +101,7 @@ class Evaluation(Shown):
             minimum_mm3,
             tuple(notes),
             dict(seen or {}),
+            dict(channels or {}),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -110,6 +120,7 @@ class Evaluation(Shown):
             },
             "alerts": list(self.alerts),
             **({"seen_in_training": dict(self.seen)} if self.seen else {}),
+            **({"by_channels": dict(self.channels)} if self.channels else {}),
             "summary": asdict(self.summary),
             "cases": [asdict(score) for score in self.scores],
             **({"detection": self.detection.to_json()} if self.detection else {}),

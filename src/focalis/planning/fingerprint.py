@@ -12,7 +12,7 @@ from focalis.dataset import Case
 from focalis.errors import DataError
 from focalis.lesions import lesions_by_label
 from focalis.planning.pose import Pose, pose, sketch
-from focalis.volume import to_canonical
+from focalis.volume import Absent, to_canonical
 
 SAMPLES_PER_CASE = 10_000
 
@@ -58,7 +58,7 @@ def fingerprint(
     """
     rng = np.random.default_rng(seed)
     shapes, spacings, shares, lesions, sketches = [], [], [], [], []
-    channels = len(cases[0].images)
+    channels = len(cases[0].images) + len(cases[0].lacks)
     usual = Counter(case.drawn for case in cases).most_common(1)[0][0]
     lows: list[list[float]] = [[] for _ in range(channels)]
     samples: list[list[np.ndarray]] = [[] for _ in range(channels)]
@@ -77,6 +77,8 @@ def fingerprint(
         for found in lesions_by_label(label.array, ignore):
             lesions += (found.sizes() * label.grid.voxel_volume_mm3).tolist()
         for channel, volume in enumerate(case.read_images()):
+            if isinstance(volume, Absent):
+                continue
             image = to_canonical(volume).array
             lows[channel].append(float(np.percentile(image, 1)))
             values = image[inside].astype(np.float32)
@@ -85,6 +87,8 @@ def fingerprint(
             progress(done + 1, len(cases))
     if not lesions:
         raise DataError("no case holds any foreground; there is nothing to learn")
+    if not all(lows):
+        raise DataError(f"no case has channel {lows.index([]) + 1}; there is nothing to learn from it")
     pooled = [np.concatenate(values) for values in samples]
     return Fingerprint(
         tuple(shapes),

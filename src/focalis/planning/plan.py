@@ -128,7 +128,8 @@ class TrainingSettings(_Frozen):
 
     `flip_axes_zyx` says along which axes patches may be mirrored: not along one that tells labels apart. With
     `quarter_turns` every patch is turned by quarters as well, which interpolates nothing; voxels must be cubes.
-    A share `turn_share` of the patches is turned, about every axis by up to `turn_limit_deg`.
+    A share `turn_share` of the patches is turned, about every axis by up to `turn_limit_deg`. Each of the channels that
+    may miss is left out of a share `channel_dropout` of the patches.
     """
 
     learning_rate: float = Field(default=1.5e-3, gt=0)
@@ -141,13 +142,15 @@ class TrainingSettings(_Frozen):
     quarter_turns: bool = False
     turn_share: float = Field(default=0.4, ge=0, le=1)
     turn_limit_deg: float = Field(default=30.0, ge=0, le=180)
+    channel_dropout: float = Field(default=0.3, ge=0, lt=1)
 
 
 class Plan(Shown, _Frozen):
     """What `fit` will do, decided from the data's fingerprint; see `focalis.planning.make_plan`.
 
     Axes are z, y, x; spacing is in mm; `labels` maps label values to names, without the background 0; voxels of the
-    value `ignore` were not judged by anybody. `readers` is what cases with several readers train on, see `Readers`.
+    value `ignore` were not judged by anybody. Cases may lack the `channels_may_miss`: zeros stand in for them.
+    `readers` is what cases with several readers train on, see `Readers`.
     `start` is what weights training starts from: `scratch`, `shapes`, or the path or name of a model.
     `augmentation` changes the intensities of patches, in that order; turns, scales and flips stand in `training`.
     The network's output channel i + 1 is the i-th label value in ascending order.
@@ -166,6 +169,7 @@ class Plan(Shown, _Frozen):
 
     version: Literal[1] = 1
     channels: tuple[str, ...] = Field(min_length=1)
+    channels_may_miss: tuple[str, ...] = ()
     labels: dict[int, str] = Field(min_length=1)
     ignore: int | None = None
     readers: Readers = "labels"
@@ -188,6 +192,8 @@ class Plan(Shown, _Frozen):
             raise ValueError(
                 f"{len(self.channels)} channels need as many normalisations, not {len(self.normalisation)}"
             )
+        if not set(self.channels_may_miss) < set(self.channels):
+            raise ValueError("channels_may_miss names no channel, or all of them; one must always be there")
         if not all(1 <= value <= GREATEST_LABEL for value in self.labels):
             raise ValueError(f"label values are 1 to {GREATEST_LABEL}; 0 is the background")
         if len(self.labels) > MOST_LABELS:

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from focalis.dataset import IGNORED
 from focalis.errors import DataError
 from focalis.planning.plan import Normalisation, Plan
-from focalis.volume import Grid, Volume, grid_with_spacing, resample_image, resample_label, to_canonical
+from focalis.volume import (
+    Absent,
+    Grid,
+    Volume,
+    grid_with_spacing,
+    resample_image,
+    resample_label,
+    to_canonical,
+)
 
 BACKGROUND_SHARE = 0.25
 """From this share of voxels that equal the minimum exactly, they are taken for air or a mask."""
@@ -44,7 +52,7 @@ def prepare_image(volumes: Sequence[Volume], plan: Plan) -> Prepared:
     be told while no value has been interpolated.
 
     Args:
-        volumes: one per channel, in the plan's order, all on one grid.
+        volumes: one per channel, in the plan's order, all on one grid; an `Absent` one becomes 0 everywhere.
 
     Raises:
         DataError: the number of channels is wrong, or the channels lie on different grids.
@@ -64,7 +72,9 @@ def prepare_image(volumes: Sequence[Volume], plan: Plan) -> Prepared:
     prepared = []
     for volume, how in zip(volumes, plan.normalisation, strict=True):
         canonical = to_canonical(Volume(volume.array, input_grid))
-        normalised = Volume(normalise(canonical.array, how), canonical.grid)
+        absent = isinstance(volume, Absent)
+        values = np.zeros(canonical.array.shape, np.float32) if absent else normalise(canonical.array, how)
+        normalised = Volume(values, canonical.grid)
         prepared.append(resample_image(normalised, grid_with_spacing(canonical.grid, plan.spacing_zyx_mm)))
     return Prepared(np.stack([channel.array for channel in prepared]), prepared[0].grid, input_grid)
 
@@ -73,6 +83,8 @@ def _require_room(grid: Grid, plan: Plan) -> None:
     """DataError if the image at the plan's spacing would not fit into this machine, before it is made."""
     voxels = math.prod(grid_with_spacing(grid, plan.spacing_zyx_mm).size_xyz)
     needed = 4 * voxels * (len(plan.channels) + 1)
+    if not hasattr(os, "sysconf"):  # Windows
+        return
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         listed = ", ".join(f"{value:g}" for value in grid.spacing_zyx_mm)

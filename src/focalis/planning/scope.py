@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from focalis.planning.plan import Normalisation
-from focalis.volume import Volume, to_canonical
+from focalis.volume import Absent, Volume, to_canonical
 
 LEAST_CASES = 5
 """With fewer training cases nothing can be said about what is usual."""
@@ -81,7 +81,7 @@ def describe(volumes: Sequence[Volume], normalisation: Sequence[Normalisation]) 
     """The figures of a case that are needed to learn a scope or to hold it against one.
 
     Args:
-        volumes: one per channel, on one grid.
+        volumes: one per channel, on one grid; of an `Absent` one there are no figures.
         normalisation: the plan's; absolute intensities count only where they have a unit (`window`).
     """
     grid = to_canonical(volumes[0]).grid
@@ -91,6 +91,8 @@ def describe(volumes: Sequence[Volume], normalisation: Sequence[Normalisation]) 
         "extent": np.log(spacing * grid.shape_zyx).tolist(),
     }
     for channel, (volume, how) in enumerate(zip(volumes, normalisation, strict=True)):
+        if isinstance(volume, Absent):
+            continue
         array = to_canonical(volume).array
         sample = _sample(array)
         low, high = np.percentile(sample, (1, 99))
@@ -109,19 +111,20 @@ def learn_scope(cases: Sequence[Description]) -> Scope | None:
     """The scope of the training cases; None for fewer than `LEAST_CASES`."""
     if len(cases) < LEAST_CASES:
         return None
-    channels = sum(name.startswith("thumbnail") for name in cases[0])
-    pictures = [np.asarray([case[f"thumbnail {channel}"] for case in cases]) for channel in range(channels)]
-    usual = []
-    for kind in (name for name in cases[0] if not name.startswith("thumbnail")):
-        rows = np.asarray([case[kind] for case in cases])
+    kinds = dict.fromkeys(name for case in cases for name in case)
+    usual, thumbnails = [], []
+    for kind in (name for name in kinds if not name.startswith("thumbnail")):
+        rows = np.asarray([case[kind] for case in cases if kind in case])
         scale = float(np.median(rows[:, -1] - rows[:, 0])) if kind.startswith("intensity") else 1.0
         usual += [_usual(f"{kind} {place}", rows[:, place], scale) for place in range(rows.shape[1])]
-    for channel, rows in enumerate(pictures):
-        others = (rows.sum(axis=0) - rows) / (len(rows) - 1)
+    pictures = {kind: [case[kind] for case in cases if kind in case] for kind in kinds if "thumbnail" in kind}
+    for channel in range(len(pictures)):
+        rows = np.asarray(pictures[f"thumbnail {channel}"])
+        others = (rows.sum(axis=0) - rows) / max(1, len(rows) - 1)
         likeness = np.asarray([_likeness(row, other) for row, other in zip(rows, others, strict=True)])
         usual.append(_usual(f"likeness {channel} 0", likeness, 1.0).model_copy(update={"high": 1.0}))
-    thumbnails = tuple(tuple(np.round(rows.mean(axis=0), 3).tolist()) for rows in pictures)
-    return Scope(cases=len(cases), usual=tuple(usual), thumbnails=thumbnails)
+        thumbnails.append(tuple(np.round(rows.mean(axis=0), 3).tolist()))
+    return Scope(cases=len(cases), usual=tuple(usual), thumbnails=tuple(thumbnails))
 
 
 def join_scopes(scopes: Sequence[Scope | None]) -> Scope | None:
@@ -151,6 +154,8 @@ def outside(scope: Scope, case: Description, channels: Sequence[str]) -> tuple[s
         kind, *numbers = usual.name.split()
         place = int(numbers[-1])
         channel = int(numbers[0]) if len(numbers) > 1 else None
+        if channel is not None and f"thumbnail {channel}" not in case:  # it lacks the channel
+            continue
         if kind == "likeness":
             value = _likeness(
                 np.asarray(case[f"thumbnail {channel}"]), np.asarray(scope.thumbnails[channel or 0])

@@ -31,6 +31,7 @@ from focalis.prediction.predictor import (
 from focalis.prediction.restore import restore
 from focalis.prediction.settings import Settings
 from focalis.volume import (
+    Absent,
     Axes,
     Grid,
     Outline,
@@ -310,6 +311,12 @@ def check_volumes(volumes: Sequence[Volume], plan: Plan) -> None:
             f"{len(volumes)} channels given, the model wants {len(plan.channels)} ({wanted}); give those"
         )
     for name, volume in zip(plan.channels, volumes, strict=True):
+        if isinstance(volume, Absent):
+            if name not in plan.channels_may_miss:
+                raise ModelError(
+                    f"channel {name} is missing, and the model was not trained to go without it; give it"
+                )
+            continue
         which = f"channel {name} " if len(volumes) > 1 else ""
         bad = int(np.count_nonzero(~np.isfinite(volume.array)))
         if bad:

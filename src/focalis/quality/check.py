@@ -178,7 +178,7 @@ def _check_images(
     Its grid is added to `grids`, and a hash to `maps` if it looks like a label map.
     """
     messages: list[str] = []
-    channels = [channel for channel, image in enumerate(case.images) if image == path]
+    channels = [place for place, image in zip(case.channels, case.images, strict=True) if image == path]
     for channel, volume in zip(channels, _read(path, len(channels), messages), strict=False):
         grids[path] = volume.grid
         if looks_like_a_label_map(volume.array):

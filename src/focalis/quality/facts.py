@@ -160,12 +160,12 @@ class Measurements:
         canonical = to_canonical(volume)
         if case.name != self._held_of:
             self._held, self._held_of = {}, case.name
-        if volume.array.size * len(case.images) <= MOST_VOXELS:
+        if volume.array.size * len(case.images) <= MOST_VOXELS and not case.lacks:
             self._held[channel] = canonical
         low, middle, high = (float(value) for value in np.percentile(_sample(volume.array), (1, 50, 99)))
         self._images.setdefault(case.name, []).append(
             ImageFacts(
-                case.images[channel],
+                case.images[case.channels.index(channel)],
                 self._dataset.channels[channel],
                 volume.grid,
                 _content(volume, canonical),

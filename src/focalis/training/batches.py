@@ -48,15 +48,17 @@ class Draft:
     Attributes:
         patch: image (batch, channel, z, y, x), the others (batch, z, y, x).
         changes: of the image, in their order.
+        absent: int64 (n,), the channels of batch x channel that are 0 in the end; None for none.
     """
 
     patch: Patch
     changes: tuple[Change, ...]
+    absent: Tensor | None = None
 
     def map(self, move: Callable[[Tensor], Tensor]) -> Draft:
         """The draft with each of its tensors moved."""
         changes = [replace(it, channels=move(it.channels), drawn=move(it.drawn)) for it in self.changes]
-        return Draft(self.patch.map(move), tuple(changes))
+        return Draft(self.patch.map(move), tuple(changes), None if self.absent is None else move(self.absent))
 
     def finish(self) -> Patch:
         """The batch: each augmentation changes all channels that it strikes at once, on their device, in place."""
@@ -64,6 +66,8 @@ class Draft:
         for change in self.changes:
             struck = change.augmentation.apply(channels[change.channels], change.drawn)
             channels[change.channels] = struck
+        if self.absent is not None:
+            channels[self.absent] = 0
         return self.patch
 
 
@@ -145,19 +149,26 @@ def draw_batch(
     and channel by channel.
     """
     struck: list[dict[int, Tensor]] = [{} for _ in augmentations]
-    patches = []
+    patches, absent = [], []
+    optional = [plan.channels.index(name) for name in plan.channels_may_miss]
     for sample in range(plan.batch):
         rng = np.random.default_rng((seed, SAMPLE, step, sample))
         round_, place = divmod(step * plan.batch + sample, len(cases))
         order = np.random.default_rng((seed, ORDER, round_)).permutation(len(cases))
-        patches.append(draw_patch(cases[order[place]], plan, rng))
+        case = cases[order[place]]
+        patches.append(draw_patch(case, plan, rng))
         for channel in range(sample * len(plan.channels), (sample + 1) * len(plan.channels)):
             for augmentation, drawn in zip(augmentations, struck, strict=True):
                 if rng.random() < augmentation.share:
                     drawn[channel] = torch.as_tensor(augmentation.draw(rng, plan.patch_zyx)).float()
+        absent += [
+            sample * len(plan.channels) + channel
+            for channel in optional
+            if rng.random() < plan.training.channel_dropout or channel in case.lacks
+        ]
     changes = tuple(
         Change(augmentation, torch.tensor(list(drawn)), torch.stack(list(drawn.values())))
         for augmentation, drawn in zip(augmentations, struck, strict=True)
         if drawn
     )
-    return Draft(Patch.stack(patches), changes)
+    return Draft(Patch.stack(patches), changes, torch.tensor(absent) if absent else None)

@@ -64,6 +64,7 @@ class TrainingCase:
         lesions: per lesion (26-connected, of the same foreground), int32 (n, 3) voxel indices z, y, x; of a large
             lesion every n-th voxel, so that fewer than 2 x `VOXELS_PER_LESION` remain.
         undrawn: the class indices that nobody looked for in it: what lies in the background may be any of them.
+        lacks: the channels that it lacks; they are 0 in the image.
         readers: uint8 (reader, z, y, x), each reader's class indices, for `mean` and `random`; None otherwise.
         nearest: unsigned (z, y, x), the number of the lesion that each voxel is nearest to, from 1 on, 0 without a
             lesion; None unless the plan's loss counts lesions.
@@ -77,6 +78,7 @@ class TrainingCase:
     readers: NDArray[np.uint8] | None = None
     nearest: NDArray[np.unsignedinteger] | None = None
     undrawn: tuple[int, ...] = ()
+    lacks: tuple[int, ...] = ()
 
     def judged(self, predicted: NDArray[np.integer]) -> NDArray[np.integer]:
         """Class indices (z, y, x) as far as the case can tell: what nobody drew or judged in it is background."""
@@ -163,6 +165,8 @@ def preparation_key(case: Case, plan: Plan, sha256_of: Callable[[Path], str] = s
         settings["nearest"] = True
     if undrawn := _undrawn(case, plan):
         settings["undrawn"] = undrawn
+    if case.lacks:
+        settings["lacks"] = sorted(case.lacks)
     total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     contents = {
         path: _content(path, sha256_of) for path in dict.fromkeys(sources)
@@ -215,6 +219,8 @@ def _make(case: Case, plan: Plan, home: Path, folder: Path) -> None:
         write_text(unfinished / "content.json", json.dumps(digests))
         del volumes
         np.save(unfinished / "image.npy", prepared.array)
+        if case.lacks:
+            np.save(unfinished / "lacks.npy", sorted(case.lacks))
         label, drawn = _targets(case, plan, prepared.input_grid)
         np.save(unfinished / "label.npy", label)
         if undrawn := _undrawn(case, plan):
@@ -257,7 +263,7 @@ _DAMAGED = (OSError, ValueError, EOFError)
 def _open(home: Path) -> TrainingCase:
     rows = np.load(home / "lesions.npy")
     starts = np.flatnonzero(np.diff(rows[:, 0])) + 1
-    undrawn = _optional(home / "undrawn.npy")
+    some = (_optional(home / "undrawn.npy"), _optional(home / "lacks.npy"))
     return TrainingCase(
         home.parent.name,
         np.load(home / "image.npy", mmap_mode="r"),
@@ -266,7 +272,7 @@ def _open(home: Path) -> TrainingCase:
         tuple(np.split(rows[:, 1:], starts)) if len(rows) else (),
         _optional(home / "readers.npy"),
         _optional(home / "nearest.npy"),
-        () if undrawn is None else tuple(undrawn.tolist()),
+        *(() if found is None else tuple(found.tolist()) for found in some),
     )
 
 

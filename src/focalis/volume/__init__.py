@@ -23,11 +23,12 @@ from focalis.volume.repair import GridWarning
 from focalis.volume.resample import grid_with_spacing, resample_image, resample_label, resample_probabilities
 from focalis.volume.segments import Segment, itksnap_labels
 from focalis.volume.values import padding_value, why_unusable
-from focalis.volume.volume import Volume
+from focalis.volume.volume import Absent, Volume, with_absent
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "ORIENTATION",
+    "Absent",
     "Axes",
     "Grid",
     "GridWarning",
@@ -58,5 +59,6 @@ __all__ = [
     "to_sitk",
     "volumes_in_memory",
     "why_unusable",
+    "with_absent",
     "write_volume",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from focalis.errors import DataError
@@ -30,3 +32,19 @@ class Volume:
             raise DataError(
                 f"an array of shape {self.array.shape} does not fit a grid of {self.grid.shape_zyx} (z, y, x)"
             )
+
+
+class Absent(Volume):
+    """A channel that a case lacks: zeros that take no memory, on the grid of the channels that are there."""
+
+    @classmethod
+    def on(cls, grid: Grid) -> Absent:
+        """The absent channel of a case on this grid."""
+        return cls(np.broadcast_to(np.uint8(0), grid.shape_zyx), grid)
+
+
+def with_absent(volumes: Sequence[Volume], lacks: Collection[int]) -> list[Volume]:
+    """The channels of a case in their order: those that are there, and `Absent` ones at the places that it lacks."""
+    there = iter(volumes)
+    grid = volumes[0].grid
+    return [Absent.on(grid) if place in lacks else next(there) for place in range(len(volumes) + len(lacks))]

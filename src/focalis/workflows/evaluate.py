@@ -20,6 +20,7 @@ from focalis.evaluation import (
     Evaluation,
     Score,
     bands_csv,
+    by_channels,
     evaluate_case,
     froc_csv,
     judge_lesions,
@@ -32,7 +33,7 @@ from focalis.prediction import Segmentation
 from focalis.report import caption, froc_figure, overlay_figure, write_evaluation_report
 from focalis.volume import ORIENTATION, Volume, image_stem, read_volumes, volumes_in_memory
 from focalis.workflows.label_maps import NoLabelMapError, image_of, label_maps, read_label_map, require_labels
-from focalis.workflows.lesion_tables import boundary_counts, case_lesions, read_seen
+from focalis.workflows.lesion_tables import boundary_counts, case_lesions, read_missing, read_seen
 from focalis.workflows.training_cases import Seen, seen_line
 
 Source = Path | Volume | Segmentation
@@ -108,6 +109,7 @@ def evaluate(
     scores: list[Score] = []
     lesions: list[CaseLesions] = []
     seen: dict[str, Seen] = {}
+    missing: dict[str, tuple[str, ...]] = {}
     for number, (case, (predicted, true)) in enumerate(pairs.items()):
         if progress is not None:
             progress(number, len(pairs), case)
@@ -124,6 +126,7 @@ def evaluate(
                 )
                 if found := read_seen(predicted.parent, case):
                     seen[case] = found
+                missing[case] = read_missing(predicted.parent, case)
             else:
                 lesions.append(
                     _lesions_in_memory(case, truth, prediction, predicted, names, ignore, min_lesion_mm3)
@@ -148,6 +151,7 @@ def evaluate(
         min_lesion_mm3,
         [line] if line else [],
         {case: asdict(each) for case, each in seen.items()},
+        by_channels((missing.get(score.case, ()), score) for score in scores),
     )
     if out is not None:
         overlays = (

@@ -92,6 +92,7 @@ def fit(
     aim: str = "dice",
     promise: str | None = None,
     readers: Readers | None = None,
+    channels_may_miss: Sequence[str] | None = None,
     start: str | None = None,
     freeze: Freeze | None = None,
     seed: int = 0,
@@ -128,6 +129,7 @@ def fit(
         promise: what the operating point is to hold on new scans, miss<=10% or fp-per-scan<=1, see
             `focalis.evaluation.Promise`; where it can be kept, it replaces the aim's point.
         readers: what cases with masks of several readers, `raters/CASE_READER`, train on; replaces the plan's.
+        channels_may_miss: channels that cases may lack, in training and prediction; replaces the plan's.
         start: the weights to start from: scratch, shapes, or a model's file; replaces the plan's.
         freeze: which of the start's weights stay as they are: nothing, encoder, or all-but-head; replaces the plan's.
         seed: seed of every random choice.
@@ -163,7 +165,10 @@ def fit(
         choose_runtime(compute.device, compute.precision)
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
-    data = open_dataset(Path(dataset))
+    followed = plan if plan is not None else root / PLAN
+    if channels_may_miss is None and followed.exists():
+        channels_may_miss = read_plan(followed).channels_may_miss
+    data = open_dataset(Path(dataset), tuple(channels_may_miss or ()))
     resume |= runner.elsewhere and (root / TASKS).is_dir()  # the same command again collects
     _claim(root, resume)
     with only_process_in(root, "fit"):
@@ -178,8 +183,9 @@ def fit(
                 "a promise needs cases in which every label was drawn; leave --promise or the partly drawn cases out"
             )
         tell("plan", None)
-        changes: dict[str, str | float | None] = {"network": network, "loss": loss, "readers": readers}
+        changes: dict[str, Any] = {"network": network, "loss": loss, "readers": readers}
         changes |= {"start": start, "freeze": freeze}
+        changes |= {"channels_may_miss": channels_may_miss and tuple(channels_may_miss)}
         changes |= {"memory_gb": compute.memory_gb and compute.memory_gb / sharing}
         chosen = _plan(data, divisions, plan, plan_path, changes, resume, sharing)
         if asked and split_name(chosen.network.name)[1]:
@@ -317,7 +323,7 @@ def _plan(
     divisions: Sequence[tuple[int | None, Split]],
     given: Path | None,
     path: Path,
-    changes: Mapping[str, str | float | None],
+    changes: Mapping[str, Any],
     resume: bool,
     parallel: int,
 ) -> Plan:
@@ -358,19 +364,20 @@ def _plan(
     return plan
 
 
-def _changed(plan: Plan, changes: Mapping[str, str | float | None]) -> Plan:
+def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
     if network := changes.get("network"):
         plan = plan.model_copy(update={"network": plan.network.model_copy(update={"name": network})})
     if loss := changes.get("loss"):
         plan = plan.model_copy(update={"loss": loss_settings(str(loss))})
     if readers := changes.get("readers"):
         plan = plan.model_copy(update={"readers": readers})
-    plan = plan.model_copy(update={name: changes[name] for name in ("start", "freeze") if changes.get(name)})
+    plain = ("start", "freeze", "channels_may_miss")
+    plan = plan.model_copy(update={name: changes[name] for name in plain if changes.get(name)})
     if memory := changes.get("memory_gb"):
         plan = plan.model_copy(update={"memory_budget_gb": memory})
     reasons = plan.reasons | {
         name: "as asked for"
-        for name in ("loss", "readers", "start", "freeze")
+        for name in ("loss", "readers", "start", "freeze", "channels_may_miss")
         if changes.get(name) is not None
     }
     try:

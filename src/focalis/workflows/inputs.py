@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from focalis.volume import (
     onto_first_grid,
     read_channels,
     read_outlines,
+    with_absent,
 )
 
 if TYPE_CHECKING:
@@ -38,15 +39,17 @@ class CaseInput:
 
     Attributes:
         name: its name.
-        files: its image files, one entry per channel; or, of DICOM, the first file of every channel's series.
+        files: its image files, one entry per channel that it has; or, of DICOM, the first file of each series.
         problem: why it cannot be predicted, one line; empty if it can.
         series: its DICOM series, one per channel; empty for image files.
+        lacks: the places of the channels that it lacks.
     """
 
     name: str
     files: tuple[Path, ...]
     problem: str = ""
     series: tuple[SeriesFiles, ...] = ()
+    lacks: frozenset[int] = frozenset()
 
     @property
     def all_files(self) -> tuple[Path, ...]:
@@ -59,7 +62,7 @@ class CaseImages:
     """A case's images, read.
 
     Attributes:
-        volumes: one per channel, all on the first one's grid.
+        volumes: one per channel, all on the first one's grid, `Absent` for one that it lacks.
         source: the DICOM series of the first channel; None for image files.
         modalities: of each channel's DICOM series; none of image files, which do not tell.
         doubts: what may be wrong with the series, a line each.
@@ -103,7 +106,7 @@ def read_images(case: CaseInput, admit: Admit | None = None, charset: str | None
     if not case.series:
         if admit is not None:
             admit(read_outlines(case.files), ())
-        return CaseImages(read_channels(case.files))
+        return CaseImages(with_absent(read_channels(case.files), case.lacks))
     from focalis.charsets import DEFAULT_CHARSET
     from focalis.dicom import read_series
 
@@ -118,7 +121,9 @@ def read_images(case: CaseInput, admit: Admit | None = None, charset: str | None
     return CaseImages(volumes, read[0], modalities, doubts)
 
 
-def find_cases(inputs: Sequence[Path], channels: tuple[str, ...]) -> list[CaseInput]:
+def find_cases(
+    inputs: Sequence[Path], channels: tuple[str, ...], may_miss: Collection[str] = ()
+) -> list[CaseInput]:
     """The cases among files and folders, in the order given.
 
     Of a folder that holds image files these are meant; of a data set's folder, its images; of any other, every
@@ -127,6 +132,7 @@ def find_cases(inputs: Sequence[Path], channels: tuple[str, ...]) -> list[CaseIn
     Args:
         inputs: paths; one that is not there becomes a case with a problem.
         channels: the model's channels.
+        may_miss: those that a case may lack.
 
     Raises:
         UsageError: nothing was given, or a folder holds no image.
@@ -148,7 +154,8 @@ def find_cases(inputs: Sequence[Path], channels: tuple[str, ...]) -> list[CaseIn
             continue
         files += found
         series += dicom
-    return _unique([*_by_name(list(dict.fromkeys(files)), channels), *_by_series(series, channels, damaged)])
+    named = _by_name(list(dict.fromkeys(files)), channels, may_miss)
+    return _unique([*named, *_by_series(series, channels, damaged)])
 
 
 def _opened(path: Path, damaged: dict[Path, str]) -> tuple[list[Path], list[SeriesFiles]]:
@@ -244,7 +251,7 @@ def _series_name(series: SeriesFiles) -> str:
     return first.stem if len(series.files) == 1 else first.parent.name
 
 
-def _by_name(files: Sequence[Path], channels: tuple[str, ...]) -> list[CaseInput]:
+def _by_name(files: Sequence[Path], channels: tuple[str, ...], may_miss: Collection[str]) -> list[CaseInput]:
     """Image files by the names of cases and channels, folder by folder."""
     cases: list[CaseInput] = []
     folders: dict[Path, list[Path]] = {}
@@ -263,13 +270,13 @@ def _by_name(files: Sequence[Path], channels: tuple[str, ...]) -> list[CaseInput
             folders.setdefault(file.parent, []).append(file)
     for group in folders.values():
         try:
-            cases += _group(group, channels)
+            cases += _group(group, channels, may_miss)
         except DataError as error:  # two files that are the same case and channel
             cases += [CaseInput(image_stem(file) or file.name, (file,), str(error)) for file in group]
     return cases
 
 
-def _group(files: list[Path], channels: tuple[str, ...]) -> list[CaseInput]:
+def _group(files: list[Path], channels: tuple[str, ...], may_miss: Collection[str]) -> list[CaseInput]:
     """The cases among the files of one folder; with a single channel, a name without it is a case too.
 
     Where every name ends in _0000, nnU-Net's number of the first channel, it is no part of the case either.
@@ -282,8 +289,9 @@ def _group(files: list[Path], channels: tuple[str, ...]) -> list[CaseInput]:
     cases: list[CaseInput] = []
     for name, found in sorted(group_channels(files, channels=channels).items()):
         missing = [channel for channel in channels if channel not in found]
-        if not missing:
-            cases.append(CaseInput(name, tuple(found[channel] for channel in channels)))
+        if set(missing) <= set(may_miss):
+            there = tuple(found[channel] for channel in channels if channel in found)
+            cases.append(CaseInput(name, there, lacks=frozenset(map(channels.index, missing))))
         elif set(found) == {UNNAMED_CHANNEL}:  # one file for all channels: a 4D file
             cases.append(CaseInput(name, (found[UNNAMED_CHANNEL],) * len(channels)))
         else:
@@ -301,6 +309,6 @@ def _unique(cases: Sequence[CaseInput]) -> list[CaseInput]:
     for case in cases:
         clash = f"{case.files[0]}: a second case named {case.name}; give one folder at a time"
         taken = case.name in seen and not case.problem
-        result.append(CaseInput(case.name, case.files, clash, case.series) if taken else case)
+        result.append(replace(case, problem=clash) if taken else case)
         seen.add(case.name)
     return result

@@ -19,6 +19,8 @@ from focalis.evaluation import (
     Evaluation,
     Score,
     Summary,
+    by_channels,
+    channels_line,
     cut,
     evaluate_case,
     find_collapse,
@@ -32,7 +34,7 @@ from focalis.model import Model, save_model, weights_sha256
 from focalis.prediction import Segmentation, engines_for, segment
 from focalis.report import caption, overlay_figure, write_fit_report
 from focalis.training import read_metrics
-from focalis.volume import Volume, read_volume, write_volume
+from focalis.volume import Absent, Volume, read_volume, write_volume
 from focalis.workflows.evaluate import write_evaluation
 from focalis.workflows.lesion_tables import boundary_counts, write_lesions
 from focalis.workflows.record import peak_memory_gb, read_json, write_json
@@ -144,6 +146,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     learned = collapse is None or not (
         collapse.kind == "everything" or (collapse.total and not model.operating_point.found)
     )
+    record["by_channels"] = _by_channels(run, model, trained, scores)
     record["collapse"] = None if collapse is None else collapse.line
     record["learned"] = learned
     write_json(run.home / "record.json", record)
@@ -153,7 +156,8 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     metrics = read_metrics(run.home)
     predictions = {case.name: folder for case in run.judged}
     again = (f"the training was restarted: {record['restarted']}",) if record.get("restarted") else ()
-    caveats = (*again, *run.caveats, *_caveats(run, scores))
+    said = [line for line in [channels_line(record["by_channels"])] if line]
+    caveats = (*again, *run.caveats, *_caveats(run, scores), *said)
     alerts = [alert_of(collapse, learned), *caveats, seen_line(seen, len(run.judged), "the figures on them")]
     summary = write_judgement(
         run.home,
@@ -168,6 +172,28 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         [line for line in alerts if line],
     )
     return Judgement(tuple(scores), tuple(lesions), summary, collapse, learned, caveats, tuple(cuts))
+
+
+def _by_channels(
+    run: Run, model: Model, names: Mapping[int, str], scores: Sequence[Score]
+) -> dict[str, dict[str, Any]]:
+    """The judged cases with the channels that they have, and the complete ones without each channel that may miss."""
+    plan = run.plan
+    lacking = {case.name: [plan.channels[place] for place in sorted(case.lacks)] for case in run.judged}
+    rows: list[tuple[Sequence[str], Score]] = [(lacking[score.case], score) for score in scores]
+    for case in run.judged if plan.channels_may_miss else ():
+        volumes, truth = case.read_images(), case.read_label()
+        for name in () if case.lacks else plan.channels_may_miss:
+            place = plan.channels.index(name)
+            without = [*volumes[:place], Absent.on(volumes[0].grid), *volumes[place + 1 :]]
+            found = segment(model, without, run.segmenting)
+            drawn = case.drawn_of(names)
+            mask = Volume(found.mask, found.grid)
+            rows += [
+                ((name,), score)
+                for score in evaluate_case(truth, mask, drawn, case=case.name, ignore=plan.ignore)
+            ]
+    return by_channels(rows)
 
 
 def _caveats(run: Run, scores: Sequence[Score]) -> list[str]:
@@ -254,7 +280,7 @@ def write_judgement(
             continue
         predicted = read_volume(predictions[name] / f"{name}.nii.gz")
         line = caption(rank, name, scores)
-        picture = overlay_figure(case.read_images()[0], case.read_label(), predicted, line)
+        picture = overlay_figure(case.read_images()[case.channels[0]], case.read_label(), predicted, line)
         overlays.append((line, picture))
     plan_text = (
         home / "plan.yaml" if (home / "plan.yaml").exists() else home.parent / "plan.yaml"

@@ -27,6 +27,8 @@ from focalis.volume import Volume, read_volume
 from focalis.workflows.record import read_json, write_json
 from focalis.workflows.training_cases import SEEN, Seen, as_seen
 
+MISSING = "channels_missing"
+"""In a table of lesions: the channels that the case was predicted without."""
 FOLDER = "lesions"
 
 
@@ -83,6 +85,18 @@ def read_lesions(out: Path, case: str) -> tuple[tuple[Lesion, ...], float] | Non
         raise DataError(
             f"{path}: is no table of lesions ({error!r}); predict again, or move it away"
         ) from error
+
+
+def read_missing(out: Path, case: str) -> tuple[str, ...]:
+    """The channels that a case was predicted without, as its table says.
+
+    Raises:
+        DataError: the JSON file cannot be read.
+    """
+    path = table_paths(out, case)[1]
+    content = read_json(path) if path.exists() else None
+    missing = content.get(MISSING) if isinstance(content, Mapping) else None
+    return tuple(str(name) for name in missing) if isinstance(missing, list) else ()
 
 
 def read_seen(out: Path, case: str) -> Seen | None:

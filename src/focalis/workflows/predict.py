@@ -23,7 +23,7 @@ from focalis.planning import other_modalities
 from focalis.prediction import DEFAULT_MEMORY_GB, Settings, engines_for, require_memory, segment
 from focalis.volume import IMAGE_SUFFIXES, Outline, Volume, itksnap_labels, placement_lacks, write_volume
 from focalis.workflows.inputs import CaseInput, codec_given, find_cases, read_images
-from focalis.workflows.lesion_tables import table_paths, tabled_cases, write_lesions
+from focalis.workflows.lesion_tables import MISSING, table_paths, tabled_cases, write_lesions
 from focalis.workflows.model_record import collapse_alert
 from focalis.workflows.scope import check_scope
 from focalis.workflows.training_cases import Seen, SeenCases
@@ -59,6 +59,7 @@ class PredictRow(Shown):
         doubts: what may be wrong with its DICOM series, a line each that names the folder.
         seen: what the case was used for when the model was made; None for nothing, when refused, and where the model
             does not know.
+        missing: the channels that it was predicted without.
     """
 
     shows = ("case", "status", "reason", "output", "lesions", "tiles", "outside")
@@ -76,6 +77,7 @@ class PredictRow(Shown):
     float32_because: str = ""
     doubts: tuple[str, ...] = ()
     seen: Seen | None = None
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -209,7 +211,8 @@ def predict(
         )
     asked, settings = settings, settings.for_model(loaded)
     point = settings.point_of(loaded)
-    cases = find_cases([Path(path) for path in inputs], loaded.plan.channels)
+    plan = loaded.plan
+    cases = find_cases([Path(path) for path in inputs], plan.channels, plan.channels_may_miss)
     say = None if progress is None else partial(progress, 0, len(cases))
     ran = str(engines_for(loaded, settings, say))
     alert, seen_cases = collapse_alert(loaded), SeenCases.of(loaded)
@@ -257,7 +260,8 @@ def predict(
         if found.uncertainty is not None:
             write_volume(Volume(found.uncertainty, found.grid), spread)
         there = write(Volume(found.mask, found.grid), images.source, loaded, output, strange[case.name])
-        about = {**document, **found.way(), **seen_cases.document(seen)}
+        missing = tuple(plan.channels[place] for place in sorted(case.lacks))
+        about = {**document, **found.way(), **seen_cases.document(seen), MISSING: missing}
         if point.promise and strange[case.name]:
             about["promise"] = "none: the case lies outside of what the model was trained on"
         write_lesions(folder, case.name, found.lesions, about)
@@ -275,6 +279,7 @@ def predict(
             found.float32_because,
             images.doubts,
             seen,
+            missing,
         )
 
     rows: list[PredictRow] = []

@@ -39,6 +39,8 @@ def data_hash(cases: Sequence[Case], hashes: KnownHashes | None = None) -> str:
             except OSError as error:
                 raise DataError(f"{path}: cannot be read ({error.strerror})") from error
             total.update(f"{case.name} {content}\n".encode())
+        if case.lacks:
+            total.update(f"{case.name} lacks {sorted(case.lacks)}\n".encode())
         if case.drawn is not None:
             total.update(f"{case.name} drawn {sorted(case.drawn)}\n".encode())
     if hashes is not None:

@@ -8,7 +8,7 @@ from focalis.errors import ModelError
 from focalis.model import Model
 from focalis.planning import describe, other_modalities, outside
 from focalis.prediction import check_volumes
-from focalis.volume import Volume, padding_value
+from focalis.volume import Absent, Volume, padding_value
 
 
 def check_scope(
@@ -31,7 +31,7 @@ def check_scope(
     check_volumes(volumes, model.plan)
     found = other_modalities(model.plan, modalities)
     for name, volume in zip(model.plan.channels, volumes, strict=True):
-        if (padding := padding_value(volume.array)) is not None:
+        if not isinstance(volume, Absent) and (padding := padding_value(volume.array)) is not None:
             found += (f"the value {padding:g} in {name} most likely means no data",)
     if model.scope is not None:
         found += outside(model.scope, describe(volumes, model.plan.normalisation), model.plan.channels)

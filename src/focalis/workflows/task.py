@@ -129,7 +129,7 @@ def carry_out(task: Task, tell: Tell = lambda _stage, _progress: None) -> dict[s
 def _train_and_judge(task: Task, tell: Tell) -> dict[str, Any]:
     if task.compute.threads:
         torch.set_num_threads(task.compute.threads)
-    data = with_masks(open_dataset(task.dataset), task.plan.readers)
+    data = with_masks(open_dataset(task.dataset, task.plan.channels_may_miss), task.plan.readers)
     data = replace(data, labels=task.labels).holding(task.holds)
     run = Run(
         task.home,

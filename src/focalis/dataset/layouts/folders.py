@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from focalis.dataset.case import Case, Dataset
@@ -12,7 +13,7 @@ from focalis.dataset.layouts.tables import patients_of
 from focalis.errors import DataError
 
 
-def open_folders(root: Path) -> Dataset:
+def open_folders(root: Path, may_miss: Collection[str] = ()) -> Dataset:
     """List the cases of a folder with `images/` and `labels/`.
 
     `labels/CASE.nii.gz` names a case; its images are `images/CASE.nii.gz` or one file per channel,
@@ -21,7 +22,7 @@ def open_folders(root: Path) -> Dataset:
     labels, {"labels": {"background": 0, "lesion": 1}}, and say which of them were drawn in a case, {"drawn": {"CASE":
     ["lesion"]}}; `cases.csv` may name the patients (see `patients_of`), without it each case is a patient of its own.
 
-    A case may lack its label (`label` is None) or its images (`images` is empty).
+    A case may lack its label (`label` is None), its images (`images` is empty), and the channels in `may_miss`.
 
     Raises:
         DataError: a folder is missing or empty, two files claim one place, or cases differ in their channels.
@@ -34,7 +35,7 @@ def open_folders(root: Path) -> Dataset:
     grouped = group_channels(images.values(), labels)
     if not images:
         raise DataError(f"{root / 'images'}: holds no image; put CASE.nii.gz files there")
-    channels = _common_channels(root, grouped)
+    channels = _common_channels(root, grouped, may_miss)
     names = grouped.keys() | labels.keys()
     patients = patients_of(root, set(names))
     description = entry(root, "dataset.json") or root / "dataset.json"
@@ -43,10 +44,15 @@ def open_folders(root: Path) -> Dataset:
     cases = tuple(
         Case(
             name=name,
-            images=tuple(grouped[name][channel] for channel in channels) if name in grouped else (),
+            images=tuple(grouped[name][channel] for channel in channels if channel in grouped.get(name, {})),
             label=labels.get(name),
             patient=patients.of.get(name, ""),
             drawn=drawn.get(name),
+            lacks=frozenset(
+                place
+                for place, channel in enumerate(channels)
+                if name in grouped and channel not in grouped[name]
+            ),
         )
         for name in sorted(names)
     )
@@ -58,13 +64,15 @@ def open_folders(root: Path) -> Dataset:
     return Dataset(root, cases, channels, described.names, described.ignore, notes)
 
 
-def _common_channels(root: Path, grouped: dict[str, dict[str, Path]]) -> tuple[str, ...]:
+def _common_channels(
+    root: Path, grouped: dict[str, dict[str, Path]], may_miss: Collection[str]
+) -> tuple[str, ...]:
     channels = sorted({channel for images in grouped.values() for channel in images})
     lacking = [
         f"case {name} has no channel {channel}"
         for name, images in sorted(grouped.items())
         for channel in channels
-        if channel not in images
+        if channel not in images and channel not in may_miss
     ]
     if lacking:
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from focalis.dataset.case import Case, Dataset
@@ -24,7 +25,7 @@ _SYNONYMS = {"image": "scans?|volumes?", "label": "masks?|segs?|segmentations?|a
 """What counts only where no column has the word itself: beside `label`, a column `mask` is something else."""
 
 
-def open_manifest(path: Path) -> Dataset:
+def open_manifest(path: Path, may_miss: Collection[str] = ()) -> Dataset:
     """List the cases of a CSV manifest.
 
     Columns: `case`; `patient` (optional; an empty cell stands for a patient of its own); `image`, or
@@ -34,7 +35,7 @@ def open_manifest(path: Path) -> Dataset:
     from 1 in the order of the columns. The column `drawn`, if there is one, lists the labels that were drawn in a case,
     by name (or, with a column `label`, by value), separated by commas or semicolons; an empty cell stands for all.
 
-    A case may lack its label: then all of its label cells are empty.
+    A case may lack its label: then all of its label cells are empty. The cells of channels in `may_miss` may be empty.
 
     Returns:
         The data set; its root is the manifest's folder.
@@ -62,7 +63,16 @@ def open_manifest(path: Path) -> Dataset:
             )
         if name in cases:
             raise DataError(f"{path}: names case {name} twice; keep one row per case")
-        images = [_file(path, row[column], f"{column} of case {name}") for column in channels.values()]
+        lacks = {
+            place
+            for place, channel in enumerate(channels)
+            if channel in may_miss and not row[channels[channel]]
+        }
+        images = [
+            _file(path, row[column], f"{column} of case {name}")
+            for place, column in enumerate(channels.values())
+            if place not in lacks
+        ]
         words = re.split(r"\s*[,;]\s*", row[drawn_in]) if drawn_in and row[drawn_in] else None
         drawn = None if words is None else drawn_values(f"{path}: {drawn_in} of case {name}", words, labels)
         columns = [
@@ -79,7 +89,7 @@ def open_manifest(path: Path) -> Dataset:
         masks = [_file(path, row[column], f"{column} of case {name}") for column in columns if given]
         label = masks[0] if "" in structures and masks else tuple(masks) or None
         patient = patient_name(row[patient_in]) if patient_in is not None else ""
-        cases[name] = Case(name, tuple(images), label, patient, drawn=drawn)
+        cases[name] = Case(name, tuple(images), label, patient, drawn=drawn, lacks=frozenset(lacks))
     named = tuple(channel or UNNAMED_CHANNEL for channel in channels)
     notes = [
         f"{path.name}: the column {column} names image files and is passed over; rename it to image_{column} or "

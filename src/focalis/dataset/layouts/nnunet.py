@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from focalis.dataset.case import Case, Dataset
@@ -20,11 +21,11 @@ from focalis.volume import IMAGE_SUFFIXES, image_stem
 
 DESCRIPTION, IMAGES, LABELS = "dataset.json", "imagesTr", "labelsTr"
 
-Files = dict[str, tuple[tuple[Path, ...], Path | None]]
-"""Case name to its images, one entry per channel, and its label."""
+Files = dict[str, tuple[tuple[Path, ...], Path | None, frozenset[int]]]
+"""Case name to its images, one entry per channel that it has, its label, and the channels that it lacks."""
 
 
-def open_nnunet(root: Path) -> Dataset:
+def open_nnunet(root: Path, may_miss: Collection[str] = ()) -> Dataset:
     """List the training cases of a folder with `imagesTr/`, `labelsTr/` and `dataset.json`.
 
     Channels, labels, the ignored value and the file ending come from `dataset.json`, version 1 or 2. If it lists
@@ -49,7 +50,8 @@ def open_nnunet(root: Path) -> Dataset:
     if description.dataset is not None or description.training is not None:
         found = _listed(path, description, len(channels))
     else:
-        found = _scanned(path, description, len(channels))
+        optional = {number for number, name in enumerate(channels) if name in may_miss}
+        found = _scanned(path, description, len(channels), optional)
     if not found:
         raise DataError(
             f"{root}: holds no training case; put images into {IMAGES}/ and labels into {LABELS}/"
@@ -57,7 +59,8 @@ def open_nnunet(root: Path) -> Dataset:
     patients = patients_of(root, set(found))
     drawn = labels.drawn_in(path, found)
     cases = tuple(
-        Case(name, *found[name], patients.of.get(name, ""), drawn=drawn.get(name)) for name in sorted(found)
+        Case(name, images, label, patients.of.get(name, ""), drawn=drawn.get(name), lacks=lacks)
+        for name, (images, label, lacks) in sorted(found.items())
     )
     notes = (
         *([patients.note] if patients.note else ()),
@@ -85,7 +88,7 @@ def _listed(path: Path, description: Description, channels: int) -> Files:
         if len(files) != channels:
             raise DataError(f"{path}: lists {len(files)} images of case {name}, for {channels} channels")
         missing |= dict.fromkeys(file for file in (*files, root / label) if not file.is_file())
-        found[name] = (files, root / label)
+        found[name] = (files, root / label, frozenset())
     if missing:
         names = ", ".join(str(file).removeprefix(f"{root}/") for file in list(missing)[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -105,7 +108,7 @@ def _whole_or_numbered(image: Path, channels: int) -> tuple[Path, ...]:
     return tuple(numbered) if any(file.is_file() for file in numbered) else (image,) * channels
 
 
-def _scanned(path: Path, description: Description, channels: int) -> Files:
+def _scanned(path: Path, description: Description, channels: int, may_miss: Collection[int]) -> Files:
     """The cases that the folders hold."""
     root = path.parent
     ending = description.file_ending
@@ -127,18 +130,19 @@ def _scanned(path: Path, description: Description, channels: int) -> Files:
         else:
             images.setdefault(numbered[1], {})[int(numbered[2])] = file
     for case, files in images.items():
-        if lacking := [number for number in range(channels) if number not in files]:
+        if lacking := [number for number in range(channels) if number not in {*files, *may_miss}]:
             first = next(iter(files.values()))
             raise DataError(
                 f"{first}: case {case} has no channel {lacking[0]:04d}; every case needs {channels}"
             )
         if case in whole:
             raise DataError(f"{whole[case]}: stands beside {files[0].name}; keep one of the two")
-    found: Files = {case: ((file,) * channels, labels.get(case)) for case, file in whole.items()}
+    found: Files = {case: ((file,) * channels, labels.get(case), frozenset()) for case, file in whole.items()}
     for case, files in images.items():
-        found[case] = (tuple(files[number] for number in range(channels)), labels.get(case))
+        there = tuple(files[number] for number in sorted(files))
+        found[case] = (there, labels.get(case), frozenset(range(channels)) - files.keys())
     for case in labels.keys() - found.keys():
-        found[case] = ((), labels[case])
+        found[case] = ((), labels[case], frozenset())
     if description.training_count is not None and description.training_count != len(found):
         raise DataError(
             f'{path}: "numTraining" is {description.training_count}, but {len(found)} cases are there; '

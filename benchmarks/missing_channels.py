@@ -1,0 +1,57 @@
+"""What channel dropout costs and saves: Dice with all channels and without one, trained with it and without it.
+
+    python benchmarks/missing_channels.py /data/ms_brain -o runs/missing --channel T1 --steps 2000 --fold 0
+
+Both trainings see complete cases. The one without channel dropout states that the channel may miss too, so that it can
+be judged without it, and drops it from no patch. A row that is there is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import focalis
+from focalis.planning import read_plan, write_plan
+from focalis.workflows.record import provenance, read_json, write_json
+
+ARMS = {"dropout": None, "no_dropout": 0.0}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train the two arms and print their rows."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--out", "-o", type=Path, required=True)
+    parser.add_argument("--channel", required=True)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    for arm, share in ARMS.items():
+        row = options.out / f"{arm}-{options.steps}-seed{options.seed}.json"
+        if not row.exists():
+            write_json(row, trained(arm, share, options))
+        print(row.read_text(encoding="utf-8"))
+
+
+def trained(arm: str, share: float | None, options: argparse.Namespace) -> dict[str, Any]:
+    """The row of an arm; `share` replaces the plan's channel dropout."""
+    run = options.out / f"{arm}-{options.steps}-seed{options.seed}"
+    made_from = provenance()
+    how: dict[str, Any] = {"fold": options.fold, "channels_may_miss": [options.channel], "seed": options.seed}
+    plan = read_plan(focalis.fit(options.dataset, run, plan_only=True, **how).plan)
+    if share is not None:
+        training = plan.training.model_copy(update={"channel_dropout": share})
+        write_plan(plan.model_copy(update={"training": training}), run / "plan.yaml")
+    focalis.fit(options.dataset, run, steps=options.steps, eight_bit=False, **how)
+    found = read_json(run / "record.json")["by_channels"]
+    return {**made_from, "arm": arm, "steps": options.steps, "seed": options.seed, "by_channels": found}
+
+
+if __name__ == "__main__":
+    main()
