@@ -22,7 +22,7 @@ from focalis.device.records import Header
 from focalis.device.store import Store
 from focalis.device.web.device import Device
 from focalis.device.written import FOLLOW_UP
-from focalis.dicom import read_series, write_segmentation
+from focalis.dicom import Caution, read_series, write_segmentation
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
 from focalis.planning.plan import Normalisation, Plan
@@ -103,7 +103,14 @@ class PhantomDevice:
             self.store.complete(header.series_uid)
         return header.series_uid, phantom.truth.array
 
-    def finish(self, series_uid: str, truth: np.ndarray, *, supersedes: str | None = None) -> str:
+    def finish(
+        self,
+        series_uid: str,
+        truth: np.ndarray,
+        *,
+        supersedes: str | None = None,
+        cautions: tuple[Caution, ...] = (),
+    ) -> str:
         """Add the task of a series and its Segmentation; the task's id."""
         instances = self.store.instances(series_uid)
         task_id = hashlib.sha256((series_uid + str(supersedes)).encode()).hexdigest()[:40]
@@ -112,7 +119,9 @@ class PhantomDevice:
         )
         path = self.store.results_folder(task_id) / "seg-1.dcm"
         series = read_series([each.path for each in instances])
-        write_segmentation(truth, {1: "lesion"}, series, path, model=MODEL_SHA256, version="0.1.0")
+        write_segmentation(
+            truth, {1: "lesion"}, series, path, model=MODEL_SHA256, version="0.1.0", cautions=cautions
+        )
         uid = pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         self.store.add_result(task_id, "seg", uid, content, path)

@@ -5,13 +5,14 @@ import pytest
 from device_work import GRID, block
 from structured_reports import read_report
 
-from focalis.device.results import cautions_of, make_results
+from focalis.device.results import make_results
 from focalis.dicom import read_series
+from focalis.workflows.cautions import cautions_of
 
 
 @pytest.mark.parametrize(
     ("partial", "outside", "absence"),
-    [("", "", True), ("9 images announced, 6 came", "", False), ("", "lies outside of it", False)],
+    [("", (), True), ("9 images announced, 6 came", (), False), ("", ("it is an MR series",), False)],
 )
 def test_a_report_says_that_there_is_no_lesion_only_where_nothing_is_doubtful(
     write_series, tmp_path, partial, outside, absence
@@ -25,7 +26,7 @@ def test_a_report_says_that_there_is_no_lesion_only_where_nothing_is_doubtful(
         model="7" * 64,
         version="1",
         supersedes={},
-        cautions=cautions_of(partial, outside),
+        cautions=cautions_of(partial=partial, outside=outside),
     )
     report = read_report(tmp_path / next(each.file for each in made if each.kind == "sr"))
     assert (report.total, report.absence) == (0, absence)

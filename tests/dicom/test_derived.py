@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from focalis.dicom.derived import Caution, Superseded, read_cautions
 from focalis.dicom.segmentation import write_segmentation
 from focalis.dicom.series import Series, read_series
 from focalis.dicom.structures import write_structures
@@ -224,3 +225,14 @@ def test_dciodvfy_finds_no_error(
     if writer is write_segmentation:
         write(writer, label * 0, series, tmp_path / "a.dcm", names=names)
         assert errors(tmp_path / "a.dcm") == set()
+
+
+def test_cautions_come_back_from_a_segmentation(series, label, tmp_path):
+    cautions = (
+        Caution("OUT OF SCOPE", "the series is of MR; PARTIAL views: none; spacing of 5 mm"),
+        Caution("FAILED TRAINING", "it found no lesion"),
+    )
+    for told in (cautions, ()):
+        path = tmp_path / "seg.dcm"
+        write(write_segmentation, label, series, path, cautions=told, supersedes=Superseded("1.2.3", "1.2.4"))
+        assert read_cautions(path) == told

@@ -588,6 +588,10 @@ def test_values_beyond_float32_are_refused(tmp_path, value, dtype, said):
 def test_padding_is_told_and_with_strict_refused(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     write_volume(padded(-32768, np.int16), path)
-    told = replace(model(), plan=plan())
-    (row,) = predict(told, [path], tmp_path / "out").rows
-    assert any("most likely means no data" in line for line in row.outside)
+    usual = [image(tmp_path / "usual" / f"{seed}.nii.gz", seed) for seed in range(8)]
+    known = replace(model(), scope=learn_scope([describe([one], plan().normalisation) for one in usual]))
+    (row,) = predict(known, [path], tmp_path / "out").rows
+    assert (row.status, row.outside[0]) == ("done", "the value -32768 in image most likely means no data")
+    (row,) = predict(known, [path], tmp_path / "strict", strict=True).rows
+    assert (row.status, row.output) == ("refused", None)
+    assert "-32768 in image most likely means no data" in row.reason

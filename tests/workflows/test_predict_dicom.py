@@ -15,8 +15,9 @@ from focalis.errors import UsageError
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
 from focalis.planning import NetworkSettings, Normalisation, Plan, describe, learn_scope
-from focalis.volume import Grid, Volume, read_volume, write_volume
+from focalis.volume import Grid, Volume, content_digest, read_volume, write_volume
 from focalis.workflows.predict import predict
+from focalis.workflows.training_cases import CHOSE, TRAINED
 
 GRID = Grid((9, 8, 6), (1.5, 1.5, 3.0), (-4.0, 7.0, 20.0))
 
@@ -131,6 +132,21 @@ def test_a_result_out_of_scope_says_so(series, tmp_path):
     written = dcmread(row.output)
     assert written.SeriesDescription.startswith("OUT OF SCOPE: ")
     assert "it is a PT series, and the model is for CT" in written.DerivationDescription
+
+
+@pytest.mark.parametrize("output_format", ["seg", "rtstruct"])
+def test_a_result_of_a_training_case_or_a_failed_training_says_so(series, tmp_path, output_format):
+    series()
+    (source,) = find_series(tmp_path / "in")
+    digest = content_digest(read_series(source).volume.array)
+    known = {"images": {TRAINED: {"p7": [digest]}, CHOSE: {}}, "collapse": "it found no lesion"}
+    told = replace(model(), provenance=known)
+    (row,) = predict(told, [tmp_path / "in"], tmp_path / "out", output_format=output_format).rows
+    written = dcmread(row.output)
+    assert written.SeriesDescription.startswith("TRAINING CASE, FAILED TRAINING: Focalis")
+    about = written.DerivationDescription if output_format == "seg" else written.StructureSetDescription
+    assert "TRAINING CASE: the series trained the model (case p7)" in about
+    assert "FAILED TRAINING: this model did not learn what it should: it found no lesion" in about
 
 
 def test_another_modality_is_refused_with_strict(series, tmp_path):

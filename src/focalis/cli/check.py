@@ -54,16 +54,17 @@ def _print(found: Survey, out: Path | None) -> None:
     """How many of what, and the first findings of each kind."""
     from focalis.quality import KINDS
 
-    for finding in found.findings:
-        if finding.kind == "few" and not finding.cases:
-            print(f"WARNING: {finding}")
+    first = [finding for finding in found.findings if finding.kind == "few" and not finding.cases]
+    for finding in first:
+        print(f"WARNING: {finding}")
     counts = (
         (len(found.dataset.cases), "case"),
         (len(found.result.problems), "error"),
         (len(found.findings), "warning"),
     )
     print(", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts))
-    for kind, group in groupby(found.findings, key=lambda finding: finding.kind):
+    rest = [finding for finding in found.findings if finding not in first]
+    for kind, group in groupby(rest, key=lambda finding: finding.kind):
         findings = list(group)
         print(f"{KINDS[kind].title}:")
         for finding in findings[:LINES_PER_KIND]:

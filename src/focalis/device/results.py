@@ -28,7 +28,6 @@ from focalis.dicom import (
     write_structures,
 )
 from focalis.files import sha256_of, write_text
-from focalis.workflows.training_cases import Seen
 
 if TYPE_CHECKING:
     from focalis.device.following import FollowUp
@@ -161,38 +160,6 @@ def make_results(
     if not drawn:
         del paths["rtstruct"]
     return [_made(kind, path, len(lesions)) for kind, path in paths.items()]
-
-
-def cautions_of(partial: str, outside: str) -> tuple[Caution, ...]:
-    """Reasons to doubt a result.
-
-    Args:
-        partial: why the series is not whole; empty if it is.
-        outside: how it lies outside of what the model was trained on; empty if it does not.
-    """
-    found = []
-    if partial:
-        found.append(Caution("PARTIAL", f"made of an incomplete series: {partial}"))
-    if outside:
-        found.append(Caution("OUT OF SCOPE", f"the series {outside}"))
-    return tuple(found)
-
-
-def model_cautions(seen: Seen | None, collapse: str) -> tuple[Caution, ...]:
-    """What the model file says against a result.
-
-    Args:
-        seen: the case of the model's training that the series is.
-        collapse: how the training failed; empty if it did not.
-    """
-    found = []
-    if seen is not None:
-        found.append(
-            Caution("TRAINING CASE", f"the series {seen.role} (case {seen.case}), so the result flatters it")
-        )
-    if collapse:
-        found.append(Caution("FAILED TRAINING", collapse))
-    return tuple(found)
 
 
 def reported_lesions(

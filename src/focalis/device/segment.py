@@ -115,13 +115,14 @@ class _RefusedError(Exception):
 
 def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
     from focalis.device.models import file_sha256
-    from focalis.device.results import cautions_of, make_results, model_cautions
+    from focalis.device.results import make_results
     from focalis.dicom import read_series
     from focalis.dicom.source_identity import AttributeWarning
     from focalis.model import load_model, weights_sha256
     from focalis.planning import other_modalities
     from focalis.prediction import DEFAULT_MEMORY_GB, Settings, require_memory
     from focalis.prediction import segment as segment_volumes
+    from focalis.workflows.cautions import cautions_of
     from focalis.workflows.model_record import collapse_alert
     from focalis.workflows.scope import check_scope, outside_line
     from focalis.workflows.training_cases import SeenCases
@@ -166,7 +167,8 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         raise _RefusedError(str(error), outside) from error
     followed, told_of_it = _follow(job, series, found.mask, model, settings)
     tell("writing")
-    of_the_model = model_cautions(SeenCases.of(model).find("", [series.volume]), collapse_alert(model))
+    seen = SeenCases.of(model).find("", [series.volume])
+    of_the_model = cautions_of(seen=seen, collapse=collapse_alert(model))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", AttributeWarning)
@@ -180,7 +182,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
             supersedes={kind: Path(path) for kind, path in job.supersedes.items()},  # type: ignore[misc]
             created=datetime.fromisoformat(job.created) if job.created else None,
             edition=job.edition,
-            cautions=(*cautions_of(job.partial, outside), *of_the_model),
+            cautions=(*cautions_of(partial=job.partial, outside=strange), *of_the_model),
             promise=model.operating_point.promise,
             follow_up=followed,
         )

@@ -1,7 +1,7 @@
 """DICOM objects: image series; segmentations, contours and reports, read and written."""
 
 from focalis.dicom.capture import write_capture
-from focalis.dicom.derived import Caution, Superseded
+from focalis.dicom.derived import Caution, Superseded, read_cautions
 from focalis.dicom.drawn import DrawnObject, find_drawn, series_of
 from focalis.dicom.headers import is_dicom
 from focalis.dicom.segmentation import Segment, list_segments, read_segmentation, write_segmentation
@@ -24,6 +24,7 @@ __all__ = [
     "list_segments",
     "list_structures",
     "only_series",
+    "read_cautions",
     "read_segmentation",
     "read_series",
     "read_structures",

@@ -8,26 +8,31 @@ the clock's.
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import UID
 
-from focalis.dicom.headers import text
+from focalis.dicom.headers import read_header, text
 from focalis.dicom.series import Series
 from focalis.dicom.source_identity import NAMESPACE, Identity, require_uids, source_identity
 from focalis.errors import DataError
 
 Kind: TypeAlias = Literal["SEG", "RTSTRUCT", "SR", "SC"]
 """What kind of object a result is, as its Modality; SC is a Secondary Capture."""
+
+Mark: TypeAlias = Literal["PARTIAL", "OUT OF SCOPE", "TRAINING CASE", "FAILED TRAINING"]
+"""Why to doubt a result, in a word or two."""
 
 MANUFACTURER = "Focalis"
 NOTICE = "for research use only"
@@ -68,12 +73,27 @@ class Caution:
     """A reason to doubt a result, written into each of its objects.
 
     Attributes:
-        mark: a word or three in capitals, for the object's description.
+        mark: for the object's description.
         text: a sentence.
     """
 
-    mark: str
+    mark: Mark
     text: str
+
+
+_MARKED = re.compile(f"(?:^|; )({'|'.join(get_args(Mark))}): ")
+
+
+def read_cautions(path: Path) -> tuple[Caution, ...]:
+    """The cautions in the Derivation Description of a Segmentation that Focalis wrote, in their order.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    told = text(read_header(path, ("DerivationDescription",)), "DerivationDescription")
+    _, *parts = _MARKED.split(told)
+    marks: list[Any] = parts[::2]
+    return tuple(Caution(mark, said) for mark, said in zip(marks, parts[1::2], strict=True))
 
 
 @dataclass(frozen=True)
@@ -236,7 +256,7 @@ def describe_result(
         _storable(reviewer)[:_LONG_STRING],
         edition,
         created is not None,
-        tuple(Caution(_storable(each.mark), _storable(each.text)) for each in cautions),
+        tuple(Caution(each.mark, _storable(each.text)) for each in cautions),
         dict(tracking or {}),
     )
 

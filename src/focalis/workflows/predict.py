@@ -29,7 +29,7 @@ from focalis.workflows.scope import check_scope
 from focalis.workflows.training_cases import Seen, SeenCases
 
 if TYPE_CHECKING:
-    from focalis.dicom import Caution, Series
+    from focalis.dicom import Series
 
 Format = Literal["nifti", "nrrd", "seg", "rtstruct"]
 """What results are written as: NIfTI label maps, 3D Slicer's segmentations, DICOM Segmentations, RT Structure Sets."""
@@ -223,7 +223,6 @@ def predict(
         "settings": settings.record(),
         **({"model_alert": alert} if alert else {}),
     }
-    write = _WRITERS[output_format]
     strange: dict[str, tuple[str, ...]] = {}
     taken = {os.path.realpath(file) for case in cases for file in case.all_files}
 
@@ -259,7 +258,8 @@ def predict(
             write_volume(Volume(found.probability, found.grid), extra)
         if found.uncertainty is not None:
             write_volume(Volume(found.uncertainty, found.grid), spread)
-        there = write(Volume(found.mask, found.grid), images.source, loaded, output, strange[case.name])
+        label = Volume(found.mask, found.grid)
+        there = _write(output_format, label, images.source, loaded, output, strange[case.name], seen)
         missing = tuple(plan.channels[place] for place in sorted(case.lacks))
         about = {**document, **found.way(), **seen_cases.document(seen), MISSING: missing}
         if point.promise and strange[case.name]:
@@ -339,42 +339,6 @@ ITKSNAP = "itksnap_labels.txt"
 """Beside NIfTI masks: names and colours of the labels, as ITK-SNAP reads them."""
 
 
-def _nifti(label: Volume, _source: Series | None, model: Model, path: Path, _outside: Sequence[str]) -> bool:
-    write_volume(label, path)
-    write_text(path.with_name(ITKSNAP), itksnap_labels(model.plan.labels))
-    return True
-
-
-def _nrrd(label: Volume, _source: Series | None, model: Model, path: Path, _outside: Sequence[str]) -> bool:
-    write_volume(label, path, model.plan.labels)
-    return True
-
-
-def _segmentation(
-    label: Volume, source: Series | None, model: Model, path: Path, outside: Sequence[str]
-) -> bool:
-    from focalis.dicom import write_segmentation
-
-    assert source is not None
-    write_segmentation(
-        label.array,
-        model.plan.labels,
-        source,
-        path,
-        model=weights_sha256(model),
-        version=version("focalis"),
-        cautions=_cautions(outside),
-    )
-    return True
-
-
-def _cautions(outside: Sequence[str]) -> tuple[Caution, ...]:
-    """What a DICOM result says of a series that is not what the model was trained on."""
-    from focalis.dicom import Caution
-
-    return (Caution("OUT OF SCOPE", "; ".join(outside)),) if outside else ()
-
-
 def _require_uids(source: Series) -> None:
     """Refuse before the work what cannot be written after it."""
     from focalis.dicom.source_identity import require_uids
@@ -382,27 +346,35 @@ def _require_uids(source: Series) -> None:
     require_uids(source)
 
 
-def _structures(
-    label: Volume, source: Series | None, model: Model, path: Path, outside: Sequence[str]
+def _write(
+    output_format: Format,
+    label: Volume,
+    source: Series | None,
+    model: Model,
+    path: Path,
+    outside: Sequence[str],
+    seen: Seen | None,
 ) -> bool:
-    from focalis.dicom import write_structures
+    """Write a result; returns whether there is a file."""
+    if output_format == "nifti":
+        write_volume(label, path)
+        write_text(path.with_name(ITKSNAP), itksnap_labels(model.plan.labels))
+        return True
+    if output_format == "nrrd":
+        write_volume(label, path, model.plan.labels)
+        return True
+    from focalis.dicom import write_segmentation, write_structures
+    from focalis.workflows.cautions import cautions_of
 
     assert source is not None
-    return write_structures(
+    write = write_segmentation if output_format == "seg" else write_structures
+    written = write(
         label.array,
         model.plan.labels,
         source,
         path,
         model=weights_sha256(model),
         version=version("focalis"),
-        cautions=_cautions(outside),
+        cautions=cautions_of(outside=outside, seen=seen, collapse=collapse_alert(model)),
     )
-
-
-_WRITERS: dict[Format, Callable[[Volume, Series | None, Model, Path, Sequence[str]], bool]] = {
-    "nifti": _nifti,
-    "nrrd": _nrrd,
-    "seg": _segmentation,
-    "rtstruct": _structures,
-}
-"""How a result is written; each says whether there is a file."""
+    return written is not False

@@ -14,7 +14,7 @@ from page_clients import csrf_of, local_client, opened
 from PIL import Image
 from structured_reports import read_report
 
-from focalis.dicom import read_segmentation, read_series
+from focalis.dicom import Caution, read_cautions, read_segmentation, read_series
 from focalis.dicom.structured_report import read_tracking
 from focalis.dicom.structures import read_structures
 from focalis.lesions import label_components
@@ -245,6 +245,25 @@ def test_a_second_correction_replaces_the_first_and_bears_its_own_time(client, p
     assert predecessor.ReferencedSOPInstanceUID == first.SOPInstanceUID
     first, second = results["correction-rtstruct"]
     assert second.PredecessorStructureSetSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+
+
+def test_a_correction_repeats_why_not_to_take_the_result_at_its_word(client, phantom):
+    cautions = (
+        Caution("PARTIAL", "made of an incomplete series: 59 images announced; 40 came"),
+        Caution("TRAINING CASE", "the series trained the model (case p7), so the result flatters it"),
+    )
+    task_id = phantom.finish(*phantom.receive("Half^Sent", seed=3), cautions=cautions)
+    opened(client, task_id)
+    csrf = csrf_of(client)
+    for number in (1, 2, 3):
+        judge(client, task_id, number, "rejected", csrf)
+    client.post(f"/studies/{task_id}/correction", headers={"x-csrf-token": csrf})
+
+    written = {each.kind: each.path for each in phantom.store.results(task_id)}
+    assert read_cautions(written["correction"]) == cautions
+    report = read_report(written["correction-sr"])
+    assert report.cautions == tuple(f"{each.mark}: {each.text}" for each in cautions)
+    assert (report.total, report.absence) == (0, False)
 
 
 def test_a_correction_waits_for_every_verdict(client, phantom, task_id):

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from focalis.device.results import MOST_LISTED, cautions_of, superseded, tracked
+from focalis.device.results import MOST_LISTED, superseded, tracked
 from focalis.device.web.preparing import lesions_of
 from focalis.dicom import (
     ReportedLesion,
     list_segments,
+    read_cautions,
     read_series,
     write_report,
     write_segmentation,
@@ -32,11 +33,10 @@ def correct(
     version: str,
     reviewer: str,
     at: str,
-    partial: str = "",
     charset: str = "latin-1",
     follow_up: dict[str, Any] | None = None,
 ) -> list[dict[str, str]]:
-    """Write the accepted lesions as new objects that refer to those that they replace.
+    """Write the accepted lesions as new objects that refer to those that they replace, and repeat their cautions.
 
     Args:
         files: the series that was segmented.
@@ -48,7 +48,6 @@ def correct(
         version: the version of Focalis.
         reviewer: who decided.
         at: when, in ISO 8601 with its zone; the objects bear this time.
-        partial: why the series is not whole; the objects say so. Empty if it is.
         charset: the Python codec for text of no or a wrong character set.
         follow_up: of the results that were reviewed; None if there is none.
 
@@ -58,7 +57,7 @@ def correct(
     Raises:
         DataError: a file cannot be read or written.
     """
-    cautions = cautions_of(partial, "")
+    cautions = read_cautions(Path(segmentation))
     model = text(read_header(Path(segmentation)), "DeviceSerialNumber")  # the hash of the weights
     series = read_series([Path(file) for file in files], charset=charset)
     names = {segment.number: segment.name for segment in list_segments(Path(segmentation))}

@@ -191,7 +191,6 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
                 "charset": config.node.charset,
                 "reviewer": session.user,
                 "at": datetime.now().astimezone().isoformat(timespec="seconds"),
-                "partial": task.partial,
                 "follow_up": follow_up_of(store, task_id),
             },
             config.limits,
