@@ -11,9 +11,11 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +137,32 @@ def pacs(answer=lambda _event: 0x0000, port=0, tls=None):
         server.shutdown()
 
 
+@contextmanager
+def webhook(answers=()):
+    """A web server: its address, and what it was told, as (content, headers); it answers 204, first `answers`."""
+    told, left = [], list(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told.append((json.loads(body), {**self.headers, "body": body}))
+            self.send_response(left.pop(0) if left else 204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook", told
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 def dicom_bytes(path):
     """The data set of a file as it travels: what follows the file meta information."""
     from pynetdicom.dsutils import split_dataset
@@ -253,6 +281,8 @@ POINTS = {
     "sending": lambda: _die_at_state("sending", True),
     "sent but not noted": lambda: _die_in_method("set_delivery", False),
     "first delivery noted": lambda: _die_in_method("set_delivery", True),
+    "notice added": lambda: _die_in_method("add_notice", True),
+    "told but not noted": lambda: _die_in_method("set_notice", False),
     "before done": lambda: _die_at_state("done", False),
     "done": lambda: _die_at_state("done", True),
 }

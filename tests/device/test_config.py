@@ -132,3 +132,22 @@ def test_the_character_set_is_named_as_in_dicom(tmp_path):
     file.write_text('[node]\ncharset = "ISO_IR 999"\n')
     with pytest.raises(UsageError, match=r"node\.charset is wrong .*ISO_IR 999"):
         load_config(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('name = "a"\nurl = "https://a.example"', "notify a (webhook) lacks secret"),
+        (
+            'name = "a"\nkind = "email"\nhost = "b.example"\nto = ["c@b.example"]',
+            "notify a (email) lacks sender",
+        ),
+        ('name = "a"\nkind = "email"\nto = ["nobody"]', "notify.1.to.1 is wrong"),
+        ('name = "a"\nurl = "https://a.example"\nsecret = "short"', "notify.1.secret is wrong"),
+        ('name = "a"\nevents = ["everything"]', "notify.1.events.1 is wrong"),
+    ],
+)
+def test_a_recipient_that_cannot_be_told_is_refused(tmp_path, text, fault):
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, f"[[notify]]\n{text}\n")
+    assert fault in str(caught.value)

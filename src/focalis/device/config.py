@@ -61,6 +61,7 @@ Network = Annotated[str, AfterValidator(_network)]
 PasswordHash = Annotated[str, AfterValidator(_password_hash)]
 FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+MailAddress = Annotated[str, Field(pattern=r"^[^\s@<>,]+@[^\s@<>,]+$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -162,6 +163,35 @@ class Destination(_Frozen):
     objects: tuple[ObjectKind, ...] = ("seg", "rtstruct", "sr", "capture")
 
 
+class Recipient(_Frozen):
+    """Who is told what happens.
+
+    Attributes:
+        kind: "webhook" posts JSON to `url`, signed with `secret`; "email" sends mail to `to` by the server `host`.
+        events: "person": a study needs a person; "dead": results could not be sent; "disk": the disk is full; "done": a
+            study was segmented.
+        patients: tell the patient's name and ID as well.
+        page: the address of the device's page, for links.
+        tls: how the mail server is spoken to; `tls_ca` names who is trusted instead of the system's authorities.
+    """
+
+    name: Name
+    kind: Literal["webhook", "email"] = "webhook"
+    events: tuple[Literal["person", "dead", "disk", "done"], ...] = ("person", "dead", "disk")
+    patients: bool = False
+    page: str | None = Field(default=None, pattern=r"^https?://")
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    secret: str | None = Field(default=None, repr=False, min_length=16)
+    host: str | None = None
+    port: Port | None = None
+    tls: Literal["none", "starttls", "tls"] = "starttls"
+    tls_ca: FilePath | None = None
+    user: str | None = None
+    password: str | None = Field(default=None, repr=False)
+    sender: MailAddress | None = None
+    to: tuple[MailAddress, ...] = ()
+
+
 class WebSettings(_Frozen):
     """The web page and DICOMweb; with certificate and key it is HTTPS.
 
@@ -231,6 +261,7 @@ class Config(_Frozen):
     models: tuple[ModelEntry, ...] = ()
     routes: tuple[Route, ...] = ()
     destinations: tuple[Destination, ...] = ()
+    notify: tuple[Recipient, ...] = ()
     web: WebSettings = WebSettings()
     users: tuple[User, ...] = ()
     tokens: tuple[Token, ...] = ()
@@ -291,6 +322,7 @@ def _contradiction(config: Config) -> str | None:
     for kind, entries in (
         ("model", config.models),
         ("destination", config.destinations),
+        ("recipient", config.notify),
         ("user", config.users),
         ("token", config.tokens),
     ):
@@ -301,4 +333,8 @@ def _contradiction(config: Config) -> str | None:
         needed = ("ae_title", "host", "port") if entry.kind == "dicom" else ("url",)
         if missing := [key for key in needed if getattr(entry, key) is None]:
             return f"destination {entry.name} ({entry.kind}) lacks {missing[0]}; add it"
+    for recipient in config.notify:
+        wanted = ["url", "secret"] if recipient.kind == "webhook" else ["host", "sender", "to"]
+        if missing := [key for key in wanted if not getattr(recipient, key)]:
+            return f"notify {recipient.name} ({recipient.kind}) lacks {missing[0]}; add it"
     return None

@@ -81,7 +81,14 @@ _PERSON = """
 ALTER TABLE series ADD COLUMN person TEXT NOT NULL DEFAULT '';
 CREATE INDEX series_by_person ON series (person);
 """
-_STEPS = (_FIRST, _WHOLENESS_AND_SCOPE, _PERSON)
+_NOTICES = """
+CREATE TABLE notices (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, recipient TEXT NOT NULL, key TEXT NOT NULL, event TEXT NOT NULL,
+    text TEXT NOT NULL, at TEXT NOT NULL, task_id TEXT, series_uid TEXT, state TEXT NOT NULL,
+    attempts INTEGER NOT NULL, last_error TEXT NOT NULL, next_at TEXT, UNIQUE (recipient, key));
+CREATE INDEX notices_by_state ON notices (state);
+"""
+_STEPS = (_FIRST, _WHOLENESS_AND_SCOPE, _PERSON, _NOTICES)
 """What makes each version of the file out of the one before it; a store of any version is brought to the last one."""
 
 

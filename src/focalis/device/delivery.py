@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -74,6 +75,12 @@ def is_dead(outcome: str, attempts: int) -> bool:
     return attempts >= (MOST_REJECTIONS if outcome == "rejected" else MOST_ATTEMPTS)
 
 
+def is_due(next_at: str | None, moment: str) -> bool:
+    """Whether what waits is due; a time beyond the longest wait was set by a wrong clock, and is due too."""
+    latest = datetime.fromisoformat(moment) + timedelta(seconds=LONGEST_WAIT_SECONDS)
+    return next_at is None or not moment < next_at <= latest.isoformat(timespec="milliseconds")
+
+
 def check(destination: Destination, calling: str) -> str:
     """Whether a destination answers: C-ECHO, or any answer of the web server; the error, or nothing."""
     if destination.kind == "stow":
@@ -81,7 +88,7 @@ def check(destination: Destination, calling: str) -> str:
             with _session(destination) as session:
                 session.get(destination.url or "", timeout=(CONNECT_SECONDS, CONNECT_SECONDS))
         except requests.RequestException as error:
-            return _web_error(error)
+            return web_error(error)
         return ""
     ae = _entity(calling)
     ae.add_requested_context("1.2.840.10008.1.1")
@@ -195,7 +202,7 @@ def _stow_one(client: DICOMwebClient, file: Path) -> Sent:
         rejected = 400 <= code < 500 and code not in (401, 403, 404, 408, 429)
         return Sent("rejected" if rejected else "failed", f"answered with HTTP status {code}")
     except requests.RequestException as error:
-        return Sent("failed", _web_error(error))
+        return Sent("failed", web_error(error))
     except ValueError as error:  # an answer that is not DICOM JSON
         return Sent("failed", f"gave an answer that cannot be read ({' '.join(str(error).split())[:200]})")
     failed = answer.get("FailedSOPSequence")
@@ -216,7 +223,7 @@ def _session(destination: Destination) -> requests.Session:
     return session
 
 
-def _web_error(error: requests.RequestException) -> str:
+def web_error(error: requests.RequestException) -> str:
     """What a person needs of it; the whole text holds addresses of objects in memory."""
     kinds: Mapping[type[Exception], str] = {
         requests.exceptions.SSLError: "TLS failed; check tls_ca and the certificates",

@@ -24,9 +24,16 @@ from dbos import DBOS, DBOSConfig
 
 from focalis.device import delivery, retention
 from focalis.device.config import Config, Destination
+from focalis.device.earlier import earlier_studies
 from focalis.device.models import ServedModel
-from focalis.device.records import Delivery, EarlierStudy, SeriesRow, Task, TaskState, now
-from focalis.device.routing import choose_model, outside_policies, route_of
+from focalis.device.notify import Notifier
+from focalis.device.records import (
+    Delivery,
+    SeriesRow,
+    TaskState,
+    now,
+)
+from focalis.device.routing import choose_model, outside_policies
 from focalis.device.segment import Job
 from focalis.device.segmenter import Segmenter
 from focalis.device.store import Store
@@ -49,6 +56,7 @@ MOST_ATTEMPTS = 2
 """How often a series may kill its child before it fails."""
 
 STUDIES = "studies"
+NOTICES = "notices"
 _LOOK_SECONDS = 0.5
 _FULL_DISK_SECONDS = 30.0
 _FAULT_SECONDS = 5.0
@@ -81,6 +89,7 @@ class Jobs:
         self.version = version
         self.segmenter = Segmenter(config.limits)
         self.destinations = {each.name: each for each in config.destinations}
+        self.notifier = Notifier(config, store, version)
         self._under_way: set[str] = set()
         self._running: set[str] = set()
         self._in_the_way: dict[str, tuple[str, float]] = {}
@@ -111,6 +120,7 @@ class Jobs:
         DBOS.register_queue(STUDIES, worker_concurrency=1, polling_interval_sec=0.2)
         for name in self.destinations:
             DBOS.register_queue(_queue_of(name), worker_concurrency=1, polling_interval_sec=0.2)
+        DBOS.register_queue(NOTICES, worker_concurrency=1, polling_interval_sec=0.5)
         self._looking.start()
 
     def stop(self) -> None:
@@ -160,6 +170,7 @@ class Jobs:
                 self._take_complete_series()
                 self._enqueue_tasks()
                 self._enqueue_deliveries()
+                self._enqueue_notices()
                 if time.monotonic() - self._retained_at > _RETENTION_SECONDS:
                     self._retained_at = time.monotonic()
                     retention.make_room(self.store, self.config.store)
@@ -238,7 +249,9 @@ class Jobs:
             return
         if partial and not row.released:
             if self.store.hold(row.series_uid, partial):
+                text = f"a series is held as incomplete: {partial}"
                 self.store.event("warning", f"is held as incomplete: {partial}", series_uid=row.series_uid)
+                self.notifier.tell("person", text, f"{row.series_uid} {inputs}", series_uid=row.series_uid)
             return
         told = json.dumps([row.series_uid, inputs, model, self.version, *([partial] if partial else [])])
         task_id = hashlib.sha256(told.encode()).hexdigest()[:32]
@@ -265,7 +278,7 @@ class Jobs:
         due = {
             (each.task_id, each.destination)
             for each in self.store.deliveries(state="waiting")
-            if _is_due(each, moment)
+            if delivery.is_due(each.next_at, moment)
         }
         for task_id, destination in sorted(due):
             if destination in self.destinations:
@@ -387,7 +400,7 @@ class Jobs:
             charset=self.config.node.charset,
             earlier=[]
             if row is None or alone
-            else [asdict(each) for each in self._earlier_studies(task, row)],
+            else [asdict(each) for each in earlier_studies(self.store, self.config.routes, task, row)],
         )
         started = time.perf_counter()
         answer = self.segmenter.run(job, lambda state: self._tell(task_id, state))
@@ -408,30 +421,6 @@ class Jobs:
             return {"outcome": "refused", "reason": _GREW}
         seconds = time.perf_counter() - started
         return {**answer, "seconds": seconds}
-
-    def _earlier_studies(self, task: Task, row: SeriesRow) -> list[EarlierStudy]:
-        """Other studies of the person that the same route took and the same model segmented, wholly."""
-        routes = self.config.routes
-        route = route_of(row, routes)
-        if route is not None and not route.follow_up:
-            return []
-        found = []
-        for other in self.store.series_of_person(row.person):
-            if other.study_uid == row.study_uid or other.modality != row.modality:
-                continue
-            earlier = self.store.task_of(other.series_uid, task.model)
-            if earlier is None or earlier.partial or route_of(other, routes) != route:
-                continue
-            # the last of a kind is a person's, if there is one
-            files = {each.kind: str(each.path) for each in self.store.results(earlier.task_id)}
-            segmentation = files.get("correction", files.get("seg", ""))
-            report = files.get("correction-sr", "") if "correction" in files else files.get("sr", "")
-            images = [str(each.path) for each in self.store.instances(other.series_uid)]
-            if segmentation and images:
-                found.append(
-                    EarlierStudy(earlier.task_id, images, segmentation, report, earlier.model_sha256)
-                )
-        return found
 
     def write(self, task_id: str, made: list[dict[str, Any]], seconds: float | None) -> None:
         """Keep what was made, and say where it goes; a repetition changes nothing."""
@@ -454,12 +443,14 @@ class Jobs:
         reason = without_own_names(answer["reason"], self.store)
         self.store.set_task_state(task_id, state, reason, answer.get("seconds"))
         self.store.event("error" if state == "failed" else "warning", reason, task_id=task_id)
+        self.notifier.tell("person", f"a study was {state}: {reason}", f"{task_id} {state} {reason}", task_id)
         shutil.rmtree(self.store.folder / "making" / task_id, ignore_errors=True)
 
     def wait_for_disk(self, task_id: str, reason: str) -> None:
         """The disk is full: say so, and leave the task waiting."""
         self.store.set_task_state(task_id, "waiting", f"the disk is full, tried again soon ({reason})")
         self.store.event("error", "the disk is full; segmenting waits for room", task_id=task_id)
+        self.notifier.tell("disk", "the disk is full; segmenting waits for room", now()[:13])
 
     def send(self, task_id: str, name: str) -> None:
         """One attempt to send what waits for a destination."""
@@ -467,7 +458,7 @@ class Jobs:
         waiting = [
             each
             for each in self.store.deliveries(task_id, "waiting")
-            if each.destination == name and _is_due(each, now())
+            if each.destination == name and delivery.is_due(each.next_at, now())
         ]
         paths = {result.sop_uid: result.path for result in self.store.results(task_id)}
         outcomes = delivery.send(
@@ -489,7 +480,17 @@ class Jobs:
             self.store.set_task_state(task_id, "failed", reason)
         else:
             state: TaskState = "out of scope" if task.outside else "done"
-            self.store.set_task_state(task_id, state, what_was_found(self.store, task_id))
+            found = what_was_found(self.store, task_id)
+            self.store.set_task_state(task_id, state, found)
+            self.notifier.tell(
+                "done",
+                f"a study was segmented: {found}" if found else "a study was segmented",
+                task_id,
+                task_id,
+            )
+            if task.outside or task.partial:
+                doubt = task.outside or f"made of an incomplete series: {task.partial}"
+                self.notifier.tell("person", f"a result is doubtful: {doubt}", f"{task_id} {state}", task_id)
 
     def _note(self, each: Delivery, sent: delivery.Sent, destination: Destination) -> None:
         attempts = each.attempts + 1
@@ -506,6 +507,8 @@ class Jobs:
             self.store.event(
                 "error", f"{each.kind} is given up, {destination.name} {sent.error}", task_id=each.task_id
             )
+            text = f"results are given up, {destination.name} {sent.error}"
+            self.notifier.tell("dead", text, f"{destination.name} {now()[:13]}", each.task_id)  # once an hour
             return
         later = datetime.now(UTC) + timedelta(seconds=delivery.wait_seconds(attempts))
         next_at = later.isoformat(timespec="milliseconds")
@@ -514,6 +517,10 @@ class Jobs:
             self.store.event(
                 "warning", f"{each.kind} waits, {destination.name} {sent.error}", task_id=each.task_id
             )
+
+    def _enqueue_notices(self) -> None:
+        for number in self.notifier.due():
+            self._enqueue(f"notice {number}", "notice", NOTICES, str(number))
 
     def _tell(self, task_id: str, state: str) -> None:
         if state in ("segmenting", "writing"):
@@ -526,12 +533,6 @@ class Jobs:
 
 _jobs: Jobs | None = None
 """The work of this process. DBOS finds workflows by their names, long before anyone could hand them an object."""
-
-
-def _is_due(each: Delivery, moment: str) -> bool:
-    """Whether a delivery is due; a time beyond the longest wait was set by a wrong clock, and is due too."""
-    latest = datetime.fromisoformat(moment) + timedelta(seconds=delivery.LONGEST_WAIT_SECONDS)
-    return each.next_at is None or not moment < each.next_at <= latest.isoformat(timespec="milliseconds")
 
 
 def _work() -> Jobs:
@@ -589,6 +590,22 @@ def _delivery(task_id: str, destination: str) -> None:
         raise
     finally:
         work.finished(f"{task_id} {destination}")
+        work.wake()
+
+
+@DBOS.workflow(name="notice")
+def _notice(number: str) -> None:
+    work = _work()
+    key = f"notice {number}"
+    work.began(key)
+    try:
+        DBOS.run_step({"name": "tell"}, work.notifier.send, int(number))
+    except Exception as error:
+        _log.error("%s: %s", key, error)
+        work.pause(_FAULT_SECONDS)
+        raise
+    finally:
+        work.finished(key)
         work.wake()
 
 

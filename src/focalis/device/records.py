@@ -23,6 +23,7 @@ TaskState = Literal[
 ]
 ResultKind = Literal["seg", "rtstruct", "sr", "capture", "correction", "correction-rtstruct", "correction-sr"]
 DeliveryState = Literal["waiting", "sent", "dead"]
+NoticeEvent = Literal["person", "dead", "disk", "done", "test"]
 Verdict = Literal["accepted", "rejected"]
 Level = Literal["info", "warning", "error"]
 
@@ -212,6 +213,28 @@ class Delivery:
     last_error: str
     next_at: str | None
     sent_at: str | None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that a recipient of focalis.toml is to be told.
+
+    Attributes:
+        event: what happened, see `focalis.device.config.Recipient`.
+        text: one line; names no patient.
+    """
+
+    number: int
+    recipient: str
+    event: NoticeEvent
+    text: str
+    at: str
+    task_id: str | None
+    series_uid: str | None
+    state: DeliveryState
+    attempts: int
+    last_error: str
+    next_at: str | None
 
 
 @dataclass(frozen=True)

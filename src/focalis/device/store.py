@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from focalis.device.counters import Counters
 from focalis.device.database import Database
+from focalis.device.notices import Notices
 from focalis.device.object_files import ObjectFiles
 from focalis.device.received import Received
 from focalis.device.senders import Senders
@@ -20,7 +21,7 @@ from focalis.device.work import Work
 from focalis.errors import UsageError
 
 
-class Store(Received, Senders, Work):
+class Store(Received, Senders, Work, Notices):
     """The store in a folder; safe to use from all threads of one process.
 
     Attributes:
@@ -39,6 +40,7 @@ class Store(Received, Senders, Work):
         database = Database(folder / "store.sqlite")
         self.counters = counters = Counters()
         Received.__init__(self, database, files)
+        Notices.__init__(self, database)
         Senders.__init__(self, database, counters)
         Work.__init__(self, database, files, counters)
         self._owner = FileLock(folder / "lock")

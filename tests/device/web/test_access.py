@@ -38,6 +38,7 @@ RULES = {
     ("POST", "/studies/{task_id}/retry"): "admin",
     ("POST", "/system/resend"): "admin",
     ("POST", "/system/destinations/{name}/test"): "admin",
+    ("POST", "/system/notices/{name}/test"): "admin",
     ("POST", "/dicom-web/studies"): "token",
     ("POST", "/dicom-web/studies/{study_uid}"): "token",
 }

@@ -231,6 +231,29 @@ def test_secrets_of_destinations_are_not_shown(phantom):
     assert "s3cret" not in local_client(phantom).get("/system").text
 
 
+def test_who_is_told_is_shown_without_secrets_and_tested(phantom):
+    told = {
+        "name": "ris",
+        "url": "https://ris.example/hook/t0p-secret",
+        "secret": "another secret of the hook",
+    }
+    phantom.config = Config.model_validate({"notify": [told], "store": {"least_free_gb": 0}})
+    client = local_client(phantom)
+    csrf = {"x-csrf-token": csrf_of(client)}
+    assert client.post("/system/notices/other/test", headers=csrf).status_code == 404
+    assert client.post("/system/notices/ris/test", headers=csrf).status_code == 303
+    (notice,) = phantom.store.notices("waiting")
+    phantom.store.set_notice(notice.number, "waiting", 1, "is not reached")
+
+    text = client.get("/system").text
+
+    assert (notice.event, phantom.calls[-1][0]) == ("test", "deliver")
+    assert "ris.example" in text
+    assert "is not reached" in text
+    assert "t0p-secret" not in text
+    assert "another secret" not in text
+
+
 def test_reviewed_studies_become_a_data_set(client, phantom):
     kept = {}
     for seed in (1, 2):

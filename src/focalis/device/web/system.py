@@ -47,6 +47,7 @@ def system(
         disk=shutil.disk_usage(store.folder),
         per_destination=per_destination,
         tested=site.tested,
+        notices=store.notices() if config.notify else [],
         dead=[each for each in deliveries if each.state == "dead"],
         waiting=[each for each in deliveries if each.state == "waiting" and each.attempts],
         refusals=store.refusals(),
@@ -99,6 +100,21 @@ def ask_destination(
     said = error or "it answers"
     site.device.store.event("warning" if error else "info", f"{session.user} tested {name}: {said}")
     return RedirectResponse("/system#destinations", 303)
+
+
+@router.post("/system/notices/{name}/test")
+def tell_for_a_test(
+    request: Request, name: str, session: Annotated[Session, Depends(changes("admin"))]
+) -> Response:
+    """Send a recipient a test notice; the page shows what came of it."""
+    site = site_of(request)
+    if all(each.name != name for each in site.device.config.notify):
+        raise HTTPException(404, "There is no such recipient.")
+    text = f"{session.user} asked for a test"
+    site.device.store.add_notice(name, f"test {now()}", "test", text, None, None)
+    site.device.store.event("info", f"{text} of {name}")
+    site.device.deliver("")
+    return RedirectResponse("/system#notices", 303)
 
 
 @router.post("/system/export")
