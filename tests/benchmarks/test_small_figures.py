@@ -3,20 +3,22 @@
 import mean_weights
 import numpy as np
 import pytest
-import result_picture
+import scan_picture
 import torch
 from evidence_plan import Row
 
 from focalis.training.patches import Patch
+from focalis.volume import Grid, Volume
 
 
-def test_the_picture_shows_the_case_in_the_middle(tmp_path):
-    table = tmp_path / "cases.csv"
-    lines = ["case,label,dice", "a,1,0.9", "b,1,0.2", "c,1,0.7", "d,1,0.4"]
-    table.write_text("\n".join(lines))
-    assert result_picture.median_case(table) == ("d", 0.4, 4)
-    table.write_text("\n".join([*lines, "e,1,0.8"]))
-    assert result_picture.median_case(table) == ("c", 0.7, 5)
+@pytest.mark.parametrize("voxel_zyx", [(60, 50, 40), (2, 98, 40)])
+def test_the_crop_of_the_picture_is_51_mm_and_lies_in_the_scan(voxel_zyx):
+    array = np.zeros((120, 100, 80), np.uint8)
+    array[voxel_zyx] = 1
+    box = scan_picture.around(Volume(array, Grid((80, 100, 120), (1.5, 1.0, 0.5))))
+    assert scan_picture.sizes(box) == [102, 51, 34]
+    assert array[box].any()
+    assert array[box].shape == (102, 51, 34)
 
 
 def test_mean_weights_are_of_the_background_of_patches_with_a_lesion(tmp_path, monkeypatch):
