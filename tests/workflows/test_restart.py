@@ -9,7 +9,7 @@ from focalis.planning import read_plan
 from focalis.training import NothingLearnedWarning, loop
 from focalis.training.validation import Watched
 from focalis.workflows.fit import fit
-from focalis.workflows.restart import safer
+from focalis.workflows.train_run import safer
 
 
 @pytest.fixture

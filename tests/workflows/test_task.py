@@ -146,8 +146,8 @@ def test_whatever_goes_wrong_becomes_the_outcome(task, monkeypatch):
 def test_it_takes_the_number_of_steps_that_another_run_measured(task, tmp_path, monkeypatch):
     taken = []
 
-    def train_run(_run, length, **_options):
-        taken.append(length)
+    def train_run(run, _progress):
+        taken.append(run.task.length)
         raise TrainingError("no more is wanted")
 
     monkeypatch.setattr(task_module, "train_run", train_run)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from focalis.device.config import Route
-from focalis.device.records import EarlierStudy, SeriesRow, Task
+from focalis.device.records import EarlierStudy, SeriesRow, SeriesTask
 from focalis.device.routing import route_of
 from focalis.device.store import Store
 
 
-def earlier_studies(store: Store, routes: Sequence[Route], task: Task, row: SeriesRow) -> list[EarlierStudy]:
+def earlier_studies(
+    store: Store, routes: Sequence[Route], task: SeriesTask, row: SeriesRow
+) -> list[EarlierStudy]:
     """Other studies of the person that the same route took and the same model segmented, wholly.
 
     Args:

@@ -144,7 +144,7 @@ class Quarantined:
 
 
 @dataclass(frozen=True)
-class Task:
+class SeriesTask:
     """One series to be segmented by one model.
 
     Attributes:
@@ -190,7 +190,7 @@ class EarlierStudy:
 
 
 @dataclass(frozen=True)
-class Result:
+class ResultObject:
     """An object that was made for a task, written once."""
 
     task_id: str

@@ -16,10 +16,10 @@ from focalis.device.records import (
     DeliveryState,
     Event,
     Level,
-    Result,
     ResultKind,
+    ResultObject,
     Review,
-    Task,
+    SeriesTask,
     TaskState,
     Verdict,
     now,
@@ -55,8 +55,8 @@ class Work:
         input_sha256: str,
         supersedes: str | None = None,
         partial: str = "",
-    ) -> Task:
-        """Add a task in the state "waiting"; if it is there already, it stays as it is. For `partial` see `Task`.
+    ) -> SeriesTask:
+        """Add a task in the state "waiting"; if it is there already, it stays as it is. For `partial` see `SeriesTask`.
 
         Raises:
             DataError: its series is not there, or the disk is full.
@@ -73,12 +73,12 @@ class Work:
         assert task is not None
         return task
 
-    def task(self, task_id: str) -> Task | None:
+    def task(self, task_id: str) -> SeriesTask | None:
         """One task; None if it is not there."""
         rows = self._database.rows(f"{_TASKS} WHERE task_id = ?", task_id)
         return _task(rows[0]) if rows else None
 
-    def tasks(self, state: TaskState | None = None, limit: int | None = None) -> list[Task]:
+    def tasks(self, state: TaskState | None = None, limit: int | None = None) -> list[SeriesTask]:
         """All tasks, or those in a state, the newest first."""
         rows = self._database.rows(
             f"{_TASKS} WHERE ?1 IS NULL OR state = ?1 ORDER BY created_at DESC, rowid DESC LIMIT ?2",
@@ -87,11 +87,11 @@ class Work:
         )
         return [_task(row) for row in rows]
 
-    def task_of(self, series_uid: str, model: str) -> Task | None:
+    def task_of(self, series_uid: str, model: str) -> SeriesTask | None:
         """The newest task of a series with a model."""
         return next((task for task in self.tasks_of(series_uid) if task.model == model), None)
 
-    def tasks_of(self, series_uid: str) -> list[Task]:
+    def tasks_of(self, series_uid: str) -> list[SeriesTask]:
         """The tasks of a series, the newest first."""
         rows = self._database.rows(
             f"{_TASKS} WHERE series_uid = ? ORDER BY created_at DESC, rowid DESC", series_uid
@@ -158,10 +158,10 @@ class Work:
             if found["sha256"] != sha256:
                 raise DataError(f"{path}: was written before with other content; results are written once")
 
-    def results(self, task_id: str) -> list[Result]:
+    def results(self, task_id: str) -> list[ResultObject]:
         """The results of a task, in the order in which they were added."""
         rows = self._database.rows("SELECT * FROM results WHERE task_id = ? ORDER BY rowid", task_id)
-        return [Result(**{**dict(row), "path": self._files.folder / row["path"]}) for row in rows]
+        return [ResultObject(**{**dict(row), "path": self._files.folder / row["path"]}) for row in rows]
 
     def add_delivery(self, task_id: str, kind: ResultKind, sop_uid: str, destination: str) -> None:
         """A result is to be sent to a destination, at once; if that is known already, nothing changes."""
@@ -267,5 +267,5 @@ class Work:
         return [Event(**dict(row)) for row in rows]
 
 
-def _task(row: sqlite3.Row) -> Task:
-    return Task(**dict(row))
+def _task(row: sqlite3.Row) -> SeriesTask:
+    return SeriesTask(**dict(row))

@@ -13,7 +13,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import DA, TM
 
-from focalis.dicom.derived import NOTICE, Caution, Result, Superseded, describe_result
+from focalis.dicom.derived import NOTICE, Caution, LabelledSeries, Superseded, describe_result
 from focalis.dicom.provenance import series_number, source_instances, stamp
 from focalis.dicom.series import Series
 from focalis.dicom.storing import save
@@ -57,7 +57,7 @@ def write_capture(
     save(lambda: _encode(result, picture), path, series)
 
 
-def _encode(result: Result, picture: NDArray[np.uint8]) -> FileDataset:
+def _encode(result: LabelledSeries, picture: NDArray[np.uint8]) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     meta.MediaStorageSOPInstanceUID = result.uid("instance")

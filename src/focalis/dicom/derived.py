@@ -97,7 +97,7 @@ def read_cautions(path: Path) -> tuple[Caution, ...]:
 
 
 @dataclass(frozen=True)
-class Result:
+class LabelledSeries:
     """A labelled series about to be written as a DICOM object.
 
     Attributes:
@@ -186,8 +186,8 @@ def describe_result(
     edition: int = 1,
     cautions: Sequence[Caution] = (),
     tracking: Mapping[int, str] | None = None,
-) -> Result:
-    """Check what is to be written; see `Result`.
+) -> LabelledSeries:
+    """Check what is to be written; see `LabelledSeries`.
 
     Args:
         kind: SEG, RTSTRUCT, SR or SC.
@@ -243,7 +243,7 @@ def describe_result(
         created = created.astimezone(_zone(identity.values.get("TimezoneOffsetFromUTC")))
     moment = created or _moment(series.header) or datetime.now()
     moment = moment.replace(microsecond=0, tzinfo=None)
-    return Result(
+    return LabelledSeries(
         kind,
         series,
         label,

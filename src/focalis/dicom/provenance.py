@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pydicom import Dataset
 from pydicom.valuerep import DA, TM, format_number_as_ds
 
-from focalis.dicom.derived import MANUFACTURER, NOTICE, Result
+from focalis.dicom.derived import MANUFACTURER, NOTICE, LabelledSeries
 from focalis.dicom.headers import sop_class, text
 from focalis.dicom.series import Series
 from focalis.dicom.slices import read_slices
@@ -16,7 +16,7 @@ from focalis.dicom.source_identity import LOSSY
 _LONG_STRING = 64
 
 
-def stamp(dataset: Dataset, result: Result, description: str) -> None:
+def stamp(dataset: Dataset, result: LabelledSeries, description: str) -> None:
     """Set patient, study, series, equipment and time of an object, and the notice, in place.
 
     Patient and study are the source's where its values are valid, see `focalis.dicom.source_identity`. Text is UTF-8.
@@ -40,7 +40,7 @@ def stamp(dataset: Dataset, result: Result, description: str) -> None:
         dataset.InstanceCreationDate, dataset.InstanceCreationTime = date, time
 
 
-def _described(result: Result, description: str) -> str:
+def _described(result: LabelledSeries, description: str) -> str:
     """A series description of 64 characters: the marks of doubt first, the notice where there is room for it."""
     marks = ", ".join(each.mark for each in result.cautions)
     reviewed = ", reviewed" if result.reviewer else ""

@@ -11,7 +11,7 @@ from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DA, TM
 
 from focalis.colours import label_colour
-from focalis.dicom.derived import GIVEN_MASKS, MANUFACTURER, NOTICE, Result, Superseded
+from focalis.dicom.derived import GIVEN_MASKS, MANUFACTURER, NOTICE, LabelledSeries, Superseded
 from focalis.dicom.headers import text
 from focalis.dicom.provenance import (
     decimals,
@@ -46,7 +46,7 @@ _PROPERTY_TYPES = {
 _ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 
 
-def encode_segmentation(result: Result) -> highdicom.seg.Segmentation:
+def encode_segmentation(result: LabelledSeries) -> highdicom.seg.Segmentation:
     """The object, ready to be stored; see `focalis.dicom.segmentation.write_segmentation`."""
     # highdicom takes half a second to import and only writing needs it
     from highdicom.seg import Segmentation, SegmentationTypeValues
@@ -109,7 +109,7 @@ def property_type(name: str) -> Code:
     return next((_PROPERTY_TYPES[word] for word in words if word in _PROPERTY_TYPES), _LESION)
 
 
-def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
+def _descriptions(result: LabelledSeries) -> list[highdicom.seg.SegmentDescription]:
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.color import CIELabColor
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
@@ -145,7 +145,7 @@ def _descriptions(result: Result) -> list[highdicom.seg.SegmentDescription]:
     return found
 
 
-def _stand_ins(result: Result) -> list[Dataset]:
+def _stand_ins(result: LabelledSeries) -> list[Dataset]:
     """A plain single-frame image per slice, with the position of the source slice and nothing else.
 
     highdicom refuses sources that lack type 2 attributes or bear values of its disliking, and it must be given

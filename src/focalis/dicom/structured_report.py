@@ -16,7 +16,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, Comprehensive3DSRStorage
 from pydicom.valuerep import DA, TM
 
-from focalis.dicom.derived import MANUFACTURER, NOTICE, Caution, Result, Superseded, describe_result
+from focalis.dicom.derived import MANUFACTURER, NOTICE, Caution, LabelledSeries, Superseded, describe_result
 from focalis.dicom.headers import quiet, sop_class, text
 from focalis.dicom.objects import read_object
 from focalis.dicom.provenance import series_number, stamp
@@ -150,7 +150,7 @@ def write_report(
 
 
 def _encode(
-    result: Result,
+    result: LabelledSeries,
     lesions: tuple[ReportedLesion, ...],
     total: int,
     segmentation: Dataset,
@@ -219,7 +219,7 @@ def _encode(
     return dataset
 
 
-def _algorithm(result: Result) -> AlgorithmIdentification:
+def _algorithm(result: LabelledSeries) -> AlgorithmIdentification:
     from highdicom.sr import AlgorithmIdentification
 
     return AlgorithmIdentification(
@@ -231,7 +231,9 @@ def _algorithm(result: Result) -> AlgorithmIdentification:
     )
 
 
-def _summary(result: Result, count: int, comments: Sequence[str]) -> MeasurementsAndQualitativeEvaluations:
+def _summary(
+    result: LabelledSeries, count: int, comments: Sequence[str]
+) -> MeasurementsAndQualitativeEvaluations:
     """The number of lesions; "none" is a finding too, unless there are cautions (TID 1501)."""
     from highdicom.sr import (
         Measurement,
@@ -258,7 +260,7 @@ def _comment(value: str) -> TextContentItem:
 
 
 def _group(
-    result: Result, lesion: ReportedLesion, segmentation: Dataset
+    result: LabelledSeries, lesion: ReportedLesion, segmentation: Dataset
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
     from highdicom.sr import (
         Measurement,
@@ -315,7 +317,7 @@ def read_tracking(path: Path) -> dict[int, str]:
     return found
 
 
-def _evidence(result: Result, segmentation: Dataset) -> list[Dataset]:
+def _evidence(result: LabelledSeries, segmentation: Dataset) -> list[Dataset]:
     """The evidence of the report, Segmentation and images, as highdicom expects it.
 
     Patient and study are set afterwards, from the source, as for every result.
@@ -340,7 +342,7 @@ def _evidence(result: Result, segmentation: Dataset) -> list[Dataset]:
     return found
 
 
-def _predecessor(result: Result, earlier: Superseded) -> Dataset:
+def _predecessor(result: LabelledSeries, earlier: Superseded) -> Dataset:
     instance, series, study = Dataset(), Dataset(), Dataset()
     instance.ReferencedSOPClassUID = Comprehensive3DSRStorage
     instance.ReferencedSOPInstanceUID = earlier.instance_uid

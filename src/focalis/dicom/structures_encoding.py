@@ -11,7 +11,7 @@ from pydicom.valuerep import DA, TM
 from focalis.colours import label_colour
 from focalis.dicom.contours import trace_contours
 from focalis.dicom.coordinates import to_patient
-from focalis.dicom.derived import NOTICE, Result
+from focalis.dicom.derived import NOTICE, LabelledSeries
 from focalis.dicom.provenance import (
     series_number,
     slice_positions,
@@ -22,7 +22,7 @@ from focalis.dicom.provenance import (
 from focalis.errors import DataError
 
 
-def encode_structures(result: Result) -> FileDataset:
+def encode_structures(result: LabelledSeries) -> FileDataset:
     """The object, ready to be stored; see `focalis.dicom.structures.write_structures`."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = RTStructureSetStorage
@@ -58,7 +58,7 @@ def encode_structures(result: Result) -> FileDataset:
     return dataset
 
 
-def _referenced(result: Result) -> Dataset:
+def _referenced(result: LabelledSeries) -> Dataset:
     header = result.series.header
     series = Dataset()
     series.SeriesInstanceUID = header.SeriesInstanceUID
@@ -73,7 +73,7 @@ def _referenced(result: Result) -> Dataset:
     return frame
 
 
-def _roi(value: int, name: str, result: Result) -> Dataset:
+def _roi(value: int, name: str, result: LabelledSeries) -> Dataset:
     item = Dataset()
     item.ROINumber = value
     item.ReferencedFrameOfReferenceUID = result.identity.frame_of_reference
@@ -94,7 +94,7 @@ def _observation(number: int, value: int) -> Dataset:
 def _roi_contours(
     value: int,
     colour: tuple[int, int, int],
-    result: Result,
+    result: LabelledSeries,
     references: list[Dataset],
     positions: list[tuple[float, float, float]],
 ) -> Dataset:

@@ -15,22 +15,19 @@ import torch
 from focalis.dataset import Dataset, Split, open_dataset
 from focalis.display import Shown
 from focalis.errors import PlanError, TrainingError, UsageError
-from focalis.files import is_unused, only_process_in
+from focalis.files import only_process_in
 from focalis.losses import loss_names
 from focalis.networks import network_names, split_name
 from focalis.planning import SCRATCH, Plan, fingerprint, make_plan, read_plan, within_memory, write_plan
 from focalis.planning.make import BATCH_VOXELS
 from focalis.planning.parts import check_names, loss_settings
 from focalis.planning.plan import LossSettings, NetworkSettings
-from focalis.prediction import choose_runtime
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
 from focalis.training import Progress
-from focalis.workflows.comparison import Contest, Row, content_of, write_comparison
-from focalis.workflows.executors import executor
-from focalis.workflows.record import data_hash, provenance, read_json, write_json
-from focalis.workflows.run import started_from
-from focalis.workflows.setup import ready
-from focalis.workflows.task import Task
+from focalis.workflows.comparison import Row, content_of, write_comparison
+from focalis.workflows.record import provenance, read_json, write_json
+from focalis.workflows.run import Task, started_from
+from focalis.workflows.setup import Trainers, Trainings, claim
 
 SETTINGS, PLAN = "settings.json", "plan.yaml"
 SPLIT_SEED = 0
@@ -125,64 +122,51 @@ def compare(
     if not seeds:
         raise UsageError("no seed is given; give one or more")
     at_least("seed", min(seeds), 0)
-    at_least("parallel", parallel, 1)
-    runner = executor(on or "processes", parallel)
-    if (parallel > 1 or runner.elsewhere) and length.steps is None:
+    trainers = Trainers.of(on or "processes", parallel, compute)
+    elsewhere = trainers.executor.elsewhere
+    if (parallel > 1 or elsewhere) and length.steps is None:
         raise UsageError(
             "rows in parallel share the processor or have several, so their times say nothing; give steps"
         )
-    runtime = f"{compute.device}, {compute.precision}"
-    if not runner.elsewhere:
-        runtime = str(choose_runtime(compute.device, compute.precision))
-        per_run = compute.threads or max(1, torch.get_num_threads() // parallel)
-        compute = replace(compute, threads=per_run)
+    if not elsewhere:
+        compute = replace(compute, threads=compute.threads or max(1, torch.get_num_threads() // parallel))
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     data = open_dataset(Path(dataset))
-    if root.exists() and not root.is_dir():
-        raise UsageError(f"{root}: is a file; give a folder for the comparison")
-    if not is_unused(root) and not (root / SETTINGS).exists():
-        raise UsageError(f"{root}: is not empty and holds no comparison; give a new folder")
+    fault = "is not empty and holds no comparison; give a new folder"
+    claim(root, "comparison", (root / SETTINGS).exists(), fault)
     with only_process_in(root, "comparison"):
         tell("check", None)
-        data, numbered, _ = ready(data, held_out, SPLIT_SEED, doubt)
-        divisions = [(number or 0, split) for number, split in numbered]
+        trainings = Trainings.of(root, Path(dataset), data, held_out, SPLIT_SEED, trainers, doubt)
+        divisions = [(number or 0, split) for number, split in trainings.divisions]
         tell("plan", None)
         memory = compute.memory_gb or DEFAULT_MEMORY_GB
-        plans = shared_plans(data, divisions[0][1], rows, memory, start)
+        plans = shared_plans(trainings.data, divisions[0][1], rows, memory, start)
         for plan in plans.values():
             started_from(plan)
+        record = trainings.record(made_from["command"])
         settings: dict[str, Any] = {
-            "dataset": data.root.resolve().name,
-            "data_sha256": data_hash(data.cases),
+            "dataset": record["dataset"],
+            "data_sha256": record["data_sha256"],
             "minutes": length.minutes,
             "steps": length.steps,
-            "runtime": runtime,
+            "runtime": trainers.runtime,
             "threads": compute.threads,
             "memory_gb": memory,
             "splits": [{"fold": n, "train": list(s.train), "val": list(s.val)} for n, s in divisions],
         }
         _same_comparison(root, settings, plans)
         tasks = [
-            Task(
-                name=f"{row.network}, {row.loss}, fold {number}, seed {seed}",
-                dataset=Path(dataset),
-                labels=dict(data.labels),
-                holds={case.name: tuple(sorted(case.holds or ())) for case in data.cases},
-                home=root / row.name / f"fold_{number}-seed_{seed}",
-                prepared=root / "prepared",
+            trainings.task(
+                f"{row.network}, {row.loss}, fold {number}, seed {seed}",
+                root / row.name / f"fold_{number}-seed_{seed}",
+                plans[row],
+                seed,
                 fold=number,
                 split=split,
-                plan=plans[row],
-                seed=seed,
                 length=length,
                 compute=compute,
-                record={
-                    "command": made_from["command"],
-                    "dataset": settings["dataset"],
-                    "data_sha256": settings["data_sha256"],
-                    "seed": seed,
-                },
+                record={**record, "seed": seed},
             )
             # seeds outermost, then folds: a stop early on leaves whole comparisons
             for seed in dict.fromkeys(seeds)
@@ -191,12 +175,11 @@ def compare(
         ]
         left = ""
         with suppress(TrainingError):  # the table says which failed, and why
-            left = runner.run(tasks if runner.elsewhere else waiting(tasks), parallel, tell)
+            left = trainers.executor.run(tasks if elsewhere else waiting(tasks), parallel, tell)
         tell("report", None)
         by_row = {row: [task for task in tasks if task.plan is plans[row]] for row in rows}
-        contest = Contest(root, data, by_row, settings)
-        content = content_of(contest, made_from)
-        json, page = write_comparison(contest, content)
+        content = content_of(by_row, trainings.data, settings, made_from)
+        json, page = write_comparison(root, by_row, trainings.data, content)
     if not left and not any(row["figures"] for row in content["rows"]):
         reasons = "; ".join(
             f"{run['folder']}: {run['message']}" for row in content["rows"] for run in row["runs"]

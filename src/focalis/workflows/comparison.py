@@ -24,7 +24,7 @@ from focalis.report import contours_figure, write_comparison_report
 from focalis.volume import read_volume
 from focalis.workflows.judge import ADVICE
 from focalis.workflows.record import now, read_json, write_json
-from focalis.workflows.task import FINISHED, Task
+from focalis.workflows.run import FINISHED, Task
 
 CHOICES = (
     "Each run sets a part of its training patients aside (its inner split, drawn with the run's seed) and makes every "
@@ -69,49 +69,29 @@ class Row:
         return f"{self.network}-{self.loss}"
 
 
-@dataclass(frozen=True)
-class Contest:
-    """Everything that is compared.
-
-    Attributes:
-        root: the comparison's folder.
-        data: the data set, labels named.
-        rows: the lines of the table, each with its trainings by seed, then fold; the others are compared with the
-            first.
-        settings: what all rows share, see settings.json.
-    """
-
-    root: Path
-    data: Dataset
-    rows: Mapping[Row, Sequence[Task]]
-    settings: dict[str, Any]
-
-    @property
-    def patients(self) -> dict[str, str]:
-        """Case name to patient."""
-        return {case.name: case.patient for case in self.data.cases}
-
-    @property
-    def reference(self) -> Row | None:
-        """The first row of which a run finished: by it the cases of the pictures are chosen."""
-        return next((row for row, tasks in self.rows.items() if any(task.finished for task in tasks)), None)
+Rows = Mapping[Row, Sequence[Task]]
+"""The rows of a table, each with its trainings by seed, then fold; the others are compared with the first."""
 
 
-def content_of(contest: Contest, made_from: Mapping[str, Any]) -> dict[str, Any]:
+def content_of(
+    rows: Rows, data: Dataset, settings: Mapping[str, Any], made_from: Mapping[str, Any]
+) -> dict[str, Any]:
     """All figures of a comparison as plain values, as `compare.json` holds them.
 
     Args:
-        contest: the comparison.
+        rows: the rows of the table.
+        data: the data set, labels named.
+        settings: what all rows share, see settings.json.
         made_from: the provenance of this process, taken when it started.
     """
-    settings, patients = contest.settings, contest.patients
-    first_row, shared = next(iter(contest.rows.items()))
+    first_row, shared = next(iter(rows.items()))
     first = _scores(shared)
-    rows = []
-    for row, tasks in contest.rows.items():
+    patients = {case.name: case.patient for case in data.cases}
+    table = []
+    for row, tasks in rows.items():
         scores = _scores(tasks)
-        described = [_describe(task, contest.root) for task in tasks]
-        rows.append(
+        described = [_describe(task) for task in tasks]
+        table.append(
             {
                 "network": row.network,
                 "loss": row.loss,
@@ -119,7 +99,7 @@ def content_of(contest: Contest, made_from: Mapping[str, Any]) -> dict[str, Any]
                 "runs": described,
                 "collapsed_runs": sum(bool(run["collapse"]) for run in described),
                 **_cost(described),
-                "figures": _figures(scores, contest) if scores else None,
+                "figures": _figures(scores, data.labels, patients) if scores else None,
                 "dice_by_seed": _dice_by_seed(tasks),
                 "difference_to_first_row": {
                     name: asdict(figure)
@@ -139,7 +119,7 @@ def content_of(contest: Contest, made_from: Mapping[str, Any]) -> dict[str, Any]
         "folds": list(divisions),
         "seeds": list(dict.fromkeys(task.seed for task in shared)),
         "held_out_cases": sum(len(split.val) for split in divisions.values()),
-        "labels": {str(value): name for value, name in contest.data.labels.items()},
+        "labels": {str(value): name for value, name in data.labels.items()},
         "shared": shared[0].plan.model_dump(
             mode="json",
             include={"channels", "spacing_zyx_mm", "normalisation", "patch_zyx", "batch", "training"},
@@ -151,9 +131,9 @@ def content_of(contest: Contest, made_from: Mapping[str, Any]) -> dict[str, Any]
             "difference": "the row minus the first row",
             "few_steps": FEW_STEPS_RULE,
         },
-        "pictured_cases": [{"rank": rank, "case": case} for rank, case in _pictured(contest)],
-        "alert": nothing_learned(rows),
-        "rows": rows,
+        "pictured_cases": [{"rank": rank, "case": case} for rank, case in _pictured(rows)],
+        "alert": nothing_learned(table),
+        "rows": table,
     }
 
 
@@ -170,22 +150,23 @@ def nothing_learned(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"nothing was learned in {runs}: {reasons}; {ADVICE}"
 
 
-def write_comparison(contest: Contest, content: Mapping[str, Any]) -> tuple[Path, Path]:
+def write_comparison(root: Path, rows: Rows, data: Dataset, content: Mapping[str, Any]) -> tuple[Path, Path]:
     """Write `compare.json`, `compare.html` and the pictures in `figures/`; the paths of the first two."""
     pictures = []
-    for name, caption, rows in _groups(contest):
-        for rank, case in _pictured(contest):
-            drawn = {row: task for row in rows if (task := _run_of(contest, row, case))}
-            if len(drawn) < 2:
+    reference = _reference(rows)
+    for name, caption, shown in _groups(rows):
+        for rank, case in _pictured(rows):
+            drawn = {row: task for row in shown if (task := _run_of(rows[row], case))}
+            if len(drawn) < 2 or reference is None:
                 continue
-            full = f"{caption}. {rank.capitalize()} case of {_called(contest.reference)}: {case}."
-            picture = _picture(contest, case, drawn, name == "losses")
-            write_bytes(contest.root / "figures" / f"{name}-{rank}.png", picture)
-            pictures.append((full, picture))
-    page, json = contest.root / "compare.html", contest.root / "compare.json"
+            whose = f"{rank.capitalize()} case of {reference.network} with {reference.loss}: {case}."
+            picture = _picture(data, case, drawn, name == "losses")
+            write_bytes(root / "figures" / f"{name}-{rank}.png", picture)
+            pictures.append((f"{caption}. {whose}", picture))
+    page, json = root / "compare.html", root / "compare.json"
     planes = write_comparison_report(page, content, pictures)
     for name, plane in planes.items():
-        write_bytes(contest.root / "figures" / f"{name}.png", plane)
+        write_bytes(root / "figures" / f"{name}.png", plane)
     write_json(json, content)
     return json, page
 
@@ -199,18 +180,21 @@ def _scores_of(task: Task) -> tuple[Score, ...]:
     return tuple(Score(**row) for row in read_json(task.home / "evaluation.json")["cases"])
 
 
-def _figures(scores: Sequence[tuple[Score, ...]], contest: Contest) -> dict[str, Any]:
+def _figures(
+    scores: Sequence[tuple[Score, ...]], labels: Iterable[int], patients: Mapping[str, str]
+) -> dict[str, Any]:
     """The figures over all labels, and of each label if there are several."""
-    found = {
-        "overall": {name: asdict(figure) for name, figure in figures_of(scores, contest.patients).items()}
+    several = sorted(labels)
+    chosen = {"overall": scores}
+    if len(several) > 1:
+        chosen |= {
+            str(value): [tuple(score for score in run if score.label == value) for run in scores]
+            for value in several
+        }
+    return {
+        name: {key: asdict(figure) for key, figure in figures_of(some, patients).items()}
+        for name, some in chosen.items()
     }
-    if len(contest.data.labels) > 1:
-        for value in sorted(contest.data.labels):
-            one = [tuple(score for score in run if score.label == value) for run in scores]
-            found[str(value)] = {
-                name: asdict(figure) for name, figure in figures_of(one, contest.patients).items()
-            }
-    return found
 
 
 def _dice_by_seed(runs: Sequence[Task]) -> dict[str, float | None]:
@@ -223,13 +207,13 @@ def _dice_by_seed(runs: Sequence[Task]) -> dict[str, float | None]:
     return found
 
 
-def _describe(run: Task, root: Path) -> dict[str, Any]:
+def _describe(run: Task) -> dict[str, Any]:
     outcome = run.outcome
     path = run.home / "record.json"
     record = read_json(path) if path.exists() else {}
     few = None if "plan" not in record or record.get("steps") is None else _is_short(record)
     return {
-        "folder": str(run.home.relative_to(root)),
+        "folder": f"{run.home.parent.name}/{run.home.name}",
         "fold": run.fold,
         "seed": run.seed,
         "message": None,
@@ -266,41 +250,43 @@ def _cost(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _pictured(contest: Contest) -> list[tuple[str, str]]:
+def _reference(rows: Rows) -> Row | None:
+    """The first row of which a run finished: by it the cases of the pictures are chosen."""
+    return next((row for row, tasks in rows.items() if any(task.finished for task in tasks)), None)
+
+
+def _pictured(rows: Rows) -> list[tuple[str, str]]:
     """("median", case) and ("worst", case) of the first row that finished, by the mean Dice over its runs."""
-    if contest.reference is None:
+    reference = _reference(rows)
+    if reference is None:
         return []
-    scores = [score for run in _scores(contest.rows[contest.reference]) for score in run]
+    scores = [score for run in _scores(rows[reference]) for score in run]
     picks = dict(representative_cases(scores))
     picks = {"median": picks.get("median", picks["best"])} | picks  # of two cases the better is the median
     return [(rank, picks[rank]) for rank in ("median", "worst") if rank in picks]
 
 
-def _groups(contest: Contest) -> list[tuple[str, str, list[Row]]]:
+def _groups(rows: Rows) -> list[tuple[str, str, list[Row]]]:
     """The rows that a picture shows together: networks under one loss, losses on one network."""
-    first = next(iter(contest.rows))
-    networks = [row for row in contest.rows if row.loss == first.loss]
-    losses = [row for row in contest.rows if row.network == first.network]
+    first = next(iter(rows))
+    networks = [row for row in rows if row.loss == first.loss]
+    losses = [row for row in rows if row.network == first.network]
     return [
         ("networks", f"Every network, trained with {first.loss}", networks),
         ("losses", f"Every loss, on the network {first.network}", losses),
     ]
 
 
-def _run_of(contest: Contest, row: Row, case: str) -> Task | None:
+def _run_of(tasks: Sequence[Task], case: str) -> Task | None:
     """The finished run of a row that held the case out; of several seeds the first."""
-    return next((task for task in contest.rows[row] if task.finished and case in task.split.val), None)
+    return next((task for task in tasks if task.finished and case in task.split.val), None)
 
 
-def _picture(contest: Contest, case_name: str, drawn: Mapping[Row, Task], by_loss: bool) -> bytes:
-    (case,) = contest.data.select((case_name,))
+def _picture(data: Dataset, case_name: str, drawn: Mapping[Row, Task], by_loss: bool) -> bytes:
+    (case,) = data.select((case_name,))
     predictions = []
     for row, task in drawn.items():
         dice = np.mean([score.dice for score in _scores_of(task) if score.case == case_name])
         predicted = read_volume(task.home / "predictions" / f"{case_name}.nii.gz")
         predictions.append((row.loss if by_loss else row.network, float(dice), predicted))
     return contours_figure(case.read_images()[0], case.read_label(), predictions, case_name)
-
-
-def _called(row: Row | None) -> str:
-    return "" if row is None else f"{row.network} with {row.loss}"

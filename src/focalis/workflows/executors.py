@@ -21,8 +21,9 @@ from focalis.files import only_process_in
 from focalis.plugins import find_part, installed
 from focalis.training import Progress
 from focalis.workflows.record import write_json
+from focalis.workflows.run import FAILED, KILLED, OUTCOME, Task
 from focalis.workflows.slurm import slurm
-from focalis.workflows.task import FAILED, KILLED, OUTCOME, Task, Tell, carry_out
+from focalis.workflows.task import Tell, carry_out
 
 COMMAND = (sys.executable, "-m", "focalis.workflows.executors")
 LOG = "log.txt"

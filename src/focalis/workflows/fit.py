@@ -14,22 +14,20 @@ from focalis.dataset import Dataset, Split, open_dataset
 from focalis.display import Shown
 from focalis.errors import PlanError, UsageError
 from focalis.evaluation import Aim, Promise, Summary, keep_promise, nothing_to_find, partly_judged
-from focalis.files import LOCK, KnownHashes, is_unused, only_process_in
+from focalis.files import LOCK, only_process_in
 from focalis.model import load_model, save_model
 from focalis.networks import split_name
 from focalis.planning import Freeze, Plan, Readers, fingerprint, make_plan, read_plan, write_plan
 from focalis.planning.parts import augmentations_of, check_names, loss_of, loss_settings
-from focalis.prediction import choose_runtime
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
-from focalis.training import HASHES, Progress
+from focalis.training import Progress
 from focalis.workflows.ensemble import ensemble
-from focalis.workflows.executors import executor
 from focalis.workflows.judge import ADVICE, Judgement, held_out_note, write_judgement
-from focalis.workflows.record import data_hash, provenance, read_json
+from focalis.workflows.record import provenance, read_json
 from focalis.workflows.run import MODEL, started_from
-from focalis.workflows.setup import ready
+from focalis.workflows.setup import PREPARED, Trainers, Trainings, claim
 from focalis.workflows.slurm import TASKS
-from focalis.workflows.task import Task, read_judgement, with_masks
+from focalis.workflows.task import read_judgement, with_masks
 
 ACROSS_FOLDS = "the folds' held-out cases, each judged by the member that did not learn from it"
 PLAN, REPORT = "plan.yaml", "report.html"
@@ -152,32 +150,33 @@ def fit(
     length, held_out = Length(minutes, steps), Folds(fold, folds, splits)
     compute = Compute(device, precision, threads, memory_gb)
     at_least("seed", seed, 0)
-    at_least("parallel", parallel, 1)
     if parallel > 1 and not folds:
         raise UsageError("only folds can run in parallel; give --folds")
-    runner = executor(on or ("processes" if parallel > 1 else "here"), parallel)
-    sharing = 1 if runner.elsewhere else parallel
     made_from = provenance()
     Aim.parse(aim)
     asked = None if promise is None else Promise.parse(promise)
     check_names(network, loss)
-    if not runner.elsewhere:
-        choose_runtime(compute.device, compute.precision)
+    trainers = Trainers.of(on or ("processes" if parallel > 1 else "here"), parallel, compute)
+    sharing = trainers.sharing
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     followed = plan if plan is not None else root / PLAN
     if channels_may_miss is None and followed.exists():
         channels_may_miss = read_plan(followed).channels_may_miss
     data = open_dataset(Path(dataset), tuple(channels_may_miss or ()))
-    resume |= runner.elsewhere and (root / TASKS).is_dir()  # the same command again collects
-    _claim(root, resume)
+    resume |= trainers.executor.elsewhere and (root / TASKS).is_dir()  # the same command again collects
+    ours = resume or (
+        (root / PLAN).is_file() and {path.name for path in root.iterdir()} <= {LOCK, PLAN, PREPARED}
+    )
+    fault = "is not empty; give a new folder, or --resume to go on with the run in it"
+    claim(root, "run", ours, fault)
     with only_process_in(root, "fit"):
-        _claim(root, resume)
         tell("check", None)
         plan_path = root / PLAN
         data = with_masks(data, _readers(readers, plan if plan is not None else plan_path))
-        data, divisions, found = ready(data, held_out, seed, doubt)
-        caveats = tuple(str(finding) for finding in found if finding.kind == "few")
+        trainings = Trainings.of(root, Path(dataset), data, held_out, seed, trainers, doubt)
+        data = trainings.data
+        caveats = tuple(str(finding) for finding in trainings.grave if finding.kind == "few")
         if asked and any(case.drawn_of(data.labels) != data.labels for case in data.cases):
             raise UsageError(
                 "a promise needs cases in which every label was drawn; leave --promise or the partly drawn cases out"
@@ -185,9 +184,9 @@ def fit(
         tell("plan", None)
         changes: dict[str, Any] = {"network": network, "loss": loss, "readers": readers}
         changes |= {"start": start, "freeze": freeze}
-        changes |= {"channels_may_miss": channels_may_miss and tuple(channels_may_miss)}
+        changes |= {"channels_may_miss": tuple(channels_may_miss) if channels_may_miss else None}
         changes |= {"memory_gb": compute.memory_gb and compute.memory_gb / sharing}
-        chosen = _plan(data, divisions, plan, plan_path, changes, resume, sharing)
+        chosen = _plan(data, trainings.divisions, plan, plan_path, changes, resume, sharing)
         if asked and split_name(chosen.network.name)[1]:
             raise UsageError("a promise cannot be made for refined masks; leave +crf or --promise out")
         begun = started_from(chosen)
@@ -196,24 +195,15 @@ def fit(
             tell(f"start from {origin}", None)
         if plan_only:
             return FitResult(root, plan_path, start=origin)
-        record: dict[str, Any] = {
-            "command": made_from["command"],
-            "dataset": data.root.resolve().name,
-            "data_sha256": data_hash(data.cases, KnownHashes(root / "prepared" / HASHES)),
-            "seed": seed,
-        }
+        record = trainings.record(made_from["command"], seed=seed)
         tasks = [
-            Task(
-                name="train" if number is None else f"fold {number}",
-                dataset=Path(dataset),
-                labels=dict(data.labels),
-                holds={case.name: tuple(sorted(case.holds or ())) for case in data.cases},
-                home=root / f"fold_{number}" if folds else root,
-                prepared=root / "prepared",
+            trainings.task(
+                "train" if number is None else f"fold {number}",
+                root / f"fold_{number}" if folds else root,
+                chosen,
+                seed,
                 fold=number,
                 split=split,
-                plan=chosen,
-                seed=seed,
                 length=length,
                 compute=_share(compute, sharing),
                 aim=aim,
@@ -224,9 +214,9 @@ def fit(
                 resume=resume,
                 record=record,
             )
-            for number, split in divisions
+            for number, split in trainings.divisions
         ]
-        if left := runner.run(tasks, parallel, tell):
+        if left := trainers.executor.run(tasks, parallel, tell):
             return FitResult(root, plan_path, left=left)
         judged = [read_judgement(task) for task in tasks]
         summary, alert, said = judged[0].summary, judged[0].alert, judged[0].caveats
@@ -295,18 +285,6 @@ def _folds_alert(collapsed: Mapping[int, Judgement], folds: int) -> str:
         else "the ensemble averages over networks that did not learn what they should"
     )
     return f"{what}: {len(collapsed)} of {folds} folds ({lines}); {ADVICE}"
-
-
-def _claim(root: Path, resume: bool) -> None:
-    """Refuse a folder that holds something else than the run."""
-    if root.exists() and not root.is_dir():
-        raise UsageError(f"{root}: is a file; give a folder for the run")
-    if not is_unused(root) and not resume:
-        only_a_plan = {path.name for path in root.iterdir()} - {LOCK} == {PLAN}
-        if not only_a_plan:
-            raise UsageError(
-                f"{root}: is not empty; give a new folder, or --resume to go on with the run in it"
-            )
 
 
 def _readers(asked: Readers | None, plan: Path) -> Readers:

@@ -89,7 +89,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
 
     Every lesion at the threshold is a candidate of the FROC curve, those too that the operating point drops.
     """
-    folder = run.home / "predictions"
+    folder = run.task.home / "predictions"
     folder.mkdir(exist_ok=True)
     scores: list[Score] = []
     lesions: list[CaseLesions] = []
@@ -104,7 +104,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     engines_for(model, run.segmenting)  # the first case's time is not that of converting the network
     seen_cases, seen = SeenCases.of(model), dict[str, Seen]()
     untrained = run.untrained
-    trained = {value: name for value, name in run.plan.labels.items() if value not in untrained}
+    trained = {value: name for value, name in run.task.plan.labels.items() if value not in untrained}
     ways: list[dict[str, Any]] = []
     for case in run.judged:
         volumes = case.read_images()
@@ -120,18 +120,18 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         write_volume(label, folder / f"{case.name}.nii.gz")
         measured = measure_lesions(found.mask, found.grid, trained, found.probability)
         known = seen_cases.find(case.name, volumes)
-        if known and (known.role == TRAINED or run.split.val):
+        if known and (known.role == TRAINED or run.task.split.val):
             seen[case.name] = known  # a copy of a case that the model has seen lies among the judged ones
         write_lesions(folder, case.name, measured, document | ways[-1] | seen_cases.document(known))
         names = case.drawn_of(trained)
-        scores += evaluate_case(truth, label, names, case=case.name, ignore=run.plan.ignore)
+        scores += evaluate_case(truth, label, names, case=case.name, ignore=run.task.plan.ignore)
         lesions.append(_lesions(model, names, case, truth, measured, found))
-        if run.promise:
-            there = _judged(truth, run.plan.ignore)
+        if run.task.promise:
+            there = _judged(truth, run.task.plan.ignore)
             raw = temper(found.probability, 1 / found.point.temperature) * there
             true = (truth.array > 0) & there
             cuts.append(cut(case.name, true, raw, truth.grid.voxel_volume_mm3))
-    record = read_json(run.home / "record.json")
+    record = read_json(run.task.home / "record.json")
     record["seconds_per_predicted_case"] = round(sum(seconds) / len(seconds), 3)
     record["peak_memory_gb"] = max(record["peak_memory_gb"] or 0, peak_memory_gb() or 0) or None
     record["judged_on"] = judged_on
@@ -149,18 +149,18 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     record["by_channels"] = _by_channels(run, model, trained, scores)
     record["collapse"] = None if collapse is None else collapse.line
     record["learned"] = learned
-    write_json(run.home / "record.json", record)
+    write_json(run.task.home / "record.json", record)
     if model.provenance.get("collapse") != record["collapse"]:
         noted = {**model.provenance, "collapse": record["collapse"], "judged_on": judged_on}
-        save_model(replace(model, provenance=noted), run.home / MODEL)
-    metrics = read_metrics(run.home)
+        save_model(replace(model, provenance=noted), run.task.home / MODEL)
+    metrics = read_metrics(run.task.home)
     predictions = {case.name: folder for case in run.judged}
     again = (f"the training was restarted: {record['restarted']}",) if record.get("restarted") else ()
     said = [line for line in [channels_line(record["by_channels"])] if line]
-    caveats = (*again, *run.caveats, *_caveats(run, scores), *said)
+    caveats = (*again, *run.task.caveats, *_caveats(run, scores), *said)
     alerts = [alert_of(collapse, learned), *caveats, seen_line(seen, len(run.judged), "the figures on them")]
     summary = write_judgement(
-        run.home,
+        run.task.home,
         run.data,
         scores,
         lesions,
@@ -178,7 +178,7 @@ def _by_channels(
     run: Run, model: Model, names: Mapping[int, str], scores: Sequence[Score]
 ) -> dict[str, dict[str, Any]]:
     """The judged cases with the channels that they have, and the complete ones without each channel that may miss."""
-    plan = run.plan
+    plan = run.task.plan
     lacking = {case.name: [plan.channels[place] for place in sorted(case.lacks)] for case in run.judged}
     rows: list[tuple[Sequence[str], Score]] = [(lacking[score.case], score) for score in scores]
     for case in run.judged if plan.channels_may_miss else ():
@@ -200,7 +200,7 @@ def _caveats(run: Run, scores: Sequence[Score]) -> list[str]:
     """What the cases of a run cannot tell, a line each."""
     said = []
     judged, choosing = len(run.judged), run.data.select(run.inner.val)
-    if judged < FEW_JUDGED and not run.caveats:
+    if judged < FEW_JUDGED and not run.task.caveats:
         said.append(
             f"the figures are those of {judged} case{'s' if judged > 1 else ''}: too few to judge a model by"
         )

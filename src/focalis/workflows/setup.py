@@ -1,17 +1,28 @@
-"""What every training starts from: a data set that passed the check, and its division into folds."""
+"""What `fit` and `compare` begin with: a folder of their own, a checked and divided data set, and its trainings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
+from pathlib import Path
+from typing import Any
 
 from focalis.dataset import Dataset, Split, empty_side, find_splits, lost_labels, make_splits, read_splits
 from focalis.errors import DataError, UsageError
+from focalis.files import LOCK, KnownHashes
+from focalis.planning import Plan
+from focalis.prediction import choose_runtime
 from focalis.quality import KINDS, Finding, Measured, measure, survey
-from focalis.settings import Folds
+from focalis.settings import Compute, Folds, at_least
+from focalis.training import HASHES
+from focalis.workflows.executors import Executor, executor
+from focalis.workflows.record import data_hash
+from focalis.workflows.run import Task
 
 DEFAULT_FOLDS = 5
+PREPARED = "prepared"
 LINES_PER_KIND = 3
 
 
@@ -32,28 +43,125 @@ def checked(data: Dataset) -> tuple[Dataset, Measured]:
     return replace(data, labels=labels).holding(result.holds), measured
 
 
-def ready(
-    opened: Dataset, folds: Folds, seed: int, doubt: Callable[[str], None] | None = None
-) -> tuple[Dataset, list[tuple[int | None, Split]], list[Finding]]:
-    """A data set that passed the check, its splits, and the grave findings of `focalis check` on them.
+@dataclass(frozen=True)
+class Trainers:
+    """Who carries out the trainings of a command.
 
-    Args:
-        opened: the data set as it was opened.
-        folds: which cases to hold out.
-        seed: seed of splits that are made.
-        doubt: called with each line that a person should know of the data before training on it.
-
-    Raises:
-        DataError, UsageError: see `checked` and `divide`.
+    Attributes:
+        executor: what carries them out.
+        parallel: how many at a time.
+        runtime: device and precision, in words; as asked for if they are those of other machines.
     """
-    data, measured = checked(opened)
-    divisions = divide(data, folds, seed)
-    found = survey(opened, measured, None, [split for _, split in divisions if split.val]).findings
-    grave = [finding for finding in found if KINDS[finding.kind].grave]
-    if doubt is not None:
-        for line in lines_of(grave):
-            doubt(line)
-    return data, divisions, grave
+
+    executor: Executor
+    parallel: int
+    runtime: str
+
+    @classmethod
+    def of(cls, on: str, parallel: int, compute: Compute) -> Trainers:
+        """Look them up; UsageError if there is no such executor, device or precision."""
+        at_least("parallel", parallel, 1)
+        found = executor(on, parallel)
+        if found.elsewhere:
+            return cls(found, parallel, f"{compute.device}, {compute.precision}")
+        return cls(found, parallel, str(choose_runtime(compute.device, compute.precision)))
+
+    @property
+    def sharing(self) -> int:
+        """How many trainings at a time share the threads and the memory of this machine."""
+        return 1 if self.executor.elsewhere else self.parallel
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """What the trainings of a command have in common.
+
+    Attributes:
+        root: the command's folder.
+        dataset: the data set's folder or manifest.
+        data: what it holds; it passed the check.
+        divisions: the splits to train on, with their numbers.
+        grave: the grave findings of `focalis check` on them.
+        trainers: who carries them out.
+    """
+
+    root: Path
+    dataset: Path
+    data: Dataset
+    divisions: tuple[tuple[int | None, Split], ...]
+    grave: tuple[Finding, ...]
+    trainers: Trainers
+
+    @classmethod
+    def of(
+        cls,
+        root: Path,
+        dataset: Path,
+        opened: Dataset,
+        folds: Folds,
+        seed: int,
+        trainers: Trainers,
+        doubt: Callable[[str], None] | None,
+    ) -> Trainings:
+        """Check a data set and divide it.
+
+        Args:
+            root: the command's folder.
+            dataset: the data set's folder or manifest.
+            opened: the data set as it was opened.
+            folds: which cases to hold out.
+            seed: seed of splits that are made.
+            trainers: who carries out the trainings.
+            doubt: called with each line that a person should know of the data before training on it.
+
+        Raises:
+            DataError, UsageError: see `checked` and `divide`.
+        """
+        data, measured = checked(opened)
+        divisions = divide(data, folds, seed)
+        found = survey(opened, measured, None, [split for _, split in divisions if split.val]).findings
+        grave = tuple(finding for finding in found if KINDS[finding.kind].grave)
+        if doubt is not None:
+            for line in lines_of(grave):
+                doubt(line)
+        return cls(root, dataset, data, tuple(divisions), grave, trainers)
+
+    @property
+    def prepared(self) -> Path:
+        """The folder of prepared cases."""
+        return self.root / PREPARED
+
+    def record(self, command: str, **more: Any) -> dict[str, Any]:
+        """What the records of all trainings begin with: the command, the data set and its hash."""
+        name = self.data.root.resolve().name
+        return {"command": command, "dataset": name, "data_sha256": self.data_sha256, **more}
+
+    @cached_property
+    def data_sha256(self) -> str:
+        """See `focalis.workflows.record.data_hash`."""
+        return data_hash(self.data.cases, KnownHashes(self.prepared / HASHES))
+
+    def task(self, name: str, home: Path, plan: Plan, seed: int, **own: Any) -> Task:
+        """A training; what is its own beside name, folder, plan and seed is given by name, see `Task`."""
+        return Task(
+            name=name,
+            dataset=self.dataset,
+            labels=dict(self.data.labels),
+            holds={case.name: tuple(sorted(case.holds or ())) for case in self.data.cases},
+            home=home,
+            prepared=self.prepared,
+            plan=plan,
+            seed=seed,
+            **own,
+        )
+
+
+def claim(root: Path, work: str, ours: bool, fault: str) -> None:
+    """UsageError if a folder is a file, or holds something else than prepared cases and is not `ours`."""
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root}: is a file; give a folder for the {work}")
+    if not ours and root.exists() and {path.name for path in root.iterdir()} - {LOCK, PREPARED}:
+        raise UsageError(f"{root}: {fault}")
 
 
 def lines_of(findings: Sequence[Finding]) -> list[str]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from focalis.errors import UsageError
 from focalis.files import write_text
-from focalis.workflows.task import UNTOUCHED, Task, Tell, read_task
+from focalis.workflows.run import UNTOUCHED, Task
+from focalis.workflows.task import Tell, read_task
 
 TASKS = "tasks"
 THREADS, PROGRAM_GB = 4, 2

@@ -1,4 +1,4 @@
-"""One training as a value: what to train, on which cases, how long and with what; and what carries it out."""
+"""What carries out a task: open its data, train, judge, and say how it ended."""
 
 from __future__ import annotations
 
@@ -9,95 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from focalis.dataset import Dataset, Split, open_dataset, with_readers
+from focalis.dataset import Dataset, open_dataset, with_readers
 from focalis.errors import DataError, DivergedError, FocalisError
-from focalis.planning import Plan, Readers
+from focalis.planning import Readers
 from focalis.prediction import choose_runtime
-from focalis.settings import Compute, Length
+from focalis.settings import Length
 from focalis.training import Progress, trusted
 from focalis.workflows.judge import Judgement, held_out_note, judge
-from focalis.workflows.record import from_plain, provenance, read_json, to_plain, write_json
-from focalis.workflows.run import Run, segmenting_as, train_run
+from focalis.workflows.record import from_plain, read_json, to_plain, write_json
+from focalis.workflows.run import DIVERGED, FAILED, FINISHED, JUDGEMENT, MEMORY, OUTCOME, Run, Task
+from focalis.workflows.train_run import train_run
 
-OUTCOME, JUDGEMENT = "outcome.json", "judgement.json"
-FINISHED, DIVERGED, MEMORY, KILLED, FAILED, UNTOUCHED = (
-    "finished",
-    "diverged",
-    "out of memory",
-    "killed",
-    "failed",
-    "not started",
-)
 _ALLOCATOR_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
 Tell = Callable[[str, Progress | None], None]
 """Told the name of what begins (None) and, in training, how it goes on."""
-
-
-class Task(BaseModel):
-    """One training, with all that it needs; it goes through JSON unchanged.
-
-    Attributes:
-        name: what it is called in messages.
-        dataset: the data set.
-        labels: label value to name.
-        holds: case name to the labels that it holds.
-        home: the run's folder.
-        prepared: the folder of prepared cases, which the tasks of a run share.
-        fold: the fold that is held out; None if none is.
-        split: the cases that may train, and those that are held out.
-        plan: network, loss and everything else that is decided.
-        seed: seed of every random choice.
-        length: how long to train.
-        same_steps_as: run folders; if one of them measured its number of steps, this one takes it instead of minutes.
-        compute: with what to compute.
-        aim: what the operating point is chosen for, see `focalis.evaluation.Aim`.
-        promise: what the operating point is to hold on new scans, see `focalis.evaluation.Promise`.
-        caveats: what has to be known of the data before any figure, a line each.
-        eight_bit: calibrate the model for 8-bit integers.
-        restarts: begin once more, by a safer plan, if no lesion is found.
-        resume: go on with what is in `home`.
-        record: command, data set and its hash, for record.json; where and by what it was carried out is added there.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    dataset: Path
-    labels: dict[int, str]
-    holds: dict[str, tuple[int, ...]]
-    home: Path
-    prepared: Path
-    fold: int | None
-    split: Split
-    plan: Plan
-    seed: int
-    length: Length
-    same_steps_as: tuple[Path, ...] = ()
-    compute: Compute
-    aim: str = "dice"
-    promise: str | None = None
-    caveats: tuple[str, ...] = ()
-    eight_bit: bool = True
-    restarts: bool = False
-    resume: bool = True
-    record: dict[str, Any]
-
-    @property
-    def outcome(self) -> dict[str, Any]:
-        """How it ended: `outcome`, and a `message` of one line unless it finished."""
-        path = self.home / OUTCOME
-        if not path.exists():
-            return {"outcome": UNTOUCHED, "message": "it was not trained"}
-        found: dict[str, Any] = read_json(path)
-        return found
-
-    @property
-    def finished(self) -> bool:
-        """Whether it was trained and judged to the end."""
-        return bool(self.outcome["outcome"] == FINISHED)
 
 
 def carry_out(task: Task, tell: Tell = lambda _stage, _progress: None) -> dict[str, Any]:
@@ -131,30 +59,15 @@ def _train_and_judge(task: Task, tell: Tell) -> dict[str, Any]:
         torch.set_num_threads(task.compute.threads)
     data = with_masks(open_dataset(task.dataset, task.plan.channels_may_miss), task.plan.readers)
     data = replace(data, labels=task.labels).holding(task.holds)
-    run = Run(
-        task.home,
-        task.prepared,
-        data,
-        task.split,
-        task.plan,
-        task.seed,
-        trusted(choose_runtime(task.compute.device, task.compute.precision), task.plan),
-        {**provenance(), **task.record},
-        task.aim,
-        task.caveats,
-        segmenting_as(task.compute, task.plan),
-        task.eight_bit,
-        task.promise,
-    )
-    model = train_run(
-        run, _length(task), resume=task.resume, progress=partial(tell, task.name), restarts=task.restarts
-    )
+    runtime = trusted(choose_runtime(task.compute.device, task.compute.precision), task.plan)
+    run = Run(task.model_copy(update={"length": _length(task)}), data, runtime)
+    model = train_run(run, partial(tell, task.name))
     tell("predict", None)
     judged = judge(run, model, held_out_note(task.fold, len(run.judged)))
     write_json(task.home / JUDGEMENT, to_plain(judged))
-    if run.runtime.device.type != "cuda":
+    if runtime.device.type != "cuda":
         return {"outcome": FINISHED}
-    peak = torch.cuda.max_memory_allocated(run.runtime.device)
+    peak = torch.cuda.max_memory_allocated(runtime.device)
     return {"outcome": FINISHED, "peak_gpu_memory_gb": round(peak / 1e9, 3)}
 
 

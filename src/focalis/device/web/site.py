@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 from starlette.types import Message
 
-from focalis.device.records import Task
+from focalis.device.records import SeriesTask
 from focalis.device.web.auth import LoginLimit, Role, Session, Sessions, find_token
 from focalis.device.web.device import Device
 from focalis.device.web.study_identity import Identities
@@ -71,7 +71,7 @@ class Site:
         """Give the browser its session."""
         response.set_cookie(COOKIE, key, path="/", httponly=True, samesite="strict", secure=self.tls)
 
-    def task(self, task_id: str) -> Task:
+    def task(self, task_id: str) -> SeriesTask:
         """A task of the store; 404 if there is none."""
         task = self.device.store.task(task_id)
         if task is None:

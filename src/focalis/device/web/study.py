@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse
 
 from focalis.device.config import ObjectKind
-from focalis.device.records import ResultKind, Task, Verdict
+from focalis.device.records import ResultKind, SeriesTask, Verdict
 from focalis.device.web.auth import Session
 from focalis.device.web.children import run_job
 from focalis.device.web.site import VIEWER, Site, changes, needs, site_of
@@ -239,7 +239,7 @@ def _view(site: Site, task_id: str) -> View:
     return view
 
 
-def _still_current(task: Task) -> None:
+def _still_current(task: SeriesTask) -> None:
     if task.superseded_by is not None:
         raise HTTPException(409, "More images came and another result has replaced this one; judge that one.")
 
@@ -269,7 +269,7 @@ def _places(view: View | None, chosen: dict[str, list[int]] | None) -> dict[str,
 
 def _beside(
     view: View | None,
-    earlier: Task,
+    earlier: SeriesTask,
     earlier_view: View,
     follow_up: dict[str, Any] | None,
 ) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.device.config import Limits
-from focalis.device.records import Result, Task
+from focalis.device.records import ResultObject, SeriesTask
 from focalis.device.store import Store
 from focalis.device.web.children import run_job
 from focalis.errors import FocalisError
@@ -106,7 +106,7 @@ class Views:
         with self._lock:
             return self._failed.pop(task_id, "")
 
-    def start(self, task: Task) -> None:
+    def start(self, task: SeriesTask) -> None:
         """Make a task's view in the background, unless that has begun."""
         result = segmentation_of(self._store, task.task_id)
         with self._lock:
@@ -115,7 +115,7 @@ class Views:
             self._working.add(task.task_id)
         threading.Thread(target=self._make, args=(task, result), daemon=True).start()
 
-    def _make(self, task: Task, result: Result) -> None:
+    def _make(self, task: SeriesTask, result: ResultObject) -> None:
         try:
             with self._one_at_a_time:
                 self.prune()
@@ -144,6 +144,6 @@ class Views:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def segmentation_of(store: Store, task_id: str) -> Result | None:
+def segmentation_of(store: Store, task_id: str) -> ResultObject | None:
     """The Segmentation that the device made for a task."""
     return next((result for result in store.results(task_id) if result.kind == "seg"), None)

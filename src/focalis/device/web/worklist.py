@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from starlette.responses import JSONResponse, RedirectResponse
 
-from focalis.device.records import Delivery, SeriesRow, Task, TaskState
+from focalis.device.records import Delivery, SeriesRow, SeriesTask, TaskState
 from focalis.device.web.auth import Session
 from focalis.device.web.site import Site, changes, needs, site_of
 from focalis.device.web.study_identity import Identity
@@ -43,7 +43,7 @@ class WorkListRow:
     reason: str
     at: str
     series: SeriesRow | None
-    task: Task | None
+    task: SeriesTask | None
     identity: Identity
     accepted: int
     rejected: int
@@ -138,7 +138,7 @@ def _has_task(site: Site, series: SeriesRow) -> bool:
     return any(site.device.store.task_of(series.series_uid, model) for model in site.device.models)
 
 
-def _task_row(site: Site, task: Task, series: SeriesRow | None, identity: Identity) -> WorkListRow:
+def _task_row(site: Site, task: SeriesTask, series: SeriesRow | None, identity: Identity) -> WorkListRow:
     store = site.device.store
     verdicts = Counter(review.verdict for review in store.reviews(task.task_id))
     deliveries: list[Delivery] = store.deliveries(task.task_id)

@@ -1,0 +1,179 @@
+"""Train one task: inner split, preparation, number of steps, training, operating point."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from focalis.errors import CollapsedError, TrainingError
+from focalis.model import Model, load_model, save_model
+from focalis.networks import Network, split_name
+from focalis.planning import Plan, learn_scope
+from focalis.planning.parts import loss_settings
+from focalis.settings import DEFAULT_MINUTES
+from focalis.training import (
+    Progress,
+    calibrate,
+    fit_refinement,
+    keep_freed_memory,
+    operating_point,
+    prepare_cases,
+    read_metrics,
+    steps_in,
+    train,
+)
+from focalis.training.loop import CHECKPOINT, NothingLearnedWarning
+from focalis.training.start import read_start
+from focalis.workflows.record import now, peak_memory_gb, provenance, read_json, write_json
+from focalis.workflows.run import MODEL, Run, started_from
+from focalis.workflows.training_cases import CHOSE, TRAINED, trained_on
+
+CALIBRATED_ON = 16
+"""Cases of the inner split that the cost of 8-bit integers is measured on, at most: each is predicted twice."""
+
+
+def train_run(run: Run, progress: Callable[[Progress], None] | None = None) -> Model:
+    """Train one member, choose its operating point, fit its refinement if it has one, calibrate it.
+
+    Writes record.json, checkpoint and model.safetensors. A finished run that is resumed is read back instead of trained
+    again. If the task `restarts`, a training that finds no lesion in half of its steps begins anew, by a safer plan.
+    """
+    task, inner, length = run.task, run.inner, run.task.length
+    made_from = provenance()
+    task.home.mkdir(parents=True, exist_ok=True)
+    path = task.home / "record.json"
+    identity = {
+        "data_sha256": task.record["data_sha256"],
+        "seed": task.seed,
+        "aim": task.aim,
+        "promise": task.promise,
+        "cases": {"train": list(inner.train), "inner": list(inner.val), "held_out": list(task.split.val)},
+        "plan": task.plan.model_dump(mode="json", exclude={"reasons"}),
+        "runtime": str(run.runtime),
+        "threads": torch.get_num_threads(),
+        "start": started_from(task.plan),
+    }
+    before = _started(path) if task.resume and path.exists() else None
+    if before is not None:
+        _same_run(path, before, identity | ({} if length.steps is None else {"steps": length.steps}))
+        if "finished" in before:
+            return load_model(task.home / MODEL)
+    start = read_start(task.plan.start)
+    if run.runtime.device.type == "cpu":
+        keep_freed_memory()
+    training = prepare_cases(run.data.select(inner.train), task.plan, task.prepared)
+    validation = prepare_cases(run.data.select(inner.val), task.plan, task.prepared)
+    steps = before["steps"] if before else length.steps
+    if steps is None:
+        steps = steps_in(length.minutes or DEFAULT_MINUTES, task.plan, training, run.runtime)
+    record = before or {
+        **made_from,
+        **task.record,
+        **identity,
+        "float32_because": run.runtime.note,
+        "steps": steps,
+        "minutes_asked": length.minutes,
+    }
+    write_json(path, record)
+
+    def trained(plan: Plan, *, resume: bool, give_up: bool) -> Network:
+        return train(
+            plan,
+            training,
+            validation,
+            task.home,
+            steps=steps,
+            seed=task.seed,
+            runtime=run.runtime,
+            resume=resume,
+            progress=progress,
+            start=start,
+            give_up=give_up,
+        )
+
+    plan = safer(task.plan) if record.get("restarted") else task.plan
+    try:
+        network = trained(plan, resume=task.resume, give_up=task.restarts and not record.get("restarted"))
+    except CollapsedError as error:
+        plan = safer(task.plan)
+        record["restarted"] = f"{error}; it began once more with {differences(task.plan, plan)}"
+        warnings.warn(f"{task.home}: {record['restarted']}", NothingLearnedWarning, stacklevel=2)
+        (task.home / CHECKPOINT).unlink(missing_ok=True)
+        write_json(path, record)
+        network = trained(plan, resume=False, give_up=False)
+    last = read_metrics(task.home)[-1]
+    patients = {case.name: case.patient for case in run.data.cases}
+    point = operating_point(plan, network, validation, run.runtime, task.aim, task.promise, patients)
+    refinement = None
+    if split_name(plan.network.name)[1]:
+        refinement = fit_refinement(plan, network, validation, run.runtime, point)
+        record["refinement"] = asdict(refinement)
+    record |= {
+        "training_seconds": last["seconds"],
+        "threshold": point.threshold,
+        **({"promised": point.promise} if point.promise else {}),
+        "minimum_mm3": point.minimum_mm3,
+        "minimum_confidence": point.minimum_confidence,
+        "temperature": round(point.temperature, 4),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "peak_memory_gb": peak_memory_gb(),
+        "finished": now(),
+    }
+    network.to("cpu")
+    seen_before = trained_on(start.provenance, start.name) if start else {}
+    model = Model(
+        plan,
+        (network,),
+        point,
+        {
+            **{name: value for name, value in record.items() if name not in ("plan", "refinement")},
+            "images": {TRAINED: seen_before | training.digests(), CHOSE: validation.digests()},
+        },
+        learn_scope([*training.descriptions(), *validation.descriptions()]),
+        refinement,
+    )
+    if task.eight_bit and run.runtime.device.type == "cpu":
+        model = replace(model, eight_bit=calibrate(model, validation[:CALIBRATED_ON]))
+    save_model(model, task.home / MODEL)
+    write_json(path, record)
+    return model
+
+
+def safer(plan: Plan) -> Plan:
+    """A plan that finds something sooner: half the learning rate, and another loss in place of the default one.
+
+    Soft Dice then counts only the classes that a patch holds: of an empty patch it rewards nothing but silence
+    (decision 0017).
+    """
+    training = plan.training.model_copy(update={"learning_rate": plan.training.learning_rate / 2})
+    silent = plan.loss.name == "dice_cross_entropy"
+    loss = loss_settings("present_dice_cross_entropy") if silent else plan.loss
+    return plan.model_copy(update={"loss": loss, "training": training})
+
+
+def differences(plan: Plan, other: Plan) -> str:
+    """What `safer` changed, in words."""
+    loss = "" if plan.loss == other.loss else f"the loss {other.loss.name} and "
+    return f"{loss}a peak of the learning rate of {other.training.learning_rate:g}"
+
+
+def _started(path: Path) -> dict[str, Any]:
+    """The record of a run that is resumed, with its plan as this version states it."""
+    record: dict[str, Any] = {"aim": "dice", "promise": None, "start": None, **read_json(path)}
+    if "plan" in record:
+        record["plan"] = Plan.model_validate(record["plan"]).model_dump(mode="json", exclude={"reasons"})
+    return record
+
+
+def _same_run(path: Path, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """TrainingError if a run that is resumed would not be the run that was started."""
+    changed = [name for name, value in identity.items() if before.get(name) != value]
+    if changed:
+        raise TrainingError(
+            f"{path}: the run was started with another {' and '.join(changed)}; start again in a new folder"
+        )
