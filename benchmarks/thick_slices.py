@@ -1,8 +1,8 @@
 """A stand-in for cardiac scans of thick slices: does the plain command learn on data that nobody tuned for?
 
     python benchmarks/thick_slices.py make data/thick                     60 scans, a third without a lesion
-    python benchmarks/thick_slices.py fit data/thick --minutes 8 --seed 0 the plain command on fold 0; a row of results
-    python benchmarks/thick_slices.py fit data/thick --minutes 8 --name shapes --with "--start shapes"
+    python benchmarks/thick_slices.py fit data/thick --steps 300 --seed 0 the plain command on fold 0; a row of results
+    python benchmarks/thick_slices.py fit data/thick --steps 300 --name shapes --with "--start shapes"
     python benchmarks/thick_slices.py table                               the rows that are there
 
 Each scan is a heart in a chest: 4 to 10 slices of 10 mm with pixels of 1.5 mm. The lesion is an arc of the wall of the
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     making.add_argument("--seed", type=int, default=0)
     fitting = commands.add_parser("fit")
     fitting.add_argument("folder", type=Path)
-    fitting.add_argument("--minutes", type=float, default=8.0)
+    fitting.add_argument("--steps", type=int, default=300)
     fitting.add_argument("--seed", type=int, default=0)
     fitting.add_argument("--threads", type=int, default=1)
     fitting.add_argument("--name", default="default", help="of the row")
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_volume(image, options.folder / "images" / f"case_{number:03}.nii.gz")
             write_volume(label, options.folder / "labels" / f"case_{number:03}.nii.gz")
     elif options.command == "fit":
-        target = RESULTS / f"{options.name}-{options.minutes:g}min-seed{options.seed}.json"
+        target = RESULTS / f"{options.name}-{options.steps}steps-seed{options.seed}.json"
         if target.exists():
             print(f"{target}: is there, nothing to do")
         else:
@@ -130,7 +130,7 @@ def fitted(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = (
-            f"{sys.executable} -m focalis fit {options.folder} -o {run} --fold 0 --minutes {options.minutes:g} "
+            f"{sys.executable} -m focalis fit {options.folder} -o {run} --fold 0 --steps {options.steps} "
             f"--seed {options.seed} --threads {options.threads} {options.options}"
         )
         done = subprocess.run(shlex.split(command), capture_output=True, text=True, check=False)
@@ -142,7 +142,7 @@ def fitted(options: argparse.Namespace) -> dict[str, Any]:
     return {
         **began,
         "options": options.options,
-        "minutes": options.minutes,
+        "training_seconds": record["training_seconds"],
         "seed": options.seed,
         "threads": options.threads,
         "steps": record["steps"],
@@ -150,6 +150,8 @@ def fitted(options: argparse.Namespace) -> dict[str, Any]:
         "batch": record["plan"]["batch"],
         "start": record.get("start"),
         "restarted": record.get("restarted"),
+        "loss": record["plan"]["loss"]["name"],
+        "foreground_share": record["plan"]["training"]["foreground_share"],
         "threshold": record["threshold"],
         "minimum_confidence": record["minimum_confidence"],
         "collapse": record["collapse"],

@@ -46,14 +46,37 @@ def test_a_large_image_gets_a_patch_of_bounded_size():
     assert plan.batch == 2
 
 
+def maps(plan) -> float:
+    """Voxels of the feature maps of a step, each stage's."""
+    strides = np.cumprod(np.prod(plan.network.strides_zyx, axis=1))
+    return plan.batch * np.prod(plan.patch_zyx) * float(np.sum(1 / strides))
+
+
 @pytest.mark.parametrize(
-    ("slices", "side", "thick"), [(4, 256, 10.0), (8, 256, 10.0), (12, 320, 6.0), (30, 512, 5.0)]
+    ("slices", "side", "thick"),
+    [(4, 256, 10.0), (8, 256, 10.0), (12, 320, 6.0), (30, 512, 5.0), (60, 240, 3.5)],
 )
 def test_two_patches_of_thick_slices_are_a_step_like_any_other(slices, side, thick):
     shapes, spacings = ((slices, side, side),) * 3, ((thick, 1.5, 1.5),) * 3
     plan = plan_of(found(shapes_zyx=shapes, spacings_zyx_mm=spacings))
     assert plan.batch == 2
-    assert 80_000 < 2 * np.prod(plan.patch_zyx) < 150_000
+    assert 0.6 < maps(plan) / maps(plan_of(found())) < 1.4
+
+
+def test_a_patch_of_thick_slices_sees_as_far_in_the_plane_as_across_it():
+    plan = plan_of(found(shapes_zyx=((40, 512, 512),) * 3, spacings_zyx_mm=((5.0, 0.8, 0.8),) * 3))
+    z, y, x = np.multiply(plan.patch_zyx, plan.spacing_zyx_mm)
+    assert y == x
+    assert 0.8 < z / y < 1.25
+
+
+def test_where_scans_are_empty_more_patches_of_the_others_hold_a_lesion():
+    def share(*foreground):
+        return plan_of(found(foreground_share=foreground)).training.foreground_share
+
+    assert share(0.1, 0.2, 0.01) == 0.67
+    assert share(0.1, 0.2, 0.01, 0.0) == pytest.approx(0.67 / 0.75, abs=0.01)
+    assert share(0.1, 0.0, 0.0) == 0.9
 
 
 def test_a_flat_image_keeps_its_short_axis_and_spends_the_room_on_the_others():
@@ -131,7 +154,7 @@ def test_a_deep_network_steps_down_while_the_patch_has_voxels_left_as_nnunets_pl
     assert large.network.strides_zyx == ((2, 2, 2),) * 3  # down to 5 voxels of 40
     thick = found(spacings_zyx_mm=((5.0, 1.0, 1.0),) * 3, shapes_zyx=((20, 300, 300),) * 3)
     flat = plan_of(thick, network="nnunet", memory_budget_gb=50)
-    assert flat.network.strides_zyx == ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
+    assert flat.network.strides_zyx == ((1, 2, 2), (1, 2, 2), (2, 2, 2))  # down to 5 slices of 10
 
 
 def test_an_unknown_network_lists_the_known_ones():

@@ -17,10 +17,14 @@ from focalis.planning.step_memory import training_bytes
 PATCH_SHARE = 0.85
 BATCH_VOXELS = 2 * 40**3
 PATCH_VOXELS = BATCH_VOXELS // 2
+"""For a network that halves every axis at first. Where it leaves an axis as it is, its maps are larger, and the patch
+has fewer voxels: a step of 6 x 104 x 104 took 2.9 times as long as one of 40 x 40 x 40, of 6 x 72 x 72 1.3 times."""
 ANISOTROPY = 3.0
 CT_FIRST_PERCENTILE = -300.0
 AGREEMENT_KEPT = 0.9
 """From this share of the cases' agreement on, a flip or a turn is taken to change nothing."""
+LESION_PATCHES, MOST_LESION_PATCHES = 0.67, 0.9
+"""The share of patches that hold a lesion, over all cases, and the most within the cases that have one."""
 FREE_TURNS: Mapping[str, Any] = {"turn_share": 0.7, "turn_limit_deg": 180.0}
 QUARTER_TURNS: Mapping[str, Any] = {"quarter_turns": True, "turn_share": 0.3, "turn_limit_deg": 45.0}
 """Quarter turns and a turn of up to 45 degrees about each axis reach every orientation."""
@@ -54,15 +58,17 @@ def make_plan(
     spacing = target_spacing(found.spacings_zyx_mm, reasons)
     normalisation = tuple(_normalisation(found, i, name, reasons) for i, name in enumerate(channels))
     shape = np.median(np.multiply(found.shapes_zyx, found.spacings_zyx_mm), axis=0) / spacing
-    wanted, capped = _wanted(shape)
+    halved = int(np.prod(_strides(spacing, (shape * PATCH_SHARE).tolist(), spec.stages)[0])) / 8
+    most = round(PATCH_VOXELS * halved)
+    wanted, capped = _wanted(shape, most, np.asarray(spacing) if halved < 1 else np.ones(3))
     strides = _strides(spacing, wanted.tolist(), spec.stages)
     if spec.any_depth:
         strides = tuple(stride for stride in strides if stride != (1, 1, 1)) or ((1, 1, 1),)
-    patch = _patch(shape, wanted, capped, [int(s) for s in np.prod(strides, axis=0)], reasons)
-    batch = max(2, BATCH_VOXELS // int(np.prod(patch)))
-    reasons["batch"] = f"about {BATCH_VOXELS:,} voxels a step, at least 2 patches"
+    patch = _patch(shape, wanted, most if capped else None, np.prod(strides, axis=0).tolist(), reasons)
+    batch = max(2, round(BATCH_VOXELS * halved) // int(np.prod(patch)))
+    reasons["batch"] = f"about {BATCH_VOXELS * halved:,.0f} voxels a step, at least 2 patches"
     cubes = alike(spacing) and max(patch) <= SIDES_ALIKE * min(patch)
-    training = _training(found.pose, _has_sides(labels), cubes, reasons)
+    training = _training(found, _has_sides(labels), cubes, reasons)
     share = float(np.median(found.foreground_share))
     reasons["labels"] = (
         f"{len(found.lesion_volumes_mm3)} lesions (components of a label) in {len(found.shapes_zyx)} cases, median "
@@ -116,8 +122,10 @@ def within_memory(plan: Plan) -> Plan:
     )
 
 
-def _training(pose: Pose | None, sides: bool, cubes: bool, reasons: dict[str, str]) -> TrainingSettings:
-    """How patches may be flipped and turned: as the cases themselves lie (decision 0014), cubes by quarters (0015)."""
+def _training(found: Fingerprint, sides: bool, cubes: bool, reasons: dict[str, str]) -> TrainingSettings:
+    """How patches may be flipped and turned: as the cases themselves lie (decision 0014), cubes by quarters (0015); and
+    how many hold a lesion."""
+    pose = found.pose
     z, y, x = (share >= AGREEMENT_KEPT for share in (pose or Pose()).flipped_zyx)
     why = []
     if pose is None:
@@ -139,8 +147,14 @@ def _training(pose: Pose | None, sides: bool, cubes: bool, reasons: dict[str, st
         why.append("turned at will" + (", mostly by quarters, which blurs nothing" if cubes else ""))
     else:
         why.append("turned a little")
+    share, empty = LESION_PATCHES, float(np.mean(np.equal(found.foreground_share, 0)))
+    if empty:
+        share = round(min(LESION_PATCHES / (1 - empty), MOST_LESION_PATCHES), 2)
+        why.append(
+            f"{empty:.0%} of the cases hold no lesion, so {share:.0%} of the other cases' patches hold one"
+        )
     reasons["training"] = "; ".join(why)
-    return TrainingSettings(flip_axes_zyx=(z, y, x), **turns)
+    return TrainingSettings(flip_axes_zyx=(z, y, x), foreground_share=share, **turns)
 
 
 def _has_sides(labels: Mapping[int, str]) -> bool:
@@ -196,36 +210,35 @@ def _strides(spacing: Sequence[float], extent: Sequence[float], stages: int) -> 
     return tuple(strides)
 
 
-def _wanted(shape: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
-    """The patch (z, y, x) before it is rounded: a share of the median case, and whether it had to be made smaller."""
+def _wanted(
+    shape: NDArray[np.float64], most: int, unit: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], bool]:
+    """The patch (z, y, x) before it is rounded: a share of the median case, and whether it had to be made smaller.
+
+    Sides that are made smaller are equal, counted in `unit`.
+    """
     wanted = shape * PATCH_SHARE
-    side = PATCH_VOXELS ** (1 / 3)
-    capped = bool(np.prod(wanted) > PATCH_VOXELS)
-    if capped:
-        free = wanted > side
-        for _ in range(3):
-            room = PATCH_VOXELS / np.prod(wanted[~free])
-            side = room ** (1 / max(free.sum(), 1))
-            free &= wanted > side
-        wanted = np.where(free, side, wanted)
-    return wanted, capped
+    if np.prod(wanted) <= most:
+        return wanted, False
+    free = np.ones(3, dtype=bool)
+    for _ in range(3):
+        room = most / np.prod(wanted[~free]) * np.prod(unit[free])
+        side = room ** (1 / free.sum())
+        free &= wanted * unit > side
+    return np.where(free, side / unit, wanted), True
 
 
 def _patch(
     shape: NDArray[np.float64],
     wanted: NDArray[np.float64],
-    capped: bool,
+    most: int | None,
     stride: Sequence[int],
     reasons: dict[str, str],
 ) -> Triple:
     patch = [max(round(w / s), 1) * int(s) for w, s in zip(wanted, stride, strict=True)]
     reasons["patch_zyx"] = (
         f"the median case is {' x '.join(str(round(v)) for v in shape)} voxels; "
-        + (
-            f"capped at {PATCH_VOXELS:,} voxels"
-            if capped
-            else f"{PATCH_SHARE:.0%} of it, so that crops shift"
-        )
+        + (f"capped at {most:,} voxels" if most else f"{PATCH_SHARE:.0%} of it, so that crops shift")
         + f", as multiples of the total stride {' x '.join(str(int(s)) for s in stride)}"
     )
     return patch[0], patch[1], patch[2]
