@@ -18,7 +18,7 @@ from focalis.followup.similarity import similarity
 from focalis.followup.transform import Transform
 from focalis.volume import Volume
 
-LEAST_SIMILARITY = 0.5
+LEAST_SIMILARITY = 0.55
 DOUBTFUL_SIMILARITY = 0.75
 LEAST_OVERLAP = 0.1
 MOST_INCONSISTENT_MM = 4.0
