@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
+from focalis.device.records import Role
 from focalis.errors import UsageError
 from focalis.models import SHIPPED
 
@@ -217,7 +218,7 @@ class User(_Frozen):
 
     name: Name
     password_hash: PasswordHash = Field(repr=False)
-    role: Literal["viewer", "reviewer", "admin"] = "viewer"
+    role: Role = "viewer"
 
 
 class Token(_Frozen):

@@ -88,7 +88,14 @@ CREATE TABLE notices (
     attempts INTEGER NOT NULL, last_error TEXT NOT NULL, next_at TEXT, UNIQUE (recipient, key));
 CREATE INDEX notices_by_state ON notices (state);
 """
-_STEPS = (_FIRST, _WHOLENESS_AND_SCOPE, _PERSON, _NOTICES)
+_ACCOUNTS = """
+CREATE TABLE accounts (
+    name TEXT PRIMARY KEY, password_hash TEXT NOT NULL, role TEXT NOT NULL, disabled INTEGER NOT NULL);
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, who TEXT NOT NULL, address TEXT NOT NULL,
+    did TEXT NOT NULL, task_id TEXT, series_uid TEXT);
+"""
+_STEPS = (_FIRST, _WHOLENESS_AND_SCOPE, _PERSON, _NOTICES, _ACCOUNTS)
 """What makes each version of the file out of the one before it; a store of any version is brought to the last one."""
 
 

@@ -499,6 +499,7 @@ class Jobs:
         outcome = "dead" if dead else "sent" if sent.outcome == "sent" else "failed"
         self.store.counters.add("sent_total", outcome=outcome)
         if sent.outcome == "sent":
+            self.store.audit("the device", "", f"sent {each.kind} to {destination.name}", each.task_id)
             self.store.set_delivery(*place, "sent", attempts=attempts)
             return
         error = f"attempt {attempts}: {sent.error}"

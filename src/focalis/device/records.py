@@ -25,6 +25,7 @@ ResultKind = Literal["seg", "rtstruct", "sr", "capture", "correction", "correcti
 DeliveryState = Literal["waiting", "sent", "dead"]
 NoticeEvent = Literal["person", "dead", "disk", "done", "test"]
 Verdict = Literal["accepted", "rejected"]
+Role = Literal["viewer", "reviewer", "admin"]
 Level = Literal["info", "warning", "error"]
 
 
@@ -246,6 +247,29 @@ class Review:
     verdict: Verdict
     by: str
     at: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user who was added on the page; `password_hash` is as in focalis.toml."""
+
+    name: str
+    password_hash: str
+    role: Role
+    disabled: bool = False
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A line of the audit trail: who did what, when and from where."""
+
+    number: int
+    at: str
+    who: str
+    address: str
+    did: str
+    task_id: str | None
+    series_uid: str | None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
+from focalis.device.accounts import Accounts
 from focalis.device.counters import Counters
 from focalis.device.database import Database
 from focalis.device.notices import Notices
@@ -21,7 +22,7 @@ from focalis.device.work import Work
 from focalis.errors import UsageError
 
 
-class Store(Received, Senders, Work, Notices):
+class Store(Received, Senders, Work, Notices, Accounts):
     """The store in a folder; safe to use from all threads of one process.
 
     Attributes:
@@ -41,6 +42,7 @@ class Store(Received, Senders, Work, Notices):
         self.counters = counters = Counters()
         Received.__init__(self, database, files)
         Notices.__init__(self, database)
+        Accounts.__init__(self, database)
         Senders.__init__(self, database, counters)
         Work.__init__(self, database, files, counters)
         self._owner = FileLock(folder / "lock")

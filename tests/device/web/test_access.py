@@ -39,6 +39,13 @@ RULES = {
     ("POST", "/system/resend"): "admin",
     ("POST", "/system/destinations/{name}/test"): "admin",
     ("POST", "/system/notices/{name}/test"): "admin",
+    ("GET", "/users"): "admin",
+    ("POST", "/users"): "admin",
+    ("POST", "/users/{name}/role"): "admin",
+    ("POST", "/users/{name}/password"): "admin",
+    ("POST", "/users/{name}/disable"): "admin",
+    ("POST", "/users/{name}/enable"): "admin",
+    ("GET", "/audit.jsonl"): "admin",
     ("POST", "/dicom-web/studies"): "token",
     ("POST", "/dicom-web/studies/{study_uid}"): "token",
 }
@@ -60,7 +67,15 @@ def address(path):
     return path.format(**values)
 
 
-BODY = {"verdict": "accepted", "lesion": "1", "task_id": TASK, "sop_uid": "1.2", "destination": "pacs"}
+BODY = {
+    "role": "viewer",
+    "password": "p" * 12,
+    "verdict": "accepted",
+    "lesion": "1",
+    "task_id": TASK,
+    "sop_uid": "1.2",
+    "destination": "pacs",
+}
 
 
 @pytest.fixture

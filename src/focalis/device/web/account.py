@@ -7,9 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Request, Response
 from starlette.responses import RedirectResponse
 
-from focalis.device.web.auth import find_user
-from focalis.device.web.guarding import came_by_proxy, is_loopback
-from focalis.device.web.site import COOKIE, LoginNeededError, changes, session_of, site_of
+from focalis.device.web.auth import Session, find_user
+from focalis.device.web.site import COOKIE, LoginNeededError, address_of, changes, session_of, site_of
 
 router = APIRouter()
 
@@ -45,36 +44,27 @@ def login(
         return page
     # counted before the password is looked at, so that attempts at the same time count too
     site.limit.failed(name, address)
-    user = find_user(site.device.config.users, name, password)
+    users = site.users()
+    user = find_user(users, name, password)
     if user is None:
-        known = any(each.name == name for each in site.device.config.users)
-        site.device.store.event(
-            "warning", f"a login as {name if known else 'an unknown user'} from {address} failed"
-        )
+        known = any(each.name == name for each in users)
+        who = name if known else "an unknown user"
+        site.device.store.audit(who, address, "failed to log in")
+        site.device.store.event("warning", f"a login as {who} from {address} failed")
         return site.page(request, "login.html.j2", 401, problem="Name or password is wrong.", name=name)
     site.limit.succeeded(name, address)
-    site.device.store.event("info", f"{user.name} logged in from {address}")
+    site.note(request, user.name, f"logged in from {address}")
     response = RedirectResponse("/", 303)
     site.sessions.close(request.cookies.get(COOKIE, ""))
     site.set_cookie(response, site.sessions.open(user.name, user.role))
     return response
 
 
-def address_of(request: Request) -> str:
-    """Where a request comes from.
-
-    What a proxy on this machine passes on counts apart, so that strangers behind it cannot close the login for the
-    machine itself.
-    """
-    address = request.client.host if request.client else ""
-    passed_on = came_by_proxy(request.headers) and is_loopback(address)
-    return f"a proxy at {address}" if passed_on else address
-
-
-@router.post("/logout", dependencies=[Depends(changes("viewer"))])
-def logout(request: Request) -> Response:
+@router.post("/logout")
+def logout(request: Request, session: Annotated[Session, Depends(changes("viewer"))]) -> Response:
     """End the session."""
     site = site_of(request)
+    site.note(request, session.user, "logged out", level=None)
     site.sessions.close(request.cookies.get(COOKIE, ""))
     response = RedirectResponse("/login", 303)
     response.delete_cookie(COOKIE, path="/")

@@ -13,7 +13,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
-from focalis.device.web import account, models_page, monitoring, quarantine, study, system, taking, worklist
+from focalis.device.web import (
+    account,
+    models_page,
+    monitoring,
+    quarantine,
+    study,
+    system,
+    taking,
+    users,
+    worklist,
+)
 from focalis.device.web.device import Device
 from focalis.device.web.guarding import FORM_BYTES, RequestGuard
 from focalis.device.web.site import STATIC, LoginNeededError, make_site, site_of
@@ -44,7 +54,7 @@ def create_app(device: Device) -> FastAPI:
 
     app = FastAPI(title="Focalis", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.site = site
-    for each in (account, worklist, study, models_page, monitoring, quarantine, system, taking):
+    for each in (account, worklist, study, models_page, monitoring, quarantine, system, taking, users):
         app.include_router(each.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(LoginNeededError, _login)

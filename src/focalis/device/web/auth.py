@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from focalis.device.config import Token, User
+from focalis.device.records import Role
 
-Role = Literal["viewer", "reviewer", "admin"]
 _RANKS: dict[Role, int] = {"viewer": 0, "reviewer": 1, "admin": 2}
 
 SESSION_SECONDS = 10 * 3600
@@ -131,6 +130,11 @@ class Sessions:
         """End a session."""
         with self._lock:
             self._open.pop(_key_hash(key), None)
+
+    def close_all(self, user: str) -> None:
+        """End all sessions of a user."""
+        with self._lock:
+            self._open = {name: each for name, each in self._open.items() if each.user != user}
 
     def _lives(self, session: Session) -> bool:
         now = self._clock()

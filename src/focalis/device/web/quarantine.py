@@ -83,7 +83,7 @@ def download(request: Request, key: str, session: Annotated[Session, Depends(nee
     """The objects of a group as they came, in a ZIP file."""
     site = site_of(request)
     group = _group(site, key)
-    site.device.store.event("info", f"{session.user} downloaded {_told(group)}", series_uid=group.series_uid)
+    site.note(request, session.user, f"downloaded {_told(group)}", series_uid=group.series_uid)
     return StreamingResponse(
         _zipped(group),
         media_type="application/zip",
@@ -98,7 +98,7 @@ def remove(request: Request, key: str, session: Annotated[Session, Depends(chang
     group = _group(site, key)
     for each in group.objects:
         site.device.store.delete_quarantined(each.sha256)
-    site.device.store.event("info", f"{session.user} removed {_told(group)}", series_uid=group.series_uid)
+    site.note(request, session.user, f"removed {_told(group)}", series_uid=group.series_uid)
     return RedirectResponse("/quarantine", 303)
 
 

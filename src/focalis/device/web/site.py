@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -14,11 +15,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 from starlette.types import Message
 
-from focalis.device.records import SeriesTask
-from focalis.device.web.auth import LoginLimit, Role, Session, Sessions, find_token
+from focalis.device.config import User
+from focalis.device.records import Level, Role, SeriesTask
+from focalis.device.web.auth import LoginLimit, Session, Sessions, find_token
 from focalis.device.web.device import Device
+from focalis.device.web.guarding import came_by_proxy, is_loopback
 from focalis.device.web.study_identity import Identities
 from focalis.device.web.views import Views
+from focalis.errors import FocalisError
+
+_log = logging.getLogger(__name__)
 
 COOKIE = "focalis-session"
 MOST_FILES = 5000
@@ -71,6 +77,37 @@ class Site:
         """Give the browser its session."""
         response.set_cookie(COOKIE, key, path="/", httponly=True, samesite="strict", secure=self.tls)
 
+    def users(self) -> list[User]:
+        """Who may log in: the users of focalis.toml, and those that were added on the page and not disabled."""
+        fixed = self.device.config.users
+        added = [
+            User(name=each.name, password_hash=each.password_hash, role=each.role)
+            for each in self.device.store.accounts()
+            if not each.disabled and all(each.name != user.name for user in fixed)
+        ]
+        return [*fixed, *added]
+
+    def note(
+        self,
+        request: Request,
+        who: str,
+        did: str,
+        task_id: str | None = None,
+        series_uid: str | None = None,
+        level: Level | None = "info",
+    ) -> None:
+        """Write down what somebody did, in the audit trail and in the log; without a level in the trail alone."""
+        try:
+            self.device.store.audit(who, address_of(request), did, task_id, series_uid)
+        except FocalisError as error:
+            if level is not None:
+                raise
+            _log.error(
+                "the audit trail lacks that %s %s: %s", who, did, error
+            )  # reading goes on with a full disk
+        if level is not None:
+            self.device.store.event(level, f"{who} {did}", task_id, series_uid)
+
     def task(self, task_id: str) -> SeriesTask:
         """A task of the store; 404 if there is none."""
         task = self.device.store.task(task_id)
@@ -103,6 +140,17 @@ def site_of(request: Request) -> Site:
     """The site that a request came to."""
     site: Site = request.app.state.site
     return site
+
+
+def address_of(request: Request) -> str:
+    """Where a request comes from.
+
+    What a proxy on this machine passes on counts apart, so that strangers behind it cannot close the login for the
+    machine itself.
+    """
+    address = request.client.host if request.client else ""
+    passed_on = came_by_proxy(request.headers) and is_loopback(address)
+    return f"a proxy at {address}" if passed_on else address
 
 
 def session_of(request: Request, *, use: bool = True) -> Session:

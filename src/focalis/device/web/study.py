@@ -36,7 +36,7 @@ Admin = Annotated[Session, Depends(changes("admin"))]
 
 
 @router.get("")
-def study(request: Request, task_id: str, _: Viewer, lesion: int = 0) -> Response:
+def study(request: Request, task_id: str, session: Viewer, lesion: int = 0) -> Response:
     """The page; while the images are being read, one that loads itself again."""
     site = site_of(request)
     task = site.task(task_id)
@@ -79,6 +79,8 @@ def study(request: Request, task_id: str, _: Viewer, lesion: int = 0) -> Respons
         follow_up=follow_up,
         earlier=earlier and earlier_view and _beside(view, earlier, earlier_view, follow_up),
     )
+    if view is not None:
+        site.note(request, session.user, "opened the study", task_id, level=None)
     if under_way or (view is None and segmentation is not None and not problem):
         page.headers["refresh"] = "5" if under_way else "1"
     return page
@@ -123,12 +125,13 @@ def lesions_file(request: Request, task_id: str, _: Viewer) -> Response:
 
 
 @router.get("/results/{sop_uid}")
-def result_file(request: Request, task_id: str, sop_uid: str, _: Viewer) -> Response:
+def result_file(request: Request, task_id: str, sop_uid: str, session: Viewer) -> Response:
     """A result as a DICOM file, byte for byte as it is sent."""
     site = site_of(request)
     found = next((each for each in site.device.store.results(task_id) if each.sop_uid == sop_uid), None)
     if found is None or not found.path.is_file():
         raise HTTPException(404, "There is no such result.")
+    site.note(request, session.user, f"downloaded the {found.kind}", task_id, level=None)
     return FileResponse(
         found.path, media_type="application/dicom", filename=f"{task_id[:12]}-{found.path.name}"
     )
@@ -153,7 +156,7 @@ def judge(
     site.device.store.review(task_id, lesion, given, session.user)
     named = f"lesion{'s' if len(lesion) > 1 else ''} {', '.join(map(str, lesion))}"
     did = "took back the verdict on" if given is None else verdict
-    site.device.store.event("info", f"{session.user} {did} {named}", task_id)
+    site.note(request, session.user, f"{did} {named}", task_id)
     verdicts = _verdicts(site, task_id)
     if "application/json" in request.headers.get("accept", ""):
         undecided = _undecided(view, verdicts)
@@ -201,7 +204,7 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
         for each in made:
             if _SENT_AS[each["kind"]] in destination.objects:
                 store.add_delivery(task_id, each["kind"], each["sop_uid"], destination.name)
-    store.event("info", f"{session.user} sent corrected results", task_id)
+    site.note(request, session.user, "sent corrected results", task_id)
     site.device.deliver(task_id)
     return RedirectResponse(f"/studies/{task_id}", 303)
 
@@ -214,7 +217,7 @@ def retry(request: Request, task_id: str, session: Admin) -> Response:
     if task.state not in ("failed", "refused"):
         raise HTTPException(409, f"The study is {task.state}; only a failed or refused one is done again.")
     site.device.retry(task_id)
-    site.device.store.event("info", f"{session.user} asked for another try", task_id)
+    site.note(request, session.user, "asked for another try", task_id)
     return RedirectResponse(f"/studies/{task_id}", 303)
 
 
@@ -225,7 +228,7 @@ def release(request: Request, task_id: str, session: Reviewer) -> Response:
     _still_current(site.task(task_id))
     if not site.device.store.release_task(task_id, session.user):
         raise HTTPException(409, "The study is not held for lying outside of the model's scope.")
-    site.device.store.event("info", f"{session.user} released it although it is out of scope", task_id)
+    site.note(request, session.user, "released it although it is out of scope", task_id)
     if "application/json" in request.headers.get("accept", ""):
         return JSONResponse({"task": task_id, "state": "waiting", "outside": site.task(task_id).outside})
     return RedirectResponse(f"/studies/{task_id}", 303)

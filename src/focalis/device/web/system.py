@@ -81,7 +81,7 @@ def resend(
     if (task_id, sop_uid, destination) not in known:
         raise HTTPException(404, "There is no such delivery that is dead or waiting; it may be sent already.")
     site.device.resend(task_id, sop_uid, destination)
-    site.device.store.event("info", f"{session.user} sends to {destination} again", task_id)
+    site.note(request, session.user, f"sends to {destination} again", task_id)
     return RedirectResponse("/system", 303)
 
 
@@ -98,7 +98,7 @@ def ask_destination(
     error = check(destination, config.node.ae_title)
     site.tested[name] = (now(), error)
     said = error or "it answers"
-    site.device.store.event("warning" if error else "info", f"{session.user} tested {name}: {said}")
+    site.note(request, session.user, f"tested {name}: {said}", level="warning" if error else "info")
     return RedirectResponse("/system#destinations", 303)
 
 
@@ -112,7 +112,7 @@ def tell_for_a_test(
         raise HTTPException(404, "There is no such recipient.")
     text = f"{session.user} asked for a test"
     site.device.store.add_notice(name, f"test {now()}", "test", text, None, None)
-    site.device.store.event("info", f"{text} of {name}")
+    site.note(request, session.user, f"asked for a test of {name}")
     site.device.deliver("")
     return RedirectResponse("/system#notices", 303)
 
@@ -127,7 +127,7 @@ def export(request: Request, session: Annotated[Session, Depends(changes("review
         name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
         out = site.device.store.folder / "exports" / name
         count = run_job("export", {"studies": _reviewed(site), "out": str(out)}, site.device.config.limits)
-        site.device.store.event("info", f"{session.user} exported {count} reviewed studies as {name}")
+        site.note(request, session.user, f"exported {count} reviewed studies as {name}")
     finally:
         _exporting.release()
     return RedirectResponse("/system#export", 303)

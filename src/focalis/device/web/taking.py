@@ -43,8 +43,8 @@ async def upload(request: Request, session: Annotated[Session, Depends(changes("
                 counts[taken.outcome] += 1
                 reasons.update([taken.reason] if not taken.stored else [])
     if files:
-        note = f"{session.user} uploaded {len(files)} files, of which {counts['kept']} are new"
-        await run_in_threadpool(site.device.store.event, "info", note)
+        did = f"uploaded {len(files)} files, of which {counts['kept']} are new"
+        await run_in_threadpool(site.note, request, session.user, did)
     told: dict[str, Any] = {
         "kept": counts["kept"],
         "known": counts["known"],

@@ -60,9 +60,10 @@ class WorkListRow:
 
 
 @router.get("/")
-def work_list(request: Request, _: Annotated[Session, Depends(needs("viewer"))]) -> Response:
+def work_list(request: Request, session: Annotated[Session, Depends(needs("viewer"))]) -> Response:
     """The page."""
     site = site_of(request)
+    site.note(request, session.user, "looked at the work list", level=None)
     rows = rows_of(site)
     return site.page(request, "work.html.j2", rows=rows, tiles=tiles_of(rows), shown=SHOWN)
 
@@ -90,7 +91,9 @@ def release(
         raise HTTPException(404, "There is no such series; retention may have removed it.")
     if not store.release(series_uid, session.user):
         raise HTTPException(409, "The series is not held as incomplete, or not any more.")
-    store.event("info", f"{session.user} released it although it is incomplete", series_uid=series_uid)
+    site_of(request).note(
+        request, session.user, "released it although it is incomplete", series_uid=series_uid
+    )
     if "application/json" in request.headers.get("accept", ""):
         return JSONResponse({"series": series_uid, "state": "complete", "partial": True})
     return RedirectResponse("/", 303)
