@@ -5,9 +5,10 @@ from focalis.dataset.consensus import majority, staple
 from focalis.dataset.layout import open_dataset
 from focalis.dataset.layouts import (
     UNNAMED_CHANNEL,
+    Labels,
     group_channels,
     is_reserved,
-    read_drawn,
+    read_beside,
     read_patients,
     read_table,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "UNNAMED_CHANNEL",
     "Case",
     "Dataset",
+    "Labels",
     "Phantom",
     "PhantomSettings",
     "ReaderFiles",
@@ -47,7 +49,7 @@ __all__ = [
     "make_phantom",
     "make_splits",
     "open_dataset",
-    "read_drawn",
+    "read_beside",
     "read_patients",
     "read_splits",
     "read_table",

@@ -107,6 +107,8 @@ class Dataset:
         labels: label value to name, without the background 0 and the ignored value; empty when the data set
             does not say.
         ignore: the label value of voxels that nobody has judged; None if there is none.
+        regions: name to label values of nested regions, from the outermost to the innermost; none where each label is
+            trained and judged by itself.
         notes: what was passed over when the data set was opened, a line each: tables without patients, files that are
             nearly called as those that are read.
     """
@@ -117,6 +119,7 @@ class Dataset:
     labels: Mapping[int, str] = field(default_factory=dict)
     ignore: int | None = None
     notes: tuple[str, ...] = ()
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def select(self, names: list[str] | tuple[str, ...]) -> tuple[Case, ...]:
         """The named cases, in the given order; KeyError for a name that is not there."""

@@ -28,6 +28,7 @@ from focalis.evaluation.missing import by_channels, channels_line
 from focalis.evaluation.operating_point import Aim, choose, cut
 from focalis.evaluation.promise import Promise, keep_promise
 from focalis.evaluation.record import Evaluation
+from focalis.evaluation.regions import views
 from focalis.evaluation.risk import RISK_RULE, RiskCoverage, risk_coverage
 from focalis.evaluation.summary import (
     METRICS,
@@ -101,6 +102,7 @@ __all__ = [
     "summarise",
     "surface_points_mm",
     "surface_scores",
+    "views",
     "voxel_reliability",
     "voxel_scores",
 ]

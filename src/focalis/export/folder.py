@@ -63,6 +63,10 @@ def export_model(model: Model, out: Path, to: str = "onnx") -> float:
         )
     if not is_free(out):
         raise UsageError(f"{out}: is there already; give a new folder")
+    if model.plan.regions:
+        raise ModelError(
+            "the model's regions lie inside each other, which no export states; train single labels"
+        )
     if model.refinement is not None:
         raise ModelError(
             "the model refines its probabilities by a CRF, which no export can; train without +crf"

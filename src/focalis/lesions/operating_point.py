@@ -98,6 +98,7 @@ def report_lesions(
     point: OperatingPoint,
     voxel_mm3: float,
     values: Sequence[int] | None = None,
+    nested: bool = False,
 ) -> Reported:
     """Apply an operating point.
 
@@ -108,6 +109,7 @@ def report_lesions(
         voxel_mm3: volume of a voxel.
         values: the label value of each channel, 0 first; the mask then has the smallest type that holds them. Class
             indices by default.
+        nested: see `decide`.
 
     Raises:
         ModelError: a probability is not finite.
@@ -122,7 +124,7 @@ def report_lesions(
                 "the probabilities are not finite; check the image's values, and whether the model was trained on such "
                 "images"
             )
-        found = decide(slab, point.threshold, foreground[where])
+        found = decide(slab, point.threshold, foreground[where], nested=nested)
         mask[where] = found if kept is None else kept[found]
     candidates = mask
     if point.minimum_mm3 > 0 or point.minimum_confidence > 0:
@@ -132,15 +134,25 @@ def report_lesions(
 
 
 def decide(
-    probabilities: NDArray[np.float32], threshold: float, foreground: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.float32],
+    threshold: float,
+    foreground: NDArray[np.float32] | None = None,
+    *,
+    nested: bool = False,
 ) -> NDArray[np.uint8]:
     """Class indices (z, y, x) from probabilities (label, z, y, x), channel 0 being the background.
 
     A voxel is foreground where its foreground probability, 1 - p[0] unless given, reaches the threshold; it then
-    gets the foreground label with the highest probability, the lower one in a tie.
+    gets the foreground label with the highest probability, the lower one in a tie. Of nested regions, whose probability
+    is the sum from a label to the last, it gets the innermost one that reaches one half, as if they were painted from
+    the outermost on.
     """
     likely = 1 - probabilities[0] if foreground is None else foreground
-    best: NDArray[np.uint8] = probabilities[1:].argmax(axis=0).astype(np.uint8)
+    if nested:
+        inner = probabilities[:1:-1].cumsum(axis=0)
+        best: NDArray[np.uint8] = (inner >= 0.5).sum(axis=0, dtype=np.uint8)
+    else:
+        best = probabilities[1:].argmax(axis=0).astype(np.uint8)
     best += 1
     best[~(likely >= threshold)] = 0
     return best

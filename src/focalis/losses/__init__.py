@@ -17,6 +17,7 @@ from focalis.losses.distance import (
     nearest_lesion,
 )
 from focalis.losses.lesions import blob_loss, component_tversky_loss, two_way_loss, voronoi_loss
+from focalis.losses.regions import by_region
 from focalis.losses.spec import Loss, LossSpec
 from focalis.losses.target import merge_undrawn
 from focalis.losses.terms import (
@@ -39,6 +40,7 @@ __all__ = [
     "background_weight",
     "blob_loss",
     "build_loss",
+    "by_region",
     "component_tversky_loss",
     "cross_entropy",
     "distance_focal_loss",

@@ -13,6 +13,7 @@ from focalis.networks.convolutions import Convolution, convolutions
 from focalis.networks.dense import DenseConfig, DenseNetwork
 from focalis.networks.footprint import peak_bytes
 from focalis.networks.foreign import MONAI
+from focalis.networks.nested import Nested
 from focalis.networks.spec import NetworkSpec
 from focalis.networks.start import Transfer, transfer
 
@@ -23,6 +24,7 @@ __all__ = [
     "Convolution",
     "DenseConfig",
     "DenseNetwork",
+    "Nested",
     "Network",
     "NetworkSpec",
     "Transfer",

@@ -39,6 +39,7 @@ def make_plan(
     network: str = "dense",
     memory_budget_gb: float = 8.0,
     ignore: int | None = None,
+    regions: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Plan:
     """Decide spacing, patch, batch, normalisation and strides from a data set's fingerprint.
 
@@ -49,6 +50,7 @@ def make_plan(
         network: a name that `focalis.networks.network_spec` knows, `+crf` behind it or not.
         memory_budget_gb: what training may take.
         ignore: the label value of voxels that nobody has judged.
+        regions: nested regions, name to label values.
     """
     from focalis.networks import network_spec, split_name  # here: reading a plan does not load torch
     from focalis.planning.parts import default_augmentation
@@ -93,6 +95,7 @@ def make_plan(
         channels=tuple(channels),
         labels=dict(labels),
         ignore=ignore,
+        regions=dict(regions or {}),
         spacing_zyx_mm=spacing,
         normalisation=normalisation,
         patch_zyx=patch,

@@ -6,8 +6,8 @@ from importlib.metadata import version
 
 from focalis.augmentations import Augmentation, build_augmentation
 from focalis.errors import PlanError, UsageError
-from focalis.losses import Loss, build_loss, loss_parameters, loss_spec
-from focalis.networks import MONAI, REFINED, Network, build_network, split_name
+from focalis.losses import Loss, build_loss, by_region, loss_parameters, loss_spec
+from focalis.networks import MONAI, REFINED, Nested, Network, build_network, split_name
 from focalis.planning.plan import AUGMENTATION, AugmentationSettings, LossSettings, Plan
 from focalis.plugins import Plugin, plugin_of
 
@@ -15,14 +15,17 @@ from focalis.plugins import Plugin, plugin_of
 def network_of(plan: Plan) -> Network:
     """The plan's network, freshly initialised from torch's global random state; PlanError for an unknown name."""
     settings = plan.network
-    return build_network(
-        settings.name, settings.strides_zyx, len(plan.channels), plan.outputs, settings.parameters
+    outputs = len(plan.labels) if plan.regions else plan.outputs
+    network = build_network(
+        settings.name, settings.strides_zyx, len(plan.channels), outputs, settings.parameters
     )
+    return Nested(network) if plan.regions else network
 
 
 def loss_of(plan: Plan) -> Loss:
     """The plan's loss: a function of logits, target and distance in mm; PlanError for an unknown name."""
-    return build_loss(plan.loss.name, plan.loss.parameters)
+    loss = build_loss(plan.loss.name, plan.loss.parameters)
+    return by_region(loss) if plan.regions else loss
 
 
 def loss_settings(name: str) -> LossSettings:

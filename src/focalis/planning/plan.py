@@ -150,6 +150,7 @@ class Plan(Shown, _Frozen):
 
     Axes are z, y, x; spacing is in mm; `labels` maps label values to names, without the background 0; voxels of the
     value `ignore` were not judged by anybody. Cases may lack the `channels_may_miss`: zeros stand in for them.
+    `regions` maps nested regions to label values, from the outermost to the innermost: each has a sigmoid output.
     `readers` is what cases with several readers train on, see `Readers`.
     `start` is what weights training starts from: `scratch`, `shapes`, or the path or name of a model.
     `augmentation` changes the intensities of patches, in that order; turns, scales and flips stand in `training`.
@@ -172,6 +173,7 @@ class Plan(Shown, _Frozen):
     channels_may_miss: tuple[str, ...] = ()
     labels: dict[int, str] = Field(min_length=1)
     ignore: int | None = None
+    regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     readers: Readers = "labels"
     spacing_zyx_mm: tuple[float, float, float]
     normalisation: tuple[Normalisation, ...]
@@ -200,6 +202,16 @@ class Plan(Shown, _Frozen):
             raise ValueError(f"{len(self.labels)} labels; {MOST_LABELS} are the most that can be trained")
         if self.ignore is not None and (self.ignore < 1 or self.ignore in self.labels):
             raise ValueError(f"ignore is {self.ignore}; it must be a value from 1 that is no label")
+        chain = [set(values) for values in self.regions.values()]
+        if chain and (
+            chain[0] != set(self.labels)
+            or any(len(outer - inner) != 1 or not inner < outer for outer, inner in pairwise([*chain, set()]))
+        ):
+            raise ValueError(
+                "regions must be nested, from the outermost, and each have one label value of its own"
+            )
+        if chain and self.network.name.endswith("+crf"):
+            raise ValueError("the masks of nested regions are not refined; leave +crf out")
         if min(self.spacing_zyx_mm) <= 0:
             raise ValueError(f"spacing_zyx_mm must be positive, not {self.spacing_zyx_mm}")
         if self.freeze != "nothing" and self.start == SCRATCH:
@@ -220,8 +232,10 @@ class Plan(Shown, _Frozen):
 
     @property
     def label_values(self) -> tuple[int, ...]:
-        """The label values in ascending order; output channel i + 1 belongs to the i-th."""
-        return tuple(sorted(self.labels))
+        """The label values in ascending order, of regions from the outermost; output channel i + 1 is the i-th's."""
+        chain = [*self.regions.values(), ()]
+        own = tuple(min(set(outer) - set(inner)) for outer, inner in pairwise(chain))
+        return own or tuple(sorted(self.labels))
 
     @property
     def network_name(self) -> str:
@@ -287,7 +301,7 @@ def _reasons(text: str) -> dict[str, str]:
 
 def _yaml_lines(name: object, value: object, indent: str = "") -> list[str]:
     """A mapping, and a list of mappings, one entry per line, everything else on one line: easy to read and to edit."""
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         inner = [_yaml_lines(key, item, indent + "  ") for key, item in value.items()]
         return [f"{indent}{name}:", *(line for lines in inner for line in lines)]
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):

@@ -183,7 +183,12 @@ def segment(
     slabs = restore(inferred.probabilities, prepared_grid, grid)
     del inferred
     reported = report_lesions(
-        slabs, grid.shape_zyx, point, grid.voxel_volume_mm3, (0, *model.plan.label_values)
+        slabs,
+        grid.shape_zyx,
+        point,
+        grid.voxel_volume_mm3,
+        (0, *model.plan.label_values),
+        nested=bool(model.plan.regions),
     )
     del slabs
     spread = None
@@ -300,7 +305,8 @@ def reported_by(model: Model, array: NDArray[np.float32], settings: Settings) ->
     probabilities = infer(model, array, settings).probabilities
     voxel_mm3 = math.prod(model.plan.spacing_zyx_mm)
     point = settings.point_of(model)
-    return report_lesions([(slice(None), probabilities)], array.shape[1:], point, voxel_mm3).mask
+    slabs, nested = [(slice(None), probabilities)], bool(model.plan.regions)
+    return report_lesions(slabs, array.shape[1:], point, voxel_mm3, nested=nested).mask
 
 
 def check_volumes(volumes: Sequence[Volume], plan: Plan) -> None:

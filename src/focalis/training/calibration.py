@@ -50,4 +50,5 @@ def _dice(model: Model, case: TrainingCase) -> float:
         precision="float32",
     )
     predicted = case.judged(reported_by(model, np.array(case.image), settings))
-    return mean_dice(case.label, predicted, case.drawn(model.plan.outputs))
+    plan = model.plan
+    return mean_dice(case.label, predicted, case.drawn(plan.outputs), bool(plan.regions))

@@ -16,7 +16,7 @@ from focalis.errors import ModelError, PlanError, UsageError
 from focalis.files import sha256_of
 from focalis.model import KEY, load_model
 from focalis.models import SHIPPED, model_file, published_file
-from focalis.networks import Network, Transfer, transfer
+from focalis.networks import Nested, Network, Transfer, transfer
 from focalis.planning import SCRATCH, SHAPES, Plan
 from focalis.planning.parts import network_of
 
@@ -107,7 +107,9 @@ def first_network(plan: Plan, start: Start | None) -> tuple[Network, Transfer | 
     taken = None
     if start is not None:
         try:
-            taken = transfer(start.state, network, with_heads=dict(start.labels) == plan.labels)
+            plain = isinstance(network, Nested) and not any(key.startswith("network.") for key in start.state)
+            inner = network.network if isinstance(network, Nested) and plain else network
+            taken = transfer(start.state, inner, with_heads=dict(start.labels) == plan.labels)
         except ModelError as error:
             whose = f"{start.name} ({start.network})" if start.network else start.name
             raise ModelError(
@@ -119,6 +121,8 @@ def first_network(plan: Plan, start: Start | None) -> tuple[Network, Transfer | 
         if fresh is None or f"{names[id(head)]}.bias" in fresh:
             share = PRIOR_SHARE / (plan.outputs - 1)
             prior = [math.log(1 - PRIOR_SHARE)] + [math.log(share)] * (plan.outputs - 1)
+            if plan.regions:
+                prior = [math.log(PRIOR_SHARE / (1 - PRIOR_SHARE))] + [0.0] * (len(plan.regions) - 1)
             head.bias = nn.Parameter(torch.tensor(prior))
     network.train()
     if plan.freeze != "nothing":

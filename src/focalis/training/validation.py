@@ -54,9 +54,11 @@ def watch(plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime
         watched += next(([case] for case in cases[CASES_WATCHED:] if case.lesions), [])
     scores, filled, lesions, found = [], [], 0, 0
     for case in watched:
-        predicted = case.judged(decide(probabilities(plan, network, case, runtime), 0.5))
+        predicted = case.judged(
+            decide(probabilities(plan, network, case, runtime), 0.5, nested=bool(plan.regions))
+        )
         truth = (case.label > 0) & (case.label != IGNORED)
-        scores.append(mean_dice(case.label, predicted, case.drawn(plan.outputs)))
+        scores.append(mean_dice(case.label, predicted, case.drawn(plan.outputs), bool(plan.regions)))
         filled += [scores[-1]] if truth.any() else []
         matching = match_lesions(truth, predicted > 0)
         found += len(matching.pairs)
@@ -67,8 +69,19 @@ def watch(plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime
     return Watched(float(np.mean(scores)), with_lesion, lesions, found)
 
 
-def mean_dice(truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: Sequence[int]) -> float:
-    """Mean Dice over some classes of two arrays of class indices; 1 for a class that both lack."""
+def mean_dice(
+    truth: NDArray[np.integer],
+    predicted: NDArray[np.integer],
+    classes: Sequence[int],
+    nested: bool = False,
+) -> float:
+    """Mean Dice over some classes of two arrays of class indices; 1 for a class that both lack.
+
+    With `nested`, class r stands for the region of it and all later ones.
+    """
+    if nested:
+        truth = np.where(truth == IGNORED, 0, truth)
+        return float(np.mean([dice(truth >= value, predicted >= value) for value in classes]))
     return float(np.mean([dice(truth == value, predicted == value) for value in classes]))
 
 

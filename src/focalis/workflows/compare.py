@@ -204,7 +204,9 @@ def shared_plans(
     plans = {
         network: _planned(
             network,
-            partial(make_plan, figures, data.channels, data.labels, network, memory_gb, data.ignore),
+            partial(
+                make_plan, figures, data.channels, data.labels, network, memory_gb, data.ignore, data.regions
+            ),
         )
         for network in dict.fromkeys(row.network for row in rows)
     }

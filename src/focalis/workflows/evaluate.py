@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from focalis.dataset import find_readers, read_drawn, read_patients, readers_folder
+from focalis.dataset import Labels, find_readers, read_beside, read_patients, readers_folder
 from focalis.errors import DataError, UsageError, refusal
 from focalis.evaluation import (
     JUDGED_COLUMNS,
     CaseLesions,
     Evaluation,
+    JudgedLesion,
     Score,
     bands_csv,
     by_channels,
@@ -25,6 +26,7 @@ from focalis.evaluation import (
     froc_csv,
     judge_lesions,
     representative_cases,
+    views,
 )
 from focalis.evaluation.beside import CaseBesideReaders, set_beside
 from focalis.files import write_bytes, write_text
@@ -66,7 +68,8 @@ def evaluate(
         predictions: a folder of label maps, or one file; or a label map in memory, or case names to such: a NumPy
             array or torch tensor (z, y, x), a SimpleITK or nibabel image, or what `Model.segment` returns.
         labels: a folder with the truths under the same names, or one file if `predictions` is one; in memory likewise.
-            A `dataset.json` beside `labels/` or `labelsTr/` may say which labels were drawn in which case.
+            A `dataset.json` beside `labels/` or `labelsTr/` may say which labels were drawn in which case, and name
+            nested regions, which are then judged in place of labels.
         out: folder for `evaluation.json`, `cases.csv` and `report.html`; None writes nothing.
         spacing_mm, orientation: of arrays and tensors, see `Model.segment`; an array is refused without its spacing.
         images: folder of the images (CASE.nii.gz, or CASE_CHANNEL.nii.gz of which the first is shown), or one
@@ -102,7 +105,9 @@ def evaluate(
     problems: list[str] = []
     drawn = _readers_of(Path(readers), set(pairs)) if readers is not None else {}
     beside: list[CaseBesideReaders] = []
-    partly = _drawn_beside(Path(labels)) if isinstance(labels, str | Path) else {}
+    said = _said_beside(Path(labels)) if isinstance(labels, str | Path) else Labels()
+    if said.regions:
+        names = dict(said.names)
     if names is None:
         names = _find_labels(pairs, problems)
         names.pop(ignore or 0, None)
@@ -118,19 +123,25 @@ def evaluate(
                 _label_map(true, case, label_names, ignore),
                 _label_map(predicted, case, label_names),
             )
-            wanted = {value: name for value, name in names.items() if value in partly.get(case, names)}
-            scores += evaluate_case(truth, prediction, wanted, tolerance_mm, case, ignore, min_lesion_mm3)
-            if isinstance(predicted, Path):
+            wanted = {value: name for value, name in names.items() if value in said.drawn.get(case, names)}
+            for part, (true_part, mask) in views(wanted, said.regions, ignore, truth, prediction):
+                scores += evaluate_case(true_part, mask, part, tolerance_mm, case, ignore, min_lesion_mm3)
+            if said.regions:
+                lesions.append(
+                    _lesions_by_region(case, truth, prediction, said.regions, ignore, min_lesion_mm3)
+                )
+            elif isinstance(predicted, Path):
                 lesions.append(
                     case_lesions(case, truth, prediction, predicted.parent, wanted, ignore, min_lesion_mm3)
                 )
-                if found := read_seen(predicted.parent, case):
-                    seen[case] = found
-                missing[case] = read_missing(predicted.parent, case)
             else:
                 lesions.append(
                     _lesions_in_memory(case, truth, prediction, predicted, names, ignore, min_lesion_mm3)
                 )
+            if isinstance(predicted, Path):
+                if found := read_seen(predicted.parent, case):
+                    seen[case] = found
+                missing[case] = read_missing(predicted.parent, case)
             if case in drawn:
                 masks = {reader: _mask(path, names, ignore, truth) for reader, path in drawn[case].items()}
                 beside += set_beside(prediction, masks, wanted, tolerance_mm, case, ignore)
@@ -222,11 +233,11 @@ def _pair(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
     return {case: (predicted[case], true[case]) for case in true}
 
 
-def _drawn_beside(labels: Path) -> Mapping[str, frozenset[int]]:
-    """Case to the labels that were drawn in it, as the data set of these label maps says."""
+def _said_beside(labels: Path) -> Labels:
+    """What the data set of these label maps says of drawn labels and regions."""
     folder = (labels if labels.is_dir() else labels.parent).resolve()
     known = folder.name in ("labels", "labelsTr")
-    return read_drawn(folder.parent / "dataset.json") if known else {}
+    return read_beside(folder.parent / "dataset.json") if known else Labels()
 
 
 def _pair_in_memory(
@@ -283,6 +294,22 @@ def _lesions_in_memory(
     temperature = source.point.temperature
     raw = temper(source.probability, 1 / temperature)
     return CaseLesions(judged, candidates, boundary_counts(truth, raw, names, ignore), temperature)
+
+
+def _lesions_by_region(
+    case: str,
+    truth: Volume,
+    prediction: Volume,
+    regions: Mapping[str, Sequence[int]],
+    ignore: int | None,
+    minimum_mm3: float,
+) -> CaseLesions:
+    """The lesions of each region. A table of lesions has those of labels, so their confidence is not known."""
+    labels = {value: name for name, values in regions.items() for value in values}
+    found: list[JudgedLesion] = []
+    for names, (true, mask) in views(labels, regions, ignore, truth, prediction):
+        found += judge_lesions(case, true, mask, names, ignore=ignore, minimum_mm3=minimum_mm3)[0]
+    return CaseLesions(tuple(found))
 
 
 def _readers_of(folder: Path, cases: set[str]) -> dict[str, dict[str, Path]]:

@@ -319,6 +319,7 @@ def _plan(
             plan.channels != data.channels
             or not set(data.labels) <= set(plan.labels)
             or plan.ignore != data.ignore
+            or plan.regions != dict(data.regions)
         ):
             raise PlanError(
                 f"{given}: is for channels {', '.join(plan.channels)}, labels {sorted(plan.labels)}, ignored value "
@@ -333,7 +334,7 @@ def _plan(
             str(changes.get("network") or "dense"),
             float(changes.get("memory_gb") or DEFAULT_MEMORY_GB / shared_by),
         )
-        plan = make_plan(figures, data.channels, data.labels, network, memory, data.ignore)
+        plan = make_plan(figures, data.channels, data.labels, network, memory, data.ignore, data.regions)
     plan = _changed(plan, changes)
     if not path.exists() or read_plan(path) != plan:
         if resume and path.exists():

@@ -28,6 +28,7 @@ from focalis.evaluation import (
     nothing_to_find,
     partly_judged,
     representative_cases,
+    views,
 )
 from focalis.lesions import Candidates, Lesion, find_candidates, measure_lesions, temper
 from focalis.model import Model, save_model, weights_sha256
@@ -124,13 +125,19 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
             seen[case.name] = known  # a copy of a case that the model has seen lies among the judged ones
         write_lesions(folder, case.name, measured, document | ways[-1] | seen_cases.document(known))
         names = case.drawn_of(trained)
-        scores += evaluate_case(truth, label, names, case=case.name, ignore=run.task.plan.ignore)
-        lesions.append(_lesions(model, names, case, truth, measured, found))
+        parts = []
+        maps = truth, label, Volume(found.candidates, found.grid)
+        for wanted, (true, mask, raw_mask) in views(names, run.task.plan.regions, run.task.plan.ignore, *maps):
+            scores += evaluate_case(true, mask, wanted, case=case.name, ignore=run.task.plan.ignore)
+            view = replace(found, mask=mask.array, candidates=raw_mask.array)
+            if run.task.plan.regions:
+                measured = measure_lesions(mask.array, found.grid, wanted, found.probability)
+            parts.append(_lesions(model, wanted, case, true, measured, view))
+        lesions.append(_joined(parts))
         if run.task.promise:
             there = _judged(truth, run.task.plan.ignore)
             raw = temper(found.probability, 1 / found.point.temperature) * there
-            true = (truth.array > 0) & there
-            cuts.append(cut(case.name, true, raw, truth.grid.voxel_volume_mm3))
+            cuts.append(cut(case.name, (truth.array > 0) & there, raw, truth.grid.voxel_volume_mm3))
     record = read_json(run.task.home / "record.json")
     record["seconds_per_predicted_case"] = round(sum(seconds) / len(seconds), 3)
     record["peak_memory_gb"] = max(record["peak_memory_gb"] or 0, peak_memory_gb() or 0) or None
@@ -189,10 +196,9 @@ def _by_channels(
             found = segment(model, without, run.segmenting)
             drawn = case.drawn_of(names)
             mask = Volume(found.mask, found.grid)
-            rows += [
-                ((name,), score)
-                for score in evaluate_case(truth, mask, drawn, case=case.name, ignore=plan.ignore)
-            ]
+            for wanted, (true, said) in views(drawn, plan.regions, plan.ignore, truth, mask):
+                found_scores = evaluate_case(true, said, wanted, case=case.name, ignore=plan.ignore)
+                rows += [((name,), score) for score in found_scores]
     return by_channels(rows)
 
 
@@ -254,6 +260,17 @@ def _lesions(
     raw = temper(found.probability, 1 / found.point.temperature)
     counts = boundary_counts(truth, raw, names, ignore) if case.drawn is None else None
     return CaseLesions(judged, candidates, counts, found.point.temperature)
+
+
+def _joined(parts: Sequence[CaseLesions]) -> CaseLesions:
+    """The lesions of all regions of a case; the voxels' probability is that of the outermost."""
+    first = parts[0]
+    return CaseLesions(
+        tuple(each for part in parts for each in part.judged),
+        None if first.candidates is None else tuple(each for part in parts for each in part.candidates or ()),
+        first.counts,
+        first.temperature,
+    )
 
 
 def write_judgement(

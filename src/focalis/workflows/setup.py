@@ -29,7 +29,7 @@ LINES_PER_KIND = 3
 def checked(data: Dataset) -> tuple[Dataset, Measured]:
     """The data set with its labels named and its cases knowing what they hold, and what was measured.
 
-    A label that no case holds is left out: its output would never be trained.
+    A label that no case holds is left out: its output would never be trained. Of regions all stay.
 
     Raises:
         DataError: the data set has faults, one per line.
@@ -38,7 +38,7 @@ def checked(data: Dataset) -> tuple[Dataset, Measured]:
     result = measured.result
     if result.problems:
         raise DataError("\n".join(str(problem) for problem in result.problems))
-    held = sorted(set().union(*result.holds.values()))
+    held = sorted(data.labels if data.regions else set().union(*result.holds.values()))
     labels = {value: data.labels.get(value, f"label {value}") for value in held}
     return replace(data, labels=labels).holding(result.holds), measured
 

@@ -108,7 +108,24 @@ def test_label_names(tmp_path: Path) -> None:
         ('{"labels": {"lesion": -1}}', "must map names"),
         ('{"labels": {"background": 1, "lesion": 2}}', "must be 0"),
         ('{"labels": {"ignore": 0, "lesion": 1}}', "must be 0"),
-        ('{"labels": {"background": 0, "whole": [1, 2], "core": 2}}', "whole are regions of several label"),
+        (
+            '{"labels": {"whole": [1, 2], "other": [2, 3]}}',
+            "whole and other overlap, and neither holds the other",
+        ),
+        ('{"labels": {"left": [1], "right": [2]}}', "left and right overlap, and neither"),
+        (
+            '{"labels": {"whole": [1, 2, 3], "core": 3}}',
+            "the values 1, 2 lie in region whole and in no inner one",
+        ),
+        ('{"labels": {"whole": [1, 2], "all": [1, 2]}}', "no value lies in region"),
+        ('{"labels": {"whole": [0, 1]}}', "regions hold the background"),
+        ('{"labels": {"whole": [1, 4], "core": 4, "ignore": 4}}', "hold the background or the ignored value"),
+        ('{"labels": {"whole": [1, "2"]}}', "region whole must list whole numbers"),
+        (
+            '{"labels": {"whole": [1, 2], "core": 2}, "regions_class_order": [2, 1]}',
+            "it must be .1, 2., the value",
+        ),
+        ('{"labels": {"whole": [1, 2], "core": 2}, "drawn": {"a": ["core"]}}', "not with regions"),
         ('{"labels": {"lesion": true}}', "must map names"),
         ('{"labels": {"a": 1, "b": 1}}', "share a value"),
     ],
@@ -194,3 +211,14 @@ def test_what_was_drawn_must_be_cases_and_labels(tmp_path: Path, drawn: object, 
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"edge": 2, "core": 5}, "drawn": drawn}))
     with pytest.raises(DataError, match=complaint):
         open_dataset(tmp_path)
+
+
+def test_nested_regions_are_labels_between_them(tmp_path: Path) -> None:
+    """In the order of BraTS: the enhancing tumour is 4, the necrosis 1, the oedema 2."""
+    folder(tmp_path, ["a"], ["a"])
+    labels = {"background": 0, "core": [1, 4], "whole": [1, 2, 4], "enhancing": 4, "ignore": 5}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels, "regions_class_order": [1, 2, 4]}))
+    data = open_dataset(tmp_path)
+    assert data.labels == {1: "core without enhancing", 2: "whole without core", 4: "enhancing"}
+    assert list(data.regions.items()) == [("whole", (1, 2, 4)), ("core", (1, 4)), ("enhancing", (4,))]
+    assert data.ignore == 5

@@ -131,7 +131,10 @@ def test_patients_from_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"labels": {"background": 0, "whole": [1, 2], "core": [2]}}, "whole, core are regions"),
+        (
+            {"labels": {"background": 0, "left": [1, 2], "right": [2, 3]}},
+            "the regions left and right overlap",
+        ),
         ({"channel_names": None}, "names no channel"),
         ({"channel_names": {"1": "T2", "2": "ADC"}}, r"numbered from 0 without a gap, not \[1, 2\]"),
         ({"channel_names": {"x": "T2"}}, '"channel_names x .*" is wrong'),

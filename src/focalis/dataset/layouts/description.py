@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ _KEYS = {
     "labels": "labels",
     "label": "labels",
     "drawn": "drawn",
+    "regionsclassorder": "regions_class_order",
     "channelnames": "channel_names",
     "fileending": "file_ending",
     "numtraining": "numTraining",
@@ -38,11 +40,13 @@ class Labels:
         names: value to name, ascending, without the background 0 and the ignored value.
         ignore: the value of voxels that nobody has judged; None if there is none.
         drawn: case to the values that somebody looked for in it; cases in which all were drawn are left out.
+        regions: name to values of nested regions, from the outermost to the innermost; none without regions.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
     ignore: int | None = None
     drawn: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def drawn_in(self, path: Path, cases: Collection[str]) -> Mapping[str, frozenset[int]]:
         """`drawn`, after a look whether these are all the cases that there are.
@@ -108,14 +112,16 @@ def read_labels(path: Path) -> Labels:
     return _labels(path, _content(path)) if path.is_file() else Labels()
 
 
-def read_drawn(path: Path) -> Mapping[str, frozenset[int]]:
-    """What a dataset.json says was drawn in which case, see `Labels.drawn`; nothing if it is not there.
+def read_beside(path: Path) -> Labels:
+    """What a dataset.json says of drawn labels and regions, for the label maps beside it; nothing if of neither.
 
     Raises:
         DataError: as of `read_labels`.
     """
     content = _content(path) if path.is_file() else {}
-    return _labels(path, content).drawn if "drawn" in content else {}
+    labels = content.get("labels")
+    regions = isinstance(labels, dict) and any(isinstance(value, list) for value in labels.values())
+    return _labels(path, content) if regions or "drawn" in content else Labels()
 
 
 def channel_names(path: Path, description: Description) -> tuple[str, ...]:
@@ -204,11 +210,7 @@ def _labels(path: Path, content: Mapping[str, Any]) -> Labels:
         if len(turned) == len(labels):
             labels = turned
     if isinstance(labels, dict) and any(isinstance(value, list) for value in labels.values()):
-        regions = ", ".join(name for name, value in labels.items() if isinstance(value, list))
-        raise DataError(
-            f"{path}: {regions} are regions of several label values, which Focalis does not train; "
-            "give every label one value"
-        )
+        return _region_labels(path, content, labels)
     if not isinstance(labels, dict) or not all(
         type(value) is int and value >= 0 for value in labels.values()
     ):
@@ -233,6 +235,54 @@ def _labels(path: Path, content: Mapping[str, Any]) -> Labels:
         if value not in (0, ignore)
     }
     return Labels(names, ignore, _drawn(path, content, names))
+
+
+def _region_labels(path: Path, content: Mapping[str, Any], labels: Mapping[str, Any]) -> Labels:
+    """Nested regions in nnU-Net's notation: {"whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}."""
+    given = {name: value if isinstance(value, list) else [value] for name, value in labels.items()}
+    for name, values in given.items():
+        if not values or not all(type(value) is int and value >= 0 for value in values):
+            raise DataError(f"{path}: region {name} must list whole numbers, {name}: [1, 2]; correct it")
+    ignored = {value for name, values in given.items() if _plain(name) in _IGNORED_NAMES for value in values}
+    regions = {name: tuple(sorted(set(values))) for name, values in given.items() if not is_reserved(name)}
+    if "drawn" in content:
+        raise DataError(
+            f'{path}: "drawn" goes with labels of one value each, not with regions; leave one out'
+        )
+    if len(ignored) > 1 or any({0, *ignored} & set(values) for values in regions.values()):
+        raise DataError(f"{path}: regions hold the background or the ignored value; take it out of them")
+    nested = dict(sorted(regions.items(), key=lambda item: -len(item[1])))
+    names: dict[int, str] = {}
+    for (name, outer), (inner, within) in zip_longest(
+        nested.items(), list(nested.items())[1:], fillvalue=("", ())
+    ):
+        own = set(outer) - set(within)
+        if not set(within) <= set(outer):
+            raise DataError(
+                f"{path}: the regions {name} and {inner} overlap, and neither holds the other; Focalis trains regions "
+                "that lie inside each other: take one of them out"
+            )
+        if len(own) != 1:
+            what = f"the values {', '.join(map(str, sorted(own)))} lie" if own else "no value lies"
+            raise DataError(
+                f"{path}: {what} in region {name} and in no inner one; give what is between two regions one value"
+            )
+        names[own.pop()] = f"{name} without {inner}" if inner else name
+    order = content.get("regions_class_order")
+    wanted = [_own(nested, name) for name in regions]
+    if order is not None and order != wanted:
+        raise DataError(
+            f'{path}: "regions_class_order" is {order}; of the regions {", ".join(regions)} it must be {wanted}, the '
+            "value of each that lies in no inner one"
+        )
+    return Labels(dict(sorted(names.items())), next(iter(ignored), None), regions=nested)
+
+
+def _own(nested: Mapping[str, tuple[int, ...]], name: str) -> int:
+    """The value of a region that lies in no inner one."""
+    within = [values for values in nested.values() if set(values) < set(nested[name])]
+    (own,) = set(nested[name]).difference(*within)
+    return own
 
 
 def _drawn(path: Path, content: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, frozenset[int]]:

@@ -61,7 +61,7 @@ def open_folders(root: Path, may_miss: Collection[str] = ()) -> Dataset:
         *note_without_labels(description, described),
         *overlooked(root, (root / "images", root / "labels"), set(names)),
     )
-    return Dataset(root, cases, channels, described.names, described.ignore, notes)
+    return Dataset(root, cases, channels, described.names, described.ignore, notes, described.regions)
 
 
 def _common_channels(

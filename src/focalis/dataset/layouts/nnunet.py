@@ -67,7 +67,7 @@ def open_nnunet(root: Path, may_miss: Collection[str] = ()) -> Dataset:
         *note_without_labels(path, labels),
         *overlooked(root, (root / IMAGES, root / LABELS), set(found), description.file_ending),
     )
-    return Dataset(root, cases, channels, labels.names, labels.ignore, notes)
+    return Dataset(root, cases, channels, labels.names, labels.ignore, notes, labels.regions)
 
 
 def _listed(path: Path, description: Description, channels: int) -> Files:
