@@ -127,7 +127,9 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         names = case.drawn_of(trained)
         parts = []
         maps = truth, label, Volume(found.candidates, found.grid)
-        for wanted, (true, mask, raw_mask) in views(names, run.task.plan.regions, run.task.plan.ignore, *maps):
+        for wanted, (true, mask, raw_mask) in views(
+            names, run.task.plan.regions, run.task.plan.ignore, *maps
+        ):
             scores += evaluate_case(true, mask, wanted, case=case.name, ignore=run.task.plan.ignore)
             view = replace(found, mask=mask.array, candidates=raw_mask.array)
             if run.task.plan.regions:
