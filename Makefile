@@ -3,6 +3,7 @@
 #   make test        the test suite                         make clean    remove what the verbs made
 #   make test-slow   the long checks as well            make soak     the device under load, hours
 #   make viewer      the 3D viewer of the device's page, by npm
+#   make docs        the documentation as a site, in site/; broken links are errors
 #   make evidence    tables and figures of docs/evidence.md from the results that are there
 # Another interpreter: make PYTHON=python3.12 test. Options of the demo: make demo ARGS="--minutes 0.5".
 
@@ -13,8 +14,9 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 RUNTIME := $(VENV)/.installed-runtime
 DEVELOPMENT := $(VENV)/.installed-development
+DOCUMENTATION := $(VENV)/.installed-documentation
 
-.PHONY: help demo test test-slow check soak viewer evidence clean
+.PHONY: help demo test test-slow check soak viewer docs evidence clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -44,12 +46,15 @@ soak: $(DEVELOPMENT)
 viewer:
 	cd viewer && npm ci --no-audit --no-fund && npm run build
 
+docs: $(DOCUMENTATION)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build
+
 # Trains nothing; benchmarks/evidence.py makes the results.
 evidence: $(RUNTIME)
 	$(BIN)/python benchmarks/evidence_page.py
 
 clean:
-	rm -rf viewer/node_modules $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf viewer/node_modules $(VENV) build dist demo site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The constraint on torch lets pip take a CPU build of that release wherever pip knows one (see README.md).
@@ -62,4 +67,8 @@ $(RUNTIME): pyproject.toml constraints.txt
 
 $(DEVELOPMENT): $(RUNTIME) examples/focalis-example/pyproject.toml
 	@$(PIP_INSTALL) --editable '.[test,check]' --editable examples/focalis-example
+	@touch $@
+
+$(DOCUMENTATION): $(RUNTIME)
+	@$(PIP_INSTALL) --editable '.[docs]'
 	@touch $@
