@@ -1,5 +1,6 @@
 """The documentation: its snippets are Python, its commands and options exist, its links lead somewhere."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+import yaml
 
 from focalis.cli.main import app
 from focalis.volume import Grid, Volume, read_volume, resample_image, write_volume
@@ -136,3 +138,17 @@ def test_links_to_files_lead_somewhere(name):
     links = re.findall(r"(?<!!)\[[^\]]*\]\(([^)#:]+)\)", TEXTS[name])
 
     assert [link for link in links if not ((ROOT / name).parent / link).exists()] == []
+
+
+def test_the_navigation_of_the_site_names_every_page():
+    made = {f"reference/{name}.md" for name in ("command-line", "python", "plan")}
+    docs = ROOT / "docs"
+    pages = {
+        path.relative_to(docs).as_posix() for path in docs.rglob("*.md") if path.parent.name != "decisions"
+    }
+    notebooks = {f"tutorials/{path.stem}.md" for path in (docs / "tutorials").glob("*.ipynb")}
+    (nav,) = re.findall(
+        r"^nav:.*", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    named = re.findall(r'"([^"]+\.md)"', json.dumps(yaml.safe_load(nav)))
+    assert sorted(named) == sorted(pages | notebooks | made)

@@ -1,20 +1,17 @@
-"""The reference pages of the documentation's site are made from the code; its navigation names the pages there are."""
+"""The reference pages of the documentation's site are made from the code."""
 
 import importlib.util
-import json
 import re
 from pathlib import Path
 
 import pytest
 import typer
-import yaml
 
 import focalis
 from focalis.cli.main import app
 from focalis.planning import Plan
 
 ROOT = Path(__file__).parents[1]
-MADE = {"reference/command-line.md", "reference/python.md", "reference/plan.md"}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +27,8 @@ def test_the_command_line_page_has_every_command_and_option(hooks):
     for name, command in typer.main.get_command(app).commands.items():
         assert f"\n## focalis {name}\n" in page
         for parameter in command.params:
-            assert (parameter.metavar or parameter.opts[0]) in page
+            name = parameter.opts[0]
+            assert (name if name.startswith("-") else parameter.metavar or name.upper()) in page
 
 
 def test_the_page_of_plan_keys_has_every_field_of_a_plan_and_its_default(hooks):
@@ -74,16 +72,3 @@ def test_a_notebook_becomes_a_page_of_text_and_code(hooks):
         {"cell_type": "code", "source": ["a = 1\n", "a"]},
     ]
     assert hooks.page_of({"cells": cells}) == "# Title\nText.\n\n```python\na = 1\na\n```\n"
-
-
-def test_the_navigation_names_every_page():
-    docs = ROOT / "docs"
-    pages = {
-        path.relative_to(docs).as_posix() for path in docs.rglob("*.md") if path.parent.name != "decisions"
-    }
-    notebooks = {f"tutorials/{path.stem}.md" for path in (docs / "tutorials").glob("*.ipynb")}
-    (nav,) = re.findall(
-        r"^nav:.*", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    named = re.findall(r'"([^"]+\.md)"', json.dumps(yaml.safe_load(nav)))
-    assert sorted(named) == sorted(pages | notebooks | MADE)
