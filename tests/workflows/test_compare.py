@@ -189,7 +189,7 @@ def test_with_and_without_refinement_a_network_takes_the_same_number_of_steps(fi
 )
 @pytest.mark.usefixtures("no_training")
 def test_another_comparison_is_not_mixed_in(again, phantoms, changes, what):
-    with pytest.raises(UsageError, match=f"started with another.*{what}"):
+    with pytest.raises(UsageError, match=rf"started with other settings:.*{what}"):
         compare(phantoms, again, **OPTIONS | changes)
 
 

@@ -107,7 +107,9 @@ def test_a_task_keeps_its_number_when_others_are_added(make, tmp_path):
 )
 def test_other_trainings_are_not_mixed_in(make, changes, what):
     slurm(make([0]), 1, quiet)
-    with pytest.raises(UsageError, match=rf"0\.json: was written with another {what}; give a new folder"):
+    with pytest.raises(
+        UsageError, match=rf"0\.json: was written with other settings: {what}.*; give a new folder"
+    ):
         slurm(make([0], **changes), 1, quiet)
 
 

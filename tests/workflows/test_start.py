@@ -98,7 +98,7 @@ def test_a_run_is_not_resumed_when_the_start_was_replaced(phantoms, first, tmp_p
     other = fit(phantoms, tmp_path / "other", steps=1, seed=7)
     start.write_bytes(other.model.read_bytes())
 
-    with pytest.raises(TrainingError, match="started with another start"):
+    with pytest.raises(TrainingError, match="other settings: start"):
         fit(phantoms, tmp_path / "run", steps=1, resume=True)
 
 

@@ -25,7 +25,7 @@ from focalis.planning.plan import LossSettings, NetworkSettings
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
 from focalis.training import Progress
 from focalis.workflows.comparison import Row, content_of, write_comparison
-from focalis.workflows.record import provenance, read_json, write_json
+from focalis.workflows.record import changes, provenance, read_json, write_json
 from focalis.workflows.run import Task, started_from
 from focalis.workflows.setup import Trainers, Trainings, claim
 
@@ -269,9 +269,9 @@ def _same_comparison(root: Path, settings: dict[str, Any], plans: dict[Row, Plan
     """Write settings and plans down, or refuse if the comparison in the folder was started with others."""
     path = root / SETTINGS
     before = read_json(path) if path.exists() else settings
-    if changed := [name for name, value in settings.items() if before.get(name) != value]:
+    if changed := changes(before, settings):
         raise UsageError(
-            f"{path}: the comparison was started with another {' and '.join(changed)}; give a new folder"
+            f"{path}: the comparison was started with other settings: {changed}; give a new folder"
         )
     for row, plan in plans.items():
         plan_path = root / row.name / PLAN

@@ -26,6 +26,18 @@ from focalis.files import KnownHashes, sha256_of, write_text
 PACKAGES = ("focalis", "torch", "numpy", "scipy", "SimpleITK", "safetensors", "pydantic")
 
 
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What of `now` was otherwise before, by name, with both values where they are short: `steps (400, now 800)`."""
+    shown = []
+    for name, value in now.items():
+        earlier = before.get(name)
+        if earlier != value:
+            plain = all(isinstance(each, str | int | float | None) for each in (earlier, value))
+            both = f" ({earlier}, now {value})"
+            shown.append(name + (both if plain and len(both) < 60 else ""))
+    return ", ".join(shown)
+
+
 def data_hash(cases: Sequence[Case], hashes: KnownHashes | None = None) -> str:
     """SHA-256 over the names and contents of the cases' images and labels, in order of the names, and what was drawn.
 

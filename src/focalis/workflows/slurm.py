@@ -14,6 +14,7 @@ from pathlib import Path
 
 from focalis.errors import UsageError
 from focalis.files import write_text
+from focalis.workflows.record import changes
 from focalis.workflows.run import UNTOUCHED, Task
 from focalis.workflows.task import Tell, read_task
 
@@ -97,12 +98,8 @@ def _write(folder: Path, tasks: Sequence[Task]) -> dict[Path, int]:
         if written is None:
             before[mine.home] = number, mine
             write_text(path, mine.model_dump_json(indent=1) + "\n")
-        elif changed := [
-            name
-            for name in Task.model_fields
-            if name != "record" and getattr(mine, name) != getattr(written, name)
-        ]:
-            raise UsageError(f"{path}: was written with another {' and '.join(changed)}; give a new folder")
+        elif changed := changes(*(dict(each) | {"record": None} for each in (written, mine))):
+            raise UsageError(f"{path}: was written with other settings: {changed}; give a new folder")
         numbers[task.home] = number
     return numbers
 

@@ -29,7 +29,7 @@ from focalis.training import (
 )
 from focalis.training.loop import CHECKPOINT, NothingLearnedWarning
 from focalis.training.start import read_start
-from focalis.workflows.record import now, peak_memory_gb, provenance, read_json, write_json
+from focalis.workflows.record import changes, now, peak_memory_gb, provenance, read_json, write_json
 from focalis.workflows.run import MODEL, Run, started_from
 from focalis.workflows.training_cases import CHOSE, TRAINED, trained_on
 
@@ -172,8 +172,5 @@ def _started(path: Path) -> dict[str, Any]:
 
 def _same_run(path: Path, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     """TrainingError if a run that is resumed would not be the run that was started."""
-    changed = [name for name, value in identity.items() if before.get(name) != value]
-    if changed:
-        raise TrainingError(
-            f"{path}: the run was started with another {' and '.join(changed)}; start again in a new folder"
-        )
+    if changed := changes(before, identity):
+        raise TrainingError(f"{path}: the run was started with other settings: {changed}; give a new folder")
