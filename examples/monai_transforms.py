@@ -14,7 +14,7 @@ import focalis
 model_path, image_path, mask_path = sys.argv[1:]
 prepare = Compose(
     [
-        LoadImage("NibabelReader"),
+        LoadImage(),
         EnsureChannelFirst(),
         Orientation("RAS", labels=None),
         MedianSmooth(radius=1),

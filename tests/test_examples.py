@@ -70,6 +70,7 @@ def image(home):
     return home / "image.nii.gz"
 
 
+@pytest.mark.filterwarnings("ignore:NvImgCodec:UserWarning")  # MONAI says so where it finds no GPU decoder
 @pytest.mark.parametrize("name", ["in_memory", "monai_transforms"])
 def test_a_script_writes_a_mask_on_the_images_grid(home, image, monkeypatch, name):
     save_tiny_model(home / "model.safetensors")
