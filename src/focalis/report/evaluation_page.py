@@ -15,6 +15,7 @@ from focalis.report.lesion_context import lesion_context
 from focalis.report.page import figures, render
 from focalis.report.spread import spread_figure
 from focalis.report.summary_tables import headline, lesion_rows, summary_rows, worst_first
+from focalis.report.verdict import next_steps, verdict
 
 
 def write_evaluation_report(
@@ -49,7 +50,7 @@ def write_evaluation_report(
     Raises:
         DataError: if the page cannot be written.
     """
-    context = score_context(scores, summary, overlays, tolerance_mm)
+    context = score_context(scores, summary, overlays, tolerance_mm, lesions)
     context |= lesion_context(detection, lesions)
     write_text(
         path,
@@ -66,7 +67,11 @@ def write_evaluation_report(
 
 
 def score_context(
-    scores: Sequence[Score], summary: Summary, overlays: Sequence[tuple[str, bytes]], tolerance_mm: float
+    scores: Sequence[Score],
+    summary: Summary,
+    overlays: Sequence[tuple[str, bytes]],
+    tolerance_mm: float,
+    lesions: Sequence[JudgedLesion],
 ) -> dict[str, Any]:
     """What the templates need to show scores."""
     several = len(summary.labels) > 1
@@ -75,6 +80,8 @@ def score_context(
     return {
         "cases": summary.overall.cases,
         "several_labels": several,
+        "verdict": verdict(summary),
+        "next_steps": next_steps(scores, summary, lesions),
         "headline": headline(summary),
         "parts": [(part.name, summary_rows(part), lesion_rows(part)) for part in parts],
         "scores": worst_first(scores),

@@ -70,7 +70,7 @@ def write_fit_report(
         **lesion_context(detection, lesions),
         record=flat(rest),
         packages=flat(packages) if isinstance(packages, Mapping) else flat({"packages": packages or None}),
-        **score_context(scores, summary, overlays, tolerance_mm),
+        **score_context(scores, summary, overlays, tolerance_mm, lesions),
     )
     write_text(path, page)
 

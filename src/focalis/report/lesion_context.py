@@ -31,6 +31,7 @@ def lesion_context(detection: Detection | None, lesions: Sequence[JudgedLesion])
         rules += [FROC_RULE, CALIBRATION_RULE, RISK_RULE]
         shown = {
             "froc": _pair(froc_figure, detection.froc) if detection.froc else None,
+            "one_each": detection.froc is not None and detection.froc.lesions <= detection.froc.scans,
             "froc_note": _froc_note(detection.froc) if detection.froc else "",
             "reliability": _pair(reliability_figure, detection.calibration)
             if detection.calibration.lesions_after.count or detection.calibration.voxels_after

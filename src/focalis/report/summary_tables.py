@@ -91,7 +91,7 @@ def headline(summary: Summary) -> list[tuple[str, str, str]]:
     )
     dice, filled, hd95 = overall["dice"], overall["dice_with_lesion"], overall["hd95_with_lesion_mm"]
     return [
-        (f"Dice, mean of {_cases(overall.cases)}", number(dice.mean), interval(dice.low, dice.high)),
+        (f"Dice, mean of {case_count(overall.cases)}", number(dice.mean), interval(dice.low, dice.high)),
         (f"Dice, the {filled.n} with a lesion", number(filled.mean), interval(filled.low, filled.high)),
         (
             f"HD95, mean mm of {hd95.n} of the {filled.n} with a lesion",
@@ -118,7 +118,8 @@ def caption(kind: str, case: str, scores: Sequence[Score]) -> str:
     return f"{kind.capitalize()} case{which}: {case}, Dice {dice:.3f}{empty}"
 
 
-def _cases(count: int) -> str:
+def case_count(count: int) -> str:
+    """`1 case`, `2 cases`."""
     return "1 case" if count == 1 else f"{count} cases"
 
 
