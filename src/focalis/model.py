@@ -24,7 +24,7 @@ from focalis.errors import ModelError
 from focalis.files import write_bytes
 from focalis.lesions import OperatingPoint
 from focalis.models import model_file
-from focalis.planning import Plan, Scope
+from focalis.planning import MOST_CROP_MM, Plan, Scope
 from focalis.plugins import Plugin, installed_version
 
 if TYPE_CHECKING:
@@ -145,6 +145,27 @@ class Model(Shown):
     def threshold(self) -> float:
         """That of its operating point."""
         return self.operating_point.threshold
+
+    @property
+    def guided(self) -> bool:
+        """Whether it takes points, or crops around a lesion, in place of whole scans.
+
+        The plan says so. Of an older one, whether it was trained on CT of under 100 mm a side: no scan is so small.
+        """
+        if self.plan.use is not None:
+            return self.plan.use == "guided"
+        on_ct = all(how.kind == "window" for how in self.plan.normalisation)
+        return on_ct and self.scope is not None and max(self.scope.extent_zyx_mm[1]) < MOST_CROP_MM
+
+    @property
+    def crop_zyx_mm(self) -> tuple[float, float, float]:
+        """The size of a training image: what a guided model wants to see around a point."""
+        if self.scope is not None:
+            return self.scope.extent_zyx_mm[1]
+        z, y, x = (
+            count * step for count, step in zip(self.plan.patch_zyx, self.plan.spacing_zyx_mm, strict=True)
+        )
+        return z, y, x
 
     @property
     def trained_on(self) -> str:

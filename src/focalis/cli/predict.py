@@ -24,6 +24,19 @@ def predict(
         list[Path], typer.Argument(metavar="INPUT", help="Images, folders of images, or DICOM folders.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results, one file per case.")],
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at",
+            metavar="X,Y,Z|FILE",
+            help="Of one scan, a point in a lesion in mm (LPS), X,Y,Z:X,Y,Z for a line across it, or a file of points "
+            "(.csv, .mrk.json, .fcsv, DICOM SR or RTSTRUCT); once for each.",
+        ),
+    ] = None,
+    at_voxel: Annotated[
+        list[str] | None,
+        typer.Option("--at-voxel", metavar="I,J,K", help="The same as a voxel's indices x, y, z, from 0."),
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="On the foreground probability; the model's own if not given.")
     ] = None,
@@ -83,7 +96,8 @@ def predict(
 ) -> None:
     """Segment images, each on its own grid; of DICOM series, write label maps or DICOM objects.
 
-    An image that the model cannot take is refused with the reason; the others go on, and the exit code is 1.
+    An image that the model cannot take is refused with the reason; the others go on, and the exit code is 1. It is 1
+    too if a point lies outside of the image.
     """
     from focalis.workflows.predict import predict as run_predict
     from focalis.workflows.scope import outside_line
@@ -109,6 +123,8 @@ def predict(
                 strict=strict,
                 output_format=output_format,
                 charset=charset,
+                at=at or (),
+                at_voxel=at_voxel or (),
                 progress=lambda done, total, case: advance("predict", done, total, case),
             )
     except KeyboardInterrupt:
@@ -127,6 +143,9 @@ def predict(
             print(f"warning: {row.case} {outside_line(row.outside)}", file=sys.stderr)
         if row.missing:
             print(f"note: {row.case} was predicted without {', '.join(row.missing)}", file=sys.stderr)
+        for each in row.pointed:
+            grade = "note" if each.status == "lesion" else "warning"
+            print(f"{grade}: {row.case}: point {each.place} {each.said}", file=sys.stderr)
         for doubt in row.doubts:
             print(f"warning: {doubt}", file=sys.stderr)
     for row in report.refused:
@@ -181,5 +200,5 @@ def predict(
             if report.operating_point.promise:
                 print(f"promise: {report.operating_point.promise}")
             print(f"run time: {report.runtime}")
-    if report.refused:
+    if report.refused or any(each.status == "outside" for row in report.rows for each in row.pointed):
         raise typer.Exit(1)

@@ -4,6 +4,7 @@ from focalis.planning.fingerprint import Fingerprint, fingerprint
 from focalis.planning.make import make_plan, target_spacing, within_memory
 from focalis.planning.modality import other_modalities
 from focalis.planning.plan import (
+    MOST_CROP_MM,
     SCRATCH,
     SHAPES,
     AugmentationSettings,
@@ -14,6 +15,7 @@ from focalis.planning.plan import (
     Plan,
     Readers,
     TrainingSettings,
+    Use,
     read_plan,
     write_plan,
 )
@@ -21,6 +23,7 @@ from focalis.planning.preparation import Prepared, prepare_image, prepare_label
 from focalis.planning.scope import Description, Scope, describe, join_scopes, learn_scope, outside
 
 __all__ = [
+    "MOST_CROP_MM",
     "SCRATCH",
     "SHAPES",
     "AugmentationSettings",
@@ -35,6 +38,7 @@ __all__ = [
     "Readers",
     "Scope",
     "TrainingSettings",
+    "Use",
     "describe",
     "fingerprint",
     "join_scopes",

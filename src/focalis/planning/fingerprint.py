@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from focalis.dataset import Case
 from focalis.errors import DataError
@@ -15,6 +16,8 @@ from focalis.planning.pose import Pose, pose, sketch
 from focalis.volume import Absent, to_canonical
 
 SAMPLES_PER_CASE = 10_000
+LEAST_CENTRED, CENTRED_SHARE, OFF_CENTRE = 5, 0.9, 0.1
+"""So many cases at least, this share of them, and so far from the middle as a share of the image's side."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Fingerprint:
         first_percentile: per channel, the median over cases of each image's 1st percentile.
         foreground_low, foreground_high, foreground_mean, foreground_std: per channel, the 0.5th and 99.5th
             percentile, mean and standard deviation of the intensities inside lesions, over all cases.
+        centred: whether the foreground lies in the middle of nearly every image, as in crops around a lesion.
         pose: whether the foreground lies the same way in all cases; None if they are too few to say.
     """
 
@@ -43,6 +47,7 @@ class Fingerprint:
     foreground_mean: tuple[float, ...]
     foreground_std: tuple[float, ...]
     pose: Pose | None = None
+    centred: bool = False
 
 
 def fingerprint(
@@ -58,6 +63,7 @@ def fingerprint(
     """
     rng = np.random.default_rng(seed)
     shapes, spacings, shares, lesions, sketches = [], [], [], [], []
+    middles: list[bool] = []
     channels = len(cases[0].images) + len(cases[0].lacks)
     usual = Counter(case.drawn for case in cases).most_common(1)[0][0]
     lows: list[list[float]] = [[] for _ in range(channels)]
@@ -74,6 +80,8 @@ def fingerprint(
         shares.append(float(inside.mean()))
         if case.drawn == usual:
             sketches.append(sketch(np.where(inside, label.array, 0), label.grid.spacing_zyx_mm, rng))
+        if inside.any():
+            middles.append(_is_centred(inside))
         for found in lesions_by_label(label.array, ignore):
             lesions += (found.sizes() * label.grid.voxel_volume_mm3).tolist()
         for channel, volume in enumerate(case.read_images()):
@@ -101,4 +109,12 @@ def fingerprint(
         tuple(float(values.mean()) for values in pooled),
         tuple(float(values.std()) for values in pooled),
         pose(sketches),
+        len(middles) >= LEAST_CENTRED and sum(middles) >= CENTRED_SHARE * len(middles),
     )
+
+
+def _is_centred(inside: NDArray[np.bool_]) -> bool:
+    """Whether the box around the foreground has the image's middle, along each axis."""
+    ends = [np.flatnonzero(inside.any(axis=axes))[[0, -1]] for axes in ((1, 2), (0, 2), (0, 1))]
+    off = [abs(pair.mean() - (size - 1) / 2) / size for pair, size in zip(ends, inside.shape, strict=True)]
+    return bool(max(off) <= OFF_CENTRE)

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from focalis.errors import PlanError
 from focalis.planning.fingerprint import Fingerprint
-from focalis.planning.plan import NetworkSettings, Normalisation, Plan, TrainingSettings, Triple, alike
+from focalis.planning.plan import (
+    MOST_CROP_MM,
+    NetworkSettings,
+    Normalisation,
+    Plan,
+    TrainingSettings,
+    Triple,
+    Use,
+    alike,
+)
 from focalis.planning.pose import Pose
 from focalis.planning.step_memory import training_bytes
 
@@ -86,6 +95,7 @@ def make_plan(
     reasons["freeze"] = "which of the start's weights stay as they are: nothing, encoder or all-but-head"
     reasons["augmentation"] = "each changes a share of the channels; [] for none"
     reasons["readers"] = "the label maps; --readers names what to make of several readers' masks"
+    use, reasons["use"] = _use(found)
     reasons["channels"] = "from the names of the images"
     reasons["ignore"] = "the value of voxels that nobody has judged, from dataset.json; null if there is none"
     reasons["network"] = (
@@ -96,6 +106,7 @@ def make_plan(
         labels=dict(labels),
         ignore=ignore,
         regions=dict(regions or {}),
+        use=use,
         spacing_zyx_mm=spacing,
         normalisation=normalisation,
         patch_zyx=patch,
@@ -123,6 +134,16 @@ def within_memory(plan: Plan) -> Plan:
         f"a memory budget of {plan.memory_budget_gb:g} GB is too small for one patch of {plan.patch_zyx} voxels "
         f"({need:.1f} GB); raise it, or give a plan with a smaller patch"
     )
+
+
+def _use(found: Fingerprint) -> tuple[Use, str]:
+    """What the model takes, and why."""
+    crops = bool((np.multiply(found.shapes_zyx, found.spacings_zyx_mm).max(axis=1) < MOST_CROP_MM).all())
+    if crops and found.centred:
+        return "guided", (
+            "the images are crops with the lesion in the middle, so predict takes points; detector for whole scans"
+        )
+    return "detector", "predict takes whole images; guided if it is to take points at lesions"
 
 
 def _training(found: Fingerprint, sides: bool, cubes: bool, reasons: dict[str, str]) -> TrainingSettings:

@@ -23,6 +23,10 @@ readers or STAPLE agree on; the share of the readers who drew each label (soft);
 
 Freeze = Literal["nothing", "encoder", "all-but-head"]
 """Which of the start's weights stay as they are."""
+Use = Literal["detector", "guided"]
+"""What a model takes: whole scans, or points at lesions and crops around them."""
+MOST_CROP_MM = 100.0
+"""Images of which every side is shorter are crops: no scan is so small."""
 SCRATCH, SHAPES = "scratch", "shapes"
 """Starts by name: random weights, and those that come with Focalis, of a network that has seen generated shapes."""
 
@@ -152,6 +156,7 @@ class Plan(Shown, _Frozen):
     value `ignore` were not judged by anybody. Cases may lack the `channels_may_miss`: zeros stand in for them.
     `regions` maps nested regions to label values, from the outermost to the innermost: each has a sigmoid output.
     `readers` is what cases with several readers train on, see `Readers`.
+    `use` says whether the model takes whole scans or points at lesions; plans before there was a choice do not say.
     `start` is what weights training starts from: `scratch`, `shapes`, or the path or name of a model.
     `augmentation` changes the intensities of patches, in that order; turns, scales and flips stand in `training`.
     The network's output channel i + 1 is the i-th label value in ascending order.
@@ -175,6 +180,7 @@ class Plan(Shown, _Frozen):
     ignore: int | None = None
     regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     readers: Readers = "labels"
+    use: Use | None = None
     spacing_zyx_mm: tuple[float, float, float]
     normalisation: tuple[Normalisation, ...]
     patch_zyx: Triple

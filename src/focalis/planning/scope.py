@@ -76,6 +76,16 @@ class Scope(BaseModel):
     usual: tuple[Usual, ...]
     thumbnails: tuple[tuple[float, ...], ...]
 
+    @property
+    def extent_zyx_mm(self) -> tuple[tuple[float, float, float], ...]:
+        """The least, the middle and the greatest usual size of an image, in mm along z, y, x."""
+        ranges = {each.name: each for each in self.usual}
+        usual = [ranges[f"extent {axis}"] for axis in range(3)]
+        z, y, x = (
+            [math.exp(value) for value in (each.low, (each.low + each.high) / 2, each.high)] for each in usual
+        )
+        return tuple(zip(z, y, x, strict=True))
+
 
 def describe(volumes: Sequence[Volume], normalisation: Sequence[Normalisation]) -> dict[str, list[float]]:
     """The figures of a case that are needed to learn a scope or to hold it against one.

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from focalis.prediction.choice import RUNTIMES, require_runtime, runtime_for
 from focalis.prediction.engine import Engine, Engines, PrecisionWarning
+from focalis.prediction.guided import segment_at
+from focalis.prediction.places import Place, Pointed, cut, surroundings
 from focalis.prediction.predictor import Passed, Passes, plan_passes, run_passes
 from focalis.prediction.segmentation import (
     RefinementWarning,
@@ -18,6 +20,7 @@ from focalis.prediction.segmentation import (
     engines_for,
     infer,
     reported_by,
+    require_crop,
     require_memory,
     segment,
 )
@@ -46,6 +49,8 @@ __all__ = [
     "Engines",
     "Passed",
     "Passes",
+    "Place",
+    "Pointed",
     "PrecisionWarning",
     "Refined",
     "RefinementWarning",
@@ -58,6 +63,7 @@ __all__ = [
     "choose_precision",
     "choose_runtime",
     "cpu_has_bfloat16",
+    "cut",
     "engines_for",
     "float32_because",
     "forward_bytes",
@@ -68,12 +74,15 @@ __all__ = [
     "plan_passes",
     "refine_probabilities",
     "reported_by",
+    "require_crop",
     "require_memory",
     "require_runtime",
     "rounded",
     "run_passes",
     "runtime_for",
     "segment",
+    "segment_at",
+    "surroundings",
     "tiles",
 ]
 

@@ -20,6 +20,7 @@ from focalis.model import Model
 from focalis.planning import Plan, prepare_image
 from focalis.prediction.choice import Say, runtime_for
 from focalis.prediction.engine import Engines
+from focalis.prediction.places import Pointed
 from focalis.prediction.predictor import (
     PROGRAM_BYTES,
     Passed,
@@ -67,6 +68,7 @@ class Segmentation(Shown):
         float32_because: why the networks computed in float32 though a lower precision was meant; empty if they did not.
         outside: in what the images lie outside of what the model was trained on, a phrase each; empty if nobody looked.
         axes: the order of the arrays' axes.
+        pointed: what became of the places that a person pointed at; empty if nobody did.
     """
 
     shows = (
@@ -94,6 +96,7 @@ class Segmentation(Shown):
     float32_because: str = ""
     outside: tuple[str, ...] = ()
     axes: Axes = "zyx"
+    pointed: tuple[Pointed, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -210,6 +213,20 @@ def segment(
         passes.is_blended,
         passes.float32_because,
     )
+
+
+def require_crop(model: Model, grid: Grid, command: str = "focalis predict MODEL SCAN -o OUT") -> None:
+    """Refuse a whole scan to a guided model: it would mark much that is no lesion; ModelError says how to point."""
+    if not model.guided:
+        return
+    most = model.scope.extent_zyx_mm[2] if model.scope else tuple(1.5 * side for side in model.crop_zyx_mm)
+    size = np.multiply(canonical_grid(grid).shape_zyx, canonical_grid(grid).spacing_zyx_mm)
+    if (size > np.multiply(most, 1.0 + 1e-4)).any():
+        limits, sides = (" x ".join(f"{side:.0f}" for side in sides) for sides in (most, size))
+        raise ModelError(
+            f"the model is guided: it outlines one lesion in a crop of at most {limits} mm (z, y, x), and the image "
+            f"has {sides} mm; point at each lesion: {command} --at X,Y,Z (mm, LPS)"
+        )
 
 
 def infer(

@@ -95,6 +95,12 @@ class Settings(Shown):
             raise UsageError(f"uncertainty needs several passes, and the model has one member; {mend}")
         return replace(self, mirror=mirror)
 
+    def for_places(self) -> Settings:
+        """The same for lesions that a person points at: none is dropped, unless that was asked for."""
+        return replace(
+            self, minimum_mm3=self.minimum_mm3 or 0.0, minimum_confidence=self.minimum_confidence or 0.0
+        )
+
     def point_of(self, model: Model) -> OperatingPoint:
         """The operating point to report by; it says where its numbers come from."""
         own = model.operating_point

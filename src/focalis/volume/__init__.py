@@ -17,7 +17,7 @@ from focalis.volume.files import (
 )
 from focalis.volume.grid import Grid
 from focalis.volume.in_memory import ORIENTATION, Axes, volumes_in_memory
-from focalis.volume.orient import canonical_grid, to_canonical
+from focalis.volume.orient import canonical_axes, canonical_grid, to_canonical
 from focalis.volume.outline import Outline, read_outlines
 from focalis.volume.repair import GridWarning
 from focalis.volume.resample import grid_with_spacing, resample_image, resample_label, resample_probabilities
@@ -35,6 +35,7 @@ __all__ = [
     "Outline",
     "Segment",
     "Volume",
+    "canonical_axes",
     "canonical_grid",
     "content_digest",
     "data_files",

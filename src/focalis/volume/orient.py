@@ -48,6 +48,12 @@ def canonical_grid(grid: Grid) -> Grid:
     )
 
 
+def canonical_axes(grid: Grid) -> tuple[int, int, int]:
+    """Which axis of the canonical grid (0 is x, 1 is y, 2 is z) each axis x, y, z of a grid becomes."""
+    order, _ = _turn(grid)
+    return order.index(0), order.index(1), order.index(2)
+
+
 def _turn(grid: Grid) -> tuple[tuple[int, ...], list[bool]]:
     """Which image axis becomes x, y and z, and which of them are flipped."""
     matrix = grid.direction_matrix

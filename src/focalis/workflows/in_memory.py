@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from focalis import model as stored
-from focalis.prediction import Segmentation, Settings, segment
+from focalis.prediction import Segmentation, Settings, segment, segment_at
 from focalis.volume import ORIENTATION, volumes_in_memory
+from focalis.workflows.points import Given, places_given
 from focalis.workflows.scope import check_scope, outside_line
 
 
@@ -28,6 +29,8 @@ class Model(stored.Model):
         *,
         orientation: str = ORIENTATION,
         settings: Settings | None = None,
+        at: Sequence[Given] = (),
+        at_voxel: Sequence[Given] = (),
     ) -> Segmentation:
         """Segment one case, as `focalis predict` does.
 
@@ -38,10 +41,15 @@ class Model(stored.Model):
             orientation: where the axes z, y, x of an array or tensor point as their index grows: SPL, if not given, is
                 from the feet to the head, from front to back, from the patient's right to the left. The axes may also
                 come in another order, such as RAS for what nibabel loads; `spacing_mm` follows.
+            at: for a guided model, a point in each lesion, or the two ends of a line across it: x, y, z in mm in the
+                patient (LPS); in an array, whose first voxel lies at 0, along these axes by its orientation.
+            at_voxel: the same as indices from 0, in the order of the axes of what is given: z, y, x of an array or a
+                SimpleITK image, x, y, z of a nibabel image.
             settings: how; the defaults are those of `focalis predict`.
 
         Returns:
-            The mask and what belongs to it. Its arrays have the axes of what was given: x, y, z for a nibabel image.
+            The mask and what belongs to it; with points, `pointed` says what became of each. Its arrays have the axes
+            of what was given: x, y, z for a nibabel image.
 
         Raises:
             UsageError: an array without spacing, an orientation that is none, or a kind that is not known.
@@ -49,10 +57,16 @@ class Model(stored.Model):
             ModelError: the model cannot take the image; see `focalis.prediction.segment`.
         """
         volumes, axes = volumes_in_memory(image, spacing_mm, orientation)
-        outside = check_scope(self, volumes)
+        places = places_given(at)
+        places += tuple(
+            replace(each, ends=tuple(end[:: -1 if axes == "zyx" else 1] for end in each.ends))
+            for each in places_given((), at_voxel)
+        )
+        outside = check_scope(self, volumes, places=places)
         if outside:
             warnings.warn(f"the image {outside_line(outside)}", ScopeWarning, stacklevel=2)
-        return replace(segment(self, volumes, settings), outside=outside).along(axes)
+        found = segment_at(self, volumes, places, settings) if places else segment(self, volumes, settings)
+        return replace(found, outside=outside).along(axes)
 
 
 def load(path: Path | str) -> Model:

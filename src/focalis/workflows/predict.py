@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -20,11 +20,22 @@ from focalis.lesions import OperatingPoint
 from focalis.model import Model, open_model, weights_sha256
 from focalis.models import card_of, model_file
 from focalis.planning import other_modalities
-from focalis.prediction import DEFAULT_MEMORY_GB, Settings, engines_for, require_memory, segment
+from focalis.prediction import (
+    DEFAULT_MEMORY_GB,
+    Pointed,
+    Segmentation,
+    Settings,
+    engines_for,
+    require_crop,
+    require_memory,
+    segment,
+    segment_at,
+)
 from focalis.volume import IMAGE_SUFFIXES, Outline, Volume, itksnap_labels, placement_lacks, write_volume
 from focalis.workflows.inputs import CaseInput, codec_given, find_cases, read_images
 from focalis.workflows.lesion_tables import MISSING, table_paths, tabled_cases, write_lesions
 from focalis.workflows.model_record import collapse_alert
+from focalis.workflows.points import Given, on_series, places_given
 from focalis.workflows.scope import check_scope
 from focalis.workflows.training_cases import Seen, SeenCases
 
@@ -60,6 +71,7 @@ class PredictRow(Shown):
         seen: what the case was used for when the model was made; None for nothing, when refused, and where the model
             does not know.
         missing: the channels that it was predicted without.
+        pointed: what became of the places that a person pointed at.
     """
 
     shows = ("case", "status", "reason", "output", "lesions", "tiles", "outside")
@@ -78,6 +90,7 @@ class PredictRow(Shown):
     doubts: tuple[str, ...] = ()
     seen: Seen | None = None
     missing: tuple[str, ...] = ()
+    pointed: tuple[Pointed, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,6 +158,8 @@ def predict(
     output_format: Format = "nifti",
     charset: str | None = None,
     progress: Progress | None = None,
+    at: Sequence[Given] = (),
+    at_voxel: Sequence[Given] = (),
 ) -> PredictReport:
     """Segment images and write OUT/CASE.nii.gz for each, on the image's own grid; or a DICOM object.
 
@@ -172,10 +187,13 @@ def predict(
         probabilities: also write the foreground probability to OUT/probabilities/CASE.nii.gz.
         output_format: nifti, OUT/CASE.nii.gz; nrrd, OUT/CASE.seg.nrrd; for DICOM input also seg, OUT/CASE_seg.dcm, or
             rtstruct, OUT/CASE_rtstruct.dcm. Nothing found is a Segmentation whose frames are empty, and no RT Structure
-            Set.
+            Set. With points, seg writes a Structured Report too, OUT/CASE_sr.dcm.
         charset: what text of a DICOM header is read by, if its character set is missing or wrong and it is no UTF-8:
             ISO_IR 144, say, or a Python codec; Latin-1 by default.
         progress: see `Progress`.
+        at: of one scan, for a guided model: a point in each lesion, or the two ends of a line across it, x, y, z in mm
+            in the patient (LPS); or files of points, see `focalis.workflows.points`.
+        at_voxel: the same as indices x, y, z of voxels from 0.
 
     Raises:
         UsageError: an option's value is wrong, no image was given, or the model holds no refinement to refine by.
@@ -209,10 +227,23 @@ def predict(
             "--strict: the model does not know what it was trained on (fewer than five training cases, or an older "
             "file), so nothing can be refused for lying outside; leave --strict out"
         )
+    places = places_given(at, at_voxel)
+    named = "MODEL" if isinstance(model, Model) else str(model)
+    if places and not loaded.guided:
+        raise UsageError(
+            "--at: the model is a detector, which takes whole scans and no points; run: "
+            f"focalis predict {named} {' '.join(map(str, inputs))} -o {out}"
+        )
     asked, settings = settings, settings.for_model(loaded)
+    settings = settings.for_places() if places else settings
     point = settings.point_of(loaded)
     plan = loaded.plan
     cases = find_cases([Path(path) for path in inputs], plan.channels, plan.channels_may_miss)
+    if places and len(cases) != 1:
+        listed = ", ".join(case.name for case in cases[:3])
+        raise UsageError(
+            f"points belong to one scan, and {len(cases)} are given ({listed} ...); give one at a time"
+        )
     say = None if progress is None else partial(progress, 0, len(cases))
     ran = str(engines_for(loaded, settings, say))
     alert, seen_cases = collapse_alert(loaded), SeenCases.of(loaded)
@@ -230,14 +261,19 @@ def predict(
         """The row of a case that is done, but for its time."""
         output = folder / f"{case.name}{_ENDINGS[output_format]}"
         extra, spread = (folder / name / f"{case.name}.nii.gz" for name in ("probabilities", "uncertainty"))
-        written = [output, *table_paths(folder, case.name)]
+        report = folder / f"{case.name}_sr.dcm"
+        written = [output, *([report] if places else []), *table_paths(folder, case.name)]
         for path in [*written, *([extra] if probabilities else []), *([spread] if uncertainty else [])]:
             if os.path.realpath(path) in taken:
                 raise UsageError(f"{path}: the result would overwrite an input; choose another output folder")
 
         def admit(outlines: Sequence[Outline], modalities: Sequence[str]) -> None:
             strange[case.name] = other_modalities(loaded.plan, modalities)
-            require_memory(loaded, outlines, settings)
+            if not places:
+                scan = case.files[0].parent if case.series else case.files[0]
+                for outline in outlines[:1]:
+                    require_crop(loaded, outline.grid, f"focalis predict {named} {scan} -o {out}")
+                require_memory(loaded, outlines, settings)
 
         images = read_images(case, admit, codec)
         of_dicom = output_format in ("seg", "rtstruct")
@@ -248,20 +284,30 @@ def predict(
             )
         if of_dicom and images.source is not None:
             _require_uids(images.source)
-        strange[case.name] = check_scope(loaded, images.volumes, images.modalities, strict=strict)
+        here = on_series(places, images.source)
+        strange[case.name] = check_scope(
+            loaded, images.volumes, images.modalities, strict=strict, places=here
+        )
         for lack in () if case.series else dict.fromkeys(map(placement_lacks, case.files)):
             if lack:
                 strange[case.name] += (f"its header does not say how it lies ({lack})",)
         seen = seen_cases.find(case.name, images.volumes)
-        found = segment(loaded, images.volumes, settings)
+        found = (
+            segment_at(loaded, images.volumes, here, settings)
+            if here
+            else segment(loaded, images.volumes, settings)
+        )
         if probabilities:
             write_volume(Volume(found.probability, found.grid), extra)
         if found.uncertainty is not None:
             write_volume(Volume(found.uncertainty, found.grid), spread)
         label = Volume(found.mask, found.grid)
         there = _write(output_format, label, images.source, loaded, output, strange[case.name], seen)
+        if here and output_format == "seg" and images.source is not None:
+            _report(found, images.source, loaded, output, report, strange[case.name], seen)
         missing = tuple(plan.channels[place] for place in sorted(case.lacks))
-        about = {**document, **found.way(), **seen_cases.document(seen), MISSING: missing}
+        pointed = {"pointed": [asdict(each) for each in found.pointed]} if found.pointed else {}
+        about = {**document, **found.way(), **seen_cases.document(seen), MISSING: missing, **pointed}
         if point.promise and strange[case.name]:
             about["promise"] = "none: the case lies outside of what the model was trained on"
         write_lesions(folder, case.name, found.lesions, about)
@@ -280,6 +326,7 @@ def predict(
             images.doubts,
             seen,
             missing,
+            found.pointed,
         )
 
     rows: list[PredictRow] = []
@@ -344,6 +391,44 @@ def _require_uids(source: Series) -> None:
     from focalis.dicom.source_identity import require_uids
 
     require_uids(source)
+
+
+def _report(
+    found: Segmentation,
+    source: Series,
+    model: Model,
+    segmentation: Path,
+    path: Path,
+    outside: Sequence[str],
+    seen: Seen | None,
+) -> None:
+    """Write the Structured Report to a Segmentation."""
+    from focalis.dicom import ReportedLesion, write_report
+    from focalis.workflows.cautions import cautions_of
+
+    segments = {value: number for number, value in enumerate(model.plan.label_values, start=1)}
+    lesions = [
+        ReportedLesion(
+            number=lesion.number,
+            segment=segments[lesion.label],
+            volume_mm3=lesion.volume_mm3,
+            longest_axial_mm=lesion.longest_axial.length_mm,
+            centroid_xyz_mm=lesion.centroid_lps_mm,
+        )
+        for lesion in found.lesions
+    ]
+    write_report(
+        lesions,
+        found.mask,
+        model.plan.labels,
+        source,
+        segmentation,
+        path,
+        model=weights_sha256(model),
+        version=version("focalis"),
+        cautions=cautions_of(outside=outside, seen=seen, collapse=collapse_alert(model)),
+        remarks=["Each lesion was pointed at by a person."],
+    )
 
 
 def _write(

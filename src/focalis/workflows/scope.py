@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from focalis.errors import ModelError
 from focalis.model import Model
 from focalis.planning import describe, other_modalities, outside
-from focalis.prediction import check_volumes
+from focalis.prediction import Place, check_volumes, cut, require_crop, surroundings
 from focalis.volume import Absent, Volume, padding_value
 
 
 def check_scope(
-    model: Model, volumes: Sequence[Volume], modalities: Sequence[str] = (), *, strict: bool = False
+    model: Model,
+    volumes: Sequence[Volume],
+    modalities: Sequence[str] = (),
+    *,
+    strict: bool = False,
+    places: Sequence[Place] = (),
 ) -> tuple[str, ...]:
     """In what a case lies outside of a model's scope, a phrase each; empty inside.
 
@@ -24,17 +30,39 @@ def check_scope(
         volumes: one per channel, in the order of the plan's channels, on one grid.
         modalities: one per channel, as DICOM names them; none where the images do not tell.
         strict: refuse what lies outside.
+        places: where a person points; then only their surroundings are compared.
 
     Raises:
-        ModelError: the model cannot take these volumes at all (see `check_volumes`); or, if `strict`, they lie outside.
+        ModelError: the model cannot take these volumes at all (see `check_volumes` and `require_crop`); or, if
+            `strict`, they lie outside.
     """
-    check_volumes(volumes, model.plan)
+    if not places:
+        check_volumes(volumes, model.plan)
+        require_crop(model, volumes[0].grid)
+        return _compare(model, volumes, modalities, strict)
+    boxes = [surroundings(model, volumes[0].grid, place) for place in places]
+    found: dict[str, None] = {}
+    for crop in (cut(volumes, box) for box in boxes if box is not None):
+        with suppress(ModelError):  # what cannot be segmented is said of its place
+            check_volumes(crop, model.plan)
+            found |= dict.fromkeys(_compare(model, crop, modalities, False))
+    return _told(tuple(found), strict)
+
+
+def _compare(
+    model: Model, volumes: Sequence[Volume], modalities: Sequence[str], strict: bool
+) -> tuple[str, ...]:
     found = other_modalities(model.plan, modalities)
     for name, volume in zip(model.plan.channels, volumes, strict=True):
         if not isinstance(volume, Absent) and (padding := padding_value(volume.array)) is not None:
             found += (f"the value {padding:g} in {name} most likely means no data",)
     if model.scope is not None:
         found += outside(model.scope, describe(volumes, model.plan.normalisation), model.plan.channels)
+    return _told(found, strict)
+
+
+def _told(found: tuple[str, ...], strict: bool) -> tuple[str, ...]:
+    """The phrases; if `strict`, an error if there are any."""
     if found and strict:
         raise ModelError(f"{outside_line(found)}; leave --strict out to predict it nevertheless")
     return found
