@@ -40,6 +40,10 @@ class PhantomDevice:
     store: Store = field(init=False)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     unready: list[str] = field(default_factory=list)
+    models: dict[str, ServedModel] = field(init=False)
+    guided: bool = False
+    pointed: Callable[[tuple[int, int, int]], dict[str, Any]] | None = None
+    """What becomes of a click at a voxel (z, y, x), as `focalis.device.segment.point` answers."""
 
     def __post_init__(self) -> None:
         self.store = Store(self.folder / "store")
@@ -55,14 +59,16 @@ class PhantomDevice:
         def noted(name: str) -> Callable[..., None]:
             return lambda *arguments: self.calls.append((name, *arguments))
 
+        self.models = {"nodules": ServedModel("nodules", model, MODEL_SHA256, header(self.guided))}
         return Device(
             config=self.config,
             store=self.store,
             intake=self.intake,
-            models={"nodules": ServedModel("nodules", model, MODEL_SHA256, header())},
+            models=self.models,
             version="0.1.0",
             resend=noted("resend"),
             retry=noted("retry"),
+            point=lambda _task, _image, _dtype, at: self.pointed(at) if self.pointed else {},
             deliver=noted("deliver"),
             unready=lambda: self.unready,
         )
@@ -131,6 +137,13 @@ class PhantomDevice:
         self.store.set_task_state(task_id, "done", seconds=4.2)
         return task_id
 
+    def hold(self, series_uid: str) -> str:
+        """Add the task of a series that waits for somebody to point at lesions; the task's id."""
+        task_id = hashlib.sha256(series_uid.encode()).hexdigest()[:40]
+        self.store.add_task(task_id, series_uid, "nodules", MODEL_SHA256, task_id.ljust(64, "0"))
+        self.store.set_task_state(task_id, "held", "the model takes points")
+        return task_id
+
     def follow(self, task_id: str, earlier: str, **content: Any) -> None:
         """A follow-up of a task: its first lesion grew, its second is new; the patient lies 2 mm higher now."""
         size = {"volume_mm3": 500.0, "longest_axial_mm": 9.0}
@@ -167,12 +180,13 @@ class PhantomDevice:
         return self.finish(*self.receive(patient, **options))
 
 
-def header() -> Model:
+def header(guided: bool = False) -> Model:
     """What a model says about itself that was trained on phantoms."""
     return Model(
         plan=Plan(
             channels=("image",),
             labels={1: "lesion"},
+            use="guided" if guided else "detector",
             spacing_zyx_mm=(2.0, 1.0, 1.0),
             normalisation=(Normalisation(),),
             patch_zyx=(32, 32, 32),

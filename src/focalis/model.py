@@ -24,7 +24,7 @@ from focalis.errors import ModelError
 from focalis.files import write_bytes
 from focalis.lesions import OperatingPoint
 from focalis.models import model_file
-from focalis.planning import MOST_CROP_MM, Plan, Scope
+from focalis.planning import LEAST_CROP_MM, MOST_CROP_MM, Plan, Scope
 from focalis.plugins import Plugin, installed_version
 
 if TYPE_CHECKING:
@@ -150,12 +150,14 @@ class Model(Shown):
     def guided(self) -> bool:
         """Whether it takes points, or crops around a lesion, in place of whole scans.
 
-        The plan says so. Of an older one, whether it was trained on CT of under 100 mm a side: no scan is so small.
+        The plan says so. Of an older one, whether it was trained on CT of 30 to 100 mm a side: no scan is so small.
         """
         if self.plan.use is not None:
             return self.plan.use == "guided"
         on_ct = all(how.kind == "window" for how in self.plan.normalisation)
-        return on_ct and self.scope is not None and max(self.scope.extent_zyx_mm[1]) < MOST_CROP_MM
+        if self.scope is None or not on_ct:
+            return False
+        return all(LEAST_CROP_MM < side < MOST_CROP_MM for side in self.scope.extent_zyx_mm[1])
 
     @property
     def crop_zyx_mm(self) -> tuple[float, float, float]:

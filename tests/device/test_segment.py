@@ -5,18 +5,23 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from device_work import GRID, block
 from pydicom import dcmread
 from structured_reports import read_report
+from torch import nn
 
 from focalis.device import results
 from focalis.device.models import file_sha256
-from focalis.device.segment import Job, segment
+from focalis.device.segment import Job, PointJob, point, segment
 from focalis.dicom import read_series
 from focalis.errors import DataError
-from focalis.model import load_model, save_model
-from focalis.volume import content_digest
+from focalis.lesions import OperatingPoint
+from focalis.model import Model, load_model, save_model
+from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.volume import Grid, Volume, content_digest, write_volume
 from focalis.workflows.training_cases import CHOSE, TRAINED
 
 
@@ -152,3 +157,53 @@ def test_a_model_that_learned_nothing_says_so_in_every_result(answer, own_model,
 def test_another_series_is_not_marked(answer, own_model):
     remember(own_model, images={TRAINED: {"p7": ["0" * 32]}, CHOSE: {}})
     assert answer(file=own_model)[0]["cautions"] == []
+
+
+def guided(tmp_path):
+    """The file of a model that is guided, as its hash, and the model that stands for it."""
+    file = tmp_path / "guided.safetensors"
+    file.write_bytes(b"a model")
+    plan = Plan(
+        channels=("image",),
+        labels={1: "nodule"},
+        use="guided",
+        spacing_zyx_mm=(1.0, 1.0, 1.0),
+        normalisation=(Normalisation(kind="window", low=-1000, high=3000, std=100),),
+        patch_zyx=(8, 8, 8),
+        batch=1,
+        network=NetworkSettings(strides_zyx=((2, 2, 2),)),
+    )
+    return file, file_sha256(file), Model(plan, (Bright(),), OperatingPoint(0.5))
+
+
+class Bright(nn.Module):
+    """Foreground where the image is bright."""
+
+    def forward(self, x):
+        return torch.cat([-x, x], dim=1)
+
+
+def test_the_lesion_at_a_point_of_the_pages_image_is_segmented(tmp_path):
+    file, digest, model = guided(tmp_path)
+    array = np.random.default_rng(0).normal(-300, 20, (20, 24, 28)).astype(np.int16)
+    array[4:7, 10:14, 16:20] = 800
+    grid = Grid(array.shape[::-1], (1.0, 1.0, 1.0), (-5.0, 3.0, 40.0))
+    write_volume(Volume(array, grid), tmp_path / "image.nii")
+    job = PointJob(str(tmp_path / "image.nii"), "int16", (5, 12, 18), str(file), digest, 4.0)
+    found = point(job, {digest: (model, "weights")})
+    assert (found["outcome"], found["label"]) == ("done", "nodule")
+    np.testing.assert_array_equal(found["voxels_zyx"], np.argwhere(array > 400))
+    assert "lesion of 48 mm3" in found["said"]
+    nothing = point(replace(job, point_zyx=(15, 20, 5)), {digest: (model, "weights")})
+    assert (nothing["outcome"], nothing["voxels_zyx"]) == ("done", [])
+    gone = point(replace(job, model_sha256="0" * 64), {})
+    assert (gone["outcome"], "was changed" in gone["reason"]) == ("refused", True)
+
+
+def test_a_whole_scan_waits_for_points_if_the_model_is_guided(write_series, tmp_path):
+    file, digest, model = guided(tmp_path)
+    files = write_series(tmp_path / "scan", np.resize(block(), (20, 24, 28)), Grid((28, 24, 20)))
+    job = Job([str(each) for each in files], str(file), digest, str(tmp_path), "1", 4.0, {})
+    found = segment(job, lambda _state: None, {digest: (model, "weights")})
+    assert (found["outcome"], found["outside"]) == ("held", "")
+    assert "click on each lesion" in found["reason"]

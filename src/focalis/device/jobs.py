@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSConfig
@@ -34,7 +35,7 @@ from focalis.device.records import (
     now,
 )
 from focalis.device.routing import choose_model, outside_policies
-from focalis.device.segment import Job
+from focalis.device.segment import Job, PointJob
 from focalis.device.segmenter import Segmenter
 from focalis.device.store import Store
 from focalis.device.wholeness import what_is_missing
@@ -421,6 +422,16 @@ class Jobs:
             return {"outcome": "refused", "reason": _GREW}
         seconds = time.perf_counter() - started
         return {**answer, "seconds": seconds}
+
+    def point(self, task_id: str, image: Path, dtype: str, point_zyx: tuple[int, int, int]) -> dict[str, Any]:
+        """Segment the lesion at a point of a task's view, in the child; see `focalis.device.segment.point`."""
+        task = self.store.task(task_id)
+        model = None if task is None else self.models.get(task.model)
+        if model is None:
+            return {"outcome": "refused", "reason": "the device has not this model any more"}
+        memory_gb = self.config.limits.segment_memory_gb
+        job = PointJob(str(image), dtype, point_zyx, str(model.file), model.sha256, memory_gb)
+        return self.segmenter.run(job, lambda _state: None)
 
     def write(self, task_id: str, made: list[dict[str, Any]], seconds: float | None) -> None:
         """Keep what was made, and say where it goes; a repetition changes nothing."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from focalis.children import requests, take_over_output
 from focalis.device.config import OutsidePolicy
-from focalis.errors import DataError, FileWarning, FocalisError
+from focalis.errors import DataError, FileWarning, FocalisError, ModelError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +73,54 @@ class Job:
     earlier: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class PointJob:
+    """A lesion to segment at a point of a study that a person looks at.
+
+    Attributes:
+        image, dtype: the uncompressed NIfTI file of the study's view, and the type of its values.
+        point_zyx: the voxel that was clicked.
+        model, model_sha256, memory_gb: as in `Job`.
+    """
+
+    image: str
+    dtype: str
+    point_zyx: tuple[int, int, int]
+    model: str
+    model_sha256: str
+    memory_gb: float
+
+
+def point(job: PointJob, models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
+    """Segment the lesion at a point, from the image that the page shows.
+
+    Returns:
+        {"outcome": "done", "said": what became of the point, "label": the name of the lesion's label, "voxels_zyx": its
+        voxels, none if there is no lesion}, or {"outcome": "refused" | "failed", "reason": ...}.
+    """
+    import numpy as np
+
+    from focalis.prediction import DEFAULT_MEMORY_GB, Place, Settings, segment_at
+    from focalis.volume import NIFTI_HEADER_BYTES, Volume, read_outlines
+
+    try:
+        model = _model_of(job, models)[0]
+        memory_gb = min(DEFAULT_MEMORY_GB, _BUDGET_SHARE * job.memory_gb)
+        place = Place((tuple(job.point_zyx[::-1]),), voxel=True)
+        settings = Settings(runtime="torch", memory_gb=memory_gb)
+        grid = read_outlines([Path(job.image)])[0].grid
+        values = np.memmap(job.image, job.dtype, "r", NIFTI_HEADER_BYTES, grid.shape_zyx)
+        found = segment_at(model, [Volume(values, grid)], [place], settings)
+    except FocalisError as error:
+        return {"outcome": "refused", "reason": str(error)}
+    except Exception as error:
+        return {"outcome": "failed", "reason": f"unexpected {type(error).__name__}: {error}"}
+    voxels = np.argwhere(found.mask)
+    counts = np.bincount(found.mask[tuple(voxels.T)], minlength=1)
+    label = model.plan.labels[int(counts.argmax())] if len(voxels) else ""
+    return {"outcome": "done", "said": found.pointed[0].said, "label": label, "voxels_zyx": voxels.tolist()}
+
+
 def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
     """Do one job.
 
@@ -114,13 +162,11 @@ class _RefusedError(Exception):
 
 
 def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
-    from focalis.device.models import file_sha256
     from focalis.device.results import make_results
     from focalis.dicom import read_series
     from focalis.dicom.source_identity import AttributeWarning
-    from focalis.model import load_model, weights_sha256
     from focalis.planning import other_modalities
-    from focalis.prediction import DEFAULT_MEMORY_GB, Settings, require_memory
+    from focalis.prediction import DEFAULT_MEMORY_GB, Settings, require_crop, require_memory
     from focalis.prediction import segment as segment_volumes
     from focalis.workflows.cautions import cautions_of
     from focalis.workflows.model_record import collapse_alert
@@ -128,26 +174,24 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     from focalis.workflows.training_cases import SeenCases
 
     tell("checking")
-    if file_sha256(Path(job.model)) != job.model_sha256:
-        return {
-            "outcome": "failed",
-            "reason": f"{job.model}: the file was changed since the device started; restore it, restart, and try again",
-        }
-    if job.model_sha256 not in models:
-        models.clear()
-        loaded = load_model(Path(job.model))
-        models[job.model_sha256] = loaded, weights_sha256(loaded)
-    model, weights = models[job.model_sha256]
+    model, weights = _model_of(job, models)
     outside = ""
     # no more memory than `focalis predict` takes, so that both come to the same voxels by `--runtime torch`
     settings = Settings(runtime="torch", memory_gb=min(DEFAULT_MEMORY_GB, _BUDGET_SHARE * job.memory_gb))
 
+    whole = ""
+
     def admit(outline: Outline, modality: str) -> None:
-        nonlocal outside
+        nonlocal outside, whole
         strange = other_modalities(model.plan, [modality])
         outside = outside_line(strange) if strange else ""
         if outside and job.other_modality == "refuse":
             raise DataError(f"the series {outside}; {_OUTSIDE_ADVICE}")
+        try:
+            require_crop(model, outline.grid)
+        except ModelError:
+            whole = "the model takes points: open the study and click on each lesion"
+            raise
         require_memory(model, [outline], settings)
 
     try:
@@ -164,6 +208,8 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     except FocalisError as error:
         if _disk_is_full(error):
             raise
+        if whole:
+            return {"outcome": "held", "reason": whole, "outside": outside}
         raise _RefusedError(str(error), outside) from error
     followed, told_of_it = _follow(job, series, found.mask, model, settings)
     tell("writing")
@@ -195,6 +241,22 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         "follow_up": told_of_it,
         "left_out": next((_without_path(each.message) for each in told), ""),
     }
+
+
+def _model_of(job: Job | PointJob, models: dict[str, tuple[Model, str]]) -> tuple[Model, str]:
+    """The model and the hash of its weights; `models` holds the last one that was loaded."""
+    from focalis.device.models import file_sha256
+    from focalis.model import load_model, weights_sha256
+
+    if file_sha256(Path(job.model)) != job.model_sha256:
+        raise ModelError(
+            f"{job.model}: the file was changed since the device started; restore it, restart, and try again"
+        )
+    if job.model_sha256 not in models:
+        models.clear()
+        loaded = load_model(Path(job.model))
+        models[job.model_sha256] = loaded, weights_sha256(loaded)
+    return models[job.model_sha256]
 
 
 def _follow(
@@ -238,7 +300,10 @@ def main() -> None:
     logging.getLogger("pydicom").disabled = True
     models: dict[str, tuple[Model, str]] = {}
     for job in requests():
-        answer(segment(Job(**job), lambda state: answer({"state": state}), models))
+        if "point_zyx" in job:
+            answer(point(PointJob(**job), models))
+        else:
+            answer(segment(Job(**job), lambda state: answer({"state": state}), models))
 
 
 if __name__ == "__main__":

@@ -123,6 +123,7 @@ def running(config: Config) -> Iterator[Running]:
             version=__version__,
             resend=jobs.resend,
             retry=jobs.retry,
+            point=jobs.point,
             deliver=lambda _task_id: jobs.wake(),
             unready=unready,
         )

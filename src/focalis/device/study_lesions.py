@@ -85,6 +85,31 @@ def list_lesions(
     return tuple(found), numbered
 
 
+def lesion_at(voxels_zyx: NDArray[np.int_], label: str, image: Volume, number: int) -> StudyLesion:
+    """The lesion that has these voxels (n, 3) of an image, whether they touch or not; measured as one."""
+    low, high = voxels_zyx.min(axis=0), voxels_zyx.max(axis=0) + 1
+    box = tuple(slice(int(first), int(last)) for first, last in zip(low, high, strict=True))
+    part = np.zeros(high - low, dtype=np.int32)
+    part[tuple((voxels_zyx - low).T)] = 1
+    values = image.array[box]
+    grid = image.grid.part(low[::-1].tolist(), part.shape[::-1])
+    (measured,) = measure_components(part, grid, 1, label)
+    inside = np.asarray(values[part > 0], dtype=np.float64)
+    return StudyLesion(
+        number=number,
+        label=label,
+        voxels=measured.voxels,
+        volume_mm3=measured.volume_mm3,
+        longest_mm=measured.longest_axial.length_mm,
+        across_mm=measured.perpendicular.length_mm,
+        centroid_lps_mm=measured.centroid_lps_mm,
+        centre_zyx=_nearest_to_its_middle(part > 0, box, grid.spacing_zyx_mm),
+        slices=(int(low[0]), int(high[0]) - 1),
+        mean=float(inside.mean()),
+        maximum=float(inside.max()),
+    )
+
+
 def _nearest_to_its_middle(
     part: NDArray[np.bool_], box: tuple[slice, ...], spacing_zyx_mm: tuple[float, float, float]
 ) -> tuple[int, int, int]:

@@ -72,6 +72,14 @@ def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> bool
     return True
 
 
+def pointed_files(store: Store, task_id: str) -> list[Path]:
+    """The lesions that persons pointed at on the page, in their order; each as `focalis.device.web.pointing` writes."""
+    folder = store.results_folder(task_id)
+    return [
+        folder / f"pointed-{number}.json" for number in range(1, 1 + len(list(folder.glob("pointed-*.json"))))
+    ]
+
+
 def has_results(store: Store, task_id: str) -> bool:
     """Whether the results of a task are in their place, all of them."""
     place = store.results_folder(task_id)

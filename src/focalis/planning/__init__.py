@@ -4,6 +4,7 @@ from focalis.planning.fingerprint import Fingerprint, fingerprint
 from focalis.planning.make import make_plan, target_spacing, within_memory
 from focalis.planning.modality import other_modalities
 from focalis.planning.plan import (
+    LEAST_CROP_MM,
     MOST_CROP_MM,
     SCRATCH,
     SHAPES,
@@ -23,6 +24,7 @@ from focalis.planning.preparation import Prepared, prepare_image, prepare_label
 from focalis.planning.scope import Description, Scope, describe, join_scopes, learn_scope, outside
 
 __all__ = [
+    "LEAST_CROP_MM",
     "MOST_CROP_MM",
     "SCRATCH",
     "SHAPES",

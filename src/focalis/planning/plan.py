@@ -25,8 +25,8 @@ Freeze = Literal["nothing", "encoder", "all-but-head"]
 """Which of the start's weights stay as they are."""
 Use = Literal["detector", "guided"]
 """What a model takes: whole scans, or points at lesions and crops around them."""
-MOST_CROP_MM = 100.0
-"""Images of which every side is shorter are crops: no scan is so small."""
+LEAST_CROP_MM, MOST_CROP_MM = 30.0, 100.0
+"""Images whose sides lie between these are crops: no scan is so small, and less shows no surroundings."""
 SCRATCH, SHAPES = "scratch", "shapes"
 """Starts by name: random weights, and those that come with Focalis, of a network that has seen generated shapes."""
 

@@ -4,6 +4,7 @@ from focalis.volume.channels import onto_first_grid, read_channels, read_entries
 from focalis.volume.content import content_digest
 from focalis.volume.files import (
     IMAGE_SUFFIXES,
+    NIFTI_HEADER_BYTES,
     data_files,
     from_sitk,
     image_stem,
@@ -27,6 +28,7 @@ from focalis.volume.volume import Absent, Volume, with_absent
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "NIFTI_HEADER_BYTES",
     "ORIENTATION",
     "Absent",
     "Axes",

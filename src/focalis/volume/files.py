@@ -33,6 +33,10 @@ LONGEST_MM = 5000.0
 """No patient is longer: a header that says so has a wrong spacing or unit."""
 
 
+NIFTI_HEADER_BYTES = 352
+"""Before the values of an uncompressed NIfTI file that `write_volume` wrote."""
+
+
 def image_stem(path: Path) -> str | None:
     """The file's name without its image suffix, or None if it is hidden or no image file by its name.
 

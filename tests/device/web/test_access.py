@@ -31,6 +31,7 @@ RULES = {
     ("POST", "/logout"): "viewer",
     ("POST", "/upload"): "reviewer",
     ("POST", "/studies/{task_id}/verdicts"): "reviewer",
+    ("POST", "/studies/{task_id}/points"): "reviewer",
     ("POST", "/studies/{task_id}/correction"): "reviewer",
     ("POST", "/studies/{task_id}/release"): "reviewer",
     ("POST", "/series/{series_uid}/release"): "reviewer",
@@ -75,6 +76,7 @@ BODY = {
     "task_id": TASK,
     "sop_uid": "1.2",
     "destination": "pacs",
+    **dict.fromkeys("zyx", "1"),
 }
 
 

@@ -5,9 +5,10 @@ import re
 import shutil
 import threading
 import time
+from dataclasses import replace
 
 import pytest
-from phantom_device import PACS, PhantomDevice
+from phantom_device import PACS, PhantomDevice, header
 
 from focalis.device.config import Config
 from focalis.device.web.app import create_app
@@ -276,6 +277,25 @@ def test_the_earlier_study_is_shown_side_by_side_and_scrolls_along(study, device
     assert boxes[0]["width"] == pytest.approx(boxes[1]["width"], abs=3)
     page.keyboard.press("b")
     assert not page.locator("#earlier").is_visible()
+
+
+def test_a_click_segments_the_lesion_there(visit, device, monkeypatch, complaints):
+    guided = replace(device.models["nodules"], header=header(guided=True))
+    monkeypatch.setitem(device.models, "nodules", guided)
+    task_id = device.hold(device.receive("Clicked^Case", seed=9, shape_zyx=(16, 32, 32))[0])
+    said = {"outcome": "done", "said": "shows a lesion", "label": "lesion"}
+    device.pointed = lambda at: said | {"voxels_zyx": [list(at)]}
+    page = visit(f"/studies/{task_id}")
+    page.wait_for_selector(".plane[data-shown] >> nth=2", timeout=120_000)
+    assert page.locator("tr[data-lesion]").count() == 0
+    page.locator("#pointing").check()
+    page.locator("[data-plane=axial] img").click(position={"x": 40, "y": 40})
+    page.wait_for_selector("tr[data-lesion='1']")
+    page.keyboard.press("p")
+    page.get_by_text("Lesion 1 is there already.").wait_for()
+    complaints.remove(
+        next(each for each in complaints if "409" in each)
+    )  # the refusal, as the browser notes it
 
 
 def test_without_javascript_a_study_is_read_and_judged(visit, study, device):

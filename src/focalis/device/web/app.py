@@ -17,6 +17,7 @@ from focalis.device.web import (
     account,
     models_page,
     monitoring,
+    pointing,
     quarantine,
     study,
     system,
@@ -54,7 +55,18 @@ def create_app(device: Device) -> FastAPI:
 
     app = FastAPI(title="Focalis", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.site = site
-    for each in (account, worklist, study, models_page, monitoring, quarantine, system, taking, users):
+    for each in (
+        account,
+        worklist,
+        study,
+        pointing,
+        models_page,
+        monitoring,
+        quarantine,
+        system,
+        taking,
+        users,
+    ):
         app.include_router(each.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(LoginNeededError, _login)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from focalis.dicom import (
 )
 from focalis.dicom.headers import read_header, text
 from focalis.files import sha256_of
+from focalis.workflows.cautions import cautions_of
 
 
 def correct(
@@ -35,12 +37,16 @@ def correct(
     at: str,
     charset: str = "latin-1",
     follow_up: dict[str, Any] | None = None,
+    pointed: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
+    model: str = "",
+    partial: str = "",
 ) -> list[dict[str, str]]:
     """Write the accepted lesions as new objects that refer to those that they replace, and repeat their cautions.
 
     Args:
         files: the series that was segmented.
-        segmentation: the Segmentation that was reviewed.
+        segmentation: the Segmentation that was reviewed; empty if there are only lesions that persons pointed at.
         earlier: the files that are replaced, by kind (seg, rtstruct, sr).
         keep: the numbers of the accepted lesions; the report keeps these numbers.
         folder: where to write.
@@ -50,6 +56,9 @@ def correct(
         at: when, in ISO 8601 with its zone; the objects bear this time.
         charset: the Python codec for text of no or a wrong character set.
         follow_up: of the results that were reviewed; None if there is none.
+        pointed: the lesions that persons pointed at, see `focalis.device.web.pointing`.
+        labels, model, partial: without a Segmentation, label value to name, the hash of the model's weights, and why
+            the series is not whole, if it is not.
 
     Returns:
         "kind", "file", "sop_uid" and "sha256" of each object; without lesions there is no RT Structure Set.
@@ -57,12 +66,18 @@ def correct(
     Raises:
         DataError: a file cannot be read or written.
     """
-    cautions = read_cautions(Path(segmentation))
-    model = text(read_header(Path(segmentation)), "DeviceSerialNumber")  # the hash of the weights
+    cautions = cautions_of(partial=partial)
+    if segmentation:
+        cautions = read_cautions(Path(segmentation))
+        model = text(read_header(Path(segmentation)), "DeviceSerialNumber")  # the hash of the weights
     series = read_series([Path(file) for file in files], charset=charset)
-    names = {segment.number: segment.name for segment in list_segments(Path(segmentation))}
+    names = (
+        {segment.number: segment.name for segment in list_segments(Path(segmentation))}
+        if segmentation
+        else {int(value): name for value, name in (labels or {}).items()}
+    )
     values = {name: value for value, name in names.items()}
-    found, numbered = lesions_of(series, Path(segmentation))
+    found, numbered = lesions_of(series, segmentation, pointed)
     kept = [lesion for lesion in found if lesion.number in keep]
     meaning = np.zeros(len(found) + 1, dtype=np.uint8)
     for lesion in kept:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from focalis.device.config import Config
 from focalis.device.intake import Intake
@@ -23,6 +25,8 @@ class Device:
         version: the version of Focalis.
         resend: a dead delivery (task id, SOP Instance UID, destination) is to be tried again at once.
         retry: a failed or refused task (its id) is to be done again.
+        point: the lesion at a voxel (z, y, x) of a task's (its id) view (its image file and the type of
+            its values) is to be segmented; the answer is that of `focalis.device.segment.point`.
         deliver: new deliveries of a task (its id) wait in the store.
         unready: which parts do not work, a word or two each.
     """
@@ -34,5 +38,6 @@ class Device:
     version: str
     resend: Callable[[str, str, str], None]
     retry: Callable[[str], None]
+    point: Callable[[str, Path, str, tuple[int, int, int]], dict[str, Any]]
     deliver: Callable[[str], None]
     unready: Callable[[], list[str]]

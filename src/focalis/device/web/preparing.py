@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.device.study_lesions import StudyLesion, list_lesions
+from focalis.device.study_lesions import StudyLesion, lesion_at, list_lesions
 from focalis.dicom import Series, read_segmentation, read_series
 from focalis.dicom.coordinates import to_indices, to_patient
 from focalis.files import restrict, whole_folder, write_text
@@ -24,17 +24,18 @@ _CT_WINDOWS = {"Soft tissue": (-160, 240), "Lung": (-1350, 150), "Bone": (-450, 
 _SAMPLED = 2_000_000
 
 
-def prepare(files: list[str], segmentation: str, out: str) -> None:
+def prepare(files: list[str], segmentation: str, out: str, pointed: Sequence[str] = ()) -> None:
     """Read a series and its Segmentation and write OUT/image.nii, OUT/lesions.nii and OUT/view.json.
 
     The volumes are uncompressed, in the order that runs closest to the patient's left, posterior and superior;
-    `lesions.nii` holds the lesions' numbers. The folder appears when it is complete.
+    `lesions.nii` holds the lesions' numbers: those of the Segmentation, where there is one, then those that persons
+    pointed at. The folder appears when it is complete.
 
     Raises:
         DataError: a file cannot be read or written, or the Segmentation is of another series.
     """
     series = read_series([Path(file) for file in files])
-    lesions, numbered = lesions_of(series, Path(segmentation))
+    lesions, numbered = lesions_of(series, segmentation, pointed)
     image = to_canonical(series.volume)
     marks = to_canonical(Volume(numbered, series.volume.grid))
     with whole_folder(Path(out)) as folder:
@@ -46,19 +47,39 @@ def prepare(files: list[str], segmentation: str, out: str) -> None:
             "dtype": str(image.array.dtype),
             "modality": str(series.header.get("Modality", "")),
             "windows": _windows(image.array, str(series.header.get("Modality", ""))),
-            "lesions": [_row(lesion, series.volume.grid, image.grid) for lesion in lesions],
+            "lesions": [lesion_row(lesion, series.volume.grid, image.grid) for lesion in lesions],
         }
         write_text(folder / TABLE, json.dumps(table))
         restrict(folder, 0o700)
 
 
-def lesions_of(series: Series, segmentation: Path) -> tuple[tuple[StudyLesion, ...], NDArray[np.uint16]]:
-    """The lesions of a Segmentation, numbered as everywhere on the page, and the map of their numbers."""
-    masks: Mapping[str, NDArray[np.bool_]] = read_segmentation(segmentation, series)
-    return list_lesions(masks, series.volume)
+def lesions_of(
+    series: Series, segmentation: str, pointed: Sequence[str] = ()
+) -> tuple[tuple[StudyLesion, ...], NDArray[np.uint16]]:
+    """The lesions of a study, numbered as everywhere on the page, and the map of their numbers.
+
+    Args:
+        series: the series.
+        segmentation: its Segmentation; empty for none.
+        pointed: the lesions that persons pointed at, see `focalis.device.web.pointing`; they come last.
+    """
+    masks: Mapping[str, NDArray[np.bool_]] = (
+        read_segmentation(Path(segmentation), series) if segmentation else {}
+    )
+    found, numbered = list_lesions(masks, series.volume)
+    for file in pointed:
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+        x, y, z = np.round(to_indices(content["voxels_lps_mm"], series.volume.grid)).astype(int).T
+        numbered[z, y, x] = len(found) + 1
+        found = (
+            *found,
+            lesion_at(np.stack([z, y, x], axis=1), content["label"], series.volume, len(found) + 1),
+        )
+    return found, numbered
 
 
-def _row(lesion: StudyLesion, source: Grid, shown: Grid) -> dict[str, Any]:
+def lesion_row(lesion: StudyLesion, source: Grid, shown: Grid) -> dict[str, Any]:
+    """A lesion for the page: its place on the grid that is shown, and for the viewer."""
     place = to_patient(lesion.centre_zyx[::-1], source)
     x, y, z = (round(value) for value in to_indices(place, shown).tolist())
     left, posterior, superior = place.tolist()

@@ -19,10 +19,12 @@ from focalis.device.web.site import VIEWER, Site, changes, needs, site_of
 from focalis.device.web.slice_picture import AXES, Plane, slice_png
 from focalis.device.web.views import IMAGE, LESIONS, View, segmentation_of
 from focalis.device.web.worklist import WORKING
-from focalis.device.written import follow_up_of
+from focalis.device.written import follow_up_of, pointed_files
+from focalis.model import weights_sha256
 
 router = APIRouter(prefix="/studies/{task_id}")
 _correcting = threading.Lock()
+ENDED = ("done", "out of scope", "sending", "failed")
 _SENT_AS: dict[ResultKind, ObjectKind] = {
     "correction": "seg",
     "correction-rtstruct": "rtstruct",
@@ -44,7 +46,10 @@ def study(request: Request, task_id: str, session: Viewer, lesion: int = 0) -> R
     view = site.views.get(task_id)
     problem = site.views.problem(task_id)
     segmentation = segmentation_of(store, task_id)
-    if view is None and not problem and segmentation is not None:
+    model = site.device.models.get(task.model)
+    pointing = model is not None and model.header.guided and task.state in ("held", *ENDED)
+    shown = segmentation is not None or pointing
+    if view is None and not problem and shown:
         site.views.start(task)
     follow_up = follow_up_of(store, task_id)
     earlier, earlier_view = None, None
@@ -67,7 +72,8 @@ def study(request: Request, task_id: str, session: Viewer, lesion: int = 0) -> R
         identity=site.identities.of([task.series_uid])[task.series_uid],
         view=view,
         problem=problem,
-        segmented=segmentation is not None,
+        segmented=shown,
+        pointing=pointing,
         chosen=chosen,
         verdicts=verdicts,
         undecided=_undecided(view, verdicts),
@@ -81,7 +87,7 @@ def study(request: Request, task_id: str, session: Viewer, lesion: int = 0) -> R
     )
     if view is not None:
         site.note(request, session.user, "opened the study", task_id, level=None)
-    if under_way or (view is None and segmentation is not None and not problem):
+    if under_way or (view is None and shown and not problem):
         page.headers["refresh"] = "5" if under_way else "1"
     return page
 
@@ -99,7 +105,7 @@ def slice_picture(
 ) -> Response:
     """A slice as a picture."""
     site = site_of(request)
-    view = _view(site, task_id)
+    view = view_of(site, task_id)
     picture = slice_png(
         view,
         plane,
@@ -115,13 +121,13 @@ def slice_picture(
 @router.get("/image.nii")
 def image_file(request: Request, task_id: str, _: Viewer) -> Response:
     """The image for the viewer: NIfTI, uncompressed."""
-    return _file(_view(site_of(request), task_id).folder / IMAGE)
+    return _file(view_of(site_of(request), task_id).folder / IMAGE)
 
 
 @router.get("/lesions.nii")
 def lesions_file(request: Request, task_id: str, _: Viewer) -> Response:
     """The lesions' numbers for the viewer."""
-    return _file(_view(site_of(request), task_id).folder / LESIONS)
+    return _file(view_of(site_of(request), task_id).folder / LESIONS)
 
 
 @router.get("/results/{sop_uid}")
@@ -147,8 +153,8 @@ def judge(
 ) -> Response:
     """Accept or reject lesions, or take their verdicts back."""
     site = site_of(request)
-    _still_current(site.task(task_id))
-    view = _view(site, task_id)
+    still_current(site.task(task_id))
+    view = view_of(site, task_id)
     for number in lesion:
         if number not in {each["number"] for each in view.lesions}:
             raise HTTPException(404, f"There is no lesion {number}.")
@@ -169,11 +175,13 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
     """Make the results of the accepted lesions, and send each to every destination that takes results of its kind."""
     site = site_of(request)
     store, config = site.device.store, site.device.config
-    task, view = site.task(task_id), _view(site, task_id)
-    _still_current(task)
+    task, view = site.task(task_id), view_of(site, task_id)
+    still_current(task)
     verdicts = _verdicts(site, task_id)
     segmentation = segmentation_of(store, task_id)
-    assert segmentation is not None  # a view was made of it
+    model = site.device.models.get(task.model)
+    if segmentation is None and (model is None or not view.lesions):
+        raise HTTPException(409, "Nobody has pointed at a lesion yet; click on each one first.")
     if undecided := _undecided(view, verdicts):
         raise HTTPException(409, f"{undecided} lesions are not decided yet; accept or reject each one.")
     with _correcting:
@@ -185,7 +193,7 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
             "correct",
             {
                 "files": [str(each.path) for each in store.instances(task.series_uid)],
-                "segmentation": str(segmentation.path),
+                "segmentation": "" if segmentation is None else str(segmentation.path),
                 "earlier": {kind: earlier[kind] for kind in _SENT_AS.values() if kind in earlier},
                 "keep": [number for number, verdict in verdicts.items() if verdict == "accepted"],
                 "folder": str(folder),
@@ -195,6 +203,12 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
                 "reviewer": session.user,
                 "at": datetime.now().astimezone().isoformat(timespec="seconds"),
                 "follow_up": follow_up_of(store, task_id),
+                "partial": task.partial,
+                "pointed": [str(path) for path in pointed_files(store, task_id)],
+                "labels": {}
+                if model is None
+                else {str(key): name for key, name in model.header.plan.labels.items()},
+                "model": "" if model is None else weights_sha256(model.header),
             },
             config.limits,
         )
@@ -204,6 +218,9 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
         for each in made:
             if _SENT_AS[each["kind"]] in destination.objects:
                 store.add_delivery(task_id, each["kind"], each["sop_uid"], destination.name)
+    if segmentation is None:
+        accepted = sum(verdict == "accepted" for verdict in verdicts.values())
+        store.set_task_state(task_id, "done", f"{accepted} lesion{'' if accepted == 1 else 's'}, pointed at")
     site.note(request, session.user, "sent corrected results", task_id)
     site.device.deliver(task_id)
     return RedirectResponse(f"/studies/{task_id}", 303)
@@ -225,7 +242,7 @@ def retry(request: Request, task_id: str, session: Admin) -> Response:
 def release(request: Request, task_id: str, session: Reviewer) -> Response:
     """Segment a series that is held, or was refused, because it lies outside of the model's scope; mark the results."""
     site = site_of(request)
-    _still_current(site.task(task_id))
+    still_current(site.task(task_id))
     if not site.device.store.release_task(task_id, session.user):
         raise HTTPException(409, "The study is not held for lying outside of the model's scope.")
     site.note(request, session.user, "released it although it is out of scope", task_id)
@@ -234,7 +251,8 @@ def release(request: Request, task_id: str, session: Reviewer) -> Response:
     return RedirectResponse(f"/studies/{task_id}", 303)
 
 
-def _view(site: Site, task_id: str) -> View:
+def view_of(site: Site, task_id: str) -> View:
+    """The view of a task; 409 while it is not made."""
     site.task(task_id)
     view = site.views.get(task_id)
     if view is None:
@@ -242,7 +260,8 @@ def _view(site: Site, task_id: str) -> View:
     return view
 
 
-def _still_current(task: SeriesTask) -> None:
+def still_current(task: SeriesTask) -> None:
+    """409 if other results have replaced those of a task."""
     if task.superseded_by is not None:
         raise HTTPException(409, "More images came and another result has replaced this one; judge that one.")
 

@@ -16,13 +16,15 @@ from focalis.device.config import Limits
 from focalis.device.records import ResultObject, SeriesTask
 from focalis.device.store import Store
 from focalis.device.web.children import run_job
+from focalis.device.written import pointed_files
 from focalis.errors import FocalisError
+from focalis.files import write_text
+from focalis.volume import NIFTI_HEADER_BYTES
 
 KEPT_BYTES = 4_000_000_000
 """So much of views stays on the disk; the one not opened for longest goes first."""
 
 IMAGE, LESIONS, TABLE = "image.nii", "lesions.nii", "view.json"
-_NIFTI_HEADER_BYTES = 352
 _NIFTI_SFORM = 280
 
 
@@ -65,9 +67,20 @@ class View:
         affine[:3] = rows * [[-1.0], [-1.0], [1.0]]  # NIfTI's places are RAS
         return affine[:, [2, 1, 0, 3]]
 
+    def add(self, lesion: dict[str, Any], voxels_zyx: NDArray[np.int_]) -> None:
+        """Add a lesion to the table and to the map of the lesions' numbers."""
+        marks = np.memmap(
+            self.folder / LESIONS, "uint16", mode="r+", offset=NIFTI_HEADER_BYTES, shape=self.shape_zyx
+        )
+        marks[tuple(voxels_zyx.T)] = lesion["number"]
+        marks.flush()
+        table = json.loads((self.folder / TABLE).read_text(encoding="utf-8"))
+        table["lesions"].append(lesion)
+        write_text(self.folder / TABLE, json.dumps(table))
+
     def _map(self, name: str, dtype: str) -> NDArray[Any]:
         return np.memmap(
-            self.folder / name, dtype=dtype, mode="r", offset=_NIFTI_HEADER_BYTES, shape=self.shape_zyx
+            self.folder / name, dtype=dtype, mode="r", offset=NIFTI_HEADER_BYTES, shape=self.shape_zyx
         )
 
 
@@ -107,22 +120,29 @@ class Views:
             return self._failed.pop(task_id, "")
 
     def start(self, task: SeriesTask) -> None:
-        """Make a task's view in the background, unless that has begun."""
+        """Make a task's view in the background, unless that has begun; without a Segmentation of the images alone."""
         result = segmentation_of(self._store, task.task_id)
         with self._lock:
-            if result is None or task.task_id in self._working:
+            if task.task_id in self._working:
                 return
             self._working.add(task.task_id)
         threading.Thread(target=self._make, args=(task, result), daemon=True).start()
 
-    def _make(self, task: SeriesTask, result: ResultObject) -> None:
+    def _make(self, task: SeriesTask, result: ResultObject | None) -> None:
         try:
             with self._one_at_a_time:
                 self.prune()
                 files = [str(each.path) for each in self._store.instances(task.series_uid)]
                 out = str(self._folder / task.task_id)
                 run_job(
-                    "prepare", {"files": files, "segmentation": str(result.path), "out": out}, self._limits
+                    "prepare",
+                    {
+                        "files": files,
+                        "segmentation": "" if result is None else str(result.path),
+                        "out": out,
+                        "pointed": [str(path) for path in pointed_files(self._store, task.task_id)],
+                    },
+                    self._limits,
                 )
         except FocalisError as error:
             with self._lock:

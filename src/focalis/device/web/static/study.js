@@ -239,6 +239,31 @@ document.getElementById("show-slices")?.addEventListener("click", () => showVolu
 document.getElementById("show-beside")?.addEventListener("click", () => showBeside(!isBeside()));
 document.getElementById("show-volume")?.addEventListener("click", () => showVolume(true));
 
+// a lesion that is pointed at joins the table, which the device writes
+async function point() {
+  const told = document.getElementById("pointed");
+  if (!told || told.dataset.busy) return;
+  told.dataset.busy = "true";
+  told.textContent = "Segmenting …";
+  try {
+    const [z, y, x] = slices.place;
+    const answer = await fetch(`/studies/${study.task}/points`, {
+      method: "POST",
+      body: new URLSearchParams({ z, y, x }),
+      headers: { "X-CSRF-Token": csrf, Accept: "application/json" },
+    });
+    const content = await answer.json();
+    if (!answer.ok) throw new Error(content.detail);
+    location.assign(`/studies/${study.task}?lesion=${content.lesion}`);
+  } catch (error) {
+    told.textContent = error.message;
+    delete told.dataset.busy;
+  }
+}
+document.getElementById("slices").addEventListener("click", (event) => {
+  if (document.getElementById("pointing")?.checked && event.target.closest(".cut")) point();
+});
+
 const KEYS = {
   ArrowUp: () => slices.step(1),
   ArrowDown: () => slices.step(-1),
@@ -251,6 +276,7 @@ const KEYS = {
   u: undo,
   b: () => showBeside(!isBeside()),
   l: () => overlay.click(),
+  p: point,
   1: () => slices.activate(0),
   2: () => slices.activate(1),
   3: () => slices.activate(2),

@@ -1,0 +1,82 @@
+"""A click on a slice: the lesion there is segmented and joins the findings of the study."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Form, HTTPException, Request, Response
+from starlette.responses import JSONResponse, RedirectResponse
+
+from focalis.device.records import SeriesTask
+from focalis.device.study_lesions import lesion_at
+from focalis.device.web.preparing import lesion_row
+from focalis.device.web.site import Site, site_of
+from focalis.device.web.study import Reviewer, still_current, view_of
+from focalis.device.web.views import IMAGE
+from focalis.device.written import pointed_files
+from focalis.files import write_text
+from focalis.volume import Volume, read_outlines
+
+router = APIRouter(prefix="/studies/{task_id}")
+_pointing = threading.Lock()
+
+
+@router.post("/points")
+def point(
+    request: Request,
+    task_id: str,
+    session: Reviewer,
+    z: Annotated[int, Form()],
+    y: Annotated[int, Form()],
+    x: Annotated[int, Form()],
+) -> Response:
+    """Segment the lesion at a voxel of the view; it is undecided at first, as any other.
+
+    Results of the model's own are not changed: the lesion goes into the corrected results, if it is accepted. Each is
+    kept in the folder of the task's results as pointed-N.json: "label", "voxels_lps_mm" (x, y, z each), "by".
+    """
+    site = site_of(request)
+    task = site.task(task_id)
+    still_current(task)
+    if not takes_points(site, task):
+        raise HTTPException(409, f"The model {task.model} takes whole scans, not points.")
+    with _pointing:
+        view = view_of(site, task_id)
+        if not all(0 <= at < size for at, size in zip((z, y, x), view.shape_zyx, strict=True)):
+            raise HTTPException(422, "The point lies outside of the images.")
+        answer = site.device.point(task_id, view.folder / IMAGE, view.dtype, (z, y, x))
+        if answer["outcome"] != "done":
+            raise HTTPException(409, f"The point could not be segmented: {answer['reason']}")
+        voxels = np.asarray(answer["voxels_zyx"], dtype=np.int64).reshape(-1, 3)
+        there = view.marks()[tuple(voxels.T)]
+        if there.any():
+            raise HTTPException(409, f"Lesion {int(there.max())} is there already.")
+        if not len(voxels):
+            raise HTTPException(409, f"The point {answer['said']}.")
+        grid = read_outlines([view.folder / IMAGE])[0].grid
+        lesion = lesion_at(voxels, answer["label"], Volume(view.image(), grid), len(view.lesions) + 1)
+        corner = np.append(voxels, np.ones((len(voxels), 1)), axis=1)
+        places = (corner @ view.affine_zyx().T)[:, :3]
+        folder = site.device.store.results_folder(task_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        content: dict[str, Any] = {
+            "label": answer["label"],
+            "voxels_lps_mm": np.round(places, 3).tolist(),
+            "by": session.user,
+        }
+        number = len(pointed_files(site.device.store, task_id)) + 1
+        write_text(folder / f"pointed-{number}.json", json.dumps(content))
+        view.add(lesion_row(lesion, grid, grid), voxels)
+    site.note(request, session.user, f"pointed at lesion {lesion.number}", task_id)
+    if "application/json" in request.headers.get("accept", ""):
+        return JSONResponse({"lesion": lesion.number, "said": answer["said"]})
+    return RedirectResponse(f"/studies/{task_id}?lesion={lesion.number}", 303)
+
+
+def takes_points(site: Site, task: SeriesTask) -> bool:
+    """Whether a click on the study segments a lesion: its model is guided."""
+    model = site.device.models.get(task.model)
+    return model is not None and model.header.guided

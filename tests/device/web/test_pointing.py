@@ -1,0 +1,130 @@
+"""A click on a slice: the lesion there joins the findings, is judged like them, and is sent."""
+
+import numpy as np
+import pytest
+from page_clients import csrf_of, local_client, opened
+from structured_reports import read_report
+
+from focalis.dicom import read_segmentation, read_series
+from focalis.lesions import label_components
+
+
+@pytest.fixture
+def guided(phantom):
+    """A device with a guided model, and a study whose lesions a click finds."""
+    phantom.guided = True
+    series_uid, truth = phantom.receive("Lindqvist^Maja", seed=1)
+    components, _ = label_components(truth > 0)
+
+    def pointed(at):
+        number = components[at]
+        voxels = np.argwhere((components == number) & (number > 0))
+        said = "shows a lesion" if number else "shows no lesion to the model"
+        return {"outcome": "done", "said": said, "label": "lesion", "voxels_zyx": voxels.tolist()}
+
+    phantom.pointed, phantom.components = pointed, components
+    phantom.series_uid = series_uid
+    return phantom
+
+
+@pytest.fixture
+def guided_client(guided):
+    with local_client(guided) as client:
+        yield client
+
+
+def click(client, task_id, at):
+    z, y, x = (int(value) for value in at)
+    return client.post(
+        f"/studies/{task_id}/points",
+        data={"z": z, "y": y, "x": x},
+        headers={"x-csrf-token": csrf_of(client), "accept": "application/json"},
+    )
+
+
+def middle(components, number):
+    return np.argwhere(components == number)[0]
+
+
+def test_the_images_of_a_study_that_waits_for_points_are_shown(guided_client, guided):
+    task_id = guided.hold(guided.series_uid)
+    page = opened(guided_client, task_id).text
+    assert "Click on each lesion in a slice" in page
+    assert "A click segments the lesion" in page
+    assert "Segment all the same" not in page
+
+
+def test_a_lesion_that_is_pointed_at_is_accepted_and_sent_like_any_other(guided_client, guided):
+    task_id = guided.hold(guided.series_uid)
+    opened(guided_client, task_id)
+    for number, lesion in enumerate((2, 1), start=1):
+        told = click(guided_client, task_id, middle(guided.components, lesion))
+        assert (told.status_code, told.json()["lesion"]) == (200, number)
+    page = guided_client.get(f"/studies/{task_id}").text
+    assert "2 lesions found" in page
+    csrf = csrf_of(guided_client)
+    for number, verdict in ((1, "accepted"), (2, "rejected")):
+        guided_client.post(
+            f"/studies/{task_id}/verdicts",
+            data={"lesion": number, "verdict": verdict},
+            headers={"x-csrf-token": csrf},
+        )
+    answer = guided_client.post(f"/studies/{task_id}/correction", headers={"x-csrf-token": csrf})
+    assert answer.status_code == 303
+    correction, _, report = guided.store.results(task_id)
+    series = read_series([each.path for each in guided.store.instances(guided.series_uid)])
+    (mask,) = read_segmentation(correction.path, series).values()
+    np.testing.assert_array_equal(mask, guided.components == 2)
+    assert [each.number for each in read_report(report.path).lesions] == [1]
+    task = guided.store.task(task_id)
+    assert (task.state, task.reason) == ("done", "1 lesion, pointed at")
+
+
+def test_it_stays_when_the_view_is_made_again_and_follows_the_models_own(guided_client, guided):
+    truth = np.asarray(guided.components == 1, dtype=np.uint8)
+    task_id = guided.finish(guided.series_uid, truth)
+    opened(guided_client, task_id)
+    assert click(guided_client, task_id, middle(guided.components, 2)).json()["lesion"] == 2
+    views = guided_client.app.state.site.views
+    before = views.get(task_id)
+    table, marks = before.lesions, np.array(before.marks())
+    import shutil
+
+    shutil.rmtree(before.folder)
+    opened(guided_client, task_id)
+    again = views.get(task_id)
+    np.testing.assert_array_equal(again.marks(), marks)
+    assert [each["number"] for each in again.lesions] == [1, 2]
+    assert again.lesions[1]["voxels"] == table[1]["voxels"] == np.count_nonzero(guided.components == 2)
+    assert again.lesions[1]["volume_mm3"] == pytest.approx(table[1]["volume_mm3"])
+
+
+def test_a_click_on_nothing_and_one_on_a_lesion_that_is_there_say_so(guided_client, guided):
+    task_id = guided.hold(guided.series_uid)
+    opened(guided_client, task_id)
+    nothing = click(guided_client, task_id, np.argwhere(guided.components == 0)[0])
+    assert (nothing.status_code, nothing.json()["detail"]) == (409, "The point shows no lesion to the model.")
+    click(guided_client, task_id, middle(guided.components, 1))
+    again = click(guided_client, task_id, middle(guided.components, 1))
+    assert (again.status_code, again.json()["detail"]) == (409, "Lesion 1 is there already.")
+    assert click(guided_client, task_id, (99, 0, 0)).status_code == 422
+    guided.pointed = lambda _at: {"outcome": "failed", "reason": "no memory"}
+    failed = click(guided_client, task_id, middle(guided.components, 2))
+    assert (failed.status_code, "no memory" in failed.json()["detail"]) == (409, True)
+
+
+def test_nothing_is_sent_of_a_study_that_nobody_pointed_at(guided_client, guided):
+    task_id = guided.hold(guided.series_uid)
+    opened(guided_client, task_id)
+    answer = guided_client.post(
+        f"/studies/{task_id}/correction", headers={"x-csrf-token": csrf_of(guided_client)}
+    )
+    assert answer.status_code == 409
+    assert "pointed at" in answer.text
+    assert guided.store.results(task_id) == []
+
+
+def test_a_detectors_study_takes_no_points(client, phantom):
+    task_id = phantom.study("Lindqvist^Maja", seed=1)
+    assert "A click segments" not in opened(client, task_id).text
+    assert click(client, task_id, (1, 1, 1)).status_code == 409
