@@ -1,24 +1,12 @@
-"""Figures that documentation quotes beside the tables: the README's picture, and the weights that controls match."""
+"""Figures that documentation quotes beside the tables: the weights that controls match."""
 
 import mean_weights
 import numpy as np
 import pytest
-import scan_picture
 import torch
 from evidence_plan import Row
 
 from focalis.training.patches import Patch
-from focalis.volume import Grid, Volume
-
-
-@pytest.mark.parametrize("voxel_zyx", [(60, 50, 40), (2, 98, 40)])
-def test_the_crop_of_the_picture_is_51_mm_and_lies_in_the_scan(voxel_zyx):
-    array = np.zeros((120, 100, 80), np.uint8)
-    array[voxel_zyx] = 1
-    box = scan_picture.around(Volume(array, Grid((80, 100, 120), (1.5, 1.0, 0.5))))
-    assert scan_picture.sizes(box) == [102, 51, 34]
-    assert array[box].any()
-    assert array[box].shape == (102, 51, 34)
 
 
 def test_mean_weights_are_of_the_background_of_patches_with_a_lesion(tmp_path, monkeypatch):
