@@ -123,6 +123,15 @@ def test_predict_tells_refused_cases_by_its_exit_code(run, monkeypatch, tmp_path
 
     assert out.endswith("run time: cpu, float32\n")
 
+    monkeypatch.setattr(
+        "focalis.workflows.predict.predict",
+        lambda *_args, **_options: replace(report, runtime="cpu, openvino int8"),
+    )
+    _, out, _ = run("predict", "model.safetensors", "scans", "-o", tmp_path)
+    assert "openvino int8; chosen by timing, for the same mask everywhere: --runtime torch --precision" in out
+    _, out, _ = run("predict", "model.safetensors", "scans", "-o", tmp_path, "--runtime", "openvino-int8")
+    assert out.endswith("run time: cpu, openvino int8\n")
+
     strange = (replace(rows[1], outside=("it is a PT series, and the model is for CT",)),)
     monkeypatch.setattr(
         "focalis.workflows.predict.predict", lambda *_args, **_options: replace(report, rows=strange)

@@ -26,10 +26,13 @@ def fit(
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Write the plan and stop.")] = False,
     network: Annotated[
         str | None,
-        typer.Option(help="dense, unet, deeplab and more (docs/networks.md); NAME+crf refines its masks."),
+        typer.Option(
+            help="dense, unet, deeplab and more, which an unknown name lists; NAME+crf refines its masks."
+        ),
     ] = None,
     loss: Annotated[
-        str | None, typer.Option(help="distance_focal, dice_cross_entropy and more (docs/method.md).")
+        str | None,
+        typer.Option(help="distance_focal, dice_cross_entropy and more, which an unknown name lists."),
     ] = None,
     readers: Annotated[
         Literal["labels", "majority", "staple", "mean", "random"] | None,
@@ -51,9 +54,7 @@ def fit(
     ] = "dice",
     promise: Annotated[
         str | None,
-        typer.Option(
-            help="What is to hold on new scans: miss<=10% or fp-per-scan<=1 (docs/small-lesions.md)."
-        ),
+        typer.Option(help="What is to hold on new scans: miss<=10% or fp-per-scan<=1."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     eight_bit: Annotated[

@@ -199,6 +199,8 @@ def predict(
             print(f"operating point: {report.operating_point}")
             if report.operating_point.promise:
                 print(f"promise: {report.operating_point.promise}")
-            print(f"run time: {report.runtime}")
+            timed = runtime == "auto" and "int8" in report.runtime
+            same = "; chosen by timing, for the same mask everywhere: --runtime torch --precision float32"
+            print(f"run time: {report.runtime}{same if timed else ''}")
     if report.refused or any(each.status == "outside" for row in report.rows for each in row.pointed):
         raise typer.Exit(1)

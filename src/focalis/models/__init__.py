@@ -54,7 +54,7 @@ def model_file(given: Path | str) -> Path:
             f"{name}: is no file, and no model of this name comes with Focalis; give the path of a .safetensors "
             f"file, or one of {', '.join(sorted(SHIPPED))}{did_you_mean(name, SHIPPED)}"
         )
-    return published_file(name, "give the path of a model file, or train one: docs/models.md")
+    return published_file(name, "give the path of a model file, or train one with focalis fit")
 
 
 def published_file(name: str, otherwise: str) -> Path:

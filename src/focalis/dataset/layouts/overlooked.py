@@ -72,7 +72,7 @@ def _splits(root: Path) -> Iterator[str]:
         return
     for path in files:
         if re.fullmatch(r"splits?.*\.(pkl|pickle|ya?ml|csv|txt)", path.name, re.IGNORECASE):
-            yield f"{path.name} is passed over; splits are read from splits.json, see docs/data.md"
+            yield f"{path.name} is passed over; splits are read from splits.json"
         elif path.suffix.lower() == ".json" and _holds_splits(path):
             yield f"{path.name} holds splits and is passed over; rename it to splits.json, or give it as --splits"
 
