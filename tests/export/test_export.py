@@ -142,3 +142,29 @@ def test_all_formats_are_named_in_the_help():
 
     text = CliRunner().invoke(app, ["export", "--help"]).output
     assert all(name in text for name in FORMATS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 2])
+def test_monais_own_runner_gives_the_mask_of_focalis(tmp_path, channels):
+    model = model_for(channels, labels=2, strides=(1, 2, 2))
+    volumes = images_for(model)
+    model = with_point(model, volumes)
+    paths = [tmp_path / f"scan_{number}.nii.gz" for number in range(channels)]
+    for volume, path in zip(volumes, paths, strict=True):
+        write_volume(volume, path)
+    export_model(model, tmp_path / "bundle", "monai")
+    given = {"config_file": "configs/inference.json", "images": [str(path) for path in paths]}
+    program = f"from monai.bundle import run; run(**{given | {'mask': str(tmp_path / 'mask.nii.gz')}})"
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path / "bundle", check=True, capture_output=True)
+    expected = segment(model, volumes, Settings(runtime="torch", precision="float32")).mask
+    assert expected.any()
+    np.testing.assert_array_equal(read_volume(tmp_path / "mask.nii.gz").array, expected)
+
+
+def test_a_bundle_states_what_its_network_takes_and_gives(tmp_path):
+    export_model(model_for(2, labels=2), tmp_path / "bundle", "monai")
+    said = json.loads((tmp_path / "bundle" / "configs" / "metadata.json").read_text())["network_data_format"]
+    assert said["inputs"]["image"]["channel_def"] == {"0": "c0", "1": "c1"}
+    assert said["outputs"]["pred"]["channel_def"] == {"0": "background", "1": "kind 0", "2": "kind 1"}
+    assert (tmp_path / "bundle" / "models" / "network.pt2").is_file()

@@ -19,11 +19,13 @@ from torch import nn
 
 from focalis.errors import ModelError, UsageError, did_you_mean
 from focalis.export import program
+from focalis.export.bundle import write_bundle
 from focalis.files import is_free, whole_folder
 from focalis.model import Model
 from focalis.prediction.reach import reach_of
 from focalis.prediction.runtime import Runtime
 
+BUNDLE = "monai"
 TRACED, TRIED, TRIED_THIN = (2, 2, 2), (3, 2, 4), (1, 2, 3)
 """Sizes in total strides: that of tracing, and those of the comparison with PyTorch, the last if it is not too thin."""
 MOST_ERROR = 1e-4
@@ -38,7 +40,8 @@ def export_model(model: Model, out: Path, to: str = "onnx") -> float:
     The folder holds the network (`network.onnx`, `network.xml` with `network.bin`, or `network.pt2` of `torch.export`),
     which takes images of any size in multiples of the total stride and gives the mean probabilities of all members;
     `pipeline.json`, which says what to do before and after it; and `predict.py`, which does so and gives the mask of
-    `focalis predict`. The network is compared with PyTorch before the folder appears.
+    `focalis predict`. As a MONAI bundle they lie in `models/`, and `configs/` lets `monai.bundle` run them. The network
+    is compared with PyTorch before the folder appears.
 
     Args:
         model: the model.
@@ -79,7 +82,12 @@ def export_model(model: Model, out: Path, to: str = "onnx") -> float:
     channels, strides = len(model.plan.channels), model.plan.network.total_stride_zyx
     network = _Mean(model.members).eval()
     sizes = [size for size in (TRIED, TRIED_THIN) if min(size) >= target.least]
-    with whole_folder(out) as folder:
+    with whole_folder(out) as home:
+        folder = home
+        if to == BUNDLE:
+            folder = home / "models"
+            folder.mkdir()
+            write_bundle(home, model.plan)
         exported = _write(network, channels, strides, folder, to)
         worst = max(_difference(network, exported, channels, strides, size) for size in sizes)
         if not worst <= MOST_ERROR:
@@ -172,6 +180,7 @@ _TARGETS = {
     "onnx": _Target(_as_onnx, ("onnx", "onnxscript", "onnxruntime"), "export"),
     "openvino": _Target(_as_openvino, ("openvino",), "fast"),
     "torch": _Target(_as_torch, least=2),
+    BUNDLE: _Target(_as_torch, least=2),
 }
 FORMATS = tuple(_TARGETS)
 
