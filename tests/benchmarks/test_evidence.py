@@ -95,13 +95,14 @@ def _one_picture_less(request, monkeypatch):
 def docs(tmp_path):
     folder = tmp_path / "docs"
     folder.mkdir()
-    shutil.copy(DOCS / "evidence.md", folder)
+    for name in ("evidence.md", "evidence-tables.md"):
+        shutil.copy(DOCS / name, folder)
     return folder
 
 
 def page(results, docs):
     evidence_page.write_page(results, docs)
-    return (docs / "evidence.md").read_text(encoding="utf-8")
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(docs.glob("*.md")))
 
 
 def section(written, name):
