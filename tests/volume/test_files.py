@@ -2,6 +2,7 @@ import resource
 import struct
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -273,6 +274,13 @@ def test_other_content_under_an_image_name_is_refused(
     path.write_text(content)
     refusal(path)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_nifti_2_file_is_refused_by_its_name(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    nibabel.save(nibabel.Nifti2Image(np.ones((4, 5, 6), np.int16), np.eye(4)), path)
+    assert "is a NIfTI-2 file, which is not supported" in refusal(path)
 
 
 def test_what_is_no_3d_scalar_image_is_refused(tmp_path: Path) -> None:

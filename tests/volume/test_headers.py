@@ -49,6 +49,22 @@ def test_where_the_values_of_a_metaimage_lie(tmp_path: Path) -> None:
     assert find_payload(path) == Payload(tmp_path / "x.raw", 10, "none", 48)
 
 
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        ("HeaderSize = 4\n", "its HeaderSize leads into the header"),
+        ("ElementToIntensityFunctionSlope = 2\n", "ElementToIntensityFunctionSlope"),
+        ("ElementToIntensityFunctionOffset = -1024\n", "which programs read differently"),
+    ],
+)
+def test_a_metaimage_whose_values_are_read_differently_is_refused(
+    tmp_path: Path, tags: str, said: str
+) -> None:
+    path = put(tmp_path / "a.mha", f"{META}{tags}ElementDataFile = LOCAL\n", VALUES.tobytes())
+    with pytest.raises(DataError, match=said):
+        read_volume(path)
+
+
 def test_windows_line_ends(tmp_path: Path) -> None:
     header = (NRRD + "encoding: raw\n\n").replace("\n", "\r\n")
     path = put(tmp_path / "a.nrrd", header, VALUES.tobytes())
@@ -103,5 +119,7 @@ def test_values_in_many_files_are_refused(tmp_path: Path, name: str, header: str
     ],
 )
 def test_malformed_headers(tmp_path: Path, name: str, header: str) -> None:
-    with pytest.raises(DataError, match=r"is not a (NRRD|MetaImage) file, or cut short in its header"):
+    with pytest.raises(
+        DataError, match=r"is not a (NRRD|MetaImage) file, or cut short in its header|its DimSize is"
+    ):
         read_volume(put(tmp_path / name, header))

@@ -34,6 +34,8 @@ def meta(path: Path, tags: str) -> Path:
         ("spacings: nan 2 3\n", "its spacings is nan 2 3"),
         (f'space: LPS\n{DIRECTIONS}space units: "mm" "mm" "um"\n', r"in um \(space units\)"),
         ('spacings: 1 2 3\nunits: "cm" "cm" "cm"\n', r"in cm \(units\)"),
+        ("space: LPS\nspace directions: (1,0,0) none (0,0,3)\n", "its space directions is "),
+        ("axis mins: 5 5 5\naxis maxs: 9 9 9\n", "is placed by axis mins"),
     ],
 )
 def test_an_nrrd_whose_lengths_are_wrong_is_refused_by_its_field(tmp_path, fields, said) -> None:
@@ -50,6 +52,13 @@ def test_an_nrrd_whose_lengths_are_wrong_is_refused_by_its_field(tmp_path, field
         (f"{MATRIX}{SPACING}Offset = 0 nan 0\n", "its Offset is 0 nan 0"),
         (f"{MATRIX}{SPACING}Position = 0 inf 0\n", "its Position is 0 inf 0"),
         (f"{MATRIX}{SPACING}DistanceUnits = um\n", r"in um \(DistanceUnits\)"),
+        (f"{MATRIX}ElementSpacing = 1 2\n", "its ElementSpacing holds 2 numbers, and 3 are needed"),
+        (f"{MATRIX}ElementSpacing = \n", "its ElementSpacing holds 0 numbers"),
+        (f"{MATRIX}{SPACING}Offset = 1 2\n", "its Offset holds 2 numbers"),
+        (
+            f"{SPACING}TransformMatrix = 1 0 0 0 1 0\n",
+            "its TransformMatrix holds 6 numbers, and 9 are needed",
+        ),
     ],
 )
 def test_a_metaimage_whose_placement_is_wrong_is_refused_by_its_tag(tmp_path, tags, said) -> None:

@@ -229,6 +229,12 @@ def skewed_axes(root: Path, names: list[str]) -> None:
         nibabel.save(skewed, path)
 
 
+def spacing_in_metres(root: Path, names: list[str]) -> None:
+    for path in (image(root, names[0]), label(root, names[0])):
+        stored = nibabel.load(path)
+        nibabel.save(nibabel.Nifti1Image(np.asarray(stored.dataobj), stored.affine / 1000), path)
+
+
 def lost_reader(root: Path, names: list[str]) -> None:
     (root / "raters").mkdir()
     shutil.copy(label(root, names[0]), root / "raters" / f"{names[0]}_r1.nii.gz")
@@ -286,6 +292,7 @@ FAULTS = [
         "cases.csv has no column patient (case, site): each case counts as",
     ),
     (forgotten_structure, "absent", (), "label 2, vessel, occurs in no case"),
+    (spacing_in_metres, "size", (0,), "the spacing or its unit may be wrong"),
     (renamed_segment, "segment", (2,), "differ on what label 1 is"),
     (copied_image, "duplicate", (0, 1), "hold the same image"),
     (copied_image_under_another_header_and_type, "duplicate", (0, 1), "under other headers (origin"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from focalis.volume.grid import OTHER_UNIT
+
 Kind = Literal[
     "few",
     "mixup",
@@ -12,6 +14,7 @@ Kind = Literal[
     "split",
     "absent",
     "sentinel",
+    "size",
     "segment",
     "foreground",
     "small",
@@ -132,6 +135,15 @@ KINDS: dict[Kind, KindOfFinding] = {
         "structure's name; or set these voxels to 0.",
         "The data set names no labels, and its label maps hold 99, 127, 255, 999, 9999, 32767, 65535, 2147483647 or "
         "4294967295 beside other values, none of which is less by one.",
+        grave=True,
+    ),
+    "size": KindOfFinding(
+        "Voxels of another order of magnitude",
+        "An image whose header is in another unit of length shrinks to a few voxels at the planned spacing, or grows "
+        "beyond the memory.",
+        "Correct the spacing in the header, or export the image again.",
+        f"Of three images or more, one whose voxels have a mean side of {OTHER_UNIT:g} times the median or more, or of "
+        "that part of it or less.",
         grave=True,
     ),
     "segment": KindOfFinding(

@@ -1,12 +1,15 @@
-"""How much foreground there is, how large its pieces are, and how near the border they lie."""
+"""How large voxels, foreground and its pieces are, and how near the border these lie."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from focalis.quality.facts import CaseFacts, LesionFacts
 from focalis.quality.finding import FEW_VOXELS, GREATEST_SHARE, LEAST_CASES, LEAST_SHARE, Finding
+from focalis.volume import odd_voxels
 
 LISTED_LESIONS = LISTED_CASES = 3
 
@@ -54,6 +57,17 @@ def find_odd_shares(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
             yield Finding("foreground", (case.case,), f"{percent}, less than {100 * LEAST_SHARE:g} %")
         elif word == "above":
             yield Finding("foreground", (case.case,), f"{percent}, more than {100 * GREATEST_SHARE:g} %")
+
+
+def find_odd_voxels(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    """Cases whose voxels are larger or smaller by an order of magnitude than those of the set."""
+    spacings = {case.case: case.images[0].grid.spacing_xyz_mm for case in facts if case.images}
+    if len(spacings) < 3:
+        return
+    side = float(np.median([np.cbrt(np.prod(spacing)) for spacing in spacings.values()]))
+    for name, spacing in spacings.items():
+        if odd := odd_voxels(spacing, (side, side, side)):
+            yield Finding("size", (name,), odd)
 
 
 def find_small_lesions(

@@ -22,7 +22,7 @@ from focalis.quality.position import find_swapped_sides
 from focalis.quality.reader_masks import attach_readers
 from focalis.quality.scarcity import find_mistaken_files, find_too_few
 from focalis.quality.segment_names import find_renamed_segments
-from focalis.quality.sizes import find_border_labels, find_odd_shares, find_small_lesions
+from focalis.quality.sizes import find_border_labels, find_odd_shares, find_odd_voxels, find_small_lesions
 from focalis.volume import GridWarning, placement_lacks
 
 FORMAT_VERSION = 1
@@ -177,6 +177,7 @@ def survey(
         *_absent_labels(dataset, measured.result),
         *find_unnamed_sentinels(dataset, measured.result.holds),
         *find_renamed_segments(facts),
+        *find_odd_voxels(facts),
         *find_odd_shares(facts),
         *(find_small_lesions(facts, names, planned.spacing_zyx_mm) if planned is not None else ()),
         *find_border_labels(facts, names),

@@ -16,7 +16,7 @@ from focalis.volume.files import (
     to_sitk,
     write_volume,
 )
-from focalis.volume.grid import Grid
+from focalis.volume.grid import Grid, odd_voxels
 from focalis.volume.in_memory import ORIENTATION, Axes, volumes_in_memory
 from focalis.volume.orient import canonical_axes, canonical_grid, to_canonical
 from focalis.volume.outline import Outline, read_outlines
@@ -46,6 +46,7 @@ __all__ = [
     "image_stem",
     "is_segmentation",
     "itksnap_labels",
+    "odd_voxels",
     "onto_first_grid",
     "padding_value",
     "placement_lacks",

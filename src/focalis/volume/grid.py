@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 SPACING_TOLERANCE_MM = 1e-3
 ORIGIN_TOLERANCE_MM = 1e-2
 DIRECTION_TOLERANCE = 1e-3
+OTHER_UNIT = 10.0
+"""Voxels with sides this many times larger or smaller than usual most likely have a wrong unit of length."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,14 @@ class Grid:
                     f"{name} {_listed(mine)} against {_listed(theirs)}{unit} (off by up to {gap:.4g})"
                 )
         return found
+
+
+def odd_voxels(spacing_mm: Sequence[float], usual_mm: Sequence[float]) -> str:
+    """How a voxel's mean side differs from the usual one by `OTHER_UNIT` or more, a phrase; empty if it does not."""
+    side, usual = (float(np.cbrt(np.prod(spacing))) for spacing in (spacing_mm, usual_mm))
+    if 1 / OTHER_UNIT < side / usual < OTHER_UNIT:
+        return ""
+    return f"voxels of about {side:.3g} mm a side, where {usual:.3g} mm is usual; the spacing or its unit may be wrong"
 
 
 def _times(values: tuple[int, ...]) -> str:

@@ -37,6 +37,7 @@ _META_BYTES = {
     "MET_LONG": 4, "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
 }  # fmt: skip
 
+_SLOPE, _INTERCEPT = "ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset"
 
 Packing = Literal["none", "deflate", "other"]
 
@@ -180,6 +181,15 @@ def _meta_payload(path: Path, file: BinaryIO) -> Payload:
     values *= int(tags.get("ElementNumberOfChannels", "1"))
     nbytes = values * _META_BYTES[tags["ElementType"]]
     packing: Packing = "deflate" if _says_yes(tags.get("CompressedData")) else "none"
+    if local and int(tags.get("HeaderSize", "0")) > 0:  # SimpleITK would take part of the header for values
+        raise DataError(
+            f"{path}: its HeaderSize leads into the header; leave it out or export the image again"
+        )
+    if (float(tags.get(_SLOPE, "1")), float(tags.get(_INTERCEPT, "0"))) != (1, 0):
+        raise DataError(
+            f"{path}: its values are scaled by {_SLOPE} and {_INTERCEPT}, which programs read differently; "
+            "export the image with its true values"
+        )
     offset = file.tell() if local else int(tags.get("HeaderSize", "0"))
     if not _says_yes(tags.get("BinaryData", "True")) or offset < 0:
         packing = "other"

@@ -21,12 +21,7 @@ from focalis.errors import DataError
 
 _Stream = BinaryIO | gzip.GzipFile
 _CHUNK_BYTES = 1 << 20
-# header size, then where and as what the fields dim, datatype, bitpix, vox_offset and scl_slope with scl_inter stand
-# (NIfTI-1, NIfTI-2)
-_LAYOUTS = (
-    (348, ("8h", 40), ("h", 70), ("h", 72), ("f", 108), ("2f", 112)),
-    (540, ("8q", 16), ("h", 12), ("h", 14), ("q", 168), ("2d", 176)),
-)
+_HEADER_BYTES, _NIFTI_2_BYTES = 348, 540
 _FLOAT_TYPES = {16: "f4", 64: "f8"}
 
 
@@ -77,7 +72,7 @@ def inspect_nifti(path: Path) -> NonFinite:
 
 
 def _inspect(path: Path, stream: _Stream) -> NonFinite:
-    start = stream.read(max(layout[0] for layout in _LAYOUTS))
+    start = stream.read(_HEADER_BYTES)
     header = _parse(path, start)
     early = start[header.offset :]
     if header.offset > len(start):
@@ -103,21 +98,21 @@ def _inspect(path: Path, stream: _Stream) -> NonFinite:
 
 
 def _parse(path: Path, start: bytes) -> _Header:
-    """The fields of a NIfTI-1 or NIfTI-2 header in either byte order."""
+    """The fields of a NIfTI-1 header in either byte order."""
     for order in "<>":
-        for size, dim_at, type_at, bits_at, offset_at, scale_at in _LAYOUTS:
-            if len(start) < size or struct.unpack_from(f"{order}i", start)[0] != size:
-                continue
-            dim, kind, bits, offset, scale = (
-                struct.unpack_from(order + form, start, place)
-                for form, place in (dim_at, type_at, bits_at, offset_at, scale_at)
-            )
-            _require_scale(path, *scale)
+        size = struct.unpack_from(f"{order}i", start)[0] if len(start) == _HEADER_BYTES else 0
+        if size == _NIFTI_2_BYTES:
+            raise DataError(f"{path}: is a NIfTI-2 file, which is not supported; save the image as NIfTI-1")
+        if size == _HEADER_BYTES:
+            dim = struct.unpack_from(f"{order}8h", start, 40)
+            kind, bits = struct.unpack_from(f"{order}2h", start, 70)
+            offset, slope, intercept = struct.unpack_from(f"{order}3f", start, 108)
+            _require_scale(path, slope, intercept)
             voxels = math.prod(max(1, length) for length in dim[1 : 1 + max(0, min(7, dim[0]))])
-            name = _FLOAT_TYPES.get(kind[0])
+            name = _FLOAT_TYPES.get(kind)
             return _Header(
-                offset=int(offset[0]),
-                data_bytes=(voxels * bits[0] + 7) // 8,
+                offset=int(offset),
+                data_bytes=(voxels * bits + 7) // 8,
                 value_type=None if name is None else np.dtype(order + name),
             )
     raise DataError(f"{path}: is not a NIfTI file; export the image as NIfTI")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from focalis.errors import DataError
 
 _UNITS_MM = {1: 1000.0, 3: 0.001}
+_HEADER_BYTES = 348
 _LARGEST_SHIFT = 0.1
 """In voxels: what rounding in float32 and in quaternions may move a corner of an image by, amply."""
 
@@ -48,26 +49,27 @@ class Placement:
 
 
 def read_placement(path: Path) -> Placement:
-    """Read the placement of a NIfTI file, version 1 or 2, in either byte order.
+    """Read the placement of a NIfTI-1 file in either byte order.
 
-    Source: nifti1.h and nifti2.h (nifti.nimh.nih.gov), "3D image orientation and location in space".
+    Source: nifti1.h (nifti.nimh.nih.gov), "3D image orientation and location in space".
 
     Raises:
         DataError: a field that is used is no number, or a spacing is not above 0; the line names the field.
     """
     try:
         with path.open("rb") as raw:
-            start = (gzip.GzipFile(fileobj=raw) if path.name.lower().endswith(".gz") else raw).read(540)
+            start = (gzip.GzipFile(fileobj=raw) if path.name.lower().endswith(".gz") else raw).read(
+                _HEADER_BYTES
+            )
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); copy or export the file again") from error
-    order, second = _kind(path, start)
-    real = "d" if second else "f"
-    dim = struct.unpack_from(f"{order}8{'q' if second else 'h'}", start, 16 if second else 40)
-    pixdim = struct.unpack_from(f"{order}8{real}", start, 104 if second else 76)
-    quaternion = struct.unpack_from(f"{order}6{real}", start, 352 if second else 256)
-    rows = struct.unpack_from(f"{order}12{real}", start, 400 if second else 280)
-    units = struct.unpack_from(f"{order}i", start, 500)[0] if second else start[123]
-    form = struct.unpack_from(f"{order}2{'i' if second else 'h'}", start, 344 if second else 252)
+    order = _byte_order(path, start)
+    dim = struct.unpack_from(f"{order}8h", start, 40)
+    pixdim = struct.unpack_from(f"{order}8f", start, 76)
+    quaternion = struct.unpack_from(f"{order}6f", start, 256)
+    rows = struct.unpack_from(f"{order}12f", start, 280)
+    units = start[123]
+    form = struct.unpack_from(f"{order}2h", start, 252)
     qform_code, sform_code = form
     for axis in (1, 2, 3):
         if not (math.isfinite(pixdim[axis]) and pixdim[axis] > 0):
@@ -109,12 +111,11 @@ def contradiction(placement: Placement) -> str:
     return f"its sform and qform place it up to {away * placement.unit_mm:.3g} mm apart"
 
 
-def _kind(path: Path, start: bytes) -> tuple[str, bool]:
-    """The byte order, and whether it is a NIfTI-2 header."""
+def _byte_order(path: Path, start: bytes) -> str:
+    """The byte order of a header, as `struct` names it."""
     for order in "<>":
-        for size, second in ((348, False), (540, True)):
-            if len(start) >= size and struct.unpack_from(f"{order}i", start)[0] == size:
-                return order, second
+        if len(start) >= _HEADER_BYTES and struct.unpack_from(f"{order}i", start)[0] == _HEADER_BYTES:
+            return order
     raise DataError(f"{path}: is not a NIfTI file; export the image as NIfTI")
 
 

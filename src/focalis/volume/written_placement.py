@@ -24,7 +24,7 @@ _META_ORIGIN = ("Offset", "Position", "Origin")
 
 
 def require_nrrd_placement(path: Path, fields: Mapping[str, str]) -> None:
-    """Refuse spacings below 0 or that are no number, and other units of length than mm.
+    """Refuse spacings below 0 or that are no number, axes without a direction, and other units of length than mm.
 
     Source: the NRRD format definition (teem.sourceforge.net/nrrd/format.html), sections 5 and 6.
 
@@ -39,12 +39,21 @@ def require_nrrd_placement(path: Path, fields: Mapping[str, str]) -> None:
     missing = sum(math.isnan(spacing) for spacing in spacings)
     if any(spacing <= 0 for spacing in spacings) or missing > max(0, len(spacings) - 3):
         raise _wrong(path, "spacings", fields["spacings"])
+    directions = fields.get("space directions", "")
+    dimension = int(fields["dimension"])
+    if directions.lower().count("none") > max(0, dimension - 3):
+        raise _wrong(path, "space directions", directions)
+    for old in ("axis mins", "axis maxs", "axismins", "axismaxs"):
+        if old in fields:
+            raise DataError(
+                f"{path}: is placed by {old}, which programs read differently; give space directions"
+            )
     field = "space units" if "space units" in fields else "units"
     _require_mm(path, field, fields.get(field, "").replace('"', " ").split())
 
 
 def require_meta_placement(path: Path, tags: Mapping[str, str]) -> None:
-    """Refuse spacings and origins that are below 0 or no number, and other units of length than mm.
+    """Refuse spacings and origins that are below 0, no number or of another number of axes, and units other than mm.
 
     Source: the MetaIO documentation, "MetaImage tags".
 
@@ -55,9 +64,18 @@ def require_meta_placement(path: Path, tags: Mapping[str, str]) -> None:
     Raises:
         DataError: the line names the tag.
     """
-    for tag in ("ElementSpacing", "ElementSize", *_META_ORIGIN, *_META_MATRIX):
-        numbers = _numbers(path, tag, tags.get(tag, ""))
-        least = 0 if tag.startswith("Element") else -math.inf
+    axes = int(tags["NDims"])
+    for tag in ("DimSize", "ElementSpacing", "ElementSize", *_META_ORIGIN, *_META_MATRIX):
+        if tag not in tags:
+            continue
+        numbers = _numbers(path, tag, tags[tag])
+        wanted = axes * axes if tag in _META_MATRIX else axes
+        if len(numbers) != wanted:
+            raise DataError(
+                f"{path}: its {tag} holds {len(numbers)} numbers, and {wanted} are needed for {axes} axes; "
+                "correct the header or export the image again"
+            )
+        least = 0 if tag.startswith(("Element", "Dim")) else -math.inf
         if not all(least < number < math.inf for number in numbers):
             raise _wrong(path, tag, tags[tag])
     _require_mm(path, "DistanceUnits", tags.get("DistanceUnits", "").split())

@@ -9,7 +9,7 @@ from focalis.errors import ModelError
 from focalis.model import Model
 from focalis.planning import describe, other_modalities, outside
 from focalis.prediction import Place, check_volumes, cut, require_crop, surroundings
-from focalis.volume import Absent, Volume, padding_value
+from focalis.volume import Absent, Volume, odd_voxels, padding_value
 
 
 def check_scope(
@@ -22,8 +22,8 @@ def check_scope(
 ) -> tuple[str, ...]:
     """In what a case lies outside of a model's scope, a phrase each; empty inside.
 
-    Another modality than the plan's comes first, then fill values for no data. All else is compared only where the
-    model knows its training images.
+    Another modality than the plan's comes first, then voxels of another order of magnitude and fill values for no
+    data. All else is compared only where the model knows its training images.
 
     Args:
         model: the model.
@@ -53,6 +53,8 @@ def _compare(
     model: Model, volumes: Sequence[Volume], modalities: Sequence[str], strict: bool
 ) -> tuple[str, ...]:
     found = other_modalities(model.plan, modalities)
+    if odd := odd_voxels(volumes[0].grid.spacing_xyz_mm, model.plan.spacing_zyx_mm):
+        found += (odd,)
     for name, volume in zip(model.plan.channels, volumes, strict=True):
         if not isinstance(volume, Absent) and (padding := padding_value(volume.array)) is not None:
             found += (f"the value {padding:g} in {name} most likely means no data",)
