@@ -47,7 +47,7 @@ viewer:
 	cd viewer && npm ci --no-audit --no-fund && npm run build
 
 docs: $(DOCUMENTATION)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 # Trains nothing; benchmarks/evidence.py makes the results.
 evidence: $(RUNTIME)
