@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from focalis.cli.console import print_doubt, print_json, print_summary, progress_bar, show_training
+from focalis.cli.launched import launched
 from focalis.cli.options import DatasetFolder, Device, Minutes, On, Precision, Splits, Steps
 
 
@@ -79,7 +80,7 @@ def fit(
     """
     from focalis.workflows.fit import fit as run_fit
 
-    with progress_bar() as advance:
+    with launched() as anew, progress_bar() as advance:
         result = run_fit(
             dataset,
             out,
@@ -100,7 +101,7 @@ def fit(
             promise=promise,
             seed=seed,
             eight_bit=eight_bit,
-            resume=resume,
+            resume=resume or anew,
             parallel=parallel,
             on=on,
             device=device,

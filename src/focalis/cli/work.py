@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from focalis.cli.console import progress_bar, show_training
+from focalis.cli.console import Advance, progress_bar, show_training
+from focalis.cli.launched import launched
 
 
 def work(
@@ -19,11 +20,18 @@ def work(
 
     SIGTERM, by which schedulers stop a job, finishes the step and writes a checkpoint, as Ctrl-C does.
     """
+    from focalis import ranks
     from focalis.files import only_process_in
-    from focalis.workflows.task import carry_out, read_task
+    from focalis.workflows.task import carry_out, read_task, train_and_judge
 
     given = read_task(task)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    with progress_bar() as advance, only_process_in(given.home, "run"):
-        carry_out(given, show_training(advance))
+
+    @ranks.led(train_and_judge)
+    def carried_out(advance: Advance) -> None:
+        with only_process_in(given.home, "run"):
+            carry_out(given, show_training(advance))
+
+    with launched(), progress_bar() as advance:
+        carried_out(advance)
     print(f"{given.name}: {given.outcome['outcome']}")

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from focalis.lesions import label_components
-from focalis.losses.target import full_precision, judged, shares
+from focalis.losses.target import full_precision, judged, ratio, shares
 
 
 @dataclass(frozen=True)
@@ -168,4 +168,4 @@ def _sums(values: Tensor, index: Tensor, total: int) -> Tensor:
 
 def _mean(values: Tensor, counts: Tensor) -> Tensor:
     """The mean of the values that count; 0 if none does."""
-    return torch.where(counts, values, 0).sum() / counts.sum().clamp(min=1)
+    return ratio(torch.where(counts, values, 0), counts)

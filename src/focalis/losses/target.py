@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from focalis.dataset import IGNORED
+from focalis.ranks import total
 
 
 def full_precision(logits: Tensor) -> Tensor:
@@ -59,6 +60,16 @@ def judged(target: Tensor) -> Tensor:
 def foreground(target: Tensor) -> Tensor:
     """Where any reader has drawn anything, bool (batch, z, y, x); undefined where nobody has judged."""
     return target[:, 1:].sum(1) > 0 if is_soft(target) else target > 0
+
+
+def ratio(part: Tensor, whole: Tensor, least: float = 1) -> Tensor:
+    """The sum of `part` over the sum of `whole`, of the whole batch, wherever its patches are; see `focalis.ranks`."""
+    return total(part.sum()) / total(whole.sum()).clamp(min=least)
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean of values of which each patch of the batch has as many."""
+    return ratio(values, torch.ones_like(values))
 
 
 def shares(target: Tensor, classes: int, dtype: torch.dtype) -> Tensor:

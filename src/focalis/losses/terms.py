@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from focalis.dataset import IGNORED
-from focalis.losses.target import full_precision, is_soft, judged, shares
+from focalis.losses.target import full_precision, is_soft, judged, mean, ratio, shares
+from focalis.ranks import total
 
 ERROR_BINS = 10
 """Into how many bins `l1_dice_focal_loss` sorts the errors."""
@@ -40,7 +41,7 @@ def distance_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, r: float
     loss = -(miss**r) * log_pt
     if is_soft(target):
         loss = (target * loss).sum(1)
-    return (weight * loss).sum() / weight.sum().clamp(min=1e-12)
+    return ratio(weight * loss, weight, 1e-12)
 
 
 def soft_dice_loss(logits: Tensor, target: Tensor, *, present: bool = False) -> Tensor:
@@ -65,14 +66,14 @@ def soft_dice_loss(logits: Tensor, target: Tensor, *, present: bool = False) -> 
     overlap, size = (p * truth).sum(axes), truth.sum(axes)
     loss = 1 - (2 * overlap + 1) / (p.sum(axes) + size + 1)
     if not present:
-        return loss.mean()
+        return mean(loss)
     counts = size > 0
-    return torch.where(counts, loss, 0).sum() / counts.sum().clamp(min=1)
+    return ratio(torch.where(counts, loss, 0), counts)
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Plain voxel-wise cross entropy, mean over the voxels that are not IGNORED; shapes as in `soft_dice_loss`."""
-    return _summed_cross_entropy(logits, target) / judged(target).sum().clamp(min=1)
+    return ratio(_summed_cross_entropy(logits, target), judged(target))
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -92,9 +93,9 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """
     logits = full_precision(logits)
     truth = shares(target, logits.shape[1], logits.dtype) * judged(target)[:, None]
-    counts = truth.sum((0, 2, 3, 4))
+    counts = total(truth.sum((0, 2, 3, 4)))
     weight = torch.where(counts > 0, 1 / counts.clamp(min=1e-12), 0)
-    per_class = -(truth * functional.log_softmax(logits, dim=1)).sum((0, 2, 3, 4))
+    per_class = total(-(truth * functional.log_softmax(logits, dim=1)).sum((0, 2, 3, 4)))
     return (weight * per_class).sum() / (counts > 0).sum().clamp(min=1)
 
 
@@ -120,7 +121,7 @@ def tversky_loss(logits: Tensor, target: Tensor, false_positive: float, false_ne
     axes = (2, 3, 4)
     hit, said, true = (p * truth).sum(axes), p.sum(axes), truth.sum(axes)
     cost = false_positive * (said - hit) + false_negative * (true - hit)
-    return 1 - ((hit + 0.5) / (hit + cost + 0.5)).mean()
+    return 1 - mean((hit + 0.5) / (hit + cost + 0.5))
 
 
 def _summed_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -152,11 +153,11 @@ def l1_dice_focal_loss(logits: Tensor, target: Tensor, r: float) -> Tensor:
     truth = shares(target, logits.shape[1], p.dtype)
     error = (p.detach() - truth).abs().sum(1) / 2
     bins = (error * ERROR_BINS).long().clamp(max=ERROR_BINS - 1)
-    counts = torch.bincount(bins[known], minlength=ERROR_BINS).to(p.dtype)
-    weight = known * (known.sum() / (counts > 0).sum().clamp(min=1) / counts.clamp(min=1))[bins]
+    counts = total(torch.bincount(bins[known], minlength=ERROR_BINS)).to(p.dtype)
+    weight = known * (total(known.sum()) / (counts > 0).sum().clamp(min=1) / counts.clamp(min=1))[bins]
     miss = (-torch.expm1(log_p)).clamp(min=1e-12)
-    focal = (weight * -(truth * miss**r * log_p).sum(1)).sum() / weight.sum().clamp(min=1)
+    focal = ratio(weight * -(truth * miss**r * log_p).sum(1), weight)
     p, truth, weight, axes = p[:, 1:], truth[:, 1:], weight[:, None], (2, 3, 4)
     overlap, size = (weight * p * truth).sum(axes), (weight * (p**2 + truth**2)).sum(axes)
     dice = 1 - (2 * overlap + 1) / (size + 1)
-    return dice.mean() + focal
+    return mean(dice) + focal

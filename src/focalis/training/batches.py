@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from focalis import ranks
 from focalis.augmentations import Augmentation
 from focalis.planning import Plan
 from focalis.planning.parts import augmentations_of
@@ -146,18 +147,18 @@ def draw_batch(
     """The patches of a step, stacked, and how their intensities are to be changed: a pure function of its arguments.
 
     Cases come in random order, each once before any comes again. All that is random is drawn here, sample by sample
-    and channel by channel.
+    and channel by channel. Of several ranks each draws its share of the samples.
     """
     struck: list[dict[int, Tensor]] = [{} for _ in augmentations]
     patches, absent = [], []
     optional = [plan.channels.index(name) for name in plan.channels_may_miss]
-    for sample in range(plan.batch):
+    for number, sample in enumerate(ranks.share(range(plan.batch))):
         rng = np.random.default_rng((seed, SAMPLE, step, sample))
         round_, place = divmod(step * plan.batch + sample, len(cases))
         order = np.random.default_rng((seed, ORDER, round_)).permutation(len(cases))
         case = cases[order[place]]
         patches.append(draw_patch(case, plan, rng))
-        for channel in range(sample * len(plan.channels), (sample + 1) * len(plan.channels)):
+        for channel in range(number * len(plan.channels), (number + 1) * len(plan.channels)):
             for augmentation, drawn in zip(augmentations, struck, strict=True):
                 if rng.random() < augmentation.share:
                     drawn[channel] = torch.as_tensor(augmentation.draw(rng, plan.patch_zyx)).float()

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from types import FrameType
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from focalis import ranks
 from focalis.errors import CollapsedError, DivergedError, TrainingError
 from focalis.files import write_text
 from focalis.losses import Loss, merge_undrawn
@@ -39,6 +41,7 @@ from focalis.training.averaging import (
 )
 from focalis.training.batches import batches
 from focalis.training.checkpoint import Kept, keep, load_checkpoint, save_checkpoint
+from focalis.training.joined import joined
 from focalis.training.optimizer import KernelMuon
 from focalis.training.patches import Patch
 from focalis.training.prepared import TrainingCase
@@ -101,7 +104,8 @@ def train(
 ) -> Network:
     """Train the plan's network for a fixed number of steps and return the averaged weights' network.
 
-    Writes `run`/metrics.jsonl and `run`/checkpoint.safetensors.
+    Writes `run`/metrics.jsonl and `run`/checkpoint.safetensors. Several ranks train as one would, see `focalis.ranks`;
+    the first of them writes.
 
     Args:
         plan: what to train and how.
@@ -131,16 +135,19 @@ def train(
     seen: Watched | None = None
     warned = False
     if resume and checkpoint.exists():
-        state = load_checkpoint(checkpoint, network, average, optimizer)
+        state = ranks.everywhere(partial(load_checkpoint, checkpoint, network, average, optimizer))
         if state["steps"] != steps or state["seed"] != seed:
-            raise TrainingError(
-                f"{checkpoint}: belongs to {state['steps']} steps with seed {state['seed']}, "
-                f"not {steps} with seed {seed}; start again in a new folder"
+            raise ranks.agreed(
+                TrainingError(
+                    f"{checkpoint}: belongs to {state['steps']} steps with seed {state['seed']}, "
+                    f"not {steps} with seed {seed}; start again in a new folder"
+                )
             )
         first, val_dice, seconds_before = state["step"], state["val_dice"], state["seconds"]
         if runtime.needs_gradient_scaling:
             scaler.load_state_dict(state["scaler"])
-    _keep_rows_before(metrics, first)
+    ranks.from_first(partial(_keep_rows_before, metrics, first))
+    forward = joined(network)
 
     def trained_s() -> float:
         return seconds_before + time.monotonic() - started - watched
@@ -168,14 +175,24 @@ def train(
     def fetch(done: int) -> None:
         """Fetch loss and norm of the steps since the last time; if they are sound, what there is now is kept."""
         nonlocal kept, norm, overflows
-        for number, (loss, norm) in enumerate(torch.stack(pending).tolist(), done - len(pending)):
+        fetched = torch.stack(pending).tolist()
+        if len({str(each) for each in ranks.gathered(fetched)}) > 1:
+            raise ranks.agreed(
+                TrainingError(
+                    f"{run}: the loss {plan.loss.name} differs between the processes: it does not sum over them; take "
+                    "its sums through focalis.ranks.total, or train in one process"
+                )
+            )
+        for number, (loss, norm) in enumerate(fetched, done - len(pending)):
             overflows = 0 if math.isfinite(norm) else overflows + 1
             if not math.isfinite(loss) or overflows == (OVERFLOWS if scaler.is_enabled() else 1):
-                save_checkpoint(checkpoint, kept)
-                raise DivergedError(
-                    f"{run}: diverged at step {number} (loss {loss}, gradient norm {norm}); the weights after "
-                    f"{kept.state['step']} steps are kept in {checkpoint.name}; lower training.learning_rate "
-                    f"({plan.training.learning_rate:g}) in the plan"
+                ranks.from_first(partial(save_checkpoint, checkpoint, kept))
+                raise ranks.agreed(
+                    DivergedError(
+                        f"{run}: diverged at step {number} (loss {loss}, gradient norm {norm}); the weights after "
+                        f"{kept.state['step']} steps are kept in {checkpoint.name}; lower training.learning_rate "
+                        f"({plan.training.learning_rate:g}) in the plan"
+                    )
                 )
             losses.append(loss)
         pending.clear()
@@ -191,11 +208,11 @@ def train(
             rate = learning_rate(step, steps, plan)
             if step >= held_from:
                 hold_statistics(network, average, adopt=step == held_from)
-            _seed(int(np.random.default_rng((seed, DROPOUT, step)).integers(2**62)), runtime.device)
+            stream = (seed, DROPOUT, step, *([ranks.rank()] if ranks.rank() else []))
+            _seed(int(np.random.default_rng(stream).integers(2**62)), runtime.device)
+            clip = plan.training.clip_norm
             pending.append(
-                _step(
-                    network, optimizer, scaler, loss_function, batch, rate, plan.training.clip_norm, runtime
-                )
+                _step(network, optimizer, scaler, loss_function, batch, rate, clip, runtime, forward)
             )
             follow(average, network, averaging_decay(step, plan.training.ema_decay))
             done = step + 1
@@ -232,19 +249,23 @@ def train(
             if looks or done % LOG_EVERY == 0:
                 row["loss"] = float(np.mean(losses[-LOG_EVERY:]))
                 row["seconds"] = round(trained_s(), 1)
-                _append(row, log, metrics)
+                ranks.from_first(partial(_append, row, log, metrics))
             if progress:
                 left = (time.monotonic() - started) / (done - first) * (steps - done)
                 loss = float(np.mean(losses[-LOG_EVERY:]))
                 looked = (seen.dice_with_lesion, seen.lesions, seen.found) if seen else ()
                 progress(Progress(done, steps, loss, val_dice, left, *looked))
-            if ctrl_c.pressed or done == steps or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            stops, saves = ranks.any_of([ctrl_c.pressed, time.monotonic() - saved > CHECKPOINT_SECONDS])
+            if stops or done == steps or saves:
                 if pending:
                     fetch(done)
-                save_checkpoint(checkpoint, kept_at(done))
+                kept = kept_at(done)
+                ranks.from_first(partial(save_checkpoint, checkpoint, kept))
                 saved = time.monotonic()
-            if ctrl_c.pressed and done < steps:
-                raise Interrupted(f"{run}: stopped after step {done} of {steps}; go on with --resume")
+            if stops and done < steps:
+                raise ranks.agreed(
+                    Interrupted(f"{run}: stopped after step {done} of {steps}; go on with --resume")
+                )
     return average
 
 
@@ -276,6 +297,7 @@ def seconds_per_step(
     count as often as a training takes them.
     """
     network, average, optimizer = _fresh(plan, 0, runtime)
+    forward = joined(network)
     loss_function = loss_of(plan)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_gradient_scaling)
     times = []
@@ -284,9 +306,8 @@ def seconds_per_step(
     for step, batch in enumerate(batches(training, plan, 0, range(held_from + measured), runtime.device)):
         if step >= held_from:
             hold_statistics(network, average, adopt=step == held_from)
-        numbers = _step(
-            network, optimizer, scaler, loss_function, batch, 1e-4, plan.training.clip_norm, runtime
-        )
+        clip = plan.training.clip_norm
+        numbers = _step(network, optimizer, scaler, loss_function, batch, 1e-4, clip, runtime, forward)
         follow(average, network, 0.9)
         numbers.tolist()  # waits for the device
         now = time.perf_counter()
@@ -336,6 +357,7 @@ def _step(
     rate: float,
     clip_norm: float,
     runtime: Runtime,
+    forward: nn.Module,
 ) -> torch.Tensor:
     """One optimiser step; the loss and the gradient norm, (2,), on the device: nothing waits for it.
 
@@ -347,7 +369,7 @@ def _step(
         group["lr"] = rate
     with missing_operations_told(runtime.device):
         with runtime.autocast():
-            outputs = all_outputs(network(image))
+            outputs = all_outputs(forward(image))
         if batch.undrawn is not None:
             outputs = [merge_undrawn(logits, batch.undrawn) for logits in outputs]
         weighted = zip(network.output_weights(), outputs, strict=True)

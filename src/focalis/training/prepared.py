@@ -18,6 +18,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from focalis import ranks
 from focalis.dataset import IGNORED, Case, majority, staple
 from focalis.errors import DataError
 from focalis.files import (
@@ -130,7 +131,7 @@ class PreparedCases(Sequence[TrainingCase]):
 
 
 def prepare_cases(cases: Sequence[Case], plan: Plan, folder: Path) -> PreparedCases:
-    """Prepare cases into `folder`, one at a time, or take those that lie there already.
+    """Prepare cases into `folder`, one at a time on each rank, or take those that lie there already.
 
     Of every case the entry in use stays and the one used before it; older ones are removed. So are unfinished folders
     that a killed process left a day ago or earlier.
@@ -142,7 +143,7 @@ def prepare_cases(cases: Sequence[Case], plan: Plan, folder: Path) -> PreparedCa
         if age_s(abandoned) > ABANDONED_AFTER_S:
             shutil.rmtree(abandoned, ignore_errors=True)
     hashes = KnownHashes(folder / HASHES)
-    homes = [_prepared(case, plan, folder, hashes) for case in cases]
+    homes = ranks.shared_out(lambda case: _prepared(case, plan, folder, hashes), cases)
     hashes.save()
     return PreparedCases(homes)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from focalis import ranks
 from focalis.dataset import IGNORED
 from focalis.evaluation import (
     Aim,
@@ -52,21 +53,24 @@ def watch(plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime
     watched = [*cases[:CASES_WATCHED]]
     if watched and not any(case.lesions for case in watched):
         watched += next(([case] for case in cases[CASES_WATCHED:] if case.lesions), [])
-    scores, filled, lesions, found = [], [], 0, 0
-    for case in watched:
-        predicted = case.judged(
-            decide(probabilities(plan, network, case, runtime), 0.5, nested=bool(plan.regions))
-        )
+
+    def look(case: TrainingCase) -> tuple[float, bool, int, int]:
+        """The Dice of a case, whether it holds a lesion, how many, and how many of them were found."""
+        nested = bool(plan.regions)
+        predicted = case.judged(decide(probabilities(plan, network, case, runtime), 0.5, nested=nested))
         truth = (case.label > 0) & (case.label != IGNORED)
-        scores.append(mean_dice(case.label, predicted, case.drawn(plan.outputs), bool(plan.regions)))
-        filled += [scores[-1]] if truth.any() else []
+        score = mean_dice(case.label, predicted, case.drawn(plan.outputs), nested)
         matching = match_lesions(truth, predicted > 0)
-        found += len(matching.pairs)
-        lesions += len(matching.pairs) + len(matching.unmatched_truth)
-    if not scores:
+        hits = len(matching.pairs)
+        return score, bool(truth.any()), hits + len(matching.unmatched_truth), hits
+
+    seen = ranks.shared_out(look, watched)
+    if not seen:
         return None
+    filled = [score for score, holds, _, _ in seen if holds]
     with_lesion = float(np.mean(filled)) if filled else None
-    return Watched(float(np.mean(scores)), with_lesion, lesions, found)
+    _, _, lesions, found = (sum(column) for column in zip(*seen, strict=True))
+    return Watched(float(np.mean([score for score, *_ in seen])), with_lesion, int(lesions), int(found))
 
 
 def mean_dice(
@@ -103,12 +107,16 @@ def operating_point(
     wanted = Aim.parse(aim)
     if not cases:
         return OperatingPoint()
-    counts, rows, span = VoxelCounts.none(), [], 0.0
-    for case in cases:
+    mine = VoxelCounts.none()
+
+    def small(case: TrainingCase) -> tuple[tuple[Candidates, ...], float]:
+        nonlocal mine
         more, row, width = _small(plan, network, case, runtime)
-        counts += more
-        rows.append(row)
-        span = max(span, width)
+        mine += more
+        return row, width
+
+    rows, spans = zip(*ranks.shared_out(small, cases), strict=True)
+    counts, span = sum(ranks.gathered(mine), start=VoxelCounts.none()), max(spans)
     point = choose(rows, wanted, fit_temperature(counts))
     constant = "" if span > CONSTANT else "; the network gives every voxel the same probability"
     point = replace(point, how=point.how + constant)

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 
+from focalis import ranks
 from focalis.children import Child, LostError, requests, take_over_output
 from focalis.errors import FocalisError, TrainingError, UsageError
 from focalis.files import only_process_in
@@ -100,6 +101,10 @@ OWN: Mapping[str, Executor] = {
 
 def executor(name: str, parallel: int) -> Executor:
     """An executor by its name; UsageError if there is none, or it does not run so many tasks at a time."""
+    if name != "here" and ranks.count() > 1:
+        raise UsageError(
+            "the processes that torchrun started train one fold after the other together; leave --on and --parallel out"
+        )
     if name == "here" and parallel > 1:
         raise UsageError("here is one process; leave --parallel out, or take --on processes")
     found = find_part("executor", name, OWN, Executor)

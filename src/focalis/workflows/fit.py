@@ -10,6 +10,7 @@ from typing import Any, get_args
 import torch
 from pydantic import ValidationError
 
+from focalis import ranks
 from focalis.dataset import Dataset, Split, open_dataset
 from focalis.display import Shown
 from focalis.errors import PlanError, UsageError
@@ -27,7 +28,7 @@ from focalis.workflows.record import provenance, read_json
 from focalis.workflows.run import MODEL, started_from
 from focalis.workflows.setup import PREPARED, Trainers, Trainings, claim
 from focalis.workflows.slurm import TASKS
-from focalis.workflows.task import read_judgement, with_masks
+from focalis.workflows.task import read_judgement, train_and_judge, with_masks
 
 ACROSS_FOLDS = "the folds' held-out cases, each judged by the member that did not learn from it"
 PLAN, REPORT = "plan.yaml", "report.html"
@@ -74,6 +75,7 @@ class FitResult(Shown):
     left: str = ""
 
 
+@ranks.led(train_and_judge)
 def fit(
     dataset: Path | str,
     out: Path | str,
@@ -110,6 +112,7 @@ def fit(
     Without `fold` and `folds` all labelled cases train, but for an inner split on which the operating point is chosen
     and the figures are taken. With `fold` the cases of that fold's `val` are held out and predicted once at the end.
     With `folds` every fold is trained so; the members become one ensemble and the held-out figures are pooled.
+    Of several processes (see `focalis.ranks`) the first works, and all train together.
 
     Args:
         dataset: folder with images/ and labels/.

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from focalis import ranks
 from focalis.dataset import Dataset, open_dataset, with_readers
-from focalis.errors import DataError, DivergedError, FocalisError
+from focalis.errors import DataError, DivergedError, FocalisError, PlanError
 from focalis.planning import Readers
 from focalis.prediction import choose_runtime
 from focalis.settings import Length
@@ -42,7 +43,8 @@ def carry_out(task: Task, tell: Tell = lambda _stage, _progress: None) -> dict[s
     path = task.home / OUTCOME
     path.unlink(missing_ok=True)
     try:
-        result = _train_and_judge(task, tell)
+        with ranks.joint(task):
+            result = train_and_judge(task, tell)
     except Exception as error:
         message = " ".join(str(error).split()) or type(error).__name__
         if not isinstance(error, FocalisError):
@@ -54,21 +56,37 @@ def carry_out(task: Task, tell: Tell = lambda _stage, _progress: None) -> dict[s
     return result
 
 
-def _train_and_judge(task: Task, tell: Tell) -> dict[str, Any]:
+def train_and_judge(task: Task, tell: Tell = lambda _stage, _progress: None) -> dict[str, Any]:
+    """What every rank does of a task, see `focalis.ranks`; for rank 0, which also writes how it ended, `carry_out`."""
+    run = ranks.everywhere(partial(_opened, task))
+    model = train_run(run, partial(tell, task.name))
+    tell("predict", None)
+
+    def judged() -> None:
+        write_json(
+            task.home / JUDGEMENT, to_plain(judge(run, model, held_out_note(task.fold, len(run.judged))))
+        )
+
+    ranks.from_first(judged)
+    if run.runtime.device.type != "cuda":
+        return {"outcome": FINISHED}
+    peak = torch.cuda.max_memory_allocated(run.runtime.device)
+    return {"outcome": FINISHED, "peak_gpu_memory_gb": round(peak / 1e9, 3)}
+
+
+def _opened(task: Task) -> Run:
+    if ranks.count() > task.plan.batch:
+        raise PlanError(
+            f"{ranks.count()} processes cannot share a batch of {task.plan.batch}; raise batch in the plan, or start "
+            "fewer"
+        )
     if task.compute.threads:
         torch.set_num_threads(task.compute.threads)
     data = with_masks(open_dataset(task.dataset, task.plan.channels_may_miss), task.plan.readers)
     data = replace(data, labels=task.labels).holding(task.holds)
-    runtime = trusted(choose_runtime(task.compute.device, task.compute.precision), task.plan)
-    run = Run(task.model_copy(update={"length": _length(task)}), data, runtime)
-    model = train_run(run, partial(tell, task.name))
-    tell("predict", None)
-    judged = judge(run, model, held_out_note(task.fold, len(run.judged)))
-    write_json(task.home / JUDGEMENT, to_plain(judged))
-    if runtime.device.type != "cuda":
-        return {"outcome": FINISHED}
-    peak = torch.cuda.max_memory_allocated(runtime.device)
-    return {"outcome": FINISHED, "peak_gpu_memory_gb": round(peak / 1e9, 3)}
+    compute = replace(task.compute, device=ranks.device(task.compute.device))
+    runtime = trusted(choose_runtime(compute.device, compute.precision), task.plan)
+    return Run(task.model_copy(update={"length": _length(task), "compute": compute}), data, runtime)
 
 
 def _length(task: Task) -> Length:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from focalis import ranks
 from focalis.errors import CollapsedError, TrainingError
+from focalis.lesions import OperatingPoint
 from focalis.model import Model, load_model, save_model
 from focalis.networks import Network, split_name
 from focalis.planning import Plan, learn_scope
@@ -28,11 +32,15 @@ from focalis.training import (
     train,
 )
 from focalis.training.loop import CHECKPOINT, NothingLearnedWarning
-from focalis.training.start import read_start
+from focalis.training.prepared import PreparedCases
+from focalis.training.start import Start, read_start
 from focalis.workflows.record import changes, now, peak_memory_gb, provenance, read_json, write_json
 from focalis.workflows.run import MODEL, Run, started_from
 from focalis.workflows.training_cases import CHOSE, TRAINED, trained_on
 
+RECORD = "record.json"
+_WHICH_GPU = re.compile(r"(?<=^cuda):\d+")
+"""A run that is resumed may use another GPU, other threads, and other processes."""
 CALIBRATED_ON = 16
 """Cases of the inner split that the cost of 8-bit integers is measured on, at most: each is predicted twice."""
 
@@ -42,11 +50,13 @@ def train_run(run: Run, progress: Callable[[Progress], None] | None = None) -> M
 
     Writes record.json, checkpoint and model.safetensors. A finished run that is resumed is read back instead of trained
     again. If the task `restarts`, a training that finds no lesion in half of its steps begins anew, by a safer plan.
+
+    Several ranks prepare, train and choose the operating point together, see `focalis.ranks`; the first of them writes.
     """
     task, inner, length = run.task, run.inner, run.task.length
     made_from = provenance()
     task.home.mkdir(parents=True, exist_ok=True)
-    path = task.home / "record.json"
+    path = task.home / RECORD
     identity = {
         "data_sha256": task.record["data_sha256"],
         "seed": task.seed,
@@ -54,15 +64,13 @@ def train_run(run: Run, progress: Callable[[Progress], None] | None = None) -> M
         "promise": task.promise,
         "cases": {"train": list(inner.train), "inner": list(inner.val), "held_out": list(task.split.val)},
         "plan": task.plan.model_dump(mode="json", exclude={"reasons"}),
-        "runtime": str(run.runtime),
-        "threads": torch.get_num_threads(),
+        "runtime": _WHICH_GPU.sub("", str(run.runtime)),
         "start": started_from(task.plan),
     }
-    before = _started(path) if task.resume and path.exists() else None
-    if before is not None:
-        _same_run(path, before, identity | ({} if length.steps is None else {"steps": length.steps}))
-        if "finished" in before:
-            return load_model(task.home / MODEL)
+    known = identity | ({} if length.steps is None else {"steps": length.steps})
+    before = ranks.from_first(partial(_started, path, known)) if task.resume else None
+    if before is not None and "finished" in before:
+        return load_model(task.home / MODEL)
     start = read_start(task.plan.start)
     if run.runtime.device.type == "cpu":
         keep_freed_memory()
@@ -70,16 +78,19 @@ def train_run(run: Run, progress: Callable[[Progress], None] | None = None) -> M
     validation = prepare_cases(run.data.select(inner.val), task.plan, task.prepared)
     steps = before["steps"] if before else length.steps
     if steps is None:
-        steps = steps_in(length.minutes or DEFAULT_MINUTES, task.plan, training, run.runtime)
+        measured = steps_in(length.minutes or DEFAULT_MINUTES, task.plan, training, run.runtime)
+        steps = ranks.from_first(lambda: measured)
     record = before or {
         **made_from,
         **task.record,
         **identity,
+        "threads": torch.get_num_threads(),
+        "processes": ranks.count(),
         "float32_because": run.runtime.note,
         "steps": steps,
         "minutes_asked": length.minutes,
     }
-    write_json(path, record)
+    ranks.from_first(partial(write_json, path, record))
 
     def trained(plan: Plan, *, resume: bool, give_up: bool) -> Network:
         return train(
@@ -103,18 +114,36 @@ def train_run(run: Run, progress: Callable[[Progress], None] | None = None) -> M
         plan = safer(task.plan)
         record["restarted"] = f"{error}; it began once more with {differences(task.plan, plan)}"
         warnings.warn(f"{task.home}: {record['restarted']}", NothingLearnedWarning, stacklevel=2)
-        (task.home / CHECKPOINT).unlink(missing_ok=True)
-        write_json(path, record)
+
+        def begin_again() -> None:
+            (task.home / CHECKPOINT).unlink(missing_ok=True)
+            write_json(path, record)
+
+        ranks.from_first(begin_again)
         network = trained(plan, resume=False, give_up=False)
-    last = read_metrics(task.home)[-1]
     patients = {case.name: case.patient for case in run.data.cases}
     point = operating_point(plan, network, validation, run.runtime, task.aim, task.promise, patients)
+    run = replace(run, task=task.model_copy(update={"plan": plan}))
+    return ranks.from_first(partial(_finish, run, network, point, start, record, training, validation))
+
+
+def _finish(
+    run: Run,
+    network: Network,
+    point: OperatingPoint,
+    start: Start | None,
+    record: dict[str, Any],
+    training: PreparedCases,
+    validation: PreparedCases,
+) -> Model:
+    """Make the model of a trained network, and write it and the record."""
+    task, plan = run.task, run.task.plan
     refinement = None
     if split_name(plan.network.name)[1]:
         refinement = fit_refinement(plan, network, validation, run.runtime, point)
         record["refinement"] = asdict(refinement)
     record |= {
-        "training_seconds": last["seconds"],
+        "training_seconds": read_metrics(task.home)[-1]["seconds"],
         "threshold": point.threshold,
         **({"promised": point.promise} if point.promise else {}),
         "minimum_mm3": point.minimum_mm3,
@@ -140,7 +169,7 @@ def train_run(run: Run, progress: Callable[[Progress], None] | None = None) -> M
     if task.eight_bit and run.runtime.device.type == "cpu":
         model = replace(model, eight_bit=calibrate(model, validation[:CALIBRATED_ON]))
     save_model(model, task.home / MODEL)
-    write_json(path, record)
+    write_json(task.home / RECORD, record)
     return model
 
 
@@ -162,15 +191,17 @@ def differences(plan: Plan, other: Plan) -> str:
     return f"{loss}a peak of the learning rate of {other.training.learning_rate:g}"
 
 
-def _started(path: Path) -> dict[str, Any]:
-    """The record of a run that is resumed, with its plan as this version states it."""
+def _started(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of a run that is resumed, with its plan as this version states it; None if there is none.
+
+    TrainingError if it is another run than the identity's.
+    """
+    if not path.exists():
+        return None
     record: dict[str, Any] = {"aim": "dice", "promise": None, "start": None, **read_json(path)}
     if "plan" in record:
         record["plan"] = Plan.model_validate(record["plan"]).model_dump(mode="json", exclude={"reasons"})
-    return record
-
-
-def _same_run(path: Path, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    """TrainingError if a run that is resumed would not be the run that was started."""
-    if changed := changes(before, identity):
+    record["runtime"] = _WHICH_GPU.sub("", record.get("runtime", ""))
+    if changed := changes(record, identity):
         raise TrainingError(f"{path}: the run was started with other settings: {changed}; give a new folder")
+    return record
