@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from focalis.dataset import PhantomSettings, write_phantoms
+from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import DataError, PlanError
 from focalis.networks import NETWORKS
 from focalis.planning import Fingerprint, fingerprint, make_plan
 from focalis.planning.parts import network_of
 from focalis.planning.step_memory import training_bytes
 from focalis.quality import measure
-from focalis.volume import Volume, read_volume, write_volume
+from focalis.volume import Grid, Volume, read_volume, write_volume
 
 
 def found(**changes) -> Fingerprint:
@@ -207,3 +207,37 @@ def test_nothing_to_learn_is_an_error(tmp_path):
 def test_figures_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         found().foreground_share = ()
+
+
+BOX = (slice(14, 19), slice(13, 18), slice(14, 19))
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "boxes", "cases", "use"),
+    [
+        ((32, 32, 32), 1.6, [BOX], 5, "guided"),
+        ((32, 32, 32), 1.6, [BOX], 4, "detector"),  # too few to say
+        ((32, 32, 32), 4.0, [BOX], 5, "detector"),  # a whole scan
+        ((32, 32, 32), 1.6, [(slice(2, 7), *BOX[1:])], 5, "detector"),
+        (
+            (32, 32, 32),
+            1.6,
+            [(slice(2, 6),) * 3, (slice(26, 30),) * 3],
+            5,
+            "detector",
+        ),  # spread about the middle
+        ((32, 32, 32), 1.6, [], 6, "detector"),  # half of the scans are empty
+    ],
+)
+def test_crops_around_a_lesion_make_a_guided_model(tmp_path, shape, spacing, boxes, cases, use):
+    grid = Grid(shape[::-1], (spacing,) * 3)
+    for number in range(cases):
+        label = np.zeros(shape, np.uint8)
+        for box in boxes or [BOX] * (number % 2):
+            label[box] = 1
+        image = np.random.default_rng(number).normal(size=shape).astype(np.float32)
+        write_volume(Volume(image, grid), tmp_path / "images" / f"{number}.nii")
+        write_volume(Volume(label, grid), tmp_path / "labels" / f"{number}.nii")
+    plan = plan_of(fingerprint(open_dataset(tmp_path).cases))
+    assert plan.use == use
+    assert "predict takes" in plan.reasons["use"]

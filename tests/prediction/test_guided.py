@@ -1,5 +1,8 @@
 """A person points at lesions in a whole scan: one mask, a word for each point."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,8 @@ from torch import nn
 
 from focalis.errors import ModelError, UsageError
 from focalis.lesions import OperatingPoint
-from focalis.model import Model
+from focalis.model import Model, open_model, save_model
+from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.prediction import Place, Settings, require_crop, segment, segment_at, surroundings
 from focalis.volume import Grid, Volume
@@ -141,8 +145,6 @@ def test_a_point_beside_a_lesion_means_it_and_says_how_far_it_is():
     ],
 )
 def test_a_point_without_a_lesion_is_said_and_the_others_go_on(place, status, words):
-    import re
-
     found = segment_at(model(), [scan()], [place, Place(((32, 22, 10),), voxel=True)])
     assert [each.status for each in found.pointed] == [status, "lesion"]
     assert re.search(words, found.pointed[0].said)
@@ -206,3 +208,20 @@ def test_a_detector_takes_no_points_and_a_guided_model_no_whole_scan():
 def test_a_place_is_one_or_two_points_of_three_numbers(ends):
     with pytest.raises(UsageError, match="three numbers"):
         Place(ends)
+
+
+def test_files_from_before_there_was_a_choice_are_guided_if_they_were_trained_on_crops_of_ct():
+    shipped = open_model("lidc-nodule")
+    assert shipped.plan.use is None
+    assert shipped.guided
+    assert shipped.crop_zyx_mm == pytest.approx((51, 51, 51), abs=0.01)
+    assert not model(use=None).guided  # it knows nothing of its images
+    set_by_a_person = replace(shipped, plan=shipped.plan.model_copy(update={"use": "detector"}))
+    assert not set_by_a_person.guided
+
+
+def test_the_use_stays_in_the_model_file(tmp_path):
+    network = build_network("dense", ((2, 2, 2),), 1, 2)
+    for use in ("guided", "detector"):
+        save_model(replace(model(use), members=(network,)), tmp_path / "m.safetensors")
+        assert open_model(tmp_path / "m.safetensors").guided == (use == "guided")

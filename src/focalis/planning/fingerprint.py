@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from focalis.dataset import Case
 from focalis.errors import DataError
-from focalis.lesions import lesions_by_label
+from focalis.lesions import label_components, lesions_by_label
 from focalis.planning.pose import Pose, pose, sketch
 from focalis.volume import Absent, to_canonical
 
@@ -33,7 +33,7 @@ class Fingerprint:
         first_percentile: per channel, the median over cases of each image's 1st percentile.
         foreground_low, foreground_high, foreground_mean, foreground_std: per channel, the 0.5th and 99.5th
             percentile, mean and standard deviation of the intensities inside lesions, over all cases.
-        centred: whether the foreground lies in the middle of nearly every image, as in crops around a lesion.
+        centred: whether nearly every image has one lesion, in its middle, as crops around a lesion have.
         pose: whether the foreground lies the same way in all cases; None if they are too few to say.
     """
 
@@ -80,8 +80,7 @@ def fingerprint(
         shares.append(float(inside.mean()))
         if case.drawn == usual:
             sketches.append(sketch(np.where(inside, label.array, 0), label.grid.spacing_zyx_mm, rng))
-        if inside.any():
-            middles.append(_is_centred(inside))
+        middles.append(_is_centred(inside))
         for found in lesions_by_label(label.array, ignore):
             lesions += (found.sizes() * label.grid.voxel_volume_mm3).tolist()
         for channel, volume in enumerate(case.read_images()):
@@ -114,7 +113,10 @@ def fingerprint(
 
 
 def _is_centred(inside: NDArray[np.bool_]) -> bool:
-    """Whether the box around the foreground has the image's middle, along each axis."""
+    """Whether there is one lesion, and its box has the image's middle, along each axis."""
+    if not inside.any():
+        return False
     ends = [np.flatnonzero(inside.any(axis=axes))[[0, -1]] for axes in ((1, 2), (0, 2), (0, 1))]
     off = [abs(pair.mean() - (size - 1) / 2) / size for pair, size in zip(ends, inside.shape, strict=True)]
-    return bool(max(off) <= OFF_CENTRE)
+    box = tuple(slice(first, last + 1) for first, last in ends)
+    return bool(max(off) <= OFF_CENTRE) and label_components(inside[box])[1] == 1

@@ -141,7 +141,7 @@ def _use(found: Fingerprint) -> tuple[Use, str]:
     crops = bool((np.multiply(found.shapes_zyx, found.spacings_zyx_mm).max(axis=1) < MOST_CROP_MM).all())
     if crops and found.centred:
         return "guided", (
-            "the images are crops with the lesion in the middle, so predict takes points; detector for whole scans"
+            "the images are crops with one lesion in the middle, so predict takes points; detector for whole scans"
         )
     return "detector", "predict takes whole images; guided if it is to take points at lesions"
 
