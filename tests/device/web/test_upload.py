@@ -4,6 +4,7 @@ import socket
 from contextlib import closing
 
 import pytest
+from device_work import config, in_this_process, until, working
 from page_clients import csrf_of, local_client
 
 from focalis.device.config import WebSettings
@@ -99,3 +100,29 @@ def test_room_is_what_is_free_beyond_the_least(phantom):
     assert 0 < intake.room_bytes() <= phantom.store.free_bytes()
     assert local_client(phantom).post("/upload", headers={"x-csrf-token": "x"}).status_code == 403
     assert csrf_of(local_client(phantom))
+
+
+@pytest.mark.parametrize("lost", ["the connection", "the last boundary"])
+def test_a_series_of_a_half_sent_stow_request_is_held_as_incomplete(
+    web, phantom, model, series, tmp_path, lost
+):
+    part = b"--here\r\nContent-Type: application/dicom\r\n\r\n"
+    body = b"".join(part + path.read_bytes() + b"\r\n" for path in series[:4])
+    port = int(web[0].url.rstrip("/").rsplit(":", 1)[1])
+    head = (
+        f"POST /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        'Content-Type: multipart/related; type="application/dicom"; boundary=here\r\n'
+        f"Content-Length: {len(body) * (2 if lost == 'the connection' else 1)}\r\n\r\n"
+    )
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=10)) as connection:
+        connection.sendall(head.encode() + body)
+        uid = until(lambda: [row.series_uid for row in phantom.store.series()], 20)[0]
+        if lost == "the last boundary":
+            assert b"400" in connection.recv(4096)
+    until(lambda: phantom.store.faults_of(uid), 20)
+
+    with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
+        held = until(lambda: jobs.store.series("incomplete"), 20)[0]
+        assert jobs.store.tasks() == []
+    assert held.reason.startswith("STOW-RS ")
+    assert held.reason.endswith("broke off")
