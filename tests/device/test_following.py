@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from device_work import GRID, block, config, keep_files
+from device_work import GRID, block, config, in_this_process, keep_files, until, working
 from follow_scenes import Ball, grid_of, scan
 from pydicom import Dataset, dcmread
 from small_plan import small_plan
@@ -18,6 +18,7 @@ from focalis.device.models import open_models
 from focalis.device.records import EarlierStudy
 from focalis.device.results import make_results
 from focalis.device.store import Store
+from focalis.device.written import follow_up_of
 from focalis.dicom import read_series
 from focalis.dicom.structured_report import read_tracking
 from focalis.model import Model
@@ -187,3 +188,20 @@ def test_the_same_persons_segmented_study_is_offered(offered):
 )
 def test_others_are_not(offered, options):
     assert offered(**options) == []
+
+
+@pytest.mark.slow
+def test_the_device_compares_with_an_earlier_study_and_keeps_what_it_found(model, write_series, tmp_path):
+    with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
+        for count, (name, day) in enumerate((("old", "20260105"), ("new", "20260405")), start=1):
+            dates = {"AcquisitionDate": day, "StudyDate": day, "StudyInstanceUID": f"1.2.3.{day}"}
+            files = write_series(
+                tmp_path / name, block(), GRID, SeriesDescription=name, PatientID="17", **dates
+            )
+            keep_files(jobs.store, files, person="p")
+            until(lambda count=count: len(jobs.store.tasks("done")) == count)
+        found = {jobs.store.series_row(each.series_uid).description: each for each in jobs.store.tasks()}
+        told = follow_up_of(jobs.store, found["new"].task_id)
+        assert follow_up_of(jobs.store, found["old"].task_id) is None
+        assert (told["task"], told["day"]) == (found["old"].task_id, "2026-01-05")
+        assert any(each.text.startswith("Follow-up since 2026-01-05") for each in jobs.store.events())

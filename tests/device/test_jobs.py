@@ -437,3 +437,22 @@ def assert_one_result(folder: Path) -> None:
             *(result.path.name for result in results),
         }
         assert {each.state for each in store.deliveries()} <= {"sent"}
+
+
+def test_urgent_series_come_before_those_that_wait(model, write_series, tmp_path):
+    order = []
+    routes = ({"model": "tiny", "description": "stroke", "urgent": True}, {"model": "tiny"})
+    for number, name in enumerate(("first", "second", "stroke")):
+        kept(
+            tmp_path / "store",
+            write_series(tmp_path / name, block(1000 + number), GRID, SeriesDescription=name),
+        )
+
+    def run(job, _):
+        order.append(dcmread(job.files[0]).SeriesDescription)
+        return {"outcome": "refused", "reason": "a test"}
+
+    with working(tmp_path / "store", config(model, routes=routes), run=run) as jobs:
+        until(lambda: len(jobs.store.tasks("refused")) == 3)
+    assert "stroke" in order[:2]  # another one may have begun before it was known
+    assert sorted(order) == ["first", "second", "stroke"]

@@ -1,5 +1,7 @@
 """Routes: only `*` and `?` are special, and what people do not see does not count."""
 
+import json
+
 import pytest
 
 from focalis.device.config import Config
@@ -67,3 +69,39 @@ def test_the_first_route_that_fits_says_what_becomes_of_a_series_out_of_scope():
     assert outside_policies(series(body_part="HEAD"), given, False) == ("refuse", "mark")
     assert outside_policies(series(body_part="LEG"), given, False) == ("hold", "hold")
     assert outside_policies(series(body_part="LEG"), given, True) == ("mark", "mark")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "told", "taken"),
+    [
+        ([{"tag": "SliceThickness", "max": 2}], {"SliceThickness": "1.25"}, True),
+        ([{"tag": "SliceThickness", "max": 2}], {"SliceThickness": "2.0"}, True),
+        ([{"tag": "SliceThickness", "max": 2}], {"SliceThickness": "1\\5"}, False),
+        ([{"tag": "SliceThickness", "min": 1, "max": 2}], {"SliceThickness": "0.5"}, False),
+        ([{"tag": "SliceThickness", "max": 2}], {}, False),
+        ([{"tag": "SliceThickness", "max": 2}], {"SliceThickness": "thin"}, False),
+        (
+            [{"tag": "ImageType", "value": "LOCALIZER", "unless": True}],
+            {"ImageType": "ORIGINAL\\AXIAL"},
+            True,
+        ),
+        ([{"tag": "ImageType", "value": "localizer", "unless": True}], {"ImageType": "A\\LOCALIZER"}, False),
+        ([{"tag": "KVP", "min": 100}, {"tag": "ConvolutionKernel", "value": "B5*"}], {"KVP": "120"}, False),
+        (
+            [{"tag": "KVP", "min": 100}, {"tag": "ConvolutionKernel", "value": "B5*"}],
+            {"KVP": "120", "ConvolutionKernel": "b50f"},
+            True,
+        ),
+    ],
+)
+def test_conditions_on_any_attribute_must_all_hold(conditions, told, taken):
+    route = routes({"model": "a", "where": conditions})
+    assert choose_model(series(told=json.dumps(told)), route, MODELS) == ("a" if taken else None)
+
+
+@pytest.mark.parametrize(
+    "tag", ["PatientName", "PatientID", "ReferringPhysicianName", "Slicethickness", "PixelData"]
+)
+def test_a_condition_asks_for_no_person_and_no_other_word(tag):
+    with pytest.raises(ValueError, match=tag):
+        routes({"model": "a", "where": [{"tag": tag, "value": "x"}]})

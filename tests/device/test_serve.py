@@ -115,8 +115,12 @@ def test_the_documented_settings_are_valid_and_name_every_key(tmp_path):
     (text,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "focalis.toml").write_text(text)
     load_config(tmp_path / "focalis.toml")
-    written = set()
-    for section, content in tomllib.loads(text).items():
+
+    def named(section, content):
         for table in content if isinstance(content, list) else [content]:
-            written |= {f"{section}.{key}" for key in table}
+            for key, value in table.items():
+                nested = isinstance(value, list) and value and isinstance(value[0], dict)
+                yield from named(key, value) if nested else [f"{section}.{key}"]
+
+    written = {key for section, content in tomllib.loads(text).items() for key in named(section, content)}
     assert written == set(keys(Config))

@@ -520,7 +520,7 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
         store.add_task("t", uid, "nodules", "7" * 64, "8" * 64)
         store.event("warning", "the series lies outside of what the model was trained on: it is small", "t")
     later = {
-        "series": ("reason", "released", "pause_seconds", "person"),
+        "series": ("reason", "released", "pause_seconds", "person", "told"),
         "instances": (
             "frames",
             "number",
@@ -528,9 +528,10 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
             "acquisition_images",
             "normal",
             "position_mm",
+            "left_out",
         ),
         "quarantine": ("sop_uid",),
-        "tasks": ("partial", "outside", "released"),
+        "tasks": ("partial", "outside", "released", "urgent"),
     }
     connection = sqlite3.connect(tmp_path / "old" / "store.sqlite")
     for name in ("instances_by_study", "quarantine_by_series", "series_by_person"):

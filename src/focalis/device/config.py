@@ -51,12 +51,52 @@ def _model_beside_the_file(value: Path, info: ValidationInfo) -> Path:
     return value if str(value) in SHIPPED and not path.is_file() else path
 
 
+def _keyword(value: str) -> str:
+    """A DICOM keyword that does not name the patient: the store keeps what routes ask for."""
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+    tag = tag_for_keyword(value)
+    if tag is None:
+        raise ValueError(f"{value!r} is no DICOM keyword, such as SliceThickness")
+    if value in _OF_A_PERSON or dictionary_VR(tag) not in _PLAIN:
+        raise ValueError(f"{value} names a person, or holds no plain value; routes ask for other attributes")
+    return value
+
+
 def _charset(value: str) -> str:
     from focalis.charsets import codec_of
 
     return codec_of(value)
 
 
+_PLAIN = (
+    "AE",
+    "AS",
+    "CS",
+    "DA",
+    "DS",
+    "DT",
+    "FD",
+    "FL",
+    "IS",
+    "LO",
+    "SH",
+    "SL",
+    "SS",
+    "ST",
+    "TM",
+    "UI",
+    "UL",
+    "US",
+)
+_OF_A_PERSON = (
+    "PatientID",
+    "OtherPatientIDs",
+    "PatientBirthDate",
+    "PatientAddress",
+    "PatientTelephoneNumbers",
+)
+Keyword = Annotated[str, AfterValidator(_keyword)]
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
 PasswordHash = Annotated[str, AfterValidator(_password_hash)]
@@ -121,6 +161,24 @@ class ModelEntry(_Frozen):
     sha256: Sha256 | None = None
 
 
+class Condition(_Frozen):
+    """What an attribute of a series must be.
+
+    Attributes:
+        tag: its keyword (SliceThickness); of several values, also over the images, one must fit a pattern, and all must
+            lie in a range.
+        value: a pattern, as of routes.
+        min, max: the range of a number, both ends included.
+        unless: the route takes the series only if this does not hold.
+    """
+
+    tag: Keyword
+    value: str | None = None
+    min: float | None = None
+    max: float | None = None
+    unless: bool = False
+
+
 class Route(_Frozen):
     """Which series a model takes. All given patterns must match (`*`, `?`; case is ignored).
 
@@ -129,6 +187,9 @@ class Route(_Frozen):
             marks the results, "hold" waits for a person, "refuse" refuses it. By default one of another modality is
             refused, and others are marked.
         follow_up: compare with an earlier study of the same person that this route took.
+        where: more conditions, all of which must hold.
+        urgent: its series are segmented before others.
+        leave_out: leave out images of another orientation or size than nearly all others, such as localizers.
     """
 
     model: Name
@@ -137,6 +198,9 @@ class Route(_Frozen):
     description: str | None = None
     outside: OutsidePolicy | None = None
     follow_up: bool = True
+    where: tuple[Condition, ...] = ()
+    urgent: bool = False
+    leave_out: bool = True
 
 
 class Destination(_Frozen):
@@ -222,10 +286,11 @@ class User(_Frozen):
 
 
 class Token(_Frozen):
-    """A program that may use DICOMweb: the SHA-256 of its bearer token."""
+    """A program that may use DICOMweb: the SHA-256 of its bearer token; `read` lets it query and fetch as well."""
 
     name: Name
     sha256: Sha256
+    read: bool = False
 
 
 class WatchSettings(_Frozen):
@@ -330,6 +395,10 @@ def _contradiction(config: Config) -> str | None:
         names = [entry.name for entry in entries]
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             return f"{kind} {doubled[0]!r} is there twice; give each its own name"
+    for number, route in enumerate(config.routes, start=1):
+        for condition in route.where:
+            if condition.value is None and condition.min is None and condition.max is None:
+                return f"routes.{number}: {condition.tag} has no value, min or max; add one"
     for entry in config.destinations:
         needed = ("ae_title", "host", "port") if entry.kind == "dicom" else ("url",)
         if missing := [key for key in needed if getattr(entry, key) is None]:

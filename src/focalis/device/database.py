@@ -95,7 +95,12 @@ CREATE TABLE audit (
     number INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, who TEXT NOT NULL, address TEXT NOT NULL,
     did TEXT NOT NULL, task_id TEXT, series_uid TEXT);
 """
-_STEPS = (_FIRST, _WHOLENESS_AND_SCOPE, _PERSON, _NOTICES, _ACCOUNTS)
+_ROUTING = """
+ALTER TABLE series ADD COLUMN told TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE instances ADD COLUMN left_out INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tasks ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;
+"""
+_STEPS = (_FIRST, _WHOLENESS_AND_SCOPE, _PERSON, _NOTICES, _ACCOUNTS, _ROUTING)
 """What makes each version of the file out of the one before it; a store of any version is brought to the last one."""
 
 

@@ -35,7 +35,7 @@ def earlier_studies(
         files = {each.kind: str(each.path) for each in store.results(earlier.task_id)}
         segmentation = files.get("correction", files.get("seg", ""))
         report = files.get("correction-sr", "") if "correction" in files else files.get("sr", "")
-        images = [str(each.path) for each in store.instances(other.series_uid)]
+        images = [str(each.path) for each in store.images(other.series_uid)]
         if segmentation and images:
             found.append(EarlierStudy(earlier.task_id, images, segmentation, report, earlier.model_sha256))
     return found

@@ -14,6 +14,7 @@ import resource
 import struct
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -63,13 +64,16 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 
 
-def examine(path: Path, most_pixel_bytes: int, charset: str = DEFAULT_CHARSET) -> Header:
+def examine(
+    path: Path, most_pixel_bytes: int, charset: str = DEFAULT_CHARSET, keywords: Sequence[str] = ()
+) -> Header:
     """Read what the device needs to know about a file.
 
     Args:
         path: the file.
         most_pixel_bytes: the greatest size of its decoded pixels.
         charset: the Python codec for text of no or a wrong character set.
+        keywords: attributes that routes ask for.
 
     Raises:
         ForeignError: it is not DICOM, or of another SOP class or transfer syntax.
@@ -93,7 +97,7 @@ def examine(path: Path, most_pixel_bytes: int, charset: str = DEFAULT_CHARSET) -
             _measure_depth(dataset, 1)
             settle_text(dataset, charset)
             _require_whole_pixels(stream, dataset, most_pixel_bytes)
-            return _header(dataset, meta)
+            return _header(dataset, meta, keywords)
         except DataError:
             raise
         except RecursionError as error:
@@ -104,7 +108,7 @@ def examine(path: Path, most_pixel_bytes: int, charset: str = DEFAULT_CHARSET) -
             raise UnsafeError(f"is a damaged DICOM file ({type(error).__name__})") from error
 
 
-def _header(dataset: FileDataset, meta: Dataset) -> Header:
+def _header(dataset: FileDataset, meta: Dataset, keywords: Sequence[str]) -> Header:
     sop_uid = _uid(dataset, "SOPInstanceUID")
     for keyword, value in (
         ("MediaStorageSOPInstanceUID", sop_uid),
@@ -129,6 +133,7 @@ def _header(dataset: FileDataset, meta: Dataset) -> Header:
         acquisition=_short(dataset, "AcquisitionNumber"),
         acquisition_images=_whole(dataset, "ImagesInAcquisition"),
         person=_person(dataset),
+        told={name: "\\".join(values) for name in keywords if (values := _values(dataset, name))},
         **_place(dataset),
     )
 
@@ -318,7 +323,7 @@ def _identity(path: Path) -> dict[str, str]:
     return found
 
 
-def _serve(memory_bytes: int, most_pixel_bytes: int, charset: str) -> None:
+def _serve(memory_bytes: int, most_pixel_bytes: int, charset: str, keywords: Sequence[str]) -> None:
     """The child: limits first, then an answer for each line until the parent goes."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -332,7 +337,7 @@ def _serve(memory_bytes: int, most_pixel_bytes: int, charset: str) -> None:
             return
         answer = {"file": json.loads(line)}
         try:
-            answer["header"] = asdict(examine(Path(answer["file"]), most_pixel_bytes, charset))
+            answer["header"] = asdict(examine(Path(answer["file"]), most_pixel_bytes, charset, keywords))
         except DataError as error:
             answer |= {"reason": str(error), "foreign": isinstance(error, ForeignError)}
             if isinstance(error, UnsafeError):
@@ -340,4 +345,4 @@ def _serve(memory_bytes: int, most_pixel_bytes: int, charset: str) -> None:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    _serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4].split())

@@ -18,6 +18,7 @@ from typing import Literal
 from focalis.device.config import Config
 from focalis.device.parsing import ForeignError, Parser, UnsafeError
 from focalis.device.records import Header, Level, Staged
+from focalis.device.routing import keywords_of
 from focalis.device.store import Store
 from focalis.errors import DataError
 
@@ -67,6 +68,7 @@ class Intake:
             limits.parse_seconds,
             int(limits.series_gb * 1e9),
             config.node.charset,
+            keywords_of(config.routes),
         )
 
     def close(self) -> None:

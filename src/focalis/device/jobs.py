@@ -34,7 +34,7 @@ from focalis.device.records import (
     TaskState,
     now,
 )
-from focalis.device.routing import choose_model, outside_policies
+from focalis.device.routing import choose_model, outside_policies, route_of
 from focalis.device.segment import Job, PointJob
 from focalis.device.segmenter import Segmenter
 from focalis.device.store import Store
@@ -257,7 +257,14 @@ class Jobs:
         told = json.dumps([row.series_uid, inputs, model, self.version, *([partial] if partial else [])])
         task_id = hashlib.sha256(told.encode()).hexdigest()[:32]
         self.store.add_task(
-            task_id, row.series_uid, name, model, inputs, earlier.task_id if earlier else None, partial
+            task_id,
+            row.series_uid,
+            name,
+            model,
+            inputs,
+            earlier.task_id if earlier else None,
+            partial,
+            bool((route := route_of(row, self.config.routes)) and route.urgent),
         )
         if earlier is not None:
             same = earlier.input_sha256 == inputs
@@ -271,7 +278,10 @@ class Jobs:
 
     def _enqueue_tasks(self) -> None:
         waiting = [task for state in _OPEN for task in self.store.tasks(state)]
-        for task in sorted(waiting, key=lambda task: task.created_at):
+        with self._under_way_lock:
+            busy = any(task.task_id in self._under_way for task in waiting)
+        # one after the other, so that an urgent one that comes meanwhile is the next
+        for task in sorted(waiting, key=lambda task: (-task.urgent, task.created_at))[: 0 if busy else 1]:
             self._enqueue(task.task_id, "study", STUDIES, task.task_id)
 
     def _enqueue_deliveries(self) -> None:
@@ -384,6 +394,7 @@ class Jobs:
             reason = f"has more than {limits.series_gb:g} GB; raise limits.series_gb"
             return {"outcome": "refused", "reason": reason}
         row = self.store.series_row(task.series_uid)
+        route = None if row is None else route_of(row, self.config.routes)
         wrong, strange = outside_policies(row, self.config.routes, bool(task.released))
         job = Job(
             files=[str(instance.path) for instance in instances],
@@ -399,6 +410,7 @@ class Jobs:
             other_modality=wrong,
             outside=strange,
             charset=self.config.node.charset,
+            leave_out=route is None or route.leave_out,
             earlier=[]
             if row is None or alone
             else [asdict(each) for each in earlier_studies(self.store, self.config.routes, task, row)],
@@ -411,6 +423,11 @@ class Jobs:
             self.store.event("warning", f"the series {answer['outside']}", task_id=task_id)
         for caution in answer.get("cautions", ()):
             self.store.event("warning", caution, task_id=task_id)
+        left = {Path(file).stem for file in answer.get("left_out_files", ())}
+        self.store.leave_out(task.series_uid, left)
+        if left:
+            text = f"left out {len(left)} of {len(instances)} images, of another orientation or size than the others"
+            self.store.event("warning", text, task_id=task_id)
         if answer.get("follow_up"):
             text = without_own_names(answer["follow_up"], self.store)
             self.store.event("warning" if "could not" in text else "info", text, task_id=task_id)

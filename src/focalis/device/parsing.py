@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,14 @@ class UnsafeError(DataError):
 class Parser:
     """Reads headers in child processes, which live on from file to file; safe to use from many threads."""
 
-    def __init__(self, memory_bytes: int, seconds: float, most_pixel_bytes: int, charset: str) -> None:
+    def __init__(
+        self,
+        memory_bytes: int,
+        seconds: float,
+        most_pixel_bytes: int,
+        charset: str,
+        keywords: Sequence[str] = (),
+    ) -> None:
         """Start nothing yet.
 
         Args:
@@ -52,8 +60,9 @@ class Parser:
             seconds: time for one file.
             most_pixel_bytes: the greatest size of a file's decoded pixels.
             charset: the Python codec for text of no or a wrong character set.
+            keywords: attributes that routes ask for.
         """
-        self._arguments = (str(memory_bytes), str(most_pixel_bytes), charset)
+        self._arguments = (str(memory_bytes), str(most_pixel_bytes), charset, " ".join(keywords))
         self._seconds = seconds
         self._idle: queue.LifoQueue[Child | None] = queue.LifoQueue()
         for _ in range(_CHILDREN):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from focalis.device.records import (
 
 _LONGEST_PAUSE_SECONDS = 900.0
 """Whoever sends more of a series after a longer pause sends it anew; the device does not wait that long."""
+_MOST_VALUES = 100
+"""Of an attribute, over all images of a series."""
 _QUARANTINED_OBJECTS = 10_000
 _QUARANTINED_BYTES = 4_000_000_000
 # Nothing is expected of it any more: it has arrived, and every task of it has ended and every result was sent.
@@ -168,6 +171,13 @@ class Received:
         rows = self._database.rows(f"{_SERIES} WHERE series_uid = ?", series_uid)
         return self._series_row(rows[0]) if rows else None
 
+    def series_of_study(self, study_uid: str) -> list[SeriesRow]:
+        """The series of a study, the newest first."""
+        rows = self._database.rows(
+            f"{_SERIES} WHERE study_uid = ? ORDER BY last_at DESC, series_uid", study_uid
+        )
+        return [self._series_row(row) for row in rows]
+
     def series_of_person(self, person: str) -> list[SeriesRow]:
         """The series with the same Patient ID and issuer, the newest first; none for an empty `person`."""
         rows = self._database.rows(
@@ -181,6 +191,19 @@ class Received:
             "SELECT * FROM instances WHERE series_uid = ? ORDER BY sha256, sop_uid", series_uid
         )
         return [Instance(**dict(row), path=self._files.object_path(row["sha256"])) for row in rows]
+
+    def images(self, series_uid: str) -> list[Instance]:
+        """The instances of a series that are segmented and shown: those that were not left out."""
+        return [each for each in self.instances(series_uid) if not each.left_out]
+
+    def leave_out(self, series_uid: str, sha256: Collection[str]) -> None:
+        """Segment and show all of a series but these instances."""
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE instances SET left_out = 0 WHERE series_uid = ?", (series_uid,))
+            connection.executemany(
+                "UPDATE instances SET left_out = 1 WHERE series_uid = ? AND sha256 = ?",
+                [(series_uid, each) for each in sha256],
+            )
 
     def acquisition_counts(self, study_uid: str) -> dict[str, int]:
         """Acquisition Number to the number of single images with it in a study."""
@@ -356,11 +379,12 @@ class Received:
                 pause = self._pause_seconds(header.series_uid, at)
                 connection.execute(
                     "INSERT INTO series (series_uid, study_uid, modality, body_part, description,"
-                    " manufacturer_model, state, first_at, last_at, expected, person)"
-                    " VALUES (?, ?, ?, ?, ?, ?, 'receiving', ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                    " manufacturer_model, state, first_at, last_at, expected, person, told)"
+                    " VALUES (?, ?, ?, ?, ?, ?, 'receiving', ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
                     " SET state = 'receiving', last_at = excluded.last_at, reason = '', released = '',"
                     " pause_seconds = max(pause_seconds, ?),"
-                    " expected = coalesce(max(expected, excluded.expected), expected, excluded.expected)",
+                    " expected = coalesce(max(expected, excluded.expected), expected, excluded.expected),"
+                    " told = excluded.told",
                     (
                         header.series_uid,
                         header.study_uid,
@@ -372,11 +396,12 @@ class Received:
                         at,
                         header.expected,
                         header.person,
+                        _together(connection, header),
                         pause,
                     ),
                 )
                 connection.execute(
-                    "INSERT INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
                     (
                         header.sop_uid,
                         header.series_uid,
@@ -415,3 +440,14 @@ class Received:
     def _series_row(self, row: sqlite3.Row) -> SeriesRow:
         open_associations = self._associations[row["series_uid"]]
         return SeriesRow(**dict(row), open_associations=open_associations)
+
+
+def _together(connection: sqlite3.Connection, header: Header) -> str:
+    """What a series tells with one more image: every value of an attribute that any image of it has, as JSON."""
+    rows = connection.execute("SELECT told FROM series WHERE series_uid = ?", (header.series_uid,)).fetchall()
+    told: dict[str, str] = json.loads(rows[0]["told"]) if rows else {}
+    for keyword, value in header.told.items():
+        known = told[keyword].split("\\") if keyword in told else []
+        added = [each for each in value.split("\\") if each not in known]
+        told[keyword] = "\\".join([*known, *added][:_MOST_VALUES])
+    return json.dumps(told, sort_keys=True)

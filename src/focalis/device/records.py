@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -47,6 +47,7 @@ class Header:
         normal: the direction across its slice, rounded, as text; empty if it has no place in the patient.
         position_mm: its place along that direction.
         person: a hash of Patient ID and its issuer; empty without a Patient ID.
+        told: attributes that routes ask for, as text; several values with a backslash between them.
     """
 
     sop_uid: str
@@ -66,6 +67,7 @@ class Header:
     normal: str = ""
     position_mm: float | None = None
     person: str = ""
+    told: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,11 @@ class Staged:
 
 @dataclass(frozen=True)
 class Instance:
-    """A received instance; `path` is its file under the device's own name. The last six are as in `Header`."""
+    """A received instance; `path` is its file under the device's own name. The last are as in `Header`.
+
+    Attributes:
+        left_out: whether it is not segmented, because it differs from nearly all others of its series.
+    """
 
     sop_uid: str
     series_uid: str
@@ -95,6 +101,7 @@ class Instance:
     acquisition_images: int | None = None
     normal: str = ""
     position_mm: float | None = None
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,7 @@ class SeriesRow:
         released: who released it although it is incomplete; empty if nobody did.
         pause_seconds: the longest pause after which more of it came.
         person: as in `Header`.
+        told: the same as in `Header`, of all its images together, as JSON.
     """
 
     series_uid: str
@@ -124,6 +132,7 @@ class SeriesRow:
     released: str = ""
     pause_seconds: float = 0.0
     person: str = ""
+    told: str = "{}"
 
 
 @dataclass(frozen=True)
@@ -152,6 +161,7 @@ class SeriesTask:
         partial: why the series is not whole; empty if it is.
         outside: how the series lies outside of what the model was trained on, one line; empty if it does not.
         released: who had it segmented although it lies outside; empty if nobody did.
+        urgent: whether it comes before others.
     """
 
     task_id: str
@@ -169,6 +179,7 @@ class SeriesTask:
     partial: str = ""
     outside: str = ""
     released: str = ""
+    urgent: int = 0
 
 
 @dataclass(frozen=True)

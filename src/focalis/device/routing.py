@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from focalis.device.config import OutsidePolicy, Route
+from focalis.device.config import Condition, OutsidePolicy, Route
 from focalis.device.models import ServedModel
 from focalis.device.records import SeriesRow
 from focalis.errors import UsageError
@@ -86,7 +87,28 @@ def _takes(route: Route, series: SeriesRow) -> bool:
         (route.body_part, series.body_part),
         (route.description, series.description),
     )
-    return all(pattern is None or fits(pattern, value) for pattern, value in told)
+    values: dict[str, str] = json.loads(series.told or "{}")
+    return all(pattern is None or fits(pattern, value) for pattern, value in told) and all(
+        _holds(each, values.get(each.tag, "")) != each.unless for each in route.where
+    )
+
+
+def keywords_of(routes: Sequence[Route]) -> tuple[str, ...]:
+    """The attributes that conditions ask for."""
+    return tuple(sorted({each.tag for route in routes for each in route.where}))
+
+
+def _holds(condition: Condition, value: str) -> bool:
+    if condition.value is not None and not fits(condition.value, value):
+        return False
+    if condition.min is None and condition.max is None:
+        return True
+    try:
+        found = [float(each) for each in value.split("\\")]
+    except ValueError:
+        return False
+    low, high = condition.min, condition.max
+    return all((low is None or each >= low) and (high is None or each <= high) for each in found)
 
 
 def _plain(text: str) -> str:

@@ -54,6 +54,7 @@ class Job:
         other_modality: what to do with a series of another modality than the model's.
         outside: what to do with one that lies outside of what the model was trained on otherwise.
         charset: the Python codec for text of no or a wrong character set.
+        leave_out: leave out images of another orientation or size than nearly all others.
         earlier: studies that may be of the same person, each as `focalis.device.records.EarlierStudy`.
     """
 
@@ -70,6 +71,7 @@ class Job:
     other_modality: OutsidePolicy = "refuse"
     outside: OutsidePolicy = "mark"
     charset: str = "latin-1"
+    leave_out: bool = False
     earlier: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -133,6 +135,7 @@ def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model
         {"outcome": "done", "results": [...], "outside": in what the series lies outside of what the model was trained
         on, one line, or "", "left_out": what of the images' headers the results do not copy, one line, or "",
         "doubts": what may be wrong with the images, one line, or "", "cautions": what the model file says against it,
+        "left_out_files": files that were left out,
         "follow_up": what became of the lesions of an earlier study, or why that is not known, one line, or ""},
         {"outcome": "refused" | "held", "reason": ..., "outside": the same}, or
         {"outcome": "failed" | "no space", "reason": ...}.
@@ -162,6 +165,7 @@ class _RefusedError(Exception):
 
 
 def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
+    from focalis.device.odd_images import odd_ones
     from focalis.device.results import make_results
     from focalis.dicom import read_series
     from focalis.dicom.source_identity import AttributeWarning
@@ -195,7 +199,9 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         require_memory(model, [outline], settings)
 
     try:
-        series = read_series([Path(file) for file in job.files], admit, job.charset)
+        files = [Path(file) for file in job.files]
+        left = odd_ones(files) if job.leave_out else []
+        series = read_series([file for file in files if file not in left], admit, job.charset)
         strange = check_scope(model, [series.volume], [series.modality])
         outside = outside_line(strange) if strange else ""
         policy = job.other_modality if other_modalities(model.plan, [series.modality]) else job.outside
@@ -238,6 +244,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
         "outside": outside,
         "doubts": "; ".join(series.doubts),
         "cautions": [each.text for each in of_the_model],
+        "left_out_files": [str(file) for file in left],
         "follow_up": told_of_it,
         "left_out": next((_without_path(each.message) for each in told), ""),
     }

@@ -55,8 +55,11 @@ class Work:
         input_sha256: str,
         supersedes: str | None = None,
         partial: str = "",
+        urgent: bool = False,
     ) -> SeriesTask:
-        """Add a task in the state "waiting"; if it is there already, it stays as it is. For `partial` see `SeriesTask`.
+        """Add a task in the state "waiting"; if it is there already, it stays as it is.
+
+        For `partial` and `urgent` see `SeriesTask`.
 
         Raises:
             DataError: its series is not there, or the disk is full.
@@ -65,9 +68,9 @@ class Work:
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO tasks (task_id, series_uid, model, model_sha256, input_sha256, state, reason,"
-                " created_at, updated_at, supersedes, partial)"
-                " VALUES (?, ?, ?, ?, ?, 'waiting', '', ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (task_id, series_uid, model, model_sha256, input_sha256, at, at, supersedes, partial),
+                " created_at, updated_at, supersedes, partial, urgent)"
+                " VALUES (?, ?, ?, ?, ?, 'waiting', '', ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (task_id, series_uid, model, model_sha256, input_sha256, at, at, supersedes, partial, urgent),
             )
         task = self.task(task_id)
         assert task is not None

@@ -8,7 +8,7 @@ from page_clients import PASSWORD, SECRET, local_client
 from phantom_device import PACS, ROUTE, PhantomDevice
 
 from focalis.device.config import Config, Token, User
-from focalis.device.web import study, study_identity, system, views
+from focalis.device.web import held_headers, study, study_identity, system, views
 from focalis.device.web.auth import hash_password
 from focalis.device.web.worker import JOBS
 
@@ -23,7 +23,7 @@ def users():
 @pytest.fixture(autouse=True)
 def _jobs_in_this_process(monkeypatch):
     """A child process takes seconds to start; `test_children.py` has the real one."""
-    for module in (study_identity, study, system, views):
+    for module in (study_identity, study, system, views, held_headers):
         monkeypatch.setattr(module, "run_job", run_here)
 
 

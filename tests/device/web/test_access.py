@@ -29,6 +29,7 @@ RULES = {
     ("GET", "/studies/{task_id}/results/{sop_uid}"): "viewer",
     ("GET", "/upload"): "reviewer",
     ("POST", "/logout"): "viewer",
+    ("POST", "/work/find"): "viewer",
     ("POST", "/upload"): "reviewer",
     ("POST", "/studies/{task_id}/verdicts"): "reviewer",
     ("POST", "/studies/{task_id}/points"): "reviewer",
@@ -47,6 +48,16 @@ RULES = {
     ("POST", "/users/{name}/disable"): "admin",
     ("POST", "/users/{name}/enable"): "admin",
     ("GET", "/audit.jsonl"): "admin",
+    ("GET", "/dicom-web/studies"): "viewer",
+    ("GET", "/dicom-web/studies/{study_uid}/series"): "viewer",
+    ("GET", "/dicom-web/studies/{study_uid}/instances"): "viewer",
+    ("GET", "/dicom-web/studies/{study_uid}/series/{series_uid}/instances"): "viewer",
+    ("GET", "/dicom-web/studies/{study_uid}/metadata"): "viewer",
+    ("GET", "/dicom-web/studies/{study_uid}/series/{series_uid}/metadata"): "viewer",
+    ("GET", "/dicom-web/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}/metadata"): "viewer",
+    ("GET", "/dicom-web/studies/{study_uid}"): "viewer",
+    ("GET", "/dicom-web/studies/{study_uid}/series/{series_uid}"): "viewer",
+    ("GET", "/dicom-web/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}"): "viewer",
     ("POST", "/dicom-web/studies"): "token",
     ("POST", "/dicom-web/studies/{study_uid}"): "token",
 }
@@ -69,6 +80,7 @@ def address(path):
 
 
 BODY = {
+    "find": "a",
     "role": "viewer",
     "password": "p" * 12,
     "verdict": "accepted",

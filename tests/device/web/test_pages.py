@@ -61,6 +61,22 @@ def test_what_needs_a_person_stays_in_sight(client, phantom, monkeypatch):
     assert "what failed or was refused" in text
 
 
+def test_the_search_finds_what_is_not_among_the_rows_shown(client, phantom, monkeypatch):
+    monkeypatch.setattr(worklist, "SHOWN", 1)
+    for seed, name in enumerate(("Long^Ago", "Since^Then", "Just^Now"), start=1):
+        phantom.study(name, seed=seed)
+    csrf = csrf_of(client)
+
+    def found(words):
+        text = client.post("/work/find", data={"find": words, "csrf": csrf}).text
+        return [name for name in ("Long, Ago", "Since, Then", "Just, Now") if name in text]
+
+    assert found("ago long") == ["Long, Ago"]
+    assert found("P002 mr") == ["Since, Then"]
+    assert found("failed") == []
+    assert client.post("/work/find", data={"find": "ago"}).status_code == 403
+
+
 def test_an_empty_work_list_says_what_to_do(client):
     assert "Nothing has been received yet" in client.get("/").text
 

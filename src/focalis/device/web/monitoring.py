@@ -72,6 +72,9 @@ def metrics_text(site: Site) -> str:
         ("deliveries", "Results on their way to destinations, by state.", ("waiting", "sent", "dead")),
     ):
         gauge(table, what, {f'{{state="{state}"}}': counts.get(f"{table}.{state}", 0) for state in states})
+    waiting = [task.urgent for task in site.device.store.tasks("waiting")]
+    queue: dict[str, float] = {'{priority="urgent"}': sum(waiting), '{priority="normal"}': waiting.count(0)}
+    gauge("queue", "Segmentation tasks that wait, by priority.", queue)
     gauge("instances", "DICOM instances in the store.", {"": counts["instances"]})
     gauge("instance_bytes", "Bytes of these instances.", {"": counts["instance_bytes"]})
     gauge("quarantined", "Objects in quarantine.", {"": counts["quarantined"]})

@@ -20,6 +20,7 @@ from focalis.device.records import Level, Role, SeriesTask
 from focalis.device.web.auth import LoginLimit, Session, Sessions, find_token
 from focalis.device.web.device import Device
 from focalis.device.web.guarding import came_by_proxy, is_loopback
+from focalis.device.web.held_headers import Headers
 from focalis.device.web.study_identity import Identities
 from focalis.device.web.views import Views
 from focalis.errors import FocalisError
@@ -52,6 +53,7 @@ class Site:
     limit: LoginLimit
     views: Views
     identities: Identities
+    headers: Headers
     templates: Environment
     tested: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -132,6 +134,7 @@ def make_site(device: Device) -> Site:
         limit=LoginLimit(),
         views=Views(device.store, device.config.limits),
         identities=Identities(device.store, device.config.limits, device.config.node.charset),
+        headers=Headers(device.config.limits, device.config.node.charset),
         templates=environment,
     )
 

@@ -192,7 +192,7 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
         made = run_job(
             "correct",
             {
-                "files": [str(each.path) for each in store.instances(task.series_uid)],
+                "files": [str(each.path) for each in store.images(task.series_uid)],
                 "segmentation": "" if segmentation is None else str(segmentation.path),
                 "earlier": {kind: earlier[kind] for kind in _SENT_AS.values() if kind in earlier},
                 "keep": [number for number, verdict in verdicts.items() if verdict == "accepted"],

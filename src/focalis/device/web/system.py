@@ -140,7 +140,7 @@ def _reviewed(site: Site) -> list[dict[str, object]]:
     for task in store.tasks():
         corrections = [each for each in store.results(task.task_id) if each.kind == "correction"]
         if corrections and task.superseded_by is None:
-            files = [str(each.path) for each in store.instances(task.series_uid)]
+            files = [str(each.path) for each in store.images(task.series_uid)]
             name = f"case_{task.input_sha256[:12]}"
             found.append({"case": name, "files": files, "correction": str(corrections[-1].path)})
     return found

@@ -132,7 +132,7 @@ class Views:
         try:
             with self._one_at_a_time:
                 self.prune()
-                files = [str(each.path) for each in self._store.instances(task.series_uid)]
+                files = [str(each.path) for each in self._store.images(task.series_uid)]
                 out = str(self._folder / task.task_id)
                 run_job(
                     "prepare",

@@ -14,6 +14,7 @@ from focalis.errors import FocalisError
 
 JOBS: Mapping[str, str] = {
     "identify": "focalis.device.web.study_identity",
+    "describe": "focalis.device.web.describing",
     "prepare": "focalis.device.web.preparing",
     "correct": "focalis.device.web.correcting",
     "export": "focalis.device.web.exporting",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from starlette.responses import JSONResponse, RedirectResponse
 
 from focalis.device.records import Delivery, SeriesRow, SeriesTask, TaskState
@@ -51,6 +51,20 @@ class WorkListRow:
     deliveries: dict[str, int]
 
     @property
+    def text(self) -> str:
+        """What is searched."""
+        found = [self.state, self.reason, self.at, self.task.model if self.task else ""]
+        found += [str(value) for value in asdict(self.identity).values()]
+        if self.series is not None:
+            found += [
+                self.series.modality,
+                self.series.description,
+                self.series.body_part,
+                self.series.series_uid,
+            ]
+        return " ".join([*found, "needs a person" if self.needs_a_person else ""]).lower()
+
+    @property
     def needs_a_person(self) -> bool:
         """Whether a person must look: there is no result, or a doubtful one that nobody has corrected."""
         doubtful = (
@@ -65,7 +79,20 @@ def work_list(request: Request, session: Annotated[Session, Depends(needs("viewe
     site = site_of(request)
     site.note(request, session.user, "looked at the work list", level=None)
     rows = rows_of(site)
-    return site.page(request, "work.html.j2", rows=rows, tiles=tiles_of(rows), shown=SHOWN)
+    return site.page(request, "work.html.j2", rows=rows, tiles=tiles_of(rows), shown=SHOWN, find="")
+
+
+@router.post("/work/find")
+def find_work(
+    request: Request,
+    session: Annotated[Session, Depends(changes("viewer"))],
+    find: Annotated[str, Form(max_length=200)],
+) -> Response:
+    """The lines of all that is kept that have some words; by POST, so that no name stands in an address."""
+    site = site_of(request)
+    site.note(request, session.user, "searched the work list", level=None)
+    rows = rows_of(site, find)
+    return site.page(request, "work.html.j2", rows=rows, tiles=tiles_of(rows), shown=SHOWN, find=find)
 
 
 @router.get("/work/rows")
@@ -76,7 +103,7 @@ def work_rows(request: Request, _: Annotated[Session, Depends(needs("viewer", us
     tag = '"' + hashlib.sha256(repr(rows).encode()).hexdigest()[:32] + '"'
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers={"etag": tag})
-    page = site.page(request, "rows.html.j2", rows=rows, tiles=tiles_of(rows), shown=SHOWN)
+    page = site.page(request, "rows.html.j2", rows=rows, tiles=tiles_of(rows), shown=SHOWN, find="")
     page.headers["etag"] = tag
     return page
 
@@ -99,12 +126,19 @@ def release(
     return RedirectResponse("/", 303)
 
 
-def rows_of(site: Site) -> list[WorkListRow]:
-    """The newest lines of the work list: tasks that are not superseded, and series without a task."""
+def rows_of(site: Site, find: str = "") -> list[WorkListRow]:
+    """The newest lines of the work list: tasks that are not superseded, and series without a task.
+
+    Args:
+        site: the site.
+        find: words that all must stand in a line; then the whole store is searched.
+    """
     store = site.device.store
-    newest = {task.task_id: task for task in store.tasks(limit=SHOWN)}
+    words = find.lower().split()
+    most = None if words else SHOWN
+    newest = {task.task_id: task for task in store.tasks(limit=most)}
     # what needs a person stays in sight, however much came after it
-    newest |= {task.task_id: task for state in _FAILED for task in store.tasks(state, SHOWN)}
+    newest |= {task.task_id: task for state in _FAILED for task in store.tasks(state, most)}
     tasks = [task for task in newest.values() if task.superseded_by is None]
     series = {each.series_uid: each for each in store.series()}
     with_task = {task.series_uid for task in tasks}
@@ -115,7 +149,7 @@ def rows_of(site: Site) -> list[WorkListRow]:
         or (each.series_uid not in with_task and (each.state != "complete" or not _has_task(site, each)))
     ]
     alone.sort(key=lambda each: (each.state == "incomplete", each.last_at), reverse=True)
-    alone = alone[:SHOWN]
+    alone = alone[:most]
     identities = site.identities.of([*with_task, *(each.series_uid for each in alone)])
     rows = [_task_row(site, task, series.get(task.series_uid), identities[task.series_uid]) for task in tasks]
     rows += [
@@ -124,7 +158,8 @@ def rows_of(site: Site) -> list[WorkListRow]:
         )
         for each in alone
     ]
-    return sorted(rows, key=lambda row: row.at, reverse=True)
+    found = [row for row in rows if all(word in row.text for word in words)]
+    return sorted(found, key=lambda row: row.at, reverse=True)[: 2 * SHOWN if words else None]
 
 
 def tiles_of(rows: list[WorkListRow]) -> dict[str, int]:

@@ -21,6 +21,7 @@ function focusedAddress() {
 }
 
 async function refresh() {
+  if ("found" in rows.dataset) return; // what was searched for stays as it was found
   try {
     const answer = await fetch("/work/rows", { headers: tag ? { "If-None-Match": tag } : {} });
     if (answer.status === 401) { location.assign("/login"); return; }

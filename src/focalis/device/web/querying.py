@@ -1,0 +1,248 @@
+"""QIDO-RS and WADO-RS (PS3.18 10.6, 10.4), read only: the images that the device holds, and the results it made."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from starlette.responses import JSONResponse, StreamingResponse
+
+from focalis.device.routing import fits
+from focalis.device.web.held_headers import Described
+from focalis.device.web.site import Site, needs, site_of, token_of
+from focalis.errors import FocalisError
+
+router = APIRouter(prefix="/dicom-web")
+
+_JSON = "application/dicom+json"
+_CHUNK_BYTES = 1 << 20
+MOST = 1000
+"""Answers to one query."""
+_OTHER = ("limit", "offset", "includefield", "fuzzymatching")
+
+# keyword to tag, by level (PS3.18 tables 10.6.1-5 and 10.6.3-3 to -5)
+_STUDY = {
+    "StudyDate": "00080020",
+    "StudyTime": "00080030",
+    "AccessionNumber": "00080050",
+    "ReferringPhysicianName": "00080090",
+    "StudyDescription": "00081030",
+    "PatientName": "00100010",
+    "PatientID": "00100020",
+    "IssuerOfPatientID": "00100021",
+    "PatientBirthDate": "00100030",
+    "PatientSex": "00100040",
+    "StudyInstanceUID": "0020000D",
+    "StudyID": "00200010",
+}
+_SERIES = {
+    "Modality": "00080060",
+    "SeriesDescription": "0008103E",
+    "SeriesInstanceUID": "0020000E",
+    "SeriesNumber": "00200011",
+}
+_INSTANCE = {
+    "SOPClassUID": "00080016",
+    "SOPInstanceUID": "00080018",
+    "InstanceNumber": "00200013",
+    "Rows": "00280010",
+    "Columns": "00280011",
+    "NumberOfFrames": "00280008",
+}
+_MODALITIES = "00080061"
+
+
+def needs_reader(request: Request) -> str:
+    """A dependency: a login, or a token that may read."""
+    name = token_of(request)
+    if name is None:
+        return needs("viewer")(request).user
+    if not any(each.name == name and each.read for each in site_of(request).device.config.tokens):
+        raise HTTPException(403, "This token may not read; set read = true for it in focalis.toml.")
+    return name
+
+
+Reader = Annotated[str, Depends(needs_reader)]
+
+
+@dataclass(frozen=True)
+class Held:
+    """One object that can be asked for."""
+
+    path: Path
+    series_uid: str
+
+
+@router.get("/studies")
+def studies(request: Request, who: Reader) -> Response:
+    """The studies."""
+    site = site_of(request)
+    by_study: dict[str, list[Any]] = {}
+    for row in site.device.store.series():
+        by_study.setdefault(row.study_uid, []).append(row)
+    firsts = {
+        uid: instances[0].path
+        for uid, rows in by_study.items()
+        if (instances := site.device.store.instances(rows[0].series_uid))
+    }
+    told = dict(zip(firsts, site.headers.of(list(firsts.values())), strict=True))
+    answers = []
+    for uid, header in sorted(told.items()):
+        modalities = sorted({row.modality for row in by_study[uid]})
+        answers.append({**_only(header, _STUDY), _MODALITIES: {"vr": "CS", "Value": modalities}})
+    site.note(request, who, "asked for studies by QIDO-RS", level=None)
+    return _answer(request, answers, {**_STUDY, "ModalitiesInStudy": _MODALITIES})
+
+
+@router.get("/studies/{study_uid}/series")
+def series(request: Request, study_uid: str, _: Reader) -> Response:
+    """The series of a study, those of results too."""
+    site = site_of(request)
+    first: dict[str, Described] = {}
+    for header in _described(site, _held(site, study_uid)):
+        first.setdefault(_value(header, _SERIES["SeriesInstanceUID"]), _only(header, {**_STUDY, **_SERIES}))
+    return _answer(request, list(first.values()), {**_STUDY, **_SERIES})
+
+
+@router.get("/studies/{study_uid}/instances")
+@router.get("/studies/{study_uid}/series/{series_uid}/instances")
+def instances(request: Request, study_uid: str, _: Reader, series_uid: str = "") -> Response:
+    """The instances of a study or a series."""
+    site = site_of(request)
+    fields = {**_STUDY, **_SERIES, **_INSTANCE}
+    found = _described(site, _held(site, study_uid), series_uid)
+    return _answer(request, [_only(header, fields) for header in found], fields)
+
+
+@router.get("/studies/{study_uid}/metadata")
+@router.get("/studies/{study_uid}/series/{series_uid}/metadata")
+@router.get("/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}/metadata")
+def metadata(
+    request: Request, study_uid: str, who: Reader, series_uid: str = "", sop_uid: str = ""
+) -> Response:
+    """Whole headers, without bulk data."""
+    site = site_of(request)
+    found = _described(site, _held(site, study_uid), series_uid, sop_uid)
+    if not found:
+        raise HTTPException(404, "The device holds no such object.")
+    site.note(
+        request, who, f"read headers of {len(found)} objects by WADO-RS", None, _source(site, study_uid), None
+    )
+    return JSONResponse(found, media_type=_JSON)
+
+
+@router.get("/studies/{study_uid}")
+@router.get("/studies/{study_uid}/series/{series_uid}")
+@router.get("/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}")
+def objects(
+    request: Request, study_uid: str, who: Reader, series_uid: str = "", sop_uid: str = ""
+) -> Response:
+    """Whole objects, byte for byte as they are held."""
+    site = site_of(request)
+    accept = request.headers.get("accept", "*/*")
+    if not any(kind in accept for kind in ("*/*", "multipart/related", "multipart/*", "application/dicom")):
+        raise HTTPException(406, 'Objects are given as multipart/related; type="application/dicom".')
+    held = _held(site, study_uid)
+    headers = site.headers.of([each.path for each in held])
+    paths = [
+        each.path for each, header in zip(held, headers, strict=True) if _is(header, series_uid, sop_uid)
+    ]
+    if not paths:
+        raise HTTPException(404, "The device holds no such object.")
+    site.note(request, who, f"fetched {len(paths)} objects by WADO-RS", None, _source(site, study_uid), None)
+    boundary = secrets.token_hex(16)
+    kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+    return StreamingResponse(_parts(paths, boundary), media_type=kind)
+
+
+def _held(site: Site, study_uid: str) -> list[Held]:
+    """What the device holds of a study: its images, and the results that count."""
+    store = site.device.store
+    found = []
+    for row in store.series_of_study(study_uid):
+        found += [Held(each.path, row.series_uid) for each in store.instances(row.series_uid)]
+        for task in store.tasks_of(row.series_uid):
+            if task.superseded_by is None:
+                found += [Held(each.path, row.series_uid) for each in store.results(task.task_id)]
+    return [each for each in found if each.path.is_file()]
+
+
+def _source(site: Site, study_uid: str) -> str | None:
+    rows = site.device.store.series_of_study(study_uid)
+    return rows[0].series_uid if rows else None
+
+
+def _described(site: Site, held: Sequence[Held], series_uid: str = "", sop_uid: str = "") -> list[Described]:
+    try:
+        headers = site.headers.of([each.path for each in held])
+    except FocalisError as error:
+        raise HTTPException(503, str(error)) from error
+    return [header for header in headers if header and _is(header, series_uid, sop_uid)]
+
+
+def _is(header: Described, series_uid: str, sop_uid: str) -> bool:
+    return series_uid in ("", _value(header, _SERIES["SeriesInstanceUID"])) and sop_uid in (
+        "",
+        _value(header, _INSTANCE["SOPInstanceUID"]),
+    )
+
+
+def _only(header: Described, fields: Mapping[str, str]) -> dict[str, Any]:
+    return {tag: header[tag] for tag in sorted(fields.values()) if tag in header}
+
+
+def _value(header: Described, tag: str) -> str:
+    """An attribute as text; several values with a backslash between them."""
+    values = header.get(tag, {}).get("Value") or []
+    return "\\".join(
+        str(each.get("Alphabetic", "") if isinstance(each, Mapping) else each) for each in values
+    )
+
+
+def _answer(request: Request, found: Iterable[Described], fields: Mapping[str, str]) -> Response:
+    """What fits the query, page by page."""
+    wanted: list[tuple[str, str]] = []
+    for name, value in request.query_params.multi_items():
+        if name in _OTHER:
+            continue
+        tag = fields.get(name, name.upper())
+        if tag not in fields.values():
+            raise HTTPException(400, f"{name} cannot be asked for; ask for {', '.join(fields)}.")
+        wanted.append((tag, value))
+    limit, offset = (_count(request, name, default) for name, default in (("limit", MOST), ("offset", 0)))
+    fitting = [each for each in found if all(_fits(_value(each, tag), tag, value) for tag, value in wanted)]
+    part = fitting[offset : offset + min(limit, MOST)]
+    return JSONResponse(part, media_type=_JSON) if part else Response(status_code=204)
+
+
+def _count(request: Request, name: str, default: int) -> int:
+    value = request.query_params.get(name, str(default))
+    if not value.isdecimal():
+        raise HTTPException(400, f"{name} is a number.")
+    return int(value)
+
+
+def _fits(value: str, tag: str, wanted: str) -> bool:
+    """Matching of PS3.4 C.2.2.2: single values, lists of UIDs, wildcards, and ranges of dates."""
+    if not wanted:
+        return True
+    if tag in (_STUDY["StudyDate"], _STUDY["PatientBirthDate"]) and "-" in wanted:
+        first, _, last = wanted.partition("-")
+        return bool(value) and (not first or value >= first) and (not last or value <= last)
+    if tag in (_STUDY["StudyInstanceUID"], _SERIES["SeriesInstanceUID"], _INSTANCE["SOPInstanceUID"]):
+        return value in wanted.replace("\\", ",").split(",")
+    return fits(wanted, value)
+
+
+def _parts(paths: Sequence[Path], boundary: str) -> Iterator[bytes]:
+    for path in paths:
+        yield f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+        yield b"\r\n"
+    yield f"--{boundary}--\r\n".encode()
