@@ -11,6 +11,7 @@ from focalis.evaluation import (
     count_voxels,
     fit_temperature,
     lesion_reliability,
+    limit_line,
     voxel_reliability,
 )
 from focalis.evaluation.calibration import MARGIN_MM, VoxelCounts
@@ -46,6 +47,13 @@ def test_counts_add_up_over_cases() -> None:
     one, two = (count_voxels(*drawn(1.5, seed), (1.0, 1.0, 1.0)) for seed in (1, 2))
     total = VoxelCounts.none() + one + two
     assert voxel_reliability(total).count == voxel_reliability(one).count + voxel_reliability(two).count
+
+
+def test_probabilities_that_say_nothing_are_told_and_sound_ones_are_not() -> None:
+    truth, probability = drawn(1.5)
+    upside_down = count_voxels(truth, 1 - probability, (1.0, 1.0, 1.0))
+    assert "go by the mask" in limit_line(fit_temperature(upside_down))
+    assert limit_line(fit_temperature(count_voxels(truth, probability, (1.0, 1.0, 1.0)))) == ""
 
 
 def test_few_voxels_change_nothing() -> None:

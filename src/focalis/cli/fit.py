@@ -65,6 +65,13 @@ def fit(
             help="Calibrate the model for 8-bit integers at the end; never done where a GPU trains.",
         ),
     ] = True,
+    learning_curve: Annotated[
+        bool,
+        typer.Option(
+            "--learning-curve",
+            help="With --fold: say what twenty more cases are likely to bring. Trains three times.",
+        ),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
     parallel: Annotated[int, typer.Option(min=1, help="Folds at a time; they share threads and memory.")] = 1,
     on: On = None,
@@ -101,6 +108,7 @@ def fit(
             promise=promise,
             seed=seed,
             eight_bit=eight_bit,
+            learning_curve=learning_curve,
             resume=resume or anew,
             parallel=parallel,
             on=on,
@@ -130,6 +138,8 @@ def fit(
         print_summary(result.summary)
         if result.promise:
             print(f"promise: {result.promise}")
+        if result.outlook:
+            print(result.outlook)
         print(f"model: {result.model}")
         print(f"report: {result.report}")
     if not result.learned:

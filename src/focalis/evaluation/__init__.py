@@ -8,6 +8,7 @@ from focalis.evaluation.calibration import (
     count_voxels,
     fit_temperature,
     lesion_reliability,
+    limit_line,
     voxel_reliability,
 )
 from focalis.evaluation.cases import EMPTY_RULE, Score, evaluate_case
@@ -23,6 +24,7 @@ from focalis.evaluation.intervals import (
     ratio_interval,
 )
 from focalis.evaluation.judged import JUDGED_COLUMNS, JudgedLesion, judge_lesions
+from focalis.evaluation.learning_curve import Forecast, forecast
 from focalis.evaluation.lesionwise import LesionScores, lesion_scores
 from focalis.evaluation.missing import by_channels, channels_line
 from focalis.evaluation.operating_point import Aim, choose, cut
@@ -58,6 +60,7 @@ __all__ = [
     "Detection",
     "Evaluation",
     "Figure",
+    "Forecast",
     "Froc",
     "FrocRate",
     "JudgedLesion",
@@ -85,12 +88,14 @@ __all__ = [
     "figures_of",
     "find_collapse",
     "fit_temperature",
+    "forecast",
     "froc",
     "froc_csv",
     "judge_lesions",
     "keep_promise",
     "lesion_reliability",
     "lesion_scores",
+    "limit_line",
     "nothing_to_find",
     "paired_difference_interval",
     "paired_differences",

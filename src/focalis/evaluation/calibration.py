@@ -141,6 +141,16 @@ def fit_temperature(counts: VoxelCounts) -> float:
     return float(np.exp(found.x))
 
 
+def limit_line(temperature: float) -> str:
+    """What a temperature at its upper limit says, in a line; empty for any other."""
+    if temperature < 0.99 * _HOTTEST:
+        return ""
+    return (
+        f"the temperature is at its limit of {_HOTTEST:g}: near the lesions of the inner split the probabilities say "
+        "next to nothing, and tempered ones lie near one half everywhere; go by the mask, not by the probability map"
+    )
+
+
 def voxel_reliability(counts: VoxelCounts) -> Reliability:
     """The reliability diagram of counted voxels."""
     return _reliability(

@@ -21,10 +21,11 @@ from focalis.networks import split_name
 from focalis.planning import Freeze, Plan, Readers, fingerprint, make_plan, read_plan, write_plan
 from focalis.planning.parts import augmentations_of, check_names, loss_of, loss_settings
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
-from focalis.training import Progress
+from focalis.training import Progress, read_metrics
 from focalis.workflows.ensemble import ensemble
 from focalis.workflows.judge import ADVICE, Judgement, held_out_note, write_judgement
-from focalis.workflows.record import provenance, read_json
+from focalis.workflows.learning_curve import on_parts, outlook
+from focalis.workflows.record import provenance, read_json, write_json
 from focalis.workflows.run import MODEL, started_from
 from focalis.workflows.setup import PREPARED, Trainers, Trainings, claim
 from focalis.workflows.slurm import TASKS
@@ -54,6 +55,7 @@ class FitResult(Shown):
             judged holds a lesion, and the like.
         start: the weights that training starts from, and what is taken over; empty for random ones.
         promise: what holds on new scans at the model's operating point, or why nothing does; empty if not asked for.
+        outlook: what more training cases are likely to bring, in a sentence; empty if not asked for.
         left: what is to do before there is a model, where trainings run elsewhere; empty otherwise.
     """
 
@@ -72,6 +74,7 @@ class FitResult(Shown):
     caveats: tuple[str, ...] = ()
     start: str = ""
     promise: str = ""
+    outlook: str = ""
     left: str = ""
 
 
@@ -97,6 +100,7 @@ def fit(
     freeze: Freeze | None = None,
     seed: int = 0,
     eight_bit: bool = True,
+    learning_curve: bool = False,
     resume: bool = False,
     device: str = "auto",
     precision: str = "auto",
@@ -135,6 +139,8 @@ def fit(
         freeze: which of the start's weights stay as they are: nothing, encoder, or all-but-head; replaces the plan's.
         seed: seed of every random choice.
         eight_bit: calibrate the model for 8-bit integers at the end; never done where a GPU trains.
+        learning_curve: with `fold`, train on a third and on two thirds of the training cases too, and say what twenty
+            more are likely to bring.
         resume: go on with the run in `out`.
         device, precision, threads: where and how to compute.
         memory_gb: memory that the run may take; 8 unless the plan says otherwise.
@@ -155,6 +161,8 @@ def fit(
     at_least("seed", seed, 0)
     if parallel > 1 and not folds:
         raise UsageError("only folds can run in parallel; give --folds")
+    if learning_curve and fold is None:
+        raise UsageError("a learning curve needs held-out cases; give --fold")
     made_from = provenance()
     Aim.parse(aim)
     asked = None if promise is None else Promise.parse(promise)
@@ -219,7 +227,8 @@ def fit(
             )
             for number, split in trainings.divisions
         ]
-        if left := trainers.executor.run(tasks, parallel, tell):
+        parts = on_parts(tasks[0], data) if learning_curve else []
+        if left := trainers.executor.run([*tasks, *parts], parallel, tell):
             return FitResult(root, plan_path, left=left)
         judged = [read_judgement(task) for task in tasks]
         summary, alert, said = judged[0].summary, judged[0].alert, judged[0].caveats
@@ -250,6 +259,24 @@ def fit(
                 {**made_from, **record},
                 alerts=[alert, *said] if alert else said,
             )
+        said_of_more = ""
+        if parts:
+            patients = {case.name: case.patient for case in data.cases}
+            said_of_more = outlook([*tasks, *parts], patients)
+            record = read_json(root / "record.json") | {"learning_curve": said_of_more}
+            write_json(root / "record.json", record)
+            write_judgement(
+                root,
+                data,
+                judged[0].scores,
+                judged[0].lesions,
+                dict.fromkeys(tasks[0].split.val, root / "predictions"),
+                f"{judged_on}; {said_of_more}",
+                read_metrics(root),
+                record,
+                load_model(root / MODEL),
+                [line for line in (alert, *said) if line],
+            )
         return FitResult(
             root,
             plan_path,
@@ -264,6 +291,7 @@ def fit(
             said,
             origin,
             load_model(root / MODEL).operating_point.promise,
+            said_of_more,
         )
 
 

@@ -25,6 +25,7 @@ from focalis.evaluation import (
     evaluate_case,
     find_collapse,
     judge_lesions,
+    limit_line,
     nothing_to_find,
     partly_judged,
     representative_cases,
@@ -165,9 +166,10 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     metrics = read_metrics(run.task.home)
     predictions = {case.name: folder for case in run.judged}
     again = (f"the training was restarted: {record['restarted']}",) if record.get("restarted") else ()
-    said = [line for line in [channels_line(record["by_channels"])] if line]
-    caveats = (*again, *run.task.caveats, *_caveats(run, scores), *said)
-    alerts = [alert_of(collapse, learned), *caveats, seen_line(seen, len(run.judged), "the figures on them")]
+    hot = limit_line(model.operating_point.temperature)
+    told = hot, channels_line(record["by_channels"]), seen_line(seen, len(run.judged), "the figures on them")
+    caveats = (*again, *run.task.caveats, *_caveats(run, scores), *filter(None, told))
+    alerts = [alert_of(collapse, learned), *caveats]
     summary = write_judgement(
         run.task.home,
         run.data,

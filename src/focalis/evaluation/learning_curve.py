@@ -1,0 +1,115 @@
+"""What more training cases are likely to bring, from trainings on parts of those that are there.
+
+The law is the power law of learning curves, Dice = c - a n^-b with n training cases and b >= 0 (Figueroa et al.,
+"Predicting sample size required for classification performance", 2012). The ceiling c, which the readers' agreement and
+the time of training set, cannot be seen from few points: it is taken to lie anywhere between the best mean and 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focalis.errors import UsageError
+from focalis.evaluation.intervals import DRAWS, LEVEL, patients_of
+
+TRAINING_NOISE = 0.02
+"""Standard deviation of the mean Dice of equal trainings with different seeds, on nodules (docs/evidence.md)."""
+LEAST_LEFT = 1e-3
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the mean Dice is likely to gain by more training cases.
+
+    Attributes:
+        sizes: numbers of training cases, in ascending order.
+        dice: the mean Dice that each reached.
+        more: how many cases more.
+        gain: of the mean Dice, the median of what is likely; `low` and `high` are the ends of its 95 % interval.
+    """
+
+    sizes: tuple[int, ...]
+    dice: tuple[float, ...]
+    more: int
+    gain: float
+    low: float
+    high: float
+
+    @property
+    def line(self) -> str:
+        """The forecast in one sentence."""
+        curve = ", ".join(f"{dice:.3f} with {n}" for n, dice in zip(self.sizes, self.dice, strict=True))
+        return (
+            f"{self.more} more training cases are likely to raise the mean Dice by {self.gain:.3f} "
+            f"({self.low:.3f} to {self.high:.3f}, 95 %): it was {curve} training cases"
+        )
+
+
+def forecast(
+    sizes: Sequence[int],
+    dice: Sequence[Mapping[str, float]],
+    more: int = 20,
+    patients: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Forecast:
+    """Forecast the gain from a learning curve.
+
+    Each of many draws takes a bootstrap sample of the patients, judged at every size, adds the noise of a training to
+    every mean, draws a ceiling, and fits the law by least squares of the logarithm of what is left to the ceiling.
+
+    Args:
+        sizes: numbers of training cases, at least two different ones.
+        dice: for each, case to Dice; the same cases for all.
+        more: how many cases more than the largest.
+        patients: case name to patient; a case that it does not name is a patient of its own.
+        seed: of the bootstrap.
+
+    Raises:
+        UsageError: fewer than two sizes, or other cases for one than for another.
+    """
+    if len(set(sizes)) < 2 or len(sizes) != len(dice):
+        raise UsageError(f"a learning curve needs two numbers of training cases or more, not {list(sizes)}")
+    cases = sorted(dice[0])
+    if not cases or any(sorted(each) != cases for each in dice):
+        raise UsageError("a learning curve needs the same judged cases for every number of training cases")
+    order = np.argsort(sizes)
+    n = np.asarray(sizes, dtype=np.float64)[order]
+    values = np.array([[dice[i][case] for case in cases] for i in order])
+    groups = patients_of(cases, patients)
+    numbers = [sorted(set(groups)).index(group) for group in groups]
+    per_patient = np.zeros((max(numbers) + 1, len(n) + 1))
+    for number, column in zip(numbers, values.T, strict=True):
+        per_patient[number] += [*column, 1]
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(0, len(per_patient), size=(DRAWS, len(per_patient)))
+    sums = per_patient[picks].sum(axis=1)
+    means = sums[:, :-1] / sums[:, -1:] + rng.normal(0, TRAINING_NOISE, (DRAWS, len(n)))
+    best = means.max(axis=1)
+    ceiling = np.maximum(best + (1 - best) * rng.random(DRAWS), best + LEAST_LEFT)
+    tail = (1 - LEVEL) / 2
+    low, gain, high = np.quantile(_gains(n, means, ceiling, more), [tail, 0.5, 1 - tail])
+    whole = values.mean(axis=1)
+    return Forecast(
+        tuple(int(size) for size in n),
+        tuple(float(each) for each in whole),
+        more,
+        float(gain),
+        float(low),
+        float(high),
+    )
+
+
+def _gains(
+    n: NDArray[np.float64], means: NDArray[np.float64], ceiling: NDArray[np.float64], more: int
+) -> NDArray[np.float64]:
+    """The gain by each row of mean Dice (draw, size) under the law with the row's ceiling; never below 0."""
+    left = np.log(ceiling[:, None] - means)
+    x = np.log(n) - np.log(n).mean()
+    slope = np.minimum((left @ x) / (x @ x), 0)
+    middle = left.mean(axis=1)
+    at = [np.exp(middle + slope * (np.log(size) - np.log(n).mean())) for size in (n[-1], n[-1] + more)]
+    return np.asarray(at[0] - at[1])

@@ -1,0 +1,72 @@
+"""Trainings on parts of the training cases, and what they say about more cases than there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from focalis.dataset import Dataset, make_splits
+from focalis.errors import UsageError
+from focalis.evaluation import Score, forecast
+from focalis.workflows.run import Task
+from focalis.workflows.task import read_judgement
+
+FEWEST_CASES = 18
+"""A third of fewer cases would leave three or less to train on beside the inner split."""
+
+
+def on_parts(task: Task, data: Dataset) -> list[Task]:
+    """The task on a third and on two thirds of its training cases, with its steps, plan and held-out cases.
+
+    The third is part of the two thirds. Each holds its share of every label and of empty scans, and a patient is on
+    one side.
+
+    Raises:
+        UsageError: the task trains on too few.
+    """
+    training = data.select(task.split.train)
+    if len(training) < FEWEST_CASES:
+        raise UsageError(
+            f"a learning curve needs {FEWEST_CASES} training cases or more, and fold {task.fold} has {len(training)}; "
+            "leave --learning-curve out"
+        )
+    without = [set(split.val) for split in make_splits(training, 3, task.seed)]
+    parts = []
+    for left_out in (without[1] | without[2], without[2]):
+        names = tuple(name for name in task.split.train if name not in left_out)
+        own = {
+            "name": f"{len(names)} cases",
+            "home": task.home / f"on_{len(names)}_cases",
+            "split": replace(task.split, train=names),
+            "same_steps_as": (task.home,),
+            "promise": None,
+            "eight_bit": False,
+        }
+        parts.append(task.model_copy(update=own))
+    return parts
+
+
+def outlook(tasks: Sequence[Task], patients: Mapping[str, str]) -> str:
+    """What more training cases are likely to bring, in a sentence, or why that cannot be said."""
+    judged = [read_judgement(task) for task in tasks]
+    for task, each in zip(tasks, judged, strict=True):
+        if each.collapse:
+            return (
+                "what more training cases would bring cannot be said: the training on "
+                f"{len(task.split.train)} cases did not learn what it should ({each.collapse.line})"
+            )
+    dice = [_by_case(each.scores) for each in judged]
+    if not dice[0]:
+        return "what more training cases would bring cannot be said: no held-out case holds a lesion"
+    return forecast([len(task.split.train) for task in tasks], dice, patients=patients).line
+
+
+def _by_case(scores: Sequence[Score]) -> dict[str, float]:
+    """The mean Dice of the labels that a case holds, of the cases with a lesion."""
+    found: dict[str, list[float]] = {}
+    for score in scores:
+        if score.truth_voxels:
+            found.setdefault(score.case, []).append(score.dice)
+    return {case: float(np.mean(values)) for case, values in found.items()}

@@ -1,0 +1,50 @@
+"""What twenty more cases are likely to bring, asked of `fit`."""
+
+import json
+
+import pytest
+
+from focalis.dataset import PhantomSettings, write_phantoms
+from focalis.errors import UsageError
+from focalis.workflows.fit import fit
+
+
+def phantoms_of(folder, cases, empty_share=0.0):
+    settings = PhantomSettings(
+        shape_zyx=(16, 16, 16), foreground_share=0.03, lesions=1, empty_share=empty_share
+    )
+    write_phantoms(folder, cases, settings, 3)
+    return folder
+
+
+def test_held_out_cases_are_needed(tmp_path):
+    with pytest.raises(UsageError, match="held-out cases; give --fold"):
+        fit(tmp_path, tmp_path / "run", learning_curve=True)
+    with pytest.raises(UsageError, match="held-out cases; give --fold"):
+        fit(tmp_path, tmp_path / "run", folds=3, learning_curve=True)
+
+
+def test_few_cases_are_refused_before_any_training(tmp_path):
+    data = phantoms_of(tmp_path / "data", 10)
+    with pytest.raises(UsageError, match="needs 18 training cases or more, and fold 0 has 8"):
+        fit(data, tmp_path / "run", fold=0, steps=2, learning_curve=True)
+    assert not (tmp_path / "run" / "record.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::focalis.training.loop.NothingLearnedWarning")
+def test_thirds_train_alike_and_the_report_says_what_more_would_bring(tmp_path):
+    data = phantoms_of(tmp_path / "data", 30, empty_share=0.3)
+    result = fit(data, tmp_path / "run", fold=0, steps=3, learning_curve=True)
+
+    records = [
+        json.loads((folder / "record.json").read_text())
+        for folder in (result.run, result.run / "on_16_cases", result.run / "on_8_cases")
+    ]
+    cases = [set(record["cases"]["train"]) | set(record["cases"]["inner"]) for record in records]
+    assert cases[2] < cases[1] < cases[0]
+    assert len({tuple(record["cases"]["held_out"]) for record in records}) == 1
+    assert {record["steps"] for record in records} == {3}
+    assert records[0]["learning_curve"] == result.outlook
+    assert "more training cases" in result.outlook
+    assert result.outlook in result.report.read_text()
