@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import thick_slices
 from evidence_accuracy import accuracy
 from evidence_figures import (
     Line,
@@ -34,7 +35,7 @@ from evidence_figures import (
 )
 from evidence_losses import background, loss_grid, loss_nodules
 from evidence_pictures import curve_picture, forest_picture, weights_picture
-from evidence_plan import DEFAULT, FOCAL, RESULTS, FitRow, Row, experiments
+from evidence_plan import DEFAULT, FOCAL, RESULTS, SCRATCH, SHAPES, FitRow, Row, experiments
 from evidence_tables import Lines, by_loss, here, lines_of, loss_title, missing, table, text, verdict
 
 from focalis.evaluation import Figure
@@ -212,6 +213,37 @@ def few_cases(results: Path, images: Path) -> Lines:
     ]
 
 
+def few_cases_start(results: Path, _images: Path) -> Lines:
+    """From random weights and from shapes: the numbers of cases and steps of which both are there."""
+    grouped: dict[tuple[int | None, int], dict[str, list[Row]]] = {}
+    for row in experiments()["few-cases-start"]:
+        assert isinstance(row, Row)
+        grouped.setdefault((row.cases, row.steps), {}).setdefault(row.start, []).append(row)
+    every: list[Line] = []
+    rows: list[list[str]] = []
+    for (cases, steps), by_start in grouped.items():
+        scratch, shapes = (line_of(start, by_start[start], results) for start in (SCRATCH, SHAPES))
+        every += [scratch, shapes]
+        if set(scratch.finished()) & set(shapes.finished()):
+            rows.append(
+                [
+                    str(cases or "all"),
+                    str(steps),
+                    f"{here(scratch)}; {here(shapes)}",
+                    text(usual(scratch, "dice")),
+                    text(usual(shapes, "dice")),
+                    text(usual_difference(shapes, scratch, "dice"), sign=True),
+                    text(own_difference(shapes, scratch, dice_at_half_of), sign=True),
+                    fold_differences(shapes, scratch, dice_of),
+                ]
+            )
+    head = (
+        "training cases | steps | rows: scratch; shapes | Dice from scratch | Dice from shapes | shapes less scratch "
+        "| at one half | by fold"
+    )
+    return [*missing(every), *(table(head, rows) if rows else [])]
+
+
 def network(results: Path, images: Path) -> Lines:
     """One thing changed at a time, in equal time."""
     lines = lines_of("network", results, lambda row: f"`{row.network}`")
@@ -265,6 +297,12 @@ def accuracy_section(results: Path, _images: Path) -> Lines:
     return accuracy(rows, results)
 
 
+def thick(results: Path, _images: Path) -> Lines:
+    """The stand-in for cardiac scans of thick slices."""
+    folder = results / "thick_slices"
+    return thick_slices.table(folder).splitlines() if any(folder.glob("*.json")) else ["**Not measured yet**"]
+
+
 SECTIONS: dict[str, Callable[[Path, Path], Lines]] = {
     "state": state,
     "loss-nodules": loss_nodules,
@@ -275,7 +313,9 @@ SECTIONS: dict[str, Callable[[Path, Path], Lines]] = {
     "loss-phantoms-long": background("loss-phantoms-long"),
     "success": success,
     "few-cases": few_cases,
+    "few-cases-start": few_cases_start,
     "network": network,
+    "thick-slices": thick,
     "accuracy": accuracy_section,
 }
 

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from focalis.evaluation import bootstrap_interval
 from focalis.volume import Grid, Volume, write_volume
 from focalis.workflows.record import provenance, read_json, write_json
 
@@ -159,24 +160,49 @@ def fitted(options: argparse.Namespace) -> dict[str, Any]:
         "empty_left_empty": sum(not row["predicted_voxels"] for row in rows if not row["truth_voxels"]),
         "empty": len(rows) - len(filled),
         "cases": {row["case"]: round(row["dice"], 4) for row in rows},
+        "with_lesion": [row["case"] for row in filled],
     }
 
 
-def table() -> str:
-    """The rows as Markdown."""
+def table(results: Path = RESULTS) -> str:
+    """The rows as Markdown, and what the rows called `after` gained over those called `before`."""
+    rows = {path.stem: read_json(path) for path in sorted(results.glob("*.json"))}
     lines = [
-        "| row | steps | patch | start | threshold | Dice with a lesion | empty scans left empty |",
+        "| row | steps | training, s | patch | start | Dice with a lesion | empty scans left empty |",
         "|---" * 7 + "|",
     ]
-    for path in sorted(RESULTS.glob("*.json")):
-        row = read_json(path)
+    for name, row in rows.items():
         patch = f"{row['batch']} of {' x '.join(map(str, row['patch_zyx']))}"
         start = (row["start"] or {}).get("name", "scratch")
         lines.append(
-            f"| {path.stem} | {row['steps']} | {patch} | {start} | {row['threshold']:.2f} | "
+            f"| {name} | {row['steps']} | {row.get('training_seconds', '')} | {patch} | {start} | "
             f"{row['dice_with_lesion']:.3f} | {row['empty_left_empty']} of {row['empty']} |"
         )
-    return "\n".join(lines)
+    gains: dict[str, list[float]] = {}
+    for name, row in rows.items():
+        other = next((each for title, each in rows.items() if _pairs(title, name)), None)
+        if other is not None:
+            for case in set(row["with_lesion"]):
+                gains.setdefault(case, []).append(row["cases"][case] - other["cases"][case])
+    return "\n".join([*lines, *_gain(gains)])
+
+
+def _pairs(before: str, after: str) -> bool:
+    """Whether two rows are the same seed before and after a change of the plan."""
+    return before.startswith("before-") and after.startswith("after-") and before[-6:] == after[-6:]
+
+
+def _gain(gains: dict[str, list[float]]) -> list[str]:
+    if not gains:
+        return []
+    means = [float(np.mean(values)) for _, values in sorted(gains.items())]
+    low, high = bootstrap_interval(means)
+    seeds = max(map(len, gains.values()))
+    return [
+        "",
+        f"After less before, {len(means)} cases with a lesion, {seeds} seeds: {np.mean(means):+.3f} "
+        f"({low:+.3f} to {high:+.3f}).",
+    ]
 
 
 if __name__ == "__main__":
