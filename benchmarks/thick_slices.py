@@ -200,7 +200,7 @@ def _gain(gains: dict[str, list[float]]) -> list[str]:
     seeds = max(map(len, gains.values()))
     return [
         "",
-        f"After less before, {len(means)} cases with a lesion, {seeds} seeds: {np.mean(means):+.3f} "
+        f"After less before, paired, {len(means)} cases with a lesion, {seeds} seeds: {np.mean(means):+.3f} "
         f"({low:+.3f} to {high:+.3f}).",
     ]
 
