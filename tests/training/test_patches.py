@@ -298,3 +298,31 @@ def test_mean_is_the_share_of_the_readers_who_judged(plan):
 def test_what_no_reader_judged_has_no_share():
     drawn = torch.tensor([IGNORED, IGNORED, 1, IGNORED]).reshape(2, 1, 1, 2)
     assert reader_shares(drawn, 2)[:, 0, 0].T.tolist() == [[0, 1], [0, 0]]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_patch_of_a_whole_scan_takes_the_memory_of_a_patch(plan, tmp_path, share):
+    """512 x 512 x 400 voxels lie on the disk as holes; what is read of them counts, also past the border."""
+    import tracemalloc
+
+    shape = (400, 512, 512)
+
+    def mapped(name, kind, *extra):
+        return np.lib.format.open_memmap(tmp_path / name, mode="w+", dtype=kind, shape=(*extra, *shape))
+
+    lesion = np.asarray([[2, 3, 4]], np.int32)  # in a corner, so that patches reach past three borders
+    case = TrainingCase(
+        "whole",
+        mapped("i.npy", np.float32, 1),
+        mapped("l.npy", np.uint8),
+        mapped("d.npy", np.float16),
+        (lesion,),
+    )
+    training = plan.training.model_copy(update={"foreground_share": share, "turn_share": 0.5})
+    plan = plan.model_copy(update={"training": training, "patch_zyx": (32, 32, 32)})
+    tracemalloc.start()
+    for seed in range(12):
+        draw_patch(case, plan, np.random.default_rng(seed))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60 * 4 * np.prod(plan.patch_zyx)

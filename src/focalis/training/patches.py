@@ -232,13 +232,14 @@ def _interpolate(
 
 
 def _box(array: NDArray[np.generic], box: Sequence[NDArray[np.intp]]) -> NDArray[np.generic]:
-    """The voxels at every triple of the box's indices; axis by axis is much faster than all three at once."""
+    """The voxels at every triple of the box's indices; axis by axis is much faster than all three at once.
+
+    Of an array that is mapped nothing is read but the smallest box that holds them, however large the volume.
+    """
+    array = array[tuple(slice(int(indices.min()), int(indices.max()) + 1) for indices in box)]
     for axis, indices in enumerate(box):
-        if (np.diff(indices) == 1).all():
-            where = (slice(None),) * axis + (slice(int(indices[0]), int(indices[-1]) + 1),)
-            array = array[where]
-        else:
-            array = array.take(indices, axis=axis)
+        if not (np.diff(indices) == 1).all():
+            array = array.take(indices - indices.min(), axis=axis)
     return array
 
 
