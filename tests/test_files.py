@@ -15,7 +15,7 @@ import pytest
 from focalis.errors import DataError, UsageError
 from focalis.files import (
     ABANDONED_AFTER_S,
-    KnownHashes,
+    KnownFiles,
     PermissionsWarning,
     is_free,
     is_unused,
@@ -227,7 +227,7 @@ def reads(monkeypatch):
 
 def known(tmp_path, path):
     """The hash by a new run that shares the store of those before."""
-    hashes = KnownHashes(tmp_path / "store.json")
+    hashes = KnownFiles(tmp_path / "store.json")
     found = hashes.sha256_of(path)
     hashes.save()
     return found
@@ -277,7 +277,7 @@ def test_a_damaged_store_of_hashes_counts_for_nothing(tmp_path, settled, damage)
 
 def test_a_store_that_cannot_be_written_costs_time_only(tmp_path, settled):
     (tmp_path / "file").write_text("")
-    hashes = KnownHashes(tmp_path / "file" / "store.json")
+    hashes = KnownFiles(tmp_path / "file" / "store.json")
     assert hashes.sha256_of(settled) == hashlib.sha256(b"one").hexdigest()
     hashes.save()
 

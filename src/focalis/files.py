@@ -9,7 +9,7 @@ import secrets
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -208,8 +208,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class KnownHashes:
-    """SHA-256 of files that are read again only if they may have changed; kept in a file from run to run.
+class KnownFiles:
+    """What files hold, read again only if they may have changed; kept in a file from run to run.
 
     A file is taken for the same if its path, device, inode, size and both times (of content and of inode, which a
     program cannot set back) are. One that was touched within the last two seconds is read every time: it could change
@@ -221,18 +221,33 @@ class KnownHashes:
 
     def __init__(self, store: Path) -> None:
         self._store = store
-        self._known = _read_hashes(store)
+        self._known = _read_known(store)
         self._new = False
 
     def sha256_of(self, path: Path) -> str:
         """See the function `sha256_of`."""
-        name, began = str(path.absolute()), time.time_ns()
-        state = _state_of(path)
-        if (known := self._known.get(name)) and known[:-1] == state:
-            return str(known[-1])
-        found = sha256_of(path)
-        if _state_of(path) == state and max(state[-2:]) < began - SETTLED_NS:
-            self._known[name] = [*state, found]
+        return str(self.value(str(path.absolute()), [path], lambda: sha256_of(path)))
+
+    def value(self, key: str, paths: Sequence[Path], make: Callable[[], Any]) -> Any:
+        """What `make` returned for these files when it was last called for them, or else returns now.
+
+        Args:
+            key: what is known of the files.
+            paths: the files that it depends on.
+            make: finds it out, as JSON has it; None is not kept.
+        """
+        began = time.time_ns()
+        states = _states_of(paths)
+        if states and (known := self._known.get(key)) and known[:-1] == states:
+            return known[-1]
+        found = make()
+        if (
+            found is not None
+            and states
+            and _states_of(paths) == states
+            and _newest(states) < began - SETTLED_NS
+        ):
+            self._known[key] = [*states, found]
             self._new = True
         return found
 
@@ -249,16 +264,28 @@ SETTLED_NS = 2 * 10**9
 """So long after its last change a file's times tell every further change, on any file system."""
 
 
-def _state_of(path: Path) -> list[int]:
-    found = path.stat()
-    return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+def _states_of(paths: Sequence[Path]) -> list[int]:
+    """Five numbers per file; none if one of them is not there."""
+    try:
+        found = [path.stat() for path in paths]
+    except OSError:
+        return []
+    return [
+        number
+        for each in found
+        for number in (each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns)
+    ]
+
+
+def _newest(states: Sequence[int]) -> int:
+    return max(*states[3::5], *states[4::5])
 
 
 def _checksum(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _read_hashes(store: Path) -> dict[str, list[Any]]:
+def _read_known(store: Path) -> dict[str, list[Any]]:
     with suppress(OSError, ValueError, TypeError):
         checksum, content = json.loads(store.read_text(encoding="utf-8"))
         if checksum == _checksum(content):

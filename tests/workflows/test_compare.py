@@ -11,12 +11,11 @@ from filelock import FileLock
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import PlanError, TrainingError, UsageError
 from focalis.evaluation import Evaluation, Score
-from focalis.planning import make, read_plan
-from focalis.settings import Folds
+from focalis.planning import fingerprint, make, read_plan
 from focalis.workflows import executors
 from focalis.workflows.compare import compare, shared_plans, waiting
 from focalis.workflows.comparison import Row, nothing_learned
-from focalis.workflows.setup import checked, divide
+from focalis.workflows.setup import checked
 from focalis.workflows.task import Task
 
 SETTINGS = PhantomSettings(shape_zyx=(16, 20, 20), foreground_share=0.02, lesions=1)
@@ -242,7 +241,7 @@ def test_networks_of_different_strides_share_preparation_patch_batch_and_trainin
     data, _ = checked(open_dataset(tmp_path))
     rows = [Row("densevoxnet", "distance_focal"), Row("dense", "distance_focal")]
 
-    small, large = shared_plans(data, divide(data, Folds(0), 0)[0][1], rows, 8.0).values()
+    small, large = shared_plans(data, fingerprint(data.cases), rows, 8.0).values()
 
     assert small.network.total_stride_zyx != large.network.total_stride_zyx
     assert all(p % s == 0 for p, s in zip(small.patch_zyx, large.network.total_stride_zyx, strict=True))
@@ -255,11 +254,11 @@ def test_a_network_that_does_not_fit_the_memory_is_named(tmp_path):
     write_phantoms(tmp_path, 5, SETTINGS, 0)
     data, _ = checked(open_dataset(tmp_path))
     rows = [Row("dense", "focal"), Row("unet", "focal")]
-    split = divide(data, Folds(0), 0)[0][1]
+    figures = fingerprint(data.cases)
     with pytest.raises(
         PlanError, match=r"dense: a memory budget of 0.5 GB is too small.*leave the network out"
     ):
-        shared_plans(data, split, rows, 0.5)
+        shared_plans(data, figures, rows, 0.5)
 
 
 def test_a_rows_plan_can_be_read_by_a_person(first):

@@ -15,7 +15,7 @@ from focalis.errors import DataError, PlanError, TrainingError, UsageError
 from focalis.model import Refinement, load_model
 from focalis.planning import describe, join_scopes, learn_scope, outside, read_plan, write_plan
 from focalis.volume import Grid, Volume, read_volume, write_volume
-from focalis.workflows import fit as fit_workflow
+from focalis.workflows import setup
 from focalis.workflows.ensemble import ensemble, mean_refinement
 from focalis.workflows.fit import fit
 
@@ -434,7 +434,7 @@ def test_options_are_looked_at_before_the_data(phantoms, tmp_path, monkeypatch, 
     def never(*_given):
         raise AssertionError("the data set was checked")
 
-    monkeypatch.setattr(fit_workflow, "ready", never)
+    monkeypatch.setattr(setup, "checked", never)
     with pytest.raises(UsageError, match=said):
         fit(phantoms, tmp_path / "run", steps=1, **options)
     assert not (tmp_path / "run").exists()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from focalis.dataset import Case
 from focalis.errors import DataError
 from focalis.lesions import label_components, lesions_by_label
-from focalis.planning.pose import Pose, pose, sketch
-from focalis.volume import Absent, to_canonical
+from focalis.planning.pose import Pose, Sketch, pose, sketch
+from focalis.volume import Absent, Volume, to_canonical
 
 SAMPLES_PER_CASE = 10_000
 LEAST_CENTRED, CENTRED_SHARE, OFF_CENTRE = 5, 0.9, 0.1
@@ -50,58 +51,96 @@ class Fingerprint:
     centred: bool = False
 
 
+@dataclass(frozen=True)
+class CaseFigures:
+    """What a case contributes to a `Fingerprint`.
+
+    Attributes:
+        shape_zyx: its shape in canonical orientation.
+        spacing_zyx_mm: its spacing in canonical orientation.
+        foreground_share: share of its voxels that are foreground.
+        lesion_volumes_mm3: volume of each of its lesions.
+        centred: whether it has one lesion, in its middle.
+        sketch: how its foreground lies.
+        low: 1st percentile of each channel that it has, by the channel's place.
+        inside: float32, up to `SAMPLES_PER_CASE` intensities inside lesions, likewise.
+    """
+
+    shape_zyx: tuple[int, int, int]
+    spacing_zyx_mm: tuple[float, float, float]
+    foreground_share: float
+    lesion_volumes_mm3: tuple[float, ...]
+    centred: bool
+    sketch: Sketch
+    low: Mapping[int, float]
+    inside: Mapping[int, NDArray[np.float32]]
+
+
+def take_figures(
+    case: Case, label: Volume, images: Mapping[int, Volume], ignore: int | None = None, seed: int = 0
+) -> CaseFigures:
+    """The figures of one case; they do not depend on what other cases there are.
+
+    Args:
+        case: the case.
+        label: its label map, in canonical orientation.
+        images: its channels by their place, in canonical orientation, on the label's grid.
+        ignore: label value of voxels that nobody has judged: no foreground.
+        seed: of the choice of voxels, with the case's name.
+    """
+    rng = np.random.default_rng([seed, *case.name.encode()])
+    inside = (label.array > 0) & (label.array != (ignore or 0))
+    sizes = [found.sizes() for found in lesions_by_label(label.array, ignore)]
+    drawn = sketch(np.where(inside, label.array, 0), label.grid.spacing_zyx_mm, rng)
+    low, samples = {}, {}
+    for place, image in images.items():
+        low[place] = float(np.percentile(image.array, 1))
+        values = image.array[inside].astype(np.float32)
+        samples[place] = rng.choice(values, min(SAMPLES_PER_CASE, values.size), replace=False)
+    return CaseFigures(
+        label.grid.shape_zyx,
+        label.grid.spacing_zyx_mm,
+        float(inside.mean()),
+        tuple(float(size * label.grid.voxel_volume_mm3) for each in sizes for size in each),
+        _is_centred(inside),
+        drawn,
+        low,
+        samples,
+    )
+
+
 def fingerprint(
     cases: Sequence[Case],
     ignore: int | None = None,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    taken: Mapping[str, CaseFigures] = MappingProxyType({}),
 ) -> Fingerprint:
-    """Read every case once, one at a time, and take its figures; DataError if no case holds any foreground.
+    """The figures of all cases together; DataError if no case holds any foreground.
 
-    Voxels of the label value `ignore`, which nobody has judged, are no foreground. The pose comes from cases in which
-    the same labels were drawn.
+    The pose comes from cases in which the same labels were drawn.
+
+    Args:
+        cases: the training cases.
+        ignore: label value of voxels that nobody has judged: no foreground.
+        taken: figures that are known, by case; the other cases are read, one at a time.
     """
-    rng = np.random.default_rng(seed)
-    shapes, spacings, shares, lesions, sketches = [], [], [], [], []
-    middles: list[bool] = []
-    channels = len(cases[0].images) + len(cases[0].lacks)
+    figures = [taken.get(case.name) or _read_figures(case, ignore) for case in cases]
     usual = Counter(case.drawn for case in cases).most_common(1)[0][0]
-    lows: list[list[float]] = [[] for _ in range(channels)]
-    samples: list[list[np.ndarray]] = [[] for _ in range(channels)]
-    for done, case in enumerate(cases):
-        if case.label is None:
-            raise DataError(
-                f"{case.name}: has no label file; remove the image or add labels/{case.name}.nii.gz"
-            )
-        label = to_canonical(case.read_label())
-        inside = (label.array > 0) & (label.array != (ignore or 0))
-        shapes.append(label.grid.shape_zyx)
-        spacings.append(label.grid.spacing_zyx_mm)
-        shares.append(float(inside.mean()))
-        if case.drawn == usual:
-            sketches.append(sketch(np.where(inside, label.array, 0), label.grid.spacing_zyx_mm, rng))
-        middles.append(_is_centred(inside))
-        for found in lesions_by_label(label.array, ignore):
-            lesions += (found.sizes() * label.grid.voxel_volume_mm3).tolist()
-        for channel, volume in enumerate(case.read_images()):
-            if isinstance(volume, Absent):
-                continue
-            image = to_canonical(volume).array
-            lows[channel].append(float(np.percentile(image, 1)))
-            values = image[inside].astype(np.float32)
-            samples[channel].append(rng.choice(values, min(SAMPLES_PER_CASE, values.size), replace=False))
-        if progress:
-            progress(done + 1, len(cases))
-    if not lesions:
+    sketches = [each.sketch for case, each in zip(cases, figures, strict=True) if case.drawn == usual]
+    middles = [each.centred for each in figures]
+    if not any(each.lesion_volumes_mm3 for each in figures):
         raise DataError("no case holds any foreground; there is nothing to learn")
+    channels = range(len(cases[0].images) + len(cases[0].lacks))
+    lows = [[each.low[place] for each in figures if place in each.low] for place in channels]
     if not all(lows):
         raise DataError(f"no case has channel {lows.index([]) + 1}; there is nothing to learn from it")
-    pooled = [np.concatenate(values) for values in samples]
+    pooled = [
+        np.concatenate([each.inside[place] for each in figures if place in each.inside]) for place in channels
+    ]
     return Fingerprint(
-        tuple(shapes),
-        tuple(spacings),
-        tuple(shares),
-        tuple(lesions),
+        tuple(each.shape_zyx for each in figures),
+        tuple(each.spacing_zyx_mm for each in figures),
+        tuple(each.foreground_share for each in figures),
+        tuple(volume for each in figures for volume in each.lesion_volumes_mm3),
         tuple(float(np.median(values)) for values in lows),
         tuple(float(np.percentile(values, 0.5)) for values in pooled),
         tuple(float(np.percentile(values, 99.5)) for values in pooled),
@@ -120,3 +159,14 @@ def _is_centred(inside: NDArray[np.bool_]) -> bool:
     off = [abs(pair.mean() - (size - 1) / 2) / size for pair, size in zip(ends, inside.shape, strict=True)]
     box = tuple(slice(first, last + 1) for first, last in ends)
     return bool(max(off) <= OFF_CENTRE) and label_components(inside[box])[1] == 1
+
+
+def _read_figures(case: Case, ignore: int | None) -> CaseFigures:
+    if case.label is None:
+        raise DataError(f"{case.name}: has no label file; remove the image or add labels/{case.name}.nii.gz")
+    images = {
+        place: to_canonical(volume)
+        for place, volume in enumerate(case.read_images())
+        if not isinstance(volume, Absent)
+    }
+    return take_figures(case, to_canonical(case.read_label()), images, ignore)

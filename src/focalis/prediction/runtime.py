@@ -21,7 +21,7 @@ from focalis.prediction.precision import float32_because
 from focalis.prediction.reach import reach_of
 
 DEVICE_SHARE = 0.9
-"""Of a GPU's free memory; the rest is for the kernels' work space and for what falls between blocks."""
+"""Of a GPU's memory; the rest is for the kernels' work space and for what falls between blocks."""
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SCRATCH = 1.2
 HEAP_SLACK_BYTES = 250_000_000
@@ -90,6 +90,12 @@ class Runtime:
             return None
         kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return DEVICE_SHARE * (torch.cuda.mem_get_info(self.device)[0] + kept)
+
+    def card_gb(self) -> float | None:
+        """What a training may take of a GPU's memory, in whole 10^9 bytes: the same on every call; None elsewhere."""
+        if self.device.type != "cuda":
+            return None
+        return max(1.0, DEVICE_SHARE * torch.cuda.get_device_properties(self.device).total_memory // 1e9)
 
     def on_threads(self, threads: int) -> Runtime:
         """See `Engines.on_threads`: PyTorch's threads are those of the whole process."""

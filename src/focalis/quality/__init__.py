@@ -1,6 +1,6 @@
 """The check of a data set before it is used: what stops training, and what a person should look at."""
 
-from focalis.quality.check import CheckResult, Problem, Progress, check_dataset
+from focalis.quality.check import FACTS_VERSION, CheckResult, Problem, Progress, check_dataset
 from focalis.quality.facts import CaseFacts, ImageFacts, LabelFacts, LabelMapFacts, LesionFacts
 from focalis.quality.finding import (
     FEW_VOXELS,
@@ -15,6 +15,7 @@ from focalis.quality.sizes import share_in_words, voxels_at
 from focalis.quality.survey import Measured, PlannedSpacing, Survey, measure, survey
 
 __all__ = [
+    "FACTS_VERSION",
     "FEW_VOXELS",
     "GREATEST_SHARE",
     "KINDS",

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
 from focalis.dataset import Case, Dataset
 from focalis.errors import DataError, refusal
+from focalis.files import KnownFiles
+from focalis.quality.facts import Measurements
 from focalis.quality.label_values import judge_label_values, looks_like_an_image, too_many_labels
 from focalis.quality.mixup import Mixed, MixUp, digest, is_copied, looks_like_a_label_map, told
 from focalis.quality.reader_masks import ReaderValues
 from focalis.quality.segment_names import judge_segments
 from focalis.volume import (
     Grid,
-    Segment,
+    GridWarning,
     Volume,
     read_channels,
     read_entries,
@@ -62,18 +65,15 @@ class CheckResult:
     holds: Mapping[str, frozenset[int]] = field(default_factory=dict, compare=False)
 
 
-class Look(Protocol):
-    """An observer that sees every valid array while the check holds it, so that no file is read twice."""
-
-    def image(self, case: Case, channel: int, volume: Volume) -> None:
-        """An image without a problem of its own."""
-
-    def label(self, case: Case, volume: Volume, segments: Sequence[Segment] = ()) -> None:
-        """A label map without a problem of its own, and the segments that its file names."""
+FACTS_VERSION = 1
+"""Part of the key under which a case is known: raise it whenever the same files would be measured otherwise."""
 
 
 def check_dataset(
-    dataset: Dataset, look: Look | None = None, progress: Progress | None = None
+    dataset: Dataset,
+    look: Measurements | None = None,
+    progress: Progress | None = None,
+    known: KnownFiles | None = None,
 ) -> CheckResult:
     """Read every file of a data set once, one array at a time, and list all problems.
 
@@ -87,6 +87,7 @@ def check_dataset(
         dataset: the data set.
         look: is shown every sound array on the way.
         progress: see `Progress`.
+        known: sound cases that it knows, with what was measured in them, are not read again; it learns the others.
     """
     problems: list[Problem] = []
     values: set[int] = set()
@@ -97,7 +98,7 @@ def check_dataset(
         if progress is not None:
             progress(number, len(dataset.cases), case.name)
         try:
-            found, messages = _check_case(case, dataset, look, drawn, mixed)
+            found, messages = _known_case(case, dataset, look, drawn, mixed, known)
         except Exception as error:  # whatever a library raises concerns this case alone
             files = (*case.images, *case.label_files)
             found, messages = set(), [refusal(error, files[0] if files else case.name)]
@@ -119,10 +120,62 @@ def check_dataset(
     return CheckResult(tuple(problems), tuple(sorted(values)), holds)
 
 
+def _known_case(
+    case: Case,
+    dataset: Dataset,
+    look: Measurements | None,
+    drawn: ReaderValues,
+    mixed: list[Mixed],
+    known: KnownFiles | None,
+) -> tuple[set[int], list[str]]:
+    """`_check_case`, but for a case that was sound when `known` saw it, and whose files are the same."""
+    if known is None or look is None:
+        return _check_case(case, dataset, look, drawn, mixed)
+    read: list[tuple[set[int], list[str]]] = []
+
+    def check() -> dict[str, Any] | None:
+        mixed_up = len(mixed)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            read.append(_check_case(case, dataset, look, drawn, mixed))
+        for each in caught:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        said = [each.message for each in caught if isinstance(each.message, GridWarning)]
+        values, messages = read[0]
+        if messages or len(mixed) > mixed_up or len(said) < len(caught):
+            return None
+        return {
+            "values": sorted(values),
+            "readers": {name: sorted(held) for each, name, _, held in drawn.found if each == case.name},
+            "said": [[str(each.path), each.fault, each.advice] for each in said],
+            "measured": look.remember(case),
+        }
+
+    names = dict(sorted(dataset.labels.items()))
+    key = repr(
+        (
+            "check",
+            FACTS_VERSION,
+            (case.name, case.images, case.label, sorted(case.readers.items())),
+            (case.drawn and sorted(case.drawn), sorted(case.lacks), dataset.channels, names, dataset.ignore),
+        )
+    )
+    before = known.value(key, case.files(), check)
+    if read:
+        return read[0]
+    look.recall(case, before["measured"])
+    drawn.found += [
+        (case.name, name, case.readers[name], set(held)) for name, held in before["readers"].items()
+    ]
+    for path, fault, advice in before["said"]:
+        warnings.warn(GridWarning(Path(path), fault, advice), stacklevel=2)
+    return set(before["values"]), []
+
+
 def _check_case(
     case: Case,
     dataset: Dataset,
-    look: Look | None,
+    look: Measurements | None,
     drawn: ReaderValues,
     mixed: list[Mixed],
 ) -> tuple[set[int], list[str]]:
@@ -171,7 +224,7 @@ def _check_reader(
 
 
 def _check_images(
-    case: Case, path: Path, grids: dict[Path, Grid], look: Look | None, maps: dict[Path, bytes]
+    case: Case, path: Path, grids: dict[Path, Grid], look: Measurements | None, maps: dict[Path, bytes]
 ) -> list[str]:
     """What is wrong with an image file, which holds one channel or, in 4D, several.
 
@@ -191,7 +244,11 @@ def _check_images(
 
 
 def _check_label(
-    case: Case, dataset: Dataset, grids: Mapping[Path, Grid], look: Look | None, maps: Mapping[Path, bytes]
+    case: Case,
+    dataset: Dataset,
+    grids: Mapping[Path, Grid],
+    look: Measurements | None,
+    maps: Mapping[Path, bytes],
 ) -> tuple[set[int], list[str], MixUp | None]:
     """The usable label values of a label map, what is wrong with it, and whether it was mixed up with an image."""
     path = case.label_files[0]

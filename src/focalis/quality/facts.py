@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from focalis.dataset import Case, Dataset
 from focalis.lesions import LabelLesions, lesions_by_label
+from focalis.planning.fingerprint import CaseFigures, take_figures
 from focalis.quality.contrast import MOST_VOXELS, contrasts
 from focalis.quality.label_values import may_be_an_image
 from focalis.quality.mixup import looks_like_a_label_map
@@ -145,11 +147,25 @@ class CaseFacts:
     readers: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Measured:
+    images: tuple[ImageFacts, ...]
+    label: LabelMapFacts | None
+
+
+_MEASURED = TypeAdapter(_Measured)
+
+
 class Measurements:
-    """Measures the arrays that a check passes to it; see `focalis.quality.check.Look`."""
+    """Measures every sound array while the check holds it, so that no file is read twice.
+
+    Attributes:
+        figures: by case, what a plan is made from; of large images, and of cases that lack channels, none.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
+        self.figures: dict[str, CaseFigures] = {}
         self._images: dict[str, list[ImageFacts]] = {}
         self._labels: dict[str, LabelMapFacts] = {}
         self._held: dict[int, Volume] = {}
@@ -182,7 +198,10 @@ class Measurements:
         canonical = to_canonical(volume)
         array = canonical.array
         names = {segment.value: segment.name for segment in segments}
-        images = self._held_channels(case, array.shape)
+        held = self._held_channels(case, canonical.grid)
+        images = [image.array for image in held.values()]
+        if held and all(not image.grid.differences(canonical.grid) for image in held.values()):
+            self.figures[case.name] = take_figures(case, canonical, held, self._dataset.ignore)
         labels = tuple(
             _label_facts(
                 found,
@@ -204,11 +223,25 @@ class Measurements:
             may_be_an_image(array),
         )
 
-    def _held_channels(self, case: Case, shape: tuple[int, ...]) -> list[NDArray[Any]]:
+    def _held_channels(self, case: Case, grid: Grid) -> dict[int, Volume]:
         """All channels of a case in canonical orientation, if they are held and of the label's shape; else none."""
         held = self._held if case.name == self._held_of else {}
-        fitting = [volume.array for _, volume in sorted(held.items()) if volume.array.shape == shape]
-        return fitting if len(fitting) == len(case.images) else []
+        fitting = {
+            place: image for place, image in sorted(held.items()) if image.grid.shape_zyx == grid.shape_zyx
+        }
+        return fitting if len(fitting) == len(case.images) else {}
+
+    def remember(self, case: Case) -> dict[str, Any]:
+        """What was measured in a case, as JSON has it; see `recall`."""
+        facts = _Measured(tuple(self._images.get(case.name, ())), self._labels.get(case.name))
+        return dict(_MEASURED.dump_python(facts, mode="json"))
+
+    def recall(self, case: Case, remembered: dict[str, Any]) -> None:
+        """Take what was measured in a case before."""
+        facts = _MEASURED.validate_python(remembered)
+        self._images[case.name] = list(facts.images)
+        if facts.label is not None:
+            self._labels[case.name] = facts.label
 
     def facts(self, readers: Mapping[str, tuple[str, ...]]) -> tuple[CaseFacts, ...]:
         """What was measured, case by case."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from focalis.dataset import Dataset, Split
 from focalis.display import Shown
 from focalis.errors import DataError
+from focalis.files import KnownFiles
+from focalis.planning.fingerprint import CaseFigures
 from focalis.quality.check import CheckResult, Progress, check_dataset
 from focalis.quality.facts import CaseFacts, Measurements
 from focalis.quality.finding import KINDS, Finding
@@ -23,7 +25,7 @@ from focalis.quality.reader_masks import attach_readers
 from focalis.quality.scarcity import find_mistaken_files, find_too_few
 from focalis.quality.segment_names import find_renamed_segments
 from focalis.quality.sizes import find_border_labels, find_odd_shares, find_odd_voxels, find_small_lesions
-from focalis.volume import GridWarning, placement_lacks
+from focalis.volume import GridWarning, data_files, placement_lacks
 
 FORMAT_VERSION = 1
 
@@ -49,11 +51,13 @@ class Measured:
         result: problems and label values.
         facts: case by case.
         remarks: findings that come from the reading itself: grids that were put right, readers' files without a case.
+        figures: what a plan is made from, of those cases of which it was taken in passing.
     """
 
     result: CheckResult
     facts: tuple[CaseFacts, ...]
     remarks: tuple[Finding, ...]
+    figures: Mapping[str, CaseFigures] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,13 +132,20 @@ class Survey(Shown):
         }
 
 
-def measure(dataset: Dataset, progress: Progress | None = None, *, find_readers: bool = True) -> Measured:
+def measure(
+    dataset: Dataset,
+    progress: Progress | None = None,
+    *,
+    find_readers: bool = True,
+    known: KnownFiles | None = None,
+) -> Measured:
     """Read a data set once: problems and facts.
 
     Args:
         dataset: the data set.
         progress: see `Progress`.
         find_readers: look for readers' masks in its folder; without it, only those that its cases know are read.
+        known: cases that it knows are not read again, see `check_dataset`.
     """
     unassigned: list[Finding] = []
     if find_readers:
@@ -142,15 +153,14 @@ def measure(dataset: Dataset, progress: Progress | None = None, *, find_readers:
     measurements = Measurements(dataset)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GridWarning)
-        result = check_dataset(dataset, measurements, progress)
+        result = check_dataset(dataset, measurements, progress, known)
     for other in caught:
         if not issubclass(other.category, GridWarning):
             warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
     said = [warning.message for warning in caught if isinstance(warning.message, GridWarning)]
-    remarks = (*_grid_findings(dataset, said), *_unplaced(dataset), *unassigned)
-    return Measured(
-        result, measurements.facts({case.name: tuple(case.readers) for case in dataset.cases}), remarks
-    )
+    remarks = (*_grid_findings(dataset, said), *_unplaced(dataset, known), *unassigned)
+    facts = measurements.facts({case.name: tuple(case.readers) for case in dataset.cases})
+    return Measured(result, facts, remarks, measurements.figures)
 
 
 def survey(
@@ -212,14 +222,14 @@ def _grid_findings(dataset: Dataset, said: Sequence[GridWarning]) -> Iterator[Fi
                 yield Finding("grid", (case.name,), f"{place.parent.name}/{place.name}: {what}")
 
 
-def _unplaced(dataset: Dataset) -> Iterator[Finding]:
+def _unplaced(dataset: Dataset, known: KnownFiles | None) -> Iterator[Finding]:
     """Cases whose files do not state their orientation while others do; one finding if no file states it."""
     silent: dict[tuple[str, str], list[str]] = {}
     spoken = False
     for case in dataset.cases:
         for path in dict.fromkeys((*case.images, *case.label_files)):
             try:
-                lack = placement_lacks(path)
+                lack = placement_lacks(path) if known is None else _known_lacks(path, known)
             except DataError:  # the check has reported it
                 continue
             spoken |= not lack
@@ -232,6 +242,12 @@ def _unplaced(dataset: Dataset) -> Iterator[Finding]:
     for (name, lack), files in silent.items():
         what = f"does not say how it lies in the patient ({lack}), unlike other files of this set"
         yield Finding("grid", (name,), f"{', '.join(files)}: {what}")
+
+
+def _known_lacks(path: Path, known: KnownFiles) -> str:
+    return str(
+        known.value(f"placement of {path.absolute()}", data_files(path), lambda: placement_lacks(path))
+    )
 
 
 def _plain(value: Any) -> Any:

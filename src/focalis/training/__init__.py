@@ -12,12 +12,12 @@ from focalis.training.loop import (
     train,
 )
 from focalis.training.precision import trusted
-from focalis.training.prepared import HASHES, TrainingCase, prepare_cases
+from focalis.training.prepared import KNOWN, TrainingCase, prepare_cases
 from focalis.training.refinement import fit_refinement
 from focalis.training.validation import operating_point
 
 __all__ = [
-    "HASHES",
+    "KNOWN",
     "Interrupted",
     "NothingLearnedWarning",
     "Progress",

@@ -24,7 +24,7 @@ from focalis.errors import DataError
 from focalis.files import (
     ABANDONED_AFTER_S,
     UNFINISHED,
-    KnownHashes,
+    KnownFiles,
     age_s,
     sha256_of,
     whole_folder,
@@ -38,8 +38,8 @@ from focalis.volume import Grid, content_digest, data_files, read_volume
 PREPARATION_VERSION = 4
 """Part of the key: raise it whenever the same files and plan would be prepared into other arrays or figures."""
 
-HASHES = "hashes.json"
-"""In the folder of prepared cases: what their source files hold, see `focalis.files.KnownHashes`."""
+KNOWN = "known.json"
+"""In the folder of prepared cases: what their source files hold, see `focalis.files.KnownFiles`."""
 
 VOXELS_PER_LESION = 500
 ENTRIES_PER_CASE = 2
@@ -142,9 +142,9 @@ def prepare_cases(cases: Sequence[Case], plan: Plan, folder: Path) -> PreparedCa
     for abandoned in folder.glob(f"{UNFINISHED}*"):
         if age_s(abandoned) > ABANDONED_AFTER_S:
             shutil.rmtree(abandoned, ignore_errors=True)
-    hashes = KnownHashes(folder / HASHES)
-    homes = ranks.shared_out(lambda case: _prepared(case, plan, folder, hashes), cases)
-    hashes.save()
+    known = KnownFiles(folder / KNOWN)
+    homes = ranks.shared_out(lambda case: _prepared(case, plan, folder, known), cases)
+    known.save()
     return PreparedCases(homes)
 
 
@@ -193,17 +193,17 @@ def _content(path: Path, sha256_of: Callable[[Path], str]) -> str:
     return total.hexdigest()
 
 
-def _prepared(case: Case, plan: Plan, folder: Path, hashes: KnownHashes) -> Path:
+def _prepared(case: Case, plan: Plan, folder: Path, known: KnownFiles) -> Path:
     """The folder of a prepared case, which is made if it is not there."""
     if case.label is None:
         raise DataError(f"{case.name}: has no label file; training needs one per image")
-    key = preparation_key(case, plan, hashes.sha256_of)
+    key = preparation_key(case, plan, known.sha256_of)
     home = folder / case.name / key
     if _is_whole(home):
         os.utime(home)
     else:
         _make(case, plan, home, folder)
-        if preparation_key(case, plan, hashes.sha256_of) != key:
+        if preparation_key(case, plan, known.sha256_of) != key:
             shutil.rmtree(home, ignore_errors=True)
             raise DataError(f"{case.name}: its files changed while they were read; start again")
     _forget_older(home)

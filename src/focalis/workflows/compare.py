@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from focalis.dataset import Dataset, Split, open_dataset
+from focalis.dataset import Dataset, open_dataset
 from focalis.display import Shown
 from focalis.errors import PlanError, TrainingError, UsageError
 from focalis.files import only_process_in
 from focalis.losses import loss_names
 from focalis.networks import network_names, split_name
-from focalis.planning import SCRATCH, Plan, fingerprint, make_plan, read_plan, within_memory, write_plan
+from focalis.planning import SCRATCH, Fingerprint, Plan, make_plan, read_plan, within_memory, write_plan
 from focalis.planning.make import BATCH_VOXELS
 from focalis.planning.parts import check_names, loss_settings
 from focalis.planning.plan import LossSettings, NetworkSettings
@@ -140,8 +140,8 @@ def compare(
         trainings = Trainings.of(root, Path(dataset), data, held_out, SPLIT_SEED, trainers, doubt)
         divisions = [(number or 0, split) for number, split in trainings.divisions]
         tell("plan", None)
-        memory = compute.memory_gb or DEFAULT_MEMORY_GB
-        plans = shared_plans(trainings.data, divisions[0][1], rows, memory, start)
+        memory = compute.memory_gb or trainers.card_gb or DEFAULT_MEMORY_GB
+        plans = shared_plans(trainings.data, trainings.fingerprint(), rows, memory, start)
         for plan in plans.values():
             started_from(plan)
         record = trainings.record(made_from["command"])
@@ -189,7 +189,7 @@ def compare(
 
 
 def shared_plans(
-    data: Dataset, split: Split, rows: Sequence[Row], memory_gb: float, start: str | None = None
+    data: Dataset, figures: Fingerprint, rows: Sequence[Row], memory_gb: float, start: str | None = None
 ) -> dict[Row, Plan]:
     """A plan per row: spacing, normalisation, patch, batch and training are one and the same, strides the network's.
 
@@ -200,7 +200,6 @@ def shared_plans(
     Raises:
         PlanError: a network cannot be planned for the data.
     """
-    figures = fingerprint(data.select(split.train), data.ignore)
     plans = {
         network: _planned(
             network,

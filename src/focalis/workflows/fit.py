@@ -11,14 +11,14 @@ import torch
 from pydantic import ValidationError
 
 from focalis import ranks
-from focalis.dataset import Dataset, Split, open_dataset
+from focalis.dataset import open_dataset
 from focalis.display import Shown
 from focalis.errors import PlanError, UsageError
 from focalis.evaluation import Aim, Promise, Summary, keep_promise, nothing_to_find, partly_judged
 from focalis.files import LOCK, only_process_in
 from focalis.model import load_model, save_model
 from focalis.networks import split_name
-from focalis.planning import Freeze, Plan, Readers, fingerprint, make_plan, read_plan, write_plan
+from focalis.planning import Freeze, Plan, Readers, make_plan, read_plan, write_plan
 from focalis.planning.parts import augmentations_of, check_names, loss_of, loss_settings
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
 from focalis.training import Progress, read_metrics
@@ -197,7 +197,7 @@ def fit(
         changes |= {"start": start, "freeze": freeze}
         changes |= {"channels_may_miss": tuple(channels_may_miss) if channels_may_miss else None}
         changes |= {"memory_gb": compute.memory_gb and compute.memory_gb / sharing}
-        chosen = _plan(data, trainings.divisions, plan, plan_path, changes, resume, sharing)
+        chosen = _plan(trainings, plan, plan_path, changes, resume)
         if asked and split_name(chosen.network.name)[1]:
             raise UsageError("a promise cannot be made for refined masks; leave +crf or --promise out")
         begun = started_from(chosen)
@@ -328,18 +328,13 @@ def _readers(asked: Readers | None, plan: Path) -> Readers:
 
 
 def _plan(
-    data: Dataset,
-    divisions: Sequence[tuple[int | None, Split]],
-    given: Path | None,
-    path: Path,
-    changes: Mapping[str, Any],
-    resume: bool,
-    parallel: int,
+    trainings: Trainings, given: Path | None, path: Path, changes: Mapping[str, Any], resume: bool
 ) -> Plan:
     """The plan of the run, which is also written to `path`: the given one, the one there, or a new one.
 
-    Its memory budget is that of one training: `parallel` of them share the run's.
+    Its memory budget is that of one training: those that run at a time share the run's.
     """
+    data, parallel = trainings.data, trainings.trainers.sharing
     shared_by = 1 if given is None and path.exists() else parallel
     if given is None and path.exists():
         given = path
@@ -360,12 +355,13 @@ def _plan(
     else:
         # An ensemble has one plan. It is made from the training cases of the first fold, among which are cases that
         # later folds hold out: of those it knows spacing, shape and the lesions' range of intensities, no more.
-        figures = fingerprint(data.select(divisions[0][1].train), data.ignore)
-        network, memory = (
-            str(changes.get("network") or "dense"),
-            float(changes.get("memory_gb") or DEFAULT_MEMORY_GB / shared_by),
-        )
+        network, card_gb = str(changes.get("network") or "dense"), trainings.trainers.card_gb
+        memory = float(changes.get("memory_gb") or card_gb or DEFAULT_MEMORY_GB / shared_by)
+        figures = trainings.fingerprint()
         plan = make_plan(figures, data.channels, data.labels, network, memory, data.ignore, data.regions)
+        if card_gb == memory:
+            whose = f"the memory of {trainings.trainers.runtime}; {plan.reasons['memory_budget_gb']}"
+            plan = plan.model_copy(update={"reasons": plan.reasons | {"memory_budget_gb": whose}})
     plan = _changed(plan, changes)
     if not path.exists() or read_plan(path) != plan:
         if resume and path.exists():

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +21,7 @@ import numpy as np
 
 from focalis.dataset import Case
 from focalis.errors import DataError
-from focalis.files import KnownHashes, sha256_of, write_text
+from focalis.files import sha256_of, write_text
 
 PACKAGES = ("focalis", "torch", "numpy", "scipy", "SimpleITK", "safetensors", "pydantic")
 
@@ -38,16 +38,13 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return ", ".join(shown)
 
 
-def data_hash(cases: Sequence[Case], hashes: KnownHashes | None = None) -> str:
-    """SHA-256 over the names and contents of the cases' images and labels, in order of the names, and what was drawn.
-
-    What `hashes` knows is not read; what it learns is saved.
-    """
+def data_hash(cases: Sequence[Case], sha256_of: Callable[[Path], str] = sha256_of) -> str:
+    """SHA-256 over names and contents of the cases' images and labels, in order of the names, and what was drawn."""
     total = hashlib.sha256()
     for case in sorted(cases, key=lambda case: case.name):
         for path in case.files():
             try:
-                content = sha256_of(path) if hashes is None else hashes.sha256_of(path)
+                content = sha256_of(path)
             except OSError as error:
                 raise DataError(f"{path}: cannot be read ({error.strerror})") from error
             total.update(f"{case.name} {content}\n".encode())
@@ -55,8 +52,6 @@ def data_hash(cases: Sequence[Case], hashes: KnownHashes | None = None) -> str:
             total.update(f"{case.name} lacks {sorted(case.lacks)}\n".encode())
         if case.drawn is not None:
             total.update(f"{case.name} drawn {sorted(case.drawn)}\n".encode())
-    if hashes is not None:
-        hashes.save()
     return total.hexdigest()
 
 

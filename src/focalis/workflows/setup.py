@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from focalis.dataset import Dataset, Split, empty_side, find_splits, lost_labels, make_splits, read_splits
 from focalis.errors import DataError, UsageError
-from focalis.files import LOCK, KnownHashes
-from focalis.planning import Plan
+from focalis.files import LOCK, KnownFiles
+from focalis.planning import Fingerprint, Plan, fingerprint
+from focalis.planning.fingerprint import CaseFigures
 from focalis.prediction import choose_runtime
-from focalis.quality import KINDS, Finding, Measured, measure, survey
+from focalis.quality import FACTS_VERSION, KINDS, Finding, Measured, measure, survey
 from focalis.settings import Compute, Folds, at_least
-from focalis.training import HASHES
+from focalis.training import KNOWN
 from focalis.workflows.executors import Executor, executor
 from focalis.workflows.record import data_hash
 from focalis.workflows.run import Task
 
 DEFAULT_FOLDS = 5
 PREPARED = "prepared"
+_FINGERPRINT = TypeAdapter(Fingerprint)
 LINES_PER_KIND = 3
 
 
-def checked(data: Dataset) -> tuple[Dataset, Measured]:
+def checked(data: Dataset, known: KnownFiles | None = None) -> tuple[Dataset, Measured]:
     """The data set with its labels named and its cases knowing what they hold, and what was measured.
 
     A label that no case holds is left out: its output would never be trained. Of regions all stay.
@@ -34,7 +39,7 @@ def checked(data: Dataset) -> tuple[Dataset, Measured]:
     Raises:
         DataError: the data set has faults, one per line.
     """
-    measured = measure(data, find_readers=False)
+    measured = measure(data, find_readers=False, known=known)
     result = measured.result
     if result.problems:
         raise DataError("\n".join(str(problem) for problem in result.problems))
@@ -51,11 +56,13 @@ class Trainers:
         executor: what carries them out.
         parallel: how many at a time.
         runtime: device and precision, in words; as asked for if they are those of other machines.
+        card_gb: memory of the GPU for each of the trainings at a time; None where none of this machine trains.
     """
 
     executor: Executor
     parallel: int
     runtime: str
+    card_gb: float | None = None
 
     @classmethod
     def of(cls, on: str, parallel: int, compute: Compute) -> Trainers:
@@ -64,7 +71,9 @@ class Trainers:
         found = executor(on, parallel)
         if found.elsewhere:
             return cls(found, parallel, f"{compute.device}, {compute.precision}")
-        return cls(found, parallel, str(choose_runtime(compute.device, compute.precision)))
+        runtime = choose_runtime(compute.device, compute.precision)
+        card_gb = runtime.card_gb()
+        return cls(found, parallel, str(runtime), None if card_gb is None else card_gb / parallel)
 
     @property
     def sharing(self) -> int:
@@ -83,6 +92,8 @@ class Trainings:
         divisions: the splits to train on, with their numbers.
         grave: the grave findings of `focalis check` on them.
         trainers: who carries them out.
+        known: what is known of the data set's files.
+        figures: what a plan is made from, as far as the check took it.
     """
 
     root: Path
@@ -91,6 +102,8 @@ class Trainings:
     divisions: tuple[tuple[int | None, Split], ...]
     grave: tuple[Finding, ...]
     trainers: Trainers
+    known: KnownFiles
+    figures: Mapping[str, CaseFigures]
 
     @classmethod
     def of(
@@ -117,14 +130,16 @@ class Trainings:
         Raises:
             DataError, UsageError: see `checked` and `divide`.
         """
-        data, measured = checked(opened)
+        known = KnownFiles(root / PREPARED / KNOWN)
+        data, measured = checked(opened, known)
+        known.save()
         divisions = divide(data, folds, seed)
         found = survey(opened, measured, None, [split for _, split in divisions if split.val]).findings
         grave = tuple(finding for finding in found if KINDS[finding.kind].grave)
         if doubt is not None:
             for line in lines_of(grave):
                 doubt(line)
-        return cls(root, dataset, data, tuple(divisions), grave, trainers)
+        return cls(root, dataset, data, tuple(divisions), grave, trainers, known, measured.figures)
 
     @property
     def prepared(self) -> Path:
@@ -139,7 +154,23 @@ class Trainings:
     @cached_property
     def data_sha256(self) -> str:
         """See `focalis.workflows.record.data_hash`."""
-        return data_hash(self.data.cases, KnownHashes(self.prepared / HASHES))
+        found = data_hash(self.data.cases, self.known.sha256_of)
+        self.known.save()
+        return found
+
+    def fingerprint(self) -> Fingerprint:
+        """That of the training cases of the first division, from which the plan is made."""
+        cases, ignore = self.data.select(self.divisions[0][1].train), self.data.ignore
+        drawn = [(case.name, case.images, case.label, case.drawn and sorted(case.drawn)) for case in cases]
+
+        def find() -> Any:
+            return _FINGERPRINT.dump_python(fingerprint(cases, ignore, self.figures), mode="json")
+
+        key = hashlib.sha256(repr((FACTS_VERSION, ignore, drawn)).encode()).hexdigest()
+        files = [file for case in cases for file in case.files()]
+        found = _FINGERPRINT.validate_python(self.known.value(f"fingerprint {key}", files, find))
+        self.known.save()
+        return found
 
     def task(self, name: str, home: Path, plan: Plan, seed: int, **own: Any) -> Task:
         """A training; what is its own beside name, folder, plan and seed is given by name, see `Task`."""
