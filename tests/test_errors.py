@@ -1,10 +1,11 @@
 """What a batch says of a case that raised an error."""
 
 import errno
+from pathlib import Path
 
 import pytest
 
-from focalis.errors import DataError, refusal
+from focalis.errors import DataError, ModelError, about, refusal
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,18 @@ def test_the_line_names_the_file_and_the_type_of_error(error, said):
 
 def test_a_long_message_is_cut_short():
     assert len(refusal(ValueError("x" * 5000), "a.nii")) < 500
+
+
+def test_an_error_about_a_file_keeps_path_fault_and_advice_beside_its_line():
+    error = DataError.at(Path("a.nii"), "is empty", "export it again")
+    assert str(error) == "a.nii: is empty; export it again"
+    assert (error.path, error.fault, error.advice) == (Path("a.nii"), "is empty", "export it again")
+    assert str(ModelError.at("b", "is old")) == "b: is old"
+    assert DataError("whatever: it says").path is None
+
+
+def test_errors_that_are_about_no_file_are_given_one_and_keep_their_type():
+    with pytest.raises(ModelError, match=r"^scan\.nii: wants two channels; give both$"), about("scan.nii"):
+        raise ModelError("wants two channels; give both")
+    with pytest.raises(DataError, match=r"^mask\.nii: is full$"), about("scan.nii"):
+        raise DataError.at("mask.nii", "is full")

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Self
 
 _log = logging.getLogger(__name__)
 
 
 class FocalisError(Exception):
-    """Something a person can mend: the message says what is wrong, where, and what to do next."""
+    """Something a person can mend: the message says what is wrong, where, and what to do next.
+
+    Attributes:
+        path: the file or folder that it is about, of an error made by `at`; None of others.
+        fault: what is wrong, likewise.
+        advice: what to do, likewise.
+    """
+
+    path: object = None
+    fault: str = ""
+    advice: str = ""
+
+    @classmethod
+    def at(cls, path: object, fault: str, advice: str = "") -> Self:
+        """An error about a file or folder; its line is `path: fault; advice`."""
+        error = cls(_line(path, fault, advice))
+        error.path, error.fault, error.advice = path, fault, advice
+        return error
 
 
 class UsageError(FocalisError):
@@ -43,7 +62,7 @@ class FileWarning(UserWarning):
     """
 
     def __init__(self, path: object, fault: str, advice: str = "") -> None:
-        super().__init__(f"{path}: {fault}" + (f"; {advice}" if advice else ""))
+        super().__init__(_line(path, fault, advice))
         self.path, self.fault, self.advice = path, fault, advice
 
 
@@ -53,6 +72,21 @@ class DivergedError(TrainingError):
 
 class CollapsedError(TrainingError):
     """Well into a training, the network finds no lesion."""
+
+
+def _line(path: object, fault: str, advice: str) -> str:
+    return f"{path}: {fault}" + (f"; {advice}" if advice else "")
+
+
+@contextmanager
+def about(path: object) -> Iterator[None]:
+    """Errors of the block that are about no file are about this one."""
+    try:
+        yield
+    except FocalisError as error:
+        if error.path is not None:
+            raise
+        raise type(error).at(path, str(error)) from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

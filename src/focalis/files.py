@@ -54,7 +54,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DataError(f"{path}: cannot be written ({reason}); check folder and disk") from error
+        raise DataError.at(path, f"cannot be written ({reason})", "check folder and disk") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -106,7 +106,7 @@ def whole_folder(
         _take_place(unfinished, path, displaced, keep)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DataError(f"{path}: cannot be written ({reason}); check folder and disk") from error
+        raise DataError.at(path, f"cannot be written ({reason})", "check folder and disk") from error
     finally:
         for folder in (unfinished, displaced):
             shutil.rmtree(folder, ignore_errors=True)
@@ -181,7 +181,9 @@ def only_process_in(folder: Path, work: str) -> Iterator[None]:
             f"{folder}: another {work} is running in it; wait for it, or give another folder"
         ) from error
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror}); check folder and disk") from error
+        raise DataError.at(
+            folder, f"cannot be written ({error.strerror})", "check folder and disk"
+        ) from error
     try:
         yield
     finally:

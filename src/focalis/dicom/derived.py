@@ -213,9 +213,10 @@ def describe_result(
         AttributeWarning: what the source says of patient or study is not valid, and left out.
     """
     if label.shape != series.volume.array.shape:
-        raise DataError(
-            f"{series.folder}: a label map of shape {label.shape} does not fit the series of "
-            f"{series.volume.array.shape} (z, y, x); bring it onto the series' grid first"
+        raise DataError.at(
+            series.folder,
+            f"a label map of shape {label.shape} does not fit the series of {series.volume.array.shape} (z, y, x)",
+            "bring it onto the series' grid first",
         )
     named = {int(value): name for value, name in sorted(names.items()) if value != 0}
     if not named:

@@ -128,12 +128,12 @@ def require_uids(series: Series) -> None:
     Raises:
         DataError: its Series Instance UID, or the SOP Instance UID of an image, is not valid.
     """
-    wrong = "is no valid UID, so that no DICOM result can refer to it; give the images valid UIDs"
+    wrong, advice = "is no valid UID, so that no DICOM result can refer to it", "give the images valid UIDs"
     if not is_uid(text(series.header, "SeriesInstanceUID")):
-        raise DataError(f"{series.folder}: the Series Instance UID {wrong}")
+        raise DataError.at(series.folder, f"the Series Instance UID {wrong}", advice)
     for file, instance in zip(series.files, series.instance_uids, strict=True):
         if not is_uid(instance):
-            raise DataError(f"{file}: the SOP Instance UID {wrong}")
+            raise DataError.at(file, f"the SOP Instance UID {wrong}", advice)
 
 
 def is_uid(value: str) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from focalis.display import Shown
-from focalis.errors import UsageError, refusal
+from focalis.errors import UsageError, about, refusal
 from focalis.files import write_text
 from focalis.lesions import OperatingPoint
 from focalis.model import Model, open_model, weights_sha256
@@ -22,6 +22,7 @@ from focalis.models import card_of, model_file
 from focalis.planning import other_modalities
 from focalis.prediction import (
     DEFAULT_MEMORY_GB,
+    Place,
     Pointed,
     Segmentation,
     Settings,
@@ -31,8 +32,8 @@ from focalis.prediction import (
     segment,
     segment_at,
 )
-from focalis.volume import IMAGE_SUFFIXES, Outline, Volume, itksnap_labels, placement_lacks, write_volume
-from focalis.workflows.inputs import CaseInput, codec_given, find_cases, read_images
+from focalis.volume import Outline, Volume, itksnap_labels, placement_lacks, write_volume
+from focalis.workflows.inputs import CaseImages, CaseInput, codec_given, find_cases, read_images
 from focalis.workflows.lesion_tables import MISSING, table_paths, tabled_cases, write_lesions
 from focalis.workflows.model_record import collapse_alert
 from focalis.workflows.points import Given, on_series, places_given
@@ -257,11 +258,14 @@ def predict(
     strange: dict[str, tuple[str, ...]] = {}
     taken = {os.path.realpath(file) for case in cases for file in case.all_files}
 
+    def files_of(case: CaseInput) -> tuple[Path, Path, Path, Path]:
+        output, report = (folder / f"{case.name}{end}" for end in (_ENDINGS[output_format], "_sr.dcm"))
+        extra, spread = (folder / name / f"{case.name}.nii.gz" for name in ("probabilities", "uncertainty"))
+        return output, report, extra, spread
+
     def run(case: CaseInput) -> PredictRow:
         """The row of a case that is done, but for its time."""
-        output = folder / f"{case.name}{_ENDINGS[output_format]}"
-        extra, spread = (folder / name / f"{case.name}.nii.gz" for name in ("probabilities", "uncertainty"))
-        report = folder / f"{case.name}_sr.dcm"
+        output, report, extra, spread = files_of(case)
         written = [output, *([report] if places else []), *table_paths(folder, case.name)]
         for path in [*written, *([extra] if probabilities else []), *([spread] if uncertainty else [])]:
             if os.path.realpath(path) in taken:
@@ -269,8 +273,10 @@ def predict(
 
         def admit(outlines: Sequence[Outline], modalities: Sequence[str]) -> None:
             strange[case.name] = other_modalities(loaded.plan, modalities)
-            if not places:
-                scan = case.files[0].parent if case.series else case.files[0]
+            if places:
+                return
+            scan = case.files[0].parent if case.series else case.files[0]
+            with about(case.files[0]):
                 for outline in outlines[:1]:
                     require_crop(loaded, outline.grid, f"focalis predict {named} {scan} -o {out}")
                 require_memory(loaded, outlines, settings)
@@ -285,6 +291,11 @@ def predict(
         if of_dicom and images.source is not None:
             _require_uids(images.source)
         here = on_series(places, images.source)
+        with about(case.files[0]):
+            return finished(case, images, here)
+
+    def finished(case: CaseInput, images: CaseImages, here: Sequence[Place]) -> PredictRow:
+        output, report, extra, spread = files_of(case)
         strange[case.name] = check_scope(
             loaded, images.volumes, images.modalities, strict=strict, places=here
         )
@@ -307,10 +318,10 @@ def predict(
             _report(found, images.source, loaded, output, report, strange[case.name], seen)
         missing = tuple(plan.channels[place] for place in sorted(case.lacks))
         pointed = {"pointed": [asdict(each) for each in found.pointed]} if found.pointed else {}
-        about = {**document, **found.way(), **seen_cases.document(seen), MISSING: missing, **pointed}
+        told = {**document, **found.way(), **seen_cases.document(seen), MISSING: missing, **pointed}
         if point.promise and strange[case.name]:
-            about["promise"] = "none: the case lies outside of what the model was trained on"
-        write_lesions(folder, case.name, found.lesions, about)
+            told["promise"] = "none: the case lies outside of what the model was trained on"
+        write_lesions(folder, case.name, found.lesions, told)
         return PredictRow(
             case.name,
             "done",
@@ -339,8 +350,7 @@ def predict(
             try:
                 row = run(case)
             except Exception as error:  # whatever a library raises concerns this case alone
-                said = _located(refusal(error, case.files[0]), case)
-                row = replace(row, reason=said, outside=strange.get(case.name, ()))
+                row = replace(row, reason=refusal(error, case.files[0]), outside=strange.get(case.name, ()))
         rows.append(replace(row, seconds=time.perf_counter() - started))
     if progress is not None:
         progress(len(rows), len(cases), "")
@@ -364,16 +374,6 @@ def _older_masks(folder: Path, rows: Sequence[PredictRow]) -> int:
         folder / f"{case}{ending}" for case in tabled_cases(folder) for ending in _ENDINGS.values()
     } - written
     return sum(mask.is_file() for mask in masks)
-
-
-def _located(message: str, case: CaseInput) -> str:
-    """The message with the case's file in front, unless it names one already."""
-    start = message.split(": ")[0]
-    place = start.split(" frame ")[0]
-    named = any(suffix in start for suffix in (*IMAGE_SUFFIXES, ".dcm")) or any(
-        place in (str(file), str(file.parent)) for file in case.all_files
-    )
-    return message if named else f"{case.files[0]}: {message}"
 
 
 _ENDINGS: dict[Format, str] = {
