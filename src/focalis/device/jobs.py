@@ -15,7 +15,8 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -569,11 +570,27 @@ def _work() -> Jobs:
     return _jobs
 
 
+@contextmanager
+def _at_work(key: str, what: str) -> Iterator[Jobs]:
+    """Count a workflow as running; if it fails, the error is logged, and the workflow ends only after a pause."""
+    work = _work()
+    work.began(key)
+    try:
+        yield work
+    except (
+        Exception
+    ) as error:  # a full disk keeps the store from writing; what was to be done still waits there
+        _log.error("%s: %s", what, error)
+        work.pause(_FAULT_SECONDS)
+        raise
+    finally:
+        work.finished(key)
+        work.wake()
+
+
 @DBOS.workflow(name="study")
 def _study(task_id: str) -> None:
-    work = _work()
-    work.began(task_id)
-    try:
+    with _at_work(task_id, f"task {task_id}") as work:
         for attempt in range(1, MOST_ATTEMPTS + 1):
             answer = DBOS.run_step({"name": "segment"}, work.segment, task_id, attempt > 1)
             if answer["outcome"] != "killed" or attempt == MOST_ATTEMPTS:
@@ -587,13 +604,6 @@ def _study(task_id: str) -> None:
             if answer["outcome"] == "killed":
                 answer["reason"] = f"segmenting {answer['reason']} (tried {MOST_ATTEMPTS} times)"
             DBOS.run_step({"name": "stop"}, work.stop_task, task_id, answer)
-    except Exception as error:  # a full disk keeps the store from writing; the task still waits there
-        _log.error("task %s: %s", task_id, error)
-        work.pause(_FAULT_SECONDS)
-        raise
-    finally:
-        work.finished(task_id)
-        work.wake()
 
 
 def _write(task_id: str, made: list[dict[str, Any]], seconds: float | None) -> None:
@@ -608,34 +618,16 @@ def _write(task_id: str, made: list[dict[str, Any]], seconds: float | None) -> N
 
 @DBOS.workflow(name="delivery")
 def _delivery(task_id: str, destination: str) -> None:
-    work = _work()
-    work.began(f"{task_id} {destination}")
-    try:
+    with _at_work(f"{task_id} {destination}", f"delivery of {task_id} to {destination}") as work:
         if destination in work.destinations:
             DBOS.run_step({"name": "send"}, work.send, task_id, destination)
-    except Exception as error:
-        _log.error("delivery of %s to %s: %s", task_id, destination, error)
-        work.pause(_FAULT_SECONDS)
-        raise
-    finally:
-        work.finished(f"{task_id} {destination}")
-        work.wake()
 
 
 @DBOS.workflow(name="notice")
 def _notice(number: str) -> None:
-    work = _work()
     key = f"notice {number}"
-    work.began(key)
-    try:
+    with _at_work(key, key) as work:
         DBOS.run_step({"name": "tell"}, work.notifier.send, int(number))
-    except Exception as error:
-        _log.error("%s: %s", key, error)
-        work.pause(_FAULT_SECONDS)
-        raise
-    finally:
-        work.finished(key)
-        work.wake()
 
 
 def _queue_of(destination: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from pydicom import dcmread
 
 from focalis.device.picture import draw_summary
 from focalis.device.records import ResultKind
-from focalis.device.study_lesions import list_lesions
+from focalis.device.study_lesions import StudyLesion, list_lesions
 from focalis.device.written import FOLLOW_UP
 from focalis.dicom import (
     Caution,
@@ -102,61 +102,14 @@ def make_results(
         remarks = [follow_up.summary]
         write_text(folder / FOLLOW_UP, json.dumps(follow_up.content))
     picture = draw_summary(label, names, series, lesions, version, cautions)
-    write_segmentation(
-        label,
-        names,
-        series,
-        paths["seg"],
-        model=model,
-        version=version,
-        supersedes=earlier.get("seg"),
-        created=created,
-        edition=edition,
-        cautions=cautions,
-    )
-    drawn = write_structures(
-        label,
-        names,
-        series,
-        paths["rtstruct"],
-        model=model,
-        version=version,
-        supersedes=earlier.get("rtstruct"),
-        created=created,
-        edition=edition,
-        cautions=cautions,
-    )
-    listed = sorted(lesions, key=lambda lesion: -lesion.volume_mm3)[:MOST_LISTED]
-    write_report(
-        sorted(listed, key=lambda lesion: lesion.number),
-        label,
-        names,
-        series,
-        paths["seg"],
-        paths["sr"],
-        total=len(lesions),
-        model=model,
-        version=version,
-        supersedes=earlier.get("sr"),
-        created=created,
-        edition=edition,
-        cautions=cautions,
-        promise=promise,
-        remarks=remarks,
-    )
-    write_capture(
-        picture,
-        label,
-        names,
-        series,
-        paths["capture"],
-        model=model,
-        version=version,
-        supersedes=earlier.get("capture"),
-        created=created,
-        edition=edition,
-        cautions=cautions,
-    )
+    shared: dict[str, Any] = {"model": model, "version": version, "created": created}
+    shared |= {"edition": edition, "cautions": cautions}
+    mask, seg = (label, names, series), paths["seg"]
+    write_segmentation(*mask, seg, supersedes=earlier.get("seg"), **shared)
+    drawn = write_structures(*mask, paths["rtstruct"], supersedes=earlier.get("rtstruct"), **shared)
+    told = {"total": len(lesions), "promise": promise, "remarks": remarks, **shared}
+    write_report(listed(lesions), *mask, seg, paths["sr"], supersedes=earlier.get("sr"), **told)
+    write_capture(picture, *mask, paths["capture"], supersedes=earlier.get("capture"), **shared)
     if not drawn:
         del paths["rtstruct"]
     return [_made(kind, path, len(lesions)) for kind, path in paths.items()]
@@ -167,9 +120,13 @@ def reported_lesions(
 ) -> tuple[ReportedLesion, ...]:
     """The lesions of a label map, numbered as in the page and the report: by label, then by place."""
     named = [(value, name) for value, name in sorted(names.items()) if value != 0]
-    segments = {name: number for number, (_, name) in enumerate(named, start=1)}
-    masks = {name: label == value for value, name in named}
-    found, _ = list_lesions(masks, series.volume)
+    found, _ = list_lesions({name: label == value for value, name in named}, series.volume)
+    return as_reported(found, [name for _, name in named])
+
+
+def as_reported(lesions: Iterable[StudyLesion], names: Sequence[str]) -> tuple[ReportedLesion, ...]:
+    """Lesions as a report lists them; `names` are those of the segments, in their order."""
+    segments = {name: number for number, name in enumerate(names, start=1)}
     return tuple(
         ReportedLesion(
             number=lesion.number,
@@ -178,8 +135,14 @@ def reported_lesions(
             longest_axial_mm=lesion.longest_mm,
             centroid_xyz_mm=lesion.centroid_lps_mm,
         )
-        for lesion in found
+        for lesion in lesions
     )
+
+
+def listed(lesions: Sequence[ReportedLesion]) -> list[ReportedLesion]:
+    """The largest of the lesions, as many as a report lists, by number."""
+    largest = sorted(lesions, key=lambda lesion: -lesion.volume_mm3)[:MOST_LISTED]
+    return sorted(largest, key=lambda lesion: lesion.number)
 
 
 def tracked(

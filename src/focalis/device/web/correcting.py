@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from focalis.device.results import MOST_LISTED, superseded, tracked
+from focalis.device.results import as_reported, listed, superseded, tracked
 from focalis.device.web.preparing import lesions_of
 from focalis.dicom import (
-    ReportedLesion,
     list_segments,
     read_cautions,
     read_series,
@@ -89,64 +88,17 @@ def correct(
     )
     created, edition = datetime.fromisoformat(at), number + 1
     replaced = {kind: superseded(Path(path)) for kind, path in earlier.items()}
-    write_segmentation(
-        label,
-        names,
-        series,
-        seg,
-        model=model,
-        version=version,
-        created=created,
-        supersedes=replaced.get("seg"),
-        reviewer=reviewer,
-        edition=edition,
-        cautions=cautions,
-    )
-    drawn = write_structures(
-        label,
-        names,
-        series,
-        rtstruct,
-        model=model,
-        version=version,
-        created=created,
-        supersedes=replaced.get("rtstruct"),
-        reviewer=reviewer,
-        edition=edition,
-        cautions=cautions,
-    )
-    segments = {name: place for place, name in enumerate(names.values(), start=1)}
+    shared: dict[str, Any] = {"model": model, "version": version, "created": created}
+    shared |= {"edition": edition, "reviewer": reviewer, "cautions": cautions}
+    mask = (label, names, series)
+    write_segmentation(*mask, seg, supersedes=replaced.get("seg"), **shared)
+    drawn = write_structures(*mask, rtstruct, supersedes=replaced.get("rtstruct"), **shared)
     followed: dict[str, Any] = follow_up or {"tracking": {}, "remarks": {}}
     uids, remarks = (
         {int(number): told for number, told in followed[part].items()} for part in ("tracking", "remarks")
     )
-    listed = sorted(kept, key=lambda lesion: -lesion.volume_mm3)[:MOST_LISTED]
-    reported = [
-        ReportedLesion(
-            number=lesion.number,
-            segment=segments[lesion.label],
-            volume_mm3=lesion.volume_mm3,
-            longest_axial_mm=lesion.longest_mm,
-            centroid_xyz_mm=lesion.centroid_lps_mm,
-        )
-        for lesion in sorted(listed, key=lambda lesion: lesion.number)
-    ]
-    write_report(
-        tracked(reported, uids, remarks),
-        label,
-        names,
-        series,
-        seg,
-        sr,
-        model=model,
-        version=version,
-        total=len(kept),
-        created=created,
-        supersedes=replaced.get("sr"),
-        reviewer=reviewer,
-        edition=edition,
-        cautions=cautions,
-    )
+    reported = tracked(listed(as_reported(kept, list(names.values()))), uids, remarks)
+    write_report(reported, *mask, seg, sr, total=len(kept), supersedes=replaced.get("sr"), **shared)
     made = [seg, *([rtstruct] if drawn else []), sr]
     return [_made(path) for path in made]
 
