@@ -22,7 +22,6 @@ from focalis.models import card_of, model_file
 from focalis.planning import other_modalities
 from focalis.prediction import (
     DEFAULT_MEMORY_GB,
-    Place,
     Pointed,
     Segmentation,
     Settings,
@@ -290,12 +289,12 @@ def predict(
             )
         if of_dicom and images.source is not None:
             _require_uids(images.source)
-        here = on_series(places, images.source)
         with about(case.files[0]):
-            return finished(case, images, here)
+            return finished(case, images)
 
-    def finished(case: CaseInput, images: CaseImages, here: Sequence[Place]) -> PredictRow:
+    def finished(case: CaseInput, images: CaseImages) -> PredictRow:
         output, report, extra, spread = files_of(case)
+        here = on_series(places, images.source)
         strange[case.name] = check_scope(
             loaded, images.volumes, images.modalities, strict=strict, places=here
         )
