@@ -213,7 +213,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     image(tmp_path / "a.nii.gz")
 
     def fail(*_):
-        raise DataError("out/a.nii.gz: cannot be written (disk full)")
+        raise DataError.at("out/a.nii.gz", "cannot be written (disk full)")
 
     monkeypatch.setattr("focalis.workflows.predict.write_volume", fail)
     report = predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out")

@@ -41,9 +41,9 @@ def remove(path: Path, series: Series) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"{path}: cannot be removed ({error.strerror}); remove it by hand") from error
+        raise DataError.at(path, f"cannot be removed ({error.strerror})", "remove it by hand") from error
 
 
 def _require_no_image(path: Path, series: Series) -> None:
     if path.exists() and any(path.samefile(file) for file in set(series.files) if file.exists()):
-        raise DataError(f"{path}: is an image of the series; give the result another name")
+        raise DataError.at(path, "is an image of the series", "give the result another name")

@@ -139,10 +139,10 @@ def write_volume(volume: Volume, path: Path | str, names: Mapping[int, str] | No
     try:
         write(image, path)
     except RuntimeError as error:
-        raise DataError(f"{path}: cannot be written ({_gist(error)}); check folder and disk") from error
+        raise DataError.at(path, f"cannot be written ({_gist(error)})", "check folder and disk") from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise DataError(f"{path}: cannot be written ({reason}); check folder and disk") from error
+        raise DataError.at(path, f"cannot be written ({reason})", "check folder and disk") from error
 
 
 def to_sitk(volume: Volume) -> sitk.Image:
