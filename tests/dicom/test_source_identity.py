@@ -148,6 +148,12 @@ def test_images_that_cannot_be_referred_to_are_refused(folder, tmp_path, keyword
         write_all(spoil(folder, keyword, b"1.2.x"), tmp_path)
 
 
+def test_images_that_share_a_uid_are_refused_and_both_named(folder, tmp_path):
+    first, second = sorted(folder.iterdir())
+    with pytest.raises(DataError, match=f"({first.name}.*{second.name}|{second.name}.*{first.name})"):
+        write_all(spoil(folder, "SOPInstanceUID", b"1.2.3.4"), tmp_path)
+
+
 def test_the_warning_quotes_no_value(folder, tmp_path):
     with pytest.warns(AttributeWarning) as told:
         write_all(spoil(folder, "PatientName", b"Secret" * 12), tmp_path)

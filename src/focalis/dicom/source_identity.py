@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from pydicom import Dataset
 from pydicom.config import RAISE
@@ -126,14 +127,18 @@ def require_uids(series: Series) -> None:
     """Make sure that results can refer to the images of a series.
 
     Raises:
-        DataError: its Series Instance UID, or the SOP Instance UID of an image, is not valid.
+        DataError: its Series Instance UID, or the SOP Instance UID of an image, is not valid, or two images share one.
     """
     wrong, advice = "is no valid UID, so that no DICOM result can refer to it", "give the images valid UIDs"
     if not is_uid(text(series.header, "SeriesInstanceUID")):
         raise DataError.at(series.folder, f"the Series Instance UID {wrong}", advice)
+    owners: dict[str, Path] = {}
     for file, instance in zip(series.files, series.instance_uids, strict=True):
         if not is_uid(instance):
             raise DataError.at(file, f"the SOP Instance UID {wrong}", advice)
+        if (owner := owners.setdefault(instance, file)) != file:
+            fault = f"has the SOP Instance UID of {owner.name}, so no DICOM result can tell the two apart"
+            raise DataError.at(file, fault, "give each image a UID of its own")
 
 
 def is_uid(value: str) -> bool:
