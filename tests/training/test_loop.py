@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -381,3 +382,26 @@ def test_metrics_that_cannot_be_written_end_the_run_and_it_goes_on(plan, cases, 
 
     run(plan, cases, tmp_path, steps=4, resume=True)
     assert [row["step"] for row in rows(tmp_path)] == [4]
+
+
+def test_a_finished_run_goes_on_with_a_new_decay_and_the_same_weights_if_it_is_stopped(plan, cases, tmp_path):
+    run(plan, cases, tmp_path / "a", steps=3)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    whole = run(plan, cases, tmp_path / "a", steps=7, resume=True, begin=3)
+    assert [row["step"] for row in rows(tmp_path / "a")] == [3, 7]
+    assert rows(tmp_path / "a")[-1]["learning_rate"] == learning_rate(3, 4, plan)
+
+    def stop(progress):
+        if progress.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        run(plan, cases, tmp_path / "b", steps=7, resume=True, begin=3, progress=stop)
+    resumed = run(plan, cases, tmp_path / "b", steps=7, resume=True, begin=3)
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_run_without_its_checkpoint_does_not_go_on(plan, cases, tmp_path):
+    with pytest.raises(TrainingError, match="is gone, so the run cannot be continued"):
+        run(plan, cases, tmp_path, steps=7, resume=True, begin=3)

@@ -22,6 +22,10 @@ def fit(
     folds: Annotated[
         int | None, typer.Option(min=1, help="Train this many folds; they become one ensemble.")
     ] = None,
+    then_all: Annotated[
+        bool,
+        typer.Option("--then-all", help="After the folds train on all cases, with their operating point."),
+    ] = False,
     splits: Splits = None,
     plan: Annotated[Path | None, typer.Option(help="Train by this plan.yaml instead of a new one.")] = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Write the plan and stop.")] = False,
@@ -95,6 +99,7 @@ def fit(
             steps=steps,
             fold=fold,
             folds=folds,
+            then_all=then_all,
             splits=splits,
             plan=plan,
             plan_only=plan_only,
@@ -141,6 +146,8 @@ def fit(
         if result.outlook:
             print(result.outlook)
         print(f"model: {result.model}")
+        if result.all_cases:
+            print(f"model of all cases: {result.all_cases}")
         print(f"report: {result.report}")
     if not result.learned:
         raise typer.Exit(1)

@@ -101,6 +101,7 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     start: Start | None = None,
     give_up: bool = False,
+    begin: int = 0,
 ) -> Network:
     """Train the plan's network for a fixed number of steps and return the averaged weights' network.
 
@@ -118,6 +119,8 @@ def train(
         resume: go on from the checkpoint, if there is one.
         progress: called after every step.
         start: weights to start from; random ones without it.
+        begin: the step at which a finished run ended that is continued: from there the learning rate warms up and falls
+            anew. The run's checkpoint must be there.
         give_up: end, instead of a warning, when half of the steps are done and no lesion that is watched is found.
 
     Raises:
@@ -136,7 +139,8 @@ def train(
     warned = False
     if resume and checkpoint.exists():
         state = ranks.everywhere(partial(load_checkpoint, checkpoint, network, average, optimizer))
-        if state["steps"] != steps or state["seed"] != seed:
+        continues = begin == state["step"] == state["steps"]
+        if (state["steps"] != steps and not continues) or state["seed"] != seed:
             raise ranks.agreed(
                 TrainingError(
                     f"{checkpoint}: belongs to {state['steps']} steps with seed {state['seed']}, "
@@ -146,6 +150,10 @@ def train(
         first, val_dice, seconds_before = state["step"], state["val_dice"], state["seconds"]
         if runtime.needs_gradient_scaling:
             scaler.load_state_dict(state["scaler"])
+    if first < begin:
+        raise ranks.agreed(
+            TrainingError(f"{checkpoint}: is gone, so the run cannot be continued; train in a new folder")
+        )
     ranks.from_first(partial(_keep_rows_before, metrics, first))
     forward = joined(network)
 
@@ -163,7 +171,7 @@ def train(
         }
         return keep(network, average, optimizer, state)
 
-    held_from = round(STATISTICS_HELD_FROM * steps)
+    held_from = begin + round(STATISTICS_HELD_FROM * (steps - begin))
     validate_every = max(STEPS_BETWEEN, math.ceil(steps / VALIDATIONS))
     started = saved = time.monotonic()
     watched = 0.0  # seconds for the inner split, on which no weight depends: they are no training
@@ -205,7 +213,7 @@ def train(
         closing(batches(training, plan, seed, range(first, steps), runtime.device)) as prepared,
     ):
         for step, batch in zip(range(first, steps), prepared, strict=True):
-            rate = learning_rate(step, steps, plan)
+            rate = learning_rate(step - begin, steps - begin, plan)
             if step >= held_from:
                 hold_statistics(network, average, adopt=step == held_from)
             stream = (seed, DROPOUT, step, *([ranks.rank()] if ranks.rank() else []))

@@ -17,7 +17,7 @@ from focalis.errors import PlanError, UsageError
 from focalis.evaluation import Aim, Promise, Summary, keep_promise, nothing_to_find, partly_judged
 from focalis.files import LOCK, only_process_in
 from focalis.model import load_model, save_model
-from focalis.networks import split_name
+from focalis.networks import REFINED, split_name
 from focalis.planning import Freeze, Plan, Readers, make_plan, read_plan, write_plan
 from focalis.planning.parts import augmentations_of, check_names, loss_of, loss_settings
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
@@ -32,7 +32,7 @@ from focalis.workflows.slurm import TASKS
 from focalis.workflows.task import read_judgement, train_and_judge, with_masks
 
 ACROSS_FOLDS = "the folds' held-out cases, each judged by the member that did not learn from it"
-PLAN, REPORT = "plan.yaml", "report.html"
+PLAN, REPORT, ALL = "plan.yaml", "report.html", "all"
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,6 +56,7 @@ class FitResult(Shown):
         start: the weights that training starts from, and what is taken over; empty for random ones.
         promise: what holds on new scans at the model's operating point, or why nothing does; empty if not asked for.
         outlook: what more training cases are likely to bring, in a sentence; empty if not asked for.
+        all_cases: the model that was trained on all cases after the folds; None unless asked for.
         left: what is to do before there is a model, where trainings run elsewhere; empty otherwise.
     """
 
@@ -76,6 +77,7 @@ class FitResult(Shown):
     promise: str = ""
     outlook: str = ""
     left: str = ""
+    all_cases: Path | None = None
 
 
 @ranks.led(train_and_judge)
@@ -87,6 +89,7 @@ def fit(
     steps: int | None = None,
     fold: int | None = None,
     folds: int | None = None,
+    then_all: bool = False,
     splits: Path | None = None,
     plan: Path | None = None,
     plan_only: bool = False,
@@ -125,6 +128,8 @@ def fit(
         steps: optimiser steps per fold instead.
         fold: the fold to hold out, from 0.
         folds: the number of folds to train.
+        then_all: after the folds train one more model on all cases, OUT/all/model.safetensors, with the operating point
+            that the folds chose.
         splits: JSON file of splits; otherwise the one splits*.json in the data set, otherwise made by patient.
         plan: a plan file to follow.
         plan_only: write plan.yaml and stop.
@@ -163,6 +168,10 @@ def fit(
         raise UsageError("only folds can run in parallel; give --folds")
     if learning_curve and fold is None:
         raise UsageError("a learning curve needs held-out cases; give --fold")
+    if then_all and (not folds or promise or on == "slurm" or (network or "").endswith(REFINED)):
+        raise UsageError(
+            "--then-all takes the operating point of --folds, without --promise, --on slurm and +crf; change these"
+        )
     made_from = provenance()
     Aim.parse(aim)
     asked = None if promise is None else Promise.parse(promise)
@@ -242,6 +251,17 @@ def fit(
                 point = keep_promise(whole.operating_point, cuts, asked, patients, where=ACROSS_FOLDS)
                 whole, record["promised"] = replace(whole, operating_point=point), point.promise
             save_model(whole, root / MODEL)
+            if then_all:
+                point = replace(whole.operating_point, how=f"cross-validation: {whole.operating_point.how}")
+                names = tuple(case.name for case in data.cases)
+                changes_of_all = {
+                    "name": "all cases",
+                    "home": root / ALL,
+                    "fold": None,
+                    "split": Split(names, ()),
+                    "point": point,
+                }
+                trainers.executor.run([tasks[0].model_copy(update=changes_of_all)], 1, tell)
             judged_on = (
                 f"held-out cases of {len(tasks)} folds, each predicted by the member that did not train on it"
             )
@@ -292,6 +312,7 @@ def fit(
             origin,
             load_model(root / MODEL).operating_point.promise,
             said_of_more,
+            all_cases=root / ALL / MODEL if then_all else None,
         )
 
 

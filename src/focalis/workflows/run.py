@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from focalis.dataset import Case, Dataset, Split, inner_split
+from focalis.lesions import OperatingPoint
 from focalis.models import OF_A_RUN
 from focalis.planning import Plan
 from focalis.prediction import DEFAULT_MEMORY_GB, Runtime, Settings
@@ -55,6 +56,7 @@ class Task(BaseModel):
         restarts: begin once more, by a safer plan, if no lesion is found.
         resume: go on with what is in `home`.
         record: command, data set and its hash, for record.json; where and by what it was carried out is added there.
+        point: the operating point, if other trainings chose it: then all cases of the split train, and none is judged.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,6 +81,7 @@ class Task(BaseModel):
     restarts: bool = False
     resume: bool = True
     record: dict[str, Any]
+    point: OperatingPoint | None = None
 
     @property
     def outcome(self) -> dict[str, Any]:
@@ -113,6 +116,8 @@ class Run:
     def inner(self) -> Split:
         """The training cases, divided once more: every choice is made on the inner `val`."""
         training = self.data.select(self.task.split.train)
+        if self.task.point is not None:
+            return Split(self.task.split.train, ())
         return inner_split(training, INNER_SHARE, INNER_MINIMUM, self.task.seed)
 
     @property

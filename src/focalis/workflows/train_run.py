@@ -49,7 +49,9 @@ def train_run(run: Run, progress: Callable[[Progress], None] | None = None) -> M
     """Train one member, choose its operating point, fit its refinement if it has one, calibrate it.
 
     Writes record.json, checkpoint and model.safetensors. A finished run that is resumed is read back instead of trained
-    again. If the task `restarts`, a training that finds no lesion in half of its steps begins anew, by a safer plan.
+    again, unless more steps are asked for: then it goes on, and the learning rate warms up and falls anew. With the
+    task's `point` all its cases train, and nothing is chosen. If the task `restarts`, a training that finds no lesion
+    in half of its steps begins anew, by a safer plan.
 
     Several ranks prepare, train and choose the operating point together, see `focalis.ranks`; the first of them writes.
     """
@@ -67,8 +69,7 @@ def train_run(run: Run, progress: Callable[[Progress], None] | None = None) -> M
         "runtime": _WHICH_GPU.sub("", str(run.runtime)),
         "start": started_from(task.plan),
     }
-    known = identity | ({} if length.steps is None else {"steps": length.steps})
-    before = ranks.from_first(partial(_started, path, known)) if task.resume else None
+    before = ranks.from_first(partial(_started, path, identity, length.steps)) if task.resume else None
     if before is not None and "finished" in before:
         return load_model(task.home / MODEL)
     start = read_start(task.plan.start)
@@ -105,11 +106,13 @@ def train_run(run: Run, progress: Callable[[Progress], None] | None = None) -> M
             progress=progress,
             start=start,
             give_up=give_up,
+            begin=record.get("continued_from", 0),
         )
 
+    may_restart = task.restarts and not record.get("restarted") and "continued_from" not in record
     plan = safer(task.plan) if record.get("restarted") else task.plan
     try:
-        network = trained(plan, resume=task.resume, give_up=task.restarts and not record.get("restarted"))
+        network = trained(plan, resume=task.resume, give_up=may_restart)
     except CollapsedError as error:
         plan = safer(task.plan)
         record["restarted"] = f"{error}; it began once more with {differences(task.plan, plan)}"
@@ -122,7 +125,9 @@ def train_run(run: Run, progress: Callable[[Progress], None] | None = None) -> M
         ranks.from_first(begin_again)
         network = trained(plan, resume=False, give_up=False)
     patients = {case.name: case.patient for case in run.data.cases}
-    point = operating_point(plan, network, validation, run.runtime, task.aim, task.promise, patients)
+    point = task.point or operating_point(
+        plan, network, validation, run.runtime, task.aim, task.promise, patients
+    )
     run = replace(run, task=task.model_copy(update={"plan": plan}))
     return ranks.from_first(partial(_finish, run, network, point, start, record, training, validation))
 
@@ -191,10 +196,11 @@ def differences(plan: Plan, other: Plan) -> str:
     return f"{loss}a peak of the learning rate of {other.training.learning_rate:g}"
 
 
-def _started(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+def _started(path: Path, identity: Mapping[str, Any], steps: int | None) -> dict[str, Any] | None:
     """The record of a run that is resumed, with its plan as this version states it; None if there is none.
 
-    TrainingError if it is another run than the identity's.
+    That of a finished run which is to have more steps is that of one which goes on from its end. TrainingError if it is
+    another run than the identity's, has other steps, or cannot go on.
     """
     if not path.exists():
         return None
@@ -202,6 +208,13 @@ def _started(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     if "plan" in record:
         record["plan"] = Plan.model_validate(record["plan"]).model_dump(mode="json", exclude={"reasons"})
     record["runtime"] = _WHICH_GPU.sub("", record.get("runtime", ""))
-    if changed := changes(record, identity):
+    longer = "finished" in record and steps is not None and steps > record["steps"]
+    same_steps = {} if steps is None or longer else {"steps": steps}
+    if changed := changes(record, {**identity, **same_steps}):
         raise TrainingError(f"{path}: the run was started with other settings: {changed}; give a new folder")
-    return record
+    if not longer:
+        return record
+    if not (checkpoint := path.with_name(CHECKPOINT)).exists():
+        raise TrainingError(f"{checkpoint}: is gone, so the run cannot be continued; train in a new folder")
+    del record["finished"]
+    return record | {"continued_from": record["steps"], "steps": steps}
