@@ -32,11 +32,12 @@ def test_a_finished_run_goes_on_and_says_from_where(phantoms, tmp_path):
     assert not np.array_equal(before, after)
     again = fit(phantoms, tmp_path / "run", steps=6, resume=True)
     assert record(again.run)["finished"] == found["finished"]
-    with pytest.raises(TrainingError, match="started with another steps"):
+    with pytest.raises(TrainingError, match=r"other settings: steps \(6, now 5\)"):
         fit(phantoms, tmp_path / "run", steps=5, resume=True)
     (result.run / CHECKPOINT).unlink()
     with pytest.raises(TrainingError, match="is gone, so the run cannot be continued"):
         fit(phantoms, tmp_path / "run", steps=9, resume=True)
+    assert record(result.run)["steps"] == 6
 
 
 @pytest.mark.slow
