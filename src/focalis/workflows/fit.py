@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from focalis import ranks
-from focalis.dataset import open_dataset
+from focalis.dataset import Split, open_dataset
 from focalis.display import Shown
 from focalis.errors import PlanError, UsageError
 from focalis.evaluation import Aim, Promise, Summary, keep_promise, nothing_to_find, partly_judged
