@@ -17,6 +17,7 @@ from focalis.dataset import PhantomSettings, Split, write_phantoms
 from focalis.errors import DataError, UsageError
 from focalis.model import load_model
 from focalis.settings import Compute, Length
+from focalis.workflows.compare import compare
 from focalis.workflows.fit import fit
 from focalis.workflows.slurm import slurm
 from focalis.workflows.task import Task, read_task
@@ -221,3 +222,24 @@ def test_folds_on_a_real_slurm_one_of_them_requeued_come_to_what_they_come_to_he
     for member, twin in zip(one.members, other.members, strict=True):
         for value, same in zip(member.state_dict().values(), twin.state_dict().values(), strict=True):
             assert torch.equal(value, same)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_rows_of_a_comparison_on_a_real_slurm_come_to_what_they_come_to_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
+    settings = PhantomSettings(shape_zyx=(16, 20, 20), foreground_share=0.02, lesions=1)
+    write_phantoms(tmp_path / "data", 6, settings, 0)
+    options = {"steps": 2, "threads": 1, "memory_gb": 2.0, "device": "cpu"}
+    options["losses"] = ("dice_cross_entropy", "distance_focal")
+
+    left = compare(tmp_path / "data", tmp_path / "run", on="slurm", **options).left
+    run("sbatch", *left.split("sbatch ")[1].split(";")[0].split())
+    until(lambda: not run("squeue", "--noheader").strip())
+    result = compare(tmp_path / "data", tmp_path / "run", on="slurm", **options)
+
+    alone = compare(tmp_path / "data", tmp_path / "here", **options)
+    assert result.left == ""
+    assert [row["figures"]["overall"]["dice"] for row in result.content["rows"]] == [
+        row["figures"]["overall"]["dice"] for row in alone.content["rows"]
+    ]

@@ -92,6 +92,12 @@ def predict(
         ),
     ] = "nifti",
     charset: Charset = None,
+    part: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Take every N-th case from the I-th on.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep cases that were finished with this model and settings.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what became of each case as JSON.")] = False,
 ) -> None:
     """Segment images, each on its own grid; of DICOM series, write label maps or DICOM objects.
@@ -125,6 +131,8 @@ def predict(
                 charset=charset,
                 at=at or (),
                 at_voxel=at_voxel or (),
+                part=part,
+                resume=resume,
                 progress=lambda done, total, case: advance("predict", done, total, case),
             )
     except KeyboardInterrupt:
@@ -196,6 +204,8 @@ def predict(
                 print(f"{row.case}: nothing found; {what}")
         if done := len(report.rows) - len(report.refused):
             print(f"{done} of {len(report.rows)} cases in {out}, {report.seconds_per_case:.1f} s per case")
+            if kept := sum(row.status == "kept" for row in report.rows):
+                print(f"{kept} of them were finished before")
             print(f"operating point: {report.operating_point}")
             if report.operating_point.promise:
                 print(f"promise: {report.operating_point.promise}")

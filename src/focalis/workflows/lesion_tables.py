@@ -29,6 +29,8 @@ from focalis.workflows.training_cases import SEEN, Seen, as_seen
 
 MISSING = "channels_missing"
 """In a table of lesions: the channels that the case was predicted without."""
+OUTSIDE = "outside"
+"""In a table of lesions: in what the images lie outside of what the model was trained on, a phrase each."""
 FOLDER = "lesions"
 
 

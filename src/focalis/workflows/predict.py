@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -32,8 +32,16 @@ from focalis.prediction import (
     segment_at,
 )
 from focalis.volume import Outline, Volume, itksnap_labels, placement_lacks, write_volume
+from focalis.workflows.finished import finished_table, part_of
 from focalis.workflows.inputs import CaseImages, CaseInput, codec_given, find_cases, read_images
-from focalis.workflows.lesion_tables import MISSING, table_paths, tabled_cases, write_lesions
+from focalis.workflows.lesion_tables import (
+    MISSING,
+    OUTSIDE,
+    read_seen,
+    table_paths,
+    tabled_cases,
+    write_lesions,
+)
 from focalis.workflows.model_record import collapse_alert
 from focalis.workflows.points import Given, on_series, places_given
 from focalis.workflows.scope import check_scope
@@ -56,8 +64,8 @@ class PredictRow(Shown):
 
     Attributes:
         case: its name.
-        status: done, or refused.
-        reason: why it was refused, one line that names the file; empty when done.
+        status: done, kept (an earlier run had finished it, see `resume` of `predict`), or refused.
+        reason: why it was refused, one line that names the file; empty otherwise.
         output: the file written; None when refused, and for an RT Structure Set with nothing in it.
         foreground_voxels: how many voxels bear a label; 0 if nothing was found.
         seconds: wall time, reading and writing included.
@@ -77,7 +85,7 @@ class PredictRow(Shown):
     shows = ("case", "status", "reason", "output", "lesions", "tiles", "outside")
 
     case: str
-    status: Literal["done", "refused"]
+    status: Literal["done", "kept", "refused"]
     reason: str
     output: Path | None
     foreground_voxels: int
@@ -157,6 +165,8 @@ def predict(
     probabilities: bool = False,
     output_format: Format = "nifti",
     charset: str | None = None,
+    part: str | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
     at: Sequence[Given] = (),
     at_voxel: Sequence[Given] = (),
@@ -190,6 +200,9 @@ def predict(
             Set. With points, seg writes a Structured Report too, OUT/CASE_sr.dcm.
         charset: what text of a DICOM header is read by, if its character set is missing or wrong and it is no UTF-8:
             ISO_IR 144, say, or a Python codec; Latin-1 by default.
+        part: `I/N` takes every N-th case from the I-th on, so that N calls divide the cases among them.
+        resume: keep cases that an earlier call finished with the same model and settings, if their images have not
+            changed since; refuse those of another model or other settings.
         progress: see `Progress`.
         at: of one scan, for a guided model: a point in each lesion, or the two ends of a line across it, x, y, z in mm
             in the patient (LPS); or files of points, see `focalis.workflows.points`.
@@ -244,7 +257,12 @@ def predict(
         raise UsageError(
             f"points belong to one scan, and {len(cases)} are given ({listed} ...); give one at a time"
         )
-    say = None if progress is None else partial(progress, 0, len(cases))
+    if places and (part or resume):
+        raise UsageError(
+            "points belong to one scan, which has no parts and is made anew; leave part and resume out"
+        )
+    given = part_of(cases, part)
+    say = None if progress is None else partial(progress, 0, len(given))
     ran = str(engines_for(loaded, settings, say))
     alert, seen_cases = collapse_alert(loaded), SeenCases.of(loaded)
     document = {
@@ -265,10 +283,19 @@ def predict(
     def run(case: CaseInput) -> PredictRow:
         """The row of a case that is done, but for its time."""
         output, report, extra, spread = files_of(case)
-        written = [output, *([report] if places else []), *table_paths(folder, case.name)]
-        for path in [*written, *([extra] if probabilities else []), *([spread] if uncertainty else [])]:
+        beside = [*([extra] if probabilities else []), *([spread] if uncertainty else [])]
+        for path in [output, *([report] if places else []), *table_paths(folder, case.name), *beside]:
             if os.path.realpath(path) in taken:
                 raise UsageError(f"{path}: the result would overwrite an input; choose another output folder")
+        # no lesion is no RT Structure Set
+        wanted = beside if output_format == "rtstruct" and not output.exists() else [output, *beside]
+        before = (
+            finished_table(folder, case.name, case.all_files, wanted, {**document, "pointed": None})
+            if resume
+            else None
+        )
+        if before and not (strict and before[OUTSIDE]) and (output.exists() or not before["lesions"]):
+            return _kept(folder, case.name, output, before)
 
         def admit(outlines: Sequence[Outline], modalities: Sequence[str]) -> None:
             strange[case.name] = other_modalities(loaded.plan, modalities)
@@ -318,6 +345,7 @@ def predict(
         missing = tuple(plan.channels[place] for place in sorted(case.lacks))
         pointed = {"pointed": [asdict(each) for each in found.pointed]} if found.pointed else {}
         told = {**document, **found.way(), **seen_cases.document(seen), MISSING: missing, **pointed}
+        told[OUTSIDE] = strange[case.name]
         if point.promise and strange[case.name]:
             told["promise"] = "none: the case lies outside of what the model was trained on"
         write_lesions(folder, case.name, found.lesions, told)
@@ -340,9 +368,9 @@ def predict(
         )
 
     rows: list[PredictRow] = []
-    for case in cases:
+    for case in given:
         if progress is not None:
-            progress(len(rows), len(cases), case.name)
+            progress(len(rows), len(given), case.name)
         started = time.perf_counter()
         row = PredictRow(case.name, "refused", case.problem, None, 0, 0.0)
         if not case.problem:
@@ -352,13 +380,15 @@ def predict(
                 row = replace(row, reason=refusal(error, case.files[0]), outside=strange.get(case.name, ()))
         rows.append(replace(row, seconds=time.perf_counter() - started))
     if progress is not None:
-        progress(len(rows), len(cases), "")
+        progress(len(rows), len(given), "")
     return PredictReport(
         tuple(rows),
         point,
         loaded.scope is not None,
         ran,
-        _older_masks(folder, rows),
+        _older_masks(
+            folder, {row.output for row in rows}, {case.name for case in cases} - {row.case for row in rows}
+        ),
         card,
         alert,
         seen_cases.known,
@@ -366,11 +396,31 @@ def predict(
     )
 
 
-def _older_masks(folder: Path, rows: Sequence[PredictRow]) -> int:
-    """How many masks with a table of lesions lie in a folder that none of these cases was written to."""
-    written = {row.output for row in rows}
+def _kept(folder: Path, case: str, output: Path, table: Mapping[str, Any]) -> PredictRow:
+    """The row of a case that an earlier run finished, from its table."""
+    return PredictRow(
+        case,
+        "kept",
+        "",
+        output if output.exists() else None,
+        sum(lesion["voxels"] for lesion in table["lesions"]),
+        0.0,
+        len(table["lesions"]),
+        tuple(table[OUTSIDE]),
+        table["tiles"],
+        table["blended"],
+        table["float32_because"],
+        seen=read_seen(folder, case),
+        missing=tuple(table[MISSING]),
+    )
+
+
+def _older_masks(folder: Path, written: Set[Path | None], others: Set[str]) -> int:
+    """How many masks with a table of lesions lie in a folder that were not written now, and are not of `others`."""
     masks = {
-        folder / f"{case}{ending}" for case in tabled_cases(folder) for ending in _ENDINGS.values()
+        folder / f"{case}{ending}"
+        for case in {*tabled_cases(folder)} - others
+        for ending in _ENDINGS.values()
     } - written
     return sum(mask.is_file() for mask in masks)
 

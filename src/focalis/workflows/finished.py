@@ -1,0 +1,72 @@
+"""Which cases of a prediction an earlier run has finished, and which of them this run is given."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from focalis.errors import UsageError
+from focalis.workflows.lesion_tables import OUTSIDE, table_paths
+from focalis.workflows.record import read_json
+
+T = TypeVar("T")
+
+
+def part_of(cases: Sequence[T], part: str | None) -> list[T]:
+    """Every n-th of the cases from the i-th on, for a part `i/n`; all without one.
+
+    Raises:
+        UsageError: it is no such part.
+    """
+    if part is None:
+        return list(cases)
+    given = re.fullmatch(r"(\d+)/(\d+)", part)
+    number, parts = (int(each) for each in given.groups()) if given else (0, 0)
+    if not 1 <= number <= parts:
+        raise UsageError(f"part is {part!r}; give I/N, from 1/N to N/N")
+    return list(cases[number - 1 :: parts])
+
+
+def finished_table(
+    out: Path, case: str, images: Sequence[Path], results: Sequence[Path], document: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """The table of a case that need not be predicted again; None if it must be.
+
+    It must if a result is missing, if an image was changed after the table was written, and by a table of an older
+    version, which does not say what is outside of the model's scope.
+
+    Args:
+        out: the folder of the masks.
+        case: its name.
+        images: the files that it is read from.
+        results: the files that there must be.
+        document: what the table is to say of model and settings.
+
+    Raises:
+        UsageError: the table is of another model, or of other settings.
+    """
+    table = table_paths(out, case)[1]
+    if not all(path.is_file() for path in (table, *results)):
+        return None
+    written = table.stat().st_mtime_ns
+    if any(max(state.st_mtime_ns, state.st_ctime_ns) >= written for state in map(Path.stat, images)):
+        return None
+    content: Mapping[str, Any] = read_json(table)
+    changed = [name for name, value in json.loads(json.dumps(document)).items() if content.get(name) != value]
+    if changed:
+        what = "model" if "model_sha256" in changed else _differing(content, document, changed)
+        raise UsageError(
+            f"{table}: is of another {what}, and is left as it is; give another folder, or leave --resume out to "
+            "predict it again"
+        )
+    return content if OUTSIDE in content else None
+
+
+def _differing(content: Mapping[str, Any], document: Mapping[str, Any], changed: Sequence[str]) -> str:
+    """The settings that differ, by name."""
+    before, now = content.get("settings") or {}, document["settings"]
+    settings = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    return " and ".join(settings or changed)
