@@ -180,6 +180,7 @@ def test_results_that_a_power_cut_damaged_are_made_again(model, series, tmp_path
     assert len(calls) == 2
 
 
+@pytest.mark.slow
 def test_another_model_leaves_old_studies_alone_until_they_are_sent_again(
     model, series, tmp_path, write_series
 ):
@@ -248,6 +249,7 @@ def test_a_task_segments_the_slices_that_it_was_made_for_and_no_later_ones(model
     assert calls == [len(series)]
 
 
+@pytest.mark.slow
 def test_a_restored_backup_goes_on_with_what_was_under_way(model, series, tmp_path):
     store = tmp_path / "store"
     kept(store, series)

@@ -49,6 +49,7 @@ def check_both_ways(masks: dict[str, np.ndarray], series: Series, folder: Path) 
         assert errors(rtstruct) <= known
 
 
+@pytest.mark.slow
 def test_eleven_tumours_in_a_whole_body_scan(real_data: Path) -> None:
     folder = real_data / "dicom_qin_headneck_pet"
     series = read_series(only_series(folder / "image"))

@@ -32,6 +32,7 @@ print(faults() - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+@pytest.mark.slow
 def test_pages_given_back_are_not_asked_for_again():
     """Eight tensors of 20 MB are 39,000 pages of 4 kB: without the setting each step faults on all of them again."""
     usual, kept = (

@@ -418,6 +418,7 @@ def growth_mb(data, folder, count, files):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
 def test_many_cases_take_no_more_files_and_memory_than_a_few(tmp_path, folder):
     settings = PhantomSettings(shape_zyx=(32, 32, 32), foreground_share=0.2, lesions=1)
     data = write_phantoms(tmp_path / "data", 4, settings, 0)

@@ -85,6 +85,7 @@ def test_json_says_so_too(collapsed, third_empty):
     assert "WARNING: nothing was learned" in done.stderr
 
 
+@pytest.mark.slow
 def test_folds_that_learned_nothing_are_named(third_empty, still, tmp_path):
     result = fit(third_empty, tmp_path / "run", steps=1, folds=2, plan=still)
     assert (result.collapsed_folds, result.learned) == ((0, 1), False)

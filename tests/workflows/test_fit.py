@@ -160,6 +160,7 @@ def test_folds_make_an_ensemble_in_one_file_and_pool_the_held_out_cases(phantoms
     assert (tmp_path / "run" / "fold_1" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_promise_that_few_cases_cannot_make_is_told_in_the_model_and_across_folds(phantoms, tmp_path):
     result = fit(phantoms, tmp_path / "run", steps=2, folds=2, promise="fp-per-scan<=1")
     model = load_model(result.model)
@@ -211,6 +212,7 @@ def test_folds_in_parallel_come_to_what_folds_one_by_one_come_to(phantoms, small
     assert (result.run / "froc.csv").read_text() == (alone.run / "froc.csv").read_text()
 
 
+@pytest.mark.slow
 def test_folds_share_threads_and_memory_and_the_one_that_fails_is_named(phantoms, small, tmp_path):
     (tmp_path / "run" / "fold_1").mkdir(parents=True)
     (tmp_path / "run" / "fold_1" / "predictions").write_text("is no folder")
@@ -264,6 +266,7 @@ def test_a_plan_for_other_data_is_refused(finished, phantoms, tmp_path):
         fit(phantoms, tmp_path / "run", steps=2, plan=tmp_path / "other.yaml")
 
 
+@pytest.mark.slow
 def test_the_named_loss_is_trained_and_recorded(phantoms, tmp_path):
     result = fit(phantoms, tmp_path / "run", steps=2, loss="distance_focal")
     assert load_model(result.model).plan.loss.name == "distance_focal"
@@ -340,7 +343,10 @@ def read_by_two(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("readers", ["majority", "staple", "mean", "random"])
+@pytest.mark.parametrize(
+    "readers",
+    ["majority", *(pytest.param(each, marks=pytest.mark.slow) for each in ("staple", "mean", "random"))],
+)
 def test_a_run_on_several_readers(read_by_two, tmp_path, readers):
     result = fit(read_by_two, tmp_path / "run", steps=2, fold=0, readers=readers)
     assert read_plan(result.plan).readers == readers

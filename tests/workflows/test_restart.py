@@ -41,6 +41,7 @@ def test_a_run_that_finds_nothing_begins_once_more_and_says_so(phantoms, tmp_pat
 
 @pytest.mark.usefixtures("finds_nothing")
 @pytest.mark.filterwarnings("ignore::focalis.training.loop.NothingLearnedWarning")
+@pytest.mark.slow
 def test_a_restarted_run_is_resumed_by_its_safer_plan(phantoms, tmp_path, monkeypatch):
     result = fit(phantoms, tmp_path / "run", steps=4)
     record = json.loads((result.run / "record.json").read_text())

@@ -90,6 +90,7 @@ def test_a_run_is_not_resumed_from_another_start(phantoms, second):
         fit(phantoms, second.run, steps=2, fold=0, seed=5, start="scratch", resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_when_the_start_was_replaced(phantoms, first, tmp_path):
     start = tmp_path / "start.safetensors"
     start.write_bytes(first.model.read_bytes())

@@ -105,6 +105,7 @@ def test_a_label_that_is_named_and_that_no_case_holds_has_no_output(tmp_path: Pa
     assert said[-1] == "label 2, vessel, occurs in no case"
 
 
+@pytest.mark.slow
 def test_the_figures_of_a_label_that_a_plan_adds_are_left_out(tmp_path: Path) -> None:
     root = a_set(tmp_path / "d", [[1]] * 6)
     plan = read_plan(fit(root, tmp_path / "plan", plan_only=True).plan)
