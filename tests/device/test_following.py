@@ -16,10 +16,10 @@ from focalis.device.following import choose_earlier, follow_up, is_same_person
 from focalis.device.jobs import Jobs
 from focalis.device.models import open_models
 from focalis.device.records import EarlierStudy
-from focalis.device.results import make_results
+from focalis.device.results import make_results, reported_lesions
 from focalis.device.store import Store
 from focalis.device.written import follow_up_of
-from focalis.dicom import read_series
+from focalis.dicom import read_series, write_report
 from focalis.dicom.structured_report import read_tracking
 from focalis.model import Model
 from focalis.prediction import Settings
@@ -132,6 +132,22 @@ def test_a_lesion_keeps_its_tracking_uid_and_the_report_tells_its_change(two_dat
     (summary,) = [each for each in told if each.startswith("Follow-up since 2026-01-05: ")]
     assert sorted(summary[28:-1].split(", ")) == ["1 gone", "1 new", "1 persistent"]
     assert (tmp_path / "new" / "followup.json").is_file()
+
+
+def test_tracking_uids_go_by_place_and_not_by_number(two_dates, tmp_path):
+    """A lesion that a person pointed at comes last in a report, wherever it lies."""
+    series, mask, earlier = two_dates
+    before, drawn = read_series([Path(file) for file in earlier.files]), scan(BEFORE, SCENE)[1].array
+    first, last = reported_lesions(drawn, {1: "nodule"}, before)
+    report = tmp_path / "reversed.dcm"
+    numbered = [replace(last, number=1), replace(first, number=2)]
+    write_report(
+        numbered, drawn, {1: "nodule"}, before, Path(earlier.segmentation), report, model="m", version="1"
+    )
+    model = Model(small_plan(labels={1: "nodule"}), ())
+    found = follow_up(series, mask, replace(earlier, report=str(report)), model, "m", Settings(), "latin-1")
+    (grown,) = [each for each in found.content["lesions"] if each["status"] == "persistent"]
+    assert found.tracking[grown["lesions"][0]] == read_tracking(report)[3 - grown["earlier"][0]]
 
 
 def test_hundreds_of_findings_are_not_followed(two_dates, monkeypatch):

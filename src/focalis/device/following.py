@@ -15,9 +15,10 @@ from pydicom import Dataset
 from focalis.device.records import EarlierStudy
 from focalis.dicom import Series, read_segmentation, read_series
 from focalis.dicom.headers import read_header, text
+from focalis.dicom.points import read_points
 from focalis.dicom.structured_report import read_tracking
 from focalis.errors import DataError
-from focalis.followup import Change, Study, Track, estimate_error, make_study, measure, place, track
+from focalis.followup import Change, Piece, Study, Track, estimate_error, make_study, measure, place, track
 from focalis.workflows.follow_inputs import day_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_LESIONS = 100
 """Of either study: each is registered on its own, and hundreds of findings are noise that nobody follows."""
+_SAME_CENTRE_MM = 0.01
+"""A report rounds centres to 0.001 mm."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def follow_up(
     placements = place([old, new])
     tracks = track([old, new], placements)
     measured = measure(tracks, [old, new], error)
-    uids = list(read_tracking(Path(earlier.report)).values()) if earlier.report else []
+    uids = _tracking_of(earlier.report, old.pieces)
     rows = []
     tracking: dict[int, str] = {}
     remarks: dict[int, str] = {}
@@ -143,8 +146,7 @@ def follow_up(
         )
         for piece in now.pieces:
             remarks[piece + 1] = describe(each, last.since_last, old.day)
-            # the report lists every lesion in the order of its pieces, unless it leaves some out
-            if was.pieces and len(uids) == len(old.pieces):
+            if was.pieces and was.pieces[0] in uids:
                 tracking[piece + 1] = uids[was.pieces[0]]
     notes = []
     if registration.problem:
@@ -169,6 +171,24 @@ def follow_up(
         "summary": summary,
     }
     return FollowUp(content, tracking, remarks, summary)
+
+
+def _tracking_of(report: str, pieces: Sequence[Piece]) -> dict[int, str]:
+    """Place of a lesion in `pieces` to its Tracking UID in a report, by its centre.
+
+    Numbers do not do: lesions that a person pointed at come last in a report, wherever they lie.
+    """
+    uids = list(read_tracking(Path(report)).values()) if report and pieces else []
+    points = read_points(Path(report)) if uids else ()
+    if len(points) != len(uids):
+        return {}
+    centres = np.asarray([piece.lesion.centroid_lps_mm for piece in pieces])
+    found: dict[int, str] = {}
+    for uid, point in zip(uids, points, strict=True):
+        same = np.flatnonzero(np.linalg.norm(centres - point.ends[0], axis=1) < _SAME_CENTRE_MM)
+        if len(same) == 1:
+            found[int(same[0])] = uid
+    return found
 
 
 def describe(found: Track, change: Change | None, since: date) -> str:
