@@ -1,6 +1,7 @@
 """The device's follow-up: whose study is the earlier one, and what the new result says of its lesions."""
 
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from pydicom import Dataset, dcmread
 from small_plan import small_plan
 
 from focalis.device import following
-from focalis.device.following import choose_earlier, follow_up, is_same_person
+from focalis.device.following import choose_earlier, describe, follow_up, is_same_person
 from focalis.device.jobs import Jobs
 from focalis.device.models import open_models
 from focalis.device.records import EarlierStudy
@@ -21,6 +22,7 @@ from focalis.device.store import Store
 from focalis.device.written import follow_up_of
 from focalis.dicom import read_series, write_report
 from focalis.dicom.structured_report import read_tracking
+from focalis.followup import Sighting, Track
 from focalis.model import Model
 from focalis.prediction import Settings
 
@@ -148,6 +150,11 @@ def test_tracking_uids_go_by_place_and_not_by_number(two_dates, tmp_path):
     found = follow_up(series, mask, replace(earlier, report=str(report)), model, "m", Settings(), "latin-1")
     (grown,) = [each for each in found.content["lesions"] if each["status"] == "persistent"]
     assert found.tracking[grown["lesions"][0]] == read_tracking(report)[3 - grown["earlier"][0]]
+
+
+def test_of_studies_that_could_not_be_registered_nothing_is_said_of_the_place():
+    lesion = Track(1, 1, "nodule", (Sighting("unknown"), Sighting("first view", (0,))))
+    assert describe(lesion, None, date(2026, 1, 5)) == "not compared with the study on 2026-01-05"
 
 
 def test_hundreds_of_findings_are_not_followed(two_dates, monkeypatch):

@@ -193,7 +193,8 @@ def _tracking_of(report: str, pieces: Sequence[Piece]) -> dict[int, str]:
 
 def describe(found: Track, change: Change | None, since: date) -> str:
     """What became of a lesion since a date, a sentence."""
-    status = found.sightings[1].status
+    before, now = (each.status for each in found.sightings)
+    status = "unknown" if before == "unknown" else now
     if change is None:
         words = {
             "new": "new: not there",
