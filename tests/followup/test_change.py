@@ -113,6 +113,21 @@ def test_merged_lesions_are_compared_with_their_sum() -> None:
     assert kept.since_last.volume_percent == pytest.approx(100 * (np.count_nonzero(label) / 270 - 1))
 
 
+def test_a_lesion_that_merged_in_two_steps_is_compared_with_all_of_its_parts() -> None:
+    first = bars([20, 10, 50])
+    studies = [first]
+    for day, rows in ((30, slice(2, 11)), (60, slice(2, 17))):
+        label = (first.numbered > 0).astype(np.uint8)
+        label[5:8, rows, 5:10] = 1
+        when = date(2026, 1, 1) + timedelta(days=day)
+        studies.append(make_study("scan", first.image, label, {1: "lesion"}, when))
+    (kept,) = [days[2] for days in measure(tracks_of(studies), studies, NO_ERROR) if days[2].size is not None]
+    assert kept.since_first is not None
+    assert kept.since_last is not None
+    assert kept.since_first.volume_percent == pytest.approx(100 * (810 / 720 - 1))
+    assert kept.since_last.volume_percent == pytest.approx(100 * (810 / 765 - 1))
+
+
 def test_a_lesion_that_is_gone_has_lost_all_of_its_volume() -> None:
     studies = [bars([20, 10]), bars([20, 0], 30)]
     gone = measure(tracks_of(studies), studies, NO_ERROR)[1][1]

@@ -210,13 +210,16 @@ def _day(
 def _merged(
     tracks: Sequence[Track], sizes: Sequence[Sequence[Size | None]], row: int, since: int, day: int
 ) -> list[Size | None]:
-    """The sizes, on an earlier date, of lesions that have merged with one after it."""
-    number = tracks[row].number
-    return [
-        sizes[other][since]
-        for other, track in enumerate(tracks)
-        if track.sightings[day].status == "merged" and track.sightings[day].merged_into == number
-    ]
+    """The sizes, on an earlier date, of lesions that have merged with one after it, or with one that has."""
+    others = (other for other in range(len(tracks)) if other != row)
+    return [sizes[other][since] for other in others if _part_of(tracks, other, day) == row]
+
+
+def _part_of(tracks: Sequence[Track], row: int, day: int) -> int:
+    """The place among the tracks of the lesion that one is a part of on a date; its own if it has not merged."""
+    while (number := tracks[row].sightings[day].merged_into) is not None:
+        row = number - 1
+    return row
 
 
 def _days(studies: Sequence[Study], one: int, other: int) -> int | None:
