@@ -51,6 +51,13 @@ def test_a_lesion_may_come_back() -> None:
     assert len(found) == 2
 
 
+def test_a_lesion_may_come_back_after_a_scan_that_does_not_show_it() -> None:
+    right = grid_of((2, 2, 2), (0, -30, -30), (30, 30, 30))
+    found = followed(study([A, B]), study([B]), study([B], right), study([A, B]))
+    assert ["baseline", "gone", "outside", "returned"] in statuses(found)
+    assert len(found) == 2
+
+
 def test_what_the_other_scan_does_not_show_is_neither_new_nor_gone() -> None:
     left = grid_of((2, 2, 2), (-30, -30, -30), (0, 30, 30))
     found = followed(study([A, B]), study([A], left), study([A, B]))

@@ -205,13 +205,13 @@ def _sighting(
     numbers: list[int],
 ) -> Sighting:
     last = lesion.last or 0
-    before = lesion.sightings[-1].status
+    was_gone = any(each.status == "gone" for each in lesion.sightings[last + 1 :])
     status: Status
     if outcome.merged_into is not None:
         status = "merged"
     elif outcome.pieces:
         grew_apart = len(outcome.pieces) > len(lesion.sightings[last].pieces)
-        status = "split" if grew_apart else "returned" if before == "gone" else "persistent"
+        status = "split" if grew_apart else "returned" if was_gone else "persistent"
     else:
         status = "gone" if outcome.seen >= _SHOWN else "outside"
     study = studies[day]
