@@ -165,6 +165,21 @@ def test_a_real_nodule_that_moved_is_followed_as_unchanged(tmp_path: Path) -> No
     assert "noise" in found.error.source
 
 
+def test_a_target_that_a_scan_cuts_off_is_told(tmp_path: Path) -> None:
+    cut = grid_of((4, 4, 4), high_mm=(20, 60, 80))
+    one, first = write_date(tmp_path, "january", FIRST, grid=cut)
+    other, second = write_date(tmp_path, "april", FIRST, grid=cut)
+    found = focalis.follow([one, other], tmp_path / "out", masks=[first, second])
+    told = {
+        (row["lesion"], row["date_number"]): (row["cut"], row["reliable"]) for row in rows(tmp_path / "out")
+    }
+    (number,) = {lesion for (lesion, _), (cut_off, _) in told.items() if cut_off == "True"}
+    assert told[number, "2"] == ("True", "False")
+    assert [told[key] for key in told if key[0] != number] == [("False", ""), ("False", "True")]
+    named = [note for note in found.notes if note.startswith(f"Target {number} reaches the border of")]
+    assert len(named) == 2
+
+
 # --- refusals
 
 

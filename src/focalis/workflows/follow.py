@@ -205,7 +205,7 @@ def _followed(
     tracks = track(studies, placements, say)
     measured = measure(tracks, studies, error)
     targets = sum_targets(tracks, measured, choose_targets(tracks, measured, named), error.quantile)
-    notes += _placement_notes(studies, placements)
+    notes += _placement_notes(studies, placements) + _cut_notes(targets, measured, studies)
     if any(each.day is None for each in studies):
         notes.append("Not every scan has a date, so there are no growth rates; give --dates.")
     if not error.repeated:
@@ -271,6 +271,18 @@ def _placement_notes(studies: Sequence[Study], placements: Sequence[Placement]) 
                 f"{found.similarity:.2f}): make sure that both are of one person, and look at each lesion."
             )
     return notes
+
+
+def _cut_notes(
+    targets: Targets | None, measured: Sequence[Sequence[LesionDay]], studies: Sequence[Study]
+) -> list[str]:
+    return [
+        f"Target {number} reaches the border of {studies[day].name}: a part of it may be missing, so its sum of "
+        "diameters may be too small and the response wrong."
+        for number in (targets.numbers if targets else ())
+        for day, found in enumerate(measured[number - 1])
+        if found.size is not None and found.size.cut
+    ]
 
 
 def _tracking_uid(found: Track, scans: Sequence[Scan], studies: Sequence[Study]) -> str:
@@ -356,9 +368,10 @@ COLUMNS = (
         "longest_axial_sd_mm",
         "perpendicular_mm",
         "longest_3d_mm",
+        "cut",
     ),
     *("since_scan", "days", "volume_percent", "volume_low_percent", "volume_high_percent", "volume_change"),
-    *("diameter_percent", "diameter_mm", "diameter_limit_mm", "diameter_change"),
+    *("diameter_percent", "diameter_mm", "diameter_limit_mm", "diameter_change", "reliable"),
     *(
         "doubling_days",
         "growth_percent_per_30_days",
