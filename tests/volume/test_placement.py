@@ -47,6 +47,27 @@ def test_a_placement_that_is_no_number_is_refused_by_its_field(tmp_path, place, 
         read_volume(write(tmp_path / "a.nii", ("f", place, np.nan)))
 
 
+@pytest.mark.parametrize("axis", [1, 2, 3])
+@pytest.mark.parametrize("size", [0, -6])
+def test_a_size_below_1_is_refused_by_its_field(tmp_path, axis, size):
+    with pytest.raises(DataError, match=rf"dim\[{axis}\]\) is {size};"):
+        read_volume(write(tmp_path / "a.nii", ("h", 40 + 2 * axis, size)))
+
+
+@pytest.mark.parametrize("offset", [0.0, 348.0, -16.0, np.nan, np.inf])
+def test_values_that_do_not_begin_behind_the_header_are_refused(tmp_path, offset):
+    with pytest.raises(DataError, match="vox_offset"):
+        read_volume(write(tmp_path / "a.nii", ("f", 108, offset)))
+
+
+def test_wrong_bits_per_value_hide_no_missing_values(tmp_path):
+    path = write(tmp_path / "a.nii", ("h", 72, 8))  # of a file of 16 bits
+    np.testing.assert_array_equal(np.sort(read_volume(path).array, axis=None), np.arange(60))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match="80 of 120 bytes"):
+        read_volume(path)
+
+
 def test_a_header_in_metres_that_means_millimetres_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"20 m long.*unit"):
         read_volume(write(tmp_path / "a.nii", ("B", 123, 1)))

@@ -10,6 +10,7 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,9 @@ _Stream = BinaryIO | gzip.GzipFile
 _CHUNK_BYTES = 1 << 20
 _HEADER_BYTES, _NIFTI_2_BYTES = 348, 540
 _FLOAT_TYPES = {16: "f4", 64: "f8"}
+_BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64}
+"""Of the datatypes of one real number: readers go by them, and do not look at bitpix."""
+_LEAST_OFFSET = 352
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ def inspect_nifti(path: Path) -> NonFinite:
         Its NaN and infinite values; empty for whole-number types.
 
     Raises:
-        DataError: the file is missing, cut short, damaged or not NIfTI, or its values have no scale that is a number.
+        DataError: the file is missing, cut short, damaged or not NIfTI; its values have no scale that is a number; or
+            its header does not say where they begin or how many there are.
     """
     if path.is_dir():
         raise DataError(f"{path}: is a folder; give the path of a NIfTI file")
@@ -108,14 +113,30 @@ def _parse(path: Path, start: bytes) -> _Header:
             kind, bits = struct.unpack_from(f"{order}2h", start, 70)
             offset, slope, intercept = struct.unpack_from(f"{order}3f", start, 108)
             _require_scale(path, slope, intercept)
+            _require_extent(path, dim[1 : 1 + max(0, min(3, dim[0]))], offset)
             voxels = math.prod(max(1, length) for length in dim[1 : 1 + max(0, min(7, dim[0]))])
             name = _FLOAT_TYPES.get(kind)
             return _Header(
                 offset=int(offset),
-                data_bytes=(voxels * bits + 7) // 8,
+                data_bytes=(voxels * _BITS.get(kind, bits) + 7) // 8,
                 value_type=None if name is None else np.dtype(order + name),
             )
     raise DataError(f"{path}: is not a NIfTI file; export the image as NIfTI")
+
+
+def _require_extent(path: Path, sizes: Sequence[int], offset: float) -> None:
+    """Refuse sizes below 1, and values that begin within the header: readers put other numbers in their place."""
+    for axis, size in enumerate(sizes, start=1):
+        if size < 1:
+            raise DataError(
+                f"{path}: its size along axis {axis} (dim[{axis}]) is {size}; "
+                "correct the header or export the image again"
+            )
+    if not _LEAST_OFFSET <= offset < math.inf:
+        raise DataError(
+            f"{path}: its values begin at byte {offset:g} (vox_offset), within its header of {_LEAST_OFFSET} bytes; "
+            "correct the header or export the image again"
+        )
 
 
 def _require_scale(path: Path, slope: float, intercept: float) -> None:
