@@ -207,9 +207,8 @@ def joint(order: object) -> Iterator[None]:
     except BaseException as error:
         if count() > 1 and not is_agreed(error):
             group.destroy_process_group()
-            if isinstance(error, RuntimeError) and "onnection" in str(
-                error
-            ):  # what PyTorch says of a dead process
+            # what PyTorch says of a dead process
+            if isinstance(error, RuntimeError) and "onnection" in str(error):
                 raise TrainingError(
                     "another process of this training has ended; torchrun starts all of them again with --max-restarts"
                 ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -68,6 +68,12 @@ def send(files: Sequence[Path], destination: Destination, calling: str) -> dict[
 def wait_seconds(attempts: int) -> float:
     """How long to wait after so many attempts: twice as long each time, an hour at most."""
     return min(FIRST_WAIT_SECONDS * 2.0 ** min(attempts - 1, 30), LONGEST_WAIT_SECONDS)
+
+
+def next_attempt_at(attempts: int) -> str:
+    """When to try again after so many attempts, as the store writes times."""
+    later = datetime.now(UTC) + timedelta(seconds=wait_seconds(attempts))
+    return later.isoformat(timespec="milliseconds")
 
 
 def is_dead(outcome: str, attempts: int) -> bool:
@@ -211,13 +217,19 @@ def _stow_one(client: DICOMwebClient, file: Path) -> Sent:
     return Sent("sent")
 
 
-def _session(destination: Destination) -> requests.Session:
+def web_session(tls_ca: Path | None) -> requests.Session:
+    """A session that trusts `tls_ca` instead of the system's authorities, and uses no proxy and no .netrc."""
     session = requests.Session()
-    session.trust_env = False  # no proxy and no .netrc that focalis.toml does not name
+    session.trust_env = False
+    if tls_ca is not None:
+        session.verify = str(tls_ca)
+    return session
+
+
+def _session(destination: Destination) -> requests.Session:
+    session = web_session(destination.tls_ca)
     if destination.token is not None:
         session.headers["Authorization"] = f"Bearer {destination.token}"
-    if destination.tls_ca is not None:
-        session.verify = str(destination.tls_ca)
     if destination.tls_certificate is not None:
         session.cert = (str(destination.tls_certificate), str(destination.tls_key))
     return session

@@ -540,8 +540,7 @@ class Jobs:
             text = f"results are given up, {destination.name} {sent.error}"
             self.notifier.tell("dead", text, f"{destination.name} {now()[:13]}", each.task_id)  # once an hour
             return
-        later = datetime.now(UTC) + timedelta(seconds=delivery.wait_seconds(attempts))
-        next_at = later.isoformat(timespec="milliseconds")
+        next_at = delivery.next_attempt_at(attempts)
         self.store.set_delivery(*place, "waiting", attempts=attempts, last_error=error, next_at=next_at)
         if attempts == 1:
             self.store.event(
@@ -577,9 +576,8 @@ def _at_work(key: str, what: str) -> Iterator[Jobs]:
     work.began(key)
     try:
         yield work
-    except (
-        Exception
-    ) as error:  # a full disk keeps the store from writing; what was to be done still waits there
+    except Exception as error:
+        # a full disk keeps the store from writing; what was to be done still waits there
         _log.error("%s: %s", what, error)
         work.pause(_FAULT_SECONDS)
         raise

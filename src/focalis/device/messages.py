@@ -15,7 +15,7 @@ from email.utils import format_datetime
 import requests
 
 from focalis.device.config import Recipient
-from focalis.device.delivery import ANSWER_SECONDS, CONNECT_SECONDS, web_error
+from focalis.device.delivery import ANSWER_SECONDS, CONNECT_SECONDS, web_error, web_session
 from focalis.device.records import Notice, NoticeEvent
 
 SUBJECTS: Mapping[NoticeEvent, str] = {
@@ -69,14 +69,10 @@ def _page(recipient: Recipient, notice: Notice) -> str | None:
 
 
 def _post(recipient: Recipient, body: bytes) -> str:
-    headers = {"Content-Type": "application/json"}
-    headers["X-Focalis-Signature"] = signature(
-        recipient.secret or "", body
-    )  # load_config made sure that there is one
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy and no .netrc that focalis.toml does not name
-        if recipient.tls_ca is not None:
-            session.verify = str(recipient.tls_ca)
+    # the configuration was refused without a secret
+    signed = signature(recipient.secret or "", body)
+    headers = {"Content-Type": "application/json", "X-Focalis-Signature": signed}
+    with web_session(recipient.tls_ca) as session:
         try:
             answer = session.post(
                 recipient.url or "",

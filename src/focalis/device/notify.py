@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime, timedelta
 
 from focalis.device import delivery, messages
 from focalis.device.config import Config
@@ -79,9 +78,7 @@ class Notifier:
             self._store.set_notice(number, "dead", attempts, error)
             self._store.event("error", f"{recipient.name} could not be told: it {error}")
         else:
-            later = datetime.now(UTC) + timedelta(seconds=delivery.wait_seconds(attempts))
-            next_at = later.isoformat(timespec="milliseconds")
-            self._store.set_notice(number, "waiting", attempts, error, next_at)
+            self._store.set_notice(number, "waiting", attempts, error, delivery.next_attempt_at(attempts))
             if attempts == 1:
                 self._store.event("warning", f"{recipient.name} is told later: it {error}")
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from focalis.lesions import label_components, measure_components
+from focalis.lesions import Lesion, label_components, measure_components
 from focalis.volume import Volume
 
 
@@ -66,22 +66,7 @@ def list_lesions(
         for lesion, box in zip(measure_components(components, grid, value, label), boxes, strict=True):
             part = components[box] == lesion.number
             numbered[box][part] = len(found) + 1
-            values = image.array[box][part].astype(np.float64)
-            found.append(
-                StudyLesion(
-                    number=len(found) + 1,
-                    label=label,
-                    voxels=lesion.voxels,
-                    volume_mm3=lesion.volume_mm3,
-                    longest_mm=lesion.longest_axial.length_mm,
-                    across_mm=lesion.perpendicular.length_mm,
-                    centroid_lps_mm=lesion.centroid_lps_mm,
-                    centre_zyx=_nearest_to_its_middle(part, box, grid.spacing_zyx_mm),
-                    slices=(int(box[0].start), int(box[0].stop) - 1),
-                    mean=float(values.mean()),
-                    maximum=float(values.max()),
-                )
-            )
+            found.append(_study_lesion(lesion, len(found) + 1, label, part, box, image))
     return tuple(found), numbered
 
 
@@ -91,10 +76,16 @@ def lesion_at(voxels_zyx: NDArray[np.int_], label: str, image: Volume, number: i
     box = tuple(slice(int(first), int(last)) for first, last in zip(low, high, strict=True))
     part = np.zeros(high - low, dtype=np.int32)
     part[tuple((voxels_zyx - low).T)] = 1
-    values = image.array[box]
     grid = image.grid.part(low[::-1].tolist(), part.shape[::-1])
     (measured,) = measure_components(part, grid, 1, label)
-    inside = np.asarray(values[part > 0], dtype=np.float64)
+    return _study_lesion(measured, number, label, part > 0, box, image)
+
+
+def _study_lesion(
+    measured: Lesion, number: int, label: str, part: NDArray[np.bool_], box: tuple[slice, ...], image: Volume
+) -> StudyLesion:
+    """A lesion that fills `part` of a box of the image."""
+    values = image.array[box][part].astype(np.float64)
     return StudyLesion(
         number=number,
         label=label,
@@ -103,10 +94,10 @@ def lesion_at(voxels_zyx: NDArray[np.int_], label: str, image: Volume, number: i
         longest_mm=measured.longest_axial.length_mm,
         across_mm=measured.perpendicular.length_mm,
         centroid_lps_mm=measured.centroid_lps_mm,
-        centre_zyx=_nearest_to_its_middle(part > 0, box, grid.spacing_zyx_mm),
-        slices=(int(low[0]), int(high[0]) - 1),
-        mean=float(inside.mean()),
-        maximum=float(inside.max()),
+        centre_zyx=_nearest_to_its_middle(part, box, image.grid.spacing_zyx_mm),
+        slices=(int(box[0].start), int(box[0].stop) - 1),
+        mean=float(values.mean()),
+        maximum=float(values.max()),
     )
 
 

@@ -10,11 +10,10 @@ import numpy as np
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from starlette.responses import JSONResponse, RedirectResponse
 
-from focalis.device.records import SeriesTask
 from focalis.device.study_lesions import lesion_at
 from focalis.device.web.preparing import lesion_row
-from focalis.device.web.site import Site, site_of
-from focalis.device.web.study import Reviewer, still_current, view_of
+from focalis.device.web.site import site_of
+from focalis.device.web.study import Reviewer, still_current, takes_points, view_of
 from focalis.device.web.views import IMAGE
 from focalis.device.written import pointed_files
 from focalis.files import write_text
@@ -74,9 +73,3 @@ def point(
     if "application/json" in request.headers.get("accept", ""):
         return JSONResponse({"lesion": lesion.number, "said": answer["said"]})
     return RedirectResponse(f"/studies/{task_id}?lesion={lesion.number}", 303)
-
-
-def takes_points(site: Site, task: SeriesTask) -> bool:
-    """Whether a click on the study segments a lesion: its model is guided."""
-    model = site.device.models.get(task.model)
-    return model is not None and model.header.guided

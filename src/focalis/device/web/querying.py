@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,14 +68,6 @@ def needs_reader(request: Request) -> str:
 Reader = Annotated[str, Depends(needs_reader)]
 
 
-@dataclass(frozen=True)
-class Held:
-    """One object that can be asked for."""
-
-    path: Path
-    series_uid: str
-
-
 @router.get("/studies")
 def studies(request: Request, who: Reader) -> Response:
     """The studies."""
@@ -84,12 +75,12 @@ def studies(request: Request, who: Reader) -> Response:
     by_study: dict[str, list[Any]] = {}
     for row in site.device.store.series():
         by_study.setdefault(row.study_uid, []).append(row)
-    firsts = {
-        uid: instances[0].path
+    study_of = {
+        instances[0].path: uid
         for uid, rows in by_study.items()
         if (instances := site.device.store.instances(rows[0].series_uid))
     }
-    told = dict(zip(firsts, site.headers.of(list(firsts.values())), strict=True))
+    told = {study_of[path]: header for path, header in _with_headers(site, list(study_of))}
     answers = []
     for uid, header in sorted(told.items()):
         modalities = sorted({row.modality for row in by_study[uid]})
@@ -103,7 +94,7 @@ def series(request: Request, study_uid: str, _: Reader) -> Response:
     """The series of a study, those of results too."""
     site = site_of(request)
     first: dict[str, Described] = {}
-    for header in _described(site, _held(site, study_uid)):
+    for header in _described(site, study_uid):
         first.setdefault(_value(header, _SERIES["SeriesInstanceUID"]), _only(header, {**_STUDY, **_SERIES}))
     return _answer(request, list(first.values()), {**_STUDY, **_SERIES})
 
@@ -114,7 +105,7 @@ def instances(request: Request, study_uid: str, _: Reader, series_uid: str = "")
     """The instances of a study or a series."""
     site = site_of(request)
     fields = {**_STUDY, **_SERIES, **_INSTANCE}
-    found = _described(site, _held(site, study_uid), series_uid)
+    found = _described(site, study_uid, series_uid)
     return _answer(request, [_only(header, fields) for header in found], fields)
 
 
@@ -126,7 +117,7 @@ def metadata(
 ) -> Response:
     """Whole headers, without bulk data."""
     site = site_of(request)
-    found = _described(site, _held(site, study_uid), series_uid, sop_uid)
+    found = _described(site, study_uid, series_uid, sop_uid)
     if not found:
         raise HTTPException(404, "The device holds no such object.")
     site.note(
@@ -146,11 +137,7 @@ def objects(
     accept = request.headers.get("accept", "*/*")
     if not any(kind in accept for kind in ("*/*", "multipart/related", "multipart/*", "application/dicom")):
         raise HTTPException(406, 'Objects are given as multipart/related; type="application/dicom".')
-    held = _held(site, study_uid)
-    headers = site.headers.of([each.path for each in held])
-    paths = [
-        each.path for each, header in zip(held, headers, strict=True) if _is(header, series_uid, sop_uid)
-    ]
+    paths = [path for path, _ in _asked(site, study_uid, series_uid, sop_uid)]
     if not paths:
         raise HTTPException(404, "The device holds no such object.")
     site.note(request, who, f"fetched {len(paths)} objects by WADO-RS", None, _source(site, study_uid), None)
@@ -159,16 +146,16 @@ def objects(
     return StreamingResponse(_parts(paths, boundary), media_type=kind)
 
 
-def _held(site: Site, study_uid: str) -> list[Held]:
+def _held(site: Site, study_uid: str) -> list[Path]:
     """What the device holds of a study: its images, and the results that count."""
     store = site.device.store
-    found = []
+    found: list[Path] = []
     for row in store.series_of_study(study_uid):
-        found += [Held(each.path, row.series_uid) for each in store.instances(row.series_uid)]
+        found += [each.path for each in store.instances(row.series_uid)]
         for task in store.tasks_of(row.series_uid):
             if task.superseded_by is None:
-                found += [Held(each.path, row.series_uid) for each in store.results(task.task_id)]
-    return [each for each in found if each.path.is_file()]
+                found += [each.path for each in store.results(task.task_id)]
+    return [path for path in found if path.is_file()]
 
 
 def _source(site: Site, study_uid: str) -> str | None:
@@ -176,12 +163,24 @@ def _source(site: Site, study_uid: str) -> str | None:
     return rows[0].series_uid if rows else None
 
 
-def _described(site: Site, held: Sequence[Held], series_uid: str = "", sop_uid: str = "") -> list[Described]:
+def _described(site: Site, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[Described]:
+    return [header for _, header in _asked(site, study_uid, series_uid, sop_uid) if header]
+
+
+def _asked(
+    site: Site, study_uid: str, series_uid: str = "", sop_uid: str = ""
+) -> list[tuple[Path, Described]]:
+    """The objects of a study, of one of its series, or one object, each with its header."""
+    found = _with_headers(site, _held(site, study_uid))
+    return [(path, header) for path, header in found if _is(header, series_uid, sop_uid)]
+
+
+def _with_headers(site: Site, paths: Sequence[Path]) -> list[tuple[Path, Described]]:
+    """Objects with their headers; 503 if these cannot be read now."""
     try:
-        headers = site.headers.of([each.path for each in held])
+        return list(zip(paths, site.headers.of(paths), strict=True))
     except FocalisError as error:
         raise HTTPException(503, str(error)) from error
-    return [header for header in headers if header and _is(header, series_uid, sop_uid)]
 
 
 def _is(header: Described, series_uid: str, sop_uid: str) -> bool:

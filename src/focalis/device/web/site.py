@@ -104,9 +104,8 @@ class Site:
         except FocalisError as error:
             if level is not None:
                 raise
-            _log.error(
-                "the audit trail lacks that %s %s: %s", who, did, error
-            )  # reading goes on with a full disk
+            # reading goes on with a full disk
+            _log.error("the audit trail lacks that %s %s: %s", who, did, error)
         if level is not None:
             self.device.store.event(level, f"{who} {did}", task_id, series_uid)
 

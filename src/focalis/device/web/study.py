@@ -46,8 +46,7 @@ def study(request: Request, task_id: str, session: Viewer, lesion: int = 0) -> R
     view = site.views.get(task_id)
     problem = site.views.problem(task_id)
     segmentation = segmentation_of(store, task_id)
-    model = site.device.models.get(task.model)
-    pointing = model is not None and model.header.guided and task.state in ("held", *ENDED)
+    pointing = takes_points(site, task) and task.state in ("held", *ENDED)
     shown = segmentation is not None or pointing
     if view is None and not problem and shown:
         site.views.start(task)
@@ -258,6 +257,12 @@ def view_of(site: Site, task_id: str) -> View:
     if view is None:
         raise HTTPException(409, "The study's images are being read; try again in a moment.")
     return view
+
+
+def takes_points(site: Site, task: SeriesTask) -> bool:
+    """Whether a click on the study segments a lesion: its model is guided."""
+    model = site.device.models.get(task.model)
+    return model is not None and model.header.guided
 
 
 def still_current(task: SeriesTask) -> None:
