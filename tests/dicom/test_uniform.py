@@ -137,6 +137,32 @@ def test_signed_values_stored_as_unsigned_are_doubted(tmp_path, write_series, gr
     assert read_series(unsigned).doubts == ()
 
 
+@pytest.mark.parametrize(
+    ("group", "creator", "element", "vr", "values"),
+    [
+        (0x0019, "SIEMENS MR HEADER", 0x0C, "IS", ("50", "800")),
+        (0x0043, "GEMS_PARM_01", 0x39, "IS", (["1000000400", "8", "0", "0"], ["1000001400", "8", "0", "0"])),
+        (0x2001, "Philips Imaging DD 001", 0x03, "FL", (0.0, 1000.0)),
+    ],
+)
+@pytest.mark.parametrize("neighbours", [(), ("SOMEBODY ELSE",), None])
+def test_b_values_of_vendors_must_agree(
+    tmp_path, write_series, stored, grid, group, creator, element, vr, values, neighbours
+) -> None:
+    files = write_series(tmp_path, stored, grid, modality="MR")
+    for file, value in zip(files, [values[0]] * 3 + [values[1]] * 2, strict=True):
+        dataset = pydicom.dcmread(file)
+        if neighbours is None:  # an anonymiser removed the creator
+            dataset.add_new((group, 0x1000 + element), vr, value)
+        else:
+            for each in (*neighbours, creator):
+                block = dataset.private_block(group, each, create=True)
+            block.add_new(element, vr, value)
+        dataset.save_as(file)
+    assert "the slices differ in b-value" in refusal(files)
+    np.testing.assert_array_equal(read_series(files[:3]).volume.array, stored[:3])
+
+
 def test_frames_of_several_b_values_are_refused(tmp_path, write_multiframe, stored, grid) -> None:
     path = write_multiframe(tmp_path / "a.dcm", stored, grid, modality="MR")
     dataset = pydicom.dcmread(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydicom import Dataset, FileDataset, uid
 
 from focalis.dicom.headers import IMAGE_CLASSES, items, numbers, read_header, sop_class, text, value_is_absent
-from focalis.dicom.uniform import KEYWORDS, told
+from focalis.dicom.uniform import KEYWORDS, PRIVATE_TAGS, told
 from focalis.errors import DataError
 
 _KEYWORDS = (
@@ -37,6 +37,7 @@ _KEYWORDS = (
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
     *KEYWORDS,
+    *PRIVATE_TAGS,
 )
 _MULTIFRAME_CLASSES = IMAGE_CLASSES - {
     uid.CTImageStorage,

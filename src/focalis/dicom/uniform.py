@@ -7,12 +7,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
-from focalis.dicom.headers import items, text
+from focalis.dicom.headers import items, quiet, text
 
 # keyword to the functional group of multi-frame images that holds it (PS3.3 C.7.6.16, C.8.13)
 _GROUPS = {
@@ -100,7 +102,21 @@ _MAPS = frozenset(
 )
 """Parts of an Image Type that say what a voxel's value is (PS3.3 C.8.3.1.1.1, C.8.13.3.1; Philips, Siemens)."""
 
-_SIEMENS_B_VALUE = (0x0019, 0x100C)
+_B_VALUES = (
+    (0x0019, 0x0C, "SIEMENS MR HEADER"),
+    (0x0043, 0x39, "GEMS_PARM_01"),
+    (0x2001, 0x03, "Philips Imaging DD 001"),
+)
+"""Where vendors put the b-value: group, element in the private block, the block's creator (PS3.5 7.8.1)."""
+_GE_OFFSET = 1e9
+"""GE adds this to the b-values of newer sequences."""
+PRIVATE_TAGS = tuple(
+    f"{group:04x}{tag}"
+    for group, element, _ in _B_VALUES
+    for block in range(0x10, 0x20)
+    for tag in (f"00{block:x}", f"{block:x}{element:02x}")
+)
+"""The private elements that `told` looks at, and the creators of their blocks, as hexadecimal numbers."""
 
 
 def told(header: Dataset, own: Dataset | None, shared: Dataset | None, where: str) -> Mapping[str, str]:
@@ -130,10 +146,17 @@ def told(header: Dataset, own: Dataset | None, shared: Dataset | None, where: st
 
 
 def _private_b_value(header: Dataset, sequence_name: str) -> str:
-    """The b-value where older Siemens and GE scanners put it; "" if it is not there."""
-    if _SIEMENS_B_VALUE in header and text(header, "Modality") == "MR":
-        value = header[_SIEMENS_B_VALUE].value
-        return value.decode("ascii", "replace").strip() if isinstance(value, bytes) else str(value)
+    """The b-value where Siemens, GE and Philips put it; "" if it is not there."""
+    for group, element, creator in _B_VALUES if text(header, "Modality") == "MR" else ():
+        with suppress(Exception), quiet():  # there is no such block, or its value is no number
+            if (group, 0x10) in header:
+                value = header.private_block(group, creator)[element].value
+            else:  # the creator was stripped
+                value = header[group, 0x1000 + element].value
+            if isinstance(value, bytes):
+                value = value.decode("ascii").split("\\")
+            first = value[0] if isinstance(value, MultiValue | list) else value
+            return f"{float(first) % _GE_OFFSET:g}"
     named = re.search(r"_b(\d+)", sequence_name)
     return named[1] if named else ""
 
