@@ -182,7 +182,7 @@ def _number(keyword: str, step: float) -> Callable[[Mapping[str, str]], str]:
     def read(said: Mapping[str, str]) -> str:
         try:
             return f"{round(float(said[keyword]) / step) * step:g}"
-        except ValueError:
+        except (ValueError, OverflowError):
             return said[keyword]
 
     return read
