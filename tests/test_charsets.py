@@ -29,6 +29,7 @@ def announce(file: Path, name: bytes, charset: str) -> None:
         ("", "latin-1", "Gößmann^Ægir"),
         ("", "utf-8", "Łukasz^Żak"),
         ("ISO_IR 6", "utf-8", "Ñandú^Ana"),
+        ("ISO_IR 100", "utf-8", "Żółć^Łucja"),
     ],
 )
 def test_a_name_of_a_wrong_character_set(
@@ -62,6 +63,16 @@ def test_a_name_as_announced(tmp_path, write_series, stored, grid, announced, co
     header, guessed = read_header_and_guesses(file)
     assert text(header, "PatientName") == name
     assert guessed == ()
+
+
+def test_the_meaning_of_a_copied_code_is_guessed_too(tmp_path, write_series, stored, grid) -> None:
+    method = pydicom.Dataset()
+    method.CodeValue, method.CodingSchemeDesignator, method.CodeMeaning = "1", "99X", "X" * 7
+    file = write_series(tmp_path, stored, grid, DeidentificationMethodCodeSequence=[method])[0]
+    file.write_bytes(file.read_bytes().replace(b"X" * 7, "geprüft".encode("latin-1")))
+    header, guessed = read_header_and_guesses(file)
+    assert header.DeidentificationMethodCodeSequence[0].CodeMeaning == "geprüft"
+    assert guessed == ("Code Meaning",)
 
 
 def test_the_default_character_set_can_be_chosen(tmp_path, write_series, stored, grid) -> None:

@@ -15,10 +15,11 @@ from pydicom.valuerep import TEXT_VR_DELIMS
 DEFAULT_CHARSET = "latin-1"
 """What text of no or a wrong character set is read by, if it is no UTF-8."""
 
+_LATIN_1 = python_encoding["ISO_IR 100"]
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _SHOWN = ("PatientName", "PatientID")
-_NAMING = ("SegmentSequence", "StructureSetROISequence")
-"""The sequences whose text names what was drawn. Others are not looked into: parsing them takes long."""
+_NAMING = ("SegmentSequence", "StructureSetROISequence", "DeidentificationMethodCodeSequence")
+"""The sequences whose text names what was drawn or is copied. Others are not looked into: parsing them takes long."""
 
 
 def codec_of(charset: str) -> str:
@@ -95,7 +96,7 @@ def _announced(dataset: Dataset) -> list[str]:
 
 
 def _decoded(value: bytes, announced: list[str]) -> str | None:
-    if not announced:
+    if not announced or (announced == [_LATIN_1] and _is_utf_8(value)):
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -103,6 +104,14 @@ def _decoded(value: bytes, announced: list[str]) -> str | None:
             return decode_bytes(value, announced, TEXT_VR_DELIMS)
         except Exception:  # a warning of replaced characters, or an error
             return None
+
+
+def _is_utf_8(value: bytes) -> bool:
+    """Whether bytes beyond ASCII are UTF-8: no text in Latin-1 is, for it would pair accents with signs."""
+    try:
+        return bool(value.decode("utf-8"))
+    except UnicodeError:
+        return False
 
 
 def _guess(value: bytes, charset: str) -> str:
