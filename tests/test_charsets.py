@@ -30,6 +30,9 @@ def announce(file: Path, name: bytes, charset: str) -> None:
         ("", "utf-8", "Łukasz^Żak"),
         ("ISO_IR 6", "utf-8", "Ñandú^Ana"),
         ("ISO_IR 100", "utf-8", "Żółć^Łucja"),
+        ("ISO_IR 101", "utf-8", "Dvořák^Šárka"),
+        ("ISO_IR 144", "utf-8", "Иванов^Пётр"),
+        ("GB18030", "utf-8", "王^小东"),
     ],
 )
 def test_a_name_of_a_wrong_character_set(
@@ -55,6 +58,8 @@ def test_a_name_of_a_wrong_character_set(
         ("ISO_IR 192", "utf-8", "Łukasz^Żak"),
         ("ISO_IR 144", "iso8859_5", "Иванов^Иван"),
         ("GB18030", "gb18030", "王^小东"),
+        ("GB18030", "gb18030", "茅^盾"),  # é, if it were UTF-8
+        ("ISO_IR 101", "iso8859_2", "RÓŻYCKI"),
     ],
 )
 def test_a_name_as_announced(tmp_path, write_series, stored, grid, announced, codec, name) -> None:

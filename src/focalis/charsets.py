@@ -15,7 +15,8 @@ from pydicom.valuerep import TEXT_VR_DELIMS
 DEFAULT_CHARSET = "latin-1"
 """What text of no or a wrong character set is read by, if it is no UTF-8."""
 
-_LATIN_1 = python_encoding["ISO_IR 100"]
+_MULTI_BYTE = frozenset({"euc_kr", "GB18030", "GBK", "GB2312", "shift_jis"})
+_WESTERN = frozenset({"latin_1", "iso8859"})
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _SHOWN = ("PatientName", "PatientID")
 _NAMING = ("SegmentSequence", "StructureSetROISequence", "DeidentificationMethodCodeSequence")
@@ -96,7 +97,7 @@ def _announced(dataset: Dataset) -> list[str]:
 
 
 def _decoded(value: bytes, announced: list[str]) -> str | None:
-    if not announced or (announced == [_LATIN_1] and _is_utf_8(value)):
+    if not announced or _is_rather_utf_8(value, announced[0]):
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -106,12 +107,24 @@ def _decoded(value: bytes, announced: list[str]) -> str | None:
             return None
 
 
-def _is_utf_8(value: bytes) -> bool:
-    """Whether bytes beyond ASCII are UTF-8: no text in Latin-1 is, for it would pair accents with signs."""
+def _is_rather_utf_8(value: bytes, announced: str) -> bool:
+    """Whether bytes beyond ASCII, announced as another character set, are UTF-8.
+
+    Latin-1 is never UTF-8 by accident, for it would pair accents with signs. Text of other single-byte sets can be
+    ("RÓŻA" in Latin-2): it counts as UTF-8 if it would else hold control characters, or if the set has the letters
+    that it shows as UTF-8. Text of East Asian sets must show East Asian letters.
+    """
+    if announced == "UTF8" or b"\x1b" in value:
+        return False
     try:
-        return bool(value.decode("utf-8"))
+        letters = [letter for letter in value.decode("utf-8") if not letter.isascii()]
     except UnicodeError:
         return False
+    if announced in _MULTI_BYTE:
+        return all("\u3040" <= letter <= "\ud7a3" for letter in letters)
+    if announced in _WESTERN or any(0x80 <= byte < 0xA0 for byte in value):
+        return True
+    return all(len(letter.encode(announced, "ignore")) == 1 for letter in letters)
 
 
 def _guess(value: bytes, charset: str) -> str:

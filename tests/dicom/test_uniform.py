@@ -62,9 +62,13 @@ def test_pet_without_any_slope_is_refused_and_mr_is_not(tmp_path, write_series, 
     [
         ("CT", "PatientID", "P2", "Patient ID"),
         ("CT", "PatientBirthDate", "19800202", "birth date"),
+        ("CT", "PatientSex", "F", "sex"),
+        ("CT", "IssuerOfPatientID", "HOSPITAL B", "issuer"),
         ("CT", "StudyInstanceUID", "1.2.3.4", "study"),
         ("MR", "Modality", "CT", "Modality"),
         ("PT", "Units", "CNTS", "Units"),
+        ("PT", "SUVType", "LBM", "SUV Type"),
+        ("PT", "CountsSource", "TRANSMISSION", "Counts Source"),
         ("PT", "DecayCorrection", "ADMIN", "Decay Correction"),
         ("PT", "CorrectedImage", ["ATTN", "SCAT"], "Corrected Image"),
         ("CT", "RescaleType", "US", "Rescale Type"),
@@ -77,6 +81,7 @@ def test_pet_without_any_slope_is_refused_and_mr_is_not(tmp_path, write_series, 
         ("MR", "SequenceName", "*ep_b1000#3", "b-value"),
         ("MR", "TemporalPositionIdentifier", 2, "Temporal Position"),
         ("CT", "NominalPercentageOfCardiacPhase", 75.0, "cardiac phase"),
+        ("CT", "NominalPercentageOfRespiratoryPhase", 50.0, "respiratory phase"),
         ("MR", "ImageType", ["ORIGINAL", "PRIMARY", "P", "ND"], "Image Type"),
     ],
 )
@@ -96,11 +101,21 @@ def test_patients_without_id_are_told_apart_by_name(tmp_path, write_series, stor
     assert "Patient ID (or name)" in refusal(files)
 
 
-def test_acquisitions_between_each_other_are_refused(tmp_path, write_series, stored, grid) -> None:
+@pytest.mark.parametrize(
+    ("keyword", "value", "named"),
+    [
+        ("AcquisitionNumber", 2, "acquisition, and take turns: 2 (2:"),
+        ("KVP", "80", "tube voltage, and take turns"),
+        ("SeriesNumber", 9, "series number, and take turns"),
+    ],
+)
+def test_acquisitions_between_each_other_are_refused(
+    tmp_path, write_series, stored, grid, keyword, value, named
+) -> None:
     files = write_series(tmp_path, stored, grid)
     for file in files[1::2]:
-        change(file, AcquisitionNumber=2)
-    assert "acquisition, and take turns: 2 (2:" in refusal(files)
+        change(file, **{keyword: value})
+    assert named in refusal(files)
 
 
 @pytest.mark.parametrize("numbers", [(1, 1, 2, 2, 3), (5, 4, 3, 2, 1), (7, 7, 7, 7, 7)])
@@ -138,32 +153,6 @@ def test_signed_values_stored_as_unsigned_are_doubted(tmp_path, write_series, gr
     assert read_series(unsigned).doubts == ()
 
 
-@pytest.mark.parametrize(
-    ("group", "creator", "element", "vr", "values"),
-    [
-        (0x0019, "SIEMENS MR HEADER", 0x0C, "IS", ("50", "800")),
-        (0x0043, "GEMS_PARM_01", 0x39, "IS", (["1000000400", "8", "0", "0"], ["1000001400", "8", "0", "0"])),
-        (0x2001, "Philips Imaging DD 001", 0x03, "FL", (0.0, 1000.0)),
-    ],
-)
-@pytest.mark.parametrize("neighbours", [(), ("SOMEBODY ELSE",), None])
-def test_b_values_of_vendors_must_agree(
-    tmp_path, write_series, stored, grid, group, creator, element, vr, values, neighbours
-) -> None:
-    files = write_series(tmp_path, stored, grid, modality="MR")
-    for file, value in zip(files, [values[0]] * 3 + [values[1]] * 2, strict=True):
-        dataset = pydicom.dcmread(file)
-        if neighbours is None:  # an anonymiser removed the creator
-            dataset.add_new((group, 0x1000 + element), vr, value)
-        else:
-            for each in (*neighbours, creator):
-                block = dataset.private_block(group, each, create=True)
-            block.add_new(element, vr, value)
-        dataset.save_as(file)
-    assert "the slices differ in b-value" in refusal(files)
-    np.testing.assert_array_equal(read_series(files[:3]).volume.array, stored[:3])
-
-
 def test_frames_of_several_b_values_are_refused(tmp_path, write_multiframe, stored, grid) -> None:
     path = write_multiframe(tmp_path / "a.dcm", stored, grid, modality="MR")
     dataset = pydicom.dcmread(path)
@@ -174,3 +163,41 @@ def test_frames_of_several_b_values_are_refused(tmp_path, write_multiframe, stor
     dataset.save_as(path)
     with pytest.raises(DataError, match="b-value"):
         read_series([path])
+
+
+def mapping(slope: float, intercept: float, unit: str) -> pydicom.Dataset:
+    item, code = pydicom.Dataset(), pydicom.Dataset()
+    item.RealWorldValueSlope, item.RealWorldValueIntercept = slope, intercept
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = unit, "UCUM", unit
+    item.MeasurementUnitsCodeSequence = [code]
+    return item
+
+
+@pytest.mark.parametrize(("unit", "slope", "doubts"), [("g/ml", 0.003, 1), ("Bq/ml", 0.5, 0)])
+def test_another_scale_than_the_rescale_is_doubted(
+    tmp_path, write_series, write_multiframe, stored, grid, unit, slope, doubts
+) -> None:
+    stored = np.abs(stored)
+    files = write_series(tmp_path, stored, grid, modality="PT", slope=0.5)
+    for file in files:
+        change(file, RealWorldValueMappingSequence=[mapping(slope, 0, unit)])
+    frames = write_multiframe(tmp_path / "a.dcm", stored, grid, modality="MR")
+    dataset = pydicom.dcmread(frames)
+    dataset.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence = [mapping(2 * slope, 0, unit)]
+    dataset.save_as(frames)
+    for read in (read_series(files), read_series([frames])):
+        assert len(read.doubts) == doubts
+        assert all(unit in doubt and "Real World Value Mapping" in doubt for doubt in read.doubts)
+
+
+def test_frames_without_a_scale_of_their_own_take_that_of_the_header(
+    tmp_path, write_multiframe, stored, grid
+) -> None:
+    path = write_multiframe(tmp_path / "a.dcm", stored, grid, modality="MR")
+    dataset = pydicom.dcmread(path)
+    for groups in (*dataset.SharedFunctionalGroupsSequence, *dataset.PerFrameFunctionalGroupsSequence):
+        if "PixelValueTransformationSequence" in groups:
+            del groups.PixelValueTransformationSequence
+    dataset.RescaleSlope, dataset.RescaleIntercept = "0.25", "-3"
+    dataset.save_as(path)
+    np.testing.assert_allclose(read_series([path]).volume.array, stored * 0.25 - 3)

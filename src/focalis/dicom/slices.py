@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pydicom import Dataset, FileDataset, uid
 
+from focalis.dicom import private
 from focalis.dicom.headers import IMAGE_CLASSES, items, numbers, read_header, sop_class, text, value_is_absent
-from focalis.dicom.uniform import KEYWORDS, PRIVATE_TAGS, told
+from focalis.dicom.uniform import KEYWORDS, MAPPING, told
 from focalis.errors import DataError
 
 _KEYWORDS = (
@@ -36,8 +37,10 @@ _KEYWORDS = (
     "PixelRepresentation",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
+    MAPPING,
     *KEYWORDS,
-    *PRIVATE_TAGS,
+    *private.WORDS,
+    *private.TAGS,
 )
 _MULTIFRAME_CLASSES = IMAGE_CLASSES - {
     uid.CTImageStorage,
@@ -168,7 +171,8 @@ def _slice(
             f"{where}: is a PET image without Rescale Slope, so its values have no scale; "
             "export the series again, with its whole headers"
         )
-    slope = _number(values, "RescaleSlope", where, default=1)
+    # some multi-frame files keep the scale of all frames in the header
+    slope = _number(values, "RescaleSlope", where, _number(header, "RescaleSlope", where, default=1))
     if slope == 0 or min(row_spacing, column_spacing) <= 0:
         wrong = "Rescale Slope" if slope == 0 else "Pixel Spacing"
         raise DataError(f"{where}: its {wrong} is 0 or below; export the image again")
@@ -186,7 +190,9 @@ def _slice(
         spacing_xy_mm=(column_spacing, row_spacing),
         thickness_mm=thickness or None,
         slope=slope,
-        intercept=_number(values, "RescaleIntercept", where, default=0),
+        intercept=_number(
+            values, "RescaleIntercept", where, _number(header, "RescaleIntercept", where, default=0)
+        ),
         stored_range=_stored_range(header, where),
         said=said,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections import Counter
@@ -11,10 +12,10 @@ from contextlib import suppress
 from itertools import groupby
 
 from pydicom import Dataset
-from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
-from focalis.dicom.headers import items, quiet, text
+from focalis.dicom import private
+from focalis.dicom.headers import items, text
 
 # keyword to the functional group of multi-frame images that holds it (PS3.3 C.7.6.16, C.8.13)
 _GROUPS = {
@@ -26,6 +27,11 @@ _GROUPS = {
     "FlipAngle": ("MRTimingAndRelatedParametersSequence", "FlipAngle"),
     "ConvolutionKernel": ("CTReconstructionSequence", "ConvolutionKernel"),
     "NominalPercentageOfCardiacPhase": ("CardiacSynchronizationSequence", "NominalPercentageOfCardiacPhase"),
+    "NominalPercentageOfRespiratoryPhase": (
+        "RespiratorySynchronizationSequence",
+        "NominalPercentageOfRespiratoryPhase",
+    ),
+    "KVP": ("CTXRayDetailsSequence", "KVP"),
     "RescaleSlope": ("PixelValueTransformationSequence", "RescaleSlope"),
     "RescaleIntercept": ("PixelValueTransformationSequence", "RescaleIntercept"),
     "RescaleType": ("PixelValueTransformationSequence", "RescaleType"),
@@ -37,11 +43,15 @@ KEYWORDS = (
     "PatientID",
     "PatientName",
     "PatientBirthDate",
+    "PatientSex",
+    "IssuerOfPatientID",
     "StudyInstanceUID",
     "Modality",
     "SOPClassUID",
     "ImageType",
     "Units",
+    "SUVType",
+    "CountsSource",
     "RescaleType",
     "RescaleSlope",
     "RescaleIntercept",
@@ -60,12 +70,17 @@ KEYWORDS = (
     "FlipAngle",
     "TemporalPositionIdentifier",
     "NominalPercentageOfCardiacPhase",
+    "NominalPercentageOfRespiratoryPhase",
+    "SeriesNumber",
     "ConvolutionKernel",
     "KVP",
     "ContrastBolusAgent",
     "SliceThickness",
 )
 """The attributes that `told` gathers; those of a single-frame file and of a multi-frame file's header."""
+
+MAPPING = "RealWorldValueMappingSequence"
+"""A second scale of the values (PS3.3 C.7.6.16.2.11); of images and, as a functional group, of frames."""
 
 _MAPS = frozenset(
     {
@@ -102,22 +117,6 @@ _MAPS = frozenset(
 )
 """Parts of an Image Type that say what a voxel's value is (PS3.3 C.8.3.1.1.1, C.8.13.3.1; Philips, Siemens)."""
 
-_B_VALUES = (
-    (0x0019, 0x0C, "SIEMENS MR HEADER"),
-    (0x0043, 0x39, "GEMS_PARM_01"),
-    (0x2001, 0x03, "Philips Imaging DD 001"),
-)
-"""Where vendors put the b-value: group, element in the private block, the block's creator (PS3.5 7.8.1)."""
-_GE_OFFSET = 1e9
-"""GE adds this to the b-values of newer sequences."""
-PRIVATE_TAGS = tuple(
-    f"{group:04x}{tag}"
-    for group, element, _ in _B_VALUES
-    for block in range(0x10, 0x20)
-    for tag in (f"00{block:x}", f"{block:x}{element:02x}")
-)
-"""The private elements that `told` looks at, and the creators of their blocks, as hexadecimal numbers."""
-
 
 def told(header: Dataset, own: Dataset | None, shared: Dataset | None, where: str) -> Mapping[str, str]:
     """The properties of a slice, keyword to text; "" if a property is missing.
@@ -132,7 +131,9 @@ def told(header: Dataset, own: Dataset | None, shared: Dataset | None, where: st
         DataError: a functional group is damaged.
     """
     found = {keyword: text(header, keyword) for keyword in KEYWORDS}
+    mappings = items(header, MAPPING, where)
     if own is not None and shared is not None:
+        mappings = items(own, MAPPING, where) or items(shared, MAPPING, where) or mappings
         for keyword, (group, name) in _GROUPS.items():
             held = items(own, group, where) or items(shared, group, where)
             if held:
@@ -141,24 +142,32 @@ def told(header: Dataset, own: Dataset | None, shared: Dataset | None, where: st
             held = items(own, group, where) or items(shared, group, where)
             if held:
                 found["ImageType"] = text(held[0], "FrameType") or found["ImageType"]
-    found["DiffusionBValue"] = found["DiffusionBValue"] or _private_b_value(header, found["SequenceName"])
+    found["DiffusionBValue"] = found["DiffusionBValue"] or private.b_value(header)
+    found["PossibleBValue"] = "" if found["DiffusionBValue"] else private.possible_b_value(header)
+    found["PhilipsScale"] = private.philips_scale(header, found["RescaleSlope"])
+    found["RealWorldValue"] = _other_scale(found, mappings)
     return found
 
 
-def _private_b_value(header: Dataset, sequence_name: str) -> str:
-    """The b-value where Siemens, GE and Philips put it; "" if it is not there."""
-    for group, element, creator in _B_VALUES if text(header, "Modality") == "MR" else ():
-        with suppress(Exception), quiet():  # there is no such block, or its value is no number
-            if (group, 0x10) in header:
-                value = header.private_block(group, creator)[element].value
-            else:  # the creator was stripped
-                value = header[group, 0x1000 + element].value
-            if isinstance(value, bytes):
-                value = value.decode("ascii").split("\\")
-            first = value[0] if isinstance(value, MultiValue | list) else value
-            return f"{float(first) % _GE_OFFSET:g}"
-    named = re.search(r"_b(\d+)", sequence_name)
-    return named[1] if named else ""
+def _other_scale(said: Mapping[str, str], mappings: Sequence[Dataset]) -> str:
+    """The first Real World Value Mapping of a slice; "" if there is none, or one says the same as the Rescale."""
+    found = []
+    for mapping in mappings:
+        if "RealWorldValueLUTData" in mapping:
+            found.append("a table")
+            continue
+        numbers = [text(mapping, keyword) for keyword in ("RealWorldValueSlope", "RealWorldValueIntercept")]
+        rescale = [said["RescaleSlope"] or "1", said["RescaleIntercept"] or "0"]
+        with suppress(ValueError):
+            if all(
+                math.isclose(float(a), float(b), rel_tol=1e-3) for a, b in zip(numbers, rescale, strict=True)
+            ):
+                return ""
+        unit = next(
+            (text(code, "CodeValue") for code in mapping.get("MeasurementUnitsCodeSequence") or ()), ""
+        )
+        found.append(f"slope {numbers[0] or 'none'}, intercept {numbers[1] or 'none'}, unit {unit or 'none'}")
+    return found[0] if found else ""
 
 
 def _parts(value: str) -> list[str]:
@@ -210,19 +219,28 @@ def _unnamed(reading: Reading) -> Reading:
     return tag
 
 
+_ONE_PATIENT = "they are of several patients: give the files of one"
 _ONE_VOLUME = "they are not one volume: give the files of one"
 _WHOLE = "export the series again, with its whole headers"
 REQUIRED: tuple[tuple[str, Reading, str], ...] = (
-    ("Patient ID (or name)", _unnamed(_person), "they are of several patients: give the files of one"),
+    ("Patient ID (or name)", _unnamed(_person), _ONE_PATIENT),
     (
         "patient's birth date",
         _unnamed(_said("PatientBirthDate")),
-        "they are of several patients: give the files of one",
+        _ONE_PATIENT,
     ),
+    (
+        "issuer of the Patient ID",
+        _unnamed(_said("IssuerOfPatientID")),
+        _ONE_PATIENT,
+    ),
+    ("patient's sex", _unnamed(_said("PatientSex")), _ONE_PATIENT),
     ("study", _said("StudyInstanceUID"), "give the files of one study"),
     ("Modality", _said("Modality"), _ONE_VOLUME),
     ("kind of image (SOP Class)", lambda said: UID(said["SOPClassUID"]).name, _ONE_VOLUME),
     ("Units", _said("Units"), "their values cannot be compared: give the files of one unit"),
+    ("SUV Type", _said("SUVType"), "their values cannot be compared: give the files of one type"),
+    ("Counts Source", _said("CountsSource"), _ONE_VOLUME),
     ("Rescale Slope", _present("RescaleSlope"), _WHOLE),
     ("Rescale Intercept", _present("RescaleIntercept"), _WHOLE),
     ("Rescale Type", _said("RescaleType"), "their values cannot be compared: give the files of one unit"),
@@ -243,6 +261,7 @@ REQUIRED: tuple[tuple[str, Reading, str], ...] = (
         "give the files of one time point",
     ),
     ("cardiac phase", _number("NominalPercentageOfCardiacPhase", 0.1), "give the files of one phase"),
+    ("respiratory phase", _number("NominalPercentageOfRespiratoryPhase", 0.1), "give the files of one phase"),
 )
 """What must agree: how it is called, how it is read, and what to do where it differs."""
 
@@ -255,6 +274,7 @@ _SHOULD_AGREE: tuple[tuple[str, Reading], ...] = (
     ("Slice Thickness", _number("SliceThickness", 0.01)),
     ("Inversion Time", _number("InversionTime", 1)),
     ("Flip Angle", _number("FlipAngle", 0.1)),
+    ("Philips' own scale (Rescale Slope times 2005,100E)", _said("PhilipsScale")),
     (
         "patient's name",
         _unnamed(lambda said: " ".join(re.split(r"[\s^=]+", said["PatientName"].casefold())).strip()),
@@ -269,6 +289,8 @@ _IN_RUNS: tuple[tuple[str, Reading], ...] = (
     ("inversion time", _number("InversionTime", 1)),
     ("contrast agent", _said("ContrastBolusAgent")),
     ("reconstruction kernel", _said("ConvolutionKernel")),
+    ("tube voltage", _number("KVP", 1)),
+    ("series number", _said("SeriesNumber")),
 )
 
 
@@ -293,6 +315,14 @@ def doubts(along: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     found = []
     if along[0]["Modality"] == "CT" and not any(said["RescaleSlope"] for said in along):
         found.append("a CT series without Rescale Slope: its stored values are taken for Hounsfield units")
+    possible = Counter(said["PossibleBValue"] for said in along)
+    if "" not in possible and 1 < len(possible) <= len(along) / 2:
+        found.append("the slices differ in what may be a b-value (0043,1039): give the files of one if it is")
+    if others := [said["RealWorldValue"] for said in along if said["RealWorldValue"]]:
+        found.append(
+            f"{len(others)} slices have a Real World Value Mapping ({others[0]}) that differs from their Rescale Slope "
+            "and Intercept; the latter are used"
+        )
     for name, reading in _SHOULD_AGREE:
         counts = Counter(reading(said) for said in along)
         if len(counts) > 1:
