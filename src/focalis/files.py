@@ -190,6 +190,13 @@ def only_process_in(folder: Path, work: str) -> Iterator[None]:
         lock.release()
 
 
+def require_regular(path: Path) -> None:
+    """DataError if a folder, a pipe or a device bears a file's name; reading from a pipe would wait for ever."""
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise DataError(f"{path}: is {kind}; give the path of an image file")
+
+
 def is_free(path: Path) -> bool:
     """Whether something new may be made at a path: nothing is there, or an empty folder."""
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))

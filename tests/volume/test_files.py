@@ -1,3 +1,4 @@
+import os
 import resource
 import struct
 from pathlib import Path
@@ -14,6 +15,7 @@ from focalis.volume import (
     Volume,
     data_files,
     image_stem,
+    placement_lacks,
     read_volume,
     read_volumes,
     to_sitk,
@@ -302,6 +304,12 @@ def test_a_missing_file_a_folder_and_another_suffix_are_refused(tmp_path: Path) 
         assert "is a folder" in refusal(tmp_path / f"folder{suffix}")
         assert "does not exist" in refusal(tmp_path / f"none{suffix}")
     (tmp_path / "a.png").touch()
+    os.mkfifo(tmp_path / "pipe.nii.gz")  # opening it would wait for ever
+    os.mkfifo(tmp_path / "pipe.mha")
+    for name in ("pipe.nii.gz", "pipe.mha"):
+        assert "is no regular file" in refusal(tmp_path / name)
+        with pytest.raises(DataError, match="is no regular file"):
+            placement_lacks(tmp_path / name)
     assert ".nii.gz" in refusal(tmp_path / "a.png")
 
 
@@ -394,7 +402,8 @@ def test_a_file_that_the_system_cuts_short_is_no_result(tmp_path: Path, suffix: 
 
 
 @pytest.mark.parametrize(
-    ("slope", "intercept"), [(np.inf, 0), (-np.inf, 1), (2, np.nan), (2, np.inf), (0, 5), (np.nan, 7)]
+    ("slope", "intercept"),
+    [(np.inf, 0), (-np.inf, 1), (2, np.nan), (2, np.inf), (0, 5), (np.nan, 7), (1e-20, 0)],
 )
 def test_values_without_a_scale_are_refused(tmp_path: Path, slope: float, intercept: float) -> None:
     path = scaled(tmp_path / "a.nii", slope, intercept)

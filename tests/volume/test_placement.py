@@ -47,6 +47,27 @@ def test_a_placement_that_is_no_number_is_refused_by_its_field(tmp_path, place, 
         read_volume(write(tmp_path / "a.nii", ("f", place, np.nan)))
 
 
+@pytest.mark.parametrize("bcd", [(2.0, 2.0, 2.0), (0.0, 0.0, 1.2), (0.8, 0.8, 0.0)])
+def test_a_qform_that_is_no_rotation_is_refused_where_it_is_used(tmp_path, bcd):
+    quaternion = [("f", 256 + 4 * place, value) for place, value in enumerate(bcd)]
+    with pytest.raises(DataError, match="its qform is no rotation"):
+        read_volume(write(tmp_path / "a.nii", *quaternion, ("h", 254, 0)))
+    with pytest.warns(GridWarning, match="sform and qform"):
+        read_volume(write(tmp_path / "a.nii", *quaternion))
+
+
+@pytest.mark.parametrize("magic", [b"\0\0\0\0", b"n+2\0", b"abcd"])
+def test_a_file_without_the_magic_of_nifti_is_refused(tmp_path, magic):
+    with pytest.raises(DataError, match="is not a NIfTI file"):
+        read_volume(write(tmp_path / "a.nii", ("4s", 344, magic)))
+
+
+def test_values_that_the_header_does_not_describe_are_told(tmp_path):
+    path = write(tmp_path / "a.nii", ("h", 44, 3))
+    with pytest.warns(GridWarning, match="30 bytes more than the values that its header describes"):
+        read_volume(path)
+
+
 @pytest.mark.parametrize("axis", [1, 2, 3])
 @pytest.mark.parametrize("size", [0, -6])
 def test_a_size_below_1_is_refused_by_its_field(tmp_path, axis, size):

@@ -1,12 +1,14 @@
 """NRRD and MetaImage headers whose placement is wrong, or not given."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from focalis.errors import DataError
-from focalis.volume import Grid, Volume, placement_lacks, read_volume, write_volume
+from focalis.volume import Grid, GridWarning, Volume, placement_lacks, read_volume, write_volume
 
 VALUES = np.arange(24, dtype="<i2").tobytes()
 MATRIX = "TransformMatrix = 1 0 0 0 1 0 0 0 1\n"
@@ -64,6 +66,39 @@ def test_an_nrrd_whose_lengths_are_wrong_is_refused_by_its_field(tmp_path, field
 def test_a_metaimage_whose_placement_is_wrong_is_refused_by_its_tag(tmp_path, tags, said) -> None:
     with pytest.raises(DataError, match=said):
         read_volume(meta(tmp_path / "a.mha", tags))
+
+
+@pytest.mark.parametrize("stated", ["LPI", "ras", "RSA"])
+@pytest.mark.parametrize("suffix", [".mha", ".mhd"])
+def test_an_orientation_that_contradicts_the_matrix_is_told(tmp_path, stated, suffix) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_volume(Volume(np.zeros((3, 4, 5), np.uint8), Grid((5, 4, 3))), path)
+    path.write_bytes(
+        path.read_bytes().replace(
+            b"AnatomicalOrientation = RAI", f"AnatomicalOrientation = {stated}".encode()
+        )
+    )
+    with pytest.warns(
+        GridWarning, match=f"its AnatomicalOrientation is {stated.upper()}, its TransformMatrix says RAI"
+    ):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("turn", [(0, 0, 1), (0, 1, 0), (0.2, 0.1, -0.1), (0.5, 0.5, 0.5)])
+def test_the_orientation_that_simpleitk_writes_fits_its_matrix(tmp_path, turn) -> None:
+    b, c, d = turn
+    a = math.sqrt(1 - b * b - c * c - d * d)
+    turned = Rotation.from_quat((b, c, d, a)).as_matrix()
+    grid = Grid((5, 4, 3), direction=tuple(turned.ravel().tolist()))
+    write_volume(Volume(np.zeros((3, 4, 5), np.uint8), grid), tmp_path / "a.mha")
+    assert read_volume(tmp_path / "a.mha").grid == grid
+
+
+def test_values_that_a_metaimage_does_not_describe_are_told(tmp_path) -> None:
+    path = meta(tmp_path / "a.mha", SPACING)
+    path.write_bytes(path.read_bytes() + bytes(16))
+    with pytest.warns(GridWarning, match="16 bytes more"):
+        read_volume(path)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from focalis.errors import DataError
 from focalis.files import whole_file
 from focalis.volume.compress import gzip_file
 from focalis.volume.grid import Grid
-from focalis.volume.headers import find_payload, require_whole
+from focalis.volume.headers import find_payload, require_whole, surplus_of
 from focalis.volume.integrity import inspect_nifti
 from focalis.volume.placement import contradiction, read_placement
 from focalis.volume.repair import GridWarning, read_oblique_nifti, straightened
@@ -173,9 +173,16 @@ def from_sitk(image: sitk.Image) -> Volume:
 def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
     kind = _READERS[_suffix(path)]
     not_finite = inspect_nifti(path) if kind == _NIFTI else None
-    unit_mm = _require_placement(path) if kind == _NIFTI else 1.0
-    if kind != _NIFTI:
-        require_whole(path)
+    unit_mm = 1.0
+    if not_finite is None:
+        doubts = require_whole(path)
+    else:
+        placement = read_placement(path)
+        unit_mm = placement.unit_mm
+        surplus = surplus_of(not_finite.surplus) if not_finite.surplus else ""
+        doubts = tuple(filter(None, (contradiction(placement), surplus)))
+    for doubt in doubts:
+        warnings.warn(GridWarning(path, doubt, "compare it with its label on the screen"), stacklevel=2)
     try:
         with image_reader(path) as reader:
             reader.ReadImageInformation()
@@ -200,14 +207,6 @@ def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
     require_length(path, grid)
     stack: NDArray[Any] = array.reshape(-1, *grid.shape_zyx)
     return tuple(Volume(values, grid) for values in stack)
-
-
-def _require_placement(path: Path) -> float:
-    """The unit of length of a NIfTI file in mm; a `GridWarning` if its placement fields contradict each other."""
-    placement = read_placement(path)
-    if said := contradiction(placement):
-        warnings.warn(GridWarning(path, said, "compare it with its label on the screen"), stacklevel=2)
-    return placement.unit_mm
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from focalis.errors import DataError
+from focalis.files import require_regular
 from focalis.volume.written_placement import (
+    meta_contradiction,
     meta_lacks,
     nrrd_lacks,
     require_meta_placement,
@@ -52,6 +54,7 @@ class Payload:
         packing: how they are stored; `other` (text, say) is left to the reader, which notices what is missing.
         nbytes: their length, unpacked.
         lacks: what the header would need to say how the image lies in the patient, a phrase; empty if it says so.
+        contradiction: how its fields contradict each other, a phrase; empty if they agree.
     """
 
     path: Path
@@ -59,6 +62,7 @@ class Payload:
     packing: Packing
     nbytes: int
     lacks: str = ""
+    contradiction: str = ""
 
 
 def find_payload(path: Path) -> Payload:
@@ -71,8 +75,7 @@ def find_payload(path: Path) -> Payload:
         DataError: the file is missing or of another kind, its values are spread over several files, or it says
             something of its placement that cannot be.
     """
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; give the path of an image file")
+    require_regular(path)
     nrrd = path.name.lower().endswith((".nrrd", ".nhdr"))
     try:
         with path.open("rb") as file:
@@ -88,8 +91,11 @@ def find_payload(path: Path) -> Payload:
         ) from error
 
 
-def require_whole(path: Path) -> None:
+def require_whole(path: Path) -> tuple[str, ...]:
     """Read a NRRD or MetaImage file to its end without keeping it.
+
+    Returns:
+        What its header says wrongly, a phrase each; empty as a rule.
 
     Raises:
         DataError: as `find_payload`, or values are missing or damaged.
@@ -97,8 +103,9 @@ def require_whole(path: Path) -> None:
     payload = find_payload(path)
     if payload.path != path and not payload.path.is_file():
         raise DataError(f"{path}: its data file {payload.path.name} is not there; copy it beside the header")
+    said = (payload.contradiction,) if payload.contradiction else ()
     if payload.packing == "other":
-        return
+        return said
     try:
         with payload.path.open("rb") as file:
             length = file.seek(0, 2)
@@ -115,6 +122,12 @@ def require_whole(path: Path) -> None:
             f"{payload.path}: is cut short ({max(0, found)} of {payload.nbytes} bytes of values); "
             "copy or export it again"
         )
+    return (*said, surplus_of(found - payload.nbytes)) if found > payload.nbytes else said
+
+
+def surplus_of(nbytes: int) -> str:
+    """The phrase about bytes behind the last value: type, size or offset in the header may be wrong."""
+    return f"it holds {nbytes} bytes more than the values that its header describes"
 
 
 def _unpacked_bytes(file: BinaryIO) -> int:
@@ -193,7 +206,8 @@ def _meta_payload(path: Path, file: BinaryIO) -> Payload:
     offset = file.tell() if local else int(tags.get("HeaderSize", "0"))
     if not _says_yes(tags.get("BinaryData", "True")) or offset < 0:
         packing = "other"
-    return Payload(path if local else path.parent / data, offset, packing, nbytes, meta_lacks(tags))
+    place = path if local else path.parent / data
+    return Payload(place, offset, packing, nbytes, meta_lacks(tags), meta_contradiction(tags))
 
 
 def _says_yes(value: str | None) -> bool:

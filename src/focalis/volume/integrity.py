@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.errors import DataError
+from focalis.files import require_regular
 
 _Stream = BinaryIO | gzip.GzipFile
 _CHUNK_BYTES = 1 << 20
@@ -26,7 +27,11 @@ _HEADER_BYTES, _NIFTI_2_BYTES = 348, 540
 _FLOAT_TYPES = {16: "f4", 64: "f8"}
 _BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64}
 """Of the datatypes of one real number: readers go by them, and do not look at bitpix."""
+_MAGIC = (b"n+1\0", b"ni1\0")
+"""Without it the file is Analyze 7.5, which does not say how it lies."""
 _LEAST_OFFSET = 352
+_LEAST_SLOPE = float(np.finfo(np.float64).eps)
+"""ITK takes a smaller slope for none."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,12 @@ class NonFinite:
     Attributes:
         positions: their places in the flattened (z, y, x) array, int64.
         values: the values themselves, float64.
+        surplus: bytes behind the last value, which the header does not explain.
     """
 
     positions: NDArray[np.int64]
     values: NDArray[np.float64]
+    surplus: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,7 @@ def inspect_nifti(path: Path) -> NonFinite:
         DataError: the file is missing, cut short, damaged or not NIfTI; its values have no scale that is a number; or
             its header does not say where they begin or how many there are.
     """
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; give the path of a NIfTI file")
+    require_regular(path)
     compressed = path.name.lower().endswith(".gz")
     try:
         with path.open("rb") as raw:
@@ -99,7 +105,7 @@ def _inspect(path: Path, stream: _Stream) -> NonFinite:
         raise DataError(
             f"{path}: is cut short ({done} of {header.data_bytes} bytes of values); copy or export it again"
         )
-    return NonFinite(np.concatenate(positions), np.concatenate(values))
+    return NonFinite(np.concatenate(positions), np.concatenate(values), done - header.data_bytes)
 
 
 def _parse(path: Path, start: bytes) -> _Header:
@@ -108,7 +114,7 @@ def _parse(path: Path, start: bytes) -> _Header:
         size = struct.unpack_from(f"{order}i", start)[0] if len(start) == _HEADER_BYTES else 0
         if size == _NIFTI_2_BYTES:
             raise DataError(f"{path}: is a NIfTI-2 file, which is not supported; save the image as NIfTI-1")
-        if size == _HEADER_BYTES:
+        if size == _HEADER_BYTES and start[344:348] in _MAGIC:
             dim = struct.unpack_from(f"{order}8h", start, 40)
             kind, bits = struct.unpack_from(f"{order}2h", start, 70)
             offset, slope, intercept = struct.unpack_from(f"{order}3f", start, 108)
@@ -140,12 +146,18 @@ def _require_extent(path: Path, sizes: Sequence[int], offset: float) -> None:
 
 
 def _require_scale(path: Path, slope: float, intercept: float) -> None:
-    """Refuse what programs read differently: an infinite slope, and an intercept without slope or that is no number.
+    """Refuse what programs read differently: a slope that is infinite or nearly 0, and an intercept without slope or
+    that is no number.
 
     Without scaling, both are 0, or NaN as nibabel writes them.
     """
     unscaled = math.isnan(slope) or slope == 0
-    if math.isinf(slope) or not (math.isfinite(intercept) or unscaled) or (unscaled and abs(intercept) > 0):
+    if (
+        math.isinf(slope)
+        or 0 < abs(slope) < _LEAST_SLOPE
+        or not (math.isfinite(intercept) or unscaled)
+        or (unscaled and abs(intercept) > 0)
+    ):
         raise DataError(
             f"{path}: its scl_slope is {slope:g} and its scl_inter {intercept:g}, which gives its values no scale; "
             "correct the header or export the image again"

@@ -17,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.errors import DataError
+from focalis.files import require_regular
 
 _UNITS_MM = {1: 1000.0, 3: 0.001}
 _HEADER_BYTES = 348
+_LONGEST_QUATERNION = 1.001
+"""Three of the four numbers of a quaternion of length 1, rounded."""
 _LARGEST_SHIFT = 0.1
 """In voxels: what rounding in float32 and in quaternions may move a corner of an image by, amply."""
 
@@ -54,8 +57,10 @@ def read_placement(path: Path) -> Placement:
     Source: nifti1.h (nifti.nimh.nih.gov), "3D image orientation and location in space".
 
     Raises:
-        DataError: a field that is used is no number, or a spacing is not above 0; the line names the field.
+        DataError: a field that is used is no number, a spacing is not above 0, or the qform no rotation; the line names
+            the field.
     """
+    require_regular(path)
     try:
         with path.open("rb") as raw:
             start = (gzip.GzipFile(fileobj=raw) if path.name.lower().endswith(".gz") else raw).read(
@@ -82,6 +87,11 @@ def read_placement(path: Path) -> Placement:
             raise DataError(
                 f"{path}: its {name} holds values that are no numbers; correct the header or export the image again"
             )
+    if qform_code > 0 >= sform_code and math.hypot(*quaternion[:3]) > _LONGEST_QUATERNION:
+        raise DataError(
+            f"{path}: its qform is no rotation (quatern_b, c and d are {', '.join(f'{q:g}' for q in quaternion[:3])}); "
+            "correct the header or export the image again"
+        )
     sform = np.vstack([np.reshape(rows, (3, 4)), [0, 0, 0, 1]]) if sform_code > 0 else None
     return Placement(
         unit_mm=_UNITS_MM.get(units & 7, 1.0),

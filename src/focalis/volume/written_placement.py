@@ -21,6 +21,9 @@ _LENGTHS = {"m", "cm", "um", "µm", "μm", "nm", "in", "inch", "micron", "micron
 """Units of length other than millimetres, in small letters."""
 _META_MATRIX = ("TransformMatrix", "Rotation", "Orientation")
 _META_ORIGIN = ("Offset", "Position", "Origin")
+_LETTERS = ("RL", "AP", "IS")
+_CLEARLY = 0.8
+"""Cosine from which an image axis clearly runs along one of the patient's."""
 
 
 def require_nrrd_placement(path: Path, fields: Mapping[str, str]) -> None:
@@ -95,6 +98,29 @@ def meta_lacks(tags: Mapping[str, str]) -> str:
     if "ElementSpacing" not in tags and "ElementSize" not in tags:
         return "it has no ElementSpacing"
     return "" if any(tag in tags for tag in _META_MATRIX) else "it has no TransformMatrix"
+
+
+def meta_contradiction(tags: Mapping[str, str]) -> str:
+    """How AnatomicalOrientation contradicts the matrix, a phrase; empty if they agree or one says nothing.
+
+    The letters say where each axis comes from, as ITK writes them, or where it leads to, as others do.
+    """
+    stated = tags.get("AnatomicalOrientation", "").upper()
+    tag = next((tag for tag in _META_MATRIX if tag in tags), "")
+    matrix = tags.get(tag, "").split()
+    if len(matrix) != 9 or len(stated) != 3 or not set(stated) <= set("RLAPIS"):
+        return ""
+    start = end = ""
+    for axis in range(3):
+        row = [float(number) for number in matrix[3 * axis : 3 * axis + 3]]
+        main = max(range(3), key=lambda place: abs(row[place]))
+        if abs(row[main]) < _CLEARLY:
+            return ""
+        pair = _LETTERS[main][:: 1 if row[main] > 0 else -1]
+        start, end = start + pair[0], end + pair[1]
+    if stated in (start, end):
+        return ""
+    return f"its AnatomicalOrientation is {stated}, its {tag} says {start}, which is used"
 
 
 def _numbers(path: Path, field: str, text: str) -> list[float]:
