@@ -66,8 +66,10 @@ $(RUNTIME): pyproject.toml constraints.txt
 	@$(PIP_INSTALL) torch --editable .
 	@touch $@
 
+# Of MONAI Label only its client is tested against; its dependencies would double the environment.
 $(DEVELOPMENT): $(RUNTIME) examples/focalis-example/pyproject.toml
 	@$(PIP_INSTALL) --editable '.[test,check]' --editable examples/focalis-example
+	@$(PIP_INSTALL) --no-deps --upgrade --target $(VENV)/share/monailabel monailabel==0.8.5
 	@touch $@
 
 $(DOCUMENTATION): $(RUNTIME)

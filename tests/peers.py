@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,6 +42,23 @@ def require():
 def required():
     """Whether a missing peer is a failure."""
     return os.environ.get("FOCALIS_REQUIRE_PEERS") == "1"
+
+
+def monai_label_client():
+    """The module of MONAI Label's own client, from the package that `make` lays beside the environment's others."""
+    folder = Path(sys.prefix) / "share" / "monailabel"
+    if sys.version_info >= (3, 13):
+        pytest.skip("MONAI Label's client needs the module cgi, which Python 3.13 has no more")
+    if not folder.exists():
+        message = f"{folder} is missing; run make test"
+        pytest.fail(message) if required() else pytest.skip(message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        path = folder / "monailabel" / "client" / "client.py"
+        spec = importlib.util.spec_from_file_location("monailabel_client", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return module
 
 
 @contextmanager

@@ -44,6 +44,8 @@ class PhantomDevice:
     guided: bool = False
     pointed: Callable[[tuple[int, int, int]], dict[str, Any]] | None = None
     """What becomes of a click at a voxel (z, y, x), as `focalis.device.segment.point` answers."""
+    masked: Callable[..., dict[str, Any]] | None = None
+    """What becomes of an image that a viewer wants segmented, as `focalis.device.mask_job.mask` answers."""
 
     def __post_init__(self) -> None:
         self.store = Store(self.folder / "store")
@@ -69,6 +71,7 @@ class PhantomDevice:
             resend=noted("resend"),
             retry=noted("retry"),
             point=lambda _task, _image, _dtype, at: self.pointed(at) if self.pointed else {},
+            mask=lambda *arguments: self.masked(*arguments) if self.masked else {},
             deliver=noted("deliver"),
             unready=lambda: self.unready,
         )

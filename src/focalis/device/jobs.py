@@ -15,7 +15,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,7 @@ from dbos import DBOS, DBOSConfig
 from focalis.device import delivery, retention
 from focalis.device.config import Config, Destination
 from focalis.device.earlier import earlier_studies
+from focalis.device.mask_job import MaskJob, Voxel
 from focalis.device.models import ServedModel
 from focalis.device.notify import Notifier
 from focalis.device.records import (
@@ -449,6 +450,22 @@ class Jobs:
             return {"outcome": "refused", "reason": "the device has not this model any more"}
         memory_gb = self.config.limits.segment_memory_gb
         job = PointJob(str(image), dtype, point_zyx, str(model.file), model.sha256, memory_gb)
+        return self.segmenter.run(job, lambda _state: None)
+
+    def mask(
+        self, model: str, images: Sequence[Path], series: bool, out: Path, points_xyz: Sequence[Voxel]
+    ) -> dict[str, Any]:
+        """Segment an image for a viewer, in the child; see `focalis.device.mask_job.mask`."""
+        job = MaskJob(
+            [str(path) for path in images],
+            series,
+            str(out),
+            list(points_xyz),
+            str(self.models[model].file),
+            self.models[model].sha256,
+            self.config.limits.segment_memory_gb,
+            self.config.node.charset,
+        )
         return self.segmenter.run(job, lambda _state: None)
 
     def write(self, task_id: str, made: list[dict[str, Any]], seconds: float | None) -> None:

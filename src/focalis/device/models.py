@@ -9,7 +9,7 @@ from pathlib import Path
 from focalis.device.config import ModelEntry
 from focalis.errors import ModelError, UsageError
 from focalis.files import sha256_of
-from focalis.model import Model, open_model
+from focalis.model import Model, load_model, open_model, weights_sha256
 from focalis.models import model_file
 
 
@@ -68,3 +68,25 @@ def file_sha256(path: Path) -> str:
         return sha256_of(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); give a model file") from error
+
+
+def loaded_model(file: str, sha256: str, models: dict[str, tuple[Model, str]]) -> tuple[Model, str]:
+    """A model with its networks, and the hash of its weights, in the process that segments.
+
+    Args:
+        file: the model file.
+        sha256: what its SHA-256 must be.
+        models: the model that was loaded before, by the SHA-256 of its file; holds one.
+
+    Raises:
+        ModelError: the file was changed, or cannot be read.
+    """
+    if file_sha256(Path(file)) != sha256:
+        raise ModelError(
+            f"{file}: the file was changed since the device started; restore it, restart, and try again"
+        )
+    if sha256 not in models:
+        models.clear()
+        loaded = load_model(Path(file))
+        models[sha256] = loaded, weights_sha256(loaded)
+    return models[sha256]

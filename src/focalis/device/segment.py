@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from focalis.children import requests, take_over_output
 from focalis.device.config import OutsidePolicy
+from focalis.device.mask_job import MaskJob, mask
 from focalis.errors import DataError, FileWarning, FocalisError, ModelError
 
 if TYPE_CHECKING:
@@ -102,11 +103,12 @@ def point(job: PointJob, models: dict[str, tuple[Model, str]]) -> dict[str, Any]
     """
     import numpy as np
 
+    from focalis.device.models import loaded_model
     from focalis.prediction import DEFAULT_MEMORY_GB, Place, Settings, segment_at
     from focalis.volume import NIFTI_HEADER_BYTES, Volume, read_outlines
 
     try:
-        model = _model_of(job, models)[0]
+        model = loaded_model(job.model, job.model_sha256, models)[0]
         memory_gb = min(DEFAULT_MEMORY_GB, _BUDGET_SHARE * job.memory_gb)
         place = Place((tuple(job.point_zyx[::-1]),), voxel=True)
         settings = Settings(runtime="torch", memory_gb=memory_gb)
@@ -165,6 +167,7 @@ class _RefusedError(Exception):
 
 
 def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
+    from focalis.device.models import loaded_model
     from focalis.device.odd_images import odd_ones
     from focalis.device.results import make_results
     from focalis.dicom import read_series
@@ -178,7 +181,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     from focalis.workflows.training_cases import SeenCases
 
     tell("checking")
-    model, weights = _model_of(job, models)
+    model, weights = loaded_model(job.model, job.model_sha256, models)
     outside = ""
     # no more memory than `focalis predict` takes, so that both come to the same voxels by `--runtime torch`
     settings = Settings(runtime="torch", memory_gb=min(DEFAULT_MEMORY_GB, _BUDGET_SHARE * job.memory_gb))
@@ -250,22 +253,6 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     }
 
 
-def _model_of(job: Job | PointJob, models: dict[str, tuple[Model, str]]) -> tuple[Model, str]:
-    """The model and the hash of its weights; `models` holds the last one that was loaded."""
-    from focalis.device.models import file_sha256
-    from focalis.model import load_model, weights_sha256
-
-    if file_sha256(Path(job.model)) != job.model_sha256:
-        raise ModelError(
-            f"{job.model}: the file was changed since the device started; restore it, restart, and try again"
-        )
-    if job.model_sha256 not in models:
-        models.clear()
-        loaded = load_model(Path(job.model))
-        models[job.model_sha256] = loaded, weights_sha256(loaded)
-    return models[job.model_sha256]
-
-
 def _follow(
     job: Job, series: Series, mask: NDArray[np.integer], model: Model, settings: Settings
 ) -> tuple[FollowUp | None, str]:
@@ -309,6 +296,8 @@ def main() -> None:
     for job in requests():
         if "point_zyx" in job:
             answer(point(PointJob(**job), models))
+        elif "images" in job:
+            answer(mask(MaskJob(**job), models))
         else:
             answer(segment(Job(**job), lambda state: answer({"state": state}), models))
 

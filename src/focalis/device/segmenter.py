@@ -11,6 +11,7 @@ from typing import Any
 
 from focalis.children import Child, LostError
 from focalis.device.config import Limits
+from focalis.device.mask_job import MaskJob
 from focalis.device.segment import Job, PointJob
 
 COMMAND = (sys.executable, "-m", "focalis.device.segment")
@@ -26,7 +27,7 @@ class Segmenter:
         self._stopped = False
         self.peak_bytes = 0
 
-    def run(self, job: Job | PointJob, tell: Callable[[str], None]) -> dict[str, Any]:
+    def run(self, job: Job | PointJob | MaskJob, tell: Callable[[str], None]) -> dict[str, Any]:
         """Do a job in the child.
 
         Args:
@@ -34,8 +35,8 @@ class Segmenter:
             tell: called with the name of each state that begins.
 
         Returns:
-            As `focalis.device.segment.segment`, or `point`; {"outcome": "killed", "reason": ...} if the child had to be
-            killed, or died.
+            As `focalis.device.segment.segment`, `point` or `focalis.device.mask_job.mask`; {"outcome": "killed",
+            "reason": ...} if the child had to be killed, or died.
         """
         with self._busy:
             if self._stopped:
@@ -77,7 +78,9 @@ class Segmenter:
             self._child = Child(COMMAND)
         return self._child
 
-    def _ask(self, child: Child, job: Job | PointJob, tell: Callable[[str], None]) -> dict[str, Any]:
+    def _ask(
+        self, child: Child, job: Job | PointJob | MaskJob, tell: Callable[[str], None]
+    ) -> dict[str, Any]:
         deadline = time.monotonic() + 60 * self._limits.segment_minutes
         child.send(asdict(job))
         while True:

@@ -124,6 +124,7 @@ def running(config: Config) -> Iterator[Running]:
             resend=jobs.resend,
             retry=jobs.retry,
             point=jobs.point,
+            mask=jobs.mask,
             deliver=lambda _task_id: jobs.wake(),
             unready=unready,
         )

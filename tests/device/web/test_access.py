@@ -8,7 +8,8 @@ from page_clients import PASSWORD, SECRET, TestClient, csrf_of, local_client, lo
 from focalis.device.web.app import create_app
 
 TASK = "0" * 40
-# method, address, who may: the lowest role; "open" is for everybody, "token" for programs
+# method, address, who may: the lowest role; "open" is for everybody, "token" for programs, "client" for viewers with
+# a token
 RULES = {
     ("GET", "/login"): "open",
     ("POST", "/login"): "open",
@@ -58,6 +59,25 @@ RULES = {
     ("GET", "/dicom-web/studies/{study_uid}"): "viewer",
     ("GET", "/dicom-web/studies/{study_uid}/series/{series_uid}"): "viewer",
     ("GET", "/dicom-web/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}"): "viewer",
+    ("GET", "/auth/"): "open",
+    ("POST", "/auth/token"): "open",
+    ("GET", "/auth/token/valid"): "client",
+    ("GET", "/info/"): "client",
+    ("POST", "/infer/{model}"): "client",
+    ("PUT", "/session/"): "client",
+    ("GET", "/session/{session_id}"): "client",
+    ("DELETE", "/session/{session_id}"): "client",
+    ("GET", "/datastore/"): "client",
+    ("PUT", "/datastore/"): "client",
+    ("DELETE", "/datastore/"): "client",
+    ("GET", "/datastore/image"): "client",
+    ("GET", "/datastore/label"): "client",
+    ("PUT", "/datastore/label"): "client",
+    ("POST", "/activelearning/{strategy}"): "client",
+    ("GET", "/train/"): "client",
+    ("POST", "/train/"): "client",
+    ("POST", "/train/{model}"): "client",
+    ("DELETE", "/train/"): "client",
     ("POST", "/dicom-web/studies"): "token",
     ("POST", "/dicom-web/studies/{study_uid}"): "token",
 }
@@ -75,6 +95,9 @@ def address(path):
         "study_uid": "1.2",
         "series_uid": "1.2",
         "key": "0" * 16,
+        "model": "nodules",
+        "session_id": "a",
+        "strategy": "random",
     }
     return path.format(**values)
 
@@ -119,6 +142,13 @@ def test_nobody_gets_in_without_login(app, method, path, _role):
     assert client.request(method, address(path)).status_code == 401
     page = client.request(method, address(path), headers={"accept": "text/html"})
     assert (page.status_code, page.headers.get("location")) in {(303, "/login"), (401, None)}
+
+
+def test_a_browsers_cookie_does_not_open_what_viewers_call(app):
+    client = log_in(remote_client(app), "admin")
+    for (method, path), who in RULES.items():
+        if who == "client":
+            assert client.request(method, address(path)).status_code == 401, (method, path)
 
 
 def test_a_role_reaches_its_routes_and_no_higher_ones(app):

@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from focalis.device.web import (
     account,
     models_page,
+    monai_label,
     monitoring,
     pointing,
     quarantine,
@@ -31,7 +32,7 @@ from focalis.device.web.guarding import FORM_BYTES, RequestGuard
 from focalis.device.web.site import STATIC, LoginNeededError, make_site, site_of
 from focalis.errors import FocalisError
 
-_BIG_BODIES = ("/upload", "/dicom-web/")
+_BIG_BODIES = ("/upload", "/dicom-web/", "/infer/", "/session/", "/datastore/")
 _PRUNE_SECONDS = 600
 
 
@@ -48,6 +49,7 @@ def create_app(device: Device) -> FastAPI:
         async def prune() -> None:
             while True:
                 await run_in_threadpool(site.views.prune)
+                await run_in_threadpool(site.uploads.prune)
                 await asyncio.sleep(_PRUNE_SECONDS)
 
         pruning = asyncio.create_task(prune())
@@ -62,6 +64,7 @@ def create_app(device: Device) -> FastAPI:
         study,
         pointing,
         models_page,
+        monai_label,
         monitoring,
         quarantine,
         querying,

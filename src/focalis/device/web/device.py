@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from focalis.device.config import Config
 from focalis.device.intake import Intake
+from focalis.device.mask_job import Voxel
 from focalis.device.models import ServedModel
 from focalis.device.store import Store
 
@@ -27,6 +28,9 @@ class Device:
         retry: a failed or refused task (its id) is to be done again.
         point: the lesion at a voxel (z, y, x) of a task's (its id) view (its image file and the type of
             its values) is to be segmented; the answer is that of `focalis.device.segment.point`.
+        mask: the mask of an image file, or of a DICOM series, is to be written: a model's name, the files, whether they
+            are a series, the file to write, voxels (x, y, z) that were clicked; the answer is that of
+            `focalis.device.mask_job.mask`.
         deliver: new deliveries of a task (its id) wait in the store.
         unready: which parts do not work, a word or two each.
     """
@@ -39,5 +43,6 @@ class Device:
     resend: Callable[[str, str, str], None]
     retry: Callable[[str], None]
     point: Callable[[str, Path, str, tuple[int, int, int]], dict[str, Any]]
+    mask: Callable[[str, Sequence[Path], bool, Path, Sequence[Voxel]], dict[str, Any]]
     deliver: Callable[[str], None]
     unready: Callable[[], list[str]]

@@ -22,6 +22,7 @@ from focalis.device.web.device import Device
 from focalis.device.web.guarding import came_by_proxy, is_loopback
 from focalis.device.web.held_headers import Headers
 from focalis.device.web.study_identity import Identities
+from focalis.device.web.uploads import Uploads
 from focalis.device.web.views import Views
 from focalis.errors import FocalisError
 
@@ -52,6 +53,7 @@ class Site:
     sessions: Sessions
     limit: LoginLimit
     views: Views
+    uploads: Uploads
     identities: Identities
     headers: Headers
     templates: Environment
@@ -132,6 +134,7 @@ def make_site(device: Device) -> Site:
         sessions=Sessions(),
         limit=LoginLimit(),
         views=Views(device.store, device.config.limits),
+        uploads=Uploads(device.store.folder / "uploads"),
         identities=Identities(device.store, device.config.limits, device.config.node.charset),
         headers=Headers(device.config.limits, device.config.node.charset),
         templates=environment,

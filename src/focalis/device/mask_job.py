@@ -1,0 +1,146 @@
+"""A mask of an image that a viewer asks for: nothing of it is kept or sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from focalis.errors import DataError, FocalisError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from focalis.model import Model
+    from focalis.prediction import Segmentation
+    from focalis.volume import Outline, Volume
+
+Voxel = tuple[int, int, int]
+"""x, y, z from 0, in the image's own order."""
+
+_BUDGET_SHARE = 2 / 3
+
+
+@dataclass(frozen=True)
+class MaskJob:
+    """An image to segment.
+
+    Attributes:
+        images: an image file, or the files of a DICOM series.
+        series: whether they are a DICOM series.
+        out: the file to write; its suffix says how.
+        points_xyz: for a guided model, the voxels that a person clicked.
+        model: the model file.
+        model_sha256: what its SHA-256 must be.
+        memory_gb: the limit on this process.
+        charset: the Python codec for text of no or a wrong character set.
+    """
+
+    images: list[str]
+    series: bool
+    out: str
+    points_xyz: list[Voxel]
+    model: str
+    model_sha256: str
+    memory_gb: float
+    charset: str
+
+
+def mask(job: MaskJob, models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
+    """Segment an image and write its mask on the image's own grid.
+
+    Args:
+        job: what to do.
+        models: models that were loaded before, by SHA-256; holds one.
+
+    Returns:
+        {"outcome": "done", "label_names": name to value of the labels that the mask holds, "centroids": name to value
+        and centre (x, y, z, voxels from 0) of the same, "lesions": a row each, see `focalis.lesions.lesion_row`,
+        "outside": in what the image lies outside of what the model was trained on, one line, or "", "points": what
+        became of each point}, or {"outcome": "refused" | "failed", "reason": ...}.
+    """
+    try:
+        return _mask(job, models)
+    except FocalisError as error:
+        reason = str(error)
+        for path in job.images:  # where the device keeps it concerns nobody
+            reason = reason.replace(path, "the image")
+        return {"outcome": "refused", "reason": reason}
+    except MemoryError:
+        return {"outcome": "failed", "reason": "ran out of memory"}
+    except Exception as error:
+        return {"outcome": "failed", "reason": f"unexpected {type(error).__name__}: {error}"}
+
+
+def _mask(job: MaskJob, models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
+    from focalis.device.models import loaded_model
+    from focalis.lesions import lesion_row
+    from focalis.planning import other_modalities
+    from focalis.prediction import DEFAULT_MEMORY_GB, Place, Settings, require_memory, segment, segment_at
+    from focalis.workflows.scope import check_scope, outside_line
+
+    model = loaded_model(job.model, job.model_sha256, models)[0]
+    settings = Settings(runtime="torch", memory_gb=min(DEFAULT_MEMORY_GB, _BUDGET_SHARE * job.memory_gb))
+
+    def admit(outline: Outline, modality: str) -> None:
+        if strange := other_modalities(model.plan, [modality] if modality else []):
+            raise DataError(f"the series {outside_line(strange)}; choose a model for such images")
+        if not job.points_xyz:
+            require_memory(model, [outline], settings)
+
+    volume, modality = _read(job, admit)
+    places = [Place((tuple(point),), voxel=True) for point in job.points_xyz]
+    outside = check_scope(model, [volume], [modality] if modality else [], places=places)
+    found = segment_at(model, [volume], places, settings) if places else segment(model, [volume], settings)
+    _write(found, Path(job.out))
+    return {
+        "outcome": "done",
+        **_told(found.mask, model.plan.labels),
+        "lesions": [lesion_row(each) for each in found.lesions],
+        "outside": outside_line(outside) if outside else "",
+        "points": [f"point {each.place} {each.said}" for each in found.pointed],
+    }
+
+
+def _read(job: MaskJob, admit: Callable[[Outline, str], None]) -> tuple[Volume, str]:
+    from focalis.dicom import read_series
+    from focalis.volume import read_outlines, read_volume
+
+    if job.series:
+        series = read_series([Path(file) for file in job.images], admit, job.charset)
+        return series.volume, series.modality
+    (path,) = (Path(file) for file in job.images)
+    for outline in read_outlines([path]):
+        admit(outline, "")
+    return read_volume(path), ""
+
+
+def _write(found: Segmentation, out: Path) -> None:
+    """Write the mask; a plain .nrrd as it lies in memory, for viewers in the browser that unpack nothing."""
+    if out.suffix != ".nrrd" or out.name.endswith(".seg.nrrd"):
+        found.save(out)
+        return
+    import SimpleITK as sitk
+
+    from focalis.volume import Volume, to_sitk
+
+    # OHIF's client reads uint16
+    values = found.mask.astype("uint16") if found.mask.itemsize == 1 else found.mask
+    image = to_sitk(Volume(values, found.grid))
+    sitk.WriteImage(image, str(out), useCompression=False)
+
+
+def _told(found: NDArray[np.integer], labels: Mapping[int, str]) -> dict[str, Any]:
+    """The labels that a mask holds: 3D Slicer names the values that it finds by this list, in its order."""
+    import numpy as np
+
+    present = {name: int(value) for value, name in sorted(labels.items()) if (found == value).any()}
+    return {
+        "label_names": present,
+        "centroids": {
+            name: [value, *np.argwhere(found == value).mean(axis=0)[::-1].round(2).tolist()]
+            for name, value in present.items()
+        },
+    }
