@@ -236,3 +236,27 @@ def test_cautions_come_back_from_a_segmentation(series, label, tmp_path):
         path = tmp_path / "seg.dcm"
         write(write_segmentation, label, series, path, cautions=told, supersedes=Superseded("1.2.3", "1.2.4"))
         assert read_cautions(path) == told
+
+
+@pytest.mark.parametrize(
+    ("told", "time"),
+    [
+        ("1011", "101100"),
+        ("23", "230000"),
+        ("000000", "000000"),
+        ("10:11:12", "101112"),
+        ("101112.999999", "101112"),
+        ("236160", "000000"),
+    ],
+)
+def test_times_without_seconds_and_of_the_old_kind_are_read(
+    tmp_path, write_series, stored, grid, label, told, time
+) -> None:
+    files = write_series(tmp_path / "images", stored, grid)
+    for file in files:
+        content = pydicom.dcmread(file)
+        content.add_new("AcquisitionTime", "SH", told)  # TM would complain
+        content.AcquisitionDate = "20240229"
+        content.save_as(file)
+    dataset = write(write_segmentation, label, read_series(files), tmp_path / "a.dcm")
+    assert (dataset.ContentDate, dataset.ContentTime[:6]) == ("20240229", time)

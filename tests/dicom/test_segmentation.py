@@ -437,3 +437,12 @@ def test_damaged_and_other_files_are_refused(tmp_path: Path, series: Series) -> 
 def test_objects_are_written_uncompressed(tmp_path: Path, series: Series) -> None:
     write(speckle(series.volume.array.shape), series, tmp_path / "a.dcm")
     assert pydicom.dcmread(tmp_path / "a.dcm").file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+
+
+def test_voxels_of_a_segment_that_is_not_described_are_refused(tmp_path: Path, series: Series) -> None:
+    label = np.random.default_rng(1).integers(0, 4, series.volume.array.shape).astype(np.uint8)
+    path = by_highdicom(tmp_path / "a.dcm", images_of(series), label, ["a", "b", "c"], "LABELMAP")
+    dataset = pydicom.dcmread(path)
+    dataset.SegmentSequence = [item for item in dataset.SegmentSequence if item.SegmentNumber != 2]
+    dataset.save_as(path)
+    assert "voxels of segment 2, which it does not describe" in refusal(path, series)

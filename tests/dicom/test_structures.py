@@ -464,3 +464,59 @@ def test_outlines_that_enclose_no_voxel_are_refused(
 ) -> None:
     path = foreign(tmp_path / "a.dcm", series, [("a", [(kind, square(series, 2, low, high))])])
     assert "structure 'a': has contours that enclose no voxel" in refusal(path, series)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS", "ignore:The value length")
+@pytest.mark.parametrize("kind", ["CLOSED_PLANAR_XOR", "closedplanar_xor", "closed_planar"])
+def test_a_kind_of_contour_may_be_spelt_otherwise(tmp_path: Path, series: Series, kind: str) -> None:
+    drawn = [(kind, square(series, 2, 0.6, 4.4)), (kind, square(series, 2, 1.6, 3.4))]
+    path = foreign(tmp_path / "a.dcm", series, [("ring", drawn)])
+    assert read_structures(path, series)["ring"].sum() == 16 - 4
+
+
+def test_contours_of_a_structure_that_is_not_described_are_refused(tmp_path: Path, series: Series) -> None:
+    whole = [("CLOSED_PLANAR", square(series, 2, 0.6, 4.4))]
+    path = foreign(tmp_path / "a.dcm", series, [("a", whole), ("b", whole)])
+    dataset = pydicom.dcmread(path)
+    del dataset.StructureSetROISequence[1]
+    dataset.save_as(path)
+    assert "contours of structure 12, which it does not describe" in refusal(path, series)
+
+
+def test_a_structure_of_another_frame_of_reference_is_refused(tmp_path: Path, series: Series) -> None:
+    whole = [("CLOSED_PLANAR", square(series, 2, 0.6, 4.4))]
+    path = foreign(tmp_path / "a.dcm", series, [("on ct", whole), ("on mr", whole)])
+    dataset = pydicom.dcmread(path)
+    for roi, frame in zip(
+        dataset.StructureSetROISequence, (series.header.FrameOfReferenceUID, generate_uid()), strict=True
+    ):
+        roi.ReferencedFrameOfReferenceUID = frame
+    dataset.save_as(path)
+    assert "'on mr': was drawn in another frame of reference" in refusal(path, series)
+    assert read_structures(path, series, ["on ct"])["on ct"].sum() == 16
+
+
+def test_contours_off_their_slice_or_short_of_points_are_told(tmp_path: Path, series: Series) -> None:
+    drawn = [("CLOSED_PLANAR", square(series, z, 0.6, 4.4)) for z in (1.35, 2, 2.9)]
+    path = foreign(tmp_path / "a.dcm", series, [("a", drawn)])
+    dataset = pydicom.dcmread(path)
+    dataset.ROIContourSequence[0].ContourSequence[1].NumberOfContourPoints = 17
+    dataset.save_as(path)
+    doubts: list[str] = []
+    read_structures(path, series, doubts=doubts)
+    assert [doubt.partition("'a': ")[2] for doubt in doubts] == [
+        "1 of its 3 contours hold another number of points than they state",
+        "1 of its 3 contours lie up to 0.35 slices off the slice that they count for",
+    ]
+
+
+def test_contours_with_an_offset_are_refused(tmp_path: Path, series: Series) -> None:
+    path = foreign(tmp_path / "a.dcm", series, [("a", [("CLOSED_PLANAR", square(series, 2, 0.6, 4.4))])])
+    dataset = pydicom.dcmread(path)
+    contour = dataset.ROIContourSequence[0].ContourSequence[0]
+    contour.ContourOffsetVector = [0, 0, 0]
+    dataset.save_as(path)
+    assert read_structures(path, series)["a"].sum() == 16
+    contour.ContourOffsetVector = [0, 0, 2.5]
+    dataset.save_as(path)
+    assert "has an offset" in refusal(path, series)

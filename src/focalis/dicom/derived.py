@@ -281,7 +281,8 @@ def _moment(header: Dataset) -> datetime | None:
         with suppress(ValueError):
             day = datetime.strptime(text(header, date), "%Y%m%d")
             with suppress(ValueError):
-                clock = datetime.strptime(text(header, time)[:6], "%H%M%S")
+                digits = text(header, time).partition(".")[0].replace(":", "")
+                clock = datetime.strptime(digits.ljust(6, "0"), "%H%M%S")
                 day = datetime.combine(day, clock.time())
             return day
     return None

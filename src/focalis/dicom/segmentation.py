@@ -94,7 +94,8 @@ def read_segmentation(
     }
     frames = locate_frames(dataset, path, reference.volume.grid)
     numbered = {frame.segment for frame in frames if frame.segment is not None}
-    if strangers := sorted(numbered - {segment.number for segment in segments}):
+    known = {segment.number for segment in segments}
+    if strangers := sorted(numbered - known):
         raise DataError(
             f"{path}: has frames of segment {strangers[0]}, which it does not describe; export it again"
         )
@@ -110,8 +111,13 @@ def read_segmentation(
         if frame.segment is not None:
             frame.add_to(masks[frame.segment], pixels >= half, path)
             continue
-        for number in np.intersect1d(pixels, list(masks)):
-            frame.add_to(masks[int(number)], pixels == number, path)
+        for number in np.unique(pixels[pixels > 0]):
+            if int(number) not in known:
+                raise DataError(
+                    f"{path}: has voxels of segment {number}, which it does not describe; export it again"
+                )
+            if int(number) in masks:
+                frame.add_to(masks[int(number)], pixels == number, path)
     return {segment.name: masks[segment.number] for segment in segments if segment.number in masks}
 
 

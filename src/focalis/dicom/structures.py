@@ -29,8 +29,11 @@ STRUCTURE_CLASSES = frozenset({RTStructureSetStorage})
 FLATNESS = 0.1
 """The points of a contour, and the contours of one slice, lie in one plane within this share of a slice."""
 
-_XOR = "CLOSEDPLANAR_XOR"
-_CLOSED = ("CLOSED_PLANAR", _XOR)
+OFF_PLANE = 0.2
+"""A contour may lie off the slice that it belongs to by this share of a slice before that is told."""
+
+_XOR = "CLOSEDPLANARXOR"
+_CLOSED = ("CLOSEDPLANAR", _XOR)
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,18 @@ def read_structures(
     dataset = read_object(path, STRUCTURE_CLASSES, "an RT Structure Set", charset)
     require_same_patient_space(dataset, path, reference)
     found = _structures(dataset, path)
+    frames = _frames_of_reference(dataset)
+    own_frame = text(reference.header, "FrameOfReferenceUID")
     chosen = select([structure.name for structure, _ in found], wanted, path, "structure")
     masks = {}
     for structure, contours in found:
         if structure.name in chosen:
             where = f"{path}: structure {structure.name!r}"
+            if own_frame in frames.values() and frames.get(structure.number, own_frame) != own_frame:
+                raise DataError(
+                    f"{where}: was drawn in another frame of reference than the series; choose others, or give the "
+                    "series that it was drawn on"
+                )
             mask, said = _mask(contours, reference, where)
             lines = structure.passed_over - structure.points
             if lines:
@@ -187,6 +197,15 @@ def write_structures(
     return True
 
 
+def _frames_of_reference(dataset: FileDataset) -> dict[int, str]:
+    """ROI Number to the frame of reference that the structure was drawn in, of those that name one."""
+    found = {}
+    for item in dataset.get("StructureSetROISequence") or ():
+        if frame := text(item, "ReferencedFrameOfReferenceUID"):
+            found[int(item.ROINumber)] = frame
+    return found
+
+
 def _structures(dataset: FileDataset, path: Path) -> list[tuple[Structure, list[Dataset]]]:
     """The structures with their closed contours."""
     contours: dict[int, list[Dataset]] = {}
@@ -203,10 +222,14 @@ def _structures(dataset: FileDataset, path: Path) -> list[tuple[Structure, list[
     ]
     if len({number for number, _ in items}) != len(items):
         raise DataError(f"{path}: two structures share a number; export it again")
+    if strangers := sorted(number for number in contours.keys() - dict(items).keys() if contours[number]):
+        raise DataError(
+            f"{path}: has contours of structure {strangers[0]}, which it does not describe; export it again"
+        )
     found = []
     for name, (number, _) in zip(keyed_names(items, path, "structure"), items, strict=True):
         drawn = contours.get(number, [])
-        closed = [item for item in drawn if text(item, "ContourGeometricType") in _CLOSED]
+        closed = [item for item in drawn if _kind(item) in _CLOSED]
         closed = [item for item in closed if len(item.get("ContourData") or ()) >= 9]
         structure = Structure(
             number=number,
@@ -214,10 +237,15 @@ def _structures(dataset: FileDataset, path: Path) -> list[tuple[Structure, list[
             interpreted_type=types.get(number, ""),
             contours=len(closed),
             passed_over=len(drawn) - len(closed),
-            points=sum(text(item, "ContourGeometricType") == "POINT" for item in drawn),
+            points=sum(_kind(item) == "POINT" for item in drawn),
         )
         found.append((structure, closed))
     return found
+
+
+def _kind(contour: Dataset) -> str:
+    """The geometric type of a contour, however it is spelt: the standard itself has both CLOSED_ and CLOSEDPLANAR_."""
+    return text(contour, "ContourGeometricType").upper().replace("_", "").replace(" ", "")
 
 
 def _number(item: Dataset, keyword: str, path: Path) -> int:
@@ -231,8 +259,10 @@ def _mask(items: list[Dataset], reference: Series, where: str) -> tuple[NDArray[
     planes: dict[int, list[float]] = {}
     for count, item in enumerate(items, start=1):
         z, plane, contour = _contour(item, reference, f"{where}, contour {count}")
-        by_slice.setdefault(z, []).append((contour, text(item, "ContourGeometricType") == _XOR))
+        by_slice.setdefault(z, []).append((contour, _kind(item) == _XOR))
         planes.setdefault(z, []).append(plane)
+    off = [abs(plane - z) for z, found in planes.items() for plane in found]
+    aside = sum(each > OFF_PLANE for each in off)
     repeated = overlapping = empty = retraced = thin = 0
     for z, contours in by_slice.items():
         spread = max(planes[z]) - min(planes[z])
@@ -251,6 +281,12 @@ def _mask(items: list[Dataset], reference: Series, where: str) -> tuple[NDArray[
         retraced += filled.retraced
         thin += filled.thin
     said = []
+    if short := sum(_points_differ(item) for item in items):
+        said.append(f"{short} of its {len(items)} contours hold another number of points than they state")
+    if aside:
+        said.append(
+            f"{aside} of its {len(items)} contours lie up to {max(off):.2f} slices off the slice that they count for"
+        )
     if repeated:
         said.append(f"{repeated} of its {len(items)} contours repeat another one and count once")
     if retraced:
@@ -267,6 +303,12 @@ def _mask(items: list[Dataset], reference: Series, where: str) -> tuple[NDArray[
     if empty:
         said.append(f"{empty} of its {len(items)} contours enclose no voxel's centre")
     return mask, said + _gaps(mask)
+
+
+def _points_differ(item: Dataset) -> bool:
+    """Whether a contour states another number of points than it holds."""
+    stated = text(item, "NumberOfContourPoints")
+    return stated.isdecimal() and int(stated) * 3 != len(item.ContourData)
 
 
 def _gaps(mask: NDArray[np.bool_]) -> list[str]:
@@ -297,6 +339,10 @@ def _contour(item: Dataset, reference: Series, where: str) -> tuple[int, float, 
         raise DataError(
             f"{where}: its points are damaged ({gist(error)}); export the contours again"
         ) from error
+    if any(item.get("ContourOffsetVector") or ()):
+        raise DataError(
+            f"{where}: has an offset (Contour Offset Vector); export the contours again, without it"
+        )
     grid = reference.volume.grid
     indices = to_indices(points, grid)
     if not np.isfinite(indices).all():
