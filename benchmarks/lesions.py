@@ -165,9 +165,9 @@ def write_pieces(data: Dataset, names: Sequence[str], root: Path) -> None:
 
 
 def predicted(
-    held_out: Mapping[Path, Sequence[str]], data: Dataset, home: Path
+    held_out: Mapping[Path, Sequence[str]], data: Dataset, home: Path, mirror: bool = True
 ) -> tuple[Evaluation, Evaluation]:
-    """The held-out cases of all folds: at the chosen point, and loosely."""
+    """The held-out cases of all folds: at the chosen point, and loosely, over mirror images if `mirror`."""
     for run, names in held_out.items():
         model = run / "model.safetensors"
         for case in data.select(names):
@@ -181,8 +181,8 @@ def predicted(
             threshold=LOW,
             min_size_mm3=0,
             min_confidence=0,
-            mirror=True,
-            uncertainty=True,
+            mirror=mirror,
+            uncertainty=mirror,
             probabilities=True,
         )
     patients = {case.name: case.patient for case in data.cases}
