@@ -121,6 +121,21 @@ def test_what_the_judged_cases_say_is_read_back_whole(task, monkeypatch):
     assert one.candidates[0].overlaps.truth_voxels.dtype == other.candidates[0].overlaps.truth_voxels.dtype
 
 
+def test_it_tells_what_the_time_is_spent_on(task):
+    told = []
+
+    carry_out(task, lambda stage, progress: told.append((stage, progress and progress.step)))
+
+    inner = int(told[2][0].split()[-2])
+    assert told == [
+        ("the first: prepare 4 cases", None),
+        ("the first", 1),
+        (f"the first: choose the operating point on {inner} cases", None),
+        ("the first: predict 1 cases", None),
+    ]
+    assert 1 <= inner <= 3
+
+
 def test_a_training_that_diverges_says_so_in_its_outcome(task):
     diverging = with_rate(task, 1e20).model_copy(update={"length": Length(steps=6)})
 

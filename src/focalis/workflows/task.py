@@ -59,10 +59,10 @@ def carry_out(task: Task, tell: Tell = lambda _stage, _progress: None) -> dict[s
 def train_and_judge(task: Task, tell: Tell = lambda _stage, _progress: None) -> dict[str, Any]:
     """What every rank does of a task, see `focalis.ranks`; for rank 0, which also writes how it ended, `carry_out`."""
     run = ranks.everywhere(partial(_opened, task))
-    model = train_run(run, partial(tell, task.name))
+    model = train_run(run, tell)
     if task.point is not None:
         return {"outcome": FINISHED}
-    tell("predict", None)
+    tell(f"{task.name}: predict {len(run.judged)} cases", None)
 
     def judged() -> None:
         write_json(

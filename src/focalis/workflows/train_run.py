@@ -45,8 +45,12 @@ CALIBRATED_ON = 16
 """Cases of the inner split that the cost of 8-bit integers is measured on, at most: each is predicted twice."""
 
 
-def train_run(run: Run, progress: Callable[[Progress], None] | None = None) -> Model:
+def train_run(
+    run: Run, tell: Callable[[str, Progress | None], None] = lambda _stage, _progress: None
+) -> Model:
     """Train one member, choose its operating point, fit its refinement if it has one, calibrate it.
+
+    Tells the name of each stage, for whole scans may take minutes in any of them, and how the training goes on.
 
     Writes record.json, checkpoint and model.safetensors. A finished run that is resumed is read back instead of trained
     again, unless more steps are asked for: then it goes on, and the learning rate warms up and falls anew. With the
@@ -75,10 +79,12 @@ def train_run(run: Run, progress: Callable[[Progress], None] | None = None) -> M
     start = read_start(task.plan.start)
     if run.runtime.device.type == "cpu":
         keep_freed_memory()
+    tell(f"{task.name}: prepare {len(inner.train) + len(inner.val)} cases", None)
     training = prepare_cases(run.data.select(inner.train), task.plan, task.prepared)
     validation = prepare_cases(run.data.select(inner.val), task.plan, task.prepared)
     steps = before["steps"] if before else length.steps
     if steps is None:
+        tell(f"{task.name}: measure a step", None)
         measured = steps_in(length.minutes or DEFAULT_MINUTES, task.plan, training, run.runtime)
         steps = ranks.from_first(lambda: measured)
     record = before or {
@@ -103,7 +109,7 @@ def train_run(run: Run, progress: Callable[[Progress], None] | None = None) -> M
             seed=task.seed,
             runtime=run.runtime,
             resume=resume,
-            progress=progress,
+            progress=partial(tell, task.name),
             start=start,
             give_up=give_up,
             begin=record.get("continued_from", 0),
@@ -124,6 +130,8 @@ def train_run(run: Run, progress: Callable[[Progress], None] | None = None) -> M
 
         ranks.from_first(begin_again)
         network = trained(plan, resume=False, give_up=False)
+    if task.point is None:
+        tell(f"{task.name}: choose the operating point on {len(validation)} cases", None)
     patients = {case.name: case.patient for case in run.data.cases}
     point = task.point or operating_point(
         plan, network, validation, run.runtime, task.aim, task.promise, patients
