@@ -166,7 +166,7 @@ def counted(home: Path, case: str) -> dict[str, Any]:
     candidates = find_candidates(truth, mask, mask.astype(np.float32), case=case, voxel_mm3=1.0)
     kinds = np.digitize(candidates.truth_mm3, BORDERS_VOXELS)
     found = np.zeros(kinds.size, dtype=bool)
-    found[[true - 1 for true, _ in candidates.overlaps.match().pairs]] = True
+    found[[pair[0] - 1 for pair in candidates.overlaps.match().pairs]] = True
     wrong = np.digitize(candidates.predicted_mm3[~candidates.matched()], BORDERS_VOXELS)
 
     def by_class(kind: np.ndarray) -> list[int]:
