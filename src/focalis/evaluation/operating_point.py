@@ -10,7 +10,14 @@ import scipy.special
 from numpy.typing import NDArray
 
 from focalis.errors import UsageError
-from focalis.lesions import Candidates, OperatingPoint, find_candidates, temper
+from focalis.lesions import (
+    Candidates,
+    OperatingPoint,
+    find_overlaps,
+    highest,
+    label_components,
+    temper,
+)
 
 THRESHOLDS = (
     *(round(0.05 * i, 2) for i in range(1, 20)),
@@ -100,10 +107,13 @@ def cut(
     levels = np.asarray(thresholds, dtype=probability.dtype)
     box = _box(truth | (probability >= levels[0]))
     truth, probability = truth[box], probability[box]
-    return tuple(
-        find_candidates(truth, probability >= level, probability, case=case, voxel_mm3=voxel_mm3)
-        for level in levels
-    )
+    true_lesions, true_count = label_components(truth)  # once: whole scans take seconds
+    rows = []
+    for level in levels:
+        lesions, count = label_components(probability >= level)
+        overlaps = find_overlaps(true_lesions, true_count, lesions, count)
+        rows.append(Candidates(case, voxel_mm3, overlaps, highest(probability, lesions, count)))
+    return tuple(rows)
 
 
 def choose(

@@ -86,13 +86,16 @@ class Overlaps:
         there = kept[self.predicted]
         enough = there & (self.iou >= minimum_iou)
         pairs = _assign(self.truth[enough], self.predicted[enough], self.iou[enough])
-        found, used = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+        missed, wrong = np.ones(self.truth_voxels.size, dtype=bool), kept.copy()
+        missed[[pair[0] - 1 for pair in pairs]] = False
+        wrong[[pair[1] - 1 for pair in pairs]] = False
         split = np.flatnonzero(np.bincount(self.truth[there], minlength=1) > 1) + 1
         merged = np.flatnonzero(np.bincount(self.predicted[there], minlength=1) > 1) + 1
         return Matching(
             pairs=pairs,
-            unmatched_truth=tuple(i for i in range(1, self.truth_voxels.size + 1) if i not in found),
-            unmatched_predicted=tuple(int(i) + 1 for i in np.flatnonzero(kept) if int(i) + 1 not in used),
+            # Not one by one: a network that has learned little marks a million specks in a whole scan.
+            unmatched_truth=tuple((np.flatnonzero(missed) + 1).tolist()),
+            unmatched_predicted=tuple((np.flatnonzero(wrong) + 1).tolist()),
             split=tuple(split.tolist()),
             merged=tuple(merged.tolist()),
         )
