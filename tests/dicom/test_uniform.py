@@ -201,3 +201,24 @@ def test_frames_without_a_scale_of_their_own_take_that_of_the_header(
     dataset.RescaleSlope, dataset.RescaleIntercept = "0.25", "-3"
     dataset.save_as(path)
     np.testing.assert_allclose(read_series([path]).volume.array, stored * 0.25 - 3)
+
+
+@pytest.mark.parametrize("said", ["", "PET", "OT", None])
+def test_the_kind_of_image_tells_the_modality_where_the_header_does_not(
+    tmp_path, write_series, stored, grid, said
+) -> None:
+    files = write_series(tmp_path, stored, grid, modality="PT", slope=0.5)
+    for file in files:
+        change(file, Modality=said)
+    assert read_series(files).modality == "PT"
+    for file in files:
+        change(file, RescaleSlope=None)
+    assert "PET image without Rescale Slope" in refusal(files)
+
+
+def test_a_modality_that_contradicts_the_kind_of_image_is_doubted(
+    tmp_path, write_series, stored, grid
+) -> None:
+    files = write_series(tmp_path, stored, grid, modality="CT", Modality="MR")
+    (doubt,) = read_series(files).doubts
+    assert doubt == "its Modality is MR, but it is stored as CT images"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 
 from focalis.device.config import Condition, OutsidePolicy, Route
 from focalis.device.models import ServedModel
 from focalis.device.records import SeriesRow
 from focalis.errors import UsageError
+from focalis.patterns import fits
 
 IMAGE_MODALITIES = ("CT", "MR", "PT")
 
@@ -18,7 +17,7 @@ IMAGE_MODALITIES = ("CT", "MR", "PT")
 def choose_model(series: SeriesRow, routes: Sequence[Route], models: Mapping[str, ServedModel]) -> str | None:
     """The model of the first route that fits a series; None if there is none.
 
-    Only CT, MR and PET series are segmented. Every pattern that a route gives must fit, see `fits`. Without routes,
+    Only CT, MR and PET series are segmented. Every pattern that a route gives must fit, see `fits_one`. Without routes,
     the single model takes all of them.
     """
     if series.modality.upper() not in IMAGE_MODALITIES:
@@ -68,17 +67,9 @@ def check_routes(routes: Sequence[Route], models: Mapping[str, ServedModel]) -> 
         raise UsageError(f"{len(models)} models and no route; say in [[routes]] which series each one takes")
 
 
-def fits(pattern: str, value: str) -> bool:
-    """Whether a pattern matches an attribute: the whole of it, or one of its values if it has several.
-
-    `*` stands for any text, also for none, and `?` for one character; every other character stands for itself.
-    Capitals, spaces around a value and the number of spaces in it do not count, nor does how Unicode composes a letter.
-    """
-    wanted = re.compile(
-        "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in _plain(pattern)),
-        re.DOTALL,
-    )
-    return any(wanted.fullmatch(_plain(each)) for each in (value, *value.split("\\")))
+def fits_one(pattern: str, value: str) -> bool:
+    """Whether a pattern fits an attribute: the whole of it, or one of its values if it has several."""
+    return any(fits(pattern, each) for each in (value, *value.split("\\")))
 
 
 def _takes(route: Route, series: SeriesRow) -> bool:
@@ -88,7 +79,7 @@ def _takes(route: Route, series: SeriesRow) -> bool:
         (route.description, series.description),
     )
     values: dict[str, str] = json.loads(series.told or "{}")
-    return all(pattern is None or fits(pattern, value) for pattern, value in told) and all(
+    return all(pattern is None or fits_one(pattern, value) for pattern, value in told) and all(
         _holds(each, values.get(each.tag, "")) != each.unless for each in route.where
     )
 
@@ -99,7 +90,7 @@ def keywords_of(routes: Sequence[Route]) -> tuple[str, ...]:
 
 
 def _holds(condition: Condition, value: str) -> bool:
-    if condition.value is not None and not fits(condition.value, value):
+    if condition.value is not None and not fits_one(condition.value, value):
         return False
     if condition.min is None and condition.max is None:
         return True
@@ -109,8 +100,3 @@ def _holds(condition: Condition, value: str) -> bool:
         return False
     low, high = condition.min, condition.max
     return all((low is None or each >= low) and (high is None or each <= high) for each in found)
-
-
-def _plain(text: str) -> str:
-    """Text normalised for matching: composed characters, lower case, single spaces."""
-    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()).split())

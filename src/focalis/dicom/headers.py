@@ -31,6 +31,9 @@ IMAGE_CLASSES = frozenset(
 )
 """The SOP classes that are read as images: CT, MR and PET, single-frame and multi-frame (PS3.4 B.5)."""
 
+_MODALITIES = {"CT": "CT", "MR": "MR", "Positron": "PT", "PET": "PT"}
+"""Word of an image class's name to the modality whose images it holds."""
+
 _PREAMBLE_BYTES = 128
 # the first group of a file without preamble: 0002 (file meta) or 0008 (identification); 0008 in big endian too
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
@@ -107,6 +110,19 @@ def sop_class(header: Dataset) -> uid.UID:
     meta = getattr(header, "file_meta", Dataset())
     with quiet():
         return uid.UID(text(header, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID"))
+
+
+def class_modality(header: Dataset) -> str:
+    """CT, MR or PT by the SOP class; empty for other classes."""
+    kind = sop_class(header)
+    words = kind.name.split() if kind in IMAGE_CLASSES else ()
+    return next((_MODALITIES[word] for word in words if word in _MODALITIES), "")
+
+
+def modality_of(header: Dataset) -> str:
+    """CT, MR or PT, as the header says, or as its SOP class does if it says none of them."""
+    named = text(header, "Modality").upper()
+    return named if named in _MODALITIES.values() else class_modality(header) or named
 
 
 def text(dataset: Dataset, keyword: str) -> str:

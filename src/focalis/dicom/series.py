@@ -11,7 +11,15 @@ from pathlib import Path
 from pydicom import Dataset, FileDataset
 
 from focalis.charsets import DEFAULT_CHARSET, guesses_told
-from focalis.dicom.headers import IMAGE_CLASSES, read_header, read_header_and_guesses, sniff, sop_class, text
+from focalis.dicom.headers import (
+    IMAGE_CLASSES,
+    modality_of,
+    read_header,
+    read_header_and_guesses,
+    sniff,
+    sop_class,
+    text,
+)
 from focalis.dicom.pixels import read_values, signed_doubt
 from focalis.dicom.slices import read_slices
 from focalis.dicom.stack import stack
@@ -85,7 +93,7 @@ class Series:
     @property
     def modality(self) -> str:
         """CT, MR or PT, as the first slice's file says; empty if it says nothing."""
-        return text(self.header, "Modality")
+        return modality_of(self.header)
 
 
 def find_series(
@@ -109,7 +117,7 @@ def find_series(
     return tuple(
         SeriesFiles(
             uid=uid,
-            modality=text(first, "Modality"),
+            modality=modality_of(first),
             description=text(first, "SeriesDescription"),
             study_uid=text(first, "StudyInstanceUID"),
             study_date=text(first, "StudyDate"),
@@ -165,7 +173,7 @@ def read_series(
     slices, grid = stack([each for path in paths for each in read_slices(path)])
     header, guessed = read_header_and_guesses(slices[0].file, charset=charset)
     if admit is not None:
-        admit(Outline(grid, _LEAST_BYTES * math.prod(grid.size_xyz)), text(header, "Modality"))
+        admit(Outline(grid, _LEAST_BYTES * math.prod(grid.size_xyz)), modality_of(header))
     values = read_values(slices)
     found = (*doubts([each.said for each in slices]), *signed_doubt(values, slices))
     if guessed:

@@ -15,7 +15,7 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from focalis.dicom import private
-from focalis.dicom.headers import items, text
+from focalis.dicom.headers import class_modality, items, modality_of, text
 
 # keyword to the functional group of multi-frame images that holds it (PS3.3 C.7.6.16, C.8.13)
 _GROUPS = {
@@ -142,6 +142,8 @@ def told(header: Dataset, own: Dataset | None, shared: Dataset | None, where: st
             held = items(own, group, where) or items(shared, group, where)
             if held:
                 found["ImageType"] = text(held[0], "FrameType") or found["ImageType"]
+    found["Modality"] = modality_of(header)
+    found["ClassModality"] = class_modality(header)
     found["DiffusionBValue"] = found["DiffusionBValue"] or private.b_value(header)
     found["PossibleBValue"] = "" if found["DiffusionBValue"] else private.possible_b_value(header)
     found["PhilipsScale"] = private.philips_scale(header, found["RescaleSlope"])
@@ -322,6 +324,10 @@ def doubts(along: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
         found.append(
             f"{len(others)} slices have a Real World Value Mapping ({others[0]}) that differs from their Rescale Slope "
             "and Intercept; the latter are used"
+        )
+    if along[0]["Modality"] != along[0]["ClassModality"]:
+        found.append(
+            f"its Modality is {along[0]['Modality']}, but it is stored as {along[0]['ClassModality']} images"
         )
     for name, reading in _SHOULD_AGREE:
         counts = Counter(reading(said) for said in along)

@@ -7,9 +7,8 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -35,6 +34,7 @@ from focalis.dicom import (
 from focalis.display import Shown
 from focalis.errors import DataError, UsageError, refusal
 from focalis.files import is_free, whole_folder, write_text
+from focalis.patterns import fits
 from focalis.volume import Volume, write_volume
 from focalis.workflows.inputs import codec_given
 
@@ -163,7 +163,9 @@ def import_dicom(
         for study in studies:
             if progress is not None:
                 progress(len(rows), len(studies), study.case)
-            rows.append(_import(study, labels, unfinished, codec))
+            row = _import(study, labels, unfinished, codec)
+            patients = [other.patient for other in studies]
+            rows.append(replace(row, doubts=(*row.doubts, *_spelt_alike(row.patient, patients))))
         if not any(row.status == "imported" for row in rows):
             reasons = "\n".join(row.reason for row in rows) or f"{folder}: holds no CT, MR or PET image"
             raise DataError(reasons)
@@ -284,9 +286,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _fits(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a name is one of the patterns, or fits one; brackets in a name stand for themselves."""
-    folded = name.strip().casefold()
-    return any(folded == p.strip().casefold() or fnmatchcase(folded, p.strip().casefold()) for p in patterns)
+    return any(fits(pattern, name) for pattern in patterns)
 
 
 def _label_of(name: str, table: Sequence[tuple[str, str]]) -> str:
@@ -297,16 +297,33 @@ def _case_names(studies: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     """Study UID to a name for files: the patient, with the date where there are several studies, all different."""
     per_patient = Counter(patient for patient, _ in studies.values())
     names: dict[str, str] = {}
+    taken: set[str] = set()
     for uid, (patient, date) in sorted(studies.items(), key=lambda item: (item[1], item[0])):
         several = per_patient[patient] > 1 and date
         stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{patient or 'patient'}{f'-{date}' if several else ''}").strip(
             "-"
         )
         name, number = stem or "patient", 2
-        while name in names.values():
+        while name.casefold() in taken:  # some file systems take both spellings for one
             name, number = f"{stem}-{number}", number + 1
         names[uid] = name
+        taken.add(name.casefold())
     return names
+
+
+def _spelt_alike(patient: str, others: Collection[str]) -> tuple[str, ...]:
+    """A doubt where another Patient ID differs in capitals, spaces or leading zeros alone; none otherwise."""
+    alike = sorted({other for other in others if other != patient and _bare(other) == _bare(patient)})
+    if not alike or not _bare(patient):
+        return ()
+    return (
+        f"patient {patient!r} and {', '.join(map(repr, alike[:4]))} may be one: give both one name in cases.csv then, "
+        "or a split may part them",
+    )
+
+
+def _bare(patient: str) -> str:
+    return re.sub(r"\s+|(?<!\d)0+(?=\d)", "", patient).casefold()
 
 
 def _import(study: _Study, labels: Mapping[int, str], root: Path, codec: str) -> ImportRow:

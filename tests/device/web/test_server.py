@@ -196,6 +196,38 @@ def test_one_address_takes_no_more_than_its_share(monkeypatch):
             assert is_served(again)
 
 
+def test_this_machine_is_recognised_by_either_kind_of_address(monkeypatch):
+    monkeypatch.setattr(server, "CONNECTIONS_PER_ADDRESS", 1)
+    with closing(server.Door("::", 0)) as door:
+        door.listen()
+        port = door.getsockname()[1]
+        for address in ("127.0.0.1", "::1", "127.0.0.1"):
+            with closing(socket.create_connection((address, port))), closing(door.accept()[0]):
+                pass
+        calls = [socket.create_connection((address, port)) for address in ("127.0.0.1", "127.0.0.1")]
+        answers = [door.accept()[0] for _ in calls]
+        assert len(answers) == 2
+        for each in (*calls, *answers):
+            each.close()
+
+
+def test_an_ipv6_network_has_the_connections_of_one_address(monkeypatch):
+    monkeypatch.setattr(server, "CONNECTIONS_PER_ADDRESS", 2)
+    peers = [("2001:db8:1:2::1", 1, 0, 0), ("2001:db8:1:2:ffff::9", 2, 0, 0), ("2001:db8:1:2::3", 3, 0, 0)]
+    peers.append(("2001:db8:1:3::1", 4, 0, 0))
+    waiting = iter(peers)
+    monkeypatch.setattr(
+        socket.socket, "accept", lambda _self: (socket.socket(socket.AF_INET6), next(waiting))
+    )
+    with closing(server.Door("::", 0)) as door:
+        admitted = [door.accept()[0], door.accept()[0]]
+        with pytest.raises(ConnectionAbortedError):
+            door.accept()
+        admitted.append(door.accept()[0])
+        for each in admitted:
+            each.close()
+
+
 def test_stalled_handshakes_count_as_connections(monkeypatch, certificate):
     monkeypatch.setattr(server, "CONNECTIONS", 2)
     with serving(**certificate) as web, connect(web), connect(web):

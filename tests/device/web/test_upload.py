@@ -1,5 +1,6 @@
 """Uploads as a socket meets them: what is refused is refused before the files are read."""
 
+import logging
 import socket
 from contextlib import closing
 
@@ -104,8 +105,11 @@ def test_room_is_what_is_free_beyond_the_least(phantom):
 
 @pytest.mark.parametrize("lost", ["the connection", "the last boundary"])
 def test_a_series_of_a_half_sent_stow_request_is_held_as_incomplete(
-    web, phantom, model, series, tmp_path, lost
+    web, phantom, model, series, tmp_path, lost, caplog, monkeypatch
 ):
+    # whose records do not propagate
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "handlers", [caplog.handler])
+    caplog.set_level(logging.ERROR)
     part = b"--here\r\nContent-Type: application/dicom\r\n\r\n"
     body = b"".join(part + path.read_bytes() + b"\r\n" for path in series[:4])
     port = int(web[0].url.rstrip("/").rsplit(":", 1)[1])
@@ -124,5 +128,6 @@ def test_a_series_of_a_half_sent_stow_request_is_held_as_incomplete(
     with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
         held = until(lambda: jobs.store.series("incomplete"), 20)[0]
         assert jobs.store.tasks() == []
+    assert not caplog.records
     assert held.reason.startswith("STOW-RS ")
     assert held.reason.endswith("broke off")

@@ -185,11 +185,17 @@ class LoginLimit:
 
 
 def _keys(name: str, address: str) -> tuple[str, str]:
+    source = source_of(address)
+    return f"{source} as {name}", f"address {source}"
+
+
+def source_of(address: str) -> str:
+    """What limits count by: of IPv6 the network of 64 bits, which one client has for itself; IPv4 in IPv6 as IPv4."""
     with suppress(ValueError):
         found = ipaddress.ip_address(address)
         if found.version == 6 and not found.is_loopback:
-            address = str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
-    return f"{address} as {name}", f"address {address}"
+            return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
+    return address
 
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 
 Scope = MutableMapping[str, Any]
@@ -116,7 +117,7 @@ class RequestGuard:
         elif announced.isdigit() and int(announced) > limit:
             await answer(413, too_large)
         else:
-            with contextlib.suppress(TooLargeError):
+            with contextlib.suppress(TooLargeError, ClientDisconnect):
                 await self._app(scope, limited, answered)
             if exceeded and not started:
                 await answer(413, too_large)

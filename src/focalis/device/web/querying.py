@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from starlette.responses import JSONResponse, StreamingResponse
 
-from focalis.device.routing import fits
+from focalis.device.routing import fits_one
 from focalis.device.web.held_headers import Described
 from focalis.device.web.site import Site, needs, site_of, token_of
 from focalis.errors import FocalisError
@@ -234,7 +234,7 @@ def _fits(value: str, tag: str, wanted: str) -> bool:
         return bool(value) and (not first or value >= first) and (not last or value <= last)
     if tag in (_STUDY["StudyInstanceUID"], _SERIES["SeriesInstanceUID"], _INSTANCE["SOPInstanceUID"]):
         return value in wanted.replace("\\", ",").split(",")
-    return fits(wanted, value)
+    return fits_one(wanted, value)
 
 
 def _parts(paths: Sequence[Path], boundary: str) -> Iterator[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 import threading
@@ -17,6 +16,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from focalis.device.config import WebSettings
+from focalis.device.web.auth import source_of
+from focalis.device.web.guarding import is_loopback
 from focalis.errors import UsageError
 
 CONNECTIONS, CONNECTIONS_PER_ADDRESS = 512, 64
@@ -151,8 +152,8 @@ class Door(socket.socket):
             ConnectionAbortedError: it may not, and was closed; asyncio goes on with the next one.
         """
         connection, peer = super().accept()
-        address = peer[0]
-        kept = 0 if ipaddress.ip_address(address).is_loopback else CONNECTIONS_KEPT
+        address = source_of(peer[0])
+        kept = 0 if is_loopback(address) else CONNECTIONS_KEPT
         if self._open.total() >= CONNECTIONS - kept or self._open[address] >= most_from(address):
             connection.close()
             raise ConnectionAbortedError
@@ -166,7 +167,7 @@ class Door(socket.socket):
 
 def most_from(address: str) -> int:
     """How many connections an address may have; this machine all of them, for a proxy on it speaks for many."""
-    return CONNECTIONS if ipaddress.ip_address(address).is_loopback else CONNECTIONS_PER_ADDRESS
+    return CONNECTIONS if is_loopback(address) else CONNECTIONS_PER_ADDRESS
 
 
 class _Counted(socket.socket):
