@@ -196,13 +196,14 @@ def until(true, seconds=600):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::focalis.training.NothingLearnedWarning")
 @pytest.mark.usefixtures("cluster")
 def test_folds_on_a_real_slurm_one_of_them_requeued_come_to_what_they_come_to_here(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
     write_phantoms(
         tmp_path / "data", 6, PhantomSettings(shape_zyx=(16, 20, 20), foreground_share=0.02, lesions=1), 0
     )
-    options = {"steps": 150, "folds": 2, "threads": 1, "memory_gb": 2.0, "device": "cpu"}
+    options = {"steps": 80, "folds": 2, "threads": 1, "memory_gb": 2.0, "device": "cpu"}
     again = {**options, "on": "slurm"}
 
     left = fit(tmp_path / "data", tmp_path / "run", **again).left
