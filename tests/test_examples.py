@@ -82,6 +82,16 @@ def test_a_script_writes_a_mask_on_the_images_grid(home, image, monkeypatch, nam
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")
+def test_scans_are_predicted_on_ray(home, image, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    save_tiny_model(home / "model.safetensors")
+    run_script(monkeypatch, "on_ray", "model.safetensors", image, "masks")
+    assert (home / "masks" / "image.nii.gz").is_file()
+
+
+@pytest.mark.slow
 def test_fine_tuning_starts_from_the_model(monkeypatch):
     write_phantoms(
         "data", 5, PhantomSettings(shape_zyx=(20, 24, 28), foreground_share=0.01, lesions=1), seed=0

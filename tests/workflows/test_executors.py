@@ -180,7 +180,7 @@ def test_an_installed_package_registers_an_executor(monkeypatch):
     entry = EntryPoint("rented", "cloud:RENTED", "focalis.executors")
     monkeypatch.setattr(plugins, "offered", lambda kind: {"rented": entry} if kind == "executor" else {})
     assert executor("rented", 8) is mine.RENTED
-    with pytest.raises(UsageError, match="choose one of here, processes, slurm, rented"):
+    with pytest.raises(UsageError, match="choose one of here, processes, slurm, ray, rented"):
         executor("lent", 8)
 
 

@@ -7,18 +7,25 @@ import socket
 import subprocess
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from device_work import GRID, block, save_tiny_model
 from small_plan import small_plan
 
 from focalis.dataset import PhantomSettings, Split, write_phantoms
 from focalis.errors import DataError, UsageError
 from focalis.model import load_model
+from focalis.planning import write_plan
 from focalis.settings import Compute, Length
+from focalis.volume import Volume, write_volume
+from focalis.workflows import predict_on
 from focalis.workflows.compare import compare
 from focalis.workflows.fit import fit
+from focalis.workflows.predict import predict
 from focalis.workflows.slurm import slurm
 from focalis.workflows.task import Task, read_task
 
@@ -116,7 +123,7 @@ def test_other_trainings_are_not_mixed_in(make, changes, what):
 
 def test_a_file_that_is_no_task_is_refused(tmp_path):
     (tmp_path / "0.json").write_text('{"name": "x"}')
-    with pytest.raises(DataError, match=r"0\.json: is no task \(dataset: "):
+    with pytest.raises(DataError, match=r"0\.json: is no task \(home: "):
         read_task(tmp_path / "0.json")
 
 
@@ -196,6 +203,7 @@ def until(true, seconds=600):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # Slurm holds a requeued job back for two minutes
 @pytest.mark.filterwarnings("ignore::focalis.training.NothingLearnedWarning")
 @pytest.mark.usefixtures("cluster")
 def test_folds_on_a_real_slurm_one_of_them_requeued_come_to_what_they_come_to_here(tmp_path, monkeypatch):
@@ -203,7 +211,9 @@ def test_folds_on_a_real_slurm_one_of_them_requeued_come_to_what_they_come_to_he
     write_phantoms(
         tmp_path / "data", 6, PhantomSettings(shape_zyx=(16, 20, 20), foreground_share=0.02, lesions=1), 0
     )
+    write_plan(small_plan(), tmp_path / "plan.yaml")
     options = {"steps": 80, "folds": 2, "threads": 1, "memory_gb": 2.0, "device": "cpu"}
+    options["plan"] = tmp_path / "plan.yaml"
     again = {**options, "on": "slurm"}
 
     left = fit(tmp_path / "data", tmp_path / "run", **again).left
@@ -218,11 +228,36 @@ def test_folds_on_a_real_slurm_one_of_them_requeued_come_to_what_they_come_to_he
 
     alone = fit(tmp_path / "data", tmp_path / "here", **options)
     assert result.left == ""
-    assert result.summary == alone.summary
     one, other = load_model(result.model), load_model(alone.model)
     for member, twin in zip(one.members, other.members, strict=True):
         for value, same in zip(member.state_dict().values(), twin.state_dict().values(), strict=True):
             assert torch.equal(value, same)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("cluster")
+def test_parts_of_a_prediction_on_a_real_slurm_come_to_the_bytes_of_one_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
+    monkeypatch.setattr(predict_on, "CASES_PER_PART", 2)
+    model = save_tiny_model(tmp_path / "model.safetensors")
+    for number in range(3):
+        values = np.random.default_rng(number).normal(size=GRID.shape_zyx).astype(np.float32) + block()
+        write_volume(Volume(values, GRID), tmp_path / "images" / f"case{number}.nii.gz")
+    options = {"device": "cpu", "runtime": "torch", "precision": "float32", "memory_gb": 2.0}
+    call = partial(predict_on.predict_on, "slurm", model, [tmp_path / "images"], tmp_path / "out", **options)
+
+    _, left = call(threads=1)
+    run("sbatch", *left.split("sbatch ")[1].split(";")[0].split())
+    until(lambda: not run("squeue", "--noheader").strip())
+    report, left = call(threads=1)
+
+    predict(model, [tmp_path / "images"], tmp_path / "one", **options)
+    assert left == ""
+    assert [row.status for row in report.rows] == ["done", "done", "done"]
+    for path in (tmp_path / "one").rglob("*"):
+        other = tmp_path / "out" / path.relative_to(tmp_path / "one")
+        assert path.is_dir() or path.read_bytes() == other.read_bytes()
 
 
 @pytest.mark.slow

@@ -19,7 +19,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 On = Annotated[
     str | None,
-    typer.Option(help="What carries the trainings out: here, processes, slurm, or one that a package adds."),
+    typer.Option(
+        help="What carries the trainings out: here, processes, slurm, ray, or one that a package adds."
+    ),
 ]
 Charset = Annotated[
     str | None,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from focalis.cli.console import print_json, progress_bar
+from focalis.cli.console import print_json, progress_bar, show_training
 from focalis.cli.options import Charset, Device, Precision
+from focalis.errors import UsageError
 from focalis.models import SHIPPED, card_line
 
 
@@ -98,6 +99,14 @@ def predict(
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep cases that were finished with this model and settings.")
     ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="Predict in parts: in processes, on slurm or ray, or on what a package adds. Resumes."
+        ),
+    ] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="With --on: parts at a time.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all if not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what became of each case as JSON.")] = False,
 ) -> None:
     """Segment images, each on its own grid; of DICOM series, write label maps or DICOM objects.
@@ -109,34 +118,65 @@ def predict(
     from focalis.workflows.scope import outside_line
     from focalis.workflows.training_cases import seen_line
 
+    if on is None and parallel > 1:
+        on = "processes"
+    if on and (at or at_voxel or part):
+        raise UsageError(
+            "--on makes the parts, and points belong to one scan; leave --part, --at or --on out"
+        )
+    options: dict[str, Any] = {
+        "threshold": threshold,
+        "min_size_mm3": min_size,
+        "min_confidence": min_confidence,
+        "mirror": mirror,
+        "refine": refine,
+        "memory_gb": memory_gb,
+        "device": device,
+        "precision": precision,
+        "runtime": runtime,
+        "probabilities": probabilities,
+        "uncertainty": uncertainty,
+        "strict": strict,
+        "output_format": output_format,
+        "charset": charset,
+    }
     try:
         with progress_bar() as advance:
-            report = run_predict(
-                model,
-                inputs,
-                out,
-                threshold=threshold,
-                min_size_mm3=min_size,
-                min_confidence=min_confidence,
-                mirror=mirror,
-                refine=refine,
-                memory_gb=memory_gb,
-                device=device,
-                precision=precision,
-                runtime=runtime,
-                probabilities=probabilities,
-                uncertainty=uncertainty,
-                strict=strict,
-                output_format=output_format,
-                charset=charset,
-                at=at or (),
-                at_voxel=at_voxel or (),
-                part=part,
-                resume=resume,
-                progress=lambda done, total, case: advance("predict", done, total, case),
-            )
+            if on:
+                from focalis.workflows.predict_on import predict_on
+
+                parted, left = predict_on(
+                    on,
+                    model,
+                    inputs,
+                    out,
+                    parallel=parallel,
+                    threads=threads,
+                    tell=show_training(advance),
+                    **options,
+                )
+            else:
+                left, parted = (
+                    "",
+                    run_predict(
+                        model,
+                        inputs,
+                        out,
+                        at=at or (),
+                        at_voxel=at_voxel or (),
+                        part=part,
+                        resume=resume,
+                        threads=threads,
+                        progress=lambda done, total, case: advance("predict", done, total, case),
+                        **options,
+                    ),
+                )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{out} holds the masks that were finished") from None
+    if parted is None:
+        print(left)
+        return
+    report = parted
     if as_json:
         print_json(report)
     if report.alert:

@@ -1,4 +1,4 @@
-"""`focalis work`: carry out one training that another command wrote down, as a batch job does."""
+"""`focalis work`: carry out one task that another command wrote down, as a batch job does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from focalis.cli.launched import launched
 def work(
     task: Annotated[Path, typer.Argument(metavar="TASK.json", help="A task that `--on slurm` wrote down.")],
 ) -> None:
-    """Train what a task file says, or go on with it; the result lies in the run's folder.
+    """Train or predict what a task file says, or go on with it; the result lies in the task's folder.
 
     SIGTERM, by which schedulers stop a job, finishes the step and writes a checkpoint, as Ctrl-C does.
     """

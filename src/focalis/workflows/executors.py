@@ -1,4 +1,4 @@
-"""What carries out tasks: this process, child processes, or what an installed package registers.
+"""What carries out tasks: this process, child processes, Slurm, Ray, or what an installed package registers.
 
 An executor tries every task, and then raises a `TrainingError` that names those that failed; how each ended stands in
 its outcome.json. Others are registered as entry points of the group `focalis.executors`, each an `Executor`.
@@ -21,10 +21,11 @@ from focalis.errors import FocalisError, TrainingError, UsageError
 from focalis.files import only_process_in
 from focalis.plugins import find_part, installed
 from focalis.training import Progress
+from focalis.workflows.ray import ray
 from focalis.workflows.record import write_json
-from focalis.workflows.run import FAILED, KILLED, OUTCOME, Task
+from focalis.workflows.run import FAILED, KILLED, OUTCOME, Job
 from focalis.workflows.slurm import slurm
-from focalis.workflows.task import Tell, carry_out
+from focalis.workflows.task import Tell, carry_out, job_of
 
 COMMAND = (sys.executable, "-m", "focalis.workflows.executors")
 LOG = "log.txt"
@@ -42,13 +43,13 @@ class Executor:
         elsewhere: the tasks run on machines whose devices and threads are not this one's.
     """
 
-    run: Callable[[Sequence[Task], int, Tell], str]
+    run: Callable[[Sequence[Job], int, Tell], str]
     elsewhere: bool = False
 
 
-def here(tasks: Sequence[Task], _parallel: int, tell: Tell) -> str:
+def here(tasks: Sequence[Job], _parallel: int, tell: Tell) -> str:
     """Carry out one task after the other in this process. The error of a single task is raised as it is."""
-    failures: list[tuple[Task, FocalisError]] = []
+    failures: list[tuple[Job, FocalisError]] = []
     with _alone_in(tasks):
         for task in tasks:
             tell(task.name, None)
@@ -63,7 +64,7 @@ def here(tasks: Sequence[Task], _parallel: int, tell: Tell) -> str:
     return ""
 
 
-def processes(tasks: Sequence[Task], parallel: int, tell: Tell) -> str:
+def processes(tasks: Sequence[Job], parallel: int, tell: Tell) -> str:
     """Carry out each task in a process of its own: its peak memory is its own, and its death is not its parent's.
 
     Ctrl-C is passed on: the processes finish their step, write a checkpoint and end, and then it goes on upwards.
@@ -96,6 +97,7 @@ OWN: Mapping[str, Executor] = {
     "here": Executor(here),
     "processes": Executor(processes),
     "slurm": Executor(slurm, elsewhere=True),
+    "ray": Executor(ray, elsewhere=True),
 }
 
 
@@ -116,7 +118,7 @@ def executor(name: str, parallel: int) -> Executor:
 
 
 @contextmanager
-def _alone_in(tasks: Sequence[Task]) -> Iterator[None]:
+def _alone_in(tasks: Sequence[Job]) -> Iterator[None]:
     with ExitStack() as held:
         for task in tasks:
             held.enter_context(only_process_in(task.home, "run"))
@@ -130,7 +132,7 @@ class _Running:
         self._lock, self._children = threading.Lock(), set[Child]()
         self.stopping = False
 
-    def start(self, task: Task) -> Child | None:
+    def start(self, task: Job) -> Child | None:
         with self._lock:
             if self.stopping:
                 return None
@@ -150,7 +152,7 @@ class _Running:
                 child.interrupt()
 
 
-def _in_a_child(task: Task, events: queue.Queue[tuple[str, Progress | None]], running: _Running) -> None:
+def _in_a_child(task: Job, events: queue.Queue[tuple[str, Progress | None]], running: _Running) -> None:
     outcome = task.home / OUTCOME
     outcome.unlink(missing_ok=True)
     child = running.start(task)
@@ -182,7 +184,7 @@ def main() -> None:
             answer(asdict(progress))
 
     try:
-        carry_out(Task.model_validate(next(requests())), tell)
+        carry_out(job_of(next(requests())), tell)
     except KeyboardInterrupt:
         sys.exit(130)
     except FocalisError:

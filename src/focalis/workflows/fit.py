@@ -150,7 +150,7 @@ def fit(
         device, precision, threads: where and how to compute.
         memory_gb: memory that the run may take; 8 unless the plan says otherwise.
         parallel: folds at a time, each in a process of its own; they share threads and memory evenly.
-        on: the executor that carries out the folds: `here`, `processes` or `slurm`, or one that an installed package
+        on: the executor that carries out the folds: `here`, `processes`, `slurm`, `ray`, or one that a package
             registers; `processes` if `parallel` is more than 1. With `slurm` the same call again collects.
         progress: called with the name of the stage and, in training, with its progress.
         doubt: called before the training with each line that a person should know of the data: what `focalis check`

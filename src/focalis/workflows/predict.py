@@ -148,7 +148,7 @@ class PredictReport(Shown):
 
 def predict(
     model: Path | str | Model,
-    inputs: Sequence[Path | str],
+    inputs: Sequence[Path | str | CaseInput],
     out: Path | str,
     *,
     threshold: float | None = None,
@@ -162,6 +162,7 @@ def predict(
     device: str = "auto",
     precision: str = "auto",
     runtime: str = "auto",
+    threads: int | None = None,
     probabilities: bool = False,
     output_format: Format = "nifti",
     charset: str | None = None,
@@ -180,7 +181,8 @@ def predict(
 
     Args:
         model: a model file, the name of a model that comes with Focalis, or a loaded model.
-        inputs: image files, folders of images, DICOM folders; of a data set folder, its `images/`.
+        inputs: image files, folders of images, DICOM folders; of a data set folder, its `images/`. Or cases that were
+            found before.
         out: the folder for the results; made if it is not there.
         threshold: on the foreground probability, in (0, 1); the model's operating point by default.
         min_size_mm3: smaller lesions are dropped; the model's by default.
@@ -194,6 +196,7 @@ def predict(
         device: auto, cpu, cuda, cuda:N or mps.
         precision: auto, float32, bfloat16 or float16.
         runtime: auto, torch, openvino or openvino-int8; see `focalis.prediction.runtime_for`.
+        threads: of the processor; as many as there are by default.
         probabilities: also write the foreground probability to OUT/probabilities/CASE.nii.gz.
         output_format: nifti, OUT/CASE.nii.gz; nrrd, OUT/CASE.seg.nrrd; for DICOM input also seg, OUT/CASE_seg.dcm, or
             rtstruct, OUT/CASE_rtstruct.dcm. Nothing found is a Segmentation whose frames are empty, and no RT Structure
@@ -223,6 +226,7 @@ def predict(
         runtime=runtime,
         device=device,
         precision=precision,
+        threads=threads,
     )
     if output_format not in _ENDINGS:
         raise UsageError(f"format {output_format!r} is not known; take one of {', '.join(_ENDINGS)}")
@@ -251,7 +255,9 @@ def predict(
     settings = settings.for_places() if places else settings
     point = settings.point_of(loaded)
     plan = loaded.plan
-    cases = find_cases([Path(path) for path in inputs], plan.channels, plan.channels_may_miss)
+    found_before = [each for each in inputs if isinstance(each, CaseInput)]
+    paths = [Path(each) for each in inputs if not isinstance(each, CaseInput)]
+    cases = found_before or find_cases(paths, plan.channels, plan.channels_may_miss)
     if places and len(cases) != 1:
         listed = ", ".join(case.name for case in cases[:3])
         raise UsageError(
@@ -269,7 +275,7 @@ def predict(
         **point.numbers(),
         "model_sha256": weights_sha256(loaded),
         "mirrored": settings.mirror,
-        "settings": settings.record(),
+        "settings": replace(settings, threads=None).record(),
         **({"model_alert": alert} if alert else {}),
     }
     strange: dict[str, tuple[str, ...]] = {}
@@ -386,7 +392,7 @@ def predict(
         point,
         loaded.scope is not None,
         ran,
-        _older_masks(
+        older_masks(
             folder, {row.output for row in rows}, {case.name for case in cases} - {row.case for row in rows}
         ),
         card,
@@ -415,7 +421,7 @@ def _kept(folder: Path, case: str, output: Path, table: Mapping[str, Any]) -> Pr
     )
 
 
-def _older_masks(folder: Path, written: Set[Path | None], others: Set[str]) -> int:
+def older_masks(folder: Path, written: Set[Path | None], others: Set[str]) -> int:
     """How many masks with a table of lesions lie in a folder that were not written now, and are not of `others`."""
     masks = {
         folder / f"{case}{ending}"

@@ -1,11 +1,12 @@
-"""One training as a value, and what it is when it is carried out: its data and the machine's run time beside it."""
+"""A piece of work as a value; a training, and what it is when it is carried out: data and run time beside it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -21,6 +22,8 @@ from focalis.workflows.record import read_json
 
 MODEL = OF_A_RUN
 INNER_SHARE, INNER_MINIMUM = 0.12, 3
+PROGRAM_GB = 2
+"""Memory beside a training's budget: the program, its libraries, and an image being read."""
 OUTCOME, JUDGEMENT = "outcome.json", "judgement.json"
 FINISHED, DIVERGED, MEMORY, KILLED, FAILED, UNTOUCHED = (
     "finished",
@@ -32,15 +35,72 @@ FINISHED, DIVERGED, MEMORY, KILLED, FAILED, UNTOUCHED = (
 )
 
 
-class Task(BaseModel):
-    """One training, with all that it needs; it goes through JSON unchanged.
+class Job(BaseModel):
+    """A piece of work with all that it needs, which an executor carries out; it goes through JSON unchanged.
 
     Attributes:
+        kind: what several of them are called in messages.
         name: what it is called in messages.
+        home: its own folder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[str]
+
+    name: str
+    home: Path
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """How it ended: `outcome`, and a `message` of one line unless it finished."""
+        path = self.home / OUTCOME
+        if not path.exists():
+            return {"outcome": UNTOUCHED, "message": "it was not started"}
+        found: dict[str, Any] = read_json(path)
+        return found
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was carried out to the end."""
+        return bool(self.outcome["outcome"] == FINISHED)
+
+    @property
+    def shared(self) -> Path:
+        """The folder of the command that it is a part of."""
+        raise NotImplementedError
+
+    @property
+    def needs(self) -> Needs:
+        """What it takes of a machine."""
+        raise NotImplementedError
+
+    def placed(self) -> Self:
+        """The same for another process, which may be on another machine or come after one that was lost."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a job takes of a machine.
+
+    Attributes:
+        threads: of the processor; None where nobody says.
+        memory_gb: in 10^9 bytes, the program and its libraries included.
+        device: auto, cpu, cuda, cuda:N or mps.
+    """
+
+    threads: int | None
+    memory_gb: int
+    device: str
+
+
+class Task(Job):
+    """One training.
+
+    Attributes:
         dataset: the data set.
         labels: label value to name.
         holds: case name to the labels that it holds.
-        home: the run's folder.
         prepared: the folder of prepared cases, which the tasks of a run share.
         fold: the fold that is held out; None if none is.
         split: the cases that may train, and those that are held out.
@@ -59,13 +119,11 @@ class Task(BaseModel):
         point: the operating point, if other trainings chose it: then all cases of the split train, and none is judged.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[str] = "trainings"
 
-    name: str
     dataset: Path
     labels: dict[int, str]
     holds: dict[str, tuple[int, ...]]
-    home: Path
     prepared: Path
     fold: int | None
     split: Split
@@ -84,18 +142,20 @@ class Task(BaseModel):
     point: OperatingPoint | None = None
 
     @property
-    def outcome(self) -> dict[str, Any]:
-        """How it ended: `outcome`, and a `message` of one line unless it finished."""
-        path = self.home / OUTCOME
-        if not path.exists():
-            return {"outcome": UNTOUCHED, "message": "it was not trained"}
-        found: dict[str, Any] = read_json(path)
-        return found
+    def shared(self) -> Path:
+        """See `Job`."""
+        return self.prepared.parent
 
     @property
-    def finished(self) -> bool:
-        """Whether it was trained and judged to the end."""
-        return bool(self.outcome["outcome"] == FINISHED)
+    def needs(self) -> Needs:
+        """See `Job`."""
+        memory_gb = math.ceil(self.plan.memory_budget_gb) + PROGRAM_GB
+        return Needs(self.compute.threads, memory_gb, self.compute.device)
+
+    def placed(self) -> Task:
+        """See `Job`: with absolute paths, going on with what is there."""
+        absolute = {name: getattr(self, name).resolve() for name in ("dataset", "home", "prepared")}
+        return self.model_copy(update={**absolute, "resume": True})
 
 
 @dataclass(frozen=True)

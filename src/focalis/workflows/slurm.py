@@ -1,4 +1,4 @@
-"""Tasks as an array job of Slurm: files of tasks, a script of one screen, and what became of them.
+"""Jobs as an array job of Slurm: files of jobs, a script of one screen, and what became of them.
 
 The first call writes `tasks/N.json` and `tasks/job.sh` beside the runs' folders and names the `sbatch` line; the same
 call again collects. Slurm's own commands submit, watch and cancel: Focalis talks to no scheduler.
@@ -6,7 +6,6 @@ call again collects. Slurm's own commands submit, watch and cancel: Focalis talk
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,15 +14,15 @@ from pathlib import Path
 from focalis.errors import UsageError
 from focalis.files import write_text
 from focalis.workflows.record import changes
-from focalis.workflows.run import UNTOUCHED, Task
+from focalis.workflows.run import UNTOUCHED, Job
 from focalis.workflows.task import Tell, read_task
 
 TASKS = "tasks"
-THREADS, PROGRAM_GB = 4, 2
-"""Threads where nobody says, and memory beside the budget: the program, its libraries and an image being read."""
+THREADS = 4
+"""Where nobody says how many."""
 JOB = """#!/bin/bash
-# Trains the tasks that lie beside this script, one per element of the array. A training that is stopped, or requeued
-# after its node was lost, goes on from its last checkpoint. Change or add #SBATCH lines as your cluster wants them:
+# Carries out the tasks that lie beside this script, one per element of the array. One that is stopped, or requeued
+# after its node was lost, goes on where it was. Change or add #SBATCH lines as your cluster wants them:
 # a partition, a time limit, --gres=gpu:1.
 #SBATCH --job-name=focalis
 #SBATCH --array={array}
@@ -39,7 +38,7 @@ exec {python} -m focalis work {quoted}/"$SLURM_ARRAY_TASK_ID".json
 """
 
 
-def slurm(tasks: Sequence[Task], parallel: int, _tell: Tell) -> str:
+def slurm(tasks: Sequence[Job], parallel: int, _tell: Tell) -> str:
     """Write the tasks down for Slurm; once they are finished, nothing more is to do.
 
     Returns:
@@ -48,12 +47,13 @@ def slurm(tasks: Sequence[Task], parallel: int, _tell: Tell) -> str:
     Raises:
         UsageError: other tasks were written down before.
     """
-    folder = (tasks[0].prepared.parent / TASKS).resolve()
+    folder = (tasks[0].shared / TASKS).resolve()
     numbers = _write(folder, tasks)
     script = folder / "job.sh"
     if not script.exists():
         write_text(script, _job(folder, tasks[0], _ranges(sorted(numbers.values())), parallel))
-        return f"submit the trainings with: sbatch {shlex.quote(str(script))}; the same command again then collects"
+        submit = f"sbatch {shlex.quote(str(script))}"
+        return f"submit the {tasks[0].kind} with: {submit}; the same command again then collects"
     waiting = [task for task in tasks if not task.finished]
     if not waiting:
         return ""
@@ -63,7 +63,7 @@ def slurm(tasks: Sequence[Task], parallel: int, _tell: Tell) -> str:
     again = _ranges(sorted(numbers[task.home] for task in waiting))
     return "; ".join(
         [
-            f"{len(tasks) - len(waiting)} of {len(tasks)} trainings are finished",
+            f"{len(tasks) - len(waiting)} of {len(tasks)} {tasks[0].kind} are finished",
             *failed,
             "wait for those that run; what is not in the queue is submitted again with: "
             f"sbatch --array={again} {shlex.quote(str(script))}",
@@ -71,12 +71,12 @@ def slurm(tasks: Sequence[Task], parallel: int, _tell: Tell) -> str:
     )
 
 
-def _job(folder: Path, task: Task, array: str, parallel: int) -> str:
+def _job(folder: Path, task: Job, array: str, parallel: int) -> str:
     """The script; what one of the tasks wants, all of them want."""
     return JOB.format(
         array=f"{array}%{parallel}" if parallel > 1 else array,
-        threads=task.compute.threads or THREADS,
-        memory_gb=math.ceil(task.plan.memory_budget_gb) + PROGRAM_GB,
+        threads=task.needs.threads or THREADS,
+        memory_gb=task.needs.memory_gb,
         logs=shlex.quote(f"{folder}/%a.log"),
         here=shlex.quote(str(Path.cwd())),
         python=shlex.quote(sys.executable),
@@ -84,15 +84,14 @@ def _job(folder: Path, task: Task, array: str, parallel: int) -> str:
     )
 
 
-def _write(folder: Path, tasks: Sequence[Task]) -> dict[Path, int]:
+def _write(folder: Path, tasks: Sequence[Job]) -> dict[Path, int]:
     """Write the tasks down with absolute paths; the number of each by its `home`, which it keeps from then on."""
     before = {
         task.home: (int(path.stem), task) for path in folder.glob("*.json") for task in [read_task(path)]
     }
     numbers = {}
     for task in tasks:
-        absolute = {name: getattr(task, name).resolve() for name in ("dataset", "home", "prepared")}
-        mine = task.model_copy(update={**absolute, "resume": True})
+        mine = task.placed()
         number, written = before.get(mine.home, (len(before), None))
         path = folder / f"{number}.json"
         if written is None:

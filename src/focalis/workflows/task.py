@@ -1,4 +1,4 @@
-"""What carries out a task: open its data, train, judge, and say how it ended."""
+"""What carries out a job, and says how it ended; of a training: open its data, train, judge."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from focalis.prediction import choose_runtime
 from focalis.settings import Length
 from focalis.training import Progress, trusted
 from focalis.workflows.judge import Judgement, held_out_note, judge
+from focalis.workflows.part import Part, predict_part
 from focalis.workflows.record import from_plain, read_json, to_plain, write_json
-from focalis.workflows.run import DIVERGED, FAILED, FINISHED, JUDGEMENT, MEMORY, OUTCOME, Run, Task
+from focalis.workflows.run import DIVERGED, FAILED, FINISHED, JUDGEMENT, MEMORY, OUTCOME, Job, Run, Task
 from focalis.workflows.train_run import train_run
 
 _ALLOCATOR_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
@@ -29,10 +30,10 @@ Tell = Callable[[str, Progress | None], None]
 """Told the name of what begins (None) and, in training, how it goes on."""
 
 
-def carry_out(task: Task, tell: Tell = lambda _stage, _progress: None) -> dict[str, Any]:
-    """Train and judge, or go on with it. The one function that does: every executor ends here.
+def carry_out(task: Job, tell: Tell = lambda _stage, _progress: None) -> dict[str, Any]:
+    """Carry out a job, or go on with it. The one function that does: every executor ends here.
 
-    Writes the run's folder, and in the end outcome.json.
+    Writes the job's folder, and in the end outcome.json.
 
     Returns:
         What outcome.json holds.
@@ -43,8 +44,7 @@ def carry_out(task: Task, tell: Tell = lambda _stage, _progress: None) -> dict[s
     path = task.home / OUTCOME
     path.unlink(missing_ok=True)
     try:
-        with ranks.joint(task):
-            result = train_and_judge(task, tell)
+        result = _carried_out(task, tell)
     except Exception as error:
         message = " ".join(str(error).split()) or type(error).__name__
         if not isinstance(error, FocalisError):
@@ -54,6 +54,16 @@ def carry_out(task: Task, tell: Tell = lambda _stage, _progress: None) -> dict[s
         raise
     write_json(path, result)
     return result
+
+
+def _carried_out(job: Job, tell: Tell) -> dict[str, Any]:
+    if isinstance(job, Part):
+        tell(job.name, None)
+        predict_part(job)
+        return {"outcome": FINISHED}
+    assert isinstance(job, Task)
+    with ranks.joint(job):
+        return train_and_judge(job, tell)
 
 
 def train_and_judge(task: Task, tell: Tell = lambda _stage, _progress: None) -> dict[str, Any]:
@@ -111,16 +121,22 @@ def with_masks(data: Dataset, readers: Readers) -> Dataset:
     return data
 
 
-def read_task(path: Path) -> Task:
-    """A task from its file; DataError names what is wrong with it."""
+def read_task(path: Path) -> Job:
+    """A job from its file; DataError names what is wrong with it."""
     try:
-        return Task.model_validate(read_json(path))
+        return job_of(read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(each) for each in first["loc"])
         raise DataError(
             f"{path}: is no task ({where}: {first['msg']}); let `--on slurm` write it again"
         ) from error
+
+
+def job_of(content: Any) -> Job:
+    """A job from what its JSON holds; pydantic's ValidationError if it is none."""
+    is_part = isinstance(content, dict) and "inputs" in content
+    return (Part if is_part else Task).model_validate(content)
 
 
 def read_judgement(task: Task) -> Judgement:
