@@ -21,8 +21,7 @@ from focalis.planning import NetworkSettings, Normalisation, Plan, describe, lea
 from focalis.prediction import plan_passes
 from focalis.volume import Grid, Volume, read_segments, read_volume, write_volume
 from focalis.volume import read_channels as right_channels
-from focalis.workflows import inputs
-from focalis.workflows import predict as predict_workflow
+from focalis.workflows import inputs, predict_case, result_files
 from focalis.workflows.predict import predict
 
 GRID = Grid((8, 9, 10), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0))
@@ -215,7 +214,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(*_):
         raise DataError.at("out/a.nii.gz", "cannot be written (disk full)")
 
-    monkeypatch.setattr("focalis.workflows.predict.write_volume", fail)
+    monkeypatch.setattr("focalis.workflows.result_files.write_volume", fail)
     report = predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out")
     assert report.rows[0].reason == "out/a.nii.gz: cannot be written (disk full)"
     assert report.rows[0].output is None
@@ -467,7 +466,8 @@ ERRORS = [RuntimeError("itk::ERROR: stride"), MemoryError(), KeyError("x"), OSEr
 def test_any_error_of_one_case_refuses_that_case_alone(tmp_path, monkeypatch, error, where):
     for seed, name in enumerate("abc"):
         image(tmp_path / "in" / f"{name}.nii.gz", seed)
-    right, calls = getattr(predict_workflow, where), []
+    module = result_files if where == "write_volume" else predict_case
+    right, calls = getattr(module, where), []
 
     def broken(*given, **options):
         calls.append(1)
@@ -475,7 +475,7 @@ def test_any_error_of_one_case_refuses_that_case_alone(tmp_path, monkeypatch, er
             raise error
         return right(*given, **options)
 
-    monkeypatch.setattr(predict_workflow, where, broken)
+    monkeypatch.setattr(module, where, broken)
     report = predict(model(), [tmp_path / "in"], tmp_path / "out")
     assert [row.status for row in report.rows] == ["done", "refused", "done"]
     assert report.rows[1].reason.startswith(f"{tmp_path / 'in' / 'b.nii.gz'}: ")
@@ -487,7 +487,7 @@ def test_ctrl_c_is_no_error_of_a_case(tmp_path, monkeypatch):
     def stop(*_given, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predict_workflow, "segment", stop)
+    monkeypatch.setattr(predict_case, "segment", stop)
     with pytest.raises(KeyboardInterrupt):
         predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out")
 
@@ -529,7 +529,7 @@ def test_the_command_shows_the_traceback_of_a_refused_case_with_debug(tmp_path, 
     def broken(*_given, **_options):
         raise RuntimeError("deep inside")
 
-    monkeypatch.setattr(predict_workflow, "segment", broken)
+    monkeypatch.setattr(predict_case, "segment", broken)
     words = [
         "predict",
         str(tmp_path / "m.safetensors"),

@@ -22,6 +22,7 @@ from focalis.prediction.choice import Say, runtime_for
 from focalis.prediction.engine import Engines
 from focalis.prediction.places import Pointed
 from focalis.prediction.predictor import (
+    FLOAT_BYTES,
     PROGRAM_BYTES,
     Passed,
     Progress,
@@ -296,25 +297,34 @@ def engines_for(model: Model, settings: Settings, say: Say | None = None) -> Eng
     return ready
 
 
-def require_memory(model: Model, outlines: Sequence[Outline], settings: Settings) -> None:
+def require_memory(model: Model, outlines: Sequence[Outline], settings: Settings) -> float:
     """Refuse a case that the memory cannot hold, before it is read; ModelError says what it needs.
 
     Args:
         model: the model.
         outlines: one per channel; nothing is refused without any.
         settings: how it would be segmented.
+
+    Returns:
+        The bytes of the host's memory that the program takes with it; infinite without outlines.
     """
     if not outlines:
-        return
-    settings, plan = settings.for_model(model), model.plan
-    plan_passes(
+        return math.inf
+    settings, plan, runtime = settings.for_model(model), model.plan, engines_for(model, settings)
+    memory = settings.memory_gb * 1e9
+    budget = budget_beside(memory, outlines, plan)
+    passes = plan_passes(
         model,
         grid_with_spacing(canonical_grid(outlines[0].grid), plan.spacing_zyx_mm).shape_zyx,
-        budget_bytes=budget_beside(settings.memory_gb * 1e9, outlines, plan),
+        budget_bytes=budget,
         mirror=settings.mirror,
-        runtime=engines_for(model, settings),
+        runtime=runtime,
         spread=settings.uncertainty,
     )
+    if runtime.free_bytes() is None:
+        return memory - budget + passes.bytes
+    # the passes lie in the device's memory, copy and sum on both sides
+    return memory - budget + FLOAT_BYTES * math.prod(passes.padded_zyx) * (plan.outputs + len(plan.channels))
 
 
 def reported_by(model: Model, array: NDArray[np.float32], settings: Settings) -> NDArray[np.integer]:

@@ -3,102 +3,33 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
 
 from focalis.display import Shown
-from focalis.errors import UsageError, about, refusal
-from focalis.files import write_text
+from focalis.errors import UsageError
 from focalis.lesions import OperatingPoint
 from focalis.model import Model, open_model, weights_sha256
 from focalis.models import card_of, model_file
-from focalis.planning import other_modalities
 from focalis.prediction import (
     DEFAULT_MEMORY_GB,
-    Pointed,
-    Segmentation,
     Settings,
     engines_for,
-    require_crop,
-    require_memory,
-    segment,
-    segment_at,
 )
-from focalis.volume import Outline, Volume, itksnap_labels, placement_lacks, write_volume
-from focalis.workflows.finished import finished_table, part_of
-from focalis.workflows.inputs import CaseImages, CaseInput, codec_given, find_cases, read_images
-from focalis.workflows.lesion_tables import (
-    MISSING,
-    OUTSIDE,
-    read_seen,
-    table_paths,
-    tabled_cases,
-    write_lesions,
-)
+from focalis.workflows.finished import part_of
+from focalis.workflows.inputs import CaseInput, codec_given, find_cases
 from focalis.workflows.model_record import collapse_alert
-from focalis.workflows.points import Given, on_series, places_given
-from focalis.workflows.scope import check_scope
-from focalis.workflows.training_cases import Seen, SeenCases
-
-if TYPE_CHECKING:
-    from focalis.dicom import Series
-
-Format = Literal["nifti", "nrrd", "seg", "rtstruct"]
-"""What results are written as: NIfTI label maps, 3D Slicer's segmentations, DICOM Segmentations, RT Structure Sets."""
+from focalis.workflows.overlap import overlapped
+from focalis.workflows.points import Given, places_given
+from focalis.workflows.predict_case import Predicting, PredictRow
+from focalis.workflows.result_files import ENDINGS, Format, older_masks
+from focalis.workflows.training_cases import SeenCases
 
 Progress = Callable[[int, int, str], None]
 """Called before each case with the cases finished, their number, and the case's name; with what is done before the
 first one in place of a name, if that takes a while."""
-
-
-@dataclass(frozen=True, repr=False)
-class PredictRow(Shown):
-    """What became of one case.
-
-    Attributes:
-        case: its name.
-        status: done, kept (an earlier run had finished it, see `resume` of `predict`), or refused.
-        reason: why it was refused, one line that names the file; empty otherwise.
-        output: the file written; None when refused, and for an RT Structure Set with nothing in it.
-        foreground_voxels: how many voxels bear a label; 0 if nothing was found.
-        seconds: wall time, reading and writing included.
-        lesions: how many lesions the table holds.
-        outside: in what the images lie outside of what the model was trained on, a phrase each; empty inside, where the
-            model does not know, and when refused for that or before that was looked at.
-        tiles: in how many pieces the networks saw it; 0 when refused.
-        blended: whether these were blended, see `Prediction`.
-        float32_because: why the networks computed in float32, see `Prediction`.
-        doubts: what may be wrong with its DICOM series, a line each that names the folder.
-        seen: what the case was used for when the model was made; None for nothing, when refused, and where the model
-            does not know.
-        missing: the channels that it was predicted without.
-        pointed: what became of the places that a person pointed at.
-    """
-
-    shows = ("case", "status", "reason", "output", "lesions", "tiles", "outside")
-
-    case: str
-    status: Literal["done", "kept", "refused"]
-    reason: str
-    output: Path | None
-    foreground_voxels: int
-    seconds: float
-    lesions: int = 0
-    outside: tuple[str, ...] = ()
-    tiles: int = 0
-    blended: bool = False
-    float32_because: str = ""
-    doubts: tuple[str, ...] = ()
-    seen: Seen | None = None
-    missing: tuple[str, ...] = ()
-    pointed: tuple[Pointed, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -228,8 +159,8 @@ def predict(
         precision=precision,
         threads=threads,
     )
-    if output_format not in _ENDINGS:
-        raise UsageError(f"format {output_format!r} is not known; take one of {', '.join(_ENDINGS)}")
+    if output_format not in ENDINGS:
+        raise UsageError(f"format {output_format!r} is not known; take one of {', '.join(ENDINGS)}")
     codec = codec_given(charset)
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
@@ -278,113 +209,27 @@ def predict(
         "settings": replace(settings, threads=None).record(),
         **({"model_alert": alert} if alert else {}),
     }
-    strange: dict[str, tuple[str, ...]] = {}
-    taken = {os.path.realpath(file) for case in cases for file in case.all_files}
+    work = Predicting(
+        loaded,
+        settings,
+        folder,
+        output_format,
+        document,
+        seen_cases,
+        frozenset(os.path.realpath(file) for case in cases for file in case.all_files),
+        f"focalis predict {named} {{scan}} -o {out}",
+        places,
+        codec,
+        probabilities=probabilities,
+        strict=strict,
+        resume=resume,
+    )
 
-    def files_of(case: CaseInput) -> tuple[Path, Path, Path, Path]:
-        output, report = (folder / f"{case.name}{end}" for end in (_ENDINGS[output_format], "_sr.dcm"))
-        extra, spread = (folder / name / f"{case.name}.nii.gz" for name in ("probabilities", "uncertainty"))
-        return output, report, extra, spread
-
-    def run(case: CaseInput) -> PredictRow:
-        """The row of a case that is done, but for its time."""
-        output, report, extra, spread = files_of(case)
-        beside = [*([extra] if probabilities else []), *([spread] if uncertainty else [])]
-        for path in [output, *([report] if places else []), *table_paths(folder, case.name), *beside]:
-            if os.path.realpath(path) in taken:
-                raise UsageError(f"{path}: the result would overwrite an input; choose another output folder")
-        # no lesion is no RT Structure Set
-        wanted = beside if output_format == "rtstruct" and not output.exists() else [output, *beside]
-        before = (
-            finished_table(folder, case.name, case.all_files, wanted, {**document, "pointed": None})
-            if resume
-            else None
-        )
-        if before and not (strict and before[OUTSIDE]) and (output.exists() or not before["lesions"]):
-            return _kept(folder, case.name, output, before)
-
-        def admit(outlines: Sequence[Outline], modalities: Sequence[str]) -> None:
-            strange[case.name] = other_modalities(loaded.plan, modalities)
-            if places:
-                return
-            scan = case.files[0].parent if case.series else case.files[0]
-            with about(case.files[0]):
-                for outline in outlines[:1]:
-                    require_crop(loaded, outline.grid, f"focalis predict {named} {scan} -o {out}")
-                require_memory(loaded, outlines, settings)
-
-        images = read_images(case, admit, codec)
-        of_dicom = output_format in ("seg", "rtstruct")
-        if of_dicom and images.source is None:
-            raise UsageError(
-                f"{case.files[0]}: is no DICOM series, so {output_format} has no images to refer to; "
-                "give the DICOM folder, or leave --format out"
-            )
-        if of_dicom and images.source is not None:
-            _require_uids(images.source)
-        with about(case.files[0]):
-            return finished(case, images)
-
-    def finished(case: CaseInput, images: CaseImages) -> PredictRow:
-        output, report, extra, spread = files_of(case)
-        here = on_series(places, images.source)
-        strange[case.name] = check_scope(
-            loaded, images.volumes, images.modalities, strict=strict, places=here
-        )
-        for lack in () if case.series else dict.fromkeys(map(placement_lacks, case.files)):
-            if lack:
-                strange[case.name] += (f"its header does not say how it lies ({lack})",)
-        seen = seen_cases.find(case.name, images.volumes)
-        found = (
-            segment_at(loaded, images.volumes, here, settings)
-            if here
-            else segment(loaded, images.volumes, settings)
-        )
-        if probabilities:
-            write_volume(Volume(found.probability, found.grid), extra)
-        if found.uncertainty is not None:
-            write_volume(Volume(found.uncertainty, found.grid), spread)
-        label = Volume(found.mask, found.grid)
-        there = _write(output_format, label, images.source, loaded, output, strange[case.name], seen)
-        if here and output_format == "seg" and images.source is not None:
-            _report(found, images.source, loaded, output, report, strange[case.name], seen)
-        missing = tuple(plan.channels[place] for place in sorted(case.lacks))
-        pointed = {"pointed": [asdict(each) for each in found.pointed]} if found.pointed else {}
-        told = {**document, **found.way(), **seen_cases.document(seen), MISSING: missing, **pointed}
-        told[OUTSIDE] = strange[case.name]
-        if point.promise and strange[case.name]:
-            told["promise"] = "none: the case lies outside of what the model was trained on"
-        write_lesions(folder, case.name, found.lesions, told)
-        return PredictRow(
-            case.name,
-            "done",
-            "",
-            output if there else None,
-            int(np.count_nonzero(found.mask)),
-            0.0,
-            len(found.lesions),
-            strange[case.name],
-            found.tiles,
-            found.blended,
-            found.float32_because,
-            images.doubts,
-            seen,
-            missing,
-            found.pointed,
-        )
-
-    rows: list[PredictRow] = []
-    for case in given:
+    def began(place: int, case: CaseInput) -> None:
         if progress is not None:
-            progress(len(rows), len(given), case.name)
-        started = time.perf_counter()
-        row = PredictRow(case.name, "refused", case.problem, None, 0, 0.0)
-        if not case.problem:
-            try:
-                row = run(case)
-            except Exception as error:  # whatever a library raises concerns this case alone
-                row = replace(row, reason=refusal(error, case.files[0]), outside=strange.get(case.name, ()))
-        rows.append(replace(row, seconds=time.perf_counter() - started))
+            progress(place, len(given), case.name)
+
+    rows = overlapped(given, work, settings.memory_gb * 1e9, began)
     if progress is not None:
         progress(len(rows), len(given), "")
     return PredictReport(
@@ -400,121 +245,3 @@ def predict(
         seen_cases.known,
         asked.mirror and not settings.mirror,
     )
-
-
-def _kept(folder: Path, case: str, output: Path, table: Mapping[str, Any]) -> PredictRow:
-    """The row of a case that an earlier run finished, from its table."""
-    return PredictRow(
-        case,
-        "kept",
-        "",
-        output if output.exists() else None,
-        sum(lesion["voxels"] for lesion in table["lesions"]),
-        0.0,
-        len(table["lesions"]),
-        tuple(table[OUTSIDE]),
-        table["tiles"],
-        table["blended"],
-        table["float32_because"],
-        seen=read_seen(folder, case),
-        missing=tuple(table[MISSING]),
-    )
-
-
-def older_masks(folder: Path, written: Set[Path | None], others: Set[str]) -> int:
-    """How many masks with a table of lesions lie in a folder that were not written now, and are not of `others`."""
-    masks = {
-        folder / f"{case}{ending}"
-        for case in {*tabled_cases(folder)} - others
-        for ending in _ENDINGS.values()
-    } - written
-    return sum(mask.is_file() for mask in masks)
-
-
-_ENDINGS: dict[Format, str] = {
-    "nifti": ".nii.gz",
-    "nrrd": ".seg.nrrd",
-    "seg": "_seg.dcm",
-    "rtstruct": "_rtstruct.dcm",
-}
-ITKSNAP = "itksnap_labels.txt"
-"""Beside NIfTI masks: names and colours of the labels, as ITK-SNAP reads them."""
-
-
-def _require_uids(source: Series) -> None:
-    """Refuse before the work what cannot be written after it."""
-    from focalis.dicom.source_identity import require_uids
-
-    require_uids(source)
-
-
-def _report(
-    found: Segmentation,
-    source: Series,
-    model: Model,
-    segmentation: Path,
-    path: Path,
-    outside: Sequence[str],
-    seen: Seen | None,
-) -> None:
-    """Write the Structured Report to a Segmentation."""
-    from focalis.dicom import ReportedLesion, write_report
-    from focalis.workflows.cautions import cautions_of
-
-    segments = {value: number for number, value in enumerate(model.plan.label_values, start=1)}
-    lesions = [
-        ReportedLesion(
-            number=lesion.number,
-            segment=segments[lesion.label],
-            volume_mm3=lesion.volume_mm3,
-            longest_axial_mm=lesion.longest_axial.length_mm,
-            centroid_xyz_mm=lesion.centroid_lps_mm,
-        )
-        for lesion in found.lesions
-    ]
-    write_report(
-        lesions,
-        found.mask,
-        model.plan.labels,
-        source,
-        segmentation,
-        path,
-        model=weights_sha256(model),
-        version=version("focalis"),
-        cautions=cautions_of(outside=outside, seen=seen, collapse=collapse_alert(model)),
-        remarks=["Each lesion was pointed at by a person."],
-    )
-
-
-def _write(
-    output_format: Format,
-    label: Volume,
-    source: Series | None,
-    model: Model,
-    path: Path,
-    outside: Sequence[str],
-    seen: Seen | None,
-) -> bool:
-    """Write a result; returns whether there is a file."""
-    if output_format == "nifti":
-        write_volume(label, path)
-        write_text(path.with_name(ITKSNAP), itksnap_labels(model.plan.labels))
-        return True
-    if output_format == "nrrd":
-        write_volume(label, path, model.plan.labels)
-        return True
-    from focalis.dicom import write_segmentation, write_structures
-    from focalis.workflows.cautions import cautions_of
-
-    assert source is not None
-    write = write_segmentation if output_format == "seg" else write_structures
-    written = write(
-        label.array,
-        model.plan.labels,
-        source,
-        path,
-        model=weights_sha256(model),
-        version=version("focalis"),
-        cautions=cautions_of(outside=outside, seen=seen, collapse=collapse_alert(model)),
-    )
-    return written is not False

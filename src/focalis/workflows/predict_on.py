@@ -20,7 +20,8 @@ from focalis.settings import at_least
 from focalis.workflows.executors import executor
 from focalis.workflows.inputs import find_cases
 from focalis.workflows.part import Part, plain
-from focalis.workflows.predict import PredictReport, older_masks
+from focalis.workflows.predict import PredictReport
+from focalis.workflows.result_files import older_masks
 from focalis.workflows.slurm import TASKS
 from focalis.workflows.task import Tell
 

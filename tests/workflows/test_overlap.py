@@ -1,0 +1,144 @@
+"""Reading, computing and writing side by side: order, memory, errors and Ctrl-C."""
+
+import threading
+import warnings
+
+import pytest
+
+from focalis.volume import Grid, Outline
+from focalis.workflows.overlap import overlapped
+
+IMAGE_BYTES, RESULT_BYTES = 100, 10
+OUTLINE = Outline(Grid((1, 1, 1), (1.0, 1.0, 1.0)), IMAGE_BYTES)
+
+
+class Stages:
+    """Cases are names; what happens is noted, and each stage can be made to do something else."""
+
+    def __init__(self, **instead):
+        self.noted, self.instead, self.lock = [], instead, threading.Lock()
+
+    def note(self, stage, case):
+        with self.lock:
+            self.noted.append(f"{stage} {case}")
+        self.instead.get(stage, lambda _case: None)(case)
+
+    def admit(self, case, _outlines, _modalities):
+        assert threading.current_thread() is threading.main_thread()
+        self.note("admit", case)
+        return 1000.0
+
+    def read(self, case, admit):
+        admit([OUTLINE], ())
+        self.note("read", case)
+        return case
+
+    def compute(self, case, read):
+        assert threading.current_thread() is threading.main_thread()
+        self.note("compute", case)
+        return read
+
+    def write(self, case, _made):
+        self.note("write", case)
+        return ("row", case)
+
+    def held(self, _made):
+        return RESULT_BYTES
+
+    def is_row(self, read):
+        return isinstance(read, tuple)
+
+    def refused(self, case, error):
+        return ("refused", case, str(error))
+
+    def run(self, cases="abc", room=1e9, began=lambda _place, _case: None):
+        return overlapped(cases, self, room, began)
+
+
+def test_the_next_case_is_read_and_the_last_one_written_while_one_is_computed():
+    read_c, wrote_a = threading.Event(), threading.Event()
+
+    def computing(case):
+        if case == "b":
+            assert read_c.wait(10)
+            assert wrote_a.wait(10)
+
+    stages = Stages(
+        compute=computing,
+        read=lambda case: case == "c" and read_c.set(),
+        write=lambda case: case == "a" and wrote_a.set(),
+    )
+    assert stages.run() == [("row", "a"), ("row", "b"), ("row", "c")]
+
+
+@pytest.mark.parametrize(
+    ("room", "ahead"), [(1000 + IMAGE_BYTES, True), (1000 + IMAGE_BYTES - 1, False), (0, False)]
+)
+def test_nothing_is_read_ahead_that_the_memory_does_not_hold(room, ahead):
+    read = threading.Event()
+    seen = []
+    stages = Stages(
+        read=lambda case: case == "b" and read.set(),
+        compute=lambda case: case == "a" and seen.append(read.wait(10 if ahead else 0.1)),
+    )
+    assert stages.run("ab", room) == [("row", "a"), ("row", "b")]
+    assert seen == [ahead]
+
+
+def test_a_result_is_written_first_where_it_does_not_fit_beside_the_next_case():
+    for room, together in ((1000 + RESULT_BYTES, True), (1000 + RESULT_BYTES - 1, False)):
+        computing = threading.Event()
+        seen = []
+        stages = Stages(
+            compute=lambda case, computing=computing: case == "b" and computing.set(),
+            write=lambda case, seen=seen, computing=computing, together=together: (
+                case == "a" and seen.append(computing.wait(10 if together else 0.1))
+            ),
+        )
+        stages.run("ab", room)
+        assert seen == [together]
+
+
+@pytest.mark.parametrize("stage", ["admit", "read", "compute", "write"])
+def test_an_error_of_any_stage_refuses_that_case_alone(stage):
+    def fail(case):
+        if case == "b":
+            raise ValueError("no")
+
+    assert Stages(**{stage: fail}).run() == [("row", "a"), ("refused", "b", "no"), ("row", "c")]
+
+
+def test_warnings_come_case_by_case():
+    def warned(stage):
+        return lambda case: warnings.warn(f"{case} {stage}", UserWarning, stacklevel=2)
+
+    stages = Stages(**{stage: warned(stage) for stage in ("read", "compute", "write")})
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        before = warnings.showwarning
+        stages.run()
+        assert warnings.showwarning is before
+    said = [str(each.message) for each in heard]
+    assert said == [f"{case} {stage}" for case in "abc" for stage in ("read", "compute", "write")]
+
+
+@pytest.mark.parametrize("where", ["began", "compute"])
+def test_ctrl_c_leaves_the_case_that_is_being_written_whole(where):
+    wrote = []
+
+    def stop(case):
+        if case == "b":
+            raise KeyboardInterrupt
+
+    stages = Stages(**{where: stop, "write": wrote.append})
+    with pytest.raises(KeyboardInterrupt):
+        stages.run(began=lambda _place, case: stop(case) if where == "began" else None)
+    assert wrote == ["a"]
+    assert "compute c" not in stages.noted
+
+
+def test_a_case_without_headers_or_with_nothing_to_compute_goes_through():
+    stages = Stages()
+    stages.read = lambda case, admit: ("kept", case) if case != "b" else (admit([], ()), case)[1]
+    assert stages.run() == [("kept", "a"), ("row", "b"), ("kept", "c")]
+    assert stages.run("") == []
