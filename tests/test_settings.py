@@ -1,6 +1,7 @@
 """What a training is asked for is checked when it is made."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ def test_without_a_length_a_training_takes_30_minutes():
         (lambda: Length(math.inf), "minutes is inf"),
         (lambda: Folds(0, 5), "fold or folds"),
         (lambda: Folds(fold=-1), "fold is -1; give 0 or more"),
+        (lambda: Folds(splits=Path("splits.json")), "give fold or folds too"),
         (lambda: Folds(folds=0), "folds is 0; give 1 or more"),
         (lambda: Compute(threads=0), "threads is 0"),
         (lambda: Compute(memory_gb=0.0), "memory budget of 0.0 GB"),

@@ -53,7 +53,7 @@ class Folds:
         splits: JSON file of splits; otherwise the one splits*.json in the data set, otherwise made by patient.
 
     Raises:
-        UsageError: both are given, or one is too small.
+        UsageError: both are given, splits without either, or one is too small.
     """
 
     fold: int | None = None
@@ -63,6 +63,8 @@ class Folds:
     def __post_init__(self) -> None:
         if self.fold is not None and self.folds is not None:
             raise UsageError("give fold or folds, not both")
+        if self.splits is not None and self.fold is None and self.folds is None:
+            raise UsageError("splits say which cases a fold holds out; give fold or folds too")
         at_least("fold", self.fold, 0)
         at_least("folds", self.folds, 1)
 

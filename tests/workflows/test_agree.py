@@ -121,6 +121,10 @@ def test_wrong_calls(folders, tmp_path):
         agree([ann, tmp_path / "nobody"])
     with pytest.raises(UsageError, match="is given twice"):
         agree([ann, tmp_path / "ben" / ".." / "ann"])
+    for reader in ("one", "two"):
+        write_volume(bar(2, 2), tmp_path / reader / "a.nii.gz")
+    with pytest.raises(UsageError, match="2 is ignored, and there is no other label"):
+        agree([tmp_path / "one", tmp_path / "two"], ignore=2)
     with pytest.raises(DataError, match="not named CASE_STRUCTURE"):
         agree([ann, ben], masks=True)
     (ben / "a.nii.gz").unlink()

@@ -220,6 +220,7 @@ def test_a_comparison_that_was_killed_at_its_start_can_be_started_again(phantoms
         ({"networks": ("dense", "ddnet"), "parallel": 2, "minutes": 1}, "give steps"),
         ({"networks": ("dense", "ddnet"), "minutes": 0}, "minutes is 0"),
         ({"networks": ("dense", "ddnet"), "seeds": ()}, "no seed"),
+        ({"networks": ("dense", "ddnet"), "start": "shape"}, "no start of this name is known"),
         ({"networks": ("dense", "ddnet"), "seeds": (-1,)}, "seed is -1"),
     ],
 )

@@ -14,6 +14,7 @@ from focalis.dataset import ReaderWarning
 from focalis.errors import DataError, UsageError
 from focalis.volume import Grid, Volume, write_volume
 from focalis.workflows import evaluate as evaluate_workflow
+from focalis.workflows.agree import agree
 from focalis.workflows.evaluate import evaluate
 
 GRID = Grid((12, 11, 10), (1.0, 1.0, 2.0))
@@ -221,11 +222,38 @@ def test_wrong_calls(folders: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no label map"):
         evaluate(tmp_path / "empty", tmp_path / "empty", None)
+    with pytest.raises(UsageError, match="1 is ignored, and there is no other label"):
+        evaluate(labels, labels, None, ignore=1)
     with pytest.raises(DataError, match="holds no image of case a"):
         evaluate(predictions, labels, tmp_path / "out", images=tmp_path / "empty")
     write_volume(label_map(2), labels / "a.nii")
     with pytest.raises(DataError, match="a second time"):
         evaluate(predictions, labels, None)
+
+
+@pytest.mark.parametrize(
+    "compare", [evaluate, lambda first, second, out, **more: agree([first, second], out, **more)]
+)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tolerance_mm": float("inf")}, "a tolerance of inf mm"),
+        ({"tolerance_mm": float("nan")}, "a tolerance of nan mm"),
+        ({"tolerance_mm": -1.0}, "a tolerance of -1.0 mm"),
+        ({"seed": -1}, "seed is -1"),
+        ({"images": "nowhere"}, "nowhere: is not there"),
+    ],
+)
+def test_options_are_looked_at_before_any_file(tmp_path, compare, options, said) -> None:
+    for name in ("read", "again"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.nii.gz").touch()  # reading it would be another error
+    with pytest.raises(UsageError, match=said):
+        compare(tmp_path / "read", tmp_path / "again", tmp_path / "out", **options)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        compare(tmp_path / "read", tmp_path / "again", tmp_path / "file")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture

@@ -5,13 +5,14 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
-from focalis.errors import DataError, PlanError, TrainingError, UsageError
+from focalis.errors import DataError, FocalisError, PlanError, TrainingError, UsageError
 from focalis.model import Refinement, load_model
 from focalis.planning import describe, join_scopes, learn_scope, outside, read_plan, write_plan
 from focalis.volume import Grid, Volume, read_volume, write_volume
@@ -434,6 +435,16 @@ def test_a_second_run_in_the_same_folder_is_refused_and_a_killed_one_does_not_bl
         ({"threads": -2}, "threads is -2"),
         ({"memory_gb": -1.0}, "memory budget of -1.0 GB"),
         ({"memory_gb": float("nan")}, "memory budget of nan GB"),
+        ({"fold": 5}, "fold 5 is not one"),
+        ({"folds": 1}, "2 or more"),
+        ({"folds": 7}, "6 patients cannot make 7 folds"),
+        ({"fold": 0, "splits": Path("nowhere.json")}, "nowhere.json: cannot be read"),
+        ({"splits": Path("nowhere.json")}, "give fold or folds too"),
+        ({"plan": Path("nowhere.yaml")}, "nowhere.yaml: cannot be read"),
+        ({"start": "shape"}, "no start of this name is known"),
+        ({"start": "nowhere.safetensors"}, "nowhere.safetensors: "),
+        ({"freeze": "encoder"}, "freeze is encoder"),
+        ({"readers": "vote"}, "readers is 'vote'"),
     ],
 )
 def test_options_are_looked_at_before_the_data(phantoms, tmp_path, monkeypatch, options, said):
@@ -441,7 +452,7 @@ def test_options_are_looked_at_before_the_data(phantoms, tmp_path, monkeypatch, 
         raise AssertionError("the data set was checked")
 
     monkeypatch.setattr(setup, "checked", never)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(FocalisError, match=said):
         fit(phantoms, tmp_path / "run", steps=1, **options)
     assert not (tmp_path / "run").exists()
 

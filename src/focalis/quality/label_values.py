@@ -148,4 +148,4 @@ def _listed(values: Sequence[Any] | NDArray[Any]) -> str:
 def _text(value: Any) -> str:
     """A number as people write it; whole ones with all their digits."""
     number = float(value)
-    return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:g}"
+    return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:.9g}"

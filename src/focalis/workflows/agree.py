@@ -23,7 +23,7 @@ from focalis.evaluation.agreement import (
 from focalis.files import write_text
 from focalis.report import agreement_figure, write_agreement_report
 from focalis.volume import Volume, read_volume, read_volumes
-from focalis.workflows.label_maps import image_of, label_maps, read_label_map
+from focalis.workflows.label_maps import image_of, label_maps, read_label_map, require_options
 
 Progress = Callable[[int, int, str], None]
 """Called before each case with the cases finished, their number, and the case's name."""
@@ -77,10 +77,11 @@ def agree(
         progress: see `Progress`.
 
     Raises:
-        UsageError: a path is not there, or a folder is given twice.
+        UsageError: a path is not there, a folder is given twice, a number is not possible, or every label is ignored.
         DataError: no case has two readers; a mask cannot be read or lies on another grid than the other's; one line
             per problem, and nothing is written.
     """
+    require_options(out, images, tolerance_mm, seed)
     source = _source([Path(path) for path in labels], masks, ignore)
     several = {
         case: structures
@@ -198,7 +199,12 @@ def _found_labels(source: _Source, problems: list[str]) -> dict[int, str]:
                 values |= set(np.unique(read_label_map(path).array).tolist())
             except Exception as error:
                 problems.append(refusal(error, path))
-    return {value: f"label {value}" for value in sorted(values - {0, source.ignore}) or [1]}
+    found = sorted(values - {0}) or [1]
+    if found == [source.ignore]:
+        raise UsageError(
+            f"{found[0]} is ignored, and there is no other label; ignore the value of voxels not judged"
+        )
+    return {value: f"label {value}" for value in found if value != source.ignore}
 
 
 def _counted(source: _Source) -> dict[str, int]:

@@ -24,10 +24,11 @@ from focalis.planning.parts import check_names, loss_settings
 from focalis.planning.plan import LossSettings, NetworkSettings
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
 from focalis.training import Progress
+from focalis.training.start import read_start
 from focalis.workflows.comparison import Row, content_of, write_comparison
 from focalis.workflows.record import changes, provenance, read_json, write_json
 from focalis.workflows.run import Task, started_from
-from focalis.workflows.setup import Trainers, Trainings, claim
+from focalis.workflows.setup import Trainers, Trainings, claim, divide
 
 SETTINGS, PLAN = "settings.json", "plan.yaml"
 SPLIT_SEED = 0
@@ -122,6 +123,7 @@ def compare(
     if not seeds:
         raise UsageError("no seed is given; give one or more")
     at_least("seed", min(seeds), 0)
+    read_start(start or SCRATCH)
     trainers = Trainers.of(on or "processes", parallel, compute)
     elsewhere = trainers.executor.elsewhere
     if (parallel > 1 or elsewhere) and length.steps is None:
@@ -135,6 +137,7 @@ def compare(
     data = open_dataset(Path(dataset))
     fault = "is not empty and holds no comparison; give a new folder"
     claim(root, "comparison", (root / SETTINGS).exists(), fault)
+    divide(data, held_out, SPLIT_SEED)  # faults of the splits are told before an image is read
     with only_process_in(root, "comparison"):
         tell("check", None)
         trainings = Trainings.of(root, Path(dataset), data, held_out, SPLIT_SEED, trainers, doubt)

@@ -34,7 +34,14 @@ from focalis.lesions import as_csv, temper
 from focalis.prediction import Segmentation
 from focalis.report import caption, froc_figure, overlay_figure, write_evaluation_report
 from focalis.volume import ORIENTATION, Volume, image_stem, read_volumes, volumes_in_memory
-from focalis.workflows.label_maps import NoLabelMapError, image_of, label_maps, read_label_map, require_labels
+from focalis.workflows.label_maps import (
+    NoLabelMapError,
+    image_of,
+    label_maps,
+    read_label_map,
+    require_labels,
+    require_options,
+)
 from focalis.workflows.lesion_tables import boundary_counts, case_lesions, read_missing, read_seen
 from focalis.workflows.training_cases import Seen, seen_line
 
@@ -87,12 +94,14 @@ def evaluate(
         progress: see `Progress`.
 
     Raises:
-        UsageError: a path is not there, a file stands against a folder, or the minimum size is negative.
+        UsageError: a path is not there, a file stands against a folder, a number is not possible, or every label is
+            ignored.
         DataError: a file has no counterpart, cannot be read, lies on another grid, or holds values that are
             no label; one line per problem, and nothing is written.
     """
     if not 0 <= min_lesion_mm3 < float("inf"):
         raise UsageError(f"a minimum size of {min_lesion_mm3} mm3 is not possible; give 0 or more")
+    require_options(out, images, tolerance_mm, seed)
     if isinstance(predictions, str | Path) and isinstance(labels, str | Path):
         pairs: Mapping[str, tuple[Source, Source]] = _pair(Path(predictions), Path(labels))
     else:
@@ -111,6 +120,10 @@ def evaluate(
     if names is None:
         names = _find_labels(pairs, problems)
         names.pop(ignore or 0, None)
+        if not names and not problems:
+            raise UsageError(
+                f"{ignore} is ignored, and there is no other label; ignore the value of voxels not judged"
+            )
     scores: list[Score] = []
     lesions: list[CaseLesions] = []
     seen: dict[str, Seen] = {}

@@ -18,16 +18,17 @@ from focalis.evaluation import Aim, Promise, Summary, keep_promise, nothing_to_f
 from focalis.files import LOCK, only_process_in
 from focalis.model import load_model, save_model
 from focalis.networks import REFINED, split_name
-from focalis.planning import Freeze, Plan, Readers, make_plan, read_plan, write_plan
+from focalis.planning import SCRATCH, Freeze, Plan, Readers, make_plan, read_plan, write_plan
 from focalis.planning.parts import augmentations_of, check_names, loss_of, loss_settings
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
 from focalis.training import Progress, read_metrics
+from focalis.training.start import read_start
 from focalis.workflows.ensemble import ensemble
 from focalis.workflows.judge import ADVICE, Judgement, held_out_note, write_judgement
 from focalis.workflows.learning_curve import on_parts, outlook
 from focalis.workflows.record import provenance, read_json, write_json
 from focalis.workflows.run import MODEL, started_from
-from focalis.workflows.setup import PREPARED, Trainers, Trainings, claim
+from focalis.workflows.setup import PREPARED, Trainers, Trainings, claim, divide
 from focalis.workflows.slurm import TASKS
 from focalis.workflows.task import read_judgement, train_and_judge, with_masks
 
@@ -176,13 +177,21 @@ def fit(
     Aim.parse(aim)
     asked = None if promise is None else Promise.parse(promise)
     check_names(network, loss)
+    if readers is not None and readers not in get_args(Readers):
+        raise UsageError(f"readers is {readers!r}; choose one of {', '.join(get_args(Readers))}")
     trainers = Trainers.of(on or ("processes" if parallel > 1 else "here"), parallel, compute)
     sharing = trainers.sharing
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     followed = plan if plan is not None else root / PLAN
-    if channels_may_miss is None and followed.exists():
-        channels_may_miss = read_plan(followed).channels_may_miss
+    settled = read_plan(followed) if plan is not None or followed.exists() else None
+    if channels_may_miss is None and settled:
+        channels_may_miss = settled.channels_may_miss
+    read_start(begin := start or (settled.start if settled else SCRATCH))
+    if freeze not in (None, "nothing") and begin == SCRATCH:
+        raise UsageError(
+            f"freeze is {freeze}, which keeps weights of the start, but start is {SCRATCH}; give --start"
+        )
     data = open_dataset(Path(dataset), tuple(channels_may_miss or ()))
     resume |= trainers.executor.elsewhere and (root / TASKS).is_dir()  # the same command again collects
     ours = resume or (
@@ -190,10 +199,11 @@ def fit(
     )
     fault = "is not empty; give a new folder, or --resume to go on with the run in it"
     claim(root, "run", ours, fault)
+    divide(data, held_out, seed)  # faults of the splits are told before an image is read
     with only_process_in(root, "fit"):
         tell("check", None)
         plan_path = root / PLAN
-        data = with_masks(data, _readers(readers, plan if plan is not None else plan_path))
+        data = with_masks(data, readers or (settled.readers if settled else "labels"))
         trainings = Trainings.of(root, Path(dataset), data, held_out, seed, trainers, doubt)
         data = trainings.data
         caveats = tuple(str(finding) for finding in trainings.grave if finding.kind == "few")
@@ -337,15 +347,6 @@ def _folds_alert(collapsed: Mapping[int, Judgement], folds: int) -> str:
         else "the ensemble averages over networks that did not learn what they should"
     )
     return f"{what}: {len(collapsed)} of {folds} folds ({lines}); {ADVICE}"
-
-
-def _readers(asked: Readers | None, plan: Path) -> Readers:
-    """What the run will train on, by what was asked for, else by the plan that it follows."""
-    if asked is None:
-        return read_plan(plan).readers if plan.exists() else "labels"
-    if asked not in get_args(Readers):
-        raise UsageError(f"readers is {asked!r}; choose one of {', '.join(get_args(Readers))}")
-    return asked
 
 
 def _plan(

@@ -10,11 +10,25 @@ import numpy as np
 from focalis.dataset import GREATEST_LABEL
 from focalis.errors import DataError, UsageError
 from focalis.quality.label_values import is_whole, looks_like_an_image
+from focalis.settings import at_least
 from focalis.volume import Volume, image_stem, read_volume
 
 
 class NoLabelMapError(DataError):
     """A file holds an image or probabilities where a label map is expected."""
+
+
+def require_options(
+    out: Path | str | None, images: Path | str | None, tolerance_mm: float, seed: int
+) -> None:
+    """UsageError for what cannot be used to compare label maps, before any of them is read."""
+    at_least("seed", seed, 0)
+    if not 0 <= tolerance_mm < float("inf"):
+        raise UsageError(f"a tolerance of {tolerance_mm} mm is not possible; give 0 or more")
+    if out is not None and Path(out).exists() and not Path(out).is_dir():
+        raise UsageError(f"{out}: is a file; give a folder for the report")
+    if images is not None and not Path(images).exists():
+        raise UsageError(f"{images}: is not there; give the folder of the images")
 
 
 def label_maps(folder: Path) -> dict[str, Path]:
@@ -67,8 +81,6 @@ def image_of(case: str, images: Path) -> Path:
     """The image of a case in a folder: CASE, or the first of CASE_CHANNEL; or the one file that `images` is."""
     if images.is_file():
         return images
-    if not images.is_dir():
-        raise UsageError(f"{images}: is not there; give the folder of the images")
     stems = {path: image_stem(path) for path in sorted(images.iterdir())}
     exact = [path for path, stem in stems.items() if stem == case]
     channels = [path for path, stem in stems.items() if stem is not None and stem.startswith(f"{case}_")]
