@@ -58,6 +58,20 @@ def test_patients_in_a_table_of_another_name_are_told(root: Path) -> None:
     assert "clinical.csv names patients and is passed over" in open_dataset(root).notes[0]
 
 
+@pytest.mark.parametrize("name", ["cases.xlsx", "Patients.XLS", "clinical.ods"])
+def test_a_spreadsheet_is_told(root: Path, name: str) -> None:
+    (root / name).touch()
+    assert open_dataset(root).notes == (
+        f"{name} is a spreadsheet and is passed over; save it as cases.csv if it names the patients",
+    )
+
+
+def test_a_table_of_patients_after_whom_the_cases_are_named_is_told(root: Path) -> None:
+    (root / "labels" / "sub-1_ses-1.nii.gz").touch()
+    (root / "participants.tsv").write_text("participant_id\tage\nsub-1\t3\nsub-2\t4\n")
+    assert any(note.startswith("participants.tsv names patients") for note in open_dataset(root).notes)
+
+
 def test_a_description_without_labels_is_told(root: Path) -> None:
     (root / "dataset.json").write_text(json.dumps({"classes": {"lesion": 1}}))
     assert "dataset.json names no labels (its keys: classes)" in open_dataset(root).notes[0]

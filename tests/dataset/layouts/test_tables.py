@@ -38,6 +38,10 @@ def test_the_column_patient_comes_first(tmp_path: Path) -> None:
         "site_patient_id",
         "Patient's Name",
         "pid",
+        "Patientennummer",
+        "Sujet",
+        "ID_paciente",
+        "Pseudonym",
         "MRN",
     ],
 )
@@ -86,6 +90,18 @@ def test_the_tables_name_in_any_case(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("missing", ["", "NaN", "n/a", "None"])
 def test_a_missing_patient_is_a_patient_of_its_own(tmp_path: Path, missing: str) -> None:
     assert patients(tmp_path, f"case,patient\na,{missing}\nb,{missing}\n", {"a", "b"}) == {"a": "a", "b": "b"}
+
+
+@pytest.mark.parametrize(("one", "other"), [("P7", "p7"), ("007", "7"), ("12", "12.0"), ("sub-03", "sub-3")])
+def test_two_spellings_of_what_may_be_one_patient_are_told(tmp_path: Path, one: str, other: str) -> None:
+    assert f"{one} and {other} count as two patients" in note(
+        tmp_path, f"case,patient\na,{one}\nb,{other}\n", {"a", "b"}
+    )
+    assert note(tmp_path, f"case,patient\na,{one}\nb,{one}0\nc,{one}00\n", {"a", "b", "c"}) == ""
+
+
+def test_a_column_of_patients_that_is_empty_is_told(tmp_path: Path) -> None:
+    assert "column patient is empty: each case" in note(tmp_path, "case,patient\na,\nb,n/a\n", {"a", "b"})
 
 
 def test_two_columns_of_patients_must_agree(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from focalis.dataset.layouts.tables import (
     NO_PATIENTS,
     Table,
     case_column,
+    doubt_about,
     patient_column,
     patient_name,
     read_table,
@@ -101,6 +102,8 @@ def open_manifest(path: Path, may_miss: Collection[str] = ()) -> Dataset:
         notes.append(
             f"{path.name} has no column patient ({', '.join(filter(None, table.columns))}): {NO_PATIENTS}"
         )
+    elif doubt := doubt_about(path.name, patient_in, [patient_name(row[patient_in]) for row in table.rows]):
+        notes.append(doubt)
     ordered = tuple(cases[name] for name in sorted(cases))
     return Dataset(path.parent, ordered, named, labels, notes=tuple(notes))
 

@@ -31,6 +31,7 @@ _IMAGES_OF_OTHERS = (
     ".tif",
     ".tiff",
 )
+_SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 _LARGEST_JSON = 10_000_000
 _LISTED = 3
 
@@ -89,6 +90,8 @@ def _holds_splits(path: Path) -> bool:
 def _patients(root: Path, cases: set[str]) -> Iterator[str]:
     """Tables that name patients of the cases, of another name than cases.csv."""
     for path in sorted(root.iterdir()):
+        if path.suffix.lower() in _SPREADSHEETS and not path.name.startswith(("~", ".")):
+            yield f"{path.name} is a spreadsheet and is passed over; save it as cases.csv if it names the patients"
         if path.suffix.lower() not in (".csv", ".tsv") or path.stem.casefold() in ("cases", "manifest"):
             continue
         try:
@@ -96,7 +99,12 @@ def _patients(root: Path, cases: set[str]) -> Iterator[str]:
             named_in, patient_in = case_column(table, cases), patient_column(path, table)
         except DataError:
             continue
-        if named_in and patient_in and cases & {row[named_in] for row in table.rows}:
+        if patient_in and any(case.startswith(f"{row[patient_in]}_") for row in table.rows for case in cases):
+            yield (
+                f"{path.name} names patients and is passed over; the cases are called after them, so write cases.csv "
+                "with the columns case and patient to keep their scans together"
+            )
+        elif named_in and patient_in and cases & {row[named_in] for row in table.rows}:
             yield f"{path.name} names patients and is passed over; rename it to cases.csv to keep their scans together"
 
 

@@ -14,12 +14,23 @@ from focalis.volume import image_stem
 
 PATIENTS = ("cases.csv", "cases.tsv")
 
-_IDENTIFIER = re.compile(r"(id|ids|identifier|uid|no|nr|num|number|code|name)$")
+_IDENTIFIER = re.compile(r"(id|ids|identifier|uid|no|nr|num|number|nummer|numero|code|name)$")
 _CASES = frozenset({"case", "cases", "scan", "scans", "exam", "examination"})
 _PEOPLE = frozenset(
-    {"patient", "patients", "patienten", "subject", "subjects", "participant", "participants"}
+    {
+        "patient",
+        "patients",
+        "patienten",
+        "subject",
+        "subjects",
+        "participant",
+        "participants",
+        "sujet",
+        "sujets",
+    }
+    | {"paciente", "pacientes", "paziente", "pazienti", "volunteer", "donor", "animal"}
 )
-_SHORT = frozenset({"pat", "pid", "sub", "subj", "mrn", "proband", "person", "individual"})
+_SHORT = frozenset({"pat", "pid", "sub", "subj", "mrn", "proband", "person", "individual", "pseudonym"})
 _COUNTING = frozenset({"n", "of", "per"})
 _MISSING = frozenset({"", "nan", "na", "n/a", "none", "null"})
 
@@ -38,7 +49,7 @@ class Patients:
 
     Attributes:
         of: case to patient; a case that is not in it is a patient of its own.
-        note: why a table gives no patients; empty if it does, or if there is none.
+        note: why a table gives no patients, or which of them may be one person; empty as a rule.
     """
 
     of: Mapping[str, str]
@@ -95,7 +106,24 @@ def patients_of(root: Path, cases: set[str]) -> Patients:
     if case is None or patient is None:
         lacking = "case" if case is None else "patient"
         return Patients({}, f"{path.name} has no column {lacking} ({_columns(table)}): {NO_PATIENTS}")
-    return Patients(_patients(path, table, case, patient, cases))
+    of = _patients(path, table, case, patient, cases)
+    return Patients(of, doubt_about(path.name, patient, [patient_name(row[patient]) for row in table.rows]))
+
+
+def doubt_about(table: str, column: str, patients: Iterable[str]) -> str:
+    """What to say of patients whose column is empty, or some of whom may be one person; empty as a rule."""
+    known = sorted(set(patients) - {""})
+    if not known:
+        return f"{table}: the column {column} is empty: {NO_PATIENTS}"
+    alike: dict[str, str] = {}
+    for name in known:
+        plain = re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"\.0+$", "", name.casefold()))
+        if alike.setdefault(plain, name) != name:
+            return (
+                f"{table}: {alike[plain]} and {name} count as two patients; spell them alike if they are one person, "
+                "or splits may part the scans"
+            )
+    return ""
 
 
 NO_PATIENTS = "each case counts as a patient of its own, so splits may part the scans of one person"
