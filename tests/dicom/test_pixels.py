@@ -252,3 +252,20 @@ def test_one_fraction_makes_the_series_float(tmp_path, write_series) -> None:
     slices = [each for file in files for each in read_slices(file)]
     assert value_type(slices) == np.float32
     assert value_type(slices[:1]) == np.int16
+
+
+@pytest.mark.parametrize(("extra", "refused"), [(2, False), (84, True), (840, True)])
+def test_more_pixel_data_than_the_header_says_are_refused(
+    tmp_path, write_series, stored, grid, extra, refused
+):
+    files = write_series(tmp_path, stored, grid)
+    dataset = pydicom.dcmread(files[2])
+    dataset.PixelData += bytes(extra)
+    dataset.save_as(files[2])
+    if refused:
+        with pytest.raises(
+            DataError, match=f"holds {84 + extra} bytes of pixel data, but its header says 84"
+        ):
+            read_series(files)
+    else:
+        np.testing.assert_array_equal(read_series(files).volume.array, stored)

@@ -1,5 +1,7 @@
 """Segmentation objects: written, and read as highdicom and other programs write them."""
 
+import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -446,3 +448,30 @@ def test_voxels_of_a_segment_that_is_not_described_are_refused(tmp_path: Path, s
     dataset.SegmentSequence = [item for item in dataset.SegmentSequence if item.SegmentNumber != 2]
     dataset.save_as(path)
     assert "voxels of segment 2, which it does not describe" in refusal(path, series)
+
+
+@pytest.mark.parametrize("size_xyz", [(7, 6, 5), (5, 5, 8)])
+def test_frames_that_are_padded_to_whole_bytes_are_refused(
+    tmp_path: Path, write_series: Builder, grid: Grid, size_xyz: tuple[int, int, int]
+) -> None:
+    grid = Grid(size_xyz, grid.spacing_xyz_mm)
+    series = read_series(write_series(tmp_path / "images", np.zeros(grid.shape_zyx, np.int16), grid))
+    label = np.ones(grid.shape_zyx, np.uint8)
+    write(label, series, tmp_path / "a.dcm", names={1: "a"})
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    dataset.PixelData = b"".join(np.packbits(plane, bitorder="little").tobytes() for plane in label)
+    dataset.PixelData += bytes(len(dataset.PixelData) % 2)
+    dataset.save_as(tmp_path / "a.dcm")
+    assert "cannot be decoded (holds" in refusal(tmp_path / "a.dcm", series)
+
+
+@pytest.mark.skipif(shutil.which("dcmconv") is None, reason="needs dcmtk")
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+def test_single_bits_in_big_endian_are_read(tmp_path: Path, series: Series, vr: str) -> None:
+    label = speckle(series.volume.array.shape)
+    write(label, series, tmp_path / "a.dcm")
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    dataset["PixelData"].VR = vr
+    dataset.save_as(tmp_path / "a.dcm")
+    subprocess.run(["dcmconv", "+tb", tmp_path / "a.dcm", tmp_path / "b.dcm"], check=True)
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "b.dcm", series)["lesion"], label == 1)

@@ -15,6 +15,7 @@ from pydicom.pixels.utils import iter_pixels
 from focalis.dicom.compressed_bits import compressed_frames, is_compressed_bits
 from focalis.dicom.coordinates import directions_to_indices, to_indices, to_patient
 from focalis.dicom.headers import gist, numbers, quiet, text
+from focalis.dicom.pixels import surplus
 from focalis.errors import DataError
 from focalis.volume import Grid
 
@@ -105,7 +106,9 @@ def read_frames(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.integ
         syntax = dataset.file_meta.TransferSyntaxUID
         if is_compressed_bits(dataset, syntax):
             frames = compressed_frames(dataset, syntax, indices)
-        elif dataset.BitsAllocated == 1 and syntax.is_little_endian and not syntax.is_encapsulated:
+        elif not syntax.is_encapsulated and (phrase := surplus(dataset, len(dataset.PixelData))):
+            raise ValueError(phrase)
+        elif dataset.BitsAllocated == 1 and not syntax.is_encapsulated:
             frames = _unpacked(dataset, indices)
         else:
             frames = iter_pixels(dataset, indices=indices, raw=True)
@@ -127,6 +130,8 @@ def _unpacked(dataset: FileDataset, indices: Sequence[int]) -> Iterator[NDArray[
     """
     rows, columns = dataset.Rows, dataset.Columns
     stored = np.frombuffer(dataset.PixelData, dtype=np.uint8)
+    if not dataset.original_encoding[1] and dataset["PixelData"].VR == "OW":  # big-endian words (PS3.5 7.3)
+        stored = stored.reshape(-1, 2)[:, ::-1].ravel()
     for index in indices:
         first = index * rows * columns
         last = first + rows * columns

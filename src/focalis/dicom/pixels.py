@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom import uid
+from pydicom import Dataset, uid
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import as_pixel_options
 
@@ -104,6 +104,27 @@ def signed_doubt(values: NDArray[Any], slices: Sequence[Slice]) -> tuple[str, ..
     )
 
 
+def surplus(dataset: Dataset, held_bytes: int) -> str:
+    """A phrase if uncompressed pixel data are too long for what the header says; empty if not.
+
+    A few bytes behind the last frame are padding, but single bits run on from frame to frame: there, more than one
+    means that each frame was padded.
+
+    Args:
+        dataset: the header.
+        held_bytes: the length of the pixel data.
+    """
+    frame_bits = (
+        dataset.Rows * dataset.Columns * dataset.BitsAllocated * int(dataset.get("SamplesPerPixel") or 1)
+    )
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    wanted = (frame_bits * frames + 7) // 8
+    padding = 1 if dataset.BitsAllocated == 1 else frame_bits // 8 - 1
+    if held_bytes <= wanted + padding:
+        return ""
+    return f"holds {held_bytes} bytes of pixel data, but its header says {wanted}"
+
+
 def _fill(values: NDArray[Any], slices: Sequence[Slice], path: Path, places: dict[int, int]) -> None:
     """Put the frames of a file (number to z) into their places."""
     syntax = uid.UID(slices[next(iter(places.values()))].transfer_syntax)
@@ -123,6 +144,9 @@ def _fill(values: NDArray[Any], slices: Sequence[Slice], path: Path, places: dic
                 raise DataError(
                     f"{path}: holds no pixel data, or only part of them; copy or export the file again"
                 )
+            held = element.length if element.value is None else len(element.value)
+            if not syntax.is_encapsulated and (phrase := surplus(dataset, held)):
+                raise DataError(f"{path}: {phrase}; export the file again")
             options = as_pixel_options(dataset, pixel_keyword="PixelData", pixel_vr=element.VR)
             for number, z in places.items():
                 source: Any = element.value
