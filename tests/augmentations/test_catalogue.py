@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from small_plan import small_plan
 
 from focalis.augmentations import build_augmentation
 from focalis.errors import PlanError
+from focalis.planning.plan import AugmentationSettings, Normalisation, Plan
+from focalis.training.batches import make_batch
+from focalis.training.prepared import TrainingCase
 
 
 def test_blur_agrees_with_scipy_for_each_channel():
@@ -77,3 +81,38 @@ def test_gamma_of_a_constant_patch_is_finite():
 def test_what_is_wrong_with_an_entry_is_named(name, parameters, message):
     with pytest.raises(PlanError, match=message):
         build_augmentation(name, parameters)
+
+
+def test_shift_moves_a_channel_by_whole_voxels_with_edge_values_outside():
+    shift = build_augmentation("shift", {"voxels_zyx": [1, 3, 2]})
+    x = torch.randn(40, 6, 9, 8)
+    drawn = torch.stack([shift.draw(np.random.default_rng(seed), (6, 9, 8)) for seed in range(40)]).float()
+    steps = drawn.argmax(2) - 3
+    assert (steps.abs().amax(0) == torch.tensor([1, 3, 2])).all()
+    for before, after, moved in zip(x, shift.apply(x, drawn), steps, strict=True):
+        expected = ndimage.shift(before.numpy(), (-moved).tolist(), order=0, mode="nearest")
+        np.testing.assert_array_equal(after.numpy(), expected)
+
+
+def test_shift_leaves_the_first_channel_of_every_sample():
+    plan = small_plan(channels=("FLAIR", "T1"), normalisation=(Normalisation(), Normalisation()), batch=6)
+    plan = plan.model_copy(update={"augmentation": (AugmentationSettings(name="shift", share=1.0),)})
+    label = np.zeros((20, 20, 20), np.uint8)
+    label[8:12, 8:12, 8:12] = 1
+    image = np.random.default_rng(0).normal(size=(1, 20, 20, 20)).repeat(2, axis=0).astype(np.float32)
+    distance = np.zeros(label.shape, np.float16)
+    case = TrainingCase("a", image, label, distance, (np.argwhere(label).astype(np.int32),))
+    first, second = make_batch([case], plan, 0, 0).image.unbind(1)
+    plain = make_batch([case], plan.model_copy(update={"augmentation": ()}), 0, 0).image[:, 0]
+    torch.testing.assert_close(first, plain)
+    assert all(not torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def test_a_plan_of_one_channel_has_nothing_to_shift():
+    content = small_plan().model_dump() | {"augmentation": [{"name": "shift"}]}
+    with pytest.raises(ValueError, match="there is no other; leave it out"):
+        Plan.model_validate(content)
+
+
+def test_no_plan_shifts_channels_by_default():
+    assert "shift" not in [entry.name for entry in small_plan().augmentation]

@@ -1,6 +1,7 @@
 """Channels that may miss: in training, in prediction and in the figures."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +9,19 @@ import pytest
 from small_plan import small_plan
 from typer.testing import CliRunner
 
+import focalis
 from focalis.cli.main import app
 from focalis.dataset import Case, open_dataset
-from focalis.errors import DataError, UsageError
+from focalis.errors import DataError, ModelError, UsageError
 from focalis.evaluation import evaluate_case
 from focalis.evaluation.missing import by_channels, channels_line
 from focalis.model import load_model
-from focalis.planning import describe, learn_scope, outside, prepare_image, read_plan
+from focalis.planning import describe, fingerprint, learn_scope, outside, prepare_image, read_plan
+from focalis.prediction import segment
 from focalis.training.batches import make_batch
 from focalis.training.prepared import TrainingCase
-from focalis.volume import Absent, Grid, Volume, write_volume
+from focalis.volume import Absent, Grid, Volume, read_volume, to_sitk, write_volume
+from focalis.workflows.compare import Row, shared_plans
 from focalis.workflows.evaluate import evaluate
 from focalis.workflows.fit import fit
 from focalis.workflows.predict import predict
@@ -190,3 +194,34 @@ def test_figures_are_of_the_cases_of_each_group():
 
 def test_a_case_without_lacking_channels_is_as_before():
     assert Case("a", (Path("a.nii"),), None).channels == (0,)
+
+
+def test_check_knows_what_may_miss(tmp_path):
+    root = a_set(tmp_path, ["FT", "F", "FT"])
+    words = ["check", str(root)]
+    assert CliRunner().invoke(app, words).exit_code == 1
+    found = CliRunner().invoke(app, [*words, "--channels-may-miss", "T1"])
+    assert (found.exit_code, "3 cases, 0 errors" in found.output) == (0, True), found.output
+
+
+def test_an_array_may_lack_a_channel(fitted):
+    root, result = fitted
+    model = focalis.load(result.model)
+    flair, t1 = (read_volume(root / "images" / f"c5_{name}.nii.gz") for name in ("FLAIR", "T1"))
+    (case,) = (case for case in open_dataset(root, ["T1"]).cases if case.name == "c5")
+    expected = segment(model, [case.read_images()[0], Absent.on(flair.grid)])
+    found = model.segment([flair.array, None], spacing_mm=(1, 1, 1), orientation="SPL")
+    np.testing.assert_array_equal(found.mask, expected.mask)
+    both = model.segment([to_sitk(flair), to_sitk(t1)])
+    assert not np.array_equal(both.probability, found.probability)
+    with pytest.raises(ModelError, match="channel FLAIR is missing"):
+        model.segment([None, t1.array], spacing_mm=(1, 1, 1))
+    with pytest.raises(UsageError, match="no image is given"):
+        model.segment([None, None], spacing_mm=(1, 1, 1))
+
+
+def test_the_rows_of_a_comparison_may_miss_what_the_data_set_lacks(tmp_path):
+    data = replace(open_dataset(a_set(tmp_path, ["FT", "F", "FT"]), ["T1"]), labels={1: "lesion"})
+    rows = [Row("dense", "dice_cross_entropy"), Row("dense", "tversky")]
+    plans = shared_plans(data, fingerprint(data.cases, data.ignore), rows, 4.0, None, ("T1",))
+    assert {plan.channels_may_miss for plan in plans.values()} == {("T1",)}

@@ -55,6 +55,12 @@ def test_regions_of_a_plan_are_nested_and_hold_all_labels(regions):
         small_plan(labels=NAMES, regions=regions)
 
 
+def test_masks_of_regions_are_not_refined():
+    content = nested_plan().model_dump() | {"network": {"name": "dense+crf", "strides_zyx": [[2, 2, 2]]}}
+    with pytest.raises(ValueError, match=r"leave \+crf out"):
+        Plan.model_validate(content)
+
+
 def test_a_plan_file_keeps_the_order(tmp_path):
     write_plan(nested_plan(), tmp_path / "plan.yaml")
     assert list(read_plan(tmp_path / "plan.yaml").regions) == list(REGIONS)
@@ -185,7 +191,7 @@ def test_all_regions_are_learned(tmp_path):
         distance = distance_to_foreground(label, (1, 1, 1)).astype(np.float16)
         voxels = (np.argwhere(label).astype(np.int32),)
         cases.append(TrainingCase(f"c{seed}", image[None].astype(np.float32), label, distance, voxels))
-    network = train(plan, cases[:3], [], tmp_path, steps=60, seed=0, runtime=Runtime())
+    network = train(plan, cases[:3], [], tmp_path, steps=240, seed=0, runtime=Runtime())
     assert watch(plan, network, cases[3:], Runtime()).dice > 0.6
 
 

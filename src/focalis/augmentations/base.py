@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -23,7 +23,10 @@ class Augmentation(Parameters, ABC):
 
     Attributes:
         share: of the channels that are changed; the channels of a sample are drawn one by one.
+        changes_first: whether it may change the first channel of a sample too.
     """
+
+    changes_first: ClassVar[bool] = True
 
     share: Share
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 Limits = Annotated[tuple[float, float], AfterValidator(_ascending)]
+Reach = Annotated[int, Field(ge=0, le=8)]
 Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -42,15 +43,29 @@ class Blur(Augmentation):
 
     def apply(self, channels: Tensor, drawn: Tensor) -> Tensor:
         """See `Augmentation.apply`."""
-        count, size = drawn.shape
-        for axis in range(3):
-            shape = [1, 1, 1]
-            shape[axis] = size
-            padding = [0] * 6
-            padding[4 - 2 * axis] = padding[5 - 2 * axis] = size // 2
-            padded = functional.pad(channels[None], padding, mode="replicate")
-            channels = functional.conv3d(padded, drawn.reshape(count, 1, *shape), groups=count)[0]
-        return channels
+        return _filtered(channels, [drawn] * 3)
+
+
+class Shift(Augmentation):
+    """A shift by whole voxels, edge values outside, of all channels but the first one: channels that do not match.
+
+    `voxels_zyx`: the greatest along each axis, to both sides.
+    """
+
+    changes_first: ClassVar[bool] = False
+
+    share: Share = 0.3
+    voxels_zyx: tuple[Reach, Reach, Reach] = (1, 2, 2)
+
+    def draw(self, rng: np.random.Generator, _shape_zyx: tuple[int, int, int]) -> Tensor:
+        """A kernel per axis that is 1 where the voxel comes from, all of the length of the longest."""
+        longest = max(self.voxels_zyx)
+        steps = torch.tensor([longest - int(rng.integers(-most, most + 1)) for most in self.voxels_zyx])
+        return functional.one_hot(steps, 2 * longest + 1)
+
+    def apply(self, channels: Tensor, drawn: Tensor) -> Tensor:
+        """See `Augmentation.apply`."""
+        return _filtered(channels, list(drawn.unbind(1)))
 
 
 class Noise(Augmentation):
@@ -125,6 +140,19 @@ class Gamma(Augmentation):
         return torch.addcmul(mean, after, was / now.clamp(min=1e-6))
 
 
+def _filtered(channels: Tensor, kernels_zyx: Sequence[Tensor]) -> Tensor:
+    """Channels (n, z, y, x) filtered along z, y and x, edge values outside; per axis a kernel for each (n, size)."""
+    for axis, kernels in enumerate(kernels_zyx):
+        count, size = kernels.shape
+        shape = [1, 1, 1]
+        shape[axis] = size
+        padding = [0] * 6
+        padding[4 - 2 * axis] = padding[5 - 2 * axis] = size // 2
+        padded = functional.pad(channels[None], padding, mode="replicate")
+        channels = functional.conv3d(padded, kernels.reshape(count, 1, *shape), groups=count)[0]
+    return channels
+
+
 def _along(channels: Tensor, drawn: Tensor) -> Tensor:
     """One number per channel, in the shape that meets all its voxels."""
     return drawn.reshape(len(channels), 1, 1, 1)
@@ -136,6 +164,7 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "brightness": Brightness,
     "contrast": Contrast,
     "gamma": Gamma,
+    "shift": Shift,
 }
 """Focalis's own augmentations; installed packages may offer more, see `focalis.plugins`."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from focalis.cli.console import print_json, progress_bar
+from focalis.cli.options import MayMiss
 
 if TYPE_CHECKING:
     from focalis.quality import Survey
@@ -25,6 +26,7 @@ def check(
     splits: Annotated[
         Path | None, typer.Option(help="JSON file of splits, as nnU-Net's splits_final.json.")
     ] = None,
+    channels_may_miss: MayMiss = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print check.json's content.")] = False,
 ) -> None:
     """Read every file of a data set and say what is wrong with it.
@@ -38,6 +40,7 @@ def check(
             dataset,
             out,
             splits=splits,
+            channels_may_miss=channels_may_miss or (),
             progress=lambda done, total, case: advance("check", done, total, case),
         )
     if as_json:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from focalis.cli.console import figure_with_interval, print_doubt, print_json, progress_bar, show_training
-from focalis.cli.options import DatasetFolder, Device, Minutes, On, Precision, Splits, Steps
+from focalis.cli.options import DatasetFolder, Device, MayMiss, Minutes, On, Precision, Splits, Steps
 from focalis.errors import UsageError
 
 
@@ -36,6 +36,7 @@ def compare(
         int | None, typer.Option(min=1, help="Hold out each of this many folds in turn.")
     ] = None,
     splits: Splits = None,
+    channels_may_miss: MayMiss = None,
     start: Annotated[
         str | None,
         typer.Option(help="Weights that every row starts from: scratch, shapes, or MODEL.safetensors."),
@@ -74,6 +75,7 @@ def compare(
             fold=fold,
             folds=folds,
             splits=splits,
+            channels_may_miss=channels_may_miss or (),
             start=start,
             parallel=parallel,
             on=on,

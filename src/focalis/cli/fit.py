@@ -10,7 +10,7 @@ import typer
 
 from focalis.cli.console import print_doubt, print_json, print_summary, progress_bar, show_training
 from focalis.cli.launched import launched
-from focalis.cli.options import DatasetFolder, Device, Minutes, On, Precision, Splits, Steps
+from focalis.cli.options import DatasetFolder, Device, MayMiss, Minutes, On, Precision, Splits, Steps
 
 
 def fit(
@@ -43,10 +43,7 @@ def fit(
         Literal["labels", "majority", "staple", "mean", "random"] | None,
         typer.Option(help="What cases with masks of several readers (raters/CASE_READER) train on."),
     ] = None,
-    channels_may_miss: Annotated[
-        list[str] | None,
-        typer.Option(help="A channel that cases may lack; once for each. Trained with channel dropout."),
-    ] = None,
+    channels_may_miss: MayMiss = None,
     start: Annotated[
         str | None, typer.Option(help="Weights to start from: scratch, shapes, or MODEL.safetensors.")
     ] = None,

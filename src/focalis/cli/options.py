@@ -15,6 +15,13 @@ Minutes = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Training steps of each run instead.")]
 Splits = Annotated[Path | None, typer.Option(help="JSON file of splits, as nnU-Net's splits_final.json.")]
+MayMiss = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--channels-may-miss",
+        help="A channel that cases may lack; once for each. Trainings leave it out of a share of the patches.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 On = Annotated[

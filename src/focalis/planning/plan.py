@@ -202,6 +202,10 @@ class Plan(Shown, _Frozen):
             )
         if not set(self.channels_may_miss) < set(self.channels):
             raise ValueError("channels_may_miss names no channel, or all of them; one must always be there")
+        if len(self.channels) == 1 and any(entry.name == "shift" for entry in self.augmentation):
+            raise ValueError(
+                "shift moves channels against the first one, and there is no other; leave it out"
+            )
         if not all(1 <= value <= GREATEST_LABEL for value in self.labels):
             raise ValueError(f"label values are 1 to {GREATEST_LABEL}; 0 is the background")
         if len(self.labels) > MOST_LABELS:

@@ -160,10 +160,12 @@ def draw_batch(
         patches.append(draw_patch(case, plan, rng))
         for channel in range(number * len(plan.channels), (number + 1) * len(plan.channels)):
             for augmentation, drawn in zip(augmentations, struck, strict=True):
+                if channel % len(plan.channels) == 0 and not augmentation.changes_first:
+                    continue
                 if rng.random() < augmentation.share:
                     drawn[channel] = torch.as_tensor(augmentation.draw(rng, plan.patch_zyx)).float()
         absent += [
-            sample * len(plan.channels) + channel
+            number * len(plan.channels) + channel
             for channel in optional
             if rng.random() < plan.training.channel_dropout or channel in case.lacks
         ]

@@ -16,7 +16,7 @@ from focalis.errors import DataError, UsageError
 from focalis.volume.files import from_sitk
 from focalis.volume.grid import Grid
 from focalis.volume.repair import UNNOTICED_DEVIATION
-from focalis.volume.volume import Volume
+from focalis.volume.volume import Absent, Volume
 
 Axes = Literal["zyx", "xyz"]
 """The order of an array's axes; nibabel's is x, y, z."""
@@ -42,8 +42,8 @@ def volumes_in_memory(
     """The channels of a case, and the order of the axes that they came in.
 
     Args:
-        images: an image, or a list of one image per channel. An array or tensor has the axes z, y, x, or channel, z, y,
-            x. SimpleITK and nibabel images know their grid.
+        images: an image, or a list of one image per channel, None for one that the case lacks. An array or tensor has
+            the axes z, y, x, or channel, z, y, x. SimpleITK and nibabel images know their grid.
         spacing_mm: of an array or tensor, the distance between voxel centres along its last three axes, in their order.
         orientation: where these three axes point as their index grows, a letter each of L or R, P or A, S or I: SPL is
             slices from the feet to the head, rows from front to back, columns from right to left.
@@ -54,12 +54,17 @@ def volumes_in_memory(
         DataError: something else than an image of real numbers.
     """
     if isinstance(images, list | tuple):
-        found = [volumes_in_memory(image, spacing_mm, orientation, masks=masks) for image in images]
-        if not found:
+        found = [
+            None if image is None else volumes_in_memory(image, spacing_mm, orientation, masks=masks)
+            for image in images
+        ]
+        there = [each for each in found if each is not None]
+        if not there:
             raise UsageError("no image is given; give one per channel")
-        if len({axes for _, axes in found}) > 1:
+        if len({axes for _, axes in there}) > 1:
             raise UsageError("nibabel images and others are mixed; give all channels in one kind")
-        return tuple(volume for volumes, _ in found for volume in volumes), found[0][1]
+        absent = (Absent.on(there[0][0][0].grid),)
+        return tuple(volume for each in found for volume in (each[0] if each else absent)), there[0][1]
     kind = type(images).__module__.partition(".")[0]
     if isinstance(images, sitk.Image) or kind == "nibabel":
         if spacing_mm is not None or orientation != ORIENTATION:

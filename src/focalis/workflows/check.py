@@ -22,6 +22,7 @@ def check(
     out: Path | str | None = None,
     *,
     splits: Path | str | None = None,
+    channels_may_miss: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Survey:
     """Look for everything in a data set that stops training, and for what a person should look at.
@@ -30,19 +31,21 @@ def check(
         dataset: the data set.
         out: folder for `report.html` and `check.json`, written at the end; None writes nothing.
         splits: JSON file of splits; otherwise the one splits*.json in the data set, if there is one.
+        channels_may_miss: channels that cases may lack, as for `fit`.
         progress: called before each case with the cases finished, their number, and the case's name.
 
     Returns:
         Problems, findings, and what was measured; `result.problems` is empty if the data set can be used.
 
     Raises:
-        UsageError: `out` is a file, or it is not clear which splits file counts.
+        UsageError: `out` is a file, a channel that may miss is none of the set's, or it is not clear which splits file
+            counts.
         DataError: there is no data set, or the files cannot be written.
     """
     folder = None if out is None else Path(out)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; give a folder for the report")
-    data = open_dataset(Path(dataset))
+    data = open_dataset(Path(dataset), channels_may_miss)
     path = find_splits(data.root, None if splits is None else Path(splits))
     divisions, problems = _splits(data, path)
     measured = measure(data, progress)

@@ -73,6 +73,7 @@ def compare(
     fold: int | None = None,
     folds: int | None = None,
     splits: Path | None = None,
+    channels_may_miss: Sequence[str] = (),
     start: str | None = None,
     parallel: int = 1,
     on: str | None = None,
@@ -101,6 +102,7 @@ def compare(
         fold: the fold to hold out, from 0; 0 if neither `fold` nor `folds` is given.
         folds: hold out each of that many folds in turn.
         splits: JSON file of splits, as for `fit`.
+        channels_may_miss: channels that cases may lack, see `fit`.
         start: the weights that every row starts from, see `fit`.
         parallel: runs at a time; more than 1 only with `steps`, because they share the processor.
         on: the executor that carries out the runs, see `fit`; `processes` if not given.
@@ -134,7 +136,7 @@ def compare(
         compute = replace(compute, threads=compute.threads or max(1, torch.get_num_threads() // parallel))
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
-    data = open_dataset(Path(dataset))
+    data = open_dataset(Path(dataset), channels_may_miss)
     fault = "is not empty and holds no comparison; give a new folder"
     claim(root, "comparison", (root / SETTINGS).exists(), fault)
     divide(data, held_out, SPLIT_SEED)  # faults of the splits are told before an image is read
@@ -144,7 +146,9 @@ def compare(
         divisions = [(number or 0, split) for number, split in trainings.divisions]
         tell("plan", None)
         memory = compute.memory_gb or trainers.card_gb or DEFAULT_MEMORY_GB
-        plans = shared_plans(trainings.data, trainings.fingerprint(), rows, memory, start)
+        plans = shared_plans(
+            trainings.data, trainings.fingerprint(), rows, memory, start, tuple(channels_may_miss)
+        )
         for plan in plans.values():
             started_from(plan)
         record = trainings.record(made_from["command"])
@@ -192,7 +196,12 @@ def compare(
 
 
 def shared_plans(
-    data: Dataset, figures: Fingerprint, rows: Sequence[Row], memory_gb: float, start: str | None = None
+    data: Dataset,
+    figures: Fingerprint,
+    rows: Sequence[Row],
+    memory_gb: float,
+    start: str | None = None,
+    channels_may_miss: tuple[str, ...] = (),
 ) -> dict[Row, Plan]:
     """A plan per row: spacing, normalisation, patch, batch and training are one and the same, strides the network's.
 
@@ -231,6 +240,7 @@ def shared_plans(
             "patch_zyx": deepest.patch_zyx,
             "batch": batch,
             "loss": loss_settings(row.loss),
+            "channels_may_miss": channels_may_miss,
             "start": chosen,
             "reasons": own.reasons | reasons,
         }

@@ -36,7 +36,8 @@ class Model(stored.Model):
 
         Args:
             image: a NumPy array or torch tensor (z, y, x), a SimpleITK or nibabel image; of several channels a list of
-                them, in the order of `channels`, or an array (channel, z, y, x).
+                them, in the order of `channels`, or an array (channel, z, y, x). In a list None stands for a channel
+                that the case lacks, if the model was trained to go without it.
             spacing_mm: of an array or tensor, the distance between voxel centres along z, y, x. Images know theirs.
             orientation: where the axes z, y, x of an array or tensor point as their index grows: SPL, if not given, is
                 from the feet to the head, from front to back, from the patient's right to the left. The axes may also
