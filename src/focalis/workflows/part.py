@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from pydantic import TypeAdapter
 
 from focalis.files import write_bytes
@@ -26,7 +27,7 @@ class Part(Job):
         model: the model file, or the name of one that comes with Focalis.
         inputs: its cases, see `plain`.
         out: the folder for the results.
-        threads: of the processor; None for OMP_NUM_THREADS, or as many as there are.
+        threads: of the processor; None for as many as PyTorch takes.
         options: the other options of `predict`.
     """
 
@@ -60,7 +61,7 @@ class Part(Job):
 
 def predict_part(part: Part) -> None:
     """Predict the cases of a part, and write the report on them into its folder."""
-    threads = part.threads or int(os.environ.get("OMP_NUM_THREADS") or 0) or None
+    threads = part.threads or torch.get_num_threads()  # which goes by OMP_NUM_THREADS; OpenVINO does not
     cases = [_case(each) for each in part.inputs]
     report = predict(part.model, cases, part.out, threads=threads, resume=True, **part.options)
     write_bytes(part.home / _REPORT, _AS_JSON.dump_json(report))

@@ -66,7 +66,9 @@ def _start(engine: Any) -> None:
     """Join the cluster that RAY_ADDRESS names or that runs on this machine, or start one here that ends with us."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # it is 15 otherwise
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # without it Ray warns that this will change
     try:
         engine.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
