@@ -7,7 +7,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from focalis.dicom import find_series, only_series, read_series
 from focalis.errors import DataError
@@ -203,3 +203,12 @@ def test_sloppy_values_are_read_without_a_word(tmp_path, write_series, grid, sto
         file.write_bytes(content)
     np.testing.assert_array_equal(read_series(only_series(tmp_path)).volume.array, stored)
     assert capfd.readouterr() == ("", "")
+
+
+def test_images_of_another_class_in_a_series_are_told(tmp_path, write_series, stored, grid) -> None:
+    files = write_series(tmp_path, stored, grid)
+    dataset = pydicom.dcmread(files[0])
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    dataset.save_as(files[0])
+    (doubt,) = read_series(only_series(tmp_path)).doubts
+    assert doubt == "1 files of the series are no CT, MR or PET images and were passed over"

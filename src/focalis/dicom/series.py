@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ class SeriesFiles:
         study_date: the Study Date, YYYYMMDD; empty if there is none.
         patient_id: the Patient ID; empty if there is none.
         files: the files, sorted by path.
+        others: how many files of the series are images of another class, which are not read.
     """
 
     uid: str
@@ -62,6 +64,7 @@ class SeriesFiles:
     study_date: str
     patient_id: str
     files: tuple[Path, ...]
+    others: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ def find_series(
     Raises:
         DataError: the folder is missing; without `damaged`, a DICOM file is damaged, or an image names no series.
     """
+    found, others = _by_series(folder, damaged, charset)
     return tuple(
         SeriesFiles(
             uid=uid,
@@ -123,10 +127,9 @@ def find_series(
             study_date=text(first, "StudyDate"),
             patient_id=text(first, "PatientID"),
             files=tuple(files),
+            others=others[uid],
         )
-        for uid, (first, files) in sorted(
-            _by_series(folder, damaged, charset).items(), key=_patient_study_series
-        )
+        for uid, (first, files) in sorted(found.items(), key=_patient_study_series)
     )
 
 
@@ -178,6 +181,8 @@ def read_series(
     found = (*doubts([each.said for each in slices]), *signed_doubt(values, slices))
     if guessed:
         found += (guesses_told(guessed),)
+    if isinstance(files, SeriesFiles) and files.others:
+        found += (f"{files.others} files of the series are no CT, MR or PET images and were passed over",)
     return Series(
         volume=Volume(values, grid),
         files=tuple(each.file for each in slices),
@@ -190,12 +195,13 @@ def read_series(
 
 def _by_series(
     folder: Path, damaged: dict[Path, str] | None, charset: str
-) -> dict[str, tuple[FileDataset, list[Path]]]:
-    """Series UID to its first file's header and its files."""
+) -> tuple[dict[str, tuple[FileDataset, list[Path]]], Counter[str]]:
+    """Series UID to its first file's header and its files, and to the number of its images of other classes."""
+    others: Counter[str] = Counter()
     found: dict[str, tuple[FileDataset, list[Path]]] = {}
     for path in files_below(folder):
         try:
-            header = _image_header(path, charset)
+            header = _image_header(path, charset, others)
         except DataError as error:
             if damaged is None:
                 raise
@@ -203,11 +209,11 @@ def _by_series(
             continue
         if header is not None:
             found.setdefault(text(header, "SeriesInstanceUID"), (header, []))[1].append(path)
-    return found
+    return found, others
 
 
-def _image_header(path: Path, charset: str) -> FileDataset | None:
-    """The header of a CT, MR or PET image; None for any other file."""
+def _image_header(path: Path, charset: str, others: Counter[str]) -> FileDataset | None:
+    """The header of a CT, MR or PET image; None for any other file. Images of other classes count in `others`."""
     kind = sniff(path)
     if kind == "other":
         return None
@@ -224,6 +230,7 @@ def _image_header(path: Path, charset: str) -> FileDataset | None:
         # An image by its file meta information whose data set says something else has a torn UID.
         if text(getattr(header, "file_meta", Dataset()), "MediaStorageSOPClassUID") in IMAGE_CLASSES:
             raise DataError(f"{path}: is an image whose header is cut short; copy or export it again")
+        others[text(header, "SeriesInstanceUID")] += "Image Storage" in found.name
         return None
     if not text(header, "SeriesInstanceUID"):
         raise DataError(
