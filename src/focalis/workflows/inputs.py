@@ -110,9 +110,10 @@ def read_images(case: CaseInput, admit: Admit | None = None, charset: str | None
     from focalis.charsets import DEFAULT_CHARSET
     from focalis.dicom import read_series
 
-    def admit_all(outline: Outline, _modality: str) -> None:
+    def admit_all(outline: Outline, modality: str) -> None:
         if admit is not None:
-            admit([outline] * len(case.series), [series.modality for series in case.series])
+            # a single file's modality is known now that it is read
+            admit([outline] * len(case.series), [series.modality or modality for series in case.series])
 
     read = [read_series(series, admit_all, charset or DEFAULT_CHARSET) for series in case.series]
     volumes = onto_first_grid([series.volume for series in read], [series.files[0] for series in read])
