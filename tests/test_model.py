@@ -42,6 +42,7 @@ POINT = OperatingPoint(
     0.6,
     ((0.9, 0.5, 0.4), (0.6, 1.0, 0.7)),
     temperature=1.25,
+    second_look=(0.5, 1.0, 0.25, -2.0, -0.125),
 )
 
 
@@ -233,7 +234,7 @@ def test_a_file_of_version_1_loads_and_drops_nothing(saved):
     def to_version_1(content):
         content["version"] = 1
         del content["temperature"]
-        for name in ("minimum_mm3", "minimum_confidence", "froc"):
+        for name in ("minimum_mm3", "minimum_confidence", "froc", "second_look"):
             del content["operating_point"][name]
 
     rewrite(saved, to_version_1)

@@ -359,6 +359,7 @@ def _parsed(blob: bytes, path: Path) -> tuple[Model, bytes]:
                 temperature=float(content.get("temperature", 1.0)),
                 **{name: int(point[name]) for name in ("lesions", "found") if point.get(name) is not None},
                 promise=str(point.get("promise", "")),
+                second_look=tuple(float(weight) for weight in point.get("second_look", ())),
             ),
             provenance=content["provenance"],
             members=_Stored(path, count, str(content["weights_sha256"])),

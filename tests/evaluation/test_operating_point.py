@@ -10,7 +10,7 @@ from scipy import ndimage
 from focalis.errors import UsageError
 from focalis.evaluation import Aim, choose, cut, voxel_scores
 from focalis.evaluation.operating_point import CONFIDENCES, THRESHOLDS
-from focalis.lesions import label_components, match_lesions, temper
+from focalis.lesions import label_components, match_lesions, report_lesions, temper
 
 
 def random_case(seed: int, dtype: type = np.float32) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
@@ -257,3 +257,55 @@ def test_wrong_input_is_refused() -> None:
         choose([])
     with pytest.raises(UsageError, match="does not fit"):
         cut("c", np.zeros((2, 1, 1), bool), some, 1.0)
+
+
+def scan_with_lines(seed: int, each: int) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """Cubes that are lesions and lines that are none, as probable and as large as each other."""
+    rng = np.random.default_rng(seed)
+    probability, truth = np.full((6, 20, 60), 0.05, np.float32), np.zeros((6, 20, 60), bool)
+    for place in range(each):
+        level = rng.uniform(0.6, 0.99)
+        probability[1:3, 2:4, 6 * place + 1 : 6 * place + 3] = level
+        truth[1:3, 2:4, 6 * place + 1 : 6 * place + 3] = True
+        probability[4, 8:16, 6 * place + 1] = rng.uniform(0.6, 0.99)
+    return probability, truth
+
+
+def looked_at(count: int, each: int, spacing_zyx_mm=(1.0, 1.0, 1.0)):
+    scans = [scan_with_lines(seed, each) for seed in range(count)]
+    return [cut(f"c{i}", t, p, 1.0, spacing_zyx_mm=spacing_zyx_mm) for i, (p, t) in enumerate(scans)]
+
+
+def test_a_second_look_is_taken_where_shape_tells_what_size_and_confidence_cannot() -> None:
+    chosen = choose(looked_at(4, 8), temperature=2.0)
+
+    assert chosen.second_look
+    assert "lesion F1 1.000 on cases left out one by one" in chosen.how
+    assert (chosen.found, chosen.lesions) == (32, 32)
+    probability, truth = scan_with_lines(9, 8)
+    slabs = [(slice(None), np.stack([1 - probability, probability]))]
+    assert np.array_equal(report_lesions(slabs, truth.shape, chosen, (1.0, 1.0, 1.0)).mask > 0, truth)
+
+
+@pytest.mark.parametrize(
+    ("cases", "aim"),
+    [
+        (looked_at(2, 8), Aim()),  # 16 of each
+        (looked_at(1, 8), Aim()),
+        (looked_at(4, 8, None), Aim()),
+        (looked_at(4, 8), Aim(1.0)),
+    ],
+    ids=["few candidates", "one case", "not asked for", "for a rate of false positives"],
+)
+def test_otherwise_there_is_no_second_look(cases, aim: Aim) -> None:
+    assert choose(cases, aim).second_look == ()
+
+
+def test_a_second_look_that_finds_nothing_to_drop_is_not_taken() -> None:
+    """Right and wrong candidates that look the same."""
+    rows = []
+    for seed in range(4):
+        probability, truth = scan_with_lines(seed, 8)
+        probability[4] = probability[1]
+        rows.append(cut(f"c{seed}", truth, probability, 1.0, spacing_zyx_mm=(1.0, 1.0, 1.0)))
+    assert choose(rows).second_look == ()

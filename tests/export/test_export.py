@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from focalis.errors import ModelError, UsageError
-from focalis.export import FORMATS, export_model
-from focalis.lesions import OperatingPoint
+from focalis.export import FORMATS, export_model, program
+from focalis.lesions import OperatingPoint, features, label_components, lesion_chance
 from focalis.model import Model, Refinement, save_model
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.planning.parts import network_of
@@ -97,6 +98,19 @@ def test_the_program_beside_the_network_gives_the_mask_of_predict(tmp_path, to, 
     assert 0 < np.count_nonzero(expected.array) < 0.2 * expected.array.size
     np.testing.assert_array_equal(found.array, expected.array)
     assert found.grid.differences(expected.grid) == []
+
+
+def test_the_program_takes_the_same_second_look():
+    rng = np.random.default_rng(3)
+    raw = ndimage.gaussian_filter(rng.random((9, 20, 22)).astype(np.float32), 0.7)
+    lesions, count = label_components(raw > 0.6)
+    spacing, weights = np.array([3.0, 1.0, 0.8]), (-0.4, 0.7, -0.5, 0.2, -0.3)
+
+    kept = program.second_look(weights, lesions, raw, spacing)
+
+    chances = lesion_chance(weights, features(lesions, count, raw, spacing))
+    assert kept.tolist() == (chances >= 0.5).tolist()
+    assert 3 < kept.sum() < count - 3
 
 
 def test_pipeline_json_tells_what_a_program_needs(tmp_path):

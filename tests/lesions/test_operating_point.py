@@ -36,7 +36,7 @@ def test_small_and_unsure_components_go_and_the_others_stay_as_they_are(
         if inside.sum() * 3.0 < minimum_mm3 or foreground[inside].max() < minimum_confidence:
             wanted[inside] = 0
     point = OperatingPoint(0.55, minimum_mm3=minimum_mm3, minimum_confidence=minimum_confidence)
-    found = report_lesions(slabs_of(labels, foreground), labels.shape, point, 3.0)
+    found = report_lesions(slabs_of(labels, foreground), labels.shape, point, (1.0, 1.0, 3.0))
     np.testing.assert_array_equal(found.mask, wanted)
     np.testing.assert_array_equal(found.candidates, labels)
     np.testing.assert_allclose(found.foreground, foreground, atol=1e-6)
@@ -46,7 +46,9 @@ def test_a_small_core_inside_a_rim_stays():
     labels = np.full((1, 1, 9), 2, np.uint8)
     labels[0, 0, 4] = 1
     slabs, point = slabs_of(labels, np.ones((1, 1, 9), np.float32)), OperatingPoint(minimum_mm3=5)
-    assert report_lesions(slabs, labels.shape, point, 1.0).mask.tolist() == [[[2, 2, 2, 2, 1, 2, 2, 2, 2]]]
+    assert report_lesions(slabs, labels.shape, point, (1.0, 1.0, 1.0)).mask.tolist() == [
+        [[2, 2, 2, 2, 1, 2, 2, 2, 2]]
+    ]
 
 
 def test_the_given_foreground_decides_and_the_best_label_names():

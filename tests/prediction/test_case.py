@@ -1,5 +1,6 @@
 """A case comes back on its own grid, in the right place."""
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -150,6 +151,15 @@ def test_the_threshold_is_the_models_unless_given():
     for given, used in ((None, 0.2), (0.7, 0.7)):
         label = segment(model(threshold=0.2), [image], Settings(threshold=given)).mask
         np.testing.assert_array_equal(label, probability >= used)
+
+
+def test_a_given_size_or_confidence_takes_the_place_of_the_second_look():
+    looking = replace(model(), operating_point=OperatingPoint(second_look=(-1.0, 0.0, 0.0, 0.0, 0.0)))
+    image = noise(Grid((8, 8, 8)))
+    assert not segment(looking, [image]).mask.any()
+    for settings in (Settings(minimum_mm3=0.0), Settings(minimum_confidence=0.0)):
+        assert segment(looking, [image], settings).mask.any()
+    assert not segment(looking, [image], Settings(threshold=0.4)).mask.any()
 
 
 def test_channels_are_taken_together():

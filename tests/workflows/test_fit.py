@@ -467,3 +467,15 @@ def test_a_member_that_found_nothing_has_no_say_in_the_ensembles_operating_point
     assert point.threshold == pytest.approx(0.3)
     assert point.how.startswith("mean of 2 of 3 members")
     assert (point.lesions, point.found) == (12, 7)
+
+
+def test_an_ensemble_takes_a_second_look_only_if_all_members_do(finished):
+    model = load_model(finished.model)
+    looks = (1.0, 2.0, 0.0, -1.0, 0.0), (3.0, 0.0, 0.0, -2.0, 0.0), ()
+
+    def joint(count):
+        points = [replace(model.operating_point, found=1, second_look=look) for look in looks[:count]]
+        return ensemble([replace(model, operating_point=each) for each in points]).operating_point
+
+    assert joint(2).second_look == (2.0, 1.0, 0.0, -1.5, 0.0)
+    assert joint(3).second_look == ()

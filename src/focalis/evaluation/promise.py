@@ -149,6 +149,7 @@ def keep_promise(
         threshold=given(best.threshold),
         minimum_mm3=0.0,
         minimum_confidence=given(best.confidence),
+        second_look=(),
         how="chosen by its promise",
         froc=tuple(
             (given(s.confidence), s.fp_per_scan, 1 - s.miss) for s in reversed(settings[best.threshold])

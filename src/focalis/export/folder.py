@@ -217,6 +217,7 @@ def _facts(model: Model, least: int) -> dict[str, Any]:
             "threshold": point.threshold,
             "minimum_mm3": point.minimum_mm3,
             "minimum_confidence": point.minimum_confidence,
+            "second_look": list(point.second_look),
         },
         "steps": STEPS,
     }
@@ -238,5 +239,8 @@ STEPS = [
     "The foreground is p = 1 - probability of the background, tempered: p^(1/T) / (p^(1/T) + (1 - p)^(1/T)).",
     "A voxel with p of at least threshold gets the foreground label with the highest probability.",
     "Remove 26-connected components of the foreground below minimum_mm3, and those whose highest p stays below "
-    "minimum_confidence.",
+    "minimum_confidence. If second_look holds weights, remove instead those whose weighted sum is below 0: of 1, the "
+    "log odds of the highest and of the mean p before tempering (p from 1e-6 to 1 - 1e-6), the log of the volume in "
+    "mm3, and half the log of the ratio of the largest to the smallest eigenvalue of the covariance of the voxels' "
+    "places in mm, with a twelfth of the squared voxel size added on its diagonal.",
 ]

@@ -118,8 +118,8 @@ def resampled(
 
 
 def decided(probabilities: np.ndarray, facts: dict[str, Any], given: sitk.Image) -> sitk.Image:
-    """The mask: what reaches the threshold, without components that are too small or too unsure."""
-    likely = 1 - probabilities[0]
+    """The mask: what reaches the threshold, without components that are not to be reported."""
+    raw = likely = 1 - probabilities[0]
     power = np.float32(1 / facts["temperature"])
     if power != 1:
         likely = likely**power / (likely**power + (1 - likely) ** power)
@@ -132,10 +132,27 @@ def decided(probabilities: np.ndarray, facts: dict[str, Any], given: sitk.Image)
     kept = (np.bincount(lesions.ravel(), minlength=count + 1)[1:] >= least) & (
         np.asarray(confident) >= point["minimum_confidence"]
     )
+    if weights := point.get("second_look"):
+        kept = second_look(weights, lesions, raw, np.array(given.GetSpacing()[::-1]))
     mask[~np.isin(lesions, numbers[kept])] = 0
     result = sitk.GetImageFromArray(mask.astype(np.min_scalar_type(labels.max())))
     result.CopyInformation(given)
     return result
+
+
+def second_look(
+    weights: list[float], lesions: np.ndarray, raw: np.ndarray, spacing: np.ndarray
+) -> np.ndarray:
+    """Which components are reported, by their probability, volume and elongation, in place of size and confidence."""
+    scores = []
+    for number, box in enumerate(scipy.ndimage.find_objects(lesions), start=1):
+        inside = lesions[box] == number
+        levels = np.clip([raw[box][inside].max(), raw[box][inside].mean(dtype=np.float64)], 1e-6, 1 - 1e-6)
+        place = np.argwhere(inside) * spacing
+        axes = np.linalg.eigvalsh(np.cov(place.T, bias=True) + np.diag(spacing**2 / 12))
+        features = [*np.log(levels / (1 - levels)), np.log(len(place) * spacing.prod())]
+        scores.append(np.dot(weights, [1, *features, 0.5 * np.log(axes[-1] / axes[0])]))
+    return np.array(scores) >= 0
 
 
 if __name__ == "__main__":

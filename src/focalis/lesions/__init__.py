@@ -27,6 +27,7 @@ from focalis.lesions.measures import (
 )
 from focalis.lesions.operating_point import OperatingPoint, Reported, decide, report_lesions
 from focalis.lesions.probability import temper, untempered
+from focalis.lesions.second_look import features, fit_second_look, lesion_chance
 from focalis.lesions.table import COLUMNS, LesionTable, as_csv, lesion_row
 
 __all__ = [
@@ -48,10 +49,13 @@ __all__ = [
     "axial_axis",
     "decide",
     "disagreement",
+    "features",
     "find_candidates",
     "find_overlaps",
+    "fit_second_look",
     "highest",
     "label_components",
+    "lesion_chance",
     "lesion_row",
     "lesions_by_label",
     "match_lesions",

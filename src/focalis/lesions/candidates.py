@@ -22,6 +22,7 @@ class Candidates:
         overlaps: true and predicted lesions, and where they meet.
         confidence: of each predicted lesion, shape (m,).
         uncertainty: of each predicted lesion, shape (m,), see `disagreement`; None if unknown.
+        features: of each predicted lesion, shape (m, 4), see `focalis.lesions.second_look`; None if not asked for.
     """
 
     case: str
@@ -29,6 +30,7 @@ class Candidates:
     overlaps: Overlaps
     confidence: NDArray[np.float64]
     uncertainty: NDArray[np.float64] | None = None
+    features: NDArray[np.float64] | None = None
 
     @property
     def truth_mm3(self) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from focalis.errors import ModelError
 from focalis.lesions.candidates import highest
 from focalis.lesions.components import label_components, voxels_of
 from focalis.lesions.probability import temper, untempered
+from focalis.lesions.second_look import FEATURES, features, lesion_chance
 
 
 @dataclass(frozen=True, repr=False)
@@ -31,6 +32,8 @@ class OperatingPoint(Shown):
             threshold and minimum size, from the strictest on; empty without true lesions.
         lesions, found: true lesions of these cases, and how many of them it finds; None where that is not known.
         temperature: what the log odds of the foreground probability are divided by, see `temper`.
+        second_look: the weights that decide which components are reported, in place of minimum size and confidence,
+            see `focalis.lesions.second_look`; empty for none.
         promise: what holds on new scans at this point, with its confidence and the cases it rests on, one line; or
             "none", and why; empty if nothing was asked for.
     """
@@ -47,6 +50,7 @@ class OperatingPoint(Shown):
     found: int | None = None
     temperature: float = 1.0
     promise: str = ""
+    second_look: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -57,6 +61,8 @@ class OperatingPoint(Shown):
             raise ValueError(f"a minimum size is 0 mm3 or more, not {self.minimum_mm3}")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"a temperature is above 0, not {self.temperature}")
+        if len(self.second_look) not in (0, 1 + FEATURES) or not np.isfinite(self.second_look).all():
+            raise ValueError(f"a second look has {1 + FEATURES} finite weights, not {self.second_look}")
 
     @property
     def untempered(self) -> float:
@@ -66,15 +72,18 @@ class OperatingPoint(Shown):
     def numbers(self) -> dict[str, Any]:
         """What it reports and why, without the curves: for records."""
         names = ("threshold", "minimum_mm3", "minimum_confidence", "temperature", "how")
-        return {name: getattr(self, name) for name in names} | (
-            {"promise": self.promise} if self.promise else {}
-        )
+        some = ("promise", "second_look")
+        return {name: getattr(self, name) for name in names} | {
+            name: value for name in some if (value := getattr(self, name))
+        }
 
     def __str__(self) -> str:
-        return (
-            f"threshold {self.threshold:.6g}, minimum size {self.minimum_mm3:.3g} mm3, "
-            f"minimum confidence {self.minimum_confidence:.6g}, temperature {self.temperature:.3g} ({self.how})"
+        drops = (
+            "a second look at each candidate"
+            if self.second_look
+            else f"minimum size {self.minimum_mm3:.3g} mm3, minimum confidence {self.minimum_confidence:.6g}"
         )
+        return f"threshold {self.threshold:.6g}, {drops}, temperature {self.temperature:.3g} ({self.how})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +105,7 @@ def report_lesions(
     slabs: Iterable[tuple[slice, NDArray[np.float32]]],
     shape_zyx: Sequence[int],
     point: OperatingPoint,
-    voxel_mm3: float,
+    spacing_zyx_mm: Sequence[float],
     values: Sequence[int] | None = None,
     nested: bool = False,
 ) -> Reported:
@@ -106,7 +115,7 @@ def report_lesions(
         slabs: slices along z, and the untempered probabilities (label, z, y, x) there, channel 0 the background.
         shape_zyx: the size of all slabs together.
         point: what to report.
-        voxel_mm3: volume of a voxel.
+        spacing_zyx_mm: the voxel size.
         values: the label value of each channel, 0 first; the mask then has the smallest type that holds them. Class
             indices by default.
         nested: see `decide`.
@@ -127,9 +136,9 @@ def report_lesions(
         found = decide(slab, point.threshold, foreground[where], nested=nested)
         mask[where] = found if kept is None else kept[found]
     candidates = mask
-    if point.minimum_mm3 > 0 or point.minimum_confidence > 0:
+    if point.minimum_mm3 > 0 or point.minimum_confidence > 0 or point.second_look:
         candidates = mask.copy()
-        _drop_lesions(mask, foreground, point, voxel_mm3)
+        _drop_lesions(mask, foreground, point, spacing_zyx_mm)
     return Reported(mask, candidates, foreground)
 
 
@@ -159,16 +168,24 @@ def decide(
 
 
 def _drop_lesions(
-    labels: NDArray[np.integer], foreground: NDArray[np.float32], point: OperatingPoint, voxel_mm3: float
+    labels: NDArray[np.integer],
+    foreground: NDArray[np.float32],
+    point: OperatingPoint,
+    spacing_zyx_mm: Sequence[float],
 ) -> None:
-    """Set to 0, in place, the components that are too small or too unsure to be reported.
+    """Set to 0, in place, the components that are not to be reported: too small or too unsure, or by a second look.
 
     Components are those of the foreground, all labels together: a small core inside a large rim is no small lesion. The
     confidence of a component is the highest probability in it.
     """
     inside = labels > 0
     components, count = label_components(inside)
-    confident = highest(foreground, components, count) >= point.minimum_confidence
     numbers = components[inside] - 1  # lesions are few voxels: what follows does not grow with the volume
-    large = np.bincount(numbers, minlength=count) >= voxels_of(point.minimum_mm3, voxel_mm3)
-    labels[inside] *= (large & confident)[numbers]
+    if point.second_look:
+        raw = temper(foreground, 1 / point.temperature)
+        kept = lesion_chance(point.second_look, features(components, count, raw, spacing_zyx_mm)) >= 0.5
+    else:
+        least = voxels_of(point.minimum_mm3, math.prod(spacing_zyx_mm))
+        kept = highest(foreground, components, count) >= point.minimum_confidence
+        kept &= np.bincount(numbers, minlength=count) >= least
+    labels[inside] *= kept[numbers]

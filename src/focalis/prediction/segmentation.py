@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -190,7 +189,7 @@ def segment(
         slabs,
         grid.shape_zyx,
         point,
-        grid.voxel_volume_mm3,
+        grid.spacing_zyx_mm,
         (0, *model.plan.label_values),
         nested=bool(model.plan.regions),
     )
@@ -330,10 +329,9 @@ def require_memory(model: Model, outlines: Sequence[Outline], settings: Settings
 def reported_by(model: Model, array: NDArray[np.float32], settings: Settings) -> NDArray[np.integer]:
     """Class indices (z, y, x) of what a model reports on a prepared case, decided on its grid."""
     probabilities = infer(model, array, settings).probabilities
-    voxel_mm3 = math.prod(model.plan.spacing_zyx_mm)
     point = settings.point_of(model)
     slabs, nested = [(slice(None), probabilities)], bool(model.plan.regions)
-    return report_lesions(slabs, array.shape[1:], point, voxel_mm3, nested=nested).mask
+    return report_lesions(slabs, array.shape[1:], point, model.plan.spacing_zyx_mm, nested=nested).mask
 
 
 def check_volumes(volumes: Sequence[Volume], plan: Plan) -> None:

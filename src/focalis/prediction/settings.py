@@ -22,7 +22,8 @@ class Settings(Shown):
     Attributes:
         threshold: on the foreground probability, in (0, 1).
         minimum_mm3: smaller lesions are dropped.
-        minimum_confidence: lesions whose highest probability stays below are dropped, 0 to 1.
+        minimum_confidence: lesions whose highest probability stays below are dropped, 0 to 1. Either of the two takes
+            the place of the model's second look.
         mirror: average over the mirror images, up to eight, as far as the plan mirrors.
         uncertainty: also say how far the passes disagree, those of the members and of the mirror images.
         refine: refine the probabilities by the model's fully connected CRF; by default if it has one.
@@ -117,7 +118,8 @@ class Settings(Shown):
         if promise and (given or self.mirror):
             what = "its own operating point" if given else "predictions without mirror images"
             promise = f"none: the model's promise is for {what}"
-        return replace(own, how=how, promise=promise, **given)
+        drops = {"minimum_mm3", "minimum_confidence"} & given.keys()
+        return replace(own, how=how, promise=promise, second_look=() if drops else own.second_look, **given)
 
     def record(self) -> Mapping[str, Any]:
         """For records: every setting that is not left to the model."""

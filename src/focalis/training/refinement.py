@@ -130,7 +130,6 @@ def _score(
     point: OperatingPoint,
 ) -> float:
     scores = []
-    voxel_mm3 = float(np.prod(spacing_zyx_mm))
     for each in cases:
         case = each.case
         refined = refine_probabilities(
@@ -142,6 +141,6 @@ def _score(
             device=runtime.device,
         )
         slabs = [(slice(None), refined.probabilities)]
-        predicted = case.judged(report_lesions(slabs, case.label.shape, point, voxel_mm3).mask)
+        predicted = case.judged(report_lesions(slabs, case.label.shape, point, spacing_zyx_mm).mask)
         scores.append(mean_dice(case.label, predicted, case.drawn(len(each.probabilities))))
     return float(np.mean(scores))

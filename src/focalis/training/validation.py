@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -134,7 +135,8 @@ def _small(
     foreground[~judged] = 0
     truth = np.asarray(case.label > 0) & judged
     counts = count_voxels(truth, foreground, plan.spacing_zyx_mm, judged)
-    return counts, cut(case.name, truth, foreground, float(np.prod(plan.spacing_zyx_mm))), span
+    spacing = plan.spacing_zyx_mm
+    return counts, cut(case.name, truth, foreground, math.prod(spacing), spacing_zyx_mm=spacing), span
 
 
 def probabilities(

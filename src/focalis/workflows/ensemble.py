@@ -32,6 +32,9 @@ def ensemble(models: Sequence[Model]) -> Model:
         minimum_confidence=float(np.mean([each.minimum_confidence for each in points])),
         lesions=lesions,
         found=found,
+        second_look=tuple(np.mean([each.second_look for each in points], axis=0).tolist())
+        if all(each.second_look for each in points)
+        else (),
         temperature=float(np.exp(np.mean([np.log(each.temperature) for each in every]))),
     )
     provenance_ = {

@@ -162,6 +162,7 @@ def _finish(
         "minimum_mm3": point.minimum_mm3,
         "minimum_confidence": point.minimum_confidence,
         "temperature": round(point.temperature, 4),
+        **({"second_look": point.second_look} if point.second_look else {}),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "peak_memory_gb": peak_memory_gb(),
         "finished": now(),
