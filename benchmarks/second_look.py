@@ -2,6 +2,7 @@
 
     python benchmarks/second_look.py phantoms DATA RUN [RUN ...]              runs of `focalis fit --folds`
     python benchmarks/second_look.py nodules MODEL.safetensors [...]          models of `shapes_trial.py`
+    python benchmarks/second_look.py table                                    what is there, into docs/small-lesions.md
 
 Each model's operating point is chosen anew on the cases that it was chosen on, as `fit` does: with a second look, where
 that does better there, and without. Held-out cases are predicted once. Compared are the rankings of the candidates
@@ -23,9 +24,11 @@ import numpy as np
 from accuracy import cut as window
 from accuracy import windows_of
 from numpy.typing import NDArray
+from tables import replaced
 
 from focalis.dataset import Case, open_dataset, read_splits
 from focalis.evaluation import operating_point as choice
+from focalis.files import write_text
 from focalis.lesions import Candidates, features, find_candidates, label_components, lesion_chance, temper
 from focalis.model import Model, load_model
 from focalis.prediction import Settings, choose_runtime, segment
@@ -34,6 +37,8 @@ from focalis.volume import Volume
 from focalis.workflows.record import provenance, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "second_look"
+PAGE = Path(__file__).parents[1] / "docs" / "small-lesions.md"
+BEGIN, END = "<!-- second look: made by benchmarks/second_look.py -->", "<!-- /second look -->"
 RATES = (0.25, 0.5, 1.0, 2.0)
 CUTOFFS, DRAWS = 200, 1000
 PLAIN, LOOK = "size and confidence", "second look"
@@ -44,11 +49,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["phantoms", "nodules"])
-    parser.add_argument("paths", type=Path, nargs="+")
+    parser.add_argument("what", choices=["phantoms", "nodules", "table"])
+    parser.add_argument("paths", type=Path, nargs="*")
     parser.add_argument("--even-few", action="store_true", help="take a second look with few candidates too")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
+    if options.what == "table":
+        page = replaced(PAGE.read_text(encoding="utf-8"), BEGIN, END, ["", *table(), ""])
+        write_text(PAGE, page)
+        return
     began = provenance()
     if options.even_few:
         choice.LEAST_CANDIDATES = 5
@@ -123,18 +132,23 @@ def judged(model: Model, case: str, images: Sequence[Volume], label: Volume) -> 
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """FROC of both rankings, and each way's figures; differences are paired, over scans drawn with replacement."""
+    """FROC of both rankings where there is a second look, and each way's figures over all predictions.
+
+    Differences are paired, over scans drawn with replacement.
+    """
     names = sorted({row["plain"].case for row in rows})
     where = np.array([names.index(row["plain"].case) for row in rows])
     draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
     weights = np.vstack([np.ones(len(names), int), draws])[:, where]
-    curves = [curve([row[name] for row in rows], weights) for name in ("plain", "look")]
+    by_look = [number for number, row in enumerate(rows) if row["look"] is not row["plain"]]
+    curves = [curve([rows[i][name] for i in by_look], weights[:, by_look]) for name in ("plain", "look")]
     ways = {name: figures(rows, name, weights) for name in (PLAIN, LOOK)}
     return {
         "predictions": len(rows),
         "scans": len(names),
         "true_lesions": sum(row["plain"].truth_mm3.size for row in rows),
         "candidates": sum(row["plain"].confidence.size for row in rows),
+        "predictions_by_a_second_look": len(by_look),
         "sensitivity_at": {
             f"{rate:g}": [float(round(c[0, i], 4)) for c in curves] + [span((curves[1] - curves[0])[:, i])]
             for i, rate in enumerate(RATES)
@@ -157,7 +171,7 @@ def curve(rows: Sequence[Candidates], weights: NDArray[np.int_]) -> NDArray[np.f
             matching = row.overlaps.match(row.confidence >= cutoff)
             hits[number, i], false[number, i] = len(matching.pairs), len(matching.unmatched_predicted)
     there = np.array([row.truth_mm3.size for row in rows])
-    rate = weights @ false / weights.sum(axis=1, keepdims=True)
+    rate = weights @ false / weights.sum(axis=1, keepdims=True).clip(min=1)
     sensitivity = weights @ hits / np.maximum(weights @ there, 1)[:, None]
     return np.stack([np.where(rate <= most, sensitivity, 0).max(axis=1) for most in RATES], axis=1)
 
@@ -179,6 +193,25 @@ def figures(
         "fp_per_scan": false / scans,
         "dice": dice / scans,
     }
+
+
+def table() -> list[str]:
+    """The results that are there, a line each; the figures of both ways, and their difference with its interval."""
+    lines = [
+        "| models | scans, true lesions | with a second look | lesion F1 | less | false positives per scan | less "
+        "| sensitivity | less | Dice | less |",
+        "|---" * 11 + "|",
+    ]
+    for path in sorted(RESULTS.glob("*.json")):
+        row = read_json(path)
+        taken = sum("second look" in each["point"] for each in row["models"])
+        cells = [path.stem, f"{row['scans']}, {row['true_lesions']}", f"{taken} of {len(row['models'])}"]
+        for key in ("f1", "fp_per_scan", "sensitivity", "dice"):
+            before, after = (row["reported"][way][key] for way in (PLAIN, LOOK))
+            value, low, high = row["difference"][key]
+            cells += [f"{before:.3f}, {after:.3f}", f"{value:+.3f} ({low:+.3f} to {high:+.3f})"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def span(draws: NDArray[np.float64]) -> list[float]:
