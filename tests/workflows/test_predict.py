@@ -221,6 +221,23 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     assert listing(tmp_path) == ["a.nii.gz"]
 
 
+def test_a_table_that_cannot_be_written_takes_the_mask_with_it(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        image(tmp_path / f"{name}.nii.gz")
+    right = predict_case.write_lesions
+
+    def fail(folder, case, *more):
+        if case == "a":
+            raise DataError.at(folder / "lesions" / "a.json", "cannot be written (disk full)")
+        right(folder, case, *more)
+
+    monkeypatch.setattr(predict_case, "write_lesions", fail)
+    inputs = [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]
+    report = predict(model(), inputs, tmp_path / "out", probabilities=True)
+    assert [row.status for row in report.rows] == ["refused", "done"]
+    assert {path.name.split(".")[0] for path in (tmp_path / "out").rglob("*.*")} == {"b", "itksnap_labels"}
+
+
 def test_probabilities_and_threshold(tmp_path):
     volume = image(tmp_path / "a.nii.gz")
     predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", threshold=0.9, probabilities=True)

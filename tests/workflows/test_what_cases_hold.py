@@ -89,6 +89,15 @@ def test_a_given_split_without_a_lesion_to_train_on_is_refused(tmp_path: Path) -
         fit(root, tmp_path / "run", steps=2, fold=0)
 
 
+def test_a_given_split_that_holds_out_no_lesion_is_told_before_training(tmp_path: Path) -> None:
+    root = splits(a_set(tmp_path / "d", [[1], [1], [1], [1], [], []]), range(4), [4, 5])
+    said: list[str] = []
+    fit(root, tmp_path / "run", plan_only=True, fold=0, doubt=said.append)
+    assert any(
+        line.startswith("fold 0: none of its 2 held-out cases holds a lesion (c04, c05)") for line in said
+    )
+
+
 def test_folds_that_are_made_train_every_label(tmp_path: Path) -> None:
     data, _ = checked(open_dataset(a_set(tmp_path, [*[[1]] * 6, [1, 2], [1, 2], [1, 9]])))
     for _, split in divide(data, Folds(folds=3), 0):

@@ -129,6 +129,8 @@ def _write(
             warnings.simplefilter("ignore")
             traced = torch.export.export(network, (image,), dynamic_shapes=(sizes,))
             return _TARGETS[to].write(traced, folder)
+    except OSError:  # of the disk, which `whole_folder` names
+        raise
     except Exception as error:
         what = " ".join(str(error).split())[:200]
         raise ModelError(

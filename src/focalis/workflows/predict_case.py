@@ -205,8 +205,13 @@ class Predicting:
     def write(self, case: CaseInput, made: tuple[Read, Segmentation]) -> PredictRow:
         """See `Stages.write`."""
         began = time.perf_counter()
-        with about(case.files[0]):
-            row = self._written(case, *made)
+        try:
+            with about(case.files[0]):
+                row = self._written(case, *made)
+        except BaseException:  # a mask without its table would lack its warnings
+            for path in (*self._files(case), *table_paths(self.folder, case.name)):
+                path.unlink(missing_ok=True)
+            raise
         return replace(row, seconds=self._seconds[case.name] + time.perf_counter() - began)
 
     def is_row(self, read: object) -> bool:

@@ -137,7 +137,7 @@ class Trainings:
         found = survey(opened, measured, None, [split for _, split in divisions if split.val]).findings
         grave = tuple(finding for finding in found if KINDS[finding.kind].grave)
         if doubt is not None:
-            for line in lines_of(grave):
+            for line in (*lines_of(grave), *nothing_held_out(data, divisions)):
                 doubt(line)
         return cls(root, dataset, data, tuple(divisions), grave, trainers, known, measured.figures)
 
@@ -193,6 +193,16 @@ def claim(root: Path, work: str, ours: bool, fault: str) -> None:
         raise UsageError(f"{root}: is a file; give a folder for the {work}")
     if not ours and root.exists() and {path.name for path in root.iterdir()} - {LOCK, PREPARED}:
         raise UsageError(f"{root}: {fault}")
+
+
+def nothing_held_out(data: Dataset, divisions: Sequence[tuple[int | None, Split]]) -> list[str]:
+    """A line for each split that holds out no case with a lesion, so that its figures say nothing of lesions."""
+    return [
+        f"fold {number}: none of its {len(split.val)} held-out cases holds a lesion ({', '.join(split.val)}), so its "
+        "figures will not say whether lesions are found; choose other cases"
+        for number, split in divisions
+        if split.val and not any(case.holds for case in data.select(split.val))
+    ]
 
 
 def lines_of(findings: Sequence[Finding]) -> list[str]:
