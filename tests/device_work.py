@@ -283,6 +283,9 @@ POINTS = {
     "first delivery noted": lambda: _die_in_method("set_delivery", True),
     "notice added": lambda: _die_in_method("add_notice", True),
     "told but not noted": lambda: _die_in_method("set_notice", False),
+    "to be asked to commit": lambda: _die_in("focalis.device.commitment", "ask", False),
+    "asked to commit": lambda: _die_in("focalis.device.commitment", "ask", True),
+    "committed but not forgotten": lambda: _die_in_method("forget_commitment", False),
     "before done": lambda: _die_at_state("done", False),
     "done": lambda: _die_at_state("done", True),
 }

@@ -62,8 +62,8 @@ def monai_label_client():
 
 
 @contextmanager
-def orthanc(folder):
-    """A running Orthanc with DICOMweb: its DICOM port and the address of its web server."""
+def orthanc(folder, **more):
+    """A running Orthanc with DICOMweb and more settings: its DICOM port and the address of its web server."""
     dicom_port, http_port = free_port(), free_port()
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
@@ -77,6 +77,7 @@ def orthanc(folder):
         "AuthenticationEnabled": False,
         "Plugins": [str(DICOMWEB_PLUGIN)],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        **more,
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "orthanc.log").open("wb") as log:

@@ -11,6 +11,7 @@ from pathlib import Path
 import device_work
 import numpy as np
 import pytest
+from committing_archive import archive, kept_by_archive
 from device_work import (
     GRID,
     block,
@@ -349,6 +350,7 @@ def work(folder, settings, canned, version="1.0", point=""):
 
 
 TOLD = ("notice added", "told but not noted")
+COMMITTED = ("to be asked to commit", "asked to commit", "committed but not forgotten")
 QUICK = ("moved into place", "sent but not noted")
 
 
@@ -357,7 +359,7 @@ QUICK = ("moved into place", "sent but not noted")
     [
         pytest.param(point, marks=() if point in QUICK else pytest.mark.slow)
         for point in device_work.POINTS
-        if point not in TOLD
+        if point not in (*TOLD, *COMMITTED)
     ],
 )
 def test_killed_at_any_point_one_result_arrives(model, canned, tmp_path, point):
@@ -369,6 +371,20 @@ def test_killed_at_any_point_one_result_arrives(model, canned, tmp_path, point):
         assert work(tmp_path / "store", settings, results) == 0
     assert len(received) == 4
     assert_one_result(tmp_path / "store")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", COMMITTED)
+def test_killed_while_it_has_results_committed_they_are_committed_once(model, canned, tmp_path, point):
+    files, results = canned
+    with archive(kept_by_archive, on_same=True) as (port, _, _, stored):
+        settings = config(model, destination(port, commit=True))
+        kept(tmp_path / "store", files)
+        assert work(tmp_path / "store", settings, results, point=point) == -signal.SIGKILL
+        assert work(tmp_path / "store", settings, results) == 0
+    assert len(stored) == 4
+    with Store(tmp_path / "store") as store:
+        assert [each.state for each in store.deliveries()] == ["committed"] * 4
 
 
 @pytest.mark.slow

@@ -212,6 +212,7 @@ class Destination(_Frozen):
         tls: speak TLS to `host`; `tls_ca` names who is trusted instead of the system's authorities.
         tls_certificate, tls_key: what the device shows to a destination that asks for a certificate.
         objects: which results are sent.
+        commit: ask it by storage commitment to keep them; its report comes to the device's node.
     """
 
     name: Name
@@ -226,6 +227,7 @@ class Destination(_Frozen):
     tls_certificate: FilePath | None = None
     tls_key: FilePath | None = None
     objects: tuple[ObjectKind, ...] = ("seg", "rtstruct", "sr", "capture")
+    commit: bool = False
 
 
 class Recipient(_Frozen):
@@ -403,6 +405,8 @@ def _contradiction(config: Config) -> str | None:
         needed = ("ae_title", "host", "port") if entry.kind == "dicom" else ("url",)
         if missing := [key for key in needed if getattr(entry, key) is None]:
             return f"destination {entry.name} ({entry.kind}) lacks {missing[0]}; add it"
+        if entry.commit and entry.kind == "stow":
+            return f"destination {entry.name}: STOW-RS knows no storage commitment; remove commit"
     for recipient in config.notify:
         wanted = ["url", "secret"] if recipient.kind == "webhook" else ["host", "sender", "to"]
         if missing := [key for key in wanted if not getattr(recipient, key)]:

@@ -100,7 +100,12 @@ ALTER TABLE series ADD COLUMN told TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE instances ADD COLUMN left_out INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE tasks ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;
 """
-_STEPS = (_FIRST, _WHOLENESS_AND_SCOPE, _PERSON, _NOTICES, _ACCOUNTS, _ROUTING)
+_COMMITMENTS = """
+CREATE TABLE commitments (
+    transaction_uid TEXT PRIMARY KEY, task_id TEXT NOT NULL REFERENCES tasks ON DELETE CASCADE,
+    destination TEXT NOT NULL, at TEXT NOT NULL);
+"""
+_STEPS = (_FIRST, _WHOLENESS_AND_SCOPE, _PERSON, _NOTICES, _ACCOUNTS, _ROUTING, _COMMITMENTS)
 """What makes each version of the file out of the one before it; a store of any version is brought to the last one."""
 
 

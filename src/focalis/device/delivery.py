@@ -13,7 +13,7 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
-from pynetdicom import AE, _config
+from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 
 from focalis.device.config import Destination
@@ -70,10 +70,14 @@ def wait_seconds(attempts: int) -> float:
     return min(FIRST_WAIT_SECONDS * 2.0 ** min(attempts - 1, 30), LONGEST_WAIT_SECONDS)
 
 
+def later(seconds: float) -> str:
+    """A time so many seconds from now, as the store writes times."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+
+
 def next_attempt_at(attempts: int) -> str:
-    """When to try again after so many attempts, as the store writes times."""
-    later = datetime.now(UTC) + timedelta(seconds=wait_seconds(attempts))
-    return later.isoformat(timespec="milliseconds")
+    """When to try again after so many attempts."""
+    return later(wait_seconds(attempts))
 
 
 def is_dead(outcome: str, attempts: int) -> bool:
@@ -96,21 +100,18 @@ def check(destination: Destination, calling: str) -> str:
         except requests.RequestException as error:
             return web_error(error)
         return ""
-    ae = _entity(calling)
+    ae = entity(calling)
     ae.add_requested_context("1.2.840.10008.1.1")
-    try:
-        association = _associate(ae, destination)
-    except (OSError, RuntimeError, ValueError) as error:
-        return str(error)
-    if not association.is_established:
-        return _refusal(association)
+    association = open_association(ae, destination)
+    if isinstance(association, str):
+        return association
     status = association.send_c_echo()
     association.release()
     return "" if status and status.Status == 0 else "does not answer C-ECHO"
 
 
 def _c_store(files: Sequence[Path], destination: Destination, calling: str) -> dict[Path, Sent]:
-    ae = _entity(calling)
+    ae = entity(calling)
     try:
         metas = [read_file_meta_info(file) for file in files]
     except OSError as error:
@@ -118,12 +119,9 @@ def _c_store(files: Sequence[Path], destination: Destination, calling: str) -> d
     wanted = {(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) for meta in metas}
     for sop_class, syntax in sorted(wanted):
         ae.add_requested_context(sop_class, syntax)
-    try:
-        association = _associate(ae, destination)
-    except (OSError, RuntimeError, ValueError) as error:
-        return dict.fromkeys(files, Sent("failed", str(error)))
-    if not association.is_established:
-        return dict.fromkeys(files, Sent("failed", _refusal(association)))
+    association = open_association(ae, destination)
+    if isinstance(association, str):
+        return dict.fromkeys(files, Sent("failed", association))
     found: dict[Path, Sent] = {}
     for file in files:
         sent = _store_one(association, file)
@@ -156,26 +154,32 @@ def _store_one(association: Association, file: Path) -> Sent | None:
     return Sent("failed" if code in _MAY_PASS else "rejected", told)
 
 
-def _entity(calling: str) -> AE:
+def entity(calling: str) -> AE:
+    """The device as it calls others."""
     ae = AE(ae_title=calling)
     ae.connection_timeout = CONNECT_SECONDS
     ae.acse_timeout = ae.network_timeout = ae.dimse_timeout = ANSWER_SECONDS
     return ae
 
 
-def _associate(ae: AE, destination: Destination) -> Association:
+def open_association(
+    ae: AE, destination: Destination, handlers: list[evt.EventHandlerType] | None = None
+) -> Association | str:
+    """An association with a destination, or why there is none: one line."""
     tls = None
-    if destination.tls:
-        context = ssl.create_default_context(cafile=_text(destination.tls_ca))
-        if destination.tls_certificate is not None:
-            context.load_cert_chain(destination.tls_certificate, destination.tls_key)
-        tls = (context, destination.host or "")
     # load_config made sure that a destination of this kind has them
     host, port, called = destination.host or "", destination.port or 0, destination.ae_title or ""
-    return ae.associate(host, port, ae_title=called, tls_args=tls)
-
-
-def _refusal(association: Association) -> str:
+    try:
+        if destination.tls:
+            context = ssl.create_default_context(cafile=_text(destination.tls_ca))
+            if destination.tls_certificate is not None:
+                context.load_cert_chain(destination.tls_certificate, destination.tls_key)
+            tls = (context, host)
+        association = ae.associate(host, port, ae_title=called, tls_args=tls, evt_handlers=handlers)
+    except (OSError, RuntimeError, ValueError) as error:
+        return str(error)
+    if association.is_established:
+        return association
     if association.is_rejected:
         return "rejected the association; check the AE titles on both sides"
     if association.is_aborted:

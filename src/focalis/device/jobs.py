@@ -25,6 +25,7 @@ from typing import Any
 from dbos import DBOS, DBOSConfig
 
 from focalis.device import delivery, retention
+from focalis.device.commitment import Commitments
 from focalis.device.config import Config, Destination
 from focalis.device.earlier import earlier_studies
 from focalis.device.mask_job import MaskJob, Voxel
@@ -32,6 +33,7 @@ from focalis.device.models import ServedModel
 from focalis.device.notify import Notifier
 from focalis.device.records import (
     Delivery,
+    DeliveryState,
     SeriesRow,
     TaskState,
     now,
@@ -93,6 +95,7 @@ class Jobs:
         self.segmenter = Segmenter(config.limits)
         self.destinations = {each.name: each for each in config.destinations}
         self.notifier = Notifier(config, store, version)
+        self.commitments = Commitments(config, store, self._reported)
         self._under_way: set[str] = set()
         self._running: set[str] = set()
         self._in_the_way: dict[str, tuple[str, float]] = {}
@@ -290,17 +293,25 @@ class Jobs:
         moment = now()
         due = {
             (each.task_id, each.destination)
-            for each in self.store.deliveries(state="waiting")
+            for each in self._undelivered()
             if delivery.is_due(each.next_at, moment)
         }
         for task_id, destination in sorted(due):
             if destination in self.destinations:
                 key = f"{task_id} {destination}"
                 self._enqueue(key, "delivery", _queue_of(destination), task_id, destination)
-        waiting = {each.task_id for each in self.store.deliveries(state="waiting")}
+        waiting = {each.task_id for each in self._undelivered()}
         for task in self.store.tasks("sending"):
             if task.task_id not in waiting:
                 self.settle(task.task_id)
+
+    def _undelivered(self, task_id: str | None = None) -> list[Delivery]:
+        """What waits to be sent, or to be committed."""
+        return [*self.store.deliveries(task_id, "waiting"), *self.store.deliveries(task_id, "stored")]
+
+    def _reported(self, task_id: str) -> None:
+        self.settle(task_id)
+        self.wake()
 
     def _enqueue(self, key: str, workflow: str, queue: str, *arguments: str) -> None:
         with self._under_way_lock:
@@ -499,7 +510,7 @@ class Jobs:
         self.notifier.tell("disk", "the disk is full; segmenting waits for room", now()[:13])
 
     def send(self, task_id: str, name: str) -> None:
-        """One attempt to send what waits for a destination."""
+        """One attempt to send what waits for a destination, and to have it commit itself to what it has stored."""
         destination = self.destinations[name]
         waiting = [
             each
@@ -507,20 +518,19 @@ class Jobs:
             if each.destination == name and delivery.is_due(each.next_at, now())
         ]
         paths = {result.sop_uid: result.path for result in self.store.results(task_id)}
-        outcomes = delivery.send(
-            [paths[each.sop_uid] for each in waiting], destination, self.config.node.ae_title
-        )
+        files = [paths[each.sop_uid] for each in waiting]
+        outcomes = delivery.send(files, destination, self.config.node.ae_title) if files else {}
         for each in waiting:
             self._note(each, outcomes[paths[each.sop_uid]], destination)
+        self.commitments.ask(task_id, destination, paths)
         self.settle(task_id)
 
     def settle(self, task_id: str) -> None:
         """A task is done once nothing of it waits to be sent; it fails if something was given up."""
         task = self.store.task(task_id)
-        deliveries = self.store.deliveries(task_id)
-        if task is None or task.state != "sending" or any(each.state == "waiting" for each in deliveries):
+        if task is None or task.state != "sending" or self._undelivered(task_id):
             return
-        dead = [each for each in deliveries if each.state == "dead"]
+        dead = self.store.deliveries(task_id, "dead")
         if dead:
             reason = f"{len(dead)} results were not sent: {dead[0].destination} {dead[0].last_error}"
             self.store.set_task_state(task_id, "failed", reason)
@@ -546,7 +556,8 @@ class Jobs:
         self.store.counters.add("sent_total", outcome=outcome)
         if sent.outcome == "sent":
             self.store.audit("the device", "", f"sent {each.kind} to {destination.name}", each.task_id)
-            self.store.set_delivery(*place, "sent", attempts=attempts)
+            state: DeliveryState = "stored" if destination.commit else "sent"
+            self.store.set_delivery(*place, state, attempts=attempts)
             return
         error = f"attempt {attempts}: {sent.error}"
         if dead:

@@ -17,6 +17,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationServer
 
 from focalis import __version__
+from focalis.device.commitment import PUSH_MODEL
 from focalis.device.config import Config
 from focalis.device.examine import IMAGE_CLASSES, TRANSFER_SYNTAXES
 from focalis.device.guard import Caller, Guard
@@ -41,8 +42,18 @@ _NAMED = 3
 class Node:
     """Receives what scanners and archives send."""
 
-    def __init__(self, config: Config, intake: Intake) -> None:
+    def __init__(
+        self,
+        config: Config,
+        intake: Intake,
+        on_report: Callable[[evt.Event], tuple[int, None]] | None = None,
+    ) -> None:
         """Listen to nothing yet.
+
+        Args:
+            config: the device's settings.
+            intake: what takes objects in.
+            on_report: takes the reports of storage commitment; without it none are taken.
 
         Raises:
             UsageError: certificate, key or authorities cannot be used.
@@ -54,7 +65,15 @@ class Node:
         self._intake = intake
         self._senders: dict[tuple[str, int], tuple[Caller, Sender]] = {}
         self._lock = threading.Lock()
-        self._server = _Server(_entity(config), self._on_store, self._on_accepted, config.node.ae_title)
+        handlers: list[evt.EventHandlerType] = [
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_ACCEPTED, self._on_accepted),
+        ]
+        entity = _entity(config)
+        if on_report is not None:
+            entity.add_supported_context(PUSH_MODEL, scu_role=True, scp_role=True)
+            handlers.append((evt.EVT_N_EVENT_REPORT, on_report))
+        self._server = _Server(entity, handlers, config.node.ae_title)
         self._guard = Guard(
             config.node,
             config.peers,
@@ -141,20 +160,8 @@ class Node:
 class _Server(AssociationServer):
     """pynetdicom's acceptor without a port of its own: the guard hands it every connection."""
 
-    def __init__(
-        self,
-        entity: AE,
-        on_store: Callable[[evt.Event], Dataset],
-        on_accepted: Callable[[evt.Event], None],
-        ae_title: str,
-    ) -> None:
-        super().__init__(
-            entity,
-            ("127.0.0.1", 0),
-            ae_title,
-            entity.supported_contexts,
-            evt_handlers=[(evt.EVT_C_STORE, on_store), (evt.EVT_ACCEPTED, on_accepted)],
-        )
+    def __init__(self, entity: AE, handlers: list[evt.EventHandlerType], ae_title: str) -> None:
+        super().__init__(entity, ("127.0.0.1", 0), ae_title, entity.supported_contexts, evt_handlers=handlers)
         super().server_close()
 
     def attach(self, connection: socket.socket, caller: Caller) -> threading.Thread:

@@ -16,7 +16,8 @@ _PRESENTATION_CONTEXT = 0x20
 _COMMAND, _LAST = 1, 2
 # tags (0000,0100) and (0000,0800) as little-endian pairs of words
 _COMMAND_FIELD, _COMMAND_DATA_SET_TYPE = 0x01000000, 0x08000000
-_C_STORE_REQUEST, _C_ECHO_REQUEST = b"\x01\x00", b"\x30\x00"
+_REQUESTS = (b"\x01\x00", b"\x30\x00", b"\x00\x01")
+"""C-STORE, C-ECHO and N-EVENT-REPORT."""
 _NO_DATA_SET = b"\x01\x01"
 
 
@@ -138,7 +139,7 @@ def _has_data_set(command: bytes) -> bool:
     """Whether a data set follows a command set (PS3.7 E.1; implicit little endian).
 
     Raises:
-        MessageError: it is malformed, or neither C-ECHO nor C-STORE; pynetdicom would fall over some of the others.
+        MessageError: it is malformed, or none of `_REQUESTS`; pynetdicom would fall over some of the others.
     """
     place, found = 0, {}
     while place + 8 <= len(command):
@@ -146,7 +147,7 @@ def _has_data_set(command: bytes) -> bool:
         found[tag] = command[place + 8 : place + 8 + length]
         place += 8 + length
     kind = found.get(_COMMAND_DATA_SET_TYPE, b"")
-    known = found.get(_COMMAND_FIELD) in (_C_STORE_REQUEST, _C_ECHO_REQUEST)
+    known = found.get(_COMMAND_FIELD) in _REQUESTS
     if place != len(command) or len(kind) != len(_NO_DATA_SET) or not known:
-        raise MessageError("it sent a malformed command, or one that is neither C-ECHO nor C-STORE")
+        raise MessageError("it sent a malformed command, or one that is not taken")
     return kind != _NO_DATA_SET

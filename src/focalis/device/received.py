@@ -38,7 +38,7 @@ AND (series.state IN ('unrouted', 'incomplete')
 AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.series_uid = series.series_uid
                 AND tasks.state NOT IN ('done', 'out of scope', 'refused'))
 AND NOT EXISTS (SELECT 1 FROM deliveries JOIN tasks USING (task_id)
-                WHERE tasks.series_uid = series.series_uid AND deliveries.state != 'sent')
+                WHERE tasks.series_uid = series.series_uid AND deliveries.state NOT IN ('sent', 'committed'))
 """
 _SERIES = """
 SELECT series.*, (SELECT count(*) FROM instances WHERE instances.series_uid = series.series_uid) AS instances

@@ -22,7 +22,8 @@ TaskState = Literal[
     "failed",
 ]
 ResultKind = Literal["seg", "rtstruct", "sr", "capture", "correction", "correction-rtstruct", "correction-sr"]
-DeliveryState = Literal["waiting", "sent", "dead"]
+DeliveryState = Literal["waiting", "sent", "stored", "committed", "dead"]
+"""Of a destination that commits itself, what it took is "stored" until it has reported that it keeps it."""
 NoticeEvent = Literal["person", "dead", "disk", "done", "test"]
 Verdict = Literal["accepted", "rejected"]
 Role = Literal["viewer", "reviewer", "admin"]

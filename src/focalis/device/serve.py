@@ -108,7 +108,8 @@ def running(config: Config) -> Iterator[Running]:
         jobs = Jobs(config, store, models, __version__)
         stack.callback(jobs.stop)
         jobs.start()
-        node = Node(config, intake)
+        commits = any(each.commit for each in config.destinations)
+        node = Node(config, intake, jobs.commitments.on_report if commits else None)
 
         def unready() -> list[str]:
             lost = any(not model.file.is_file() for model in models.values())

@@ -201,23 +201,36 @@ class Work:
         attempts: int,
         last_error: str = "",
         next_at: str | None = None,
+        only: DeliveryState | None = None,
     ) -> None:
-        """What became of an attempt to send; "sent" is noted with the time."""
+        """What became of an attempt to send; when it was stored is noted.
+
+        With `only`, nothing changes unless it is in that state.
+        """
         with self._database.transaction() as connection:
             connection.execute(
-                "UPDATE deliveries SET state = ?, attempts = ?, last_error = ?, next_at = ?, sent_at = ?"
-                " WHERE task_id = ? AND sop_uid = ? AND destination = ?",
-                (
-                    state,
-                    attempts,
-                    last_error,
-                    next_at,
-                    now() if state == "sent" else None,
-                    task_id,
-                    sop_uid,
-                    destination,
-                ),
+                "UPDATE deliveries SET state = ?1, attempts = ?2, last_error = ?3, next_at = ?4, sent_at = CASE"
+                " WHEN ?1 IN ('waiting', 'dead') THEN NULL ELSE coalesce(sent_at, ?5) END"
+                " WHERE task_id = ?6 AND sop_uid = ?7 AND destination = ?8 AND (?9 IS NULL OR state = ?9)",
+                (state, attempts, last_error, next_at, now(), task_id, sop_uid, destination, only),
             )
+
+    def add_commitment(self, transaction_uid: str, task_id: str, destination: str) -> None:
+        """A destination is asked to commit itself to what it has stored of a task."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO commitments VALUES (?, ?, ?, ?)", (transaction_uid, task_id, destination, now())
+            )
+
+    def commitment(self, transaction_uid: str) -> tuple[str, str] | None:
+        """The task and the destination of a request that was not answered yet; None if there is none."""
+        rows = self._database.rows("SELECT * FROM commitments WHERE transaction_uid = ?", transaction_uid)
+        return (rows[0]["task_id"], rows[0]["destination"]) if rows else None
+
+    def forget_commitment(self, transaction_uid: str) -> None:
+        """The destination has reported."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM commitments WHERE transaction_uid = ?", (transaction_uid,))
 
     def review(self, task_id: str, lesions: Iterable[int], verdict: Verdict | None, by: str) -> None:
         """A person's verdict on lesions; a later one replaces it, and None withdraws it."""

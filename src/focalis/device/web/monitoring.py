@@ -69,7 +69,11 @@ def metrics_text(site: Site) -> str:
             "Segmentation tasks by state.",
             (*WORKING, "done", "out of scope", "held", "refused", "failed"),
         ),
-        ("deliveries", "Results on their way to destinations, by state.", ("waiting", "sent", "dead")),
+        (
+            "deliveries",
+            "Results on their way to destinations, by state.",
+            ("waiting", "sent", "stored", "committed", "dead"),
+        ),
     ):
         gauge(table, what, {f'{{state="{state}"}}': counts.get(f"{table}.{state}", 0) for state in states})
     waiting = [task.urgent for task in site.device.store.tasks("waiting")]

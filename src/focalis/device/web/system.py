@@ -49,7 +49,7 @@ def system(
         tested=site.tested,
         notices=store.notices() if config.notify else [],
         dead=[each for each in deliveries if each.state == "dead"],
-        waiting=[each for each in deliveries if each.state == "waiting" and each.attempts],
+        waiting=[each for each in deliveries if each.state in ("waiting", "stored") and each.attempts],
         refusals=store.refusals(),
         events=store.events(200, level or None, find=find),
         level=level,
@@ -76,7 +76,7 @@ def resend(
     known = {
         (each.task_id, each.sop_uid, each.destination)
         for each in site.device.store.deliveries(task_id)
-        if each.state != "sent"
+        if each.state not in ("sent", "committed")
     }
     if (task_id, sop_uid, destination) not in known:
         raise HTTPException(404, "There is no such delivery that is dead or waiting; it may be sent already.")
