@@ -64,7 +64,8 @@ def commitments(sending):
     with Store(sending) as store:
         store.set_delivery("t1", store.results("t1")[0].sop_uid, "pacs", "stored", attempts=1)
         store.add_commitment("1.2.3", "t1", "pacs")
-        yield Commitments(Config(), store, lambda _task: None)
+        to = destination(1, commit=True)
+        yield Commitments(Config.model_validate({"destinations": [to]}), store, lambda _task: None)
 
 
 @contextmanager
@@ -85,7 +86,7 @@ def ask(commitments, port, **more):
     """Ask once; the delivery afterwards."""
     store = commitments._store
     to = Destination.model_validate(destination(port, **{"commit": True, **more}))
-    commitments.ask("t1", to, {each.sop_uid: each.path for each in store.results("t1")})
+    commitments.ask("t1", to, {each.sop_uid: [each.path] for each in store.results("t1")})
     return store.deliveries("t1")[0]
 
 

@@ -536,7 +536,7 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
     connection = sqlite3.connect(tmp_path / "old" / "store.sqlite")
     for name in ("instances_by_study", "quarantine_by_series", "series_by_person"):
         connection.execute(f"DROP INDEX {name}")
-    for table in ("sendings", "refusals", "notices", "accounts", "audit", "commitments"):
+    for table in ("sendings", "refusals", "notices", "accounts", "audit", "commitments", "secrets"):
         connection.execute(f"DROP TABLE {table}")
     for table, columns in later.items():
         for column in columns:

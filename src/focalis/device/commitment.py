@@ -27,6 +27,7 @@ from focalis.device.delivery import (
     open_association,
     wait_seconds,
 )
+from focalis.device.outgoing import Outgoing, sent_uids
 from focalis.device.records import Delivery, DeliveryState, Level, now
 from focalis.device.store import Store
 from focalis.errors import FocalisError
@@ -140,18 +141,20 @@ class Commitments:
         self._store = store
         self._settle = settle
 
-    def ask(self, task_id: str, destination: Destination, files: dict[str, Path]) -> None:
+    def ask(self, task_id: str, destination: Destination, files: Outgoing) -> None:
         """One attempt to have a destination commit itself to what it has stored of a task.
 
         Args:
             task_id: the task.
             destination: whom to ask; nothing is asked of one that need not commit itself any more.
-            files: SOP Instance UID to the file as it was sent.
+            files: as they were sent.
         """
         stored = [
             each
             for each in self._store.deliveries(task_id, "stored")
-            if each.destination == destination.name and is_due(each.next_at, now())
+            if each.destination == destination.name
+            and is_due(each.next_at, now())
+            and isinstance(files.get(each.sop_uid), list)
         ]
         if not stored:
             return
@@ -162,7 +165,7 @@ class Commitments:
         transaction = str(generate_uid(prefix=None))
         # written first, so that a report is known even if the device stops before the answer
         self._store.add_commitment(transaction, task_id, destination.name)
-        paths = [files[each.sop_uid] for each in stored]
+        paths = [Path(path) for each in stored for path in files[each.sop_uid]]
         asked = ask(paths, destination, self._config.node.ae_title, transaction, self.on_report)
         for each in stored:
             failed = asked.outcome != "sent"
@@ -197,12 +200,14 @@ class Commitments:
         if asked is None:
             return False
         task_id, name = asked
+        destination = next((each for each in self._config.destinations if each.name == name), None)
         for each in self._store.deliveries(task_id, "stored"):
-            if each.destination != name:
+            if destination is None or each.destination != name:
                 continue
-            if each.sop_uid in report.failed:
-                self._refused(each, report.failed[each.sop_uid])
-            elif each.sop_uid in report.committed:
+            uids = sent_uids(self._store, each, destination)
+            if faults := [report.failed[uid] for uid in uids if uid in report.failed]:
+                self._refused(each, faults[0])
+            elif report.committed.issuperset(uids):
                 self._set(each, "committed", each.attempts)
                 self._store.audit("the device", "", f"{name} committed itself to the {each.kind}", task_id)
         self._store.forget_commitment(report.transaction_uid)

@@ -15,7 +15,8 @@ from focalis.errors import UsageError
 from focalis.models import SHIPPED
 
 OutsidePolicy = Literal["mark", "hold", "refuse"]
-ObjectKind = Literal["seg", "rtstruct", "sr", "capture"]
+ObjectKind = Literal["seg", "rtstruct", "sr", "capture", "images"]
+Dates = Literal["remove", "shift", "keep"]
 
 
 def _ae_title(value: str) -> str:
@@ -211,8 +212,10 @@ class Destination(_Frozen):
         token: sent as bearer token to `url`.
         tls: speak TLS to `host`; `tls_ca` names who is trusted instead of the system's authorities.
         tls_certificate, tls_key: what the device shows to a destination that asks for a certificate.
-        objects: which results are sent.
+        objects: which results are sent; "images" are those that were segmented.
         commit: ask it by storage commitment to keep them; its report comes to the device's node.
+        deidentify: send copies that are de-identified by the basic profile of PS3.15, and nothing else.
+        dates: what becomes of their dates: removed, shifted by some days for each patient, or kept.
     """
 
     name: Name
@@ -228,6 +231,8 @@ class Destination(_Frozen):
     tls_key: FilePath | None = None
     objects: tuple[ObjectKind, ...] = ("seg", "rtstruct", "sr", "capture")
     commit: bool = False
+    deidentify: bool = False
+    dates: Dates = "remove"
 
 
 class Recipient(_Frozen):
@@ -407,6 +412,10 @@ def _contradiction(config: Config) -> str | None:
             return f"destination {entry.name} ({entry.kind}) lacks {missing[0]}; add it"
         if entry.commit and entry.kind == "stow":
             return f"destination {entry.name}: STOW-RS knows no storage commitment; remove commit"
+        if entry.deidentify and "capture" in entry.objects:
+            return f'destination {entry.name}: pictures have text burned in; list objects without "capture"'
+        if not entry.deidentify and entry.dates != "remove":
+            return f"destination {entry.name}: dates needs deidentify = true; add it"
     for recipient in config.notify:
         wanted = ["url", "secret"] if recipient.kind == "webhook" else ["host", "sender", "to"]
         if missing := [key for key in wanted if not getattr(recipient, key)]:

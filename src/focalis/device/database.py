@@ -105,7 +105,8 @@ CREATE TABLE commitments (
     transaction_uid TEXT PRIMARY KEY, task_id TEXT NOT NULL REFERENCES tasks ON DELETE CASCADE,
     destination TEXT NOT NULL, at TEXT NOT NULL);
 """
-_STEPS = (_FIRST, _WHOLENESS_AND_SCOPE, _PERSON, _NOTICES, _ACCOUNTS, _ROUTING, _COMMITMENTS)
+_SECRETS = "CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL);"
+_STEPS = (_FIRST, _WHOLENESS_AND_SCOPE, _PERSON, _NOTICES, _ACCOUNTS, _ROUTING, _COMMITMENTS, _SECRETS)
 """What makes each version of the file out of the one before it; a store of any version is brought to the last one."""
 
 

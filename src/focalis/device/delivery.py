@@ -17,6 +17,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 
 from focalis.device.config import Destination
+from focalis.device.deidentify import is_deidentified
 
 # the file itself goes out, without being decoded and encoded again
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -60,6 +61,8 @@ def send(files: Sequence[Path], destination: Destination, calling: str) -> dict[
     Returns:
         What became of each file.
     """
+    if destination.deidentify and not all(map(is_deidentified, files)):
+        return dict.fromkeys(files, Sent("rejected", "is sent nothing: an object was not de-identified"))
     if destination.kind == "stow":
         return _stow(files, destination)
     return _c_store(files, destination, calling)

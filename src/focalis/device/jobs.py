@@ -31,6 +31,7 @@ from focalis.device.earlier import earlier_studies
 from focalis.device.mask_job import MaskJob, Voxel
 from focalis.device.models import ServedModel
 from focalis.device.notify import Notifier
+from focalis.device.outgoing import outgoing
 from focalis.device.records import (
     Delivery,
     DeliveryState,
@@ -489,6 +490,10 @@ class Jobs:
             for destination in self.destinations.values():
                 if result.kind in destination.objects:
                     self.store.add_delivery(task_id, result.kind, result.sop_uid, destination.name)
+        task = self.store.task(task_id)
+        for destination in self.destinations.values():
+            if task is not None and "images" in destination.objects:
+                self.store.add_delivery(task_id, "images", task.series_uid, destination.name)
         self.store.set_task_state(task_id, "sending", what_was_found(self.store, task_id))
 
     def stop_task(self, task_id: str, answer: Mapping[str, Any]) -> None:
@@ -512,17 +517,21 @@ class Jobs:
     def send(self, task_id: str, name: str) -> None:
         """One attempt to send what waits for a destination, and to have it commit itself to what it has stored."""
         destination = self.destinations[name]
-        waiting = [
+        moment = now()
+        due = [
             each
-            for each in self.store.deliveries(task_id, "waiting")
-            if each.destination == name and delivery.is_due(each.next_at, now())
+            for each in self._undelivered(task_id)
+            if each.destination == name and delivery.is_due(each.next_at, moment)
         ]
-        paths = {result.sop_uid: result.path for result in self.store.results(task_id)}
-        files = [paths[each.sop_uid] for each in waiting]
-        outcomes = delivery.send(files, destination, self.config.node.ae_title) if files else {}
-        for each in waiting:
-            self._note(each, outcomes[paths[each.sop_uid]], destination)
-        self.commitments.ask(task_id, destination, paths)
+        with outgoing(self.store, due, destination, self.config.limits) as files:
+            sendable = [
+                path for each in due if each.state == "waiting" for path in _paths(files[each.sop_uid])
+            ]
+            sent = delivery.send(sendable, destination, self.config.node.ae_title) if sendable else {}
+            for each in due:
+                if each.state == "waiting":
+                    self._note(each, _outcome(files[each.sop_uid], sent), destination)
+            self.commitments.ask(task_id, destination, files)
         self.settle(task_id)
 
     def settle(self, task_id: str) -> None:
@@ -586,6 +595,19 @@ class Jobs:
     def pause(self, seconds: float) -> None:
         """Wait, but not beyond the stop of the device."""
         self._stopping.wait(seconds)
+
+
+def _paths(files: list[Path] | str) -> list[Path]:
+    return [] if isinstance(files, str) else files
+
+
+def _outcome(files: list[Path] | str, sent: Mapping[Path, delivery.Sent]) -> delivery.Sent:
+    """What became of a delivery: that of the first of its files that was not sent."""
+    if isinstance(files, str):
+        return delivery.Sent("rejected", files)
+    if not files:
+        return delivery.Sent("rejected", "is sent nothing: its files are not there any more")
+    return next((sent[path] for path in files if sent[path].outcome != "sent"), sent[files[0]])
 
 
 _jobs: Jobs | None = None

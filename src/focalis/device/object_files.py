@@ -116,6 +116,7 @@ class ObjectFiles:
         strays += [path for path in self.folder.glob("objects/*/*") if path.stem not in known]
         strays += [path for path in self.folder.glob("quarantine/*") if path.stem not in known]
         strays += [path for path in self.folder.glob("results/*") if path.name not in tasks]
+        strays += self.folder.glob("deidentified/*")
         with _disk(self.folder):
             for path in strays:
                 if path.is_dir():

@@ -22,6 +22,7 @@ TaskState = Literal[
     "failed",
 ]
 ResultKind = Literal["seg", "rtstruct", "sr", "capture", "correction", "correction-rtstruct", "correction-sr"]
+SentKind = ResultKind | Literal["images"]
 DeliveryState = Literal["waiting", "sent", "stored", "committed", "dead"]
 """Of a destination that commits itself, what it took is "stored" until it has reported that it keeps it."""
 NoticeEvent = Literal["person", "dead", "disk", "done", "test"]
@@ -215,10 +216,10 @@ class ResultObject:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One result on its way to one destination."""
+    """One result on its way to one destination; of "images" `sop_uid` is that of the series."""
 
     task_id: str
-    kind: ResultKind
+    kind: SentKind
     sop_uid: str
     destination: str
     state: DeliveryState

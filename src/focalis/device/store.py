@@ -6,6 +6,7 @@ FOLDER/store.sqlite the rows that say what all that is.
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from types import TracebackType
 
@@ -97,6 +98,15 @@ class Store(Received, Senders, Work, Notices, Accounts):
             DataError: it cannot be written.
         """
         self._database.backup(path)
+
+    def secret(self, name: str) -> str:
+        """A random number of 256 bits, hexadecimal, made when it is asked for first; it goes with backups."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO secrets VALUES (?, ?) ON CONFLICT DO NOTHING", (name, secrets.token_hex(32))
+            )
+            found = connection.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
+        return str(found["value"])
 
     def counts(self) -> dict[str, int]:
         """How many there are of everything, for the system page and the metrics.

@@ -19,6 +19,7 @@ from focalis.device.records import (
     ResultKind,
     ResultObject,
     Review,
+    SentKind,
     SeriesTask,
     TaskState,
     Verdict,
@@ -166,7 +167,7 @@ class Work:
         rows = self._database.rows("SELECT * FROM results WHERE task_id = ? ORDER BY rowid", task_id)
         return [ResultObject(**{**dict(row), "path": self._files.folder / row["path"]}) for row in rows]
 
-    def add_delivery(self, task_id: str, kind: ResultKind, sop_uid: str, destination: str) -> None:
+    def add_delivery(self, task_id: str, kind: SentKind, sop_uid: str, destination: str) -> None:
         """A result is to be sent to a destination, at once; if that is known already, nothing changes."""
         with self._database.transaction() as connection:
             connection.execute(
