@@ -17,6 +17,7 @@ from device_work import (
     block,
     config,
     destination,
+    from_folder,
     in_this_process,
     keep_files,
     pacs,
@@ -27,6 +28,7 @@ from device_work import (
 from pydicom import dcmread
 from structured_reports import read_report
 
+from focalis.device.config import Config
 from focalis.device.store import Store
 from focalis.dicom import find_series, read_segmentation, read_series
 from focalis.model import load_model, save_model
@@ -475,3 +477,67 @@ def test_urgent_series_come_before_those_that_wait(model, write_series, tmp_path
         until(lambda: len(jobs.store.tasks("refused")) == 3)
     assert "stroke" in order[:2]  # another one may have begun before it was known
     assert sorted(order) == ["first", "second", "stroke"]
+
+
+def names_of(store):
+    """The results' Series Descriptions by model."""
+    return {
+        task.model: {str(dcmread(each.path).SeriesDescription) for each in store.results(task.task_id)}
+        for task in store.tasks()
+    }
+
+
+def two_models(model, **route):
+    entries = [{"name": name, "file": str(model)} for name in ("first", "second")]
+    return Config.model_validate(
+        {
+            "models": entries,
+            "routes": [{"model": ["first", "second"], **route}],
+            "node": {"quiet_seconds": 0},
+        }
+    )
+
+
+def test_several_models_segment_a_series_each_with_its_results(model, series, tmp_path):
+    kept(tmp_path / "store", series)
+    with working(tmp_path / "store", two_models(model), run=in_this_process) as jobs:
+        until(lambda: len(jobs.store.tasks("done")) == 2)
+        described = names_of(jobs.store)
+        uids = {str(each.sop_uid) for task in jobs.store.tasks() for each in jobs.store.results(task.task_id)}
+        assert all(task.supersedes is None for task in jobs.store.tasks())
+    assert len(uids) == 8
+    assert all(" by first" in text for text in described["first"])
+    assert all(" by second" in text for text in described["second"])
+
+
+@pytest.mark.parametrize("found", [0, 3])
+def test_in_sequence_the_next_model_begins_only_if_the_first_has_found_something(
+    model, canned, tmp_path, found
+):
+    files, results = canned
+    begun = []
+
+    def run(job, tell):
+        begun.append(job.by)
+        answer = from_folder(results)(job, tell)
+        return {**answer, "results": [{**each, "lesions": found} for each in answer["results"]]}
+
+    kept(tmp_path / "store", files)
+    with working(tmp_path / "store", two_models(model, sequence=True), run=run) as jobs:
+        until(lambda: jobs.store.tasks("done") and not jobs.store.tasks("waiting"))
+        until(lambda: len(jobs.store.tasks("done")) == (2 if found else 1))
+    assert begun == (["first", "second"] if found else ["first"])
+
+
+def test_a_model_that_fails_keeps_the_next_one_from_nothing(model, canned, tmp_path):
+    files, results = canned
+
+    def run(job, tell):
+        if job.by == "first":
+            return {"outcome": "failed", "reason": "broken"}
+        return from_folder(results)(job, tell)
+
+    kept(tmp_path / "store", files)
+    with working(tmp_path / "store", two_models(model), run=run) as jobs:
+        until(lambda: jobs.store.tasks("done"))
+        assert [task.model for task in jobs.store.tasks("failed")] == ["first"]

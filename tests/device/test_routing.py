@@ -6,7 +6,7 @@ import pytest
 
 from focalis.device.config import Config
 from focalis.device.records import SeriesRow
-from focalis.device.routing import choose_model, outside_policies
+from focalis.device.routing import choose_models, outside_policies
 
 MODELS = {"a": None, "b": None}
 
@@ -36,7 +36,7 @@ def routes(*given):
 )
 def test_a_pattern_fits(pattern, description):
     route = routes({"model": "b", "description": pattern})
-    assert choose_model(series(description=description), route, MODELS) == "b"
+    assert choose_models(series(description=description), route, MODELS) == ("b",)
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_a_pattern_fits(pattern, description):
 )
 def test_a_pattern_does_not_fit(pattern, description):
     route = routes({"model": "b", "description": pattern})
-    assert choose_model(series(description=description), route, MODELS) is None
+    assert choose_models(series(description=description), route, MODELS) == ()
 
 
 @pytest.mark.parametrize("pattern", ["abdomen", "chest", "chest\\abdomen", "*che*"])
 def test_a_pattern_may_fit_one_of_several_values(pattern):
     route = routes({"model": "a", "body_part": pattern})
-    assert choose_model(series(body_part="CHEST\\ABDOMEN"), route, MODELS) == "a"
+    assert choose_models(series(body_part="CHEST\\ABDOMEN"), route, MODELS) == ("a",)
 
 
 def test_the_first_route_that_fits_says_what_becomes_of_a_series_out_of_scope():
@@ -96,7 +96,7 @@ def test_the_first_route_that_fits_says_what_becomes_of_a_series_out_of_scope():
 )
 def test_conditions_on_any_attribute_must_all_hold(conditions, told, taken):
     route = routes({"model": "a", "where": conditions})
-    assert choose_model(series(told=json.dumps(told)), route, MODELS) == ("a" if taken else None)
+    assert choose_models(series(told=json.dumps(told)), route, MODELS) == (("a",) if taken else ())
 
 
 @pytest.mark.parametrize(

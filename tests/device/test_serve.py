@@ -12,7 +12,7 @@ from focalis.cli.main import main
 from focalis.device.config import Config, ModelEntry, Route, load_config
 from focalis.device.models import open_models
 from focalis.device.records import SeriesRow
-from focalis.device.routing import check_routes, choose_model
+from focalis.device.routing import check_routes, choose_models
 from focalis.device.serve import running, settings_for
 from focalis.device.web.auth import password_fits
 from focalis.errors import ModelError, UsageError
@@ -35,18 +35,18 @@ def row(modality="CT", body_part="CHEST", description="Thorax thin"):
     ],
 )
 def test_every_pattern_of_a_route_must_fit(route, fits):
-    chosen = choose_model(row(), [Route(model="a", **route)], {"a": None, "b": None})
-    assert chosen == ("a" if fits else None)
+    chosen = choose_models(row(), [Route(model="a", **route)], {"a": None, "b": None})
+    assert chosen == (("a",) if fits else ())
 
 
 def test_the_first_route_that_fits_wins_and_other_objects_are_not_images():
     routes = [Route(model="a", modality="MR"), Route(model="b"), Route(model="a")]
-    assert choose_model(row(), routes, {"a": None, "b": None}) == "b"
-    assert choose_model(row("SEG"), routes, {"a": None, "b": None}) is None
+    assert choose_models(row(), routes, {"a": None, "b": None}) == ("b",)
+    assert choose_models(row("SEG"), routes, {"a": None, "b": None}) == ()
 
 
 def test_a_single_model_needs_no_route_and_several_do():
-    assert choose_model(row("PT"), [], {"a": None}) == "a"
+    assert choose_models(row("PT"), [], {"a": None}) == ("a",)
     check_routes([], {"a": None})
     with pytest.raises(UsageError, match="no route"):
         check_routes([], {"a": None, "b": None})

@@ -184,6 +184,8 @@ class Route(_Frozen):
     """Which series a model takes. All given patterns must match (`*`, `?`; case is ignored).
 
     Attributes:
+        model: the model, or several, each with results of its own.
+        sequence: of several, each is begun only if the one before it has found something; else all are, in their order.
         outside: what becomes of a series that lies outside of what the model was trained on: "mark" segments it and
             marks the results, "hold" waits for a person, "refuse" refuses it. By default one of another modality is
             refused, and others are marked.
@@ -193,7 +195,8 @@ class Route(_Frozen):
         leave_out: leave out images of another orientation or size than nearly all others, such as localizers.
     """
 
-    model: Name
+    model: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+    sequence: bool = False
     modality: str | None = None
     body_part: str | None = None
     description: str | None = None
@@ -202,6 +205,11 @@ class Route(_Frozen):
     where: tuple[Condition, ...] = ()
     urgent: bool = False
     leave_out: bool = True
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models, in their order, each once."""
+        return (self.model,) if isinstance(self.model, str) else tuple(dict.fromkeys(self.model))
 
 
 class Destination(_Frozen):

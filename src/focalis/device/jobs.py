@@ -36,10 +36,11 @@ from focalis.device.records import (
     Delivery,
     DeliveryState,
     SeriesRow,
+    SeriesTask,
     TaskState,
     now,
 )
-from focalis.device.routing import choose_model, outside_policies, route_of
+from focalis.device.routing import choose_models, outside_policies, route_of
 from focalis.device.segment import Job, PointJob
 from focalis.device.segmenter import Segmenter
 from focalis.device.store import Store
@@ -48,6 +49,7 @@ from focalis.device.written import (
     earlier_results,
     has_results,
     keep_results,
+    lesions_found,
     making_folder,
     what_was_found,
     without_own_names,
@@ -240,27 +242,43 @@ class Jobs:
 
         A series that is not whole is held instead, until it is released or more of it comes.
         """
-        name = choose_model(row, self.config.routes, self.models)
-        if name is None:
+        names = choose_models(row, self.config.routes, self.models)
+        if not names:
             self.store.set_series_state(row.series_uid, "unrouted")
             self.store.event("info", "no route leads to a model", series_uid=row.series_uid)
             return
-        inputs, model = self._inputs_of(row.series_uid), self.models[name].sha256
-        earlier = self.store.task_of(row.series_uid, name)
-        partial = "; ".join(what_is_missing(self.store, row))
-        if (
-            earlier is not None
-            and (earlier.input_sha256, earlier.model_sha256) == (inputs, model)
-            and (partial or not earlier.partial)
-        ):
-            return
-        if partial and not row.released:
+        inputs, partial = self._inputs_of(row.series_uid), "; ".join(what_is_missing(self.store, row))
+        route = route_of(row, self.config.routes)
+        wanted = [
+            name
+            for name in (names[:1] if route and route.sequence else names)
+            if self._is_new(row, name, inputs, partial)
+        ]
+        if wanted and partial and not row.released:
             if self.store.hold(row.series_uid, partial):
                 text = f"a series is held as incomplete: {partial}"
                 self.store.event("warning", f"is held as incomplete: {partial}", series_uid=row.series_uid)
                 self.notifier.tell("person", text, f"{row.series_uid} {inputs}", series_uid=row.series_uid)
             return
-        told = json.dumps([row.series_uid, inputs, model, self.version, *([partial] if partial else [])])
+        for name in wanted:
+            self._add_task(row, name, inputs, partial)
+
+    def _is_new(self, row: SeriesRow, name: str, inputs: str, partial: str) -> bool:
+        """Whether a model has yet to segment these instances."""
+        earlier = self.store.task_of(row.series_uid, name)
+        return (
+            earlier is None
+            or (earlier.input_sha256, earlier.model_sha256) != (inputs, self.models[name].sha256)
+            or (not partial and bool(earlier.partial))
+        )
+
+    def _add_task(self, row: SeriesRow, name: str, inputs: str, partial: str) -> None:
+        """Have a series segmented by a model; results of an earlier task by it are superseded."""
+        earlier, model = self.store.task_of(row.series_uid, name), self.models[name].sha256
+        route = route_of(row, self.config.routes)
+        several = name if route is not None and len(route.models) > 1 else ""  # of the same file, perhaps
+        more = [each for each in (partial, several) if each]
+        told = json.dumps([row.series_uid, inputs, model, self.version, *more])
         task_id = hashlib.sha256(told.encode()).hexdigest()[:32]
         self.store.add_task(
             task_id,
@@ -270,7 +288,7 @@ class Jobs:
             inputs,
             earlier.task_id if earlier else None,
             partial,
-            bool((route := route_of(row, self.config.routes)) and route.urgent),
+            bool(route and route.urgent),
         )
         if earlier is not None:
             same = earlier.input_sha256 == inputs
@@ -281,6 +299,20 @@ class Jobs:
             if kept_back := self.store.withdraw(earlier.task_id):
                 text = f"{kept_back} results were superseded before they were sent, and stay here"
                 self.store.event("info", text, task_id=earlier.task_id)
+
+    def _begin_next(self, task: SeriesTask) -> None:
+        """Of models in sequence, begin the next one if this one has found something."""
+        row = self.store.series_row(task.series_uid)
+        route = None if row is None else route_of(row, self.config.routes)
+        if row is None or route is None or not route.sequence or task.model not in route.models:
+            return
+        following = route.models[route.models.index(task.model) + 1 :]
+        if (
+            following
+            and lesions_found(self.store, task.task_id)
+            and self._is_new(row, following[0], task.input_sha256, task.partial)
+        ):
+            self._add_task(row, following[0], task.input_sha256, task.partial)
 
     def _enqueue_tasks(self) -> None:
         waiting = [task for state in _OPEN for task in self.store.tasks(state)]
@@ -419,7 +451,12 @@ class Jobs:
             memory_gb=limits.segment_memory_gb,
             supersedes={kind: str(path) for kind, path in earlier_results(self.store, task_id).items()},
             created=task.created_at,
-            edition=sum(each.created_at <= task.created_at for each in self.store.tasks_of(task.series_uid)),
+            edition=sum(
+                each.created_at <= task.created_at
+                for each in self.store.tasks_of(task.series_uid)
+                if each.model == task.model
+            ),
+            by=task.model if route is not None and len(route.models) > 1 else "",
             partial=task.partial,
             other_modality=wrong,
             outside=strange,
@@ -494,6 +531,8 @@ class Jobs:
         for destination in self.destinations.values():
             if task is not None and "images" in destination.objects:
                 self.store.add_delivery(task_id, "images", task.series_uid, destination.name)
+        if task is not None:
+            self._begin_next(task)
         self.store.set_task_state(task_id, "sending", what_was_found(self.store, task_id))
 
     def stop_task(self, task_id: str, answer: Mapping[str, Any]) -> None:

@@ -66,6 +66,7 @@ def make_results(
     supersedes: Mapping[ResultKind, Path],
     created: datetime | None = None,
     edition: int = 1,
+    by: str = "",
     cautions: Sequence[Caution] = (),
     promise: str = "",
     follow_up: FollowUp | None = None,
@@ -84,6 +85,7 @@ def make_results(
         supersedes: the files of the earlier results that these replace, by kind.
         created: when the task was made; by default the results bear the time of the images.
         edition: which results of the series these are, from 1.
+        by: the model's name, if the descriptions are to tell it.
         cautions: why not to take them at their word, written into each of them.
         promise: what the model's operating point holds on new scans, for the report.
         follow_up: what became of the lesions of an earlier study, for the report, and in a file of its own.
@@ -103,7 +105,7 @@ def make_results(
         write_text(folder / FOLLOW_UP, json.dumps(follow_up.content))
     picture = draw_summary(label, names, series, lesions, version, cautions)
     shared: dict[str, Any] = {"model": model, "version": version, "created": created}
-    shared |= {"edition": edition, "cautions": cautions}
+    shared |= {"edition": edition, "by": by, "cautions": cautions}
     mask, seg = (label, names, series), paths["seg"]
     write_segmentation(*mask, seg, supersedes=earlier.get("seg"), **shared)
     drawn = write_structures(*mask, paths["rtstruct"], supersedes=earlier.get("rtstruct"), **shared)

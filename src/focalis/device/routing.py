@@ -14,18 +14,20 @@ from focalis.patterns import fits
 IMAGE_MODALITIES = ("CT", "MR", "PT")
 
 
-def choose_model(series: SeriesRow, routes: Sequence[Route], models: Mapping[str, ServedModel]) -> str | None:
-    """The model of the first route that fits a series; None if there is none.
+def choose_models(
+    series: SeriesRow, routes: Sequence[Route], models: Mapping[str, ServedModel]
+) -> tuple[str, ...]:
+    """The models of the first route that fits a series; none if there is no such route.
 
     Only CT, MR and PET series are segmented. Every pattern that a route gives must fit, see `fits_one`. Without routes,
     the single model takes all of them.
     """
     if series.modality.upper() not in IMAGE_MODALITIES:
-        return None
+        return ()
     if not routes:
-        return next(iter(models)) if len(models) == 1 else None
+        return tuple(models) if len(models) == 1 else ()
     route = route_of(series, routes)
-    return None if route is None else route.model
+    return () if route is None else route.models
 
 
 def route_of(series: SeriesRow, routes: Sequence[Route]) -> Route | None:
@@ -58,11 +60,9 @@ def check_routes(routes: Sequence[Route], models: Mapping[str, ServedModel]) -> 
         UsageError: a route names no model of the device, or it is open which model a series should go to.
     """
     for route in routes:
-        if route.model not in models:
+        if lost := [name for name in route.models if name not in models]:
             known = ", ".join(models)
-            raise UsageError(
-                f"a route leads to the model {route.model!r}; there is {known}: correct [[routes]]"
-            )
+            raise UsageError(f"a route leads to the model {lost[0]!r}; there is {known}: correct [[routes]]")
     if not routes and len(models) > 1:
         raise UsageError(f"{len(models)} models and no route; say in [[routes]] which series each one takes")
 

@@ -51,6 +51,7 @@ class Job:
         created: when the task was made, in ISO 8601; the results bear this time, so that a repetition makes the same
             bytes. Empty for the time of the images.
         edition: which results of the series these are, from 1.
+        by: the model's name where several segment the series, for the descriptions of the results.
         partial: why the series is not whole; empty if it is.
         other_modality: what to do with a series of another modality than the model's.
         outside: what to do with one that lies outside of what the model was trained on otherwise.
@@ -68,6 +69,7 @@ class Job:
     supersedes: dict[str, str]
     created: str = ""
     edition: int = 1
+    by: str = ""
     partial: str = ""
     other_modality: OutsidePolicy = "refuse"
     outside: OutsidePolicy = "mark"
@@ -237,6 +239,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
             supersedes={kind: Path(path) for kind, path in job.supersedes.items()},  # type: ignore[misc]
             created=datetime.fromisoformat(job.created) if job.created else None,
             edition=job.edition,
+            by=job.by,
             cautions=(*cautions_of(partial=job.partial, outside=strange), *of_the_model),
             promise=model.operating_point.promise,
             follow_up=followed,

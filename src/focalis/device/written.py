@@ -100,14 +100,19 @@ def follow_up_of(store: Store, task_id: str) -> dict[str, Any] | None:
     return found
 
 
-def what_was_found(store: Store, task_id: str) -> str:
-    """The result of a task in a few words, for the work list; empty while there is none."""
+def lesions_found(store: Store, task_id: str) -> int | None:
+    """How many lesions a task has found; None while there is no result, or one that does not say."""
     try:
         written = json.loads((store.results_folder(task_id) / MANIFEST).read_text(encoding="utf-8"))
     except OSError:
-        return ""
-    lesions = next((each["lesions"] for each in written if "lesions" in each), None)
-    if lesions is None:  # written before manifests said so
+        return None
+    return next((int(each["lesions"]) for each in written if "lesions" in each), None)
+
+
+def what_was_found(store: Store, task_id: str) -> str:
+    """The result of a task in a few words, for the work list; empty while there is none."""
+    lesions = lesions_found(store, task_id)
+    if lesions is None:
         return ""
     return f"{lesions} lesion{'' if lesions == 1 else 's'}" if lesions else "nothing found"
 

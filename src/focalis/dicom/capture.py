@@ -31,6 +31,7 @@ def write_capture(
     created: datetime | None = None,
     supersedes: Superseded | None = None,
     edition: int = 1,
+    by: str = "",
     cautions: Sequence[Caution] = (),
 ) -> None:
     """Write a picture of a result as a Secondary Capture that refers to its source images.
@@ -46,13 +47,24 @@ def write_capture(
         created: the date and time to bear; by default those of the series' first image.
         supersedes: the picture that this one replaces, told in its Derivation Description.
         edition: which result of its series this is, from 1.
+        by: the model's name, if the Series Description is to tell it.
         cautions: why not to take it at its word, told in its descriptions.
 
     Raises:
         DataError: as for `write_segmentation`.
     """
     result = describe_result(
-        "SC", label, names, series, model, version, created, supersedes, edition=edition, cautions=cautions
+        "SC",
+        label,
+        names,
+        series,
+        model,
+        version,
+        created,
+        supersedes,
+        edition=edition,
+        cautions=cautions,
+        by=by,
     )
     save(lambda: _encode(result, picture), path, series)
 

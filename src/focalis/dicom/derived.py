@@ -115,6 +115,7 @@ class LabelledSeries:
         dated: whether `moment` is when it was made, not when the images were taken.
         cautions: why not to take it at its word.
         tracking: label value to the Tracking UID that the lesion bears on every date; empty if none is followed.
+        by: the model's name, told in the Series Description; empty if it is not.
     """
 
     kind: Kind
@@ -131,6 +132,7 @@ class LabelledSeries:
     dated: bool = False
     cautions: tuple[Caution, ...] = ()
     tracking: Mapping[int, str] = field(default_factory=dict)
+    by: str = ""
 
     @property
     def derivation(self) -> str:
@@ -159,6 +161,7 @@ class LabelledSeries:
             *([self.supersedes.instance_uid] if self.supersedes else []),
             *([f"reviewed by {self.reviewer}"] if self.reviewer else []),
             *([f"edition {self.edition}"] if self.edition > 1 else []),
+            *([f"by {self.by}"] if self.by else []),
             *(f"{each.mark}: {each.text}" for each in self.cautions),
             *([sorted(self.tracking.items())] if self.tracking else []),
         )
@@ -186,6 +189,7 @@ def describe_result(
     edition: int = 1,
     cautions: Sequence[Caution] = (),
     tracking: Mapping[int, str] | None = None,
+    by: str = "",
 ) -> LabelledSeries:
     """Check what is to be written; see `LabelledSeries`.
 
@@ -204,6 +208,7 @@ def describe_result(
         edition: which result of its series it is, from 1.
         cautions: why not to take it at its word.
         tracking: label value to Tracking UID.
+        by: the model's name, if descriptions are to tell it.
 
     Raises:
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or an image
@@ -259,6 +264,7 @@ def describe_result(
         created is not None,
         tuple(Caution(each.mark, _storable(each.text)) for each in cautions),
         dict(tracking or {}),
+        _storable(by),
     )
 
 

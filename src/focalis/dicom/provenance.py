@@ -45,7 +45,8 @@ def _described(result: LabelledSeries, description: str) -> str:
     marks = ", ".join(each.mark for each in result.cautions)
     reviewed = ", reviewed" if result.reviewer else ""
     edition = f", result {result.edition}" if result.edition > 1 else ""
-    marked = (f"{marks}: " if marks else "") + description + reviewed + edition
+    by = f" by {result.by}" if result.by else ""
+    marked = (f"{marks}: " if marks else "") + description + by + reviewed + edition
     noticed = f"{marked}, {NOTICE}"
     return noticed if len(noticed) <= _LONG_STRING else marked[:_LONG_STRING]
 

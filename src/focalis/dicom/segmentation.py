@@ -133,6 +133,7 @@ def write_segmentation(
     supersedes: Superseded | None = None,
     reviewer: str = "",
     edition: int = 1,
+    by: str = "",
     cautions: Sequence[Caution] = (),
     tracking: Mapping[int, str] | None = None,
 ) -> None:
@@ -158,6 +159,7 @@ def write_segmentation(
         supersedes: the earlier object that this one replaces, told in its Derivation Description.
         reviewer: the person who accepted each lesion in it; the segments then count as made semi-automatically.
         edition: which result of its series this is, from 1.
+        by: the model's name, if the Series Description is to tell it.
         cautions: why not to take it at its word, told in its descriptions.
         tracking: label value to the Tracking UID by which the segment is known in other objects; its Tracking ID is its
             name.
@@ -179,6 +181,7 @@ def write_segmentation(
         edition,
         cautions,
         tracking,
+        by,
     )
     save(lambda: encode_segmentation(result), path, series)
 

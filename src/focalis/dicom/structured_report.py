@@ -97,6 +97,7 @@ def write_report(
     supersedes: Superseded | None = None,
     reviewer: str = "",
     edition: int = 1,
+    by: str = "",
     cautions: Sequence[Caution] = (),
     promise: str = "",
     remarks: Sequence[str] = (),
@@ -122,6 +123,7 @@ def write_report(
         supersedes: the report that this one replaces.
         reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
         edition: which result of its series this is, from 1.
+        by: the model's name, if the Series Description is to tell it.
         cautions: reasons to doubt it, a comment each; the document of an incomplete series is partial.
         promise: what the model's operating point holds on new scans; a comment, unless there are cautions.
         remarks: more comments on all of it.
@@ -132,7 +134,19 @@ def write_report(
     told = {each.number: each.tracking_uid + each.remark for each in lesions}
     told = {number: text for number, text in {0: " ".join(remarks), **told}.items() if text}
     result = describe_result(
-        "SR", label, names, series, model, version, created, supersedes, reviewer, edition, cautions, told
+        "SR",
+        label,
+        names,
+        series,
+        model,
+        version,
+        created,
+        supersedes,
+        reviewer,
+        edition,
+        cautions,
+        told,
+        by=by,
     )
     comments = [f"{each.mark}: {each.text}" for each in result.cautions]
     if promise and not comments:

@@ -154,6 +154,7 @@ def write_structures(
     supersedes: Superseded | None = None,
     reviewer: str = "",
     edition: int = 1,
+    by: str = "",
     cautions: Sequence[Caution] = (),
 ) -> bool:
     """Write a label map as an RT Structure Set whose contours follow the voxels' edges.
@@ -178,6 +179,7 @@ def write_structures(
         supersedes: the earlier structure set that this one replaces.
         reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
         edition: which result of its series this is, from 1.
+        by: the model's name, if the Series Description is to tell it.
         cautions: why not to take it at its word, told in its descriptions.
 
     Returns:
@@ -188,7 +190,18 @@ def write_structures(
             file cannot be written.
     """
     result = describe_result(
-        "RTSTRUCT", label, names, series, model, version, created, supersedes, reviewer, edition, cautions
+        "RTSTRUCT",
+        label,
+        names,
+        series,
+        model,
+        version,
+        created,
+        supersedes,
+        reviewer,
+        edition,
+        cautions,
+        by=by,
     )
     if not label.any():
         remove(path, series)

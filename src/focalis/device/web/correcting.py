@@ -40,6 +40,7 @@ def correct(
     labels: Mapping[str, str] | None = None,
     model: str = "",
     partial: str = "",
+    by: str = "",
 ) -> list[dict[str, str]]:
     """Write the accepted lesions as new objects that refer to those that they replace, and repeat their cautions.
 
@@ -58,6 +59,7 @@ def correct(
         pointed: the lesions that persons pointed at, see `focalis.device.web.pointing`.
         labels, model, partial: without a Segmentation, label value to name, the hash of the model's weights, and why
             the series is not whole, if it is not.
+        by: the model's name, if the descriptions are to tell it.
 
     Returns:
         "kind", "file", "sop_uid" and "sha256" of each object; without lesions there is no RT Structure Set.
@@ -89,7 +91,7 @@ def correct(
     created, edition = datetime.fromisoformat(at), number + 1
     replaced = {kind: superseded(Path(path)) for kind, path in earlier.items()}
     shared: dict[str, Any] = {"model": model, "version": version, "created": created}
-    shared |= {"edition": edition, "reviewer": reviewer, "cautions": cautions}
+    shared |= {"edition": edition, "reviewer": reviewer, "cautions": cautions, "by": by}
     mask = (label, names, series)
     write_segmentation(*mask, seg, supersedes=replaced.get("seg"), **shared)
     drawn = write_structures(*mask, rtstruct, supersedes=replaced.get("rtstruct"), **shared)

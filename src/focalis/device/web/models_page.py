@@ -62,7 +62,7 @@ def models(request: Request, _: Annotated[Session, Depends(needs("viewer"))]) ->
     cards = [
         Card(
             model=model,
-            routes=tuple(route for route in config.routes if route.model == model.name),
+            routes=tuple(route for route in config.routes if model.name in route.models),
             facts=_facts(model),
             cases=_cases(model.header),
             curve=curve_of(model.header.operating_point),

@@ -203,6 +203,7 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
                 "at": datetime.now().astimezone().isoformat(timespec="seconds"),
                 "follow_up": follow_up_of(store, task_id),
                 "partial": task.partial,
+                "by": task.model if len({each.model for each in store.tasks_of(task.series_uid)}) > 1 else "",
                 "pointed": [str(path) for path in pointed_files(store, task_id)],
                 "labels": {}
                 if model is None

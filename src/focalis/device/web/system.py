@@ -59,7 +59,7 @@ def system(
             reverse=True,
         ),
         exports_folder=store.folder / "exports",
-        reviewed=len(_reviewed(site)),
+        reviewed=sum(map(len, reviewed_studies(site).values())),
     )
 
 
@@ -124,23 +124,29 @@ def export(request: Request, session: Annotated[Session, Depends(changes("review
     if not _exporting.acquire(blocking=False):
         raise HTTPException(409, "An export is being written; wait for it.")
     try:
-        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-        out = site.device.store.folder / "exports" / name
-        count = run_job("export", {"studies": _reviewed(site), "out": str(out)}, site.device.config.limits)
-        site.note(request, session.user, f"exported {count} reviewed studies as {name}")
+        reviewed = reviewed_studies(site)
+        for model, studies in reviewed.items() or [("", [])]:
+            name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}" + (f"-{model}" if len(reviewed) > 1 else "")
+            out = site.device.store.folder / "exports" / name
+            count = run_job("export", {"studies": studies, "out": str(out)}, site.device.config.limits)
+            site.note(request, session.user, f"exported {count} reviewed studies as {name}")
     finally:
         _exporting.release()
     return RedirectResponse("/system#export", 303)
 
 
-def _reviewed(site: Site) -> list[dict[str, object]]:
-    """The last correction of every study that is not superseded, with its images."""
+def reviewed_studies(site: Site) -> dict[str, list[dict[str, object]]]:
+    """By model, the last correction of every study that is not superseded, with its images.
+
+    What one model does not know is not marked in its corrections, so each model has a data set of its own.
+    """
     store = site.device.store
-    found: list[dict[str, object]] = []
+    found: dict[str, list[dict[str, object]]] = {}
     for task in store.tasks():
         corrections = [each for each in store.results(task.task_id) if each.kind == "correction"]
         if corrections and task.superseded_by is None:
             files = [str(each.path) for each in store.images(task.series_uid)]
             name = f"case_{task.input_sha256[:12]}"
-            found.append({"case": name, "files": files, "correction": str(corrections[-1].path)})
+            study: dict[str, object] = {"case": name, "files": files, "correction": str(corrections[-1].path)}
+            found.setdefault(task.model, []).append(study)
     return found
