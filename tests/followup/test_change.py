@@ -1,4 +1,4 @@
-"""Change with its error, and RECIST 1.1, against figures worked out by hand."""
+"""Change with its error, against figures worked out by hand."""
 
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -6,18 +6,15 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from focalis.errors import UsageError
 from focalis.followup import (
     MeasurementError,
     Placement,
     Study,
     Track,
     Transform,
-    choose_targets,
     estimate_error,
     make_study,
     measure,
-    sum_targets,
     track,
 )
 from focalis.followup.change import Size, change
@@ -134,47 +131,3 @@ def test_a_lesion_that_is_gone_has_lost_all_of_its_volume() -> None:
     assert gone.size is None
     assert gone.since_last is not None
     assert gone.since_last.volume_percent == -100
-
-
-# --- RECIST
-
-
-def responses(*dates: Sequence[int], named: Sequence[int] = ()) -> list[str]:
-    studies = [bars(lengths, 30 * number, height=1) for number, lengths in enumerate(dates)]
-    found = tracks_of(studies)
-    measured = measure(found, studies, NO_ERROR)
-    targets = sum_targets(found, measured, choose_targets(found, measured, named), 1.96)
-    return [] if targets is None else [each.response for each in targets.sums]
-
-
-def test_partial_response_is_a_fall_of_30_percent_from_the_first_date() -> None:
-    assert responses([40, 30], [24, 18]) == ["baseline", "PR"]
-    assert responses([40, 30], [32, 24]) == ["baseline", "SD"]
-
-
-def test_progression_is_a_rise_of_20_percent_and_5_mm_from_the_nadir() -> None:
-    assert responses([40], [20], [30]) == ["baseline", "PR", "PD"]
-    assert responses([14], [11], [14]) == ["baseline", "SD", "SD"]  # 3 mm
-
-
-def test_complete_response_is_that_no_target_is_left() -> None:
-    assert responses([20, 15, 5], [0, 0, 5]) == ["baseline", "CR"]
-
-
-def test_after_a_complete_response_a_target_that_returns_is_progression() -> None:
-    assert responses([20], [0], [12]) == ["baseline", "CR", "PD"]
-
-
-def test_targets_are_the_five_largest_of_10_mm_or_more() -> None:
-    studies = [bars([20, 9, 8, 14, 30, 25], height=1)]
-    found = tracks_of(studies)
-    assert choose_targets(found, measure(found, studies, NO_ERROR), ()) == (5, 6, 1, 4)
-
-
-def test_a_named_target_that_is_not_there_is_refused() -> None:
-    with pytest.raises(UsageError, match="lesion 7 is not there"):
-        responses([20], [20], named=[7])
-
-
-def test_without_a_measurable_lesion_there_is_no_sum() -> None:
-    assert responses([5], [20]) == []

@@ -19,7 +19,7 @@ from follow_scenes import Ball, grid_of, scan, turned
 
 import focalis
 from focalis.dicom import read_series, write_segmentation, write_structures
-from focalis.errors import DataError, UsageError
+from focalis.errors import DataError, ModelError, UsageError
 from focalis.volume import Grid, Volume, read_volume, write_volume
 from focalis.workflows.follow_inputs import read_masks, read_scans
 
@@ -169,15 +169,39 @@ def test_a_target_that_a_scan_cuts_off_is_told(tmp_path: Path) -> None:
     cut = grid_of((4, 4, 4), high_mm=(20, 60, 80))
     one, first = write_date(tmp_path, "january", FIRST, grid=cut)
     other, second = write_date(tmp_path, "april", FIRST, grid=cut)
-    found = focalis.follow([one, other], tmp_path / "out", masks=[first, second])
+    found = focalis.follow([one, other], tmp_path / "out", masks=[first, second], targets=[1, 2])
     told = {
         (row["lesion"], row["date_number"]): (row["cut"], row["reliable"]) for row in rows(tmp_path / "out")
     }
     (number,) = {lesion for (lesion, _), (cut_off, _) in told.items() if cut_off == "True"}
     assert told[number, "2"] == ("True", "False")
     assert [told[key] for key in told if key[0] != number] == [("False", ""), ("False", "True")]
-    named = [note for note in found.notes if note.startswith(f"Target {number} reaches the border of")]
-    assert len(named) == 2
+    assert sum(f"lesion {number} is cut off by the border" in note for note in found.notes) == 2
+    assert found.targets is not None
+    assert [each.response for each in found.targets.sums] == ["baseline", "NE"]
+    assert [each.from_first_percent for each in found.targets.sums] == [None, None]
+
+
+def test_a_ring_and_the_core_in_it_have_tracking_uids_of_their_own(tmp_path: Path) -> None:
+    grid = grid_of((8, 8, 8))
+    image, label = scan([], grid)
+    label.array[6:13, 4:11, 6:13] = 1
+    label.array[7:12, 5:10, 7:12] = 0
+    label.array[9, 7, 9] = 1
+    write_volume(image, tmp_path / "a.nii.gz")
+    write_volume(label, tmp_path / "mask.nii.gz")
+    mask = tmp_path / "mask.nii.gz"
+    found = focalis.follow([tmp_path / "a.nii.gz"] * 2, tmp_path / "out", masks=[mask, mask])
+    assert len(found.uids) == len(set(found.uids)) == 2
+
+
+def test_a_named_target_below_the_least_size_is_told(tmp_path: Path) -> None:
+    one, first = write_date(tmp_path, "a", [], grid=grid_of((8, 8, 8)))
+    label = read_volume(first)
+    label.array[8, 6, 8] = 1
+    write_volume(label, first)
+    found = focalis.follow([one, one], tmp_path / "out", masks=[first, first], targets=[1])
+    assert any(note.startswith("Target 1 is too small") for note in found.notes)
 
 
 # --- refusals
@@ -207,6 +231,14 @@ def test_wrong_calls_are_refused_before_anything_is_written(tmp_path: Path) -> N
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     assert "holds something" in refused(UsageError, [one, one], tmp_path / "full", **masks)
+
+
+def test_a_whole_scan_is_refused_to_a_model_that_takes_points(tmp_path: Path) -> None:
+    one, _ = write_date(tmp_path, "a", [], grid=grid_of((12, 12, 12)))
+    said = refused(ModelError, [one, one], tmp_path / "out", model="lidc-nodule")
+    assert said.startswith(str(one))
+    assert said.endswith("and follow the masks of all scans with --masks")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_mask_of_another_grid_is_refused(tmp_path: Path) -> None:
@@ -296,6 +328,37 @@ def test_scans_of_two_persons_or_modalities_are_refused(
         said = refused(DataError, [one, other], tmp_path / "out", masks=[first, second])
         assert said.startswith(str(other))
         assert "18" not in said.split(": ", 1)[1].replace(str(one), "")
+
+
+def test_what_same_person_and_dates_override_is_told(
+    tmp_path: Path, write_series_of: Callable[..., tuple[Path, Path]]
+) -> None:
+    small = grid_of((12, 12, 12))
+    one, first = write_series_of("one", [], "20260105", small)
+    other, second = write_series_of("two", [], "20260405", small, PatientID="18")
+    found = focalis.follow(
+        [one, other],
+        tmp_path / "out",
+        masks=[first, second],
+        dates=["2026-01-05", "2026-01-05"],
+        same_person=True,
+    )
+    notes = " ".join(found.notes)
+    assert f"{other} bears another Patient ID than {one}" in notes
+    assert f"{other} is of 2026-04-05 by its header, and was taken as of 2026-01-05" in notes
+    assert f"{one} is of" not in notes
+    assert "are of one day" in notes
+    assert "18" not in notes.replace(str(tmp_path), "")
+
+
+def test_a_folder_with_series_of_two_patients_is_refused(
+    tmp_path: Path, write_series_of: Callable[..., tuple[Path, Path]]
+) -> None:
+    small = grid_of((12, 12, 12))
+    one, first = write_series_of("both/one", [], "20260105", small)
+    write_series_of("both/two", [], "20260405", small, PatientID="18")
+    said = refused(UsageError, [one.parent, one], tmp_path / "out", masks=[first, first])
+    assert "holds 2 cases" in said
 
 
 def test_dicom_dates_tell_which_scan_is_the_earlier_one(

@@ -49,7 +49,7 @@ def follow(
     from focalis.errors import UsageError
     from focalis.workflows.follow import follow as run_follow
 
-    numbers = [part.strip() for part in targets.split(",")] if targets else []
+    numbers = [part.strip() for part in targets.split(",")] if targets is not None else []
     if not all(number.isdecimal() for number in numbers):
         raise UsageError(f"--targets: {targets!r} are no numbers of lesions; write them as 1,3")
     with progress_bar() as advance:
@@ -58,7 +58,7 @@ def follow(
             out,
             model=model,
             masks=masks or [],
-            dates=dates.split(",") if dates else [],
+            dates=dates.split(",") if dates is not None else [],
             targets=[int(number) for number in numbers],
             same_person=same_person,
             memory_gb=memory_gb,
@@ -80,12 +80,9 @@ def follow(
         day = f" of {study.day}" if study.day else ""
         print(f"{study.name}{day}: {told}")
     if followed.targets is not None:
-        sums = [
-            "not evaluable" if each.sum_mm is None else f"{each.sum_mm:.1f} mm"
-            for each in followed.targets.sums
-        ]
         said = [
-            f"{length} ({each.response})" for length, each in zip(sums, followed.targets.sums, strict=True)
+            f"{'not evaluable' if each.sum_mm is None else f'{each.sum_mm:.1f} mm'} ({each.response})"
+            for each in followed.targets.sums
         ]
         print(f"targets {', '.join(map(str, followed.targets.numbers))}: {', '.join(said)}")
     print(f"report: {out / 'report.html'}")

@@ -3,7 +3,14 @@
 from focalis.followup.change import CHANGE_RULE, Change, LesionDay, Size, measure
 from focalis.followup.error import ERROR_RULE, MeasurementError, estimate_error, scan_noise
 from focalis.followup.matching import FOLLOWING_RULE
-from focalis.followup.recist import RECIST_RULE, Targets, TargetSum, choose_targets, sum_targets
+from focalis.followup.recist import (
+    RECIST_RULE,
+    Targets,
+    TargetSum,
+    choose_targets,
+    is_measurable,
+    sum_targets,
+)
 from focalis.followup.registration import DOUBTFUL_SIMILARITY, REGISTRATION_RULE, Registration, register
 from focalis.followup.study import Piece, Study, make_study
 from focalis.followup.timeline import THERE, Placement, Sighting, Status, Track, place, track
@@ -33,6 +40,7 @@ __all__ = [
     "Transform",
     "choose_targets",
     "estimate_error",
+    "is_measurable",
     "make_study",
     "measure",
     "place",

@@ -212,10 +212,10 @@ def _merged(
 ) -> list[Size | None]:
     """The sizes, on an earlier date, of lesions that have merged with one after it, or with one that has."""
     others = (other for other in range(len(tracks)) if other != row)
-    return [sizes[other][since] for other in others if _part_of(tracks, other, day) == row]
+    return [sizes[other][since] for other in others if part_of(tracks, other, day) == row]
 
 
-def _part_of(tracks: Sequence[Track], row: int, day: int) -> int:
+def part_of(tracks: Sequence[Track], row: int, day: int) -> int:
     """The place among the tracks of the lesion that one is a part of on a date; its own if it has not merged."""
     while (number := tracks[row].sightings[day].merged_into) is not None:
         row = number - 1

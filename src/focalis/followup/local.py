@@ -19,6 +19,8 @@ MARGIN_MM, SEARCH_MM = 25.0, 15.0
 MOST_MOVED_MM, MOST_TURNED_DEGREES = 20.0, 15.0
 _VOXEL_MM = 1.5
 _LEAST_VOXELS = 8
+_SAMPLES = 8_000
+"""Half the time of 30,000, and within 0.15 mm of the truth on a CT that had moved by 4 mm."""
 _LEAST_COMMON = 0.5
 _WORTH_IT = 0.02
 """By so much the similarity must rise for a refinement to be taken."""
@@ -67,7 +69,15 @@ def refine(
         return unmoved
     centre = places.mean(axis=0)
     found = optimise(
-        fixed, moving, transform, centre, where=around, where_moving=there, levels=(2, 1), correlation=True
+        fixed,
+        moving,
+        transform,
+        centre,
+        where=around,
+        where_moving=there,
+        levels=(2, 1),
+        correlation=True,
+        samples=_SAMPLES,
     )
     if found is None:
         return unmoved

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from focalis.followup.transform import Transform
 
-_SAMPLES = 30_000
 _SEED = 20
 _BINS = 32
 
@@ -26,6 +25,7 @@ def optimise(
     levels: tuple[int, ...],
     affine: bool = False,
     correlation: bool = False,
+    samples: int = 30_000,
 ) -> Transform | None:
     """Move one image onto another; None if they have too little in common.
 
@@ -38,6 +38,7 @@ def optimise(
         levels: by which factors both images are shrunk, from coarse to fine.
         affine: whether it may also stretch and shear.
         correlation: compare by correlation, not by mutual information: for small pieces of one modality.
+        samples: how many voxels are compared at each level.
     """
     method = sitk.ImageRegistrationMethod()
     if correlation:
@@ -47,7 +48,7 @@ def optimise(
     voxels = int(np.prod(fixed.GetSize()))
     method.SetMetricSamplingStrategy(method.RANDOM)
     method.SetMetricSamplingPercentagePerLevel(
-        [min(1.0, _SAMPLES * level**3 / voxels) for level in levels], _SEED
+        [min(1.0, samples * level**3 / voxels) for level in levels], _SEED
     )
     method.SetMetricFixedMask(where)
     if where_moving is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from focalis.errors import DataError, UsageError
+from focalis.errors import DataError, ModelError, UsageError, about
 from focalis.files import is_free, whole_folder, write_text
 from focalis.followup import (
     CHANGE_RULE,
@@ -29,16 +29,17 @@ from focalis.followup import (
     Track,
     choose_targets,
     estimate_error,
+    is_measurable,
     make_study,
     measure,
     place,
     sum_targets,
     track,
 )
-from focalis.lesions import MEASURING_RULE, as_csv
+from focalis.lesions import MEASURING_RULE, as_csv, axial_axis
 from focalis.model import Model, open_model, weights_sha256
 from focalis.models import model_file
-from focalis.prediction import Settings
+from focalis.prediction import Settings, require_crop
 from focalis.report import write_follow_report
 from focalis.volume import Volume, content_digest, read_volume, write_volume
 from focalis.workflows.follow_inputs import (
@@ -46,9 +47,9 @@ from focalis.workflows.follow_inputs import (
     Scan,
     common_names,
     parse_dates,
-    person_note,
     read_masks,
     read_scans,
+    scan_notes,
 )
 from focalis.workflows.predict import predict
 from focalis.workflows.record import write_json
@@ -164,12 +165,15 @@ def follow(
     loaded = None if model is None else model if isinstance(model, Model) else open_model(model_file(model))
     channels = ("image",) if loaded is None else tuple(loaded.plan.channels)
     scans = read_scans(paths, channels, parse_dates(dates, len(paths)), same_person=same_person)
-    notes = [note for note in (person_note(scans), *_same_image(scans)) if note]
+    notes = [*scan_notes(scans), *_same_image(scans)]
     notes += [doubt for scan in scans for doubt in scan.doubts]
     if loaded is None:
         given = [read_masks(Path(path), scan, notes) for path, scan in zip(masks, scans, strict=True)]
         source = "the readers' masks"
     else:
+        for scan in scans:
+            with about(scan.path):
+                _require_detector(loaded, scan)
         given = [_predicted(loaded, scan, memory_gb, device, say, notes) for scan in scans]
         source = describe_second_look(loaded)
     followed = _followed(scans, given, source, targets, notes, loaded, say)
@@ -204,8 +208,11 @@ def _followed(
     placements = place(studies, say)
     tracks = track(studies, placements, say)
     measured = measure(tracks, studies, error)
-    targets = sum_targets(tracks, measured, choose_targets(tracks, measured, named), error.quantile)
-    notes += _placement_notes(studies, placements) + _cut_notes(targets, measured, studies)
+    grid = studies[0].image.grid
+    slice_mm = grid.spacing_zyx_mm[axial_axis(grid)]
+    chosen = choose_targets(tracks, measured, named, slice_mm)
+    targets = sum_targets(tracks, measured, chosen, error.quantile)
+    notes += _placement_notes(studies, placements) + _target_notes(targets, tracks, measured, studies, slice_mm)
     if any(each.day is None for each in studies):
         notes.append("Not every scan has a date, so there are no growth rates; give --dates.")
     if not error.repeated:
@@ -224,6 +231,13 @@ def _followed(
         tuple(notes),
         "" if model is None else weights_sha256(model),
     )
+
+
+def _require_detector(model: Model, scan: Scan) -> None:
+    try:
+        require_crop(model, scan.volumes[0].grid)
+    except ModelError as error:
+        raise ModelError(f"{error}, and follow the masks of all scans with --masks") from error
 
 
 def _predicted(
@@ -273,15 +287,25 @@ def _placement_notes(studies: Sequence[Study], placements: Sequence[Placement]) 
     return notes
 
 
-def _cut_notes(
-    targets: Targets | None, measured: Sequence[Sequence[LesionDay]], studies: Sequence[Study]
+def _target_notes(
+    targets: Targets | None,
+    tracks: Sequence[Track],
+    measured: Sequence[Sequence[LesionDay]],
+    studies: Sequence[Study],
+    slice_mm: float,
 ) -> list[str]:
-    return [
-        f"Target {number} reaches the border of {studies[day].name}: a part of it may be missing, so its sum of "
-        "diameters may be too small and the response wrong."
-        for number in (targets.numbers if targets else ())
-        for day, found in enumerate(measured[number - 1])
-        if found.size is not None and found.size.cut
+    if targets is None:
+        return []
+    small = [
+        f"Target {each.number} is too small to be one by RECIST 1.1, so the response is not that of RECIST; leave it "
+        "out of --targets."
+        for each, days in zip(tracks, measured, strict=True)
+        if each.number in targets.numbers and days[0].size and not is_measurable(each, days[0].size, slice_mm)
+    ]
+    return small + [
+        f"{studies[day].name}: the targets cannot be summed ({'; '.join(each.missing)})."
+        for day, each in enumerate(targets.sums)
+        if each.missing
     ]
 
 
@@ -290,8 +314,8 @@ def _tracking_uid(found: Track, scans: Sequence[Scan], studies: Sequence[Study])
     day = next(number for number, each in enumerate(found.sightings) if each.pieces)
     scan, sighting = scans[day], found.sightings[day]
     image = scan.source.instance_uids[0] if scan.source else content_digest(studies[day].image.array)
-    centre = [f"{mm:.1f}" for mm in sighting.centre_lps_mm or ()]
-    return f"2.25.{uuid.uuid5(_NAMESPACE, f'{image} {found.label} {centre}').int}"
+    voxel = studies[day].pieces[sighting.pieces[0]].voxels_zyx[0].tolist()
+    return f"2.25.{uuid.uuid5(_NAMESPACE, f'{image} {found.label} {voxel}').int}"
 
 
 def _write(followed: Followed, scans: Sequence[Scan], folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,11 +118,24 @@ def read_scans(
     return scans
 
 
-def person_note(scans: Sequence[Scan]) -> str:
-    """What a reader should know of whose scans these are; empty if all headers name one Patient ID."""
-    if all(_said(scan.source, "PatientID") for scan in scans):
-        return ""
-    return "Not every scan states a Patient ID, so that they are of one person could not be checked."
+def scan_notes(scans: Sequence[Scan]) -> list[str]:
+    """What a reader should know of whose scans these are and of their dates, a sentence each."""
+    notes = []
+    for one, other in pairwise(scans):
+        if name := _other_person(one, other):
+            notes.append(
+                f"{other.path} bears another {name} than {one.path}; both were taken as one person's, as --same-person "
+                "says."
+            )
+        if one.day is not None and one.day == other.day:
+            notes.append(f"{one.path} and {other.path} are of one day, so there is no growth rate between them.")
+    for scan in scans:
+        said = None if scan.source is None else day_of(scan.source.header)
+        if said is not None and said != scan.day:
+            notes.append(f"{scan.path} is of {said} by its header, and was taken as of {scan.day}, as --dates says.")
+    if not all(_said(scan.source, "PatientID") for scan in scans):
+        notes.append("Not every scan states a Patient ID, so that they are of one person could not be checked.")
+    return notes
 
 
 def read_masks(path: Path, scan: Scan, doubts: list[str]) -> Masks:
@@ -220,11 +233,18 @@ def _require_one_modality(one: Scan, other: Scan) -> None:
 
 
 def _require_one_person(one: Scan, other: Scan) -> None:
-    """By Patient ID, its issuer and the birth date, each where both have it; the message quotes none of them."""
+    """The message quotes no identifier."""
+    if name := _other_person(one, other):
+        raise DataError(
+            f"{other.path}: bears another {name} than {one.path}; give scans of one person, or say --same-person if "
+            "they are"
+        )
+
+
+def _other_person(one: Scan, other: Scan) -> str:
+    """Which of Patient ID, its issuer and the birth date differ where both have it; empty if none does."""
     for keyword, name in _PERSON.items():
         first, second = _said(one.source, keyword), _said(other.source, keyword)
         if first and second and first != second:
-            raise DataError(
-                f"{other.path}: bears another {name} than {one.path}; give scans of one "
-                "person, or say --same-person if they are"
-            )
+            return name
+    return ""
