@@ -73,7 +73,9 @@ def test_json_is_that_of_the_file(run: Any, pair: Path) -> None:
         ((*TWO, "--dates", "2026-02-05,2026-01-05"), "give the earlier"),
     ],
 )
-def test_a_wrong_call_ends_with_2_and_one_line(run: Any, pair: Path, words: tuple[str, ...], said: str) -> None:
+def test_a_wrong_call_ends_with_2_and_one_line(
+    run: Any, pair: Path, words: tuple[str, ...], said: str
+) -> None:
     code, out, err = run(*words)
     assert (code, out) == (2, "")
     assert said in err

@@ -24,19 +24,19 @@ _NODE = re.compile(r"lymph|(?<![a-z])(nodes?|ln)(?![a-z])", re.IGNORECASE)
 RECIST_RULE = (
     f"RECIST 1.1. Targets are lesions of the first date: those named, else the {MOST_TARGETS} largest measurable ones "
     f"that the scan does not cut off. Measurable are {MEASURABLE_MM:g} mm in the longest axial diameter (twice the "
-    f"distance of slices more than {THICK_SLICE_MM:g} mm apart). A label whose name holds lymph, node or LN is of lymph "
-    f"nodes, which are measured across: {MEASURABLE_NODE_MM:g} mm are measurable, and less than "
+    f"distance of slices more than {THICK_SLICE_MM:g} mm apart). A label whose name holds lymph, node or LN is of "
+    f"lymph nodes, which are measured across: {MEASURABLE_NODE_MM:g} mm are measurable, and less than "
     f"{DISEASED_NODE_MM:g} mm are normal. Targets: CR, none is left but normal nodes; PR, the sum is "
     f"{PARTIAL_PERCENT:g} % or more below that of the first date; PD, it is {PROGRESSION_PERCENT:g} % or more, and "
     f"{PROGRESSION_MM:g} mm or more, above the nadir, the least sum so far, or a target is back after CR; SD, none of "
     "these; NE, the sum misses a target, unless what is seen is PD already. A target is missed where a scan does not "
     "show it or cuts it off, or where it has merged with a lesion that is no target. Non-targets are the other lesions "
     f"of the first date: PD, their volumes together have risen by {NON_TARGET_PERCENT:g} % or more above their least, "
-    f"beyond measurement error, and their diameters by {PROGRESSION_MM:g} mm or more. The response is PD if that of the "
-    "targets or of the non-targets is, or with a new lesion, also in a part of the body that no scan showed before; CR "
-    "if all lesions are gone; PR if the targets are CR and the non-targets are not; else that of the targets. Focalis "
-    "does not know organs (RECIST takes two targets of one organ at most), and neither confirms a response nor judges "
-    "whether a new lesion is one."
+    f"beyond measurement error, and their diameters by {PROGRESSION_MM:g} mm or more. The response is PD if that of "
+    "the targets or of the non-targets is, or with a new lesion, also in a part of the body that no scan showed "
+    "before; CR if all lesions are gone; PR if the targets are CR and the non-targets are not; else that of the "
+    "targets. Focalis does not know organs (RECIST takes two targets of one organ at most), and neither confirms a "
+    "response nor judges whether a new lesion is one."
 )
 
 Response = Literal["baseline", "CR", "PR", "SD", "PD", "NE"]

@@ -212,7 +212,9 @@ def _followed(
     slice_mm = grid.spacing_zyx_mm[axial_axis(grid)]
     chosen = choose_targets(tracks, measured, named, slice_mm)
     targets = sum_targets(tracks, measured, chosen, error.quantile)
-    notes += _placement_notes(studies, placements) + _target_notes(targets, tracks, measured, studies, slice_mm)
+    notes += _placement_notes(studies, placements) + _target_notes(
+        targets, tracks, measured, studies, slice_mm
+    )
     if any(each.day is None for each in studies):
         notes.append("Not every scan has a date, so there are no growth rates; give --dates.")
     if not error.repeated:

@@ -128,13 +128,19 @@ def scan_notes(scans: Sequence[Scan]) -> list[str]:
                 "says."
             )
         if one.day is not None and one.day == other.day:
-            notes.append(f"{one.path} and {other.path} are of one day, so there is no growth rate between them.")
+            notes.append(
+                f"{one.path} and {other.path} are of one day, so there is no growth rate between them."
+            )
     for scan in scans:
         said = None if scan.source is None else day_of(scan.source.header)
         if said is not None and said != scan.day:
-            notes.append(f"{scan.path} is of {said} by its header, and was taken as of {scan.day}, as --dates says.")
+            notes.append(
+                f"{scan.path} is of {said} by its header, and was taken as of {scan.day}, as --dates says."
+            )
     if not all(_said(scan.source, "PatientID") for scan in scans):
-        notes.append("Not every scan states a Patient ID, so that they are of one person could not be checked.")
+        notes.append(
+            "Not every scan states a Patient ID, so that they are of one person could not be checked."
+        )
     return notes
 
 
