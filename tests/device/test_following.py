@@ -67,18 +67,26 @@ def dated(write_series, tmp_path):
     return write
 
 
-def test_the_latest_study_before_it_is_chosen(dated):
-    new = read_series([Path(file) for file in dated("new", "20260601")])
+def test_earlier_studies_of_the_person_are_chosen_one_per_day_the_earliest_first(dated):
+    new = read_series([Path(file) for file in dated("new", "20260601", SeriesDescription="lung")])
     candidates = [
-        EarlierStudy("january", dated("a", "20260101"), "", "", ""),
         EarlierStudy("march", dated("b", "20260301"), "", "", ""),
+        EarlierStudy("january", dated("a", "20260101"), "", "", ""),
+        EarlierStudy("march, lung", dated("g", "20260301", SeriesDescription="lung"), "", "", ""),
         EarlierStudy("same day", dated("c", "20260601"), "", "", ""),
         EarlierStudy("later", dated("d", "20260701"), "", "", ""),
-        EarlierStudy("another person", dated("e", "20260501", PatientBirthDate="19710203"), "", "", ""),
+        EarlierStudy("another person", dated("e", "20260501", PatientID="18"), "", "", ""),
     ]
-    candidates[4] = replace(candidates[4], files=dated("f", "20260501", PatientID="18"))
-    assert choose_earlier(new, candidates, "latin-1").task_id == "march"
-    assert choose_earlier(new, candidates[2:], "latin-1") is None
+    chosen = choose_earlier(new, candidates, "latin-1")
+    assert [each.task_id for each in chosen] == ["january", "march, lung"]
+    assert choose_earlier(new, candidates[3:], "latin-1") == ()
+
+
+def test_five_dates_are_followed_at_most(dated):
+    new = read_series([Path(file) for file in dated("new", "20260601")])
+    days = [f"2026010{day}" for day in range(1, 8)]
+    candidates = [EarlierStudy(day, dated(day, day), "", "", "") for day in days]
+    assert [each.task_id for each in choose_earlier(new, candidates, "latin-1")] == days[2:]
 
 
 def made(folder, series, mask, followed=None):
@@ -115,7 +123,7 @@ def two_dates(write_series, tmp_path, monkeypatch):
 def followed(two_dates):
     series, mask, earlier = two_dates
     model = Model(small_plan(labels={1: "nodule"}), ())
-    return follow_up(series, mask, earlier, model, "m", Settings(), "latin-1")
+    return follow_up(series, mask, [earlier], model, "m", Settings(), "latin-1")
 
 
 def test_a_lesion_keeps_its_tracking_uid_and_the_report_tells_its_change(two_dates, followed, tmp_path):
@@ -147,14 +155,47 @@ def test_tracking_uids_go_by_place_and_not_by_number(two_dates, tmp_path):
         numbered, drawn, {1: "nodule"}, before, Path(earlier.segmentation), report, model="m", version="1"
     )
     model = Model(small_plan(labels={1: "nodule"}), ())
-    found = follow_up(series, mask, replace(earlier, report=str(report)), model, "m", Settings(), "latin-1")
+    found = follow_up(series, mask, [replace(earlier, report=str(report))], model, "m", Settings(), "latin-1")
     (grown,) = [each for each in found.content["lesions"] if each["status"] == "persistent"]
     assert found.tracking[grown["lesions"][0]] == read_tracking(report)[3 - grown["earlier"][0]]
 
 
+def test_a_lesion_has_one_tracking_uid_over_three_dates_though_one_scan_did_not_show_it(
+    two_dates, write_series, tmp_path
+):
+    series, mask, earlier = two_dates
+    low = grid_of((6, 6, 6), high_mm=(72, 60, 2))
+    image, label = scan(BEFORE, low, seed=9)
+    files = write_series(
+        tmp_path / "between",
+        np.round(image.array).astype(np.int16),
+        low,
+        AcquisitionDate="20260301",
+        PatientID="17",
+    )
+    objects = made(tmp_path / "objects", read_series(files), label.array)
+    between = EarlierStudy(
+        "between", [str(file) for file in files], str(objects["seg"]), str(objects["sr"]), "m"
+    )
+    model = Model(small_plan(labels={1: "nodule"}), ())
+    found = follow_up(series, mask, [earlier, between], model, "m", Settings(), "latin-1")
+
+    assert found.content["task"] == "between"
+    assert found.content["older"] == [{"task": "earlier", "day": "2026-01-05"}]
+    (grown,) = [each for each in found.content["lesions"] if each["status"] == "persistent"]
+    assert (grown["earlier"], grown["since"]) == ([], "2026-01-05")
+    assert grown["older"][0]["volume_mm3"] > 0
+    assert found.tracking[grown["lesions"][0]] in read_tracking(Path(earlier.report)).values()
+    (new,) = [each for each in found.content["lesions"] if each["status"] == "new"]
+    assert found.remarks[new["lesions"][0]] == "new: not there on 2026-03-01"
+
+
 def test_of_studies_that_could_not_be_registered_nothing_is_said_of_the_place():
     lesion = Track(1, 1, "nodule", (Sighting("unknown"), Sighting("first view", (0,))))
-    assert describe(lesion, None, date(2026, 1, 5)) == "not compared with the study on 2026-01-05"
+    assert (
+        describe(lesion, None, [date(2026, 1, 5), date(2026, 4, 5)])
+        == "not compared with the study on 2026-01-05"
+    )
 
 
 def test_hundreds_of_findings_are_not_followed(two_dates, monkeypatch):
@@ -162,7 +203,7 @@ def test_hundreds_of_findings_are_not_followed(two_dates, monkeypatch):
     monkeypatch.setattr(following, "MOST_LESIONS", 1)
     with pytest.raises(Exception, match="2 lesions; up to 1"):
         follow_up(
-            series, mask, earlier, Model(small_plan(labels={1: "nodule"}), ()), "m", Settings(), "latin-1"
+            series, mask, [earlier], Model(small_plan(labels={1: "nodule"}), ()), "m", Settings(), "latin-1"
         )
 
 

@@ -266,7 +266,7 @@ def _follow(
     try:
         candidates = [EarlierStudy(**each) for each in job.earlier]
         earlier = choose_earlier(series, candidates, job.charset)
-        if earlier is None:
+        if not earlier:
             return None, ""
         found = follow_up(series, mask, earlier, model, job.model_sha256, settings, job.charset)
     except Exception as error:
