@@ -3,6 +3,7 @@
 #   make test        the test suite                         make clean    remove what the verbs made
 #   make test-slow   the long checks as well            make soak     the device under load, hours
 #   make viewer      the 3D viewer of the device's page, by npm
+#   make container    the device's image with podman, buildah or docker; without one the same steps in build/container
 #   make docs        the documentation as a site, in site/; broken links are errors
 #   make evidence    tables and figures of docs/evidence.md from the results that are there
 # Another interpreter: make PYTHON=python3.12 test. Options of the demo: make demo ARGS="--minutes 0.5".
@@ -16,7 +17,7 @@ RUNTIME := $(VENV)/.installed-runtime
 DEVELOPMENT := $(VENV)/.installed-development
 DOCUMENTATION := $(VENV)/.installed-documentation
 
-.PHONY: help demo test test-slow check soak viewer docs evidence clean
+.PHONY: help demo test test-slow check soak viewer container docs evidence clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,6 +47,16 @@ soak: $(DEVELOPMENT)
 # NiiVue, bundled for the device's page; without it the page draws its slices itself. Needs npm and its registry.
 viewer:
 	cd viewer && npm ci --no-audit --no-fund && npm run build
+
+# Debian's base image comes from a registry; ARGS="--build-arg DEBIAN=..." names another one.
+ENGINE := $(firstword $(foreach engine,podman buildah docker,$(if $(shell command -v $(engine)),$(engine))))
+container:
+ifeq ($(ENGINE),)
+	rm -rf build/container
+	for step in dependencies wheel code check; do sh container/install.sh $$step build/container || exit 1; done
+else
+	$(ENGINE) build $(if $(filter docker,$(ENGINE)),,--format docker) --tag focalis $(ARGS) .
+endif
 
 docs: $(DOCUMENTATION)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build

@@ -1,0 +1,44 @@
+#!/bin/sh
+# The steps of the Containerfile, one at a time: install.sh dependencies|wheel|code|check PREFIX
+# On a machine without a container engine `make container` runs all of them.
+set -eu
+here=$(cd "$(dirname "$0")/.." && pwd)
+prefix=$2
+
+case $1 in
+dependencies)
+    python3 -m venv "$prefix"
+    "$prefix/bin/python" - "$here/pyproject.toml" >"$prefix/requirements.txt" <<'END'
+import sys, tomllib
+with open(sys.argv[1], "rb") as file:
+    project = tomllib.load(file)["project"]
+print(*project["dependencies"], *project["optional-dependencies"]["device"], sep="\n")
+END
+    "$prefix/bin/pip" install --quiet --constraint "$here/constraints.txt" --requirement "$prefix/requirements.txt"
+    ;;
+wheel)
+    "$prefix/bin/pip" wheel --quiet --no-deps --wheel-dir "$prefix/wheel" "$here"
+    ;;
+code)
+    "$prefix/bin/pip" install --quiet --no-deps --no-index "$prefix"/wheel/*.whl
+    ;;
+check)
+    # a device of the installed package starts, and its health check passes
+    folder=$(mktemp -d)
+    log=$folder/log
+    (cd "$folder" && exec "$prefix/bin/focalis" serve lidc-nodule --folder "$folder/store" --port 0 --web-port 0) >"$log" 2>&1 &
+    device=$!
+    trap 'kill $device 2>/dev/null || true; wait $device 2>/dev/null || true; rm -rf "$folder"' EXIT
+    for _ in $(seq 120); do
+        grep -q ready "$log" && break
+        kill -0 $device 2>/dev/null || { cat "$log"; exit 1; }
+        sleep 1
+    done
+    page=$(sed -n 's/^web *//p' "$log")
+    "$prefix/bin/python" "$here/container/health.py" "${page}healthz"
+    ;;
+*)
+    echo "unknown step: $1" >&2
+    exit 2
+    ;;
+esac
