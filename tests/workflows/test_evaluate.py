@@ -141,6 +141,18 @@ def write_image(folder: Path) -> Path:
     return folder / "scan.nii"
 
 
+def test_truths_that_are_compared_with_themselves_are_told(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    predictions, labels = folders
+    (tmp_path / "link").symlink_to(labels)
+    for same in (labels, tmp_path / "link"):
+        assert (
+            evaluate(same, labels, None).alerts[0].startswith("predictions and truths are the same 3 files")
+        )
+    assert not any("the same" in line for line in evaluate(predictions, labels, None).alerts)
+
+
 def test_every_missing_counterpart_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
     predictions, labels = folders
     (predictions / "a.nii.gz").unlink()

@@ -1,5 +1,6 @@
 """A model segments what lies in memory as `focalis predict` segments files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -11,7 +12,8 @@ from scipy import ndimage
 
 import focalis
 from focalis.errors import ModelError, UsageError
-from focalis.volume import read_volume
+from focalis.volume import content_digest, read_volume
+from focalis.workflows.in_memory import TrainingCaseWarning
 
 FILE = Path(__file__).parent.parent / "prediction" / "written_before.safetensors"
 SPACING = (2.0, 1.0, 1.0)
@@ -44,6 +46,13 @@ def test_arrays_tensors_and_images_give_the_mask_that_predict_writes(model, arra
         ours = model.segment(given, spacing)
         np.testing.assert_array_equal(ours.mask, written)
         np.testing.assert_array_equal(ours.probability, found.probability)
+
+
+def test_an_image_that_made_the_model_is_told(model, array):
+    images = {"trained the model": {"case7": [content_digest(array)]}}
+    seeing = replace(model, provenance={**model.provenance, "images": images})
+    with pytest.warns(TrainingCaseWarning, match="the image is case7, which trained the model"):
+        seeing.segment(array[:, ::-1].copy(), SPACING)
 
 
 def test_a_nibabel_image_gets_its_arrays_in_its_own_order(model, array, found, tmp_path):

@@ -173,7 +173,7 @@ def evaluate(
         beside,
         lesions,
         min_lesion_mm3,
-        [line] if line else [],
+        [each for each in (line, _same_files(pairs)) if each],
         {case: asdict(each) for case, each in seen.items()},
         by_channels((missing.get(score.case, ()), score) for score in scores),
     )
@@ -244,6 +244,20 @@ def _pair(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
     if not true:
         raise DataError(f"{labels}: holds no label map; give a folder of .nii.gz files")
     return {case: (predicted[case], true[case]) for case in true}
+
+
+def _same_files(pairs: Mapping[str, tuple[Source, Source]]) -> str:
+    """What to say if every prediction is the file of its truth; else empty."""
+    same = [
+        one
+        for one, other in pairs.values()
+        if isinstance(one, Path) and one.resolve() == Path(str(other)).resolve()
+    ]
+    return (
+        f"predictions and truths are the same {len(same)} files, so the figures say nothing"
+        if len(same) == len(pairs)
+        else ""
+    )
 
 
 def _said_beside(labels: Path) -> Labels:

@@ -55,6 +55,7 @@ from focalis.workflows.predict import predict
 from focalis.workflows.record import write_json
 from focalis.workflows.scope import outside_line
 from focalis.workflows.second_look import describe_second_look, second_look
+from focalis.workflows.training_cases import seen_alone
 
 Progress = Callable[[str], None]
 """Called with what is done next."""
@@ -254,6 +255,7 @@ def _predicted(
             raise DataError(row.reason)
         label = read_volume(row.output).array
     notes.extend([f"{row.case} {outside_line(row.outside)}"] if row.outside else [])
+    notes.extend([f"{row.case} {seen_alone(row.seen)}"] if row.seen else [])
     notes.extend([report.alert] if report.alert and report.alert not in notes else [])
     say(f"find lesions in {scan.case.name} once more, for the measurement error")
     other = second_look(model, scan.volumes, Settings(memory_gb=memory_gb, device=device))

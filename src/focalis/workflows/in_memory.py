@@ -13,10 +13,15 @@ from focalis.prediction import Segmentation, Settings, segment, segment_at
 from focalis.volume import ORIENTATION, volumes_in_memory
 from focalis.workflows.points import Given, places_given
 from focalis.workflows.scope import check_scope, outside_line
+from focalis.workflows.training_cases import SeenCases, seen_alone
 
 
 class ScopeWarning(UserWarning):
     """An image lies outside of what the model was trained on."""
+
+
+class TrainingCaseWarning(UserWarning):
+    """An image trained the model, or chose its operating point."""
 
 
 class Model(stored.Model):
@@ -66,6 +71,8 @@ class Model(stored.Model):
         outside = check_scope(self, volumes, places=places)
         if outside:
             warnings.warn(f"the image {outside_line(outside)}", ScopeWarning, stacklevel=2)
+        if seen := SeenCases.of(self).find("", volumes):
+            warnings.warn(f"the image {seen_alone(seen)}", TrainingCaseWarning, stacklevel=2)
         found = segment_at(self, volumes, places, settings) if places else segment(self, volumes, settings)
         return replace(found, outside=outside).along(axes)
 

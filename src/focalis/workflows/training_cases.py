@@ -122,6 +122,11 @@ def seen_line(seen: Mapping[str, Seen], cases: int, doing: str) -> str:
     )
 
 
+def seen_alone(seen: Seen) -> str:
+    """What to say of a single image that a model has seen."""
+    return f"is {seen.case}, which {seen.role}, so what is found in it flatters the model"
+
+
 def _digests(images: Mapping[str, Any]) -> Iterable[tuple[str, Seen]]:
     """Every digest with its case, but for channels that different cases share: they do not tell one from another."""
     rows = [
