@@ -1,4 +1,4 @@
-"""Patterns in which `*` and `?` alone are special: for names that hold brackets as often as not."""
+"""Names that mean the same: patterns in which `*` and `?` alone are special, and identifiers spelt in two ways."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ def fits(pattern: str, text: str) -> bool:
     """
     wanted = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in _plain(pattern))
     return re.fullmatch(wanted, _plain(text), re.DOTALL) is not None
+
+
+def differ_in_spelling(one: str, other: str) -> bool:
+    """Whether two identifiers are the same but for capitals, spaces and leading zeros."""
+    return _bare(one) == _bare(other) != ""
+
+
+def _bare(identifier: str) -> str:
+    return re.sub(r"\s+|(?<!\d)0+(?=\d)", "", identifier).casefold()
 
 
 def _plain(text: str) -> str:

@@ -34,7 +34,7 @@ from focalis.dicom import (
 from focalis.display import Shown
 from focalis.errors import DataError, UsageError, refusal
 from focalis.files import is_free, whole_folder, write_text
-from focalis.patterns import fits
+from focalis.patterns import differ_in_spelling, fits
 from focalis.volume import Volume, write_volume
 from focalis.workflows.inputs import codec_given
 
@@ -99,7 +99,10 @@ class ImportReport(Shown):
 
 @dataclass(frozen=True)
 class _Study:
-    """A study: the series that was drawn on, in which file which structure becomes which label, and all names there."""
+    """A study: the series that was drawn on, in which file which structure becomes which label, and all names there.
+
+    Structures that were wanted, but have no outlines, are `undrawn`.
+    """
 
     case: str
     patient: str
@@ -109,6 +112,7 @@ class _Study:
     problem: str
     status: Literal["skipped", "refused"] = "refused"
     names: tuple[str, ...] = ()
+    undrawn: tuple[str, ...] = ()
 
 
 def import_dicom(
@@ -251,15 +255,18 @@ def _study(
         )
     wanted: list[tuple[DrawnObject, str, str]] = []
     there: list[str] = []
+    undrawn: list[str] = []
     for drawn, _ in found:
         try:
-            names = _LIST[drawn.kind](drawn.path, codec)
+            listed_there = _LIST[drawn.kind](drawn.path, codec)
         except Exception as error:
             return replace(study, problem=refusal(error, drawn.path))
-        there += names
-        chosen = [name for name in names if not structures or _fits(name, structures)]
+        there += [name for name, outlined in listed_there if outlined]
+        fitting = [each for each in listed_there if not structures or _fits(each[0], structures)]
+        chosen = [name for name, outlined in fitting if outlined]
+        undrawn += [name for name, outlined in fitting if not outlined]
         wanted += [(drawn, name, _label_of(name, table)) for name in chosen]
-    study = replace(study, names=tuple(there))
+    study = replace(study, names=tuple(there), undrawn=tuple(undrawn))
     if reserved := [name for _, name, label in wanted if is_reserved(label)]:
         return replace(
             study,
@@ -312,18 +319,12 @@ def _case_names(studies: Mapping[str, tuple[str, str]]) -> dict[str, str]:
 
 
 def _spelt_alike(patient: str, others: Collection[str]) -> tuple[str, ...]:
-    """A doubt where another Patient ID differs in capitals, spaces or leading zeros alone; none otherwise."""
-    alike = sorted({other for other in others if other != patient and _bare(other) == _bare(patient)})
-    if not alike or not _bare(patient):
-        return ()
-    return (
-        f"patient {patient!r} and {', '.join(map(repr, alike[:4]))} may be one: give both one name in cases.csv then, "
-        "or a split may part them",
+    """A doubt where another Patient ID differs in spelling alone; none otherwise."""
+    alike = sorted(
+        {repr(other) for other in others if other != patient and differ_in_spelling(other, patient)}
     )
-
-
-def _bare(patient: str) -> str:
-    return re.sub(r"\s+|(?<!\d)0+(?=\d)", "", patient).casefold()
+    advice = "give both one name in cases.csv then, or a split may part them"
+    return (f"patient {patient!r} and {', '.join(alike[:4])} may be one: {advice}",) if alike else ()
 
 
 def _import(study: _Study, labels: Mapping[int, str], root: Path, codec: str) -> ImportRow:
@@ -335,6 +336,8 @@ def _import(study: _Study, labels: Mapping[int, str], root: Path, codec: str) ->
     try:
         series = read_series(study.series, charset=codec)
         doubts = [f"{series.folder}: {doubt}" for doubt in series.doubts]
+        if study.undrawn:
+            doubts.append(f"{series.folder}: has no outlines of {', '.join(map(repr, study.undrawn[:6]))}")
         label, voxels = _label_map(study, labels, series, doubts, codec)
         for kind, volume in (("images", series.volume), ("labels", Volume(label, series.volume.grid))):
             write_volume(volume, root / kind / f"{study.case}.nii.gz")
@@ -386,11 +389,10 @@ def _describe(root: Path, labels: Mapping[int, str], rows: Sequence[ImportRow]) 
     write_text(root / "cases.csv", table.getvalue())
 
 
-_LIST: Mapping[str, Callable[[Path, str], Sequence[str]]] = {
-    "SEG": lambda path, codec: [segment.name for segment in list_segments(path, codec)],
-    "RTSTRUCT": lambda path, codec: [
-        structure.name for structure in list_structures(path, codec) if structure.has_outlines
-    ],
+# the names of structures, and whether they have outlines
+_LIST: Mapping[str, Callable[[Path, str], Sequence[tuple[str, bool]]]] = {
+    "SEG": lambda path, codec: [(segment.name, True) for segment in list_segments(path, codec)],
+    "RTSTRUCT": lambda path, codec: [(each.name, each.has_outlines) for each in list_structures(path, codec)],
 }
 _Read = Callable[[Path, Series, set[str], list[str], str], Mapping[str, NDArray[np.bool_]]]
 _READ: Mapping[str, _Read] = {
