@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from follow_scenes import turned
 
 import focalis
 from focalis.followup import Transform, make_study, place, register, scan_noise, track
+from focalis.model import Model
 from focalis.volume import Grid, Volume, from_sitk, read_volume, to_sitk, write_volume
 from focalis.workflows.record import provenance, read_json, write_json
 
@@ -202,6 +204,12 @@ def two_dates() -> dict[str, Any]:
     }
 
 
+def detector() -> Model:
+    """`lidc-nodule` as if it took whole scans: it marks about a hundred things in a chest, but its network is real."""
+    model = focalis.load("lidc-nodule")
+    return replace(model, plan=model.plan.model_copy(update={"use": "detector"}))
+
+
 def timing() -> dict[str, Any]:
     """Two CTs of 512 x 512 x 300 with ten lesions each, masks given and by the model; seconds of wall clock and CPU."""
     volume = read_volume(data_folder() / "lidc_whole" / "images" / "LIDC0314.nii.gz")
@@ -228,7 +236,7 @@ def timing() -> dict[str, Any]:
         write_volume(moved_mask(mask, later.grid, way), folder / "b_mask.nii.gz")
         for name, given in (
             ("masks given", {"masks": [folder / "a_mask.nii.gz", folder / "b_mask.nii.gz"]}),
-            ("by lidc-nodule", {"model": "lidc-nodule"}),
+            ("by the network of lidc-nodule", {"model": detector()}),
         ):
             started, cpu = time.perf_counter(), time.process_time()
             found = focalis.follow([folder / "a.nii.gz", folder / "b.nii.gz"], folder / name, **given)
