@@ -57,6 +57,16 @@ def test_two_persons_could_not_be_registered() -> None:
     assert register(first, second).problem
 
 
+@pytest.mark.parametrize(
+    "axis", [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow), 2]
+)
+def test_a_mirrored_scan_could_not_be_registered(axis: int) -> None:
+    first, _ = scan(BALLS, grid_of((5, 5, 5)), seed=1)
+    second, _ = scan(BALLS, grid_of((5, 5, 5)), turned((2, 1, 3), (4, 3, 2)), seed=2)
+    mirrored = Volume(np.ascontiguousarray(np.flip(second.array, axis)), second.grid)
+    assert register(first, mirrored).problem
+
+
 def test_scans_of_different_parts_could_not_be_registered() -> None:
     first, _ = scan(BALLS, grid_of((4, 4, 4), high_mm=(72, 60, -5)), seed=1)
     second, _ = scan(BALLS, grid_of((4, 4, 4), low_mm=(-72, -60, 5)), seed=2)

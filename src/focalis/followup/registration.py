@@ -22,13 +22,15 @@ LEAST_SIMILARITY = 0.55
 DOUBTFUL_SIMILARITY = 0.75
 LEAST_OVERLAP = 0.1
 MOST_INCONSISTENT_MM = 4.0
+_MIRRORED_GAIN = 0.1
 
 REGISTRATION_RULE = (
     "Two scans are registered by mutual information, rigidly and then affinely, from the scanner's coordinates, and "
     "if that fails from the shift of the highest correlation. The similarity is the mean local correlation of both "
     "images where both show the body. Scans could not be registered if the similarity stays below "
-    f"{LEAST_SIMILARITY:g}, if less than {100 * LEAST_OVERLAP:.0f} % of the smaller body is seen in both, or if the "
-    f"way back, found on its own, misses the start by more than {MOST_INCONSISTENT_MM:g} mm."
+    f"{LEAST_SIMILARITY:g}, if less than {100 * LEAST_OVERLAP:.0f} % of the smaller body is seen in both, if the "
+    f"way back, found on its own, misses the start by more than {MOST_INCONSISTENT_MM:g} mm, or if the similarity is "
+    f"below {DOUBTFUL_SIMILARITY:g} and that of a mirror image is higher by {_MIRRORED_GAIN:g}."
 )
 
 _VOXELS_ALONG = 90
@@ -97,9 +99,10 @@ def register(earlier: Volume, later: Volume) -> Registration:
         )
     found = _affine(first, second, found)
     miss = _inconsistency(first, second, found)
-    return Registration(
-        found.transform, found.kind, found.similarity, found.overlap, miss, _problem(found, miss)
-    )
+    problem = _problem(found, miss)
+    if not problem and found.similarity < DOUBTFUL_SIMILARITY and _is_mirrored(first, second, found):
+        problem = "one fits the mirror image of the other better, so its axes or its orientation are wrong"
+    return Registration(found.transform, found.kind, found.similarity, found.overlap, miss, problem)
 
 
 def _rigid(first: SmallScan, second: SmallScan, start: Transform) -> _Found | None:
@@ -164,6 +167,16 @@ def _inconsistency(first: SmallScan, second: SmallScan, found: _Found) -> float:
     places = first.body_places
     misses = np.linalg.norm(again.apply(found.transform.apply(places)) - places, axis=1)
     return float(np.median(misses))
+
+
+def _is_mirrored(first: SmallScan, second: SmallScan, found: _Found) -> bool:
+    """Whether a scan whose values are flipped along an axis of its grid fits much better."""
+    for axis in range(3):
+        flipped = second.flipped(axis)
+        other = _rigid(first, flipped, best_shift(first.image, flipped.image))
+        if other is not None and other.similarity > found.similarity + _MIRRORED_GAIN:
+            return True
+    return False
 
 
 def _around(body: sitk.Image) -> sitk.Image:

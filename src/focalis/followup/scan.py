@@ -29,6 +29,13 @@ class SmallScan:
     image: sitk.Image
     body: sitk.Image
 
+    def flipped(self, axis: int) -> SmallScan:
+        """The same with its values in the other order along an array axis (0 to 2 for z, y, x), on the same grid."""
+        image, body = (
+            _like(np.flip(sitk.GetArrayViewFromImage(each), axis), each) for each in (self.image, self.body)
+        )
+        return SmallScan(image, body)
+
     @property
     def body_places(self) -> NDArray[np.float64]:
         """Places in the body, about two thousand, in mm (LPS), shape (n, 3)."""
