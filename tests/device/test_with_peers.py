@@ -181,13 +181,13 @@ def areas_by_slice(structures, mask):
     return areas
 
 
-@pytest.fixture
-def hippocampi(tmp_path):
-    """Three MR series."""
+@pytest.fixture(params=[1, pytest.param(3, marks=pytest.mark.slow)])
+def hippocampi(request, tmp_path):
+    """MR series, each of a study of its own."""
     folder = DATA / "dicom_hippo_crop"
     if not folder.is_dir():
         pytest.skip("dicom_hippo_crop is not there; FOCALIS_DATA names no folder of real data")
-    for study in ("study1", "study2", "study3"):
+    for study in ("study1", "study2", "study3")[: request.param]:
         shutil.copytree(folder / study, tmp_path / "images" / study)
     return tmp_path / "images"
 

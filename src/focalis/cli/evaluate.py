@@ -24,7 +24,7 @@ def evaluate(
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of the images: the report then shows best, median and worst case."),
+        typer.Option(help="Folder of the images: the report then shows cases and missed lesions."),
     ] = None,
     readers: Annotated[
         Path | None,

@@ -13,15 +13,18 @@ from focalis.report.overlay import overlay_figure
 from focalis.report.plane import Point, plane_figure
 from focalis.report.quality_page import write_quality_report
 from focalis.report.spread import spread_figure
+from focalis.report.strip import CasePicture, case_picture, strip
 from focalis.report.summary_tables import caption
 
 __all__ = [
     "DARK",
     "LIGHT",
+    "CasePicture",
     "Point",
     "Theme",
     "agreement_figure",
     "caption",
+    "case_picture",
     "contours_figure",
     "curves_figure",
     "froc_figure",
@@ -32,6 +35,7 @@ __all__ = [
     "reliability_figure",
     "risk_figure",
     "spread_figure",
+    "strip",
     "write_agreement_report",
     "write_comparison_report",
     "write_evaluation_report",

@@ -14,7 +14,8 @@ from focalis.report.figure import DARK, LIGHT
 from focalis.report.lesion_context import lesion_context
 from focalis.report.page import figures, render
 from focalis.report.spread import spread_figure
-from focalis.report.summary_tables import headline, lesion_rows, summary_rows, worst_first
+from focalis.report.strip import CasePicture
+from focalis.report.summary_tables import galleries, headline, lesion_rows, summary_rows, worst_first
 from focalis.report.verdict import next_steps, verdict
 
 
@@ -25,6 +26,7 @@ def write_evaluation_report(
     overlays: Sequence[tuple[str, bytes]] = (),
     readers: Sequence[StructureBesideReaders] = (),
     *,
+    pictures: Sequence[CasePicture] = (),
     detection: Detection | None = None,
     lesions: Sequence[JudgedLesion] = (),
     tolerance_mm: float = 1.0,
@@ -39,6 +41,7 @@ def write_evaluation_report(
         scores: one per case and label.
         summary: of these scores.
         overlays: captions with PNG files, see `overlay_figure`.
+        pictures: of the cases, see `case_picture`.
         readers: the predictions beside the readers, where there are any.
         detection: FROC, calibration and ranking of errors, where the lesions' confidence is known.
         lesions: every true and predicted lesion.
@@ -50,7 +53,7 @@ def write_evaluation_report(
     Raises:
         DataError: if the page cannot be written.
     """
-    context = score_context(scores, summary, overlays, tolerance_mm, lesions)
+    context = score_context(scores, summary, overlays, pictures, tolerance_mm, lesions)
     context |= lesion_context(detection, lesions)
     write_text(
         path,
@@ -70,12 +73,14 @@ def score_context(
     scores: Sequence[Score],
     summary: Summary,
     overlays: Sequence[tuple[str, bytes]],
+    pictures: Sequence[CasePicture],
     tolerance_mm: float,
     lesions: Sequence[JudgedLesion],
 ) -> dict[str, Any]:
     """What the templates need to show scores."""
     several = len(summary.labels) > 1
     parts = [summary.overall, *summary.labels] if several else [summary.labels[0]]
+    cases, missed = galleries(pictures, scores)
     spread = [spread_figure(scores, theme) for theme in (LIGHT, DARK)] if len(scores) > 1 else None
     return {
         "cases": summary.overall.cases,
@@ -87,6 +92,10 @@ def score_context(
         "scores": worst_first(scores),
         "spread": spread,
         "overlays": figures(overlays),
+        "gallery": cases,
+        "missed": missed,
+        "missed_left_out": sum(each.status == "missed" for each in lesions) - len(missed) if missed else 0,
+        "anchors": {item["anchor"] for item in (*cases, *missed)},
         "matching_rule": MATCHING_RULE,
         "empty_rule": EMPTY_RULE,
         "tolerance_mm": tolerance_mm,

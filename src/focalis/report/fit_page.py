@@ -15,6 +15,7 @@ from focalis.report.figure import DARK, LIGHT
 from focalis.report.lesion_context import lesion_context
 from focalis.report.lesion_figures import operating_figure
 from focalis.report.page import render
+from focalis.report.strip import CasePicture
 from focalis.report.summary_tables import flat
 
 
@@ -26,6 +27,7 @@ def write_fit_report(
     scores: Sequence[Score],
     summary: Summary,
     overlays: Sequence[tuple[str, bytes]],
+    pictures: Sequence[CasePicture] = (),
     record: Mapping[str, object],
     split_note: str,
     point: OperatingPoint | None = None,
@@ -44,6 +46,7 @@ def write_fit_report(
         scores: one per case and label.
         summary: of these scores.
         overlays: captions with PNG files: best, median and worst case.
+        pictures: of the cases, see `case_picture`.
         record: how the run was made; nested mappings are shown with dotted names.
         split_note: on which cases the scores are, and what these cases were used for.
         point: the operating point; None where every fold has its own.
@@ -70,7 +73,7 @@ def write_fit_report(
         **lesion_context(detection, lesions),
         record=flat(rest),
         packages=flat(packages) if isinstance(packages, Mapping) else flat({"packages": packages or None}),
-        **score_context(scores, summary, overlays, tolerance_mm, lesions),
+        **score_context(scores, summary, overlays, pictures, tolerance_mm, lesions),
     )
     write_text(path, page)
 

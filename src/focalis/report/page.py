@@ -17,9 +17,10 @@ def number(value: float | None, digits: int = 3) -> str:
     return DASH if value is None else f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def data_uri(png: bytes) -> str:
-    """A PNG image as the address of an `img` element."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def data_uri(picture: bytes) -> str:
+    """A PNG or JPEG image as the address of an `img` element."""
+    kind = "jpeg" if picture.startswith(b"\xff\xd8") else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode("ascii")
 
 
 def render(template: str, **context: object) -> str:

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from focalis.colours import label_colour
 from focalis.files import write_text
 from focalis.quality import (
     FEW_VOXELS,
@@ -49,8 +50,13 @@ class _LabelRow:
     few: int
 
 
-def write_quality_report(path: Path, found: Survey) -> None:
+def write_quality_report(path: Path, found: Survey, pictures: Sequence[tuple[str, bytes]] = ()) -> None:
     """Write what the check of a data set found as one self-contained HTML page.
+
+    Args:
+        path: the page; written whole or not at all.
+        found: what was found.
+        pictures: case names with pictures, see `strip`.
 
     Raises:
         DataError: if the page cannot be written.
@@ -75,6 +81,9 @@ def write_quality_report(path: Path, found: Survey) -> None:
         ranges=ranges,
         labels=labels,
         cases=[_case_row(case) for case in found.facts],
+        gallery=[{"anchor": f"case-{case}", "picture": jpeg, "caption": case} for case, jpeg in pictures],
+        anchors={f"case-{case}" for case, _ in pictures},
+        colours=_colours(found),
         several_labels=len(found.labels) > 1,
         patients=any(case.patient != case.case for case in found.facts),
         readers=_readers(found.facts),
@@ -82,6 +91,15 @@ def write_quality_report(path: Path, found: Survey) -> None:
         rules=[(kind.title, kind.rule) for kind in KINDS.values()],
     )
     write_text(path, page)
+
+
+def _colours(found: Survey) -> list[tuple[str, str]]:
+    """Each label's name and colour, as HTML has it."""
+    values = sorted(found.labels)
+    return [
+        (found.labels[value], "#{:02x}{:02x}{:02x}".format(*label_colour(place)))
+        for place, value in enumerate(values)
+    ]
 
 
 def sizes_figure(found: Survey, theme: Theme) -> bytes:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from focalis.evaluation import LabelSummary, Pooled, Score, Summary
 from focalis.report.page import DASH, number
+from focalis.report.strip import CasePicture
 
 _TITLES = {
     "dice": ("Dice, all cases", 3),
@@ -126,6 +128,31 @@ def case_count(count: int) -> str:
 def worst_first(scores: Sequence[Score]) -> list[Score]:
     """The rows of the table of cases: lowest Dice first, then by name."""
     return sorted(scores, key=lambda score: (score.dice, score.case, score.label))
+
+
+def galleries(
+    pictures: Sequence[CasePicture], scores: Sequence[Score]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The pictures of all cases, lowest Dice first, and of all missed lesions: each with anchor and caption."""
+    by_name = {picture.case: picture for picture in pictures}
+    rows: dict[str, list[Score]] = {}
+    for score in worst_first(scores):
+        rows.setdefault(score.case, []).append(score)
+    cases = []
+    missed = []
+    for case, own in rows.items():
+        if (picture := by_name.get(case)) is None:
+            continue
+        dice = ", ".join(
+            f"{score.name + ' ' if len(own) > 1 else ''}{number(score.dice, 2)}" for score in own
+        )
+        cases.append({"anchor": f"case-{case}", "picture": picture.strip, "caption": f"{case}: Dice {dice}"})
+        for each, jpeg in picture.missed:
+            lesion = each.lesion
+            place = f"{lesion.name}, lesion {lesion.number}, {number(lesion.volume_mm3, 0)} mm³"
+            anchor = f"missed-{case}-{lesion.label}-{lesion.number}"
+            missed.append({"anchor": anchor, "picture": jpeg, "caption": f"{case}: {place}"})
+    return cases, missed
 
 
 def flat(record: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:

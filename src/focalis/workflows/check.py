@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from focalis.colours import label_colour
 from focalis.dataset import Dataset, Split, empty_side, find_splits, lost_labels, open_dataset, read_splits
 from focalis.errors import DataError, UsageError
 from focalis.files import write_text
 from focalis.planning import target_spacing
 from focalis.quality import CaseFacts, PlannedSpacing, Problem, Progress, Survey, measure, survey
-from focalis.report import write_quality_report
+from focalis.report import strip, write_quality_report
 
 REPORT, RECORD = "report.html", "check.json"
+MOST_PICTURES = 100
+"""Cases that the page shows; each is read once more."""
 
 
 def check(
@@ -55,10 +59,24 @@ def check(
     result = replace(measured.result, problems=(*measured.result.problems, *problems))
     found = survey(data, replace(measured, result=result), _planned(measured.facts), divisions, path)
     if folder is not None:
-        write_quality_report(folder / REPORT, found)
+        write_quality_report(folder / REPORT, found, _pictures(found))
         document = json.dumps(found.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
         write_text(folder / RECORD, document + "\n")
     return found
+
+
+def _pictures(found: Survey) -> list[tuple[str, bytes]]:
+    """Each case with its contours, those with warnings first; what cannot be drawn was reported as a problem."""
+    odd = {name for finding in found.findings for name in finding.cases}
+    colours = {value: label_colour(place) for place, value in enumerate(sorted(found.labels))}
+    pictures: list[tuple[str, bytes]] = []
+    for case in sorted(found.dataset.cases, key=lambda case: case.name not in odd):
+        if len(pictures) == MOST_PICTURES:
+            break
+        with suppress(DataError, OSError):
+            image, label = case.read_images()[case.channels[0]], case.read_label()
+            pictures.append((case.name, strip(image, [(label, colours)], case.name)))
+    return pictures
 
 
 def _splits(data: Dataset, path: Path | None) -> tuple[tuple[Split, ...], list[Problem]]:

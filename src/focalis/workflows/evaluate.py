@@ -25,14 +25,13 @@ from focalis.evaluation import (
     evaluate_case,
     froc_csv,
     judge_lesions,
-    representative_cases,
     views,
 )
 from focalis.evaluation.beside import CaseBesideReaders, set_beside
 from focalis.files import write_bytes, write_text
 from focalis.lesions import as_csv, temper
 from focalis.prediction import Segmentation
-from focalis.report import caption, froc_figure, overlay_figure, write_evaluation_report
+from focalis.report import CasePicture, froc_figure, write_evaluation_report
 from focalis.volume import ORIENTATION, Volume, image_stem, read_volumes, volumes_in_memory
 from focalis.workflows.label_maps import (
     NoLabelMapError,
@@ -43,6 +42,7 @@ from focalis.workflows.label_maps import (
     require_options,
 )
 from focalis.workflows.lesion_tables import boundary_counts, case_lesions, read_missing, read_seen
+from focalis.workflows.pictures import draw_cases
 from focalis.workflows.training_cases import Seen, seen_line
 
 Source = Path | Volume | Segmentation
@@ -80,7 +80,7 @@ def evaluate(
         out: folder for `evaluation.json`, `cases.csv` and `report.html`; None writes nothing.
         spacing_mm, orientation: of arrays and tensors, see `Model.segment`; an array is refused without its spacing.
         images: folder of the images (CASE.nii.gz, or CASE_CHANNEL.nii.gz of which the first is shown), or one
-            file; with it the report shows the best, median and worst case.
+            file; with it the report shows every case and every missed lesion.
         readers: folder of the readers' masks CASE_READER, or a data set's folder with `raters/`: the predictions are
             then also compared with every reader, and with the readers' agreement among themselves.
         label_names: label value to name. Without it, every value that any truth or prediction holds is a
@@ -178,10 +178,10 @@ def evaluate(
         by_channels((missing.get(score.case, ()), score) for score in scores),
     )
     if out is not None:
-        overlays = (
-            []
+        overlays, pictures = (
+            ([], [])
             if images is None
-            else _overlays(evaluation, _pair(Path(predictions), Path(labels)), Path(images))
+            else _pictures(evaluation, _pair(Path(predictions), Path(labels)), Path(images))
         )
         folder = Path(out)
         report = folder / "report.html"
@@ -191,6 +191,7 @@ def evaluate(
             evaluation.summary,
             overlays,
             evaluation.readers,
+            pictures=pictures,
             detection=evaluation.detection,
             lesions=evaluation.lesions,
             tolerance_mm=tolerance_mm,
@@ -380,13 +381,12 @@ def _find_labels(pairs: Mapping[str, tuple[Source, Source]], problems: list[str]
     return {value: f"label {value}" for value in found}
 
 
-def _overlays(
+def _pictures(
     evaluation: Evaluation, pairs: Mapping[str, tuple[Path, Path]], images: Path
-) -> list[tuple[str, bytes]]:
-    pictures = []
-    for kind, case in representative_cases(evaluation.scores):
+) -> tuple[list[tuple[str, bytes]], list[CasePicture]]:
+    def read(case: str) -> tuple[Volume, Volume, Volume]:
         predicted, true = pairs[case]
         image = read_volumes(image_of(case, images))[0]
-        png = overlay_figure(image, read_label_map(true, None), read_label_map(predicted, None), case)
-        pictures.append((caption(kind, case, evaluation.scores), png))
-    return pictures
+        return image, read_label_map(true, None), read_label_map(predicted, None)
+
+    return draw_cases(evaluation.scores, evaluation.lesions, read)

@@ -28,17 +28,17 @@ from focalis.evaluation import (
     limit_line,
     nothing_to_find,
     partly_judged,
-    representative_cases,
     views,
 )
 from focalis.lesions import Candidates, Lesion, find_candidates, measure_lesions, temper
 from focalis.model import Model, save_model, weights_sha256
 from focalis.prediction import Segmentation, engines_for, segment
-from focalis.report import caption, overlay_figure, write_fit_report
+from focalis.report import write_fit_report
 from focalis.training import read_metrics
 from focalis.volume import Absent, Volume, read_volume, write_volume
 from focalis.workflows.evaluate import write_evaluation
 from focalis.workflows.lesion_tables import boundary_counts, write_lesions
+from focalis.workflows.pictures import draw_cases
 from focalis.workflows.record import peak_memory_gb, read_json, write_json
 from focalis.workflows.run import MODEL, Run
 from focalis.workflows.training_cases import TRAINED, Seen, SeenCases, seen_line
@@ -294,15 +294,14 @@ def write_judgement(
         scores, patients={case.name: case.patient for case in data.cases}, lesions=lesions
     )
     write_evaluation(evaluation, home)
-    overlays = []
-    for rank, name in representative_cases(scores):
-        (case,) = data.select((name,))
-        if case.label is None:
-            continue
+    cases = {case.name: case for case in data.cases}
+
+    def read(name: str) -> tuple[Volume, Volume, Volume]:
+        case = cases[name]
         predicted = read_volume(predictions[name] / f"{name}.nii.gz")
-        line = caption(rank, name, scores)
-        picture = overlay_figure(case.read_images()[case.channels[0]], case.read_label(), predicted, line)
-        overlays.append((line, picture))
+        return case.read_images()[case.channels[0]], case.read_label(), predicted
+
+    overlays, pictures = draw_cases(scores, evaluation.lesions, read)
     plan_text = (
         home / "plan.yaml" if (home / "plan.yaml").exists() else home.parent / "plan.yaml"
     ).read_text(encoding="utf-8")
@@ -313,6 +312,7 @@ def write_judgement(
         scores=scores,
         summary=evaluation.summary,
         overlays=overlays,
+        pictures=pictures,
         record=record,
         split_note=judged_on,
         point=None if model is None else model.operating_point,
