@@ -89,7 +89,7 @@ def make_plan(
         "soft Dice per patch plus cross entropy, the default, learns fastest in short trainings; --loss names another"
     )
     reasons["start"] = (
-        "random weights: with ten cases a start from shapes was not credibly better on nodules (Dice -0.01 on held-out "
+        "random weights: with ten cases a start from shapes was not credibly better on nodules (Dice +0.02 on held-out "
         "cases), and worse on hippocampi (-0.009); --start names others"
     )
     reasons["freeze"] = "which of the start's weights stay as they are: nothing, encoder or all-but-head"
