@@ -44,6 +44,13 @@ def test_a_case_name_that_begins_another(tmp_path: Path) -> None:
     ]
 
 
+def test_folders_in_each_others_place_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="images/ and labels/ stand in each other's place"):
+        open_dataset(folder(tmp_path, ["a", "b"], ["a_0000", "a_0001", "b_0000"]))
+    (tmp_path / "other").mkdir()
+    open_dataset(folder(tmp_path / "other", ["a", "a_0001"], ["a", "a_0001"]))
+
+
 def test_the_longest_case_name_takes_a_channel(tmp_path: Path) -> None:
     dataset = open_dataset(folder(tmp_path, ["a_T1", "a_b_T1"], ["a", "a_b"]))
     assert [(case.name, case.images[0].name) for case in dataset.cases] == [

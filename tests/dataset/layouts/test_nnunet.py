@@ -60,6 +60,12 @@ def test_version_2_with_numbered_channels(tmp_path: Path) -> None:
     assert first.label == tmp_path / "labelsTr/p_00.nii.gz"
 
 
+@pytest.mark.parametrize("numbered", [NUMBERED, ["p_00_0000", "p_04_0000"]])
+def test_folders_in_each_others_place_are_one_line(tmp_path: Path, numbered: list[str]) -> None:
+    with pytest.raises(DataError, match="imagesTr/ and labelsTr/ stand in each other's place"):
+        open_dataset(layout(tmp_path, V2, WHOLE, numbered))
+
+
 def test_the_decathlon_names_a_4d_file_once_per_channel(tmp_path: Path) -> None:
     dataset = open_dataset(layout(tmp_path, V1, [*WHOLE, "p_99"], [*WHOLE, "p_99"]))
     assert dataset.channels == ("T2", "ADC")

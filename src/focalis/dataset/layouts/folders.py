@@ -7,7 +7,7 @@ from pathlib import Path
 
 from focalis.dataset.case import Case, Dataset
 from focalis.dataset.layouts.description import note_without_labels, read_labels
-from focalis.dataset.layouts.names import by_stem, entry, group_channels
+from focalis.dataset.layouts.names import by_stem, entry, group_channels, require_in_place
 from focalis.dataset.layouts.overlooked import overlooked
 from focalis.dataset.layouts.tables import patients_of
 from focalis.errors import DataError
@@ -32,6 +32,7 @@ def open_folders(root: Path, may_miss: Collection[str] = ()) -> Dataset:
             raise DataError(f"{folder}: is not a folder; a data set holds the folders images/ and labels/")
     labels = by_stem(root / "labels")
     images = by_stem(root / "images")
+    require_in_place(root / "images", root / "labels", (images, labels))
     grouped = group_channels(images.values(), labels)
     if not images:
         raise DataError(f"{root / 'images'}: holds no image; put CASE.nii.gz files there")

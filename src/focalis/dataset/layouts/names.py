@@ -99,6 +99,19 @@ def group_channels(
     return grouped
 
 
+def require_in_place(images: Path, labels: Path, named: tuple[Iterable[str], Iterable[str]]) -> None:
+    """DataError if the folders of images and labels stand in each other's place by the stems of their files.
+
+    That is so if every label is called CASE_0000, with the number of a channel, after an image that is called CASE.
+    """
+    cases, stems = set(named[0]), set(named[1])
+    if stems and not stems & cases and {re.sub(r"_\d{4}$", "", stem) for stem in stems} <= cases:
+        raise DataError(
+            f"{images.parent}: {images.name}/ and {labels.name}/ stand in each other's place, by the names of their "
+            "files; swap them"
+        )
+
+
 def _unique_stems(images: Iterable[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in images:

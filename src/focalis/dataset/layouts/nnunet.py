@@ -13,7 +13,7 @@ from focalis.dataset.layouts.description import (
     note_without_labels,
     read_description,
 )
-from focalis.dataset.layouts.names import by_stem, entry
+from focalis.dataset.layouts.names import by_stem, entry, require_in_place
 from focalis.dataset.layouts.overlooked import overlooked
 from focalis.dataset.layouts.tables import patients_of
 from focalis.errors import DataError
@@ -119,7 +119,9 @@ def _scanned(path: Path, description: Description, channels: int, may_miss: Coll
     labels = by_stem(root / LABELS, ending)
     images: dict[str, dict[int, Path]] = {}
     whole: dict[str, Path] = {}
-    for stem, file in by_stem(root / IMAGES, ending).items():
+    files_of = by_stem(root / IMAGES, ending)
+    require_in_place(root / IMAGES, root / LABELS, (files_of, labels))
+    for stem, file in files_of.items():
         numbered = re.fullmatch(r"(.+)_(\d{4})", stem)
         if numbered is None or stem in labels:
             whole[stem] = file
