@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -227,7 +226,7 @@ def reads(monkeypatch):
 
 def known(tmp_path, path):
     """The hash by a new run that shares the store of those before."""
-    hashes = KnownFiles(tmp_path / "store.json")
+    hashes = KnownFiles(tmp_path / "store.sqlite")
     found = hashes.sha256_of(path)
     hashes.save()
     return found
@@ -260,24 +259,45 @@ def test_a_file_that_was_just_written_is_read_every_time(tmp_path, reads):
 
 
 @pytest.mark.parametrize("damage", ["cut", "edited", "other", "empty"])
-def test_a_damaged_store_of_hashes_counts_for_nothing(tmp_path, settled, damage):
+def test_a_damaged_store_of_hashes_counts_for_nothing_and_is_made_again(tmp_path, settled, reads, damage):
     right = known(tmp_path, settled)
-    store = tmp_path / "store.json"
-    text = store.read_text()
-    assert right in text
+    store = tmp_path / "store.sqlite"
+    content = store.read_bytes()
+    assert right.encode() in content
     changed = {
-        "cut": text[: len(text) // 2],
-        "edited": text.replace(right, "0" * 64),
-        "other": json.dumps({"a": 1}),
-        "empty": "",
+        "cut": content[: len(content) // 2],
+        "edited": content.replace(right.encode(), b"0" * 64),
+        "other": b'{"a": 1}',
+        "empty": b"",
     }
-    store.write_text(changed[damage])
-    assert known(tmp_path, settled) == right
+    store.write_bytes(changed[damage])
+    assert [known(tmp_path, settled) for _ in range(2)] == [right] * 2
+    assert len(reads) == 2
+
+
+def test_stores_of_several_processes_are_added_up(tmp_path, settled, reads):
+    (tmp_path / "second").write_bytes(b"two")
+    one, other = (KnownFiles(tmp_path / "store.sqlite") for _ in range(2))
+    one.sha256_of(settled)
+    other.sha256_of(tmp_path / "second")
+    for each in (one, other):
+        each.save()
+    reads.clear()
+    third = KnownFiles(tmp_path / "store.sqlite")
+    for path in (settled, tmp_path / "second"):
+        third.sha256_of(path)
+    assert reads == []
+
+
+def test_to_verify_reads_all_files_again(tmp_path, settled, reads):
+    known(tmp_path, settled)
+    KnownFiles(tmp_path / "store.sqlite", verify=True).sha256_of(settled)
+    assert len(reads) == 2
 
 
 def test_a_store_that_cannot_be_written_costs_time_only(tmp_path, settled):
     (tmp_path / "file").write_text("")
-    hashes = KnownFiles(tmp_path / "file" / "store.json")
+    hashes = KnownFiles(tmp_path / "file" / "store.sqlite")
     assert hashes.sha256_of(settled) == hashlib.sha256(b"one").hexdigest()
     hashes.save()
 

@@ -7,10 +7,11 @@ import json
 import os
 import secrets
 import shutil
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -218,20 +219,22 @@ def sha256_of(path: Path) -> str:
 
 
 class KnownFiles:
-    """What files hold, read again only if they may have changed; kept in a file from run to run.
+    """What files hold, read again only if they may have changed; kept in an SQLite file from run to run.
 
     A file is taken for the same if its path, device, inode, size and both times (of content and of inode, which a
     program cannot set back) are. One that was touched within the last two seconds is read every time: it could change
-    once more without its times showing it. A store that is damaged, or was edited, counts for nothing.
+    once more without its times showing it. What is damaged in the store, or was edited, counts for nothing. Several
+    processes may share one: each adds what it found.
 
     Args:
         store: the file, which need not exist; see `save`.
+        verify: read every file again, whatever is known of it.
     """
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, *, verify: bool = False) -> None:
         self._store = store
-        self._known = _read_known(store)
-        self._new = False
+        self._known = {} if verify else _read_known(store)
+        self._new: set[str] = set()
 
     def sha256_of(self, path: Path) -> str:
         """See the function `sha256_of`."""
@@ -257,18 +260,28 @@ class KnownFiles:
             and _newest(states) < began - SETTLED_NS
         ):
             self._known[key] = [*states, found]
-            self._new = True
+            self._new.add(key)
         return found
 
     def save(self) -> None:
-        """Write what is new to the store; a store that cannot be written costs time only."""
-        if self._new:
-            content = json.dumps(self._known)
-            with suppress(DataError):
-                write_text(self._store, json.dumps([_checksum(content), content]))
-            self._new = False
+        """Add what is new to the store; a store that cannot be written costs time only."""
+        if not self._new:
+            return
+        rows = [(key, json.dumps(self._known[key])) for key in sorted(self._new)]
+        with suppress(OSError, sqlite3.Error):
+            self._store.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                _add_known(self._store, rows)
+            except sqlite3.OperationalError:  # it is locked, or its disk is full: nothing is wrong with it
+                raise
+            except sqlite3.DatabaseError:
+                self._store.unlink()
+                _add_known(self._store, rows)
+        self._new.clear()
 
 
+STORE_SECONDS = 30.0
+"""So long one process waits until another has written to the store."""
 SETTLED_NS = 2 * 10**9
 """So long after its last change a file's times tell every further change, on any file system."""
 
@@ -290,14 +303,28 @@ def _newest(states: Sequence[int]) -> int:
     return max(*states[3::5], *states[4::5])
 
 
-def _checksum(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()
+def _checksum(key: str, content: str) -> str:
+    return hashlib.sha256(f"{key} {content}".encode()).hexdigest()
+
+
+def _add_known(store: Path, rows: Sequence[tuple[str, str]]) -> None:
+    with closing(sqlite3.connect(store, timeout=STORE_SECONDS)) as database, database:
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS known (key TEXT PRIMARY KEY, content TEXT, checksum TEXT)"
+        )
+        database.executemany(
+            "INSERT OR REPLACE INTO known VALUES (?, ?, ?)",
+            [(key, content, _checksum(key, content)) for key, content in rows],
+        )
 
 
 def _read_known(store: Path) -> dict[str, list[Any]]:
-    with suppress(OSError, ValueError, TypeError):
-        checksum, content = json.loads(store.read_text(encoding="utf-8"))
-        if checksum == _checksum(content):
-            known: dict[str, list[Any]] = json.loads(content)
-            return known
-    return {}
+    known: dict[str, list[Any]] = {}
+    if store.is_file():
+        with suppress(sqlite3.Error, ValueError, TypeError, AttributeError):
+            uri = f"{store.absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(uri, uri=True, timeout=STORE_SECONDS)) as database:
+                for key, content, checksum in database.execute("SELECT key, content, checksum FROM known"):
+                    if checksum == _checksum(key, content):
+                        known[key] = json.loads(content)
+    return known

@@ -254,6 +254,20 @@ def test_entries_do_not_pile_up(data, folder):
     assert len(entries(folder, source)) == module.ENTRIES_PER_CASE
 
 
+def test_what_another_run_used_within_a_day_stays(data, folder):
+    source, plans = (
+        data.cases[0],
+        [PLAN.model_copy(update={"spacing_zyx_mm": (z, 2.0, 2.0)}) for z in (2, 3, 4, 5)],
+    )
+    cases = [prepare_cases([source], plan, folder) for plan in plans[:3]]
+    for entry in (folder / source.name).iterdir():
+        os.utime(entry, (0, 0))
+    cases[0][0]  # a run that goes on
+    prepare_case(source, plans[3], folder)
+    assert cases[0][0].image.size
+    assert len(entries(folder, source)) == 2
+
+
 def test_old_unfinished_folders_are_removed_and_young_ones_left_to_their_owner(data, folder):
     young, old = folder / ".unfinished-young", folder / ".unfinished-old"
     for path in (young, old):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from focalis.cli.console import figure_with_interval, print_doubt, print_json, progress_bar, show_training
-from focalis.cli.options import DatasetFolder, Device, MayMiss, Minutes, On, Precision, Splits, Steps
+from focalis.cli.options import DatasetFolder, Device, MayMiss, Minutes, On, Precision, Splits, Steps, Verify
 from focalis.errors import UsageError
 
 
@@ -43,6 +43,7 @@ def compare(
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Runs at a time; only with --steps.")] = 1,
     on: On = None,
+    verify: Verify = False,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Annotated[
@@ -79,6 +80,7 @@ def compare(
             start=start,
             parallel=parallel,
             on=on,
+            verify=verify,
             device=device,
             precision=precision,
             threads=threads,

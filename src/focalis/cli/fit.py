@@ -10,7 +10,7 @@ import typer
 
 from focalis.cli.console import print_doubt, print_json, print_summary, progress_bar, show_training
 from focalis.cli.launched import launched
-from focalis.cli.options import DatasetFolder, Device, MayMiss, Minutes, On, Precision, Splits, Steps
+from focalis.cli.options import DatasetFolder, Device, MayMiss, Minutes, On, Precision, Splits, Steps, Verify
 
 
 def fit(
@@ -76,6 +76,7 @@ def fit(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
     parallel: Annotated[int, typer.Option(min=1, help="Folds at a time; they share threads and memory.")] = 1,
     on: On = None,
+    verify: Verify = False,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all if not given.")] = None,
@@ -114,6 +115,7 @@ def fit(
             resume=resume or anew,
             parallel=parallel,
             on=on,
+            verify=verify,
             device=device,
             precision=precision,
             threads=threads,

@@ -30,6 +30,10 @@ On = Annotated[
         help="What carries the trainings out: here, processes, slurm, ray, or one that a package adds."
     ),
 ]
+Verify = Annotated[
+    bool,
+    typer.Option("--verify", help="Read all files again, also those that seem to be as they were."),
+]
 Charset = Annotated[
     str | None,
     typer.Option(

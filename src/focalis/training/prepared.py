@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -38,12 +39,14 @@ from focalis.volume import Grid, content_digest, data_files, read_volume
 PREPARATION_VERSION = 4
 """Part of the key: raise it whenever the same files and plan would be prepared into other arrays or figures."""
 
-KNOWN = "known.json"
+KNOWN = "known.sqlite"
 """In the folder of prepared cases: what their source files hold, see `focalis.files.KnownFiles`."""
 
 VOXELS_PER_LESION = 500
 ENTRIES_PER_CASE = 2
-"""How many versions of a case stay on disk, the one in use included: the others are those used last."""
+"""How many versions of a case stay on disk, the one in use included: the others are those used last. More stay as long
+as another run may use them: a run marks what it opens."""
+MARKED_EVERY_S, UNUSED_AFTER_S = 3600.0, 24 * 3600.0
 
 SOURCES = {"labels": "labels", "majority": "majority", "staple": "staple", "mean": "each", "random": "each"}
 """What is prepared for each of `Plan.readers`: the label map, one map from all readers, or each reader's own."""
@@ -133,7 +136,8 @@ class PreparedCases(Sequence[TrainingCase]):
 def prepare_cases(cases: Sequence[Case], plan: Plan, folder: Path) -> PreparedCases:
     """Prepare cases into `folder`, one at a time on each rank, or take those that lie there already.
 
-    Of every case the entry in use stays and the one used before it; older ones are removed. So are unfinished folders
+    Of every case the entry in use stays and the one used before it; older ones that nobody has used for a day are
+    removed. So are unfinished folders
     that a killed process left a day ago or earlier.
 
     Raises:
@@ -262,6 +266,9 @@ _DAMAGED = (OSError, ValueError, EOFError)
 
 
 def _open(home: Path) -> TrainingCase:
+    if age_s(home) > MARKED_EVERY_S:
+        with suppress(OSError):  # somebody else's folder
+            os.utime(home)
     rows = np.load(home / "lesions.npy")
     starts = np.flatnonzero(np.diff(rows[:, 0])) + 1
     some = (_optional(home / "undrawn.npy"), _optional(home / "lacks.npy"))
@@ -302,10 +309,11 @@ def _is_whole(home: Path) -> bool:
 
 
 def _forget_older(home: Path) -> None:
-    """Remove a case's other entries but for those used last."""
+    """Remove a case's other entries but for those used last, and those that another run may be using."""
     others = sorted((path for path in home.parent.iterdir() if path != home), key=age_s)
     for path in others[ENTRIES_PER_CASE - 1 :]:
-        shutil.rmtree(path, ignore_errors=True)
+        if age_s(path) > UNUSED_AFTER_S:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _lesion_voxels(components: NDArray[np.int32], count: int) -> NDArray[np.int32]:

@@ -77,6 +77,7 @@ def compare(
     start: str | None = None,
     parallel: int = 1,
     on: str | None = None,
+    verify: bool = False,
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
@@ -109,6 +110,7 @@ def compare(
         device, precision: where and how to compute.
         threads: processor threads of each run; all, divided by `parallel`, if not given.
         memory_gb: memory that a run may take, see `fit`.
+        verify: read every file of the data set again, also those whose size, times and inode are as they were.
         progress: called with the name of the run and, in training, with its progress.
         doubt: called with each doubt about the data, see `fit`.
 
@@ -142,7 +144,9 @@ def compare(
     divide(data, held_out, SPLIT_SEED)  # faults of the splits are told before an image is read
     with only_process_in(root, "comparison"):
         tell("check", None)
-        trainings = Trainings.of(root, Path(dataset), data, held_out, SPLIT_SEED, trainers, doubt)
+        trainings = Trainings.of(
+            root, Path(dataset), data, held_out, SPLIT_SEED, trainers, doubt, verify=verify
+        )
         divisions = [(number or 0, split) for number, split in trainings.divisions]
         tell("plan", None)
         memory = compute.memory_gb or trainers.card_gb or DEFAULT_MEMORY_GB

@@ -112,6 +112,7 @@ def fit(
     memory_gb: float | None = None,
     parallel: int = 1,
     on: str | None = None,
+    verify: bool = False,
     progress: Callable[[str, Progress | None], None] | None = None,
     doubt: Callable[[str], None] | None = None,
 ) -> FitResult:
@@ -153,6 +154,7 @@ def fit(
         parallel: folds at a time, each in a process of its own; they share threads and memory evenly.
         on: the executor that carries out the folds: `here`, `processes`, `slurm`, `ray`, or one that a package
             registers; `processes` if `parallel` is more than 1. With `slurm` the same call again collects.
+        verify: read every file of the data set again, also those whose size, times and inode are as they were.
         progress: called with the name of the stage and, in training, with its progress.
         doubt: called before the training with each line that a person should know of the data: what `focalis check`
             says of mix-ups, too few cases, and names that are passed over.
@@ -204,7 +206,7 @@ def fit(
         tell("check", None)
         plan_path = root / PLAN
         data = with_masks(data, readers or (settled.readers if settled else "labels"))
-        trainings = Trainings.of(root, Path(dataset), data, held_out, seed, trainers, doubt)
+        trainings = Trainings.of(root, Path(dataset), data, held_out, seed, trainers, doubt, verify=verify)
         data = trainings.data
         caveats = tuple(str(finding) for finding in trainings.grave if finding.kind == "few")
         if asked and any(case.drawn_of(data.labels) != data.labels for case in data.cases):

@@ -115,6 +115,8 @@ class Trainings:
         seed: int,
         trainers: Trainers,
         doubt: Callable[[str], None] | None,
+        *,
+        verify: bool,
     ) -> Trainings:
         """Check a data set and divide it.
 
@@ -126,11 +128,12 @@ class Trainings:
             seed: seed of splits that are made.
             trainers: who carries out the trainings.
             doubt: called with each line that a person should know of the data before training on it.
+            verify: read every file, also those that seem to be as they were.
 
         Raises:
             DataError, UsageError: see `checked` and `divide`.
         """
-        known = KnownFiles(root / PREPARED / KNOWN)
+        known = KnownFiles(root / PREPARED / KNOWN, verify=verify)
         data, measured = checked(opened, known)
         known.save()
         divisions = divide(data, folds, seed)
