@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from focalis.evaluation.agreement import compare_readers
-from focalis.report import agreement_figure
+from focalis.evaluation.agreement import Agreement, compare_readers, summarise_agreement
+from focalis.report import agreement_figure, write_agreement_report
 from focalis.report.agreement_page import _slice
 from focalis.volume import Grid, Volume
 
@@ -38,3 +38,25 @@ def test_a_panel_per_pair_is_a_picture(planes, with_image):
     assert png.startswith(b"\x89PNG")
     width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
     assert (width, height) == (1100, 605)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ({"ann": 4, "ben": 6}, "ben contours larger than ann: by 40.0 % of the mean volume"),
+        ({"ann": 6, "ben": 4}, "ann contours larger than ben: by 40.0 % of the mean volume"),
+        ({"ann": 5, "ben": 5, "eve": 5}, "No reader contours larger than the others."),
+        (
+            {"ann": 4, "ben": 6, "eve": 5},
+            "ben contours the largest, 29.1 % more than the others on average; ann",
+        ),
+    ],
+)
+def test_the_page_says_who_contours_larger(tmp_path, rows, expected):
+    masks = {reader: Volume(drawn({3: count}), GRID) for reader, count in rows.items()}
+    pairs = compare_readers(masks, {1: "tumour"})
+    found = Agreement(pairs, summarise_agreement(pairs), dict.fromkeys(rows, 1), (), 1.0, 0)
+    write_agreement_report(tmp_path / "r.html", found, ("figure", b"\x89PNG"))
+    page = (tmp_path / "r.html").read_text()
+    assert expected in page
+    assert ("<th>Mean Dice</th><th>ann</th><th>ben</th>" in page) == (len(rows) > 2)  # two need no matrix

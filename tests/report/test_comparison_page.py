@@ -158,6 +158,14 @@ def test_equal_steps_are_said_and_drawn_over_training_time_too(content, tmp_path
     assert set(planes) == {"dice-prediction-time", "dice-training-time"}
 
 
+def test_learning_curves_of_all_trainings_are_shown(content, tmp_path):
+    rows = [{"step": step, "loss": 1.0, "val_dice": step / 100} for step in (10, 50)]
+    metrics = {(each["network"], each["loss"]): [rows, rows[:1]] for each in content["rows"]}
+    files = write_comparison_report(tmp_path / "c.html", content, [], metrics)
+    assert files["learning-curves"].startswith(b"\x89PNG")
+    assert "Learning curves" in check(tmp_path / "c.html").text
+
+
 def test_a_collapsed_row_is_marked(content, tmp_path):
     content["rows"][1]["collapsed_runs"] = 1
     content["rows"][1]["runs"][0]["collapse"] = "none of the 9 lesions was found"

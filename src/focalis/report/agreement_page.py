@@ -30,6 +30,8 @@ FIGURE_RULE = (
     "is drawn, of the worst case the pair with the lowest Dice, each on the axial slice, among those that "
     "both have drawn on, on which they differ by the most voxels."
 )
+EQUAL_SHARE = 0.001
+"""Volumes that differ by less on average are called equal."""
 _COLOURS = (TRUTH_COLOUR, PREDICTION_COLOUR)
 _TITLES = {
     "dice": ("Dice", 3),
@@ -78,7 +80,10 @@ def write_agreement_report(path: Path, agreement: Agreement, figure: tuple[str, 
         single=len(agreement.single),
         several_structures=several,
         headline=[_tile(structure, several) for structure in structures],
-        structures=[(structure, _rows(structure)) for structure in structures],
+        structures=[
+            (structure, _rows(structure), *_matrix(structure), who_draws_larger(structure))
+            for structure in structures
+        ],
         overlays=figures([figure]),
         pairs=sorted(agreement.pairs, key=lambda pair: (pair.dice, pair.case, pair.label)),
         rules=(FIGURE_RULE, MATCHING_RULE, KAPPA_RULE, EMPTY_RULE),
@@ -91,6 +96,40 @@ def _tile(structure: StructureAgreement, several: bool) -> tuple[str, str, str]:
     dice = structure["dice"]
     title = f"Dice, {structure.structure}" if several else "Dice, mean over cases"
     return title, number(dice.mean), interval(dice.low, dice.high)
+
+
+def _matrix(structure: StructureAgreement) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
+    """The readers, and the mean Dice of each with each."""
+    dice = {frozenset((pair.first, pair.second)): pair.dice for pair in structure.pairs}
+    readers = sorted({reader for pair in structure.pairs for reader in (pair.first, pair.second)})
+    return readers, [
+        (one, [dice.get(frozenset((one, other))) if one != other else None for other in readers])
+        for one in readers
+    ]
+
+
+def who_draws_larger(structure: StructureAgreement) -> str:
+    """Which reader's volumes are the largest and which the smallest, beside the others' on the same cases."""
+    sums: dict[str, list[float]] = {}
+    for pair in structure.pairs:
+        if pair.relative_volume_difference is None:
+            continue
+        for reader, sign in ((pair.first, -1), (pair.second, 1)):
+            total = sums.setdefault(reader, [0.0, 0.0])
+            total[0] += sign * pair.relative_volume_difference * pair.cases
+            total[1] += pair.cases
+    ranked = sorted((total / cases, reader) for reader, (total, cases) in sums.items())
+    if not ranked:
+        return ""
+    (low, smallest), (high, largest) = ranked[0], ranked[-1]
+    if high - low < EQUAL_SHARE:
+        return "No reader contours larger than the others."
+    if len(ranked) == 2:
+        return f"{largest} contours larger than {smallest}: by {100 * high:.1f} % of the mean volume, on average."
+    return (
+        f"{largest} contours the largest, {100 * high:.1f} % more than the others on average; {smallest} the smallest, "
+        f"{abs(100 * low):.1f} % {'less' if low <= 0 else 'more'}."
+    )
 
 
 def _rows(structure: StructureAgreement) -> list[SummaryRow]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from focalis.files import write_text
+from focalis.report.curves import compared_curves_figure
 from focalis.report.figure import DARK, LIGHT, Theme
 from focalis.report.page import DASH, figures, number, render
 from focalis.report.plane import Point, plane_figure
@@ -35,7 +36,10 @@ class Cell:
 
 
 def write_comparison_report(
-    path: Path, content: Mapping[str, Any], pictures: Sequence[tuple[str, bytes]]
+    path: Path,
+    content: Mapping[str, Any],
+    pictures: Sequence[tuple[str, bytes]],
+    metrics: Mapping[tuple[str, str], Sequence[Sequence[Mapping[str, Any]]]] | None = None,
 ) -> dict[str, bytes]:
     """Write a comparison as one self-contained HTML page.
 
@@ -43,9 +47,10 @@ def write_comparison_report(
         path: the page; written whole or not at all.
         content: what `compare.json` holds.
         pictures: captions with PNG files, see `contours_figure`.
+        metrics: network and loss to the rows of `metrics.jsonl` of each of the row's trainings.
 
     Returns:
-        The planes of accuracy and time that the page shows, name to PNG file.
+        The planes of accuracy and time, and the learning curves, that the page shows: name to PNG file.
 
     Raises:
         DataError: if the page cannot be written.
@@ -63,6 +68,12 @@ def write_comparison_report(
         themed = [_plane(networks, rows[0], key, title, unit, theme) for theme in (LIGHT, DARK)]
         planes.append((f"Mean Dice over {title}", themed))
         files[name] = themed[0]
+    trainings = [
+        (named(row), each) for row in rows for each in (metrics or {}).get((row["network"], row["loss"]), ())
+    ]
+    curves = [compared_curves_figure(trainings, theme) for theme in (LIGHT, DARK)] if trainings else None
+    if curves:
+        files["learning-curves"] = curves[0]
     page = render(
         "comparison.html.j2",
         title=f"Comparison on {content['dataset']}",
@@ -86,6 +97,7 @@ def write_comparison_report(
         ],
         pictures=figures(pictures),
         planes=planes,
+        curves=curves,
         runs=[(named(row), run) for row in rows for run in row["runs"]],
         several_seeds=len(content["seeds"]) > 1,
         seeds=[(named(row), list(row["dice_by_seed"].items())) for row in rows],

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from focalis.report.figure import LIGHT, Theme, png, style
@@ -59,6 +61,49 @@ def curves_figure(metrics: Sequence[Mapping[str, Any]], theme: Theme = LIGHT) ->
     style(rate_axes, theme, "learning rate")
     rate_axes.set_xlabel("step", color=theme.text)
     figure.align_ylabels()
+    return png(figure)
+
+
+def compared_curves_figure(
+    curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], theme: Theme = LIGHT
+) -> bytes:
+    """Draw the validation Dice of many trainings over their steps; those of one name share a colour.
+
+    Args:
+        curves: a name and the rows of `metrics.jsonl` of each training.
+        theme: colours.
+
+    Returns:
+        A PNG file.
+    """
+    names = list(dict.fromkeys(name for name, _ in curves))
+    figure = Figure(
+        figsize=(9, 3.4 + 0.2 * -(-len(names) // 2)), layout="constrained", facecolor=theme.background
+    )
+    axes = figure.subplots()
+    looks: list[dict[str, Any]] = [
+        {
+            "color": colormaps["tab20"]((2 * place + place // 10) % 20),
+            "linestyle": "-" if place < 20 else "--",
+        }
+        for place in range(len(names))
+    ]
+    for name, metrics in curves:
+        axes.plot(
+            *_curve(metrics, "val_dice"),
+            **looks[names.index(name)],
+            linewidth=1.5,
+            marker="o",
+            markersize=2.5,
+        )
+    style(axes, theme, "validation Dice")
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("step", color=theme.text)
+    handles = [Line2D([], [], **look) for look in looks]
+    legend = figure.legend(handles, names, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
+    for text in legend.get_texts():
+        text.set_color(theme.text)
+        text.set_parse_math(False)
     return png(figure)
 
 

@@ -3,6 +3,7 @@
 from focalis.training.allocator import keep_freed_memory
 from focalis.training.calibration import calibrate
 from focalis.training.loop import (
+    METRICS,
     Interrupted,
     NothingLearnedWarning,
     Progress,
@@ -18,6 +19,7 @@ from focalis.training.validation import operating_point
 
 __all__ = [
     "KNOWN",
+    "METRICS",
     "Interrupted",
     "NothingLearnedWarning",
     "Progress",

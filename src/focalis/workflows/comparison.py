@@ -21,6 +21,7 @@ from focalis.evaluation import (
 from focalis.files import write_bytes
 from focalis.lesions import MATCHING_RULE
 from focalis.report import contours_figure, write_comparison_report
+from focalis.training import METRICS, read_metrics
 from focalis.volume import read_volume
 from focalis.workflows.judge import ADVICE
 from focalis.workflows.record import now, read_json, write_json
@@ -164,7 +165,11 @@ def write_comparison(root: Path, rows: Rows, data: Dataset, content: Mapping[str
             write_bytes(root / "figures" / f"{name}-{rank}.png", picture)
             pictures.append((f"{caption}. {whose}", picture))
     page, json = root / "compare.html", root / "compare.json"
-    planes = write_comparison_report(page, content, pictures)
+    metrics = {
+        (row.network, row.loss): [read_metrics(task.home) for task in tasks if (task.home / METRICS).exists()]
+        for row, tasks in rows.items()
+    }
+    planes = write_comparison_report(page, content, pictures, metrics)
     for name, plane in planes.items():
         write_bytes(root / "figures" / f"{name}.png", plane)
     write_json(json, content)
