@@ -6,10 +6,12 @@ python docs/images/device_pages.py
 from __future__ import annotations
 
 import io
+import json
 import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -23,6 +25,7 @@ from phantom_device import PACS, ROUTE, PhantomDevice  # noqa: E402
 
 from focalis.device.config import Config  # noqa: E402
 from focalis.device.web.app import create_app  # noqa: E402
+from focalis.device.written import BESIDE, FIGURES  # noqa: E402
 
 ARGUMENTS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 SHAPE = {"shape_zyx": (48, 112, 112), "spacing_zyx_mm": (2.0, 1.0, 1.0), "share": 0.004}
@@ -30,11 +33,14 @@ SHAPE = {"shape_zyx": (48, 112, 112), "spacing_zyx_mm": (2.0, 1.0, 1.0), "share"
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
+        route = ROUTE.model_copy(update={"shadow": "nodules-2"})
         phantom = PhantomDevice(
-            Path(folder), Config(destinations=(PACS,), routes=(ROUTE,), store={"least_free_gb": 0})
+            Path(folder), Config(destinations=(PACS,), routes=(route,), store={"least_free_gb": 0})
         )
         shown = fill(phantom)
-        server = uvicorn.Server(uvicorn.Config(create_app(phantom.device()), port=0, log_level="error"))
+        device = phantom.device()
+        phantom.models["nodules-2"] = replace(phantom.models["nodules"], name="nodules-2")
+        server = uvicorn.Server(uvicorn.Config(create_app(device), port=0, log_level="error"))
         threading.Thread(target=server.run, daemon=True).start()
         while not server.started:
             time.sleep(0.05)
@@ -44,6 +50,7 @@ def main() -> None:
             for scheme, name, path, prepare in (
                 ("light", "device-work-list", "/", work_list),
                 ("light", "device-study", f"/studies/{shown}", study),
+                ("light", "device-trials", "/models", trials),
                 ("dark", "device-volume", f"/studies/{shown}", volume),
             ):
                 context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
@@ -75,10 +82,34 @@ def fill(phantom: PhantomDevice) -> str:
     store.set_task_state("w", "segmenting")
     shown = phantom.study("Lindqvist^Maja", seed=41, lesions=4, **SHAPE)
     store.set_task_state(shown, "done", "4 lesions")
-    store.review(shown, 1, "accepted", "local")
-    store.review(shown, 3, "rejected", "local")
+    store.review(shown, [1], "accepted", "local")
+    store.review(shown, [3], "rejected", "local")
+    put_on_trial(phantom)
     phantom.receive("Haddad^Samir", seed=51, complete=False)
     return shown
+
+
+def put_on_trial(phantom: PhantomDevice) -> None:
+    """Have a second model's findings beside those of every study that is done, and figures of the images."""
+    store = phantom.store
+    for number, task in enumerate(store.tasks("done")):
+        for copy in range(4):
+            task_id = f"{task.task_id}-{copy}"
+            store.add_task(
+                task_id, task.series_uid, "nodules-2", "8" * 64, task.input_sha256, shadow_of=task.task_id
+            )
+            store.set_task_state(task_id, "done")
+            folder = store.results_folder(task_id)
+            folder.mkdir(parents=True)
+            pairs = [[1, 1], [2, 2], [3, 3]][: 1 + (number + copy) % 3]
+            note = {"current": len(pairs) + copy % 2, "shadow": len(pairs) + number % 2, "pairs": pairs}
+            (folder / BESIDE).write_text(json.dumps({**note, "dice": 0.81}))
+            figures = {"spacing 0": 0.12, "extent 2": -0.31, "intensity 0 1": 0.78 + copy / 10}
+            (folder / FIGURES).write_text(json.dumps(figures))
+
+
+def trials(page: Page) -> None:
+    page.get_by_text("On trial").first.wait_for()
 
 
 def work_list(page: Page) -> None:

@@ -21,6 +21,7 @@ from device_work import (
     in_this_process,
     keep_files,
     pacs,
+    save_tiny_model,
     until,
     webhook,
     working,
@@ -28,8 +29,10 @@ from device_work import (
 from pydicom import dcmread
 from structured_reports import read_report
 
-from focalis.device.config import Config
+from focalis.device.config import Config, Route
+from focalis.device.records import Roles
 from focalis.device.store import Store
+from focalis.device.trial import trial_of
 from focalis.dicom import find_series, read_segmentation, read_series
 from focalis.model import load_model, save_model
 from focalis.planning import describe, learn_scope
@@ -541,3 +544,48 @@ def test_a_model_that_fails_keeps_the_next_one_from_nothing(model, canned, tmp_p
     with working(tmp_path / "store", two_models(model), run=run) as jobs:
         until(lambda: jobs.store.tasks("done"))
         assert [task.model for task in jobs.store.tasks("failed")] == ["first"]
+
+
+def test_a_model_on_trial_segments_the_same_series_and_nothing_of_it_is_sent(model, series, tmp_path):
+    other = save_tiny_model(tmp_path / "other.safetensors", low=-1500.0)
+    files = {"current": model, "new": other}
+    with pacs() as (port, received):
+        settings = Config.model_validate(
+            {
+                "models": [{"name": name, "file": str(file)} for name, file in files.items()],
+                "routes": [{"model": "current", "shadow": "new"}],
+                "destinations": [destination(port)],
+                "node": {"quiet_seconds": 0},
+            }
+        )
+        kept(tmp_path / "store", series)
+        with working(tmp_path / "store", settings, run=in_this_process) as jobs:
+            until(lambda: len(jobs.store.tasks("done")) == 2)
+            trial = trial_of(jobs.store, "current", "new")
+            shadow = jobs.store.task_of(str(dcmread(series[0]).SeriesInstanceUID), "new", shadow=True)
+            assert jobs.store.deliveries(shadow.task_id) == []
+            jobs.store.set_roles(Roles("current", "new", "current"), "anna")
+            (route,) = jobs.routes()
+            assert (route.models, route.shadow) == (("new",), "current")
+    assert len(received) == 4
+    assert (trial.studies, trial.refused) == (1, 0)
+    assert trial.both + trial.only_current > 0
+
+
+def test_what_a_model_on_trial_cannot_do_is_nobodys_work(model, canned, tmp_path):
+    files, results = canned
+
+    def run(job, tell):
+        if job.beside:
+            return {"outcome": "failed", "reason": "broken"}
+        return from_folder(results)(job, tell)
+
+    settings = two_models(model).model_copy(
+        update={"routes": (Route(model="first", shadow="second"),), "notify": ()}
+    )
+    kept(tmp_path / "store", files)
+    with working(tmp_path / "store", settings, run=run) as jobs:
+        until(lambda: jobs.store.tasks("refused") and jobs.store.tasks("done"))
+        assert [task.model for task in jobs.store.tasks("done")] == ["first"]
+        assert trial_of(jobs.store, "first", "second").refused == 1
+        assert len(jobs.store.settled_series()) == 1

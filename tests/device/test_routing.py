@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from focalis.device.config import Config
-from focalis.device.records import SeriesRow
-from focalis.device.routing import choose_models, outside_policies
+from focalis.device.config import Config, Route
+from focalis.device.records import Roles, SeriesRow
+from focalis.device.routing import choose_models, effective_routes, outside_policies
 
 MODELS = {"a": None, "b": None}
 
@@ -105,3 +105,11 @@ def test_conditions_on_any_attribute_must_all_hold(conditions, told, taken):
 def test_a_condition_asks_for_no_person_and_no_other_word(tag):
     with pytest.raises(ValueError, match=tag):
         routes({"model": "a", "where": [{"tag": tag, "value": "x"}]})
+
+
+def test_an_exchange_of_models_counts_until_the_file_names_others():
+    roles = {"a": Roles("a", "b", "a")}
+    (route,) = effective_routes([Route(model="a", shadow="b")], roles)
+    assert (route.models, route.shadow) == (("b",), "a")
+    for same in (Route(model="a", shadow="c"), Route(model="a"), Route(model="b", shadow="a")):
+        assert effective_routes([same], roles) == (same,)

@@ -531,12 +531,12 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
             "left_out",
         ),
         "quarantine": ("sop_uid",),
-        "tasks": ("partial", "outside", "released", "urgent"),
+        "tasks": ("partial", "outside", "released", "urgent", "shadow_of"),
     }
     connection = sqlite3.connect(tmp_path / "old" / "store.sqlite")
     for name in ("instances_by_study", "quarantine_by_series", "series_by_person"):
         connection.execute(f"DROP INDEX {name}")
-    for table in ("sendings", "refusals", "notices", "accounts", "audit", "commitments", "secrets"):
+    for table in ("sendings", "refusals", "notices", "accounts", "audit", "commitments", "secrets", "roles"):
         connection.execute(f"DROP TABLE {table}")
     for table, columns in later.items():
         for column in columns:

@@ -185,6 +185,7 @@ class Route(_Frozen):
 
     Attributes:
         model: the model, or several, each with results of its own.
+        shadow: a model on trial, which segments the same series; its results are kept beside, and not sent.
         sequence: of several, each is begun only if the one before it has found something; else all are, in their order.
         outside: what becomes of a series that lies outside of what the model was trained on: "mark" segments it and
             marks the results, "hold" waits for a person, "refuse" refuses it. By default one of another modality is
@@ -196,6 +197,7 @@ class Route(_Frozen):
     """
 
     model: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+    shadow: Name | None = None
     sequence: bool = False
     modality: str | None = None
     body_part: str | None = None
@@ -411,6 +413,10 @@ def _contradiction(config: Config) -> str | None:
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             return f"{kind} {doubled[0]!r} is there twice; give each its own name"
     for number, route in enumerate(config.routes, start=1):
+        if route.shadow and (len(route.models) > 1 or route.shadow in route.models):
+            return (
+                f"routes.{number}: a shadow stands beside one other model; name one model, and another shadow"
+            )
         for condition in route.where:
             if condition.value is None and condition.min is None and condition.max is None:
                 return f"routes.{number}: {condition.tag} has no value, min or max; add one"

@@ -106,7 +106,22 @@ CREATE TABLE commitments (
     destination TEXT NOT NULL, at TEXT NOT NULL);
 """
 _SECRETS = "CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL);"
-_STEPS = (_FIRST, _WHOLENESS_AND_SCOPE, _PERSON, _NOTICES, _ACCOUNTS, _ROUTING, _COMMITMENTS, _SECRETS)
+_TRIALS = """
+ALTER TABLE tasks ADD COLUMN shadow_of TEXT NOT NULL DEFAULT '';
+CREATE TABLE roles (
+    model TEXT PRIMARY KEY, current TEXT NOT NULL, shadow TEXT NOT NULL, who TEXT NOT NULL, at TEXT NOT NULL);
+"""
+_STEPS = (
+    _FIRST,
+    _WHOLENESS_AND_SCOPE,
+    _PERSON,
+    _NOTICES,
+    _ACCOUNTS,
+    _ROUTING,
+    _COMMITMENTS,
+    _SECRETS,
+    _TRIALS,
+)
 """What makes each version of the file out of the one before it; a store of any version is brought to the last one."""
 
 

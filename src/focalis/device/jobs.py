@@ -26,7 +26,7 @@ from dbos import DBOS, DBOSConfig
 
 from focalis.device import delivery, retention
 from focalis.device.commitment import Commitments
-from focalis.device.config import Config, Destination
+from focalis.device.config import Config, Destination, Route
 from focalis.device.earlier import earlier_studies
 from focalis.device.mask_job import MaskJob, Voxel
 from focalis.device.models import ServedModel
@@ -40,7 +40,7 @@ from focalis.device.records import (
     TaskState,
     now,
 )
-from focalis.device.routing import choose_models, outside_policies, route_of
+from focalis.device.routing import choose_models, effective_routes, outside_policies, route_of
 from focalis.device.segment import Job, PointJob
 from focalis.device.segmenter import Segmenter
 from focalis.device.store import Store
@@ -110,6 +110,10 @@ class Jobs:
         # A stop may have come between a series' completion and its task. Other series are left alone, also if routes or
         # models have changed: nobody wants the studies of a month again.
         self._complete = {row.series_uid for row in store.series("complete") if not self._was_taken(row)}
+
+    def routes(self) -> tuple[Route, ...]:
+        """The routes, with the models that were promoted or put on trial on the page."""
+        return effective_routes(self.config.routes, self.store.roles())
 
     def start(self) -> None:
         """Launch DBOS on FOLDER/dbos.sqlite, go on with what a stop interrupted, and begin to look for work."""
@@ -242,13 +246,13 @@ class Jobs:
 
         A series that is not whole is held instead, until it is released or more of it comes.
         """
-        names = choose_models(row, self.config.routes, self.models)
+        names = choose_models(row, self.routes(), self.models)
         if not names:
             self.store.set_series_state(row.series_uid, "unrouted")
             self.store.event("info", "no route leads to a model", series_uid=row.series_uid)
             return
         inputs, partial = self._inputs_of(row.series_uid), "; ".join(what_is_missing(self.store, row))
-        route = route_of(row, self.config.routes)
+        route = route_of(row, self.routes())
         wanted = [
             name
             for name in (names[:1] if route and route.sequence else names)
@@ -263,21 +267,21 @@ class Jobs:
         for name in wanted:
             self._add_task(row, name, inputs, partial)
 
-    def _is_new(self, row: SeriesRow, name: str, inputs: str, partial: str) -> bool:
+    def _is_new(self, row: SeriesRow, name: str, inputs: str, partial: str, shadow: bool = False) -> bool:
         """Whether a model has yet to segment these instances."""
-        earlier = self.store.task_of(row.series_uid, name)
+        earlier = self.store.task_of(row.series_uid, name, shadow)
         return (
             earlier is None
             or (earlier.input_sha256, earlier.model_sha256) != (inputs, self.models[name].sha256)
             or (not partial and bool(earlier.partial))
         )
 
-    def _add_task(self, row: SeriesRow, name: str, inputs: str, partial: str) -> None:
+    def _add_task(self, row: SeriesRow, name: str, inputs: str, partial: str, shadow_of: str = "") -> None:
         """Have a series segmented by a model; results of an earlier task by it are superseded."""
-        earlier, model = self.store.task_of(row.series_uid, name), self.models[name].sha256
-        route = route_of(row, self.config.routes)
+        earlier, model = self.store.task_of(row.series_uid, name, bool(shadow_of)), self.models[name].sha256
+        route = route_of(row, self.routes())
         several = name if route is not None and len(route.models) > 1 else ""  # of the same file, perhaps
-        more = [each for each in (partial, several) if each]
+        more = [each for each in (partial, several, shadow_of) if each]
         told = json.dumps([row.series_uid, inputs, model, self.version, *more])
         task_id = hashlib.sha256(told.encode()).hexdigest()[:32]
         self.store.add_task(
@@ -289,6 +293,7 @@ class Jobs:
             earlier.task_id if earlier else None,
             partial,
             bool(route and route.urgent),
+            shadow_of,
         )
         if earlier is not None:
             same = earlier.input_sha256 == inputs
@@ -301,25 +306,24 @@ class Jobs:
                 self.store.event("info", text, task_id=earlier.task_id)
 
     def _begin_next(self, task: SeriesTask) -> None:
-        """Of models in sequence, begin the next one if this one has found something."""
+        """Begin what waited for the results of a task: the model on trial, or the next one of a sequence."""
         row = self.store.series_row(task.series_uid)
-        route = None if row is None else route_of(row, self.config.routes)
-        if row is None or route is None or not route.sequence or task.model not in route.models:
+        route = None if row is None else route_of(row, self.routes())
+        if row is None or route is None or task.shadow_of or task.model not in route.models:
             return
-        following = route.models[route.models.index(task.model) + 1 :]
-        if (
-            following
-            and lesions_found(self.store, task.task_id)
-            and self._is_new(row, following[0], task.input_sha256, task.partial)
-        ):
-            self._add_task(row, following[0], task.input_sha256, task.partial)
+        given = (task.input_sha256, task.partial)
+        if route.shadow and self._is_new(row, route.shadow, *given, shadow=True):
+            self._add_task(row, route.shadow, *given, shadow_of=task.task_id)
+        following = route.models[route.models.index(task.model) + 1 :] if route.sequence else ()
+        if following and lesions_found(self.store, task.task_id) and self._is_new(row, following[0], *given):
+            self._add_task(row, following[0], *given)
 
     def _enqueue_tasks(self) -> None:
         waiting = [task for state in _OPEN for task in self.store.tasks(state)]
         with self._under_way_lock:
             busy = any(task.task_id in self._under_way for task in waiting)
         # one after the other, so that an urgent one that comes meanwhile is the next
-        for task in sorted(waiting, key=lambda task: (-task.urgent, task.created_at))[: 0 if busy else 1]:
+        for task in sorted(waiting, key=_order)[: 0 if busy else 1]:
             self._enqueue(task.task_id, "study", STUDIES, task.task_id)
 
     def _enqueue_deliveries(self) -> None:
@@ -440,8 +444,8 @@ class Jobs:
             reason = f"has more than {limits.series_gb:g} GB; raise limits.series_gb"
             return {"outcome": "refused", "reason": reason}
         row = self.store.series_row(task.series_uid)
-        route = None if row is None else route_of(row, self.config.routes)
-        wrong, strange = outside_policies(row, self.config.routes, bool(task.released))
+        route = None if row is None else route_of(row, self.routes())
+        wrong, strange = outside_policies(row, self.routes(), bool(task.released))
         job = Job(
             files=[str(instance.path) for instance in instances],
             model=str(model.file),
@@ -462,9 +466,10 @@ class Jobs:
             outside=strange,
             charset=self.config.node.charset,
             leave_out=route is None or route.leave_out,
+            beside=self._segmentation_of(task.shadow_of),
             earlier=[]
-            if row is None or alone
-            else [asdict(each) for each in earlier_studies(self.store, self.config.routes, task, row)],
+            if row is None or alone or task.shadow_of
+            else [asdict(each) for each in earlier_studies(self.store, self.routes(), task, row)],
         )
         started = time.perf_counter()
         answer = self.segmenter.run(job, lambda state: self._tell(task_id, state))
@@ -490,6 +495,11 @@ class Jobs:
             return {"outcome": "refused", "reason": _GREW}
         seconds = time.perf_counter() - started
         return {**answer, "seconds": seconds}
+
+    def _segmentation_of(self, task_id: str) -> str:
+        """The Segmentation of a task; empty if there is none."""
+        kinds = {each.kind: str(each.path) for each in self.store.results(task_id)} if task_id else {}
+        return kinds.get("seg", "")
 
     def point(self, task_id: str, image: Path, dtype: str, point_zyx: tuple[int, int, int]) -> dict[str, Any]:
         """Segment the lesion at a point of a task's view, in the child; see `focalis.device.segment.point`."""
@@ -523,12 +533,13 @@ class Jobs:
         if not keep_results(self.store, task_id, made):
             self.store.set_task_state(task_id, "waiting", "a stop damaged its results; they are made again")
             return
+        task = self.store.task(task_id)
+        to = () if task is None or task.shadow_of else tuple(self.destinations.values())
         for result in self.store.results(task_id):
-            for destination in self.destinations.values():
+            for destination in to:
                 if result.kind in destination.objects:
                     self.store.add_delivery(task_id, result.kind, result.sop_uid, destination.name)
-        task = self.store.task(task_id)
-        for destination in self.destinations.values():
+        for destination in to:
             if task is not None and "images" in destination.objects:
                 self.store.add_delivery(task_id, "images", task.series_uid, destination.name)
         if task is not None:
@@ -540,11 +551,16 @@ class Jobs:
         if answer["outcome"] == "gone":
             return
         states: dict[str, TaskState] = {"refused": "refused", "held": "held"}
-        state = states.get(answer["outcome"], "failed")
+        task = self.store.task(task_id)
+        shadow = task is not None and bool(task.shadow_of)
+        # what a model on trial cannot do is nobody's work
+        state = "refused" if shadow else states.get(answer["outcome"], "failed")
         reason = without_own_names(answer["reason"], self.store)
         self.store.set_task_state(task_id, state, reason, answer.get("seconds"))
         self.store.event("error" if state == "failed" else "warning", reason, task_id=task_id)
-        self.notifier.tell("person", f"a study was {state}: {reason}", f"{task_id} {state} {reason}", task_id)
+        if not shadow:
+            text = f"a study was {state}: {reason}"
+            self.notifier.tell("person", text, f"{task_id} {state} {reason}", task_id)
         shutil.rmtree(self.store.folder / "making" / task_id, ignore_errors=True)
 
     def wait_for_disk(self, task_id: str, reason: str) -> None:
@@ -586,6 +602,8 @@ class Jobs:
             state: TaskState = "out of scope" if task.outside else "done"
             found = what_was_found(self.store, task_id)
             self.store.set_task_state(task_id, state, found)
+            if task.shadow_of:
+                return
             self.notifier.tell(
                 "done",
                 f"a study was segmented: {found}" if found else "a study was segmented",
@@ -634,6 +652,11 @@ class Jobs:
     def pause(self, seconds: float) -> None:
         """Wait, but not beyond the stop of the device."""
         self._stopping.wait(seconds)
+
+
+def _order(task: SeriesTask) -> tuple[bool, int, str]:
+    """Models on trial come last, urgent series first."""
+    return bool(task.shadow_of), -task.urgent, task.created_at
 
 
 def _paths(files: list[Path] | str) -> list[Path]:

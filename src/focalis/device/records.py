@@ -164,6 +164,7 @@ class SeriesTask:
         outside: how the series lies outside of what the model was trained on, one line; empty if it does not.
         released: who had it segmented although it lies outside; empty if nobody did.
         urgent: whether it comes before others.
+        shadow_of: the task beside whose results those of this one are kept; they are not sent. Empty otherwise.
     """
 
     task_id: str
@@ -182,6 +183,16 @@ class SeriesTask:
     outside: str = ""
     released: str = ""
     urgent: int = 0
+    shadow_of: str = ""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which models take the place of one that routes name: the one whose results are sent, and the one on trial."""
+
+    model: str
+    current: str
+    shadow: str
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from focalis.device.config import Condition, OutsidePolicy, Route
 from focalis.device.models import ServedModel
-from focalis.device.records import SeriesRow
+from focalis.device.records import Roles, SeriesRow
 from focalis.errors import UsageError
 from focalis.patterns import fits
 
@@ -28,6 +28,20 @@ def choose_models(
         return tuple(models) if len(models) == 1 else ()
     route = route_of(series, routes)
     return () if route is None else route.models
+
+
+def effective_routes(routes: Sequence[Route], roles: Mapping[str, Roles]) -> tuple[Route, ...]:
+    """The routes, with the model and the one on trial exchanged where that was done on the page.
+
+    A route whose models were changed since in focalis.toml stays as it is there.
+    """
+    found = []
+    for route in routes:
+        role = roles.get(route.models[0])
+        if role is not None and {role.current, role.shadow} == {route.models[0], route.shadow}:
+            route = route.model_copy(update={"model": role.current, "shadow": role.shadow})
+        found.append(route)
+    return tuple(found)
 
 
 def route_of(series: SeriesRow, routes: Sequence[Route]) -> Route | None:
@@ -60,7 +74,8 @@ def check_routes(routes: Sequence[Route], models: Mapping[str, ServedModel]) -> 
         UsageError: a route names no model of the device, or it is open which model a series should go to.
     """
     for route in routes:
-        if lost := [name for name in route.models if name not in models]:
+        named = (*route.models, *([route.shadow] if route.shadow else []))
+        if lost := [name for name in named if name not in models]:
             known = ", ".join(models)
             raise UsageError(f"a route leads to the model {lost[0]!r}; there is {known}: correct [[routes]]")
     if not routes and len(models) > 1:

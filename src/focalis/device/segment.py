@@ -8,6 +8,7 @@ ends. Each answer is a line {"state": ...} for a step begun, or {"outcome": ...}
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import warnings
@@ -57,6 +58,7 @@ class Job:
         outside: what to do with one that lies outside of what the model was trained on otherwise.
         charset: the Python codec for text of no or a wrong character set.
         leave_out: leave out images of another orientation or size than nearly all others.
+        beside: the Segmentation with which the findings are compared, for a model on trial.
         earlier: studies that may be of the same person, each as `focalis.device.records.EarlierStudy`.
     """
 
@@ -75,6 +77,7 @@ class Job:
     outside: OutsidePolicy = "mark"
     charset: str = "latin-1"
     leave_out: bool = False
+    beside: str = ""
     earlier: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -172,14 +175,17 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     from focalis.device.models import loaded_model
     from focalis.device.odd_images import odd_ones
     from focalis.device.results import make_results
+    from focalis.device.trial import compare_findings
+    from focalis.device.written import BESIDE, FIGURES
     from focalis.dicom import read_series
     from focalis.dicom.source_identity import AttributeWarning
+    from focalis.files import write_text
     from focalis.planning import other_modalities
     from focalis.prediction import DEFAULT_MEMORY_GB, Settings, require_crop, require_memory
     from focalis.prediction import segment as segment_volumes
     from focalis.workflows.cautions import cautions_of
     from focalis.workflows.model_record import collapse_alert
-    from focalis.workflows.scope import check_scope, outside_line
+    from focalis.workflows.scope import check_scope, outside_line, scope_positions
     from focalis.workflows.training_cases import SeenCases
 
     tell("checking")
@@ -244,6 +250,12 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
             promise=model.operating_point.promise,
             follow_up=followed,
         )
+    folder = Path(job.folder)
+    if model.scope is not None:
+        write_text(folder / FIGURES, json.dumps(scope_positions(model, [series.volume])))
+    if job.beside:
+        compared = compare_findings(found.mask, model.plan.labels, series, Path(job.beside))
+        write_text(folder / BESIDE, json.dumps(compared))
     return {
         "outcome": "done",
         "results": [asdict(each) for each in made],

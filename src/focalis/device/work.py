@@ -19,6 +19,7 @@ from focalis.device.records import (
     ResultKind,
     ResultObject,
     Review,
+    Roles,
     SentKind,
     SeriesTask,
     TaskState,
@@ -57,10 +58,11 @@ class Work:
         supersedes: str | None = None,
         partial: str = "",
         urgent: bool = False,
+        shadow_of: str = "",
     ) -> SeriesTask:
         """Add a task in the state "waiting"; if it is there already, it stays as it is.
 
-        For `partial` and `urgent` see `SeriesTask`.
+        For `partial`, `urgent` and `shadow_of` see `SeriesTask`.
 
         Raises:
             DataError: its series is not there, or the disk is full.
@@ -69,9 +71,21 @@ class Work:
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO tasks (task_id, series_uid, model, model_sha256, input_sha256, state, reason,"
-                " created_at, updated_at, supersedes, partial, urgent)"
-                " VALUES (?, ?, ?, ?, ?, 'waiting', '', ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (task_id, series_uid, model, model_sha256, input_sha256, at, at, supersedes, partial, urgent),
+                " created_at, updated_at, supersedes, partial, urgent, shadow_of)"
+                " VALUES (?, ?, ?, ?, ?, 'waiting', '', ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (
+                    task_id,
+                    series_uid,
+                    model,
+                    model_sha256,
+                    input_sha256,
+                    at,
+                    at,
+                    supersedes,
+                    partial,
+                    urgent,
+                    shadow_of,
+                ),
             )
         task = self.task(task_id)
         assert task is not None
@@ -91,9 +105,10 @@ class Work:
         )
         return [_task(row) for row in rows]
 
-    def task_of(self, series_uid: str, model: str) -> SeriesTask | None:
-        """The newest task of a series with a model."""
-        return next((task for task in self.tasks_of(series_uid) if task.model == model), None)
+    def task_of(self, series_uid: str, model: str, shadow: bool = False) -> SeriesTask | None:
+        """The newest task of a series with a model, one of those that are sent or one of a model on trial."""
+        tasks = [task for task in self.tasks_of(series_uid) if bool(task.shadow_of) == shadow]
+        return next((task for task in tasks if task.model == model), None)
 
     def tasks_of(self, series_uid: str) -> list[SeriesTask]:
         """The tasks of a series, the newest first."""
@@ -251,6 +266,32 @@ class Work:
         """The verdicts on a task's lesions, by lesion."""
         rows = self._database.rows("SELECT * FROM reviews WHERE task_id = ? ORDER BY lesion", task_id)
         return [Review(**dict(row)) for row in rows]
+
+    def verdicts_by_month(self) -> list[tuple[str, str, int, int]]:
+        """Month (2026-01), model, accepted and rejected lesions of it in studies of that month; the newest first."""
+        rows = self._database.rows(
+            "SELECT substr(tasks.created_at, 1, 7) AS month, tasks.model AS model,"
+            " sum(CASE WHEN verdict = 'accepted' THEN 1 ELSE 0 END) AS accepted, count(*) AS judged"
+            " FROM reviews JOIN tasks ON tasks.task_id = reviews.task_id"
+            " GROUP BY month, tasks.model ORDER BY month DESC, tasks.model"
+        )
+        return [
+            (row["month"], row["model"], row["accepted"], row["judged"] - row["accepted"]) for row in rows
+        ]
+
+    def roles(self) -> dict[str, Roles]:
+        """The models that take the places of those that routes name, by these."""
+        rows = self._database.rows("SELECT model, current, shadow FROM roles")
+        return {row["model"]: Roles(**dict(row)) for row in rows}
+
+    def set_roles(self, roles: Roles, who: str) -> None:
+        """Put other models in the place of one that routes name."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM roles WHERE model = ?", (roles.model,))
+            connection.execute(
+                "INSERT INTO roles VALUES (?, ?, ?, ?, ?)",
+                (roles.model, roles.current, roles.shadow, who, now()),
+            )
 
     def event(
         self, level: Level, text: str, task_id: str | None = None, series_uid: str | None = None

@@ -14,6 +14,10 @@ from focalis.errors import DataError
 from focalis.files import flush, sha256_of, write_text
 
 MANIFEST = "results.json"
+BESIDE = "beside.json"
+"""Of a model on trial, how its findings compare with those of the current one, see `focalis.device.trial`."""
+FIGURES = "figures.json"
+"""Where the figures of the images lie in the model's usual ranges, see `focalis.workflows.scope.scope_positions`."""
 FOLLOW_UP = "followup.json"
 """What became of the lesions of an earlier study, see `focalis.device.following`; only where there is one."""
 
@@ -91,10 +95,13 @@ def has_results(store: Store, task_id: str) -> bool:
 
 def follow_up_of(store: Store, task_id: str) -> dict[str, Any] | None:
     """The content of a task's follow-up; None if there is none."""
+    return note_of(store, task_id, FOLLOW_UP)
+
+
+def note_of(store: Store, task_id: str, name: str) -> dict[str, Any] | None:
+    """What stands beside the results of a task as `FOLLOW_UP`, `BESIDE` or `FIGURES`; None if it is not there."""
     try:
-        found: dict[str, Any] = json.loads(
-            (store.results_folder(task_id) / FOLLOW_UP).read_text(encoding="utf-8")
-        )
+        found: dict[str, Any] = json.loads((store.results_folder(task_id) / name).read_text(encoding="utf-8"))
     except OSError:
         return None
     return found

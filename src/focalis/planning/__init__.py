@@ -21,7 +21,15 @@ from focalis.planning.plan import (
     write_plan,
 )
 from focalis.planning.preparation import Prepared, prepare_image, prepare_label
-from focalis.planning.scope import Description, Scope, describe, join_scopes, learn_scope, outside
+from focalis.planning.scope import (
+    Description,
+    Scope,
+    describe,
+    join_scopes,
+    learn_scope,
+    outside,
+    positions,
+)
 
 __all__ = [
     "LEAST_CROP_MM",
@@ -48,6 +56,7 @@ __all__ = [
     "make_plan",
     "other_modalities",
     "outside",
+    "positions",
     "prepare_image",
     "prepare_label",
     "read_plan",

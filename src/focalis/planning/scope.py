@@ -7,7 +7,7 @@ windowed intensities, noise, and another field of view; not a disease that was n
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -160,6 +160,28 @@ def outside(scope: Scope, case: Description, channels: Sequence[str]) -> tuple[s
         channels: their names.
     """
     said: dict[str, tuple[float, str]] = {}
+    for usual, value in _values(scope, case):
+        kind, *numbers = usual.name.split()
+        channel = int(numbers[0]) if len(numbers) > 1 else None
+        beyond = max(usual.low - value, value - usual.high)
+        about = kind if channel is None else f"{kind} {channel}"
+        if beyond > 0.5 / 10**DIGITS and beyond > said.get(about, (0.0, ""))[0]:
+            name = "" if channel is None else channels[channel]
+            said[about] = beyond, _phrase(kind, int(numbers[-1]), name, value, usual)
+    return tuple(phrase for _, phrase in said.values())
+
+
+def positions(scope: Scope, case: Description) -> dict[str, float]:
+    """Where each figure of a case lies in its usual range: -1 at its lower end, 1 at its upper end, by its name."""
+    found = {}
+    for usual, value in _values(scope, case):
+        half = (usual.high - usual.low) / 2
+        found[usual.name] = round((value - usual.low) / half - 1, 3) if half > 0 else 0.0
+    return found
+
+
+def _values(scope: Scope, case: Description) -> Iterator[tuple[Usual, float]]:
+    """The figures of a case that the scope knows, each with its usual range; none of a channel that it lacks."""
     for usual in scope.usual:
         kind, *numbers = usual.name.split()
         place = int(numbers[-1])
@@ -172,12 +194,7 @@ def outside(scope: Scope, case: Description, channels: Sequence[str]) -> tuple[s
             )
         else:
             value = case[kind if channel is None else f"{kind} {channel}"][place]
-        beyond = max(usual.low - value, value - usual.high)
-        about = kind if channel is None else f"{kind} {channel}"
-        if beyond > 0.5 / 10**DIGITS and beyond > said.get(about, (0.0, ""))[0]:
-            name = "" if channel is None else channels[channel]
-            said[about] = beyond, _phrase(kind, place, name, value, usual)
-    return tuple(phrase for _, phrase in said.values())
+        yield usual, value
 
 
 def _usual(name: str, values: NDArray[np.float64], scale: float) -> Usual:

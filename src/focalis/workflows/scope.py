@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from focalis.errors import ModelError
 from focalis.model import Model
-from focalis.planning import describe, other_modalities, outside
+from focalis.planning import describe, other_modalities, outside, positions
 from focalis.prediction import Place, check_volumes, cut, require_crop, surroundings
 from focalis.volume import Absent, Volume, odd_voxels, padding_value
 
@@ -47,6 +47,16 @@ def check_scope(
             check_volumes(crop, model.plan)
             found |= dict.fromkeys(_compare(model, crop, modalities, False))
     return _told(tuple(found), strict)
+
+
+def scope_positions(model: Model, volumes: Sequence[Volume]) -> dict[str, float]:
+    """Where the figures of a case lie in the usual ranges of a model's scope, see `focalis.planning.positions`.
+
+    Empty if the model does not know its training images.
+    """
+    if model.scope is None:
+        return {}
+    return positions(model.scope, describe(volumes, model.plan.normalisation))
 
 
 def _compare(

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from starlette.responses import RedirectResponse
 
 from focalis.device.config import Route
 from focalis.device.models import ServedModel
+from focalis.device.records import Roles
+from focalis.device.routing import effective_routes
+from focalis.device.trial import COMPARED, LEAST_STUDIES, Drift, drift_of, trial_of
 from focalis.device.web.auth import Session
-from focalis.device.web.site import needs, site_of
+from focalis.device.web.site import changes, needs, site_of
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
 from focalis.models import DATA, card_of
@@ -52,25 +56,60 @@ class Card:
     cases: Mapping[str, Sequence[str]]
     curve: Curve | None
     figures: tuple[Mapping[str, Any], ...]
+    drift: tuple[int, tuple[Drift, ...]]
 
 
 @router.get("/models")
 def models(request: Request, _: Annotated[Session, Depends(needs("viewer"))]) -> Response:
     """The page."""
     site = site_of(request)
-    config = site.device.config
+    store, known = site.device.store, site.device.models
+    routes = effective_routes(site.device.config.routes, store.roles())
     cards = [
         Card(
             model=model,
-            routes=tuple(route for route in config.routes if model.name in route.models),
+            routes=tuple(route for route in routes if model.name in route.models),
             facts=_facts(model),
             cases=_cases(model.header),
             curve=curve_of(model.header.operating_point),
             figures=_figures(model.file),
+            drift=drift_of(store, model.name),
         )
-        for model in site.device.models.values()
+        for model in known.values()
     ]
-    return site.page(request, "models.html.j2", cards=cards, any_routes=bool(config.routes))
+    pairs = dict.fromkeys((route.models[0], route.shadow) for route in routes if route.shadow)
+    return site.page(
+        request,
+        "models.html.j2",
+        cards=cards,
+        any_routes=bool(routes),
+        trials=[trial_of(store, current, shadow) for current, shadow in pairs],
+        months=store.verdicts_by_month()[:24],
+        compared=COMPARED,
+        least=LEAST_STUDIES,
+    )
+
+
+@router.post("/models/promote")
+def promote(
+    request: Request,
+    session: Annotated[Session, Depends(changes("admin"))],
+    current: Annotated[str, Form()],
+    shadow: Annotated[str, Form()],
+) -> Response:
+    """Put the model on trial in the place of the current one, and that one on trial."""
+    site = site_of(request)
+    store, config = site.device.store, site.device.config
+    changed = False
+    for route in config.routes:
+        (now,) = effective_routes([route], store.roles())
+        if (now.models, now.shadow) == ((current,), shadow):
+            store.set_roles(Roles(route.models[0], shadow, current), session.user)
+            changed = True
+    if not changed:
+        raise HTTPException(409, "These models are not beside each other any more; look at the page again.")
+    site.note(request, session.user, f"promoted the model {shadow} in the place of {current}")
+    return RedirectResponse("/models#trials", 303)
 
 
 def curve_of(point: OperatingPoint) -> Curve | None:

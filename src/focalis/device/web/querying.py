@@ -153,7 +153,7 @@ def _held(site: Site, study_uid: str) -> list[Path]:
     for row in store.series_of_study(study_uid):
         found += [each.path for each in store.instances(row.series_uid)]
         for task in store.tasks_of(row.series_uid):
-            if task.superseded_by is None:
+            if task.superseded_by is None and not task.shadow_of:
                 found += [each.path for each in store.results(task.task_id)]
     return [path for path in found if path.is_file()]
 

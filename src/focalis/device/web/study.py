@@ -267,7 +267,11 @@ def takes_points(site: Site, task: SeriesTask) -> bool:
 
 
 def still_current(task: SeriesTask) -> None:
-    """409 if other results have replaced those of a task."""
+    """409 if other results have replaced those of a task, or they are those of a model on trial."""
+    if task.shadow_of:
+        raise HTTPException(
+            409, "The model is on trial, and nothing of it is sent; judge the current model's result."
+        )
     if task.superseded_by is not None:
         raise HTTPException(409, "More images came and another result has replaced this one; judge that one.")
 

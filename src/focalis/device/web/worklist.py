@@ -139,7 +139,7 @@ def rows_of(site: Site, find: str = "") -> list[WorkListRow]:
     newest = {task.task_id: task for task in store.tasks(limit=most)}
     # what needs a person stays in sight, however much came after it
     newest |= {task.task_id: task for state in _FAILED for task in store.tasks(state, most)}
-    tasks = [task for task in newest.values() if task.superseded_by is None]
+    tasks = [task for task in newest.values() if task.superseded_by is None and not task.shadow_of]
     series = {each.series_uid: each for each in store.series()}
     with_task = {task.series_uid for task in tasks}
     alone = [
