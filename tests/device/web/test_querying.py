@@ -5,14 +5,17 @@ import threading
 import time
 
 import numpy as np
+import pydicom
 import pytest
 import uvicorn
 from dicomweb_client.api import DICOMwebClient
 from page_clients import SECRET, local_client, remote_client
 from phantom_device import PhantomDevice
+from pydicom.encaps import encapsulate
 
 from focalis.device.config import Config, Token, User
 from focalis.device.web.app import create_app
+from focalis.device.web.frames import frames
 
 
 @pytest.fixture
@@ -95,6 +98,8 @@ def test_a_dicomweb_client_reads_a_study_whole(tmp_path):
         images = client.retrieve_series(uid, series["MR"])
         (segmentation,) = client.retrieve_series(uid, series["SEG"])
         headers = client.retrieve_series_metadata(uid, series["MR"])
+        sop_uid = images[0].SOPInstanceUID
+        (frame,) = client.retrieve_instance_frames(uid, series["MR"], sop_uid, [1])
     finally:
         server.should_exit = True
         thread.join(10)
@@ -104,6 +109,93 @@ def test_a_dicomweb_client_reads_a_study_whole(tmp_path):
     assert all(np.any(each.pixel_array) for each in images)
     assert segmentation.Modality == "SEG"
     assert "7FE00010" not in headers[0]
+    assert frame == images[0].PixelData
+
+
+OF_OHIF = "multipart/related; type=application/octet-stream; transfer-syntax=*"
+
+
+def frames_of(client, held, number, accept=OF_OHIF):
+    """The answer to OHIF's request for a frame of an image of the first study."""
+    store = held.store
+    (row,) = store.series_of_study("1.2.3.1")
+    address = f"/dicom-web/studies/1.2.3.1/series/{row.series_uid}/instances"
+    uid = store.instances(row.series_uid)[0].sop_uid
+    return client.get(f"{address}/{uid}/frames/{number}", headers={"accept": accept})
+
+
+def test_frames_are_given_one_by_one_and_told_once(client, held):
+    answer = frames_of(client, held, 1)
+    instance = held.store.instances(held.store.series_of_study("1.2.3.1")[0].series_uid)[0]
+    image = pydicom.dcmread(instance.path)
+    assert image.PixelData in answer.content
+    assert f"transfer-syntax={image.file_meta.TransferSyntaxUID}".encode() in answer.content
+    for number in (0, 2, "x", "1,2"):
+        assert frames_of(client, held, number).status_code == 404
+    assert [each.did for each in held.store.audited()].count("fetched frames by WADO-RS") == 1
+
+
+def test_compressed_frames_are_given_to_who_takes_them(client, held):
+    (row,) = held.store.series_of_study("1.2.3.1")
+    path = held.store.instances(row.series_uid)[0].path
+    image = pydicom.dcmread(path)
+    image.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
+    image.save_as(path)
+    (frame,) = pydicom.encaps.generate_frames(image.PixelData, number_of_frames=1)
+    assert frame in frames_of(client, held, 1).content
+    assert frames_of(client, held, 1, "*/*").status_code == 406
+    assert frame in frames_of(client, held, 1, f'{OF_OHIF[:-1]}"1.2.840.10008.1.2.5"').content
+
+
+def pieces(path):
+    """The frames of a file, put together of what `frames` says."""
+    content = path.read_bytes()
+    (held,) = frames([str(path)])
+    return [b"".join(content[at : at + size] for at, size in each) for each in held.get("frames", [])]
+
+
+def an_image(path, count, content, syntax, **more):
+    """A file of 4 x 2 pixels of 8 bits."""
+    data = pydicom.Dataset()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = syntax
+    data.SOPClassUID, data.SOPInstanceUID = pydicom.uid.CTImageStorage, "1.2.3"
+    data.Rows, data.Columns, data.SamplesPerPixel, data.NumberOfFrames = 4, 2, 1, count
+    data.BitsAllocated = more.pop("bits", 8)
+    data.PixelData = content
+    data["PixelData"].VR = "OB"
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+FRAMES = [bytes([number]) * 8 for number in range(1, 4)]
+
+
+@pytest.mark.parametrize("syntax", [pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian])
+def test_frames_of_uncompressed_files_lie_one_after_the_other(tmp_path, syntax):
+    assert pieces(an_image(tmp_path / "a.dcm", 3, b"".join(FRAMES), syntax)) == FRAMES
+    assert pieces(an_image(tmp_path / "b.dcm", 4, b"".join(FRAMES), syntax)) == []  # cut short
+    assert pieces(an_image(tmp_path / "c.dcm", 3, bytes(4), syntax, bits=1)) == FRAMES[:0] + [b"\0"] * 3
+
+
+@pytest.mark.parametrize(("fragments", "table"), [(1, True), (1, False), (2, True), (2, False)])
+def test_frames_of_compressed_files_are_found_where_that_is_possible(tmp_path, fragments, table):
+    content = encapsulate(FRAMES, fragments_per_frame=fragments, has_bot=table)
+    path = an_image(tmp_path / "a.dcm", 3, content, pydicom.uid.JPEGLSLossless)
+    assert pieces(path) == ([] if fragments == 2 and not table else FRAMES)
+
+
+def test_fragments_of_a_single_frame_belong_together(tmp_path):
+    content = encapsulate(FRAMES[:1], fragments_per_frame=3, has_bot=False)
+    (whole,) = pieces(an_image(tmp_path / "a.dcm", 1, content, pydicom.uid.JPEGLSLossless))
+    assert whole.rstrip(b"\0") == FRAMES[0]
+
+
+def test_a_file_that_is_cut_off_has_no_frames(tmp_path):
+    content = encapsulate(FRAMES, has_bot=True)
+    path = an_image(tmp_path / "a.dcm", 3, content, pydicom.uid.JPEGLSLossless)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert pieces(path) == []
 
 
 def test_a_token_reads_only_if_it_may(locked):

@@ -24,7 +24,7 @@ class Headers:
         self._limits = limits
         self._charset = charset
         self._lock = threading.Lock()
-        self._known: OrderedDict[Path, Described] = OrderedDict()
+        self._known: OrderedDict[tuple[str, Path], Described] = OrderedDict()
 
     def of(self, paths: Sequence[Path]) -> list[Described]:
         """The headers of some files, in their order.
@@ -32,12 +32,23 @@ class Headers:
         Raises:
             DataError: they cannot be read within the limits.
         """
+        return self._of("describe", paths, {"charset": self._charset})
+
+    def frames_of(self, paths: Sequence[Path]) -> list[Described]:
+        """Where the frames of some files lie, in their order; see `focalis.device.web.frames`.
+
+        Raises:
+            DataError: they cannot be read within the limits.
+        """
+        return self._of("frames", paths, {})
+
+    def _of(self, job: str, paths: Sequence[Path], more: Mapping[str, object]) -> list[Described]:
         with self._lock:
-            unknown = [path for path in dict.fromkeys(paths) if path not in self._known]
+            unknown = [path for path in dict.fromkeys(paths) if (job, path) not in self._known]
             if unknown:
-                told: dict[str, object] = {"files": [str(path) for path in unknown], "charset": self._charset}
-                self._known.update(zip(unknown, run_job("describe", told, self._limits), strict=True))
-            found = [self._known[path] for path in paths]
+                answers = run_job(job, {"files": [str(path) for path in unknown], **more}, self._limits)
+                self._known.update(zip(((job, path) for path in unknown), answers, strict=True))
+            found = [self._known[job, path] for path in paths]
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         return found

@@ -53,6 +53,7 @@ _INSTANCE = {
     "NumberOfFrames": "00280008",
 }
 _MODALITIES = "00080061"
+_LITTLE_ENDIAN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 
 
 def needs_reader(request: Request) -> str:
@@ -146,6 +147,48 @@ def objects(
     return StreamingResponse(_parts(paths, boundary), media_type=kind)
 
 
+@router.get("/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}/frames/{numbers}")
+def frames(
+    request: Request, study_uid: str, who: Reader, series_uid: str, sop_uid: str, numbers: str
+) -> Response:
+    """Frames as they are held, by their numbers from 1, with commas between them."""
+    site = site_of(request)
+    series = _asked(site, study_uid, series_uid)
+    paths = [path for path, header in series if _is(header, series_uid, sop_uid)]
+    if not paths:
+        raise HTTPException(404, "The device holds no such object.")
+    try:
+        # of the whole series at once: whoever asks for one frame wants all
+        site.headers.frames_of([path for path, _ in series])
+        (held,) = site.headers.frames_of(paths)
+    except FocalisError as error:
+        raise HTTPException(503, str(error)) from error
+    if not held:
+        raise HTTPException(406, "Its frames cannot be given by themselves; fetch the object.")
+    wanted = [int(each) if each.isdecimal() else 0 for each in numbers.split(",")]
+    if not all(1 <= number <= len(held["frames"]) for number in wanted):
+        raise HTTPException(404, f"It has the frames 1 to {len(held['frames'])}.")
+    syntax = held["syntax"]
+    accept = request.headers.get("accept", "*/*").replace('"', "").replace(" ", "")
+    if (
+        syntax not in _LITTLE_ENDIAN
+        and f"transfer-syntax={syntax}" not in accept
+        and "syntax=*" not in accept
+    ):
+        raise HTTPException(
+            406, f"They are held in the transfer syntax {syntax}; accept it, or transfer-syntax=*."
+        )
+    if wanted[0] == 1:  # a viewer asks for each frame; one line says so
+        site.note(request, who, "fetched frames by WADO-RS", None, _source(site, study_uid), None)
+    boundary = secrets.token_hex(16)
+    kind = f"application/octet-stream; transfer-syntax={syntax}"
+    parts = [held["frames"][number - 1] for number in wanted]
+    return StreamingResponse(
+        _frame_parts(paths[0], parts, kind, boundary),
+        media_type=f'multipart/related; type="application/octet-stream"; boundary={boundary}',
+    )
+
+
 def _held(site: Site, study_uid: str) -> list[Path]:
     """What the device holds of a study: its images, and the results that count."""
     store = site.device.store
@@ -235,6 +278,19 @@ def _fits(value: str, tag: str, wanted: str) -> bool:
     if tag in (_STUDY["StudyInstanceUID"], _SERIES["SeriesInstanceUID"], _INSTANCE["SOPInstanceUID"]):
         return value in wanted.replace("\\", ",").split(",")
     return fits_one(wanted, value)
+
+
+def _frame_parts(
+    path: Path, frames: Sequence[Sequence[tuple[int, int]]], kind: str, boundary: str
+) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        for pieces in frames:
+            yield f"--{boundary}\r\nContent-Type: {kind}\r\n\r\n".encode()
+            for offset, length in pieces:
+                file.seek(offset)
+                yield file.read(length)
+            yield b"\r\n"
+    yield f"--{boundary}--\r\n".encode()
 
 
 def _parts(paths: Sequence[Path], boundary: str) -> Iterator[bytes]:

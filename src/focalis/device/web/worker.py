@@ -18,6 +18,7 @@ JOBS: Mapping[str, str] = {
     "prepare": "focalis.device.web.preparing",
     "correct": "focalis.device.web.correcting",
     "export": "focalis.device.web.exporting",
+    "frames": "focalis.device.web.frames",
     "copies": "focalis.device.deidentify",
 }
 """Jobs and where the function of that name is; imported when it is wanted, for some need little."""
