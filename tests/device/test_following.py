@@ -264,7 +264,9 @@ def test_the_device_compares_with_an_earlier_study_and_keeps_what_it_found(model
             )
             keep_files(jobs.store, files, person="p")
             until(lambda count=count: len(jobs.store.tasks("done")) == count)
-        found = {jobs.store.series_row(each.series_uid).description: each for each in jobs.store.tasks()}
+        found = {
+            jobs.store.series_row(each.series_uid).description: each for each in jobs.store.tasks("done")
+        }
         told = follow_up_of(jobs.store, found["new"].task_id)
         assert follow_up_of(jobs.store, found["old"].task_id) is None
         assert (told["task"], told["day"]) == (found["old"].task_id, "2026-01-05")
