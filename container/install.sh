@@ -26,6 +26,7 @@ check)
     # a device of the installed package starts, and its health check passes
     folder=$(mktemp -d)
     log=$folder/log
+    : >"$log"
     (cd "$folder" && exec "$prefix/bin/focalis" serve lidc-nodule --folder "$folder/store" --port 0 --web-port 0) >"$log" 2>&1 &
     device=$!
     trap 'kill $device 2>/dev/null || true; wait $device 2>/dev/null || true; rm -rf "$folder"' EXIT
