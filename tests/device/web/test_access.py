@@ -19,6 +19,7 @@ RULES = {
     ("GET", "/"): "viewer",
     ("GET", "/work/rows"): "viewer",
     ("GET", "/models"): "viewer",
+    ("POST", "/models/promote"): "admin",
     ("GET", "/system"): "viewer",
     ("GET", "/quarantine"): "viewer",
     ("GET", "/quarantine/{key}.zip"): "admin",
@@ -59,6 +60,10 @@ RULES = {
     ("GET", "/dicom-web/studies/{study_uid}"): "viewer",
     ("GET", "/dicom-web/studies/{study_uid}/series/{series_uid}"): "viewer",
     ("GET", "/dicom-web/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}"): "viewer",
+    (
+        "GET",
+        "/dicom-web/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}/frames/{numbers}",
+    ): "viewer",
     ("GET", "/auth/"): "open",
     ("POST", "/auth/token"): "open",
     ("GET", "/auth/token/valid"): "client",
@@ -98,6 +103,7 @@ def address(path):
         "model": "nodules",
         "session_id": "a",
         "strategy": "random",
+        "numbers": "1",
     }
     return path.format(**values)
 
