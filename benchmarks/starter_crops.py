@@ -26,7 +26,7 @@ from evidence_plan import FOLDS, RESULTS, FitRow
 
 from focalis.dataset import Case, Dataset, open_dataset
 from focalis.lesions import MATCHING_RULE, OperatingPoint, label_components, match_lesions
-from focalis.model import Model, load_model, weights_sha256
+from focalis.model import Model, load_model
 from focalis.models import FOLDER
 from focalis.prediction import Settings, segment
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
@@ -60,7 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def of_the_model(model: Model, data: Dataset) -> dict[str, Any]:
     """What the model leaves in every crop that it was trained on."""
-    return {**_made(data), "model_sha256": weights_sha256(model), **_totals(on_crops(model, data.cases))}
+    return {
+        **_made(data),
+        "model_sha256": model.identity.weights_sha256,
+        **_totals(on_crops(model, data.cases)),
+    }
 
 
 def of_the_recipe(shipped: Model, runs: Path, results: Path, data: Dataset) -> dict[str, Any]:
@@ -88,7 +92,7 @@ def of_the_recipe(shipped: Model, runs: Path, results: Path, data: Dataset) -> d
                 f"{path}: is of another copy of {NODULES} than {data.root}; name that copy by FOCALIS_DATA"
             )
         model = load_model(run / "model.safetensors")
-        models.append(weights_sha256(model))
+        models.append(model.identity.weights_sha256)
         held_out = [by_name[name] for name in content["scores"]["dice labels"]]
         own |= on_crops(model, held_out)
         mean |= on_crops(model, held_out, shipped.operating_point)
@@ -97,7 +101,7 @@ def of_the_recipe(shipped: Model, runs: Path, results: Path, data: Dataset) -> d
         "models_sha256": models,
         "operating_point": "of each row's model, chosen on its own inner split",
         **_totals(own),
-        "at_the_shipped_point": {"model_sha256": weights_sha256(shipped), **_totals(mean)},
+        "at_the_shipped_point": {"model_sha256": shipped.identity.weights_sha256, **_totals(mean)},
     }
 
 

@@ -34,7 +34,7 @@ from starter_crops import HELD_OUT, NAME, TRAINED_ON, of_the_model
 from focalis.dataset import open_dataset
 from focalis.files import sha256_of, write_text
 from focalis.lesions import OperatingPoint
-from focalis.model import Model, load_model, save_model, weights_sha256
+from focalis.model import Model, load_model, save_model
 from focalis.models import FOLDER
 from focalis.planning import fingerprint, learn_scope, make_plan
 from focalis.prediction import Settings, choose_runtime, segment
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_nodules(options.results)
         write_json(record_path, made(options, rows))
     model = load_model(options.out / f"{NAME}.safetensors")
-    digest = weights_sha256(model)
+    digest = model.identity.weights_sha256
     crops_path, held_out_path = options.results / TRAINED_ON, options.results / HELD_OUT
     if not crops_path.exists() or read_json(crops_path)["model_sha256"] != digest:
         if options.card:

@@ -22,12 +22,14 @@ from focalis.device.records import Header
 from focalis.device.store import Store
 from focalis.device.web.device import Device
 from focalis.device.written import FOLLOW_UP
-from focalis.dicom import Caution, read_series, write_segmentation
+from focalis.dicom import Caution, Origin, read_series, write_segmentation
+from focalis.identity import ModelIdentity
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
 from focalis.planning.plan import Normalisation, Plan
 
 MODEL_SHA256 = "7" * 64
+MODEL_IDENTITY = ModelIdentity("nodules", MODEL_SHA256, "8" * 64)
 CURVE = tuple((at / 20, 0.71 - 0.6 * (at / 20 - 0.45) ** 2) for at in range(1, 20))
 
 
@@ -61,7 +63,7 @@ class PhantomDevice:
         def noted(name: str) -> Callable[..., None]:
             return lambda *arguments: self.calls.append((name, *arguments))
 
-        self.models = {"nodules": ServedModel("nodules", model, MODEL_SHA256, header(self.guided))}
+        self.models = {"nodules": ServedModel("nodules", model, header(self.guided))}
         return Device(
             config=self.config,
             store=self.store,
@@ -129,7 +131,11 @@ class PhantomDevice:
         path = self.store.results_folder(task_id) / "seg-1.dcm"
         series = read_series([each.path for each in instances])
         write_segmentation(
-            truth, {1: "lesion"}, series, path, model=MODEL_SHA256, version="0.1.0", cautions=cautions
+            truth,
+            {1: "lesion"},
+            series,
+            path,
+            Origin(MODEL_IDENTITY, "0.1.0", cautions=cautions),
         )
         uid = pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID
         content = hashlib.sha256(path.read_bytes()).hexdigest()

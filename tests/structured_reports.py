@@ -7,6 +7,7 @@ import pydicom
 from pydicom import Dataset
 
 from focalis.dicom import ReportedLesion
+from focalis.identity import ModelIdentity
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Report:
         lesions: one per measurement group; none if nothing was found.
         total: how many lesions there are; more than `lesions` where only some of them are listed.
         segmentation_uid: the SOP Instance UID of the Segmentation that it refers to.
-        model: the model's name or hash.
+        model: the model.
         version: the version of Focalis.
         supersedes: the SOP Instance UIDs of the reports that this one replaces.
         cautions: why not to take it at its word, a line each.
@@ -27,7 +28,7 @@ class Report:
     lesions: tuple[ReportedLesion, ...]
     total: int
     segmentation_uid: str
-    model: str
+    model: ModelIdentity
     version: str
     supersedes: tuple[str, ...]
     cautions: tuple[str, ...] = ()
@@ -65,7 +66,7 @@ def read_report(path: Path) -> Report:
         lesions=tuple(lesions),
         total=round(_number(summary, "lesions")),
         segmentation_uid=str(segmentation),
-        model=next(value.removeprefix("model ") for value in parameters if value.startswith("model ")),
+        model=ModelIdentity.parse(parameters[0], str(dataset.DeviceSerialNumber)),
         version=str(_child(summary, "111003").TextValue),
         cautions=tuple(str(item.TextValue) for item in summary.ContentSequence if _code(item) == "121106"),
         absence=any(

@@ -7,8 +7,9 @@ import pydicom
 import pytest
 
 from focalis.charsets import codec_of
-from focalis.dicom import read_series, write_segmentation
+from focalis.dicom import Origin, read_series, write_segmentation
 from focalis.dicom.headers import read_header_and_guesses, text
+from focalis.identity import ModelIdentity
 
 
 def announce(file: Path, name: bytes, charset: str) -> None:
@@ -47,7 +48,7 @@ def test_a_name_of_a_wrong_character_set(
     assert doubt == "the character set of Patient's Name is missing or wrong, and was guessed"
     label = np.zeros(stored.shape, np.uint8)
     label[2, 2, 2] = 1
-    write_segmentation(label, {1: "lesion"}, series, tmp_path / "out.dcm", model="m", version="1")
+    write_segmentation(label, {1: "lesion"}, series, tmp_path / "out.dcm", Origin(ModelIdentity("m"), "1"))
     assert str(pydicom.dcmread(tmp_path / "out.dcm").PatientName) == name
 
 

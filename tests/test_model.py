@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from focalis.errors import DataError, ModelError
+from focalis.files import sha256_of
 from focalis.model import (
     Model,
     OperatingPoint,
@@ -20,7 +21,6 @@ from focalis.model import (
     load_model,
     open_model,
     save_model,
-    weights_sha256,
 )
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
@@ -131,7 +131,11 @@ def test_half_the_room_keeps_what_is_computed_and_what_identifies_the_weights(mo
         stored = exact.half().float() if exact.dim() > 1 else exact
         assert torch.equal(tensor, stored), name
     header = open_model(small)
-    assert weights_sha256(loaded) == weights_sha256(open_model(small)) == weights_sha256(header)
+    assert (
+        loaded.identity.weights_sha256
+        == open_model(small).identity.weights_sha256
+        == header.identity.weights_sha256
+    )
     assert open_model(small).members[0] is not None  # reading them holds them against the header
     save_model(loaded, tmp_path / "again.safetensors")
     assert load_model(tmp_path / "again.safetensors").plan == PLAN
@@ -274,3 +278,14 @@ def test_a_header_that_contradicts_the_weights_is_refused(saved, change, reason)
     with pytest.raises(ModelError, match=rf"model\.safetensors: .*{reason}") as caught:
         load_model(saved)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_is_known_by_its_name_its_file_and_its_weights(model, saved, tmp_path):
+    file = tmp_path / "lung.safetensors"
+    file.write_bytes(saved.read_bytes())
+    known = load_model(file).identity
+    assert known == open_model(file).identity
+    assert (known.name, known.file_sha256) == ("lung", sha256_of(file))
+    assert known.weights_sha256 == model.identity.weights_sha256 != known.file_sha256
+    assert model.identity.record() == {"model_sha256": known.weights_sha256}
+    assert load_model(saved).identity.name == tmp_path.name, "a run's model goes by its folder"

@@ -22,8 +22,9 @@ from pydantic import ValidationError
 from focalis.display import Shown
 from focalis.errors import ModelError
 from focalis.files import write_bytes
+from focalis.identity import ModelIdentity
 from focalis.lesions import OperatingPoint
-from focalis.models import model_file
+from focalis.models import OF_A_RUN, model_file
 from focalis.planning import LEAST_CROP_MM, MOST_CROP_MM, Plan, Scope
 from focalis.plugins import Plugin, installed_version
 
@@ -117,6 +118,15 @@ class Model(Shown):
                 member.eval()
 
     @property
+    def identity(self) -> ModelIdentity:
+        """What identifies it in results; a model that was never saved has no name and no file."""
+        if isinstance(self.members, _Stored):
+            return self.members.identity
+        from safetensors.torch import save
+
+        return ModelIdentity(weights_sha256=_sha256(_split(save(_tensors(self.members)))[1]))
+
+    @property
     def network(self) -> str:
         """The name of its network."""
         return self.plan.network.name
@@ -179,9 +189,9 @@ class _Stored(Sequence["nn.Module"]):
     """The networks of a model file; read when one of them is first asked for, unless they were."""
 
     def __init__(
-        self, path: Path, count: int, sha256: str, members: Sequence[nn.Module] | None = None
+        self, path: Path, count: int, identity: ModelIdentity, members: Sequence[nn.Module] | None = None
     ) -> None:
-        self.sha256 = sha256
+        self.identity = identity
         self._path, self._count, self._members = path, count, members
 
     def __len__(self) -> int:
@@ -194,19 +204,10 @@ class _Stored(Sequence["nn.Module"]):
     def __getitem__(self, index: int | slice) -> nn.Module | Sequence[nn.Module]:
         if self._members is None:
             model = load_model(self._path)
-            if weights_sha256(model) != self.sha256:
+            if model.identity.weights_sha256 != self.identity.weights_sha256:
                 raise ModelError(f"{self._path}: changed while it was in use; start again")
             self._members = model.members
         return self._members[index]
-
-
-def weights_sha256(model: Model) -> str:
-    """SHA-256 of a model's weights, hexadecimal: what identifies it in results. Of a file, of what the file holds."""
-    if isinstance(model.members, _Stored):
-        return model.members.sha256
-    from safetensors.torch import save
-
-    return hashlib.sha256(_split(save(_tensors(model.members)))[1]).hexdigest()
 
 
 def save_model(model: Model, path: Path, *, half: bool = False) -> None:
@@ -233,7 +234,7 @@ def save_model(model: Model, path: Path, *, half: bool = False) -> None:
         "refinement": None if model.refinement is None else asdict(model.refinement),
         "provenance": dict(model.provenance),
         "members": len(model.members),
-        "weights_sha256": hashlib.sha256(_split(save(tensors))[1]).hexdigest(),
+        "weights_sha256": _sha256(_split(save(tensors))[1]),
         "eight_bit": None if model.eight_bit is None else asdict(model.eight_bit),
     }
     text = json.dumps(_finite(content), default=_plain, ensure_ascii=False)
@@ -255,8 +256,7 @@ def load_model(path: Path | str) -> Model:
     path = model_file(path)
     blob = _read(path)
     found, weights = _parsed(blob, path)
-    sha256 = weights_sha256(found)
-    if hashlib.sha256(weights).hexdigest() != sha256:
+    if _sha256(weights) != found.identity.weights_sha256:
         raise ModelError(f"{path}: the weights do not match their checksum; copy the file again")
     try:
         tensors = load(blob)
@@ -277,7 +277,7 @@ def load_model(path: Path | str) -> Model:
         members.append(network.eval())
     if tensors:
         raise ModelError(f"{path}: holds weights of no member, such as {min(tensors)}; save the model again")
-    return replace(found, members=_Stored(path, len(members), sha256, tuple(members)))
+    return replace(found, members=_Stored(path, len(members), found.identity, tuple(members)))
 
 
 def _require_plugins(path: Path, model: Model) -> None:
@@ -305,7 +305,7 @@ def open_model(path: Path | str) -> Model:
     What is wrong with the weights shows only then.
     """
     path = model_file(path)
-    return _parsed(_read(path, header_only=True), path)[0]
+    return _parsed(_read(path), path)[0]
 
 
 def _tensors(members: Sequence[nn.Module], half: bool = False) -> dict[str, torch.Tensor]:
@@ -362,7 +362,9 @@ def _parsed(blob: bytes, path: Path) -> tuple[Model, bytes]:
                 second_look=tuple(float(weight) for weight in point.get("second_look", ())),
             ),
             provenance=content["provenance"],
-            members=_Stored(path, count, str(content["weights_sha256"])),
+            members=_Stored(
+                path, count, ModelIdentity(_name(path), _sha256(blob), str(content["weights_sha256"]))
+            ),
             scope=Scope.model_validate(content["scope"]) if content.get("scope") else None,
             refinement=None if refinement is None else Refinement(**refinement),
             eight_bit=_eight_bit(content.get("eight_bit")),
@@ -400,18 +402,21 @@ def _split(blob: bytes) -> tuple[bytes, bytes]:
     return blob[8 : 8 + length], blob[8 + length :]
 
 
-def _read(path: Path, *, header_only: bool = False) -> bytes:
+def _read(path: Path) -> bytes:
     try:
-        if not header_only:
-            return path.read_bytes()
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = min(int.from_bytes(start, "little"), path.stat().st_size)
-            return start + file.read(length)
+        return path.read_bytes()
     except OSError as error:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror}); give the path of a .safetensors model"
         ) from error
+
+
+def _name(path: Path) -> str:
+    return path.absolute().parent.name if path.name == OF_A_RUN else path.stem
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _finite(value: Any) -> Any:

@@ -20,7 +20,7 @@ from starter_model import calibrated, cost_of_half, mean_point
 from focalis.dataset import open_dataset
 from focalis.files import sha256_of, write_text
 from focalis.lesions import OperatingPoint
-from focalis.model import Model, load_model, save_model, weights_sha256
+from focalis.model import Model, load_model, save_model
 from focalis.models import FOLDER
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
@@ -268,7 +268,7 @@ def test_a_card_takes_no_crops_of_another_model(tmp_path, known, held_out):
     file = tmp_path / "lidc-nodule.safetensors"
     save_model(Model(PLAN, (build_network("dense", ((2, 2, 2),), 1, 2),)), file)
     if held_out:
-        own = weights_sha256(load_model(file))
+        own = load_model(file).identity.weights_sha256
         write_text(tmp_path / TRAINED_ON, json.dumps({"model_sha256": own}))
         known = known and {"at_the_shipped_point": {"model_sha256": known}}
     else:
@@ -341,7 +341,7 @@ def test_a_model_is_calibrated_afterwards_with_the_same_weights(tmp_path, monkey
     record = calibrated(options, {"cases": 2})
     after = load_model(file)
     assert after.eight_bit is not None
-    assert weights_sha256(after) == weights_sha256(before)
+    assert after.identity.weights_sha256 == before.identity.weights_sha256
     assert record["cases"] == 2
     assert record["sha256"] == sha256_of(file) == (tmp_path / "lidc-nodule.sha256").read_text().split()[0]
     assert "on 2 cases of the training set" in record["eight_bit"]["how"]

@@ -17,9 +17,10 @@ from focalis.device.intake import Intake
 from focalis.device.node import Node
 from focalis.device.records import now
 from focalis.device.store import Store
-from focalis.dicom import read_series, write_segmentation
+from focalis.dicom import Origin, read_series, write_segmentation
 from focalis.errors import DataError
 from focalis.files import sha256_of
+from focalis.identity import ModelIdentity
 
 
 @pytest.fixture
@@ -37,7 +38,11 @@ def sending(write_series, tmp_path):
         path = store.results_folder("t1") / "seg-1.dcm"
         path.parent.mkdir(parents=True)
         write_segmentation(
-            (series.volume.array > 0).astype(np.uint8), {1: "nodule"}, series, path, model="m", version="1"
+            (series.volume.array > 0).astype(np.uint8),
+            {1: "nodule"},
+            series,
+            path,
+            Origin(ModelIdentity("m"), "1"),
         )
         store.add_result("t1", "seg", str(dcmread(path).SOPInstanceUID), sha256_of(path), path)
         store.add_delivery("t1", "seg", store.results("t1")[0].sop_uid, "pacs")

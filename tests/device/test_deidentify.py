@@ -14,9 +14,10 @@ from focalis.device.deidentify import Pseudonyms, copies, deidentify, is_deident
 from focalis.device.jobs import Jobs
 from focalis.device.results import make_results
 from focalis.device.store import Store
-from focalis.dicom import read_segmentation, read_series, read_structures
+from focalis.dicom import Origin, read_segmentation, read_series, read_structures
 from focalis.errors import DataError
 from focalis.files import sha256_of
+from focalis.identity import ModelIdentity
 
 KEY = Pseudonyms(b"k" * 32)
 NAME, NUMBER = "Gröbchen^Zsazsa", "Kennung-K"
@@ -56,7 +57,7 @@ def made(tmp_path_factory):
     label = (series.volume.array > 500).astype(np.uint8)
     (folder / "results").mkdir()
     found = make_results(
-        label, {1: "nodule"}, series, folder / "results", model="m" * 64, version="1", supersedes={}
+        label, {1: "nodule"}, series, folder / "results", Origin(ModelIdentity("m" * 64), "1"), supersedes={}
     )
     return files, {each.kind: folder / "results" / each.file for each in found}, label
 

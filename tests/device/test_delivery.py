@@ -14,7 +14,8 @@ from device_work import GRID, block, config, destination, dicom_bytes, keep_file
 from focalis.device import delivery
 from focalis.device.config import Destination
 from focalis.device.store import Store
-from focalis.dicom import read_series, write_segmentation
+from focalis.dicom import Origin, read_series, write_segmentation
+from focalis.identity import ModelIdentity
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def files(write_series, tmp_path):
     paths = [tmp_path / "one.dcm", tmp_path / "two.dcm"]
     for path, model in zip(paths, ("a", "b"), strict=True):
         label = (series.volume.array > 0).astype(np.uint8)
-        write_segmentation(label, {1: "nodule"}, series, path, model=model, version="1")
+        write_segmentation(label, {1: "nodule"}, series, path, Origin(ModelIdentity(model), "1"))
     return paths
 
 
@@ -197,7 +198,7 @@ def task(write_series, tmp_path):
         path = store.results_folder("t1") / "seg-1.dcm"
         series = read_series(paths)
         label = (series.volume.array > 0).astype(np.uint8)
-        write_segmentation(label, {1: "nodule"}, series, path, model="m", version="1")
+        write_segmentation(label, {1: "nodule"}, series, path, Origin(ModelIdentity("m"), "1"))
         store.add_result("t1", "seg", "2.25.5", "2" * 64, path)
         store.add_delivery("t1", "seg", "2.25.5", "pacs")
         store.set_task_state("t1", "sending")

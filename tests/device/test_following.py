@@ -17,12 +17,14 @@ from focalis.device.following import choose_earlier, describe, follow_up, is_sam
 from focalis.device.jobs import Jobs
 from focalis.device.models import open_models
 from focalis.device.records import EarlierStudy
-from focalis.device.results import make_results, reported_lesions
+from focalis.device.results import make_results
 from focalis.device.store import Store
 from focalis.device.written import follow_up_of
-from focalis.dicom import read_series, write_report
+from focalis.dicom import Origin, as_reported, read_series, write_report
 from focalis.dicom.structured_report import read_tracking
 from focalis.followup import Sighting, Track
+from focalis.identity import ModelIdentity
+from focalis.lesions import measure_lesions
 from focalis.model import Model
 from focalis.prediction import Settings
 
@@ -94,7 +96,13 @@ def made(folder, series, mask, followed=None):
     return {
         each.kind: folder / each.file
         for each in make_results(
-            mask, {1: "nodule"}, series, folder, model="m", version="1", supersedes={}, follow_up=followed
+            mask,
+            {1: "nodule"},
+            series,
+            folder,
+            Origin(ModelIdentity("m"), "1"),
+            supersedes={},
+            follow_up=followed,
         )
     }
 
@@ -116,14 +124,14 @@ def two_dates(write_series, tmp_path, monkeypatch):
     (before, drawn, files), (series, mask, _) = found
     objects = made(tmp_path / "earlier", before, drawn)
     monkeypatch.setattr("focalis.workflows.second_look.second_look", lambda *_: mask)
-    return series, mask, EarlierStudy("earlier", files, str(objects["seg"]), str(objects["sr"]), "m")
+    return series, mask, EarlierStudy("earlier", files, str(objects["seg"]), str(objects["sr"]), "")
 
 
 @pytest.fixture
 def followed(two_dates):
     series, mask, earlier = two_dates
     model = Model(small_plan(labels={1: "nodule"}), ())
-    return follow_up(series, mask, [earlier], model, "m", Settings(), "latin-1")
+    return follow_up(series, mask, [earlier], model, Settings(), "latin-1")
 
 
 def test_a_lesion_keeps_its_tracking_uid_and_the_report_tells_its_change(two_dates, followed, tmp_path):
@@ -148,14 +156,21 @@ def test_tracking_uids_go_by_place_and_not_by_number(two_dates, tmp_path):
     """A lesion that a person pointed at comes last in a report, wherever it lies."""
     series, mask, earlier = two_dates
     before, drawn = read_series([Path(file) for file in earlier.files]), scan(BEFORE, SCENE)[1].array
-    first, last = reported_lesions(drawn, {1: "nodule"}, before)
+    lesions = measure_lesions(drawn, before.volume.grid, {1: "nodule"})
+    first, last = as_reported(enumerate(lesions, start=1), {1: "nodule"})
     report = tmp_path / "reversed.dcm"
     numbered = [replace(last, number=1), replace(first, number=2)]
     write_report(
-        numbered, drawn, {1: "nodule"}, before, Path(earlier.segmentation), report, model="m", version="1"
+        numbered,
+        drawn,
+        {1: "nodule"},
+        before,
+        Path(earlier.segmentation),
+        report,
+        Origin(ModelIdentity("m"), "1"),
     )
     model = Model(small_plan(labels={1: "nodule"}), ())
-    found = follow_up(series, mask, [replace(earlier, report=str(report))], model, "m", Settings(), "latin-1")
+    found = follow_up(series, mask, [replace(earlier, report=str(report))], model, Settings(), "latin-1")
     (grown,) = [each for each in found.content["lesions"] if each["status"] == "persistent"]
     assert found.tracking[grown["lesions"][0]] == read_tracking(report)[3 - grown["earlier"][0]]
 
@@ -175,10 +190,10 @@ def test_a_lesion_has_one_tracking_uid_over_three_dates_though_one_scan_did_not_
     )
     objects = made(tmp_path / "objects", read_series(files), label.array)
     between = EarlierStudy(
-        "between", [str(file) for file in files], str(objects["seg"]), str(objects["sr"]), "m"
+        "between", [str(file) for file in files], str(objects["seg"]), str(objects["sr"]), ""
     )
     model = Model(small_plan(labels={1: "nodule"}), ())
-    found = follow_up(series, mask, [earlier, between], model, "m", Settings(), "latin-1")
+    found = follow_up(series, mask, [earlier, between], model, Settings(), "latin-1")
 
     assert found.content["task"] == "between"
     assert found.content["older"] == [{"task": "earlier", "day": "2026-01-05"}]
@@ -202,9 +217,7 @@ def test_hundreds_of_findings_are_not_followed(two_dates, monkeypatch):
     series, mask, earlier = two_dates
     monkeypatch.setattr(following, "MOST_LESIONS", 1)
     with pytest.raises(Exception, match="2 lesions; up to 1"):
-        follow_up(
-            series, mask, [earlier], Model(small_plan(labels={1: "nodule"}), ()), "m", Settings(), "latin-1"
-        )
+        follow_up(series, mask, [earlier], Model(small_plan(labels={1: "nodule"}), ()), Settings(), "latin-1")
 
 
 # --- which studies the device offers
@@ -223,7 +236,9 @@ def offered(model, write_series, tmp_path):
                 files = write_series(tmp_path / name, block(), GRID, SeriesDescription=name, **attributes)
                 uid = keep_files(store, files, person=who)
                 store.complete(uid)
-                store.add_task(name, uid, "tiny", jobs.models["tiny"].sha256, jobs._inputs_of(uid))
+                store.add_task(
+                    name, uid, "tiny", jobs.models["tiny"].header.identity.file_sha256, jobs._inputs_of(uid)
+                )
             place = store.results_folder("old")
             place.mkdir(parents=True)
             (place / "seg-1.dcm").write_bytes(b"")

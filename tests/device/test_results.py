@@ -6,7 +6,8 @@ from device_work import GRID, block
 from structured_reports import read_report
 
 from focalis.device.results import make_results
-from focalis.dicom import read_series
+from focalis.dicom import Origin, read_series
+from focalis.identity import ModelIdentity
 from focalis.workflows.cautions import cautions_of
 
 
@@ -23,10 +24,8 @@ def test_a_report_says_that_there_is_no_lesion_only_where_nothing_is_doubtful(
         {1: "nodule"},
         series,
         tmp_path,
-        model="7" * 64,
-        version="1",
+        Origin(ModelIdentity("nodules"), "1", cautions=cautions_of(partial=partial, outside=outside)),
         supersedes={},
-        cautions=cautions_of(partial=partial, outside=outside),
     )
     report = read_report(tmp_path / next(each.file for each in made if each.kind == "sr"))
     assert (report.total, report.absence) == (0, absence)

@@ -14,10 +14,10 @@ from structured_reports import read_report
 from torch import nn
 
 from focalis.device import results
-from focalis.device.models import file_sha256
 from focalis.device.segment import Job, PointJob, point, segment
 from focalis.dicom import read_series
 from focalis.errors import DataError
+from focalis.files import sha256_of
 from focalis.lesions import OperatingPoint
 from focalis.model import Model, load_model, save_model
 from focalis.planning import NetworkSettings, Normalisation, Plan
@@ -44,7 +44,7 @@ def answer(model, write_series, tmp_path):
         job = Job(
             files=[str(path) for path in files],
             model=str(file),
-            model_sha256=digest or file_sha256(file),
+            model_sha256=digest or sha256_of(file),
             folder=str(tmp_path / "made"),
             version="1",
             memory_gb=memory_gb,
@@ -173,7 +173,7 @@ def guided(tmp_path):
         batch=1,
         network=NetworkSettings(strides_zyx=((2, 2, 2),)),
     )
-    return file, file_sha256(file), Model(plan, (Bright(),), OperatingPoint(0.5))
+    return file, sha256_of(file), Model(plan, (Bright(),), OperatingPoint(0.5))
 
 
 class Bright(nn.Module):
@@ -190,11 +190,11 @@ def test_the_lesion_at_a_point_of_the_pages_image_is_segmented(tmp_path):
     grid = Grid(array.shape[::-1], (1.0, 1.0, 1.0), (-5.0, 3.0, 40.0))
     write_volume(Volume(array, grid), tmp_path / "image.nii")
     job = PointJob(str(tmp_path / "image.nii"), "int16", (5, 12, 18), str(file), digest, 4.0)
-    found = point(job, {digest: (model, "weights")})
+    found = point(job, {digest: model})
     assert (found["outcome"], found["label"]) == ("done", "nodule")
     np.testing.assert_array_equal(found["voxels_zyx"], np.argwhere(array > 400))
     assert "lesion of 48 mm3" in found["said"]
-    nothing = point(replace(job, point_zyx=(15, 20, 5)), {digest: (model, "weights")})
+    nothing = point(replace(job, point_zyx=(15, 20, 5)), {digest: model})
     assert (nothing["outcome"], nothing["voxels_zyx"]) == ("done", [])
     gone = point(replace(job, model_sha256="0" * 64), {})
     assert (gone["outcome"], "was changed" in gone["reason"]) == ("refused", True)
@@ -204,6 +204,6 @@ def test_a_whole_scan_waits_for_points_if_the_model_is_guided(write_series, tmp_
     file, digest, model = guided(tmp_path)
     files = write_series(tmp_path / "scan", np.resize(block(), (20, 24, 28)), Grid((28, 24, 20)))
     job = Job([str(each) for each in files], str(file), digest, str(tmp_path), "1", 4.0, {})
-    found = segment(job, lambda _state: None, {digest: (model, "weights")})
+    found = segment(job, lambda _state: None, {digest: model})
     assert (found["outcome"], found["outside"]) == ("held", "")
     assert "click on each lesion" in found["reason"]

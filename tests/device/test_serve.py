@@ -56,7 +56,10 @@ def test_a_single_model_needs_no_route_and_several_do():
 
 def test_a_model_is_known_by_its_hash(model):
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
-    assert open_models([ModelEntry(name="a", file=model, sha256=digest)])["a"].sha256 == digest
+    assert (
+        open_models([ModelEntry(name="a", file=model, sha256=digest)])["a"].header.identity.file_sha256
+        == digest
+    )
     with pytest.raises(ModelError, match="the file was changed"):
         open_models([ModelEntry(name="a", file=model, sha256="0" * 64)])
 

@@ -25,12 +25,13 @@ def test_a_box_has_the_figures_of_a_box():
 
     (lesion,), numbered = found({"tumour": mask}, image)
 
-    assert (lesion.number, lesion.label, lesion.voxels, lesion.slices) == (1, "tumour", 60, (1, 3))
-    assert lesion.volume_mm3 == pytest.approx(60 * 1.5)
-    assert lesion.longest_mm > lesion.across_mm > 0
+    measured = lesion.measured
+    assert (measured.number, measured.name, measured.voxels, lesion.slices) == (1, "tumour", 60, (1, 3))
+    assert measured.volume_mm3 == pytest.approx(60 * 1.5)
+    assert measured.longest_axial.length_mm > measured.perpendicular.length_mm > 0
     assert lesion.mean == pytest.approx(10 + 30 / 60)
     assert lesion.maximum == 40
-    assert lesion.centroid_lps_mm == pytest.approx((10 + 5 * 1.5, 20 + 3.5 * 0.5, 30 + 2 * 2.0))
+    assert measured.centroid_lps_mm == pytest.approx((10 + 5 * 1.5, 20 + 3.5 * 0.5, 30 + 2 * 2.0))
     assert mask[lesion.centre_zyx]
     assert np.array_equal(numbered == 1, mask)
 
@@ -41,7 +42,11 @@ def test_lesions_are_numbered_through_the_labels_in_their_order():
 
     lesions, numbered = found({"b": first, "a": second}, np.zeros(first.shape))
 
-    assert [(lesion.number, lesion.label) for lesion in lesions] == [(1, "b"), (2, "a"), (3, "a")]
+    assert [(lesion.measured.number, lesion.measured.name) for lesion in lesions] == [
+        (1, "b"),
+        (2, "a"),
+        (3, "a"),
+    ]
     assert [numbered[lesion.centre_zyx] for lesion in lesions] == [1, 2, 3]
 
 
@@ -63,6 +68,6 @@ def test_ragged_lesions_measure_as_simpleitk_measures_them():
     peer.Execute(sitk.GetImageFromArray(numbered), sitk.GetImageFromArray(image))
     assert len(lesions) == peer.GetNumberOfLabels()
     for lesion in lesions:
-        assert lesion.voxels == peer.GetNumberOfPixels(lesion.number)
-        assert lesion.mean == pytest.approx(peer.GetMean(lesion.number))
-        assert lesion.maximum == pytest.approx(peer.GetMaximum(lesion.number))
+        assert lesion.measured.voxels == peer.GetNumberOfPixels(lesion.measured.number)
+        assert lesion.mean == pytest.approx(peer.GetMean(lesion.measured.number))
+        assert lesion.maximum == pytest.approx(peer.GetMaximum(lesion.measured.number))

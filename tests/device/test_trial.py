@@ -12,7 +12,8 @@ from focalis.device.config import Config, Route
 from focalis.device.models import ServedModel
 from focalis.device.trial import LEAST_STUDIES, compare_findings, drift_of, trial_of
 from focalis.device.written import BESIDE, FIGURES
-from focalis.dicom import read_series, write_segmentation
+from focalis.dicom import Origin, read_series, write_segmentation
+from focalis.identity import ModelIdentity
 
 
 def test_lesions_that_share_a_voxel_are_one_finding(write_series, tmp_path):
@@ -20,7 +21,7 @@ def test_lesions_that_share_a_voxel_are_one_finding(write_series, tmp_path):
     old, new = (np.zeros(series.volume.array.shape, np.uint8) for _ in range(2))
     old[1, 1:3, 1:3], old[4, 6, 6] = 1, 1
     new[1, 2:4, 2:4], new[2, 6, 0], new[5, 0, 7] = 1, 1, 1
-    write_segmentation(old, {1: "nodule"}, series, tmp_path / "seg.dcm", model="m", version="1")
+    write_segmentation(old, {1: "nodule"}, series, tmp_path / "seg.dcm", Origin(ModelIdentity("m"), "1"))
     found = compare_findings(new, {1: "nodule"}, series, tmp_path / "seg.dcm")
     assert (found["current"], found["shadow"], len(found["pairs"])) == (2, 3, 1)
     assert found["dice"] == pytest.approx(2 * 1 / (5 + 6))
@@ -29,7 +30,7 @@ def test_lesions_that_share_a_voxel_are_one_finding(write_series, tmp_path):
 def test_without_a_lesion_both_agree(write_series, tmp_path):
     series = read_series(write_series(tmp_path / "in", block(), GRID))
     nothing = np.zeros(series.volume.array.shape, np.uint8)
-    write_segmentation(nothing, {1: "nodule"}, series, tmp_path / "seg.dcm", model="m", version="1")
+    write_segmentation(nothing, {1: "nodule"}, series, tmp_path / "seg.dcm", Origin(ModelIdentity("m"), "1"))
     assert compare_findings(nothing, {1: "nodule"}, series, tmp_path / "seg.dcm") == {
         "current": 0,
         "shadow": 0,
@@ -88,7 +89,7 @@ def with_both(device):
     """A browser of the device that has both models."""
     client = local_client(device)
     known = device.models["nodules"]
-    device.models["newer"] = ServedModel("newer", known.file, "8" * 64, known.header)
+    device.models["newer"] = ServedModel("newer", known.file, known.header)
     return client
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import pydicom
 import pytest
 
-from focalis.dicom.derived import Caution, Superseded, read_cautions
+from focalis.dicom.derived import Caution, Origin, Superseded, read_origin
 from focalis.dicom.segmentation import write_segmentation
 from focalis.dicom.series import Series, read_series
 from focalis.dicom.structures import write_structures
 from focalis.errors import DataError
+from focalis.identity import ModelIdentity
 from focalis.volume import Grid
 
 Builder = Callable[..., Any]
@@ -38,7 +39,8 @@ def write(
     writer: Callable[..., Any], label: np.ndarray, series: Series, path: Path, **changed: Any
 ) -> pydicom.FileDataset:
     options: dict[str, Any] = {"names": {1: "a", 2: "b"}, "model": "abc", "version": "1.0", **changed}
-    writer(label, options.pop("names"), series, path, **options)
+    names, model, supersedes = (options.pop(key, None) for key in ("names", "model", "supersedes"))
+    writer(label, names, series, path, Origin(ModelIdentity(model), **options), supersedes=supersedes)
     return pydicom.dcmread(path)
 
 
@@ -235,7 +237,7 @@ def test_cautions_come_back_from_a_segmentation(series, label, tmp_path):
     for told in (cautions, ()):
         path = tmp_path / "seg.dcm"
         write(write_segmentation, label, series, path, cautions=told, supersedes=Superseded("1.2.3", "1.2.4"))
-        assert read_cautions(path) == told
+        assert read_origin(path).cautions == told
 
 
 @pytest.mark.parametrize(
@@ -260,3 +262,27 @@ def test_times_without_seconds_and_of_the_old_kind_are_read(
         content.save_as(file)
     dataset = write(write_segmentation, label, read_series(files), tmp_path / "a.dcm")
     assert (dataset.ContentDate, dataset.ContentTime[:6]) == ("20240229", time)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ModelIdentity("lung, 2nd = best", "ab" * 32, "cd" * 32),
+        ModelIdentity(weights_sha256="cd" * 32),
+        ModelIdentity("masks that were given"),
+    ],
+)
+def test_the_model_comes_back_from_a_segmentation(series, label, tmp_path, model):
+    path = tmp_path / "seg.dcm"
+    write_segmentation(label, {1: "a", 2: "b"}, series, path, Origin(model, "1.0"))
+    assert read_origin(path).model == model
+
+
+def test_the_model_of_an_older_segmentation_is_known_by_its_weights(series, label, tmp_path):
+    path = tmp_path / "seg.dcm"
+    written = write(write_segmentation, label, series, path, model="m")
+    written.DeviceSerialNumber = "cd" * 32
+    for segment in written.SegmentSequence:
+        segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters = "model=" + "cd" * 32
+    written.save_as(path)
+    assert read_origin(path).model == ModelIdentity(weights_sha256="cd" * 32)

@@ -10,10 +10,12 @@ import pytest
 import SimpleITK as sitk
 from highdicom.seg import segread
 
+from focalis.dicom import Origin
 from focalis.dicom.segmentation import list_segments, read_segmentation, write_segmentation
 from focalis.dicom.series import Series, only_series, read_series
 from focalis.dicom.source_identity import AttributeWarning
 from focalis.dicom.structures import list_structures, read_structures, write_structures
+from focalis.identity import ModelIdentity
 
 HEAD_NECK_VOXELS = [1697, 113, 457, 4230, 211, 375, 922, 950, 222, 43, 62]
 
@@ -31,9 +33,10 @@ def check_both_ways(masks: dict[str, np.ndarray], series: Series, folder: Path) 
     for value, name in names.items():
         assert not (label[masks[name]]).any()
         label[masks[name]] = value
+    origin = Origin(ModelIdentity(weights_sha256="0123456789abcdef" * 4), "1.0")
     seg, rtstruct = folder / "seg.dcm", folder / "rtstruct.dcm"
-    write_segmentation(label, names, series, seg, model="0123456789abcdef" * 4, version="1.0")
-    assert write_structures(label, names, series, rtstruct, model="0123456789abcdef" * 4, version="1.0")
+    write_segmentation(label, names, series, seg, origin)
+    assert write_structures(label, names, series, rtstruct, origin)
     for back in (read_segmentation(seg, series), read_structures(rtstruct, series)):
         assert list(back) == list(masks)
         for name, mask in masks.items():

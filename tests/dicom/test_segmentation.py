@@ -25,10 +25,12 @@ from pydicom.uid import (
 )
 
 from focalis.colours import label_colour
+from focalis.dicom import Origin
 from focalis.dicom.coordinates import to_patient
 from focalis.dicom.segmentation import list_segments, read_segmentation, write_segmentation
 from focalis.dicom.series import Series, read_series
 from focalis.errors import DataError
+from focalis.identity import ModelIdentity
 from focalis.volume import Grid
 
 Builder = Callable[..., Any]
@@ -50,8 +52,11 @@ def speckle(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def write(label: np.ndarray, series: Series, path: Path, **changed: Any) -> None:
-    options = {"model": "abc", "version": "1.0", **changed}
-    write_segmentation(label, options.pop("names", NAMES), series, path, **options)
+    of_the_object = {key: changed.pop(key) for key in ("supersedes", "tracking") if key in changed}
+    names, model = changed.pop("names", NAMES), ModelIdentity(weights_sha256=changed.pop("model", "abc"))
+    write_segmentation(
+        label, names, series, path, Origin(model, **{"version": "1.0", **changed}), **of_the_object
+    )
 
 
 def refusal(path: Path, series: Series, **options: Any) -> str:

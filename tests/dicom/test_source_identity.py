@@ -11,14 +11,16 @@ from pydicom.datadict import dictionary_description, dictionary_VR, tag_for_keyw
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
+from focalis.dicom import Origin
 from focalis.dicom.segmentation import write_segmentation
 from focalis.dicom.series import read_series
 from focalis.dicom.source_identity import OPTIONAL, TYPE_2, AttributeWarning
 from focalis.dicom.structured_report import write_report
 from focalis.dicom.structures import write_structures
 from focalis.errors import DataError
+from focalis.identity import ModelIdentity
 
-TOLD = {"model": "abc", "version": "1.0"}
+TOLD = Origin(ModelIdentity("abc"), "1.0")
 NAMES = {1: "lesion"}
 WRONG = {
     "PN": [b"a" * 65, b"a=b=c=d", b"a^b^c^d^e^f", b"one\\two", b"a\x01b"],
@@ -64,9 +66,9 @@ def spoil(folder, keyword, value):
 def write_all(series, folder):
     label = np.ones(series.volume.array.shape, np.uint8)
     seg, rtstruct, sr = (folder / f"{name}.dcm" for name in ("seg", "rtstruct", "sr"))
-    write_segmentation(label, NAMES, series, seg, **TOLD)
-    write_structures(label, NAMES, series, rtstruct, **TOLD)
-    write_report([], label, NAMES, series, seg, sr, **TOLD)
+    write_segmentation(label, NAMES, series, seg, TOLD)
+    write_structures(label, NAMES, series, rtstruct, TOLD)
+    write_report([], label, NAMES, series, seg, sr, TOLD)
     return seg, rtstruct, sr
 
 
@@ -81,7 +83,7 @@ def test_an_invalid_value_is_left_out_and_named(folder, tmp_path, keyword, value
     series = spoil(folder, keyword, value)
     path = tmp_path / "rtstruct.dcm"
     with pytest.warns(AttributeWarning, match=dictionary_description(keyword)):
-        write_structures(np.ones(series.volume.array.shape, np.uint8), NAMES, series, path, **TOLD)
+        write_structures(np.ones(series.volume.array.shape, np.uint8), NAMES, series, path, TOLD)
     written = pydicom.dcmread(path)
     assert not written.get(keyword)
     assert (keyword in written) == (keyword in TYPE_2)

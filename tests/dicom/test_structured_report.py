@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import highdicom
 import numpy as np
@@ -11,6 +12,7 @@ from structured_reports import read_report
 
 from focalis.dicom import (
     Caution,
+    Origin,
     ReportedLesion,
     Superseded,
     read_series,
@@ -19,13 +21,15 @@ from focalis.dicom import (
     write_segmentation,
     write_structures,
 )
+from focalis.identity import ModelIdentity
 
 NAMES = {1: "nodule", 3: "cyst"}
 LESIONS = (
     ReportedLesion(1, 1, 123.4567, 7.5, (1.25, -3.5, 100.0)),
     ReportedLesion(2, 2, 8.0, 2.0, (0.0, 1e-7, -20.125)),
 )
-DEVICE = {"model": "0123456789abcdef" * 4, "version": "1.0"}
+MODEL = ModelIdentity("nodules", "fedcba9876543210" * 4, "0123456789abcdef" * 4)
+DEVICE = Origin(MODEL, "1.0")
 
 
 @pytest.fixture
@@ -42,8 +46,9 @@ def write(series, tmp_path):
             label = np.zeros(series.volume.array.shape, np.uint8)
             label[1, 2:4, 2:4], label[3, 1, 1] = 1, 3
         segmentation = tmp_path / "seg.dcm"
-        write_segmentation(label, NAMES, series, segmentation, **DEVICE)
-        write_report(lesions, label, NAMES, series, segmentation, tmp_path / name, **DEVICE, **options)
+        write_segmentation(label, NAMES, series, segmentation, DEVICE)
+        origin = replace(DEVICE, cautions=options.pop("cautions", ()))
+        write_report(lesions, label, NAMES, series, segmentation, tmp_path / name, origin, **options)
         return tmp_path / name
 
     return call
@@ -52,7 +57,7 @@ def write(series, tmp_path):
 def test_a_report_comes_back_lesion_by_lesion(write, tmp_path):
     report = read_report(write())
     assert report.segmentation_uid == dcmread(tmp_path / "seg.dcm").SOPInstanceUID
-    assert (report.model, report.version) == (DEVICE["model"], DEVICE["version"])
+    assert (report.model, report.version) == (MODEL, "1.0")
     for lesion, given in zip(report.lesions, LESIONS, strict=True):
         assert (lesion.number, lesion.segment) == (given.number, given.segment)
         assert lesion.volume_mm3 == pytest.approx(given.volume_mm3, abs=5e-4)
@@ -73,7 +78,7 @@ def test_a_promise_is_a_comment_unless_the_result_is_in_doubt(write):
     assert read_report(write(promise=promise)).cautions == (
         f"Promise of the model's operating point: {promise}",
     )
-    doubtful = write(promise=promise, cautions=[Caution("PARTIAL", "made of an incomplete series")])
+    doubtful = write(promise=promise, cautions=(Caution("PARTIAL", "made of an incomplete series"),))
     assert read_report(doubtful).cautions == ("PARTIAL: made of an incomplete series",)
 
 
@@ -108,11 +113,11 @@ def test_a_report_is_for_research_use_only_and_the_same_every_time(write):
 def test_every_kind_of_result_names_what_it_supersedes(write, series, tmp_path):
     earlier = Superseded("2.25.11", "2.25.12")
     label = np.ones(series.volume.array.shape, np.uint8)
-    told = {**DEVICE, "supersedes": earlier}
+    told = {"origin": DEVICE, "supersedes": earlier}
     assert read_report(write(supersedes=earlier)).supersedes == ("2.25.11",)
     write_segmentation(label, NAMES, series, tmp_path / "new.dcm", **told)
     assert dcmread(tmp_path / "new.dcm").DerivationDescription == "Supersedes 2.25.11"
-    write_segmentation(label, NAMES, series, tmp_path / "old.dcm", **DEVICE)
+    write_segmentation(label, NAMES, series, tmp_path / "old.dcm", DEVICE)
     assert dcmread(tmp_path / "new.dcm").SOPInstanceUID != dcmread(tmp_path / "old.dcm").SOPInstanceUID
     write_structures(label, NAMES, series, tmp_path / "rt.dcm", **told)
     (item,) = dcmread(tmp_path / "rt.dcm").PredecessorStructureSetSequence
@@ -124,7 +129,7 @@ def test_every_kind_of_result_names_what_it_supersedes(write, series, tmp_path):
 def test_a_picture_comes_back(series, tmp_path):
     picture = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
     label = np.zeros(series.volume.array.shape, np.uint8)
-    write_capture(picture, label, NAMES, series, tmp_path / "sc.dcm", **DEVICE)
+    write_capture(picture, label, NAMES, series, tmp_path / "sc.dcm", DEVICE)
     dataset = dcmread(tmp_path / "sc.dcm")
     np.testing.assert_array_equal(dataset.pixel_array, picture)
     assert dataset.StudyInstanceUID == series.header.StudyInstanceUID
@@ -134,7 +139,7 @@ def test_a_picture_comes_back(series, tmp_path):
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
 def test_dciodvfy_finds_no_error(write, series, tmp_path):
     label = np.ones(series.volume.array.shape, np.uint8)
-    told = {**DEVICE, "supersedes": Superseded("2.25.11", "2.25.12")}
+    told = {"origin": DEVICE, "supersedes": Superseded("2.25.11", "2.25.12")}
     write_segmentation(label, NAMES, series, tmp_path / "new.dcm", **told)
     write_structures(label, NAMES, series, tmp_path / "rt.dcm", **told)
     write_capture(np.zeros((4, 5, 3), np.uint8), label, NAMES, series, tmp_path / "sc.dcm", **told)

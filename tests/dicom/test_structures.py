@@ -13,10 +13,12 @@ from pydicom import Dataset, FileDataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
+from focalis.dicom import Origin
 from focalis.dicom.contours import combine_contours, fill_contours
 from focalis.dicom.series import Series, read_series
 from focalis.dicom.structures import list_structures, read_structures, write_structures
 from focalis.errors import DataError
+from focalis.identity import ModelIdentity
 from focalis.volume import Grid, to_sitk
 
 Builder = Callable[..., Any]
@@ -35,8 +37,9 @@ def speckle(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def write(label: np.ndarray, series: Series, path: Path, **changed: Any) -> bool:
-    options = {"model": "abc", "version": "1.0", **changed}
-    return write_structures(label, options.pop("names", NAMES), series, path, **options)
+    names, supersedes = changed.pop("names", NAMES), changed.pop("supersedes", None)
+    origin = Origin(ModelIdentity(changed.pop("model", "abc")), **{"version": "1.0", **changed})
+    return write_structures(label, names, series, path, origin, supersedes=supersedes)
 
 
 def refusal(path: Path, series: Series, **options: Any) -> str:

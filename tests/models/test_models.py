@@ -18,7 +18,7 @@ from focalis.device.serve import serve, settings_for
 from focalis.errors import ModelError, UsageError
 from focalis.files import sha256_of
 from focalis.lesions import OperatingPoint
-from focalis.model import Model, open_model, save_model, weights_sha256
+from focalis.model import Model, open_model, save_model
 from focalis.models import DATA, FOLDER, SHIPPED, model_file
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
@@ -94,7 +94,7 @@ def test_an_installation_without_the_weights_says_so(shipped, ending):
 def test_the_name_works_wherever_a_model_is_opened():
     assert open_model(NAME).operating_point.threshold == 0.4
     assert focalis.load(NAME).plan == open_model(NAME).plan == PLAN
-    assert weights_sha256(focalis.load(NAME)) == weights_sha256(open_model(NAME))
+    assert focalis.load(NAME).identity.weights_sha256 == open_model(NAME).identity.weights_sha256
 
 
 @pytest.mark.usefixtures("shipped")
@@ -191,7 +191,7 @@ def test_the_model_of_this_installation(name, tmp_path):
         assert needed in card
     assert DATA[name].split(", ")[1] in card
     assert sha256_of(FOLDER / f"{name}.safetensors") in card
-    assert weights_sha256(open_model(name)) in card
+    assert open_model(name).identity.weights_sha256 in card
     model = focalis.load(name)
     array = np.random.default_rng(0).normal(-600, 200, (40, 40, 40)).astype(np.float32)
     array[16:24, 16:24, 16:24] = 40  # a dense box in air-filled lung: not a nodule, but no reason to fail

@@ -20,7 +20,6 @@ from focalis.model import (
     load_model,
     open_model,
     save_model,
-    weights_sha256,
 )
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
@@ -421,7 +420,7 @@ def test_the_calibration_lies_in_the_model_file(model, tmp_path):
     assert load_model(path).eight_bit == model.eight_bit
     unread = open_model(path)
     assert unread.eight_bit == model.eight_bit
-    assert weights_sha256(unread) == weights_sha256(model)
+    assert unread.identity.weights_sha256 == model.identity.weights_sha256
     assert torch.equal(
         unread.members[0].state_dict()["stem.weight"], model.members[0].state_dict()["stem.weight"]
     )

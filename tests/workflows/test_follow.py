@@ -18,8 +18,9 @@ from device_work import save_tiny_model
 from follow_scenes import Ball, grid_of, scan, turned
 
 import focalis
-from focalis.dicom import read_series, write_segmentation, write_structures
+from focalis.dicom import Origin, read_series, write_segmentation, write_structures
 from focalis.errors import DataError, ModelError, UsageError
+from focalis.identity import ModelIdentity
 from focalis.volume import Grid, Volume, read_volume, write_volume
 from focalis.workflows.follow_inputs import read_masks, read_scans
 
@@ -131,7 +132,9 @@ def test_a_model_finds_the_lesions(tmp_path: Path) -> None:
     assert predicted is not None
     mask = read_volume(tmp_path / "out" / "masks" / "1_a.nii.gz").array
     assert np.array_equal(mask > 0, read_volume(predicted).array > 0)
-    assert len(found.model) == 64
+    assert found.model == focalis.load(model).identity
+    content = json.loads((tmp_path / "out" / "follow.json").read_text())
+    assert found.model.record().items() <= {key: content[key] for key in found.model.record()}.items()
 
 
 @pytest.mark.slow
@@ -299,7 +302,7 @@ def test_masks_are_read_from_dicom_objects(
     drawn = read_volume(label).array
     write = write_segmentation if kind == "SEG" else write_structures
     source = read_series(sorted(image.iterdir()))
-    write(drawn, {1: "tumour"}, source, tmp_path / "drawn.dcm", model="a reader", version="1")
+    write(drawn, {1: "tumour"}, source, tmp_path / "drawn.dcm", Origin(ModelIdentity("a reader"), "1"))
     (scan_read, _) = read_scans([image, image], ("image",), None, same_person=False)
     doubts: list[str] = []
     masks = read_masks(tmp_path / "drawn.dcm", scan_read, doubts)

@@ -93,7 +93,6 @@ def follow_up(
     mask: NDArray[np.integer],
     earlier: Sequence[EarlierStudy],
     model: Model,
-    model_sha256: str,
     settings: Settings,
     charset: str,
 ) -> FollowUp:
@@ -104,7 +103,6 @@ def follow_up(
         mask: what the model found in it, (z, y, x).
         earlier: the studies to compare with, the earliest first; see `choose_earlier`.
         model: the model; the measurement error is estimated by a second prediction.
-        model_sha256: of its file.
         settings: as for the first prediction.
         charset: as for `read_series`.
 
@@ -173,7 +171,7 @@ def follow_up(
         )
     elif not registered:
         notes.append(f"The study of {days[-2]} could not be registered; an older one was compared.")
-    if any(each.model_sha256 != model_sha256 for each, _ in dated):
+    if any(each.model_sha256 != model.identity.file_sha256 for each, _ in dated):
         notes.append("An earlier study was segmented by another version of the model.")
     summary = _summary([str(row["status"]) for row in rows], days[-2], notes)
     content = {

@@ -272,13 +272,15 @@ class Jobs:
         earlier = self.store.task_of(row.series_uid, name, shadow)
         return (
             earlier is None
-            or (earlier.input_sha256, earlier.model_sha256) != (inputs, self.models[name].sha256)
+            or (earlier.input_sha256, earlier.model_sha256)
+            != (inputs, self.models[name].header.identity.file_sha256)
             or (not partial and bool(earlier.partial))
         )
 
     def _add_task(self, row: SeriesRow, name: str, inputs: str, partial: str, shadow_of: str = "") -> None:
         """Have a series segmented by a model; results of an earlier task by it are superseded."""
-        earlier, model = self.store.task_of(row.series_uid, name, bool(shadow_of)), self.models[name].sha256
+        earlier = self.store.task_of(row.series_uid, name, bool(shadow_of))
+        model = self.models[name].header.identity.file_sha256
         route = route_of(row, self.routes())
         several = name if route is not None and len(route.models) > 1 else ""  # of the same file, perhaps
         more = [each for each in (partial, several, shadow_of) if each]
@@ -433,7 +435,7 @@ class Jobs:
         model = self.models.get(task.model)
         if model is None:
             return {"outcome": "failed", "reason": f"the device has no model {task.model!r} any more"}
-        if model.sha256 != task.model_sha256:
+        if model.header.identity.file_sha256 != task.model_sha256:
             return {"outcome": "failed", "reason": f"the model {task.model!r} is another one now"}
         self.store.set_task_state(task_id, "checking")
         limits = self.config.limits
@@ -449,7 +451,7 @@ class Jobs:
         job = Job(
             files=[str(instance.path) for instance in instances],
             model=str(model.file),
-            model_sha256=model.sha256,
+            model_sha256=model.header.identity.file_sha256,
             folder=str(making_folder(self.store, task_id)),
             version=self.version,
             memory_gb=limits.segment_memory_gb,
@@ -508,7 +510,8 @@ class Jobs:
         if model is None:
             return {"outcome": "refused", "reason": "the device has not this model any more"}
         memory_gb = self.config.limits.segment_memory_gb
-        job = PointJob(str(image), dtype, point_zyx, str(model.file), model.sha256, memory_gb)
+        identity = model.header.identity
+        job = PointJob(str(image), dtype, point_zyx, str(model.file), identity.file_sha256, memory_gb)
         return self.segmenter.run(job, lambda _state: None)
 
     def mask(
@@ -521,7 +524,7 @@ class Jobs:
             str(out),
             list(points_xyz),
             str(self.models[model].file),
-            self.models[model].sha256,
+            self.models[model].header.identity.file_sha256,
             self.config.limits.segment_memory_gb,
             self.config.node.charset,
         )

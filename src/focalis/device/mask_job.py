@@ -48,7 +48,7 @@ class MaskJob:
     charset: str
 
 
-def mask(job: MaskJob, models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
+def mask(job: MaskJob, models: dict[str, Model]) -> dict[str, Any]:
     """Segment an image and write its mask on the image's own grid.
 
     Args:
@@ -74,14 +74,14 @@ def mask(job: MaskJob, models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
         return {"outcome": "failed", "reason": f"unexpected {type(error).__name__}: {error}"}
 
 
-def _mask(job: MaskJob, models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
+def _mask(job: MaskJob, models: dict[str, Model]) -> dict[str, Any]:
     from focalis.device.models import loaded_model
     from focalis.lesions import lesion_row
     from focalis.planning import other_modalities
     from focalis.prediction import DEFAULT_MEMORY_GB, Place, Settings, require_memory, segment, segment_at
     from focalis.workflows.scope import check_scope, outside_line
 
-    model = loaded_model(job.model, job.model_sha256, models)[0]
+    model = loaded_model(job.model, job.model_sha256, models)
     settings = Settings(runtime="torch", memory_gb=min(DEFAULT_MEMORY_GB, _BUDGET_SHARE * job.memory_gb))
 
     def admit(outline: Outline, modality: str) -> None:

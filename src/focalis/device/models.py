@@ -9,7 +9,7 @@ from pathlib import Path
 from focalis.device.config import ModelEntry
 from focalis.errors import ModelError, UsageError
 from focalis.files import sha256_of
-from focalis.model import Model, load_model, open_model, weights_sha256
+from focalis.model import Model, load_model, open_model
 from focalis.models import model_file
 
 
@@ -20,13 +20,11 @@ class ServedModel:
     Attributes:
         name: its name in routes and on the page.
         file: the model file.
-        sha256: of the whole file; the file is refused once it has another.
-        header: the model, its networks not read.
+        header: the model, its networks not read; the file is refused once it is another.
     """
 
     name: str
     file: Path
-    sha256: str
     header: Model
 
 
@@ -44,34 +42,22 @@ def open_models(entries: Sequence[ModelEntry]) -> dict[str, ServedModel]:
         if entry.name in found:
             raise UsageError(f"two models are called {entry.name!r}; give one another name in [[models]]")
         file = model_file(entry.file)
-        digest = file_sha256(file)
+        header = open_model(file)
+        digest = header.identity.file_sha256
         if entry.sha256 not in (None, digest):
             raise ModelError(
                 f"{file}: has the SHA-256 {digest}, focalis.toml names {entry.sha256}; "
                 "the file was changed: restore it, or name the new hash after checking the model"
             )
-        header = open_model(file)
         if len(header.plan.channels) != 1:
             wanted = ", ".join(header.plan.channels)
             raise ModelError(f"{file}: wants {wanted} together; the device segments single series")
-        found[entry.name] = ServedModel(entry.name, file.absolute(), digest, header)
+        found[entry.name] = ServedModel(entry.name, file.absolute(), header)
     return found
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); give a model file") from error
-
-
-def loaded_model(file: str, sha256: str, models: dict[str, tuple[Model, str]]) -> tuple[Model, str]:
-    """A model with its networks, and the hash of its weights, in the process that segments.
+def loaded_model(file: str, sha256: str, models: dict[str, Model]) -> Model:
+    """A model with its networks, in the process that segments.
 
     Args:
         file: the model file.
@@ -81,12 +67,15 @@ def loaded_model(file: str, sha256: str, models: dict[str, tuple[Model, str]]) -
     Raises:
         ModelError: the file was changed, or cannot be read.
     """
-    if file_sha256(Path(file)) != sha256:
-        raise ModelError(
-            f"{file}: the file was changed since the device started; restore it, restart, and try again"
+    try:
+        found = sha256_of(Path(file))
+    except OSError as error:
+        raise ModelError.at(file, f"cannot be read ({error.strerror})", "give a model file") from error
+    if found != sha256:
+        raise ModelError.at(
+            file, "the file was changed since the device started", "restore it, restart, and try again"
         )
     if sha256 not in models:
         models.clear()
-        loaded = load_model(Path(file))
-        models[sha256] = loaded, weights_sha256(loaded)
+        models[sha256] = load_model(Path(file))
     return models[sha256]

@@ -99,7 +99,7 @@ class PointJob:
     memory_gb: float
 
 
-def point(job: PointJob, models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
+def point(job: PointJob, models: dict[str, Model]) -> dict[str, Any]:
     """Segment the lesion at a point, from the image that the page shows.
 
     Returns:
@@ -113,7 +113,7 @@ def point(job: PointJob, models: dict[str, tuple[Model, str]]) -> dict[str, Any]
     from focalis.volume import NIFTI_HEADER_BYTES, Volume, read_outlines
 
     try:
-        model = loaded_model(job.model, job.model_sha256, models)[0]
+        model = loaded_model(job.model, job.model_sha256, models)
         memory_gb = min(DEFAULT_MEMORY_GB, _BUDGET_SHARE * job.memory_gb)
         place = Place((tuple(job.point_zyx[::-1]),), voxel=True)
         settings = Settings(runtime="torch", memory_gb=memory_gb)
@@ -130,7 +130,7 @@ def point(job: PointJob, models: dict[str, tuple[Model, str]]) -> dict[str, Any]
     return {"outcome": "done", "said": found.pointed[0].said, "label": label, "voxels_zyx": voxels.tolist()}
 
 
-def segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
+def segment(job: Job, tell: Callable[[str], None], models: dict[str, Model]) -> dict[str, Any]:
     """Do one job.
 
     Args:
@@ -171,13 +171,13 @@ class _RefusedError(Exception):
         self.outside = outside
 
 
-def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Model, str]]) -> dict[str, Any]:
+def _segment(job: Job, tell: Callable[[str], None], models: dict[str, Model]) -> dict[str, Any]:
     from focalis.device.models import loaded_model
     from focalis.device.odd_images import odd_ones
     from focalis.device.results import make_results
     from focalis.device.trial import compare_findings
     from focalis.device.written import BESIDE, FIGURES
-    from focalis.dicom import read_series
+    from focalis.dicom import Origin, read_series
     from focalis.dicom.source_identity import AttributeWarning
     from focalis.files import write_text
     from focalis.planning import other_modalities
@@ -189,7 +189,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
     from focalis.workflows.training_cases import SeenCases
 
     tell("checking")
-    model, weights = loaded_model(job.model, job.model_sha256, models)
+    model = loaded_model(job.model, job.model_sha256, models)
     outside = ""
     # no more memory than `focalis predict` takes, so that both come to the same voxels by `--runtime torch`
     settings = Settings(runtime="torch", memory_gb=min(DEFAULT_MEMORY_GB, _BUDGET_SHARE * job.memory_gb))
@@ -240,13 +240,15 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, tuple[Mode
             model.plan.labels,
             series,
             Path(job.folder),
-            model=weights,
-            version=job.version,
+            Origin(
+                model.identity,
+                job.version,
+                created=datetime.fromisoformat(job.created) if job.created else None,
+                edition=job.edition,
+                by=job.by,
+                cautions=(*cautions_of(partial=job.partial, outside=strange), *of_the_model),
+            ),
             supersedes={kind: Path(path) for kind, path in job.supersedes.items()},  # type: ignore[misc]
-            created=datetime.fromisoformat(job.created) if job.created else None,
-            edition=job.edition,
-            by=job.by,
-            cautions=(*cautions_of(partial=job.partial, outside=strange), *of_the_model),
             promise=model.operating_point.promise,
             follow_up=followed,
         )
@@ -280,7 +282,7 @@ def _follow(
         earlier = choose_earlier(series, candidates, job.charset)
         if not earlier:
             return None, ""
-        found = follow_up(series, mask, earlier, model, job.model_sha256, settings, job.charset)
+        found = follow_up(series, mask, earlier, model, settings, job.charset)
     except Exception as error:
         said = str(error) if isinstance(error, FocalisError) else type(error).__name__
         return None, f"an earlier study could not be compared: {said}"
@@ -307,7 +309,7 @@ def main() -> None:
     # the last lines of a child that dies are shown; a parser's complaints may quote a patient's name
     warnings.simplefilter("ignore")
     logging.getLogger("pydicom").disabled = True
-    models: dict[str, tuple[Model, str]] = {}
+    models: dict[str, Model] = {}
     for job in requests():
         if "point_zyx" in job:
             answer(point(PointJob(**job), models))

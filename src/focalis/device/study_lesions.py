@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,29 +15,18 @@ from focalis.volume import Volume
 
 @dataclass(frozen=True)
 class StudyLesion:
-    """One lesion. Sizes and places are those of `focalis.lesions.Lesion`.
+    """One lesion.
 
     Attributes:
-        number: from 1, through all labels in their order; within a label as `label_components` numbers.
-        label: the name of its label.
-        voxels: how many it has.
-        volume_mm3: their volume.
-        longest_mm: its longest diameter in an axial slice.
-        across_mm: the longest line at right angles to it in the same slice.
-        centroid_lps_mm: its centre of gravity in the patient.
+        measured: its sizes and places; its number counts from 1 through all labels in their order, within a label as
+            `label_components` numbers.
         centre_zyx: its own voxel nearest to its centre of gravity.
         slices: the first and the last z that it touches.
         mean: the mean of the image's values in it.
         maximum: their maximum.
     """
 
-    number: int
-    label: str
-    voxels: int
-    volume_mm3: float
-    longest_mm: float
-    across_mm: float
-    centroid_lps_mm: tuple[float, float, float]
+    measured: Lesion
     centre_zyx: tuple[int, int, int]
     slices: tuple[int, int]
     mean: float
@@ -66,7 +55,7 @@ def list_lesions(
         for lesion, box in zip(measure_components(components, grid, value, label), boxes, strict=True):
             part = components[box] == lesion.number
             numbered[box][part] = len(found) + 1
-            found.append(_study_lesion(lesion, len(found) + 1, label, part, box, image))
+            found.append(_study_lesion(lesion, len(found) + 1, part, box, image))
     return tuple(found), numbered
 
 
@@ -78,22 +67,16 @@ def lesion_at(voxels_zyx: NDArray[np.int_], label: str, image: Volume, number: i
     part[tuple((voxels_zyx - low).T)] = 1
     grid = image.grid.part(low[::-1].tolist(), part.shape[::-1])
     (measured,) = measure_components(part, grid, 1, label)
-    return _study_lesion(measured, number, label, part > 0, box, image)
+    return _study_lesion(measured, number, part > 0, box, image)
 
 
 def _study_lesion(
-    measured: Lesion, number: int, label: str, part: NDArray[np.bool_], box: tuple[slice, ...], image: Volume
+    measured: Lesion, number: int, part: NDArray[np.bool_], box: tuple[slice, ...], image: Volume
 ) -> StudyLesion:
     """A lesion that fills `part` of a box of the image."""
     values = image.array[box][part].astype(np.float64)
     return StudyLesion(
-        number=number,
-        label=label,
-        voxels=measured.voxels,
-        volume_mm3=measured.volume_mm3,
-        longest_mm=measured.longest_axial.length_mm,
-        across_mm=measured.perpendicular.length_mm,
-        centroid_lps_mm=measured.centroid_lps_mm,
+        measured=replace(measured, number=number),
         centre_zyx=_nearest_to_its_middle(part, box, image.grid.spacing_zyx_mm),
         slices=(int(box[0].start), int(box[0].stop) - 1),
         mean=float(values.mean()),

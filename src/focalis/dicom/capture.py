@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import DA, TM
 
-from focalis.dicom.derived import NOTICE, Caution, LabelledSeries, Superseded, describe_result
+from focalis.dicom.derived import NOTICE, LabelledSeries, Origin, Superseded, describe_result
 from focalis.dicom.provenance import series_number, source_instances, stamp
 from focalis.dicom.series import Series
 from focalis.dicom.storing import save
@@ -25,14 +24,9 @@ def write_capture(
     names: Mapping[int, str],
     series: Series,
     path: Path,
+    origin: Origin,
     *,
-    model: str,
-    version: str,
-    created: datetime | None = None,
     supersedes: Superseded | None = None,
-    edition: int = 1,
-    by: str = "",
-    cautions: Sequence[Caution] = (),
 ) -> None:
     """Write a picture of a result as a Secondary Capture that refers to its source images.
 
@@ -42,30 +36,13 @@ def write_capture(
         names: label value to name.
         series: the series that was labelled.
         path: the file to write.
-        model: the model's name or hash.
-        version: the version of Focalis.
-        created: the date and time to bear; by default those of the series' first image.
+        origin: how the labels were made.
         supersedes: the picture that this one replaces, told in its Derivation Description.
-        edition: which result of its series this is, from 1.
-        by: the model's name, if the Series Description is to tell it.
-        cautions: why not to take it at its word, told in its descriptions.
 
     Raises:
         DataError: as for `write_segmentation`.
     """
-    result = describe_result(
-        "SC",
-        label,
-        names,
-        series,
-        model,
-        version,
-        created,
-        supersedes,
-        edition=edition,
-        cautions=cautions,
-        by=by,
-    )
+    result = describe_result("SC", label, names, series, origin, supersedes)
     save(lambda: _encode(result, picture), path, series)
 
 
@@ -88,7 +65,7 @@ def _encode(result: LabelledSeries, picture: NDArray[np.uint8]) -> FileDataset:
     dataset.BurnedInAnnotation = "YES"
     dataset.PatientOrientation = ""
     dataset.ContentDate, dataset.ContentTime = DA(result.moment.date()), TM(result.moment.time())
-    dataset.ImageComments = f"Focalis {result.version}, {NOTICE}"
+    dataset.ImageComments = f"Focalis {result.origin.version}, {result.origin.model}, {NOTICE}"
     if result.derivation:
         dataset.DerivationDescription = result.derivation
     dataset.SourceImageSequence = source_instances(result.series)

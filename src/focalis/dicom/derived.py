@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +25,9 @@ from pydicom.uid import UID
 
 from focalis.dicom.headers import read_header, text
 from focalis.dicom.series import Series
-from focalis.dicom.source_identity import NAMESPACE, Identity, require_uids, source_identity
+from focalis.dicom.source_identity import NAMESPACE, SourceIdentity, require_uids, source_identity
 from focalis.errors import DataError
+from focalis.identity import ModelIdentity
 
 Kind: TypeAlias = Literal["SEG", "RTSTRUCT", "SR", "SC"]
 """What kind of object a result is, as its Modality; SC is a Secondary Capture."""
@@ -36,7 +37,7 @@ Mark: TypeAlias = Literal["PARTIAL", "OUT OF SCOPE", "TRAINING CASE", "FAILED TR
 
 MANUFACTURER = "Focalis"
 NOTICE = "for research use only"
-GIVEN_MASKS = "masks that were given"
+GIVEN_MASKS = ModelIdentity("masks that were given")
 """Stands for a model where a person or another program drew the masks."""
 
 _LONG_STRING = 64  # characters of a value of type LO (PS3.5 6.2)
@@ -84,16 +85,47 @@ class Caution:
 _MARKED = re.compile(f"(?:^|; )({'|'.join(get_args(Mark))}): ")
 
 
-def read_cautions(path: Path) -> tuple[Caution, ...]:
-    """The cautions in the Derivation Description of a Segmentation that Focalis wrote, in their order.
+@dataclass(frozen=True)
+class Origin:
+    """How a result was made, as all of its objects state it.
+
+    Attributes:
+        model: the model.
+        version: the version of Focalis.
+        created: when the result was made; by default it bears the date and time of the series' first image, so that a
+            repetition is the same object, and now if that has none. A time with a zone is brought into the zone that
+            the images state, and into this machine's if they state none.
+        reviewer: the person who accepted each lesion; empty if nobody did. Up to 64 characters are kept.
+        edition: which result of its series it is, from 1; told in the Series Description from the second on.
+        cautions: why not to take it at its word.
+        by: the model's name on the device, told in the Series Description; empty if it is not.
+    """
+
+    model: ModelIdentity
+    version: str
+    created: datetime | None = None
+    reviewer: str = ""
+    edition: int = 1
+    cautions: tuple[Caution, ...] = ()
+    by: str = ""
+
+
+def read_origin(path: Path) -> Origin:
+    """The model, the version and the cautions that a Segmentation by Focalis states.
 
     Raises:
         DataError: the file cannot be read.
     """
-    told = text(read_header(path, ("DerivationDescription",)), "DerivationDescription")
-    _, *parts = _MARKED.split(told)
+    header = read_header(
+        path, ("DerivationDescription", "DeviceSerialNumber", "SoftwareVersions", "SegmentSequence")
+    )
+    segment = (header.get("SegmentSequence") or [Dataset()])[0]
+    algorithm = (segment.get("SegmentationAlgorithmIdentificationSequence") or [Dataset()])[0]
+    model = ModelIdentity.parse(text(algorithm, "AlgorithmParameters"), text(header, "DeviceSerialNumber"))
+    _, *parts = _MARKED.split(text(header, "DerivationDescription"))
     marks: list[Any] = parts[::2]
-    return tuple(Caution(mark, said) for mark, said in zip(marks, parts[1::2], strict=True))
+    cautions = tuple(Caution(mark, said) for mark, said in zip(marks, parts[1::2], strict=True))
+    return Origin(model, text(header, "SoftwareVersions"), cautions=cautions)
 
 
 @dataclass(frozen=True)
@@ -105,40 +137,30 @@ class LabelledSeries:
         series: the series that was labelled.
         label: label values on its grid, z, y, x; 0 is the background.
         names: label value to name, by value.
-        model: the model's name or hash.
-        version: the version of Focalis.
+        origin: how it was made, its texts fit for DICOM.
         moment: the date and time that the object bears.
         identity: what it tells of patient and study.
         supersedes: the earlier object that this one replaces.
-        reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
-        edition: which result of its series it is, from 1; told in the Series Description from the second on.
-        dated: whether `moment` is when it was made, not when the images were taken.
-        cautions: why not to take it at its word.
         tracking: label value to the Tracking UID that the lesion bears on every date; empty if none is followed.
-        by: the model's name, told in the Series Description; empty if it is not.
     """
 
     kind: Kind
     series: Series
     label: NDArray[np.integer]
     names: dict[int, str]
-    model: str
-    version: str
+    origin: Origin
     moment: datetime
-    identity: Identity
+    identity: SourceIdentity
     supersedes: Superseded | None = None
-    reviewer: str = ""
-    edition: int = 1
-    dated: bool = False
-    cautions: tuple[Caution, ...] = ()
     tracking: Mapping[int, str] = field(default_factory=dict)
-    by: str = ""
 
     @property
     def derivation(self) -> str:
         """What the result replaces and its cautions, in at most 1024 characters (ST); often empty."""
         replaced = [] if self.supersedes is None else [self.supersedes.remark]
-        return "; ".join([*replaced, *(f"{each.mark}: {each.text}" for each in self.cautions)])[:_SHORT_TEXT]
+        return "; ".join([*replaced, *(f"{each.mark}: {each.text}" for each in self.origin.cautions)])[
+            :_SHORT_TEXT
+        ]
 
     def uid(self, part: str) -> UID:
         """A UID for one part of the object ("instance", "series"), derived from all of this result.
@@ -149,20 +171,21 @@ class LabelledSeries:
 
     @cached_property
     def _digest(self) -> str:
+        origin = self.origin
         told = (
             self.kind,
-            self.model,
-            self.version,
+            str(origin.model),
+            origin.version,
             self.moment.isoformat(),
             sorted(self.names.items()),
             self.series.instance_uids,
             self.series.frame_numbers,
             self.label.shape,
             *([self.supersedes.instance_uid] if self.supersedes else []),
-            *([f"reviewed by {self.reviewer}"] if self.reviewer else []),
-            *([f"edition {self.edition}"] if self.edition > 1 else []),
-            *([f"by {self.by}"] if self.by else []),
-            *(f"{each.mark}: {each.text}" for each in self.cautions),
+            *([f"reviewed by {origin.reviewer}"] if origin.reviewer else []),
+            *([f"edition {origin.edition}"] if origin.edition > 1 else []),
+            *([f"by {origin.by}"] if origin.by else []),
+            *(f"{each.mark}: {each.text}" for each in origin.cautions),
             *([sorted(self.tracking.items())] if self.tracking else []),
         )
         digest = hashlib.sha256(repr(told).encode())
@@ -170,26 +193,15 @@ class LabelledSeries:
             digest.update(np.ascontiguousarray(plane, dtype="<i8").tobytes())
         return digest.hexdigest()
 
-    @property
-    def model_short(self) -> str:
-        """The model's name or hash in the 64 characters of a serial number."""
-        return self.model[:_LONG_STRING]
-
 
 def describe_result(
     kind: Kind,
     label: NDArray[np.integer],
     names: Mapping[int, str],
     series: Series,
-    model: str,
-    version: str,
-    created: datetime | None,
+    origin: Origin,
     supersedes: Superseded | None = None,
-    reviewer: str = "",
-    edition: int = 1,
-    cautions: Sequence[Caution] = (),
     tracking: Mapping[int, str] | None = None,
-    by: str = "",
 ) -> LabelledSeries:
     """Check what is to be written; see `LabelledSeries`.
 
@@ -198,17 +210,9 @@ def describe_result(
         label: integer values on the series' grid, z, y, x.
         names: label value to name; 0 may be named and is passed over.
         series: the series that was labelled.
-        model: the model's name or hash.
-        version: the version of Focalis.
-        created: the date and time at which the result was made; by default it bears those of the series' first image,
-            and now if that has none. A time with a zone is brought into the zone that the images state, and into
-            this machine's if they state none.
+        origin: how the labels were made.
         supersedes: the earlier object that this one replaces.
-        reviewer: the person who judged it, up to 64 characters; empty if nobody did.
-        edition: which result of its series it is, from 1.
-        cautions: why not to take it at its word.
         tracking: label value to Tracking UID.
-        by: the model's name, if descriptions are to tell it.
 
     Raises:
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or an image
@@ -245,26 +249,21 @@ def describe_result(
     require_uids(series)
     identity = source_identity(series)
     identity.warn(series)
+    created = origin.created
     if created is not None and created.tzinfo is not None:
         created = created.astimezone(_zone(identity.values.get("TimezoneOffsetFromUTC")))
     moment = created or _moment(series.header) or datetime.now()
     moment = moment.replace(microsecond=0, tzinfo=None)
+    storable = replace(
+        origin,
+        model=replace(origin.model, name=_storable(origin.model.name)),
+        version=_storable(origin.version)[:_LONG_STRING],
+        reviewer=_storable(origin.reviewer)[:_LONG_STRING],
+        by=_storable(origin.by),
+        cautions=tuple(replace(each, text=_storable(each.text)) for each in origin.cautions),
+    )
     return LabelledSeries(
-        kind,
-        series,
-        label,
-        named,
-        _storable(model),
-        _storable(version)[:_LONG_STRING],
-        moment,
-        identity,
-        supersedes,
-        _storable(reviewer)[:_LONG_STRING],
-        edition,
-        created is not None,
-        tuple(Caution(each.mark, _storable(each.text)) for each in cautions),
-        dict(tracking or {}),
-        _storable(by),
+        kind, series, label, named, storable, moment, identity, supersedes, dict(tracking or {})
     )
 
 

@@ -32,20 +32,20 @@ def stamp(dataset: Dataset, result: LabelledSeries, description: str) -> None:
     dataset.FrameOfReferenceUID = result.identity.frame_of_reference
     dataset.OperatorsName = ""
     dataset.Manufacturer = dataset.ManufacturerModelName = MANUFACTURER
-    dataset.DeviceSerialNumber = result.model_short
-    dataset.SoftwareVersions = result.version
+    dataset.DeviceSerialNumber = result.origin.model.short
+    dataset.SoftwareVersions = result.origin.version
     date, time = DA(result.moment.date()), TM(result.moment.time())
     dataset.SeriesDate, dataset.SeriesTime = date, time
-    if result.dated:
+    if result.origin.created is not None:
         dataset.InstanceCreationDate, dataset.InstanceCreationTime = date, time
 
 
 def _described(result: LabelledSeries, description: str) -> str:
     """A series description of 64 characters: the marks of doubt first, the notice where there is room for it."""
-    marks = ", ".join(each.mark for each in result.cautions)
-    reviewed = ", reviewed" if result.reviewer else ""
-    edition = f", result {result.edition}" if result.edition > 1 else ""
-    by = f" by {result.by}" if result.by else ""
+    marks = ", ".join(each.mark for each in result.origin.cautions)
+    reviewed = ", reviewed" if result.origin.reviewer else ""
+    edition = f", result {result.origin.edition}" if result.origin.edition > 1 else ""
+    by = f" by {result.origin.by}" if result.origin.by else ""
     marked = (f"{marks}: " if marks else "") + description + by + reviewed + edition
     noticed = f"{marked}, {NOTICE}"
     return noticed if len(noticed) <= _LONG_STRING else marked[:_LONG_STRING]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from pydicom import Dataset, FileDataset
 from pydicom.uid import UID, SegmentationStorage
 
 from focalis.charsets import DEFAULT_CHARSET
-from focalis.dicom.derived import Caution, Superseded, describe_result
+from focalis.dicom.derived import Origin, Superseded, describe_result
 from focalis.dicom.frames import locate_frames, read_frames
 from focalis.dicom.headers import numbers, text
 from focalis.dicom.objects import keyed_names, read_object, require_same_patient_space, select
@@ -126,15 +125,9 @@ def write_segmentation(
     names: Mapping[int, str],
     series: Series,
     path: Path,
+    origin: Origin,
     *,
-    model: str,
-    version: str,
-    created: datetime | None = None,
     supersedes: Superseded | None = None,
-    reviewer: str = "",
-    edition: int = 1,
-    by: str = "",
-    cautions: Sequence[Caution] = (),
     tracking: Mapping[int, str] | None = None,
 ) -> None:
     """Write a label map as a binary Segmentation object that refers to its source images.
@@ -152,15 +145,8 @@ def write_segmentation(
         names: label value to name, up to 64 characters; 0 may be named and is passed over.
         series: the series that was labelled.
         path: the file to write.
-        model: the model's name or hash.
-        version: the version of Focalis.
-        created: the date and time to bear (local); by default those of the series' first image, so that a
-            repetition is the same object, and now if the image has none.
+        origin: how the labels were made; with a reviewer the segments count as made semi-automatically.
         supersedes: the earlier object that this one replaces, told in its Derivation Description.
-        reviewer: the person who accepted each lesion in it; the segments then count as made semi-automatically.
-        edition: which result of its series this is, from 1.
-        by: the model's name, if the Series Description is to tell it.
-        cautions: why not to take it at its word, told in its descriptions.
         tracking: label value to the Tracking UID by which the segment is known in other objects; its Tracking ID is its
             name.
 
@@ -168,21 +154,7 @@ def write_segmentation(
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or the
             file cannot be written.
     """
-    result = describe_result(
-        "SEG",
-        label,
-        names,
-        series,
-        model,
-        version,
-        created,
-        supersedes,
-        reviewer,
-        edition,
-        cautions,
-        tracking,
-        by,
-    )
+    result = describe_result("SEG", label, names, series, origin, supersedes, tracking)
     save(lambda: encode_segmentation(result), path, series)
 
 

@@ -70,16 +70,16 @@ def encode_segmentation(result: LabelledSeries) -> highdicom.seg.Segmentation:
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MANUFACTURER,
-        software_versions=result.version,
-        device_serial_number=result.model_short,
+        software_versions=result.origin.version,
+        device_serial_number=result.origin.model.short,
         content_label="SEGMENTATION",
         content_description=f"Focalis segmentation, {NOTICE}",
     )
     # the clock's time, which would make every repetition another file
     del dataset.InstanceCreationDate, dataset.InstanceCreationTime
     stamp(dataset, result, "Focalis segmentation")
-    if result.reviewer:
-        dataset.ContentCreatorName = result.reviewer
+    if result.origin.reviewer:
+        dataset.ContentCreatorName = result.origin.reviewer
     dataset.ContentDate, dataset.ContentTime = DA(result.moment.date()), TM(result.moment.time())
     for equipment in dataset.ContributingEquipmentSequence:
         del equipment.ContributionDateTime
@@ -115,7 +115,7 @@ def _descriptions(result: LabelledSeries) -> list[highdicom.seg.SegmentDescripti
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
 
     found = []
-    drawn = result.reviewer or result.model == GIVEN_MASKS
+    drawn = result.origin.reviewer or result.origin.model == GIVEN_MASKS
     for number, (value, name) in enumerate(result.names.items(), start=1):
         tracked = result.tracking.get(value)
         segment = SegmentDescription(
@@ -129,16 +129,16 @@ def _descriptions(result: LabelledSeries) -> list[highdicom.seg.SegmentDescripti
             algorithm_identification=AlgorithmIdentificationSequence(
                 name=MANUFACTURER,
                 family=_ARTIFICIAL_INTELLIGENCE,
-                version=result.version,
+                version=result.origin.version,
                 source=MANUFACTURER,
-                parameters={"model": result.model},
+                parameters=result.origin.model.record(),
             ),
             tracking_uid=tracked,
             tracking_id=name if tracked else None,
             display_color=CIELabColor.from_rgb(*label_colour(number - 1)),
         )
-        reviewed = f", reviewed by {result.reviewer}" if result.reviewer else ""
-        marks = "".join(f"{each.mark}: " for each in result.cautions)
+        reviewed = f", reviewed by {result.origin.reviewer}" if result.origin.reviewer else ""
+        marks = "".join(f"{each.mark}: " for each in result.origin.cautions)
         verb = "Followed" if tracked else "Found"
         segment.SegmentDescription = f"{marks}{verb} by Focalis{reviewed}, {NOTICE}"
         found.append(segment)

@@ -69,7 +69,7 @@ class AttributeWarning(FileWarning):
 
 
 @dataclass(frozen=True)
-class Identity:
+class SourceIdentity:
     """What a result states about its source.
 
     Attributes:
@@ -95,7 +95,7 @@ class Identity:
             )
 
 
-def source_identity(series: Series) -> Identity:
+def source_identity(series: Series) -> SourceIdentity:
     """The identity that the results of a series carry.
 
     An invalid value is left out rather than corrected: a changed value could name another patient.
@@ -120,7 +120,7 @@ def source_identity(series: Series) -> Identity:
     own = text(header, "SeriesInstanceUID")
     study, remark = _uid(header, "StudyInstanceUID", f"study of {own}", needed=True)
     frame, other = _uid(header, "FrameOfReferenceUID", f"frame of reference of {own}", needed=False)
-    return Identity(values, study, frame, (*left_out, *remark, *other))
+    return SourceIdentity(values, study, frame, (*left_out, *remark, *other))
 
 
 def require_uids(series: Series) -> None:

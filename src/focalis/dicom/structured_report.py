@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, Comprehensive3DSRStorage
 from pydicom.valuerep import DA, TM
 
-from focalis.dicom.derived import MANUFACTURER, NOTICE, Caution, LabelledSeries, Superseded, describe_result
+from focalis.dicom.derived import MANUFACTURER, NOTICE, LabelledSeries, Origin, Superseded, describe_result
 from focalis.dicom.headers import quiet, sop_class, text
 from focalis.dicom.objects import read_object
 from focalis.dicom.provenance import series_number, stamp
@@ -24,6 +23,7 @@ from focalis.dicom.segmentation import SEGMENTATION_CLASSES
 from focalis.dicom.segmentation_encoding import property_type
 from focalis.dicom.series import Series
 from focalis.dicom.storing import save
+from focalis.lesions import Lesion
 
 if TYPE_CHECKING:
     import highdicom
@@ -39,7 +39,6 @@ DIAMETER = Code("103339001", "SCT", "Long Axis")
 # no coding scheme has these (PS3.16 8.2: a scheme of one's own begins with 99)
 CENTROID = tuple(Code(f"centroid-{axis}", "99FOCALIS", f"Centroid {axis} (LPS)") for axis in "xyz")
 COUNT = Code("lesions", "99FOCALIS", "Number of lesions")
-MODEL = "model "
 
 _TRACKING_IDENTIFIER, _TRACKING_UID = "112039", "112040"
 _LESION = Code("52988006", "SCT", "Lesion")
@@ -82,6 +81,28 @@ class ReportedLesion:
     remark: str = ""
 
 
+def as_reported(
+    lesions: Iterable[tuple[int, Lesion]], names: Mapping[int, str]
+) -> tuple[ReportedLesion, ...]:
+    """Measured lesions as a report lists them.
+
+    Args:
+        lesions: each with its number among those of all labels.
+        names: label value to name, as in the Segmentation; 0 may be named and is passed over.
+    """
+    segments = {names[value]: number for number, value in enumerate(sorted({*names} - {0}), start=1)}
+    return tuple(
+        ReportedLesion(
+            number=number,
+            segment=segments[lesion.name],
+            volume_mm3=lesion.volume_mm3,
+            longest_axial_mm=lesion.longest_axial.length_mm,
+            centroid_xyz_mm=lesion.centroid_lps_mm,
+        )
+        for number, lesion in lesions
+    )
+
+
 def write_report(
     lesions: Sequence[ReportedLesion],
     label: NDArray[np.integer],
@@ -89,16 +110,10 @@ def write_report(
     series: Series,
     segmentation: Path,
     path: Path,
+    origin: Origin,
     *,
-    model: str,
-    version: str,
     total: int | None = None,
-    created: datetime | None = None,
     supersedes: Superseded | None = None,
-    reviewer: str = "",
-    edition: int = 1,
-    by: str = "",
-    cautions: Sequence[Caution] = (),
     promise: str = "",
     remarks: Sequence[str] = (),
 ) -> None:
@@ -116,15 +131,9 @@ def write_report(
         series: the series that was labelled.
         segmentation: the Segmentation object of this label map.
         path: the file to write.
-        model: the model's name or hash.
-        version: the version of Focalis.
+        origin: how the labels were made; with cautions, a comment each, the document is partial.
         total: how many lesions there are, if not all are listed.
-        created: the date and time to bear; by default those of the series' first image.
         supersedes: the report that this one replaces.
-        reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
-        edition: which result of its series this is, from 1.
-        by: the model's name, if the Series Description is to tell it.
-        cautions: reasons to doubt it, a comment each; the document of an incomplete series is partial.
         promise: what the model's operating point holds on new scans; a comment, unless there are cautions.
         remarks: more comments on all of it.
 
@@ -133,22 +142,8 @@ def write_report(
     """
     told = {each.number: each.tracking_uid + each.remark for each in lesions}
     told = {number: text for number, text in {0: " ".join(remarks), **told}.items() if text}
-    result = describe_result(
-        "SR",
-        label,
-        names,
-        series,
-        model,
-        version,
-        created,
-        supersedes,
-        reviewer,
-        edition,
-        cautions,
-        told,
-        by=by,
-    )
-    comments = [f"{each.mark}: {each.text}" for each in result.cautions]
+    result = describe_result("SR", label, names, series, origin, supersedes, told)
+    comments = [f"{each.mark}: {each.text}" for each in result.origin.cautions]
     if promise and not comments:
         comments = [f"Promise of the model's operating point: {promise}"]
     comments += remarks
@@ -186,12 +181,12 @@ def _encode(
         name=f"{MANUFACTURER}, {NOTICE}",
         manufacturer_name=MANUFACTURER,
         model_name=MANUFACTURER,
-        serial_number=result.model_short,
+        serial_number=result.origin.model.short,
     )
     person = None
-    if result.reviewer:
+    if result.origin.reviewer:
         with quiet():  # highdicom warns about names of one word
-            name = PersonObserverIdentifyingAttributes(result.reviewer)
+            name = PersonObserverIdentifyingAttributes(result.origin.reviewer)
         person = ObserverContext(CodedConcept("121006", "DCM", "Person"), name)
     context = ObservationContext(
         observer_device_context=ObserverContext(CodedConcept("121007", "DCM", "Device"), device),
@@ -213,13 +208,13 @@ def _encode(
         sop_instance_uid=result.uid("instance"),
         instance_number=1,
         manufacturer=MANUFACTURER,
-        is_complete=not result.cautions,
+        is_complete=not result.origin.cautions,
     )
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):  # the clock's
         if keyword in dataset:
             delattr(dataset, keyword)
-    if result.cautions:
-        marks = ", ".join(each.mark for each in result.cautions)
+    if result.origin.cautions:
+        marks = ", ".join(each.mark for each in result.origin.cautions)
         dataset.CompletionFlagDescription = marks[:64]
     stamp(dataset, result, "Focalis measurements")
     # of the image's frame, which a report is not part of
@@ -238,8 +233,8 @@ def _algorithm(result: LabelledSeries) -> AlgorithmIdentification:
 
     return AlgorithmIdentification(
         name=MANUFACTURER,
-        version=result.version,
-        parameters=[f"{MODEL}{result.model}", NOTICE],
+        version=result.origin.version,
+        parameters=[str(result.origin.model), NOTICE],
         family=_ARTIFICIAL_INTELLIGENCE,
         manufacturer=MANUFACTURER,
     )
@@ -256,7 +251,7 @@ def _summary(
         TrackingIdentifier,
     )
 
-    present = _PRESENT if count else _INDETERMINATE if result.cautions else ABSENT
+    present = _PRESENT if count else _INDETERMINATE if result.origin.cautions else ABSENT
     summary = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=result.uid("summary"), identifier="all lesions"),
         algorithm_id=_algorithm(result),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from pydicom.uid import RTStructureSetStorage
 from focalis.charsets import DEFAULT_CHARSET
 from focalis.dicom.contours import Contour, combine_contours, fill_contours
 from focalis.dicom.coordinates import to_indices
-from focalis.dicom.derived import Caution, Superseded, describe_result
+from focalis.dicom.derived import Origin, Superseded, describe_result
 from focalis.dicom.headers import gist, numbers, quiet, text
 from focalis.dicom.objects import keyed_names, read_object, require_same_patient_space, select
 from focalis.dicom.series import Series
@@ -147,15 +146,9 @@ def write_structures(
     names: Mapping[int, str],
     series: Series,
     path: Path,
+    origin: Origin,
     *,
-    model: str,
-    version: str,
-    created: datetime | None = None,
     supersedes: Superseded | None = None,
-    reviewer: str = "",
-    edition: int = 1,
-    by: str = "",
-    cautions: Sequence[Caution] = (),
 ) -> bool:
     """Write a label map as an RT Structure Set whose contours follow the voxels' edges.
 
@@ -172,15 +165,8 @@ def write_structures(
         names: label value to name, up to 64 characters; 0 may be named and is passed over.
         series: the series that was labelled.
         path: the file to write.
-        model: the model's name or hash.
-        version: the version of Focalis.
-        created: the date and time to bear (local); by default those of the series' first image, so that a
-            repetition is the same object, and now if the image has none.
+        origin: how the labels were made.
         supersedes: the earlier structure set that this one replaces.
-        reviewer: the person who judged it lesion by lesion; empty if it is the model's alone.
-        edition: which result of its series this is, from 1.
-        by: the model's name, if the Series Description is to tell it.
-        cautions: why not to take it at its word, told in its descriptions.
 
     Returns:
         Whether a file was written: False if the label map has no foreground.
@@ -189,20 +175,7 @@ def write_structures(
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or the
             file cannot be written.
     """
-    result = describe_result(
-        "RTSTRUCT",
-        label,
-        names,
-        series,
-        model,
-        version,
-        created,
-        supersedes,
-        reviewer,
-        edition,
-        cautions,
-        by=by,
-    )
+    result = describe_result("RTSTRUCT", label, names, series, origin, supersedes)
     if not label.any():
         remove(path, series)
         return False

@@ -35,10 +35,10 @@ def encode_structures(result: LabelledSeries) -> FileDataset:
     stamp(dataset, result, "Focalis contours")
     dataset.SeriesNumber = series_number(result.series, 2000)
     dataset.InstanceNumber = 1
-    reviewed = f", reviewed by {result.reviewer}" if result.reviewer else ""
+    reviewed = f", reviewed by {result.origin.reviewer}" if result.origin.reviewer else ""
     dataset.StructureSetLabel = "Focalis"
-    told = f"Found by Focalis {result.version}, model {result.model}{reviewed}; {NOTICE}"
-    told = "; ".join([*(f"{each.mark}: {each.text}" for each in result.cautions), told])
+    told = f"Found by Focalis {result.origin.version}, {result.origin.model}{reviewed}; {NOTICE}"
+    told = "; ".join([*(f"{each.mark}: {each.text}" for each in result.origin.cautions), told])
     dataset.StructureSetDescription = told[:1024]
     dataset.StructureSetDate, dataset.StructureSetTime = DA(result.moment.date()), TM(result.moment.time())
     dataset.ApprovalStatus = "UNAPPROVED"
@@ -78,7 +78,7 @@ def _roi(value: int, name: str, result: LabelledSeries) -> Dataset:
     item.ROINumber = value
     item.ReferencedFrameOfReferenceUID = result.identity.frame_of_reference
     item.ROIName = name
-    item.ROIGenerationAlgorithm = "SEMIAUTOMATIC" if result.reviewer else "AUTOMATIC"
+    item.ROIGenerationAlgorithm = "SEMIAUTOMATIC" if result.origin.reviewer else "AUTOMATIC"
     return item
 
 

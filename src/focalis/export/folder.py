@@ -207,6 +207,7 @@ def _facts(model: Model, least: int) -> dict[str, Any]:
     reach = reach_of(model.members[0], len(plan.channels), plan.network.total_stride_zyx)
     return {
         "focalis_export": 1,
+        **model.identity.record(),
         "channels": list(plan.channels),
         "labels": [{"value": value, "name": plan.labels[value]} for value in plan.label_values],
         "spacing_zyx_mm": list(plan.spacing_zyx_mm),

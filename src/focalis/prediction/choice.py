@@ -21,7 +21,7 @@ import pooch
 
 from focalis.errors import DataError, ModelError, UsageError
 from focalis.files import write_text
-from focalis.model import Model, weights_sha256
+from focalis.model import Model
 from focalis.prediction import openvino
 from focalis.prediction.engine import Engines
 from focalis.prediction.openvino import OpenVino
@@ -184,7 +184,13 @@ def _measure(model: Model, runtimes: dict[str, Engines]) -> dict[str, float]:
 def _key(model: Model) -> str:
     """What a converted network depends on."""
     ranges = None if model.eight_bit is None else model.eight_bit.ranges
-    facts = [VERSION, version("openvino"), weights_sha256(model), model.plan.network.model_dump(), ranges]
+    facts = [
+        VERSION,
+        version("openvino"),
+        model.identity.weights_sha256,
+        model.plan.network.model_dump(),
+        ranges,
+    ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -38,6 +38,7 @@ FEW_STEPS_RULE = (
     "short to judge its network or loss by."
 )
 _FROM_RECORD = (
+    "model_sha256",
     "steps",
     "minutes_asked",
     "training_seconds",

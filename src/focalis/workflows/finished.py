@@ -13,6 +13,8 @@ from focalis.workflows.lesion_tables import OUTSIDE, table_paths
 from focalis.workflows.record import read_json
 
 T = TypeVar("T")
+_NAMING = ("model", "model_file_sha256")
+"""What a table says of the model that no mask depends on: those of one file under two names are the same."""
 
 
 def part_of(cases: Sequence[T], part: str | None) -> list[T]:
@@ -55,7 +57,11 @@ def finished_table(
     if any(max(state.st_mtime_ns, state.st_ctime_ns) >= written for state in map(Path.stat, images)):
         return None
     content: Mapping[str, Any] = read_json(table)
-    changed = [name for name, value in json.loads(json.dumps(document)).items() if content.get(name) != value]
+    changed = [
+        name
+        for name, value in json.loads(json.dumps(document)).items()
+        if name not in _NAMING and content.get(name) != value
+    ]
     if changed:
         what = "model" if "model_sha256" in changed else _differing(content, document, changed)
         raise UsageError(

@@ -36,8 +36,9 @@ from focalis.followup import (
     sum_targets,
     track,
 )
+from focalis.identity import ModelIdentity
 from focalis.lesions import MEASURING_RULE, as_csv, axial_axis
-from focalis.model import Model, open_model, weights_sha256
+from focalis.model import Model, open_model
 from focalis.models import model_file
 from focalis.prediction import Settings, require_crop
 from focalis.report import write_follow_report
@@ -78,7 +79,7 @@ class Followed:
         error: how well sizes are measured.
         targets: the targets and their sums; None if there is none.
         notes: what a reader should know, a sentence each.
-        model: SHA-256 of the model's weights; empty if masks were given.
+        model: the model; None if masks were given.
     """
 
     studies: tuple[Study, ...]
@@ -89,7 +90,7 @@ class Followed:
     error: MeasurementError
     targets: Targets | None
     notes: tuple[str, ...]
-    model: str
+    model: ModelIdentity | None
 
     def to_json(self) -> dict[str, Any]:
         """All of it but the images, as plain JSON."""
@@ -112,7 +113,7 @@ class Followed:
             "error": asdict(self.error),
             "notes": list(self.notes),
             "rules": list(RULES),
-            "model_sha256": self.model or None,
+            **({"model_sha256": None} if self.model is None else self.model.record()),
             "focalis": version("focalis"),
         }
 
@@ -232,7 +233,7 @@ def _followed(
         error,
         targets,
         tuple(notes),
-        "" if model is None else weights_sha256(model),
+        None if model is None else model.identity,
     )
 
 
@@ -351,7 +352,7 @@ def _write(followed: Followed, scans: Sequence[Scan], folder: Path) -> None:
 
 
 def _write_dicom(followed: Followed, day: int, label: np.ndarray, scan: Scan, folder: Path) -> None:
-    from focalis.dicom import ReportedLesion, write_report, write_segmentation
+    from focalis.dicom import Origin, ReportedLesion, write_report, write_segmentation
     from focalis.dicom.derived import GIVEN_MASKS
 
     assert scan.source is not None
@@ -362,9 +363,9 @@ def _write_dicom(followed: Followed, day: int, label: np.ndarray, scan: Scan, fo
         for row in there
     }
     uids = {followed.tracks[row].number: followed.uids[row] for row in there}
-    about: dict[str, Any] = {"model": followed.model or GIVEN_MASKS, "version": version("focalis")}
+    origin = Origin(followed.model or GIVEN_MASKS, version("focalis"))
     segmentation = folder / f"{study.name}_seg.dcm"
-    write_segmentation(label, names or study.names, scan.source, segmentation, tracking=uids, **about)
+    write_segmentation(label, names or study.names, scan.source, segmentation, origin, tracking=uids)
     lesions = []
     for segment, row in enumerate(there, start=1):
         size, centre = followed.measured[row][day].size, followed.tracks[row].sightings[day].centre_lps_mm
@@ -383,7 +384,7 @@ def _write_dicom(followed: Followed, day: int, label: np.ndarray, scan: Scan, fo
         scan.source,
         segmentation,
         folder / f"{study.name}_sr.dcm",
-        **about,
+        origin,
     )
 
 

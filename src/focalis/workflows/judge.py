@@ -31,7 +31,7 @@ from focalis.evaluation import (
     views,
 )
 from focalis.lesions import Candidates, Lesion, find_candidates, measure_lesions, temper
-from focalis.model import Model, save_model, weights_sha256
+from focalis.model import Model, save_model
 from focalis.prediction import Segmentation, engines_for, segment
 from focalis.report import write_fit_report
 from focalis.training import read_metrics
@@ -99,7 +99,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     seconds = []
     document = {
         **run.segmenting.point_of(model).numbers(),
-        "model_sha256": weights_sha256(model),
+        "model_sha256": model.identity.weights_sha256,
         "mirrored": run.segmenting.mirror,
         "settings": run.segmenting.record(),
     }
@@ -145,6 +145,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     record["seconds_per_predicted_case"] = round(sum(seconds) / len(seconds), 3)
     record["peak_memory_gb"] = max(record["peak_memory_gb"] or 0, peak_memory_gb() or 0) or None
     record["judged_on"] = judged_on
+    record["model_sha256"] = document["model_sha256"]
     record["judged_with"] = {
         **{name: value for name, value in document.items() if name != "model_sha256"},
         "runtime": ways[-1]["runtime"],

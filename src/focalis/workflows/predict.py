@@ -11,7 +11,7 @@ from pathlib import Path
 from focalis.display import Shown
 from focalis.errors import UsageError
 from focalis.lesions import OperatingPoint
-from focalis.model import Model, open_model, weights_sha256
+from focalis.model import Model, open_model
 from focalis.models import card_of, model_file
 from focalis.prediction import (
     DEFAULT_MEMORY_GB,
@@ -204,7 +204,7 @@ def predict(
     alert, seen_cases = collapse_alert(loaded), SeenCases.of(loaded)
     document = {
         **point.numbers(),
-        "model_sha256": weights_sha256(loaded),
+        **loaded.identity.record(),
         "mirrored": settings.mirror,
         "settings": replace(settings, threads=None).record(),
         **({"model_alert": alert} if alert else {}),

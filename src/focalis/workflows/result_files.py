@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from focalis.files import write_text
-from focalis.model import Model, weights_sha256
+from focalis.model import Model
 from focalis.prediction import Segmentation
 from focalis.volume import Volume, itksnap_labels, write_volume
 from focalis.workflows.lesion_tables import tabled_cases
@@ -16,7 +16,7 @@ from focalis.workflows.model_record import collapse_alert
 from focalis.workflows.training_cases import Seen
 
 if TYPE_CHECKING:
-    from focalis.dicom import Series
+    from focalis.dicom import Origin, Series
 
 Format = Literal["nifti", "nrrd", "seg", "rtstruct"]
 """What results are written as: NIfTI label maps, 3D Slicer's segmentations, DICOM Segmentations, RT Structure Sets."""
@@ -46,6 +46,14 @@ def require_dicom_uids(source: Series) -> None:
     require_uids(source)
 
 
+def _origin(model: Model, outside: Sequence[str], seen: Seen | None) -> Origin:
+    from focalis.dicom import Origin
+    from focalis.workflows.cautions import cautions_of
+
+    cautions = cautions_of(outside=outside, seen=seen, collapse=collapse_alert(model))
+    return Origin(model.identity, version("focalis"), cautions=cautions)
+
+
 def write_points_report(
     found: Segmentation,
     source: Series,
@@ -56,30 +64,16 @@ def write_points_report(
     seen: Seen | None,
 ) -> None:
     """Write the Structured Report to a Segmentation."""
-    from focalis.dicom import ReportedLesion, write_report
-    from focalis.workflows.cautions import cautions_of
+    from focalis.dicom import as_reported, write_report
 
-    segments = {value: number for number, value in enumerate(model.plan.label_values, start=1)}
-    lesions = [
-        ReportedLesion(
-            number=lesion.number,
-            segment=segments[lesion.label],
-            volume_mm3=lesion.volume_mm3,
-            longest_axial_mm=lesion.longest_axial.length_mm,
-            centroid_xyz_mm=lesion.centroid_lps_mm,
-        )
-        for lesion in found.lesions
-    ]
     write_report(
-        lesions,
+        as_reported(enumerate(found.lesions, start=1), model.plan.labels),
         found.mask,
         model.plan.labels,
         source,
         segmentation,
         path,
-        model=weights_sha256(model),
-        version=version("focalis"),
-        cautions=cautions_of(outside=outside, seen=seen, collapse=collapse_alert(model)),
+        _origin(model, outside, seen),
         remarks=["Each lesion was pointed at by a person."],
     )
 
@@ -102,7 +96,6 @@ def write_result(
         write_volume(label, path, model.plan.labels)
         return True
     from focalis.dicom import write_segmentation, write_structures
-    from focalis.workflows.cautions import cautions_of
 
     assert source is not None
     write = write_segmentation if output_format == "seg" else write_structures
@@ -111,8 +104,6 @@ def write_result(
         model.plan.labels,
         source,
         path,
-        model=weights_sha256(model),
-        version=version("focalis"),
-        cautions=cautions_of(outside=outside, seen=seen, collapse=collapse_alert(model)),
+        _origin(model, outside, seen),
     )
     return written is not False

@@ -15,10 +15,10 @@ from page_clients import PASSWORD, SECRET, local_client, remote_client
 
 from focalis.device.config import Token, WebSettings
 from focalis.device.mask_job import MaskJob, mask
-from focalis.device.models import file_sha256
 from focalis.device.web import uploads
 from focalis.device.web.app import create_app
 from focalis.device.web.server import WebServer
+from focalis.files import sha256_of
 from focalis.model import Model, load_model
 from focalis.prediction import Settings, segment
 from focalis.volume import Volume, read_volume, write_volume
@@ -31,7 +31,7 @@ def model(tmp_path_factory):
 
 def masks_by(model):
     """What the child does, in this process."""
-    digest = file_sha256(model)
+    digest = sha256_of(model)
 
     def masked(name, images, series, out, points):
         assert name == "nodules"
@@ -165,9 +165,9 @@ def test_labels_that_the_mask_lacks_are_not_named(model, image, tmp_path):
 
     two = Model(plan, (Second(),), loaded.operating_point)
     job = MaskJob(
-        [str(image)], False, str(tmp_path / "a.nrrd"), [], str(model), file_sha256(model), 6, "latin-1"
+        [str(image)], False, str(tmp_path / "a.nrrd"), [], str(model), sha256_of(model), 6, "latin-1"
     )
-    told = mask(job, {file_sha256(model): (two, "")})
+    told = mask(job, {sha256_of(model): two})
     assert (told["label_names"], set(told["centroids"])) == ({"cyst": 2}, {"cyst"}), told
 
 

@@ -9,7 +9,8 @@ from PIL import Image
 from focalis.device.web.preparing import prepare
 from focalis.device.web.slice_picture import LONGEST_PIXELS, slice_png
 from focalis.device.web.views import View
-from focalis.dicom import read_series, write_segmentation
+from focalis.dicom import Origin, read_series, write_segmentation
+from focalis.identity import ModelIdentity
 from focalis.volume import Grid
 
 SHAPE = (4, 6, 8)
@@ -118,7 +119,7 @@ def test_a_view_stands_upright_whatever_the_series_direction(tmp_path, write_ser
     label[4, 5, 6] = 1
     files = write_series(tmp_path / "in", stored, grid, modality="MR")
     series = read_series(files)
-    write_segmentation(label, {1: "lesion"}, series, tmp_path / "seg.dcm", model="m", version="1")
+    write_segmentation(label, {1: "lesion"}, series, tmp_path / "seg.dcm", Origin(ModelIdentity("m"), "1"))
 
     prepare([str(file) for file in files], str(tmp_path / "seg.dcm"), str(tmp_path / "view"))
 

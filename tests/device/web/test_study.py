@@ -11,10 +11,11 @@ import pydicom
 import pytest
 from highdicom.seg import segread
 from page_clients import csrf_of, local_client, opened
+from phantom_device import MODEL_IDENTITY
 from PIL import Image
 from structured_reports import read_report
 
-from focalis.dicom import Caution, read_cautions, read_segmentation, read_series
+from focalis.dicom import Caution, read_origin, read_segmentation, read_series
 from focalis.dicom.structured_report import read_tracking
 from focalis.dicom.structures import read_structures
 from focalis.lesions import label_components
@@ -200,7 +201,7 @@ def test_the_correction_holds_the_accepted_lesions_and_is_sent(client, phantom, 
     assert written.SOPInstanceUID == correction.sop_uid
     assert written.ContentCreatorName == "local"
     assert first.sop_uid in written.DerivationDescription
-    assert written.DeviceSerialNumber == segread(first.path).DeviceSerialNumber  # the hash of the weights
+    assert read_origin(correction.path).model == read_origin(first.path).model == MODEL_IDENTITY
     sent = [(each.kind, each.sop_uid, each.destination) for each in phantom.store.deliveries(task_id)]
     assert {each[0] for each in sent if each[2] == "pacs"} >= {
         "correction",
@@ -217,6 +218,7 @@ def test_the_correction_holds_the_accepted_lesions_and_is_sent(client, phantom, 
     told = read_report(report.path)
     assert [lesion.number for lesion in told.lesions] == [1, 3]
     assert told.segmentation_uid == correction.sop_uid
+    assert told.model == MODEL_IDENTITY
     assert phantom.calls == [("deliver", task_id)]
     assert "corrected" in client.get("/").text
 
@@ -260,7 +262,7 @@ def test_a_correction_repeats_why_not_to_take_the_result_at_its_word(client, pha
     client.post(f"/studies/{task_id}/correction", headers={"x-csrf-token": csrf})
 
     written = {each.kind: each.path for each in phantom.store.results(task_id)}
-    assert read_cautions(written["correction"]) == cautions
+    assert read_origin(written["correction"]).cautions == cautions
     report = read_report(written["correction-sr"])
     assert report.cautions == tuple(f"{each.mark}: {each.text}" for each in cautions)
     assert (report.total, report.absence) == (0, False)

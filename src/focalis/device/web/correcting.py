@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from focalis.device.results import as_reported, listed, superseded, tracked
+from focalis.device.results import listed, superseded, tracked
 from focalis.device.web.preparing import lesions_of
 from focalis.dicom import (
+    Origin,
+    as_reported,
     list_segments,
-    read_cautions,
+    read_origin,
     read_series,
     write_report,
     write_segmentation,
@@ -21,6 +24,7 @@ from focalis.dicom import (
 )
 from focalis.dicom.headers import read_header, text
 from focalis.files import sha256_of
+from focalis.identity import ModelIdentity
 from focalis.workflows.cautions import cautions_of
 
 
@@ -38,7 +42,7 @@ def correct(
     follow_up: dict[str, Any] | None = None,
     pointed: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
-    model: str = "",
+    model: Mapping[str, str] | None = None,
     partial: str = "",
     by: str = "",
 ) -> list[dict[str, str]]:
@@ -57,8 +61,8 @@ def correct(
         charset: the Python codec for text of no or a wrong character set.
         follow_up: of the results that were reviewed; None if there is none.
         pointed: the lesions that persons pointed at, see `focalis.device.web.pointing`.
-        labels, model, partial: without a Segmentation, label value to name, the hash of the model's weights, and why
-            the series is not whole, if it is not.
+        labels, model, partial: without a Segmentation, label value to name, the fields of the model's identity, and
+            why the series is not whole, if it is not.
         by: the model's name, if the descriptions are to tell it.
 
     Returns:
@@ -67,10 +71,16 @@ def correct(
     Raises:
         DataError: a file cannot be read or written.
     """
-    cautions = cautions_of(partial=partial)
-    if segmentation:
-        cautions = read_cautions(Path(segmentation))
-        model = text(read_header(Path(segmentation)), "DeviceSerialNumber")  # the hash of the weights
+    origin = replace(
+        read_origin(Path(segmentation))
+        if segmentation
+        else Origin(ModelIdentity(**(model or {})), version, cautions=cautions_of(partial=partial)),
+        version=version,
+        created=datetime.fromisoformat(at),
+        reviewer=reviewer,
+        edition=number + 1,
+        by=by,
+    )
     series = read_series([Path(file) for file in files], charset=charset)
     names = (
         {segment.number: segment.name for segment in list_segments(Path(segmentation))}
@@ -79,28 +89,25 @@ def correct(
     )
     values = {name: value for value, name in names.items()}
     found, numbered = lesions_of(series, segmentation, pointed)
-    kept = [lesion for lesion in found if lesion.number in keep]
+    kept = [lesion.measured for lesion in found if lesion.measured.number in keep]
     meaning = np.zeros(len(found) + 1, dtype=np.uint8)
     for lesion in kept:
-        meaning[lesion.number] = values[lesion.label]
+        meaning[lesion.number] = values[lesion.name]
     label = meaning[numbered]
     seg, rtstruct, sr = (
         Path(folder) / f"{kind}-{number}.dcm"
         for kind in ("correction", "correction-rtstruct", "correction-sr")
     )
-    created, edition = datetime.fromisoformat(at), number + 1
     replaced = {kind: superseded(Path(path)) for kind, path in earlier.items()}
-    shared: dict[str, Any] = {"model": model, "version": version, "created": created}
-    shared |= {"edition": edition, "reviewer": reviewer, "cautions": cautions, "by": by}
     mask = (label, names, series)
-    write_segmentation(*mask, seg, supersedes=replaced.get("seg"), **shared)
-    drawn = write_structures(*mask, rtstruct, supersedes=replaced.get("rtstruct"), **shared)
+    write_segmentation(*mask, seg, origin, supersedes=replaced.get("seg"))
+    drawn = write_structures(*mask, rtstruct, origin, supersedes=replaced.get("rtstruct"))
     followed: dict[str, Any] = follow_up or {"tracking": {}, "remarks": {}}
     uids, remarks = (
         {int(number): told for number, told in followed[part].items()} for part in ("tracking", "remarks")
     )
-    reported = tracked(listed(as_reported(kept, list(names.values()))), uids, remarks)
-    write_report(reported, *mask, seg, sr, total=len(kept), supersedes=replaced.get("sr"), **shared)
+    reported = tracked(listed(as_reported([(each.number, each) for each in kept], names)), uids, remarks)
+    write_report(reported, *mask, seg, sr, origin, total=len(kept), supersedes=replaced.get("sr"))
     made = [seg, *([rtstruct] if drawn else []), sr]
     return [_made(path) for path in made]
 

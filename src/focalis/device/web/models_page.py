@@ -162,7 +162,8 @@ def _facts(model: ServedModel) -> dict[str, str]:
         + " mm (x, y, z)",
         "data and licence": card and DATA[card.stem],
         "file": model.file.name,
-        "file, SHA-256": model.sha256,
+        "file, SHA-256": header.identity.file_sha256,
+        "weights, SHA-256": header.identity.weights_sha256,
         "model card": card and card.name,
     }
     return {name: str(value) for name, value in found.items() if value not in (None, "")}

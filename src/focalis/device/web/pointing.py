@@ -69,7 +69,7 @@ def point(
         number = len(pointed_files(site.device.store, task_id)) + 1
         write_text(folder / f"pointed-{number}.json", json.dumps(content))
         view.add(lesion_row(lesion, grid, grid), voxels)
-    site.note(request, session.user, f"pointed at lesion {lesion.number}", task_id)
+    site.note(request, session.user, f"pointed at lesion {lesion.measured.number}", task_id)
     if "application/json" in request.headers.get("accept", ""):
-        return JSONResponse({"lesion": lesion.number, "said": answer["said"]})
-    return RedirectResponse(f"/studies/{task_id}?lesion={lesion.number}", 303)
+        return JSONResponse({"lesion": lesion.measured.number, "said": answer["said"]})
+    return RedirectResponse(f"/studies/{task_id}?lesion={lesion.measured.number}", 303)

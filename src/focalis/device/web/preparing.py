@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,21 @@ def lesion_row(lesion: StudyLesion, source: Grid, shown: Grid) -> dict[str, Any]
     place = to_patient(lesion.centre_zyx[::-1], source)
     x, y, z = (round(value) for value in to_indices(place, shown).tolist())
     left, posterior, superior = place.tolist()
-    return asdict(lesion) | {"centre_zyx": (z, y, x), "centre_ras_mm": (-left, -posterior, superior)}
+    measured = lesion.measured
+    return {
+        "number": measured.number,
+        "label": measured.name,
+        "voxels": measured.voxels,
+        "volume_mm3": measured.volume_mm3,
+        "longest_mm": measured.longest_axial.length_mm,
+        "across_mm": measured.perpendicular.length_mm,
+        "centroid_lps_mm": measured.centroid_lps_mm,
+        "centre_zyx": (z, y, x),
+        "centre_ras_mm": (-left, -posterior, superior),
+        "slices": lesion.slices,
+        "mean": lesion.mean,
+        "maximum": lesion.maximum,
+    }
 
 
 def _windows(values: NDArray[Any], modality: str) -> dict[str, tuple[float, float]]:

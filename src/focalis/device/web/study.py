@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +21,6 @@ from focalis.device.web.slice_picture import AXES, Plane, slice_png
 from focalis.device.web.views import IMAGE, LESIONS, View, segmentation_of
 from focalis.device.web.worklist import WORKING
 from focalis.device.written import follow_up_of, pointed_files
-from focalis.model import weights_sha256
 
 router = APIRouter(prefix="/studies/{task_id}")
 _correcting = threading.Lock()
@@ -208,7 +208,7 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
                 "labels": {}
                 if model is None
                 else {str(key): name for key, name in model.header.plan.labels.items()},
-                "model": "" if model is None else weights_sha256(model.header),
+                "model": None if model is None else asdict(model.header.identity),
             },
             config.limits,
         )

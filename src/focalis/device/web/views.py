@@ -37,7 +37,7 @@ class View:
         shape_zyx: voxels.
         spacing_zyx_mm: of the voxels.
         windows: name to lowest and highest value, the first to begin with.
-        lesions: the table, as `focalis.device.study_lesions.StudyLesion`, with "centre_ras_mm" for the viewer.
+        lesions: the table, as `focalis.device.web.preparing.lesion_row` makes it.
         dtype: of the image's values.
         modality: CT, MR or PT.
     """
