@@ -137,7 +137,7 @@ def test_the_command(folders, tmp_path):
     result = CliRunner().invoke(app, ["agree", *map(str, folders), "-o", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert "label 1: 2 cases, Dice 0.875 [0.750, 1.000]" in result.stdout
-    assert "1 cases with fewer than two readers" in result.stdout
+    assert "1 case with fewer than two readers" in result.stdout
     result = CliRunner().invoke(app, ["agree", *map(str, folders), "--json"])
     assert json.loads(result.stdout)["readers"] == {"ann": 3, "ben": 2}
 

@@ -70,6 +70,7 @@ def test_each_row_is_a_run_folder_beside_table_page_and_pictures(first):
         p.name for p in run.iterdir()
     }
     assert {path.name for path in (first.folder / "figures").iterdir()} == {
+        "learning-curves.png",
         "losses-median.png",
         "losses-worst.png",
     }
