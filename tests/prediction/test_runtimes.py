@@ -202,6 +202,7 @@ def test_a_model_that_no_run_time_can_open_is_refused_as_such(model, tmp_path, m
         runtime_for(model, cache=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_converted_network_that_was_damaged_is_converted_again(model, image, tmp_path):
     def predicted():
         return run_passes(model, image, runtime=runtime_for(model, "openvino", cache=tmp_path)).probabilities

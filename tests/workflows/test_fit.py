@@ -232,6 +232,7 @@ def test_folds_share_threads_and_memory_and_the_one_that_fails_is_named(phantoms
     assert len(load_model(fit(phantoms, tmp_path / "run", **options).model).members) == 2
 
 
+@pytest.mark.slow
 def test_a_network_with_a_refinement_gets_it_fitted_recorded_and_stored(phantoms, tmp_path):
     result = fit(phantoms, tmp_path / "run", steps=2, fold=0, network="dense+crf")
     model = load_model(result.model)

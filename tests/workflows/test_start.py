@@ -54,6 +54,7 @@ def test_figures_on_images_that_trained_the_start_are_said_to_flatter(first, sec
     assert f"{held_out} (as {held_out} of model)" in text
 
 
+@pytest.mark.slow
 def test_a_frozen_start_is_still_there_in_the_model(phantoms, first, tmp_path):
     result = fit(phantoms, tmp_path / "run", steps=2, start=str(first.model), freeze="encoder")
 
