@@ -3,7 +3,8 @@
 # On a machine without a container engine `make container` runs all of them.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
-prefix=$2
+mkdir -p "$2"
+prefix=$(cd "$2" && pwd)
 
 case $1 in
 dependencies)

@@ -1,5 +1,6 @@
 """The command line as a whole: exit codes, one line per error, and a light start."""
 
+import os
 import subprocess
 import sys
 
@@ -41,6 +42,20 @@ def failing(monkeypatch):
 
 def test_version(run):
     assert run("--version") == (0, f"focalis {focalis.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_do_not_spin_long_unless_told_to(run, monkeypatch, given, expected):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    run("--version")
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
 def test_python_runs_the_package():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 import warnings
@@ -30,6 +31,9 @@ from focalis.cli.work import work
 from focalis.errors import FocalisError, UsageError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+SPINS = "3000"
+"""How long PyTorch's threads wait for each other by spinning before they sleep (GNU's OpenMP; a hundred times less than
+its own choice): where another program has a core, threads that spin keep the one that they wait for from running."""
 
 
 class _Commands(TyperGroup):
@@ -128,6 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the words after `focalis`; those of this process if None.
     """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # counts, for PyTorch is not loaded yet
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     if debug:  # a global option, accepted after the command as well
