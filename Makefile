@@ -25,9 +25,9 @@ help:
 demo: $(RUNTIME)
 	$(BIN)/focalis demo -o demo $(ARGS)
 
-# Many tests wait for processes and sockets: twice as many workers as there are cores keep the cores busy.
+# Many tests wait for processes and sockets: half as many workers again as there are cores keep the cores busy.
 test: $(DEVELOPMENT)
-	$(BIN)/python -m pytest --numprocesses $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) * 2)') --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) * 3 // 2)') --dist loadfile $(ARGS)
 
 test-slow: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
@@ -80,7 +80,8 @@ $(RUNTIME): pyproject.toml constraints.txt
 # Of MONAI Label only its client is tested against; its dependencies would double the environment.
 $(DEVELOPMENT): $(RUNTIME) examples/focalis-example/pyproject.toml
 	@$(PIP_INSTALL) --editable '.[test,check]' --editable examples/focalis-example
-	@$(PIP_INSTALL) --no-deps --upgrade --target $(VENV)/share/monailabel monailabel==0.8.5
+	@rm -rf $(VENV)/share/monailabel
+	@$(PIP_INSTALL) --no-deps --target $(VENV)/share/monailabel monailabel==0.8.5
 	@touch $@
 
 $(DOCUMENTATION): $(RUNTIME)

@@ -96,6 +96,7 @@ def test_late_slices_make_a_result_that_names_the_one_it_supersedes(model, serie
     assert earlier["seg"].sop_uid in dcmread(later["seg"].path).DerivationDescription
 
 
+@pytest.mark.slow
 def test_slices_that_come_while_it_is_segmented_keep_the_early_result_back(model, series, tmp_path):
     """A slow sender that announces nothing: the only result is that of all slices."""
     ordered = sorted(series, key=lambda path: dcmread(path).ImagePositionPatient[2])
@@ -547,6 +548,7 @@ def test_a_model_that_fails_keeps_the_next_one_from_nothing(model, canned, tmp_p
         assert [task.model for task in jobs.store.tasks("failed")] == ["first"]
 
 
+@pytest.mark.slow
 def test_a_model_on_trial_segments_the_same_series_and_nothing_of_it_is_sent(model, series, tmp_path):
     other = save_tiny_model(tmp_path / "other.safetensors", low=-1500.0)
     files = {"current": model, "new": other}

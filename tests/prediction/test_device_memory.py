@@ -148,6 +148,7 @@ def test_out_of_memory_means_the_next_smaller_tile(error):
     assert passed.passes.tiles > 1
 
 
+@pytest.mark.slow
 def test_the_smallest_tile_that_does_not_fit_is_an_error_that_says_what_to_do():
     with pytest.raises(
         ModelError, match=r"not enough memory, not even for the smallest tile; close .*\(gone\)"

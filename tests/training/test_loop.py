@@ -116,6 +116,7 @@ train(read_plan(home / "plan.yaml"), cases[:3], cases[3:], home, steps=7, seed=3
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_in_the_same_weights_as_one_that_was_not(plan, tmp_path):
     from focalis.planning import write_plan
 

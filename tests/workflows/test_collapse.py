@@ -76,6 +76,7 @@ def test_predict_warns_of_a_model_that_learned_nothing(collapsed, third_empty, t
     assert json.loads(table.read_text())["model_alert"].startswith("this model did not learn")
 
 
+@pytest.mark.slow
 def test_json_says_so_too(collapsed, third_empty):
     run, _ = collapsed
     done = cli("fit", third_empty, "-o", run, "--steps", 2, "--fold", 0, "--resume", "--json")

@@ -139,6 +139,7 @@ def test_a_run_of_another_fold_is_not_resumed(finished, phantoms):
         fit(phantoms, finished.run, steps=4, fold=0, seed=5, resume=True)
 
 
+@pytest.mark.slow
 def test_a_plan_keeps_its_reasons_when_it_is_followed(phantoms, tmp_path):
     first = fit(phantoms, tmp_path / "run", plan_only=True)
     before = first.plan.read_text()
@@ -345,10 +346,8 @@ def read_by_two(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize(
-    "readers",
-    ["majority", *(pytest.param(each, marks=pytest.mark.slow) for each in ("staple", "mean", "random"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("readers", ["majority", "staple", "mean", "random"])
 def test_a_run_on_several_readers(read_by_two, tmp_path, readers):
     result = fit(read_by_two, tmp_path / "run", steps=2, fold=0, readers=readers)
     assert read_plan(result.plan).readers == readers

@@ -136,6 +136,7 @@ def test_doubts_are_told_before_the_training_and_three_of_a_kind(tmp_path: Path)
     assert said[3] == "images and label maps that look like each other: 2 more; `focalis check` lists them"
 
 
+@pytest.mark.slow
 def test_the_command_says_first_that_the_cases_are_few(tmp_path: Path) -> None:
     root = a_set(tmp_path / "d", [[1], [1]])
     runner = CliRunner()
