@@ -20,7 +20,7 @@ from focalis.followup import (
     Targets,
     Track,
 )
-from focalis.report.figure import LIGHT, PREDICTION_COLOUR, png, style
+from focalis.report.figure import DARK, PREDICTION_COLOUR, png, style
 from focalis.report.page import DASH, number, render
 from focalis.report.slice_drawing import BACKGROUND, SOFT, TEXT, bare, draw_slice, scale_bar, zoom
 from focalis.volume import Volume, to_canonical
@@ -113,7 +113,7 @@ def lesion_figure(track: Track, days: Sequence[LesionDay], studies: Sequence[Stu
             parse_math=False,
         )
     left = len(studies) * (_SIDE_IN + _GAP_IN)
-    area = figure.add_axes((left / width_in, 0, _CURVE_IN / width_in, 1), facecolor=LIGHT.background)
+    area = figure.add_axes((left / width_in, 0, _CURVE_IN / width_in, 1), facecolor=DARK.background)
     area.set_xticks([])
     area.set_yticks([])
     axes = figure.add_axes(
@@ -183,13 +183,13 @@ def _curve(axes: Axes, days: Sequence[LesionDay], studies: Sequence[Study]) -> N
     places = [(day - first).days if known and day and first else number for number, day in enumerate(dated)]
     sizes = [day.size for day in days]
     shown = [(x, size) for x, size in zip(places, sizes, strict=True) if size is not None]
-    style(axes, LIGHT, "mm³")
+    style(axes, DARK, "mm³")
     axes.errorbar(
         [x for x, _ in shown],
         [size.volume_mm3 for _, size in shown],
         yerr=[1.96 * size.volume_sd_mm3 for _, size in shown],
-        color=LIGHT.line,
-        ecolor=LIGHT.faint,
+        color=DARK.line,
+        ecolor=DARK.faint,
         marker="o",
         markersize=4,
         linewidth=1.4,
@@ -198,7 +198,7 @@ def _curve(axes: Axes, days: Sequence[LesionDay], studies: Sequence[Study]) -> N
     axes.set_ylim(bottom=0)
     axes.set_xlim(min(places) - 0.08 * (np.ptp(places) or 1), max(places) + 0.08 * (np.ptp(places) or 1))
     axes.set_xticks(places, [str(x) if known else str(number + 1) for number, x in enumerate(places)])
-    axes.set_xlabel("days" if known else "scan", color=LIGHT.text, fontsize=8, labelpad=1)
+    axes.set_xlabel("days" if known else "scan", color=DARK.text, fontsize=8, labelpad=1)
     axes.yaxis.label.set_fontsize(8)
     axes.tick_params(labelsize=7.5)
 
