@@ -240,7 +240,8 @@ def test_a_whole_scan_is_refused_to_a_model_that_takes_points(tmp_path: Path) ->
     one, _ = write_date(tmp_path, "a", [], grid=grid_of((12, 12, 12)))
     said = refused(ModelError, [one, one], tmp_path / "out", model="lidc-nodule")
     assert said.startswith(str(one))
-    assert said.endswith("and follow the masks of all scans with --masks")
+    assert f"focalis follow {one} {one} --model lidc-nodule" in said
+    assert said.endswith("--at X,Y,Z (mm, LPS), in the first scan alone: the later ones follow")
     assert not (tmp_path / "out").exists()
 
 

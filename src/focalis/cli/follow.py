@@ -32,6 +32,14 @@ def follow(
             help="Instead of a model, once per scan: its mask, or a folder with one per reader, the first measured.",
         ),
     ] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at",
+            metavar="X,Y,Z|FILE",
+            help="For a model that takes points: one in each lesion of the first scan, in mm (LPS), as for `predict`.",
+        ),
+    ] = None,
     dates: Annotated[
         str | None, typer.Option(help="Dates of the scans, as 2026-01-05,2026-04-02; DICOM has its own.")
     ] = None,
@@ -58,6 +66,7 @@ def follow(
             out,
             model=model,
             masks=masks or [],
+            at=at or [],
             dates=dates.split(",") if dates is not None else [],
             targets=[int(number) for number in numbers],
             same_person=same_person,

@@ -13,7 +13,7 @@ from focalis.followup.recist import (
 )
 from focalis.followup.registration import DOUBTFUL_SIMILARITY, REGISTRATION_RULE, Registration, register
 from focalis.followup.study import Piece, Study, make_study
-from focalis.followup.timeline import THERE, Placement, Sighting, Status, Track, place, track
+from focalis.followup.timeline import THERE, Placement, Sighting, Status, Track, carry, place, track
 from focalis.followup.transform import Transform
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "Targets",
     "Track",
     "Transform",
+    "carry",
     "choose_targets",
     "estimate_error",
     "is_measurable",

@@ -154,7 +154,10 @@ def track(
             advance(f"match lesions of {study.name}")
         known = [each for each in tracks if each.last is not None]
         linked = [each for each in known if placements[each.last or 0].root == placements[day].root]
-        local = [_local(studies, placements, each, day) for each in linked]
+        local = [
+            carry(studies, placements, each.sightings[each.last or 0].pieces, each.last or 0, day)
+            for each in linked
+        ]
         matches = match(
             [
                 Earlier(studies[each.last or 0], each.sightings[each.last or 0].pieces, near.transform)
@@ -182,18 +185,28 @@ def track(
     )
 
 
+def carry(
+    studies: Sequence[Study],
+    placements: Sequence[Placement],
+    pieces: tuple[int, ...],
+    earlier: int,
+    later: int,
+) -> LocalRegistration:
+    """Where a lesion lies on a later date that is registered with its own.
+
+    Args:
+        studies: in the order of their dates.
+        placements: see `place`.
+        pieces: its pieces on the earlier date.
+        earlier, later: the numbers of both dates, from 0.
+    """
+    study = studies[earlier]
+    return refine(study, studies[later], study.voxels_zyx(pieces), _between(placements, earlier, later))
+
+
 def _between(placements: Sequence[Placement], one: int, other: int) -> Transform:
     """From places of one date to places of another one of the same root."""
     return placements[one].to_root.then(placements[other].to_root.inverse())
-
-
-def _local(
-    studies: Sequence[Study], placements: Sequence[Placement], lesion: _Open, day: int
-) -> LocalRegistration:
-    last = lesion.last or 0
-    study = studies[last]
-    voxels = study.voxels_zyx(lesion.sightings[last].pieces)
-    return refine(study, studies[day], voxels, _between(placements, last, day))
 
 
 def _sighting(

@@ -102,12 +102,13 @@ def _keep(
         said += f", which begins {nearest:.1f} mm away"
     if (inside & earlier).any():
         said += ", which touches that of an earlier point"
-    if _is_cut_off(inside, box, whole.grid):
+    is_cut = _is_cut_off(inside, box, whole.grid)
+    if is_cut:
         said += ", which is cut off: it is larger than what the model looks at"
     own = model.operating_point
     if size_mm3 < own.minimum_mm3 or found.probability[inside].max() < own.minimum_confidence:
         said += ", smaller or less sure than what the model reports unasked"
-    return Pointed(place, "lesion", said)
+    return Pointed(place, "lesion", said, is_cut)
 
 
 def _blank(found: Segmentation, grid: Grid) -> Segmentation:

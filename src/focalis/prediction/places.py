@@ -66,6 +66,7 @@ class Pointed(Shown):
         place: the place.
         status: a lesion was found at it, nothing was, or it lies outside of the image.
         said: the same in words.
+        cut: whether the lesion is larger than what the model looks at, so that a part of it is missing.
     """
 
     shows = ("place", "status", "said")
@@ -73,6 +74,7 @@ class Pointed(Shown):
     place: Place
     status: Literal["lesion", "nothing", "outside"]
     said: str
+    cut: bool = False
 
 
 def surroundings(model: Model, grid: Grid, place: Place) -> Box | None:

@@ -40,7 +40,7 @@ from focalis.identity import ModelIdentity
 from focalis.lesions import MEASURING_RULE, as_csv, axial_axis
 from focalis.model import Model, open_model
 from focalis.models import model_file
-from focalis.prediction import Settings, require_crop
+from focalis.prediction import Place, Settings, require_crop
 from focalis.report import write_follow_report
 from focalis.volume import Volume, content_digest, read_volume, write_volume
 from focalis.workflows.follow_inputs import (
@@ -52,6 +52,8 @@ from focalis.workflows.follow_inputs import (
     read_scans,
     scan_notes,
 )
+from focalis.workflows.follow_points import find_at
+from focalis.workflows.points import Given, on_series, places_given
 from focalis.workflows.predict import predict
 from focalis.workflows.record import write_json
 from focalis.workflows.scope import outside_line
@@ -124,6 +126,7 @@ def follow(
     *,
     model: Path | str | Model | None = None,
     masks: Sequence[Path | str] = (),
+    at: Sequence[Given] = (),
     dates: Sequence[str] = (),
     targets: Sequence[int] = (),
     same_person: bool = False,
@@ -142,6 +145,9 @@ def follow(
         model: what finds the lesions: a model file, the name of a model that comes with Focalis, or a loaded model.
         masks: instead of a model, one mask per scan: a label map on its grid, a DICOM Segmentation or RT Structure
             Set of it, or a folder with a mask per reader, of which the first by name is measured.
+        at: of a guided model, a point in each lesion of the first scan, or the two ends of a line across it: x, y, z in
+            mm in the patient (LPS); or files of points, see `focalis.workflows.points`. Later scans are looked at where
+            the registration puts the lesions.
         dates: of the scans, as 2026-03-31; by default those of the DICOM headers.
         targets: identities of the target lesions of RECIST 1.1; by default the five largest of the first date.
         same_person: take the scans as one person's though their headers say otherwise.
@@ -165,20 +171,38 @@ def follow(
         raise UsageError(f"--masks: {len(masks)} for {len(images)} scans; give one per scan, in their order")
     paths = [Path(path) for path in images]
     loaded = None if model is None else model if isinstance(model, Model) else open_model(model_file(model))
+    places = places_given(at)
+    if places and (loaded is None or not loaded.guided):
+        what = (
+            "masks are given"
+            if loaded is None
+            else "the model is a detector, which takes whole scans and no points"
+        )
+        raise UsageError(f"--at: {what}; leave it out")
     channels = ("image",) if loaded is None else tuple(loaded.plan.channels)
     scans = read_scans(paths, channels, parse_dates(dates, len(paths)), same_person=same_person)
     notes = [*scan_notes(scans), *_same_image(scans)]
     notes += [doubt for scan in scans for doubt in scan.doubts]
+    placements: tuple[Placement, ...] = ()
     if loaded is None:
         given = [read_masks(Path(path), scan, notes) for path, scan in zip(masks, scans, strict=True)]
         source = "the readers' masks"
     else:
-        for scan in scans:
-            with about(scan.path):
-                _require_detector(loaded, scan)
-        given = [_predicted(loaded, scan, memory_gb, device, say, notes) for scan in scans]
         source = describe_second_look(loaded)
-    followed = _followed(scans, given, source, targets, notes, loaded, say)
+
+        def find(scan: Scan, here: Sequence[Place] = ()) -> Masks:
+            return _predicted(loaded, scan, here, memory_gb, device, say, notes)
+
+        if places:
+            here = on_series(places, scans[0].source)
+            given, placements = find_at(scans, here, loaded.plan.labels, find, say)
+        else:
+            listed, named = " ".join(map(str, paths)), "MODEL" if isinstance(model, Model) else model
+            for scan in scans:
+                with about(scan.path):
+                    _require_detector(loaded, scan, f"focalis follow {listed} --model {named} -o {out}")
+            given = [find(scan) for scan in scans]
+    followed = _followed(scans, given, source, targets, notes, loaded, placements, say)
     say("write the report")
     with whole_folder(folder) as unfinished:
         _write(followed, scans, unfinished)
@@ -192,6 +216,7 @@ def _followed(
     named: Sequence[int],
     notes: list[str],
     model: Model | None,
+    placements: tuple[Placement, ...],
     say: Progress,
 ) -> Followed:
     names = common_names(masks) if model is None else {**model.plan.labels}
@@ -207,7 +232,7 @@ def _followed(
         for title, scan, mask in zip(titles, scans, masks, strict=True)
     ]
     error = estimate_error(studies, repeats, source)
-    placements = place(studies, say)
+    placements = placements or place(studies, say)
     tracks = track(studies, placements, say)
     measured = measure(tracks, studies, error)
     grid = studies[0].image.grid
@@ -237,29 +262,40 @@ def _followed(
     )
 
 
-def _require_detector(model: Model, scan: Scan) -> None:
+def _require_detector(model: Model, scan: Scan, command: str) -> None:
     try:
-        require_crop(model, scan.volumes[0].grid)
+        require_crop(model, scan.volumes[0].grid, command)
     except ModelError as error:
-        raise ModelError(f"{error}, and follow the masks of all scans with --masks") from error
+        raise ModelError(f"{error}, in the first scan alone: the later ones follow") from error
 
 
 def _predicted(
-    model: Model, scan: Scan, memory_gb: float, device: str, say: Progress, notes: list[str]
+    model: Model,
+    scan: Scan,
+    places: Sequence[Place],
+    memory_gb: float,
+    device: str,
+    say: Progress,
+    notes: list[str],
 ) -> Masks:
-    """What the model finds in a scan, and what it finds on a second look."""
+    """What the model finds in a scan, or at places in it, and what it finds on a second look."""
     say(f"find lesions in {scan.case.name}")
     with tempfile.TemporaryDirectory(prefix="focalis_follow_") as place:
-        report = predict(model, [scan.path], place, memory_gb=memory_gb, device=device)
+        report = predict(model, [scan.path], place, memory_gb=memory_gb, device=device, at=places)
         (row,) = report.rows
         if row.output is None:
             raise DataError(row.reason)
         label = read_volume(row.output).array
     notes.extend([f"{row.case} {outside_line(row.outside)}"] if row.outside else [])
     notes.extend([f"{row.case} {seen_alone(row.seen)}"] if row.seen else [])
+    notes.extend(
+        f"{row.case}: point {each.place} {each.said}."
+        for each in row.pointed
+        if each.cut or each.status != "lesion"
+    )
     notes.extend([report.alert] if report.alert and report.alert not in notes else [])
     say(f"find lesions in {scan.case.name} once more, for the measurement error")
-    other = second_look(model, scan.volumes, Settings(memory_gb=memory_gb, device=device))
+    other = second_look(model, scan.volumes, Settings(memory_gb=memory_gb, device=device), places)
     grid = scan.volumes[0].grid
     return Masks(Volume(label, grid), (Volume(other, grid),), {})
 

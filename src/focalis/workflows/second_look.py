@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from focalis.followup import scan_noise
 from focalis.model import Model
-from focalis.prediction import Settings, segment
-from focalis.volume import Volume
+from focalis.prediction import Place, Settings, segment, segment_at
+from focalis.volume import Grid, Volume
 
 _SHIFT_VOXELS = (3, 5, 5)
 """By so many voxels (z, y, x) the image starts later if the model may not be mirrored."""
 
 
-def second_look(model: Model, volumes: Sequence[Volume], settings: Settings) -> NDArray[np.integer]:
+def second_look(
+    model: Model, volumes: Sequence[Volume], settings: Settings, places: Sequence[Place] = ()
+) -> NDArray[np.integer]:
     """The mask of the scan in its mirror image, or in a part of it, with noise added; put back onto its grid.
 
     The noise has twice the variance of the scan's own, see `focalis.followup.ERROR_RULE`. The same scan always gets the
@@ -26,9 +29,14 @@ def second_look(model: Model, volumes: Sequence[Volume], settings: Settings) -> 
         model: the model.
         volumes: one per channel, on one grid.
         settings: as for the first prediction.
+        places: of a guided model, where the lesions are.
     """
-    noise = np.random.default_rng(0)
-    found = segment(model, [_changed(volume, model, noise) for volume in volumes], settings).mask
+    noise, grid = np.random.default_rng(0), volumes[0].grid
+    changed = [_changed(volume, model, noise) for volume in volumes]
+    if places:
+        found = segment_at(model, changed, [_moved(each, grid, model) for each in places], settings).mask
+    else:
+        found = segment(model, changed, settings).mask
     if _mirrors(model):
         return np.ascontiguousarray(found[::-1, ::-1, ::-1])
     whole = np.zeros(volumes[0].grid.shape_zyx, dtype=found.dtype)
@@ -45,6 +53,13 @@ def describe_second_look(model: Model) -> str:
 
 def _mirrors(model: Model) -> bool:
     return all(model.plan.training.flip_axes_zyx)
+
+
+def _moved(place: Place, grid: Grid, model: Model) -> Place:
+    """A place in the changed image, as a voxel."""
+    at = place.indices_xyz(grid)
+    at = np.asarray(grid.size_xyz) - 1 - at if _mirrors(model) else np.maximum(at - _SHIFT_VOXELS[::-1], 0)
+    return replace(place, ends=tuple(map(tuple, at.tolist())), voxel=True)
 
 
 def _changed(volume: Volume, model: Model, noise: np.random.Generator) -> Volume:

@@ -1,0 +1,77 @@
+"""Follow the lesions that a person points at on the first date: what a guided model outlines there on every date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focalis.followup import Placement, Study, carry, make_study, place
+from focalis.prediction import Place
+from focalis.volume import Grid, Volume
+from focalis.workflows.follow_inputs import Masks, Scan
+
+Find = Callable[[Scan, Sequence[Place]], Masks]
+"""Outline the lesions at places of a scan."""
+
+
+def find_at(
+    scans: Sequence[Scan],
+    places: Sequence[Place],
+    names: Mapping[int, str],
+    find: Find,
+    say: Callable[[str], None],
+) -> tuple[list[Masks], tuple[Placement, ...]]:
+    """The masks of all dates, and how their scans lie to each other.
+
+    On a later date the model looks where the registration, refined around the lesion, puts the lesion's centre; from
+    the latest date that shows it. Where a scan does not show that place, or could not be registered, it finds nothing.
+
+    Args:
+        scans: one per date.
+        places: in the lesions of the first date.
+        names: label value to name.
+        find: the model, at places.
+        say: called with what is done next.
+    """
+    nothing = [np.zeros(scan.volumes[0].grid.shape_zyx, np.uint8) for scan in scans]
+    studies = [
+        make_study(scan.case.name, scan.volumes[0], empty, names)
+        for scan, empty in zip(scans, nothing, strict=True)
+    ]
+    placements = place(studies, say)
+    masks = [find(scans[0], places)]
+    studies[0] = _study(scans[0], masks[0], names)
+    lesions = [(0, (piece,)) for piece in range(len(studies[0].pieces))]
+    for day, scan in enumerate(scans[1:], start=1):
+        grid = scan.volumes[0].grid
+        expected = [_expected(studies, placements, pieces, last, day) for last, pieces in lesions]
+        here = [Place((tuple(at),)) for at in expected if at is not None and _shows(grid, at)]
+        masks.append(find(scan, here) if here else Masks(Volume(nothing[day], grid), (), {}))
+        studies[day] = _study(scan, masks[day], names)
+        for number, at in enumerate(expected):
+            piece = 0 if at is None else int(studies[day].look_up(at[None])[0])
+            if piece > 0:
+                lesions[number] = (day, (piece - 1,))
+    return masks, placements
+
+
+def _study(scan: Scan, masks: Masks, names: Mapping[int, str]) -> Study:
+    return make_study(scan.case.name, scan.volumes[0], masks.label.array, names)
+
+
+def _expected(
+    studies: Sequence[Study], placements: Sequence[Placement], pieces: tuple[int, ...], last: int, day: int
+) -> NDArray[np.float64] | None:
+    """Where the middle of a lesion lies on a later date, x, y, z in mm; None if the two are not registered."""
+    if placements[last].root != placements[day].root:
+        return None
+    inside = studies[last].places(pieces)
+    middle = inside[np.linalg.norm(inside - inside.mean(axis=0), axis=1).argmin()]
+    return carry(studies, placements, pieces, last, day).transform.apply(middle)
+
+
+def _shows(grid: Grid, at: NDArray[np.float64]) -> bool:
+    steps = Place((tuple(at),)).indices_xyz(grid)
+    return bool(((steps >= -0.5) & (steps <= np.asarray(grid.size_xyz) - 0.5)).all())
