@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from arms import options_of, print_rows
 from scipy import ndimage
 
 import focalis
@@ -23,7 +24,7 @@ from focalis.model import load_model
 from focalis.planning import read_plan, write_plan
 from focalis.planning.plan import AugmentationSettings
 from focalis.prediction import Settings, segment
-from focalis.workflows.record import provenance, read_json, write_json
+from focalis.workflows.record import provenance, read_json
 
 ARMS = ("plain", "shift")
 VOXELS = (0, 1, 2)
@@ -31,25 +32,12 @@ VOXELS = (0, 1, 2)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train the two arms and print their rows."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("--out", "-o", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    for arm in ARMS:
-        row = options.out / f"{arm}-{options.steps}-seed{options.seed}.json"
-        if not row.exists():
-            write_json(row, trained(arm, options))
-        print(row.read_text(encoding="utf-8"))
+    options = options_of(__doc__).parse_args(arguments)
+    print_rows(ARMS, options, lambda arm, run: trained(arm, run, options))
 
 
-def trained(arm: str, options: argparse.Namespace) -> dict[str, Any]:
+def trained(arm: str, run: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The row of an arm: mean Dice of the foreground by the shift in voxels, and that of each case."""
-    run = options.out / f"{arm}-{options.steps}-seed{options.seed}"
     made_from = provenance()
     how: dict[str, Any] = {"fold": options.fold, "seed": options.seed}
     plan = read_plan(focalis.fit(options.dataset, run, plan_only=True, **how).plan)

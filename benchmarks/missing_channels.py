@@ -13,35 +13,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from arms import options_of, print_rows
+
 import focalis
 from focalis.planning import read_plan, write_plan
-from focalis.workflows.record import provenance, read_json, write_json
+from focalis.workflows.record import provenance, read_json
 
 ARMS = {"dropout": None, "no_dropout": 0.0}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train the two arms and print their rows."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("--out", "-o", type=Path, required=True)
+    parser = options_of(__doc__)
     parser.add_argument("--channel", required=True)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    for arm, share in ARMS.items():
-        row = options.out / f"{arm}-{options.steps}-seed{options.seed}.json"
-        if not row.exists():
-            write_json(row, trained(arm, share, options))
-        print(row.read_text(encoding="utf-8"))
+    print_rows(ARMS, options, lambda arm, run: trained(arm, run, ARMS[arm], options))
 
 
-def trained(arm: str, share: float | None, options: argparse.Namespace) -> dict[str, Any]:
+def trained(arm: str, run: Path, share: float | None, options: argparse.Namespace) -> dict[str, Any]:
     """The row of an arm; `share` replaces the plan's channel dropout."""
-    run = options.out / f"{arm}-{options.steps}-seed{options.seed}"
     made_from = provenance()
     how: dict[str, Any] = {"fold": options.fold, "channels_may_miss": [options.channel], "seed": options.seed}
     plan = read_plan(focalis.fit(options.dataset, run, plan_only=True, **how).plan)

@@ -16,26 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from arms import options_of, print_rows
 
 import focalis
 from focalis.dataset import Split, find_splits, open_dataset, read_splits, write_splits
 from focalis.dataset.case import Dataset
 from focalis.volume import Volume, write_volume
-from focalis.workflows.record import provenance, write_json
+from focalis.workflows.record import provenance
 
 ARMS = ("whole", "drawn", "taken_for_whole")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train the three arms and print their mean Dice by label."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("--out", "-o", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = options_of(__doc__)
     parser.add_argument("--cases", type=int, help="train and validate on the first so many of each side")
     options = parser.parse_args(arguments)
     data = open_dataset(options.dataset)
@@ -44,16 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(f"{data.root}: holds no splits")
     split = read_splits(path, tuple(case.name for case in data.cases))[options.fold]
     split = Split(split.train[: options.cases], split.val[: options.cases])
-    for arm in ARMS:
-        row = options.out / f"{arm}-{options.steps}-seed{options.seed}.json"
-        if not row.exists():
-            write_json(row, trained(arm, data, split, options))
-        print(row.read_text(encoding="utf-8"))
+    print_rows(ARMS, options, lambda arm, run: trained(arm, run, data, split, options))
 
 
-def trained(arm: str, data: Dataset, split: Split, options: argparse.Namespace) -> dict[str, Any]:
+def trained(arm: str, run: Path, data: Dataset, split: Split, options: argparse.Namespace) -> dict[str, Any]:
     """The row of an arm: the mean Dice of each label on the held-out cases."""
-    run = options.out / f"{arm}-{options.steps}-seed{options.seed}"
     folder = options.out / f"data_{arm}"
     shutil.rmtree(folder, ignore_errors=True)
     write_data(arm, data, split, folder)

@@ -41,10 +41,6 @@ def codec_of(charset: str) -> str:
 def settle_text(dataset: Dataset, charset: str = DEFAULT_CHARSET) -> tuple[str, ...]:
     """Decode, in place, text that does not decode as announced: as UTF-8 if it can be that, else by `charset`.
 
-    Args:
-        dataset: as read, its text not looked at yet.
-        charset: the name of a Python codec.
-
     Returns:
         The names of the attributes that had to be guessed, patient's first.
     """

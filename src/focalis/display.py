@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 LONGEST_LINE = 280
 LONGEST_VALUE = 60
@@ -55,3 +58,16 @@ def _short(value: object) -> str:
 
 
 _PLAIN = (str, int, float)
+
+
+def templates_of(package: str) -> Environment:
+    """The templates of a package; every value is escaped, and an unknown one is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader(package),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

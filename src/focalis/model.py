@@ -214,8 +214,6 @@ def save_model(model: Model, path: Path, *, half: bool = False) -> None:
     """Write a model to one file, all or nothing: an interrupted write leaves the old file, or none.
 
     Args:
-        model: the model.
-        path: the file.
         half: store the kernels of the convolutions in float16, in half the room. They are computed with in float32
             all the same; what the rounding does to the figures is for the caller to measure.
     """

@@ -62,9 +62,6 @@ def find_part(kind: Kind, name: str, own: Mapping[str, Part], cls: type) -> Part
     """A part by its name: Focalis's own, or an installed one; None if there is no such part.
 
     Args:
-        kind: what is looked for.
-        name: its name.
-        own: Focalis's own parts.
         cls: what the entry point must be an instance or a subclass of.
 
     Raises:

@@ -17,9 +17,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from focalis.device.examine import IMAGE_CLASSES, examine
+from focalis.device.examine import examine
 from focalis.device.parsing import ForeignError, Parser, UnsafeError
-from focalis.dicom import headers
 
 LIMIT = 10_000_000
 
@@ -55,10 +54,6 @@ def test_an_honest_slice_says_what_it_is(path):
     assert header.study_uid == ds.StudyInstanceUID
     assert (header.modality, header.body_part, header.description) == ("CT", "CHEST", "Chest <b>")
     assert header.expected is None
-
-
-def test_the_accepted_classes_are_those_that_are_read():
-    assert set(IMAGE_CLASSES) == headers.IMAGE_CLASSES
 
 
 def test_pet_says_how_many_slices_it_has(write_series, stored, grid, tmp_path):

@@ -6,9 +6,10 @@ from pathlib import Path
 from pynetdicom import AE
 
 from focalis.device.config import Config
-from focalis.device.examine import IMAGE_CLASSES, TRANSFER_SYNTAXES
+from focalis.device.examine import TRANSFER_SYNTAXES
 from focalis.device.node import STATUS
 from focalis.device.web.server import CONNECTIONS, CONNECTIONS_PER_ADDRESS, IDLE_SECONDS
+from focalis.dicom.headers import IMAGE_CLASSES
 
 DOCS = Path(__file__).parents[2] / "docs"
 

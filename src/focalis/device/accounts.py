@@ -25,11 +25,10 @@ class Accounts:
 
     def keep_account(self, account: Account) -> None:
         """Add a user, or put another role, password or state in the place of the one of that name."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)",
-                (account.name, account.password_hash, account.role, account.disabled),
-            )
+        self._database.change(
+            "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)",
+            (account.name, account.password_hash, account.role, account.disabled),
+        )
 
     def audit(
         self, who: str, address: str, did: str, task_id: str | None = None, series_uid: str | None = None
@@ -42,12 +41,11 @@ class Accounts:
             did: what, in the past tense; never a patient's name.
             task_id, series_uid: the study, if it was about one.
         """
-        with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO audit (at, who, address, did, task_id, series_uid) VALUES (?, ?, ?, ?, ?,"
-                " coalesce(?, (SELECT series_uid FROM tasks WHERE task_id = ?)))",
-                (now(), who, address, did, task_id, series_uid, task_id),
-            )
+        self._database.change(
+            "INSERT INTO audit (at, who, address, did, task_id, series_uid) VALUES (?, ?, ?, ?, ?,"
+            " coalesce(?, (SELECT series_uid FROM tasks WHERE task_id = ?)))",
+            (now(), who, address, did, task_id, series_uid, task_id),
+        )
 
     def audited(self, since: str = "") -> Iterator[Audited]:
         """The audit trail since a time, the oldest first; it is read in parts, so that it may be of any length."""

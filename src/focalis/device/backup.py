@@ -19,10 +19,6 @@ def back_up(folder: Path, path: Path) -> int:
     First the rows are copied, in one moment, then the files that they name; files are written once and never changed,
     so that the two fit. The state of running jobs is not in it: it follows from the rows.
 
-    Args:
-        folder: the store.
-        path: the tar file, not inside the store.
-
     Returns:
         How many files of the store it holds.
 
@@ -57,10 +53,6 @@ def back_up(folder: Path, path: Path) -> int:
 
 def restore(path: Path, folder: Path) -> int:
     """Make a store from a backup, and check every file of it against its hash.
-
-    Args:
-        path: the tar file.
-        folder: the store to be; must not hold one.
 
     Returns:
         How many files were restored.

@@ -91,10 +91,6 @@ def ask(
     """Ask a destination to commit itself to objects (N-ACTION); failures of it or the network never raise.
 
     Args:
-        files: the objects as they were sent.
-        destination: whom to ask.
-        calling: the device's own AE title.
-        transaction_uid: what the report will name.
         reported: called if the report comes on the same association.
     """
     wanted = Dataset()
@@ -133,8 +129,6 @@ class Commitments:
         """Asks nothing yet.
 
         Args:
-            config: the device's settings.
-            store: where deliveries wait for their commitment.
             settle: called with a task of which something was reported.
         """
         self._config = config
@@ -145,9 +139,7 @@ class Commitments:
         """One attempt to have a destination commit itself to what it has stored of a task.
 
         Args:
-            task_id: the task.
             destination: whom to ask; nothing is asked of one that need not commit itself any more.
-            files: as they were sent.
         """
         stored = [
             each

@@ -170,6 +170,11 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    def change(self, query: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        """One change, as a transaction of its own."""
+        with self.transaction() as connection:
+            return connection.execute(query, values)
+
     def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
         """All rows of a query.
 

@@ -101,8 +101,6 @@ def deidentify(path: Path, out: Path, pseudonyms: Pseudonyms, dates: Dates, own:
     """Write the de-identified copy of an object.
 
     Args:
-        path: the object.
-        out: the file to write.
         pseudonyms: what takes the place of UIDs, ID and name.
         dates: what becomes of dates and times: removed, shifted by days of each patient, or kept. Those that describe
             the patient are always removed.

@@ -53,11 +53,6 @@ class Sent:
 def send(files: Sequence[Path], destination: Destination, calling: str) -> dict[Path, Sent]:
     """Send files, in one association or session; failures of the destination or the network never raise.
 
-    Args:
-        files: the objects, as they are to arrive.
-        destination: where to.
-        calling: the device's own AE title.
-
     Returns:
         What became of each file.
     """

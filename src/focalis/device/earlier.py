@@ -13,14 +13,7 @@ from focalis.device.store import Store
 def earlier_studies(
     store: Store, routes: Sequence[Route], task: SeriesTask, row: SeriesRow
 ) -> list[EarlierStudy]:
-    """Other studies of the person that the same route took and the same model segmented, wholly.
-
-    Args:
-        store: the store.
-        routes: those of the device; a route may switch follow-up off.
-        task: the task of the new series.
-        row: the new series.
-    """
+    """Other studies of the person that the same route took and the same model segmented, wholly."""
     route = route_of(row, routes)
     if route is not None and not route.follow_up:
         return []

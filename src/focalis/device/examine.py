@@ -28,20 +28,8 @@ from pydicom.multival import MultiValue
 from focalis.charsets import DEFAULT_CHARSET, settle_text
 from focalis.device.parsing import ForeignError, UnsafeError
 from focalis.device.records import Header
+from focalis.dicom.headers import IMAGE_CLASSES
 from focalis.errors import DataError
-
-IMAGE_CLASSES = (
-    uid.CTImageStorage,
-    uid.EnhancedCTImageStorage,
-    uid.LegacyConvertedEnhancedCTImageStorage,
-    uid.MRImageStorage,
-    uid.EnhancedMRImageStorage,
-    uid.LegacyConvertedEnhancedMRImageStorage,
-    uid.PositronEmissionTomographyImageStorage,
-    uid.EnhancedPETImageStorage,
-    uid.LegacyConvertedEnhancedPETImageStorage,
-)
-"""The SOP classes that are accepted: those that `focalis.dicom` reads (PS3.4 B.5)."""
 
 TRANSFER_SYNTAXES = (
     uid.ExplicitVRLittleEndian,
@@ -70,7 +58,6 @@ def examine(
     """Read what the device needs to know about a file.
 
     Args:
-        path: the file.
         most_pixel_bytes: the greatest size of its decoded pixels.
         charset: the Python codec for text of no or a wrong character set.
         keywords: attributes that routes ask for.

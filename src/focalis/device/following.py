@@ -59,11 +59,6 @@ def choose_earlier(
     """The latest studies before a series that are certainly of the same person, one per day, the earliest first.
 
     Of several series of a day one with the same description is taken, else one of about as many images.
-
-    Args:
-        series: the new series.
-        candidates: what may be of the same person.
-        charset: as for `read_series`.
     """
     day = day_of(series.header)
     found: dict[date, tuple[bool, int, str, EarlierStudy]] = {}
@@ -99,12 +94,8 @@ def follow_up(
     """Compare a segmented series with earlier studies; the page and the summary tell the change since the latest.
 
     Args:
-        series: the series.
         mask: what the model found in it, (z, y, x).
-        earlier: the studies to compare with, the earliest first; see `choose_earlier`.
         model: the model; the measurement error is estimated by a second prediction.
-        settings: as for the first prediction.
-        charset: as for `read_series`.
 
     Raises:
         FocalisError: a file of the latest one cannot be read, or there are too many lesions.

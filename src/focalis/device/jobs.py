@@ -83,14 +83,7 @@ class Jobs:
     """The work of a device; one at a time in a process, and one process at a time for a store."""
 
     def __init__(self, config: Config, store: Store, models: Mapping[str, ServedModel], version: str) -> None:
-        """Does not start anything yet.
-
-        Args:
-            config: the device's settings.
-            store: the store, owned by this process.
-            models: by name.
-            version: the version of Focalis that results name.
-        """
+        """Does not start anything yet."""
         self.config = config
         self.store = store
         self.models = models
@@ -422,7 +415,6 @@ class Jobs:
         """One attempt to segment the series of a task, in the child; see `Segmenter.run`.
 
         Args:
-            task_id: the task.
             alone: without a follow-up, because an attempt with one was killed.
         """
         task = self.store.task(task_id)

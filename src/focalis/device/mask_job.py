@@ -51,10 +51,6 @@ class MaskJob:
 def mask(job: MaskJob, models: dict[str, Model]) -> dict[str, Any]:
     """Segment an image and write its mask on the image's own grid.
 
-    Args:
-        job: what to do.
-        models: models that were loaded before, by SHA-256; holds one.
-
     Returns:
         {"outcome": "done", "label_names": name to value of the labels that the mask holds, "centroids": name to value
         and centre (x, y, z, voxels from 0) of the same, "lesions": a row each, see `focalis.lesions.lesion_row`,

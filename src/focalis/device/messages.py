@@ -32,9 +32,6 @@ def send(recipient: Recipient, notice: Notice, version: str, patient: str) -> st
     """One attempt to tell; the error in one line, or nothing.
 
     Args:
-        recipient: whom.
-        notice: what.
-        version: the version of Focalis.
         patient: name and ID; empty if the recipient is not to know them.
     """
     if recipient.kind == "webhook":

@@ -60,8 +60,6 @@ def loaded_model(file: str, sha256: str, models: dict[str, Model]) -> Model:
     """A model with its networks, in the process that segments.
 
     Args:
-        file: the model file.
-        sha256: what its SHA-256 must be.
         models: the model that was loaded before, by the SHA-256 of its file; holds one.
 
     Raises:

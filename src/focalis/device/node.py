@@ -19,9 +19,10 @@ from pynetdicom.transport import AssociationServer
 from focalis import __version__
 from focalis.device.commitment import PUSH_MODEL
 from focalis.device.config import Config
-from focalis.device.examine import IMAGE_CLASSES, TRANSFER_SYNTAXES
+from focalis.device.examine import TRANSFER_SYNTAXES
 from focalis.device.guard import Caller, Guard
 from focalis.device.intake import Intake, Outcome, Sender
+from focalis.dicom.headers import IMAGE_CLASSES
 
 STATUS: dict[Outcome, int] = {
     "kept": 0x0000,
@@ -51,8 +52,6 @@ class Node:
         """Listen to nothing yet.
 
         Args:
-            config: the device's settings.
-            intake: what takes objects in.
             on_report: takes the reports of storage commitment; without it none are taken.
 
         Raises:

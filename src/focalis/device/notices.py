@@ -48,8 +48,7 @@ class Notices:
         next_at: str | None = None,
     ) -> None:
         """What became of an attempt to tell."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                "UPDATE notices SET state = ?, attempts = ?, last_error = ?, next_at = ? WHERE number = ?",
-                (state, attempts, last_error, next_at, number),
-            )
+        self._database.change(
+            "UPDATE notices SET state = ?, attempts = ?, last_error = ?, next_at = ? WHERE number = ?",
+            (state, attempts, last_error, next_at, number),
+        )

@@ -18,13 +18,7 @@ class Notifier:
     """Notices to the recipients of focalis.toml; they wait in the store until they are given."""
 
     def __init__(self, config: Config, store: Store, version: str) -> None:
-        """Tells nothing yet.
-
-        Args:
-            config: the device's settings.
-            store: where notices wait.
-            version: the version of Focalis.
-        """
+        """Tells nothing yet."""
         self._config = config
         self._store = store
         self._version = version
@@ -41,10 +35,8 @@ class Notifier:
         """Have everybody told who asked for an event.
 
         Args:
-            event: what happened.
             text: one line, without a patient's name.
             key: what the notice is about; it is given once for each key.
-            task_id, series_uid: the study, if it is about one.
         """
         try:
             for each in self._recipients.values():

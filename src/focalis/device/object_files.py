@@ -105,10 +105,6 @@ class ObjectFiles:
     def remove_strangers(self, known: set[str], tasks: set[str]) -> int:
         """Remove what a stop between file and row left: temporary files, objects and results without a row.
 
-        Args:
-            known: the SHA-256 sums of the objects that rows name.
-            tasks: the ids of the tasks that rows name.
-
         Returns:
             How many objects and results folders went.
         """

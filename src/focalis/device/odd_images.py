@@ -15,11 +15,7 @@ _TAGS = ("Rows", "Columns", "ImageOrientationPatient", "NumberOfFrames")
 
 
 def odd_ones(files: Sequence[Path]) -> list[Path]:
-    """The files of another orientation or size than nearly all others; none if there are too many of them.
-
-    Args:
-        files: the images of a series.
-    """
+    """The files of another orientation or size than nearly all others; none if there are too many of them."""
     try:
         kinds = [_kind(file) for file in files]
     except DataError:  # reading the series says what is wrong

@@ -59,8 +59,6 @@ class Parser:
             memory_bytes: address space of a child.
             seconds: time for one file.
             most_pixel_bytes: the greatest size of a file's decoded pixels.
-            charset: the Python codec for text of no or a wrong character set.
-            keywords: attributes that routes ask for.
         """
         self._arguments = (str(memory_bytes), str(most_pixel_bytes), charset, " ".join(keywords))
         self._seconds = seconds

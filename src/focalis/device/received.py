@@ -115,8 +115,6 @@ class Received:
 
         Args:
             data: as for `keep`.
-            reason: what is wrong with it.
-            source: who sent it, for people.
             series_uid: its series, if it is known.
             sop_uid: of a damaged object, the instance that a whole one would be.
 
@@ -135,11 +133,10 @@ class Received:
                 return False
             with self._keeping:
                 self._files.place(staged, self._files.quarantine_path(staged.sha256))
-                with self._database.transaction() as connection:
-                    connection.execute(
-                        "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)",
-                        (staged.sha256, staged.bytes, reason, source, now(), series_uid, sop_uid),
-                    )
+                self._database.change(
+                    "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (staged.sha256, staged.bytes, reason, source, now(), series_uid, sop_uid),
+                )
             return True
         finally:
             self.discard(staged)
@@ -155,8 +152,7 @@ class Received:
     def delete_quarantined(self, sha256: str) -> None:
         """Remove an object that was kept aside; nothing happens if it is not there."""
         with self._keeping:
-            with self._database.transaction() as connection:
-                connection.execute("DELETE FROM quarantine WHERE sha256 = ?", (sha256,))
+            self._database.change("DELETE FROM quarantine WHERE sha256 = ?", (sha256,))
             self._files.quarantine_path(sha256).unlink(missing_ok=True)
 
     def series(self, state: SeriesState | None = None) -> list[SeriesRow]:
@@ -257,29 +253,25 @@ class Received:
         Returns:
             False if more of it has come meanwhile; then nothing changes.
         """
-        with self._database.transaction() as connection:
-            changed = connection.execute(
+        return bool(
+            self._database.change(
                 "UPDATE series SET state = 'incomplete', reason = ? WHERE series_uid = ? AND state = 'complete'",
                 (reason, series_uid),
             ).rowcount
-        return bool(changed)
+        )
 
     def release(self, series_uid: str, by: str) -> bool:
         """Have an incomplete series segmented all the same.
 
-        Args:
-            series_uid: the series.
-            by: who decided so, for people.
-
         Returns:
             False if it is not incomplete, or not any more; then nothing changes.
         """
-        with self._database.transaction() as connection:
-            changed = connection.execute(
+        return bool(
+            self._database.change(
                 "UPDATE series SET state = 'complete', released = ? WHERE series_uid = ? AND state = 'incomplete'",
                 (by, series_uid),
             ).rowcount
-        return bool(changed)
+        )
 
     def released_series(self) -> list[str]:
         """The released series that wait for their task."""
@@ -292,8 +284,7 @@ class Received:
 
     def set_series_state(self, series_uid: str, state: SeriesState) -> None:
         """Set the state of a series; an instance sets it back to "receiving"."""
-        with self._database.transaction() as connection:
-            connection.execute("UPDATE series SET state = ? WHERE series_uid = ?", (state, series_uid))
+        self._database.change("UPDATE series SET state = ? WHERE series_uid = ?", (state, series_uid))
 
     def settled_series(self) -> list[SeriesRow]:
         """The series for which nothing more is expected, longest quiet first.
@@ -344,8 +335,7 @@ class Received:
 
     def mark_taken(self, path: Path, size: int, mtime_ns: int) -> None:
         """Remember a file of the watched folder, so that a restart does not take it in again."""
-        with self._database.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO watched VALUES (?, ?, ?)", (str(path), size, mtime_ns))
+        self._database.change("INSERT OR REPLACE INTO watched VALUES (?, ?, ?)", (str(path), size, mtime_ns))
 
     def forget_taken(self, present: set[Path]) -> None:
         """Forget the files of the watched folder that are no longer there."""
@@ -363,12 +353,11 @@ class Received:
         path = self._files.object_path(staged.sha256)
         if not path.is_file():
             self._files.place(staged, path)
-        with self._database.transaction() as connection:
-            connection.execute(
-                "UPDATE series SET state = 'receiving', last_at = ?, reason = '', released = ''"
-                " WHERE series_uid = (SELECT series_uid FROM instances WHERE sop_uid = ?)",
-                (now(), sop_uid),
-            )
+        self._database.change(
+            "UPDATE series SET state = 'receiving', last_at = ?, reason = '', released = ''"
+            " WHERE series_uid = (SELECT series_uid FROM instances WHERE sop_uid = ?)",
+            (now(), sop_uid),
+        )
 
     def _place(self, staged: Staged, header: Header, source: str) -> None:
         """First the file, then its row: a row without a file would be a loss, a file without a row is not."""
@@ -431,11 +420,10 @@ class Received:
         return pause if 0 < pause <= _LONGEST_PAUSE_SECONDS else 0.0
 
     def _note_loss(self, series_uid: str, reason: str) -> None:
-        with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO sendings (series_uid, began_at, ended_at, fault) VALUES (?, ?, ?, ?)",
-                (series_uid, now(), now(), reason),
-            )
+        self._database.change(
+            "INSERT INTO sendings (series_uid, began_at, ended_at, fault) VALUES (?, ?, ?, ?)",
+            (series_uid, now(), now(), reason),
+        )
 
     def _series_row(self, row: sqlite3.Row) -> SeriesRow:
         open_associations = self._associations[row["series_uid"]]

@@ -71,11 +71,6 @@ def make_results(
     UIDs and bytes depend on the images, the label map and the origin alone.
 
     Args:
-        label: label values, (z, y, x).
-        names: label value to name.
-        series: the series that was segmented.
-        folder: where to write.
-        origin: how the labels were made.
         supersedes: the files of the earlier results that these replace, by kind.
         promise: what the model's operating point holds on new scans, for the report.
         follow_up: what became of the lesions of an earlier study, for the report, and in a file of its own.

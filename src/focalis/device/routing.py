@@ -52,13 +52,7 @@ def route_of(series: SeriesRow, routes: Sequence[Route]) -> Route | None:
 def outside_policies(
     series: SeriesRow | None, routes: Sequence[Route], released: bool
 ) -> tuple[OutsidePolicy, OutsidePolicy]:
-    """What to do with a series of another modality than the model's, and with one outside of its scope otherwise.
-
-    Args:
-        series: the series; None if it is gone.
-        routes: those of the device.
-        released: whether a person has decided that it is segmented.
-    """
+    """What to do with a series of another modality than the model's, and with one outside of its scope otherwise."""
     if released:
         return "mark", "mark"
     route = None if series is None else route_of(series, routes)

@@ -31,7 +31,6 @@ class Segmenter:
         """Do a job in the child.
 
         Args:
-            job: what to do.
             tell: called with the name of each state that begins.
 
         Returns:

@@ -22,10 +22,9 @@ class Senders:
 
     def sending_began(self, series_uid: str) -> int:
         """A sender begins to send a series; returns the number of the sending."""
-        with self._database.transaction() as connection:
-            cursor = connection.execute(
-                "INSERT INTO sendings (series_uid, began_at) VALUES (?, ?)", (series_uid, now())
-            )
+        cursor = self._database.change(
+            "INSERT INTO sendings (series_uid, began_at) VALUES (?, ?)", (series_uid, now())
+        )
         return cursor.lastrowid or 0
 
     def sending_ended(self, number: int, fault: str = "") -> None:

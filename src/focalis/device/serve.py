@@ -56,10 +56,6 @@ def settings_for(
 
     Args:
         model: a model file, added under the name of its stem, or one that comes with Focalis, by its name.
-        config: focalis.toml; the defaults if None.
-        folder: the store's folder.
-        port: the DICOM node's port.
-        web_port: the web page's port.
 
     Raises:
         UsageError: the file cannot be used, or is at odds with the command line.
@@ -147,7 +143,6 @@ def serve(config: Config, say: Callable[[str], None]) -> None:
     """Run a device until SIGTERM or SIGINT.
 
     Args:
-        config: its settings.
         say: told, a line each, where it listens and that it stops.
 
     Raises:

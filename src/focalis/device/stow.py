@@ -116,9 +116,6 @@ async def receive_stow(
 
     Args:
         content_type: of the request.
-        stream: the request's body.
-        intake: takes the parts in.
-        source: who sends, for people.
 
     Returns:
         200 if all parts are stored, 202 if some, 409 if none.

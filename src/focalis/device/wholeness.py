@@ -38,7 +38,6 @@ def announced_images(
     Images in Acquisition counts all images of an acquisition, which may fill several series of a study.
 
     Args:
-        row: the series.
         instances: those that are there.
         in_study: Acquisition Number to the number of images with it in the study.
     """

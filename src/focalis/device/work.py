@@ -68,25 +68,24 @@ class Work:
             DataError: its series is not there, or the disk is full.
         """
         at = now()
-        with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO tasks (task_id, series_uid, model, model_sha256, input_sha256, state, reason,"
-                " created_at, updated_at, supersedes, partial, urgent, shadow_of)"
-                " VALUES (?, ?, ?, ?, ?, 'waiting', '', ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (
-                    task_id,
-                    series_uid,
-                    model,
-                    model_sha256,
-                    input_sha256,
-                    at,
-                    at,
-                    supersedes,
-                    partial,
-                    urgent,
-                    shadow_of,
-                ),
-            )
+        self._database.change(
+            "INSERT INTO tasks (task_id, series_uid, model, model_sha256, input_sha256, state, reason,"
+            " created_at, updated_at, supersedes, partial, urgent, shadow_of)"
+            " VALUES (?, ?, ?, ?, ?, 'waiting', '', ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                task_id,
+                series_uid,
+                model,
+                model_sha256,
+                input_sha256,
+                at,
+                at,
+                supersedes,
+                partial,
+                urgent,
+                shadow_of,
+            ),
+        )
         task = self.task(task_id)
         assert task is not None
         return task
@@ -139,8 +138,7 @@ class Work:
 
     def set_outside(self, task_id: str, outside: str) -> None:
         """Keep how a task's series lies outside of what the model was trained on; empty if it does not."""
-        with self._database.transaction() as connection:
-            connection.execute("UPDATE tasks SET outside = ? WHERE task_id = ?", (outside, task_id))
+        self._database.change("UPDATE tasks SET outside = ? WHERE task_id = ?", (outside, task_id))
 
     def release_task(self, task_id: str, by: str) -> bool:
         """Have a task wait again whose series lies outside of what the model was trained on, to be segmented now.
@@ -148,13 +146,13 @@ class Work:
         Returns:
             False if it is neither held nor refused for that; then nothing changes.
         """
-        with self._database.transaction() as connection:
-            changed = connection.execute(
+        return bool(
+            self._database.change(
                 "UPDATE tasks SET state = 'waiting', reason = '', released = ?, updated_at = ?"
                 " WHERE task_id = ? AND state IN ('held', 'refused') AND outside != ''",
                 (by, now(), task_id),
             ).rowcount
-        return bool(changed)
+        )
 
     def add_result(self, task_id: str, kind: ResultKind, sop_uid: str, sha256: str, path: Path) -> None:
         """Add a result whose file was flushed, below the store's folder. Adding it again changes nothing.
@@ -184,11 +182,10 @@ class Work:
 
     def add_delivery(self, task_id: str, kind: SentKind, sop_uid: str, destination: str) -> None:
         """A result is to be sent to a destination, at once; if that is known already, nothing changes."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO deliveries VALUES (?, ?, ?, ?, 'waiting', 0, '', ?, NULL) ON CONFLICT DO NOTHING",
-                (task_id, kind, sop_uid, destination, now()),
-            )
+        self._database.change(
+            "INSERT INTO deliveries VALUES (?, ?, ?, ?, 'waiting', 0, '', ?, NULL) ON CONFLICT DO NOTHING",
+            (task_id, kind, sop_uid, destination, now()),
+        )
 
     def deliveries(self, task_id: str | None = None, state: DeliveryState | None = None) -> list[Delivery]:
         """Deliveries, of a task, in a state, the oldest first."""
@@ -202,10 +199,9 @@ class Work:
 
     def withdraw(self, task_id: str) -> int:
         """Send nothing more of a task; returns how many deliveries still waited."""
-        with self._database.transaction() as connection:
-            return connection.execute(
-                "DELETE FROM deliveries WHERE task_id = ? AND state = 'waiting'", (task_id,)
-            ).rowcount
+        return self._database.change(
+            "DELETE FROM deliveries WHERE task_id = ? AND state = 'waiting'", (task_id,)
+        ).rowcount
 
     def set_delivery(
         self,
@@ -223,20 +219,18 @@ class Work:
 
         With `only`, nothing changes unless it is in that state.
         """
-        with self._database.transaction() as connection:
-            connection.execute(
-                "UPDATE deliveries SET state = ?1, attempts = ?2, last_error = ?3, next_at = ?4, sent_at = CASE"
-                " WHEN ?1 IN ('waiting', 'dead') THEN NULL ELSE coalesce(sent_at, ?5) END"
-                " WHERE task_id = ?6 AND sop_uid = ?7 AND destination = ?8 AND (?9 IS NULL OR state = ?9)",
-                (state, attempts, last_error, next_at, now(), task_id, sop_uid, destination, only),
-            )
+        self._database.change(
+            "UPDATE deliveries SET state = ?1, attempts = ?2, last_error = ?3, next_at = ?4, sent_at = CASE"
+            " WHEN ?1 IN ('waiting', 'dead') THEN NULL ELSE coalesce(sent_at, ?5) END"
+            " WHERE task_id = ?6 AND sop_uid = ?7 AND destination = ?8 AND (?9 IS NULL OR state = ?9)",
+            (state, attempts, last_error, next_at, now(), task_id, sop_uid, destination, only),
+        )
 
     def add_commitment(self, transaction_uid: str, task_id: str, destination: str) -> None:
         """A destination is asked to commit itself to what it has stored of a task."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO commitments VALUES (?, ?, ?, ?)", (transaction_uid, task_id, destination, now())
-            )
+        self._database.change(
+            "INSERT INTO commitments VALUES (?, ?, ?, ?)", (transaction_uid, task_id, destination, now())
+        )
 
     def commitment(self, transaction_uid: str) -> tuple[str, str] | None:
         """The task and the destination of a request that was not answered yet; None if there is none."""
@@ -245,8 +239,7 @@ class Work:
 
     def forget_commitment(self, transaction_uid: str) -> None:
         """The destination has reported."""
-        with self._database.transaction() as connection:
-            connection.execute("DELETE FROM commitments WHERE transaction_uid = ?", (transaction_uid,))
+        self._database.change("DELETE FROM commitments WHERE transaction_uid = ?", (transaction_uid,))
 
     def review(self, task_id: str, lesions: Iterable[int], verdict: Verdict | None, by: str) -> None:
         """A person's verdict on lesions; a later one replaces it, and None withdraws it."""

@@ -44,8 +44,6 @@ def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> bool
     that were made again are removed.
 
     Args:
-        store: where to.
-        task_id: the task.
         made: kind, file, sop_uid and sha256 of each result, as `focalis.device.results.Made`.
 
     Returns:

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset
-from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import DA, TM
 
 from focalis.dicom.derived import NOTICE, LabelledSeries, Origin, Superseded, describe_result
-from focalis.dicom.provenance import series_number, source_instances, stamp
+from focalis.dicom.provenance import new_object, series_number, source_instances, stamp
 from focalis.dicom.series import Series
 from focalis.dicom.storing import save
 
@@ -47,13 +46,7 @@ def write_capture(
 
 
 def _encode(result: LabelledSeries, picture: NDArray[np.uint8]) -> FileDataset:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    meta.MediaStorageSOPInstanceUID = result.uid("instance")
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
-    dataset.SOPClassUID = SecondaryCaptureImageStorage
-    dataset.Modality = "OT"
+    dataset = new_object(SecondaryCaptureImageStorage, ExplicitVRLittleEndian, "OT", result)
     stamp(dataset, result, "Focalis summary picture")
     # a picture has no position in the patient
     del dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator

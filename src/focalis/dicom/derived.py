@@ -206,11 +206,8 @@ def describe_result(
     """Check what is to be written; see `LabelledSeries`.
 
     Args:
-        kind: SEG, RTSTRUCT, SR or SC.
         label: integer values on the series' grid, z, y, x.
         names: label value to name; 0 may be named and is passed over.
-        series: the series that was labelled.
-        origin: how the labels were made.
         supersedes: the earlier object that this one replaces.
         tracking: label value to Tracking UID.
 

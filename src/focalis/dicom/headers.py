@@ -16,18 +16,16 @@ from pydicom.datadict import dictionary_description
 from focalis.charsets import DEFAULT_CHARSET, settle_text
 from focalis.errors import DataError
 
-IMAGE_CLASSES = frozenset(
-    {
-        uid.CTImageStorage,
-        uid.EnhancedCTImageStorage,
-        uid.LegacyConvertedEnhancedCTImageStorage,
-        uid.MRImageStorage,
-        uid.EnhancedMRImageStorage,
-        uid.LegacyConvertedEnhancedMRImageStorage,
-        uid.PositronEmissionTomographyImageStorage,
-        uid.EnhancedPETImageStorage,
-        uid.LegacyConvertedEnhancedPETImageStorage,
-    }
+IMAGE_CLASSES = (
+    uid.CTImageStorage,
+    uid.EnhancedCTImageStorage,
+    uid.LegacyConvertedEnhancedCTImageStorage,
+    uid.MRImageStorage,
+    uid.EnhancedMRImageStorage,
+    uid.LegacyConvertedEnhancedMRImageStorage,
+    uid.PositronEmissionTomographyImageStorage,
+    uid.EnhancedPETImageStorage,
+    uid.LegacyConvertedEnhancedPETImageStorage,
 )
 """The SOP classes that are read as images: CT, MR and PET, single-frame and multi-frame (PS3.4 B.5)."""
 
@@ -81,16 +79,7 @@ def read_header(path: Path, keywords: Sequence[str] = (), charset: str = DEFAULT
 def read_header_and_guesses(
     path: Path, keywords: Sequence[str] = (), charset: str = DEFAULT_CHARSET
 ) -> tuple[FileDataset, tuple[str, ...]]:
-    """As `read_header`, and the names of the attributes whose character set had to be guessed.
-
-    Args:
-        path: a DICOM file, with or without preamble.
-        keywords: read these attributes only; all of them if empty.
-        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
-
-    Raises:
-        DataError: the file is missing, not DICOM, or damaged.
-    """
+    """As `read_header`, and the names of the attributes whose character set had to be guessed."""
     if sniff(path) == "other":
         raise DataError(f"{path}: is not a DICOM file; give DICOM images")
     try:

@@ -56,9 +56,6 @@ def read_values(slices: Sequence[Slice]) -> NDArray[Any]:
     One slice at a time is decoded; beside the result, no more than one file's encoded pixel data (and of large
     uncompressed files one frame) is in memory.
 
-    Args:
-        slices: of one size.
-
     Returns:
         (slice, y, x); value = stored * slope + intercept, computed in float64, of `value_type`.
 
@@ -80,10 +77,6 @@ def signed_doubt(values: NDArray[Any], slices: Sequence[Slice]) -> tuple[str, ..
     """One phrase if signed values seem to be stored as unsigned ones; else none.
 
     Negative numbers that are read as unsigned fill the top quarter of the range, and nothing lies in its middle half.
-
-    Args:
-        values: as `read_values` returns them, (slice, y, x).
-        slices: their slices.
     """
     low = high = 0
     for plane, each in zip(values, slices, strict=True):
@@ -109,10 +102,6 @@ def surplus(dataset: Dataset, held_bytes: int) -> str:
 
     A few bytes behind the last frame are padding, but single bits run on from frame to frame: there, more than one
     means that each frame was padded.
-
-    Args:
-        dataset: the header.
-        held_bytes: the length of the pixel data.
     """
     frame_bits = (
         dataset.Rows * dataset.Columns * dataset.BitsAllocated * int(dataset.get("SamplesPerPixel") or 1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pydicom import Dataset
+from pydicom import Dataset, FileDataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID
 from pydicom.valuerep import DA, TM, format_number_as_ds
 
 from focalis.dicom.derived import MANUFACTURER, NOTICE, LabelledSeries
@@ -14,6 +16,17 @@ from focalis.dicom.slices import read_slices
 from focalis.dicom.source_identity import LOSSY
 
 _LONG_STRING = 64
+
+
+def new_object(kind: UID, syntax: UID, modality: str, result: LabelledSeries) -> FileDataset:
+    """An object that holds nothing but what it is."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = kind
+    meta.MediaStorageSOPInstanceUID = result.uid("instance")
+    meta.TransferSyntaxUID = syntax
+    dataset = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    dataset.SOPClassUID, dataset.Modality = kind, modality
+    return dataset
 
 
 def stamp(dataset: Dataset, result: LabelledSeries, description: str) -> None:

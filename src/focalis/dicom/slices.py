@@ -42,7 +42,7 @@ _KEYWORDS = (
     *private.WORDS,
     *private.TAGS,
 )
-_MULTIFRAME_CLASSES = IMAGE_CLASSES - {
+_MULTIFRAME_CLASSES = {*IMAGE_CLASSES} - {
     uid.CTImageStorage,
     uid.MRImageStorage,
     uid.PositronEmissionTomographyImageStorage,

@@ -18,8 +18,6 @@ def save(encode: Callable[[], Dataset], path: Path, series: Series) -> None:
 
     Args:
         encode: makes the object; what pydicom remarks on meanwhile is not shown.
-        path: the file.
-        series: the series that it is about.
 
     Raises:
         DataError: the path is a file of the series, or it cannot be written.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from pydicom import Dataset, FileDataset
-from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 from pydicom.valuerep import DA, TM
 
@@ -13,6 +12,7 @@ from focalis.dicom.contours import trace_contours
 from focalis.dicom.coordinates import to_patient
 from focalis.dicom.derived import NOTICE, LabelledSeries
 from focalis.dicom.provenance import (
+    new_object,
     series_number,
     slice_positions,
     source_instances,
@@ -24,14 +24,8 @@ from focalis.errors import DataError
 
 def encode_structures(result: LabelledSeries) -> FileDataset:
     """The object, ready to be stored; see `focalis.dicom.structures.write_structures`."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = RTStructureSetStorage
-    meta.MediaStorageSOPInstanceUID = result.uid("instance")
     # with explicit VR a contour of more than 64 kB of text could not state its length
-    meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    dataset = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
-    dataset.SOPClassUID = RTStructureSetStorage
-    dataset.Modality = "RTSTRUCT"
+    dataset = new_object(RTStructureSetStorage, ImplicitVRLittleEndian, "RTSTRUCT", result)
     stamp(dataset, result, "Focalis contours")
     dataset.SeriesNumber = series_number(result.series, 2000)
     dataset.InstanceNumber = 1

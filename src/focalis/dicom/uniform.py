@@ -122,10 +122,8 @@ def told(header: Dataset, own: Dataset | None, shared: Dataset | None, where: st
     """The properties of a slice, keyword to text; "" if a property is missing.
 
     Args:
-        header: the file's header.
         own: the frame's functional groups; None of a single-frame file.
         shared: the functional groups that all frames share; None of a single-frame file.
-        where: file and frame, for messages.
 
     Raises:
         DataError: a functional group is damaged.
@@ -300,9 +298,6 @@ def alternating(along: Sequence[Mapping[str, str]]) -> tuple[str, Reading] | Non
     """The first property whose values alternate along the normal, a sign of interleaved acquisitions.
 
     A number of its own for each slice is none, nor is a value that holds for one run of slices.
-
-    Args:
-        along: what the slices say, by position.
     """
     for name, reading in _IN_RUNS:
         values = [reading(said) for said in along]

@@ -61,7 +61,6 @@ def published_file(name: str, otherwise: str) -> Path:
     """The weights of this name that lie in this installation, if they are those that were published.
 
     Args:
-        name: whose.
         otherwise: what to do without them.
 
     Raises:

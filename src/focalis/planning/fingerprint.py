@@ -82,11 +82,9 @@ def take_figures(
     """The figures of one case; they do not depend on what other cases there are.
 
     Args:
-        case: the case.
         label: its label map, in canonical orientation.
         images: its channels by their place, in canonical orientation, on the label's grid.
         ignore: label value of voxels that nobody has judged: no foreground.
-        seed: of the choice of voxels, with the case's name.
     """
     rng = np.random.default_rng([seed, *case.name.encode()])
     inside = (label.array > 0) & (label.array != (ignore or 0))

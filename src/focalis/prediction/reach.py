@@ -24,7 +24,6 @@ def reach_of(network: nn.Module, channels: int, stride_zyx: Sequence[int]) -> Tr
 
     Args:
         network: any network without a fixed input size.
-        channels: image channels.
         stride_zyx: what the sizes of an image must be a multiple of.
     """
     if getattr(network, "patchwise", False) or getattr(network, "moves", False):

@@ -22,8 +22,6 @@ def restore(
 
     Args:
         probabilities: float32 (label, z, y, x) on `grid`.
-        grid: the prepared grid.
-        input_grid: the grid on which the case came.
         slab_bytes: the most bytes of a slab (at least one slice).
 
     Yields:

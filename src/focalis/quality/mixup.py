@@ -77,13 +77,7 @@ def is_copied(label: NDArray[Any], images: Collection[bytes]) -> bool:
 
 
 def told(found: Sequence[Mixed], root: Path, cases: int) -> Iterator[tuple[str, str]]:
-    """The mix-ups of a data set as (case, line); one line without a case for many of a kind.
-
-    Args:
-        found: in the order of the cases.
-        root: the data set's folder.
-        cases: the number of all cases.
-    """
+    """The mix-ups of a data set as (case, line); one line without a case for many of a kind."""
     for kind, (what, advice) in _SAID.items():
         alike = [each for each in found if each.kind == kind]
         if all(each.empty for each in alike):

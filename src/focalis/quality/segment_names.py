@@ -20,10 +20,7 @@ def judge_segments(
     """Complaints about segments whose name is a label's in the data set, but whose value is another.
 
     Args:
-        path: the label file.
-        segments: what its header names.
         present: the values that occur in it; an empty segment has no voxel that could be taken for another.
-        dataset: the data set.
     """
     messages = []
     for segment in segments:

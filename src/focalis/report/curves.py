@@ -71,7 +71,6 @@ def compared_curves_figure(
 
     Args:
         curves: a name and the rows of `metrics.jsonl` of each training.
-        theme: colours.
 
     Returns:
         A PNG file.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from focalis.display import templates_of
 
 DASH = "\N{EN DASH}"
 
@@ -25,13 +25,7 @@ def data_uri(picture: bytes) -> str:
 
 def render(template: str, **context: object) -> str:
     """Render a template of this package; every value is escaped."""
-    environment = Environment(
-        loader=PackageLoader("focalis.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates_of("focalis.report")
     environment.filters["number"] = number
     environment.filters["data_uri"] = data_uri
     made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"

@@ -86,10 +86,6 @@ def batches(
     the device. What a batch holds depends on neither, see `make_batch`.
 
     Args:
-        cases: the cases.
-        plan: the plan.
-        seed: the run's seed.
-        steps: the steps' numbers.
         device: where the network computes; the CPU by default.
         workers: the number of threads, with 0 each batch is made when it is asked for; the default on a CPU, where
             threads would take what the network's own threads wait for. `WORKERS` elsewhere.

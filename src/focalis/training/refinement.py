@@ -59,9 +59,6 @@ def search_refinement(
     once the unit of the normalised intensities, two to ten iterations.
 
     Args:
-        cases: of the inner split, unseen by the network.
-        spacing_zyx_mm: their voxel size.
-        runtime: where to compute.
         point: what is reported: a setting is judged by that, small and unsure lesions dropped.
     """
     voxel_mm = float(np.prod(spacing_zyx_mm)) ** (1 / 3)

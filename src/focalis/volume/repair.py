@@ -30,7 +30,6 @@ def straightened(path: Path, direction: NDArray[np.float64]) -> NDArray[np.float
     (polar decomposition) takes its place, with a `GridWarning`.
 
     Args:
-        path: the file, for the messages.
         direction: 3 x 3; column j is the direction of image axis j.
 
     Raises:
@@ -67,7 +66,6 @@ def read_oblique_nifti(
     from pixdim, as SimpleITK takes it.
 
     Args:
-        path: the file; its length has been checked.
         unit_mm: the header's unit of length.
 
     Returns:

@@ -47,10 +47,6 @@ def segment_fields(names: Mapping[int, str], grid: Grid) -> dict[str, str]:
     """The key/value pairs by which 3D Slicer opens a NRRD label map as a segmentation, with names and colours.
 
     Source: 3D Slicer's documentation of the segmentation file format (`.seg.nrrd`).
-
-    Args:
-        names: label value to name.
-        grid: the label map's.
     """
     extent = " ".join(f"0 {size - 1}" for size in grid.size_xyz)
     fields = {

@@ -32,7 +32,6 @@ def require_nrrd_placement(path: Path, fields: Mapping[str, str]) -> None:
     Source: the NRRD format definition (teem.sourceforge.net/nrrd/format.html), sections 5 and 6.
 
     Args:
-        path: the file, for the messages.
         fields: field to value, field names in small letters.
 
     Raises:
@@ -59,10 +58,6 @@ def require_meta_placement(path: Path, tags: Mapping[str, str]) -> None:
     """Refuse spacings and origins that are below 0, no number or of another number of axes, and units other than mm.
 
     Source: the MetaIO documentation, "MetaImage tags".
-
-    Args:
-        path: the file, for the messages.
-        tags: tag to value.
 
     Raises:
         DataError: the line names the tag.

@@ -81,9 +81,6 @@ def content_of(
     """All figures of a comparison as plain values, as `compare.json` holds them.
 
     Args:
-        rows: the rows of the table.
-        data: the data set, labels named.
-        settings: what all rows share, see settings.json.
         made_from: the provenance of this process, taken when it started.
     """
     first_row, shared = next(iter(rows.items()))

@@ -41,8 +41,6 @@ def finished_table(
     version, which does not say what is outside of the model's scope.
 
     Args:
-        out: the folder of the masks.
-        case: its name.
         images: the files that it is read from.
         results: the files that there must be.
         document: what the table is to say of model and settings.

@@ -150,7 +150,6 @@ def read_masks(path: Path, scan: Scan, doubts: list[str]) -> Masks:
     Args:
         path: a label map on the scan's grid, a DICOM Segmentation or RT Structure Set of its series, or a folder of
             them.
-        scan: the scan.
         doubts: takes up what was passed over in contours, a line each.
 
     Raises:

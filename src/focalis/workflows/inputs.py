@@ -96,13 +96,7 @@ def codec_given(charset: str | None) -> str | None:
 
 
 def read_images(case: CaseInput, admit: Admit | None = None, charset: str | None = None) -> CaseImages:
-    """Read a case's channels; DataError if a file cannot be read.
-
-    Args:
-        case: the case.
-        admit: see `Admit`.
-        charset: see `focalis.dicom.read_series`; None for its default.
-    """
+    """Read a case's channels; DataError if a file cannot be read."""
     if not case.series:
         if admit is not None:
             admit(read_outlines(case.files), ())

@@ -48,9 +48,6 @@ def write_lesions(out: Path, case: str, lesions: Sequence[Lesion], how: Mapping[
     """Write the table of a case as CSV and JSON, each whole or not at all.
 
     Args:
-        out: the folder of the mask.
-        case: its name.
-        lesions: its lesions.
         how: what was reported as a lesion, and by which model; goes into the JSON file as it is.
     """
     table, document = table_paths(out, case)

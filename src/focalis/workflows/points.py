@@ -54,7 +54,6 @@ def on_series(places: Sequence[Place], series: Series | None) -> tuple[Place, ..
     """The places in an image: those that were drawn on a slice as its voxels, the others as they are.
 
     Args:
-        places: the places.
         series: the DICOM series of the image; None for a file of another format.
 
     Raises:

@@ -47,7 +47,6 @@ def predict_on(
         on: the executor: here, processes, slurm, ray, or one that a package registers.
         model, inputs, out: see `predict`.
         parallel: parts at a time; in processes they share the threads.
-        threads: of the processor, for each part.
         tell: told the name of each part that begins.
         options: those of `predict`, `memory_gb` and `device` among them; the memory is that of each part.
 

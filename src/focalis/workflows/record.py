@@ -128,7 +128,6 @@ def from_plain(kind: Any, value: Any) -> Any:
 
     Args:
         kind: its type: a dataclass, tuple, array, union with None, or a plain type.
-        value: what `to_plain` made of it.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if value is None:

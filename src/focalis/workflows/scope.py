@@ -26,7 +26,6 @@ def check_scope(
     data. All else is compared only where the model knows its training images.
 
     Args:
-        model: the model.
         volumes: one per channel, in the order of the plan's channels, on one grid.
         modalities: one per channel, as DICOM names them; none where the images do not tell.
         strict: refuse what lies outside.

@@ -26,9 +26,6 @@ def second_look(
     same noise.
 
     Args:
-        model: the model.
-        volumes: one per channel, on one grid.
-        settings: as for the first prediction.
         places: of a guided model, where the lesions are.
     """
     noise, grid = np.random.default_rng(0), volumes[0].grid

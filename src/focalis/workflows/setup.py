@@ -121,12 +121,6 @@ class Trainings:
         """Check a data set and divide it.
 
         Args:
-            root: the command's folder.
-            dataset: the data set's folder or manifest.
-            opened: the data set as it was opened.
-            folds: which cases to hold out.
-            seed: seed of splits that are made.
-            trainers: who carries out the trainings.
             doubt: called with each line that a person should know of the data before training on it.
             verify: read every file, also those that seem to be as they were.
 
@@ -222,11 +216,6 @@ def lines_of(findings: Sequence[Finding]) -> list[str]:
 
 def divide(data: Dataset, folds: Folds, seed: int) -> list[tuple[int | None, Split]]:
     """The splits to train, with their numbers; one without a number where nothing is held out.
-
-    Args:
-        data: the data set.
-        folds: which cases to hold out.
-        seed: seed of splits that are made.
 
     Raises:
         UsageError: there is no such fold.

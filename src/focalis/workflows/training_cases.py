@@ -104,8 +104,6 @@ def seen_line(seen: Mapping[str, Seen], cases: int, doing: str) -> str:
     """One line that says which of some cases the model has seen; empty if none.
 
     Args:
-        seen: case name to what it was.
-        cases: the number of all cases.
         doing: what is then worth nothing, such as "the figures on them".
     """
     if not seen:

@@ -39,14 +39,7 @@ _LISTED = 3
 def overlooked(
     root: Path, folders: Iterable[Path], cases: set[str], ending: str | None = None
 ) -> tuple[str, ...]:
-    """One line per file, or kind of file, that is passed over and perhaps should not be.
-
-    Args:
-        root: the data set's folder.
-        folders: its folders of images and label maps.
-        cases: the names of its cases.
-        ending: what the names of its files end in, where only these are read.
-    """
+    """One line per file, or kind of file, that is passed over and perhaps should not be."""
     return (*_images(folders, ending), *_splits(root), *_patients(root, cases))
 
 

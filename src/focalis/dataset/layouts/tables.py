@@ -143,12 +143,7 @@ def read_patients(path: Path, cases: set[str]) -> dict[str, str]:
 
 
 def case_column(table: Table, cases: set[str] | None = None) -> str | None:
-    """The column of cases: `case`, else one that means it (Case, case_id, scan), else the one that names all of them.
-
-    Args:
-        table: the table.
-        cases: the cases that there are, where they are known.
-    """
+    """The column of cases: `case`, else one that means it (Case, case_id, scan), else the one that names all."""
     if "case" in table.columns:
         return "case"
     alike = [name for name in table.columns if _meaning(name) in _CASES]

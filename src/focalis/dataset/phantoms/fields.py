@@ -24,10 +24,7 @@ def smooth_field(
     """A random field of mean 0 and standard deviation 1: white noise on knots, cubic B-splines between them.
 
     Args:
-        shape_zyx: its shape.
-        spacing_zyx_mm: the spacing of its voxels.
         correlation_mm: the distance of the knots; structures are about twice as large.
-        rng: the source of randomness.
     """
     weights = [
         _spline_weights(count, spacing / correlation_mm, float(rng.random()))

@@ -39,7 +39,6 @@ def draw_scanner(thickness: NDArray[np.float64], rng: np.random.Generator) -> Sc
     Args:
         thickness: the spacing along z, y, x in units of the finest one: blur in mm is the same along all axes, so that
             thick slices are hardly blurred across.
-        rng: the source of randomness.
     """
     modality = str(rng.choice(list(MODALITIES), p=list(MODALITIES.values())))
     broad = modality == "pet"

@@ -34,7 +34,6 @@ def download(url: str, part: Path, reserve: Reserve, progress: Progress) -> None
     attempt brings the file further. The content is not verified here.
 
     Args:
-        url: the address.
         part: the file to write; it is kept when the transfer fails.
         reserve: see `Reserve`; not called if nothing is missing or the server does not tell the size.
         progress: see `Progress`; the stage is "download".

@@ -15,8 +15,6 @@ def run_job(name: str, arguments: dict[str, object], limits: Limits) -> Any:
 
     Args:
         name: which one, see `focalis.device.web.worker.JOBS`.
-        arguments: plain JSON.
-        limits: memory and time that it may take.
 
     Returns:
         Its answer, plain JSON.

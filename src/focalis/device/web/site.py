@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException, Request, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from starlette.responses import HTMLResponse
 from starlette.types import Message
 
@@ -24,6 +24,7 @@ from focalis.device.web.held_headers import Headers
 from focalis.device.web.study_identity import Identities
 from focalis.device.web.uploads import Uploads
 from focalis.device.web.views import Views
+from focalis.display import templates_of
 from focalis.errors import FocalisError
 
 _log = logging.getLogger(__name__)
@@ -121,13 +122,7 @@ class Site:
 
 def make_site(device: Device) -> Site:
     """The parts of the page for a device."""
-    environment = Environment(
-        loader=PackageLoader("focalis.device.web"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates_of("focalis.device.web")
     environment.filters["size"] = readable_size
     return Site(
         device=device,

@@ -89,12 +89,7 @@ class Identities:
 
 
 def identify(files: list[str], charset: str) -> list[dict[str, str | bool]]:
-    """The identities in DICOM files, one each in their order; empty where a file cannot be read.
-
-    Args:
-        files: paths.
-        charset: the Python codec for text of no or a wrong character set.
-    """
+    """The identities in DICOM files, one each in their order; empty where a file cannot be read."""
     return [asdict(_identity(Path(file), charset)) for file in files]
 
 

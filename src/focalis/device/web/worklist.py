@@ -130,7 +130,6 @@ def rows_of(site: Site, find: str = "") -> list[WorkListRow]:
     """The newest lines of the work list: tasks that are not superseded, and series without a task.
 
     Args:
-        site: the site.
         find: words that all must stand in a line; then the whole store is searched.
     """
     store = site.device.store
