@@ -4,7 +4,7 @@
     python benchmarks/lesions.py --phantoms 40 --minutes 12 --folds 4     generated scans with many lesions
     python benchmarks/lesions.py DATA --steps 2000 --folds 2 --aim fp-per-scan=0.5
     python benchmarks/lesions.py ms_brain --pieces --minutes 12           two scans: train on pieces of the other
-    python benchmarks/lesions.py --page                                   what is there, into docs/lesions.md
+    python benchmarks/lesions.py --page                                   what is there, into docs/evidence-tables.md
 
 Each fold trains as `focalis fit` does. Its held-out cases are predicted twice: at the chosen operating point,
 which says whether the aim is met, and with a low threshold and nothing dropped, over mirror images, for FROC,
@@ -39,7 +39,7 @@ from focalis.volume import write_volume
 from focalis.workflows.record import provenance, read_json
 
 RESULTS = Path(__file__).parent / "results" / "lesions"
-PAGE = Path(__file__).parents[1] / "docs" / "lesions.md"
+PAGE = Path(__file__).parents[1] / "docs" / "evidence-tables.md"
 BEGIN, END = "<!-- lesions: made by benchmarks/lesions.py -->", "<!-- /lesions -->"
 MANY = PhantomSettings(
     shape_zyx=(48, 80, 80),
