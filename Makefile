@@ -27,7 +27,7 @@ demo: $(RUNTIME)
 
 # Many tests wait for processes and sockets: half as many workers again as there are cores keep the cores busy.
 test: $(DEVELOPMENT)
-	$(BIN)/python -m pytest --numprocesses $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) * 3 // 2)') --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) * 3 // 2)') --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)

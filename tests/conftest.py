@@ -28,6 +28,14 @@ def pytest_sessionstart() -> None:
         )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folders with the longest files come first, so that no worker is left alone with one at the end."""
+    first = ("workflows", "device")
+    items.sort(
+        key=lambda item: next((n for n, name in enumerate(first) if name in item.path.parts), len(first))
+    )
+
+
 @pytest.fixture(autouse=True)
 def _same_random_start() -> None:
     torch.manual_seed(0)
