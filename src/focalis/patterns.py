@@ -17,13 +17,14 @@ def fits(pattern: str, text: str) -> bool:
     return re.fullmatch(wanted, _plain(text), re.DOTALL) is not None
 
 
-def differ_in_spelling(one: str, other: str) -> bool:
-    """Whether two identifiers are the same but for capitals, spaces and leading zeros."""
-    return _bare(one) == _bare(other) != ""
+def without_spelling(identifier: str) -> str:
+    """An identifier without what spellings of one differ in: capitals, separators beside letters, leading zeros.
 
-
-def _bare(identifier: str) -> str:
-    return re.sub(r"\s+|(?<!\d)0+(?=\d)", "", identifier).casefold()
+    `PAT-007`, `pat 7` and, from a spreadsheet, `Pat7.0` come to the same; `1-12` and `11-2` do not.
+    """
+    plain = re.sub(r"\s+", "", unicodedata.normalize("NFKC", identifier).casefold())
+    plain = re.sub(r"(?<![.\d])(\d+)\.0+$", r"\1", plain)
+    return re.sub(r"(?<=[^\W\d_])[-_.]+|[-_.]+(?=[^\W\d_])|(?<!\d)0+(?=\d)", "", plain)
 
 
 def _plain(text: str) -> str:

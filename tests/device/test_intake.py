@@ -2,7 +2,11 @@
 
 import pydicom
 import pytest
+from pydicom import uid
 
+from focalis.device.config import Route
+from focalis.device.earlier import namesake_studies
+from focalis.device.wholeness import what_is_missing
 from focalis.errors import DataError
 
 
@@ -132,3 +136,77 @@ def test_a_series_rests_while_its_sender_is_there(intake, path):
     sender.close()
 
     assert len(intake.store.series_to_complete(0)) == 1
+
+
+def of_class(path, kind):
+    """The same image as an object of another class, with a UID of its own."""
+    ds = pydicom.dcmread(path)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = kind
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = uid.generate_uid()
+    ds.save_as(path)
+    return path
+
+
+def missing(intake, series_uid):
+    return what_is_missing(intake.store, intake.store.series_row(series_uid))
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (uid.SecondaryCaptureImageStorage, True),
+        (uid.RTDoseStorage, False),
+        (uid.MRSpectroscopyStorage, False),
+    ],
+)
+def test_an_image_of_another_class_makes_its_series_incomplete(
+    intake, write_series, stored, grid, tmp_path, kind, told, first
+):
+    one, other, *_ = write_series(tmp_path / "s", stored, grid)
+    other = of_class(other, kind)
+    kept = next(each for each in take(intake, *((other, one) if first else (one, other))) if each.stored)
+    assert bool(missing(intake, kept.header.series_uid)) == told
+
+
+def test_what_comes_later_and_is_not_kept_has_its_series_looked_at_again(
+    intake, write_series, stored, grid, tmp_path
+):
+    files = write_series(tmp_path / "s", stored, grid)
+    (first, *_) = take(intake, *files)
+    series_uid = first.header.series_uid
+    lossy = pydicom.dcmread(files[0])
+    lossy.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+    changed = pydicom.dcmread(files[1])
+    changed.PixelData = bytes(len(changed.PixelData))
+    for dataset in (lossy, changed):
+        intake.store.complete(series_uid)
+        assert missing(intake, series_uid) == ()
+        dataset.save_as(tmp_path / "late.dcm")
+        (late,) = take(intake, tmp_path / "late.dcm")
+        assert not late.stored
+        assert intake.store.series_row(series_uid).state == "receiving"
+        assert missing(intake, series_uid)
+        for aside in intake.store.quarantined():
+            intake.store.delete_quarantined(aside.sha256)
+        take(intake, *files)
+
+
+def test_patient_ids_that_differ_in_spelling_are_found_but_are_not_one_person(
+    intake, write_series, stored, grid, tmp_path
+):
+    rows = []
+    for number, patient in enumerate(("PAT-007", "pat 7", "PAT-070")):
+        files = write_series(
+            tmp_path / patient, stored, grid, PatientID=patient, StudyInstanceUID=f"1.2.{number}"
+        )
+        (taken,) = take(intake, files[0])
+        rows.append(intake.store.series_row(taken.header.series_uid))
+    one, other, stranger = rows
+    store = intake.store
+    assert [each.series_uid for each in store.namesakes(one)] == [other.series_uid]
+    assert store.namesakes(stranger) == []
+    assert [each.series_uid for each in store.series_of_person(one.person)] == [one.series_uid]
+    assert namesake_studies(store, (), one).startswith("1 other study has nearly the same Patient ID")
+    assert namesake_studies(store, (), stranger) == ""
+    assert namesake_studies(store, (Route(model="m", follow_up=False),), one) == ""

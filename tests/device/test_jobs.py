@@ -201,6 +201,22 @@ def test_the_same_images_sent_well_after_all_replace_a_partial_result(model, ser
     assert (whole.partial, whole.supersedes) == ("", partial.task_id)
 
 
+@pytest.mark.slow
+def test_a_result_whose_series_turns_out_not_to_be_whole_is_replaced_once_a_person_says_so(
+    model, series, tmp_path
+):
+    uid = kept(tmp_path / "store", series)
+    with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
+        whole = until(lambda: jobs.store.tasks("done"))[0]
+        jobs.store.quarantine(b"other pixels", "another object is kept under its UID", "CT1", uid)
+        assert held_series(jobs).reason == "1 image is in quarantine"
+        assert jobs.store.task_of(uid, "tiny") == jobs.store.task(whole.task_id)
+        assert jobs.store.release(uid, "anna")
+        until(lambda: len(jobs.store.tasks("done")) == 2)
+        partial = jobs.store.task_of(uid, "tiny")
+    assert (partial.partial, partial.supersedes) == ("1 image is in quarantine", whole.task_id)
+
+
 def test_an_irregular_series_is_refused_with_its_reason(model, series, tmp_path):
     kept(tmp_path / "store", [path for path in series if path != series[2]])
     with working(tmp_path / "store", config(model), run=in_this_process) as jobs:

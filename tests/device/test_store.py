@@ -520,7 +520,7 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
         store.add_task("t", uid, "nodules", "7" * 64, "8" * 64)
         store.event("warning", "the series lies outside of what the model was trained on: it is small", "t")
     later = {
-        "series": ("reason", "released", "pause_seconds", "person", "told"),
+        "series": ("reason", "released", "pause_seconds", "person", "told", "namesake"),
         "instances": (
             "frames",
             "number",
@@ -534,7 +534,7 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
         "tasks": ("partial", "outside", "released", "urgent", "shadow_of"),
     }
     connection = sqlite3.connect(tmp_path / "old" / "store.sqlite")
-    for name in ("instances_by_study", "quarantine_by_series", "series_by_person"):
+    for name in ("instances_by_study", "quarantine_by_series", "series_by_person", "series_by_namesake"):
         connection.execute(f"DROP INDEX {name}")
     for table in ("sendings", "refusals", "notices", "accounts", "audit", "commitments", "secrets", "roles"):
         connection.execute(f"DROP TABLE {table}")

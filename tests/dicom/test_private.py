@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom import Dataset
 
 from focalis.dicom import read_series
 from focalis.errors import DataError
@@ -72,3 +73,49 @@ def test_several_philips_scales_are_doubted(tmp_path, write_series, stored, grid
     (doubt,) = read_series(files).doubts
     assert "Philips' own scale" in doubt
     assert read_series(files[:3]).doubts == ()
+
+
+def nest(
+    path: Path, place: str, values: list[float], element: tuple[int, str, int, str], nested: bool
+) -> None:
+    """Put a private value into each frame's functional groups, or into a private sequence in them."""
+    group, creator, number, vr = element
+    dataset = pydicom.dcmread(path)
+    for own, value in zip(dataset.PerFrameFunctionalGroupsSequence, values, strict=True):
+        target = Dataset() if nested else own
+        target.private_block(group, creator, create=True).add_new(number, vr, value)
+        if nested:
+            own.private_block(group, place, create=True).add_new(0x0F, "SQ", [target])
+    dataset.save_as(path)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize(
+    ("place", "element"),
+    [
+        ("Philips MR Imaging DD 005", (0x2001, "Philips Imaging DD 001", 0x03, "FL")),
+        ("Image Private Header", (0x0065, "Image Private Header", 0x09, "FD")),
+        ("SIEMENS MR HEADER", (0x0019, "SIEMENS MR HEADER", 0x0C, "IS")),
+    ],
+)
+def test_b_values_in_private_sequences_of_frames_must_agree(
+    tmp_path, write_multiframe, stored, grid, place, element, nested
+) -> None:
+    path = write_multiframe(tmp_path / "a.dcm", stored, grid, modality="MR")
+    nest(path, place, [700] * 5, element, nested)
+    np.testing.assert_array_equal(read_series([path]).volume.array, stored)
+    nest(path, place, [0, 0, 700, 700, 700], element, nested)
+    with pytest.raises(DataError, match="the slices differ in b-value"):
+        read_series([path])
+
+
+def test_philips_scales_in_private_sequences_of_frames_are_doubted(
+    tmp_path, write_multiframe, stored, grid
+) -> None:
+    path = write_multiframe(tmp_path / "a.dcm", stored, grid, modality="MR")
+    element = (0x2005, "Philips MR Imaging DD 001", 0x0E, "FL")
+    nest(path, "Philips MR Imaging DD 005", [0.25] * 5, element, True)
+    assert read_series([path]).doubts == ()
+    nest(path, "Philips MR Imaging DD 005", [0.25, 0.5, 0.5, 0.5, 0.5], element, True)
+    (doubt,) = read_series([path]).doubts
+    assert "Philips' own scale" in doubt

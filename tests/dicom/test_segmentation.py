@@ -470,6 +470,46 @@ def test_frames_that_are_padded_to_whole_bytes_are_refused(
     assert "cannot be decoded (holds" in refusal(tmp_path / "a.dcm", series)
 
 
+@pytest.mark.parametrize(
+    ("size_xyz", "corner", "outcome"),
+    [
+        ((9, 5, 4), False, "doubted"),
+        ((7, 7, 2), False, "doubted"),
+        ((9, 5, 4), True, "refused"),
+        ((8, 5, 4), False, "read"),
+        ((9, 5, 1), False, "read"),
+    ],
+)
+def test_frames_that_may_be_padded_are_told(
+    tmp_path: Path,
+    write_series: Builder,
+    grid: Grid,
+    size_xyz: tuple[int, int, int],
+    corner: bool,
+    outcome: str,
+) -> None:
+    """Of so few pixels, padded frames take as many bytes as unpadded ones."""
+    grid = Grid(size_xyz, grid.spacing_xyz_mm)
+    series = read_series(write_series(tmp_path / "images", np.zeros(grid.shape_zyx, np.int16), grid))
+    label = np.zeros(grid.shape_zyx, np.uint8)
+    label[:, 2:4, 3:5] = 1
+    label[-1, -1, -1] = corner
+    path = tmp_path / "a.dcm"
+    write(label, series, path, names={1: "a"})
+    dataset = pydicom.dcmread(path)
+    padded = b"".join(np.packbits(plane, bitorder="little").tobytes() for plane in label)
+    assert len(padded) + len(padded) % 2 == len(dataset.PixelData)
+    dataset.PixelData = padded + bytes(len(padded) % 2)
+    dataset.save_as(path)
+    doubts: list[str] = []
+    if outcome == "refused":
+        assert "seems to be padded to whole bytes" in refusal(path, series)
+        return
+    found = read_segmentation(path, series, doubts=doubts)["a"]
+    assert ["may each be padded" in doubt for doubt in doubts] == [True] * (outcome == "doubted")
+    assert np.array_equal(found, label == 1) == (outcome == "read")
+
+
 @pytest.mark.skipif(shutil.which("dcmconv") is None, reason="needs dcmtk")
 @pytest.mark.parametrize("vr", ["OB", "OW"])
 def test_single_bits_in_big_endian_are_read(tmp_path: Path, series: Series, vr: str) -> None:

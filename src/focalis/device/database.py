@@ -111,6 +111,10 @@ ALTER TABLE tasks ADD COLUMN shadow_of TEXT NOT NULL DEFAULT '';
 CREATE TABLE roles (
     model TEXT PRIMARY KEY, current TEXT NOT NULL, shadow TEXT NOT NULL, who TEXT NOT NULL, at TEXT NOT NULL);
 """
+_NAMESAKES = """
+ALTER TABLE series ADD COLUMN namesake TEXT NOT NULL DEFAULT '';
+CREATE INDEX series_by_namesake ON series (namesake);
+"""
 _STEPS = (
     _FIRST,
     _WHOLENESS_AND_SCOPE,
@@ -121,6 +125,7 @@ _STEPS = (
     _COMMITMENTS,
     _SECRETS,
     _TRIALS,
+    _NAMESAKES,
 )
 """What makes each version of the file out of the one before it; a store of any version is brought to the last one."""
 

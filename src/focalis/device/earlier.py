@@ -15,7 +15,7 @@ def earlier_studies(
 ) -> list[EarlierStudy]:
     """Other studies of the person that the same route took and the same model segmented, wholly."""
     route = route_of(row, routes)
-    if route is not None and not route.follow_up:
+    if not _is_followed(route):
         return []
     found = []
     for other in store.series_of_person(row.person):
@@ -32,3 +32,21 @@ def earlier_studies(
         if segmentation and images:
             found.append(EarlierStudy(earlier.task_id, images, segmentation, report, earlier.model_sha256))
     return found
+
+
+def namesake_studies(store: Store, routes: Sequence[Route], row: SeriesRow) -> str:
+    """A line about studies that are not compared because their Patient ID is spelt otherwise; empty without any."""
+    if not _is_followed(route_of(row, routes)):
+        return ""
+    count = len({each.study_uid for each in store.namesakes(row) if each.modality == row.modality})
+    if not count:
+        return ""
+    studies = "1 other study has" if count == 1 else f"{count} other studies have"
+    return (
+        f"{studies} nearly the same Patient ID (capitals, separators, zeros or the issuer differ) and did not count "
+        "for the follow-up; if they are of this patient, correct the ID and send them again"
+    )
+
+
+def _is_followed(route: Route | None) -> bool:
+    return route is None or route.follow_up

@@ -30,6 +30,7 @@ from focalis.device.parsing import ForeignError, UnsafeError
 from focalis.device.records import Header
 from focalis.dicom.headers import IMAGE_CLASSES
 from focalis.errors import DataError
+from focalis.patterns import without_spelling
 
 TRANSFER_SYNTAXES = (
     uid.ExplicitVRLittleEndian,
@@ -120,6 +121,7 @@ def _header(dataset: FileDataset, meta: Dataset, keywords: Sequence[str]) -> Hea
         acquisition=_short(dataset, "AcquisitionNumber"),
         acquisition_images=_whole(dataset, "ImagesInAcquisition"),
         person=_person(dataset),
+        namesake=_hash(without_spelling(_text(dataset, "PatientID"))),
         told={name: "\\".join(values) for name in keywords if (values := _values(dataset, name))},
         **_place(dataset),
     )
@@ -128,7 +130,11 @@ def _header(dataset: FileDataset, meta: Dataset, keywords: Sequence[str]) -> Hea
 def _person(dataset: Dataset) -> str:
     """A hash of Patient ID and its issuer, by which studies of one person are found; the store keeps no more of it."""
     patient, issuer = (_text(dataset, keyword) for keyword in ("PatientID", "IssuerOfPatientID"))
-    return hashlib.sha256(json.dumps([patient, issuer]).encode()).hexdigest() if patient else ""
+    return _hash(json.dumps([patient, issuer])) if patient else ""
+
+
+def _hash(value: str) -> str:
+    return hashlib.sha256(value.encode()).hexdigest() if value else ""
 
 
 def _uid(dataset: Dataset, keyword: str) -> str:
@@ -296,13 +302,17 @@ def _exactly(stream: BinaryIO, count: int) -> bytes:
     return found
 
 
-def _identity(path: Path) -> dict[str, str]:
-    """Which series and instance a damaged file says it is, if that much of it can be read."""
-    found = {}
+def _identity(path: Path, foreign: bool) -> dict[str, str]:
+    """Which series and instance a rejected file says it is, if that can be read; of foreign ones images only."""
+    found: dict[str, str] = {}
     try:
         dataset = pydicom.dcmread(
-            path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "SOPInstanceUID"]
+            path,
+            stop_before_pixels=True,
+            specific_tags=["SOPClassUID", "SeriesInstanceUID", "SOPInstanceUID"],
         )
+        if foreign and "Image Storage" not in uid.UID(_text(dataset, "SOPClassUID")).name:
+            return found
         for name, keyword in (("series_uid", "SeriesInstanceUID"), ("sop_uid", "SOPInstanceUID")):
             found[name] = _uid(dataset, keyword)
     except Exception:  # it is damaged
@@ -326,9 +336,9 @@ def _serve(memory_bytes: int, most_pixel_bytes: int, charset: str, keywords: Seq
         try:
             answer["header"] = asdict(examine(Path(answer["file"]), most_pixel_bytes, charset, keywords))
         except DataError as error:
-            answer |= {"reason": str(error), "foreign": isinstance(error, ForeignError)}
-            if isinstance(error, UnsafeError):
-                answer |= _identity(Path(answer["file"]))
+            foreign = isinstance(error, ForeignError)
+            answer |= {"reason": str(error), "foreign": foreign}
+            answer |= _identity(Path(answer["file"]), foreign)
 
 
 if __name__ == "__main__":

@@ -122,6 +122,8 @@ class Intake:
             header = self._parser.read(staged.path)
         except ForeignError as error:
             self.refuse(sender.source, f"an object was refused: it {error}")
+            if error.series_uid is not None:
+                sender.loses(f"an image of it was refused: it {error}", error.series_uid)
             return Taken("foreign", str(error))
         except UnsafeError as error:
             return self._set_aside(staged, error, sender)
@@ -157,14 +159,14 @@ class Intake:
 class Sender:
     """One association, request or scan that brings objects; the series it sent rest while it is open.
 
-    What it lost may be of any series that it sent, and so it counts for all of them.
+    What it lost may be of any series that it sent, and so it counts for all of them, unless the series is known.
     """
 
     def __init__(self, intake: Intake, source: str) -> None:
         self.source = source
         self._intake = intake
         self._sendings: dict[str, int] = {}
-        self._lost: set[str] = set()
+        self._lost: dict[str, set[str]] = {}
         self._open = True
         self._lock = threading.Lock()
 
@@ -192,14 +194,15 @@ class Sender:
                 self._sendings[series_uid] = self._intake.store.sending_began(series_uid)
                 self._intake.store.association_opened([series_uid])
 
-    def loses(self, what: str) -> None:
-        """Something that it sent is not kept, and nobody knows of which series it was.
+    def loses(self, what: str, series_uid: str = "") -> None:
+        """Something that it sent is not kept.
 
         Args:
             what: one line, such as "an object of its sender could not be read".
+            series_uid: the series that it belongs to; empty if nobody knows.
         """
         with self._lock:
-            self._lost.add(what)
+            self._lost.setdefault(series_uid, set()).add(what)
 
     def close(self, fault: str = "") -> None:
         """It is gone; a second time does nothing.
@@ -209,14 +212,20 @@ class Sender:
         """
         with self._lock:
             was_open, self._open = self._open, False
-        if not was_open or not self._sendings:
+        if not was_open:
             return
         store = self._intake.store
+        of_all = self._lost.pop("", set()) | ({fault} - {""})
         try:
-            for number in self._sendings.values():
-                store.sending_ended(number, "; ".join(sorted(self._lost | ({fault} - {""}))))
+            for series_uid, number in self._sendings.items():
+                lost = of_all | self._lost.pop(series_uid, set())
+                store.sending_ended(number, "; ".join(sorted(lost)))
+            for series_uid, lost in self._lost.items():  # of series that it brought no image of
+                store.sending_ended(store.sending_began(series_uid), "; ".join(sorted(lost)))
+                store.look_again(series_uid)
         finally:
-            store.association_closed(self._sendings)
+            if self._sendings:
+                store.association_closed(self._sendings)
 
 
 class _TooLargeError(Exception):

@@ -27,7 +27,7 @@ from dbos import DBOS, DBOSConfig
 from focalis.device import delivery, retention
 from focalis.device.commitment import Commitments
 from focalis.device.config import Config, Destination, Route
-from focalis.device.earlier import earlier_studies
+from focalis.device.earlier import earlier_studies, namesake_studies
 from focalis.device.mask_job import MaskJob, Voxel
 from focalis.device.models import ServedModel
 from focalis.device.notify import Notifier
@@ -251,7 +251,11 @@ class Jobs:
             for name in (names[:1] if route and route.sequence else names)
             if self._is_new(row, name, inputs, partial)
         ]
-        if wanted and partial and not row.released:
+        tasks = [task for name in names if (task := self.store.task_of(row.series_uid, name))]
+        released = row.released or any(
+            (task.input_sha256, task.partial) == (inputs, partial) for task in tasks
+        )
+        if partial and not released:
             if self.store.hold(row.series_uid, partial):
                 text = f"a series is held as incomplete: {partial}"
                 self.store.event("warning", f"is held as incomplete: {partial}", series_uid=row.series_uid)
@@ -268,6 +272,7 @@ class Jobs:
             or (earlier.input_sha256, earlier.model_sha256)
             != (inputs, self.models[name].header.identity.file_sha256)
             or (not partial and bool(earlier.partial))
+            or (bool(row.released) and earlier.partial != partial)
         )
 
     def _add_task(self, row: SeriesRow, name: str, inputs: str, partial: str, shadow_of: str = "") -> None:
@@ -478,6 +483,8 @@ class Jobs:
         if left:
             text = f"left out {len(left)} of {len(instances)} images, of another orientation or size than the others"
             self.store.event("warning", text, task_id=task_id)
+        if others := row and namesake_studies(self.store, self.routes(), row):
+            self.store.event("warning", others, task_id=task_id)
         if answer.get("follow_up"):
             text = without_own_names(answer["follow_up"], self.store)
             self.store.event("warning" if "could not" in text else "info", text, task_id=task_id)

@@ -27,19 +27,23 @@ _LOST = {
 }
 
 
-class ForeignError(DataError):
-    """A received object is valid, but not an image of a kind that the device accepts."""
-
-
-class UnsafeError(DataError):
-    """A received object is damaged or malicious: it could not be parsed within the limits.
+class RejectedError(DataError):
+    """A received object is not kept.
 
     Attributes:
-        series_uid, sop_uid: what it says it is, if that much could be read.
+        series_uid, sop_uid: what it says it is, if it may be an image and that much could be read.
     """
 
     series_uid: str | None = None
     sop_uid: str | None = None
+
+
+class ForeignError(RejectedError):
+    """A received object is valid, but not an image of a kind that the device accepts."""
+
+
+class UnsafeError(RejectedError):
+    """A received object is damaged or malicious: it could not be parsed within the limits."""
 
 
 class Parser:
@@ -92,11 +96,9 @@ class Parser:
         if answer.get("header") is not None:
             return Header(**answer["header"])
         reason = str(answer.get("reason", "could not be parsed"))
-        if answer.get("foreign"):
-            raise ForeignError(reason)
-        unsafe = UnsafeError(reason)
-        unsafe.series_uid, unsafe.sop_uid = answer.get("series_uid"), answer.get("sop_uid")
-        raise unsafe
+        rejected = ForeignError(reason) if answer.get("foreign") else UnsafeError(reason)
+        rejected.series_uid, rejected.sop_uid = answer.get("series_uid"), answer.get("sop_uid")
+        raise rejected
 
     def _start(self) -> Child:
         child = Child(

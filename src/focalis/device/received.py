@@ -94,7 +94,7 @@ class Received:
                     self._place(staged, header, source)
                     return "kept"
                 if first == staged.sha256:
-                    self._see_again(staged, header.sop_uid)
+                    self._see_again(staged, header.series_uid)
                     return "known"
             reason = f"another object is kept under its SOP Instance UID {header.sop_uid}"
             if not self.quarantine(staged, reason, source, header.series_uid):
@@ -112,6 +112,8 @@ class Received:
         sop_uid: str | None = None,
     ) -> bool:
         """Quarantine an object that may not be used, for a person to look at; durable when this returns.
+
+        Its series is looked at again, for it lacks an image, or has two versions of one.
 
         Args:
             data: as for `keep`.
@@ -137,6 +139,8 @@ class Received:
                     "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (staged.sha256, staged.bytes, reason, source, now(), series_uid, sop_uid),
                 )
+            if series_uid is not None:
+                self.look_again(series_uid)
             return True
         finally:
             self.discard(staged)
@@ -180,6 +184,16 @@ class Received:
             f"{_SERIES} WHERE person = ? AND person != '' ORDER BY last_at DESC, series_uid", person
         )
         return [self._series_row(row) for row in rows]
+
+    def namesakes(self, row: SeriesRow) -> list[SeriesRow]:
+        """The series of other studies whose Patient ID or its issuer differs from a series' in spelling alone."""
+        rows = self._database.rows(
+            f"{_SERIES} WHERE namesake = ? AND namesake != '' AND person != ? AND study_uid != ?",
+            row.namesake,
+            row.person,
+            row.study_uid,
+        )
+        return [self._series_row(found) for found in rows]
 
     def instances(self, series_uid: str) -> list[Instance]:
         """The instances of a series with the paths of their files, in the order of their hashes."""
@@ -242,6 +256,13 @@ class Received:
             return row.open_associations == 0 and not before < row.last_at <= latest
 
         return [row for row in self.series("receiving") if row.instances == row.expected or is_quiet(row)]
+
+    def look_again(self, series_uid: str) -> None:
+        """Something happened to a series: once it is quiet, it is judged anew; nothing happens if it is not there."""
+        self._database.change(
+            "UPDATE series SET state = 'receiving', last_at = ?, reason = '', released = '' WHERE series_uid = ?",
+            (now(), series_uid),
+        )
 
     def complete(self, series_uid: str) -> None:
         """The series has arrived. Ask for its instances after this call: what comes later reopens the series."""
@@ -348,16 +369,12 @@ class Received:
         rows = self._database.rows("SELECT sha256 FROM instances WHERE sop_uid = ?", sop_uid)
         return rows[0]["sha256"] if rows else None
 
-    def _see_again(self, staged: Staged, sop_uid: str) -> None:
+    def _see_again(self, staged: Staged, series_uid: str) -> None:
         """A kept instance came again: its series is looked at again, and its file is put back if it was lost."""
         path = self._files.object_path(staged.sha256)
         if not path.is_file():
             self._files.place(staged, path)
-        self._database.change(
-            "UPDATE series SET state = 'receiving', last_at = ?, reason = '', released = ''"
-            " WHERE series_uid = (SELECT series_uid FROM instances WHERE sop_uid = ?)",
-            (now(), sop_uid),
-        )
+        self.look_again(series_uid)
 
     def _place(self, staged: Staged, header: Header, source: str) -> None:
         """First the file, then its row: a row without a file would be a loss, a file without a row is not."""
@@ -368,8 +385,8 @@ class Received:
                 pause = self._pause_seconds(header.series_uid, at)
                 connection.execute(
                     "INSERT INTO series (series_uid, study_uid, modality, body_part, description,"
-                    " manufacturer_model, state, first_at, last_at, expected, person, told)"
-                    " VALUES (?, ?, ?, ?, ?, ?, 'receiving', ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                    " manufacturer_model, state, first_at, last_at, expected, person, namesake, told)"
+                    " VALUES (?, ?, ?, ?, ?, ?, 'receiving', ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
                     " SET state = 'receiving', last_at = excluded.last_at, reason = '', released = '',"
                     " pause_seconds = max(pause_seconds, ?),"
                     " expected = coalesce(max(expected, excluded.expected), expected, excluded.expected),"
@@ -385,6 +402,7 @@ class Received:
                         at,
                         header.expected,
                         header.person,
+                        header.namesake,
                         _together(connection, header),
                         pause,
                     ),

@@ -49,6 +49,7 @@ class Header:
         normal: the direction across its slice, rounded, as text; empty if it has no place in the patient.
         position_mm: its place along that direction.
         person: a hash of Patient ID and its issuer; empty without a Patient ID.
+        namesake: a hash of the Patient ID without what spellings of one differ in; empty without a Patient ID.
         told: attributes that routes ask for, as text; several values with a backslash between them.
     """
 
@@ -69,6 +70,7 @@ class Header:
     normal: str = ""
     position_mm: float | None = None
     person: str = ""
+    namesake: str = ""
     told: dict[str, str] = field(default_factory=dict)
 
 
@@ -114,7 +116,7 @@ class SeriesRow:
         reason: why it is incomplete.
         released: who released it although it is incomplete; empty if nobody did.
         pause_seconds: the longest pause after which more of it came.
-        person: as in `Header`.
+        person, namesake: as in `Header`.
         told: the same as in `Header`, of all its images together, as JSON.
     """
 
@@ -134,6 +136,7 @@ class SeriesRow:
     released: str = ""
     pause_seconds: float = 0.0
     person: str = ""
+    namesake: str = ""
     told: str = "{}"
 
 

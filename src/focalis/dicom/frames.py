@@ -92,8 +92,15 @@ def locate_frames(dataset: FileDataset, path: Path, grid: Grid) -> list[Frame]:
     return found
 
 
-def read_frames(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.integer]]:
+def read_frames(
+    path: Path, indices: Sequence[int], doubts: list[str] | None = None
+) -> Iterator[NDArray[np.integer]]:
     """The stored values of some frames, (rows, columns), one at a time.
+
+    Args:
+        path: a Segmentation object.
+        indices: the numbers of the frames, from 0.
+        doubts: takes up a phrase if single bits can be read in two ways.
 
     Raises:
         DataError: the pixel data are missing, damaged, or in an encoding that cannot be decoded.
@@ -109,7 +116,10 @@ def read_frames(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.integ
         elif not syntax.is_encapsulated and (phrase := surplus(dataset, len(dataset.PixelData))):
             raise ValueError(phrase)
         elif dataset.BitsAllocated == 1 and not syntax.is_encapsulated:
-            frames = _unpacked(dataset, indices)
+            stored = _in_order(dataset)
+            if (doubt := _padding_doubt(dataset, stored)) and doubts is not None:
+                doubts.append(f"{path}: {doubt}")
+            frames = _unpacked(dataset, stored, indices)
         else:
             frames = iter_pixels(dataset, indices=indices, raw=True)
         for _ in indices:
@@ -123,15 +133,43 @@ def read_frames(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.integ
         ) from error
 
 
-def _unpacked(dataset: FileDataset, indices: Sequence[int]) -> Iterator[NDArray[np.integer]]:
+def _in_order(dataset: FileDataset) -> NDArray[np.uint8]:
+    """The bytes of uncompressed single bits; big-endian words are turned around (PS3.5 7.3)."""
+    stored = np.frombuffer(dataset.PixelData, dtype=np.uint8)
+    if not dataset.original_encoding[1] and dataset["PixelData"].VR == "OW":
+        stored = stored.reshape(-1, 2)[:, ::-1].ravel()
+    return stored
+
+
+def _padding_doubt(dataset: FileDataset, stored: NDArray[np.uint8]) -> str:
+    """A phrase if frames of single bits may each be padded to whole bytes, which the standard forbids; empty if not.
+
+    Of a few small frames both ways take equally many bytes. Padding holds no set bits.
+
+    Raises:
+        ValueError: what would lie between padded frames is empty, and what would lie behind others is not.
+    """
+    size, frames = dataset.Rows * dataset.Columns, int(dataset.NumberOfFrames)
+    padded_bytes = (size + 7) // 8 * frames
+    if size % 8 == 0 or frames == 1 or padded_bytes > len(stored):
+        return ""
+    bits = np.unpackbits(stored, bitorder="little")
+    padded = bits[: 8 * padded_bytes].reshape(frames, -1)
+    if padded[:, size:].any() or np.array_equal(padded[:, :size].ravel(), bits[: frames * size]):
+        return ""
+    if bits[frames * size :].any():
+        raise ValueError("each frame seems to be padded to whole bytes")
+    return "its frames are read as unpadded, but may each be padded to whole bytes: compare the masks with the images"
+
+
+def _unpacked(
+    dataset: FileDataset, stored: NDArray[np.uint8], indices: Sequence[int]
+) -> Iterator[NDArray[np.integer]]:
     """Frames of uncompressed single bits: one runs on where the last ends, within a byte (PS3.5 8.1.1).
 
     pydicom 3.0 decodes such frames one by one only where each fills whole bytes.
     """
     rows, columns = dataset.Rows, dataset.Columns
-    stored = np.frombuffer(dataset.PixelData, dtype=np.uint8)
-    if not dataset.original_encoding[1] and dataset["PixelData"].VR == "OW":  # big-endian words (PS3.5 7.3)
-        stored = stored.reshape(-1, 2)[:, ::-1].ravel()
     for index in indices:
         first = index * rows * columns
         last = first + rows * columns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 
 from pydicom import Dataset
@@ -33,31 +34,49 @@ WORDS = ("ScanningSequence", "SeriesDescription", "ProtocolName", "SequenceName"
 """Where a series says that it is diffusion-weighted."""
 
 
-def b_value(header: Dataset) -> str:
+def groups_of(*groups: Dataset | None) -> tuple[Dataset, ...]:
+    """Where a frame of a multi-frame image may have private elements: its functional groups, and sequences in them.
+
+    Args:
+        groups: the functional groups of the frame, then those that all frames share; None of a single-frame file.
+    """
+    found = []
+    for group in groups:
+        if group is None:
+            continue
+        found.append(group)
+        for tag in [tag for tag in group.keys() if tag.is_private]:  # noqa: SIM118 (a data set iterates over elements)
+            with suppress(Exception), quiet():
+                if group[tag].VR == "SQ":
+                    found += list(group[tag].value)[:1]
+    return tuple(found)
+
+
+def b_value(header: Dataset, groups: Sequence[Dataset] = ()) -> str:
     """The b-value where vendors put it, or in the sequence's name; "" if it is not there."""
     if text(header, "Modality") != "MR":
         return ""
     for place in (_SIEMENS, _PHILIPS, _UNITED_IMAGING):
-        if (value := _number(header, place)) is not None:
+        if (value := _first(header, groups, place)) is not None:
             return f"{value:g}"
-    value = _number(header, _GE)
+    value = _first(header, groups, _GE)
     if value is not None and (value >= _GE_OFFSET or _says_diffusion(header)):
         return f"{value % _GE_OFFSET:g}"
     named = re.search(r"_b(\d+)", text(header, "SequenceName"))
     return named[1] if named else ""
 
 
-def possible_b_value(header: Dataset) -> str:
+def possible_b_value(header: Dataset, groups: Sequence[Dataset] = ()) -> str:
     """What is a b-value if a GE series is diffusion-weighted, and anything else if not; "" if it cannot be one."""
-    value = _number(header, _GE) if text(header, "Modality") == "MR" else None
+    value = _first(header, groups, _GE) if text(header, "Modality") == "MR" else None
     if value is None or not (value == 0 or _LEAST_B_VALUE <= value <= _GREATEST_B_VALUE):
         return ""
     return f"{value:g}"
 
 
-def philips_scale(header: Dataset, slope: str) -> str:
+def philips_scale(header: Dataset, slope: str, groups: Sequence[Dataset] = ()) -> str:
     """By what Philips divides rescaled values to compare them, Rescale Slope times Scale Slope; "" if unknown."""
-    value = _number(header, _PHILIPS_SCALE) if text(header, "Modality") == "MR" else None
+    value = _first(header, groups, _PHILIPS_SCALE) if text(header, "Modality") == "MR" else None
     with suppress(ValueError):
         return f"{value * float(slope or 1):.3g}" if value is not None else ""
     return ""
@@ -66,6 +85,12 @@ def philips_scale(header: Dataset, slope: str) -> str:
 def _says_diffusion(header: Dataset) -> bool:
     said = " ".join(text(header, keyword) for keyword in WORDS).upper()
     return re.search(r"DWI|DW_|DIFF|DTI|TRACE|ADC|\bEP\b|\bB ?=?\d{2,}", said) is not None
+
+
+def _first(header: Dataset, groups: Sequence[Dataset], place: tuple[int, int, str, str]) -> float | None:
+    """The number of a private element of a frame, else of its file; None if it is nowhere."""
+    found = (_number(each, place) for each in (*groups, header))
+    return next((value for value in found if value is not None), None)
 
 
 def _number(header: Dataset, place: tuple[int, int, str, str]) -> float | None:

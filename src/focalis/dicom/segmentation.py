@@ -61,6 +61,7 @@ def read_segmentation(
     path: Path,
     reference: Series,
     wanted: Collection[str] | None = None,
+    doubts: list[str] | None = None,
     charset: str = DEFAULT_CHARSET,
 ) -> dict[str, NDArray[np.bool_]]:
     """The segments of a Segmentation object as masks on the grid of the series it was drawn on.
@@ -73,6 +74,7 @@ def read_segmentation(
         path: a Segmentation object: BINARY, FRACTIONAL or LABELMAP, of any encoding that pydicom decodes.
         reference: the series it was drawn on, or another one on the same voxels in the same patient space.
         wanted: the names of the segments to read, as `list_segments` gives them; all by default.
+        doubts: takes up what is doubtful about the object, a line each.
         charset: the Python codec for text of no or a wrong character set that is no UTF-8.
 
     Returns:
@@ -105,7 +107,7 @@ def read_segmentation(
     half = 1
     if kind == "FRACTIONAL":
         half = (round(numbers(dataset, "MaximumFractionalValue", 1, str(path))[0]) + 1) // 2
-    stored = read_frames(path, [frame.index for frame in frames])
+    stored = read_frames(path, [frame.index for frame in frames], doubts)
     for frame, pixels in zip(frames, stored, strict=True):
         if frame.segment is not None:
             frame.add_to(masks[frame.segment], pixels >= half, path)

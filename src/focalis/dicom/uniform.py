@@ -142,9 +142,10 @@ def told(header: Dataset, own: Dataset | None, shared: Dataset | None, where: st
                 found["ImageType"] = text(held[0], "FrameType") or found["ImageType"]
     found["Modality"] = modality_of(header)
     found["ClassModality"] = class_modality(header)
-    found["DiffusionBValue"] = found["DiffusionBValue"] or private.b_value(header)
-    found["PossibleBValue"] = "" if found["DiffusionBValue"] else private.possible_b_value(header)
-    found["PhilipsScale"] = private.philips_scale(header, found["RescaleSlope"])
+    groups = private.groups_of(own, shared)
+    found["DiffusionBValue"] = found["DiffusionBValue"] or private.b_value(header, groups)
+    found["PossibleBValue"] = "" if found["DiffusionBValue"] else private.possible_b_value(header, groups)
+    found["PhilipsScale"] = private.philips_scale(header, found["RescaleSlope"], groups)
     found["RealWorldValue"] = _other_scale(found, mappings)
     return found
 

@@ -34,7 +34,7 @@ from focalis.dicom import (
 from focalis.display import Shown
 from focalis.errors import DataError, UsageError, refusal
 from focalis.files import is_free, whole_folder, write_text
-from focalis.patterns import differ_in_spelling, fits
+from focalis.patterns import fits, without_spelling
 from focalis.volume import Volume, write_volume
 from focalis.workflows.inputs import codec_given
 
@@ -320,8 +320,9 @@ def _case_names(studies: Mapping[str, tuple[str, str]]) -> dict[str, str]:
 
 def _spelt_alike(patient: str, others: Collection[str]) -> tuple[str, ...]:
     """A doubt where another Patient ID differs in spelling alone; none otherwise."""
+    plain = without_spelling(patient)
     alike = sorted(
-        {repr(other) for other in others if other != patient and differ_in_spelling(other, patient)}
+        {repr(other) for other in others if plain and other != patient and without_spelling(other) == plain}
     )
     advice = "give both one name in cases.csv then, or a split may part them"
     return (f"patient {patient!r} and {', '.join(alike[:4])} may be one: {advice}",) if alike else ()
@@ -396,6 +397,6 @@ _LIST: Mapping[str, Callable[[Path, str], Sequence[tuple[str, bool]]]] = {
 }
 _Read = Callable[[Path, Series, set[str], list[str], str], Mapping[str, NDArray[np.bool_]]]
 _READ: Mapping[str, _Read] = {
-    "SEG": lambda path, series, names, _doubts, codec: read_segmentation(path, series, names, codec),
+    "SEG": read_segmentation,
     "RTSTRUCT": read_structures,
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from focalis.dataset.layouts.names import entry
 from focalis.errors import DataError
+from focalis.patterns import without_spelling
 from focalis.volume import image_stem
 
 PATIENTS = ("cases.csv", "cases.tsv")
@@ -117,10 +118,10 @@ def doubt_about(table: str, column: str, patients: Iterable[str]) -> str:
         return f"{table}: the column {column} is empty: {NO_PATIENTS}"
     alike: dict[str, str] = {}
     for name in known:
-        plain = re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"\.0+$", "", name.casefold()))
-        if alike.setdefault(plain, name) != name:
+        other = alike.setdefault(without_spelling(name), name)
+        if other != name:
             return (
-                f"{table}: {alike[plain]} and {name} count as two patients; spell them alike if they are one person, "
+                f"{table}: {other} and {name} count as two patients; spell them alike if they are one person, "
                 "or splits may part the scans"
             )
     return ""
