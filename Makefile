@@ -5,7 +5,7 @@
 #   make viewer      the 3D viewer of the device's page, by npm
 #   make container    the device's image with podman, buildah or docker; without one the same steps in build/container
 #   make docs        the documentation as a site, in site/; broken links are errors
-#   make evidence    tables and figures of docs/evidence.md from the results that are there
+#   make evidence    docs/evidence-tables.md from the results that are there
 # Another interpreter: make PYTHON=python3.12 test. Options of the demo: make demo ARGS="--minutes 0.5".
 
 PYTHON ?= python3
@@ -64,6 +64,9 @@ docs: $(DOCUMENTATION)
 # Trains nothing; benchmarks/evidence.py makes the results.
 evidence: $(RUNTIME)
 	$(BIN)/python benchmarks/evidence_page.py
+	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python benchmarks/comparison.py page
+	$(BIN)/python benchmarks/lesions.py --page
 
 clean:
 	rm -rf viewer/node_modules $(VENV) build dist demo site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,4 +1,4 @@
-"""Every network under equal time and every loss by equal steps on real data, and the page docs/comparison.md.
+"""Every network under equal time and every loss by equal steps on real data, and their tables.
 
     python benchmarks/comparison.py lidc_nodules --minutes 12     # every network with the default loss
     python benchmarks/comparison.py lidc_nodules --steps 800     # every loss on the default network, two at a time
@@ -36,7 +36,7 @@ from focalis.volume import Volume, read_volume
 from focalis.workflows.record import provenance, read_json, write_json
 
 RESULTS = HERE / "results" / "comparison"
-PAGE = HERE.parent / "docs" / "comparison.md"
+PAGE = HERE.parent / "docs" / "evidence-tables.md"
 IMAGES = HERE.parent / "docs" / "images"
 BEGIN, END = "<!-- comparison: made by benchmarks/comparison.py -->", "<!-- /comparison -->"
 OFF_NOTE = (

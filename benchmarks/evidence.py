@@ -4,7 +4,7 @@
     python benchmarks/evidence.py all                   train what is missing, the most important first
     python benchmarks/evidence.py loss --rows seed0     experiments by their beginning, rows by a piece of their name
     python benchmarks/evidence.py network --steps 5 --results /tmp/trial    a trial that leaves the results alone
-    make evidence                                       tables and figures of docs/evidence.md from what is there
+    make evidence                                       tables and figures of docs/evidence-tables.md from what is there
 
 A row takes one thread, so start the same command twice: a process leaves out the rows that another one has claimed. A
 row that was stopped goes on where it was. FOCALIS_DATA names the folder of the data sets; run folders go to --runs,

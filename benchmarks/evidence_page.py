@@ -1,5 +1,5 @@
-"""The tables and figures of docs/evidence.md and evidence-tables.md, from the result files alone. What is not there is
-called not measured.
+"""The tables and figures of docs/evidence-tables.md, from the result files alone. What is not there is called not
+measured.
 
 make evidence            or: python benchmarks/evidence_page.py
 """
@@ -42,7 +42,7 @@ from focalis.evaluation import Figure
 from focalis.files import write_bytes, write_text
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE, TABLES = "evidence.md", "evidence-tables.md"
+PAGE = "evidence-tables.md"
 END = "<!-- /evidence -->"
 
 
@@ -52,28 +52,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--docs", type=Path, default=DOCS, help="the folder of the pages and images/")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="the folder of the page and images/")
     options = parser.parse_args(arguments)
     write_page(options.results, options.docs)
-    print(options.docs / PAGE, options.docs / TABLES)
+    print(options.docs / PAGE)
 
 
 def write_page(results: Path, docs: Path) -> None:
-    """Replace what stands between the marks of both pages, and the pictures."""
-    pages = {path: path.read_text(encoding="utf-8") for path in (docs / PAGE, docs / TABLES)}
+    """Replace what stands between the marks of the page, and the pictures."""
+    page = (docs / PAGE).read_text(encoding="utf-8")
     images = docs / "images"
     write_bytes(images / "weights.png", weights_picture())
     for name, make in SECTIONS.items():
-        path = docs / (PAGE if name == "state" else TABLES)
-        pages[path] = between(pages[path], f"<!-- evidence: {name} -->", make(results, images))
-    for path, page in pages.items():
-        write_text(path, page)
+        page = between(page, f"<!-- evidence: {name} -->", make(results, images))
+    write_text(docs / PAGE, page)
 
 
 def between(page: str, begin: str, lines: Lines) -> str:
     """The page with these lines behind a mark, up to the next closing one; SystemExit without the mark."""
     if page.count(begin) != 1:
-        raise SystemExit(f"a page needs {begin} once, has it {page.count(begin)} times")
+        raise SystemExit(f"the page needs {begin} once, has it {page.count(begin)} times")
     before, after = page.split(begin)
     return before + "\n".join([begin, *lines, END]) + after.split(END, 1)[1]
 

@@ -1,4 +1,4 @@
-"""The pictures of docs/method.md and docs/evidence.md.
+"""The pictures of docs/method.md and docs/evidence-tables.md.
 
 python benchmarks/evidence_pictures.py      docs/images/weights.png alone; `make evidence` makes all
 """

@@ -1,4 +1,4 @@
-"""Write the tables of docs/benchmarks.md from the files in benchmarks/results/accuracy and benchmarks/results/speed.
+"""Write accuracy and speed into docs/evidence-tables.md from the files in benchmarks/results/accuracy and benchmarks/results/speed.
 
     python benchmarks/tables.py
 
@@ -19,7 +19,7 @@ from evidence_tables import revisions
 from focalis.evaluation import bootstrap_interval
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "benchmarks.md"
+PAGE = HERE.parent / "docs" / "evidence-tables.md"
 SPEED_BEGIN, SPEED_END = "<!-- speed: made by benchmarks/tables.py -->", "<!-- /speed -->"
 BEGIN, END = "<!-- accuracy: made by benchmarks/tables.py -->", "<!-- /accuracy -->"
 HEAD = (
