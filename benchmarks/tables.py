@@ -1,4 +1,4 @@
-"""Write accuracy and speed into docs/evidence-tables.md from the files in benchmarks/results/accuracy and benchmarks/results/speed.
+"""Write the tables of accuracy and speed in docs/evidence-tables.md, from benchmarks/results/accuracy and speed.
 
     python benchmarks/tables.py
 
