@@ -24,10 +24,10 @@ def local_client(phantom):
     )
 
 
-def remote_client(app, scheme="http"):
+def remote_client(app, scheme="http", address="10.1.2.3"):
     """A browser on another machine."""
     return TestClient(
-        app, client=("10.1.2.3", 4000), base_url=f"{scheme}://device.example", follow_redirects=False
+        app, client=(address, 4000), base_url=f"{scheme}://device.example", follow_redirects=False
     )
 
 

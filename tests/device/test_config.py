@@ -151,3 +151,62 @@ def test_a_recipient_that_cannot_be_told_is_refused(tmp_path, text, fault):
     with pytest.raises(UsageError) as caught:
         load(tmp_path, f"[[notify]]\n{text}\n")
     assert fault in str(caught.value)
+
+
+OIDC = """
+[[users]]
+name = "anna"
+role = "admin"
+password_hash = "scrypt$1024$8$16$TmFDbA==$AAAA"
+[oidc]
+issuer = "http://localhost:9000"
+client_id = "focalis"
+public_address = "http://localhost:8080"
+[oidc.roles]
+reviewer = ["radiology"]
+"""
+
+
+def test_single_sign_on_is_read_with_its_secret_beside_the_file(tmp_path):
+    text = OIDC.replace("[oidc.roles]", "client_secret_file = 'oidc.secret'\n[oidc.roles]")
+
+    found = load(tmp_path, text).oidc
+
+    assert found.client_secret_file == tmp_path / "oidc.secret"
+    assert (found.roles, found.roles_claim) == ({"reviewer": ("radiology",)}, "groups")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (
+            "http://localhost:9000",
+            "http://sso.example",
+            "oidc.issuer is wrong ('http://sso.example' is no address",
+        ),
+        ("http://localhost:8080", "focalis.example", "oidc.public_address is wrong"),
+        (
+            "http://localhost:8080",
+            "https://focalis.example",
+            "oidc: public_address and [web] disagree about HTTPS",
+        ),
+        (
+            "http://localhost:8080",
+            "http://localhost:8080/page",
+            "oidc: public_address is the page's address without",
+        ),
+        ('role = "admin"', 'role = "reviewer"', "oidc: an administrator must get in without it"),
+        ('client_id = "focalis"', "", "oidc.client_id is wrong"),
+        ('client_id = "focalis"', 'client_id = "focalis"\nsecret = "x"', "oidc.secret is no setting"),
+        ("reviewer =", "radiologist =", "oidc.roles.radiologist"),
+        ('reviewer = ["radiology"]', "", "oidc.roles is wrong"),
+        ("[oidc.roles]", "scopes = ['profile']\n[oidc.roles]", 'oidc: scopes lacks "openid"'),
+        ("[oidc.roles]", "name = 'a^b'\n[oidc.roles]", "oidc.name is wrong"),
+    ],
+)
+def test_wrong_settings_of_single_sign_on_are_named(tmp_path, old, new, fault):
+    with pytest.raises(UsageError, match=r"focalis\.toml: ") as error:
+        load(tmp_path, OIDC.replace(old, new))
+
+    assert fault in str(error.value)
+    assert "\n" not in str(error.value)

@@ -19,15 +19,15 @@ class Accounts:
     def accounts(self) -> list[Account]:
         """All users that were added, by name."""
         return [
-            Account(row["name"], row["password_hash"], row["role"], bool(row["disabled"]))
+            Account(row["name"], row["password_hash"], row["role"], bool(row["disabled"]), row["subject"])
             for row in self._database.rows("SELECT * FROM accounts ORDER BY name")
         ]
 
     def keep_account(self, account: Account) -> None:
         """Add a user, or put another role, password or state in the place of the one of that name."""
         self._database.change(
-            "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)",
-            (account.name, account.password_hash, account.role, account.disabled),
+            "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?)",
+            (account.name, account.password_hash, account.role, account.disabled, account.subject),
         )
 
     def audit(

@@ -2,110 +2,33 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from focalis.device.config_values import (
+    AeTitle,
+    Charset,
+    FilePath,
+    Keyword,
+    MailAddress,
+    ModelPath,
+    Name,
+    Network,
+    PasswordHash,
+    Port,
+    Sha256,
+    WebAddress,
+)
 from focalis.device.records import Role
 from focalis.errors import UsageError
-from focalis.models import SHIPPED
 
 OutsidePolicy = Literal["mark", "hold", "refuse"]
 ObjectKind = Literal["seg", "rtstruct", "sr", "capture", "images"]
 Dates = Literal["remove", "shift", "keep"]
-
-
-def _ae_title(value: str) -> str:
-    """An AE title: 1 to 16 printable ASCII characters, no backslash, surrounding spaces are ignored (PS3.5 6.2)."""
-    value = value.strip(" ")
-    if not 1 <= len(value) <= 16 or "\\" in value or not all(32 <= ord(letter) < 127 for letter in value):
-        raise ValueError(f"{value!r} is no AE title: 1 to 16 ASCII characters without backslash")
-    return value
-
-
-def _network(value: str) -> str:
-    try:
-        return str(ipaddress.ip_network(value.strip(), strict=False))
-    except ValueError as error:
-        raise ValueError(f"{value!r} is no IP address or network such as 10.0.0.7 or 10.0.0.0/24") from error
-
-
-def _password_hash(value: str) -> str:
-    if not re.fullmatch(r"scrypt(\$[0-9]+){3}(\$[A-Za-z0-9+/]+=*){2}", value):
-        raise ValueError("it is no password hash; make one with focalis serve --hash-password")
-    return value
-
-
-def _beside_the_file(value: Path, info: ValidationInfo) -> Path:
-    """A path in focalis.toml is relative to the folder of that file."""
-    folder = (info.context or {}).get("folder")
-    return value if folder is None else folder / value.expanduser()
-
-
-def _model_beside_the_file(value: Path, info: ValidationInfo) -> Path:
-    """The path of a model file, or the name of a model that comes with Focalis, which stays as it is."""
-    path = _beside_the_file(value, info)
-    return value if str(value) in SHIPPED and not path.is_file() else path
-
-
-def _keyword(value: str) -> str:
-    """A DICOM keyword that does not name the patient: the store keeps what routes ask for."""
-    from pydicom.datadict import dictionary_VR, tag_for_keyword
-
-    tag = tag_for_keyword(value)
-    if tag is None:
-        raise ValueError(f"{value!r} is no DICOM keyword, such as SliceThickness")
-    if value in _OF_A_PERSON or dictionary_VR(tag) not in _PLAIN:
-        raise ValueError(f"{value} names a person, or holds no plain value; routes ask for other attributes")
-    return value
-
-
-def _charset(value: str) -> str:
-    from focalis.charsets import codec_of
-
-    return codec_of(value)
-
-
-_PLAIN = (
-    "AE",
-    "AS",
-    "CS",
-    "DA",
-    "DS",
-    "DT",
-    "FD",
-    "FL",
-    "IS",
-    "LO",
-    "SH",
-    "SL",
-    "SS",
-    "ST",
-    "TM",
-    "UI",
-    "UL",
-    "US",
-)
-_OF_A_PERSON = (
-    "PatientID",
-    "OtherPatientIDs",
-    "PatientBirthDate",
-    "PatientAddress",
-    "PatientTelephoneNumbers",
-)
-Keyword = Annotated[str, AfterValidator(_keyword)]
-AeTitle = Annotated[str, AfterValidator(_ae_title)]
-Network = Annotated[str, AfterValidator(_network)]
-PasswordHash = Annotated[str, AfterValidator(_password_hash)]
-FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-MailAddress = Annotated[str, Field(pattern=r"^[^\s@<>,]+@[^\s@<>,]+$")]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Frozen(BaseModel):
@@ -144,7 +67,7 @@ class NodeSettings(_Frozen):
     connections: int = Field(default=64, ge=1)
     quiet_seconds: float = Field(default=10, ge=0)
     release_after_hours: float | None = Field(default=None, ge=0)
-    charset: Annotated[str, AfterValidator(_charset)] = "latin-1"
+    charset: Charset = "latin-1"
 
 
 class Peer(_Frozen):
@@ -158,7 +81,7 @@ class ModelEntry(_Frozen):
     """A model file, or one that comes with Focalis, under a name; `sha256`, if given, is checked before it is used."""
 
     name: Name
-    file: Annotated[Path, AfterValidator(_model_beside_the_file)]
+    file: ModelPath
     sha256: Sha256 | None = None
 
 
@@ -302,6 +225,34 @@ class User(_Frozen):
     role: Role = "viewer"
 
 
+class OidcSettings(_Frozen):
+    """Who logs people in for the device, by OpenID Connect.
+
+    Attributes:
+        name: what people call it; stands on the login page and in the audit trail.
+        issuer: its address, exactly as it names itself.
+        client_id: the device's name there.
+        client_secret_file: holds the device's secret there; else FOCALIS_OIDC_SECRET in the environment is.
+        public_address: the device's page as browsers reach it; what they are sent back to is below it.
+        user_claim: the claim of the ID token that is the user's name; nobody may choose it for themselves there.
+        roles_claim: the claim that tells what the user is; one in another with dots between ("realm_access.roles").
+        roles: the device's roles, to the values of that claim that give them; the highest counts.
+        scopes: what is asked for.
+        tls_ca: who is trusted instead of the system's authorities.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,23}$")] = "single sign-on"
+    issuer: WebAddress
+    client_id: Annotated[str, Field(min_length=1)]
+    client_secret_file: FilePath | None = None
+    public_address: WebAddress
+    user_claim: str = "preferred_username"
+    roles_claim: str = "groups"
+    roles: Annotated[dict[Role, Annotated[tuple[str, ...], Field(min_length=1)]], Field(min_length=1)]
+    scopes: tuple[str, ...] = ("openid", "profile")
+    tls_ca: FilePath | None = None
+
+
 class Token(_Frozen):
     """A program that may use DICOMweb: the SHA-256 of its bearer token; `read` lets it query and fetch as well."""
 
@@ -347,6 +298,7 @@ class Config(_Frozen):
     notify: tuple[Recipient, ...] = ()
     web: WebSettings = WebSettings()
     users: tuple[User, ...] = ()
+    oidc: OidcSettings | None = None
     tokens: tuple[Token, ...] = ()
     watch: WatchSettings = WatchSettings()
     store: StoreSettings = StoreSettings()
@@ -430,8 +382,26 @@ def _contradiction(config: Config) -> str | None:
             return f'destination {entry.name}: pictures have text burned in; list objects without "capture"'
         if not entry.deidentify and entry.dates != "remove":
             return f"destination {entry.name}: dates needs deidentify = true; add it"
+    if config.oidc is not None and (fault := _oidc_fault(config.oidc, config)):
+        return f"oidc: {fault}"
     for recipient in config.notify:
         wanted = ["url", "secret"] if recipient.kind == "webhook" else ["host", "sender", "to"]
         if missing := [key for key in wanted if not getattr(recipient, key)]:
             return f"notify {recipient.name} ({recipient.kind}) lacks {missing[0]}; add it"
+    return None
+
+
+def _oidc_fault(oidc: OidcSettings, config: Config) -> str | None:
+    if not any(user.role == "admin" for user in config.users):
+        return "an administrator must get in without it; add one to [[users]]"
+    address = urlsplit(oidc.public_address)
+    if address.path.strip("/") or address.query or address.fragment:
+        return "public_address is the page's address without a path; remove what follows the host"
+    if (address.scheme == "https") != config.web.https:
+        return (
+            "public_address and [web] disagree about HTTPS; "
+            "set web.tls_certificate or web.https_proxies for https://, and only then"
+        )
+    if "openid" not in oidc.scopes:
+        return 'scopes lacks "openid"; add it'
     return None

@@ -115,6 +115,7 @@ _NAMESAKES = """
 ALTER TABLE series ADD COLUMN namesake TEXT NOT NULL DEFAULT '';
 CREATE INDEX series_by_namesake ON series (namesake);
 """
+_SIGN_ON = "ALTER TABLE accounts ADD COLUMN subject TEXT NOT NULL DEFAULT '';"
 _STEPS = (
     _FIRST,
     _WHOLENESS_AND_SCOPE,
@@ -126,6 +127,7 @@ _STEPS = (
     _SECRETS,
     _TRIALS,
     _NAMESAKES,
+    _SIGN_ON,
 )
 """What makes each version of the file out of the one before it; a store of any version is brought to the last one."""
 

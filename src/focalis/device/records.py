@@ -278,12 +278,18 @@ class Review:
 
 @dataclass(frozen=True)
 class Account:
-    """A user who was added on the page; `password_hash` is as in focalis.toml."""
+    """A user who was added on the page, or has come by single sign-on.
+
+    Attributes:
+        password_hash: as in focalis.toml; empty by single sign-on.
+        subject: by single sign-on, what the provider knows the user by, after its address; else empty.
+    """
 
     name: str
     password_hash: str
     role: Role
     disabled: bool = False
+    subject: str = ""
 
 
 @dataclass(frozen=True)

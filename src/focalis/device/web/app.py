@@ -73,6 +73,10 @@ def create_app(device: Device) -> FastAPI:
         users,
     ):
         app.include_router(each.router)
+    if site.sign_on is not None:
+        from focalis.device.web import signing_on
+
+        app.include_router(signing_on.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(LoginNeededError, _login)
     app.add_exception_handler(HTTPException, _problem)

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from focalis.device.config import Token, User
 from focalis.device.records import Role
 
-_RANKS: dict[Role, int] = {"viewer": 0, "reviewer": 1, "admin": 2}
+ROLES: tuple[Role, ...] = ("viewer", "reviewer", "admin")
+"""Each may what those before it may."""
 
 SESSION_SECONDS = 10 * 3600
 IDLE_SECONDS = 30 * 60
@@ -88,7 +89,7 @@ class Session:
 
     def may(self, role: Role) -> bool:
         """Whether the user has that role or a higher one."""
-        return _RANKS[self.role] >= _RANKS[role]
+        return ROLES.index(self.role) >= ROLES.index(role)
 
 
 class Sessions:

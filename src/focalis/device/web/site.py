@@ -8,14 +8,14 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import HTTPException, Request, Response
 from jinja2 import Environment
 from starlette.responses import HTMLResponse
 from starlette.types import Message
 
-from focalis.device.config import User
+from focalis.device.config import OidcSettings, User
 from focalis.device.records import Level, Role, SeriesTask
 from focalis.device.web.auth import LoginLimit, Session, Sessions, find_token
 from focalis.device.web.device import Device
@@ -26,6 +26,9 @@ from focalis.device.web.uploads import Uploads
 from focalis.device.web.views import Views
 from focalis.display import templates_of
 from focalis.errors import FocalisError
+
+if TYPE_CHECKING:
+    from focalis.device.web.oidc import Provider
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ class Site:
     """The page's parts that live as long as the process.
 
     Attributes:
+        sign_on: who logs people in beside the device itself; None if nobody does.
         tested: destination to the time at which a person tested it, and the error, if any.
     """
 
@@ -58,6 +62,7 @@ class Site:
     identities: Identities
     headers: Headers
     templates: Environment
+    sign_on: Provider | None
     tested: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
@@ -74,6 +79,7 @@ class Site:
             path=request.url.path,
             version=self.device.version,
             open_to_all=not self.device.config.users,
+            oidc=self.device.config.oidc,
             **context,
         )
         return HTMLResponse(text, status)
@@ -88,7 +94,7 @@ class Site:
         added = [
             User(name=each.name, password_hash=each.password_hash, role=each.role)
             for each in self.device.store.accounts()
-            if not each.disabled and all(each.name != user.name for user in fixed)
+            if not (each.disabled or each.subject) and all(each.name != user.name for user in fixed)
         ]
         return [*fixed, *added]
 
@@ -121,7 +127,11 @@ class Site:
 
 
 def make_site(device: Device) -> Site:
-    """The parts of the page for a device."""
+    """The parts of the page for a device.
+
+    Raises:
+        UsageError: there is no secret for single sign-on.
+    """
     environment = templates_of("focalis.device.web")
     environment.filters["size"] = readable_size
     return Site(
@@ -133,7 +143,16 @@ def make_site(device: Device) -> Site:
         identities=Identities(device.store, device.config.limits, device.config.node.charset),
         headers=Headers(device.config.limits, device.config.node.charset),
         templates=environment,
+        sign_on=_provider(device.config.oidc),
     )
+
+
+def _provider(settings: OidcSettings | None) -> Provider | None:
+    if settings is None:
+        return None
+    from focalis.device.web.oidc import Provider
+
+    return Provider(settings)
 
 
 def site_of(request: Request) -> Site:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import RedirectResponse, StreamingResponse
 
-from focalis.device.config import Name
+from focalis.device.config_values import Name
 from focalis.device.records import Account, Role
 from focalis.device.web.auth import Session, hash_password
 from focalis.device.web.site import Site, changes, needs, site_of
@@ -70,14 +70,14 @@ def add(
 def change_role(request: Request, session: Admin, name: str, role: Annotated[Role, Form()]) -> Response:
     """Give a user another role; who is logged in has to log in again."""
     return _change(
-        request, session, replace(_account(site_of(request), name), role=role), f"made {name} a {role}"
+        request, session, replace(_local(site_of(request), name), role=role), f"made {name} a {role}"
     )
 
 
 @router.post("/users/{name}/password")
 def reset_password(request: Request, session: Admin, name: str, password: Password) -> Response:
     """Give a user another password."""
-    account = replace(_account(site_of(request), name), password_hash=_hashed(password))
+    account = replace(_local(site_of(request), name), password_hash=_hashed(password))
     return _change(request, session, account, f"set another password for {name}")
 
 
@@ -116,6 +116,13 @@ def _account(site: Site, name: str) -> Account:
     if found is None:
         raise HTTPException(404, "There is no such user here; users of focalis.toml are changed there.")
     return found
+
+
+def _local(site: Site, name: str) -> Account:
+    account = _account(site, name)
+    if account.subject:
+        raise HTTPException(409, "Role and password of this user come by single sign-on; change them there.")
+    return account
 
 
 def _change(request: Request, session: Session, account: Account, did: str) -> Response:
