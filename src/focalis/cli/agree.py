@@ -15,7 +15,7 @@ def agree(
         list[Path],
         typer.Argument(
             metavar="LABELS_A LABELS_B ...",
-            help="A folder of label maps per reader; or one data set with raters/CASE_READER.",
+            help="A folder of label maps per reader, or one data set with raters/CASE_READER.",
         ),
     ],
     out: Annotated[
@@ -23,19 +23,20 @@ def agree(
         typer.Option("--out", "-o", help="Folder for agreement.json, pairs.csv and report.html."),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the images, for the figure; a data set has its own.")
+        Path | None, typer.Option(help="Folder of the images, for the pictures; a data set has its own.")
     ] = None,
     masks: Annotated[
-        bool, typer.Option("--masks", help="Files are masks of one structure each: CASE_STRUCTURE.")
+        bool, typer.Option("--masks", help="Files are masks of one structure each, named CASE_STRUCTURE.")
     ] = False,
     ignore: Annotated[
-        int | None, typer.Option(min=1, help="Value where a reader has not judged; left out.")
+        int | None,
+        typer.Option(min=1, help="Label value of voxels that a reader has not judged; they do not count."),
     ] = None,
-    tolerance_mm: Annotated[float, typer.Option(min=0, help="Tolerance of the surface Dice.")] = 1.0,
+    tolerance_mm: Annotated[float, typer.Option(min=0, help="Tolerance of the surface Dice, in mm.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print agreement.json's content.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the content of agreement.json.")] = False,
 ) -> None:
-    """Compare readers who contoured the same cases, pair by pair: overlap, surfaces, volumes, lesions."""
+    """Measure how well readers of the same cases agree."""
     from focalis.workflows.agree import agree as run_agree
 
     with progress_bar() as advance:

@@ -19,19 +19,21 @@ LINES_PER_KIND = 5
 
 
 def check(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set.")],
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="A data set: a folder, or a CSV manifest.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for report.html and check.json.")
     ] = None,
     splits: Annotated[
-        Path | None, typer.Option(help="JSON file of splits, as nnU-Net's splits_final.json.")
+        Path | None, typer.Option(help="JSON file of splits, like nnU-Net's splits_final.json.")
     ] = None,
     channels_may_miss: MayMiss = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print check.json's content.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the content of check.json.")] = False,
 ) -> None:
-    """Read every file of a data set and say what is wrong with it.
+    """Find faults in a data set; nothing in it is changed.
 
-    Errors stop training, and the exit code is 1. Warnings are for a person to look at.
+    Exit code 1 means errors, which also stop fit. Warnings name cases to look at.
     """
     from focalis.workflows.check import check as run_check
 

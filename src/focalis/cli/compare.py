@@ -18,19 +18,22 @@ def compare(
     dataset: DatasetFolder,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Folder of the comparison; the same command again goes on in it."),
+        typer.Option("--out", "-o", help="Folder of the comparison; run the same command again to go on."),
     ],
     networks: Annotated[
-        str, typer.Option(help="Networks, as dense,unet,deeplab+crf; the first one is compared with.")
+        str,
+        typer.Option(
+            help="Networks, such as dense,unet,deeplab+crf; the others are compared with the first."
+        ),
     ] = "",
     losses: Annotated[
-        str, typer.Option(help="Losses, as distance_focal,tversky; the first one trains every network.")
+        str, typer.Option(help="Losses, such as distance_focal,tversky; the first one trains every network.")
     ] = "",
     minutes: Minutes = None,
     steps: Steps = None,
-    seeds: Annotated[str, typer.Option(help="Train every row once with each, as 0,1,2.")] = "0",
+    seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2; every row trains once with each.")] = "0",
     fold: Annotated[
-        int | None, typer.Option(min=0, help="Hold out the cases of this fold; 0 if --folds is not given.")
+        int | None, typer.Option(min=0, help="Hold out the cases of this fold; 0 without --folds.")
     ] = None,
     folds: Annotated[
         int | None, typer.Option(min=1, help="Hold out each of this many folds in turn.")
@@ -39,22 +42,25 @@ def compare(
     channels_may_miss: MayMiss = None,
     start: Annotated[
         str | None,
-        typer.Option(help="Weights that every row starts from: scratch, shapes, or MODEL.safetensors."),
+        typer.Option(help="Weights that every row starts from: scratch, shapes, or a model file."),
     ] = None,
-    parallel: Annotated[int, typer.Option(min=1, help="Runs at a time; only with --steps.")] = 1,
+    parallel: Annotated[int, typer.Option(min=1, help="Runs at a time; needs --steps.")] = 1,
     on: On = None,
     verify: Verify = False,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads of a run; all, shared by parallel runs.")
+        int | None,
+        typer.Option(min=1, help="Processor threads of a run; default all, shared by parallel runs."),
     ] = None,
-    memory_gb: Annotated[float | None, typer.Option(min=0.1, help="Memory that a run may take.")] = None,
+    memory_gb: Annotated[
+        float | None, typer.Option(min=0.1, help="Memory that a run may use, in 10^9 bytes.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of compare.json.")] = False,
 ) -> None:
-    """Train networks and losses on the same data, with the same time or steps, and set them side by side.
+    """Train networks and losses on the same cases, and compare them.
 
-    If no run learned anything at all the exit code is 1, and the output says so first.
+    Exit code 1 means that the work failed, or that no run learned anything.
     """
     names, terms, numbers = (
         _words(networks),

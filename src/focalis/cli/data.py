@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from focalis.workflows.data import Agree, Progress
 
 data = typer.Typer(
-    help="Public data sets: list them, get one.",
+    help="List and download public data sets.",
     epilog="Example: focalis data get Task04_Hippocampus -o data",
     no_args_is_help=True,
 )
@@ -29,7 +29,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 @data.command("list", epilog="Example: focalis data list")
 def list_data(as_json: AsJson = False) -> None:
-    """Show the public data sets: name, licence, size, content, and the copy on this machine."""
+    """List public data sets: licence, size, content, and the copy on this machine."""
     from focalis.workflows.data import list_data as run_list
 
     rows = run_list(_copies())
@@ -43,19 +43,19 @@ def list_data(as_json: AsJson = False) -> None:
 
 @data.command("get", epilog="Example: focalis data get Task04_Hippocampus -o data")
 def get_data(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name that `focalis data list` shows.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from focalis data list.")],
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             "-o",
-            help=f"Folder of data sets, for FOLDER/NAME; {DATA_VARIABLE}, else the user's cache, if not given.",
+            help=f"Folder of data sets; the set becomes FOLDER/NAME. Default: {DATA_VARIABLE}, else the user's cache.",
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Accept the licence without a question.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find a data set on this machine, or download, verify and unpack it; print its folder."""
+    """Get a public data set: find it on this machine, or download it. Prints its folder."""
     from focalis.workflows.data import get_data as run_get
 
     try:

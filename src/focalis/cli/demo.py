@@ -23,15 +23,15 @@ def demo(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help=f"A data set in the folder that {DATA_VARIABLE} names; phantoms if not given.",
+            help=f"A data set in the folder that {DATA_VARIABLE} names; default: generated phantoms.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into.")] = Path("demo"),
-    minutes: Annotated[float, typer.Option(min=0, help="Training time.")] = 3.0,
+    minutes: Annotated[float, typer.Option(min=0, help="Minutes of training.")] = 3.0,
     seed: Annotated[int, typer.Option(help="Seed of the phantoms and of the training.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Train, predict a held-out fold and evaluate it, on generated data or on a real set by name."""
+    """Try everything in a few minutes: train, predict held-out cases, evaluate."""
     data = None if name is None else _named(name)
     from focalis.workflows.demo import demo as run_demo
 

@@ -16,7 +16,9 @@ def evaluate(
     ],
     labels: Annotated[
         Path,
-        typer.Argument(metavar="LABELS", help="Folder of the true ones under the same names, or one file."),
+        typer.Argument(
+            metavar="LABELS", help="Folder of the true label maps under the same names, or one file."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -24,28 +26,29 @@ def evaluate(
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of the images: the report then shows cases and missed lesions."),
+        typer.Option(help="Folder of the images, for pictures in the report."),
     ] = None,
     readers: Annotated[
         Path | None,
-        typer.Option(help="Folder of readers' masks CASE_READER: is the model inside their spread?"),
+        typer.Option(help="Folder of readers' masks CASE_READER: compare the model with each reader."),
     ] = None,
     patients: Annotated[
         Path | None,
-        typer.Option(help="CSV table with the columns case and patient: intervals are then over patients."),
+        typer.Option(help="CSV table with columns case and patient, for intervals over patients."),
     ] = None,
     ignore: Annotated[
-        int | None, typer.Option(min=1, help="Value of the labels where nobody has judged; left out.")
+        int | None,
+        typer.Option(min=1, help="Label value of voxels that nobody has judged; they do not count."),
     ] = None,
-    tolerance_mm: Annotated[float, typer.Option(min=0, help="Tolerance of the surface Dice.")] = 1.0,
+    tolerance_mm: Annotated[float, typer.Option(min=0, help="Tolerance of the surface Dice, in mm.")] = 1.0,
     min_size: Annotated[
         float,
-        typer.Option("--min-size", min=0, help="Components of fewer mm3 are no lesions, in either map."),
+        typer.Option("--min-size", min=0, help="Ignore components of fewer mm3, in both maps."),
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print evaluation.json's content.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the content of evaluation.json.")] = False,
 ) -> None:
-    """Compare predicted label maps with true ones, by voxel, by surface and by lesion."""
+    """Measure how good masks are: by voxel, by surface and by lesion."""
     from focalis.workflows.evaluate import evaluate as run_evaluate
 
     with progress_bar() as advance:

@@ -9,13 +9,13 @@ import typer
 
 
 def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, or a model's name.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The new folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, or a shipped model's name.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the exported model.")],
     to: Annotated[
-        str, typer.Option(help="onnx, openvino, torch (torch.export) or monai (a bundle).")
+        str, typer.Option(help="Format: onnx, openvino, torch (torch.export) or monai (a bundle).")
     ] = "onnx",
 ) -> None:
-    """Write a model for programs that do not know Focalis: network, pipeline.json, and a program that uses both."""
+    """Write a model for programs without Focalis: the network, pipeline.json, and a program that uses both."""
     from focalis.export import BUNDLE, export_model
     from focalis.model import load_model
     from focalis.models import model_file

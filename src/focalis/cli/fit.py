@@ -15,29 +15,30 @@ from focalis.cli.options import DatasetFolder, Device, MayMiss, Minutes, On, Pre
 
 def fit(
     dataset: DatasetFolder,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; made if it is not there.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
     minutes: Minutes = None,
     steps: Steps = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="Hold out the cases of this fold, from 0.")] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Hold out the cases of this fold, counted from 0.")
+    ] = None,
     folds: Annotated[
-        int | None, typer.Option(min=1, help="Train this many folds; they become one ensemble.")
+        int | None,
+        typer.Option(min=1, help="Train this many folds: an ensemble, and figures that may be quoted."),
     ] = None,
     then_all: Annotated[
         bool,
-        typer.Option("--then-all", help="After the folds train on all cases, with their operating point."),
+        typer.Option("--then-all", help="After the folds, train one more model on all cases."),
     ] = False,
     splits: Splits = None,
-    plan: Annotated[Path | None, typer.Option(help="Train by this plan.yaml instead of a new one.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Follow this plan.yaml instead of a new plan.")] = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Write the plan and stop.")] = False,
     network: Annotated[
         str | None,
-        typer.Option(
-            help="dense, unet, deeplab and more, which an unknown name lists; NAME+crf refines its masks."
-        ),
+        typer.Option(help="dense, unet, nnunet, deeplab or another; NAME+crf refines the masks."),
     ] = None,
     loss: Annotated[
         str | None,
-        typer.Option(help="distance_focal, dice_cross_entropy and more, which an unknown name lists."),
+        typer.Option(help="dice_cross_entropy, distance_focal, tversky or another."),
     ] = None,
     readers: Annotated[
         Literal["labels", "majority", "staple", "mean", "random"] | None,
@@ -45,47 +46,51 @@ def fit(
     ] = None,
     channels_may_miss: MayMiss = None,
     start: Annotated[
-        str | None, typer.Option(help="Weights to start from: scratch, shapes, or MODEL.safetensors.")
+        str | None, typer.Option(help="Weights to start from: scratch, shapes, or a model file.")
     ] = None,
     freeze: Annotated[
         Literal["nothing", "encoder", "all-but-head"] | None,
-        typer.Option(help="Which of the start's weights stay as they are."),
+        typer.Option(help="Which of these weights to keep as they are."),
     ] = None,
     aim: Annotated[
-        str, typer.Option(help="What the operating point is chosen for: dice, or fp-per-scan=X.")
+        str, typer.Option(help="Choose the operating point for dice, or for fp-per-scan=X.")
     ] = "dice",
     promise: Annotated[
         str | None,
-        typer.Option(help="What is to hold on new scans: miss<=10% or fp-per-scan<=1."),
+        typer.Option(help="What must hold on new scans: miss<=10% or fp-per-scan<=1."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     eight_bit: Annotated[
         bool,
         typer.Option(
             "--eight-bit/--no-eight-bit",
-            help="Calibrate the model for 8-bit integers at the end; never done where a GPU trains.",
+            help="Calibrate the model for faster prediction in 8-bit integers; never on a GPU.",
         ),
     ] = True,
     learning_curve: Annotated[
         bool,
         typer.Option(
             "--learning-curve",
-            help="With --fold: say what twenty more cases are likely to bring. Trains three times.",
+            help="With --fold: forecast what twenty more cases would bring. Trains three times.",
         ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
-    parallel: Annotated[int, typer.Option(min=1, help="Folds at a time; they share threads and memory.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with this run.")] = False,
+    parallel: Annotated[
+        int, typer.Option(min=1, help="Folds to train at a time; they share threads and memory.")
+    ] = 1,
     on: On = None,
     verify: Verify = False,
     device: Device = "auto",
     precision: Precision = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all if not given.")] = None,
-    memory_gb: Annotated[float | None, typer.Option(min=0.1, help="Memory that the run may take.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default all.")] = None,
+    memory_gb: Annotated[
+        float | None, typer.Option(min=0.1, help="Memory that the run may use, in 10^9 bytes.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Check a data set, plan, train a model, and report how good it is.
+    """Train a model on a data set, and report how good it is.
 
-    If nothing at all was learned the exit code is 1, and the output says so first.
+    Exit code 1 means that the work failed, or that the model learned nothing.
     """
     from focalis.workflows.fit import fit as run_fit
 

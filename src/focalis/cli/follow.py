@@ -20,16 +20,16 @@ def follow(
             metavar="EARLIER LATER ...", help="One scan per date: an image, or the folder of a DICOM series."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the report, tables and masks.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for report, tables and masks.")],
     model: Annotated[
         Path | None,
-        typer.Option(help=f"Finds the lesions: a model file, or one of {', '.join(SHIPPED)}."),
+        typer.Option(help=f"Model that finds the lesions: a file, or a name: {', '.join(SHIPPED)}."),
     ] = None,
     masks: Annotated[
         list[Path] | None,
         typer.Option(
             "--masks",
-            help="Instead of a model, once per scan: its mask, or a folder with one per reader, the first measured.",
+            help="Masks instead of a model, once per scan: a file, or a folder with one per reader (the first counts).",
         ),
     ] = None,
     at: Annotated[
@@ -41,19 +41,19 @@ def follow(
         ),
     ] = None,
     dates: Annotated[
-        str | None, typer.Option(help="Dates of the scans, as 2026-01-05,2026-04-02; DICOM has its own.")
+        str | None, typer.Option(help="Dates of the scans, such as 2026-01-05,2026-04-02; DICOM has its own.")
     ] = None,
     targets: Annotated[
-        str | None, typer.Option(help="Target lesions of RECIST 1.1, as 1,3; the five largest if not given.")
+        str | None, typer.Option(help="Target lesions of RECIST 1.1, such as 1,3; default: the five largest.")
     ] = None,
     same_person: Annotated[
-        bool, typer.Option("--same-person", help="Take scans of different Patient IDs as one person's.")
+        bool, typer.Option("--same-person", help="Accept scans with different Patient IDs.")
     ] = False,
-    memory_gb: Annotated[float, typer.Option(help="Memory that a prediction may take.")] = 4.0,
+    memory_gb: Annotated[float, typer.Option(help="Memory that a prediction may use, in 10^9 bytes.")] = 4.0,
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print follow.json's content.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the content of follow.json.")] = False,
 ) -> None:
-    """Say what became of each lesion: new, gone, grown beyond the measurement error, or unchanged."""
+    """Follow each lesion over several dates: new, gone, grown, shrunk or unchanged."""
     from focalis.errors import UsageError
     from focalis.workflows.follow import follow as run_follow
 

@@ -21,20 +21,22 @@ def import_dicom(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A structure to take, or a pattern such as 'GTV*'; again for more. All if not given.",
+            help="A structure, or a pattern such as 'GTV*'; repeat for more. Default: all.",
         ),
     ] = None,
     rename: Annotated[
         Path | None,
-        typer.Option(metavar="TABLE", help="CSV file with columns structure (name or pattern) and label."),
+        typer.Option(
+            metavar="TABLE", help="CSV file that unites names: columns structure (name or pattern) and label."
+        ),
     ] = None,
-    modality: Annotated[str | None, typer.Option(help="Only what was drawn on CT, MR or PT.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Take only what was drawn on CT, MR or PT.")] = None,
     charset: Charset = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what became of each study as JSON.")] = False,
 ) -> None:
-    """Make a data set of contoured DICOM studies, one case per study.
+    """Turn contoured DICOM studies into a data set, one case per study.
 
-    A study that cannot be imported is refused with the reason; the others go on, and the exit code is 1.
+    A study that cannot be read is refused with the reason. The others go on, and the exit code is 1.
     """
     from focalis.workflows.import_dicom import import_dicom as run_import
 

@@ -60,7 +60,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     name="focalis",
-    help="Find small, irregular objects in large 3D medical images.",
+    help="Find small, irregular lesions in large 3D medical images.",
     epilog="Start with: focalis demo -o demo",
     no_args_is_help=True,
     add_completion=False,
@@ -78,18 +78,18 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback if a command fails.")] = False,
     version: Annotated[
         bool,
         typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Find small, irregular objects in large 3D medical images."""
+    """Find small, irregular lesions in large 3D medical images."""
 
 
 app.command(epilog="Example: focalis check data/nodules -o report")(check)
 app.command(epilog="Example: focalis fit data/nodules -o runs/nodules --minutes 30")(fit)
-app.command(epilog="Example: focalis predict runs/nodules/model.safetensors scans/ -o masks")(predict)
+app.command(epilog="Example: focalis predict runs/nodules scans/ -o masks")(predict)
 app.command(epilog="Example: focalis evaluate masks data/nodules/labels -o scores")(evaluate)
 app.command(epilog="Example: focalis agree data/nodules -o agreement")(agree)
 app.command(

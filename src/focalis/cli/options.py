@@ -8,18 +8,18 @@ from typing import Annotated
 import typer
 
 DatasetFolder = Annotated[
-    Path, typer.Argument(metavar="DATASET", help="Data set: a folder, or a CSV manifest.")
+    Path, typer.Argument(metavar="DATASET", help="A data set: a folder, or a CSV manifest.")
 ]
 Minutes = Annotated[
-    float | None, typer.Option(min=0, help="Training time of each run; 30 if --steps is not given.")
+    float | None, typer.Option(min=0, help="Minutes of training per run; 30 without --steps.")
 ]
-Steps = Annotated[int | None, typer.Option(min=1, help="Training steps of each run instead.")]
-Splits = Annotated[Path | None, typer.Option(help="JSON file of splits, as nnU-Net's splits_final.json.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Training steps per run, instead of minutes.")]
+Splits = Annotated[Path | None, typer.Option(help="JSON file of splits, like nnU-Net's splits_final.json.")]
 MayMiss = Annotated[
     list[str] | None,
     typer.Option(
         "--channels-may-miss",
-        help="A channel that cases may lack; once for each. Trainings leave it out of a share of the patches.",
+        help="A channel that cases may lack; repeat for more. Training leaves it out of some patches.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -27,17 +27,17 @@ Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16
 On = Annotated[
     str | None,
     typer.Option(
-        help="What carries the trainings out: here, processes, slurm, ray, or one that a package adds."
+        help="Where trainings run: here, processes, slurm, ray, or an executor that a package adds."
     ),
 ]
 Verify = Annotated[
     bool,
-    typer.Option("--verify", help="Read all files again, also those that seem to be as they were."),
+    typer.Option("--verify", help="Read all files again, also those that look unchanged."),
 ]
 Charset = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Reads DICOM text of no or a wrong character set, such as ISO_IR 144; Latin-1 if not given.",
+        help="Character set of DICOM text that states none or a wrong one, such as ISO_IR 144; default Latin-1.",
     ),
 ]

@@ -18,78 +18,78 @@ def predict(
     model: Annotated[
         Path,
         typer.Argument(
-            metavar="MODEL", help=f"A model file, or one that comes with Focalis: {', '.join(SHIPPED)}."
+            metavar="MODEL", help=f"A run folder, a model file, or a shipped model: {', '.join(SHIPPED)}."
         ),
     ],
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT", help="Images, folders of images, or DICOM folders.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results, one file per case.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
     at: Annotated[
         list[str] | None,
         typer.Option(
             "--at",
             metavar="X,Y,Z|FILE",
-            help="Of one scan, a point in a lesion in mm (LPS), X,Y,Z:X,Y,Z for a line across it, or a file of points "
-            "(.csv, .mrk.json, .fcsv, DICOM SR or RTSTRUCT); once for each.",
+            help="A point in a lesion of one scan, in mm (LPS); X,Y,Z:X,Y,Z for a line across it; or a file of points "
+            "(.csv, .mrk.json, .fcsv, DICOM SR or RTSTRUCT). Repeat for more.",
         ),
     ] = None,
     at_voxel: Annotated[
         list[str] | None,
-        typer.Option("--at-voxel", metavar="I,J,K", help="The same as a voxel's indices x, y, z, from 0."),
+        typer.Option("--at-voxel", metavar="I,J,K", help="The same point as voxel indices x, y, z, from 0."),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="On the foreground probability; the model's own if not given.")
+        float | None, typer.Option(help="Threshold on the foreground probability; default: the model's.")
     ] = None,
     min_size: Annotated[
         float | None,
-        typer.Option("--min-size", min=0, help="Drop lesions of fewer mm3; the model's own if not given."),
+        typer.Option("--min-size", min=0, help="Drop lesions of fewer mm3; default: the model's."),
     ] = None,
     min_confidence: Annotated[
         float | None,
         typer.Option(
-            "--min-confidence", help="Drop lesions whose highest probability is lower; the model's own."
+            "--min-confidence", help="Drop lesions whose highest probability is lower; default: the model's."
         ),
     ] = None,
     mirror: Annotated[
         bool,
         typer.Option(
             "--mirror",
-            help="Average over mirror images, up to eight, as the plan allows; as many times the time.",
+            help="Average over up to eight mirror images; takes up to eight times as long.",
         ),
     ] = False,
     refine: Annotated[
         bool | None,
         typer.Option(
             "--refine/--no-refine",
-            help="By the model's fully connected CRF; on if it was trained as NAME+crf.",
+            help="Refine masks with the model's CRF; default: on if it was trained as NAME+crf.",
         ),
     ] = None,
-    memory_gb: Annotated[float, typer.Option(help="Memory that the program may take.")] = 4.0,
+    memory_gb: Annotated[float, typer.Option(help="Memory that the program may use, in 10^9 bytes.")] = 4.0,
     device: Device = "auto",
     precision: Precision = "auto",
     runtime: Annotated[
         Literal["auto", "torch", "openvino", "openvino-int8"],
-        typer.Option(help="What runs the network; auto measures once which is the fastest here."),
+        typer.Option(help="What runs the network; auto measures once which is fastest here."),
     ] = "auto",
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Write OUT/probabilities/CASE.nii.gz too.")
+        bool, typer.Option("--probabilities", help="Also write OUT/probabilities/CASE.nii.gz.")
     ] = False,
     uncertainty: Annotated[
         bool,
         typer.Option(
             "--uncertainty",
-            help="Write OUT/uncertainty/CASE.nii.gz too: how far members and mirror images disagree.",
+            help="Also write OUT/uncertainty/CASE.nii.gz: how far members and mirror images disagree.",
         ),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse images unlike those the model was trained on.")
+        bool, typer.Option("--strict", help="Refuse images unlike those of the training.")
     ] = False,
     output_format: Annotated[
         Literal["nifti", "nrrd", "seg", "rtstruct"],
         typer.Option(
             "--format",
-            help="nifti, or nrrd for 3D Slicer; of DICOM input also seg or rtstruct.",
+            help="nifti, or nrrd for 3D Slicer; for DICOM input also seg or rtstruct.",
         ),
     ] = "nifti",
     charset: Charset = None,
@@ -97,22 +97,23 @@ def predict(
         str | None, typer.Option(metavar="I/N", help="Take every N-th case from the I-th on.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Keep cases that were finished with this model and settings.")
+        bool,
+        typer.Option("--resume", help="Keep cases that are finished with this model and these settings."),
     ] = False,
     on: Annotated[
         str | None,
         typer.Option(
-            help="Predict in parts: in processes, on slurm or ray, or on what a package adds. Resumes."
+            help="Predict in parts: in processes, on slurm, on ray, or on an executor that a package adds; resumes."
         ),
     ] = None,
-    parallel: Annotated[int, typer.Option(min=1, help="With --on: parts at a time.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; all if not given.")] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="Parts at a time; alone it means --on processes.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default all.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what became of each case as JSON.")] = False,
 ) -> None:
-    """Segment images, each on its own grid; of DICOM series, write label maps or DICOM objects.
+    """Make masks for new images, each on the image's own grid.
 
-    An image that the model cannot take is refused with the reason; the others go on, and the exit code is 1. It is 1
-    too if a point lies outside of the image.
+    Images that the model cannot take are refused with the reason; the others go on.
+    Exit code 1 means that an image was refused, or that a point lies outside of its image.
     """
     from focalis.workflows.predict import predict as run_predict
     from focalis.workflows.scope import outside_line

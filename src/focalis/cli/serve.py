@@ -14,34 +14,37 @@ def serve(
     model: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[MODEL]",
-            help=f"A model file, or one that comes with Focalis ({', '.join(SHIPPED)}); others by the configuration.",
+            metavar="MODEL",
+            help=f"A model file, or a shipped model: {', '.join(SHIPPED)}. For several models use --config.",
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="The site's settings, focalis.toml.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings of the site, focalis.toml.")] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="Where studies and results are kept; focalis-device if not told.")
+        Path | None, typer.Option(help="Folder for studies and results; default focalis-device.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Of the DICOM node; 11112 if not told.")
+        int | None, typer.Option(min=0, max=65535, help="Port of the DICOM node; default 11112.")
     ] = None,
     web_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Of the web page; 8080 if not told.")
+        int | None, typer.Option(min=0, max=65535, help="Port of the web page; default 8080.")
     ] = None,
     backup: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the whole store to FILE, and stop.")
+        Path | None, typer.Option(metavar="FILE", help="Back up the whole store to FILE, and stop.")
     ] = None,
     restore: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Make the store from a backup, and stop.")
+        Path | None, typer.Option(metavar="FILE", help="Restore the store from a backup, and stop.")
     ] = None,
     hash_password: Annotated[
         bool,
-        typer.Option("--hash-password", help="Ask for a password, print its hash for [[users]], and stop."),
+        typer.Option(
+            "--hash-password",
+            help="Ask for a password, print its hash for the users of focalis.toml, and stop.",
+        ),
     ] = False,
 ) -> None:
-    """Receive DICOM images, segment them, send the results on, and show them on a web page.
+    """Run the segmentation device: receive DICOM images, segment them, send results on, show them on a web page.
 
-    It listens on this machine only, until a configuration says otherwise. For research use only.
+    It listens on this machine only, unless the configuration says otherwise. For research use only.
     """
     from focalis.errors import UsageError
 

@@ -14,11 +14,11 @@ from focalis.cli.launched import launched
 
 
 def work(
-    task: Annotated[Path, typer.Argument(metavar="TASK.json", help="A task that `--on slurm` wrote down.")],
+    task: Annotated[Path, typer.Argument(metavar="TASK.json", help="A task file that --on slurm wrote.")],
 ) -> None:
-    """Train or predict what a task file says, or go on with it; the result lies in the task's folder.
+    """Carry out one task of a batch job, or go on with it.
 
-    SIGTERM, by which schedulers stop a job, finishes the step and writes a checkpoint, as Ctrl-C does.
+    SIGTERM, with which schedulers stop a job, writes a checkpoint, as Ctrl-C does.
     """
     from focalis import ranks
     from focalis.files import only_process_in
