@@ -2,75 +2,59 @@
 
 import json
 
+import numpy as np
 import pretrain_shapes
 import publish_shapes
 import pytest
 import shapes_trial
 import torch
-from pretrain_shapes import TASKS, make_batch, plan, pretrain
+from pretrain_shapes import Volumes, make_batch, pretrain
 from safetensors.torch import load_file
 
 from focalis import models
 from focalis.dataset import Case, Dataset, Split, write_splits
 from focalis.networks import build_network, transfer
-from focalis.planning.parts import loss_of
 from focalis.prediction import Runtime
-from focalis.training.start import read_start
+from focalis.training.start import first_network, read_start
 from focalis.workflows.record import write_json
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(autouse=True)
-def _small_patches(monkeypatch):
+def _small_volumes(monkeypatch):
+    monkeypatch.setattr(pretrain_shapes, "VOLUMES", 3)
+    monkeypatch.setattr(pretrain_shapes, "SIDE", 32)
     monkeypatch.setattr(pretrain_shapes, "PATCH", (16, 16, 16))
     monkeypatch.setattr(pretrain_shapes, "BATCH", 2)
+    monkeypatch.setattr(pretrain_shapes, "JUDGED_VOLUMES", 2)
     monkeypatch.setattr(pretrain_shapes, "JUDGED_PATCHES", 2)
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_every_task_has_an_output_for_each_of_its_targets(name):
-    task = TASKS[name]
-    batch = make_batch(0, 0, task, 2)
-    outputs = torch.zeros(2, task.outputs, 16, 16, 16)
-    terms = pretrain_shapes.losses(outputs, batch, task, loss_of(plan()))
-
-    assert set(terms) == set(name.replace("masked", "image").split("+"))
-    assert all(0 < float(term) < 5 for term in terms.values())
-
-
-def test_right_outputs_cost_next_to_nothing():
-    task = TASKS["classes+distance"]
-    batch = make_batch(0, 0, task, 2)
-    classes = torch.nn.functional.one_hot(batch.label, 4).movedim(-1, 1) * 30.0
-    outputs = torch.cat([classes, batch.distance[:, None]], dim=1)
-
-    terms = pretrain_shapes.losses(outputs, batch, task, loss_of(plan()))
-
-    assert float(terms["classes"]) < 0.01
-    assert float(terms["distance"]) == 0
-
-
-def test_what_is_cut_out_of_an_image_is_to_be_found_again():
-    batch = make_batch(0, 3, TASKS["masked"], 2)
-
-    assert 0.2 < batch.hidden.float().mean() < 0.8
-    assert (batch.image[:, 0][batch.hidden] == 0).all()
-    assert batch.clean[:, 0][batch.hidden].std() > 0
-
-
 def test_a_batch_is_a_function_of_seed_and_step():
-    one, again, other = (make_batch(0, step, TASKS["classes+masked"], 2) for step in (3, 3, 4))
+    volumes = Volumes.make(0, 3)
+    (image, label), again, other = (make_batch(volumes, 0, step, 2) for step in (3, 3, 4))
 
-    assert torch.equal(one.image, again.image)
-    assert torch.equal(one.label, again.label)
-    assert not torch.equal(one.image, other.image)
+    assert (image.shape, label.shape) == ((2, 1, 16, 16, 16), (2, 16, 16, 16))
+    assert torch.equal(image, again[0])
+    assert torch.equal(label, again[1])
+    assert not torch.equal(image, other[0])
+
+
+def test_patches_are_parts_of_the_volumes_turned_and_flipped():
+    numbers = np.arange(32**3).reshape(1, 32, 32, 32) % 7
+    volumes = Volumes(numbers.astype(np.float16), numbers.astype(np.uint8))
+
+    image, label = make_batch(volumes, 0, 1, 8)
+
+    assert torch.equal(image[:, 0], label.float())
+    assert len({tuple(patch[0, 0, :5].tolist()) for patch in label}) > 1
 
 
 def test_a_run_that_was_stopped_ends_in_the_same_weights(tmp_path, monkeypatch):
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
-    whole = pretrain("classes", 6, 0, tmp_path / "whole", RUNTIME)
+    whole = pretrain(6, 0, tmp_path / "whole", RUNTIME)
     monkeypatch.setattr(pretrain_shapes, "CHECKPOINT_SECONDS", 0.0)
     real, calls = pretrain_shapes.make_batch, []
 
@@ -82,31 +66,44 @@ def test_a_run_that_was_stopped_ends_in_the_same_weights(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pretrain_shapes, "make_batch", stopping)
     with pytest.raises(KeyboardInterrupt):
-        pretrain("classes", 6, 0, tmp_path / "parts", RUNTIME)
-    parts = pretrain("classes", 6, 0, tmp_path / "parts", RUNTIME)
+        pretrain(6, 0, tmp_path / "parts", RUNTIME)
+    parts = pretrain(6, 0, tmp_path / "parts", RUNTIME)
 
     assert all(torch.equal(one, two) for one, two in zip(whole.parameters(), parts.parameters(), strict=True))
     assert all(torch.equal(one, two) for one, two in zip(whole.buffers(), parts.buffers(), strict=True))
 
 
 def test_another_run_does_not_go_on_in_the_same_folder(tmp_path):
-    pretrain("classes", 2, 0, tmp_path, RUNTIME)
+    pretrain(2, 0, tmp_path, RUNTIME)
 
     with pytest.raises(SystemExit, match="another run"):
-        pretrain("classes", 2, 1, tmp_path, RUNTIME)
+        pretrain(2, 1, tmp_path, RUNTIME)
 
 
 def test_what_is_written_fits_a_training(tmp_path):
-    arguments = ["--task", "classes+distance", "--steps", "2", "--out", str(tmp_path)]
-    pretrain_shapes.main(arguments)
+    pretrain_shapes.main(["--steps", "2", "--out", str(tmp_path)])
 
     record = json.loads((tmp_path / "record.json").read_text())
-    assert (record["task"], record["steps"], record["seed"]) == ("classes+distance", 2, 0)
+    assert (record["steps"], record["seed"]) == (2, 0)
     report = transfer(
         load_file(tmp_path / "start.safetensors"),
         build_network("dense", ((1, 2, 2),) + ((2, 2, 2),) * 2, 2, 3),
     )
     assert (report.taken, report.total) == (102, 104)
+
+
+def test_the_start_tells_blobs_from_all_else():
+    network = first_network(pretrain_shapes.plan(), None)[0].eval()
+    state = pretrain_shapes.as_start(network)
+    start = build_network("dense", ((2, 2, 2),) * 3, 1, 2).eval()
+    start.load_state_dict(state)
+
+    image = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        background, blob, tube, sheet = network(image)[0]
+        found = start(image)[0]
+    torch.testing.assert_close(found[1], blob)
+    torch.testing.assert_close(found[0], (background + tube + sheet) / 3)
 
 
 def test_the_trial_leaves_the_held_out_cases_alone(tmp_path):
@@ -127,12 +124,12 @@ def test_the_trial_leaves_the_held_out_cases_alone(tmp_path):
 
 def test_the_published_start_is_small_and_fits_and_its_card_says_how_it_was_made(tmp_path, monkeypatch):
     run, out = tmp_path / "run", tmp_path / "out"
-    pretrain_shapes.main(["--task", "classes", "--steps", "1", "--out", str(run)])
+    pretrain_shapes.main(["--steps", "1", "--out", str(run)])
     publish_shapes.main([str(run), "--out", str(out), "--results", str(tmp_path / "none")])
 
     monkeypatch.setattr(models, "FOLDER", out)
     start, network = read_start("shapes"), build_network("dense", ((2, 2, 2),) * 3, 1, 2)
-    assert transfer(start.state, network).taken == 102
+    assert transfer(start.state, network, with_heads=True).taken == 104
     before = load_file(run / "start.safetensors")
     assert torch.equal(network.stem.weight, before["stem.weight"].half().float())
     assert (out / "shapes.safetensors").stat().st_size < 4e6

@@ -63,6 +63,21 @@ def test_an_output_layer_of_the_same_size_stays_fresh_as_well() -> None:
     torch.testing.assert_close(network.output[-1].weight, fresh)
 
 
+@pytest.mark.parametrize("labels", [1, 2, 3])
+def test_an_output_layer_of_one_lesion_serves_several_labels_alike(labels: int) -> None:
+    start, network = dense(outputs=2), dense(outputs=1 + labels)
+
+    report = transfer(start.state_dict(), network, with_heads=True)
+
+    assert report.taken == report.total
+    image = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        background, lesion = start(image).softmax(1)[0]
+        found = network(image).softmax(1)[0]
+    torch.testing.assert_close(found[0], background)
+    torch.testing.assert_close(found[1:], (lesion / labels).expand(labels, -1, -1, -1))
+
+
 @pytest.mark.parametrize("channels", [2, 3])
 def test_the_same_image_in_every_channel_gives_the_same_features(channels: int) -> None:
     start, network = dense(), dense(inputs=channels)

@@ -64,7 +64,7 @@ def test_the_start_of_this_installation():
         patch_zyx=(40, 40, 40),
         batch=2,
     )
-    assert str(first_network(plan, start)[1]) == "102 of 104 tensors; fresh: output.2.weight, output.2.bias"
+    assert str(first_network(plan, start)[1]) == "104 of 104 tensors"
     assert (models.FOLDER / "shapes.safetensors").stat().st_size < 4e6
     card = (models.FOLDER / "shapes.md").read_text(encoding="utf-8")
     assert start.sha256 in card
@@ -137,6 +137,29 @@ def test_a_model_of_other_labels_keeps_its_output_layer(plan, tmp_path, labels):
 
     assert taken.fresh == ("output.2.weight", "output.2.bias")
     assert torch.allclose(torch.softmax(network.heads()[0].bias, 0)[0], torch.tensor(0.99))
+    assert not network.heads()[0].weight.any()
+
+
+def test_random_weights_have_a_random_output_layer(plan):
+    network, _ = first_network(plan, None)
+
+    assert network.heads()[0].weight.std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("recipe", "regions", "fresh"),
+    [({"output": "any lesion"}, False, False), ({}, False, True), ({"output": "any lesion"}, True, True)],
+)
+def test_an_output_layer_for_any_lesion_is_taken_for_every_label_but_not_for_regions(
+    plan, recipe, regions, fresh
+):
+    state = build_network("dense", plan.network.strides_zyx, 1, 2).state_dict()
+    changes = {"regions": {"whole": (1, 2), "core": (2,)}} if regions else {}
+    plan = plan.model_copy(update={"labels": {1: "edge", 2: "core"}, **changes})
+
+    _, taken = first_network(plan, Start("mine", "", state, recipe))
+
+    assert bool(taken.fresh) == fresh
 
 
 def test_a_model_of_several_networks_is_no_start(plan, tmp_path):

@@ -6,9 +6,11 @@ or an image that does not change along an axis, gives the same features before a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from focalis.errors import ModelError
@@ -46,8 +48,8 @@ class Transfer:
 def transfer(state: Mapping[str, Tensor], network: Network, *, with_heads: bool = False) -> Transfer:
     """Take weights over into a network, which is changed in place.
 
-    - The output layer and auxiliary ones stay fresh, whatever their size, unless their labels are the same
-      (`with_heads`).
+    - The output layer and auxiliary ones stay fresh, whatever their size, unless they are asked for (`with_heads`). One
+      for a single label then serves several, each of which begins as an equal share of it.
     - A first layer for another number of channels: the channels' kernels are summed and shared out evenly.
     - A step between resolutions by another stride: along each axis that differs, a kernel is summed and shared out
       evenly on the way down, averaged and repeated on the way up.
@@ -75,6 +77,8 @@ def transfer(state: Mapping[str, Tensor], network: Network, *, with_heads: bool 
         if given is not None:
             before = given.shape
             given = _strided(given, target, layers[layer])
+            if layer in heads:
+                given = _for_labels(given, target)
             if layer == first:
                 given = _for_channels(given, target)
             given = _widened(given, name, state, own, layers, reads)
@@ -137,6 +141,16 @@ def _for_channels(given: Tensor, target: Tensor) -> Tensor:
     placed, rows = target.clone(), min(len(given), len(target))
     placed[:rows] = given[:rows]
     return placed
+
+
+def _for_labels(given: Tensor, target: Tensor) -> Tensor:
+    """The kernel or the bias of an output layer for a background and one label, for as many labels as it shall have:
+    the background stays as likely as it was."""
+    labels = len(target) - 1
+    if len(given) != 2 or labels < 2:
+        return given
+    share = math.log(labels) if given.dim() == 1 else 0.0
+    return torch.cat([given[:1], (given[1:] - share).repeat_interleave(labels, 0)])
 
 
 def _widened(

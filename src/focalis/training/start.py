@@ -23,6 +23,8 @@ from focalis.planning.parts import network_of
 PRIOR_SHARE = 0.01
 """Foreground share that the fresh output layer predicts: starting at one half would let the background's sheer
 number dominate the first steps."""
+OUTPUT, ANY_LESION = "output", "any lesion"
+"""What a file of weights says of an output layer that tells lesions of any kind from the background."""
 _OTHERWISE = "train from random weights (--start scratch), or give a model's file"
 
 
@@ -97,6 +99,8 @@ def first_network(plan: Plan, start: Start | None) -> tuple[Network, Transfer | 
     """The plan's network with the start's weights, and what was taken over.
 
     What the start does not give is random, from torch's global state; fresh output layers predict a small foreground.
+    Upon given weights they begin at zero: random ones send back gradients that spoil the weights before the layer has
+    learned anything.
     Parts that the plan freezes need no gradient, and their batch normalisation is in evaluation mode.
 
     Raises:
@@ -109,7 +113,8 @@ def first_network(plan: Plan, start: Start | None) -> tuple[Network, Transfer | 
         try:
             plain = isinstance(network, Nested) and not any(key.startswith("network.") for key in start.state)
             inner = network.network if isinstance(network, Nested) and plain else network
-            taken = transfer(start.state, inner, with_heads=dict(start.labels) == plan.labels)
+            any_lesion = start.recipe.get(OUTPUT) == ANY_LESION and not plan.regions
+            taken = transfer(start.state, inner, with_heads=any_lesion or dict(start.labels) == plan.labels)
         except ModelError as error:
             whose = f"{start.name} ({start.network})" if start.network else start.name
             raise ModelError(
@@ -124,6 +129,8 @@ def first_network(plan: Plan, start: Start | None) -> tuple[Network, Transfer | 
             if plan.regions:
                 prior = [math.log(PRIOR_SHARE / (1 - PRIOR_SHARE))] + [0.0] * (len(plan.regions) - 1)
             head.bias = nn.Parameter(torch.tensor(prior))
+            if start is not None:
+                nn.init.zeros_(head.weight)
     network.train()
     if plan.freeze != "nothing":
         _freeze(network, plan)

@@ -1,263 +1,172 @@
-"""Patches of blobs, tubes and sheets with the class of every voxel: what a network learns shapes from.
+"""Volumes of blobs, tubes and sheets with the class of every voxel: what a network learns shapes from.
 
-They are made while a network trains, a pure function of (seed, step, sample): nothing is kept on disk. No anatomy is
-modelled. What varies is what varies between data sets: voxels, sizes, edges, texture, contrast, noise, and what lies
-next to a lesion.
+A volume is a pure function of its seed and number. No anatomy is modelled. Shapes stand out clearly, and in most
+volumes blobs, tubes and what lies behind a sheet are equally bright: only shape tells them apart.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
 from focalis.dataset.phantoms.fields import smooth_field
-from focalis.dataset.phantoms.geometry import Canvas, Sheet, Tube, blob_depth, draw_sheet, draw_tube
-from focalis.dataset.phantoms.scanner import draw_scanner, scanned
 
 BACKGROUND, BLOB, TUBE, SHEET = 0, 1, 2, 3
 CLASSES = ("background", "blob", "tube", "sheet")
 
-SMALLEST_MM = 0.8
-LARGEST_SHARE = 0.2
-"""Radius of the largest blob as a share of the patch's shortest side."""
-THICK_SHARE = 0.35
-THICKEST = 10.0
-SHEETS = (0.25, 0.4, 0.25, 0.1)
-TUBES = (0.2, 0.25, 0.2, 0.2, 0.15)
-BLOBS = (0.1, 0.3, 0.25, 0.15)
-"""Chances of 0, 1, 2 and so on of them; what is missing to 1 are clusters of blobs."""
-CLUSTER = (4, 9)
-ON_TUBE, ON_SHEET = 0.2, 0.2
-CLIPPED_SHARE = 0.25
-_STREAM = 4
+BLOB_RADII = (2.0, 9.0)
+TUBE_RADII = (0.8, 3.5)
+DARK_SHARE = 0.3
+ALIKE_SHARE = 0.6
+"""How often all shapes of a volume are about as bright."""
+WALL_SHARE = 0.4
+"""How often a sheet has a wall of its own brightness."""
+STEP, STEPS = 0.5, 120
+"""A tube's path: the length of a step in voxels, and how many it takes to either side at most."""
+_STREAM = 7
+_CUBES = (1.0, 1.0, 1.0)
+
+Array = NDArray[np.float32]
+Contrast = Callable[[], float]
+"""Draws how far a shape's brightness lies from its surroundings', of either sign."""
 
 
-@dataclass(frozen=True)
-class ShapePatch:
-    """A patch of shapes.
-
-    Attributes:
-        image: float32 (z, y, x), mean 0 and standard deviation 1.
-        clean: the image without noise, on the same scale, float32.
-        label: uint8 (z, y, x): `BACKGROUND`, `BLOB`, `TUBE` or `SHEET`.
-        spacing_zyx_mm: the spacing of its voxels; 1 mm along the finest axes.
-    """
-
-    image: NDArray[np.float32]
-    clean: NDArray[np.float32]
-    label: NDArray[np.uint8]
-    spacing_zyx_mm: tuple[float, float, float]
-
-
-@dataclass
-class _Scene:
-    """What has been drawn so far: ideal intensities and, per class, the share of every voxel that it fills."""
-
-    canvas: Canvas
-    ideal: NDArray[np.float32]
-    label: NDArray[np.uint8]
-
-    def mark(
-        self, seen: NDArray[np.float32], value: int, box: tuple[slice, ...] = (slice(None),) * 3
-    ) -> None:
-        """Label what is filled by half or more; of a shape that fills no voxel by half, the fullest voxel."""
-        filled = seen >= min(0.5, max(float(seen.max()), 0.05))
-        self.label[box][filled] = value
-
-
-def make_shapes(shape_zyx: tuple[int, int, int], seed: int, step: int = 0, sample: int = 0) -> ShapePatch:
-    """One patch of shapes; the same arguments give the same patch.
+def make_shapes(side: int, seed: int, number: int) -> tuple[Array, NDArray[np.uint8]]:
+    """A cube of shapes: its image, of mean 0 and standard deviation 1, and the class of every voxel.
 
     Args:
-        shape_zyx: its shape, 8 or more along each axis.
-        seed: the run's seed.
-        step: which step of the training it is for.
-        sample: which sample of the step's batch.
+        side: its length in voxels along every axis, 32 or more.
+        seed: the seed of a set of volumes.
+        number: which of the set.
     """
-    rng = np.random.default_rng((seed, _STREAM, step, sample))
-    canvas = _draw_canvas(shape_zyx, rng)
-    thickness = np.asarray(canvas.spacing_zyx_mm)
-    scanner = draw_scanner(thickness, rng)
-    scene = _Scene(canvas, _tissue(canvas, rng), np.zeros(shape_zyx, dtype=np.uint8))
-    clutter = math.hypot(scanner.noise, float(scene.ideal.std()))
-    sheets = _add_sheets(scene, rng)
-    strength = _contrast(rng)
-    tubes = _add_tubes(scene, strength, clutter, rng)
-    _add_blobs(scene, strength, clutter, sheets, tubes, rng)
-    image, clean = scanned(scene.ideal, scanner, canvas.spacing_zyx_mm, rng)
-    if rng.random() < CLIPPED_SHARE:
-        limits = np.percentile(image, [rng.uniform(0, 8), rng.uniform(92, 100)])
-        low, high = limits.astype(np.float32)
-        image, clean = np.clip(image, low, high), np.clip(clean, low, high)
-    mean, deviation = np.float32(image.mean()), np.float32(max(float(image.std()), 1e-6))
-    return ShapePatch(
-        (image - mean) / deviation, (clean - mean) / deviation, scene.label, canvas.spacing_zyx_mm
-    )
+    rng = np.random.default_rng((seed, _STREAM, number))
+    axis = np.arange(side, dtype=np.float32)
+    places = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"))
+    ideal, label = np.zeros((side,) * 3, dtype=np.float32), np.zeros((side,) * 3, dtype=np.uint8)
+    contrast = _draw_contrast(rng)
+    for _ in range(int(rng.integers(0, 3))):
+        _add_sheet(ideal, label, places, contrast, rng)
+    for _ in range(int(rng.integers(2, 6))):
+        _add_tube(ideal, label, contrast, rng)
+    for _ in range(int(rng.integers(2, 7))):
+        _add_blob(ideal, label, places, contrast, rng)
+    image = _seen(ideal, rng)
+    return ((image - image.mean()) / max(image.std(), 1e-6)).astype(np.float32), label
 
 
-def blob_distance(
-    label: NDArray[np.uint8], spacing_zyx_mm: tuple[float, float, float], cap_mm: float
-) -> NDArray[np.float32]:
-    """Distance in mm to the border of the blobs, positive inside, negative outside, cut at plus and minus `cap_mm`.
+def _draw_contrast(rng: np.random.Generator) -> Contrast:
+    signs, shares = (-1, 1), (DARK_SHARE, 1 - DARK_SHARE)
+    sign = rng.choice(signs, p=shares)
+    alike = rng.random() < ALIKE_SHARE
+    common = sign * rng.uniform(0.6, 1.6)
 
-    It is measured between voxel centres, less half a finest voxel, so that it changes sign at the border.
-    """
-    blobs = label == BLOB
-    if not blobs.any():
-        return np.full(label.shape, -cap_mm, dtype=np.float32)
-    half = min(spacing_zyx_mm) / 2
-    inside, outside = (
-        scipy.ndimage.distance_transform_edt(part, sampling=spacing_zyx_mm).astype(np.float32)
-        for part in (blobs, ~blobs)
-    )
-    signed = np.where(blobs, inside - half, half - outside)
-    return np.asarray(np.clip(signed, -cap_mm, cap_mm), dtype=np.float32)
+    def contrast() -> float:
+        if alike:
+            return float(common * rng.uniform(0.85, 1.15))
+        return float(rng.choice(signs, p=shares) * rng.uniform(0.5, 1.8))
+
+    return contrast
 
 
-def block_mask(
-    shape_zyx: tuple[int, int, int], share: float, seed: int, step: int = 0, sample: int = 0
-) -> NDArray[np.bool_]:
-    """Blocks of 4 to 8 voxels a side that cover about this share of a patch; a pure function like `make_shapes`."""
-    rng = np.random.default_rng((seed, _STREAM + 1, step, sample))
-    side = int(rng.integers(4, 9))
-    counts = [-(-size // side) + 1 for size in shape_zyx]
-    hidden = rng.random(counts) < share
-    for axis in range(3):
-        hidden = hidden.repeat(side, axis=axis)
-    z, y, x = (int(start) for start in rng.integers(0, side, 3))
-    depth, height, width = shape_zyx
-    return hidden[z : z + depth, y : y + height, x : x + width]
-
-
-def _draw_canvas(shape_zyx: tuple[int, int, int], rng: np.random.Generator) -> Canvas:
-    """Cubes, or slices that are up to `THICKEST` times as thick, mostly along z."""
-    if rng.random() >= THICK_SHARE:
-        return Canvas(shape_zyx, (1.0, 1.0, 1.0))
-    thick = math.exp(rng.uniform(math.log(1.5), math.log(THICKEST)))
-    axis = int(rng.choice(3, p=(0.7, 0.15, 0.15)))
-    spacing = [1.0, 1.0, 1.0]
-    spacing[axis] = thick
-    return Canvas(shape_zyx, (spacing[0], spacing[1], spacing[2]), axis, 2 if thick < 4 else 3)
-
-
-def _contrast(rng: np.random.Generator) -> float:
-    """How far a shape's brightness lies from its surroundings', of either sign."""
-    return float(rng.choice((-1, 1), p=(0.35, 0.65)) * math.exp(rng.uniform(math.log(0.35), math.log(2.5))))
-
-
-def _tissue(canvas: Canvas, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Texture, coarse and fine."""
-    image = np.zeros(canvas.shape_zyx, dtype=np.float32)
-    for finest, coarsest in ((1.2, 3.0), (4.0, 12.0)):
-        strength = float(rng.uniform(0, 0.35)) * (rng.random() < 0.7)
-        if strength:
-            correlation = float(rng.uniform(finest, coarsest))
-            image += np.float32(strength) * smooth_field(
-                canvas.shape_zyx, canvas.spacing_zyx_mm, correlation, rng
-            )
-    return image
-
-
-def _add_sheets(scene: _Scene, rng: np.random.Generator) -> list[Sheet]:
-    """Sheets, with tissue of another brightness behind each, or none, but a wall; with a wall, or a bare edge."""
-    canvas, sheets = scene.canvas, []
-    for _ in range(int(rng.choice(len(SHEETS), p=SHEETS))):
-        sheet = draw_sheet(canvas, rng)
-        depth = sheet.depth_mm(canvas, rng)
-        kind = rng.choice(("edge", "wall", "both"), p=(0.5, 0.25, 0.25))
-        if kind != "wall":
-            scene.ideal += np.float32(_contrast(rng) * rng.uniform(0.7, 2.5)) * canvas.seen(depth)
-        half_mm = 0.75 if kind == "edge" else float(rng.uniform(0.5, 1.6))
-        wall = canvas.seen(np.float32(half_mm) - np.abs(depth))
-        if kind != "edge":
-            scene.ideal += np.float32(_contrast(rng)) * wall
-        scene.label[wall >= 0.5] = SHEET
-        sheets.append(sheet)
-    return sheets
-
-
-def _add_tubes(scene: _Scene, strength: float, clutter: float, rng: np.random.Generator) -> list[Tube]:
-    """Tubes and their branches. They are as bright as the blobs by half the time: then brightness tells nothing."""
-    tubes: list[Tube] = []
-    alike = rng.random() < 0.5
-    for _ in range(int(rng.choice(len(TUBES), p=TUBES))):
-        parent = tubes[int(rng.integers(len(tubes)))] if tubes and rng.random() < 0.4 else None
-        tube = draw_tube(scene.canvas, rng, parent)
-        depth = tube.depth_mm(scene.canvas)
-        seen = scene.canvas.seen(depth)
-        contrast = strength * float(rng.uniform(0.8, 1.2)) if alike else _contrast(rng)
-        contrast = _visible(contrast, clutter, float(tube.radius_mm.mean()))
-        scene.ideal += np.float32(contrast) * seen
-        scene.label[seen >= 0.4] = TUBE
-        tubes.append(tube)
-    return tubes
-
-
-def _add_blobs(
-    scene: _Scene,
-    strength: float,
-    clutter: float,
-    sheets: list[Sheet],
-    tubes: list[Tube],
-    rng: np.random.Generator,
+def _add_sheet(
+    ideal: Array, label: NDArray[np.uint8], places: Array, contrast: Contrast, rng: np.random.Generator
 ) -> None:
-    canvas = scene.canvas
-    largest = LARGEST_SHARE * float(canvas.extent_mm.min())
-    smallest = min(largest, max(SMALLEST_MM, 0.35 * max(canvas.spacing_zyx_mm)))
-    count = int(rng.choice(len(BLOBS) + 1, p=(*BLOBS, 1 - sum(BLOBS))))
-    cluster = count == len(BLOBS)
-    middle = rng.uniform(0.2, 0.8, 3) * canvas.extent_mm
-    for _ in range(int(rng.integers(*CLUSTER)) if cluster else count):
-        upper = min(largest, 2.5 * smallest) if cluster else largest
-        radius = smallest * (upper / smallest) ** (rng.random() ** 0.8)
-        centre = rng.uniform(0.05, 0.95, 3) * canvas.extent_mm
-        where = rng.random()
-        if cluster:
-            centre = middle + rng.standard_normal(3) * 0.12 * canvas.extent_mm
-        elif where < ON_TUBE and tubes:
-            path = tubes[int(rng.integers(len(tubes)))].path_zyx_mm
-            centre = path[int(rng.integers(len(path)))] + rng.standard_normal(3) * 0.5 * radius
-        elif ON_TUBE < where < ON_TUBE + ON_SHEET and sheets:
-            on = sheets[int(rng.integers(len(sheets)))].nearest(centre)
-            centre = on + rng.standard_normal(3) * 0.5 * radius
-        centre = np.clip(centre, 0, canvas.extent_mm - 1e-3)
-        _add_blob(scene, centre, radius, _visible(strength, clutter, radius), rng)
+    """A curved plane with another brightness behind it."""
+    normal = _direction(rng)
+    through = rng.uniform(0.1, 0.9, 3) * len(ideal)
+    depth = np.tensordot(normal.astype(np.float32), places, 1) - np.float32(normal @ through)
+    depth += np.float32(rng.uniform(1, 5)) * smooth_field(
+        ideal.shape, _CUBES, float(rng.uniform(16, 32)), rng
+    )
+    steepness = np.sqrt(sum(slope * slope for slope in np.gradient(depth)))
+    depth /= np.maximum(steepness, 0.5)
+    behind = contrast() * rng.uniform(0.8, 1.5)
+    ideal += np.float32(behind) * np.clip(depth + 0.5, 0, 1)
+    half = 0.75
+    if rng.random() < WALL_SHARE:
+        half = rng.uniform(0.6, 1.5)
+        ideal += np.float32(contrast()) * np.clip(half - np.abs(depth) + 0.5, 0, 1)
+    label[np.abs(depth) <= half] = SHEET
 
 
-def _visible(contrast: float, clutter: float, radius_mm: float) -> float:
-    """The contrast, raised where noise and texture would hide a shape: nobody can learn from what is not there."""
-    least = 2.5 * clutter / max(radius_mm, 1.0)
-    return math.copysign(max(abs(contrast), least), contrast)
+def _add_tube(ideal: Array, label: NDArray[np.uint8], contrast: Contrast, rng: np.random.Generator) -> None:
+    """A wandering line of constant width, in place of what is there."""
+    thinnest, thickest = TUBE_RADII
+    radius = thinnest * (thickest / thinnest) ** rng.random()
+    path = _path(len(ideal), rng)
+    onto = np.round(path).astype(int)
+    onto = onto[((onto >= 0) & (onto < len(ideal))).all(axis=1)]
+    if not len(onto):
+        return
+    off_path = np.ones(ideal.shape, dtype=bool)
+    off_path[tuple(onto.T)] = False
+    close = scipy.ndimage.distance_transform_edt(off_path) < radius + 2
+    distance, _ = scipy.spatial.cKDTree(path).query(np.argwhere(close))
+    depth = np.full(ideal.shape, -5, dtype=np.float32)
+    depth[close] = radius - distance
+    filled = np.clip(depth + 0.5, 0, 1)
+    around = float(np.median(ideal[close])) if rng.random() < 0.5 else float(np.mean(ideal[close]))
+    ideal += filled * (np.float32(around + contrast()) - ideal)
+    label[filled >= 0.5] = TUBE
+
+
+def _path(side: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Points of a line that wanders to both sides from a place within the cube, (n, 3)."""
+    begin, direction = rng.uniform(0, side, 3), _direction(rng)
+    bend = rng.uniform(0.05, 0.25)
+    points = []
+    for heading in (direction, -direction):
+        here = begin
+        for _ in range(STEPS):
+            points.append(here)
+            heading = heading + bend * STEP * rng.standard_normal(3)
+            heading = heading / np.linalg.norm(heading)
+            here = here + STEP * heading
+            if (here < -4).any() or (here > side + 4).any():
+                break
+    return np.array(points)
 
 
 def _add_blob(
-    scene: _Scene, centre: NDArray[np.float64], radius: float, contrast: float, rng: np.random.Generator
+    ideal: Array, label: NDArray[np.uint8], places: Array, contrast: Contrast, rng: np.random.Generator
 ) -> None:
-    """Put a blob over what is there: even, textured or hollow, its edge sharp or soft."""
-    canvas = scene.canvas
-    depth, box = blob_depth(canvas, centre, radius, rng)
-    seen = canvas.seen(depth)
-    if not seen.any():
-        return
-    softness = float(rng.uniform(1, 3)) if rng.random() < 0.3 and radius > 2 else 1.0
-    weight = canvas.seen(depth / np.float32(softness))
-    at = tuple(
-        min(int(place / step), size - 1)
-        for place, step, size in zip(centre, canvas.spacing_zyx_mm, canvas.shape_zyx, strict=True)
-    )
-    around = tuple(slice(max(0, i - 2), i + 3) for i in at)
-    value = np.full(seen.shape, np.float32(np.median(scene.ideal[around]) + contrast), dtype=np.float32)
-    texture = float(rng.uniform(0, 0.4)) * (rng.random() < 0.5)
-    if texture:
-        value += np.float32(texture * contrast) * smooth_field(
-            (seen.shape[0], seen.shape[1], seen.shape[2]), canvas.spacing_zyx_mm, max(1.0, 0.4 * radius), rng
-        )
-    if radius > 3 and rng.random() < 0.15:
-        rim_mm = float(rng.uniform(0.25, 0.5)) * radius
-        value -= np.float32(contrast * rng.uniform(0.5, 1.3)) * canvas.seen(depth - np.float32(rim_mm))
-    scene.ideal[box] += weight * (value - scene.ideal[box])
-    scene.mark(seen, BLOB, box)
+    """An ellipsoid with a rough surface, in place of what is there."""
+    smallest, largest = BLOB_RADII
+    radius = smallest * (largest / smallest) ** (rng.random() ** 1.3)
+    centre = rng.uniform(2, len(ideal) - 2, 3)
+    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    axes = radius * np.exp(rng.normal(0, 0.22, 3))
+    axes = np.maximum(axes * radius / np.prod(axes) ** (1 / 3), 1.5)
+    reach = 2 * axes.max() + 2
+    low = np.maximum(np.floor(centre - reach).astype(int), 0)
+    high = np.minimum(np.ceil(centre + reach + 1).astype(int), len(ideal))
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    offset = places[(slice(None), *box)] - centre[:, None, None, None].astype(np.float32)
+    turned = np.tensordot(turn.astype(np.float32), offset, 1)
+    distance = np.sqrt(sum((t / np.float32(a)) ** 2 for t, a in zip(turned, axes, strict=True)))
+    roughness, scale = rng.uniform(0, 0.3), max(2.0, radius * rng.uniform(0.6, 1.2))
+    rough = roughness * smooth_field(distance.shape, _CUBES, float(scale), rng)
+    filled = np.clip((1 + rough - distance) * np.float32(axes.min()) + 0.5, 0, 1)
+    around = float(np.median(ideal[box]))
+    ideal[box] += filled * (np.float32(around + contrast()) - ideal[box])
+    label[box][filled >= 0.5] = BLOB
+
+
+def _seen(ideal: Array, rng: np.random.Generator) -> Array:
+    """The image: blurred, with a bias field, correlated and white noise."""
+    shape = ideal.shape
+    image = scipy.ndimage.gaussian_filter(ideal, rng.uniform(0.3, 1.0))
+    bias = np.float32(0.5 * rng.uniform(0, 0.4))
+    image = image * (1 + bias * smooth_field(shape, _CUBES, 32.0, rng))
+    image += bias * smooth_field(shape, _CUBES, 32.0, rng)
+    image += np.float32(rng.uniform(0, 0.15)) * smooth_field(shape, _CUBES, float(rng.uniform(1.0, 3.0)), rng)
+    image += np.float32(rng.uniform(0.02, 0.25)) * rng.standard_normal(shape, dtype=np.float32)
+    return np.asarray(image, dtype=np.float32)
+
+
+def _direction(rng: np.random.Generator) -> NDArray[np.float64]:
+    direction = rng.standard_normal(3)
+    return np.asarray(direction / np.linalg.norm(direction), dtype=np.float64)
