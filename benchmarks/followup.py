@@ -1,7 +1,7 @@
 """How well follow-up measures growth: generated pairs of known growth, shift, rotation and noise.
 
     python benchmarks/followup.py            runs what is missing, and writes benchmarks/results/followup.json
-    python benchmarks/followup.py --table    prints the table of docs/follow-up.md
+    python benchmarks/followup.py --table    prints its table of docs/evidence-tables.md
 
 Each scene holds six round lesions of one size, of which one is gone on the second date, one is new, and four have grown
 by 0 to 100 % in volume. The person moved, the second scan has another spacing, and both are noisy. Masks are the voxels

@@ -2,7 +2,7 @@
 
     python benchmarks/followup_real.py            writes benchmarks/results/followup_real.json
     python benchmarks/followup_real.py --time     writes benchmarks/results/followup_time.json
-    python benchmarks/followup_real.py --table    prints the table of docs/follow-up.md
+    python benchmarks/followup_real.py --table    prints its table of docs/evidence-tables.md
 
 The thresholds of registration were first set on the first six scans of lidc_nodules, the first four of the other sets,
 and spect_lu177. A first run of this program on other persons took 4 of 8 pairs of other persons' brains for one
@@ -260,7 +260,7 @@ def timing() -> dict[str, Any]:
 
 
 def table(content: dict[str, Any]) -> None:
-    """The figures of docs/follow-up.md."""
+    """The figures of docs/follow-up.md and evidence-tables.md."""
     print("| set | one person: registered | miss, median | most | two persons: refused |")
     print("|---|---|---|---|---|")
     for each in content["registration"]:

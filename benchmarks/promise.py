@@ -25,7 +25,7 @@ from focalis.lesions import Candidates, OperatingPoint
 from focalis.workflows.record import provenance
 
 RESULT = Path(__file__).parent / "results" / "small_lesions" / "promise.json"
-PAGE = Path(__file__).parents[1] / "docs" / "small-lesions.md"
+PAGE = Path(__file__).parents[1] / "docs" / "evidence-tables.md"
 BEGIN, END = "<!-- promises: made by benchmarks/promise.py -->", "<!-- /promises -->"
 SCANS, EMPTY, DRAWS = 200, 40, 100
 SETTINGS = PhantomSettings(shape_zyx=(24, 40, 40), lesions=4, foreground_share=0.01, contrast=110.0)

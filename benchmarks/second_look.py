@@ -2,7 +2,7 @@
 
     python benchmarks/second_look.py phantoms DATA RUN [RUN ...]              runs of `focalis fit --folds`
     python benchmarks/second_look.py nodules MODEL.safetensors [...]          models of `shapes_trial.py`
-    python benchmarks/second_look.py table                                    what is there, into docs/small-lesions.md
+    python benchmarks/second_look.py table                                   what is there, into docs/evidence-tables.md
 
 Each model's operating point is chosen anew on the cases that it was chosen on, as `fit` does: with a second look, where
 that does better there, and without. Held-out cases are predicted once. Compared are the rankings of the candidates
@@ -37,7 +37,7 @@ from focalis.volume import Volume
 from focalis.workflows.record import provenance, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "second_look"
-PAGE = Path(__file__).parents[1] / "docs" / "small-lesions.md"
+PAGE = Path(__file__).parents[1] / "docs" / "evidence-tables.md"
 BEGIN, END = "<!-- second look: made by benchmarks/second_look.py -->", "<!-- /second look -->"
 RATES = (0.25, 0.5, 1.0, 2.0)
 CUTOFFS, DRAWS = 200, 1000

@@ -2,7 +2,7 @@
 
     python benchmarks/small_lesions.py list                      the plan: each row, and whether its result is there
     python benchmarks/small_lesions.py run [--only TEXT]         make the rows that are missing, one after the other
-    python benchmarks/small_lesions.py table                     what is there, into docs/small-lesions.md
+    python benchmarks/small_lesions.py table                     what is there, into docs/evidence-tables.md
 
 A row is a set, a loss and a seed: every fold of the set is trained as `focalis fit` does, its held-out cases are
 predicted once at the chosen operating point and once loosely, for FROC, and the folds are pooled. A row that is there
@@ -30,7 +30,7 @@ from focalis.volume import read_volume
 from focalis.workflows.record import provenance, read_json
 
 RESULTS = Path(__file__).parent / "results" / "small_lesions"
-PAGE = Path(__file__).parents[1] / "docs" / "small-lesions.md"
+PAGE = Path(__file__).parents[1] / "docs" / "evidence-tables.md"
 BEGIN, END = "<!-- rows: made by benchmarks/small_lesions.py -->", "<!-- /rows -->"
 DEFAULT = "dice_cross_entropy"
 LOSSES = (
