@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from focalis.dataset import open_dataset
-from focalis.quality import Finding, measure
+from focalis.dataset import Case, Dataset
+from focalis.quality import Finding
 from focalis.quality.contrast import FLIPS, contrasts
+from focalis.quality.facts import Measurements
 from focalis.quality.mirrored import find_mirrored
-from focalis.volume import Grid, Volume, write_volume
+from focalis.volume import Grid, Volume
 
 GRID = Grid((24, 22, 20))
 
@@ -27,18 +28,21 @@ def an_image(mask: np.ndarray, seed: int, contrast: float = 4.0) -> np.ndarray:
 
 
 def found(
-    tmp_path: Path, flips: dict[int, tuple[int, ...]], cases: int = 14, contrast: float = 4.0
+    flips: dict[int, tuple[int, ...]], cases: int = 14, contrast: float = 4.0, turned: Grid = GRID
 ) -> list[Finding]:
-    """What is found in a set in which the labels of some cases are mirrored along some of z, y, x (0, 1, 2)."""
-    for number in range(cases):
+    """What is found in a set in which the labels of some cases are mirrored along some of z, y, x (0, 1, 2).
+
+    The files of case 6 lie along the axes of `turned`.
+    """
+    listed = [Case(f"c{number:02d}", (Path("i.nii"),), Path("l.nii")) for number in range(cases)]
+    measured = Measurements(Dataset(Path(), tuple(listed), ("image",)))
+    for number, case in enumerate(listed):
+        grid = turned if number == 6 else GRID
         mask = a_mask(number)
-        label = np.flip(mask, flips.get(number, ())).astype(np.uint8)
-        write_volume(
-            Volume(an_image(mask, number, contrast), GRID), tmp_path / "images" / f"c{number:02d}.nii.gz"
-        )
-        write_volume(Volume(np.ascontiguousarray(label), GRID), tmp_path / "labels" / f"c{number:02d}.nii.gz")
-    dataset = open_dataset(tmp_path)
-    return list(find_mirrored(measure(dataset).facts, {1: "lesion"}, dataset.channels))
+        label = np.ascontiguousarray(np.flip(mask, flips.get(number, ()))).astype(np.uint8)
+        measured.image(case, 0, Volume(an_image(mask, number, contrast), grid))
+        measured.label(case, Volume(label, grid))
+    return list(find_mirrored(measured.facts({}), {1: "lesion"}, ("image",)))
 
 
 @pytest.mark.parametrize(
@@ -50,25 +54,31 @@ def found(
         ((0, 1, 2), "top and bottom and front and back and left and right exchanged"),
     ],
 )
-def test_a_mirrored_label_is_found_and_the_axes_are_told(
-    tmp_path: Path, axes: tuple[int, ...], said: str
-) -> None:
-    (finding,) = found(tmp_path, {6: axes})
+def test_a_mirrored_label_is_found_and_the_axes_are_told(axes: tuple[int, ...], said: str) -> None:
+    (finding,) = found({6: axes})
     assert finding.cases == ("c06",)
     assert said in finding.message
 
 
 @pytest.mark.parametrize("contrast", [4.0, -4.0, 0.0])
-def test_sound_labels_of_any_contrast_pass(tmp_path: Path, contrast: float) -> None:
-    assert found(tmp_path, {}, contrast=contrast) == []
+def test_sound_labels_of_any_contrast_pass(contrast: float) -> None:
+    assert found({}, contrast=contrast) == []
 
 
-def test_few_cases_are_not_compared(tmp_path: Path) -> None:
-    assert found(tmp_path, {3: (1, 2)}, cases=7) == []
+def test_few_cases_are_not_compared() -> None:
+    assert found({3: (1, 2)}, cases=7) == []
 
 
-def test_what_concerns_many_cases_is_usual(tmp_path: Path) -> None:
-    assert found(tmp_path, {3: (1, 2), 4: (1, 2), 5: (1, 2)}) == []
+@pytest.mark.parametrize("cases", [range(2), range(5, 8), range(0, 14, 2), range(14)])
+def test_several_labels_that_are_mirrored_alike_are_one_line(cases: range) -> None:
+    (finding,) = found(dict.fromkeys(cases, (0, 2)))
+    assert finding.cases == ()
+    assert finding.message.startswith(f"in {len(cases)} of 14 cases (c{cases[0]:02d}, ")
+    assert finding.message.endswith("with top and bottom and left and right exchanged")
+
+
+def test_labels_that_lie_in_several_ways_are_not_judged() -> None:
+    assert found({3: (1, 2), 4: (0,), 5: (0, 1), 6: (0, 2)}) == []
 
 
 def test_the_contrast_is_a_difference_of_means_in_standard_deviations() -> None:
@@ -82,14 +92,8 @@ def test_the_contrast_is_a_difference_of_means_in_standard_deviations() -> None:
     ] == pytest.approx(4, rel=0.15)
 
 
-def test_files_along_other_axes_are_compared_in_the_patient(tmp_path: Path) -> None:
-    found(tmp_path, {6: (1, 2)})
+def test_files_along_other_axes_are_compared_in_the_patient() -> None:
     turned = replace(GRID, direction=(-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))
-    for kind in ("images", "labels"):
-        path = tmp_path / kind / "c06.nii.gz"
-        case = open_dataset(tmp_path).select(("c06",))[0]
-        volume = case.read_label() if kind == "labels" else case.read_images()[0]
-        write_volume(Volume(volume.array, turned), path)
-    dataset = open_dataset(tmp_path)
-    (finding,) = find_mirrored(measure(dataset).facts, {1: "lesion"}, dataset.channels)
+    (finding,) = found({6: (1, 2)}, turned=turned)
     assert finding.cases == ("c06",)
+    assert finding.message.endswith("with front and back and left and right exchanged")

@@ -65,7 +65,7 @@ class CheckResult:
     holds: Mapping[str, frozenset[int]] = field(default_factory=dict, compare=False)
 
 
-FACTS_VERSION = 1
+FACTS_VERSION = 2
 """Part of the key under which a case is known: raise it whenever the same files would be measured otherwise."""
 
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from focalis.dataset import Case, Dataset
 from focalis.lesions import LabelLesions, lesions_by_label
 from focalis.planning.fingerprint import CaseFigures, take_figures
-from focalis.quality.contrast import MOST_VOXELS, contrasts
+from focalis.quality.contrast import MOST_VOXELS, contrasts, ranks
 from focalis.quality.label_values import may_be_an_image
 from focalis.quality.mixup import looks_like_a_label_map
 from focalis.volume import Grid, Segment, Volume, padding_value, to_canonical
@@ -92,7 +92,7 @@ class LabelFacts:
         sides: the ends of the image that it touches: left, right, anterior, posterior, inferior, superior.
         lesions: its components, in order of their first voxel.
         name: what the file itself calls it, of a file that names segments; else empty.
-        contrasts: per channel, how it stands out, see `focalis.quality.contrast`; none of large images.
+        contrasts, ranks: per channel, how it stands out, see `focalis.quality.contrast`; none of large images.
     """
 
     value: int
@@ -103,6 +103,7 @@ class LabelFacts:
     lesions: tuple[LesionFacts, ...]
     name: str = ""
     contrasts: tuple[tuple[float, ...], ...] = ()
+    ranks: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,7 @@ class Measurements:
                 volume.grid,
                 names.get(found.value, ""),
                 tuple(contrasts(image, array == found.value) for image in images),
+                tuple(ranks(image, array == found.value) for image in images),
             )
             for found in lesions_by_label(array, self._dataset.ignore)
         )
@@ -282,8 +284,9 @@ def _label_facts(
     file_grid: Grid,
     name: str,
     stands_out: tuple[tuple[float, ...], ...],
+    ranked: tuple[tuple[float, ...], ...],
 ) -> LabelFacts:
-    """Measure one label, which was found on `grid`, in canonical orientation; `stands_out` are its contrasts."""
+    """Measure one label, which was found on `grid`, in canonical orientation, but for its contrasts and ranks."""
     places = np.argwhere(found.components)
     of = found.components[tuple(places.T)]
     places += np.asarray([part.start for part in found.box_zyx])
@@ -304,6 +307,7 @@ def _label_facts(
         lesions,
         name,
         stands_out,
+        ranked,
     )
 
 

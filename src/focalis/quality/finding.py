@@ -21,6 +21,7 @@ Kind = Literal[
     "border",
     "side",
     "mirrored",
+    "misplaced",
     "intensity",
     "padding",
     "grid",
@@ -82,6 +83,10 @@ SENTINELS = frozenset({99, 127, 255, 999, 9999, 32767, 65535, 2**31 - 1, 2**32 -
 """Values that programs give to voxels that nobody has judged."""
 FILLED, RESTLESS, SMOOTH = (0.05, 0.5), 0.6, 0.95
 CONTRAST_LOST, CONTRAST_KEPT, BEST_AS_IT_IS = 0.3, 0.7, 0.8
+SEVERAL, LEAST_ALIKE = 3, 0.1
+"""So many cases, and so great a share of the set, with the same mirror axes are no chance."""
+NO_CONTRAST, LEAST_OF_OTHERS, GREATEST_SPREAD, RANKS_AWAY, LEAST_RANGE_OF_RANKS = 0.2, 0.5, 0.25, 1.5, 0.05
+BY_CHANCE, FAINT = 1.5, 0.3
 
 KINDS: dict[Kind, KindOfFinding] = {
     "few": KindOfFinding(
@@ -194,7 +199,27 @@ KINDS: dict[Kind, KindOfFinding] = {
         "label less that of the two voxels around it, in standard deviations; the same for the label's seven mirror "
         f"images in the image's axes. Reported is a case whose contrast is {CONTRAST_LOST:g} of the median or less, "
         f"while that of a mirror image is {CONTRAST_KEPT:g} or more; if in {BEST_AS_IT_IS:.0%} of the other cases no "
-        f"mirror image exceeds the label as it is, and no more than one case, or {USUAL_SHARE:.0%}, is concerned.",
+        f"mirror image exceeds the label as it is, and no more than one case, or {USUAL_SHARE:.0%}, is concerned. "
+        f"{SEVERAL} cases or more, {LEAST_ALIKE:.0%} up to all, are reported if one and the same mirror image fits in "
+        f"all of them, and these and the cases that fit as they are make up {BEST_AS_IT_IS:.0%} of the set; two, if "
+        "they make up all of it.",
+        grave=True,
+    ),
+    "misplaced": KindOfFinding(
+        "Labels that may belong elsewhere",
+        "A label of another case, or one that was shifted or turned, teaches that lesions are background, and the "
+        "background lesions.",
+        "Look at image and label together. If they do not fit: find out which image the label was drawn on, and "
+        "export it again.",
+        f"Judged per label and channel of {FEWEST_TO_COMPARE} cases or more, on the contrast as for mirrored labels, "
+        "and on the share of the image's voxels below the label's median. Reported is a case whose contrast is "
+        f"{NO_CONTRAST:g} of the median or less and whose share lies outside the 10th to 90th percentile of the others "
+        f"by more than {RANKS_AWAY:g} times their distance; if no other case's contrast is below {LEAST_OF_OTHERS:g} "
+        f"of the median, their robust spread is {GREATEST_SPREAD:g} of it or less, and no more than two cases, or "
+        f"{USUAL_SHARE:.0%}, are concerned. Also one case most of whose label lies where the image has its least "
+        "value, while no other's does. And the whole set, if its labels differ neither from what lies around them "
+        "nor from their mirror images: the means are within "
+        f"{BY_CHANCE:g} standard errors of 0, and half of the contrasts within {FAINT:g}.",
         grave=True,
     ),
     "intensity": KindOfFinding(

@@ -20,6 +20,7 @@ from focalis.quality.intensity import find_odd_intensities, find_padding
 from focalis.quality.label_values import find_unnamed_sentinels
 from focalis.quality.leaks import find_duplicates, find_leaks
 from focalis.quality.mirrored import find_mirrored
+from focalis.quality.misplaced import find_misplaced
 from focalis.quality.position import find_swapped_sides
 from focalis.quality.reader_masks import attach_readers
 from focalis.quality.scarcity import find_mistaken_files, find_too_few
@@ -181,6 +182,13 @@ def survey(
     """
     facts = measured.facts
     names = {value: f"label {value}" for value in measured.result.label_values} | dict(dataset.labels)
+    turned = [*find_swapped_sides(facts, names), *find_mirrored(facts, names, dataset.channels)]
+    explained = {case for finding in turned for case in finding.cases}
+    misplaced = (
+        find_misplaced(facts, names, dataset.channels, explained)
+        if all(finding.cases for finding in turned)  # otherwise most of the set is turned over
+        else ()
+    )
     findings = [
         *find_duplicates(facts, splits),
         *find_leaks(dataset.cases, splits),
@@ -191,8 +199,8 @@ def survey(
         *find_odd_shares(facts),
         *(find_small_lesions(facts, names, planned.spacing_zyx_mm) if planned is not None else ()),
         *find_border_labels(facts, names),
-        *find_swapped_sides(facts, names),
-        *find_mirrored(facts, names, dataset.channels),
+        *turned,
+        *misplaced,
         *find_too_few(dataset, facts, names),
         *find_mistaken_files(facts),
         *find_odd_intensities(facts, dataset.channels),

@@ -196,3 +196,25 @@ def test_what_was_drawn_must_fit_the_masks(root: Path, cells: str, said: str) ->
     path = manifest(root, f"case,image,label_core,label_edge,drawn\na,@a_t1.nii.gz,{cells}\n")
     with pytest.raises(DataError, match=said):
         open_dataset(path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (("k_01,L1", "k_02,L2", "k_03,L3"), ""),
+        (("k_01,L2", "k_02,L3", "k_03,L1"), "3 of 3 rows name files of different cases (1: image is "),
+        (("k_01,L1", "k_02,L3", "k_03,L2"), "2 of 3 rows name files of different cases (2: image is "),
+        (("k_01,x7", "k_02,x8", "k_03,x2"), ""),
+    ],
+    ids=["in order", "a row too low", "two exchanged", "other names"],
+)
+def test_a_row_that_names_the_files_of_two_cases_is_told(
+    tmp_path: Path, cells: tuple[str, ...], said: str
+) -> None:
+    rows = [f"{number},{cell.replace(',', '.nii,')}.nii" for number, cell in enumerate(cells, start=1)]
+    for row in rows:
+        for name in row.split(",")[1:]:
+            (tmp_path / name).touch()
+    (tmp_path / "set.csv").write_text("\n".join(["case,image,label", *rows]))
+    notes = [note for note in open_dataset(tmp_path / "set.csv").notes if "patient" not in note]
+    assert (notes == []) if not said else (said in notes[0] and len(notes) == 1)

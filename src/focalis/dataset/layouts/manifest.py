@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from focalis.dataset.case import Case, Dataset
@@ -104,8 +104,42 @@ def open_manifest(path: Path, may_miss: Collection[str] = ()) -> Dataset:
         )
     elif doubt := doubt_about(path.name, patient_in, [patient_name(row[patient_in]) for row in table.rows]):
         notes.append(doubt)
+    first, *others = [*channels.values(), *structures.values()]
+    notes += [note for column in others if (note := _crossed(path.name, table, named_in, first, column))]
     ordered = tuple(cases[name] for name in sorted(cases))
     return Dataset(path.parent, ordered, named, labels, notes=tuple(notes))
+
+
+def _crossed(name: str, table: Table, named_in: str, first: str, other: str) -> str:
+    """The doubt about rows in which a column names the file of another row's case, by its name; empty without."""
+    rows = [row for row in table.rows if row[first] and row[other]]
+    if not rows:
+        return ""
+    ids, others = (_distinct_parts([row[column] for row in rows]) for column in (first, other))
+    known = set(ids)
+    crossed = [row for row, own, named in zip(rows, ids, others, strict=True) if named in known - {own}]
+    if not crossed or 2 * sum(named in known for named in others) < len(rows):
+        return ""
+    row = crossed[0]
+    return (
+        f"{name}: {len(crossed)} of {len(rows)} rows name files of different cases ({row[named_in]}: {first} is "
+        f"{row[first]}, {other} is {row[other]}); was a column moved up or down?"
+    )
+
+
+def _distinct_parts(names: Sequence[str]) -> list[str]:
+    """What remains of names without their common beginning and end, and without leading zeros."""
+    plain = [name.casefold() for name in names]
+    start = _shared(plain)
+    end = _shared([name[start:][::-1] for name in plain])
+    return [re.sub(r"(?<!\d)0+(?=\d)", "", name[start : len(name) - end]) for name in plain]
+
+
+def _shared(names: Sequence[str]) -> int:
+    """How many characters all names have in common at their beginning."""
+    least, greatest = min(names), max(names)
+    pairs = enumerate(zip(least, greatest, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), len(least))
 
 
 def _columns(path: Path, table: Table, kind: str) -> dict[str, str]:
