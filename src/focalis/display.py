@@ -15,6 +15,11 @@ LONGEST_VALUE = 60
 MOST_ENTRIES = 4
 
 
+def counted(number: int, what: str = "case") -> str:
+    """A number of things: "1 case", "3 cases"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 class Shown:
     """A base for objects that name the few attributes worth showing; a dataclass needs `repr=False`."""
 

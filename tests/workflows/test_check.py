@@ -274,6 +274,11 @@ def label_mirrored_along_two_axes(root: Path, names: list[str]) -> None:
     change(label(root, names[0]), lambda a: a[:, ::-1, ::-1])
 
 
+def a_label_where_nothing_was_scanned(root: Path, names: list[str]) -> None:
+    change(image(root, names[0]), lambda a: put(a, np.s_[:12, :12, -12:], -2000))
+    change(label(root, names[0]), lambda a: put(0 * a, np.s_[4:8, 4:8, -8:-4], 1))
+
+
 def unjudged_voxels(root: Path, names: list[str]) -> None:
     (root / "dataset.json").unlink(missing_ok=True)
     for name in names:
@@ -285,6 +290,7 @@ FAULTS = [
     (a_label_of_one_patient, "few", (0,), "is the only patient with vessel"),
     (a_mask_for_an_image, "mixup", (0,), "holds a few values, as a label map does"),
     (label_mirrored_along_two_axes, "mirrored", (0,), "with front and back and left and right exchanged"),
+    (a_label_where_nothing_was_scanned, "misplaced", (0,), "lies where the image has its least value"),
     (
         subject_without_a_column,
         "names",

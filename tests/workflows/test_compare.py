@@ -223,6 +223,9 @@ def test_a_comparison_that_was_killed_at_its_start_can_be_started_again(phantoms
         ({"networks": ("dense", "ddnet"), "seeds": ()}, "no seed"),
         ({"networks": ("dense", "ddnet"), "start": "shape"}, "no start of this name is known"),
         ({"networks": ("dense", "ddnet"), "seeds": (-1,)}, "seed is -1"),
+        ({"networks": ("dense", "ddnet"), "seeds": (3, 0, 0)}, "seed 0 is given twice"),
+        ({"networks": ("ddnet", "dense", "ddnet")}, "network ddnet is given twice"),
+        ({"networks": ("dense", "ddnet"), "memory_gb": 0.5}, "0.5 GB holds no training"),
     ],
 )
 def test_contradictions_are_refused_before_anything_is_read(tmp_path, options, message):

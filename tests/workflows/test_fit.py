@@ -422,6 +422,9 @@ def test_a_second_run_in_the_same_folder_is_refused_and_a_killed_one_does_not_bl
         other.kill()
     assert fit(phantoms, tmp_path / "run", plan_only=True).plan.exists()
     assert fit(phantoms, tmp_path / "run", plan_only=True, network="unet").plan.exists()
+    said: list[str] = []
+    fit(phantoms, tmp_path / "run", plan_only=True, resume=True, doubt=said.append)
+    assert said[0] == f"{tmp_path / 'run'}: holds no run to go on with; a new one begins"
 
 
 @pytest.mark.parametrize(
@@ -435,6 +438,7 @@ def test_a_second_run_in_the_same_folder_is_refused_and_a_killed_one_does_not_bl
         ({"threads": -2}, "threads is -2"),
         ({"memory_gb": -1.0}, "memory budget of -1.0 GB"),
         ({"memory_gb": float("nan")}, "memory budget of nan GB"),
+        ({"memory_gb": 0.3}, "0.3 GB holds no training: the process alone takes 0.6 GB"),
         ({"fold": 5}, "fold 5 is not one"),
         ({"folds": 1}, "2 or more"),
         ({"folds": 7}, "6 patients cannot make 7 folds"),

@@ -276,5 +276,8 @@ def test_names_without_a_character_set_are_read_by_the_chosen_one(series, tmp_pa
     inputs, out = [tmp_path / "in" / "scan"], tmp_path / "out"
     predict(model(), inputs, out, output_format="seg", charset="ISO_IR 144")
     assert str(dcmread(out / "scan_seg.dcm").PatientName) == "Иванов"
+    write_volume(Volume(np.zeros((3, 4, 5), np.float32), Grid((5, 4, 3))), out / "plain.mha")
+    with pytest.raises(UsageError, match="no DICOM image is given"):
+        predict(model(), [out / "plain.mha"], out, charset="ISO_IR 144")
     with pytest.raises(UsageError, match="--charset: 'ISO_IR 999' is no character set"):
         predict(model(), inputs, out, charset="ISO_IR 999")

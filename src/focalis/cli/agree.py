@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from focalis.cli.console import figure_with_interval, print_json, progress_bar
+from focalis.display import counted
 
 
 def agree(
@@ -58,17 +59,13 @@ def agree(
         dice, surface, hd95 = (structure[name] for name in ("dice", "surface_dice", "hd95_mm"))
         kappa = structure.detection_kappa
         print(
-            f"  {structure.structure}: {_cases(structure.cases)}, Dice "
+            f"  {structure.structure}: {counted(structure.cases)}, Dice "
             f"{figure_with_interval(dice.mean, dice.low, dice.high)}, surface Dice "
             f"{figure_with_interval(surface.mean, surface.low, surface.high)}, HD95 in mm "
             f"{figure_with_interval(hd95.mean, hd95.low, hd95.high)}, detection kappa "
             f"{figure_with_interval(kappa.value, kappa.low, kappa.high)}"
         )
     if agreement.single:
-        print(f"  {_cases(len(agreement.single))} with fewer than two readers left out")
+        print(f"  {counted(len(agreement.single))} with fewer than two readers left out")
     if out is not None:
         print(f"report: {out / 'report.html'}")
-
-
-def _cases(count: int) -> str:
-    return "1 case" if count == 1 else f"{count} cases"

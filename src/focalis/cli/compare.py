@@ -11,6 +11,7 @@ import typer
 
 from focalis.cli.console import figure_with_interval, print_doubt, print_json, progress_bar, show_training
 from focalis.cli.options import DatasetFolder, Device, MayMiss, Minutes, On, Precision, Splits, Steps, Verify
+from focalis.display import counted
 from focalis.errors import UsageError
 
 
@@ -120,9 +121,7 @@ def _line(row: Mapping[str, Any]) -> str:
     if row["figures"]:
         dice = row["figures"]["overall"]["dice"]
         filled = row["figures"]["overall"].get("dice_with_lesion")
-        line = (
-            f"Dice {figure_with_interval(dice['value'], dice['low'], dice['high'])} of {dice['cases']} cases"
-        )
+        line = f"Dice {figure_with_interval(dice['value'], dice['low'], dice['high'])} of {counted(dice['cases'])}"
         if filled:
             own = figure_with_interval(filled["value"], filled["low"], filled["high"])
             line += f", {own} of the {filled['cases']} with a lesion"

@@ -11,6 +11,8 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from focalis.display import counted
+
 if TYPE_CHECKING:
     from focalis.evaluation import Summary
     from focalis.evaluation.beside import StructureBesideReaders
@@ -86,7 +88,7 @@ def print_summary(summary: Summary) -> None:
         dice, filled, found = label["dice"], label["dice_with_lesion"], label.lesions.sensitivity
         false = label.lesions.false_positives_per_scan
         print(
-            f"  {label.name}: {label.cases} cases, Dice {figure_with_interval(dice.mean, dice.low, dice.high)}, "
+            f"  {label.name}: {counted(label.cases)}, Dice {figure_with_interval(dice.mean, dice.low, dice.high)}, "
             f"over the {filled.n} with a lesion {figure_with_interval(filled.mean, filled.low, filled.high)}, "
             f"lesion sensitivity {figure_with_interval(found.value, found.low, found.high)} "
             f"({label.lesions.detected_lesions} of {label.lesions.truth_lesions}), "
@@ -109,7 +111,7 @@ def print_readers(structures: Sequence[StructureBesideReaders], seen: int = 0) -
             "too few patients to say" if structure.verdict is None else f"{structure.verdict} their spread"
         )
         print(
-            f"  {structure.structure}, {structure.cases} cases of two readers or more: model with readers {ours}, "
+            f"  {structure.structure}, {counted(structure.cases)} of two readers or more: model with readers {ours}, "
             f"readers among themselves {theirs}, agreement index {index}: {spread}{doubt}"
         )
 

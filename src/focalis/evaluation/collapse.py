@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from focalis.display import counted
 from focalis.evaluation.cases import Score
 
 EVERYTHING = 0.9
@@ -89,7 +90,7 @@ def _of_label(rows: Sequence[Score]) -> Collapse | None:
         )
     if lesions and not hits:
         what = "nothing is marked" if not marked else "what is marked lies elsewhere or has another size"
-        line = f"none of the {lesions} lesions in {len(rows)} cases was found; {what}{_empty_share(rows)}"
+        line = f"none of the {lesions} lesions in {counted(len(rows))} was found; {what}{_empty_share(rows)}"
         return Collapse("elsewhere" if marked else "nothing", line)
     if not lesions and not marked:  # every lesion was smaller than those that count
         return None

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from focalis.display import counted
 from focalis.evaluation.cases import Score
 
 EVERYTHING = "all channels"
@@ -37,5 +38,5 @@ def by_channels(rows: Iterable[tuple[Sequence[str], Score]]) -> dict[str, dict[s
 
 def channels_line(groups: Mapping[str, Mapping[str, Any]]) -> str:
     """The groups in a line; empty if there is none."""
-    parts = [f"{each['dice']:.3f} {group} ({each['cases']} cases)" for group, each in groups.items()]
+    parts = [f"{each['dice']:.3f} {group} ({counted(each['cases'])})" for group, each in groups.items()]
     return f"mean Dice {', '.join(parts)}" if parts else ""

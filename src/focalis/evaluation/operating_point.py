@@ -9,6 +9,7 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
+from focalis.display import counted
 from focalis.errors import UsageError
 from focalis.lesions import (
     Candidates,
@@ -175,7 +176,7 @@ def choose(
         chosen, how = (
             None,
             (
-                f"not chosen, the default: no threshold finds one of the {lesions} lesions in {len(cases)} cases of "
+                f"not chosen, the default: no threshold finds one of the {lesions} lesions in {counted(len(cases))} of "
                 "the inner split"
             ),
         )
@@ -271,7 +272,7 @@ def _best(
             if levels[start] == ONE_HALF
             else f"{levels[start]:g}, the nearest to one half that finds a lesion"
         )
-        on = f"{filled.sum()} cases with a lesion of the inner split"
+        on = f"{counted(int(filled.sum()))} with a lesion of the inner split"
         how = (
             f"{first}: no threshold is proven better on {on}"
             if threshold == start

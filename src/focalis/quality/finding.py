@@ -86,7 +86,7 @@ CONTRAST_LOST, CONTRAST_KEPT, BEST_AS_IT_IS = 0.3, 0.7, 0.8
 SEVERAL, LEAST_ALIKE = 3, 0.1
 """So many cases, and so great a share of the set, with the same mirror axes are no chance."""
 NO_CONTRAST, LEAST_OF_OTHERS, GREATEST_SPREAD, RANKS_AWAY, LEAST_RANGE_OF_RANKS = 0.2, 0.5, 0.25, 1.5, 0.05
-BY_CHANCE, FAINT = 1.5, 0.3
+BY_CHANCE, FAINT = 2.5, 0.3
 
 KINDS: dict[Kind, KindOfFinding] = {
     "few": KindOfFinding(
@@ -258,12 +258,13 @@ KINDS: dict[Kind, KindOfFinding] = {
         "A file in raters/ begins with the name of no case. Cases without readers are normal and only counted.",
     ),
     "names": KindOfFinding(
-        "Files and columns that are passed over",
+        "Files, columns and cases that are passed over",
         "What is nearly called as Focalis expects it was probably meant to be read. Without patients, one person's "
         "scans may train and validate.",
         "Rename the file or the column as the line says, or leave it if it is about something else.",
         "A table without a column of cases or patients, a column of image files of another name, a dataset.json "
-        "without labels, files of an unknown suffix beside the images, splits or patients in a file of another name.",
+        "without labels, files of an unknown suffix beside the images, splits or patients in a file of another name; a "
+        "row of a manifest that names files of two cases; cases on neither side of a split.",
         grave=True,
     ),
 }

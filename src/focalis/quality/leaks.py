@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from focalis.dataset import Case, Split
+from focalis.display import counted
 from focalis.quality.facts import CaseFacts, Content, ImageFacts
 from focalis.quality.finding import Finding
+from focalis.quality.sizes import listed
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class _Found:
     image: ImageFacts | None = None
 
 
-def find_duplicates(facts: Sequence[CaseFacts], splits: Sequence[Split] = ()) -> Iterator[Finding]:
+def find_duplicates(facts: Sequence[CaseFacts], splits: Mapping[int, Split]) -> Iterator[Finding]:
     """Images of the same content, in one case or several; and label maps of the same content whose images differ."""
     images = [
         _Found(case.case, image.path.name, image.content, image) for case in facts for image in case.images
@@ -49,7 +51,7 @@ def find_duplicates(facts: Sequence[CaseFacts], splits: Sequence[Split] = ()) ->
             )
 
 
-def find_leaks(cases: Sequence[Case], splits: Sequence[Split]) -> Iterator[Finding]:
+def find_leaks(cases: Sequence[Case], splits: Mapping[int, Split]) -> Iterator[Finding]:
     """Patients with one case in training and another in validation of the same split; one finding per patient."""
     of_patient: dict[str, list[str]] = {}
     for case in cases:
@@ -64,6 +66,22 @@ def find_leaks(cases: Sequence[Case], splits: Sequence[Split]) -> Iterator[Findi
                 f"are cases of patient {patient}, and {where} {_and(map(str, parted))} "
                 f"{'trains' if len(parted) == 1 else 'train'} on some and validate{'s' if len(parted) == 1 else ''} "
                 "on others",
+            )
+
+
+def find_left_out(cases: Sequence[Case], splits: Mapping[int, Split]) -> Iterator[Finding]:
+    """Cases on neither side of a split; one finding for all splits that leave the same cases out."""
+    numbers: dict[tuple[str, ...], list[int]] = {}
+    for number, split in splits.items():
+        sides = {*split.train, *split.val}
+        numbers.setdefault(tuple(case.name for case in cases if case.name not in sides), []).append(number)
+    for names, of in numbers.items():
+        if names:
+            yield Finding(
+                "names",
+                (),
+                f"{len(names)} of {counted(len(cases))} ({listed(names)}) neither train nor validate in split "
+                f"{_and(map(str, of))}",
             )
 
 
@@ -88,16 +106,16 @@ def _headers(group: Sequence[_Found]) -> str:
     return f" under other headers ({', '.join(differences)})" if differences else ""
 
 
-def _across(cases: Sequence[str], splits: Sequence[Split]) -> str:
+def _across(cases: Sequence[str], splits: Mapping[int, Split]) -> str:
     parted = _parting(cases, splits)
     return f"; split {parted[0]} trains on one and validates on the other" if parted else ""
 
 
-def _parting(cases: Sequence[str], splits: Sequence[Split]) -> list[int]:
+def _parting(cases: Sequence[str], splits: Mapping[int, Split]) -> list[int]:
     """The numbers of the splits that put some of the cases on each side."""
     wanted = set(cases)
     return [
-        number for number, split in enumerate(splits) if wanted & set(split.train) and wanted & set(split.val)
+        number for number, split in splits.items() if wanted & set(split.train) and wanted & set(split.val)
     ]
 
 

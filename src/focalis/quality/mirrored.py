@@ -50,9 +50,7 @@ def find_mirrored(
                 f"{_axes(flip)} exchanged"
             )
             several.setdefault(name, Finding("mirrored", (), message))
-    for case in facts:
-        if case.case in said:
-            yield Finding("mirrored", (case.case,), said[case.case])
+    yield from (Finding("mirrored", (each.case,), said[each.case]) for each in facts if each.case in said)
     yield from several.values()
 
 

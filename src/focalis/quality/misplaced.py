@@ -57,7 +57,7 @@ def find_misplaced(
         odd = _unlike_the_others(stands_out, share)
         pair = [case for case, wrong in zip(contrasts, odd, strict=True) if wrong]
         for case in pair:
-            other = next((each for each in pair if each != case), "")
+            other = next((one for one in pair if one != case), "")
             cause = f"is it the label of {other}," if other and len(pair) == 2 else "is it of another case,"
             said.setdefault(
                 case,
@@ -65,9 +65,9 @@ def find_misplaced(
                 f"{cause} shifted or turned?",
             )
         nowhere[name] = nowhere.get(name, True) and _nowhere(stands_out, share)
-    for case in facts:
-        if case.case in said and case.case not in explained:
-            yield Finding("misplaced", (case.case,), said[case.case])
+    for each in facts:
+        if each.case in said and each.case not in explained:
+            yield Finding("misplaced", (each.case,), said[each.case])
     for name in (name for name, by_chance in nowhere.items() if by_chance):
         yield Finding(
             "misplaced",
@@ -79,7 +79,8 @@ def find_misplaced(
 def _on_nothing(share: NDArray[np.float64]) -> NDArray[np.bool_]:
     """The one case whose label lies on the image's least value."""
     empty = share[:, 0] == 0 if share.size else np.zeros(len(share), np.bool_)
-    return empty & (np.count_nonzero(empty) == 1) & (len(share) > 2)
+    alone = len(share) > 2 and np.count_nonzero(empty) == 1
+    return np.asarray(empty & alone)
 
 
 def _unlike_the_others(stands_out: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.bool_]:

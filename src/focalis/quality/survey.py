@@ -18,7 +18,7 @@ from focalis.quality.facts import CaseFacts, Measurements
 from focalis.quality.finding import KINDS, Finding
 from focalis.quality.intensity import find_odd_intensities, find_padding
 from focalis.quality.label_values import find_unnamed_sentinels
-from focalis.quality.leaks import find_duplicates, find_leaks
+from focalis.quality.leaks import find_duplicates, find_leaks, find_left_out
 from focalis.quality.mirrored import find_mirrored
 from focalis.quality.misplaced import find_misplaced
 from focalis.quality.position import find_swapped_sides
@@ -168,7 +168,7 @@ def survey(
     dataset: Dataset,
     measured: Measured,
     planned: PlannedSpacing | None,
-    splits: Sequence[Split] = (),
+    splits: Mapping[int, Split] | None = None,
     splits_path: Path | None = None,
 ) -> Survey:
     """Judge what was measured.
@@ -177,10 +177,10 @@ def survey(
         dataset: the data set.
         measured: see `measure`.
         planned: the planned spacing; without it nothing is said about small lesions.
-        splits: the splits that training will use.
+        splits: the splits that training will use, by number.
         splits_path: where they come from.
     """
-    facts = measured.facts
+    facts, splits = measured.facts, splits or {}
     names = {value: f"label {value}" for value in measured.result.label_values} | dict(dataset.labels)
     turned = [*find_swapped_sides(facts, names), *find_mirrored(facts, names, dataset.channels)]
     explained = {case for finding in turned for case in finding.cases}
@@ -192,6 +192,7 @@ def survey(
     findings = [
         *find_duplicates(facts, splits),
         *find_leaks(dataset.cases, splits),
+        *find_left_out(dataset.cases, splits),
         *_absent_labels(dataset, measured.result),
         *find_unnamed_sentinels(dataset, measured.result.holds),
         *find_renamed_segments(facts),

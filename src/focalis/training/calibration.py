@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from focalis.display import counted
 from focalis.model import EightBit, Model
 from focalis.prediction import DEFAULT_MEMORY_GB, Settings, input_ranges, reported_by, rounded
 from focalis.training.prepared import TrainingCase
@@ -35,7 +36,7 @@ def calibrate(model: Model, cases: Sequence[TrainingCase], of: str = "the inner 
     return EightBit(
         (ranges,),
         float(np.mean(exact) - np.mean(coarse)),
-        f"least and greatest inputs on {len(cases)} cases of {of}; Dice {np.mean(exact):.4f} there "
+        f"least and greatest inputs on {counted(len(cases))} of {of}; Dice {np.mean(exact):.4f} there "
         f"as it is, {np.mean(coarse):.4f} with rounded convolutions",
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from focalis.display import counted
 from focalis.lesions import OperatingPoint, report_lesions
 from focalis.model import Refinement
 from focalis.planning import Plan
@@ -84,7 +85,7 @@ def search_refinement(
             if score > top + LEAST_GAIN:
                 best, top = candidate, score
     how = (
-        f"best of {tried} settings by mean Dice on {len(cases)} cases of the inner split: "
+        f"best of {tried} settings by mean Dice on {counted(len(cases))} of the inner split: "
         f"{top:.4f}, without {alone:.4f}"
     )
     return replace(best, how=how + ("; the search ran out of time" if cut else ""))

@@ -57,7 +57,9 @@ def check(
     lost = [lost_labels(path, number, split, looked_at) for number, split in enumerate(divisions)]
     problems += [Problem("", message) for message in lost if message]
     result = replace(measured.result, problems=(*measured.result.problems, *problems))
-    found = survey(data, replace(measured, result=result), _planned(measured.facts), divisions, path)
+    found = survey(
+        data, replace(measured, result=result), _planned(measured.facts), dict(enumerate(divisions)), path
+    )
     if folder is not None:
         write_quality_report(folder / REPORT, found, _pictures(found))
         document = json.dumps(found.to_json(), indent=1, ensure_ascii=False, allow_nan=False)

@@ -120,6 +120,9 @@ def compare(
         TrainingError: no run finished; the report says why.
     """
     made_from = provenance()
+    for what, given in (("network", networks), ("loss", losses), ("seed", seeds)):
+        for twice in (each for place, each in enumerate(given) if each in given[:place]):
+            raise UsageError(f"{what} {twice} is given twice; give each once")
     rows = _rows(networks, losses)
     length = Length(minutes, steps)
     held_out = Folds(0 if fold is None and folds is None else fold, folds, splits)

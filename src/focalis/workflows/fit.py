@@ -196,11 +196,11 @@ def fit(
         )
     data = open_dataset(Path(dataset), tuple(channels_may_miss or ()))
     resume |= trainers.executor.elsewhere and (root / TASKS).is_dir()  # the same command again collects
-    ours = resume or (
-        (root / PLAN).is_file() and {path.name for path in root.iterdir()} <= {LOCK, PLAN, PREPARED}
-    )
+    ours = resume or ((root / PLAN).is_file() and not _begun(root))
     fault = "is not empty; give a new folder, or --resume to go on with the run in it"
     claim(root, "run", ours, fault)
+    if resume and doubt is not None and not _begun(root):
+        doubt(f"{root}: holds no run to go on with; a new one begins")
     divide(data, held_out, seed)  # faults of the splits are told before an image is read
     with only_process_in(root, "fit"):
         tell("check", None)
@@ -326,6 +326,11 @@ def fit(
             said_of_more,
             all_cases=root / ALL / MODEL if then_all else None,
         )
+
+
+def _begun(root: Path) -> bool:
+    """Whether a run's folder holds more than a plan and prepared cases."""
+    return root.is_dir() and not {path.name for path in root.iterdir()} <= {LOCK, PLAN, PREPARED}
 
 
 def _share(compute: Compute, parallel: int) -> Compute:

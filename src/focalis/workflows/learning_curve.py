@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from focalis.dataset import Dataset, make_splits
+from focalis.display import counted
 from focalis.errors import UsageError
 from focalis.evaluation import Score, forecast
 from focalis.workflows.run import Task
@@ -37,7 +38,7 @@ def on_parts(task: Task, data: Dataset) -> list[Task]:
     for left_out in (without[1] | without[2], without[2]):
         names = tuple(name for name in task.split.train if name not in left_out)
         own = {
-            "name": f"{len(names)} cases",
+            "name": counted(len(names)),
             "home": task.home / f"on_{len(names)}_cases",
             "split": replace(task.split, train=names),
             "same_steps_as": (task.home,),
@@ -55,7 +56,7 @@ def outlook(tasks: Sequence[Task], patients: Mapping[str, str]) -> str:
         if each.collapse:
             return (
                 "what more training cases would bring cannot be said: the training on "
-                f"{len(task.split.train)} cases did not learn what it should ({each.collapse.line})"
+                f"{counted(len(task.split.train))} did not learn what it should ({each.collapse.line})"
             )
     dice = [_by_case(each.scores) for each in judged]
     if not dice[0]:

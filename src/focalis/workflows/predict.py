@@ -189,6 +189,8 @@ def predict(
     found_before = [each for each in inputs if isinstance(each, CaseInput)]
     paths = [Path(each) for each in inputs if not isinstance(each, CaseInput)]
     cases = found_before or find_cases(paths, plan.channels, plan.channels_may_miss)
+    if codec is not None and not any(case.series or case.problem for case in cases):
+        raise UsageError("--charset is for text in DICOM headers, and no DICOM image is given; leave it out")
     if places and len(cases) != 1:
         listed = ", ".join(case.name for case in cases[:3])
         raise UsageError(

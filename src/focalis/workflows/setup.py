@@ -17,6 +17,7 @@ from focalis.errors import DataError, UsageError
 from focalis.files import LOCK, KnownFiles
 from focalis.planning import Fingerprint, Plan, fingerprint
 from focalis.planning.fingerprint import CaseFigures
+from focalis.planning.step_memory import FIXED_BYTES
 from focalis.prediction import choose_runtime
 from focalis.quality import FACTS_VERSION, KINDS, Finding, Measured, measure, survey
 from focalis.settings import Compute, Folds, at_least
@@ -66,8 +67,13 @@ class Trainers:
 
     @classmethod
     def of(cls, on: str, parallel: int, compute: Compute) -> Trainers:
-        """Look them up; UsageError if there is no such executor, device or precision."""
+        """Look them up; UsageError if there is no such executor, device or precision, or too little memory."""
         at_least("parallel", parallel, 1)
+        if compute.memory_gb is not None and compute.memory_gb * 1e9 <= FIXED_BYTES:
+            raise UsageError(
+                f"a memory budget of {compute.memory_gb:g} GB holds no training: the process alone takes "
+                f"{FIXED_BYTES / 1e9:g} GB; give more"
+            )
         found = executor(on, parallel)
         if found.elsewhere:
             return cls(found, parallel, f"{compute.device}, {compute.precision}")
@@ -131,7 +137,8 @@ class Trainings:
         data, measured = checked(opened, known)
         known.save()
         divisions = divide(data, folds, seed)
-        found = survey(opened, measured, None, [split for _, split in divisions if split.val]).findings
+        splits = {number: split for number, split in divisions if number is not None}
+        found = survey(opened, measured, None, splits).findings
         grave = tuple(finding for finding in found if KINDS[finding.kind].grave)
         if doubt is not None:
             for line in (*lines_of(grave), *nothing_held_out(data, divisions)):

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from focalis import ranks
 from focalis.dataset import Dataset, open_dataset, with_readers
+from focalis.display import counted
 from focalis.errors import DataError, DivergedError, FocalisError, PlanError
 from focalis.planning import Readers
 from focalis.prediction import choose_runtime
@@ -72,7 +73,7 @@ def train_and_judge(task: Task, tell: Tell = lambda _stage, _progress: None) -> 
     model = train_run(run, tell)
     if task.point is not None:
         return {"outcome": FINISHED}
-    tell(f"{task.name}: predict {len(run.judged)} cases", None)
+    tell(f"{task.name}: predict {counted(len(run.judged))}", None)
 
     def judged() -> None:
         write_json(

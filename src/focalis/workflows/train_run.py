@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from focalis import ranks
+from focalis.display import counted
 from focalis.errors import CollapsedError, TrainingError
 from focalis.lesions import OperatingPoint
 from focalis.model import Model, load_model, save_model
@@ -79,7 +80,7 @@ def train_run(
     start = read_start(task.plan.start)
     if run.runtime.device.type == "cpu":
         keep_freed_memory()
-    tell(f"{task.name}: prepare {len(inner.train) + len(inner.val)} cases", None)
+    tell(f"{task.name}: prepare {counted(len(inner.train) + len(inner.val))}", None)
     training = prepare_cases(run.data.select(inner.train), task.plan, task.prepared)
     validation = prepare_cases(run.data.select(inner.val), task.plan, task.prepared)
     steps = before["steps"] if before else length.steps
@@ -131,7 +132,7 @@ def train_run(
         ranks.from_first(begin_again)
         network = trained(plan, resume=False, give_up=False)
     if task.point is None:
-        tell(f"{task.name}: choose the operating point on {len(validation)} cases", None)
+        tell(f"{task.name}: choose the operating point on {counted(len(validation))}", None)
     patients = {case.name: case.patient for case in run.data.cases}
     point = task.point or operating_point(
         plan, network, validation, run.runtime, task.aim, task.promise, patients
