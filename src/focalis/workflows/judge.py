@@ -329,4 +329,7 @@ def held_out_note(fold: int | None, cases: int) -> str:
     """One line that says on which cases figures are taken: those of a fold, or the inner split's if it is None."""
     if fold is not None:
         return f"{cases} held-out cases of fold {fold}, predicted once after every choice was made"
-    return f"{counted(cases)} of the inner split: none trained, but they chose the operating point, so the figures flatter"
+    return (
+        f"{counted(cases)} of the inner split: none trained, but they chose the operating point, "
+        "so the figures flatter"
+    )
