@@ -24,7 +24,7 @@ import torch
 from accuracy import cut, dice, windows_of
 from evidence_data import NODULES, data_folder
 
-from focalis.dataset import Dataset, Split, inner_split, open_dataset, read_splits
+from focalis.dataset import Dataset, Split, inner_split, make_splits, open_dataset, read_splits
 from focalis.evaluation import bootstrap_interval
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
@@ -36,7 +36,12 @@ from focalis.volume import Volume
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "shapes"
-DATA = {NODULES: {1: "nodule"}, "msd_hippocampus": {1: "anterior", 2: "posterior"}}
+DATA = {
+    NODULES: {1: "nodule"},
+    "msd_hippocampus": {1: "anterior", 2: "posterior"},
+    "sts_pet": {1: "sarcoma"},
+    "oasis_inferior_ventricle": {1: "ventricle"},
+}
 """The data sets and their labels."""
 OF_THE_START = ("command", "revision", "task", "steps", "seed", "sha256")
 SHARE, MINIMUM = 0.25, 3
@@ -136,7 +141,8 @@ def title(options: argparse.Namespace) -> str:
 
 def draw(data: Dataset, count: int, number: int) -> Split:
     """So many cases to train on, and those of the inner split that are judged, the same for every draw."""
-    fold = read_splits(data.root / "splits_5fold.json")[0]
+    published = data.root / "splits_5fold.json"
+    fold = (read_splits(published) if published.exists() else make_splits(data.cases, 5, 0))[0]
     inner = inner_split(data.select(fold.train), SHARE, MINIMUM, 0)
     order = np.random.default_rng((number, count)).permutation(len(inner.train))
     chosen = tuple(sorted(inner.train[i] for i in order[:count]))
