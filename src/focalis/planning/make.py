@@ -88,9 +88,7 @@ def make_plan(
     reasons["loss"] = (
         "soft Dice per patch plus cross entropy, the default, learns fastest in short trainings; --loss names another"
     )
-    reasons["start"] = (
-        "random weights; --start shapes gained 0.15 in Dice with ten nodules and 350 steps"
-    )
+    reasons["start"] = "random weights; --start shapes gained 0.15 in Dice with ten nodules and 350 steps"
     reasons["freeze"] = "which of the start's weights stay as they are: nothing, encoder or all-but-head"
     reasons["augmentation"] = "each changes a share of the channels; [] for none"
     reasons["readers"] = "the label maps; --readers names what to make of several readers' masks"
