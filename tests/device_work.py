@@ -242,6 +242,29 @@ def _die_at_state(wanted, after):
     Store.set_task_state = set_task_state
 
 
+def _die_on_trial(state):
+    """Die when the task of a model on trial has reached a state."""
+    original = Store.set_task_state
+
+    def set_task_state(self, task_id, reached, *arguments, **options):
+        original(self, task_id, reached, *arguments, **options)
+        if reached == state and self.task(task_id).shadow_of:
+            _die()
+
+    Store.set_task_state = set_task_state
+
+
+def _die_when_tried():
+    original = Store.add_task
+
+    def add_task(self, *arguments):
+        original(self, *arguments)
+        if arguments[-1]:
+            _die()
+
+    Store.add_task = add_task
+
+
 def _die_in(module, name, after):
     import importlib
 
@@ -286,6 +309,16 @@ POINTS = {
     "to be asked to commit": lambda: _die_in("focalis.device.commitment", "ask", False),
     "asked to commit": lambda: _die_in("focalis.device.commitment", "ask", True),
     "committed but not forgotten": lambda: _die_in_method("forget_commitment", False),
+    "trial added": _die_when_tried,
+    "checking on trial": lambda: _die_on_trial("checking"),
+    "segmenting on trial": lambda: _die_on_trial("segmenting"),
+    "writing on trial": lambda: _die_on_trial("writing"),
+    "sending on trial": lambda: _die_on_trial("sending"),
+    "done on trial": lambda: _die_on_trial("done"),
+    "to be copied": lambda: _die_in("focalis.device.outgoing", "run_job", False),
+    "copied": lambda: _die_in("focalis.device.outgoing", "run_job", True),
+    "copied but not sent": lambda: _die_in("focalis.device.delivery", "send", False),
+    "copies sent but not noted": lambda: _die_in("focalis.device.delivery", "send", True),
     "before done": lambda: _die_at_state("done", False),
     "done": lambda: _die_at_state("done", True),
 }

@@ -19,6 +19,7 @@ from focalis.device.config import Config, Destination, Route
 from focalis.device.intake import Intake
 from focalis.device.models import ServedModel
 from focalis.device.records import Header
+from focalis.device.retraining import Retrainer
 from focalis.device.store import Store
 from focalis.device.web.device import Device
 from focalis.device.written import FOLLOW_UP
@@ -76,6 +77,7 @@ class PhantomDevice:
             mask=lambda *arguments: self.masked(*arguments) if self.masked else {},
             deliver=noted("deliver"),
             unready=lambda: self.unready,
+            retrainer=Retrainer(self.config, self.store, self.models),
         )
 
     def receive(

@@ -85,6 +85,7 @@ def fill(phantom: PhantomDevice) -> str:
     store.review(shown, [1], "accepted", "local")
     store.review(shown, [3], "rejected", "local")
     put_on_trial(phantom)
+    retrain(phantom)
     phantom.receive("Haddad^Samir", seed=51, complete=False)
     return shown
 
@@ -106,6 +107,33 @@ def put_on_trial(phantom: PhantomDevice) -> None:
             (folder / BESIDE).write_text(json.dumps({**note, "dice": 0.81}))
             figures = {"spacing 0": 0.12, "extent 2": -0.31, "intensity 0 1": 0.78 + copy / 10}
             (folder / FIGURES).write_text(json.dumps(figures))
+
+
+def retrain(phantom: PhantomDevice) -> None:
+    """A model that was retrained and judged, and one that is being trained."""
+    store = phantom.store
+
+    def figure(*rows: tuple[float, float, float]) -> dict[str, dict[str, float]]:
+        of = ("old", "new", "difference")
+        return {
+            name: {"value": value, "low": low, "high": high}
+            for name, (value, low, high) in zip(of, rows, strict=True)
+        }
+
+    store.begin_retraining("nodules", "nodules", "anna")
+    judged = {
+        "train": {"cases": 64, "patients": 51},
+        "held_out": {"cases": 27, "patients": 22},
+        "figures": {
+            "dice_with_lesion": figure((0.71, 0.66, 0.76), (0.75, 0.70, 0.79), (0.04, 0.01, 0.07)),
+            "lesion_f1": figure((0.78, 0.70, 0.85), (0.82, 0.75, 0.89), (0.04, -0.01, 0.09)),
+            "false_positives_per_scan": figure((1.2, 0.8, 1.7), (0.9, 0.5, 1.3), (-0.3, -0.7, 0.0)),
+        },
+        "notes": [],
+    }
+    store.set_retraining(1, "done", sha256="9" * 64, judged=judged)
+    store.begin_retraining("nodules", "nodules", "anna")
+    store.set_retraining(2, "training")
 
 
 def trials(page: Page) -> None:

@@ -1,6 +1,7 @@
 """De-identified copies: nothing of the patient is left, references stay whole, and nothing else is ever sent."""
 
 import shutil
+import subprocess
 
 import numpy as np
 import pydicom
@@ -103,6 +104,19 @@ def test_the_copy_says_how_it_was_made(made, tmp_path):
     ]
     assert is_deidentified(tmp_path / "copy.dcm")
     assert not is_deidentified(files[0])
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
+@pytest.mark.parametrize("dates", ["remove", "shift", "keep"])
+def test_dciodvfy_finds_no_error_in_a_copy_that_its_original_has_not(made, tmp_path, dates):
+    def errors(path):
+        told = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+        return {line for line in (told.stdout + told.stderr).splitlines() if line.startswith("Error")}
+
+    files, results, _ = made
+    for path, own in [(files[0], False), *((results[k], True) for k in ("seg", "rtstruct", "sr"))]:
+        copy = copy_of(path, tmp_path, f"{path.stem}-copy.dcm", dates, own)
+        assert errors(copy) - errors(path) == set(), path.name
 
 
 def test_voxels_and_references_stay_whole(made, tmp_path):

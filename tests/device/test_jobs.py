@@ -29,6 +29,7 @@ from device_work import (
 from pydicom import dcmread
 from structured_reports import read_report
 
+from focalis.device import outgoing
 from focalis.device.config import Config, Route
 from focalis.device.records import Roles
 from focalis.device.store import Store
@@ -373,6 +374,8 @@ def work(folder, settings, canned, version="1.0", point=""):
 
 TOLD = ("notice added", "told but not noted")
 COMMITTED = ("to be asked to commit", "asked to commit", "committed but not forgotten")
+TRIED = tuple(point for point in device_work.POINTS if "trial" in point)
+COPIED = ("to be copied", "copied", "copied but not sent", "copies sent but not noted")
 QUICK = ("moved into place",)
 
 
@@ -381,7 +384,7 @@ QUICK = ("moved into place",)
     [
         pytest.param(point, marks=() if point in QUICK else pytest.mark.slow)
         for point in device_work.POINTS
-        if point not in (*TOLD, *COMMITTED)
+        if point not in (*TOLD, *COMMITTED, *TRIED, *COPIED)
     ],
 )
 def test_killed_at_any_point_one_result_arrives(model, canned, tmp_path, point):
@@ -407,6 +410,45 @@ def test_killed_while_it_has_results_committed_they_are_committed_once(model, ca
     assert len(stored) == 4
     with Store(tmp_path / "store") as store:
         assert [each.state for each in store.deliveries()] == ["committed"] * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", TRIED)
+def test_killed_while_a_model_is_on_trial_both_end_once_and_one_is_sent(model, canned, tmp_path, point):
+    files, results = canned
+    with pacs() as (port, received):
+        models = [{"name": name, "file": str(model)} for name in ("tiny", "new")]
+        routes = [{"model": "tiny", "shadow": "new"}]
+        settings = config(model, destination(port), models=models, routes=routes)
+        kept(tmp_path / "store", files)
+        assert work(tmp_path / "store", settings, results, point=point) == -signal.SIGKILL
+        assert work(tmp_path / "store", settings, results) == 0
+    assert len(received) == 4
+    with Store(tmp_path / "store") as store:
+        assert sorted((task.model, task.state) for task in store.tasks()) == [
+            ("new", "done"),
+            ("tiny", "done"),
+        ]
+        (tried,) = [task for task in store.tasks() if task.shadow_of]
+        assert (store.deliveries(tried.task_id), len(store.results(tried.task_id))) == ([], 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", COPIED)
+def test_killed_between_copy_and_sending_only_copies_arrive(model, canned, tmp_path, point):
+    files, results = canned
+    with pacs() as (port, received):
+        kinds = ["seg", "rtstruct", "sr"]
+        settings = config(model, destination(port, deidentify=True, objects=kinds))
+        kept(tmp_path / "store", files)
+        assert work(tmp_path / "store", settings, results, point=point) == -signal.SIGKILL
+        assert work(tmp_path / "store", settings, results) == 0
+    with Store(tmp_path / "store") as store:
+        assert [each.state for each in store.deliveries()] == ["sent"] * 3
+        originals = {each.sop_uid for task in store.tasks() for each in store.results(task.task_id)}
+    assert len(received) == len({uid for uid, _ in received}) == 3
+    assert not originals & {uid for uid, _ in received}
+    assert not list((tmp_path / "store" / outgoing.FOLDER).glob("*/*"))
 
 
 @pytest.mark.slow
@@ -583,7 +625,7 @@ def test_a_model_on_trial_segments_the_same_series_and_nothing_of_it_is_sent(mod
             trial = trial_of(jobs.store, "current", "new")
             shadow = jobs.store.task_of(str(dcmread(series[0]).SeriesInstanceUID), "new", shadow=True)
             assert jobs.store.deliveries(shadow.task_id) == []
-            jobs.store.set_roles(Roles("current", "new", "current"), "anna")
+            jobs.store.set_roles(Roles("current", "new", "current", "new"), "anna")
             (route,) = jobs.routes()
             assert (route.models, route.shadow) == (("new",), "current")
     assert len(received) == 4

@@ -108,7 +108,7 @@ def test_a_condition_asks_for_no_person_and_no_other_word(tag):
 
 
 def test_an_exchange_of_models_counts_until_the_file_names_others():
-    roles = {"a": Roles("a", "b", "a")}
+    roles = {"a": Roles("a", "b", "a", "b")}
     (route,) = effective_routes([Route(model="a", shadow="b")], roles)
     assert (route.models, route.shadow) == (("b",), "a")
     for same in (Route(model="a", shadow="c"), Route(model="a"), Route(model="b", shadow="a")):

@@ -536,7 +536,17 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
     connection = sqlite3.connect(tmp_path / "old" / "store.sqlite")
     for name in ("instances_by_study", "quarantine_by_series", "series_by_person", "series_by_namesake"):
         connection.execute(f"DROP INDEX {name}")
-    for table in ("sendings", "refusals", "notices", "accounts", "audit", "commitments", "secrets", "roles"):
+    for table in (
+        "sendings",
+        "refusals",
+        "notices",
+        "accounts",
+        "audit",
+        "commitments",
+        "secrets",
+        "roles",
+        "retrainings",
+    ):
         connection.execute(f"DROP TABLE {table}")
     for table, columns in later.items():
         for column in columns:

@@ -71,7 +71,8 @@ def restore(path: Path, folder: Path) -> int:
                 archive.extractall(beside, filter="data")
             with Store(Path(beside)) as store:
                 _check(store, path)
-            for part in ("objects", "quarantine", "results", _DATABASE):
+            (Path(beside) / "models").mkdir(exist_ok=True)
+            for part in ("objects", "quarantine", "results", "models", _DATABASE):
                 target = folder / part
                 if target.is_dir():
                     target.rmdir()
@@ -89,6 +90,7 @@ def _named_files(store: Store) -> list[Path]:
     found = [instance.path for row in store.series() for instance in store.instances(row.series_uid)]
     found += [each.path for each in store.quarantined()]
     found += [result.path for task in store.tasks() for result in store.results(task.task_id)]
+    found += [store.model_path(each.name) for each in store.retrainings() if each.sha256]
     return found
 
 
@@ -96,6 +98,7 @@ def _check(store: Store, backup: Path) -> None:
     wanted = {path: path.stem for path in _named_files(store)}
     for task in store.tasks():
         wanted.update({result.path: result.sha256 for result in store.results(task.task_id)})
+    wanted.update({store.model_path(each.name): each.sha256 for each in store.retrainings() if each.sha256})
     for path, sha256 in wanted.items():
         if not path.is_file():
             raise DataError(f"{backup}: lacks {path.relative_to(store.folder)}; take another backup")

@@ -287,6 +287,22 @@ class Limits(_Frozen):
     segment_memory_gb: float = Field(default=6, gt=0)
 
 
+class RetrainSettings(_Frozen):
+    """What a retraining from the page may cost.
+
+    Attributes:
+        minutes: how long it trains.
+        hours: how long the whole job may take.
+        least_held_out: patients whose corrections are held out, without whom no new model is put on trial.
+    """
+
+    minutes: float = Field(default=60, gt=0)
+    hours: float = Field(default=12, gt=0)
+    memory_gb: float = Field(default=6, gt=0)
+    threads: int = Field(default=1, ge=1)
+    least_held_out: int = Field(default=5, ge=2)
+
+
 class Config(_Frozen):
     """Everything that focalis.toml says, or its defaults."""
 
@@ -303,6 +319,7 @@ class Config(_Frozen):
     watch: WatchSettings = WatchSettings()
     store: StoreSettings = StoreSettings()
     limits: Limits = Limits()
+    retrain: RetrainSettings = RetrainSettings()
 
 
 def load_config(path: Path | None = None) -> Config:

@@ -116,6 +116,14 @@ ALTER TABLE series ADD COLUMN namesake TEXT NOT NULL DEFAULT '';
 CREATE INDEX series_by_namesake ON series (namesake);
 """
 _SIGN_ON = "ALTER TABLE accounts ADD COLUMN subject TEXT NOT NULL DEFAULT '';"
+_RETRAININGS = """
+ALTER TABLE roles ADD COLUMN stated TEXT NOT NULL DEFAULT '';
+UPDATE roles SET stated = CASE WHEN current = model THEN shadow ELSE current END;
+CREATE TABLE retrainings (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,
+    reason TEXT NOT NULL, who TEXT NOT NULL, at TEXT NOT NULL, ended_at TEXT NOT NULL, sha256 TEXT NOT NULL,
+    judged TEXT NOT NULL);
+"""
 _STEPS = (
     _FIRST,
     _WHOLENESS_AND_SCOPE,
@@ -128,6 +136,7 @@ _STEPS = (
     _TRIALS,
     _NAMESAKES,
     _SIGN_ON,
+    _RETRAININGS,
 )
 """What makes each version of the file out of the one before it; a store of any version is brought to the last one."""
 

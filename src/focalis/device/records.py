@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Kept = Literal["kept", "known", "quarantined"]
 SeriesState = Literal["receiving", "complete", "incomplete", "unrouted"]
@@ -26,6 +26,7 @@ SentKind = ResultKind | Literal["images"]
 DeliveryState = Literal["waiting", "sent", "stored", "committed", "dead"]
 """Of a destination that commits itself, what it took is "stored" until it has reported that it keeps it."""
 NoticeEvent = Literal["person", "dead", "disk", "done", "test"]
+RetrainingState = Literal["exporting", "training", "judging", "done", "failed", "cancelled"]
 Verdict = Literal["accepted", "rejected"]
 Role = Literal["viewer", "reviewer", "admin"]
 Level = Literal["info", "warning", "error"]
@@ -191,11 +192,49 @@ class SeriesTask:
 
 @dataclass(frozen=True)
 class Roles:
-    """Which models take the place of one that routes name: the one whose results are sent, and the one on trial."""
+    """Which models take the place of one that routes name.
+
+    Attributes:
+        model: the one that the route names.
+        current, shadow: the one whose results are sent, and the one on trial.
+        stated: the route's own shadow at that time; empty if it had none.
+    """
 
     model: str
     current: str
     shadow: str
+    stated: str
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """A model that is, or was, trained on from another one with the reviewers' corrections.
+
+    Attributes:
+        number: counts all retrainings.
+        model: the one it starts from.
+        name: of the new one.
+        reason: why it ended without a new model; empty otherwise.
+        who: who began it.
+        sha256: of the new model's file; empty until there is one.
+        judged: the figures of both models on the held-out corrections, as `focalis.device.retrain.retrain` says.
+    """
+
+    number: int
+    model: str
+    name: str
+    state: RetrainingState
+    reason: str
+    who: str
+    at: str
+    ended_at: str
+    sha256: str
+    judged: dict[str, Any]
+
+    @property
+    def open(self) -> bool:
+        """Whether it has not ended."""
+        return self.state in ("exporting", "training", "judging")
 
 
 @dataclass(frozen=True)

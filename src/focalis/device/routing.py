@@ -38,7 +38,7 @@ def effective_routes(routes: Sequence[Route], roles: Mapping[str, Roles]) -> tup
     found = []
     for route in routes:
         role = roles.get(route.models[0])
-        if role is not None and {role.current, role.shadow} == {route.models[0], route.shadow}:
+        if role is not None and len(route.models) == 1 and role.stated == (route.shadow or ""):
             route = route.model_copy(update={"model": role.current, "shadow": role.shadow})
         found.append(route)
     return tuple(found)

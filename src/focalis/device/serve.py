@@ -18,6 +18,7 @@ from focalis.device.intake import Intake
 from focalis.device.jobs import Jobs
 from focalis.device.models import open_models
 from focalis.device.node import Node
+from focalis.device.retraining import Retrainer, retrained_models
 from focalis.device.routing import check_routes
 from focalis.device.store import Store
 from focalis.device.watch import Watcher
@@ -99,11 +100,16 @@ def running(config: Config) -> Iterator[Running]:
     with ExitStack() as stack:
         store = stack.enter_context(Store(config.store.folder))
         store.own()
+        if made := retrained_models(store, config.routes):
+            models |= open_models([*config.models, *made])
         intake = Intake(store, config)
         stack.callback(intake.close)
         jobs = Jobs(config, store, models, __version__)
         stack.callback(jobs.stop)
         jobs.start()
+        retrainer = Retrainer(config, store, models)
+        stack.callback(retrainer.stop)
+        retrainer.start()
         commits = any(each.commit for each in config.destinations)
         node = Node(config, intake, jobs.commitments.on_report if commits else None)
 
@@ -124,6 +130,7 @@ def running(config: Config) -> Iterator[Running]:
             mask=jobs.mask,
             deliver=lambda _task_id: jobs.wake(),
             unready=unready,
+            retrainer=retrainer,
         )
         web = WebServer(create_app(device), config.web)
         stack.callback(web.stop)

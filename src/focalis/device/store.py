@@ -18,12 +18,13 @@ from focalis.device.database import Database
 from focalis.device.notices import Notices
 from focalis.device.object_files import ObjectFiles
 from focalis.device.received import Received
+from focalis.device.retrained import Retrained
 from focalis.device.senders import Senders
 from focalis.device.work import Work
 from focalis.errors import UsageError
 
 
-class Store(Received, Senders, Work, Notices, Accounts):
+class Store(Received, Senders, Work, Notices, Accounts, Retrained):
     """The store in a folder; safe to use from all threads of one process.
 
     Attributes:
@@ -44,6 +45,7 @@ class Store(Received, Senders, Work, Notices, Accounts):
         Received.__init__(self, database, files)
         Notices.__init__(self, database)
         Accounts.__init__(self, database)
+        Retrained.__init__(self, database)
         Senders.__init__(self, database, counters)
         Work.__init__(self, database, files, counters)
         self._owner = FileLock(folder / "lock")
@@ -82,6 +84,10 @@ class Store(Received, Senders, Work, Notices, Accounts):
     def results_folder(self, task_id: str) -> Path:
         """Where the results of a task are written."""
         return self.folder / "results" / task_id
+
+    def model_path(self, name: str) -> Path:
+        """Where a model lies that was trained here."""
+        return self.folder / "models" / f"{name}.safetensors"
 
     def object_path(self, sha256: str) -> Path:
         """Where a kept object lies."""

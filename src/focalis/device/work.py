@@ -274,7 +274,7 @@ class Work:
 
     def roles(self) -> dict[str, Roles]:
         """The models that take the places of those that routes name, by these."""
-        rows = self._database.rows("SELECT model, current, shadow FROM roles")
+        rows = self._database.rows("SELECT model, current, shadow, stated FROM roles")
         return {row["model"]: Roles(**dict(row)) for row in rows}
 
     def set_roles(self, roles: Roles, who: str) -> None:
@@ -282,8 +282,8 @@ class Work:
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM roles WHERE model = ?", (roles.model,))
             connection.execute(
-                "INSERT INTO roles VALUES (?, ?, ?, ?, ?)",
-                (roles.model, roles.current, roles.shadow, who, now()),
+                "INSERT INTO roles (model, current, shadow, who, at, stated) VALUES (?, ?, ?, ?, ?, ?)",
+                (roles.model, roles.current, roles.shadow, who, now(), roles.stated),
             )
 
     def event(

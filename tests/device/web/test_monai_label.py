@@ -222,7 +222,7 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(open_device, phantom, wr
         (infer(open_device, files={"file": ("a.nii.gz", b"x")}), 422, "could not be segmented: the image"),
         (open_device.put("/datastore/?image=a", files={"files": ("a.nii", b"x")}), 422, "as file"),
         (open_device.post("/activelearning/random", json={}), 501, "work list"),
-        (open_device.delete("/train/"), 404, "trains no models"),
+        (open_device.delete("/train/"), 404, "start no training"),
     ):
         assert (answer.status_code, why in answer.json()["detail"]) == (status, True), answer.text
         assert str(tmp_path) not in answer.text

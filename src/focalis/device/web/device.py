@@ -11,6 +11,7 @@ from focalis.device.config import Config
 from focalis.device.intake import Intake
 from focalis.device.mask_job import Voxel
 from focalis.device.models import ServedModel
+from focalis.device.retraining import Retrainer
 from focalis.device.store import Store
 
 
@@ -32,6 +33,7 @@ class Device:
             are a series, the file to write, voxels (x, y, z) that were clicked; the answer is that of
             `focalis.device.mask_job.mask`.
         deliver: new deliveries of a task (its id) wait in the store.
+        retrainer: trains models on with the reviewers' corrections.
         unready: which parts do not work, a word or two each.
     """
 
@@ -46,3 +48,4 @@ class Device:
     mask: Callable[[str, Sequence[Path], bool, Path, Sequence[Voxel]], dict[str, Any]]
     deliver: Callable[[str], None]
     unready: Callable[[], list[str]]
+    retrainer: Retrainer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,16 +13,26 @@ from starlette.responses import RedirectResponse
 
 from focalis.device.config import Route
 from focalis.device.models import ServedModel
-from focalis.device.records import Roles
+from focalis.device.records import Retraining, Roles
+from focalis.device.retraining import lineage_of
 from focalis.device.routing import effective_routes
 from focalis.device.trial import COMPARED, LEAST_STUDIES, Drift, drift_of, trial_of
 from focalis.device.web.auth import Session
-from focalis.device.web.site import changes, needs, site_of
+from focalis.device.web.site import Site, changes, needs, site_of
+from focalis.device.web.system import reviewed_studies
+from focalis.errors import UsageError
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
 from focalis.models import DATA, card_of
 
 router = APIRouter()
+
+Admin = Annotated[Session, Depends(changes("admin"))]
+FIGURE_NAMES = {
+    "dice_with_lesion": "Dice, where there is a lesion",
+    "lesion_f1": "F1 of lesions",
+    "false_positives_per_scan": "false findings per scan",
+}
 
 _CHECKPOINT = "checkpoint.safetensors"  # of `focalis fit`, while it trains
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 520, 220, 46, 34, 12
@@ -87,13 +97,17 @@ def models(request: Request, _: Annotated[Session, Depends(needs("viewer"))]) ->
         months=store.verdicts_by_month()[:24],
         compared=COMPARED,
         least=LEAST_STUDIES,
+        reviewed={name: len(studies) for name, studies in _reviewed(site).items()},
+        retrainings=store.retrainings()[:10],
+        too_few=site.device.retrainer.too_few,
+        figures=FIGURE_NAMES,
     )
 
 
 @router.post("/models/promote")
 def promote(
     request: Request,
-    session: Annotated[Session, Depends(changes("admin"))],
+    session: Admin,
     current: Annotated[str, Form()],
     shadow: Annotated[str, Form()],
 ) -> Response:
@@ -104,12 +118,71 @@ def promote(
     for route in config.routes:
         (now,) = effective_routes([route], store.roles())
         if (now.models, now.shadow) == ((current,), shadow):
-            store.set_roles(Roles(route.models[0], shadow, current), session.user)
+            store.set_roles(Roles(route.models[0], shadow, current, route.shadow or ""), session.user)
             changed = True
     if not changed:
         raise HTTPException(409, "These models are not beside each other any more; look at the page again.")
     site.note(request, session.user, f"promoted the model {shadow} in the place of {current}")
     return RedirectResponse("/models#trials", 303)
+
+
+@router.post("/models/retrain")
+def retrain(request: Request, session: Admin, model: Annotated[str, Form()]) -> Response:
+    """Train a model on with the reviewers' corrections."""
+    site = site_of(request)
+    studies = _reviewed(site).get(model)
+    if studies is None:
+        raise HTTPException(404, "There is no such model.")
+    begun = _or_conflict(lambda: site.device.retrainer.begin(model, studies, session.user))
+    site.note(
+        request,
+        session.user,
+        f"began to retrain {model} as {begun.name} with {len(studies)} reviewed studies",
+    )
+    return RedirectResponse("/models#retraining", 303)
+
+
+@router.post("/models/retrain/cancel")
+def cancel(request: Request, session: Admin) -> Response:
+    """End the retraining that is under way."""
+    site = site_of(request)
+    ended = site.device.retrainer.cancel()
+    if ended is None:
+        raise HTTPException(409, "No model is being retrained.")
+    site.note(request, session.user, f"cancelled the retraining of {ended.model} as {ended.name}")
+    return RedirectResponse("/models#retraining", 303)
+
+
+@router.post("/models/retrain/{number}/trial")
+def put_on_trial(request: Request, session: Admin, number: int) -> Response:
+    """Put a new model that was judged on trial."""
+    site = site_of(request)
+    found = _or_conflict(lambda: site.device.retrainer.put_on_trial(number, session.user))
+    site.note(request, session.user, f"put {found.name} on trial beside {found.model}")
+    return RedirectResponse("/models#trials", 303)
+
+
+def _or_conflict(step: Callable[[], Retraining]) -> Retraining:
+    try:
+        return step()
+    except UsageError as error:
+        raise HTTPException(409, f"{str(error)[0].upper()}{str(error)[1:]}.") from error
+
+
+def _reviewed(site: Site) -> dict[str, list[dict[str, object]]]:
+    """By model, the reviewed studies of it and of those that it descends from, each series once."""
+    store, found = site.device.store, reviewed_studies(site)
+    retrainings = store.retrainings()
+    return {
+        model: list(
+            {
+                study["case"]: study
+                for name in reversed(lineage_of(model, retrainings))
+                for study in found.get(name, [])
+            }.values()
+        )
+        for model in site.device.models
+    }
 
 
 def curve_of(point: OperatingPoint) -> Curve | None:

@@ -36,7 +36,8 @@ _NO_LABELS = (
     "on the device's page, which exports reviewed studies for training."
 )
 _NO_TRAINING = (
-    "The device trains no models: export reviewed studies on its page, and run focalis fit on them."
+    "Viewers start no training: retrain a model on the page Models, "
+    "or export reviewed studies and run focalis fit."
 )
 _NO_SAMPLES = "The device proposes no images: its work list shows what waits."
 

@@ -17,7 +17,7 @@ JOBS: Mapping[str, str] = {
     "describe": "focalis.device.web.describing",
     "prepare": "focalis.device.web.preparing",
     "correct": "focalis.device.web.correcting",
-    "export": "focalis.device.web.exporting",
+    "export": "focalis.device.exporting",
     "frames": "focalis.device.web.frames",
     "copies": "focalis.device.deidentify",
 }

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from focalis.files import restrict, whole_folder, write_text
 from focalis.volume import Volume, write_volume
 
 
-def export(studies: Sequence[dict[str, Any]], out: str) -> int:
+def export(studies: Sequence[dict[str, Any]], out: str, labels: Mapping[int, str] | None = None) -> int:
     """Write images/, labels/, dataset.json and cases.csv from corrected Segmentations.
 
     The cases are named by their number, and `cases.csv` tells patients apart by a hash of the Patient ID, so that
@@ -29,6 +29,7 @@ def export(studies: Sequence[dict[str, Any]], out: str) -> int:
     Args:
         studies: each with "files" (the series), "correction" (its Segmentation) and "case" (its name).
         out: the folder to make.
+        labels: label value to name; by default those of the corrections are numbered in the order of their names.
 
     Returns:
         The number of cases.
@@ -40,7 +41,11 @@ def export(studies: Sequence[dict[str, Any]], out: str) -> int:
         raise DataError("no study has been reviewed; accept or reject lesions and send the correction first")
     with whole_folder(Path(out)) as folder:
         names = sorted({s.name for study in studies for s in list_segments(Path(study["correction"]))})
-        values = {name: number for number, name in enumerate(names, start=1)}
+        values = {name: value for value, name in (labels or dict(enumerate(names, start=1))).items()}
+        if strange := [name for name in names if name not in values]:
+            raise DataError(
+                f"corrections hold {strange[0]!r}, which the model does not know; export them by hand"
+            )
         rows = []
         for study in studies:
             series = read_series([Path(file) for file in study["files"]])

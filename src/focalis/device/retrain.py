@@ -1,0 +1,162 @@
+"""The child process that trains a model on with accepted corrections: `python -m focalis.device.retrain`.
+
+It yields the processor to all else. Whatever is written lies in the job's folder, and a later child goes on with it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from focalis.children import requests, take_over_output
+from focalis.device.exporting import export
+from focalis.errors import DataError, FocalisError
+from focalis.files import write_text
+
+HELD_OUT = 1 / 3
+FIGURES = ("dice_with_lesion", "lesion_f1", "false_positives_per_scan")
+DATA, RUN, MODEL = "data", "run", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class RetrainJob:
+    """What to do.
+
+    Attributes:
+        folder: where to work.
+        studies: see `focalis.device.exporting.export`.
+        model: the file of the model to start from.
+        minutes: of training.
+        memory_gb, threads: what the training may take.
+    """
+
+    folder: str
+    studies: Sequence[dict[str, Any]]
+    model: str
+    minutes: float
+    memory_gb: float
+    threads: int
+
+
+def is_held_out(patient: str) -> bool:
+    """Whether a patient's corrections are never trained on, in this retraining or any later one."""
+    return int(hashlib.sha256(f"held out {patient}".encode()).hexdigest(), 16) % 2**32 < HELD_OUT * 2**32
+
+
+def retrain(job: RetrainJob, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Export the corrections, train on those of some patients, and judge both models on those of the others.
+
+    Args:
+        job: what to do.
+        tell: called with the name of each state that begins.
+
+    Returns:
+        "train" and "held_out": how many cases and patients; "figures": of `FIGURES` the "old" and the "new" model's and
+        their "difference", new minus old, each with value, low, high and cases; "notes": what else has to be known.
+
+    Raises:
+        FocalisError: a file cannot be read or written, there is nothing to train or to judge on, or nothing was
+            learned.
+    """
+    from focalis.evaluation import Evaluation
+    from focalis.evaluation.comparison import figures_of, paired_differences
+    from focalis.model import open_model
+    from focalis.planning import write_plan
+    from focalis.workflows.evaluate import evaluate
+    from focalis.workflows.fit import fit
+    from focalis.workflows.predict import predict
+
+    folder, old = Path(job.folder), Path(job.model)
+    data, run = folder / DATA, folder / RUN
+    plan = open_model(old).plan
+    tell("exporting")
+    if not data.is_dir():
+        export(job.studies, str(data), plan.labels)
+    patients = _patients(data)
+    held_out = sorted(case for case, patient in patients.items() if is_held_out(patient))
+    train = sorted(set(patients) - set(held_out))
+    if not train or not held_out:
+        raise DataError(
+            f"of {len(set(patients.values()))} patients with corrections {len(held_out)} cases are held out and "
+            f"{len(train)} are left to train; review studies of more patients"
+        )
+    write_text(folder / "splits.json", json.dumps([{"train": train, "val": held_out}]) + "\n")
+    write_plan(plan, folder / "plan.yaml")
+    tell("training")
+    made = fit(
+        data,
+        run,
+        minutes=job.minutes,
+        fold=0,
+        splits=folder / "splits.json",
+        plan=folder / "plan.yaml",
+        start=str(old),
+        resume=run.is_dir(),
+        memory_gb=job.memory_gb,
+        threads=job.threads,
+    )
+    if made.alert or not made.learned:
+        raise DataError(made.alert or "nothing was learned; review more studies")
+    tell("judging")
+    truth = folder / "held_out"
+    for part in ("images", "labels"):
+        shutil.rmtree(truth / part, ignore_errors=True)
+        (truth / part).mkdir(parents=True)
+        for case in held_out:
+            os.link(data / part / f"{case}.nii.gz", truth / part / f"{case}.nii.gz")
+    names = {case: patients[case] for case in held_out}
+
+    def judged(name: str, model: Path) -> Evaluation:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        predict(model, [truth / "images"], folder / name, memory_gb=job.memory_gb, threads=job.threads)
+        return evaluate(folder / name, truth / "labels", label_names=plan.labels, patients=names)
+
+    before, after = judged("old", old), judged("new", run / MODEL)
+    figures = {
+        "old": figures_of([before.scores], names),
+        "new": figures_of([after.scores], names),
+        "difference": paired_differences([after.scores], [before.scores], names),
+    }
+    return {
+        "train": {"cases": len(train), "patients": len({patients[case] for case in train})},
+        "held_out": {"cases": len(held_out), "patients": len(set(names.values()))},
+        "figures": {
+            figure: {which: asdict(found[figure]) for which, found in figures.items()} for figure in FIGURES
+        },
+        "notes": [_seen(which, each.seen) for which, each in (("old", before), ("new", after)) if each.seen],
+    }
+
+
+def _patients(data: Path) -> dict[str, str]:
+    with (data / "cases.csv").open(encoding="utf-8", newline="") as table:
+        return {row["case"]: row["patient"] for row in csv.DictReader(table)}
+
+
+def _seen(which: str, seen: Mapping[str, Any]) -> str:
+    return f"the {which} model was made with {len(seen)} of the held-out cases, which flatters its figures"
+
+
+def main() -> None:
+    """Do the job that standard input describes."""
+    answer = take_over_output()
+    job = RetrainJob(**next(requests()))
+    os.nice(19)
+    try:
+        answer({"judged": retrain(job, lambda state: answer({"state": state}))})
+    except FocalisError as error:
+        answer({"error": str(error)})
+    except OSError as error:
+        answer(
+            {"error": f"{error.filename or job.folder}: {error.strerror}; check the disk and its free space"}
+        )
+
+
+if __name__ == "__main__":
+    main()

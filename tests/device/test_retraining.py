@@ -1,0 +1,367 @@
+"""Models that are trained on from the page: one at a time, across stops, judged before they are tried."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import retraining_device
+from device_work import GRID, block, config, save_tiny_model, until
+from page_clients import PASSWORD, csrf_of, log_in, remote_client
+from phantom_device import PhantomDevice
+from retraining_device import COMMAND, STUDIES
+
+from focalis.device import retraining
+from focalis.device.backup import back_up, restore
+from focalis.device.config import Config, Route, User
+from focalis.device.models import open_models
+from focalis.device.records import Roles
+from focalis.device.retrain import RetrainJob, is_held_out, retrain
+from focalis.device.retraining import Retrainer, lineage_of, retrained_models
+from focalis.device.routing import effective_routes
+from focalis.device.store import Store
+from focalis.device.web import models_page
+from focalis.device.web.app import create_app
+from focalis.device.web.auth import hash_password
+from focalis.dicom import Origin, read_series, write_segmentation
+from focalis.errors import UsageError
+from focalis.files import sha256_of
+from focalis.identity import ModelIdentity
+
+
+@pytest.fixture(autouse=True)
+def _pretended(monkeypatch):
+    monkeypatch.setattr(retraining, "COMMAND", COMMAND)
+
+
+@pytest.fixture
+def settings(model):
+    return config(model, routes=[{"model": "tiny"}])
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "store") as store:
+        store.own()
+        (store.folder / "patients").write_text("8")
+        yield store
+
+
+@pytest.fixture
+def retrainer(settings, store):
+    found = Retrainer(settings, store, open_models(settings.models))
+    yield found
+    found.stop()
+
+
+def ended(store):
+    return until(lambda: (found := store.retrainings()) and not found[0].open and found[0], 60)
+
+
+def trail(store):
+    return [(each.who, each.did) for each in store.audited()]
+
+
+def test_a_new_model_is_kept_with_the_figures_of_both_and_nothing_else_stays(retrainer, store, model):
+    retrainer.begin("tiny", STUDIES, "anna")
+
+    found = ended(store)
+
+    assert (found.name, found.state, found.who) == ("tiny-r1", "done", "anna")
+    assert found.sha256 == sha256_of(store.model_path("tiny-r1")) == sha256_of(model)
+    assert found.judged["figures"]["lesion_f1"]["new"]["low"] == 0.51
+    assert ("the device", "retrained tiny as tiny-r1, and judged both") in trail(store)
+    until(lambda: not list((store.folder / "retraining").iterdir()))
+
+
+def test_one_is_retrained_at_a_time_and_cancelled_at_once(retrainer, store):
+    (store.folder / "wait").write_text("training")
+    retrainer.begin("tiny", STUDIES, "anna")
+    until(lambda: store.retrainings()[0].state == "training")
+    with pytest.raises(UsageError, match="a model is being retrained; wait for it, or cancel it"):
+        retrainer.begin("tiny", STUDIES, "anna")
+
+    assert retrainer.cancel().name == "tiny-r1"
+
+    assert store.retrainings()[0].state == "cancelled"
+    assert not list((store.folder / "retraining").iterdir())
+    assert retrainer.cancel() is None
+    (store.folder / "wait").unlink()
+    retrainer.begin("tiny", STUDIES, "anna")
+    assert (ended(store).name, ended(store).state) == ("tiny-r2", "done")
+
+
+def test_what_fails_is_told_with_its_reason(retrainer, store):
+    (store.folder / "fail").write_text("the disk is full")
+    retrainer.begin("tiny", STUDIES, "anna")
+
+    assert (ended(store).state, ended(store).reason) == ("failed", "the disk is full")
+    assert ("the device", "could not retrain tiny: the disk is full") in trail(store)
+
+
+def test_a_child_that_is_killed_or_takes_too_much_fails_it(settings, store):
+    (store.folder / "wait").write_text("judging")
+    limited = settings.model_copy(
+        update={"retrain": settings.retrain.model_copy(update={"memory_gb": 0.001})}
+    )
+    retrainer = Retrainer(limited, store, open_models(settings.models))
+    retrainer.begin("tiny", STUDIES, "anna")
+    assert "more than 0.001 GB of memory; raise retrain.memory_gb" in ended(store).reason
+
+    limited = settings.model_copy(update={"retrain": settings.retrain.model_copy(update={"hours": 0.0001})})
+    retrainer = Retrainer(limited, store, open_models(settings.models))
+    retrainer.begin("tiny", STUDIES, "anna")
+    assert "longer than 0.0001 hours; raise retrain.hours" in ended(store).reason
+
+    retrainer = Retrainer(settings, store, open_models(settings.models))
+    retrainer.begin("tiny", STUDIES, "anna")
+    until(lambda: store.retrainings()[0].state == "judging")
+    os.kill(retrainer._child.pid, signal.SIGKILL)
+    assert "SIGKILL" in ended(store).reason
+    retrainer.stop()
+
+
+def test_a_stop_interrupts_it_and_the_next_start_goes_on(settings, store):
+    (store.folder / "wait").write_text("training")
+    first = Retrainer(settings, store, open_models(settings.models))
+    first.begin("tiny", STUDIES, "anna")
+    until(lambda: store.retrainings()[0].state == "training")
+    first.stop()
+    assert store.retrainings()[0].state == "training"
+
+    (store.folder / "wait").unlink()
+    second = Retrainer(settings, store, open_models(settings.models))
+    second.start()
+
+    assert (ended(store).state, len(store.retrainings())) == ("done", 1)
+    second.stop()
+    assert any("goes on with tiny-r1" in each.text for each in store.events())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "point",
+    [
+        "set_retraining exporting",
+        "set_retraining training",
+        "set_retraining judging",
+        "set_retraining before done",
+    ],
+)
+def test_killed_in_any_state_it_goes_on_and_ends_once(settings, tmp_path, point):
+    folder = tmp_path / "store"
+    Store(folder).close()
+    (folder / "patients").write_text("8")
+    dying = [sys.executable, retraining_device.__file__, str(folder), settings.model_dump_json(), point]
+    path = {**os.environ, "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{Path(__file__).parents[1]}"}
+    assert subprocess.run(dying, env=path, check=False).returncode == -signal.SIGKILL
+
+    with Store(folder) as store:
+        store.own()
+        retrainer = Retrainer(settings, store, open_models(settings.models))
+        retrainer.start()
+        found = ended(store)
+        retrainer.stop()
+        assert (found.state, found.sha256) == ("done", sha256_of(store.model_path("tiny-r1")))
+        assert (folder / "begun").read_text() == "xx"
+        assert len([did for _, did in trail(store) if "retrained" in did]) == 1
+
+
+@pytest.mark.slow
+def test_killed_before_its_studies_were_written_it_is_told_as_interrupted(settings, tmp_path):
+    folder = tmp_path / "store"
+    dying = [sys.executable, retraining_device.__file__, str(folder), settings.model_dump_json()]
+    path = {**os.environ, "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{Path(__file__).parents[1]}"}
+    killed = subprocess.run([*dying, "begin_retraining"], env=path, check=False)
+    assert killed.returncode == -signal.SIGKILL
+
+    with Store(folder) as store:
+        store.own()
+        retrainer = Retrainer(settings, store, open_models(settings.models))
+        retrainer.start()
+        assert (ended(store).state, "was interrupted" in ended(store).reason) == ("failed", True)
+        retrainer.stop()
+
+
+def test_a_new_model_is_tried_promoted_and_there_after_a_restart(retrainer, settings, store):
+    retrainer.begin("tiny", STUDIES, "anna")
+    ended(store)
+    assert retrained_models(store, settings.routes) == ()
+
+    retrainer.put_on_trial(1, "anna")
+
+    (route,) = effective_routes(settings.routes, store.roles())
+    assert (route.models, route.shadow) == (("tiny",), "tiny-r1")
+    (entry,) = retrained_models(store, settings.routes)
+    assert retrained_models(store, ()) == ()
+    assert set(open_models([*settings.models, entry])) == {"tiny", "tiny-r1"}
+    store.model_path("tiny-r1").write_bytes(b"another")
+    with pytest.raises(Exception, match="tiny-r1"):
+        open_models([entry])
+
+
+def test_a_file_that_names_a_shadow_of_its_own_since_counts(retrainer, store):
+    retrainer.begin("tiny", STUDIES, "anna")
+    ended(store)
+    retrainer.put_on_trial(1, "anna")
+
+    (route,) = effective_routes([Route(model="tiny", shadow="other")], store.roles())
+
+    assert (route.models, route.shadow) == (("tiny",), "other")
+
+
+def test_a_model_descends_from_those_that_it_was_trained_on_from(retrainer, store):
+    retrainer.begin("tiny", STUDIES, "anna")
+    ended(store)
+    retrainer.put_on_trial(1, "anna")
+    store.set_roles(Roles("tiny", "tiny-r1", "tiny", ""), "anna")
+    retrainer.begin("tiny-r1", STUDIES, "anna")
+
+    assert (ended(store).name, ended(store).model) == ("tiny-r2", "tiny-r1")
+    assert lineage_of("tiny-r2", store.retrainings()) == ["tiny-r2", "tiny-r1", "tiny"]
+    assert lineage_of("other-r1", store.retrainings()) == ["other-r1"]
+    retrainer.put_on_trial(2, "anna")
+    (route,) = effective_routes([Route(model="tiny")], store.roles())
+    assert (route.models, route.shadow) == (("tiny-r1",), "tiny-r2")
+
+
+def test_the_name_of_a_model_of_the_file_is_not_taken(model, store, tmp_path):
+    other = save_tiny_model(tmp_path / "other.safetensors", low=-1500.0)
+    models = [{"name": name, "file": str(file)} for name, file in (("tiny", model), ("tiny-r1", other))]
+    settings = config(model, models=models, routes=[{"model": "tiny"}])
+    retrainer = Retrainer(settings, store, open_models(settings.models))
+    retrainer.begin("tiny", STUDIES, "anna")
+    ended(store)
+
+    with pytest.raises(UsageError, match="another model is called tiny-r1"):
+        retrainer.put_on_trial(1, "anna")
+    retrainer.stop()
+
+
+@pytest.mark.parametrize("patients", [0, 4])
+def test_a_model_that_was_judged_on_few_patients_is_not_tried(retrainer, store, patients):
+    (store.folder / "patients").write_text(str(patients))
+    retrainer.begin("tiny", STUDIES, "anna")
+    ended(store)
+
+    with pytest.raises(UsageError, match=f"judged on {patients} held-out patients, and 5 are needed"):
+        retrainer.put_on_trial(1, "anna")
+    assert store.roles() == {}
+
+
+def test_what_did_not_end_well_is_not_tried(retrainer, store):
+    (store.folder / "fail").write_text("x")
+    retrainer.begin("tiny", STUDIES, "anna")
+    ended(store)
+
+    for number in (1, 2):
+        with pytest.raises(UsageError, match="no such new model that was judged"):
+            retrainer.put_on_trial(number, "anna")
+
+
+def test_without_a_route_or_reviewed_studies_it_is_refused(model, store):
+    retrainer = Retrainer(config(model), store, open_models(config(model).models))
+    with pytest.raises(UsageError, match="no study of tiny has been reviewed"):
+        retrainer.begin("tiny", [], "anna")
+    retrainer.begin("tiny", STUDIES, "anna")
+    ended(store)
+    with pytest.raises(UsageError, match=r"no route of focalis\.toml leads to tiny alone"):
+        retrainer.put_on_trial(1, "anna")
+
+
+def test_a_backup_holds_the_new_models(retrainer, store, tmp_path):
+    retrainer.begin("tiny", STUDIES, "anna")
+    ended(store)
+
+    back_up(store.folder, tmp_path / "backup.tar")
+    restore(tmp_path / "backup.tar", tmp_path / "again")
+
+    with Store(tmp_path / "again") as again:
+        assert sha256_of(again.model_path("tiny-r1")) == again.retrainings()[0].sha256
+
+
+def test_the_page_begins_shows_and_tries_it_for_administrators_only(model, tmp_path, monkeypatch):
+    hashed = hash_password(PASSWORD)
+    users = tuple(User(name=role, password_hash=hashed, role=role) for role in ("reviewer", "admin"))
+    phantom = PhantomDevice(tmp_path, Config(users=users, routes=(Route(model="nodules"),)))
+    device = phantom.device(model)
+    (phantom.store.folder / "patients").write_text("8")
+    monkeypatch.setattr(models_page, "reviewed_studies", lambda _site: {"nodules": STUDIES})
+    app = create_app(device)
+    admin, viewer = (log_in(remote_client(app), role) for role in ("admin", "reviewer"))
+
+    def press(client, path, **data):
+        return client.post(f"/models/{path}", data={"csrf": csrf_of(client, "/models"), **data}).status_code
+
+    assert "Retrain nodules with 1 reviewed study" in admin.get("/models").text
+    assert "Retrain nodules with" not in viewer.get("/models").text
+    assert press(viewer, "retrain", model="nodules") == press(viewer, "retrain/cancel") == 403
+    assert press(admin, "retrain", model="another") == 404
+    assert press(admin, "retrain", model="nodules") == 303
+    ended(phantom.store)
+    page = admin.get("/models").text
+    for text in (
+        "nodules-r1",
+        "0.62",
+        "0.51&nbsp;to&nbsp;0.72",
+        "+0.12",
+        "Put on trial",
+        "of 8 other patients",
+    ):
+        assert text in page
+    assert press(viewer, "retrain/1/trial") == 403
+    assert press(admin, "retrain/1/trial") == 303
+    assert press(admin, "retrain/7/trial") == press(admin, "retrain/cancel") == 409
+    assert press(admin, "promote", current="nodules", shadow="nodules-r1") == 303
+    assert phantom.store.roles()["nodules"].current == "nodules-r1"
+    told = [did for who, did in trail(phantom.store) if who == "admin"]
+    assert "began to retrain nodules as nodules-r1 with 1 reviewed studies" in told
+    assert "put nodules-r1 on trial beside nodules" in told
+    device.retrainer.stop()
+    phantom.close()
+
+
+def test_a_patient_stays_held_out_for_good():
+    named = [f"patient_{number:012x}" for number in range(600)]
+    held_out = [name for name in named if is_held_out(name)]
+
+    assert 150 < len(held_out) < 250
+    assert held_out == [name for name in named if is_held_out(name)]
+
+
+@pytest.mark.slow
+def test_corrections_train_the_new_model_and_judge_both(write_series, tmp_path):
+    start = save_tiny_model(tmp_path / "tiny.safetensors")
+    studies, stored = [], block()
+    for number in range(9):
+        moved = np.roll(stored, number % 3, axis=2)
+        moved[0, 7, 0] = -700 - number  # no two images are the same
+        files = write_series(tmp_path / "in" / str(number), moved, GRID, PatientID=f"P{number}")
+        series = read_series(files)
+        mask = (series.volume.array > 0).astype(np.uint8)
+        made = tmp_path / f"{number}.dcm"
+        write_segmentation(mask, {1: "nodule"}, series, made, Origin(ModelIdentity("m"), "1"))
+        studies.append(
+            {"case": f"case_{number}", "files": [str(file) for file in files], "correction": str(made)}
+        )
+    states = []
+
+    found = retrain(RetrainJob(str(tmp_path / "job"), studies, str(start), 0.25, 6, 1), states.append)
+
+    assert states == ["exporting", "training", "judging"]
+    assert found["train"]["cases"] + found["held_out"]["cases"] == 9
+    assert found["held_out"]["patients"] == found["held_out"]["cases"] >= 1
+    assert found["notes"] == []
+    figures = found["figures"]["lesion_f1"]
+    assert figures["difference"]["cases"] == found["held_out"]["cases"]
+    splits = json.loads((tmp_path / "job" / "splits.json").read_text())[0]
+    assert not set(splits["train"]) & set(splits["val"])
+    assert (tmp_path / "job" / "run" / "model.safetensors").is_file()
+    shutil.rmtree(tmp_path / "in")
+    again = retrain(RetrainJob(str(tmp_path / "job"), studies, str(start), 0.25, 6, 1), states.append)
+    assert again["figures"] == found["figures"]
