@@ -2,9 +2,19 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from focalis.errors import DataError
-from focalis.volume import Grid, Volume, content_digest, read_volume, to_canonical, write_volume
+from focalis.volume import (
+    Grid,
+    Volume,
+    content_digest,
+    content_profile,
+    profile_similarity,
+    read_volume,
+    to_canonical,
+    write_volume,
+)
 
 
 @pytest.fixture
@@ -62,3 +72,44 @@ def test_a_constant_image_has_none():
 def test_values_that_are_no_real_numbers_are_refused():
     with pytest.raises(DataError, match="no real values"):
         content_digest(np.zeros((2, 2, 2), complex))
+
+
+def a_scan(seed: int) -> np.ndarray:
+    """A noisy image of a body that holds other structures in each."""
+    rng = np.random.default_rng(seed)
+    _, y, x = np.indices((20, 30, 26))
+    body = 100.0 * (((y - 15) / 12) ** 2 + ((x - 13) / 10) ** 2 < 1)
+    structures = gaussian_filter(rng.normal(0, 600, body.shape), 1.5)
+    return (body + structures + rng.normal(0, 5, body.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda array: np.round(array).astype(np.int16),
+        lambda array: array.astype(np.float16),
+        lambda array: array * 0.013 - 7,
+        lambda array: array[1:],
+        lambda array: array[:-1, 2:, 1:],
+        lambda array: np.round(array, -1)[:, ::-1],
+    ],
+    ids=[
+        "rounded",
+        "float16",
+        "rescaled",
+        "a plane less",
+        "cropped along three axes",
+        "in steps of 10, turned over",
+    ],
+)
+def test_a_changed_copy_keeps_its_profile_and_another_image_has_another(change) -> None:
+    profiles = [content_profile(a_scan(seed)) for seed in range(12)]
+    copy = content_profile(change(a_scan(4)))
+    similar = [profile_similarity(copy, profile) for profile in profiles]
+    assert similar.pop(4) > 0.9
+    assert max(similar) < 0.75
+
+
+def test_what_has_no_profile() -> None:
+    assert content_profile(np.zeros((20, 20, 20))) is None
+    assert content_profile(a_scan(0)[:11]) is None

@@ -16,7 +16,15 @@ from focalis.lesions import OperatingPoint
 from focalis.model import Model, load_model, save_model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
-from focalis.volume import Grid, Volume, content_digest, read_volume, to_canonical, write_volume
+from focalis.volume import (
+    Grid,
+    Volume,
+    content_digest,
+    content_profile,
+    read_volume,
+    to_canonical,
+    write_volume,
+)
 from focalis.workflows.evaluate import evaluate
 from focalis.workflows.fit import fit
 from focalis.workflows.predict import predict
@@ -99,6 +107,28 @@ def test_a_training_image_is_recognised_whatever_file_it_lies_in(tmp_path, chang
         "known_by": "image content",
         "case": "one",
     }
+
+
+def test_a_changed_copy_of_a_training_image_is_recognised_unless_several_are_like_it() -> None:
+    first, second, third = (
+        np.random.default_rng(seed).normal(100, 20, (14, 16, 18)).astype(np.float32) for seed in range(3)
+    )
+    again = first + np.random.default_rng(3).normal(0, 2, first.shape).astype(np.float32)
+
+    def marks(array):
+        return [content_digest(array), content_profile(array)]
+
+    cropped = Volume(np.round(first[1:]).astype(np.int16), Grid((18, 16, 13)))
+    for cases, seen in (
+        ({"a": marks(first), "b": marks(second)}, Seen(TRAINED, "similar content", "a")),
+        ({"b": marks(second), "c": marks(third)}, None),
+        ({"a": marks(first), "phantom": marks(again)}, None),
+        ({"a": marks(first)[:1]}, None),
+    ):
+        assert SeenCases.of(model({"images": {TRAINED: cases}})).find("new", [cropped]) == seen
+    assert "1 known by similar content" in seen_line(
+        {"x": Seen(TRAINED, "similar content", "a")}, 2, "figures"
+    )
 
 
 def test_another_image_under_a_training_case_s_name_was_not_seen(tmp_path):

@@ -34,9 +34,9 @@ from focalis.files import (
 from focalis.lesions import label_components
 from focalis.losses import distance_to_foreground, loss_spec, nearest_lesion
 from focalis.planning import Description, Plan, describe, prepare_image, prepare_label
-from focalis.volume import Grid, content_digest, data_files, read_volume
+from focalis.volume import Grid, content_digest, content_profile, data_files, read_volume
 
-PREPARATION_VERSION = 4
+PREPARATION_VERSION = 5
 """Part of the key: raise it whenever the same files and plan would be prepared into other arrays or figures."""
 
 KNOWN = "known.sqlite"
@@ -121,7 +121,7 @@ class PreparedCases(Sequence[TrainingCase]):
         return [self._read(_description, home) for home in self._homes]
 
     def digests(self) -> dict[str, list[str]]:
-        """Case name to the digests of its channels, see `focalis.volume.content_digest`; constant ones have none."""
+        """Case name to the digests and profiles of its channels, see `focalis.volume`; constant ones have none."""
         return {home.parent.name: self._read(_digests, home) for home in self._homes}
 
     def _read(self, read: Callable[[Path], Read], home: Path) -> Read:
@@ -220,8 +220,8 @@ def _make(case: Case, plan: Plan, home: Path, folder: Path) -> None:
         volumes = case.read_images()
         prepared = prepare_image(volumes, plan)
         write_text(unfinished / "description.json", json.dumps(describe(volumes, plan.normalisation)))
-        digests = [digest for volume in volumes if (digest := content_digest(volume.array))]
-        write_text(unfinished / "content.json", json.dumps(digests))
+        marks = [mark(volume.array) for volume in volumes for mark in (content_digest, content_profile)]
+        write_text(unfinished / "content.json", json.dumps([mark for mark in marks if mark]))
         del volumes
         np.save(unfinished / "image.npy", prepared.array)
         if case.lacks:

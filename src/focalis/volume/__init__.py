@@ -1,7 +1,7 @@
 """An image with its grid: read, write, orient, resample."""
 
 from focalis.volume.channels import onto_first_grid, read_channels, read_entries
-from focalis.volume.content import content_digest
+from focalis.volume.content import PROFILE, content_digest, content_profile, profile_similarity
 from focalis.volume.files import (
     IMAGE_SUFFIXES,
     NIFTI_HEADER_BYTES,
@@ -30,6 +30,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "NIFTI_HEADER_BYTES",
     "ORIENTATION",
+    "PROFILE",
     "Absent",
     "Axes",
     "Grid",
@@ -40,6 +41,7 @@ __all__ = [
     "canonical_axes",
     "canonical_grid",
     "content_digest",
+    "content_profile",
     "data_files",
     "from_sitk",
     "grid_with_spacing",
@@ -50,6 +52,7 @@ __all__ = [
     "onto_first_grid",
     "padding_value",
     "placement_lacks",
+    "profile_similarity",
     "read_channels",
     "read_entries",
     "read_outlines",

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from focalis.model import Model
-from focalis.volume import Volume, content_digest
+from focalis.volume import PROFILE, Volume, content_digest, content_profile, profile_similarity
 from focalis.workflows.model_record import members_of
 
 Role = Literal["trained the model", "chose its operating point"]
-KnownBy = Literal["image content", "name only"]
+KnownBy = Literal["image content", "similar content", "name only"]
 TRAINED, CHOSE = get_args(Role)
 SEEN = "seen_in_training"
 """In a table of lesions: what the case was used for when the model was made; null for nothing, "not known" if the model
 file does not say."""
+COPY, ANOTHER = 0.9, 0.75
+"""An image is a changed copy if its profile is so similar to one case's, and to no other's more than that."""
 LISTED = 5
 """So many cases are named in a line; of the others the number."""
 
@@ -27,7 +29,8 @@ class Seen:
 
     Attributes:
         role: what it was used for; if members of an ensemble used it differently, training counts.
-        known_by: how it was recognised. A name alone may be that of another image.
+        known_by: how it was recognised. Similar content is that of a copy that was rounded, rescaled or cropped a
+            little. A name alone may be that of another image.
         case: its name in the training.
     """
 
@@ -41,7 +44,7 @@ class SeenCases:
     """All cases that a model has seen.
 
     Attributes:
-        by_digest: content of an image, any channel, to its case.
+        by_digest: digest or profile of an image, any channel, to its case.
         by_name: name of a case to its role, of models that know no contents.
     """
 
@@ -80,9 +83,20 @@ class SeenCases:
         if self.by_digest:
             digests = [content_digest(volume.array) or "" for volume in volumes]
             found = [self.by_digest[digest] for digest in digests if digest in self.by_digest]
-            if found:
+            if found := found or list(self._similar(volumes)):
                 return min(found, key=lambda seen: seen.role != TRAINED)
         return self.by_name.get(name)
+
+    def _similar(self, volumes: Sequence[Volume]) -> Iterator[Seen]:
+        """The case that a channel is a changed copy of; none if it is like several, as phantoms are."""
+        known = [(mark, seen) for mark, seen in self.by_digest.items() if mark.startswith(PROFILE)]
+        for volume in volumes if known else ():
+            profile = content_profile(volume.array)
+            alike = [(profile_similarity(mark, profile), seen) for mark, seen in known] if profile else []
+            greatest, best = max(alike, key=lambda pair: pair[0], default=(0.0, None))
+            others = [similarity for similarity, seen in alike if best and seen.case != best.case]
+            if best and greatest >= COPY and max(others, default=0) <= ANOTHER:
+                yield replace(best, known_by="similar content")
 
 
 def trained_on(provenance: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -96,7 +110,9 @@ def as_seen(content: object) -> Seen | None:
     """What `asdict` made of a `Seen`; None of anything else."""
     if not isinstance(content, Mapping) or content.get("role") not in get_args(Role):
         return None
-    known_by: KnownBy = "name only" if content.get("known_by") == "name only" else "image content"
+    known_by: KnownBy = next(
+        (each for each in get_args(KnownBy) if each == content.get("known_by")), "image content"
+    )
     return Seen(content["role"], known_by, str(content.get("case", "")))
 
 
@@ -114,6 +130,10 @@ def seen_line(seen: Mapping[str, Seen], cases: int, doing: str) -> str:
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     by_name = sum(each.known_by == "name only" for each in seen.values())
     doubt = f"; {by_name} known by name only, for this model file keeps no image contents" if by_name else ""
+    similar = sum(each.known_by == "similar content" for each in seen.values())
+    doubt += (
+        f"; {similar} known by similar content, as of rounded, rescaled or cropped copies" if similar else ""
+    )
     return (
         f"{len(seen)} of {cases} cases were seen when the model was made ({', '.join(parts)}), so {doing} "
         f"flatter it: {', '.join(names[:LISTED])}{more}{doubt}"
@@ -122,7 +142,8 @@ def seen_line(seen: Mapping[str, Seen], cases: int, doing: str) -> str:
 
 def seen_alone(seen: Seen) -> str:
     """What to say of a single image that a model has seen."""
-    return f"is {seen.case}, which {seen.role}, so what is found in it flatters the model"
+    copy = "a changed copy of " if seen.known_by == "similar content" else ""
+    return f"is {copy}{seen.case}, which {seen.role}, so what is found in it flatters the model"
 
 
 def _digests(images: Mapping[str, Any]) -> Iterable[tuple[str, Seen]]:
