@@ -210,3 +210,10 @@ def test_patient_ids_that_differ_in_spelling_are_found_but_are_not_one_person(
     assert namesake_studies(store, (), one).startswith("1 other study has nearly the same Patient ID")
     assert namesake_studies(store, (), stranger) == ""
     assert namesake_studies(store, (Route(model="m", follow_up=False),), one) == ""
+
+
+def test_an_image_that_is_read_after_its_sender_was_cut_off_has_come_by_a_broken_sending(intake, path):
+    sender = intake.sender("CT1")
+    sender.close("CT1 was cut off: what it sent was not answered")
+    taken = sender.take([path.read_bytes()])
+    assert missing(intake, taken.header.series_uid) == ("CT1 was cut off: what it sent was not answered",)

@@ -377,7 +377,7 @@ def test_a_pdu_length_of_four_gigabytes_ends_the_connection_at_once(node):
             connection.sendall(struct.pack(">BxI", 4, 0xFFFFFFF0) + bytes(1 << 20))
         assert ended(connection)
     assert psutil.Process().memory_info().rss - before < 50_000_000
-    wait_for(lambda: "PDU of 4294967280 bytes" in events(node))
+    wait_for(lambda: "PDU larger than node.max_pdu" in events(node))
 
 
 @needs_dcmtk
@@ -739,6 +739,27 @@ def test_refused_presentation_contexts_are_told_once(node, context, told):
     (line,) = (line for line in refusals(node) if "presentation context" in line[1])
     assert line[0] == "C-STORE CT9 127.0.0.1"
     assert events(node).count("presentation context refused") == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "it speaks HTTP, and not DICOM"),
+        (b"PUT /x HTTP/1.1\r\n\r\n", "it speaks HTTP, and not DICOM"),
+        (b"\x16\x03\x01\x02\x00\x01\x00", "it speaks TLS, for which node.tls_certificate is not set"),
+        (bytes(12), "it speaks another protocol"),
+    ],
+)
+def test_another_protocol_on_the_port_is_told(node, sent, told):
+    for more in (b"", b"!"):
+        with raw(node) as connection:
+            connection.sendall(sent + more)
+            assert ended(connection)
+    wait_for(lambda: told in events(node))
+    ((peer, line),) = refusals(node)
+    assert peer == "DICOM connection from 127.0.0.1"
+    assert told in line
+    assert events(node).count(told) == 1
 
 
 def test_many_refused_classes_of_an_association_are_one_line(node):

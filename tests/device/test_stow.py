@@ -117,6 +117,17 @@ def test_some_stored_is_202_and_none_is_409(intake, slices):
     assert none.body["00081198"]["Value"][0]["00081197"]["Value"] == [0xC000]
 
 
+@pytest.mark.parametrize(("damage", "faults"), [(b"", 1), (b"gar", 1), (None, 0)])
+def test_a_part_that_is_no_dicom_file_may_have_been_an_image(intake, slices, damage, faults):
+    parts = [path.read_bytes() for path in slices[:3]]
+    if damage is not None:
+        parts[2] = damage
+    stow(intake, body(*parts))
+
+    found = intake.store.faults_of(pydicom.dcmread(slices[0]).SeriesInstanceUID)
+    assert found == ["a part of its request was no DICOM file"] * faults
+
+
 def test_a_part_that_is_too_large_fills_no_disk(make_intake, slices):
     intake = make_intake(limits={"instance_mb": 0.01})
 

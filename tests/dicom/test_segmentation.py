@@ -471,6 +471,30 @@ def test_frames_that_are_padded_to_whole_bytes_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("edited", "told"),
+    [
+        ({"MaximumFractionalValue": 0}, "its Maximum Fractional Value is 0"),
+        ({"MaximumFractionalValue": 90}, "values that a FRACTIONAL object cannot have"),
+        ({"PixelRepresentation": 1}, "values that a FRACTIONAL object cannot have"),
+        ({"SegmentationType": "BINARY"}, "values that a BINARY object cannot have"),
+        ({"BitsStored": 6}, "stores 6 of 8 bits per value"),
+    ],
+)
+def test_values_that_contradict_the_kind_of_object_are_refused(
+    tmp_path: Path, series: Series, edited: dict[str, Any], told: str
+) -> None:
+    shares = np.random.default_rng(2).random(series.volume.array.shape)
+    path = by_highdicom(
+        tmp_path / "a.dcm", images_of(series), shares, ["a"], "FRACTIONAL", max_fractional_value=160
+    )
+    dataset = pydicom.dcmread(path)
+    for keyword, value in edited.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(path)
+    assert told in refusal(path, series)
+
+
+@pytest.mark.parametrize(
     ("size_xyz", "corner", "outcome"),
     [
         ((9, 5, 4), False, "doubted"),

@@ -275,6 +275,35 @@ def test_a_contour_wholly_beside_the_image_is_refused_and_one_across_its_edge_cu
     np.testing.assert_array_equal(read_structures(path, series)["a"], expected)
 
 
+def test_a_contour_that_leaves_the_image_is_told_and_a_stray_point_refused(
+    tmp_path: Path, series: Series
+) -> None:
+    for reach, told in ((5.9, 0), (9.0, 1)):
+        drawn = [
+            ("CLOSED_PLANAR", square(series, 2, 1.6, reach)),
+            ("CLOSED_PLANAR", square(series, 3, 0.6, 4.4)),
+        ]
+        doubts: list[str] = []
+        path = foreign(tmp_path / "a.dcm", series, [("a", drawn)])
+        assert read_structures(path, series, doubts=doubts)["a"][2].sum() == (20 if told else 16)
+        assert ["1 of its 2 contours reach beyond the image" in each for each in doubts] == [True] * told
+    for stray in (-1400, 1900):
+        points = square(series, 2, 1.6, 4.4)
+        points[1] = square(series, 2, stray, stray)[0]
+        path = foreign(tmp_path / "a.dcm", series, [("a", [("CLOSED_PLANAR", points)])])
+        assert "mm off the image" in refusal(path, series)
+
+
+def test_two_sets_of_contours_for_one_structure_are_refused(tmp_path: Path, series: Series) -> None:
+    drawn = [("CLOSED_PLANAR", square(series, z, 0.6, 4.4)) for z in (1, 2)]
+    path = foreign(tmp_path / "a.dcm", series, [("a", drawn[:1]), ("b", drawn[1:])])
+    dataset = pydicom.dcmread(path)
+    for item in dataset.ROIContourSequence:
+        item.ReferencedROINumber = 12
+    dataset.save_as(path)
+    assert "two sets of contours for structure 12" in refusal(path, series)
+
+
 def test_points_and_open_lines_enclose_nothing(tmp_path: Path, series: Series) -> None:
     whole = square(series, 2, 0.6, 4.4)
     drawn = [("POINT", whole[:1]), ("OPEN_PLANAR", whole), ("OPEN_NONPLANAR", whole)]

@@ -83,6 +83,9 @@ def test_pet_without_any_slope_is_refused_and_mr_is_not(tmp_path, write_series, 
         ("CT", "NominalPercentageOfCardiacPhase", 75.0, "cardiac phase"),
         ("CT", "NominalPercentageOfRespiratoryPhase", 50.0, "respiratory phase"),
         ("MR", "ImageType", ["ORIGINAL", "PRIMARY", "P", "ND"], "Image Type"),
+        ("CT", "ImageType", ["DERIVED", "SECONDARY", "MIN_IP"], "Image Type"),
+        ("MR", "ComplexImageComponent", "IMAGINARY", "Complex Image Component"),
+        ("MR", "AcquisitionContrast", "PERFUSION", "Acquisition Contrast"),
     ],
 )
 def test_what_must_agree(tmp_path, write_series, stored, grid, modality, keyword, value, named) -> None:
@@ -134,6 +137,13 @@ def test_bed_positions_and_steps_are_one_volume(tmp_path, write_series, stored, 
         ("ConvolutionKernel", "B70f", "kernel"),
         ("KVP", "80", "tube voltage"),
         ("SliceThickness", "9", "Thickness"),
+        ("PatientPosition", "FFS", "Patient Position"),
+        ("ImageLaterality", "R", "Laterality"),
+        ("ScanOptions", ["HELICAL MODE", "X"], "Scan Options"),
+        ("ScanningSequence", ["GR", "IR"], "pulse sequence"),
+        ("ManufacturerModelName", "Other", "scanner"),
+        ("RandomsCorrectionMethod", "DLYD", "randoms correction"),
+        ("RescaleIntercept", "-8192", "Rescale Slope or Intercept, although they are CT"),
     ],
 )
 def test_what_may_differ_is_doubted(tmp_path, write_series, stored, grid, keyword, value, named) -> None:
@@ -142,6 +152,12 @@ def test_what_may_differ_is_doubted(tmp_path, write_series, stored, grid, keywor
     (doubt,) = read_series(files).doubts
     assert doubt.startswith("the slices differ in ")
     assert named in doubt
+
+
+def test_projections_are_doubted(tmp_path, write_series, stored, grid) -> None:
+    files = write_series(tmp_path, stored, grid, ImageType=["DERIVED", "SECONDARY", "OTHER", "MIP"])
+    (doubt,) = read_series(files).doubts
+    assert doubt == "its images are projections by their Image Type (MIP), and no slices"
 
 
 def test_signed_values_stored_as_unsigned_are_doubted(tmp_path, write_series, grid) -> None:

@@ -34,6 +34,7 @@ from focalis.device.pdu import (
     abort_pdu,
     abort_reason,
     ae_titles,
+    other_protocol,
     reject_pdu,
 )
 from focalis.errors import UsageError
@@ -228,9 +229,12 @@ class Guard:
     async def _read_pdu(self, reader: asyncio.StreamReader) -> bytes:
         """A whole PDU, of limited length."""
         header = await reader.readexactly(HEADER_BYTES)
+        if spoken := other_protocol(header):
+            raise MessageError(f"it speaks {spoken}, and not DICOM; correct its port or its settings")
         (length,) = struct.unpack(">2xI", header)
         if length > self._settings.max_pdu:
-            raise MessageError(f"it sent a PDU of {length} bytes; the limit is {self._settings.max_pdu}")
+            # without its length, which would make each one a cause of its own
+            raise MessageError(f"it sent a PDU larger than node.max_pdu, {self._settings.max_pdu} bytes")
         return header + await reader.readexactly(length)
 
     async def _admit(

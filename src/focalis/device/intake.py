@@ -78,10 +78,13 @@ class Intake:
     def room_bytes(self) -> int:
         """How large an upload may be: it is kept as a temporary file first, and then beside it in the store."""
         spool = Path(tempfile.gettempdir())
-        store = self.store.free_bytes() - self._least_free_bytes
         if spool.stat().st_dev == self.store.folder.stat().st_dev:
-            return store // 2
-        return min(store, shutil.disk_usage(spool).free)
+            return self.free_bytes() // 2
+        return min(self.free_bytes(), shutil.disk_usage(spool).free)
+
+    def free_bytes(self) -> int:
+        """What the store may still take."""
+        return self.store.free_bytes() - self._least_free_bytes
 
     def sender(self, source: str) -> Sender:
         """Someone who begins to send, as a context: its series are not complete while it is open.
@@ -99,7 +102,7 @@ class Intake:
 
     def _take(self, chunks: Iterable[bytes], sender: Sender) -> Taken:
         try:
-            if self.store.free_bytes() < self._least_free_bytes:
+            if self.free_bytes() < 0:
                 raise DataError("less is free than store.least_free_gb")
             staged = self.store.stage(_without_preamble(_up_to(chunks, self.most_bytes)))
             try:
@@ -168,6 +171,7 @@ class Sender:
         self._sendings: dict[str, int] = {}
         self._lost: dict[str, set[str]] = {}
         self._open = True
+        self._fault = ""
         self._lock = threading.Lock()
 
     def __enter__(self) -> Sender:
@@ -190,7 +194,10 @@ class Sender:
     def sends(self, series_uid: str) -> None:
         """It sends this series; called before the first instance is kept."""
         with self._lock:
-            if self._open and series_uid not in self._sendings:
+            if not self._open:  # cut off while its object was being read
+                store = self._intake.store
+                store.sending_ended(store.sending_began(series_uid), self._fault)
+            elif series_uid not in self._sendings:
                 self._sendings[series_uid] = self._intake.store.sending_began(series_uid)
                 self._intake.store.association_opened([series_uid])
 
@@ -212,6 +219,7 @@ class Sender:
         """
         with self._lock:
             was_open, self._open = self._open, False
+            self._fault = self._fault or fault
         if not was_open:
             return
         store = self._intake.store

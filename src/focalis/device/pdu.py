@@ -25,6 +25,15 @@ class MessageError(Exception):
     """A peer's message breaks the protocol or a limit; the text completes a line that begins with its address."""
 
 
+def other_protocol(header: bytes) -> str:
+    """What a peer speaks if the first bytes of a PDU are not DICOM's; empty if they are."""
+    if 0 < header[0] <= ABORT:
+        return ""
+    if header[:2] == b"\x16\x03":
+        return "TLS, for which node.tls_certificate is not set"
+    return "HTTP" if header[:3].isupper() else "another protocol"
+
+
 def ae_titles(request: bytes) -> tuple[str, str]:
     """The called and the calling AE title of an A-ASSOCIATE-RQ PDU (PS3.8 9.3.2).
 

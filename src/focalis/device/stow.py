@@ -16,6 +16,7 @@ from focalis.errors import UsageError
 
 _HEADER_BYTES = 8192
 _PARTS = 10_000
+_PREFIX_BYTES = 132
 _MEMORY_BYTES = 1 << 20
 _IDLE_SECONDS = 60.0
 """A request that brings nothing for so long is over: while it is open, its series rest."""
@@ -179,6 +180,9 @@ class _Part:
         if self._failed:
             sender.loses("an object of its sender could not be stored")
             return Taken("no room", "cannot be stored; free space on the device's disk")
+        self._file.seek(0)
+        if self._file.read(_PREFIX_BYTES)[-4:] != b"DICM":
+            sender.loses("a part of its request was no DICOM file")
         self._file.seek(0)
         return sender.take(iter(lambda: self._file.read(_MEMORY_BYTES), b""))
 

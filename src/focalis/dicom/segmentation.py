@@ -104,11 +104,28 @@ def read_segmentation(
     kind = text(dataset, "SegmentationType")
     if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
         raise DataError(f"{path}: is of the unknown Segmentation Type {kind!r}; export it as BINARY")
-    half = 1
+    half, greatest = 1, None
     if kind == "FRACTIONAL":
-        half = (round(numbers(dataset, "MaximumFractionalValue", 1, str(path))[0]) + 1) // 2
+        greatest = round(numbers(dataset, "MaximumFractionalValue", 1, str(path))[0])
+        half = (greatest + 1) // 2
+        if half < 1:
+            raise DataError(f"{path}: its Maximum Fractional Value is {greatest}; export it again")
+    if kind != "BINARY" and text(dataset, "BitsStored") != text(dataset, "BitsAllocated"):
+        raise DataError(
+            f"{path}: stores {text(dataset, 'BitsStored')} of {text(dataset, 'BitsAllocated')} bits per value; "
+            "export it again"
+        )
     stored = read_frames(path, [frame.index for frame in frames], doubts)
+    nonzero: set[int] = set()
     for frame, pixels in zip(frames, stored, strict=True):
+        if kind == "BINARY" and not nonzero:
+            nonzero = {int(pixels.max())} - {0}
+        if (kind == "BINARY" and not np.isin(pixels, [0, *nonzero]).all()) or (
+            pixels.min() < 0 or (greatest is not None and pixels.max() > greatest)
+        ):
+            raise DataError(
+                f"{path}: frame {frame.index + 1} holds values that a {kind} object cannot have; export it again"
+            )
         if frame.segment is not None:
             frame.add_to(masks[frame.segment], pixels >= half, path)
             continue

@@ -31,6 +31,9 @@ FLATNESS = 0.1
 OFF_PLANE = 0.2
 """A contour may lie off the slice that it belongs to by this share of a slice before that is told."""
 
+STRAY_MM = 1000.0
+"""No structure reaches so far beyond an image of it."""
+
 _XOR = "CLOSEDPLANARXOR"
 _CLOSED = ("CLOSEDPLANAR", _XOR)
 
@@ -197,7 +200,9 @@ def _structures(dataset: FileDataset, path: Path) -> list[tuple[Structure, list[
     contours: dict[int, list[Dataset]] = {}
     for item in dataset.get("ROIContourSequence") or ():
         number = _number(item, "ReferencedROINumber", path)
-        contours.setdefault(number, []).extend(item.get("ContourSequence") or ())
+        if number in contours:
+            raise DataError(f"{path}: has two sets of contours for structure {number}; export it again")
+        contours[number] = list(item.get("ContourSequence") or ())
     types = {
         _number(item, "ReferencedROINumber", path): text(item, "RTROIInterpretedType")
         for item in dataset.get("RTROIObservationsSequence") or ()
@@ -249,6 +254,12 @@ def _mask(items: list[Dataset], reference: Series, where: str) -> tuple[NDArray[
         planes.setdefault(z, []).append(plane)
     off = [abs(plane - z) for z, found in planes.items() for plane in found]
     aside = sum(each > OFF_PLANE for each in off)
+    size_xy = np.array(reference.volume.grid.size_xyz[:2])
+    cut = sum(
+        bool(((contour < -1) | (contour > size_xy)).any())
+        for contours in by_slice.values()
+        for contour, _ in contours
+    )
     repeated = overlapping = empty = retraced = thin = 0
     for z, contours in by_slice.items():
         spread = max(planes[z]) - min(planes[z])
@@ -273,6 +284,8 @@ def _mask(items: list[Dataset], reference: Series, where: str) -> tuple[NDArray[
         said.append(
             f"{aside} of its {len(items)} contours lie up to {max(off):.2f} slices off the slice that they count for"
         )
+    if cut:
+        said.append(f"{cut} of its {len(items)} contours reach beyond the image and were cut off there")
     if repeated:
         said.append(f"{repeated} of its {len(items)} contours repeat another one and count once")
     if retraced:
@@ -351,4 +364,7 @@ def _contour(item: Dataset, reference: Series, where: str) -> tuple[int, float, 
     size_xy = np.array(grid.size_xyz[:2])
     if (contour.max(axis=0) < -0.5).any() or (contour.min(axis=0) > size_xy - 0.5).any():
         raise DataError(f"{where}: lies beside the image; give the series that it was drawn on")
+    off_mm = np.maximum(-contour, contour - size_xy).max() * max(grid.spacing_xyz_mm[:2])
+    if off_mm > STRAY_MM:
+        raise DataError(f"{where}: has a point {off_mm:.3g} mm off the image; export the contours again")
     return min(max(round(plane), 0), last), plane, contour

@@ -37,6 +37,7 @@ _GROUPS = {
     "RescaleType": ("PixelValueTransformationSequence", "RescaleType"),
     "SliceThickness": ("PixelMeasuresSequence", "SliceThickness"),
 }
+_IN_FRAME_TYPES = ("ComplexImageComponent", "AcquisitionContrast")
 _FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
 
 KEYWORDS = (
@@ -76,13 +77,30 @@ KEYWORDS = (
     "KVP",
     "ContrastBolusAgent",
     "SliceThickness",
+    "ScatterCorrectionMethod",
+    "RandomsCorrectionMethod",
+    "PatientPosition",
+    "Laterality",
+    "ImageLaterality",
+    "ScanningSequence",
+    "SequenceVariant",
+    "ScanOptions",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "DeviceSerialNumber",
+    *_IN_FRAME_TYPES,
 )
 """The attributes that `told` gathers; those of a single-frame file and of a multi-frame file's header."""
 
 MAPPING = "RealWorldValueMappingSequence"
 """A second scale of the values (PS3.3 C.7.6.16.2.11); of images and, as a functional group, of frames."""
 
-_MAPS = frozenset(
+_PROJECTIONS = frozenset(
+    {"MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLUME_RENDER", "SURFACE_RENDER"}
+)
+"""Parts of an Image Type that say that a pixel shows a whole ray, and not a place (PS3.3 C.8.16.1)."""
+
+_MAPS = _PROJECTIONS | frozenset(
     {
         "M",
         "MAGNITUDE",
@@ -113,6 +131,8 @@ _MAPS = frozenset(
         "DIFFUSION",
         "DIFFUSION_ANISO",
         "MONOENERGETIC",
+        "SUBTRACT",
+        "SUBTRACTION",
     }
 )
 """Parts of an Image Type that say what a voxel's value is (PS3.3 C.8.3.1.1.1, C.8.13.3.1; Philips, Siemens)."""
@@ -140,6 +160,7 @@ def told(header: Dataset, own: Dataset | None, shared: Dataset | None, where: st
             held = items(own, group, where) or items(shared, group, where)
             if held:
                 found["ImageType"] = text(held[0], "FrameType") or found["ImageType"]
+                found |= {name: value for name in _IN_FRAME_TYPES if (value := text(held[0], name))}
     found["Modality"] = modality_of(header)
     found["ClassModality"] = class_modality(header)
     groups = private.groups_of(own, shared)
@@ -254,6 +275,8 @@ REQUIRED: tuple[tuple[str, Reading, str], ...] = (
         "their values cannot be compared: export them again",
     ),
     ("what the values are (Image Type)", _map, _ONE_VOLUME),
+    ("Complex Image Component", _said("ComplexImageComponent"), _ONE_VOLUME),
+    ("Acquisition Contrast", _said("AcquisitionContrast"), _ONE_VOLUME),
     ("Echo Numbers", _said("EchoNumbers"), "give the files of one echo"),
     ("b-value", _number("DiffusionBValue", 1), "give the files of one b-value"),
     (
@@ -266,10 +289,19 @@ REQUIRED: tuple[tuple[str, Reading, str], ...] = (
 )
 """What must agree: how it is called, how it is read, and what to do where it differs."""
 
+
+def _ct_scale(said: Mapping[str, str]) -> str:
+    """The scale of a CT image, which scanners keep the same for all; empty for other images."""
+    scale = (_number(name, 1e-6)(said) for name in ("RescaleSlope", "RescaleIntercept"))
+    return ", ".join(scale) if said["Modality"] == "CT" else ""
+
+
 _SHOULD_AGREE: tuple[tuple[str, Reading], ...] = (
     ("reconstruction kernel", _said("ConvolutionKernel")),
     ("reconstruction method", _said("ReconstructionMethod")),
     ("attenuation correction", _said("AttenuationCorrectionMethod")),
+    ("scatter correction", _said("ScatterCorrectionMethod")),
+    ("randoms correction", _said("RandomsCorrectionMethod")),
     ("tube voltage", _number("KVP", 1)),
     ("contrast agent", _said("ContrastBolusAgent")),
     ("Slice Thickness", _number("SliceThickness", 0.01)),
@@ -280,6 +312,20 @@ _SHOULD_AGREE: tuple[tuple[str, Reading], ...] = (
         "patient's name",
         _unnamed(lambda said: " ".join(re.split(r"[\s^=]+", said["PatientName"].casefold())).strip()),
     ),
+    ("Patient Position", _said("PatientPosition")),
+    ("Laterality", lambda said: said["ImageLaterality"] or said["Laterality"]),
+    (
+        "pulse sequence",
+        lambda said: ", ".join(_parts(said["ScanningSequence"] + "\\" + said["SequenceVariant"])),
+    ),
+    ("Scan Options", lambda said: ", ".join(sorted(_parts(said["ScanOptions"])))),
+    (
+        "scanner",
+        lambda said: " ".join(
+            said[name] for name in ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber")
+        ).strip(),
+    ),
+    ("Rescale Slope or Intercept, although they are CT", _ct_scale),
     ("Image Type (ORIGINAL or DERIVED)", lambda said: ", ".join(_parts(said["ImageType"])[:1])),
 )
 
@@ -313,6 +359,8 @@ def doubts(along: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     found = []
     if along[0]["Modality"] == "CT" and not any(said["RescaleSlope"] for said in along):
         found.append("a CT series without Rescale Slope: its stored values are taken for Hounsfield units")
+    if projections := {part.strip() for part in _parts(along[0]["ImageType"])} & _PROJECTIONS:
+        found.append(f"its images are projections by their Image Type ({min(projections)}), and no slices")
     possible = Counter(said["PossibleBValue"] for said in along)
     if "" not in possible and 1 < len(possible) <= len(along) / 2:
         found.append("the slices differ in what may be a b-value (0043,1039): give the files of one if it is")

@@ -274,7 +274,19 @@ def test_behind_an_https_proxy_the_cookie_is_secure(locked):
     assert "strict-transport-security" in answer.headers
 
 
-@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
+def test_what_a_proxy_passes_on_in_place_of_an_address_counts_as_one_address(app):
+    for number in range(21):
+        client = TestClient(app, client=(f"unknown {number}", 4000), follow_redirects=False)
+        tried = client.post(
+            "/login", data={"name": f"user {number}", "password": "x"}, headers={"x-forwarded-for": "x"}
+        )
+
+    assert tried.status_code == 429
+
+
+@pytest.mark.parametrize(
+    "name", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "X-Forwarded-Proto", "X-Client-IP"]
+)
 def test_without_users_nothing_comes_by_a_proxy(client, name):
     assert client.get("/", headers={name: "10.9.9.9"}).status_code == 403
 

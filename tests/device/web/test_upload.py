@@ -26,11 +26,11 @@ def web(phantom):
     web.stop()
 
 
-def answer_to_head(web, headers, body=b""):
+def answer_to_head(web, headers, body=b"", to="/upload"):
     """What is answered before the files have been sent."""
     port = int(web.url.rstrip("/").rsplit(":", 1)[1])
     head = [
-        "POST /upload HTTP/1.1",
+        f"POST {to} HTTP/1.1",
         f"Host: 127.0.0.1:{port}",
         "Accept: application/json",
         "Content-Type: multipart/form-data; boundary=here",
@@ -56,6 +56,14 @@ def test_an_upload_larger_than_the_free_space_is_refused_before_it_is_read(web, 
 
     assert told.startswith("HTTP/1.1 507")
     assert "The upload has 2.0 GB, and the device's disk has room for 1.0 GB" in told
+
+
+def test_a_stow_request_larger_than_the_free_space_is_refused_before_it_is_read(web, monkeypatch):
+    monkeypatch.setattr(Intake, "free_bytes", lambda _self: GIGABYTE)
+
+    told = answer_to_head(web[0], [f"Content-Length: {3 * GIGABYTE}"], to="/dicom-web/studies")
+
+    assert told.startswith("HTTP/1.1 507")
 
 
 @pytest.mark.parametrize("in_form", [False, True])

@@ -35,7 +35,7 @@ _POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-_PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip")
+_PASSED_ON = ("forwarded", "via", "x-client-ip", "x-real-ip")
 _HEADERS = {
     "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
@@ -130,15 +130,23 @@ def _client(scope: Scope) -> str:
 
 def came_by_proxy(headers: Headers) -> bool:
     """Whether a proxy says that it passes a request on for somebody else."""
-    return any(name in headers for name in _PASSED_ON)
+    return any(name in _PASSED_ON or name.startswith("x-forwarded-") for name in headers)
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(address: str) -> bool:
     """Whether an address is this machine's own."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
+    if not is_address(address):
         return False
+    found = ipaddress.ip_address(address)
     mapped = getattr(found, "ipv4_mapped", None)
     return (mapped or found).is_loopback
 

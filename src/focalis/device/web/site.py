@@ -19,7 +19,7 @@ from focalis.device.config import OidcSettings, User
 from focalis.device.records import Level, Role, SeriesTask
 from focalis.device.web.auth import LoginLimit, Session, Sessions, find_token
 from focalis.device.web.device import Device
-from focalis.device.web.guarding import came_by_proxy, is_loopback
+from focalis.device.web.guarding import came_by_proxy, is_address, is_loopback
 from focalis.device.web.held_headers import Headers
 from focalis.device.web.study_identity import Identities
 from focalis.device.web.uploads import Uploads
@@ -168,8 +168,12 @@ def address_of(request: Request) -> str:
     machine itself.
     """
     address = request.client.host if request.client else ""
-    passed_on = came_by_proxy(request.headers) and is_loopback(address)
-    return f"a proxy at {address}" if passed_on else address
+    if came_by_proxy(request.headers):
+        if is_loopback(address):
+            return f"a proxy at {address}"
+        if not is_address(address):  # whatever stands in X-Forwarded-For; a guesser could change it each time
+            return "a proxy that names no address"
+    return address
 
 
 def session_of(request: Request, *, use: bool = True) -> Session:

@@ -62,6 +62,8 @@ async def upload(request: Request, session: Annotated[Session, Depends(changes("
 async def stow(request: Request, name: Annotated[str, Depends(needs_token)]) -> Response:
     """Store instances (PS3.18 10.5). Of a request to one study, too, every instance is kept under its own."""
     site = site_of(request)
+    if announced := request.headers.get("content-length", ""):
+        require_room(announced, site.device.intake.free_bytes())
     try:
         answer = await receive_stow(
             request.headers.get("content-type", ""), request.stream(), site.device.intake, f"STOW-RS {name}"
