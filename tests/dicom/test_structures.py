@@ -13,7 +13,7 @@ from pydicom import Dataset, FileDataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
-from focalis.dicom import Origin
+from focalis.dicom import Origin, Superseded
 from focalis.dicom.contours import combine_contours, fill_contours
 from focalis.dicom.series import Series, read_series
 from focalis.dicom.structures import list_structures, read_structures, write_structures
@@ -162,6 +162,18 @@ def test_nothing_found_writes_no_file_and_leaves_no_older_one(tmp_path: Path, se
     assert write(label, series, path)
     assert not write(label * 0, series, path)
     assert not path.exists()
+
+
+def test_nothing_found_withdraws_an_earlier_structure_set_by_one_without_contours(
+    tmp_path: Path, series: Series
+) -> None:
+    label = np.zeros(series.volume.array.shape, np.uint8)
+    path = tmp_path / "out.dcm"
+    assert write(label, series, path, supersedes=Superseded("1.2.3", "1.2"))
+    dataset = pydicom.dcmread(path)
+    assert dataset.PredecessorStructureSetSequence[0].ReferencedSOPInstanceUID == "1.2.3"
+    assert [each.has_outlines for each in list_structures(path)] == [False] * 3
+    assert not any(mask.any() for mask in read_structures(path, series).values())
 
 
 def test_an_image_of_the_series_is_neither_overwritten_nor_removed(series: Series) -> None:

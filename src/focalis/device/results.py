@@ -66,7 +66,9 @@ def make_results(
     promise: str = "",
     follow_up: FollowUp | None = None,
 ) -> list[Made]:
-    """Write all results of a segmented series into a folder; nothing found is a result too, without RTSTRUCT.
+    """Write all results of a segmented series into a folder; nothing found is a result too.
+
+    It has no RTSTRUCT then, unless an earlier one is to be replaced.
 
     UIDs and bytes depend on the images, the label map and the origin alone.
 

@@ -161,7 +161,8 @@ def write_structures(
     call writes the same bytes.
 
     A structure set without any contour is of no use to its readers, and many refuse it: where nothing was
-    found, none is written, and an older file under that name, which would pass for this result, is removed.
+    found, none is written, and an older file under that name, which would pass for this result, is removed. One that
+    replaces an earlier structure set is written all the same: the earlier one's contours are withdrawn by it.
 
     Args:
         label: integer values on the series' grid, z, y, x; 0 is the background.
@@ -172,14 +173,14 @@ def write_structures(
         supersedes: the earlier structure set that this one replaces.
 
     Returns:
-        Whether a file was written: False if the label map has no foreground.
+        Whether a file was written: False if the label map has no foreground and nothing is replaced.
 
     Raises:
         DataError: the label map does not fit the series, a value has no name, a name cannot be stored, or the
             file cannot be written.
     """
     result = describe_result("RTSTRUCT", label, names, series, origin, supersedes)
-    if not label.any():
+    if supersedes is None and not label.any():
         remove(path, series)
         return False
     save(lambda: encode_structures(result), path, series)

@@ -66,7 +66,8 @@ def correct(
         by: the model's name, if the descriptions are to tell it.
 
     Returns:
-        "kind", "file", "sop_uid" and "sha256" of each object; without lesions there is no RT Structure Set.
+        "kind", "file", "sop_uid" and "sha256" of each object; without lesions there is an RT Structure Set only if
+        one is to be replaced.
 
     Raises:
         DataError: a file cannot be read or written.
