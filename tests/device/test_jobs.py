@@ -218,6 +218,19 @@ def test_a_result_whose_series_turns_out_not_to_be_whole_is_replaced_once_a_pers
     assert (partial.partial, partial.supersedes) == ("1 image is in quarantine", whole.task_id)
 
 
+@pytest.mark.slow
+def test_a_series_whose_quarantine_was_emptied_is_released_as_what_it_was_held_for(model, series, tmp_path):
+    uid = kept(tmp_path / "store", series[:4])
+    with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
+        jobs.store.quarantine(b"cut short", "has pixel data cut short", "CT1", uid, "1.2.3.99")
+        held_series(jobs)
+        for aside in jobs.store.quarantined():
+            jobs.store.delete_quarantined(aside.sha256)
+        assert jobs.store.release(uid, "anna")
+        until(lambda: jobs.store.tasks("done"))
+        assert jobs.store.task_of(uid, "tiny").partial == "1 image is in quarantine"
+
+
 def test_an_irregular_series_is_refused_with_its_reason(model, series, tmp_path):
     kept(tmp_path / "store", [path for path in series if path != series[2]])
     with working(tmp_path / "store", config(model), run=in_this_process) as jobs:

@@ -245,13 +245,15 @@ class Jobs:
             self.store.event("info", "no route leads to a model", series_uid=row.series_uid)
             return
         inputs, partial = self._inputs_of(row.series_uid), "; ".join(what_is_missing(self.store, row))
+        tasks = [task for name in names if (task := self.store.task_of(row.series_uid, name))]
+        if row.released and not any(task.input_sha256 == inputs for task in tasks):
+            partial = partial or row.reason  # somebody may have emptied the quarantine meanwhile
         route = route_of(row, self.routes())
         wanted = [
             name
             for name in (names[:1] if route and route.sequence else names)
             if self._is_new(row, name, inputs, partial)
         ]
-        tasks = [task for name in names if (task := self.store.task_of(row.series_uid, name))]
         released = row.released or any(
             (task.input_sha256, task.partial) == (inputs, partial) for task in tasks
         )
@@ -259,7 +261,8 @@ class Jobs:
             if self.store.hold(row.series_uid, partial):
                 text = f"a series is held as incomplete: {partial}"
                 self.store.event("warning", f"is held as incomplete: {partial}", series_uid=row.series_uid)
-                self.notifier.tell("person", text, f"{row.series_uid} {inputs}", series_uid=row.series_uid)
+                key = f"{row.series_uid} {inputs} {partial}"
+                self.notifier.tell("person", text, key, series_uid=row.series_uid)
             return
         for name in wanted:
             self._add_task(row, name, inputs, partial)
