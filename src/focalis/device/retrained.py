@@ -45,16 +45,25 @@ class Retrained:
         reason: str = "",
         sha256: str = "",
         judged: dict[str, Any] | None = None,
+        did: str = "",
     ) -> bool:
-        """Another state; False, and nothing changes, if it has ended, so that what was cancelled stays so."""
+        """Another state, and what the device did, for the audit trail, in one step.
+
+        Returns:
+            False, and nothing changes, if it has ended, so that what was cancelled stays so.
+        """
         ended = now() if state in ("done", "failed", "cancelled") else ""
-        return bool(
-            self._database.change(
+        with self._database.transaction() as connection:
+            changed = connection.execute(
                 "UPDATE retrainings SET state = ?, reason = ?, ended_at = ?, sha256 = ?, judged = ?"
                 f" WHERE number = ? AND {_OPEN}",
                 (state, reason, ended, sha256, json.dumps(judged or {}), number),
             ).rowcount
-        )
+            if changed and did:
+                connection.execute(
+                    "INSERT INTO audit (at, who, address, did) VALUES (?, 'the device', '', ?)", (now(), did)
+                )
+        return bool(changed)
 
 
 def _retraining(row: sqlite3.Row) -> Retraining:

@@ -221,13 +221,14 @@ class Retrainer:
         path.parent.mkdir(exist_ok=True)
         with whole_file(path) as temporary:
             shutil.copyfile(self._folder(each) / RUN / MODEL, temporary)
-        if self._store.set_retraining(each.number, "done", sha256=sha256_of(path), judged=answer["judged"]):
-            self._store.audit("the device", "", f"retrained {each.model} as {each.name}, and judged both")
+        did = f"retrained {each.model} as {each.name}, and judged both"
+        told = {"sha256": sha256_of(path), "judged": answer["judged"], "did": did}
+        if self._store.set_retraining(each.number, "done", **told):
             self._store.event("info", f"{each.name} was trained and judged")
 
     def _end(self, each: Retraining, reason: str) -> None:
-        if self._store.set_retraining(each.number, "failed", reason):
-            self._store.audit("the device", "", f"could not retrain {each.model}: {reason}")
+        did = f"could not retrain {each.model}: {reason}"
+        if self._store.set_retraining(each.number, "failed", reason, did=did):
             self._store.event("error", f"retraining {each.model} failed: {reason}")
 
     def _end_child(self) -> None:
