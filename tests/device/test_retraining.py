@@ -24,12 +24,13 @@ from focalis.device.records import Roles
 from focalis.device.retrain import RetrainJob, is_held_out, retrain
 from focalis.device.retraining import Retrainer, lineage_of, retrained_models
 from focalis.device.routing import effective_routes
+from focalis.device.serve import running
 from focalis.device.store import Store
 from focalis.device.web import models_page
 from focalis.device.web.app import create_app
 from focalis.device.web.auth import hash_password
 from focalis.dicom import Origin, read_series, write_segmentation
-from focalis.errors import UsageError
+from focalis.errors import FocalisError, UsageError
 from focalis.files import sha256_of
 from focalis.identity import ModelIdentity
 
@@ -365,3 +366,29 @@ def test_corrections_train_the_new_model_and_judge_both(write_series, tmp_path):
     shutil.rmtree(tmp_path / "in")
     again = retrain(RetrainJob(str(tmp_path / "job"), studies, str(start), 0.25, 6, 1), states.append)
     assert again["figures"] == found["figures"]
+
+
+@pytest.mark.slow
+def test_a_restarted_device_has_the_models_that_it_trained_or_says_which_is_lost(retrainer, settings, store):
+    retrainer.begin("tiny", STUDIES, "anna")
+    ended(store)
+    retrainer.put_on_trial(1, "anna")
+    store.close()
+    folder = store.folder
+    settings = settings.model_copy(
+        update={
+            "store": settings.store.model_copy(update={"folder": folder}),
+            "node": settings.node.model_copy(update={"port": 0}),
+            "web": settings.web.model_copy(update={"port": 0}),
+        }
+    )
+
+    with running(settings) as device:
+        (route,) = device.jobs.routes()
+        assert (set(device.jobs.models), route.shadow) == ({"tiny", "tiny-r1"}, "tiny-r1")
+    (folder / "models" / "tiny-r1.safetensors").unlink()
+    with pytest.raises(FocalisError, match=r"tiny-r1\.safetensors"), running(settings):
+        pass
+    alone = settings.model_copy(update={"routes": ()})
+    with running(alone) as device:
+        assert set(device.jobs.models) == {"tiny"}
