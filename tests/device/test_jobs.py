@@ -220,9 +220,10 @@ def test_a_result_whose_series_turns_out_not_to_be_whole_is_replaced_once_a_pers
 
 @pytest.mark.slow
 def test_a_series_whose_quarantine_was_emptied_is_released_as_what_it_was_held_for(model, series, tmp_path):
-    uid = kept(tmp_path / "store", series[:4])
+    with Store(tmp_path / "store") as store:
+        uid = keep_files(store, series[:4])
+        store.quarantine(b"cut short", "has pixel data cut short", "CT1", uid, "1.2.3.99")
     with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
-        jobs.store.quarantine(b"cut short", "has pixel data cut short", "CT1", uid, "1.2.3.99")
         held_series(jobs)
         for aside in jobs.store.quarantined():
             jobs.store.delete_quarantined(aside.sha256)
