@@ -34,6 +34,17 @@ def plan_of(figures, **options):
     return make_plan(figures, ("image",), {1: "lesion"}, **options)
 
 
+@pytest.mark.parametrize(
+    ("network", "start"),
+    [("dense", "shapes"), ("dense+crf", "shapes"), ("unet", "scratch"), ("segnet", "scratch")],
+)
+def test_the_default_network_starts_from_shapes_and_others_from_random_weights(network, start):
+    plan = plan_of(found(), network=network)
+
+    assert plan.start == start
+    assert plan.reasons["start"].startswith("shapes" if start == "shapes" else "random weights")
+
+
 def test_the_patch_leaves_room_for_crops_to_shift():
     plan = plan_of(found())
     assert plan.patch_zyx == (40, 40, 40)

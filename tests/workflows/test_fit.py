@@ -447,7 +447,7 @@ def test_a_second_run_in_the_same_folder_is_refused_and_a_killed_one_does_not_bl
         ({"plan": Path("nowhere.yaml")}, "nowhere.yaml: cannot be read"),
         ({"start": "shape"}, "no start of this name is known"),
         ({"start": "nowhere.safetensors"}, "nowhere.safetensors: "),
-        ({"freeze": "encoder"}, "freeze is encoder"),
+        ({"freeze": "encoder", "network": "unet"}, "freeze is encoder"),
         ({"readers": "vote"}, "readers is 'vote'"),
     ],
 )

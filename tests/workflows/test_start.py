@@ -35,7 +35,7 @@ def second(phantoms, first, tmp_path_factory):
 
 
 def test_what_was_taken_over_is_told_and_recorded(first, second):
-    assert first.start == ""
+    assert first.start.startswith("shapes: 104 of 104 tensors")
     assert second.start == "model: 104 of 104 tensors"
     record = json.loads((second.run / "record.json").read_text())["start"]
     assert record["taken"] == "104 of 104 tensors"
@@ -44,6 +44,13 @@ def test_what_was_taken_over_is_told_and_recorded(first, second):
     assert "104 of 104 tensors" in second.report.read_text()
     assert read_plan(second.plan).start == str(first.model)
     assert read_plan(second.plan).reasons["start"] == "as asked for"
+
+
+def test_another_network_in_a_plan_starts_as_that_network_does(phantoms, tmp_path):
+    run = tmp_path / "run"
+    assert read_plan(fit(phantoms, run, plan_only=True).plan).start == "shapes"
+    assert read_plan(fit(phantoms, run, plan_only=True, network="unet").plan).start == "scratch"
+    assert read_plan(fit(phantoms, run, plan_only=True, network="dense").plan).start == "shapes"
 
 
 def test_figures_on_images_that_trained_the_start_are_said_to_flatter(first, second):
@@ -73,7 +80,7 @@ def test_freezing_random_weights_is_refused(phantoms, tmp_path):
 
 
 def test_a_plan_that_freezes_random_weights_is_refused(phantoms, first, tmp_path):
-    plan = read_plan(first.plan).model_copy(update={"freeze": "all-but-head"})
+    plan = read_plan(first.plan).model_copy(update={"freeze": "all-but-head", "start": "scratch"})
     write_plan(plan, tmp_path / "plan.yaml")
 
     with pytest.raises(PlanError, match=r"plan\.yaml: .*freeze is all-but-head"):

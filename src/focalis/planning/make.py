@@ -12,6 +12,8 @@ from focalis.errors import PlanError
 from focalis.planning.fingerprint import Fingerprint
 from focalis.planning.plan import (
     MOST_CROP_MM,
+    SCRATCH,
+    SHAPES,
     NetworkSettings,
     Normalisation,
     Plan,
@@ -88,7 +90,7 @@ def make_plan(
     reasons["loss"] = (
         "soft Dice per patch plus cross entropy, the default, learns fastest in short trainings; --loss names another"
     )
-    reasons["start"] = "random weights; --start shapes gained 0.15 in Dice with ten nodules and 350 steps"
+    start, reasons["start"] = usual_start(network)
     reasons["freeze"] = "which of the start's weights stay as they are: nothing, encoder or all-but-head"
     reasons["augmentation"] = "each changes a share of the channels; [] for none"
     reasons["readers"] = "the label maps; --readers names what to make of several readers' masks"
@@ -104,6 +106,7 @@ def make_plan(
         ignore=ignore,
         regions=dict(regions or {}),
         use=use,
+        start=start,
         spacing_zyx_mm=spacing,
         normalisation=normalisation,
         patch_zyx=patch,
@@ -115,6 +118,15 @@ def make_plan(
         reasons=reasons,
     )
     return within_memory(plan)
+
+
+def usual_start(network: str) -> tuple[str, str]:
+    """What a training of a network starts from unless another start is asked for, and why."""
+    from focalis.networks import split_name  # here: reading a plan does not load torch
+
+    if split_name(network)[0] != "dense":
+        return SCRATCH, "random weights: shapes are a start for the network dense alone"
+    return SHAPES, "shapes: with ten nodules Dice is 0.15 higher on held-out cases, on no set credibly lower"
 
 
 def within_memory(plan: Plan) -> Plan:

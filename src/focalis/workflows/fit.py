@@ -18,7 +18,7 @@ from focalis.evaluation import Aim, Promise, Summary, keep_promise, nothing_to_f
 from focalis.files import LOCK, only_process_in
 from focalis.model import load_model, save_model
 from focalis.networks import REFINED, split_name
-from focalis.planning import SCRATCH, Freeze, Plan, Readers, make_plan, read_plan, write_plan
+from focalis.planning import SCRATCH, Freeze, Plan, Readers, make_plan, read_plan, usual_start, write_plan
 from focalis.planning.parts import augmentations_of, check_names, loss_of, loss_settings
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
 from focalis.training import Progress, read_metrics
@@ -189,7 +189,7 @@ def fit(
     settled = read_plan(followed) if plan is not None or followed.exists() else None
     if channels_may_miss is None and settled:
         channels_may_miss = settled.channels_may_miss
-    read_start(begin := start or (settled.start if settled else SCRATCH))
+    read_start(begin := start or (settled.start if settled else usual_start(network or "dense")[0]))
     if freeze not in (None, "nothing") and begin == SCRATCH:
         raise UsageError(
             f"freeze is {freeze}, which keeps weights of the start, but start is {SCRATCH}; give --start"
@@ -401,6 +401,9 @@ def _plan(
 
 def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
     if network := changes.get("network"):
+        if plan.start == usual_start(plan.network.name)[0]:
+            start, why = usual_start(str(network))
+            plan = plan.model_copy(update={"start": start, "reasons": plan.reasons | {"start": why}})
         plan = plan.model_copy(update={"network": plan.network.model_copy(update={"name": network})})
     if loss := changes.get("loss"):
         plan = plan.model_copy(update={"loss": loss_settings(str(loss))})
