@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from focalis.dataset import open_dataset
 from focalis.quality import Survey, measure, survey
-from focalis.volume import Segment, read_segments
+from focalis.volume import NamedSegment, read_segments
 
 Segments = list[tuple[str, int]]
 
@@ -48,7 +48,7 @@ def renamed(root: Path) -> list[tuple[tuple[str, ...], str]]:
 
 def test_segments_are_read_in_order(tmp_path: Path) -> None:
     path = put(tmp_path, "a", [("läsion  core", 2), ("rim", 1)])
-    assert read_segments(path) == (Segment(2, "läsion core"), Segment(1, "rim"))
+    assert read_segments(path) == (NamedSegment(2, "läsion core"), NamedSegment(1, "rim"))
 
 
 def test_a_name_that_stands_for_another_value_is_an_error(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from focalis.lesions import OperatingPoint, decide
 from focalis.prediction import Runtime, refine_probabilities
 from focalis.training import fit_refinement, refinement
 from focalis.training.prepared import TrainingCase
-from focalis.training.refinement import Watched, search_refinement
+from focalis.training.refinement import Predicted, search_refinement
 
 POINT = OperatingPoint(0.5)
 
@@ -25,7 +25,7 @@ def watched(seed, wrong=0.1, spacing=(2.0, 1.0, 1.0)):
 
 
 def case_of(probabilities, image, label):
-    return Watched(probabilities, TrainingCase("c", image, label, np.ones(1, np.float16), ()))
+    return Predicted(probabilities, TrainingCase("c", image, label, np.ones(1, np.float16), ()))
 
 
 def mean_dice(cases, settings):

@@ -20,8 +20,7 @@ def agree(
         ),
     ],
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder for agreement.json, pairs.csv and report.html."),
+        Path | None, typer.Option("--out", "-o", help="Folder for agreement.json, pairs.csv and report.html.")
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images, for the pictures; a data set has its own.")

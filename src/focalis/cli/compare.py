@@ -42,8 +42,7 @@ def compare(
     splits: Splits = None,
     channels_may_miss: MayMiss = None,
     start: Annotated[
-        str | None,
-        typer.Option(help="Weights that every row starts from: scratch, shapes, or a model file."),
+        str | None, typer.Option(help="Weights that every row starts from: scratch, shapes, or a model file.")
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Runs at a time; needs --steps.")] = 1,
     on: On = None,

@@ -25,8 +25,7 @@ def evaluate(
         typer.Option("--out", "-o", help="Folder for evaluation.json, cases.csv and report.html."),
     ] = None,
     images: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the images, for pictures in the report."),
+        Path | None, typer.Option(help="Folder of the images, for pictures in the report.")
     ] = None,
     readers: Annotated[
         Path | None,
@@ -42,8 +41,7 @@ def evaluate(
     ] = None,
     tolerance_mm: Annotated[float, typer.Option(min=0, help="Tolerance of the surface Dice, in mm.")] = 1.0,
     min_size: Annotated[
-        float,
-        typer.Option("--min-size", min=0, help="Ignore components of fewer mm3, in both maps."),
+        float, typer.Option("--min-size", min=0, help="Ignore components of fewer mm3, in both maps.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of evaluation.json.")] = False,

@@ -26,19 +26,16 @@ def fit(
         typer.Option(min=1, help="Train this many folds: an ensemble, and figures that may be quoted."),
     ] = None,
     then_all: Annotated[
-        bool,
-        typer.Option("--then-all", help="After the folds, train one more model on all cases."),
+        bool, typer.Option("--then-all", help="After the folds, train one more model on all cases.")
     ] = False,
     splits: Splits = None,
     plan: Annotated[Path | None, typer.Option(help="Follow this plan.yaml instead of a new plan.")] = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Write the plan and stop.")] = False,
     network: Annotated[
-        str | None,
-        typer.Option(help="dense, unet, nnunet, deeplab or another; NAME+crf refines the masks."),
+        str | None, typer.Option(help="dense, unet, nnunet, deeplab or another; NAME+crf refines the masks.")
     ] = None,
     loss: Annotated[
-        str | None,
-        typer.Option(help="dice_cross_entropy, distance_focal, tversky or another."),
+        str | None, typer.Option(help="dice_cross_entropy, distance_focal, tversky or another.")
     ] = None,
     readers: Annotated[
         Literal["labels", "majority", "staple", "mean", "random"] | None,
@@ -56,8 +53,7 @@ def fit(
         str, typer.Option(help="Choose the operating point for dice, or for fp-per-scan=X.")
     ] = "dice",
     promise: Annotated[
-        str | None,
-        typer.Option(help="What must hold on new scans: miss<=10% or fp-per-scan<=1."),
+        str | None, typer.Option(help="What must hold on new scans: miss<=10% or fp-per-scan<=1.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     eight_bit: Annotated[

@@ -20,8 +20,7 @@ def import_dicom(
     structure: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME",
-            help="A structure, or a pattern such as 'GTV*'; repeat for more. Default: all.",
+            metavar="NAME", help="A structure, or a pattern such as 'GTV*'; repeat for more. Default: all."
         ),
     ] = None,
     rename: Annotated[

@@ -31,8 +31,7 @@ On = Annotated[
     ),
 ]
 Verify = Annotated[
-    bool,
-    typer.Option("--verify", help="Read all files again, also those that look unchanged."),
+    bool, typer.Option("--verify", help="Read all files again, also those that look unchanged.")
 ]
 Charset = Annotated[
     str | None,

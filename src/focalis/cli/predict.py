@@ -54,8 +54,7 @@ def predict(
     mirror: Annotated[
         bool,
         typer.Option(
-            "--mirror",
-            help="Average over up to eight mirror images; takes up to eight times as long.",
+            "--mirror", help="Average over up to eight mirror images; takes up to eight times as long."
         ),
     ] = False,
     refine: Annotated[
@@ -87,10 +86,7 @@ def predict(
     ] = False,
     output_format: Annotated[
         Literal["nifti", "nrrd", "seg", "rtstruct"],
-        typer.Option(
-            "--format",
-            help="nifti, or nrrd for 3D Slicer; for DICOM input also seg or rtstruct.",
-        ),
+        typer.Option("--format", help="nifti, or nrrd for 3D Slicer; for DICOM input also seg or rtstruct."),
     ] = "nifti",
     charset: Charset = None,
     part: Annotated[

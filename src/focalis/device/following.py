@@ -197,11 +197,7 @@ def _read(earlier: EarlierStudy, names: Mapping[int, str], charset: str) -> Stud
 
 
 def _read_older(
-    earlier: Sequence[EarlierStudy],
-    latest: Study,
-    names: Mapping[int, str],
-    charset: str,
-    memory_gb: float,
+    earlier: Sequence[EarlierStudy], latest: Study, names: Mapping[int, str], charset: str, memory_gb: float
 ) -> list[tuple[EarlierStudy, Study]]:
     """Studies before the latest one, as many as the memory holds; one that cannot be read is left out."""
     left = _OLDER_SHARE * memory_gb * 1e9

@@ -32,14 +32,7 @@ from focalis.device.mask_job import MaskJob, Voxel
 from focalis.device.models import ServedModel
 from focalis.device.notify import Notifier
 from focalis.device.outgoing import outgoing
-from focalis.device.records import (
-    Delivery,
-    DeliveryState,
-    SeriesRow,
-    SeriesTask,
-    TaskState,
-    now,
-)
+from focalis.device.records import Delivery, DeliveryState, SeriesRow, SeriesTask, TaskState, now
 from focalis.device.routing import choose_models, effective_routes, outside_policies, route_of
 from focalis.device.segment import Job, PointJob
 from focalis.device.segmenter import Segmenter

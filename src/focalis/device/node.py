@@ -44,10 +44,7 @@ class Node:
     """Receives what scanners and archives send."""
 
     def __init__(
-        self,
-        config: Config,
-        intake: Intake,
-        on_report: Callable[[evt.Event], tuple[int, None]] | None = None,
+        self, config: Config, intake: Intake, on_report: Callable[[evt.Event], tuple[int, None]] | None = None
     ) -> None:
         """Listen to nothing yet.
 

@@ -13,16 +13,7 @@ from pathlib import Path
 
 from focalis.device.database import Database
 from focalis.device.object_files import ObjectFiles, file_chunks
-from focalis.device.records import (
-    Header,
-    Instance,
-    Kept,
-    Quarantined,
-    SeriesRow,
-    SeriesState,
-    Staged,
-    now,
-)
+from focalis.device.records import Header, Instance, Kept, Quarantined, SeriesRow, SeriesState, Staged, now
 
 _LONGEST_PAUSE_SECONDS = 900.0
 """Whoever sends more of a series after a longer pause sends it anew; the device does not wait that long."""

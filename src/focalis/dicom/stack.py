@@ -157,12 +157,7 @@ class _Names:
 
 
 def _require_uniform(
-    slices: Sequence[Slice],
-    names: _Names,
-    phrase: str,
-    property_of: Property,
-    tolerance: float,
-    advice: str,
+    slices: Sequence[Slice], names: _Names, phrase: str, property_of: Property, tolerance: float, advice: str
 ) -> None:
     groups: list[tuple[Sequence[float] | str, str, list[Slice]]] = []
     for each in slices:

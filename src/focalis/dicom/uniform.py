@@ -246,16 +246,8 @@ _ONE_VOLUME = "they are not one volume: give the files of one"
 _WHOLE = "export the series again, with its whole headers"
 REQUIRED: tuple[tuple[str, Reading, str], ...] = (
     ("Patient ID (or name)", _unnamed(_person), _ONE_PATIENT),
-    (
-        "patient's birth date",
-        _unnamed(_said("PatientBirthDate")),
-        _ONE_PATIENT,
-    ),
-    (
-        "issuer of the Patient ID",
-        _unnamed(_said("IssuerOfPatientID")),
-        _ONE_PATIENT,
-    ),
+    ("patient's birth date", _unnamed(_said("PatientBirthDate")), _ONE_PATIENT),
+    ("issuer of the Patient ID", _unnamed(_said("IssuerOfPatientID")), _ONE_PATIENT),
     ("patient's sex", _unnamed(_said("PatientSex")), _ONE_PATIENT),
     ("study", _said("StudyInstanceUID"), "give the files of one study"),
     ("Modality", _said("Modality"), _ONE_VOLUME),

@@ -10,10 +10,7 @@ from focalis.volume import Volume
 
 
 def views(
-    names: Mapping[int, str],
-    regions: Mapping[str, Sequence[int]],
-    ignore: int | None,
-    *maps: Volume,
+    names: Mapping[int, str], regions: Mapping[str, Sequence[int]], ignore: int | None, *maps: Volume
 ) -> Iterator[tuple[dict[int, str], list[Volume]]]:
     """Names, and label maps to judge by them: the maps as they are, or once for each region.
 

@@ -109,10 +109,7 @@ class _Group:
 
 
 def choose_targets(
-    tracks: Sequence[Track],
-    measured: Sequence[Sequence[LesionDay]],
-    named: Sequence[int],
-    slice_mm: float,
+    tracks: Sequence[Track], measured: Sequence[Sequence[LesionDay]], named: Sequence[int], slice_mm: float
 ) -> tuple[int, ...]:
     """The identities of the targets: those named, else the largest measurable ones of the first date.
 

@@ -1,13 +1,6 @@
 """Losses: the method's distance-weighted focal loss, and what it is summed with or compared to."""
 
-from focalis.losses.catalogue import (
-    LOSSES,
-    DistanceFocal,
-    build_loss,
-    loss_names,
-    loss_parameters,
-    loss_spec,
-)
+from focalis.losses.catalogue import LOSSES, DistanceFocal, build_loss, loss_names, loss_parameters, loss_spec
 from focalis.losses.distance import (
     INFINITE_FROM_MM,
     NO_FOREGROUND_MM,

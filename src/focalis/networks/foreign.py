@@ -130,9 +130,5 @@ def _shape(cls: str, strides_zyx: Sequence[Triple]) -> dict[str, Any]:
     widths = [min(FIRST_WIDTH * 2**i, MOST_WIDTH) for i in range(len(strides_zyx) + 1)]
     steps = [list(stride) for stride in strides_zyx]
     if cls == "DynUNet":  # it counts the first convolution as a step
-        return {
-            "kernel_size": [3] * len(widths),
-            "strides": [1, *steps],
-            "upsample_kernel_size": steps,
-        }
+        return {"kernel_size": [3] * len(widths), "strides": [1, *steps], "upsample_kernel_size": steps}
     return {"channels": widths, "strides": steps}

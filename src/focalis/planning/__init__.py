@@ -21,15 +21,7 @@ from focalis.planning.plan import (
     write_plan,
 )
 from focalis.planning.preparation import Prepared, prepare_image, prepare_label
-from focalis.planning.scope import (
-    Description,
-    Scope,
-    describe,
-    join_scopes,
-    learn_scope,
-    outside,
-    positions,
-)
+from focalis.planning.scope import Description, Scope, describe, join_scopes, learn_scope, outside, positions
 
 __all__ = [
     "LEAST_CROP_MM",

@@ -108,9 +108,7 @@ def take_figures(
 
 
 def fingerprint(
-    cases: Sequence[Case],
-    ignore: int | None = None,
-    taken: Mapping[str, CaseFigures] = MappingProxyType({}),
+    cases: Sequence[Case], ignore: int | None = None, taken: Mapping[str, CaseFigures] = MappingProxyType({})
 ) -> Fingerprint:
     """The figures of all cases together; DataError if no case holds any foreground.
 

@@ -96,10 +96,7 @@ def describe(volumes: Sequence[Volume], normalisation: Sequence[Normalisation]) 
     """
     grid = to_canonical(volumes[0]).grid
     spacing = np.asarray(grid.spacing_zyx_mm)
-    found = {
-        "spacing": np.log(spacing).tolist(),
-        "extent": np.log(spacing * grid.shape_zyx).tolist(),
-    }
+    found = {"spacing": np.log(spacing).tolist(), "extent": np.log(spacing * grid.shape_zyx).tolist()}
     for channel, (volume, how) in enumerate(zip(volumes, normalisation, strict=True)):
         if isinstance(volume, Absent):
             continue

@@ -72,12 +72,7 @@ class _Rounded(nn.Module):
         x = torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, 0, LEVELS)
         layer = self.layer
         weight = torch.fake_quantize_per_channel_affine(
-            layer.weight,
-            self.weight_scale,
-            self.weight_zero_point,
-            self.axis,
-            -WEIGHT_LEVELS,
-            WEIGHT_LEVELS,
+            layer.weight, self.weight_scale, self.weight_zero_point, self.axis, -WEIGHT_LEVELS, WEIGHT_LEVELS
         )
         if isinstance(layer, nn.ConvTranspose3d):
             assert not isinstance(layer.padding, str)

@@ -173,11 +173,7 @@ def _known_case(
 
 
 def _check_case(
-    case: Case,
-    dataset: Dataset,
-    look: Measurements | None,
-    drawn: ReaderValues,
-    mixed: list[Mixed],
+    case: Case, dataset: Dataset, look: Measurements | None, drawn: ReaderValues, mixed: list[Mixed]
 ) -> tuple[set[int], list[str]]:
     """The label values of a case and what is wrong with it; only one array is held at a time.
 

@@ -18,7 +18,7 @@ from focalis.planning.fingerprint import CaseFigures, take_figures
 from focalis.quality.contrast import MOST_VOXELS, contrasts, ranks
 from focalis.quality.label_values import may_be_an_image
 from focalis.quality.mixup import looks_like_a_label_map
-from focalis.volume import Grid, Segment, Volume, padding_value, to_canonical
+from focalis.volume import Grid, NamedSegment, Volume, padding_value, to_canonical
 
 SAMPLED_VOXELS = 1_000_000
 SIDES = (("inferior", "superior"), ("anterior", "posterior"), ("right", "left"))
@@ -194,7 +194,7 @@ class Measurements:
             )
         )
 
-    def label(self, case: Case, volume: Volume, segments: Sequence[Segment] = ()) -> None:
+    def label(self, case: Case, volume: Volume, segments: Sequence[NamedSegment] = ()) -> None:
         """Measure a label map of whole numbers, 0 being background; what is to be ignored is no foreground."""
         canonical = to_canonical(volume)
         array = canonical.array

@@ -8,14 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.quality.facts import CaseFacts
-from focalis.quality.finding import (
-    FENCE,
-    LEAST_CASES,
-    LEAST_FACTOR,
-    LEAST_RANGE,
-    USUAL_SHARE,
-    Finding,
-)
+from focalis.quality.finding import FENCE, LEAST_CASES, LEAST_FACTOR, LEAST_RANGE, USUAL_SHARE, Finding
 
 CT_FIRST_PERCENTILE = -300.0
 """A channel whose median 1st percentile is below this holds Hounsfield units: the rule that plans follow too."""

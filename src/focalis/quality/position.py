@@ -8,13 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.quality.facts import CaseFacts
-from focalis.quality.finding import (
-    LEAST_CASES,
-    LEAST_OFFSET_MM,
-    OFFSETS_PER_SPREAD,
-    USUAL_SHARE,
-    Finding,
-)
+from focalis.quality.finding import LEAST_CASES, LEAST_OFFSET_MM, OFFSETS_PER_SPREAD, USUAL_SHARE, Finding
 
 MAD_TO_SD = 1.4826
 """The standard deviation of normally distributed numbers, divided by their median absolute deviation."""

@@ -9,13 +9,13 @@ from pathlib import Path
 from focalis.dataset import Dataset
 from focalis.quality.facts import CaseFacts
 from focalis.quality.finding import Finding
-from focalis.volume import Segment
+from focalis.volume import NamedSegment
 
 _LISTED_NAMES = 4
 
 
 def judge_segments(
-    path: Path, segments: Sequence[Segment], present: Collection[int], dataset: Dataset
+    path: Path, segments: Sequence[NamedSegment], present: Collection[int], dataset: Dataset
 ) -> list[str]:
     """Complaints about segments whose name is a label's in the data set, but whose value is another.
 

@@ -28,7 +28,7 @@ WORKERS = 4
 
 
 @dataclass(frozen=True)
-class Change:
+class IntensityChange:
     """What an augmentation does to a batch.
 
     Attributes:
@@ -53,7 +53,7 @@ class Draft:
     """
 
     patch: Patch
-    changes: tuple[Change, ...]
+    changes: tuple[IntensityChange, ...]
     absent: Tensor | None = None
 
     def map(self, move: Callable[[Tensor], Tensor]) -> Draft:
@@ -166,7 +166,7 @@ def draw_batch(
             if rng.random() < plan.training.channel_dropout or channel in case.lacks
         ]
     changes = tuple(
-        Change(augmentation, torch.tensor(list(drawn)), torch.stack(list(drawn.values())))
+        IntensityChange(augmentation, torch.tensor(list(drawn)), torch.stack(list(drawn.values())))
         for augmentation, drawn in zip(augmentations, struck, strict=True)
         if drawn
     )

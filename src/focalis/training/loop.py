@@ -33,12 +33,7 @@ from focalis.networks import Network, all_outputs
 from focalis.planning import Plan
 from focalis.planning.parts import loss_of
 from focalis.prediction import Runtime, missing_operations_told
-from focalis.training.averaging import (
-    STATISTICS_HELD_FROM,
-    averaging_decay,
-    follow,
-    hold_statistics,
-)
+from focalis.training.averaging import STATISTICS_HELD_FROM, averaging_decay, follow, hold_statistics
 from focalis.training.batches import batches
 from focalis.training.checkpoint import Kept, keep, load_checkpoint, save_checkpoint
 from focalis.training.joined import joined

@@ -26,7 +26,7 @@ LEAST_GAIN = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Watched:
+class Predicted:
     """What a setting is judged on: probabilities (label, z, y, x) and the prepared case."""
 
     probabilities: NDArray[np.float32]
@@ -34,25 +34,18 @@ class Watched:
 
 
 def fit_refinement(
-    plan: Plan,
-    network: nn.Module,
-    cases: Sequence[TrainingCase],
-    runtime: Runtime,
-    point: OperatingPoint,
+    plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime: Runtime, point: OperatingPoint
 ) -> Refinement:
     """The CRF with the best mean Dice at the operating point on the first few cases of the inner split.
 
     See `search_refinement`; without cases it changes nothing.
     """
-    watched = [Watched(probabilities(plan, network, case, runtime), case) for case in cases[:CASES]]
+    watched = [Predicted(probabilities(plan, network, case, runtime), case) for case in cases[:CASES]]
     return search_refinement(watched, plan.spacing_zyx_mm, runtime, point)
 
 
 def search_refinement(
-    cases: Sequence[Watched],
-    spacing_zyx_mm: Sequence[float],
-    runtime: Runtime,
-    point: OperatingPoint,
+    cases: Sequence[Predicted], spacing_zyx_mm: Sequence[float], runtime: Runtime, point: OperatingPoint
 ) -> Refinement:
     """Search the parameters one group after the other, each from the best so far; no CRF is the first candidate.
 
@@ -121,7 +114,7 @@ def _candidates(start: Refinement, group: int, voxel_mm: float) -> Iterator[dict
 
 
 def _score(
-    cases: Sequence[Watched],
+    cases: Sequence[Predicted],
     settings: Refinement,
     spacing_zyx_mm: Sequence[float],
     runtime: Runtime,

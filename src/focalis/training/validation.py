@@ -75,10 +75,7 @@ def watch(plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime
 
 
 def mean_dice(
-    truth: NDArray[np.integer],
-    predicted: NDArray[np.integer],
-    classes: Sequence[int],
-    nested: bool = False,
+    truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: Sequence[int], nested: bool = False
 ) -> float:
     """Mean Dice over some classes of two arrays of class indices; 1 for a class that both lack.
 

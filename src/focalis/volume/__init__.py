@@ -22,7 +22,7 @@ from focalis.volume.orient import canonical_axes, canonical_grid, to_canonical
 from focalis.volume.outline import Outline, read_outlines
 from focalis.volume.repair import GridWarning
 from focalis.volume.resample import grid_with_spacing, resample_image, resample_label, resample_probabilities
-from focalis.volume.segments import Segment, itksnap_labels
+from focalis.volume.segments import NamedSegment, itksnap_labels
 from focalis.volume.values import padding_value, why_unusable
 from focalis.volume.volume import Absent, Volume, with_absent
 
@@ -35,8 +35,8 @@ __all__ = [
     "Axes",
     "Grid",
     "GridWarning",
+    "NamedSegment",
     "Outline",
-    "Segment",
     "Volume",
     "canonical_axes",
     "canonical_grid",

@@ -21,7 +21,7 @@ from focalis.volume.headers import find_payload, require_whole, surplus_of
 from focalis.volume.integrity import inspect_nifti
 from focalis.volume.placement import contradiction, read_placement
 from focalis.volume.repair import GridWarning, read_oblique_nifti, straightened
-from focalis.volume.segments import Segment, segment_fields, segments_in
+from focalis.volume.segments import NamedSegment, segment_fields, segments_in
 from focalis.volume.volume import Volume
 
 _NIFTI, _NRRD, _META = "NiftiImageIO", "NrrdImageIO", "MetaImageIO"
@@ -93,7 +93,7 @@ def placement_lacks(path: Path) -> str:
     return "" if read_placement(path).is_given else "sform_code and qform_code are 0"
 
 
-def read_segments(path: Path) -> tuple[Segment, ...]:
+def read_segments(path: Path) -> tuple[NamedSegment, ...]:
     """The segments that the header of a NRRD file names, as 3D Slicer writes them; none in any other file.
 
     Raises:
@@ -231,11 +231,11 @@ def require_length(path: Path, grid: Grid) -> None:
         )
 
 
-def _segments(reader: sitk.ImageFileReader) -> tuple[Segment, ...]:
+def _segments(reader: sitk.ImageFileReader) -> tuple[NamedSegment, ...]:
     return segments_in({key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()})
 
 
-def _require_one_layer(path: Path, segments: tuple[Segment, ...]) -> None:
+def _require_one_layer(path: Path, segments: tuple[NamedSegment, ...]) -> None:
     """Refuse a segmentation in which one voxel may belong to several segments."""
     layers = len({segment.layer for segment in segments})
     if layers > 1:

@@ -28,7 +28,7 @@ _LARGEST_SHIFT = 0.1
 
 
 @dataclass(frozen=True)
-class Placement:
+class HeaderPlacement:
     """The placement fields of a NIfTI header.
 
     Attributes:
@@ -51,7 +51,7 @@ class Placement:
         return self.sform is not None or self.qform is not None
 
 
-def read_placement(path: Path) -> Placement:
+def read_placement(path: Path) -> HeaderPlacement:
     """Read the placement of a NIfTI-1 file in either byte order.
 
     Source: nifti1.h (nifti.nimh.nih.gov), "3D image orientation and location in space".
@@ -93,7 +93,7 @@ def read_placement(path: Path) -> Placement:
             "correct the header or export the image again"
         )
     sform = np.vstack([np.reshape(rows, (3, 4)), [0, 0, 0, 1]]) if sform_code > 0 else None
-    return Placement(
+    return HeaderPlacement(
         unit_mm=_UNITS_MM.get(units & 7, 1.0),
         sform=sform,
         qform=_qform(quaternion, pixdim) if qform_code > 0 else None,
@@ -102,7 +102,7 @@ def read_placement(path: Path) -> Placement:
     )
 
 
-def contradiction(placement: Placement) -> str:
+def contradiction(placement: HeaderPlacement) -> str:
     """How the placement fields contradict each other by more than rounding, a phrase; empty if they agree."""
     spacing = np.asarray(placement.spacing_xyz)
     if placement.sform is not None:

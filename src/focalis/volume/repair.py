@@ -57,8 +57,7 @@ def straightened(path: Path, direction: NDArray[np.float64]) -> NDArray[np.float
 
 
 def read_oblique_nifti(
-    path: Path,
-    unit_mm: float = 1.0,
+    path: Path, unit_mm: float = 1.0
 ) -> tuple[NDArray[Any], Triple, Triple, NDArray[np.float64]]:
     """Read, by nibabel, a NIfTI file whose direction cosines SimpleITK refuses.
 

@@ -14,7 +14,7 @@ _KEY = re.compile(r"Segment(\d+)_(?:LabelValue|Name|Layer)")
 
 
 @dataclass(frozen=True)
-class Segment:
+class NamedSegment:
     """A named structure of a segmentation file.
 
     Attributes:
@@ -28,7 +28,7 @@ class Segment:
     layer: int = 0
 
 
-def segments_in(fields: Mapping[str, str]) -> tuple[Segment, ...]:
+def segments_in(fields: Mapping[str, str]) -> tuple[NamedSegment, ...]:
     """The segments in a NRRD header's key/value pairs, in the file's order; those without a whole value are left out.
 
     Source: 3D Slicer's documentation of the segmentation file format, "SegmentN_LabelValue", "_Name" and "_Layer".
@@ -39,7 +39,7 @@ def segments_in(fields: Mapping[str, str]) -> tuple[Segment, ...]:
         value, layer = (_whole(fields.get(f"Segment{number}_{key}", "")) for key in ("LabelValue", "Layer"))
         name = " ".join(fields.get(f"Segment{number}_Name", "").encode(errors="replace").decode().split())
         if value is not None:
-            segments.append(Segment(value, name, layer or 0))
+            segments.append(NamedSegment(value, name, layer or 0))
     return tuple(segments)
 
 

@@ -11,13 +11,7 @@ from typing import Any
 import numpy as np
 
 from focalis.dataset import Dataset
-from focalis.evaluation import (
-    POOLING_RULE,
-    Score,
-    figures_of,
-    paired_differences,
-    representative_cases,
-)
+from focalis.evaluation import POOLING_RULE, Score, figures_of, paired_differences, representative_cases
 from focalis.files import write_bytes
 from focalis.lesions import MATCHING_RULE
 from focalis.report import contours_figure, write_comparison_report

@@ -14,15 +14,7 @@ from numpy.typing import NDArray
 from focalis.errors import DataError
 from focalis.evaluation import CaseLesions, VoxelCounts, count_voxels, judge_lesions
 from focalis.files import write_text
-from focalis.lesions import (
-    CONNECTIVITY,
-    MEASURING_RULE,
-    Lesion,
-    LesionTable,
-    Line,
-    label_components,
-    temper,
-)
+from focalis.lesions import CONNECTIVITY, MEASURING_RULE, Lesion, LesionTable, Line, label_components, temper
 from focalis.volume import Volume, read_volume
 from focalis.workflows.record import read_json, write_json
 from focalis.workflows.training_cases import SEEN, Seen, as_seen

@@ -13,11 +13,7 @@ from focalis.errors import UsageError
 from focalis.lesions import OperatingPoint
 from focalis.model import Model, open_model
 from focalis.models import card_of, model_file
-from focalis.prediction import (
-    DEFAULT_MEMORY_GB,
-    Settings,
-    engines_for,
-)
+from focalis.prediction import DEFAULT_MEMORY_GB, Settings, engines_for
 from focalis.workflows.finished import part_of
 from focalis.workflows.inputs import CaseInput, codec_given, find_cases
 from focalis.workflows.model_record import collapse_alert

@@ -99,11 +99,5 @@ def write_result(
 
     assert source is not None
     write = write_segmentation if output_format == "seg" else write_structures
-    written = write(
-        label.array,
-        model.plan.labels,
-        source,
-        path,
-        _origin(model, outside, seen),
-    )
+    written = write(label.array, model.plan.labels, source, path, _origin(model, outside, seen))
     return written is not False

@@ -19,7 +19,7 @@ _NEIGHBOURHOOD = np.ones((3, 3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
-class Lesion:
+class PhantomLesion:
     """One lesion in its own box of the image.
 
     Attributes:
@@ -39,7 +39,7 @@ class Lesion:
 
 def place_lesions(
     room: NDArray[np.bool_], grid: Grid, voxels: int, count: int, rng: np.random.Generator
-) -> tuple[Lesion, ...]:
+) -> tuple[PhantomLesion, ...]:
     """Lesions of `voxels` voxels together, apart from each other and inside `room`.
 
     Raises:
@@ -47,7 +47,7 @@ def place_lesions(
     """
     room = room.copy()
     depth_mm = scipy.ndimage.distance_transform_edt(room, sampling=grid.spacing_zyx_mm)
-    lesions: list[Lesion] = []
+    lesions: list[PhantomLesion] = []
     for size in sorted(_sizes(voxels, count, rng), reverse=True):
         radius_mm = (3 * size * grid.voxel_volume_mm3 / (4 * math.pi)) ** (1 / 3)
         centre = _centre(room, depth_mm, radius_mm, grid, rng)
@@ -71,7 +71,11 @@ def place_lesions(
 
 
 def add_lesion(
-    image: NDArray[np.float32], lesion: Lesion, texture: NDArray[np.float32], contrast: float, blur_mm: float
+    image: NDArray[np.float32],
+    lesion: PhantomLesion,
+    texture: NDArray[np.float32],
+    contrast: float,
+    blur_mm: float,
 ) -> None:
     """Brighten the image by a lesion with a blurred boundary and an uneven inside."""
     softness = (0.1 * lesion.radius_mm + blur_mm) / lesion.radius_mm
@@ -80,7 +84,7 @@ def add_lesion(
 
 
 def read_lesions(
-    lesions: tuple[Lesion, ...], body: NDArray[np.bool_], grid: Grid, rng: np.random.Generator
+    lesions: tuple[PhantomLesion, ...], body: NDArray[np.bool_], grid: Grid, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """What one reader contours: boundaries off by a smooth random amount, a faint lesion missed at times."""
     contour = np.zeros(grid.shape_zyx, dtype=np.uint8)
@@ -133,7 +137,7 @@ def _grow(
     radius_mm: float,
     grid: Grid,
     rng: np.random.Generator,
-) -> Lesion:
+) -> PhantomLesion:
     """A star-shaped lesion: the `size` free voxels nearest to its centre in a distorted measure."""
     shape = _RandomStar(rng)
     reach_mm = 3 * radius_mm + 2 * max(grid.spacing_zyx_mm)
@@ -156,7 +160,7 @@ def _grow(
     nearest = nearest[np.argsort(distance[room[box]], kind="stable")[:size]]
     mask.reshape(-1)[nearest] = True
     strength = float(rng.uniform(0.6, 1.2))
-    return Lesion(box, (distance / edge).astype(np.float32), mask, radius_mm, strength)
+    return PhantomLesion(box, (distance / edge).astype(np.float32), mask, radius_mm, strength)
 
 
 class _RandomStar:

@@ -56,10 +56,7 @@ class PhantomSettings:
             (self.lesions < 0, f"lesions must not be negative ({self.lesions})"),
             (not 0 <= self.empty_share <= 1, f"empty_share must be between 0 and 1, not {self.empty_share}"),
             (self.readers < 1, f"readers must be 1 or more, not {self.readers}"),
-            (
-                min(self.contrast, self.noise, self.bias) < 0,
-                "contrast, noise and bias must not be negative",
-            ),
+            (min(self.contrast, self.noise, self.bias) < 0, "contrast, noise and bias must not be negative"),
         ):
             if wrong:
                 raise UsageError(f"phantom: {message}")

@@ -102,13 +102,7 @@ PUBLIC_SETS = (
         "enhancing tumour",
     ),
     _decathlon(
-        "Task02_Heart",
-        "left atrium in MR",
-        "06ee59366e1e5124267b774dbd654057",
-        450,
-        20,
-        "MRI",
-        "left atrium",
+        "Task02_Heart", "left atrium in MR", "06ee59366e1e5124267b774dbd654057", 450, 20, "MRI", "left atrium"
     ),
     _decathlon(
         "Task03_Liver",
@@ -141,13 +135,7 @@ PUBLIC_SETS = (
         "TZ",
     ),
     _decathlon(
-        "Task06_Lung",
-        "lung tumours in CT",
-        "8afd997733c7fc0432f71255ba4e52dc",
-        9000,
-        63,
-        "CT",
-        "cancer",
+        "Task06_Lung", "lung tumours in CT", "8afd997733c7fc0432f71255ba4e52dc", 9000, 63, "CT", "cancer"
     ),
     _decathlon(
         "Task07_Pancreas",
@@ -169,15 +157,7 @@ PUBLIC_SETS = (
         "Vessel",
         "Tumour",
     ),
-    _decathlon(
-        "Task09_Spleen",
-        "spleen in CT",
-        "410d4a301da4e5b2f6f86ec3ddba524e",
-        1600,
-        41,
-        "CT",
-        "spleen",
-    ),
+    _decathlon("Task09_Spleen", "spleen in CT", "410d4a301da4e5b2f6f86ec3ddba524e", 1600, 41, "CT", "spleen"),
     _decathlon(
         "Task10_Colon",
         "colon cancer in CT",

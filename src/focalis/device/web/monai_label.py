@@ -289,11 +289,7 @@ def _segment(
         if answer.pop("outcome") != "done":
             raise HTTPException(422, f"The image could not be segmented: {answer['reason']}")
         site.note(
-            request,
-            who,
-            f"had an image segmented by {model}",
-            series_uid=None if path else image,
-            level=None,
+            request, who, f"had an image segmented by {model}", series_uid=None if path else image, level=None
         )
         if output == "json":
             return JSONResponse(answer)

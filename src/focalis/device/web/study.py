@@ -300,10 +300,7 @@ def _places(view: View | None, chosen: dict[str, list[int]] | None) -> dict[str,
 
 
 def _beside(
-    view: View | None,
-    earlier: SeriesTask,
-    earlier_view: View,
-    follow_up: dict[str, Any] | None,
+    view: View | None, earlier: SeriesTask, earlier_view: View, follow_up: dict[str, Any] | None
 ) -> dict[str, Any] | None:
     """The earlier study for the page; `there` and `back` map z, y, x and 1 to voxels of the other study."""
     if view is None or follow_up is None:
