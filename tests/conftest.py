@@ -4,7 +4,9 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import peers
 import pytest
@@ -29,11 +31,14 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The folders with the longest files come first, so that no worker is left alone with one at the end."""
-    first = ("workflows", "device")
-    items.sort(
-        key=lambda item: next((n for n, name in enumerate(first) if name in item.path.parts), len(first))
-    )
+    """The long files first, those that wait and those that compute by turns: no worker is left alone with one."""
+    here, seen = Path(__file__).parent, Counter[str]()
+    turn = {}
+    for path in dict.fromkeys(item.path for item in items):
+        top = path.relative_to(here).parts[0]
+        seen[top] += 1
+        turn[path] = (top not in ("device", "workflows"), seen[top])
+    items.sort(key=lambda item: turn[item.path])
 
 
 @pytest.fixture(autouse=True)

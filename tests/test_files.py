@@ -17,7 +17,6 @@ from focalis.files import (
     KnownFiles,
     PermissionsWarning,
     is_free,
-    is_unused,
     only_process_in,
     restrict,
     whole_file,
@@ -146,7 +145,7 @@ def test_a_folder_that_a_process_works_in_is_refused_until_it_dies(tmp_path):
         process.wait()
     with only_process_in(folder, "fit"):
         pass
-    assert is_unused(folder)
+    assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 def test_a_folder_that_cannot_be_held_is_named(tmp_path):
@@ -156,15 +155,6 @@ def test_a_folder_that_cannot_be_held_is_named(tmp_path):
         only_process_in(tmp_path / "file" / "run", "fit"),
     ):
         pass
-
-
-def test_what_lies_in_a_folder_makes_it_used(tmp_path):
-    assert is_unused(tmp_path / "missing")
-    assert is_unused(tmp_path)
-    (tmp_path / ".lock").touch()
-    assert is_unused(tmp_path)
-    (tmp_path / ".hidden").touch()
-    assert not is_unused(tmp_path)
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])

@@ -73,7 +73,7 @@ def fill(path):
 
 
 @pytest.mark.usefixtures("hasty")
-@pytest.mark.parametrize("when", ["inference", "result"])
+@pytest.mark.parametrize("when", [pytest.param("inference", marks=pytest.mark.slow), "result"])
 def test_a_really_full_disk_stops_the_work_and_room_resumes_it(model, series, tmp_path, when):
     calls = []
 

@@ -35,7 +35,7 @@ def small_masks() -> list[np.ndarray]:
     """All masks of 3 x 3 pixels, and random larger ones of every density, with holes in holes."""
     rng = np.random.default_rng(0)
     every = [np.array(bits, bool).reshape(3, 3) for bits in product((0, 1), repeat=9)]
-    return every + [rng.random(rng.integers(4, 10, 2)) < rng.uniform(0.3, 0.95) for _ in range(300)]
+    return every + [rng.random(rng.integers(4, 10, 2)) < rng.uniform(0.3, 0.95) for _ in range(100)]
 
 
 def test_filling_returns_the_mask_that_was_traced() -> None:

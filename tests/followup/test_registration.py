@@ -17,7 +17,13 @@ def miss_mm(found: Transform, true: Transform) -> float:
     return float(np.linalg.norm(found.apply(PLACES) - true.apply(PLACES), axis=1).max())
 
 
-@pytest.mark.parametrize(("degrees", "shift_mm"), [((3, -4, 5), (6, -5, 8)), ((-8, 6, 12), (35, -20, 50))])
+@pytest.mark.parametrize(
+    ("degrees", "shift_mm"),
+    [
+        pytest.param((3, -4, 5), (6, -5, 8), marks=pytest.mark.slow),
+        ((-8, 6, 12), (35, -20, 50)),
+    ],
+)
 def test_a_movement_is_found(degrees: tuple[float, ...], shift_mm: tuple[float, ...]) -> None:
     moved = turned(degrees, shift_mm)
     low, high = np.asarray([-72, -60, -80]) + shift_mm, np.asarray([72, 60, 80]) + shift_mm

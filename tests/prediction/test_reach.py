@@ -27,7 +27,9 @@ def test_of_a_network_that_moves_values_about_it_is_not_known():
     assert reach_of(build_network("segnet", ((2, 2, 2),), 1, 2), 1, (2, 2, 2)) is None
 
 
-@pytest.mark.parametrize("strides", [((2, 2, 2),), ((1, 2, 2), (2, 2, 2))])
+@pytest.mark.parametrize(
+    "strides", [((2, 2, 2),), pytest.param(((1, 2, 2), (2, 2, 2)), marks=pytest.mark.slow)]
+)
 def test_nothing_beyond_the_reach_changes_an_output(strides):
     """The gradient of one output voxel ends at the reach; over all phases of the stride it gets there."""
     torch.manual_seed(0)

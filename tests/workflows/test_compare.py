@@ -11,7 +11,7 @@ from filelock import FileLock
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import PlanError, TrainingError, UsageError
 from focalis.evaluation import Evaluation, Score
-from focalis.planning import fingerprint, make, read_plan
+from focalis.planning import fingerprint, read_plan
 from focalis.workflows import executors
 from focalis.workflows.compare import compare, shared_plans, waiting
 from focalis.workflows.comparison import Row, nothing_learned
@@ -20,14 +20,6 @@ from focalis.workflows.task import Task
 
 SETTINGS = PhantomSettings(shape_zyx=(16, 20, 20), foreground_share=0.02, lesions=1)
 OPTIONS = {"steps": 1, "threads": 1, "losses": ("dice_cross_entropy", "distance_focal")}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_plans():
-    """The estimate of memory takes seconds per plan, and is tested where it lives."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make, "training_bytes", lambda _plan: 10**9)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +31,7 @@ def phantoms(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def first(phantoms, tmp_path_factory):
-    return compare(phantoms, tmp_path_factory.mktemp("out"), parallel=2, **OPTIONS)
+    return compare(phantoms, tmp_path_factory.mktemp("out"), on="here", **OPTIONS)
 
 
 @pytest.fixture

@@ -148,14 +148,14 @@ def test_a_plan_keeps_its_reasons_when_it_is_followed(phantoms, tmp_path):
     assert first.plan.read_text() == before
 
 
-def test_without_a_fold_the_figures_are_marked_as_flattering(phantoms, tmp_path):
-    result = fit(phantoms, tmp_path / "run", steps=2)
+def test_without_a_fold_the_figures_are_marked_as_flattering(phantoms, small, tmp_path):
+    result = fit(phantoms, tmp_path / "run", steps=1, plan=small, eight_bit=False)
     assert "inner split" in result.judged_on
     assert "flatter" in result.judged_on
 
 
-def test_folds_make_an_ensemble_in_one_file_and_pool_the_held_out_cases(phantoms, tmp_path):
-    result = fit(phantoms, tmp_path / "run", steps=2, folds=2)
+def test_folds_make_an_ensemble_in_one_file_and_pool_the_held_out_cases(phantoms, small, tmp_path):
+    result = fit(phantoms, tmp_path / "run", steps=1, folds=2, plan=small, eight_bit=False)
     assert len(load_model(result.model).members) == 2
     assert result.summary.overall.cases == 6
     assert (tmp_path / "run" / "report.html").exists()
@@ -258,7 +258,7 @@ def test_a_plan_can_be_made_edited_and_passed_back(phantoms, tmp_path):
     assert first.model is None
     edited = read_plan(first.plan).model_copy(update={"batch": 1})
     write_plan(edited, tmp_path / "mine.yaml")
-    result = fit(phantoms, tmp_path / "run", steps=2, plan=tmp_path / "mine.yaml")
+    result = fit(phantoms, tmp_path / "run", steps=1, plan=tmp_path / "mine.yaml", eight_bit=False)
     assert load_model(result.model).plan.batch == 1
 
 

@@ -50,7 +50,7 @@ def fitted(tmp_path_factory):
     root = a_set(folder / "d", ["FT", "FT", "F", "FT", "F", "FT"])
     splits = [{"train": ["c0", "c1", "c2", "c3"], "val": ["c4", "c5"]}]
     (root / "splits.json").write_text(json.dumps(splits))
-    return root, fit(root, folder / "run", steps=2, fold=0, channels_may_miss=["T1"])
+    return root, fit(root, folder / "run", steps=1, eight_bit=False, fold=0, channels_may_miss=["T1"])
 
 
 def test_cases_of_folders_may_lack_what_may_miss(tmp_path):

@@ -160,7 +160,7 @@ def fitted(tmp_path_factory):
         write_volume(Volume(label, GRID), root / "labels" / f"c{number}.nii.gz")
     labels = {"background": 0, **{name: list(values) for name, values in REGIONS.items()}}
     (root / "dataset.json").write_text(json.dumps({"labels": labels, "regions_class_order": [2, 1, 4]}))
-    return root, fit(root, root.parent / "run", steps=2)
+    return root, fit(root, root.parent / "run", steps=1, eight_bit=False)
 
 
 @pytest.mark.slow

@@ -217,7 +217,7 @@ def phantoms(tmp_path_factory):
 
 
 def test_fit_stores_what_it_saw_and_its_held_out_figures_are_clean(phantoms, tmp_path):
-    result = fit(phantoms, tmp_path / "run", steps=1, fold=0)
+    result = fit(phantoms, tmp_path / "run", steps=1, eight_bit=False, fold=0)
     cases = json.loads((result.run / "record.json").read_text())["cases"]
     known = SeenCases.of(load_model(result.model))
     by_name = {case.name: known.find("?", case.read_images()) for case in open_dataset(phantoms).cases}
@@ -235,5 +235,5 @@ def test_a_held_out_copy_of_a_training_image_is_named(phantoms, tmp_path):
     volume = read_volume(data / "images" / "phantom_000.nii.gz")
     write_volume(Volume(volume.array.astype(np.float32), volume.grid), data / "images" / "phantom_005.nii.gz")
     shutil.copy(data / "labels" / "phantom_000.nii.gz", data / "labels" / "phantom_005.nii.gz")
-    result = fit(data, tmp_path / "run", steps=1, fold=0)
+    result = fit(data, tmp_path / "run", steps=1, eight_bit=False, fold=0)
     assert "1 of 1 cases were seen when the model was made" in result.report.read_text(encoding="utf-8")

@@ -50,7 +50,7 @@ def scores(result: FitResult) -> list[Score]:
 
 def test_the_inner_split_holds_a_lesion(tmp_path: Path) -> None:
     a_set(tmp_path / "d", [[1], [1], *[[]] * 6])
-    result = fit(tmp_path / "d", tmp_path / "run", steps=2, seed=3)
+    result = fit(tmp_path / "d", tmp_path / "run", steps=1, eight_bit=False, seed=3)
     cases = json.loads((result.run / "record.json").read_text())["cases"]
     assert {"c00", "c01"} & set(cases["inner"])
     assert {"c00", "c01"} & set(cases["train"])
@@ -58,7 +58,7 @@ def test_the_inner_split_holds_a_lesion(tmp_path: Path) -> None:
 
 def test_the_only_lesion_trains_and_the_figures_are_said_to_be_worth_nothing(tmp_path: Path) -> None:
     a_set(tmp_path / "d", [[], [1], *[[]] * 5])
-    result = fit(tmp_path / "d", tmp_path / "run", steps=2)
+    result = fit(tmp_path / "d", tmp_path / "run", steps=1, eight_bit=False)
     cases = json.loads((result.run / "record.json").read_text())["cases"]
     assert "c01" in cases["train"]
     assert result.caveats[0] == "c01: is the only patient with a lesion: it can train or be judged, not both"
@@ -119,7 +119,7 @@ def test_the_figures_of_a_label_that_a_plan_adds_are_left_out(tmp_path: Path) ->
     root = a_set(tmp_path / "d", [[1]] * 6)
     plan = read_plan(fit(root, tmp_path / "plan", plan_only=True).plan)
     write_plan(plan.model_copy(update={"labels": {1: "lesion", 5: "vessel"}}), tmp_path / "plan.yaml")
-    result = fit(root, tmp_path / "run", plan=tmp_path / "plan.yaml", steps=2)
+    result = fit(root, tmp_path / "run", plan=tmp_path / "plan.yaml", steps=1, eight_bit=False)
     assert {score["label"] for score in scores(result)} == {1}
     assert any(line.startswith("no training case holds label 5 (vessel)") for line in result.caveats)
 
@@ -152,7 +152,7 @@ def test_the_command_says_first_that_the_cases_are_few(tmp_path: Path) -> None:
 
 def test_few_held_out_cases_are_said_to_be_few(tmp_path: Path) -> None:
     root = a_set(tmp_path / "d", [[1]] * 6)
-    result = fit(root, tmp_path / "run", steps=2, fold=0, folds=None)
+    result = fit(root, tmp_path / "run", steps=1, eight_bit=False, fold=0, folds=None)
     assert result.caveats == ("the figures are those of 2 cases: too few to judge a model by",)
 
 
@@ -168,7 +168,7 @@ def partly(root: Path) -> Path:
 def test_figures_of_a_label_come_from_the_cases_in_which_it_was_drawn(tmp_path: Path) -> None:
     root = partly(tmp_path / "d")
     splits(root, [0, 1, 2], [3, 4, 5])
-    result = fit(root, tmp_path / "run", steps=2, fold=0)
+    result = fit(root, tmp_path / "run", steps=1, eight_bit=False, fold=0)
     rows = scores(result)
     judged = {(row["case"], row["label"]) for row in rows}
     assert judged == {("c03", 6), ("c04", 4), ("c05", 6)}

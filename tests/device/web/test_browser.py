@@ -350,7 +350,7 @@ def test_text_has_the_contrast_of_wcag_aa(visit, study, device, scheme):
     assert (sum(map(int, re.findall(r"\d+", body)[:3])) > 380) is (scheme == "light")
 
 
-@pytest.mark.parametrize("width", [820, 390])
+@pytest.mark.parametrize("width", [pytest.param(820, marks=pytest.mark.slow), 390])
 def test_narrow_screens_need_no_sideways_scrolling(visit, study, width):
     pages = [
         study(width=width, height=1100),
