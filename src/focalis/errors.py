@@ -31,6 +31,15 @@ class FocalisError(Exception):
         error.path, error.fault, error.advice = path, fault, advice
         return error
 
+    @classmethod
+    @contextmanager
+    def of_system(cls, path: object, advice: str = "", fault: str = "cannot be read") -> Iterator[None]:
+        """What the system refuses in the block becomes an error about a file or folder, with the system's reason."""
+        try:
+            yield
+        except OSError as error:
+            raise cls.at(path, f"{fault} ({error.strerror or error})", advice) from error
+
 
 class UsageError(FocalisError):
     """The call itself is wrong: an unknown option value, a path that is not there."""

@@ -203,11 +203,6 @@ def is_free(path: Path) -> bool:
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
-def is_unused(folder: Path) -> bool:
-    """Whether a folder is missing, or holds nothing but the lock of a process that wrote nothing."""
-    return not folder.exists() or all(path.name == LOCK for path in folder.iterdir())
-
-
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal, without holding them in memory.
 

@@ -401,12 +401,8 @@ def _split(blob: bytes) -> tuple[bytes, bytes]:
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with ModelError.of_system(path, "give the path of a .safetensors model"):
         return path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"{path}: cannot be read ({error.strerror}); give the path of a .safetensors model"
-        ) from error
 
 
 def _name(path: Path) -> str:

@@ -41,10 +41,7 @@ class Plugin:
     """Where a part comes from that is not Focalis's own.
 
     Attributes:
-        kind: what it is.
-        name: its name in the plan.
         package: the installed package, as pip knows it.
-        version: the package's version.
     """
 
     kind: Kind

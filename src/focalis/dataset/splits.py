@@ -41,9 +41,8 @@ def read_splits(path: Path | str, names: Iterable[str] | None = None) -> tuple[S
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give a splits file") from error
+        with DataError.of_system(path, "give a splits file"):
+            content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: is not valid JSON ({error}); mend it") from error
     if not isinstance(content, list) or not content:

@@ -57,7 +57,6 @@ class Report:
     """What a destination says of the objects of one request.
 
     Attributes:
-        transaction_uid: the request.
         committed: SOP Instance UIDs that it keeps.
         failed: SOP Instance UID to why it does not.
     """

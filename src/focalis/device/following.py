@@ -44,7 +44,6 @@ class FollowUp:
         content: all of it, for the page, as JSON.
         tracking: number of a lesion to the Tracking UID that the earlier report gave it.
         remarks: number of a lesion to what is to be said of it.
-        summary: a sentence on all of them.
     """
 
     content: Mapping[str, Any]

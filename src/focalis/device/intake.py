@@ -53,7 +53,6 @@ class Intake:
     """Takes objects in; safe to use from many threads.
 
     Attributes:
-        store: where they go.
         most_bytes: the greatest object that is taken.
     """
 

@@ -32,10 +32,6 @@ class MaskJob:
         series: whether they are a DICOM series.
         out: the file to write; its suffix says how.
         points_xyz: for a guided model, the voxels that a person clicked.
-        model: the model file.
-        model_sha256: what its SHA-256 must be.
-        memory_gb: the limit on this process.
-        charset: the Python codec for text of no or a wrong character set.
     """
 
     images: list[str]

@@ -19,7 +19,6 @@ class ServedModel:
 
     Attributes:
         name: its name in routes and on the page.
-        file: the model file.
         header: the model, its networks not read; the file is refused once it is another.
     """
 
@@ -65,10 +64,8 @@ def loaded_model(file: str, sha256: str, models: dict[str, Model]) -> Model:
     Raises:
         ModelError: the file was changed, or cannot be read.
     """
-    try:
+    with ModelError.of_system(file, "give a model file"):
         found = sha256_of(Path(file))
-    except OSError as error:
-        raise ModelError.at(file, f"cannot be read ({error.strerror})", "give a model file") from error
     if found != sha256:
         raise ModelError.at(
             file, "the file was changed since the device started", "restore it, restart, and try again"

@@ -29,13 +29,12 @@ class Notices:
                 ((cursor.lastrowid or 0) - _KEPT,),
             )
 
-    def notices(self, state: DeliveryState | None = None, limit: int | None = None) -> list[Notice]:
+    def notices(self, state: DeliveryState | None = None) -> list[Notice]:
         """Notices, in a state, the newest first."""
         rows = self._database.rows(
             "SELECT number, recipient, event, text, at, task_id, series_uid, state, attempts, last_error, next_at"
-            " FROM notices WHERE ?1 IS NULL OR state = ?1 ORDER BY number DESC LIMIT ?2",
+            " FROM notices WHERE ?1 IS NULL OR state = ?1 ORDER BY number DESC",
             state,
-            -1 if limit is None else limit,
         )
         return [Notice(**dict(row)) for row in rows]
 

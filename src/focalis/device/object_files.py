@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from focalis.device.records import Staged
@@ -28,7 +28,7 @@ class ObjectFiles:
         """
         self.folder = folder
         self._incoming = folder / "incoming"
-        with _disk(folder):
+        with _writing(folder):
             for each in (
                 folder,
                 self._incoming,
@@ -59,7 +59,7 @@ class ObjectFiles:
             DataError: the disk is full or fails; nothing stays.
         """
         digest, count = hashlib.sha256(), 0
-        with _disk(self._incoming):
+        with _writing(self._incoming):
             handle, name = tempfile.mkstemp(dir=self._incoming, suffix=".dcm")
             path = Path(name)
             try:
@@ -81,7 +81,7 @@ class ObjectFiles:
         Raises:
             DataError: the disk is full or fails.
         """
-        with _disk(path):
+        with _writing(path):
             if not path.parent.is_dir():
                 path.parent.mkdir(exist_ok=True)
                 flush(path.parent.parent)
@@ -94,7 +94,7 @@ class ObjectFiles:
         Raises:
             DataError: it is not there, or the disk fails.
         """
-        with _disk(path):
+        with _writing(path):
             path.lstat()
             flush(path.parent)
 
@@ -113,7 +113,7 @@ class ObjectFiles:
         strays += [path for path in self.folder.glob("quarantine/*") if path.stem not in known]
         strays += [path for path in self.folder.glob("results/*") if path.name not in tasks]
         strays += self.folder.glob("deidentified/*")
-        with _disk(self.folder):
+        with _writing(self.folder):
             for path in strays:
                 if path.is_dir():
                     shutil.rmtree(path)
@@ -128,18 +128,10 @@ def file_chunks(path: Path) -> Iterator[bytes]:
     Raises:
         DataError: it cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                yield chunk
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    with DataError.of_system(path, "check its permissions"), path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
 
 
-@contextmanager
-def _disk(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"{path}: cannot be written ({reason}); check the disk and its free space") from error
+def _writing(path: Path) -> AbstractContextManager[None]:
+    return DataError.of_system(path, "check the disk and its free space", "cannot be written")

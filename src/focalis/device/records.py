@@ -44,7 +44,6 @@ class Header:
     Attributes:
         expected: how many instances the series has by its own word; None if it does not say.
         frames: images in this instance.
-        number: its Instance Number.
         acquisition: its Acquisition Number; empty if it has none.
         acquisition_images: how many images the acquisition has by its own word.
         normal: the direction across its slice, rounded, as text; empty if it has no place in the patient.
@@ -117,7 +116,6 @@ class SeriesRow:
         reason: why it is incomplete.
         released: who released it although it is incomplete; empty if nobody did.
         pause_seconds: the longest pause after which more of it came.
-        person, namesake: as in `Header`.
         told: the same as in `Header`, of all its images together, as JSON.
     """
 
@@ -242,8 +240,6 @@ class EarlierStudy:
     """A series of the same person that was segmented before.
 
     Attributes:
-        task_id: its task.
-        files: the files of the series.
         segmentation: its Segmentation, the corrected one if there is one.
         report: the Structured Report to it.
         model_sha256: the file of the model that segmented it.

@@ -38,15 +38,7 @@ MOST_LISTED = 500
 
 @dataclass(frozen=True)
 class Made:
-    """One file that was made.
-
-    Attributes:
-        kind: which object it is.
-        file: its name in the folder of results.
-        sop_uid: its SOP Instance UID.
-        sha256: of the file.
-        lesions: how many were found in the series.
-    """
+    """One file that was made."""
 
     kind: ResultKind
     file: str

@@ -42,12 +42,7 @@ class Job:
     """One series to segment.
 
     Attributes:
-        files: the files of the series.
-        model: the model file.
-        model_sha256: what its SHA-256 must be.
         folder: an empty folder for the results.
-        version: the version of Focalis that the results name.
-        memory_gb: the limit on this process.
         supersedes: kind of result to the file of the earlier one that is replaced.
         created: when the task was made, in ISO 8601; the results bear this time, so that a repetition makes the same
             bytes. Empty for the time of the images.
@@ -56,7 +51,6 @@ class Job:
         partial: why the series is not whole; empty if it is.
         other_modality: what to do with a series of another modality than the model's.
         outside: what to do with one that lies outside of what the model was trained on otherwise.
-        charset: the Python codec for text of no or a wrong character set.
         leave_out: leave out images of another orientation or size than nearly all others.
         beside: the Segmentation with which the findings are compared, for a model on trial.
         earlier: studies that may be of the same person, each as `focalis.device.records.EarlierStudy`.

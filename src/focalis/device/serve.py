@@ -34,11 +34,6 @@ class Running:
     """A device at work.
 
     Attributes:
-        config: its settings.
-        store: its store.
-        jobs: its work.
-        dicom_port: where the DICOM node listens.
-        web_url: where the page is.
         wrong: what ended the device by itself; empty while all is well.
     """
 

@@ -25,12 +25,7 @@ from focalis.errors import UsageError
 
 
 class Store(Received, Senders, Work, Notices, Accounts, Retrained):
-    """The store in a folder; safe to use from all threads of one process.
-
-    Attributes:
-        folder: where it lies.
-        counters: what has happened since it was opened.
-    """
+    """The store in a folder; safe to use from all threads of one process."""
 
     def __init__(self, folder: Path) -> None:
         """Open the store; make it if it is not there.

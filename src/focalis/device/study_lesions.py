@@ -22,8 +22,6 @@ class StudyLesion:
             `label_components` numbers.
         centre_zyx: its own voxel nearest to its centre of gravity.
         slices: the first and the last z that it touches.
-        mean: the mean of the image's values in it.
-        maximum: their maximum.
     """
 
     measured: Lesion

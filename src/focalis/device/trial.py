@@ -64,7 +64,6 @@ class Trial:
     """The last studies that both models have segmented.
 
     Attributes:
-        current, shadow: the models.
         studies: how many studies are compared.
         refused: in how many more the model on trial gave no result.
         both, only_current, only_shadow: lesions; what touches counts as one.
@@ -126,7 +125,6 @@ class Drift:
     """How the images of late lie in a model's usual range of one figure.
 
     Attributes:
-        figure: what it is.
         median: where the middle one lies; -1 and 1 are the ends of the range.
         outside: the share of the studies that lie beyond them.
     """

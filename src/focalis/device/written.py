@@ -29,11 +29,9 @@ def making_folder(store: Store, task_id: str) -> Path:
         DataError: it cannot be made.
     """
     folder = store.folder / "making" / task_id
-    try:
+    with DataError.of_system(folder, "check the disk", "cannot be made"):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be made ({error.strerror}); check the disk") from error
     return folder
 
 
@@ -54,7 +52,7 @@ def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> bool
         DataError: the disk is full or fails.
     """
     source, place = store.folder / "making" / task_id, store.results_folder(task_id)
-    try:
+    with DataError.of_system(place, "check the disk", "cannot be written"):
         if not has_results(store, task_id):
             if not made or not all(_is_whole(source / each["file"], each["sha256"]) for each in made):
                 return False
@@ -67,8 +65,6 @@ def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> bool
             flush(place.parent)
         shutil.rmtree(source, ignore_errors=True)
         written = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{place}: cannot be written ({error.strerror}); check the disk") from error
     for each in written:
         store.add_result(task_id, each["kind"], each["sop_uid"], each["sha256"], place / each["file"])
     return True

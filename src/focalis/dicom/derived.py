@@ -134,7 +134,6 @@ class LabelledSeries:
 
     Attributes:
         kind: SEG, RTSTRUCT, SR or SC.
-        series: the series that was labelled.
         label: label values on its grid, z, y, x; 0 is the background.
         names: label value to name, by value.
         origin: how it was made, its texts fit for DICOM.

@@ -47,11 +47,8 @@ def sniff(path: Path) -> Literal["dicom", "perhaps", "other"]:
     Raises:
         DataError: the file cannot be read.
     """
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(_PREAMBLE_BYTES + 4)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from error
+    with DataError.of_system(path, "check path and permissions"), path.open("rb") as stream:
+        start = stream.read(_PREAMBLE_BYTES + 4)
     if start[_PREAMBLE_BYTES:] == b"DICM":
         return "dicom"
     return "perhaps" if start[:2] in _FIRST_GROUPS else "other"

@@ -54,12 +54,8 @@ class Slice:
     """One slice: a single-frame file, or one frame of a multi-frame file.
 
     Attributes:
-        file: the file.
         frame: the frame's number in its file, from 1.
         frames: how many frames the file holds.
-        transfer_syntax: the file's Transfer Syntax UID.
-        instance_uid: the SOP Instance UID.
-        series_uid: the Series Instance UID.
         frame_of_reference: the Frame of Reference UID; empty if the file names none.
         size_xy: columns, rows.
         position_xyz_mm: patient position of the centre of the first pixel (Image Position, PS3.3 C.7.6.2.1.1).
@@ -67,7 +63,6 @@ class Slice:
         spacing_xy_mm: distance between columns, between rows.
         thickness_mm: Spacing Between Slices, else Slice Thickness; None if the file names neither.
         slope: Rescale Slope; value = stored * slope + intercept (PS3.3 C.11.1).
-        intercept: Rescale Intercept.
         stored_range: the least and the greatest value that the stored bits can hold.
         said: what else the slice says of itself, see `focalis.dicom.uniform.told`.
     """

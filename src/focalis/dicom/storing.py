@@ -36,10 +36,8 @@ def remove(path: Path, series: Series) -> None:
         DataError: the path is a file of the series, or it cannot be removed.
     """
     _require_no_image(path, series)
-    try:
+    with DataError.of_system(path, "remove it by hand", "cannot be removed"):
         path.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError.at(path, f"cannot be removed ({error.strerror})", "remove it by hand") from error
 
 
 def _require_no_image(path: Path, series: Series) -> None:

@@ -39,8 +39,6 @@ class PairScore:
     """Two readers on one structure of one case: a row of `pairs.csv`. None means undefined, by `EMPTY_RULE`.
 
     Attributes:
-        case: the case's name.
-        label: the label's value.
         structure: its name.
         first, second: the readers, in alphabetical order.
         first_volume_mm3, second_volume_mm3: what each has drawn.
@@ -85,8 +83,6 @@ class ReaderPair:
     """Two readers over all cases that both have contoured.
 
     Attributes:
-        first, second: the readers.
-        cases: how many cases.
         dice, hd95_mm, relative_volume_difference: means over these cases, the last one with its sign: who draws larger.
         detection_kappa: of the lesions of all these cases.
     """
@@ -106,7 +102,6 @@ class StructureAgreement:
 
     Attributes:
         label, structure: the label's value and name.
-        cases: how many cases.
         statistics: one per metric of `AGREEMENT_METRICS`, of each case's mean over its pairs of readers.
         detection_kappa: pooled over cases and pairs, with its interval.
         pairs: reader by reader.
@@ -129,11 +124,8 @@ class Agreement(Shown):
 
     Attributes:
         pairs: one per case, structure and pair of readers.
-        structures: the summaries.
         readers: reader to the number of cases that he or she contoured.
         single: cases with fewer than two readers, which say nothing about agreement.
-        tolerance_mm: tolerance of the surface Dice.
-        seed: seed of the bootstrap.
     """
 
     shows = ("readers", "cases", "dice")

@@ -29,8 +29,6 @@ class CaseBesideReaders:
     """The model and the readers on one structure of one case.
 
     Attributes:
-        case: the case's name.
-        label, structure: the label's value and name.
         scores: reader to the model's score with that reader for the truth.
         readers_dice: reader to his or her mean Dice with the other readers; empty with a single reader.
     """
@@ -73,12 +71,10 @@ class StructureBesideReaders:
     """One structure over all cases.
 
     Attributes:
-        label, structure: the label's value and name.
         against: the model against each reader.
         cases: cases with two readers or more, on which all that follows is taken.
         model_dice: mean over these cases of m, see `SPREAD_RULE`.
         readers_dice: mean of r.
-        index: the agreement index.
         not_odd_one_out: the share of cases.
         verdict: "inside", "outside" or "above" by `SPREAD_RULE`; None with fewer than two patients.
     """

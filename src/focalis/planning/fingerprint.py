@@ -58,8 +58,6 @@ class CaseFigures:
     Attributes:
         shape_zyx: its shape in canonical orientation.
         spacing_zyx_mm: its spacing in canonical orientation.
-        foreground_share: share of its voxels that are foreground.
-        lesion_volumes_mm3: volume of each of its lesions.
         centred: whether it has one lesion, in its middle.
         sketch: how its foreground lies.
         low: 1st percentile of each channel that it has, by the channel's place.

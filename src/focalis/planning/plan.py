@@ -271,13 +271,12 @@ def alike(spacing_zyx_mm: tuple[float, float, float]) -> bool:
 def read_plan(path: Path) -> Plan:
     """Read a plan file; PlanError names the file and the field that is wrong."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with PlanError.of_system(path, "give the path of a plan.yaml"):
+            text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
         if isinstance(content, dict):
             content = {"reasons": _reasons(text)} | content
         return Plan.model_validate(content)
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be read ({error.strerror}); give the path of a plan.yaml") from error
     except yaml.YAMLError as error:
         raise PlanError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
     except ValidationError as error:

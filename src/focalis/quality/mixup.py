@@ -38,8 +38,6 @@ class Mixed:
     """A case whose image and label were mixed up.
 
     Attributes:
-        case: its name.
-        kind: what is wrong.
         path: the file that it is said of.
         empty: whether its label holds no foreground: it is believed only if another case is concerned that does.
         otherwise: what is to be said of the case if it is not believed.

@@ -30,7 +30,6 @@ def write_evaluation_report(
     detection: Detection | None = None,
     lesions: Sequence[JudgedLesion] = (),
     tolerance_mm: float = 1.0,
-    title: str = "Evaluation",
     alerts: Sequence[str] = (),
     seen_notes: Sequence[str] = (),
 ) -> None:
@@ -46,7 +45,6 @@ def write_evaluation_report(
         detection: FROC, calibration and ranking of errors, where the lesions' confidence is known.
         lesions: every true and predicted lesion.
         tolerance_mm: the tolerance that the surface Dice was computed with.
-        title: the page's heading.
         seen_notes: those of the alerts that are repeated beside the readers.
         alerts: what stands first, above all figures: a reason not to believe them, a line each.
 
@@ -59,7 +57,7 @@ def write_evaluation_report(
         path,
         render(
             "evaluation.html.j2",
-            title=title,
+            title="Evaluation",
             alerts=alerts,
             seen_notes=seen_notes,
             readers=readers,

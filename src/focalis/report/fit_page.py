@@ -33,8 +33,6 @@ def write_fit_report(
     point: OperatingPoint | None = None,
     detection: Detection | None = None,
     lesions: Sequence[JudgedLesion] = (),
-    tolerance_mm: float = 1.0,
-    title: str = "Training report",
     alerts: Sequence[str] = (),
 ) -> None:
     """Write plan, curves, scores, pictures and the run's record as one self-contained HTML page.
@@ -52,8 +50,6 @@ def write_fit_report(
         point: the operating point; None where every fold has its own.
         detection: FROC, calibration and ranking of errors.
         lesions: every true and predicted lesion.
-        tolerance_mm: the tolerance that the surface Dice was computed with.
-        title: the page's heading.
         alerts: what stands first, above all figures: a reason not to believe them, a line each.
 
     Raises:
@@ -64,7 +60,7 @@ def write_fit_report(
     rest = {key: value for key, value in record.items() if key != "packages"}
     page = render(
         "fit.html.j2",
-        title=title,
+        title="Training report",
         alerts=alerts,
         split_note=split_note,
         plan_text=plan_text,
@@ -73,7 +69,7 @@ def write_fit_report(
         **lesion_context(detection, lesions),
         record=flat(rest),
         packages=flat(packages) if isinstance(packages, Mapping) else flat({"packages": packages or None}),
-        **score_context(scores, summary, overlays, pictures, tolerance_mm, lesions),
+        **score_context(scores, summary, overlays, pictures, 1.0, lesions),
     )
     write_text(path, page)
 

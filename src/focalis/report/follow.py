@@ -10,16 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from focalis.files import write_text
-from focalis.followup import (
-    THERE,
-    Change,
-    LesionDay,
-    MeasurementError,
-    Placement,
-    Study,
-    Targets,
-    Track,
-)
+from focalis.followup import THERE, Change, LesionDay, MeasurementError, Placement, Study, Targets, Track
 from focalis.report.figure import DARK, PREDICTION_COLOUR, png, style
 from focalis.report.page import DASH, number, render
 from focalis.report.slice_drawing import BACKGROUND, SOFT, TEXT, bare, draw_slice, scale_bar, zoom

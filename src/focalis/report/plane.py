@@ -32,12 +32,7 @@ class Point:
     first: bool = False
 
 
-def plane_figure(
-    points: Sequence[Point],
-    time: str,
-    value: str,
-    theme: Theme = LIGHT,
-) -> bytes:
+def plane_figure(points: Sequence[Point], time: str, value: str, theme: Theme = LIGHT) -> bytes:
     """Draw systems by time (logarithmic) and accuracy: better lies higher, faster lies further left.
 
     A line joins the systems that no other one beats in both.

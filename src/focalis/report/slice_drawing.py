@@ -101,9 +101,9 @@ def outline(labels: NDArray[np.integer], spacing_mm: tuple[float, float]) -> NDA
     return segments
 
 
-def bare(axes: Axes, background: str = "black") -> None:
-    """Leave nothing of the axes but their background."""
-    axes.set_facecolor(background)
+def bare(axes: Axes) -> None:
+    """Leave nothing of the axes but a black background."""
+    axes.set_facecolor("black")
     axes.set_xticks([])
     axes.set_yticks([])
     for side in axes.spines.values():

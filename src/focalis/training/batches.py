@@ -32,7 +32,6 @@ class IntensityChange:
     """What an augmentation does to a batch.
 
     Attributes:
-        augmentation: the augmentation.
         channels: int64 (n,), which of batch x channel it strikes.
         drawn: float32 (n, ...), what was drawn for each.
     """

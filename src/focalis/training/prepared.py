@@ -190,10 +190,8 @@ def _content(path: Path, sha256_of: Callable[[Path], str]) -> str:
     """SHA-256 of an image file, or of header and data file where these are two; names do not count."""
     total = hashlib.sha256()
     for file in data_files(path):
-        try:
+        with DataError.of_system(file, "check the path"):
             total.update(bytes.fromhex(sha256_of(file)))
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read ({error.strerror}); check the path") from error
     return total.hexdigest()
 
 

@@ -34,12 +34,10 @@ class Start:
 
     Attributes:
         name: the file's name without its suffix.
-        sha256: of the file.
         state: tensors by the names of the network's state dict; for `focalis.networks.transfer`.
         recipe: how they were made, by the file's own words.
         network: the name of the network; empty where the file does not say.
         labels: label value to name, of a model; with the same labels its output layer is taken over.
-        provenance: of a model.
     """
 
     name: str

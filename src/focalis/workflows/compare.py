@@ -41,9 +41,6 @@ class Comparison(Shown):
 
     Attributes:
         folder: the folder of all rows.
-        json: `compare.json`.
-        page: `compare.html`.
-        content: what `compare.json` holds.
         left: what is to do before all rows are there, where they train elsewhere; empty otherwise.
     """
 

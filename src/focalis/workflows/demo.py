@@ -41,10 +41,8 @@ class DemoResult:
     Attributes:
         data: the data set that it used.
         generated: whether these are phantoms.
-        model: the trained model.
         masks: folder of the predicted held-out cases.
         training_report: the HTML report of the training run.
-        report: the HTML report of the evaluation.
         summary: the figures on the held-out cases.
         alerts: what has to be known before any figure, a line each.
     """

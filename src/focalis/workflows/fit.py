@@ -41,8 +41,6 @@ class FitResult(Shown):
     """What `fit` made.
 
     Attributes:
-        run: the run's folder.
-        plan: its plan file.
         model: the model file; None if only a plan was asked for.
         report: the HTML report; None likewise.
         summary: figures on the cases that `judged_on` names; None likewise.

@@ -75,8 +75,6 @@ class Followed:
     Attributes:
         studies: the dates, in their order.
         placements: how each date's scan lies to the others.
-        tracks: the lesions, one identity each.
-        uids: the Tracking UID of each lesion.
         measured: of each lesion its size and change on every date.
         error: how well sizes are measured.
         targets: the targets and their sums; None if there is none.

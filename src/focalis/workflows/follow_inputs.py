@@ -35,7 +35,6 @@ class Scan:
     """A scan of one date.
 
     Attributes:
-        path: what was given.
         case: its files.
         volumes: one per channel, on one grid.
         source: its DICOM series; None for image files.

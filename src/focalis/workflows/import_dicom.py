@@ -49,13 +49,9 @@ class ImportRow:
     """What became of one study.
 
     Attributes:
-        case: the case's name.
-        patient: the Patient ID.
-        study_uid: the Study Instance UID.
         status: imported; skipped, if nothing that is wanted was drawn in it; or refused.
         reason: why it was not imported, one line; empty if it was.
         series_uid: the series that became the image; empty if none did.
-        modality: its modality.
         structures: name of every structure that was taken, to its label's name.
         voxels: label name to number of voxels.
         doubts: what may be wrong with it, a line each that names folder or file.
@@ -78,8 +74,6 @@ class ImportReport(Shown):
     """What `import_dicom` made.
 
     Attributes:
-        dataset: the data set's folder.
-        labels: label value to name.
         rows: one per study, and one per file that could not be used.
         unused: the structures and rows of the renaming table that nothing fits.
     """

@@ -38,7 +38,6 @@ class CaseInput:
     """One case to predict.
 
     Attributes:
-        name: its name.
         files: its image files, one entry per channel that it has; or, of DICOM, the first file of each series.
         problem: why it cannot be predicted, one line; empty if it can.
         series: its DICOM series, one per channel; empty for image files.

@@ -26,7 +26,6 @@ class Part(Job):
     Attributes:
         model: the model file, or the name of one that comes with Focalis.
         inputs: its cases, see `plain`.
-        out: the folder for the results.
         threads: of the processor; None for as many as PyTorch takes.
         options: the other options of `predict`.
     """

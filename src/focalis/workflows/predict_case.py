@@ -46,7 +46,6 @@ class PredictRow(Shown):
     """What became of one case.
 
     Attributes:
-        case: its name.
         status: done, kept (an earlier run had finished it, see `resume` of `predict`), or refused.
         reason: why it was refused, one line that names the file; empty otherwise.
         output: the file written; None when refused, and for an RT Structure Set with nothing in it.
@@ -99,9 +98,6 @@ class Predicting:
     """What `predict` does with each case, stage by stage, see `focalis.workflows.overlap.Stages`.
 
     Attributes:
-        model: the model.
-        settings: how to segment.
-        folder: the folder of the results.
         output_format: what masks are written as.
         document: what every table says of model and settings.
         seen_cases: the cases that the model has seen.

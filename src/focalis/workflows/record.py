@@ -43,10 +43,8 @@ def data_hash(cases: Sequence[Case], sha256_of: Callable[[Path], str] = sha256_o
     total = hashlib.sha256()
     for case in sorted(cases, key=lambda case: case.name):
         for path in case.files():
-            try:
+            with DataError.of_system(path):
                 content = sha256_of(path)
-            except OSError as error:
-                raise DataError(f"{path}: cannot be read ({error.strerror})") from error
             total.update(f"{case.name} {content}\n".encode())
         if case.lacks:
             total.update(f"{case.name} lacks {sorted(case.lacks)}\n".encode())
@@ -105,9 +103,8 @@ def write_json(path: Path, content: object) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON; DataError names the file if it is missing or malformed."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        with DataError.of_system(path):
+            return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: is not valid JSON ({error})") from error
 

@@ -41,7 +41,6 @@ class Job(BaseModel):
     Attributes:
         kind: what several of them are called in messages.
         name: what it is called in messages.
-        home: its own folder.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,17 +97,13 @@ class Task(Job):
     """One training.
 
     Attributes:
-        dataset: the data set.
-        labels: label value to name.
         holds: case name to the labels that it holds.
         prepared: the folder of prepared cases, which the tasks of a run share.
         fold: the fold that is held out; None if none is.
         split: the cases that may train, and those that are held out.
         plan: network, loss and everything else that is decided.
-        seed: seed of every random choice.
         length: how long to train.
         same_steps_as: run folders; if one of them measured its number of steps, this one takes it instead of minutes.
-        compute: with what to compute.
         aim: what the operating point is chosen for, see `focalis.evaluation.Aim`.
         promise: what the operating point is to hold on new scans, see `focalis.evaluation.Promise`.
         caveats: what has to be known of the data before any figure, a line each.
@@ -163,8 +158,6 @@ class Run:
     """A task that is being carried out.
 
     Attributes:
-        task: what is asked for.
-        data: its data set, opened.
         runtime: the device and precision that it computes with.
     """
 

@@ -92,12 +92,9 @@ class Trainings:
     """What the trainings of a command have in common.
 
     Attributes:
-        root: the command's folder.
-        dataset: the data set's folder or manifest.
         data: what it holds; it passed the check.
         divisions: the splits to train on, with their numbers.
         grave: the grave findings of `focalis check` on them.
-        trainers: who carries them out.
         known: what is known of the data set's files.
         figures: what a plan is made from, as far as the check took it.
     """

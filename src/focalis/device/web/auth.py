@@ -74,11 +74,8 @@ class Session:
     """A person at a browser.
 
     Attributes:
-        user: the user's name.
-        role: what the user may do.
         csrf: what every form and every change must send back.
         started: when it began, in seconds of the clock.
-        used: when it was last used.
     """
 
     user: str

@@ -20,11 +20,7 @@ class Device:
     """The running device as its page sees it. The functions are called from threads, never from the event loop.
 
     Attributes:
-        config: its settings.
-        store: its store.
         intake: takes in what comes by upload and STOW-RS.
-        models: the models, by their names.
-        version: the version of Focalis.
         resend: a dead delivery (task id, SOP Instance UID, destination) is to be tried again at once.
         retry: a failed or refused task (its id) is to be done again.
         point: the lesion at a voxel (z, y, x) of a task's (its id) view (its image file and the type of

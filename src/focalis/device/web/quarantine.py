@@ -30,7 +30,6 @@ class Group:
         key: names it in addresses.
         cause: the reason, with dots for the numbers in it if they differ.
         series_uid: their series; None if nobody knows it.
-        series: the series in the store, if it has it.
         task_id: its newest task, if it has one.
         objects: the newest first.
     """

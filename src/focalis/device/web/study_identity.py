@@ -25,12 +25,6 @@ class Identity:
     Attributes:
         known: whether the files have been read.
         name: the patient's name as people write it, "Family, Given (ideographic)".
-        patient_id: the Patient ID.
-        birth_date: YYYY-MM-DD.
-        sex: M, F or O.
-        study_date: YYYY-MM-DD.
-        study: the Study Description.
-        accession: the Accession Number.
     """
 
     known: bool = False

@@ -33,13 +33,8 @@ class View:
     """A study ready to be looked at; arrays are z, y, x towards the patient's superior, posterior, left.
 
     Attributes:
-        folder: where its files are.
-        shape_zyx: voxels.
-        spacing_zyx_mm: of the voxels.
         windows: name to lowest and highest value, the first to begin with.
         lesions: the table, as `focalis.device.web.preparing.lesion_row` makes it.
-        dtype: of the image's values.
-        modality: CT, MR or PT.
     """
 
     folder: Path

@@ -29,11 +29,9 @@ class WorkListRow:
 
     Attributes:
         state: of the task; of the series where there is no task yet.
-        reason: one line to it.
         at: when it last changed.
         series: the series; None if retention has just removed it.
         task: None while nothing is to be done with the series.
-        identity: who it is about.
         accepted, rejected: lesions judged.
         corrected: whether a corrected Segmentation was made.
         deliveries: state to number.
