@@ -187,7 +187,7 @@ def test_figures_are_of_the_cases_of_each_group():
     ]
     assert (
         channels_line(by_channels(rows))
-        == "mean Dice 0.500 all channels (2 cases), 0.000 without T1 (1 cases)"
+        == "mean Dice 0.500 all channels (2 cases), 0.000 without T1 (1 case)"
     )
     assert by_channels(rows[:2]) == {}
 
