@@ -546,6 +546,7 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
         "secrets",
         "roles",
         "retrainings",
+        "edits",
     ):
         connection.execute(f"DROP TABLE {table}")
     for table, columns in later.items():

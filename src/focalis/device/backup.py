@@ -36,8 +36,12 @@ def back_up(folder: Path, path: Path) -> int:
             store.backup_database(copy)
         with Store(Path(beside)) as rows:
             named = [found.relative_to(rows.folder) for found in _named_files(rows)]
-        manifests = {name.parent / "results.json" for name in named if name.parts[0] == "results"}
-        named += sorted(name for name in manifests if (folder / name).is_file())
+            tasks = [task.task_id for task in rows.tasks()]
+        # what stands beside results: their list, comparisons, lesions that persons pointed at
+        beside_results = (
+            path for task in tasks for path in sorted((folder / "results" / task).glob("*.json"))
+        )
+        named += [path.relative_to(folder) for path in beside_results]
         with whole_file(path) as temporary, tarfile.open(temporary, "w") as archive:
             archive.add(copy, _DATABASE)
             for name in named:

@@ -124,6 +124,13 @@ CREATE TABLE retrainings (
     reason TEXT NOT NULL, who TEXT NOT NULL, at TEXT NOT NULL, ended_at TEXT NOT NULL, sha256 TEXT NOT NULL,
     judged TEXT NOT NULL);
 """
+_EDITS = """
+CREATE TABLE edits (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL REFERENCES tasks ON DELETE CASCADE,
+    lesion INTEGER NOT NULL, operation TEXT NOT NULL, voxels TEXT NOT NULL, before TEXT NOT NULL,
+    by TEXT NOT NULL, at TEXT NOT NULL, undone_by TEXT NOT NULL DEFAULT '');
+CREATE INDEX edits_by_task ON edits (task_id);
+"""
 _STEPS = (
     _FIRST,
     _WHOLENESS_AND_SCOPE,
@@ -137,6 +144,7 @@ _STEPS = (
     _NAMESAKES,
     _SIGN_ON,
     _RETRAININGS,
+    _EDITS,
 )
 """What makes each version of the file out of the one before it; a store of any version is brought to the last one."""
 

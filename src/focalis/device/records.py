@@ -312,6 +312,27 @@ class Review:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """A person's change of a lesion's outline.
+
+    Attributes:
+        number: rises through all edits of the store.
+        operation: grow, shrink, cut or redraw.
+        voxels: the voxels that it adds or removes: x, y, z of each in mm (LPS), as JSON.
+        before: the verdict before it; empty if there was none.
+    """
+
+    number: int
+    task_id: str
+    lesion: int
+    operation: str
+    voxels: str
+    before: str
+    by: str
+    at: str
+
+
+@dataclass(frozen=True)
 class Account:
     """A user who was added on the page, or has come by single sign-on.
 

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from focalis.device.accounts import Accounts
 from focalis.device.counters import Counters
 from focalis.device.database import Database
+from focalis.device.edits import Edits
 from focalis.device.notices import Notices
 from focalis.device.object_files import ObjectFiles
 from focalis.device.received import Received
@@ -24,7 +25,7 @@ from focalis.device.work import Work
 from focalis.errors import UsageError
 
 
-class Store(Received, Senders, Work, Notices, Accounts, Retrained):
+class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
     """The store in a folder; safe to use from all threads of one process."""
 
     def __init__(self, folder: Path) -> None:
@@ -38,6 +39,7 @@ class Store(Received, Senders, Work, Notices, Accounts, Retrained):
         database = Database(folder / "store.sqlite")
         self.counters = counters = Counters()
         Received.__init__(self, database, files)
+        Edits.__init__(self, database)
         Notices.__init__(self, database)
         Accounts.__init__(self, database)
         Retrained.__init__(self, database)

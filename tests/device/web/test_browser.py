@@ -7,12 +7,15 @@ import threading
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from phantom_device import PACS, PhantomDevice, header
 
 from focalis.device.config import Config
+from focalis.device.nudging import cut, grow, redraw
 from focalis.device.web.app import create_app
 from focalis.device.web.site import VIEWER
+from focalis.dicom import read_segmentation, read_series
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
@@ -295,6 +298,134 @@ def test_a_click_segments_the_lesion_there(visit, device, monkeypatch):
     assert page.locator("tr[data-lesion='1']").count() == 1
 
 
+def test_a_lesion_is_pointed_at_by_keyboard(visit, device, monkeypatch):
+    guided = replace(device.models["nodules"], header=header(guided=True))
+    monkeypatch.setitem(device.models, "nodules", guided)
+    task_id = device.hold(device.receive("Keyed^Case", seed=9, shape_zyx=(16, 32, 32))[0])
+    asked = []
+
+    def pointed(at):
+        asked.append(at)
+        return {
+            "outcome": "done",
+            "said": "shows a lesion",
+            "label": "lesion",
+            "voxels_zyx": [list(at)],
+        }
+
+    device.pointed = pointed
+    page = visit(f"/studies/{task_id}")
+    page.wait_for_selector(".plane[data-shown] >> nth=2", timeout=120_000)
+    for key in ("ArrowUp", "Shift+ArrowLeft", "Shift+ArrowLeft", "Shift+ArrowDown", "p"):
+        page.keyboard.press(key)
+    page.wait_for_url(re.compile("lesion=1"))
+    assert asked == [(9, 17, 14)]  # from the middle, 8, 16, 16
+
+
+@pytest.fixture
+def boxed(device):
+    """A study with a box of 5 x 8 x 8 voxels around (8, 16, 16) as its only lesion."""
+    truth = np.zeros((16, 32, 32), dtype=np.uint8)
+    truth[6:11, 12:20, 12:20] = 1
+    number = len(device.store.series())
+    series_uid, _ = device.receive(f"Boxed^{number}", seed=100 + number, shape_zyx=(16, 32, 32))
+    return device.finish(series_uid, truth), truth > 0
+
+
+def corrected(page, device, task_id):
+    """Send the correction; its voxels."""
+    page.locator("#correction button").press("Enter")
+    page.wait_for_selector("text=Corrected Segmentation", timeout=120_000)
+    paths = {each.kind: each.path for each in device.store.results(task_id)}
+    instances = device.store.instances(device.store.task(task_id).series_uid)
+    (mask,) = read_segmentation(paths["correction"], read_series([each.path for each in instances])).values()
+    return mask
+
+
+@pytest.mark.slow
+def test_an_outline_is_edited_and_sent_with_the_keyboard_alone(study, device, boxed):
+    task_id, wanted = boxed
+    page = study(task_id)
+
+    def press(*keys):
+        for key in keys:
+            page.keyboard.press(key)
+
+    said = page.locator("#edit-said")
+    press("g")
+    said.get_by_text("Lesion 1 grown: 0.96 ml").wait_for()  # 5 slices of 96 voxels of 2 mm3
+    press("2", "s")
+    said.get_by_text("Lesion 1 shrunk").wait_for()
+    press("u")
+    said.get_by_text("Lesion 1 as before the last edit: 0.96 ml").wait_for()
+    # a line along row 18 of the axial plane: what lies below it goes
+    centre = page.evaluate("JSON.parse(document.getElementById('study').textContent).lesions[0].centre_zyx")
+    press("1", *["Shift+ArrowDown"] * (18 - centre[1]), "c", *["Shift+ArrowRight"] * 3, "c")
+    said.get_by_text("Lesion 1 cut").wait_for()
+    wanted = cut(grow(wanted, 0), 0, np.array([[18.0, 0.0], [18.0, 3.0]]))
+    # a triangle in the topmost slice
+    press(*["ArrowUp"] * (10 - centre[0]), "d", *["Shift+ArrowUp"] * 4, "d", *["Shift+ArrowLeft"] * 5, "d")
+    assert page.is_visible("#close")
+    press("Enter")
+    said.get_by_text("Lesion 1 redrawn").wait_for()
+    column = centre[2] + 3
+    wanted = redraw(wanted, 0, 10, np.array([[18.0, column], [14.0, column], [14.0, column - 5.0]]))
+    assert page.get_attribute("tr[data-lesion='1']", "data-verdict") == "accepted"
+    assert page.locator("tr[data-edited]").count() == 1
+
+    np.testing.assert_array_equal(corrected(page, device, task_id), wanted)
+    # the edits can be undone after the page was loaded again
+    page.wait_for_selector(".plane[data-shown] >> nth=2")
+    press("u")
+    said.get_by_text("as before the last edit").wait_for()
+    assert [each.operation for each in device.store.edits(task_id)] == ["grow", "cut"]
+
+
+@pytest.mark.slow
+def test_an_outline_is_cut_and_redrawn_by_touch(study, device, boxed):
+    task_id, wanted = boxed
+    page = study(task_id, width=820, height=1100, has_touch=True)
+    touch = page.context.new_cdp_session(page)
+    said = page.locator("#edit-said")
+    for _ in range(2):
+        page.locator("#zoom-in").tap()
+    page.wait_for_selector("#zoom >> text=2")
+    page.wait_for_selector(".plane[data-waiting]", state="detached")
+    box = page.locator("[data-plane=axial] img").bounding_box()
+
+    def spot(row, column):
+        """Voxels of the part that is shown: 16 x 16 around the lesion's middle."""
+        return {
+            "x": box["x"] + (column - 8 + 0.5) / 16 * box["width"],
+            "y": box["y"] + (row - 8 + 0.5) / 16 * box["height"],
+        }
+
+    def drag(*way):
+        touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [spot(*way[0])]})
+        for each in way[1:]:
+            touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [spot(*each)]})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    page.locator("[data-edit=grow]").tap()
+    said.get_by_text("Lesion 1 grown").wait_for()
+    page.locator("[data-pen=cut]").tap()
+    drag((17.6, 9), (17.6, 14), (17.6, 20))
+    said.get_by_text("Lesion 1 cut").wait_for()
+    page.locator("#other").tap()
+    said.get_by_text("Lesion 1 cut: 0.22 ml").wait_for()
+    wanted = cut(grow(wanted, 0), 0, np.array([[17.6, 9.0], [17.6, 20.0]]), keep_smaller=True)
+    page.locator("[data-pen=redraw]").tap()
+    for corner in ((10.4, 10.4), (10.4, 20.6), (20.6, 20.6)):
+        page.touchscreen.tap(*spot(*corner).values())
+    page.locator("#close").tap()
+    said.get_by_text("Lesion 1 redrawn").wait_for()
+    wanted = redraw(wanted, 0, 8, np.array([[10.4, 10.4], [10.4, 20.6], [20.6, 20.6]]))
+    sizes = page.evaluate("[...document.querySelectorAll('#edits button')].map((each) => each.offsetHeight)")
+    assert min(each for each in sizes if each) >= 44  # for a finger
+
+    np.testing.assert_array_equal(corrected(page, device, task_id), wanted)
+
+
 def test_without_javascript_a_study_is_read_and_judged(visit, study, device):
     study()  # its images have been read
     page = visit(f"/studies/{device.first}?lesion=2", java_script_enabled=False)
@@ -376,7 +507,6 @@ def test_the_volume_is_shown_where_the_viewer_was_built(study):
 
     from io import BytesIO
 
-    import numpy as np
     from PIL import Image
 
     pixels = np.asarray(Image.open(BytesIO(picture)).convert("RGB")).astype(int)

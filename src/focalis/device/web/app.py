@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from focalis.device.web import (
     account,
+    editing,
     models_page,
     monai_label,
     monitoring,
@@ -63,6 +64,7 @@ def create_app(device: Device) -> FastAPI:
         worklist,
         study,
         pointing,
+        editing,
         models_page,
         monai_label,
         monitoring,

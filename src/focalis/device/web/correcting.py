@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from focalis.device.results import listed, superseded, tracked
-from focalis.device.web.preparing import lesions_of
+from focalis.device.web.preparing import Edits, lesions_of
 from focalis.dicom import (
     Origin,
     as_reported,
@@ -41,6 +41,7 @@ def correct(
     charset: str = "latin-1",
     follow_up: dict[str, Any] | None = None,
     pointed: Sequence[str] = (),
+    edits: Edits = (),
     labels: Mapping[str, str] | None = None,
     model: Mapping[str, str] | None = None,
     partial: str = "",
@@ -61,6 +62,7 @@ def correct(
         charset: the Python codec for text of no or a wrong character set.
         follow_up: of the results that were reviewed; None if there is none.
         pointed: the lesions that persons pointed at, see `focalis.device.web.pointing`.
+        edits: what persons changed of the lesions' outlines, see `focalis.device.web.preparing`.
         labels, model, partial: without a Segmentation, label value to name, the fields of the model's identity, and
             why the series is not whole, if it is not.
         by: the model's name, if the descriptions are to tell it.
@@ -89,7 +91,7 @@ def correct(
         else {int(value): name for value, name in (labels or {}).items()}
     )
     values = {name: value for value, name in names.items()}
-    found, numbered = lesions_of(series, segmentation, pointed)
+    found, numbered = lesions_of(series, segmentation, pointed, edits)
     kept = [lesion.measured for lesion in found if lesion.measured.number in keep]
     meaning = np.zeros(len(found) + 1, dtype=np.uint8)
     for lesion in kept:
@@ -107,6 +109,9 @@ def correct(
     uids, remarks = (
         {int(number): told for number, told in followed[part].items()} for part in ("tracking", "remarks")
     )
+    for each in {lesion for lesion, _ in edits}:
+        told = "outline edited by the reviewer"
+        remarks[each] = f"{told}; before that: {remarks[each]}" if each in remarks else told
     reported = tracked(listed(as_reported([(each.number, each) for each in kept], names)), uids, remarks)
     write_report(reported, *mask, seg, sr, origin, total=len(kept), supersedes=replaced.get("sr"))
     made = [seg, *([rtstruct] if drawn else []), sr]

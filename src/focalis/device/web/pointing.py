@@ -57,18 +57,17 @@ def point(
             raise HTTPException(409, f"The point {answer['said']}.")
         grid = read_outlines([view.folder / IMAGE])[0].grid
         lesion = lesion_at(voxels, answer["label"], Volume(view.image(), grid), len(view.lesions) + 1)
-        corner = np.append(voxels, np.ones((len(voxels), 1)), axis=1)
-        places = (corner @ view.affine_zyx().T)[:, :3]
         folder = site.device.store.results_folder(task_id)
         folder.mkdir(parents=True, exist_ok=True)
         content: dict[str, Any] = {
             "label": answer["label"],
-            "voxels_lps_mm": np.round(places, 3).tolist(),
+            "voxels_lps_mm": view.places(voxels),
             "by": session.user,
         }
         number = len(pointed_files(site.device.store, task_id)) + 1
-        write_text(folder / f"pointed-{number}.json", json.dumps(content))
-        view.add(lesion_row(lesion, grid, grid), voxels)
+        with site.views.changing:
+            write_text(folder / f"pointed-{number}.json", json.dumps(content))
+            view.put(lesion_row(lesion, grid, grid), site.views.state(task_id), added=voxels)
     site.note(request, session.user, f"pointed at lesion {lesion.measured.number}", task_id)
     if "application/json" in request.headers.get("accept", ""):
         return JSONResponse({"lesion": lesion.measured.number, "said": answer["said"]})

@@ -22,19 +22,29 @@ IMAGE, LESIONS, TABLE = "image.nii", "lesions.nii", "view.json"
 _CT_WINDOWS = {"Soft tissue": (-160, 240), "Lung": (-1350, 150), "Bone": (-450, 1050), "Brain": (0, 80)}
 _SAMPLED = 2_000_000
 
+Edits = Sequence[tuple[int, list[list[float]]]]
+"""Lesions' numbers, each with the voxels that an edit adds or removes (x, y, z in mm, LPS), in their order."""
 
-def prepare(files: list[str], segmentation: str, out: str, pointed: Sequence[str] = ()) -> None:
+
+def prepare(
+    files: list[str],
+    segmentation: str,
+    out: str,
+    pointed: Sequence[str] = (),
+    edits: Edits = (),
+    state: Sequence[int] = (),
+) -> None:
     """Read a series and its Segmentation and write OUT/image.nii, OUT/lesions.nii and OUT/view.json.
 
     The volumes are uncompressed, in the order that runs closest to the patient's left, posterior and superior;
     `lesions.nii` holds the lesions' numbers: those of the Segmentation, where there is one, then those that persons
-    pointed at. The folder appears when it is complete.
+    pointed at, all as persons edited them. The folder appears when it is complete; the table repeats `state`.
 
     Raises:
         DataError: a file cannot be read or written, or the Segmentation is of another series.
     """
     series = read_series([Path(file) for file in files])
-    lesions, numbered = lesions_of(series, segmentation, pointed)
+    lesions, numbered = lesions_of(series, segmentation, pointed, edits)
     image = to_canonical(series.volume)
     marks = to_canonical(Volume(numbered, series.volume.grid))
     with whole_folder(Path(out)) as folder:
@@ -44,6 +54,7 @@ def prepare(files: list[str], segmentation: str, out: str, pointed: Sequence[str
             "shape_zyx": image.grid.shape_zyx,
             "spacing_zyx_mm": image.grid.spacing_zyx_mm,
             "dtype": str(image.array.dtype),
+            "state": state,
             "modality": str(series.header.get("Modality", "")),
             "windows": _windows(image.array, str(series.header.get("Modality", ""))),
             "lesions": [lesion_row(lesion, series.volume.grid, image.grid) for lesion in lesions],
@@ -53,7 +64,7 @@ def prepare(files: list[str], segmentation: str, out: str, pointed: Sequence[str
 
 
 def lesions_of(
-    series: Series, segmentation: str, pointed: Sequence[str] = ()
+    series: Series, segmentation: str, pointed: Sequence[str] = (), edits: Edits = ()
 ) -> tuple[tuple[StudyLesion, ...], NDArray[np.uint16]]:
     """The lesions of a study, numbered as everywhere on the page, and the map of their numbers.
 
@@ -61,6 +72,7 @@ def lesions_of(
         series: the series.
         segmentation: its Segmentation; empty for none.
         pointed: the lesions that persons pointed at, see `focalis.device.web.pointing`; they come last.
+        edits: what persons changed of them; an edited lesion is measured again.
     """
     masks: Mapping[str, NDArray[np.bool_]] = (
         read_segmentation(Path(segmentation), series) if segmentation else {}
@@ -68,13 +80,34 @@ def lesions_of(
     found, numbered = list_lesions(masks, series.volume)
     for file in pointed:
         content = json.loads(Path(file).read_text(encoding="utf-8"))
-        x, y, z = np.round(to_indices(content["voxels_lps_mm"], series.volume.grid)).astype(int).T
-        numbered[z, y, x] = len(found) + 1
-        found = (
-            *found,
-            lesion_at(np.stack([z, y, x], axis=1), content["label"], series.volume, len(found) + 1),
-        )
-    return found, numbered
+        voxels = _voxels(content["voxels_lps_mm"], series.volume.grid)
+        numbered[tuple(voxels.T)] = len(found) + 1
+        found = (*found, lesion_at(voxels, content["label"], series.volume, len(found) + 1))
+    return _edited(found, numbered, edits, series.volume), numbered
+
+
+def _edited(
+    found: tuple[StudyLesion, ...], numbered: NDArray[np.uint16], edits: Edits, image: Volume
+) -> tuple[StudyLesion, ...]:
+    """The lesions after the edits, which the map takes in too."""
+    flat = numbered.reshape(-1)
+    places = {number: np.flatnonzero(flat == number) for number, _ in edits}
+    for each in places.values():
+        flat[each] = 0
+    for number, changed in edits:
+        voxels = _voxels(changed, image.grid)
+        places[number] = np.setxor1d(places[number], np.ravel_multi_index(tuple(voxels.T), numbered.shape))
+    lesions = {each.measured.number: each for each in found}
+    for number, each in places.items():
+        flat[each] = number
+        voxels = np.stack(np.unravel_index(each, numbered.shape), axis=1)
+        lesions[number] = lesion_at(voxels, lesions[number].measured.name, image, number)
+    return tuple(lesions.values())
+
+
+def _voxels(places_lps_mm: list[list[float]], grid: Grid) -> NDArray[np.int_]:
+    """The voxels z, y, x (n, 3) at places x, y, z."""
+    return np.rint(to_indices(places_lps_mm, grid)).astype(np.int64)[:, ::-1]
 
 
 def lesion_row(lesion: StudyLesion, source: Grid, shown: Grid) -> dict[str, Any]:

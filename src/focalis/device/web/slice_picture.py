@@ -17,6 +17,9 @@ Plane = Literal["axial", "coronal", "sagittal"]
 AXES: dict[Plane, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
 """The axis (of z, y, x) that a plane fixes."""
 
+Part = tuple[int, int, int, int]
+"""First row, row after the last, first column, column after the last, in voxels."""
+
 LONGEST_PIXELS = 720
 _UNDECIDED, _ACCEPTED, _REJECTED = (255, 176, 0), (45, 212, 191), (244, 114, 182)
 _COLOURS: dict[Verdict, tuple[int, int, int]] = {"accepted": _ACCEPTED, "rejected": _REJECTED}
@@ -32,6 +35,7 @@ def slice_png(
     verdicts: Mapping[int, Verdict],
     selected: int = 0,
     overlay: bool = True,
+    part: Part | None = None,
 ) -> bytes:
     """Draw a slice in radiological convention: the patient's right at the left, anterior and superior at the top.
 
@@ -43,6 +47,7 @@ def slice_png(
         verdicts: lesion to verdict; a rejected lesion's outline is dotted.
         selected: the lesion with the thick outline.
         overlay: draw the lesions.
+        part: the rows and columns to draw; all of them by default.
 
     Returns:
         A PNG file, square millimetres, its longer side `LONGEST_PIXELS`.
@@ -51,6 +56,9 @@ def slice_png(
     index = min(max(index, 0), view.shape_zyx[axis] - 1)
     grey = np.asarray(np.take(view.image(), index, axis=axis), dtype=np.float32)
     marks = np.asarray(np.take(view.marks(), index, axis=axis))
+    if part is not None:
+        top, bottom, left, right = part
+        grey, marks = grey[top:bottom, left:right], marks[top:bottom, left:right]
     if axis != 0:  # superior to the top
         grey, marks = grey[::-1], marks[::-1]
     spacing = [view.spacing_zyx_mm[each] for each in range(3) if each != axis]

@@ -17,8 +17,8 @@ from focalis.device.records import ResultKind, SeriesTask, Verdict
 from focalis.device.web.auth import Session
 from focalis.device.web.children import run_job
 from focalis.device.web.site import VIEWER, Site, changes, needs, site_of
-from focalis.device.web.slice_picture import AXES, Plane, slice_png
-from focalis.device.web.views import IMAGE, LESIONS, View, segmentation_of
+from focalis.device.web.slice_picture import AXES, Part, Plane, slice_png
+from focalis.device.web.views import IMAGE, LESIONS, View, edits_of, segmentation_of
 from focalis.device.web.worklist import WORKING
 from focalis.device.written import follow_up_of, pointed_files
 
@@ -57,7 +57,7 @@ def study(request: Request, task_id: str, session: Viewer, lesion: int = 0) -> R
         if earlier_view is None and not site.views.problem(earlier.task_id):
             site.views.start(earlier)
             view = None  # both are shown, or the page loads again
-    verdicts = _verdicts(site, task_id)
+    verdicts = verdicts_of(site, task_id)
     chosen = None
     if view is not None and view.lesions:
         chosen = next((each for each in view.lesions if each["number"] == lesion), view.lesions[0])
@@ -76,6 +76,8 @@ def study(request: Request, task_id: str, session: Viewer, lesion: int = 0) -> R
         chosen=chosen,
         verdicts=verdicts,
         undecided=_undecided(view, verdicts),
+        edition=store.edition(task_id),
+        edited=[each.lesion for each in store.edits(task_id)],
         results=store.results(task_id),
         deliveries=store.deliveries(task_id),
         viewer_built=VIEWER.is_file(),
@@ -101,8 +103,9 @@ def slice_picture(
     window: str = "",
     selected: int = 0,
     overlay: bool = True,
+    part: str = "",
 ) -> Response:
-    """A slice as a picture."""
+    """A slice as a picture, or a part of it: four numbers with spaces between them."""
     site = site_of(request)
     view = view_of(site, task_id)
     picture = slice_png(
@@ -110,9 +113,10 @@ def slice_picture(
         plane,
         index,
         window=view.windows.get(window, next(iter(view.windows.values()))),
-        verdicts=_verdicts(site, task_id),
+        verdicts=verdicts_of(site, task_id),
         selected=selected,
         overlay=overlay,
+        part=_part(part, view, plane),
     )
     return Response(picture, media_type="image/png")
 
@@ -149,10 +153,12 @@ def judge(
     session: Reviewer,
     lesion: Annotated[list[int], Form()],
     verdict: Annotated[Verdict | Literal["undecided"], Form()],
+    seen: Annotated[int | None, Form()] = None,
 ) -> Response:
-    """Accept or reject lesions, or take their verdicts back."""
+    """Accept or reject lesions, or take their verdicts back; `seen` is as in `focalis.device.web.editing`."""
     site = site_of(request)
     still_current(site.task(task_id))
+    still_seen(site, task_id, seen)
     view = view_of(site, task_id)
     for number in lesion:
         if number not in {each["number"] for each in view.lesions}:
@@ -162,7 +168,7 @@ def judge(
     named = f"lesion{'s' if len(lesion) > 1 else ''} {', '.join(map(str, lesion))}"
     did = "took back the verdict on" if given is None else verdict
     site.note(request, session.user, f"{did} {named}", task_id)
-    verdicts = _verdicts(site, task_id)
+    verdicts = verdicts_of(site, task_id)
     if "application/json" in request.headers.get("accept", ""):
         undecided = _undecided(view, verdicts)
         return JSONResponse({"lesions": lesion, "verdict": verdict, "undecided": undecided})
@@ -170,13 +176,16 @@ def judge(
 
 
 @router.post("/correction")
-def send_correction(request: Request, task_id: str, session: Reviewer) -> Response:
+def send_correction(
+    request: Request, task_id: str, session: Reviewer, seen: Annotated[int | None, Form()] = None
+) -> Response:
     """Make the results of the accepted lesions, and send each to every destination that takes results of its kind."""
     site = site_of(request)
     store, config = site.device.store, site.device.config
     task, view = site.task(task_id), view_of(site, task_id)
     still_current(task)
-    verdicts = _verdicts(site, task_id)
+    still_seen(site, task_id, seen)
+    verdicts = verdicts_of(site, task_id)
     segmentation = segmentation_of(store, task_id)
     model = site.device.models.get(task.model)
     if segmentation is None and (model is None or not view.lesions):
@@ -205,6 +214,7 @@ def send_correction(request: Request, task_id: str, session: Reviewer) -> Respon
                 "partial": task.partial,
                 "by": task.model if len({each.model for each in store.tasks_of(task.series_uid)}) > 1 else "",
                 "pointed": [str(path) for path in pointed_files(store, task_id)],
+                "edits": edits_of(store, task_id),
                 "labels": {}
                 if model is None
                 else {str(key): name for key, name in model.header.plan.labels.items()},
@@ -276,8 +286,28 @@ def still_current(task: SeriesTask) -> None:
         raise HTTPException(409, "More images came and another result has replaced this one; judge that one.")
 
 
-def _verdicts(site: Site, task_id: str) -> dict[int, Verdict]:
+def still_seen(site: Site, task_id: str, seen: int | None) -> None:
+    """409 if a lesion was edited after the edition of the study's edits that a person saw; None is not compared."""
+    if seen not in (None, site.device.store.edition(task_id)):
+        raise HTTPException(409, "Somebody has edited a lesion of this study meanwhile; load the page again.")
+
+
+def verdicts_of(site: Site, task_id: str) -> dict[int, Verdict]:
+    """The verdicts on a study's lesions, by their numbers."""
     return {review.lesion: review.verdict for review in site.device.store.reviews(task_id)}
+
+
+def _part(text: str, view: View, plane: Plane) -> Part | None:
+    """The part of a slice that an address names; 422 if it is none."""
+    if not text:
+        return None
+    rows, columns = (count for axis, count in enumerate(view.shape_zyx) if axis != AXES[plane])
+    numbers = [int(each) if each.isdecimal() else -1 for each in text.split()]
+    if len(numbers) == 4:
+        top, bottom, left, right = numbers
+        if 0 <= top < bottom <= rows and 0 <= left < right <= columns:
+            return top, bottom, left, right
+    raise HTTPException(422, "A part of a slice is named by four numbers within it.")
 
 
 def _undecided(view: View | None, verdicts: dict[int, Verdict]) -> int:
@@ -311,8 +341,10 @@ def _beside(
         moved[:3, :3], moved[:3, 3] = follow_up["matrix"], follow_up["offset_mm"]
         there = np.linalg.inv(moved @ earlier_view.affine_zyx()) @ view.affine_zyx()
     return {
+        "address": f"/studies/{earlier.task_id}",
         "task": earlier.task_id,
         "shape": earlier_view.shape_zyx,
+        "spacing": earlier_view.spacing_zyx_mm,
         "places": _places(earlier_view, None),
         "there": None if there is None else there[:3].tolist(),
         "back": None if there is None else np.linalg.inv(there)[:3].tolist(),

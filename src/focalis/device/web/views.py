@@ -62,16 +62,46 @@ class View:
         affine[:3] = rows * [[-1.0], [-1.0], [1.0]]  # NIfTI's places are RAS
         return affine[:, [2, 1, 0, 3]]
 
-    def add(self, lesion: dict[str, Any], voxels_zyx: NDArray[np.int_]) -> None:
-        """Add a lesion to the table and to the map of the lesions' numbers."""
+    def places(self, voxels_zyx: NDArray[np.int_]) -> list[list[float]]:
+        """x, y, z of voxels (n, 3) in the patient, mm (LPS)."""
+        corner = np.append(voxels_zyx, np.ones((len(voxels_zyx), 1)), axis=1)
+        places: list[list[float]] = np.round((corner @ self.affine_zyx().T)[:, :3], 3).tolist()
+        return places
+
+    def voxels(self, places: list[list[float]]) -> NDArray[np.int_]:
+        """The voxels (n, 3) at such places."""
+        corner = np.append(np.array(places), np.ones((len(places), 1)), axis=1)
+        found: NDArray[np.int_] = np.rint((corner @ np.linalg.inv(self.affine_zyx()).T)[:, :3]).astype(
+            np.int64
+        )
+        return found
+
+    def put(
+        self,
+        lesion: dict[str, Any],
+        state: list[int],
+        *,
+        added: NDArray[np.int_],
+        removed: NDArray[np.int_] | None = None,
+    ) -> None:
+        """Put a lesion into the table, or in the place of the one of its number, and change the map of the numbers.
+
+        Args:
+            lesion: the row.
+            state: what the store holds with it, see `Views.state`.
+            added: voxels (n, 3) that become the lesion's.
+            removed: voxels that belong to no lesion any more.
+        """
         marks = np.memmap(
             self.folder / LESIONS, "uint16", mode="r+", offset=NIFTI_HEADER_BYTES, shape=self.shape_zyx
         )
-        marks[tuple(voxels_zyx.T)] = lesion["number"]
+        if removed is not None:
+            marks[tuple(removed.T)] = 0
+        marks[tuple(added.T)] = lesion["number"]
         marks.flush()
         table = json.loads((self.folder / TABLE).read_text(encoding="utf-8"))
-        table["lesions"].append(lesion)
-        write_text(self.folder / TABLE, json.dumps(table))
+        rows = {each["number"]: each for each in [*table["lesions"], lesion]}
+        write_text(self.folder / TABLE, json.dumps({**table, "lesions": list(rows.values()), "state": state}))
 
     def _map(self, name: str, dtype: str) -> NDArray[Any]:
         return np.memmap(
@@ -80,25 +110,37 @@ class View:
 
 
 class Views:
-    """The views of the device's tasks; each is made once, in the background, by a child process."""
+    """The views of the device's tasks; each is made once, in the background, by a child process.
+
+    Attributes:
+        changing: held while store and view are changed together.
+    """
 
     def __init__(self, store: Store, limits: Limits) -> None:
         self._store = store
         self._limits = limits
         self._folder = store.folder / "views"
+        self.changing = threading.RLock()
         self._lock = threading.Lock()
         self._one_at_a_time = threading.Lock()
         self._working: set[str] = set()
         self._failed: dict[str, str] = {}
 
+    def state(self, task_id: str) -> list[int]:
+        """What persons have added to a task's lesions: how many they pointed at, and the edition of their edits."""
+        return [len(pointed_files(self._store, task_id)), self._store.edition(task_id)]
+
     def get(self, task_id: str) -> View | None:
-        """The view of a task; None if it is not made yet."""
+        """The view of a task; None if it is not made yet, or lacks what a person did before the device was killed."""
         folder = self._folder / task_id
-        try:
-            table = json.loads((folder / TABLE).read_text(encoding="utf-8"))
-            (folder / TABLE).touch()
-        except (OSError, ValueError):
-            return None
+        with self.changing:
+            try:
+                table = json.loads((folder / TABLE).read_text(encoding="utf-8"))
+                (folder / TABLE).touch()
+            except (OSError, ValueError):
+                return None
+            if table.get("state") != self.state(task_id):
+                return None
         return View(
             folder=folder,
             shape_zyx=tuple(table["shape_zyx"]),
@@ -136,6 +178,8 @@ class Views:
                         "segmentation": "" if result is None else str(result.path),
                         "out": out,
                         "pointed": [str(path) for path in pointed_files(self._store, task.task_id)],
+                        "edits": edits_of(self._store, task.task_id),
+                        "state": self.state(task.task_id),
                     },
                     self._limits,
                 )
@@ -157,6 +201,11 @@ class Views:
             kept += sum(file.stat().st_size for file in path.iterdir())
             if kept > KEPT_BYTES or self._store.task(path.name) is None:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def edits_of(store: Store, task_id: str) -> list[tuple[int, list[list[float]]]]:
+    """The edits of a task's lesions as `focalis.device.web.preparing.lesions_of` takes them."""
+    return [(each.lesion, json.loads(each.voxels)) for each in store.edits(task_id)]
 
 
 def segmentation_of(store: Store, task_id: str) -> ResultObject | None:

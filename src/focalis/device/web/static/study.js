@@ -1,4 +1,5 @@
 // The study page: the table of lesions steers the pictures, verdicts go to the device, keys do both.
+import { Pen } from "./pen.js";
 import { Slices } from "./slices.js";
 import "./times.js";
 
@@ -7,24 +8,31 @@ const csrf = document.querySelector("meta[name=csrf]").content;
 const rows = [...document.querySelectorAll(".lesions tr[data-lesion]")];
 const together = document.getElementById("together"); // null for those who may not judge
 const fold = document.getElementById("fold");
-const past = []; // the verdicts before each change, for undo
+const past = study.edited.map((lesion) => ({ lesion })); // edits, and the verdicts before each change, for undo
 const windows = document.getElementById("window");
 const overlay = document.getElementById("overlay");
 const slices = new Slices(document.getElementById("slices"), study, (place) => link(place));
 const earlier = study.earlier && new Slices(document.getElementById("earlier"), { chosen: 0, ...study.earlier }, (place) => {
-  if (study.earlier.back) slices.follow(through(study.earlier.back, place));
+  const { back } = study.earlier;
+  if (back) slices.follow(through(back, place), through(back, earlier.centre), zoomLike(earlier, slices));
 });
 if (earlier) [slices.beside, earlier.beside] = [earlier, slices];
 let volume = null; // the WebGL viewer, once it is wanted
 
-// part of a picture's address, so that a verdict asks for it anew
-const state = () => Object.entries(study.verdicts).map(([number, verdict]) => number + verdict[0]).join("");
+// part of a picture's address, so that a verdict or an edit asks for it anew
+const state = () => study.edition + Object.entries(study.verdicts).map(([number, verdict]) => number + verdict[0]).join("");
 
 const through = (matrix, [z, y, x]) => matrix.map((row) => Math.round(row[0] * z + row[1] * y + row[2] * x + row[3]));
 
+// as many millimetres as in other slices
+const extent = ({ study }) => Math.max(...study.shape.map((count, axis) => count * study.spacing[axis]));
+const zoomLike = (shown, other) => (shown.zoom > 1 ? (shown.zoom * extent(other)) / extent(shown) : 1);
+
 // the same place in the earlier study
 function link(place) {
-  if (isBeside() && study.earlier.there) earlier.follow(through(study.earlier.there, place));
+  document.getElementById("zoom").textContent = `${slices.zoom} ×`;
+  if (!isBeside() || !study.earlier.there) return;
+  earlier.follow(through(study.earlier.there, place), through(study.earlier.there, slices.centre), zoomLike(slices, earlier));
 }
 
 const isBeside = () => earlier !== null && document.getElementById("beside").classList.contains("on");
@@ -50,6 +58,8 @@ function choose(number) {
   }
   slices.jump(lesion.centre_zyx);
   slices.draw({ selected: number });
+  pen?.drop();
+  showEdits();
   if (isBeside()) {
     earlier.draw({ selected: study.earlier.lesions[number] ?? 0 });
     link(lesion.centre_zyx);
@@ -81,6 +91,7 @@ function nextUndecided(number) {
 async function send(numbers, verdict) {
   const body = new URLSearchParams(numbers.map((number) => ["lesion", number]));
   body.append("verdict", verdict);
+  body.append("seen", study.edition);
   const answer = await fetch(`/studies/${study.task}/verdicts`, {
     method: "POST",
     body,
@@ -106,6 +117,14 @@ async function judge(numbers, verdict) {
 async function undo() {
   const before = past.at(-1);
   if (!before) return;
+  if (before.lesion) {
+    if (await edit("undo", {}, before.lesion)) {
+      past.pop();
+      show();
+      choose(before.lesion);
+    }
+    return;
+  }
   const kept = await keep(async () => {
     for (const verdict of new Set(before.map((each) => each[1]))) {
       await send(before.filter((each) => each[1] === verdict).map((each) => each[0]), verdict);
@@ -131,11 +150,13 @@ function show(fault = "") {
   for (const row of rows) {
     const verdict = study.verdicts[row.dataset.lesion] ?? "";
     row.dataset.verdict = verdict;
+    row.toggleAttribute("data-edited", study.edited.includes(Number(row.dataset.lesion)));
     for (const button of row.querySelectorAll("button")) button.setAttribute("aria-pressed", String(button.value === verdict));
   }
   slices.draw({ state: state() });
   volume?.colour(study.verdicts);
   if (!together) return;
+  showEdits();
   const left = study.lesions.filter(undecided), decided = study.lesions.length - left.length;
   const folded = study.lesions.filter(isFolded), folds = folded.filter(undecided);
   document.getElementById("undecided").textContent = fault || `${decided} of ${study.lesions.length} decided`;
@@ -153,8 +174,100 @@ function show(fault = "") {
   for (const button of document.querySelectorAll("[data-folded]")) button.disabled = !folds.length;
 }
 
+// An edit of an outline. They go one after the other, for each one names the edition that it follows.
+const edits = document.getElementById("edits"); // null for those who may not judge
+const pen = edits && new Pen(slices, (stroke) => edit(stroke.operation, stroke), showEdits);
+let editing = Promise.resolve();
+let lastCut = null;
+
+const DONE = { grow: "grown", shrink: "shrunk", cut: "cut", redraw: "redrawn", undo: "as before the last edit" };
+
+function edit(operation, stroke = {}, lesion = study.chosen) {
+  if (!edits || !lesion) return false;
+  const { plane = slices.active.name, index = 0, points = [], keep = "larger" } = stroke;
+  editing = editing.then(async () => {
+    const said = document.getElementById("edit-said");
+    said.classList.remove("bad");
+    said.textContent = "…";
+    if (!document.getElementById("volume").hidden) showVolume(false);
+    try {
+      const flat = points.flat().map((value) => value.toFixed(2)).join(" ");
+      const answer = await fetch(`${study.address}/edits`, {
+        method: "POST",
+        body: new URLSearchParams({ lesion, operation, plane, index, points: flat, keep, seen: study.edition }),
+        headers: { "X-CSRF-Token": csrf, Accept: "application/json" },
+      });
+      const content = await answer.json();
+      if (!answer.ok) throw new Error(content.detail);
+      take(content);
+      if (operation !== "undo") past.push({ lesion });
+      lastCut = operation === "cut" && keep === "larger" ? { ...stroke, lesion } : null;
+      said.textContent = `Lesion ${lesion} ${DONE[operation]}: ${(content.lesion.volume_mm3 / 1000).toFixed(2)} ml`;
+    } catch (error) {
+      said.textContent = error.message;
+      said.classList.add("bad");
+      return false;
+    }
+    show();
+    return true;
+  });
+  return editing;
+}
+
+// what the device answers to an edit
+function take({ lesion, verdict, edited, edition }) {
+  study.edition = edition;
+  for (const field of document.querySelectorAll("[name=seen]")) field.value = edition;
+  study.lesions[study.lesions.findIndex((each) => each.number === lesion.number)] = lesion;
+  study.edited = study.edited.filter((each) => each !== lesion.number);
+  if (edited) study.edited.push(lesion.number);
+  if (verdict === "undecided") delete study.verdicts[lesion.number];
+  else study.verdicts[lesion.number] = verdict;
+  const row = rows.find((each) => Number(each.dataset.lesion) === lesion.number);
+  row.querySelector(".ml").textContent = (lesion.volume_mm3 / 1000).toFixed(2);
+  row.querySelector(".mm").textContent = lesion.longest_mm.toFixed(1);
+  row.querySelector(".mean").textContent = String(Number(lesion.mean.toPrecision(4)));
+  closeVolume();
+}
+
+// the other part of the last cut stays instead
+async function keepOther() {
+  const cut = lastCut;
+  if (!cut || !(await edit("undo", {}, cut.lesion))) return;
+  past.pop();
+  if (await edit("cut", { ...cut, keep: "smaller" }, cut.lesion)) choose(cut.lesion);
+}
+
+function showEdits() {
+  if (!edits) return;
+  edits.hidden = !study.chosen;
+  document.getElementById("edits-of").textContent = study.chosen;
+  for (const button of edits.querySelectorAll("[data-pen]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.pen === pen?.operation));
+  }
+  document.getElementById("slices").classList.toggle("drawing", Boolean(pen?.operation));
+  document.getElementById("close").hidden = !pen?.ready;
+  document.getElementById("other").hidden = lastCut?.lesion !== study.chosen;
+}
+
+// a corner at the cross, of a line or an outline that begins with it
+function mark(operation) {
+  if (!pen || !study.chosen) return;
+  if (pen.operation !== operation) pen.take(operation);
+  pen.mark();
+}
+
 async function judgeAndGoOn(number, verdict) {
   if (number && (await judge([number], verdict))) nextUndecided(number);
+}
+
+// it holds the lesions as they were; the next look reads them again
+function closeVolume() {
+  if (!volume) return;
+  volume = null;
+  const canvas = document.getElementById("canvas");
+  canvas.getContext("webgl2")?.getExtension("WEBGL_lose_context")?.loseContext();
+  canvas.replaceWith(canvas.cloneNode());
 }
 
 async function showVolume(wanted) {
@@ -264,6 +377,23 @@ document.getElementById("slices").addEventListener("click", (event) => {
   if (document.getElementById("pointing")?.checked && event.target.closest(".cut")) point();
 });
 
+if (edits) {
+  for (const button of edits.querySelectorAll("[data-edit]")) button.addEventListener("click", () => edit(button.dataset.edit));
+  for (const button of edits.querySelectorAll("[data-pen]")) {
+    button.addEventListener("click", () => pen.take(pen.operation === button.dataset.pen ? null : button.dataset.pen));
+  }
+  document.getElementById("close").addEventListener("click", () => pen.close());
+  document.getElementById("other").addEventListener("click", keepOther);
+}
+document.getElementById("zoom-in").addEventListener("click", () => slices.enlarge(1));
+document.getElementById("zoom-out").addEventListener("click", () => slices.enlarge(-1));
+
+function nextWindow() {
+  windows.selectedIndex = (windows.selectedIndex + 1) % windows.options.length;
+  windows.dispatchEvent(new Event("change"));
+}
+
+const CROSS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 const KEYS = {
   ArrowUp: () => slices.step(1),
   ArrowDown: () => slices.step(-1),
@@ -277,12 +407,29 @@ const KEYS = {
   b: () => showBeside(!isBeside()),
   l: () => overlay.click(),
   p: point,
+  g: () => edit("grow"),
+  s: () => edit("shrink"),
+  c: () => mark("cut"),
+  d: () => mark("redraw"),
+  o: keepOther,
+  w: nextWindow,
+  "+": () => slices.enlarge(1),
+  "=": () => slices.enlarge(1),
+  "-": () => slices.enlarge(-1),
   1: () => slices.activate(0),
   2: () => slices.activate(1),
   3: () => slices.activate(2),
 };
 addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (pen?.operation && event.key === "Escape") pen.take(null);
+  if (pen?.ready && event.key === "Enter" && !event.target.matches("button, a")) pen.close();
+  if (event.shiftKey && CROSS[event.key] && !event.target.matches("input, select")) {
+    event.preventDefault();
+    slices.shift(...CROSS[event.key]);
+    return;
+  }
+  if (!KEYS[event.key]) return;
   if (event.target.matches("select, input[type=number]")) return;
   if (event.target.matches("input[type=range]") && /^(Arrow|Page)/.test(event.key)) return; // the slider moves itself
   if (event.target.id === "canvas" && !"ar".includes(event.key)) return; // the other keys there are the viewer's own
