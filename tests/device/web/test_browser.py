@@ -412,7 +412,7 @@ def test_an_outline_is_cut_and_redrawn_by_touch(study, device, boxed):
     drag((17.6, 9), (17.6, 14), (17.6, 20))
     said.get_by_text("Lesion 1 cut").wait_for()
     page.locator("#other").tap()
-    said.get_by_text("Lesion 1 cut: 0.22 ml").wait_for()
+    said.get_by_text("Lesion 1 cut: 0.28 ml").wait_for()
     wanted = cut(grow(wanted, 0), 0, np.array([[17.6, 9.0], [17.6, 20.0]]), keep_smaller=True)
     page.locator("[data-pen=redraw]").tap()
     for corner in ((10.4, 10.4), (10.4, 20.6), (20.6, 20.6)):

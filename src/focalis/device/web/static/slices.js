@@ -167,12 +167,14 @@ export class Slices {
     this.#cross(plane);
     const address = this.#address(plane, index);
     plane.wanted = address;
-    if (plane.element.dataset.shown !== String(index)) plane.element.dataset.waiting = "";
+    const part = this.#part(plane).join(" ");
+    if (plane.element.dataset.shown !== String(index) || plane.part !== part) plane.element.dataset.waiting = "";
     try {
       const url = await this.#load(address);
       if (plane.wanted !== address) return; // another slice was asked for meanwhile
       if (plane.picture.src !== url) plane.picture.src = url;
       plane.element.dataset.shown = index;
+      plane.part = part;
       delete plane.element.dataset.waiting;
       plane.lost.hidden = true;
       if (plane.picture.hidden) { plane.picture.hidden = false; this.#fit(); }

@@ -180,6 +180,7 @@ const pen = edits && new Pen(slices, (stroke) => edit(stroke.operation, stroke),
 let editing = Promise.resolve();
 let lastCut = null;
 
+const HINTS = { cut: "Drag a line across the lesion, or tap its ends.", redraw: "Drag around the lesion, or tap its corners." };
 const DONE = { grow: "grown", shrink: "shrunk", cut: "cut", redraw: "redrawn", undo: "as before the last edit" };
 
 function edit(operation, stroke = {}, lesion = study.chosen) {
@@ -380,7 +381,10 @@ document.getElementById("slices").addEventListener("click", (event) => {
 if (edits) {
   for (const button of edits.querySelectorAll("[data-edit]")) button.addEventListener("click", () => edit(button.dataset.edit));
   for (const button of edits.querySelectorAll("[data-pen]")) {
-    button.addEventListener("click", () => pen.take(pen.operation === button.dataset.pen ? null : button.dataset.pen));
+    button.addEventListener("click", () => {
+      pen.take(pen.operation === button.dataset.pen ? null : button.dataset.pen);
+      document.getElementById("edit-said").textContent = HINTS[pen.operation] ?? "";
+    });
   }
   document.getElementById("close").addEventListener("click", () => pen.close());
   document.getElementById("other").addEventListener("click", keepOther);
