@@ -147,7 +147,11 @@ def work_list(page: Page) -> None:
 def study(page: Page) -> None:
     page.wait_for_selector(".plane[data-shown] >> nth=2")
     page.click("tr[data-lesion='2'] td:nth-child(2)")
-    page.wait_for_timeout(3000)
+    page.keyboard.press("g")
+    page.get_by_text("Lesion 2 grown").wait_for()
+    page.keyboard.press("+")
+    page.wait_for_selector(".plane[data-waiting]", state="detached")
+    page.wait_for_timeout(1000)
 
 
 def volume(page: Page) -> None:

@@ -26,6 +26,8 @@ RULES = {
     ("POST", "/quarantine/{key}/remove"): "admin",
     ("GET", "/studies/{task_id}"): "viewer",
     ("GET", "/studies/{task_id}/slices/{plane}/{index}.png"): "viewer",
+    ("GET", "/studies/{task_id}/beside/{series_uid}"): "viewer",
+    ("GET", "/studies/{task_id}/beside/{series_uid}/slices/{plane}/{index}.png"): "viewer",
     ("GET", "/studies/{task_id}/image.nii"): "viewer",
     ("GET", "/studies/{task_id}/lesions.nii"): "viewer",
     ("GET", "/studies/{task_id}/results/{sop_uid}"): "viewer",

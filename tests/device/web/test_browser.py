@@ -282,6 +282,38 @@ def test_the_earlier_study_is_shown_side_by_side_and_scrolls_along(study, device
     assert not page.locator("#earlier").is_visible()
 
 
+def test_a_second_channel_is_shown_side_by_side_with_its_own_window(study, device):
+    one = {"StudyInstanceUID": "1.2.77", "FrameOfReferenceUID": "1.2.78"}
+    task_id = device.study(
+        "Two^Channels", seed=31, shape_zyx=(16, 32, 32), SeriesDescription="T1", Modality="MR", **one
+    )
+    # twice as coarse, half as high, and 4 mm lower
+    device.receive("Two^Channels", seed=32, shape_zyx=(8, 16, 16), spacing_zyx_mm=(4, 2, 2), **one)
+    page = study(task_id)
+    page.keyboard.press("b")
+    page.wait_for_selector("[data-count='2'] .pane:nth-child(2) .plane.active[data-shown]", timeout=120_000)
+    other = page.locator(".pane:nth-child(2)")
+    told = page.evaluate(
+        "fetch(document.querySelector('[data-series]').dataset.series).then((answer) => answer.json())"
+    )
+    for row in told["there"]:
+        assert [abs(each) for each in row[:3]].count(0.5) == 1  # one axis each, twice as coarse
+    page.locator("#slices input >> nth=0").fill("12")
+    wanted = round(told["there"][0][0] * 12 + told["there"][0][3])
+    page.wait_for_selector(f".pane:nth-child(2) .plane.active[data-shown='{wanted}']")
+    for _ in range(2):
+        page.keyboard.press("+")
+    page.wait_for_selector("#zoom >> text=2")
+    pictures = [each.get_attribute("src") for each in page.locator(".plane.active img").all()]
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    other.locator("select").select_option("Narrow")
+    page.wait_for_timeout(300)
+    assert any("/beside/" in each and "window=Narrow" in each for each in asked)
+    assert not any("/beside/" not in each for each in asked)
+    assert pictures[0] == page.locator("#slices .plane.active img").get_attribute("src")
+
+
 def test_a_click_segments_the_lesion_there(visit, device, monkeypatch):
     guided = replace(device.models["nodules"], header=header(guided=True))
     monkeypatch.setitem(device.models, "nodules", guided)
@@ -392,12 +424,14 @@ def test_an_outline_is_cut_and_redrawn_by_touch(study, device, boxed):
     page.wait_for_selector("#zoom >> text=2")
     page.wait_for_selector(".plane[data-waiting]", state="detached")
     box = page.locator("[data-plane=axial] img").bounding_box()
+    (lesion,) = page.evaluate("JSON.parse(document.getElementById('study').textContent).lesions")
+    middle, top, left = (at - back for at, back in zip(lesion["centre_zyx"], (0, 8, 8), strict=True))
 
     def spot(row, column):
         """Voxels of the part that is shown: 16 x 16 around the lesion's middle."""
         return {
-            "x": box["x"] + (column - 8 + 0.5) / 16 * box["width"],
-            "y": box["y"] + (row - 8 + 0.5) / 16 * box["height"],
+            "x": box["x"] + (column - left + 0.5) / 16 * box["width"],
+            "y": box["y"] + (row - top + 0.5) / 16 * box["height"],
         }
 
     def drag(*way):
@@ -413,13 +447,14 @@ def test_an_outline_is_cut_and_redrawn_by_touch(study, device, boxed):
     said.get_by_text("Lesion 1 cut").wait_for()
     page.locator("#other").tap()
     said.get_by_text("Lesion 1 cut: 0.28 ml").wait_for()
+    page.wait_for_selector(".plane[data-waiting]", state="detached")
     wanted = cut(grow(wanted, 0), 0, np.array([[17.6, 9.0], [17.6, 20.0]]), keep_smaller=True)
     page.locator("[data-pen=redraw]").tap()
     for corner in ((10.4, 10.4), (10.4, 20.6), (20.6, 20.6)):
         page.touchscreen.tap(*spot(*corner).values())
     page.locator("#close").tap()
     said.get_by_text("Lesion 1 redrawn").wait_for()
-    wanted = redraw(wanted, 0, 8, np.array([[10.4, 10.4], [10.4, 20.6], [20.6, 20.6]]))
+    wanted = redraw(wanted, 0, middle, np.array([[10.4, 10.4], [10.4, 20.6], [20.6, 20.6]]))
     sizes = page.evaluate("[...document.querySelectorAll('#edits button')].map((each) => each.offsetHeight)")
     assert min(each for each in sizes if each) >= 44  # for a finger
 

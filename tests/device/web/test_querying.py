@@ -69,6 +69,13 @@ def test_nothing_found_is_204_and_what_cannot_be_asked_400(client):
 def test_results_are_series_of_their_study(client):
     modalities = [each["00080060"]["Value"][0] for each in asked(client, "/studies/1.2.3.1/series")]
     assert sorted(modalities) == ["MR", "SEG"]
+    study, _ = asked(client, "/studies")
+    assert [study[tag]["Value"] for tag in ("00201206", "00201208")] == [[2], [13]]
+    counts = {
+        each["00080060"]["Value"][0]: each["00201209"]["Value"]
+        for each in asked(client, "/studies/1.2.3.1/series")
+    }
+    assert counts == {"MR": [12], "SEG": [1]}
     assert len(asked(client, "/studies/1.2.3.1/instances")) == 13
     assert len(asked(client, "/studies/1.2.3.1/instances", Modality="SEG")) == 1
 

@@ -418,3 +418,71 @@ def test_a_correction_keeps_the_tracking_uid_of_the_earlier_study(client, phanto
 
     (report,) = [each.path for each in phantom.store.results(task_id) if each.kind == "correction-sr"]
     assert read_tracking(report)[1] == "2.25.17"
+
+
+def windows_of(client, phantom, patient, **attributes):
+    task_id = phantom.study(patient, seed=7, **attributes)
+    page = opened(client, task_id).text
+    return json.loads(re.search(r'id="study">(.*?)</script>', page)[1])["windows"]
+
+
+def test_windows_fit_the_modality_and_repeat_that_of_the_images(client, phantom):
+    windows = windows_of(client, phantom, "A^B", WindowCenter="50", WindowWidth="300")
+
+    assert list(windows) == ["Automatic", "As sent", "Narrow", "Wide"]  # an MR series
+    assert windows["As sent"] == [-100, 200]
+    low, high = windows["Automatic"]
+    assert windows["Narrow"] == pytest.approx([low + (high - low) / 4, high - (high - low) / 4])
+    assert windows["Wide"][0] <= low < high <= windows["Wide"][1]
+
+
+@pytest.fixture
+def channels(phantom):
+    """A study with a second series on the same voxels and a third one in another frame of reference."""
+    one = {"StudyInstanceUID": "1.2.77"}
+    task_id = phantom.study("Two^Channels", seed=1, FrameOfReferenceUID="1.2.78", **one)
+    same, _ = phantom.receive("Two^Channels", seed=2, FrameOfReferenceUID="1.2.78", **one)
+    other, _ = phantom.receive("Two^Channels", seed=3, FrameOfReferenceUID="1.2.79", **one)
+    return task_id, same, other
+
+
+def test_other_series_of_the_study_are_shown_where_their_places_are_the_same(client, channels):
+    task_id, same, other = channels
+    page = opened(client, task_id).text
+    assert page.count("data-series=") == 2
+    answers = {uid: wait_for(client, f"/studies/{task_id}/beside/{uid}") for uid in (same, other)}
+    told = answers[same].json()
+    assert np.allclose(told["there"], np.eye(4)[:3])
+    slices = [
+        client.get(f"{told['address']}/slices/axial/5.png?overlay={overlay}").content
+        for overlay in ("true", "false")
+    ]
+    marks = client.app.state.site.views.get(task_id).marks()[5]
+    assert (slices[0] != slices[1]) is bool(marks.any())  # the lesions of the study, on the same voxels
+    assert answers[other].status_code == 409
+    assert "another frame of reference" in answers[other].json()["detail"]
+    unknown = client.get(f"/studies/{task_id}/beside/1.2.3")
+    assert unknown.status_code == 404
+
+
+def wait_for(client, address):
+    for _ in range(400):
+        answer = client.get(address)
+        if answer.status_code != 202:
+            return answer
+        time.sleep(0.05)
+    raise AssertionError("the view was not made")
+
+
+def test_a_part_of_a_slice_is_drawn_enlarged(client, task_id):
+    opened(client, task_id)
+    address = f"/studies/{task_id}/slices/axial/5.png?overlay=false"
+    whole, part = (
+        np.asarray(Image.open(io.BytesIO(client.get(address + more).content)), dtype=float)
+        for more in ("", "&part=6 18 12 24")
+    )
+    assert part.shape == (720, 720)
+    shown = np.asarray(Image.fromarray(whole[180:540, 360:720]).resize((720, 720), Image.Resampling.BILINEAR))
+    assert np.abs(shown - part)[40:-40, 40:-40].mean() < 3  # of 255
+    for wrong in ("6 18 12 25", "18 6 12 24", "1 2 3", "a b c d"):
+        assert client.get(f"{address}&part={wrong}").status_code == 422

@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from focalis.device.web import (
     account,
+    beside,
     editing,
     models_page,
     monai_label,
@@ -65,6 +66,7 @@ def create_app(device: Device) -> FastAPI:
         study,
         pointing,
         editing,
+        beside,
         models_page,
         monai_label,
         monitoring,

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
 from focalis.device.study_lesions import StudyLesion, lesion_at, list_lesions
 from focalis.dicom import Series, read_segmentation, read_series
 from focalis.dicom.coordinates import to_indices, to_patient
+from focalis.dicom.headers import numbers
+from focalis.errors import DataError
 from focalis.files import restrict, whole_folder, write_text
 from focalis.volume import Grid, Volume, to_canonical, write_volume
 
@@ -55,8 +58,9 @@ def prepare(
             "spacing_zyx_mm": image.grid.spacing_zyx_mm,
             "dtype": str(image.array.dtype),
             "state": state,
+            "frame": str(series.header.get("FrameOfReferenceUID") or ""),
             "modality": str(series.header.get("Modality", "")),
-            "windows": _windows(image.array, str(series.header.get("Modality", ""))),
+            "windows": _windows(image.array, str(series.header.get("Modality", "")), series.header),
             "lesions": [lesion_row(lesion, series.volume.grid, image.grid) for lesion in lesions],
         }
         write_text(folder / TABLE, json.dumps(table))
@@ -132,8 +136,11 @@ def lesion_row(lesion: StudyLesion, source: Grid, shown: Grid) -> dict[str, Any]
     }
 
 
-def _windows(values: NDArray[Any], modality: str) -> dict[str, tuple[float, float]]:
-    """Names of windows to their lowest and highest value, the first one to begin with."""
+def _windows(values: NDArray[Any], modality: str, header: Dataset) -> dict[str, tuple[float, float]]:
+    """Names of windows to their lowest and highest value, the first one to begin with.
+
+    MR and PET have no common scale: their windows are parts of the automatic one, which holds nearly all values.
+    """
     sample = values.reshape(-1)[:: max(1, values.size // _SAMPLED)].astype(np.float64)
     sample = sample[np.isfinite(sample)]
     low, high = np.percentile(sample, [1, 99.5]) if sample.size else (0.0, 1.0)
@@ -142,4 +149,19 @@ def _windows(values: NDArray[Any], modality: str) -> dict[str, tuple[float, floa
     if high <= low:
         high = low + 1
     found = {"Automatic": (float(low), float(high))}
-    return found | (_CT_WINDOWS if modality == "CT" else {})
+    try:
+        (centre,), (width,) = (
+            numbers(header, keyword, 1, "image") for keyword in ("WindowCenter", "WindowWidth")
+        )
+        if width >= 1:
+            found["As sent"] = (centre - width / 2, centre + width / 2)
+    except DataError:  # none, or several
+        pass
+    if modality == "CT":
+        return found | _CT_WINDOWS
+    quarter = 0.0 if modality == "PT" else (high - low) / 4
+    whole = (float(sample.min()), float(sample.max())) if sample.size else found["Automatic"]
+    return found | {
+        "Narrow": (float(low + quarter), float((low + high) / 2 + quarter)),
+        "Wide": whole if whole[1] > whole[0] else found["Automatic"],
+    }

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from starlette.responses import JSONResponse, StreamingResponse
 
+from focalis.device.records import SeriesRow
 from focalis.device.routing import fits_one
 from focalis.device.web.held_headers import Described
 from focalis.device.web.site import Site, needs, site_of, token_of
@@ -53,6 +54,7 @@ _INSTANCE = {
     "NumberOfFrames": "00280008",
 }
 _MODALITIES = "00080061"
+_SERIES_OF_STUDY, _INSTANCES_OF_STUDY, _INSTANCES_OF_SERIES = "00201206", "00201208", "00201209"
 _LITTLE_ENDIAN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 
 
@@ -85,7 +87,14 @@ def studies(request: Request, who: Reader) -> Response:
     answers = []
     for uid, header in sorted(told.items()):
         modalities = sorted({row.modality for row in by_study[uid]})
-        answers.append({**_only(header, _STUDY), _MODALITIES: {"vr": "CS", "Value": modalities}})
+        results = _results_of(site, by_study[uid])
+        of_results = (_value(each, _SERIES["SeriesInstanceUID"]) for _, each in _with_headers(site, results))
+        counts = {
+            _SERIES_OF_STUDY: len({row.series_uid for row in by_study[uid]} | set(of_results)),
+            _INSTANCES_OF_STUDY: sum(row.instances for row in by_study[uid]) + len(results),
+        }
+        told_more = {_MODALITIES: {"vr": "CS", "Value": modalities}, **_counted(counts)}
+        answers.append({**_only(header, _STUDY), **told_more})
     site.note(request, who, "asked for studies by QIDO-RS", level=None)
     return _answer(request, answers, {**_STUDY, "ModalitiesInStudy": _MODALITIES})
 
@@ -94,10 +103,15 @@ def studies(request: Request, who: Reader) -> Response:
 def series(request: Request, study_uid: str, _: Reader) -> Response:
     """The series of a study, those of results too."""
     site = site_of(request)
-    first: dict[str, Described] = {}
+    by_series: dict[str, list[Described]] = {}
     for header in _described(site, study_uid):
-        first.setdefault(_value(header, _SERIES["SeriesInstanceUID"]), _only(header, {**_STUDY, **_SERIES}))
-    return _answer(request, list(first.values()), {**_STUDY, **_SERIES})
+        by_series.setdefault(_value(header, _SERIES["SeriesInstanceUID"]), []).append(header)
+    fields = {**_STUDY, **_SERIES}
+    answers = [
+        {**_only(headers[0], fields), **_counted({_INSTANCES_OF_SERIES: len(headers)})}
+        for headers in by_series.values()
+    ]
+    return _answer(request, answers, fields)
 
 
 @router.get("/studies/{study_uid}/instances")
@@ -191,14 +205,21 @@ def frames(
 
 def _held(site: Site, study_uid: str) -> list[Path]:
     """What the device holds of a study: its images, and the results that count."""
+    rows = site.device.store.series_of_study(study_uid)
+    found = [each.path for row in rows for each in site.device.store.instances(row.series_uid)]
+    return [*(path for path in found if path.is_file()), *_results_of(site, rows)]
+
+
+def _results_of(site: Site, rows: Iterable[SeriesRow]) -> list[Path]:
     store = site.device.store
-    found: list[Path] = []
-    for row in store.series_of_study(study_uid):
-        found += [each.path for each in store.instances(row.series_uid)]
-        for task in store.tasks_of(row.series_uid):
-            if task.superseded_by is None and not task.shadow_of:
-                found += [each.path for each in store.results(task.task_id)]
+    tasks = (task for row in rows for task in store.tasks_of(row.series_uid))
+    counting = (task for task in tasks if task.superseded_by is None and not task.shadow_of)
+    found = (each.path for task in counting for each in store.results(task.task_id))
     return [path for path in found if path.is_file()]
+
+
+def _counted(counts: Mapping[str, int]) -> dict[str, Any]:
+    return {tag: {"vr": "IS", "Value": [count]} for tag, count in counts.items()}
 
 
 def _source(site: Site, study_uid: str) -> str | None:

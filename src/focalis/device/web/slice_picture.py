@@ -36,6 +36,7 @@ def slice_png(
     selected: int = 0,
     overlay: bool = True,
     part: Part | None = None,
+    marks: NDArray[np.uint16] | None = None,
 ) -> bytes:
     """Draw a slice in radiological convention: the patient's right at the left, anterior and superior at the top.
 
@@ -48,6 +49,7 @@ def slice_png(
         selected: the lesion with the thick outline.
         overlay: draw the lesions.
         part: the rows and columns to draw; all of them by default.
+        marks: the lesions' numbers on the same voxels, in the place of the view's own.
 
     Returns:
         A PNG file, square millimetres, its longer side `LONGEST_PIXELS`.
@@ -55,12 +57,12 @@ def slice_png(
     axis = AXES[plane]
     index = min(max(index, 0), view.shape_zyx[axis] - 1)
     grey = np.asarray(np.take(view.image(), index, axis=axis), dtype=np.float32)
-    marks = np.asarray(np.take(view.marks(), index, axis=axis))
+    numbers = np.asarray(np.take(view.marks() if marks is None else marks, index, axis=axis))
     if part is not None:
         top, bottom, left, right = part
-        grey, marks = grey[top:bottom, left:right], marks[top:bottom, left:right]
+        grey, numbers = grey[top:bottom, left:right], numbers[top:bottom, left:right]
     if axis != 0:  # superior to the top
-        grey, marks = grey[::-1], marks[::-1]
+        grey, numbers = grey[::-1], numbers[::-1]
     spacing = [view.spacing_zyx_mm[each] for each in range(3) if each != axis]
     height_mm, width_mm = (count * step for count, step in zip(grey.shape, spacing, strict=True))
     scale = LONGEST_PIXELS / max(height_mm, width_mm)
@@ -69,12 +71,12 @@ def slice_png(
     low, high = window
     shown = np.nan_to_num(np.clip((grey - low) / max(high - low, 1e-6), 0, 1)) * 255
     picture = Image.fromarray(shown.astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
-    if not overlay or not marks.any():
+    if not overlay or not numbers.any():
         return _png(picture)
-    rows = np.arange(height) * marks.shape[0] // height
-    columns = np.arange(width) * marks.shape[1] // width
+    rows = np.arange(height) * numbers.shape[0] // height
+    columns = np.arange(width) * numbers.shape[1] // width
     colours = np.repeat(np.asarray(picture)[..., None], 3, axis=2)
-    _draw(colours, marks[rows][:, columns], verdicts, selected)
+    _draw(colours, numbers[rows][:, columns], verdicts, selected)
     return _png(Image.fromarray(colours))
 
 

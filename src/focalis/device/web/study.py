@@ -13,12 +13,14 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse
 
 from focalis.device.config import ObjectKind
-from focalis.device.records import ResultKind, SeriesTask, Verdict
+from focalis.device.records import ResultKind, SeriesRow, SeriesTask, Verdict
+from focalis.device.routing import IMAGE_MODALITIES
+from focalis.device.store import Store
 from focalis.device.web.auth import Session
 from focalis.device.web.children import run_job
 from focalis.device.web.site import VIEWER, Site, changes, needs, site_of
 from focalis.device.web.slice_picture import AXES, Part, Plane, slice_png
-from focalis.device.web.views import IMAGE, LESIONS, View, edits_of, segmentation_of
+from focalis.device.web.views import IMAGE, LESIONS, View, edits_of, linked, segmentation_of
 from focalis.device.web.worklist import WORKING
 from focalis.device.written import follow_up_of, pointed_files
 
@@ -49,13 +51,13 @@ def study(request: Request, task_id: str, session: Viewer, lesion: int = 0) -> R
     pointing = takes_points(site, task) and task.state in ("held", *ENDED)
     shown = segmentation is not None or pointing
     if view is None and not problem and shown:
-        site.views.start(task)
+        site.views.start(task_id, task.series_uid)
     follow_up = follow_up_of(store, task_id)
     earlier, earlier_view = None, None
     if follow_up is not None and (earlier := store.task(follow_up["task"])) is not None:
         earlier_view = site.views.get(earlier.task_id)
         if earlier_view is None and not site.views.problem(earlier.task_id):
-            site.views.start(earlier)
+            site.views.start(earlier.task_id, earlier.series_uid)
             view = None  # both are shown, or the page loads again
     verdicts = verdicts_of(site, task_id)
     chosen = None
@@ -82,6 +84,7 @@ def study(request: Request, task_id: str, session: Viewer, lesion: int = 0) -> R
         deliveries=store.deliveries(task_id),
         viewer_built=VIEWER.is_file(),
         planes=list(AXES),
+        siblings=siblings(store, task) if view is not None else [],
         places=_places(view, chosen),
         follow_up=follow_up,
         earlier=earlier and earlier_view and _beside(view, earlier, earlier_view, follow_up),
@@ -116,7 +119,7 @@ def slice_picture(
         verdicts=verdicts_of(site, task_id),
         selected=selected,
         overlay=overlay,
-        part=_part(part, view, plane),
+        part=part_of(part, view, plane),
     )
     return Response(picture, media_type="image/png")
 
@@ -292,12 +295,23 @@ def still_seen(site: Site, task_id: str, seen: int | None) -> None:
         raise HTTPException(409, "Somebody has edited a lesion of this study meanwhile; load the page again.")
 
 
+def siblings(store: Store, task: SeriesTask) -> list[SeriesRow]:
+    """The other image series of a task's study."""
+    row = store.series_row(task.series_uid)
+    found = [] if row is None else store.series_of_study(row.study_uid)
+    return [
+        each
+        for each in sorted(found, key=lambda each: each.first_at)
+        if each.series_uid != task.series_uid and each.modality.upper() in IMAGE_MODALITIES
+    ]
+
+
 def verdicts_of(site: Site, task_id: str) -> dict[int, Verdict]:
     """The verdicts on a study's lesions, by their numbers."""
     return {review.lesion: review.verdict for review in site.device.store.reviews(task_id)}
 
 
-def _part(text: str, view: View, plane: Plane) -> Part | None:
+def part_of(text: str, view: View, plane: Plane) -> Part | None:
     """The part of a slice that an address names; 422 if it is none."""
     if not text:
         return None
@@ -343,11 +357,7 @@ def _beside(
     return {
         "address": f"/studies/{earlier.task_id}",
         "task": earlier.task_id,
-        "shape": earlier_view.shape_zyx,
-        "spacing": earlier_view.spacing_zyx_mm,
-        "places": _places(earlier_view, None),
-        "there": None if there is None else there[:3].tolist(),
-        "back": None if there is None else np.linalg.inv(there)[:3].tolist(),
+        **linked(earlier_view, there),
         "lesions": {
             number: each["earlier"][0]
             for each in follow_up["lesions"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import threading
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.device.config import Limits
-from focalis.device.records import ResultObject, SeriesTask
+from focalis.device.records import ResultObject
 from focalis.device.store import Store
 from focalis.device.web.children import run_job
 from focalis.device.written import pointed_files
@@ -35,6 +36,7 @@ class View:
     Attributes:
         windows: name to lowest and highest value, the first to begin with.
         lesions: the table, as `focalis.device.web.preparing.lesion_row` makes it.
+        frame: the Frame of Reference UID; empty if the images name none.
     """
 
     folder: Path
@@ -44,6 +46,7 @@ class View:
     lesions: list[dict[str, Any]]
     dtype: str
     modality: str
+    frame: str = ""
 
     def image(self) -> NDArray[Any]:
         """The image's values, mapped and not read."""
@@ -149,6 +152,7 @@ class Views:
             lesions=table["lesions"],
             dtype=table["dtype"],
             modality=table["modality"],
+            frame=table["frame"],
         )
 
     def problem(self, task_id: str) -> str:
@@ -156,39 +160,43 @@ class Views:
         with self._lock:
             return self._failed.pop(task_id, "")
 
-    def start(self, task: SeriesTask) -> None:
-        """Make a task's view in the background, unless that has begun; without a Segmentation of the images alone."""
-        result = segmentation_of(self._store, task.task_id)
-        with self._lock:
-            if task.task_id in self._working:
-                return
-            self._working.add(task.task_id)
-        threading.Thread(target=self._make, args=(task, result), daemon=True).start()
+    def start(self, key: str, series_uid: str) -> None:
+        """Make a view in the background, unless that has begun; without a Segmentation of the images alone.
 
-    def _make(self, task: SeriesTask, result: ResultObject | None) -> None:
+        Args:
+            key: a task's id, or the `series_key` of a series that is shown beside another one.
+            series_uid: the series.
+        """
+        with self._lock:
+            if key in self._working:
+                return
+            self._working.add(key)
+        threading.Thread(target=self._make, args=(key, series_uid), daemon=True).start()
+
+    def _make(self, key: str, series_uid: str) -> None:
         try:
             with self._one_at_a_time:
                 self.prune()
-                files = [str(each.path) for each in self._store.images(task.series_uid)]
-                out = str(self._folder / task.task_id)
+                files = [str(each.path) for each in self._store.images(series_uid)]
+                result = segmentation_of(self._store, key)
                 run_job(
                     "prepare",
                     {
                         "files": files,
                         "segmentation": "" if result is None else str(result.path),
-                        "out": out,
-                        "pointed": [str(path) for path in pointed_files(self._store, task.task_id)],
-                        "edits": edits_of(self._store, task.task_id),
-                        "state": self.state(task.task_id),
+                        "out": str(self._folder / key),
+                        "pointed": [str(path) for path in pointed_files(self._store, key)],
+                        "edits": edits_of(self._store, key),
+                        "state": self.state(key),
                     },
                     self._limits,
                 )
         except FocalisError as error:
             with self._lock:
-                self._failed[task.task_id] = str(error)
+                self._failed[key] = str(error)
         finally:
             with self._lock:
-                self._working.discard(task.task_id)
+                self._working.discard(key)
 
     def prune(self) -> None:
         """Remove the views of studies that the store has no more, and the oldest beyond `KEPT_BYTES`."""
@@ -196,11 +204,36 @@ class Views:
             return
         found = [path for path in self._folder.iterdir() if (path / TABLE).is_file()]
         found.sort(key=lambda path: (path / TABLE).stat().st_mtime, reverse=True)
+        keys = {series_key(each.series_uid) for each in self._store.series()}
         kept = 0
         for path in found:
             kept += sum(file.stat().st_size for file in path.iterdir())
-            if kept > KEPT_BYTES or self._store.task(path.name) is None:
+            if kept > KEPT_BYTES or (path.name not in keys and self._store.task(path.name) is None):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def series_key(series_uid: str) -> str:
+    """What names the view of a series that is shown beside another one, without lesions."""
+    return "series-" + hashlib.sha256(series_uid.encode()).hexdigest()[:40]
+
+
+def linked(view: View, there: NDArray[np.float64] | None) -> dict[str, Any]:
+    """A view for the page, to be shown beside another one.
+
+    Args:
+        view: the view.
+        there: from voxels z, y, x and 1 of the other view to those of this one, shape (4, 4); None if unknown.
+    """
+    return {
+        "shape": view.shape_zyx,
+        "spacing": view.spacing_zyx_mm,
+        "windows": view.windows,
+        "places": dict(
+            zip(("axial", "coronal", "sagittal"), (count // 2 for count in view.shape_zyx), strict=True)
+        ),
+        "there": None if there is None else there[:3].tolist(),
+        "back": None if there is None else np.linalg.inv(there)[:3].tolist(),
+    }
 
 
 def edits_of(store: Store, task_id: str) -> list[tuple[int, list[list[float]]]]:

@@ -27,7 +27,7 @@ export class Slices {
       ink: element.querySelector(".ink polyline"),
     }));
     this.active = this.planes[0];
-    this.beside = null; // the slices of another study, which show the same plane
+    this.beside = []; // other slices, which show the same plane
     this.away = false; // whether the place lies outside of the images
     this.zoom = 1;
     this.centre = [...this.place]; // of the part that is shown
@@ -39,7 +39,7 @@ export class Slices {
 
   activate(number) {
     this.active = this.planes[number] ?? this.active;
-    if (this.beside && this.beside.active.axis !== this.active.axis) this.beside.activate(number);
+    for (const other of this.beside) if (other.active !== other.planes[number]) other.activate(number);
     for (const plane of this.planes) plane.element.classList.toggle("active", plane === this.active);
   }
 

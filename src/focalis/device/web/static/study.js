@@ -1,4 +1,5 @@
 // The study page: the table of lesions steers the pictures, verdicts go to the device, keys do both.
+import { Beside } from "./beside.js";
 import { Pen } from "./pen.js";
 import { Slices } from "./slices.js";
 import "./times.js";
@@ -11,39 +12,34 @@ const fold = document.getElementById("fold");
 const past = study.edited.map((lesion) => ({ lesion })); // edits, and the verdicts before each change, for undo
 const windows = document.getElementById("window");
 const overlay = document.getElementById("overlay");
-const slices = new Slices(document.getElementById("slices"), study, (place) => link(place));
-const earlier = study.earlier && new Slices(document.getElementById("earlier"), { chosen: 0, ...study.earlier }, (place) => {
-  const { back } = study.earlier;
-  if (back) slices.follow(through(back, place), through(back, earlier.centre), zoomLike(earlier, slices));
-});
-if (earlier) [slices.beside, earlier.beside] = [earlier, slices];
+const slices = new Slices(document.getElementById("slices"), study, () => moved());
+const beside = new Beside(slices, (text) => { document.getElementById("beside-said").textContent = text; });
 let volume = null; // the WebGL viewer, once it is wanted
 
 // part of a picture's address, so that a verdict or an edit asks for it anew
 const state = () => study.edition + Object.entries(study.verdicts).map(([number, verdict]) => number + verdict[0]).join("");
 
-const through = (matrix, [z, y, x]) => matrix.map((row) => Math.round(row[0] * z + row[1] * y + row[2] * x + row[3]));
-
-// as many millimetres as in other slices
-const extent = ({ study }) => Math.max(...study.shape.map((count, axis) => count * study.spacing[axis]));
-const zoomLike = (shown, other) => (shown.zoom > 1 ? (shown.zoom * extent(other)) / extent(shown) : 1);
-
-// the same place in the earlier study
-function link(place) {
+function moved() {
   document.getElementById("zoom").textContent = `${slices.zoom} ×`;
-  if (!isBeside() || !study.earlier.there) return;
-  earlier.follow(through(study.earlier.there, place), through(study.earlier.there, slices.centre), zoomLike(slices, earlier));
+  beside.follow(null);
 }
 
-const isBeside = () => earlier !== null && document.getElementById("beside").classList.contains("on");
+async function showBeside(button) {
+  const known = beside.panes.find((pane) => pane.button === button);
+  try {
+    const pane = known ?? (button.dataset.series
+      ? await beside.open(button, document.getElementById("pane"))
+      : beside.add(document.getElementById("earlier-pane"), button, study.earlier));
+    beside.toggle(pane);
+  } catch (error) {
+    document.getElementById("beside-said").textContent = error.message;
+  }
+}
 
-function showBeside(wanted) {
-  if (!earlier) return;
-  document.getElementById("beside").classList.toggle("on", wanted);
-  document.getElementById("earlier").hidden = !wanted;
-  document.getElementById("show-beside").setAttribute("aria-pressed", String(wanted));
-  earlier.draw({ window: windows.value, overlay: overlay.checked, selected: study.earlier.lesions[study.chosen] ?? 0 });
-  link(slices.place);
+function draw(look) {
+  slices.draw(look);
+  const { window, ...shared } = look; // each has its own window
+  beside.draw(shared);
 }
 
 function choose(number) {
@@ -57,13 +53,10 @@ function choose(number) {
     else row.removeAttribute("aria-current");
   }
   slices.jump(lesion.centre_zyx);
-  slices.draw({ selected: number });
+  draw({ selected: number });
+  moved();
   pen?.drop();
   showEdits();
-  if (isBeside()) {
-    earlier.draw({ selected: study.earlier.lesions[number] ?? 0 });
-    link(lesion.centre_zyx);
-  }
   volume?.jump(lesion.centre_ras_mm);
 }
 
@@ -121,7 +114,7 @@ async function undo() {
     if (await edit("undo", {}, before.lesion)) {
       past.pop();
       show();
-      choose(before.lesion);
+      if (study.chosen !== before.lesion) choose(before.lesion);
     }
     return;
   }
@@ -153,7 +146,7 @@ function show(fault = "") {
     row.toggleAttribute("data-edited", study.edited.includes(Number(row.dataset.lesion)));
     for (const button of row.querySelectorAll("button")) button.setAttribute("aria-pressed", String(button.value === verdict));
   }
-  slices.draw({ state: state() });
+  draw({ state: state() });
   volume?.colour(study.verdicts);
   if (!together) return;
   showEdits();
@@ -236,7 +229,7 @@ async function keepOther() {
   const cut = lastCut;
   if (!cut || !(await edit("undo", {}, cut.lesion))) return;
   past.pop();
-  if (await edit("cut", { ...cut, keep: "smaller" }, cut.lesion)) choose(cut.lesion);
+  await edit("cut", { ...cut, keep: "smaller" }, cut.lesion);
 }
 
 function showEdits() {
@@ -341,16 +334,15 @@ document.getElementById("correction")?.addEventListener("submit", (event) => {
 });
 windows.addEventListener("change", () => {
   slices.draw({ window: windows.value });
-  if (isBeside()) earlier.draw({ window: windows.value });
   volume?.window(...study.windows[windows.value]);
 });
 overlay.addEventListener("change", () => {
-  slices.draw({ overlay: overlay.checked });
-  if (isBeside()) earlier.draw({ overlay: overlay.checked });
+  draw({ overlay: overlay.checked });
   volume?.show(overlay.checked);
 });
 document.getElementById("show-slices")?.addEventListener("click", () => showVolume(false));
-document.getElementById("show-beside")?.addEventListener("click", () => showBeside(!isBeside()));
+const others = [...document.querySelectorAll("[data-beside]")];
+for (const button of others) button.addEventListener("click", () => showBeside(button));
 document.getElementById("show-volume")?.addEventListener("click", () => showVolume(true));
 
 // a lesion that is pointed at joins the table, which the device writes
@@ -408,7 +400,7 @@ const KEYS = {
   a: () => judgeAndGoOn(study.chosen, "accepted"),
   r: () => judgeAndGoOn(study.chosen, "rejected"),
   u: undo,
-  b: () => showBeside(!isBeside()),
+  b: () => others[0]?.click(),
   l: () => overlay.click(),
   p: point,
   g: () => edit("grow"),
@@ -441,5 +433,5 @@ addEventListener("keydown", (event) => {
   KEYS[event.key]();
 });
 
-slices.draw({ window: windows.value });
+draw({ window: windows.value, overlay: overlay.checked, selected: study.chosen });
 show();

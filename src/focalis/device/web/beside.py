@@ -1,0 +1,75 @@
+"""Other series of a study, shown beside the one that was segmented: the channels of an MR study, PET beside CT."""
+
+from __future__ import annotations
+
+import numpy as np
+from fastapi import APIRouter, HTTPException, Request, Response
+from starlette.responses import JSONResponse
+
+from focalis.device.web.site import Site, site_of
+from focalis.device.web.slice_picture import Plane, slice_png
+from focalis.device.web.study import Viewer, part_of, siblings, verdicts_of, view_of
+from focalis.device.web.views import linked, series_key
+
+router = APIRouter(prefix="/studies/{task_id}/beside/{series_uid}")
+
+
+@router.get("")
+def beside(request: Request, task_id: str, series_uid: str, _: Viewer) -> Response:
+    """How a series is shown, and where its voxels lie to those of the study; 202 while its images are being read."""
+    site = site_of(request)
+    view = view_of(site, task_id)
+    _require_sibling(site, task_id, series_uid)
+    key = series_key(series_uid)
+    other = site.views.get(key)
+    if other is None:
+        if problem := site.views.problem(key):
+            raise HTTPException(409, f"The images cannot be shown: {problem}")
+        site.views.start(key, series_uid)
+        return JSONResponse({}, 202)
+    if not view.frame or view.frame != other.frame:
+        raise HTTPException(
+            409, "The series has another frame of reference, so its places are not those of the study."
+        )
+    there = np.linalg.inv(other.affine_zyx()) @ view.affine_zyx()
+    return JSONResponse({"address": f"/studies/{task_id}/beside/{series_uid}", **linked(other, there)})
+
+
+@router.get("/slices/{plane}/{index}.png")
+def slice_picture(
+    request: Request,
+    task_id: str,
+    series_uid: str,
+    plane: Plane,
+    index: int,
+    _: Viewer,
+    window: str = "",
+    selected: int = 0,
+    overlay: bool = True,
+    part: str = "",
+) -> Response:
+    """A slice as a picture; the study's lesions are drawn over it if the series has the same voxels."""
+    site = site_of(request)
+    view = view_of(site, task_id)
+    _require_sibling(site, task_id, series_uid)
+    other = site.views.get(series_key(series_uid))
+    if other is None:
+        raise HTTPException(409, "The images are being read; try again in a moment.")
+    same = view.shape_zyx == other.shape_zyx and np.allclose(view.affine_zyx(), other.affine_zyx(), atol=1e-3)
+    picture = slice_png(
+        other,
+        plane,
+        index,
+        window=other.windows.get(window, next(iter(other.windows.values()))),
+        verdicts=verdicts_of(site, task_id),
+        selected=selected,
+        overlay=overlay and same,
+        part=part_of(part, other, plane),
+        marks=view.marks(),
+    )
+    return Response(picture, media_type="image/png")
+
+
+def _require_sibling(site: Site, task_id: str, series_uid: str) -> None:
+    if series_uid not in {each.series_uid for each in siblings(site.device.store, site.task(task_id))}:
+        raise HTTPException(404, "The study has no such series of images.")
