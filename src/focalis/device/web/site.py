@@ -134,6 +134,8 @@ def make_site(device: Device) -> Site:
     """
     environment = templates_of("focalis.device.web")
     environment.filters["size"] = readable_size
+    # the first window is the one to begin with
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     return Site(
         device=device,
         sessions=Sessions(),
