@@ -1,6 +1,7 @@
 """The start that comes with Focalis, from a finished run of `pretrain_shapes.py`: weights, hash and card.
 
-    python benchmarks/publish_shapes.py runs/shapes/classes
+    python benchmarks/pretrain_shapes.py --steps 3000 --out runs/shapes-3000
+    python benchmarks/publish_shapes.py runs/shapes-3000
 
 Kernels are stored in float16, which halves the file. The card's figures are those of `shapes_trial.py`.
 """

@@ -1,8 +1,14 @@
 """The lung-nodule model that comes with Focalis: trained on every case of lidc_nodules, and its card.
 
-    python benchmarks/starter_model.py           train as the rows of accuracy.py did; write model and hash
+    python benchmarks/evidence.py accuracy --rows lidc_nodules-12min    five held-out folds of the same recipe, in runs/
+    python benchmarks/starter_model.py --threads 1    train on all cases as those folds did; write model and hash
     python benchmarks/starter_model.py --calibrate    calibrate the model that is there for 8-bit integers, and the card
-    python benchmarks/starter_model.py --card    write the card anew, from the results and the model that are there
+    python benchmarks/starter_crops.py                false lesions on the crops of the training cases; trains nothing
+    python benchmarks/starter_crops.py --held-out runs    false lesions of those folds' models on held-out crops
+    python benchmarks/starter_model.py --card         write the card anew, from the results and the model that are there
+
+The first line skips folds whose results are there, as they are in the repository; to have the five models as well, give
+`--results again` to it and to all others.
 
 The card needs the false lesions on whole crops as well. Those of the training cases are counted here when the model is
 new; those of held-out ones by `starter_crops.py --held-out runs`, after which `--card` writes the card of a new model.

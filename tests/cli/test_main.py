@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import pytest
+import typer
+from rich.text import Text
 
 import focalis
-from focalis.cli.main import main
+from focalis.cli.main import app, main
 from focalis.errors import DataError, UsageError
 
 COMMANDS = ("fit", "predict", "evaluate", "compare", "agree", "check", "data", "import", "demo", "serve")
@@ -73,11 +75,17 @@ def test_help_shows_an_example(run, command):
     assert f"Example: focalis {command}" in out
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_markup_of_help_swallows_no_word(command):
+    for parameter in typer.main.get_command(app).commands[command].params:
+        assert Text.from_markup(parameter.help or "").plain == (parameter.help or "")
+
+
 @pytest.mark.parametrize("words", [["--help"], *([command, "--help"] for command in COMMANDS)])
 def test_help_loads_nothing_heavy(words):
     code = f"""
 import sys
-from focalis.cli.main import main
+from focalis.cli.main import app, main
 try:
     main({words!r})
 except SystemExit:
