@@ -244,14 +244,14 @@ class KnownFiles:
             make: finds it out, as JSON has it; None is not kept.
         """
         began = time.time_ns()
-        states = _states_of(paths)
+        states = states_of(paths)
         if states and (known := self._known.get(key)) and known[:-1] == states:
             return known[-1]
         found = make()
         if (
             found is not None
             and states
-            and _states_of(paths) == states
+            and states_of(paths) == states
             and _newest(states) < began - SETTLED_NS
         ):
             self._known[key] = [*states, found]
@@ -281,8 +281,8 @@ SETTLED_NS = 2 * 10**9
 """So long after its last change a file's times tell every further change, on any file system."""
 
 
-def _states_of(paths: Sequence[Path]) -> list[int]:
-    """Five numbers per file; none if one of them is not there."""
+def states_of(paths: Sequence[Path]) -> list[int]:
+    """What changes with a file's content, five numbers per file; none if one of them is not there."""
     try:
         found = [path.stat() for path in paths]
     except OSError:

@@ -402,6 +402,19 @@ def test_an_ensemble_joins_the_scopes(finished):
     assert ensemble([replace(model, scope=scopes[0]), replace(model, scope=None)]).scope is None
 
 
+def test_a_file_that_changes_while_the_set_is_checked_is_refused(data, tmp_path, monkeypatch):
+    def checked(*given):
+        found = checked_for_real(*given)
+        image = next((data / "images").iterdir())
+        image.write_bytes(image.read_bytes() + b"\0")
+        return found
+
+    checked_for_real = setup.checked
+    monkeypatch.setattr(setup, "checked", checked)
+    with pytest.raises(DataError, match="was changed while the data set was checked"):
+        fit(data, tmp_path / "run", plan_only=True)
+
+
 HOLD = """
 import sys
 from pathlib import Path

@@ -13,8 +13,10 @@ from focalis.dataset import PhantomSettings, Split, open_dataset, write_phantoms
 from focalis.errors import DataError, DivergedError, TrainingError
 from focalis.planning import write_plan
 from focalis.settings import Compute, Length
+from focalis.volume import Volume, read_volume, write_volume
 from focalis.workflows import executors
 from focalis.workflows import task as task_module
+from focalis.workflows.record import data_hash
 from focalis.workflows.task import (
     DIVERGED,
     FAILED,
@@ -50,7 +52,7 @@ def task(tmp_path):
         seed=0,
         length=Length(steps=1),
         compute=Compute("cpu", "float32", threads=1),
-        record={"data_sha256": "0", "seed": 0},
+        record={"data_sha256": data_hash(cases), "seed": 0},
     )
 
 
@@ -131,7 +133,7 @@ def test_it_tells_what_the_time_is_spent_on(task):
         ("the first: prepare 4 cases", None),
         ("the first", 1),
         (f"the first: choose the operating point on {inner} cases", None),
-        ("the first: predict 1 cases", None),
+        ("the first: predict 1 case", None),
     ]
     assert 1 <= inner <= 3
 
@@ -156,6 +158,14 @@ def test_whatever_goes_wrong_becomes_the_outcome(task, monkeypatch):
         carry_out(task)
 
     assert task.outcome == {"outcome": FAILED, "message": "scan.nii.gz: cannot be read; check the disk"}
+
+
+def test_files_that_changed_after_the_check_are_refused(task):
+    image = next((task.dataset / "images").iterdir())
+    volume = read_volume(image)
+    write_volume(Volume(volume.array + 1, volume.grid), image)
+    with pytest.raises(DataError, match="its files changed after they were checked"):
+        carry_out(task)
 
 
 def test_it_takes_the_number_of_steps_that_another_run_measured(task, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -14,7 +15,7 @@ from pydantic import TypeAdapter
 
 from focalis.dataset import Dataset, Split, empty_side, find_splits, lost_labels, make_splits, read_splits
 from focalis.errors import DataError, UsageError
-from focalis.files import LOCK, KnownFiles
+from focalis.files import LOCK, KnownFiles, states_of
 from focalis.planning import Fingerprint, Plan, fingerprint
 from focalis.planning.fingerprint import CaseFigures
 from focalis.planning.step_memory import FIXED_BYTES
@@ -131,6 +132,7 @@ class Trainings:
             DataError, UsageError: see `checked` and `divide`.
         """
         known = KnownFiles(root / PREPARED / KNOWN, verify=verify)
+        before = _states(opened)
         data, measured = checked(opened, known)
         known.save()
         divisions = divide(data, folds, seed)
@@ -140,7 +142,13 @@ class Trainings:
         if doubt is not None:
             for line in (*lines_of(grave), *nothing_held_out(data, divisions)):
                 doubt(line)
-        return cls(root, dataset, data, tuple(divisions), grave, trainers, known, measured.figures)
+        trainings = cls(root, dataset, data, tuple(divisions), grave, trainers, known, measured.figures)
+        _ = trainings.data_sha256  # of what was checked
+        if changed := next(
+            (file for file, state in _states(opened).items() if before.get(file) != state), None
+        ):
+            raise DataError(f"{changed}: was changed while the data set was checked; start again")
+        return trainings
 
     @property
     def prepared(self) -> Path:
@@ -186,6 +194,15 @@ class Trainings:
             seed=seed,
             **own,
         )
+
+
+def _states(data: Dataset) -> dict[Path, list[int]]:
+    """Each file of a data set with device, inode, size and time of content; without unreadable headers."""
+    states: dict[Path, list[int]] = {}
+    for case in data.cases:
+        with suppress(DataError):
+            states |= {file: states_of([file])[:4] for file in case.files()}
+    return states
 
 
 def claim(root: Path, work: str, ours: bool, fault: str) -> None:

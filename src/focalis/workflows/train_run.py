@@ -14,7 +14,8 @@ import torch
 
 from focalis import ranks
 from focalis.display import counted
-from focalis.errors import CollapsedError, TrainingError
+from focalis.errors import CollapsedError, DataError, TrainingError
+from focalis.files import KnownFiles
 from focalis.lesions import OperatingPoint
 from focalis.model import Model, load_model, save_model
 from focalis.networks import Network, split_name
@@ -33,9 +34,17 @@ from focalis.training import (
     train,
 )
 from focalis.training.loop import CHECKPOINT, NothingLearnedWarning
-from focalis.training.prepared import PreparedCases
+from focalis.training.prepared import KNOWN, PreparedCases
 from focalis.training.start import Start, read_start
-from focalis.workflows.record import changes, now, peak_memory_gb, provenance, read_json, write_json
+from focalis.workflows.record import (
+    changes,
+    data_hash,
+    now,
+    peak_memory_gb,
+    provenance,
+    read_json,
+    write_json,
+)
 from focalis.workflows.run import MODEL, Run, started_from
 from focalis.workflows.training_cases import CHOSE, TRAINED, trained_on
 
@@ -83,6 +92,11 @@ def train_run(
     tell(f"{task.name}: prepare {counted(len(inner.train) + len(inner.val))}", None)
     training = prepare_cases(run.data.select(inner.train), task.plan, task.prepared)
     validation = prepare_cases(run.data.select(inner.val), task.plan, task.prepared)
+    known = KnownFiles(task.prepared / KNOWN)
+    if data_hash(run.data.cases, known.sha256_of) != task.record["data_sha256"]:
+        raise DataError(f"{task.dataset}: its files changed after they were checked; start again")
+    if data_hash(run.data.cases, KnownFiles(task.prepared / KNOWN).sha256_of) != task.record["data_sha256"]:
+        raise DataError(f"{task.dataset}: its files changed after they were checked; start again")
     steps = before["steps"] if before else length.steps
     if steps is None:
         tell(f"{task.name}: measure a step", None)
