@@ -20,6 +20,9 @@ RULES = {
     ("GET", "/work/rows"): "viewer",
     ("GET", "/models"): "viewer",
     ("POST", "/models/promote"): "admin",
+    ("POST", "/models/retrain"): "admin",
+    ("POST", "/models/retrain/cancel"): "admin",
+    ("POST", "/models/retrain/{number}/trial"): "admin",
     ("GET", "/system"): "viewer",
     ("GET", "/quarantine"): "viewer",
     ("GET", "/quarantine/{key}.zip"): "admin",
@@ -107,6 +110,7 @@ def address(path):
         "session_id": "a",
         "strategy": "random",
         "numbers": "1",
+        "number": "1",
     }
     return path.format(**values)
 

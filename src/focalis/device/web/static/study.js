@@ -367,7 +367,7 @@ async function point() {
   }
 }
 document.getElementById("slices").addEventListener("click", (event) => {
-  if (document.getElementById("pointing")?.checked && event.target.closest(".cut")) point();
+  if (document.getElementById("pointing")?.checked && !pen?.operation && event.target.closest(".cut")) point();
 });
 
 if (edits) {
