@@ -110,6 +110,7 @@ def make_accuracy_row(
         seed=seed,
         loss=loss,
         network=network,
+        start="scratch",  # as the rows that are there
         resume=run.exists(),
     )
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))

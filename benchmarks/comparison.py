@@ -93,6 +93,7 @@ def main() -> None:
         minutes=minutes,
         steps=options.steps,
         parallel=2 if options.steps else 1,
+        start="scratch",
         fold=options.fold,
         progress=lambda stage, progress: print(stage, flush=True) if progress is None else None,
     )

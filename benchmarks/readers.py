@@ -71,7 +71,9 @@ def main() -> None:
             continue
         run = options.runs / name
         time = {"steps": options.steps} if options.steps else {"minutes": options.minutes}
-        result = focalis.fit(data, run, fold=fold, seed=seed, readers=target, resume=run.exists(), **time)
+        result = focalis.fit(
+            data, run, fold=fold, seed=seed, readers=target, start="scratch", resume=run.exists(), **time
+        )
         record = json.loads((run / "record.json").read_text(encoding="utf-8"))
         row = {
             "command": provenance()["command"],
