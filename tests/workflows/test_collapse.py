@@ -34,7 +34,7 @@ def third_empty(tmp_path_factory):
 def still(third_empty, tmp_path_factory):
     """A plan by which nothing is learned."""
     root = tmp_path_factory.mktemp("still")
-    plan = read_plan(fit(third_empty, root / "plan", plan_only=True).plan)
+    plan = read_plan(fit(third_empty, root / "plan", plan_only=True, start="scratch").plan)
     training = plan.training.model_copy(update={"learning_rate": 1e-12})
     write_plan(plan.model_copy(update={"training": training}), root / "still.yaml")
     return root / "still.yaml"

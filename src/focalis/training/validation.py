@@ -127,7 +127,7 @@ def _small(
     """What is kept of a case, and the span of its probabilities, which are gone when this returns."""
     judged = np.asarray(case.label != IGNORED)
     said = probabilities(plan, network, case, runtime)
-    foreground = 1 - said[0] - said[[*case.undrawn]].sum(axis=0)
+    foreground = np.maximum(1 - said[0] - said[[*case.undrawn]].sum(axis=0), 0)  # rounding may go below
     span = float(np.ptp(foreground))
     foreground[~judged] = 0
     truth = np.asarray(case.label > 0) & judged
