@@ -1,5 +1,6 @@
 """Models that are trained on from the page: one at a time, across stops, judged before they are tried."""
 
+import csv
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from retraining_device import COMMAND, STUDIES
 from focalis.device import retraining
 from focalis.device.backup import back_up, restore
 from focalis.device.config import Config, Route, User
+from focalis.device.exporting import UNNAMED, export
 from focalis.device.models import open_models
 from focalis.device.records import Roles
 from focalis.device.retrain import RetrainJob, is_held_out, retrain
@@ -335,29 +337,50 @@ def test_a_patient_stays_held_out_for_good():
     assert held_out == [name for name in named if is_held_out(name)]
 
 
+@pytest.fixture
+def reviewed(write_series, tmp_path):
+    """Make reviewed studies of patients, as `export` takes them."""
+
+    def reviewed(*patients):
+        studies, stored = [], block()
+        for number, patient in enumerate(patients):
+            moved = np.roll(stored, number % 3, axis=2)
+            moved[0, 7, 0] = -700 - number  # no two images are the same
+            files = write_series(tmp_path / "in" / str(number), moved, GRID, PatientID=patient)
+            series = read_series(files)
+            mask = (series.volume.array > 0).astype(np.uint8)
+            made = tmp_path / f"{number}.dcm"
+            write_segmentation(mask, {1: "nodule"}, series, made, Origin(ModelIdentity("m"), "1"))
+            studies.append(
+                {"case": f"case_{number}", "files": [str(file) for file in files], "correction": str(made)}
+            )
+        return studies
+
+    return reviewed
+
+
+def test_spellings_of_a_patient_id_are_one_patient_and_without_one_each_study_is(reviewed, tmp_path):
+    export(reviewed("PAT-007", "pat 7", ""), str(tmp_path / "out"))
+
+    with (tmp_path / "out" / "cases.csv").open(newline="") as table:
+        first, again, unnamed = [row["patient"] for row in csv.DictReader(table)]
+    assert first == again != unnamed
+    assert unnamed.startswith(UNNAMED)
+    assert not first.startswith(UNNAMED)
+
+
 @pytest.mark.slow
-def test_corrections_train_the_new_model_and_judge_both(write_series, tmp_path):
+def test_corrections_train_the_new_model_and_judge_both(reviewed, tmp_path):
     start = save_tiny_model(tmp_path / "tiny.safetensors")
-    studies, stored = [], block()
-    for number in range(9):
-        moved = np.roll(stored, number % 3, axis=2)
-        moved[0, 7, 0] = -700 - number  # no two images are the same
-        files = write_series(tmp_path / "in" / str(number), moved, GRID, PatientID=f"P{number}")
-        series = read_series(files)
-        mask = (series.volume.array > 0).astype(np.uint8)
-        made = tmp_path / f"{number}.dcm"
-        write_segmentation(mask, {1: "nodule"}, series, made, Origin(ModelIdentity("m"), "1"))
-        studies.append(
-            {"case": f"case_{number}", "files": [str(file) for file in files], "correction": str(made)}
-        )
-    states = []
+    studies, states = reviewed(*(f"P{number}" for number in range(8)), ""), []
 
     found = retrain(RetrainJob(str(tmp_path / "job"), studies, str(start), 0.25, 6, 1), states.append)
 
     assert states == ["exporting", "training", "judging"]
     assert found["train"]["cases"] + found["held_out"]["cases"] == 9
     assert found["held_out"]["patients"] == found["held_out"]["cases"] >= 1
-    assert found["notes"] == []
+    (note,) = found["notes"]
+    assert "a study without a Patient ID counts as a patient" in note
     figures = found["figures"]["lesion_f1"]
     assert figures["difference"]["cases"] == found["held_out"]["cases"]
     splits = json.loads((tmp_path / "job" / "splits.json").read_text())[0]

@@ -16,15 +16,18 @@ from focalis.dicom import list_segments, read_segmentation, read_series
 from focalis.dicom.headers import text
 from focalis.errors import DataError
 from focalis.files import restrict, whole_folder, write_text
+from focalis.patterns import without_spelling
 from focalis.volume import Volume, write_volume
+
+UNNAMED = "study_"
 
 
 def export(studies: Sequence[dict[str, Any]], out: str, labels: Mapping[int, str] | None = None) -> int:
     """Write images/, labels/, dataset.json and cases.csv from corrected Segmentations.
 
-    The cases are named by their number, and `cases.csv` tells patients apart by a hash of the Patient ID, so that
-    neither names nor IDs leave the device; what is burned into the pixels stays. The folder appears when it is
-    complete.
+    The cases are named by their number, and `cases.csv` tells patients apart by a hash of the Patient ID, however it
+    is spelled, so that neither names nor IDs leave the device; what is burned into the pixels stays. Without a Patient
+    ID, each study is a patient of its own, whose name begins with `UNNAMED`. The folder appears when it is complete.
 
     Args:
         studies: each with "files" (the series), "correction" (its Segmentation) and "case" (its name).
@@ -54,8 +57,10 @@ def export(studies: Sequence[dict[str, Any]], out: str, labels: Mapping[int, str
                 label[mask] = values[name]
             write_volume(series.volume, folder / "images" / f"{study['case']}.nii.gz")
             write_volume(Volume(label, series.volume.grid), folder / "labels" / f"{study['case']}.nii.gz")
-            patient = text(series.header, "PatientID") or text(series.header, "StudyInstanceUID")
-            rows.append((study["case"], "patient_" + hashlib.sha256(patient.encode()).hexdigest()[:12]))
+            patient = without_spelling(text(series.header, "PatientID"))
+            known = patient or text(series.header, "StudyInstanceUID")
+            prefix = "patient_" if patient else UNNAMED
+            rows.append((study["case"], prefix + hashlib.sha256(known.encode()).hexdigest()[:12]))
         write_text(folder / "dataset.json", json.dumps({"labels": {"background": 0, **values}}) + "\n")
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows([("case", "patient"), *rows])

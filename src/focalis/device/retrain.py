@@ -10,13 +10,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from focalis.children import requests, take_over_output
-from focalis.device.exporting import export
+from focalis.device.exporting import UNNAMED, export
 from focalis.errors import DataError, FocalisError
 from focalis.files import write_text
 
@@ -130,7 +130,10 @@ def retrain(job: RetrainJob, tell: Callable[[str], None]) -> dict[str, Any]:
         "figures": {
             figure: {which: asdict(found[figure]) for which, found in figures.items()} for figure in FIGURES
         },
-        "notes": [_seen(which, each.seen) for which, each in (("old", before), ("new", after)) if each.seen],
+        "notes": [
+            *(_seen(which, each.seen) for which, each in (("old", before), ("new", after)) if each.seen),
+            *_unnamed(patients.values()),
+        ],
     }
 
 
@@ -141,6 +144,12 @@ def _patients(data: Path) -> dict[str, str]:
 
 def _seen(which: str, seen: Mapping[str, Any]) -> str:
     return f"the {which} model was made with {len(seen)} of the held-out cases, which flatters its figures"
+
+
+def _unnamed(patients: Iterable[str]) -> list[str]:
+    count = len({each for each in patients if each.startswith(UNNAMED)})
+    said = "a study without a Patient ID counts as a patient; if one person has several, the new figures are flattered"
+    return [f"{said} ({count} such)"] if count else []
 
 
 def main() -> None:
