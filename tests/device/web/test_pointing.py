@@ -1,5 +1,7 @@
 """A click on a slice: the lesion there joins the findings, is judged like them, and is sent."""
 
+import shutil
+
 import numpy as np
 import pytest
 from page_clients import csrf_of, local_client, opened
@@ -88,8 +90,6 @@ def test_it_stays_when_the_view_is_made_again_and_follows_the_models_own(guided_
     views = guided_client.app.state.site.views
     before = views.get(task_id)
     table, marks = before.lesions, np.array(before.marks())
-    import shutil
-
     shutil.rmtree(before.folder)
     opened(guided_client, task_id)
     again = views.get(task_id)
@@ -97,6 +97,37 @@ def test_it_stays_when_the_view_is_made_again_and_follows_the_models_own(guided_
     assert [each["number"] for each in again.lesions] == [1, 2]
     assert again.lesions[1]["voxels"] == table[1]["voxels"] == np.count_nonzero(guided.components == 2)
     assert again.lesions[1]["volume_mm3"] == pytest.approx(table[1]["volume_mm3"])
+
+
+@pytest.mark.parametrize("first", ["the model's", "pointed at"])
+def test_what_was_cut_off_a_lesion_can_be_pointed_at(guided_client, guided, first):
+    """The view that is made again, and the corrected results, have the voxels that the page showed."""
+    if first == "pointed at":
+        task_id = guided.hold(guided.series_uid)
+        opened(guided_client, task_id)
+        click(guided_client, task_id, middle(guided.components, 1))
+    else:
+        task_id = guided.finish(guided.series_uid, np.asarray(guided.components == 1, dtype=np.uint8))
+        opened(guided_client, task_id)
+    whole = np.argwhere(guided.components == 1)
+    column = whole[:, 2].mean()
+    form = {"lesion": 1, "operation": "cut", "seen": 0, "points": f"0 {column} 9 {column}"}
+    guided_client.post(
+        f"/studies/{task_id}/edits", data=form, headers={"x-csrf-token": csrf_of(guided_client)}
+    )
+    views = guided_client.app.state.site.views
+    off = whole[np.array(views.get(task_id).marks())[tuple(whole.T)] == 0]
+    answer = {"outcome": "done", "said": "", "label": "lesion", "voxels_zyx": off.tolist()}
+    guided.pointed = lambda _at: answer
+    assert click(guided_client, task_id, off[0]).json()["lesion"] == 2
+    marks = np.array(views.get(task_id).marks())
+
+    shutil.rmtree(views.get(task_id).folder)
+    opened(guided_client, task_id)
+
+    np.testing.assert_array_equal(views.get(task_id).marks(), marks)
+    sizes = {each["number"]: each["voxels"] for each in views.get(task_id).lesions}
+    assert sizes == {1: len(whole) - len(off), 2: len(off)}
 
 
 def test_a_click_on_nothing_and_one_on_a_lesion_that_is_there_say_so(guided_client, guided):

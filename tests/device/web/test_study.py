@@ -465,6 +465,17 @@ def test_other_series_of_the_study_are_shown_where_their_places_are_the_same(cli
     assert unknown.status_code == 404
 
 
+def test_a_series_with_more_slices_is_shown_to_its_last_one_without_the_lesions(client, phantom):
+    one = {"StudyInstanceUID": "1.2.77", "FrameOfReferenceUID": "1.2.78"}
+    task_id = phantom.study("More^Slices", seed=1, **one)
+    longer, _ = phantom.receive("More^Slices", seed=2, shape_zyx=(15, 24, 24), **one)
+    opened(client, task_id)
+    told = wait_for(client, f"/studies/{task_id}/beside/{longer}").json()
+    last = [client.get(f"{told['address']}/slices/axial/14.png?overlay={each}") for each in (True, False)]
+    assert [each.status_code for each in last] == [200, 200]
+    assert last[0].content == last[1].content
+
+
 def wait_for(client, address):
     for _ in range(400):
         answer = client.get(address)

@@ -65,7 +65,7 @@ def slice_picture(
         selected=selected,
         overlay=overlay and same,
         part=part_of(part, other, plane),
-        marks=view.marks(),
+        marks=view.marks() if same else None,
     )
     return Response(picture, media_type="image/png")
 

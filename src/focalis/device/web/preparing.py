@@ -82,36 +82,34 @@ def lesions_of(
         read_segmentation(Path(segmentation), series) if segmentation else {}
     )
     found, numbered = list_lesions(masks, series.volume)
-    for file in pointed:
-        content = json.loads(Path(file).read_text(encoding="utf-8"))
-        voxels = _voxels(content["voxels_lps_mm"], series.volume.grid)
-        numbered[tuple(voxels.T)] = len(found) + 1
-        found = (*found, lesion_at(voxels, content["label"], series.volume, len(found) + 1))
-    return _edited(found, numbered, edits, series.volume), numbered
-
-
-def _edited(
-    found: tuple[StudyLesion, ...], numbered: NDArray[np.uint16], edits: Edits, image: Volume
-) -> tuple[StudyLesion, ...]:
-    """The lesions after the edits, which the map takes in too."""
     flat = numbered.reshape(-1)
-    places = {number: np.flatnonzero(flat == number) for number, _ in edits}
+    lesions = {each.measured.number: each for each in found}
+    labels = {number: each.measured.name for number, each in lesions.items()}
+    places = {
+        number: np.flatnonzero(flat == number) for number in {number for number, _ in edits} & set(lesions)
+    }
     for each in places.values():
         flat[each] = 0
+    for number, file in enumerate(pointed, start=len(found) + 1):
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+        labels[number], places[number] = (
+            content["label"],
+            _indices(content["voxels_lps_mm"], series.volume.grid),
+        )
     for number, changed in edits:
-        voxels = _voxels(changed, image.grid)
-        places[number] = np.setxor1d(places[number], np.ravel_multi_index(tuple(voxels.T), numbered.shape))
-    lesions = {each.measured.number: each for each in found}
-    for number, each in places.items():
+        places[number] = np.setxor1d(places[number], _indices(changed, series.volume.grid))
+    for number, each in places.items():  # painted last: one may lie where another one was before its edits
         flat[each] = number
         voxels = np.stack(np.unravel_index(each, numbered.shape), axis=1)
-        lesions[number] = lesion_at(voxels, lesions[number].measured.name, image, number)
-    return tuple(lesions.values())
+        lesions[number] = lesion_at(voxels, labels[number], series.volume, number)
+    return tuple(lesions.values()), numbered
 
 
-def _voxels(places_lps_mm: list[list[float]], grid: Grid) -> NDArray[np.int_]:
-    """The voxels z, y, x (n, 3) at places x, y, z."""
-    return np.rint(to_indices(places_lps_mm, grid)).astype(np.int64)[:, ::-1]
+def _indices(places_lps_mm: list[list[float]], grid: Grid) -> NDArray[np.int_]:
+    """The voxels at places x, y, z, each as its index in the flattened array."""
+    voxels = np.rint(to_indices(places_lps_mm, grid)).astype(np.int64)[:, ::-1]
+    found: NDArray[np.int_] = np.ravel_multi_index(tuple(voxels.T), grid.shape_zyx)
+    return found
 
 
 def lesion_row(lesion: StudyLesion, source: Grid, shown: Grid) -> dict[str, Any]:
