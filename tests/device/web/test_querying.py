@@ -14,6 +14,7 @@ from phantom_device import PhantomDevice
 from pydicom.encaps import encapsulate
 
 from focalis.device.config import Config, Token, User
+from focalis.device.web import held_headers
 from focalis.device.web.app import create_app
 from focalis.device.web.frames import frames
 
@@ -54,6 +55,31 @@ def test_studies_are_found_by_what_is_asked(client, held, query, found):
     assert held
     uids = [each["0020000D"]["Value"][0] for each in asked(client, "/studies", **query)]
     assert sorted(uids) == found
+
+
+def test_results_are_read_at_once_and_only_those_of_the_studies_in_the_answer(client, held, monkeypatch):
+    read, run_job = [], held_headers.run_job
+
+    def reading(name, arguments, limits):
+        read.append(len(arguments["files"]))
+        return run_job(name, arguments, limits)
+
+    monkeypatch.setattr(held_headers, "run_job", reading)
+    assert held
+    asked(client, "/studies", PatientID="nobody")
+    assert read == [2]
+    asked(client, "/studies")
+    assert read == [2, 2]
+
+
+def test_a_result_that_cannot_be_read_is_no_series(client, held):
+    for row in held.store.series():
+        for task in held.store.tasks_of(row.series_uid):
+            for result in held.store.results(task.task_id):
+                result.path.write_bytes(b"cut off")
+
+    for study in asked(client, "/studies"):
+        assert [study[tag]["Value"] for tag in ("00201206", "00201208")] == [[1], [12]]
 
 
 @pytest.mark.usefixtures("held")

@@ -87,16 +87,26 @@ def studies(request: Request, who: Reader) -> Response:
     answers = []
     for uid, header in sorted(told.items()):
         modalities = sorted({row.modality for row in by_study[uid]})
-        results = _results_of(site, by_study[uid])
-        of_results = (_value(each, _SERIES["SeriesInstanceUID"]) for _, each in _with_headers(site, results))
-        counts = {
-            _SERIES_OF_STUDY: len({row.series_uid for row in by_study[uid]} | set(of_results)),
-            _INSTANCES_OF_STUDY: sum(row.instances for row in by_study[uid]) + len(results),
+        more = {
+            _STUDY["StudyInstanceUID"]: {"vr": "UI", "Value": [uid]},
+            _MODALITIES: {"vr": "CS", "Value": modalities},
         }
-        told_more = {_MODALITIES: {"vr": "CS", "Value": modalities}, **_counted(counts)}
-        answers.append({**_only(header, _STUDY), **told_more})
+        answers.append({**_only(header, _STUDY), **more})
     site.note(request, who, "asked for studies by QIDO-RS", level=None)
-    return _answer(request, answers, {**_STUDY, "ModalitiesInStudy": _MODALITIES})
+    fitting = _fitting(request, answers, {**_STUDY, "ModalitiesInStudy": _MODALITIES})
+    rows_of = [by_study[_value(each, _STUDY["StudyInstanceUID"])] for each in fitting]
+    results_of = [_results_of(site, rows) for rows in rows_of]
+    # of all studies at once: a child process reads them
+    headers = dict(_with_headers(site, [path for results in results_of for path in results]))
+    for answer, rows, results in zip(fitting, rows_of, results_of, strict=True):
+        readable = [headers[path] for path in results if headers[path]]
+        series_uids = {_value(each, _SERIES["SeriesInstanceUID"]) for each in readable}
+        counts = {
+            _SERIES_OF_STUDY: len(series_uids | {row.series_uid for row in rows}),
+            _INSTANCES_OF_STUDY: len(readable) + sum(row.instances for row in rows),
+        }
+        answer.update(_counted(counts))
+    return _answer(fitting)
 
 
 @router.get("/studies/{study_uid}/series")
@@ -111,7 +121,7 @@ def series(request: Request, study_uid: str, _: Reader) -> Response:
         {**_only(headers[0], fields), **_counted({_INSTANCES_OF_SERIES: len(headers)})}
         for headers in by_series.values()
     ]
-    return _answer(request, answers, fields)
+    return _answer(_fitting(request, answers, fields))
 
 
 @router.get("/studies/{study_uid}/instances")
@@ -121,7 +131,7 @@ def instances(request: Request, study_uid: str, _: Reader, series_uid: str = "")
     site = site_of(request)
     fields = {**_STUDY, **_SERIES, **_INSTANCE}
     found = _described(site, study_uid, series_uid)
-    return _answer(request, [_only(header, fields) for header in found], fields)
+    return _answer(_fitting(request, [_only(header, fields) for header in found], fields))
 
 
 @router.get("/studies/{study_uid}/metadata")
@@ -266,7 +276,13 @@ def _value(header: Described, tag: str) -> str:
     )
 
 
-def _answer(request: Request, found: Iterable[Described], fields: Mapping[str, str]) -> Response:
+def _answer(found: Sequence[Described]) -> Response:
+    return JSONResponse(found, media_type=_JSON) if found else Response(status_code=204)
+
+
+def _fitting(
+    request: Request, found: Iterable[dict[str, Any]], fields: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """What fits the query, page by page."""
     wanted: list[tuple[str, str]] = []
     for name, value in request.query_params.multi_items():
@@ -278,8 +294,7 @@ def _answer(request: Request, found: Iterable[Described], fields: Mapping[str, s
         wanted.append((tag, value))
     limit, offset = (_count(request, name, default) for name, default in (("limit", MOST), ("offset", 0)))
     fitting = [each for each in found if all(_fits(_value(each, tag), tag, value) for tag, value in wanted)]
-    part = fitting[offset : offset + min(limit, MOST)]
-    return JSONResponse(part, media_type=_JSON) if part else Response(status_code=204)
+    return fitting[offset : offset + min(limit, MOST)]
 
 
 def _count(request: Request, name: str, default: int) -> int:
