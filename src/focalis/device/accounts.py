@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from focalis.device.database import Database
-from focalis.device.records import Account, Audited, now
+from focalis.device.records import Account, Audited, Role, now
 
 _AT_ONCE = 1000
 
@@ -29,6 +29,23 @@ class Accounts:
             "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?)",
             (account.name, account.password_hash, account.role, account.disabled, account.subject),
         )
+
+    def keep_person(self, name: str, subject: str, role: Role) -> Account | None:
+        """Add a user who comes by single sign-on, or give the one of that subject another role, unless disabled.
+
+        Returns:
+            The user, who keeps the first name; None if somebody else has the name.
+        """
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE accounts SET role = ? WHERE subject = ? AND NOT disabled", (role, subject)
+            )
+            connection.execute(
+                "INSERT INTO accounts SELECT ?, '', ?, 0, ?"
+                " WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE subject = ?) ON CONFLICT DO NOTHING",
+                (name, role, subject, subject),
+            )
+        return next((each for each in self.accounts() if each.subject == subject), None)
 
     def audit(
         self, who: str, address: str, did: str, task_id: str | None = None, series_uid: str | None = None

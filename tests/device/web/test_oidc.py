@@ -281,12 +281,20 @@ def test_a_provider_that_goes_down_in_between_is_told(failing):
     provider.stop()
 
     assert browser.get("/login/oidc/callback", params=sent_back).status_code == 503
+    assert browser.get("/login/oidc/end").status_code == 503
 
 
 def test_a_provider_of_another_name_is_not_gone_to(serve, visitor, provider):
     answer = visitor(serve(issuer=provider.issuer + "/")).get("/login/oidc")
 
     assert (answer.status_code, "in another way than focalis.toml says" in answer.text) == (502, True)
+
+
+@pytest.mark.parametrize("algorithms", [None, 5, ["HS256", "none"]])
+def test_a_provider_that_names_no_usable_algorithm_is_not_gone_to(browser, provider, algorithms):
+    provider.discovery = {"id_token_signing_alg_values_supported": algorithms}
+
+    assert browser.get("/login/oidc").status_code == 502
 
 
 def test_what_the_provider_refuses_is_told_by_its_code_alone(browser, provider):
@@ -350,6 +358,44 @@ def test_the_role_is_that_of_the_last_login(browser, provider):
     assert sign_on(browser, provider, "s-fritz").status_code == 403
 
 
+def test_a_login_under_another_role_ends_the_sessions_of_the_former_one(browser, provider, visitor):
+    other, same = visitor(), visitor()
+    provider.know("s-hans", preferred_username="hans", groups=["it"])
+    sign_on(other, provider, "s-hans")
+    provider.know("s-hans", preferred_username="hans", groups=["radiology"])
+    sign_on(same, provider, "s-hans")
+    sign_on(browser, provider, "s-hans")
+
+    assert [each.get("/").status_code for each in (other, same, browser)] == [401, 200, 200]
+
+
+def test_who_is_disabled_during_a_login_stays_so_and_out(browser, provider, device, monkeypatch):
+    provider.know("s-ida", preferred_username="ida", groups=["radiology"])
+    sign_on(browser, provider, "s-ida")
+    provider.know("s-ida", preferred_username="ida", groups=["it"])
+    accounts = device.store.accounts
+
+    def ida():
+        return next(each for each in accounts() if each.name == "ida (Hospital)")
+
+    def disabled_since():
+        found = accounts()
+        device.store.keep_account(replace(ida(), disabled=True))
+        return found
+
+    monkeypatch.setattr(device.store, "accounts", disabled_since)
+
+    assert sign_on(browser, provider, "s-ida").status_code == 403
+    assert ida().disabled
+
+
+def test_of_two_first_logins_under_one_name_the_former_has_it(device):
+    first = device.store.keep_person("karl (Hospital)", "issuer one", "viewer")
+
+    assert device.store.keep_person("karl (Hospital)", "issuer two", "admin") is None
+    assert first in device.store.accounts()
+
+
 def test_an_account_of_single_sign_on_has_no_password_here(browser, provider, visitor):
     sign_on(browser, provider, "s-admin")
     other = visitor()
@@ -381,9 +427,9 @@ def test_many_attempts_close_single_sign_on_and_nothing_else(browser):
     assert "admin · admin" in log_in(browser, "admin").get("/").text
 
 
-def test_the_providers_own_session_is_ended_there(browser, provider):
+def test_the_providers_own_session_is_ended_there_after_a_restart_too(serve, visitor, provider):
+    browser = visitor(serve())
     assert "end your session at Hospital" in browser.get("/login").text
-    browser.get("/login/oidc")
 
     target = browser.get("/login/oidc/end").headers["location"]
 

@@ -103,10 +103,14 @@ class Sessions:
         self.local = Session("local", "admin", secrets.token_urlsafe(32), 0.0, 0.0)
 
     def open(self, user: str, role: Role) -> str:
-        """Begin a session; the key for the browser."""
+        """Begin a session; the key for the browser. The user's sessions of another role end."""
         key, now = secrets.token_urlsafe(32), self._clock()
         with self._lock:
-            self._open = {name: each for name, each in self._open.items() if self._lives(each)}
+            self._open = {
+                name: each
+                for name, each in self._open.items()
+                if self._lives(each) and (each.user != user or each.role == role)
+            }
             self._open[_key_hash(key)] = Session(user, role, secrets.token_urlsafe(32), now, now)
         return key
 

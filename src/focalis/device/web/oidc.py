@@ -80,7 +80,6 @@ class Provider:
         """
         self.settings = settings
         self.limit = LoginLimit()
-        self.end_address = ""
         self._secret = _secret_of(settings)
         self._attempts: dict[str, _Attempt] = {}
         self._lock = threading.Lock()
@@ -142,6 +141,15 @@ class Provider:
             raise SignOnError(f"{name} sent no ID token.")
         return self._person(claims)
 
+    def end_address(self) -> str:
+        """Where the provider's own session is ended; empty if it has not said.
+
+        Raises:
+            SignOnError: the provider cannot be reached, or is another one.
+        """
+        end = str(self._connect().server_metadata.get("end_session_endpoint"))
+        return end if self._leads_there(end) else ""
+
     @property
     def _callback(self) -> str:
         return self.settings.public_address.rstrip("/") + CALLBACK
@@ -166,20 +174,21 @@ class Provider:
             told: dict[str, Any] = client.load_server_metadata()
         except (OSError, ValueError, TypeError) as error:
             raise self._lost() from error
-        scheme = settings.issuer.partition(":")[0]
-        usable = [
-            each for each in _ALGORITHMS if each in told.get("id_token_signing_alg_values_supported", ())
-        ]
+        signed_by = told.get("id_token_signing_alg_values_supported")
+        usable = [each for each in _ALGORITHMS if isinstance(signed_by, list) and each in signed_by]
         if (
             told.get("issuer") != settings.issuer
-            or not all(str(told.get(each)).startswith(("https://", f"{scheme}://")) for each in _ENDPOINTS)
+            or not all(self._leads_there(told.get(each)) for each in _ENDPOINTS)
             or not usable
         ):
             raise SignOnError(f"{settings.name} is set up in another way than focalis.toml says.", 502)
         told["id_token_signing_alg_values_supported"] = usable
-        end = str(told.get("end_session_endpoint", ""))
-        self.end_address = end if end.startswith(("https://", f"{scheme}://")) else ""
         return client
+
+    def _leads_there(self, address: object) -> bool:
+        """Whether it is a web address, encrypted if that of the settings is."""
+        scheme = self.settings.issuer.partition(":")[0]
+        return str(address).startswith(("https://", f"{scheme}://"))
 
     def _lost(self) -> SignOnError:
         name = self.settings.name

@@ -49,6 +49,8 @@ def finish(
         _count(provider, address_of(request))
         person = provider.finish(request.cookies.get(_COOKIE, ""), state, code, error)
         account = _account(site, person)
+        key = site.sessions.open(account.name, person.role)
+        _account(site, person)  # who was disabled in between gets no key
     except SignOnError as refused:
         return _refused(request, refused)
     provider.limit.succeeded("", address_of(request))
@@ -57,7 +59,7 @@ def finish(
     response = site.page(request, "signed_on.html.j2")
     response.headers["refresh"] = "0; url=/"
     site.sessions.close(request.cookies.get(COOKIE, ""))
-    site.set_cookie(response, site.sessions.open(account.name, person.role))
+    site.set_cookie(response, key)
     response.delete_cookie(_COOKIE, path=_BEGIN)
     return response
 
@@ -65,10 +67,15 @@ def finish(
 @router.get("/login/oidc/end")
 def end(request: Request) -> Response:
     """Send the browser to where the provider's own session is ended."""
-    provider = _provider(request)
-    if not provider.end_address:
+    site, provider = site_of(request), _provider(request)
+    try:
+        _count(provider, address_of(request))
+        end_address = provider.end_address()
+    except SignOnError as error:
+        return site.page(request, "login.html.j2", error.status, problem=str(error), name="")
+    if not end_address:
         raise HTTPException(404, f"{provider.settings.name} has not said where its session is ended.")
-    address = URL(provider.end_address).include_query_params(client_id=provider.settings.client_id)
+    address = URL(end_address).include_query_params(client_id=provider.settings.client_id)
     return RedirectResponse(str(address), 303)
 
 
@@ -92,18 +99,13 @@ def _account(site: Site, person: Person) -> Account:
     Raises:
         SignOnError: it was disabled here, or somebody else had the name before.
     """
-    store = site.device.store
-    accounts = store.accounts()
-    found = next((each for each in accounts if each.subject == person.subject), None)
-    if found is None and any(each.name == person.name for each in accounts):
+    account = site.device.store.keep_person(person.name, person.subject, person.role)
+    if account is None:
         raise SignOnError(
             "Somebody else had your name before; ask the device's administrator.", 403, person.name
         )
-    if found is not None and found.disabled:
-        raise SignOnError("You are disabled on this device; ask its administrator.", 403, found.name)
-    account = Account(found.name if found else person.name, "", person.role, subject=person.subject)
-    if account != found:
-        store.keep_account(account)
+    if account.disabled:
+        raise SignOnError("You are disabled on this device; ask its administrator.", 403, account.name)
     return account
 
 
