@@ -2,11 +2,14 @@
 
 import csv
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from page_clients import PASSWORD, csrf_of, log_in, remote_client
 from phantom_device import PhantomDevice
 from retraining_device import COMMAND, STUDIES
 
+from focalis.device import retrain as retrain_child
 from focalis.device import retraining
 from focalis.device.backup import back_up, restore
 from focalis.device.config import Config, Route, User
@@ -244,6 +248,40 @@ def test_the_name_of_a_model_of_the_file_is_not_taken(model, store, tmp_path):
     with pytest.raises(UsageError, match="another model is called tiny-r1"):
         retrainer.put_on_trial(1, "anna")
     retrainer.stop()
+
+
+def test_a_model_of_the_longest_name_is_retrained_and_tried(model, store):
+    name = "n" * 64
+    settings = config(model, models=[{"name": name, "file": str(model)}], routes=[{"model": name}])
+    retrainer = Retrainer(settings, store, open_models(settings.models))
+    retrainer.begin(name, STUDIES, "anna")
+
+    assert ended(store).name == "n" * 61 + "-r1"
+    retrainer.put_on_trial(1, "anna")
+    assert store.roles()[name].shadow == "n" * 61 + "-r1"
+    retrainer.stop()
+
+
+def test_complaints_about_a_file_stay_out_of_what_a_dead_child_said(monkeypatch, capfd):
+    def complaining(_job, _tell):
+        warnings.warn("Invalid value for VR PN: 'Lindqvist^Maja'", stacklevel=1)
+        logging.getLogger("pydicom").warning("Lindqvist^Maja")
+        return {}
+
+    answers = []
+    job = RetrainJob("", [], "", 1, 1, 1)
+    monkeypatch.setattr(logging.getLogger("pydicom"), "disabled", False)
+    monkeypatch.setattr(retrain_child.os, "nice", lambda _: 0)
+    monkeypatch.setattr(retrain_child, "take_over_output", lambda: answers.append)
+    monkeypatch.setattr(retrain_child, "requests", lambda: iter([asdict(job)]))
+    monkeypatch.setattr(retrain_child, "retrain", complaining)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)
+        retrain_child.main()
+
+    assert answers == [{"judged": {}}]
+    assert "Lindqvist" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("patients", [0, 4])

@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import logging
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -155,6 +157,9 @@ def _unnamed(patients: Iterable[str]) -> list[str]:
 def main() -> None:
     """Do the job that standard input describes."""
     answer = take_over_output()
+    # the last lines of a child that dies are shown; a parser's complaints may quote a patient's name
+    warnings.simplefilter("ignore")
+    logging.getLogger("pydicom").disabled = True
     job = RetrainJob(**next(requests()))
     os.nice(19)
     try:

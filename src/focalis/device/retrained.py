@@ -19,7 +19,10 @@ class Retrained:
         self._database = database
 
     def begin_retraining(self, model: str, base: str, who: str) -> Retraining | None:
-        """Add one in its first state; the new model is called BASE-rNUMBER. None if another one has not ended."""
+        """Add one in its first state; the new model is called BASE-rNUMBER. None if another one has not ended.
+
+        A long base is cut, for a model's name has up to 64 characters.
+        """
         with self._database.transaction() as connection:
             if connection.execute(f"SELECT 1 FROM retrainings WHERE {_OPEN}").fetchone():
                 return None
@@ -28,9 +31,9 @@ class Retrained:
                 " VALUES (?, '', 'exporting', '', ?, ?, '', '', '{}')",
                 (model, who, now()),
             ).lastrowid
-            connection.execute(
-                "UPDATE retrainings SET name = ? WHERE number = ?", (f"{base}-r{number}", number)
-            )
+            ending = f"-r{number}"
+            name = base[: 64 - len(ending)] + ending
+            connection.execute("UPDATE retrainings SET name = ? WHERE number = ?", (name, number))
         return self.retrainings()[0]
 
     def retrainings(self) -> list[Retraining]:
