@@ -8,7 +8,7 @@ import pytest
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import DataError, PlanError
 from focalis.networks import NETWORKS
-from focalis.planning import Fingerprint, fingerprint, make_plan
+from focalis.planning import Fingerprint, fingerprint, make_plan, usual_start
 from focalis.planning.parts import network_of
 from focalis.planning.step_memory import training_bytes
 from focalis.quality import measure
@@ -43,6 +43,19 @@ def test_the_default_network_starts_from_shapes_and_others_from_random_weights(n
 
     assert plan.start == start
     assert plan.reasons["start"].startswith("shapes" if start == "shapes" else "random weights")
+
+
+def test_with_several_channels_or_nested_regions_the_start_is_random():
+    names = ("first_percentile", "foreground_low", "foreground_high", "foreground_mean", "foreground_std")
+    figures = found(**{name: getattr(found(), name) * 2 for name in names})
+    assert make_plan(figures, ("T1", "FLAIR"), {1: "lesion"}).start == "scratch"
+    nested = make_plan(found(), ("image",), {1: "edge", 2: "core"}, regions={"whole": (1, 2), "core": (2,)})
+    assert nested.start == "scratch"
+
+
+def test_a_network_of_other_stages_than_the_shapes_starts_from_random_weights():
+    assert usual_start("dense", 3, 1, nested=False)[0] == "shapes"
+    assert usual_start("dense", 4, 1, nested=False)[0] == "scratch"
 
 
 def test_the_patch_leaves_room_for_crops_to_shift():

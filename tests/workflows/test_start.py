@@ -53,6 +53,13 @@ def test_another_network_in_a_plan_starts_as_that_network_does(phantoms, tmp_pat
     assert read_plan(fit(phantoms, run, plan_only=True, network="dense").plan).start == "shapes"
 
 
+def test_a_start_that_was_asked_for_stays_with_another_network(phantoms, tmp_path):
+    run = tmp_path / "run"
+    fit(phantoms, run, plan_only=True, start="scratch")
+    fit(phantoms, run, plan_only=True, network="unet")
+    assert read_plan(fit(phantoms, run, plan_only=True, network="dense").plan).start == "scratch"
+
+
 def test_figures_on_images_that_trained_the_start_are_said_to_flatter(first, second):
     held_out = first_cases(second)["held_out"][0]
     assert held_out in first_cases(first)["train"]

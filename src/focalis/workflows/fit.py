@@ -34,6 +34,7 @@ from focalis.workflows.task import read_judgement, train_and_judge, with_masks
 
 ACROSS_FOLDS = "the folds' held-out cases, each judged by the member that did not learn from it"
 PLAN, REPORT, ALL = "plan.yaml", "report.html", "all"
+AS_ASKED = "as asked for"
 
 
 @dataclass(frozen=True, repr=False)
@@ -187,7 +188,9 @@ def fit(
     settled = read_plan(followed) if plan is not None or followed.exists() else None
     if channels_may_miss is None and settled:
         channels_may_miss = settled.channels_may_miss
-    read_start(begin := start or (settled.start if settled else usual_start(network or "dense")[0]))
+    begin = start or (settled.start if settled and not network else None)
+    if begin is not None:
+        read_start(begin)
     if freeze not in (None, "nothing") and begin == SCRATCH:
         raise UsageError(
             f"freeze is {freeze}, which keeps weights of the start, but start is {SCRATCH}; give --start"
@@ -399,8 +402,9 @@ def _plan(
 
 def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
     if network := changes.get("network"):
-        if plan.start == usual_start(plan.network.name)[0]:
-            start, why = usual_start(str(network))
+        if plan.reasons.get("start") != AS_ASKED:
+            stages, nested = len(plan.network.strides_zyx), bool(plan.regions)
+            start, why = usual_start(str(network), stages, len(plan.channels), nested=nested)
             plan = plan.model_copy(update={"start": start, "reasons": plan.reasons | {"start": why}})
         plan = plan.model_copy(update={"network": plan.network.model_copy(update={"name": network})})
     if loss := changes.get("loss"):
@@ -412,7 +416,7 @@ def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
     if memory := changes.get("memory_gb"):
         plan = plan.model_copy(update={"memory_budget_gb": memory})
     reasons = plan.reasons | {
-        name: "as asked for"
+        name: AS_ASKED
         for name in ("loss", "readers", "start", "freeze", "channels_may_miss")
         if changes.get(name) is not None
     }
