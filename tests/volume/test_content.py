@@ -113,3 +113,11 @@ def test_a_changed_copy_keeps_its_profile_and_another_image_has_another(change) 
 def test_what_has_no_profile() -> None:
     assert content_profile(np.zeros((20, 20, 20))) is None
     assert content_profile(a_scan(0)[:11]) is None
+
+
+def test_two_profiles_are_compared_no_further_than_it_matters() -> None:
+    one, other = (content_profile(a_scan(seed)) for seed in range(2))
+    copy = content_profile(np.round(a_scan(0)))
+    assert profile_similarity(one, copy, least=0.9) == profile_similarity(one, copy) > 0.9
+    assert profile_similarity(one, other) <= profile_similarity(one, other, least=0.9) < 0.9
+    assert profile_similarity(one, content_profile(a_scan(0)[:, 4:])) == -1

@@ -17,8 +17,8 @@ TRAINED, CHOSE = get_args(Role)
 SEEN = "seen_in_training"
 """In a table of lesions: what the case was used for when the model was made; null for nothing, "not known" if the model
 file does not say."""
-COPY, ANOTHER = 0.9, 0.75
-"""An image is a changed copy if its profile is so similar to one case's, and to no other's more than that."""
+COPY = 0.9
+"""An image whose profile is so similar to a case's is a copy of it, or another date of the same person."""
 LISTED = 5
 """So many cases are named in a line; of the others the number."""
 
@@ -30,7 +30,7 @@ class Seen:
     Attributes:
         role: what it was used for; if members of an ensemble used it differently, training counts.
         known_by: how it was recognised. Similar content is that of a copy that was rounded, rescaled or cropped a
-            little. A name alone may be that of another image.
+            little, or of another date of the same person on the same grid. A name alone may be that of another image.
         case: its name in the training.
     """
 
@@ -88,14 +88,15 @@ class SeenCases:
         return self.by_name.get(name)
 
     def _similar(self, volumes: Sequence[Volume]) -> Iterator[Seen]:
-        """The case that a channel is a changed copy of; none if it is like several, as phantoms are."""
+        """Per channel the case whose content is the most similar, if it is similar enough."""
         known = [(mark, seen) for mark, seen in self.by_digest.items() if mark.startswith(PROFILE)]
         for volume in volumes if known else ():
             profile = content_profile(volume.array)
-            alike = [(profile_similarity(mark, profile), seen) for mark, seen in known] if profile else []
+            alike = (
+                [(profile_similarity(mark, profile, COPY), seen) for mark, seen in known] if profile else []
+            )
             greatest, best = max(alike, key=lambda pair: pair[0], default=(0.0, None))
-            others = [similarity for similarity, seen in alike if best and seen.case != best.case]
-            if best and greatest >= COPY and max(others, default=0) <= ANOTHER:
+            if best and greatest >= COPY:
                 yield replace(best, known_by="similar content")
 
 
@@ -132,7 +133,7 @@ def seen_line(seen: Mapping[str, Seen], cases: int, doing: str) -> str:
     doubt = f"; {by_name} known by name only, for this model file keeps no image contents" if by_name else ""
     similar = sum(each.known_by == "similar content" for each in seen.values())
     doubt += (
-        f"; {similar} known by similar content, as of rounded, rescaled or cropped copies" if similar else ""
+        f"; {similar} known by similar content: copies, or other dates of the same persons" if similar else ""
     )
     return (
         f"{len(seen)} of {cases} cases were seen when the model was made ({', '.join(parts)}), so {doing} "
@@ -142,7 +143,7 @@ def seen_line(seen: Mapping[str, Seen], cases: int, doing: str) -> str:
 
 def seen_alone(seen: Seen) -> str:
     """What to say of a single image that a model has seen."""
-    copy = "a changed copy of " if seen.known_by == "similar content" else ""
+    copy = "a copy of, or another date of the same person as, " if seen.known_by == "similar content" else ""
     return f"is {copy}{seen.case}, which {seen.role}, so what is found in it flatters the model"
 
 
