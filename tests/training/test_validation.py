@@ -96,6 +96,25 @@ def test_what_nobody_judged_counts_in_neither(plan):
     assert (point.minimum_mm3, point.minimum_confidence) == (0, 0)
 
 
+class Shared(nn.Module):
+    """The image holds the foreground's log odds; background and a second label divide what is left unevenly."""
+
+    def forward(self, x):
+        rest = torch.linspace(-3, 3, x.shape[-1]).expand_as(x)
+        return torch.cat([nn.functional.logsigmoid(rest), x, nn.functional.logsigmoid(-rest)], dim=1)
+
+
+def test_probabilities_that_round_to_below_0_are_0(plan):
+    """All that is not background or undrawn is foreground: here 1 minus two numbers whose sum may exceed 1."""
+    label = np.zeros((16, 16, 16))
+    label[4:8, 4:8, 4:8] = 1
+    case = replace(case_of(np.where(label > 0, 3.0, -40.0), label), undrawn=(2,))
+    two = plan.model_copy(update={"labels": {1: "ball", 2: "rim"}})
+    point = operating_point(two, Shared(), [case], Runtime())
+    assert (point.found, point.lesions) == (1, 1)
+    assert max(dice for _, dice in point.curve) == 1
+
+
 def test_no_case_no_choice(plan):
     assert operating_point(plan, Known(), [], Runtime()) == OperatingPoint()
 

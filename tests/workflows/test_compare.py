@@ -198,6 +198,30 @@ def test_a_comparison_that_was_killed_at_its_start_can_be_started_again(phantoms
         compare(phantoms, tmp_path, **OPTIONS)
 
 
+@pytest.mark.usefixtures("no_training")
+def test_rows_that_are_added_start_as_those_that_are_there(phantoms, tmp_path):
+    for more in ({"start": "scratch"}, {"networks": ("dense", "unet")}):
+        with pytest.raises(TrainingError, match="no run finished"):
+            compare(phantoms, tmp_path, **OPTIONS | more)
+    assert [read_plan(path).start for path in tmp_path.glob("*/plan.yaml")] == ["scratch"] * 3
+
+
+@pytest.mark.usefixtures("no_training")
+def test_a_network_that_cannot_start_as_the_rows_that_are_there_is_refused(again, phantoms):
+    with pytest.raises(UsageError, match=r"rows start from shapes.*new folder.*does not fit.*unet"):
+        compare(phantoms, again, **OPTIONS, networks=("dense", "unet"))
+    assert not (again / "unet-dice_cross_entropy").exists()
+
+
+@pytest.mark.slow
+def test_rows_in_parallel_train_at_the_same_time(phantoms, tmp_path):
+    result = compare(phantoms, tmp_path / "out", parallel=2, **OPTIONS)
+    one, other = (row["runs"][0] for row in result.content["rows"])
+    assert one["outcome"] == other["outcome"] == "finished"
+    assert all(row["figures"] for row in result.content["rows"])
+    assert max(one["started"], other["started"]) < min(one["finished"], other["finished"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

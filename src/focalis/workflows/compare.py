@@ -14,7 +14,7 @@ import torch
 
 from focalis.dataset import Dataset, open_dataset
 from focalis.display import Shown
-from focalis.errors import PlanError, TrainingError, UsageError
+from focalis.errors import ModelError, PlanError, TrainingError, UsageError
 from focalis.files import only_process_in
 from focalis.losses import loss_names
 from focalis.networks import network_names, split_name
@@ -101,7 +101,7 @@ def compare(
         folds: hold out each of that many folds in turn.
         splits: JSON file of splits, as for `fit`.
         channels_may_miss: channels that cases may lack, see `fit`.
-        start: the weights that every row starts from, see `fit`.
+        start: the weights that every row starts from, see `fit`; if not given, those of the rows that are there.
         parallel: runs at a time; more than 1 only with `steps`, because they share the processor.
         on: the executor that carries out the runs, see `fit`; `processes` if not given.
         device, precision: where and how to compute.
@@ -150,11 +150,20 @@ def compare(
         divisions = [(number or 0, split) for number, split in trainings.divisions]
         tell("plan", None)
         memory = compute.memory_gb or trainers.card_gb or DEFAULT_MEMORY_GB
+        there = sorted(root.glob(f"*/{PLAN}"))  # the folder's rows have one start
+        kept = start or (read_plan(there[0]).start if there else None)
         plans = shared_plans(
-            trainings.data, trainings.fingerprint(), rows, memory, start, tuple(channels_may_miss)
+            trainings.data, trainings.fingerprint(), rows, memory, kept, tuple(channels_may_miss)
         )
-        for plan in plans.values():
-            started_from(plan)
+        try:
+            for plan in plans.values():
+                started_from(plan)
+        except ModelError as error:
+            if kept == start:
+                raise
+            raise UsageError(
+                f"{root}: its rows start from {kept}, and so would those that are added; give a new folder ({error})"
+            ) from error
         record = trainings.record(made_from["command"])
         settings: dict[str, Any] = {
             "dataset": record["dataset"],
@@ -235,7 +244,9 @@ def shared_plans(
     }
     if start or starts:
         reasons["start"] = (
-            "as asked for" if start else "random weights: no other start fits every row's network"
+            "as asked for, or as in the rows that are there"
+            if start
+            else "random weights: no other start fits every row's network"
         )
     shared: dict[Row, Plan] = {}
     for row in rows:
@@ -293,8 +304,8 @@ def _same_comparison(root: Path, settings: dict[str, Any], plans: dict[Row, Plan
         plan_path = root / row.name / PLAN
         if plan_path.exists() and (difference := _changes(read_plan(plan_path), plan)):
             raise UsageError(
-                f"{plan_path}: the row was started with another plan ({difference}). All rows share one patch, which "
-                "follows the deepest network: one that changes it cannot be added or left out later. Give a new folder"
+                f"{plan_path}: the row was started with another plan ({difference}). All rows share one start, and one "
+                "patch, which follows the deepest network: neither can be changed later. Give a new folder"
             )
     write_json(path, settings)
     for row, plan in plans.items():
