@@ -30,6 +30,23 @@ class Edits:
         )
         return [Edit(**dict(row)) for row in rows]
 
+    def edited_lesions(self, task_id: str) -> list[int]:
+        """The numbers of the lesions that have an edit that was not undone."""
+        rows = self._database.rows(
+            "SELECT DISTINCT lesion FROM edits WHERE task_id = ? AND undone_by = '' ORDER BY lesion", task_id
+        )
+        return [int(row["lesion"]) for row in rows]
+
+    def last_edit(self, task_id: str, lesion: int) -> Edit | None:
+        """The newest edit of a lesion that was not undone."""
+        rows = self._database.rows(
+            "SELECT number, task_id, lesion, operation, voxels, before, by, at FROM edits"
+            " WHERE task_id = ? AND lesion = ? AND undone_by = '' ORDER BY number DESC LIMIT 1",
+            task_id,
+            lesion,
+        )
+        return next((Edit(**dict(row)) for row in rows), None)
+
     def edit(self, task_id: str, lesion: int, operation: str, voxels: str, by: str) -> None:
         """Keep an edit, and accept the lesion with it; the arguments are as in `Edit`."""
         at = now()

@@ -1,6 +1,9 @@
 """Edits of outlines on the page: they follow the lesion into the corrected results, and can be undone."""
 
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pydicom
@@ -8,13 +11,16 @@ import pytest
 from highdicom.seg import segread
 from page_clients import csrf_of, local_client, opened
 from phantom_device import PhantomDevice
+from scipy import ndimage
 from structured_reports import read_report
 
 from focalis.device.config import Config
 from focalis.device.nudging import cut, grow, redraw, shrink
+from focalis.device.web import study
 from focalis.device.web.preparing import prepare
 from focalis.dicom import read_segmentation, read_series
 from focalis.dicom.structures import read_structures
+from focalis.lesions import label_components
 
 PARTS = {1: (slice(3, 7), slice(4, 9), slice(4, 9)), 2: (slice(3, 6), slice(4, 8), slice(11, 14))}
 
@@ -78,6 +84,11 @@ def lesion(truth, number):
     mask = np.zeros(truth.shape, dtype=bool)
     mask[PARTS[number]] = True
     return mask
+
+
+def near(mask):
+    """A mask and the 26 neighbours of its voxels."""
+    return ndimage.binary_dilation(mask, np.ones((3, 3, 3)))
 
 
 def marks_of(client, task_id):
@@ -148,14 +159,17 @@ def test_the_other_part_can_be_kept(client, task_id, edit, truth):
     np.testing.assert_array_equal(marks_of(client, task_id) == 1, wanted)
 
 
-def test_another_lesion_keeps_its_voxels(client, phantom, task_id, edit, truth):
+def test_another_lesion_keeps_its_voxels_and_stays_a_component_of_its_own(
+    client, phantom, task_id, edit, truth
+):
     assert edit(1, "grow").status_code == edit(1, "grow").status_code == edit(1, "grow").status_code == 200
 
     mask, _, report = send(client, phantom, task_id, edit)
     first = lesion(truth, 1)
     for _ in range(3):
-        first = grow(first, 0) & ~lesion(truth, 2)
+        first = grow(first, 0) & ~near(lesion(truth, 2))
     np.testing.assert_array_equal(mask, first | lesion(truth, 2))
+    assert label_components(mask)[1] == 2
     assert [each.volume_mm3 for each in report.lesions] == pytest.approx([first.sum() * 2, 36 * 2])
 
 
@@ -195,6 +209,14 @@ def test_an_edit_whose_place_another_lesion_has_taken_is_not_undone(edit):
 
     assert refused.status_code == 409
     assert "Another lesion has grown into the place" in refused.json()["detail"]
+
+
+def test_an_edit_that_another_lesion_would_touch_is_not_undone(edit):
+    edit(1, "cut", [(0, 6.5), (9, 6.5)], plane="axial")
+    for _ in range(2):
+        edit(2, "grow")  # to the column next to those that were cut off
+
+    assert edit(1, "undo").status_code == 409
 
 
 def test_an_edit_that_is_not_of_the_newest_edition_is_refused(client, phantom, task_id, edit):
@@ -241,12 +263,66 @@ def test_no_other_edit_is_taken(phantom, task_id, edit):
         edit(1, "redraw", triangle[:2]),
         edit(1, "redraw", [*triangle, (3,)]),
         edit(1, "redraw", [("nan", 1), *triangle[1:]]),
+        edit(1, "redraw", [(-1e308, 1e308), (1e308, 1e308), (1e308, -1e308)]),
         edit(1, "redraw", triangle * 1000),
         edit(1, "redraw", triangle, index=12),
         edit(1, "grow", plane="oblique"),
     ]
-    assert [each.status_code for each in answers] == [404, *[422] * 9]
+    assert [each.status_code for each in answers] == [404, *[422] * 10]
     assert phantom.store.edits(task_id) == []
+
+
+def test_a_page_and_an_edit_read_no_outline_of_the_earlier_edits(client, phantom, task_id, edit, monkeypatch):
+    edit(1, "grow")
+    monkeypatch.setattr(phantom.store, "edits", lambda _task: pytest.fail("all outlines are read"))
+
+    page = client.get(f"/studies/{task_id}").text
+    assert (page.count(" data-edited"), '"edited": [1]' in page) == (1, True)
+    assert edit(1, "undo").json()["edited"] is False
+
+
+def test_a_page_without_the_last_edit_does_not_tell_its_edition(client, phantom, task_id, monkeypatch):
+    """Somebody edits between the reading of the view and the end of the page."""
+    opened(client, task_id)
+    views = client.app.state.site.views
+    get = views.get
+
+    def edited_meanwhile(task):
+        view = get(task)
+        phantom.store.edit(task_id, 1, "grow", "[]", "other")
+        return view
+
+    monkeypatch.setattr(views, "get", edited_meanwhile)
+    assert '"edition": 0' in client.get(f"/studies/{task_id}").text
+
+
+def test_a_correction_that_waited_for_another_one_is_refused_after_an_edit(
+    client, task_id, edit, monkeypatch
+):
+    for number in PARTS:
+        form = {"lesion": number, "verdict": "accepted"}
+        client.post(f"/studies/{task_id}/verdicts", data=form, headers=edit.headers)
+    begun, edited = threading.Event(), threading.Event()
+
+    def slow(*_arguments):
+        begun.set()
+        assert edited.wait(10)
+        return []
+
+    monkeypatch.setattr(study, "run_job", slow)
+
+    def send():
+        return client.post(f"/studies/{task_id}/correction", data={"seen": 0}, headers=edit.headers)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(send)
+        assert begun.wait(10)
+        second = pool.submit(send)
+        time.sleep(0.3)  # it waits for the first one
+        assert edit(1, "grow").status_code == 200
+        edited.set()
+        assert first.result().status_code == 303
+        assert second.result().status_code == 409
 
 
 def test_an_edit_survives_a_kill_between_store_and_view(client, phantom, task_id, edit, monkeypatch, truth):

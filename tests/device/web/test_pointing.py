@@ -1,12 +1,16 @@
 """A click on a slice: the lesion there joins the findings, is judged like them, and is sent."""
 
 import shutil
+import threading
 
 import numpy as np
 import pytest
 from page_clients import csrf_of, local_client, opened
+from scipy import ndimage
 from structured_reports import read_report
 
+from focalis.device.study_lesions import lesion_at
+from focalis.device.web import pointing
 from focalis.dicom import read_segmentation, read_series
 from focalis.lesions import label_components
 
@@ -116,7 +120,9 @@ def test_what_was_cut_off_a_lesion_can_be_pointed_at(guided_client, guided, firs
         f"/studies/{task_id}/edits", data=form, headers={"x-csrf-token": csrf_of(guided_client)}
     )
     views = guided_client.app.state.site.views
-    off = whole[np.array(views.get(task_id).marks())[tuple(whole.T)] == 0]
+    left = np.array(views.get(task_id).marks()) == 1
+    off = whole[~left[tuple(whole.T)]]
+    apart = off[~ndimage.binary_dilation(left, np.ones((3, 3, 3)))[tuple(off.T)]]
     answer = {"outcome": "done", "said": "", "label": "lesion", "voxels_zyx": off.tolist()}
     guided.pointed = lambda _at: answer
     assert click(guided_client, task_id, off[0]).json()["lesion"] == 2
@@ -127,7 +133,8 @@ def test_what_was_cut_off_a_lesion_can_be_pointed_at(guided_client, guided, firs
 
     np.testing.assert_array_equal(views.get(task_id).marks(), marks)
     sizes = {each["number"]: each["voxels"] for each in views.get(task_id).lesions}
-    assert sizes == {1: len(whole) - len(off), 2: len(off)}
+    assert sizes == {1: len(whole) - len(off), 2: len(apart)}
+    assert label_components(marks > 0)[1] == 2
 
 
 def test_a_click_on_nothing_and_one_on_a_lesion_that_is_there_say_so(guided_client, guided):
@@ -142,6 +149,46 @@ def test_a_click_on_nothing_and_one_on_a_lesion_that_is_there_say_so(guided_clie
     guided.pointed = lambda _at: {"outcome": "failed", "reason": "no memory"}
     failed = click(guided_client, task_id, middle(guided.components, 2))
     assert (failed.status_code, "no memory" in failed.json()["detail"]) == (409, True)
+
+
+def test_nothing_is_edited_while_a_new_lesion_is_measured_and_kept(guided_client, guided, monkeypatch):
+    task_id = guided.hold(guided.series_uid)
+    opened(guided_client, task_id)
+    changing = guided_client.app.state.site.views.changing
+    taken = []
+
+    def measured(*arguments):
+        other = threading.Thread(target=lambda: taken.append(changing.acquire(timeout=0.05)))
+        other.start()
+        other.join()
+        return lesion_at(*arguments)
+
+    monkeypatch.setattr(pointing, "lesion_at", measured)
+    assert click(guided_client, task_id, middle(guided.components, 1)).status_code == 200
+    assert taken == [False]
+
+
+@pytest.mark.parametrize(("state", "action"), [("held", "release"), ("failed", "retry")])
+def test_a_study_that_was_pointed_at_is_not_segmented_anew(guided_client, guided, state, action):
+    task_id = guided.hold(guided.series_uid)
+    guided.store.set_outside(task_id, "lies outside of what the model was trained on: it is too small")
+    opened(guided_client, task_id)
+    click(guided_client, task_id, middle(guided.components, 1))
+    guided.store.set_task_state(task_id, state, "the series lies outside of it")
+
+    answer = guided_client.post(
+        f"/studies/{task_id}/{action}", headers={"x-csrf-token": csrf_of(guided_client)}
+    )
+
+    assert (answer.status_code, "pointed at already" in answer.text) == (409, True)
+    assert guided.store.task(task_id).state == state
+
+
+def test_a_study_that_is_about_to_be_segmented_takes_no_points(guided_client, guided):
+    task_id = guided.hold(guided.series_uid)
+    opened(guided_client, task_id)
+    guided.store.set_task_state(task_id, "waiting")
+    assert click(guided_client, task_id, middle(guided.components, 1)).status_code == 409
 
 
 def test_nothing_is_sent_of_a_study_that_nobody_pointed_at(guided_client, guided):

@@ -15,6 +15,7 @@ from phantom_device import MODEL_IDENTITY
 from PIL import Image
 from structured_reports import read_report
 
+from focalis.device.records import Header
 from focalis.dicom import Caution, read_origin, read_segmentation, read_series
 from focalis.dicom.structured_report import read_tracking
 from focalis.dicom.structures import read_structures
@@ -474,6 +475,32 @@ def test_a_series_with_more_slices_is_shown_to_its_last_one_without_the_lesions(
     last = [client.get(f"{told['address']}/slices/axial/14.png?overlay={each}") for each in (True, False)]
     assert [each.status_code for each in last] == [200, 200]
     assert last[0].content == last[1].content
+
+
+def test_images_that_came_after_a_series_was_shown_are_shown_too(client, phantom, channels):
+    task_id, same, _ = channels
+    opened(client, task_id)
+    address = f"/studies/{task_id}/beside/{same}"
+    assert wait_for(client, address).json()["shape"] == [12, 24, 24]
+    last = max(
+        phantom.store.instances(same), key=lambda each: pydicom.dcmread(each.path).ImagePositionPatient[2]
+    )
+    data = pydicom.dcmread(last.path)
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "2.25.99"
+    data.ImagePositionPatient[2] += 2
+    data.InstanceNumber += 1
+    path = phantom.folder / "late.dcm"
+    data.save_as(path)
+    uids = (
+        data.SOPInstanceUID,
+        data.SOPClassUID,
+        same,
+        data.StudyInstanceUID,
+        data.file_meta.TransferSyntaxUID,
+    )
+    phantom.store.keep(path, Header(*uids, modality="MR"), "C-STORE MR1 10.0.0.7")
+
+    assert wait_for(client, address).json()["shape"] == [13, 24, 24]
 
 
 def wait_for(client, address):

@@ -6,6 +6,7 @@ import numpy as np
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.responses import JSONResponse
 
+from focalis.device.records import SeriesRow
 from focalis.device.web.site import Site, site_of
 from focalis.device.web.slice_picture import Plane, slice_png
 from focalis.device.web.study import Viewer, part_of, siblings, verdicts_of, view_of
@@ -19,8 +20,7 @@ def beside(request: Request, task_id: str, series_uid: str, _: Viewer) -> Respon
     """How a series is shown, and where its voxels lie to those of the study; 202 while its images are being read."""
     site = site_of(request)
     view = view_of(site, task_id)
-    _require_sibling(site, task_id, series_uid)
-    key = series_key(series_uid)
+    key = series_key(_sibling(site, task_id, series_uid))
     other = site.views.get(key)
     if other is None:
         if problem := site.views.problem(key):
@@ -51,8 +51,7 @@ def slice_picture(
     """A slice as a picture; the study's lesions are drawn over it if the series has the same voxels."""
     site = site_of(request)
     view = view_of(site, task_id)
-    _require_sibling(site, task_id, series_uid)
-    other = site.views.get(series_key(series_uid))
+    other = site.views.get(series_key(_sibling(site, task_id, series_uid)))
     if other is None:
         raise HTTPException(409, "The images are being read; try again in a moment.")
     same = view.shape_zyx == other.shape_zyx and np.allclose(view.affine_zyx(), other.affine_zyx(), atol=1e-3)
@@ -70,6 +69,8 @@ def slice_picture(
     return Response(picture, media_type="image/png")
 
 
-def _require_sibling(site: Site, task_id: str, series_uid: str) -> None:
-    if series_uid not in {each.series_uid for each in siblings(site.device.store, site.task(task_id))}:
-        raise HTTPException(404, "The study has no such series of images.")
+def _sibling(site: Site, task_id: str, series_uid: str) -> SeriesRow:
+    for each in siblings(site.device.store, site.task(task_id)):
+        if each.series_uid == series_uid:
+            return each
+    raise HTTPException(404, "The study has no such series of images.")

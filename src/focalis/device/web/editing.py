@@ -17,7 +17,7 @@ from focalis.device.web.preparing import lesion_row
 from focalis.device.web.site import site_of
 from focalis.device.web.slice_picture import AXES, Plane
 from focalis.device.web.study import Reviewer, still_current, still_seen, verdicts_of, view_of
-from focalis.device.web.views import IMAGE
+from focalis.device.web.views import IMAGE, View
 from focalis.volume import Volume, read_outlines
 
 router = APIRouter(prefix="/studies/{task_id}")
@@ -37,6 +37,8 @@ _UNCHANGED = {
     "redraw": "The outline of lesion {} is the same as before.",
 }
 _MOST_POINTS = 2000
+_FARTHEST = 1e6
+"""Voxels; an outline far beyond the images overflows."""
 
 
 @router.post("/edits")
@@ -69,17 +71,18 @@ def edit(
             raise HTTPException(404, f"There is no lesion {lesion}.")
         marks = np.asarray(view.marks())
         now = np.argwhere(marks == lesion)
-        last = next((each for each in reversed(store.edits(task_id)) if each.lesion == lesion), None)
+        last = store.last_edit(task_id, lesion)
         if operation != "undo":
             drawn = _points(operation, points)
             stroke = _Stroke(operation, AXES[plane], index, drawn, keep == "smaller")
-            changed = _changed(marks, lesion, now, stroke)
+            changed = _changed(view, lesion, label, now, stroke)
         elif last is None:
             raise HTTPException(409, f"Lesion {lesion} has no edit to undo.")
         else:
             changed = view.voxels(json.loads(last.voxels))
-        owner = marks[tuple(changed.T)]
-        if not np.isin(owner, (0, lesion)).all():
+        owner, low = marks[tuple(changed.T)], changed.min(axis=0)
+        free = view.free(low, changed.max(axis=0) + 1, label, lesion)[tuple((changed - low).T)]
+        if not (free | (owner == lesion)).all():
             raise HTTPException(409, "Another lesion has grown into the place since; undo that edit first.")
         flat = (np.ravel_multi_index(tuple(each.T), marks.shape) for each in (now, changed))
         after = np.stack(np.unravel_index(np.setxor1d(*flat), marks.shape), axis=1)
@@ -90,13 +93,13 @@ def edit(
         elif last is not None:
             store.undo_edit(last, session.user)
         state = site.views.state(task_id)
-        view.put(told, state, added=changed[owner == 0], removed=changed[owner == lesion])
+        view.put(told, state, added=changed[free], removed=changed[owner == lesion])
     site.note(request, session.user, f"{_DID[operation].format(lesion)} ({plane})", task_id)
     return JSONResponse(
         {
             "lesion": told,
             "verdict": verdicts_of(site, task_id).get(lesion, "undecided"),
-            "edited": any(each.lesion == lesion for each in store.edits(task_id)),
+            "edited": lesion in store.edited_lesions(task_id),
             "edition": state[-1],
         }
     )
@@ -119,8 +122,10 @@ def _points(operation: str, text: str) -> NDArray[np.float64]:
         points = np.array([float(each) for each in text.split()]).reshape(-1, 2)
     except ValueError:
         points = np.full((1, 2), np.nan)
-    if not np.isfinite(points).all() or len(points) > _MOST_POINTS:
-        raise HTTPException(422, f"At most {_MOST_POINTS} points are needed, a row and a column of each.")
+    if not (np.abs(points) < _FARTHEST).all() or len(points) > _MOST_POINTS:
+        raise HTTPException(
+            422, f"At most {_MOST_POINTS} points near the images are needed, a row and a column each."
+        )
     if operation == "cut" and (len(points) != 2 or np.array_equal(points[0], points[1])):
         raise HTTPException(422, "A line has two different points.")
     if operation == "redraw" and len(points) < 3:
@@ -128,10 +133,9 @@ def _points(operation: str, text: str) -> NDArray[np.float64]:
     return points
 
 
-def _changed(
-    marks: NDArray[np.uint16], lesion: int, now: NDArray[np.int_], stroke: _Stroke
-) -> NDArray[np.int_]:
+def _changed(view: View, lesion: int, label: str, now: NDArray[np.int_], stroke: _Stroke) -> NDArray[np.int_]:
     """The voxels (n, 3) that a stroke adds to a lesion or takes from it; other lesions keep theirs."""
+    marks = view.marks()
     low, high = np.maximum(now.min(axis=0) - 1, 0), np.minimum(now.max(axis=0) + 2, marks.shape)
     axis, index = stroke.axis, stroke.index
     if not 0 <= index < marks.shape[axis]:
@@ -151,7 +155,7 @@ def _changed(
         after = cut(part, axis, points, keep_smaller=stroke.keep_smaller)
     else:
         after = redraw(part, axis, index - int(low[axis]), points)
-    after &= part | (marks[box] == 0)
+    after &= part | view.free(low, high, label, lesion)
     if stroke.operation == "redraw" and not after.take(index - int(low[axis]), axis).any():
         raise HTTPException(409, "The outline encloses no voxel that is free; draw a larger one.")
     if not after.any():

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, RedirectResponse
 
 from focalis.device.study_lesions import lesion_at
 from focalis.device.web.preparing import lesion_row
-from focalis.device.web.site import site_of
+from focalis.device.web.site import Site, site_of
 from focalis.device.web.study import Reviewer, still_current, takes_points, view_of
 from focalis.device.web.views import IMAGE
 from focalis.device.written import pointed_files
@@ -38,10 +38,7 @@ def point(
     kept in the folder of the task's results as pointed-N.json: "label", "voxels_lps_mm" (x, y, z each), "by".
     """
     site = site_of(request)
-    task = site.task(task_id)
-    still_current(task)
-    if not takes_points(site, task):
-        raise HTTPException(409, f"The model {task.model} takes whole scans, not points.")
+    _require_points(site, task_id)
     with _pointing:
         view = view_of(site, task_id)
         if not all(0 <= at < size for at, size in zip((z, y, x), view.shape_zyx, strict=True)):
@@ -50,25 +47,41 @@ def point(
         if answer["outcome"] != "done":
             raise HTTPException(409, f"The point could not be segmented: {answer['reason']}")
         voxels = np.asarray(answer["voxels_zyx"], dtype=np.int64).reshape(-1, 3)
-        there = view.marks()[tuple(voxels.T)]
-        if there.any():
-            raise HTTPException(409, f"Lesion {int(there.max())} is there already.")
         if not len(voxels):
             raise HTTPException(409, f"The point {answer['said']}.")
+        low = voxels.min(axis=0)
         grid = read_outlines([view.folder / IMAGE])[0].grid
-        lesion = lesion_at(voxels, answer["label"], Volume(view.image(), grid), len(view.lesions) + 1)
         folder = site.device.store.results_folder(task_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        content: dict[str, Any] = {
-            "label": answer["label"],
-            "voxels_lps_mm": view.places(voxels),
-            "by": session.user,
-        }
-        number = len(pointed_files(site.device.store, task_id)) + 1
-        with site.views.changing:
+        with site.views.changing:  # lesions may have been edited, or the study released, while the model ran
+            _require_points(site, task_id)
+            there = view.marks()[tuple(voxels.T)]
+            if there.any():
+                raise HTTPException(409, f"Lesion {int(there.max())} is there already.")
+            free = view.free(low, voxels.max(axis=0) + 1, answer["label"])
+            voxels = voxels[free[tuple((voxels - low).T)]]
+            if not len(voxels):
+                raise HTTPException(409, "The lesion there has no room beside the others.")
+            lesion = lesion_at(voxels, answer["label"], Volume(view.image(), grid), len(view.lesions) + 1)
+            content: dict[str, Any] = {
+                "label": answer["label"],
+                "voxels_lps_mm": view.places(voxels),
+                "by": session.user,
+            }
+            number = len(pointed_files(site.device.store, task_id)) + 1
+            folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / f"pointed-{number}.json", json.dumps(content))
             view.put(lesion_row(lesion, grid, grid), site.views.state(task_id), added=voxels)
     site.note(request, session.user, f"pointed at lesion {lesion.measured.number}", task_id)
     if "application/json" in request.headers.get("accept", ""):
         return JSONResponse({"lesion": lesion.measured.number, "said": answer["said"]})
     return RedirectResponse(f"/studies/{task_id}?lesion={lesion.measured.number}", 303)
+
+
+def _require_points(site: Site, task_id: str) -> None:
+    """409 if a click segments no lesion of a task."""
+    task = site.task(task_id)
+    still_current(task)
+    if not takes_points(site, task):
+        raise HTTPException(
+            409, f"The model {task.model} takes whole scans, not points, or is about to segment this one."
+        )

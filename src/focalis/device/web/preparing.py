@@ -92,10 +92,8 @@ def lesions_of(
         flat[each] = 0
     for number, file in enumerate(pointed, start=len(found) + 1):
         content = json.loads(Path(file).read_text(encoding="utf-8"))
-        labels[number], places[number] = (
-            content["label"],
-            _indices(content["voxels_lps_mm"], series.volume.grid),
-        )
+        labels[number] = content["label"]
+        places[number] = _indices(content["voxels_lps_mm"], series.volume.grid)
     for number, changed in edits:
         places[number] = np.setxor1d(places[number], _indices(changed, series.volume.grid))
     for number, each in places.items():  # painted last: one may lie where another one was before its edits

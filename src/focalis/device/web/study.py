@@ -48,7 +48,7 @@ def study(request: Request, task_id: str, session: Viewer, lesion: int = 0) -> R
     view = site.views.get(task_id)
     problem = site.views.problem(task_id)
     segmentation = segmentation_of(store, task_id)
-    pointing = takes_points(site, task) and task.state in ("held", *ENDED)
+    pointing = takes_points(site, task)
     shown = segmentation is not None or pointing
     if view is None and not problem and shown:
         site.views.start(task_id, task.series_uid)
@@ -78,8 +78,8 @@ def study(request: Request, task_id: str, session: Viewer, lesion: int = 0) -> R
         chosen=chosen,
         verdicts=verdicts,
         undecided=_undecided(view, verdicts),
-        edition=store.edition(task_id),
-        edited=[each.lesion for each in store.edits(task_id)],
+        edition=view.edition if view is not None else 0,
+        edited=store.edited_lesions(task_id),
         results=store.results(task_id),
         deliveries=store.deliveries(task_id),
         viewer_built=VIEWER.is_file(),
@@ -160,14 +160,15 @@ def judge(
 ) -> Response:
     """Accept or reject lesions, or take their verdicts back; `seen` is as in `focalis.device.web.editing`."""
     site = site_of(request)
-    still_current(site.task(task_id))
-    still_seen(site, task_id, seen)
-    view = view_of(site, task_id)
-    for number in lesion:
-        if number not in {each["number"] for each in view.lesions}:
-            raise HTTPException(404, f"There is no lesion {number}.")
     given = None if verdict == "undecided" else verdict
-    site.device.store.review(task_id, lesion, given, session.user)
+    with site.views.changing:
+        still_current(site.task(task_id))
+        still_seen(site, task_id, seen)
+        view = view_of(site, task_id)
+        for number in lesion:
+            if number not in {each["number"] for each in view.lesions}:
+                raise HTTPException(404, f"There is no lesion {number}.")
+        site.device.store.review(task_id, lesion, given, session.user)
     named = f"lesion{'s' if len(lesion) > 1 else ''} {', '.join(map(str, lesion))}"
     did = "took back the verdict on" if given is None else verdict
     site.note(request, session.user, f"{did} {named}", task_id)
@@ -185,17 +186,19 @@ def send_correction(
     """Make the results of the accepted lesions, and send each to every destination that takes results of its kind."""
     site = site_of(request)
     store, config = site.device.store, site.device.config
-    task, view = site.task(task_id), view_of(site, task_id)
-    still_current(task)
-    still_seen(site, task_id, seen)
-    verdicts = verdicts_of(site, task_id)
-    segmentation = segmentation_of(store, task_id)
-    model = site.device.models.get(task.model)
-    if segmentation is None and (model is None or not view.lesions):
-        raise HTTPException(409, "Nobody has pointed at a lesion yet; click on each one first.")
-    if undecided := _undecided(view, verdicts):
-        raise HTTPException(409, f"{undecided} lesions are not decided yet; accept or reject each one.")
     with _correcting:
+        with site.views.changing:  # verdicts and outlines that belong together; edits may go on after that
+            task, view = site.task(task_id), view_of(site, task_id)
+            still_current(task)
+            still_seen(site, task_id, seen)
+            verdicts = verdicts_of(site, task_id)
+            edits, pointed = edits_of(store, task_id), pointed_files(store, task_id)
+        segmentation = segmentation_of(store, task_id)
+        model = site.device.models.get(task.model)
+        if segmentation is None and (model is None or not view.lesions):
+            raise HTTPException(409, "Nobody has pointed at a lesion yet; click on each one first.")
+        if undecided := _undecided(view, verdicts):
+            raise HTTPException(409, f"{undecided} lesions are not decided yet; accept or reject each one.")
         results = store.results(task_id)
         folder = store.results_folder(task_id)
         # the newest of a kind is replaced: the model's, or the last correction
@@ -216,8 +219,8 @@ def send_correction(
                 "follow_up": follow_up_of(store, task_id),
                 "partial": task.partial,
                 "by": task.model if len({each.model for each in store.tasks_of(task.series_uid)}) > 1 else "",
-                "pointed": [str(path) for path in pointed_files(store, task_id)],
-                "edits": edits_of(store, task_id),
+                "pointed": [str(path) for path in pointed],
+                "edits": edits,
                 "labels": {}
                 if model is None
                 else {str(key): name for key, name in model.header.plan.labels.items()},
@@ -246,7 +249,9 @@ def retry(request: Request, task_id: str, session: Admin) -> Response:
     task = site.task(task_id)
     if task.state not in ("failed", "refused"):
         raise HTTPException(409, f"The study is {task.state}; only a failed or refused one is done again.")
-    site.device.retry(task_id)
+    with site.views.changing:
+        _not_pointed_at(site, task_id)
+        site.device.retry(task_id)
     site.note(request, session.user, "asked for another try", task_id)
     return RedirectResponse(f"/studies/{task_id}", 303)
 
@@ -256,8 +261,10 @@ def release(request: Request, task_id: str, session: Reviewer) -> Response:
     """Segment a series that is held, or was refused, because it lies outside of the model's scope; mark the results."""
     site = site_of(request)
     still_current(site.task(task_id))
-    if not site.device.store.release_task(task_id, session.user):
-        raise HTTPException(409, "The study is not held for lying outside of the model's scope.")
+    with site.views.changing:
+        _not_pointed_at(site, task_id)
+        if not site.device.store.release_task(task_id, session.user):
+            raise HTTPException(409, "The study is not held for lying outside of the model's scope.")
     site.note(request, session.user, "released it although it is out of scope", task_id)
     if "application/json" in request.headers.get("accept", ""):
         return JSONResponse({"task": task_id, "state": "waiting", "outside": site.task(task_id).outside})
@@ -274,9 +281,16 @@ def view_of(site: Site, task_id: str) -> View:
 
 
 def takes_points(site: Site, task: SeriesTask) -> bool:
-    """Whether a click on the study segments a lesion: its model is guided."""
+    """Whether a click on the study segments a lesion: its model is guided, and is not about to segment all of it."""
     model = site.device.models.get(task.model)
-    return model is not None and model.header.guided
+    return model is not None and model.header.guided and task.state in ("held", *ENDED)
+
+
+def _not_pointed_at(site: Site, task_id: str) -> None:
+    """409 if persons pointed at lesions of a task without results; results would take their place and numbers."""
+    store = site.device.store
+    if segmentation_of(store, task_id) is None and pointed_files(store, task_id):
+        raise HTTPException(409, "Lesions of this study were pointed at already; judge those and send them.")
 
 
 def still_current(task: SeriesTask) -> None:

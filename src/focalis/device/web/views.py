@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from focalis.device.config import Limits
-from focalis.device.records import ResultObject
+from focalis.device.records import ResultObject, SeriesRow
 from focalis.device.store import Store
 from focalis.device.web.children import run_job
 from focalis.device.written import pointed_files
@@ -37,6 +38,7 @@ class View:
         windows: name to lowest and highest value, the first to begin with.
         lesions: the table, as `focalis.device.web.preparing.lesion_row` makes it.
         frame: the Frame of Reference UID; empty if the images name none.
+        edition: of the edits that it has, see `focalis.device.edits.Edits`.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class View:
     dtype: str
     modality: str
     frame: str = ""
+    edition: int = 0
 
     def image(self) -> NDArray[Any]:
         """The image's values, mapped and not read."""
@@ -64,6 +67,28 @@ class View:
         affine = np.eye(4)
         affine[:3] = rows * [[-1.0], [-1.0], [1.0]]  # NIfTI's places are RAS
         return affine[:, [2, 1, 0, 3]]
+
+    def free(
+        self, low: NDArray[np.int_], high: NDArray[np.int_], label: str, lesion: int = 0
+    ) -> NDArray[np.bool_]:
+        """Where a lesion may grow in a box: nowhere in another one, nor next to one of its label.
+
+        Lesions of a label that touch would be one component of the Segmentation.
+
+        Args:
+            low: the first voxel z, y, x of the box.
+            high: the voxel after its last one.
+            label: the lesion's label.
+            lesion: its number; 0 for a new one.
+        """
+        before = np.minimum(low, 1)
+        marks = self.marks()[tuple(map(slice, low - before, high + 1))]
+        same = [
+            each["number"] for each in self.lesions if each["label"] == label and each["number"] != lesion
+        ]
+        near = ndimage.binary_dilation(np.isin(marks, same), np.ones((3, 3, 3)))
+        found: NDArray[np.bool_] = ((marks == 0) & ~near)[tuple(map(slice, before, before + high - low))]
+        return found
 
     def places(self, voxels_zyx: NDArray[np.int_]) -> list[list[float]]:
         """x, y, z of voxels (n, 3) in the patient, mm (LPS)."""
@@ -153,6 +178,7 @@ class Views:
             dtype=table["dtype"],
             modality=table["modality"],
             frame=table["frame"],
+            edition=table["state"][-1],
         )
 
     def problem(self, task_id: str) -> str:
@@ -204,7 +230,7 @@ class Views:
             return
         found = [path for path in self._folder.iterdir() if (path / TABLE).is_file()]
         found.sort(key=lambda path: (path / TABLE).stat().st_mtime, reverse=True)
-        keys = {series_key(each.series_uid) for each in self._store.series()}
+        keys = {series_key(each) for each in self._store.series()}
         kept = 0
         for path in found:
             kept += sum(file.stat().st_size for file in path.iterdir())
@@ -212,9 +238,9 @@ class Views:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def series_key(series_uid: str) -> str:
-    """What names the view of a series that is shown beside another one, without lesions."""
-    return "series-" + hashlib.sha256(series_uid.encode()).hexdigest()[:40]
+def series_key(series: SeriesRow) -> str:
+    """What names the view of a series that is shown beside another one, without lesions; more images, another view."""
+    return "series-" + hashlib.sha256(f"{series.series_uid} {series.instances}".encode()).hexdigest()[:40]
 
 
 def linked(view: View, there: NDArray[np.float64] | None) -> dict[str, Any]:
