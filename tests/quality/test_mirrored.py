@@ -81,6 +81,11 @@ def test_labels_that_lie_in_several_ways_are_not_judged() -> None:
     assert found({3: (1, 2), 4: (0,), 5: (0, 1), 6: (0, 2)}) == []
 
 
+@pytest.mark.parametrize(("cases", "lines"), [(3, 0), (4, 1)])
+def test_beside_a_label_that_fits_in_no_way_four_must_be_mirrored_alike(cases: int, lines: int) -> None:
+    assert len(found({**dict.fromkeys(range(cases), (0, 2)), 6: (0,)})) == lines
+
+
 def test_the_contrast_is_a_difference_of_means_in_standard_deviations() -> None:
     mask = a_mask(0)
     values = contrasts(an_image(mask, 1), mask)

@@ -83,7 +83,7 @@ SENTINELS = frozenset({99, 127, 255, 999, 9999, 32767, 65535, 2**31 - 1, 2**32 -
 """Values that programs give to voxels that nobody has judged."""
 FILLED, RESTLESS, SMOOTH = (0.05, 0.5), 0.6, 0.95
 CONTRAST_LOST, CONTRAST_KEPT, BEST_AS_IT_IS = 0.3, 0.7, 0.8
-SEVERAL, LEAST_ALIKE = 3, 0.1
+SEVERAL, LEAST_ALIKE = 4, 0.1
 """So many cases, and so great a share of the set, with the same mirror axes are no chance."""
 NO_CONTRAST, LEAST_OF_OTHERS, GREATEST_SPREAD, RANKS_AWAY, LEAST_RANGE_OF_RANKS = 0.2, 0.5, 0.25, 1.5, 0.05
 BY_CHANCE, FAINT = 2.5, 0.3
@@ -201,8 +201,8 @@ KINDS: dict[Kind, KindOfFinding] = {
         f"while that of a mirror image is {CONTRAST_KEPT:g} or more; if in {BEST_AS_IT_IS:.0%} of the other cases no "
         f"mirror image exceeds the label as it is, and no more than one case, or {USUAL_SHARE:.0%}, is concerned. "
         f"{SEVERAL} cases or more, {LEAST_ALIKE:.0%} up to all, are reported if one and the same mirror image fits in "
-        f"all of them, and these and the cases that fit as they are make up {BEST_AS_IT_IS:.0%} of the set; two, if "
-        "they make up all of it.",
+        f"all of them, and these and the cases that fit as they are make up {BEST_AS_IT_IS:.0%} of the set; two or "
+        "three, if they make up all of it.",
         grave=True,
     ),
     "misplaced": KindOfFinding(

@@ -218,3 +218,4 @@ def test_a_row_that_names_the_files_of_two_cases_is_told(
     (tmp_path / "set.csv").write_text("\n".join(["case,image,label", *rows]))
     notes = [note for note in open_dataset(tmp_path / "set.csv").notes if "patient" not in note]
     assert (notes == []) if not said else (said in notes[0] and len(notes) == 1)
+    assert all(note.endswith("or are the files numbered separately?") for note in notes)

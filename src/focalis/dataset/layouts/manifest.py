@@ -123,7 +123,7 @@ def _crossed(name: str, table: Table, named_in: str, first: str, other: str) -> 
     row = crossed[0]
     return (
         f"{name}: {len(crossed)} of {len(rows)} rows name files of different cases ({row[named_in]}: {first} is "
-        f"{row[first]}, {other} is {row[other]}); was a column moved up or down?"
+        f"{row[first]}, {other} is {row[other]}); was a column moved up or down, or are the files numbered separately?"
     )
 
 
