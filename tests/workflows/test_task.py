@@ -9,13 +9,16 @@ import pytest
 import torch
 from small_plan import small_plan
 
+from focalis import files
 from focalis.dataset import PhantomSettings, Split, open_dataset, write_phantoms
 from focalis.errors import DataError, DivergedError, TrainingError
 from focalis.planning import write_plan
 from focalis.settings import Compute, Length
+from focalis.training.prepared import KNOWN
 from focalis.volume import Volume, read_volume, write_volume
 from focalis.workflows import executors
 from focalis.workflows import task as task_module
+from focalis.workflows import train_run as train_run_module
 from focalis.workflows.record import data_hash
 from focalis.workflows.task import (
     DIVERGED,
@@ -166,6 +169,19 @@ def test_files_that_changed_after_the_check_are_refused(task):
     write_volume(Volume(volume.array + 1, volume.grid), image)
     with pytest.raises(DataError, match="its files changed after they were checked"):
         carry_out(task)
+
+
+def test_what_the_check_before_training_read_is_not_read_again(task, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise TrainingError("no more is wanted")
+
+    monkeypatch.setattr(files, "SETTLED_NS", 0)
+    monkeypatch.setattr(train_run_module, "train", fail)
+    with pytest.raises(TrainingError):
+        carry_out(task)
+    monkeypatch.setattr(files, "sha256_of", lambda path: pytest.fail(f"{path} was read again"))
+    known = files.KnownFiles(task.prepared / KNOWN)
+    assert data_hash(open_dataset(task.dataset).cases, known.sha256_of) == task.record["data_sha256"]
 
 
 def test_it_takes_the_number_of_steps_that_another_run_measured(task, tmp_path, monkeypatch):
