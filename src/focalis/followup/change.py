@@ -62,6 +62,7 @@ class Change:
         growth_percent_per_30_days: None without dates, or if it is gone.
         growth_limits: its interval of 95 %.
         reliable: False if it reaches the border of either scan.
+        error_known: False if no mask was repeated: the error of the voxels alone is smaller than the true one.
     """
 
     since: int
@@ -77,6 +78,13 @@ class Change:
     growth_percent_per_30_days: float | None
     growth_limits: tuple[float, float] | None
     reliable: bool
+    error_known: bool = True
+
+    def verdict(self, *, beyond: bool) -> str:
+        """Whether a change is beyond the measurement error, in words."""
+        if not self.error_known:
+            return "error not known"
+        return "beyond error" if beyond else "within measurement error"
 
 
 def size_on(track: Track, day: int, study: Study, error: MeasurementError) -> Size | None:
@@ -113,7 +121,15 @@ def together(sizes: Sequence[Size]) -> Size:
     )
 
 
-def change(since: int, before: Size, after: Size | None, days: int | None, quantile: float) -> Change:
+def change(
+    since: int,
+    before: Size,
+    after: Size | None,
+    days: int | None,
+    quantile: float,
+    *,
+    error_known: bool = True,
+) -> Change:
     """How a lesion changed.
 
     Args:
@@ -121,6 +137,7 @@ def change(since: int, before: Size, after: Size | None, days: int | None, quant
         before, after: its sizes; None for one that is gone.
         days: between both; None without dates. On one day there are no rates.
         quantile: see `MeasurementError.quantile`.
+        error_known: see `Change`.
     """
     relative = before.volume_sd_mm3 / before.volume_mm3
     length_sd = before.longest_axial_sd_mm
@@ -152,6 +169,7 @@ def change(since: int, before: Size, after: Size | None, days: int | None, quant
         growth_percent_per_30_days=rate,
         growth_limits=limits,
         reliable=reliable,
+        error_known=error_known,
     )
 
 
@@ -202,7 +220,8 @@ def _day(
     def since(other: int) -> Change:
         parts = [sizes[row][other], *_merged(tracks, sizes, row, other, day)]
         before = together([size for size in parts if size is not None])
-        return change(other, before, after, _days(studies, other, day), error.quantile)
+        days = _days(studies, other, day)
+        return change(other, before, after, days, error.quantile, error_known=error.repeated > 0)
 
     return LesionDay(after, since(there[0]), since(there[-1]))
 

@@ -18,8 +18,9 @@ ERROR_RULE = (
     "lesions and dates; that of the diameter is pooled in mm. A lesion's volume then has the error border times "
     "surface, and each figure the error of the voxels themselves as well. A change is within measurement error if it "
     "lies in the 95 % interval of what these errors alone would show (Student's t with as many degrees of freedom as "
-    "there were repeated measurements). A model's second prediction is of the image with noise added, of twice the "
-    "variance of its own, so that both predictions differ as those of two scans with that noise would."
+    "there were repeated measurements). A model's second prediction is of the image sampled half a voxel on, with "
+    "noise added of twice the variance of its own: two scans of one body differ so. Where no mask was repeated, the "
+    "error is not known, and no change is called more or less than it."
 )
 _NOISE_STEPS = (1, 2)
 """Neighbours at these distances are compared: noise of neighbouring voxels is alike in many reconstructions."""

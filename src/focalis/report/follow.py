@@ -19,7 +19,7 @@ from focalis.volume import Volume, to_canonical
 _SIDE_IN, _HEAD_IN, _GAP_IN, _CURVE_IN = 2.0, 0.24, 0.06, 3.0
 _LEAST_SIDE_MM, _MOST_SIDE_MM = 30.0, 160.0
 _FIRST = ("new", "gone", "returned", "merged", "split")
-"""Lesions that are one of these on the last date on which anything is known come first."""
+"""Lesions that are one of these on the last date on which anything is known come first, in this order."""
 _MOST_PICTURES = 60
 
 
@@ -195,12 +195,14 @@ def _curve(axes: Axes, days: Sequence[LesionDay], studies: Sequence[Study]) -> N
 
 
 def _urgency(track: Track, days: Sequence[LesionDay]) -> tuple[int, float, int]:
-    """Sorts new and gone lesions first, then the others by how far they changed."""
+    """Sorts new lesions first, then gone ones and what else `_FIRST` names, then the others by how far they changed."""
     known = [each.status for each in track.sightings if each.status not in ("unknown", "outside", "absent")]
     latest = known[-1] if known else "baseline"
-    urgent = latest in _FIRST or (latest == "persistent" and "new" in known)
+    if latest == "persistent" and "new" in known:
+        latest = "new"
+    rank = _FIRST.index(latest) if latest in _FIRST else len(_FIRST)
     changes = [abs(each.since_first.volume_percent) for each in days if each.since_first is not None]
-    return (0 if urgent else 1), -max(changes, default=0.0), track.number
+    return rank, -max(changes, default=0.0), track.number
 
 
 def _title(study: Study) -> str:
@@ -227,7 +229,11 @@ def _date(study: Study, placement: Placement, studies: Sequence[Study]) -> dict[
 def _counts(tracks: Sequence[Track], measured: Sequence[Sequence[LesionDay]]) -> list[tuple[str, str, str]]:
     last = [each.sightings[-1].status for each in tracks]
     changes = [days[-1].since_last for days in measured if days[-1].size is not None]
-    sure = [each.volume_percent for each in changes if each and each.volume_beyond_error and each.reliable]
+    sure = [
+        each.volume_percent
+        for each in changes
+        if each and each.volume_beyond_error and each.reliable and each.error_known
+    ]
     grown, shrunk = sum(percent > 0 for percent in sure), sum(percent < 0 for percent in sure)
     there = sum(status in THERE for status in last)
     return [
@@ -265,15 +271,15 @@ def _told(change: Change, studies: Sequence[Study]) -> dict[str, object]:
     if change.doubling_days is not None:
         verb = "doubles" if change.doubling_days > 0 else "halves"
         doubling = f"{verb} in {abs(change.doubling_days):,.0f} days"
-    verdict = "beyond error" if change.volume_beyond_error else "within measurement error"
+    verdict = change.verdict(beyond=change.volume_beyond_error)
     return {
         "since": _title(studies[change.since]),
         "volume": f"{change.volume_percent:+.0f} %",
-        "limits": f"{number(low, 0)} to +{number(high, 0)} %",
-        "beyond": change.volume_beyond_error,
+        "limits": f"{number(low, 0)} to +{number(high, 0)} %" if change.error_known else DASH,
+        "beyond": change.volume_beyond_error and change.error_known,
         "verdict": verdict if change.reliable else f"{verdict}, but cut off",
         "diameter": f"{change.diameter_mm:+.1f} mm",
-        "diameter_limit": f"±{change.diameter_limit_mm:.1f} mm",
-        "diameter_beyond": change.diameter_beyond_error,
+        "diameter_limit": f"±{change.diameter_limit_mm:.1f} mm" if change.error_known else DASH,
+        "diameter_beyond": change.diameter_beyond_error and change.error_known,
         "doubling": doubling,
     }

@@ -475,11 +475,11 @@ def _row(followed: Followed, number: int, day: int) -> dict[str, Any]:
         row |= {name: value for name, value in asdict(last).items() if name in COLUMNS}
         row |= {
             "since_scan": followed.studies[last.since].name,
-            "volume_low_percent": last.volume_limits_percent[0],
-            "volume_high_percent": last.volume_limits_percent[1],
-            "volume_change": "beyond error" if last.volume_beyond_error else "within measurement error",
-            "diameter_change": "beyond error" if last.diameter_beyond_error else "within measurement error",
+            "volume_change": last.verdict(beyond=last.volume_beyond_error),
+            "diameter_change": last.verdict(beyond=last.diameter_beyond_error),
         }
+        if last.error_known:
+            row["volume_low_percent"], row["volume_high_percent"] = last.volume_limits_percent
     if (first := measured.since_first) is not None:
         row["since_first_volume_percent"] = first.volume_percent
         row["since_first_diameter_percent"] = first.diameter_percent

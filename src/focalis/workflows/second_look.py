@@ -20,10 +20,11 @@ _SHIFT_VOXELS = (3, 5, 5)
 def second_look(
     model: Model, volumes: Sequence[Volume], settings: Settings, places: Sequence[Place] = ()
 ) -> NDArray[np.integer]:
-    """The mask of the scan in its mirror image, or in a part of it, with noise added; put back onto its grid.
+    """The mask of the scan as another scan of the same body might show it, put back onto its grid.
 
-    The noise has twice the variance of the scan's own, see `focalis.followup.ERROR_RULE`. The same scan always gets the
-    same noise.
+    The voxels lie half a voxel on, interpolated, for no second scan samples a body at the same places. The image is
+    mirrored, or begins a few voxels later. Noise is added, of twice the variance of the scan's own, see
+    `focalis.followup.ERROR_RULE`; the same scan always gets the same.
 
     Args:
         places: of a guided model, where the lesions are.
@@ -45,7 +46,7 @@ def second_look(
 def describe_second_look(model: Model) -> str:
     """What was repeated, a phrase."""
     how = "mirrored" if _mirrors(model) else "shifted by a few voxels"
-    return f"a second prediction, {how} and with noise added"
+    return f"a second prediction, {how}, half a voxel on and with noise added"
 
 
 def _mirrors(model: Model) -> bool:
@@ -59,11 +60,20 @@ def _moved(place: Place, grid: Grid, model: Model) -> Place:
     return replace(place, ends=tuple(map(tuple, at.tolist())), voxel=True)
 
 
+def _half_on(array: NDArray[np.generic]) -> NDArray[np.float32]:
+    """The image half a voxel further along each axis, by linear interpolation; its last voxels stay."""
+    moved = array.astype(np.float32)
+    for axis in range(3):
+        along = np.moveaxis(moved, axis, 0)
+        along[:-1] = (along[:-1] + along[1:]) / 2
+    return moved
+
+
 def _changed(volume: Volume, model: Model, noise: np.random.Generator) -> Volume:
     array, grid = volume.array, volume.grid
     added = noise.standard_normal(array.shape, dtype=np.float32)
     added *= np.sqrt(2) * scan_noise(array)
-    added += array
+    added += _half_on(array)
     # what is padding to the model stays padding
     added = np.where(array == array.min(), array, added)
     if _mirrors(model):
