@@ -1,7 +1,7 @@
 """From the fingerprint of a data set to a plan, and what the plan does to an image."""
 
 from focalis.planning.fingerprint import Fingerprint, fingerprint
-from focalis.planning.make import make_plan, target_spacing, usual_start, within_memory
+from focalis.planning.make import STAGES_OF_SHAPES, make_plan, target_spacing, usual_start, within_memory
 from focalis.planning.modality import other_modalities
 from focalis.planning.plan import (
     LEAST_CROP_MM,
@@ -28,6 +28,7 @@ __all__ = [
     "MOST_CROP_MM",
     "SCRATCH",
     "SHAPES",
+    "STAGES_OF_SHAPES",
     "AugmentationSettings",
     "Description",
     "Fingerprint",

@@ -18,7 +18,17 @@ from focalis.evaluation import Aim, Promise, Summary, keep_promise, nothing_to_f
 from focalis.files import LOCK, only_process_in
 from focalis.model import load_model, save_model
 from focalis.networks import REFINED, split_name
-from focalis.planning import SCRATCH, Freeze, Plan, Readers, make_plan, read_plan, usual_start, write_plan
+from focalis.planning import (
+    SCRATCH,
+    STAGES_OF_SHAPES,
+    Freeze,
+    Plan,
+    Readers,
+    make_plan,
+    read_plan,
+    usual_start,
+    write_plan,
+)
 from focalis.planning.parts import augmentations_of, check_names, loss_of, loss_settings
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
 from focalis.training import Progress, read_metrics
@@ -188,7 +198,7 @@ def fit(
     settled = read_plan(followed) if plan is not None or followed.exists() else None
     if channels_may_miss is None and settled:
         channels_may_miss = settled.channels_may_miss
-    begin = start or (settled.start if settled and not network else None)
+    begin = start or _start_ahead(settled, network)
     if begin is not None:
         read_start(begin)
     if freeze not in (None, "nothing") and begin == SCRATCH:
@@ -398,6 +408,15 @@ def _plan(
             raise PlanError(f"{path}: the run follows another plan; leave --plan, --network and the like out")
         write_plan(plan, path)
     return plan
+
+
+def _start_ahead(settled: Plan | None, network: str | None) -> str | None:
+    """What training starts from if no start is asked for, as far as that is known before the data is looked at."""
+    if settled and (not network or settled.reasons.get("start") == AS_ASKED):
+        return settled.start
+    return (
+        SCRATCH if usual_start(network or "dense", STAGES_OF_SHAPES, 1, nested=False)[0] == SCRATCH else None
+    )
 
 
 def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
