@@ -161,6 +161,7 @@ password_hash = "scrypt$1024$8$16$TmFDbA==$AAAA"
 [oidc]
 issuer = "http://localhost:9000"
 client_id = "focalis"
+client_secret_file = "oidc.secret"
 public_address = "http://localhost:8080"
 [oidc.roles]
 reviewer = ["radiology"]
@@ -168,9 +169,7 @@ reviewer = ["radiology"]
 
 
 def test_single_sign_on_is_read_with_its_secret_beside_the_file(tmp_path):
-    text = OIDC.replace("[oidc.roles]", "client_secret_file = 'oidc.secret'\n[oidc.roles]")
-
-    found = load(tmp_path, text).oidc
+    found = load(tmp_path, OIDC).oidc
 
     assert found.client_secret_file == tmp_path / "oidc.secret"
     assert (found.roles, found.roles_claim) == ({"reviewer": ("radiology",)}, "groups")
@@ -197,6 +196,7 @@ def test_single_sign_on_is_read_with_its_secret_beside_the_file(tmp_path):
         ),
         ('role = "admin"', 'role = "reviewer"', "oidc: an administrator must get in without it"),
         ('client_id = "focalis"', "", "oidc.client_id is wrong"),
+        ('client_secret_file = "oidc.secret"', "", "oidc.client_secret_file is wrong"),
         ('client_id = "focalis"', 'client_id = "focalis"\nsecret = "x"', "oidc.secret is no setting"),
         ("reviewer =", "radiologist =", "oidc.roles.radiologist"),
         ('reviewer = ["radiology"]', "", "oidc.roles is wrong"),

@@ -232,7 +232,7 @@ class OidcSettings(_Frozen):
         name: what people call it; stands on the login page and in the audit trail.
         issuer: its address, exactly as it names itself.
         client_id: the device's name there.
-        client_secret_file: holds the device's secret there; else FOCALIS_OIDC_SECRET in the environment is.
+        client_secret_file: holds the device's secret there, and nothing else.
         public_address: the device's page as browsers reach it; what they are sent back to is below it.
         user_claim: the claim of the ID token that is the user's name; nobody may choose it for themselves there.
         roles_claim: the claim that tells what the user is; one in another with dots between ("realm_access.roles").
@@ -244,7 +244,7 @@ class OidcSettings(_Frozen):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,23}$")] = "single sign-on"
     issuer: WebAddress
     client_id: Annotated[str, Field(min_length=1)]
-    client_secret_file: FilePath | None = None
+    client_secret_file: FilePath
     public_address: WebAddress
     user_claim: str = "preferred_username"
     roles_claim: str = "groups"

@@ -43,7 +43,10 @@ def provider(people):
 @pytest.fixture(scope="module")
 def device(people, users, tmp_path_factory):
     """A device with users of its own, whose other users come from the provider."""
+    secret = tmp_path_factory.mktemp("secrets") / "oidc.secret"
+    secret.write_text(f"{SECRET}\n")
     oidc = {
+        "client_secret_file": secret,
         "name": "Hospital",
         "issuer": people.issuer,
         "client_id": "focalis",
@@ -63,9 +66,7 @@ def serve(device):
     def serve(**settings):
         oidc = device.config.oidc.model_copy(update=settings)
         config = device.config.model_copy(update={"oidc": oidc})
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("FOCALIS_OIDC_SECRET", SECRET)
-            return create_app(replace(device.device(), config=config))
+        return create_app(replace(device.device(), config=config))
 
     return serve
 
@@ -450,10 +451,7 @@ def settings(**given):
     )
 
 
-def test_the_secret_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
-    monkeypatch.delenv("FOCALIS_OIDC_SECRET", raising=False)
-    with pytest.raises(UsageError, match="FOCALIS_OIDC_SECRET: is empty"):
-        Provider(settings())
+def test_the_secret_comes_from_a_file(tmp_path):
     with pytest.raises(UsageError, match=r"oidc\.secret: cannot be read"):
         Provider(settings(client_secret_file=tmp_path / "oidc.secret"))
     (tmp_path / "oidc.secret").write_text("\n")
@@ -464,18 +462,19 @@ def test_the_secret_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_real_browser_comes_back_from_another_site_with_its_session(users, tmp_path, monkeypatch):
+def test_a_real_browser_comes_back_from_another_site_with_its_session(users, tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("not installed: chromium (apt-get install chromium)")
-    monkeypatch.setenv("FOCALIS_OIDC_SECRET", SECRET)
+    (tmp_path / "oidc.secret").write_text(SECRET)
     provider = OpenIdProvider("localhost")  # to a browser another site than 127.0.0.1
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     oidc = {
         "issuer": provider.issuer,
         "client_id": "focalis",
+        "client_secret_file": tmp_path / "oidc.secret",
         "public_address": f"http://127.0.0.1:{port}",
         "roles": ROLES,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import os
 import re
 import secrets
 import threading
@@ -22,7 +21,6 @@ from focalis.device.records import Role
 from focalis.device.web.auth import ATTEMPTS_SECONDS, ROLES, LoginLimit
 from focalis.errors import UsageError
 
-SECRET = "FOCALIS_OIDC_SECRET"
 CALLBACK = "/login/oidc/callback"
 _WAIT_SECONDS, _LEEWAY_SECONDS = 5, 60
 # all with a public key: a token without a signature, or signed by a shared secret, is none of the provider's
@@ -212,12 +210,11 @@ class Provider:
 def _secret_of(settings: OidcSettings) -> str:
     path = settings.client_secret_file
     try:
-        secret = (path.read_text(encoding="utf-8") if path else os.environ.get(SECRET, "")).strip()
+        secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read; put the client secret of [oidc] there") from error
     if not secret:
-        place = str(path) if path else f"oidc.client_secret_file is not set, and {SECRET}"
-        raise UsageError(f"{place}: is empty; put the client secret of [oidc] there")
+        raise UsageError(f"{path}: is empty; put the client secret of [oidc] there")
     return secret
 
 
