@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(plan, cases, 
 
 
 def test_training_starts_from_the_weights_it_is_given(plan, cases, tmp_path):
-    """Steps of next to no size leave them where they were; the output layer is the run's own."""
+    """Steps of next to no size leave them where they were; the output layer is the run's own, and begins at zero."""
     start = run(plan, cases, tmp_path / "start").state_dict()
     still = plan.training.model_copy(update={"learning_rate": 1e-12, "weight_decay": 0.0})
     plan = plan.model_copy(update={"training": still})
@@ -93,7 +93,7 @@ def test_training_starts_from_the_weights_it_is_given(plan, cases, tmp_path):
     assert len(kernels) > 5
     assert all(torch.allclose(found[name], start[name], atol=1e-6) for name in kernels)
     assert not any(torch.allclose(fresh[name], start[name], atol=1e-6) for name in kernels)
-    assert torch.allclose(found["output.2.weight"], fresh["output.2.weight"], atol=1e-6)
+    assert found["output.2.weight"].abs().max() < 1e-6
 
 
 SCRIPT = """
