@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import signal
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -205,6 +207,15 @@ def take_over_output() -> Callable[[object], None]:
         answers.flush()
 
     return answer
+
+
+def silence_parsers() -> None:
+    """In a child: keep complaints about files out of standard error; they may quote a patient's name.
+
+    Its last lines are shown if the child dies.
+    """
+    warnings.simplefilter("ignore")
+    logging.getLogger("pydicom").disabled = True
 
 
 def requests() -> Iterator[Any]:

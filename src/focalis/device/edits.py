@@ -5,6 +5,8 @@ from __future__ import annotations
 from focalis.device.database import Database
 from focalis.device.records import Edit, now
 
+_KEPT = "SELECT number, task_id, lesion, operation, voxels, before, by, at FROM edits WHERE undone_by = ''"
+
 
 class Edits:
     """Edits of lesions' outlines; none is removed, so that each can be undone. See `focalis.device.store.Store`."""
@@ -23,11 +25,7 @@ class Edits:
 
     def edits(self, task_id: str) -> list[Edit]:
         """The edits of a task's lesions that were not undone, in their order."""
-        rows = self._database.rows(
-            "SELECT number, task_id, lesion, operation, voxels, before, by, at FROM edits"
-            " WHERE task_id = ? AND undone_by = '' ORDER BY number",
-            task_id,
-        )
+        rows = self._database.rows(f"{_KEPT} AND task_id = ? ORDER BY number", task_id)
         return [Edit(**dict(row)) for row in rows]
 
     def edited_lesions(self, task_id: str) -> list[int]:
@@ -40,10 +38,7 @@ class Edits:
     def last_edit(self, task_id: str, lesion: int) -> Edit | None:
         """The newest edit of a lesion that was not undone."""
         rows = self._database.rows(
-            "SELECT number, task_id, lesion, operation, voxels, before, by, at FROM edits"
-            " WHERE task_id = ? AND lesion = ? AND undone_by = '' ORDER BY number DESC LIMIT 1",
-            task_id,
-            lesion,
+            f"{_KEPT} AND task_id = ? AND lesion = ? ORDER BY number DESC LIMIT 1", task_id, lesion
         )
         return next((Edit(**dict(row)) for row in rows), None)
 

@@ -27,6 +27,7 @@ DeliveryState = Literal["waiting", "sent", "stored", "committed", "dead"]
 """Of a destination that commits itself, what it took is "stored" until it has reported that it keeps it."""
 NoticeEvent = Literal["person", "dead", "disk", "done", "test"]
 RetrainingState = Literal["exporting", "training", "judging", "done", "failed", "cancelled"]
+UNDER_WAY: tuple[RetrainingState, ...] = ("exporting", "training", "judging")
 Verdict = Literal["accepted", "rejected"]
 Role = Literal["viewer", "reviewer", "admin"]
 Level = Literal["info", "warning", "error"]
@@ -232,7 +233,7 @@ class Retraining:
     @property
     def open(self) -> bool:
         """Whether it has not ended."""
-        return self.state in ("exporting", "training", "judging")
+        return self.state in UNDER_WAY
 
 
 @dataclass(frozen=True)

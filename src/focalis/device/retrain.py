@@ -8,16 +8,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import logging
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from focalis.children import requests, take_over_output
+from focalis.children import requests, silence_parsers, take_over_output
 from focalis.device.exporting import UNNAMED, export
 from focalis.errors import DataError, FocalisError
 from focalis.files import write_text
@@ -157,9 +155,7 @@ def _unnamed(patients: Iterable[str]) -> list[str]:
 def main() -> None:
     """Do the job that standard input describes."""
     answer = take_over_output()
-    # the last lines of a child that dies are shown; a parser's complaints may quote a patient's name
-    warnings.simplefilter("ignore")
-    logging.getLogger("pydicom").disabled = True
+    silence_parsers()
     job = RetrainJob(**next(requests()))
     os.nice(19)
     try:

@@ -7,9 +7,9 @@ import sqlite3
 from typing import Any
 
 from focalis.device.database import Database
-from focalis.device.records import Retraining, RetrainingState, now
+from focalis.device.records import UNDER_WAY, Retraining, RetrainingState, now
 
-_OPEN = "state IN ('exporting', 'training', 'judging')"
+_OPEN = f"state IN {UNDER_WAY}"
 
 
 class Retrained:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from focalis.children import requests, take_over_output
+from focalis.children import requests, silence_parsers, take_over_output
 from focalis.device.config import OutsidePolicy
 from focalis.device.mask_job import MaskJob, mask
 from focalis.errors import DataError, FileWarning, FocalisError, ModelError
@@ -300,9 +299,7 @@ def _disk_is_full(error: BaseException | None) -> bool:
 def main() -> None:
     """Work until the device is gone."""
     answer = take_over_output()
-    # the last lines of a child that dies are shown; a parser's complaints may quote a patient's name
-    warnings.simplefilter("ignore")
-    logging.getLogger("pydicom").disabled = True
+    silence_parsers()
     models: dict[str, Model] = {}
     for job in requests():
         if "point_zyx" in job:

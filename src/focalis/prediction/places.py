@@ -57,6 +57,11 @@ class Place:
         shift = np.subtract(self.ends, grid.origin_xyz_mm) @ np.linalg.inv(grid.direction_matrix).T
         return np.asarray(shift / grid.spacing_xyz_mm, dtype=np.float64)
 
+    def lies_in(self, grid: Grid) -> bool:
+        """Whether all of its ends lie in a grid's voxels."""
+        indices = self.indices_xyz(grid)
+        return bool(((indices >= -0.5) & (indices <= np.asarray(grid.size_xyz) - 0.5)).all())
+
 
 @dataclass(frozen=True, repr=False)
 class Pointed(Shown):
@@ -82,9 +87,9 @@ def surroundings(model: Model, grid: Grid, place: Place) -> Box | None:
 
     Near the image's border it is moved inwards, so that it is as large there as anywhere.
     """
-    ends, size = place.indices_xyz(grid), np.asarray(grid.size_xyz)
-    if not _are_inside(ends, size):
+    if not place.lies_in(grid):
         return None
+    ends, size = place.indices_xyz(grid), np.asarray(grid.size_xyz)
     wanted = np.asarray(model.crop_zyx_mm[::-1])[list(canonical_axes(grid))] / grid.spacing_xyz_mm
     count = np.clip(np.floor(wanted + 0.5).astype(int), 1, size)
     start = np.clip(np.floor(ends.mean(axis=0) - (count - 1) / 2 + 0.5).astype(int), 0, size - count)
@@ -114,12 +119,8 @@ def why_outside(place: Place, grid: Grid) -> str:
     )
     said = f"lies outside of the image, which spans {spans} mm (LPS)"
     mirrored = replace(place, ends=tuple((-x, -y, z) for x, y, z in place.ends))
-    if _are_inside(mirrored.indices_xyz(grid), size):
+    if mirrored.lies_in(grid):
         said += "; it looks like RAS: turn the signs of x and y"
-    elif _are_inside(np.asarray(place.ends), size):
+    elif replace(place, voxel=True).lies_in(grid):
         said += "; it looks like voxels: give them as such"
     return said
-
-
-def _are_inside(indices_xyz: NDArray[np.float64], size_xyz: NDArray[np.int_]) -> bool:
-    return bool(((indices_xyz >= -0.5) & (indices_xyz <= size_xyz - 0.5)).all())

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from focalis.followup import Placement, Study, carry, make_study, place
 from focalis.prediction import Place
-from focalis.volume import Grid, Volume
+from focalis.volume import Volume
 from focalis.workflows.follow_inputs import Masks, Scan
 
 Find = Callable[[Scan, Sequence[Place]], Masks]
@@ -47,7 +47,8 @@ def find_at(
     for day, scan in enumerate(scans[1:], start=1):
         grid = scan.volumes[0].grid
         expected = [_expected(studies, placements, pieces, last, day) for last, pieces in lesions]
-        here = [Place((tuple(at),)) for at in expected if at is not None and _shows(grid, at)]
+        there = [Place((tuple(at),)) for at in expected if at is not None]
+        here = [each for each in there if each.lies_in(grid)]
         masks.append(find(scan, here) if here else Masks(Volume(nothing[day], grid), (), {}))
         studies[day] = _study(scan, masks[day], names)
         for number, at in enumerate(expected):
@@ -70,8 +71,3 @@ def _expected(
     inside = studies[last].places(pieces)
     middle = inside[np.linalg.norm(inside - inside.mean(axis=0), axis=1).argmin()]
     return carry(studies, placements, pieces, last, day).transform.apply(middle)
-
-
-def _shows(grid: Grid, at: NDArray[np.float64]) -> bool:
-    steps = Place((tuple(at),)).indices_xyz(grid)
-    return bool(((steps >= -0.5) & (steps <= np.asarray(grid.size_xyz) - 0.5)).all())

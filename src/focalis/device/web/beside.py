@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.responses import JSONResponse
 
 from focalis.device.records import SeriesRow
 from focalis.device.web.site import Site, site_of
-from focalis.device.web.slice_picture import Plane, slice_png
-from focalis.device.web.study import Viewer, part_of, siblings, verdicts_of, view_of
+from focalis.device.web.study import AskedSlice, Viewer, picture, siblings, verdicts_of, view_of
 from focalis.device.web.views import linked, series_key
 
 router = APIRouter(prefix="/studies/{task_id}/beside/{series_uid}")
@@ -36,18 +37,7 @@ def beside(request: Request, task_id: str, series_uid: str, _: Viewer) -> Respon
 
 
 @router.get("/slices/{plane}/{index}.png")
-def slice_picture(
-    request: Request,
-    task_id: str,
-    series_uid: str,
-    plane: Plane,
-    index: int,
-    _: Viewer,
-    window: str = "",
-    selected: int = 0,
-    overlay: bool = True,
-    part: str = "",
-) -> Response:
+def slice_picture(request: Request, task_id: str, series_uid: str, asked: AskedSlice, _: Viewer) -> Response:
     """A slice as a picture; the study's lesions are drawn over it if the series has the same voxels."""
     site = site_of(request)
     view = view_of(site, task_id)
@@ -55,18 +45,9 @@ def slice_picture(
     if other is None:
         raise HTTPException(409, "The images are being read; try again in a moment.")
     same = view.shape_zyx == other.shape_zyx and np.allclose(view.affine_zyx(), other.affine_zyx(), atol=1e-3)
-    picture = slice_png(
-        other,
-        plane,
-        index,
-        window=other.windows.get(window, next(iter(other.windows.values()))),
-        verdicts=verdicts_of(site, task_id),
-        selected=selected,
-        overlay=overlay and same,
-        part=part_of(part, other, plane),
-        marks=view.marks() if same else None,
-    )
-    return Response(picture, media_type="image/png")
+    if not same:
+        return picture(other, replace(asked, overlay=False), {})
+    return picture(other, asked, verdicts_of(site, task_id), view.marks())
 
 
 def _sibling(site: Site, task_id: str, series_uid: str) -> SeriesRow:

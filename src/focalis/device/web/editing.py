@@ -17,8 +17,8 @@ from focalis.device.web.preparing import lesion_row
 from focalis.device.web.site import site_of
 from focalis.device.web.slice_picture import AXES, Plane
 from focalis.device.web.study import Reviewer, still_current, still_seen, verdicts_of, view_of
-from focalis.device.web.views import IMAGE, View
-from focalis.volume import Volume, read_outlines
+from focalis.device.web.views import View
+from focalis.volume import Volume
 
 router = APIRouter(prefix="/studies/{task_id}")
 
@@ -86,7 +86,7 @@ def edit(
             raise HTTPException(409, "Another lesion has grown into the place since; undo that edit first.")
         flat = (np.ravel_multi_index(tuple(each.T), marks.shape) for each in (now, changed))
         after = np.stack(np.unravel_index(np.setxor1d(*flat), marks.shape), axis=1)
-        grid = read_outlines([view.folder / IMAGE])[0].grid
+        grid = view.grid()
         told = lesion_row(lesion_at(after, label, Volume(view.image(), grid), lesion), grid, grid)
         if operation != "undo":
             store.edit(task_id, lesion, operation, json.dumps(view.places(changed)), session.user)

@@ -17,7 +17,7 @@ from focalis.device.web.study import Reviewer, still_current, takes_points, view
 from focalis.device.web.views import IMAGE
 from focalis.device.written import pointed_files
 from focalis.files import write_text
-from focalis.volume import Volume, read_outlines
+from focalis.volume import Volume
 
 router = APIRouter(prefix="/studies/{task_id}")
 _pointing = threading.Lock()
@@ -50,7 +50,7 @@ def point(
         if not len(voxels):
             raise HTTPException(409, f"The point {answer['said']}.")
         low = voxels.min(axis=0)
-        grid = read_outlines([view.folder / IMAGE])[0].grid
+        grid = view.grid()
         folder = site.device.store.results_folder(task_id)
         with site.views.changing:  # lesions may have been edited, or the study released, while the model ran
             _require_points(site, task_id)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from numpy.typing import NDArray
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse
 
 from focalis.device.config import ObjectKind
@@ -36,6 +38,28 @@ _SENT_AS: dict[ResultKind, ObjectKind] = {
 
 Viewer = Annotated[Session, Depends(needs("viewer"))]
 Reviewer = Annotated[Session, Depends(changes("reviewer"))]
+
+
+@dataclass(frozen=True)
+class SliceRequest:
+    """What an address says of a slice's picture; `part` is four numbers with spaces between them, or empty."""
+
+    plane: Plane
+    index: int
+    window: str
+    selected: int
+    overlay: bool
+    part: str
+
+
+def asked_slice(
+    plane: Plane, index: int, window: str = "", selected: int = 0, overlay: bool = True, part: str = ""
+) -> SliceRequest:
+    """Read an address that ends in /slices/PLANE/INDEX.png."""
+    return SliceRequest(plane, index, window, selected, overlay, part)
+
+
+AskedSlice = Annotated[SliceRequest, Depends(asked_slice)]
 Admin = Annotated[Session, Depends(changes("admin"))]
 
 
@@ -97,31 +121,10 @@ def study(request: Request, task_id: str, session: Viewer, lesion: int = 0) -> R
 
 
 @router.get("/slices/{plane}/{index}.png")
-def slice_picture(
-    request: Request,
-    task_id: str,
-    plane: Plane,
-    index: int,
-    _: Viewer,
-    window: str = "",
-    selected: int = 0,
-    overlay: bool = True,
-    part: str = "",
-) -> Response:
-    """A slice as a picture, or a part of it: four numbers with spaces between them."""
+def slice_picture(request: Request, task_id: str, asked: AskedSlice, _: Viewer) -> Response:
+    """A slice as a picture, or a part of it."""
     site = site_of(request)
-    view = view_of(site, task_id)
-    picture = slice_png(
-        view,
-        plane,
-        index,
-        window=view.windows.get(window, next(iter(view.windows.values()))),
-        verdicts=verdicts_of(site, task_id),
-        selected=selected,
-        overlay=overlay,
-        part=part_of(part, view, plane),
-    )
-    return Response(picture, media_type="image/png")
+    return picture(view_of(site, task_id), asked, verdicts_of(site, task_id))
 
 
 @router.get("/image.nii")
@@ -325,7 +328,28 @@ def verdicts_of(site: Site, task_id: str) -> dict[int, Verdict]:
     return {review.lesion: review.verdict for review in site.device.store.reviews(task_id)}
 
 
-def part_of(text: str, view: View, plane: Plane) -> Part | None:
+def picture(
+    view: View,
+    asked: SliceRequest,
+    verdicts: Mapping[int, Verdict],
+    marks: NDArray[np.uint16] | None = None,
+) -> Response:
+    """The picture that an address asks for; see `slice_png`."""
+    png = slice_png(
+        view,
+        asked.plane,
+        asked.index,
+        window=view.windows.get(asked.window, next(iter(view.windows.values()))),
+        verdicts=verdicts,
+        selected=asked.selected,
+        overlay=asked.overlay,
+        part=_part_of(asked.part, view, asked.plane),
+        marks=marks,
+    )
+    return Response(png, media_type="image/png")
+
+
+def _part_of(text: str, view: View, plane: Plane) -> Part | None:
     """The part of a slice that an address names; 422 if it is none."""
     if not text:
         return None

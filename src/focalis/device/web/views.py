@@ -21,7 +21,7 @@ from focalis.device.web.children import run_job
 from focalis.device.written import pointed_files
 from focalis.errors import FocalisError
 from focalis.files import write_text
-from focalis.volume import NIFTI_HEADER_BYTES
+from focalis.volume import NIFTI_HEADER_BYTES, Grid, read_outlines
 
 KEPT_BYTES = 4_000_000_000
 """So much of views stays on the disk; the one not opened for longest goes first."""
@@ -54,6 +54,10 @@ class View:
     def image(self) -> NDArray[Any]:
         """The image's values, mapped and not read."""
         return self._map(IMAGE, self.dtype)
+
+    def grid(self) -> Grid:
+        """Where its voxels lie."""
+        return read_outlines([self.folder / IMAGE])[0].grid
 
     def marks(self) -> NDArray[np.uint16]:
         """The lesions' numbers, mapped and not read."""
