@@ -149,8 +149,7 @@ def test_a_run_that_was_killed_ends_in_the_same_weights_as_one_that_was_not(plan
 def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(plan, cases, tmp_path):
     def press(progress):
         if progress.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.01)
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(Interrupted, match=r"after step 2 of 6.*--resume"):
         run(plan, cases, tmp_path, steps=6, progress=press)
@@ -394,7 +393,7 @@ def test_a_finished_run_goes_on_with_a_new_decay_and_the_same_weights_if_it_is_s
 
     def stop(progress):
         if progress.step == 5:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(Interrupted):
         run(plan, cases, tmp_path / "b", steps=7, resume=True, begin=3, progress=stop)

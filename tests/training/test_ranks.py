@@ -73,7 +73,7 @@ def statistics(plan, cases):
 
 def interrupt_at(step, progress):
     if progress.step == step:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
 
 def poisoned(real, *given):
