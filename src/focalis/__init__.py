@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from focalis.workflows.fit import fit
     from focalis.workflows.follow import follow
     from focalis.workflows.import_dicom import import_dicom
-    from focalis.workflows.in_memory import Model, load
+    from focalis.workflows.in_memory import LoadedModel as Model
+    from focalis.workflows.in_memory import load
     from focalis.workflows.predict import predict
 
 __version__ = "0.1.0"
@@ -52,7 +53,7 @@ _HOMES = {
     "follow": ("focalis.workflows.follow", "follow"),
     "get_data": ("focalis.workflows.data", "get_data"),
     "import_dicom": ("focalis.workflows.import_dicom", "import_dicom"),
-    "Model": ("focalis.workflows.in_memory", "Model"),
+    "Model": ("focalis.workflows.in_memory", "LoadedModel"),
     "Settings": ("focalis.prediction", "Settings"),
     "load": ("focalis.workflows.in_memory", "load"),
     "predict": ("focalis.workflows.predict", "predict"),

@@ -17,19 +17,18 @@ from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from focalis.errors import PlanError
+from focalis.settings import Frozen
 
 Kind = Literal["network", "loss", "augmentation", "executor"]
 Part = TypeVar("Part")
 Own = TypeVar("Own", bound="Parameters")
 
 
-class Parameters(BaseModel):
+class Parameters(Frozen):
     """The own parameters of a network, a loss or an augmentation; in the plan they stand beside its name."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NoParameters(Parameters):

@@ -6,10 +6,18 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
+
 from focalis.errors import UsageError
 
 DEFAULT_MINUTES = 30.0
 DEFAULT_MEMORY_GB = 8.0
+
+
+class Frozen(BaseModel):
+    """A base for values from files and plug-ins: checked when they are made, never changed, no unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def at_least(name: str, value: float | None, least: int) -> None:

@@ -14,7 +14,7 @@ from structured_reports import read_report
 from torch import nn
 
 from focalis.device import results
-from focalis.device.segment import Job, PointJob, point, segment
+from focalis.device.segment import PointJob, SeriesJob, point, segment
 from focalis.dicom import read_series
 from focalis.errors import DataError
 from focalis.files import sha256_of
@@ -41,7 +41,7 @@ def answer(model, write_series, tmp_path):
             path.write_bytes(path.read_bytes().replace(b"X" * len(name), name))
         (tmp_path / "made").mkdir()
         told = []
-        job = Job(
+        job = SeriesJob(
             files=[str(path) for path in files],
             model=str(file),
             model_sha256=digest or sha256_of(file),
@@ -203,7 +203,7 @@ def test_the_lesion_at_a_point_of_the_pages_image_is_segmented(tmp_path):
 def test_a_whole_scan_waits_for_points_if_the_model_is_guided(write_series, tmp_path):
     file, digest, model = guided(tmp_path)
     files = write_series(tmp_path / "scan", np.resize(block(), (20, 24, 28)), Grid((28, 24, 20)))
-    job = Job([str(each) for each in files], str(file), digest, str(tmp_path), "1", 4.0, {})
+    job = SeriesJob([str(each) for each in files], str(file), digest, str(tmp_path), "1", 4.0, {})
     found = segment(job, lambda _state: None, {digest: model})
     assert (found["outcome"], found["outside"]) == ("held", "")
     assert "click on each lesion" in found["reason"]

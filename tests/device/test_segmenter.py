@@ -8,7 +8,7 @@ import pytest
 
 from focalis.device import segmenter
 from focalis.device.config import Limits
-from focalis.device.segment import Job
+from focalis.device.segment import SeriesJob
 from focalis.errors import DataError
 
 SLOW_CHILD = """
@@ -21,7 +21,7 @@ for line in sys.stdin:
 
 
 def job(folder):
-    return Job(
+    return SeriesJob(
         files=[], model="m", model_sha256="0" * 64, folder=folder, version="1", memory_gb=1, supersedes={}
     )
 

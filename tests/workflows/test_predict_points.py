@@ -19,7 +19,7 @@ from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.prediction import Place
 from focalis.volume import Grid, Volume, read_volume, write_volume
-from focalis.workflows.in_memory import Model as InMemory
+from focalis.workflows.in_memory import LoadedModel as InMemory
 from focalis.workflows.predict import predict
 
 GRID = Grid((48, 40, 32), (1.5, 1.5, 2.0), (-30.0, 10.0, -500.0))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from focalis.device.config_values import (
     AeTitle,
@@ -25,17 +25,14 @@ from focalis.device.config_values import (
 )
 from focalis.device.records import Role
 from focalis.errors import UsageError
+from focalis.settings import Frozen
 
 OutsidePolicy = Literal["mark", "hold", "refuse"]
 ObjectKind = Literal["seg", "rtstruct", "sr", "capture", "images"]
 Dates = Literal["remove", "shift", "keep"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NodeSettings(_Frozen):
+class NodeSettings(Frozen):
     """The DICOM node.
 
     Attributes:
@@ -70,14 +67,14 @@ class NodeSettings(_Frozen):
     charset: Charset = "latin-1"
 
 
-class Peer(_Frozen):
+class Peer(Frozen):
     """Who may send: a calling AE title from these addresses. Loopback is always allowed."""
 
     ae_title: AeTitle
     addresses: tuple[Network, ...] = Field(min_length=1)
 
 
-class ModelEntry(_Frozen):
+class ModelEntry(Frozen):
     """A model file, or one that comes with Focalis, under a name; `sha256`, if given, is checked before it is used."""
 
     name: Name
@@ -85,7 +82,7 @@ class ModelEntry(_Frozen):
     sha256: Sha256 | None = None
 
 
-class Condition(_Frozen):
+class Condition(Frozen):
     """What an attribute of a series must be.
 
     Attributes:
@@ -103,7 +100,7 @@ class Condition(_Frozen):
     unless: bool = False
 
 
-class Route(_Frozen):
+class Route(Frozen):
     """Which series a model takes. All given patterns must match (`*`, `?`; case is ignored).
 
     Attributes:
@@ -137,7 +134,7 @@ class Route(_Frozen):
         return (self.model,) if isinstance(self.model, str) else tuple(dict.fromkeys(self.model))
 
 
-class Destination(_Frozen):
+class Destination(Frozen):
     """Where results go.
 
     Attributes:
@@ -168,7 +165,7 @@ class Destination(_Frozen):
     dates: Dates = "remove"
 
 
-class Recipient(_Frozen):
+class Recipient(Frozen):
     """Who is told what happens.
 
     Attributes:
@@ -197,7 +194,7 @@ class Recipient(_Frozen):
     to: tuple[MailAddress, ...] = ()
 
 
-class WebSettings(_Frozen):
+class WebSettings(Frozen):
     """The web page and DICOMweb; with certificate and key it is HTTPS.
 
     Attributes:
@@ -217,7 +214,7 @@ class WebSettings(_Frozen):
         return self.tls_certificate is not None or bool(self.https_proxies)
 
 
-class User(_Frozen):
+class User(Frozen):
     """Who may look (viewer), judge (reviewer) or change (admin); the password as `focalis serve` hashes it."""
 
     name: Name
@@ -225,7 +222,7 @@ class User(_Frozen):
     role: Role = "viewer"
 
 
-class OidcSettings(_Frozen):
+class OidcSettings(Frozen):
     """Who logs people in for the device, by OpenID Connect.
 
     Attributes:
@@ -253,7 +250,7 @@ class OidcSettings(_Frozen):
     tls_ca: FilePath | None = None
 
 
-class Token(_Frozen):
+class Token(Frozen):
     """A program that may use DICOMweb: the SHA-256 of its bearer token; `read` lets it query and fetch as well."""
 
     name: Name
@@ -261,14 +258,14 @@ class Token(_Frozen):
     read: bool = False
 
 
-class WatchSettings(_Frozen):
+class WatchSettings(Frozen):
     """A folder whose DICOM files are taken in; they stay where they are."""
 
     folder: FilePath | None = None
     seconds: float = Field(default=5, gt=0)
 
 
-class StoreSettings(_Frozen):
+class StoreSettings(Frozen):
     """Where studies and results are kept, for how long, and how much of the disk is left to others."""
 
     folder: FilePath = Path("focalis-device")
@@ -276,7 +273,7 @@ class StoreSettings(_Frozen):
     least_free_gb: float = Field(default=5, ge=0)
 
 
-class Limits(_Frozen):
+class Limits(Frozen):
     """What one study may cost; gb and mb are 10^9 and 10^6 bytes."""
 
     instance_mb: float = Field(default=512, gt=0)
@@ -287,7 +284,7 @@ class Limits(_Frozen):
     segment_memory_gb: float = Field(default=6, gt=0)
 
 
-class RetrainSettings(_Frozen):
+class RetrainSettings(Frozen):
     """What a retraining from the page may cost.
 
     Attributes:
@@ -303,7 +300,7 @@ class RetrainSettings(_Frozen):
     least_held_out: int = Field(default=5, ge=2)
 
 
-class Config(_Frozen):
+class Config(Frozen):
     """Everything that focalis.toml says, or its defaults."""
 
     node: NodeSettings = NodeSettings()

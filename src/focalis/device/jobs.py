@@ -34,7 +34,7 @@ from focalis.device.notify import Notifier
 from focalis.device.outgoing import outgoing
 from focalis.device.records import Delivery, DeliveryState, SeriesRow, SeriesTask, TaskState, now
 from focalis.device.routing import choose_models, effective_routes, outside_policies, route_of
-from focalis.device.segment import Job, PointJob
+from focalis.device.segment import PointJob, SeriesJob
 from focalis.device.segmenter import Segmenter
 from focalis.device.store import Store
 from focalis.device.wholeness import what_is_missing
@@ -441,7 +441,7 @@ class Jobs:
         row = self.store.series_row(task.series_uid)
         route = None if row is None else route_of(row, self.routes())
         wrong, strange = outside_policies(row, self.routes(), bool(task.released))
-        job = Job(
+        job = SeriesJob(
             files=[str(instance.path) for instance in instances],
             model=str(model.file),
             model_sha256=model.header.identity.file_sha256,

@@ -37,7 +37,7 @@ _OUTSIDE_ADVICE = "send it to a model for such images, or release it"
 
 
 @dataclass(frozen=True)
-class Job:
+class SeriesJob:
     """One series to segment.
 
     Attributes:
@@ -81,7 +81,7 @@ class PointJob:
     Attributes:
         image, dtype: the uncompressed NIfTI file of the study's view, and the type of its values.
         point_zyx: the voxel that was clicked.
-        model, model_sha256, memory_gb: as in `Job`.
+        model, model_sha256, memory_gb: as in `SeriesJob`.
     """
 
     image: str
@@ -123,7 +123,7 @@ def point(job: PointJob, models: dict[str, Model]) -> dict[str, Any]:
     return {"outcome": "done", "said": found.pointed[0].said, "label": label, "voxels_zyx": voxels.tolist()}
 
 
-def segment(job: Job, tell: Callable[[str], None], models: dict[str, Model]) -> dict[str, Any]:
+def segment(job: SeriesJob, tell: Callable[[str], None], models: dict[str, Model]) -> dict[str, Any]:
     """Do one job.
 
     Args:
@@ -164,7 +164,7 @@ class _RefusedError(Exception):
         self.outside = outside
 
 
-def _segment(job: Job, tell: Callable[[str], None], models: dict[str, Model]) -> dict[str, Any]:
+def _segment(job: SeriesJob, tell: Callable[[str], None], models: dict[str, Model]) -> dict[str, Any]:
     from focalis.device.models import loaded_model
     from focalis.device.odd_images import odd_ones
     from focalis.device.results import make_results
@@ -264,7 +264,7 @@ def _segment(job: Job, tell: Callable[[str], None], models: dict[str, Model]) ->
 
 
 def _follow(
-    job: Job, series: Series, mask: NDArray[np.integer], model: Model, settings: Settings
+    job: SeriesJob, series: Series, mask: NDArray[np.integer], model: Model, settings: Settings
 ) -> tuple[FollowUp | None, str]:
     """The follow-up, if there is an earlier study, and a line on it. No failure of it may cost the result."""
     from focalis.device.following import choose_earlier, follow_up
@@ -307,7 +307,7 @@ def main() -> None:
         elif "images" in job:
             answer(mask(MaskJob(**job), models))
         else:
-            answer(segment(Job(**job), lambda state: answer({"state": state}), models))
+            answer(segment(SeriesJob(**job), lambda state: answer({"state": state}), models))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 from focalis.children import Child, LostError
 from focalis.device.config import Limits
 from focalis.device.mask_job import MaskJob
-from focalis.device.segment import Job, PointJob
+from focalis.device.segment import PointJob, SeriesJob
 
 COMMAND = (sys.executable, "-m", "focalis.device.segment")
 
@@ -27,7 +27,7 @@ class Segmenter:
         self._stopped = False
         self.peak_bytes = 0
 
-    def run(self, job: Job | PointJob | MaskJob, tell: Callable[[str], None]) -> dict[str, Any]:
+    def run(self, job: SeriesJob | PointJob | MaskJob, tell: Callable[[str], None]) -> dict[str, Any]:
         """Do a job in the child.
 
         Args:
@@ -78,7 +78,7 @@ class Segmenter:
         return self._child
 
     def _ask(
-        self, child: Child, job: Job | PointJob | MaskJob, tell: Callable[[str], None]
+        self, child: Child, job: SeriesJob | PointJob | MaskJob, tell: Callable[[str], None]
     ) -> dict[str, Any]:
         deadline = time.monotonic() + 60 * self._limits.segment_minutes
         child.send(asdict(job))

@@ -71,7 +71,7 @@ class Promise:
 
 
 @dataclass(frozen=True, eq=False)
-class _Setting:
+class _Trial:
     """A threshold and a minimum confidence, and what comes of them; `false` per scan, whose patient is `of`."""
 
     threshold: float
@@ -121,7 +121,7 @@ def keep_promise(
     named = [(patients or {}).get(row[0].case, row[0].case) for row in cases]
     holding = {name for name, row in zip(named, cases, strict=True) if row[0].overlaps.truth_voxels.size}
     count = len(holding) if promise.of == "miss" else len(set(named))
-    kept, safest = list[_Setting](), 1.0
+    kept, safest = list[_Trial](), 1.0
     settings = {
         t: _settings([row[list(thresholds).index(t)] for row in cases], named, t) for t in TRIED if count
     }
@@ -187,7 +187,7 @@ def _distance(mean: float, level: float) -> float:
     return first + ((1 - mean) * math.log((1 - mean) / (1 - level)) if mean < 1 else 0.0)
 
 
-def _settings(column: Sequence[Candidates], patients: Sequence[str], threshold: float) -> list[_Setting]:
+def _settings(column: Sequence[Candidates], patients: Sequence[str], threshold: float) -> list[_Trial]:
     """What comes of every minimum confidence at one threshold; the least dropping first."""
     _, of = np.unique(patients, return_inverse=True)
     lesions = np.array([each.overlaps.truth_voxels.size for each in column])
@@ -200,7 +200,7 @@ def _settings(column: Sequence[Candidates], patients: Sequence[str], threshold: 
         shares = np.bincount(of, (lesions - hits) / np.maximum(lesions, 1))
         missed = shares[holding > 0] / holding[holding > 0]
         miss = float(missed.mean()) if missed.size else 0.0
-        found.append(_Setting(threshold, confidence, miss, float(dice.mean()), false, of, scans))
+        found.append(_Trial(threshold, confidence, miss, float(dice.mean()), false, of, scans))
     return found
 
 

@@ -67,7 +67,7 @@ class Registration:
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
+class _Fitted:
     transform: Transform
     kind: Kind
     similarity: float
@@ -105,13 +105,13 @@ def register(earlier: Volume, later: Volume) -> Registration:
     return Registration(found.transform, found.kind, found.similarity, found.overlap, miss, problem)
 
 
-def _rigid(first: SmallScan, second: SmallScan, start: Transform) -> _Found | None:
+def _rigid(first: SmallScan, second: SmallScan, start: Transform) -> _Fitted | None:
     centre = first.body_places.mean(axis=0)
     moved = optimise(first.image, second.image, start, centre, where=_around(first.body), levels=(4, 2, 1))
     return None if moved is None else _judged(first, second, moved, "rigid")
 
 
-def _affine(first: SmallScan, second: SmallScan, rigid: _Found) -> _Found:
+def _affine(first: SmallScan, second: SmallScan, rigid: _Fitted) -> _Fitted:
     """The affine registration where it is plausible in one person and worth it, else the rigid one."""
     centre = first.body_places.mean(axis=0)
     moved = optimise(
@@ -133,17 +133,17 @@ def _affine(first: SmallScan, second: SmallScan, rigid: _Found) -> _Found:
     return found if better else rigid
 
 
-def _judged(first: SmallScan, second: SmallScan, transform: Transform, kind: Kind) -> _Found:
+def _judged(first: SmallScan, second: SmallScan, transform: Transform, kind: Kind) -> _Fitted:
     alike, share = similarity(first.image, second.image, transform, first.body)
     seen = sitk.Resample(
         first.body + 1, second.body, transform.inverse().to_sitk(), sitk.sitkNearestNeighbor, 0
     )
     body = sitk.GetArrayViewFromImage(second.body) > 0
     other_share = float((body & (sitk.GetArrayViewFromImage(seen) > 0)).sum() / max(int(body.sum()), 1))
-    return _Found(transform, kind, alike, max(share, other_share))
+    return _Fitted(transform, kind, alike, max(share, other_share))
 
 
-def _inconsistency(first: SmallScan, second: SmallScan, found: _Found) -> float:
+def _inconsistency(first: SmallScan, second: SmallScan, found: _Fitted) -> float:
     """How far the way back, started off its place and found on the other scan's voxels, misses the start."""
     back = found.transform.inverse()
     centre = second.body_places.mean(axis=0)
@@ -169,7 +169,7 @@ def _inconsistency(first: SmallScan, second: SmallScan, found: _Found) -> float:
     return float(np.median(misses))
 
 
-def _is_mirrored(first: SmallScan, second: SmallScan, found: _Found) -> bool:
+def _is_mirrored(first: SmallScan, second: SmallScan, found: _Fitted) -> bool:
     """Whether a scan whose values are flipped along an axis of its grid fits much better."""
     for axis in range(3):
         flipped = second.flipped(axis)
@@ -185,7 +185,7 @@ def _around(body: sitk.Image) -> sitk.Image:
     return wider
 
 
-def _problem(found: _Found, miss_mm: float) -> str:
+def _problem(found: _Fitted, miss_mm: float) -> str:
     if found.overlap < LEAST_OVERLAP:
         return f"only {100 * found.overlap:.0f} % of the smaller body is seen in both"
     if found.similarity < LEAST_SIMILARITY:

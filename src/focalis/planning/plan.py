@@ -13,6 +13,7 @@ from focalis.dataset import GREATEST_LABEL, MOST_LABELS
 from focalis.display import Shown
 from focalis.errors import PlanError
 from focalis.files import write_text
+from focalis.settings import Frozen
 
 Triple = tuple[int, int, int]
 
@@ -31,11 +32,7 @@ SCRATCH, SHAPES = "scratch", "shapes"
 """Starts by name: random weights, and those that come with Focalis, of a network that has seen generated shapes."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Normalisation(_Frozen):
+class Normalisation(Frozen):
     """How one channel's intensities become numbers of order one.
 
     `zscore` uses the mean and standard deviation of each image. `window` clips to [low, high] (HU, say) and
@@ -127,7 +124,7 @@ AUGMENTATION = tuple(
 """What plans without entries of their own stand for."""
 
 
-class TrainingSettings(_Frozen):
+class TrainingSettings(Frozen):
     """How the network is trained.
 
     `flip_axes_zyx` says along which axes patches may be mirrored: not along one that tells labels apart. With
@@ -149,7 +146,7 @@ class TrainingSettings(_Frozen):
     channel_dropout: float = Field(default=0.3, ge=0, lt=1)
 
 
-class Plan(Shown, _Frozen):
+class Plan(Shown, Frozen):
     """What `fit` will do, decided from the data's fingerprint; see `focalis.planning.make_plan`.
 
     Axes are z, y, x; spacing is in mm; `labels` maps label values to names, without the background 0; voxels of the

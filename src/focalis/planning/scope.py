@@ -13,9 +13,9 @@ from typing import TypeAlias
 import numpy as np
 import scipy
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from focalis.planning.plan import Normalisation
+from focalis.settings import Frozen
 from focalis.volume import Absent, Volume, to_canonical
 
 LEAST_CASES = 5
@@ -51,17 +51,15 @@ Description: TypeAlias = Mapping[str, Sequence[float]]
 """A case's figures by kind and channel, see `describe`."""
 
 
-class Usual(BaseModel):
+class Usual(Frozen):
     """The range of a figure that is still inside."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     low: float
     high: float
 
 
-class Scope(BaseModel):
+class Scope(Frozen):
     """What the training cases were like.
 
     Attributes:
@@ -69,8 +67,6 @@ class Scope(BaseModel):
         usual: the range of every figure.
         thumbnails: per channel, the mean of the training cases' coarse pictures.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cases: int
     usual: tuple[Usual, ...]

@@ -13,7 +13,7 @@ from focalis.quality.sizes import listed
 
 
 @dataclass(frozen=True)
-class _Found:
+class _ContentOf:
     """A file with its content, and the case that it belongs to."""
 
     case: str
@@ -25,7 +25,9 @@ class _Found:
 def find_duplicates(facts: Sequence[CaseFacts], splits: Mapping[int, Split]) -> Iterator[Finding]:
     """Images of the same content, in one case or several; and label maps of the same content whose images differ."""
     images = [
-        _Found(case.case, image.path.name, image.content, image) for case in facts for image in case.images
+        _ContentOf(case.case, image.path.name, image.content, image)
+        for case in facts
+        for image in case.images
     ]
     paired = set()
     for group in _groups(images):
@@ -36,7 +38,7 @@ def find_duplicates(facts: Sequence[CaseFacts], splits: Mapping[int, Split]) -> 
             "duplicate", cases, f"{files} hold the same image{_headers(group)}{_across(cases, splits)}"
         )
     labels = [
-        _Found(case.case, case.label.path.name, case.label.content)
+        _ContentOf(case.case, case.label.path.name, case.label.content)
         for case in facts
         if case.label is not None and case.label.labels
     ]
@@ -85,9 +87,9 @@ def find_left_out(cases: Sequence[Case], splits: Mapping[int, Split]) -> Iterato
             )
 
 
-def _groups(files: Sequence[_Found]) -> list[list[_Found]]:
+def _groups(files: Sequence[_ContentOf]) -> list[list[_ContentOf]]:
     """Files that share a content, stored or oriented, without repetition, in order of their first file."""
-    groups: dict[frozenset[int], list[_Found]] = {}
+    groups: dict[frozenset[int], list[_ContentOf]] = {}
     keys: tuple[Callable[[Content], str], ...] = (lambda c: c.stored, lambda c: c.oriented)
     for key in keys:
         same: dict[str, list[int]] = {}
@@ -99,7 +101,7 @@ def _groups(files: Sequence[_Found]) -> list[list[_Found]]:
     return [groups[members] for members in sorted(groups, key=min)]
 
 
-def _headers(group: Sequence[_Found]) -> str:
+def _headers(group: Sequence[_ContentOf]) -> str:
     """How the headers of equal images differ."""
     first, *others = [found.image.grid for found in group if found.image is not None]
     differences = next((found for other in others if (found := first.differences(other))), [])

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from focalis import model as stored
+from focalis.model import Model, load_model
 from focalis.prediction import Segmentation, Settings, segment, segment_at
 from focalis.volume import ORIENTATION, volumes_in_memory
 from focalis.workflows.points import Given, places_given
@@ -24,8 +24,8 @@ class TrainingCaseWarning(UserWarning):
     """An image trained the model, or chose its operating point."""
 
 
-class Model(stored.Model):
-    """A trained model that segments images in memory; see `focalis.model.Model` for its attributes."""
+class LoadedModel(Model):
+    """`focalis.Model`: a trained model that segments images in memory; see `focalis.model.Model` for its attributes."""
 
     def segment(
         self,
@@ -77,12 +77,12 @@ class Model(stored.Model):
         return replace(found, outside=outside).along(axes)
 
 
-def load(path: Path | str) -> Model:
+def load(path: Path | str) -> LoadedModel:
     """Read a model file, the model of a run by its folder, or one that comes with Focalis by its name.
 
     Raises:
         ModelError: the file is missing, damaged, foreign or too new; it is named.
         UsageError: a bare word that is neither a file nor a known name.
     """
-    found = stored.load_model(path)
-    return Model(**{field.name: getattr(found, field.name) for field in fields(found) if field.init})
+    found = load_model(path)
+    return LoadedModel(**{field.name: getattr(found, field.name) for field in fields(found) if field.init})

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from focalis.dataset import Case, Dataset, Split, inner_split
 from focalis.lesions import OperatingPoint
 from focalis.models import OF_A_RUN
 from focalis.planning import Plan
 from focalis.prediction import DEFAULT_MEMORY_GB, Runtime, Settings
-from focalis.settings import Compute, Length
+from focalis.settings import Compute, Frozen, Length
 from focalis.training.start import first_network, read_start
 from focalis.workflows.record import read_json
 
@@ -35,7 +34,7 @@ FINISHED, DIVERGED, MEMORY, KILLED, FAILED, UNTOUCHED = (
 )
 
 
-class Job(BaseModel):
+class Job(Frozen):
     """A piece of work with all that it needs, which an executor carries out; it goes through JSON unchanged.
 
     Attributes:
@@ -43,7 +42,6 @@ class Job(BaseModel):
         name: what it is called in messages.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     kind: ClassVar[str]
 
     name: str
