@@ -65,7 +65,6 @@ class FileWarning(UserWarning):
     """Something about a file or folder that a person should know; its line is `path: fault; advice`.
 
     Attributes:
-        path: the file or folder.
         fault: what is wrong, or what was done about it.
         advice: what to do; empty if nothing need be done.
     """

@@ -45,7 +45,6 @@ class ModelIdentity:
 
         Args:
             text: its `str`, with or without spaces after the commas; objects of older versions state less.
-            short: its `short`.
         """
         found = re.fullmatch(
             r"(?:model=(.*?))?(?:,? ?model_file_sha256=([0-9a-f]{64}))?(?:,? ?model_sha256=([0-9a-f]{64}))?",

@@ -101,7 +101,6 @@ class Dataset:
     """A data set on disk.
 
     Attributes:
-        root: its folder.
         cases: its cases, sorted by name.
         channels: the channels' names, e.g. ("FLAIR", "T1"); ("image",) if there is one without a name.
         labels: label value to name, without the background 0 and the ignored value; empty when the data set

@@ -32,9 +32,7 @@ def write_capture(
     Args:
         picture: red, green, blue; (y, x, 3).
         label: the label map that it shows, z, y, x.
-        names: label value to name.
         series: the series that was labelled.
-        path: the file to write.
         origin: how the labels were made.
         supersedes: the picture that this one replaces, told in its Derivation Description.
 

@@ -53,12 +53,7 @@ _TIMES = (
 
 @dataclass(frozen=True)
 class Superseded:
-    """An earlier object, made of fewer images, that a result replaces.
-
-    Attributes:
-        instance_uid: its SOP Instance UID.
-        series_uid: its Series Instance UID.
-    """
+    """An earlier object, made of fewer images, that a result replaces."""
 
     instance_uid: str
     series_uid: str
@@ -75,7 +70,6 @@ class Caution:
 
     Attributes:
         mark: for the object's description.
-        text: a sentence.
     """
 
     mark: Mark
@@ -90,8 +84,6 @@ class Origin:
     """How a result was made, as all of its objects state it.
 
     Attributes:
-        model: the model.
-        version: the version of Focalis.
         created: when the result was made; by default it bears the date and time of the series' first image, so that a
             repetition is the same object, and now if that has none. A time with a zone is brought into the zone that
             the images state, and into this machine's if they state none.
@@ -135,7 +127,6 @@ class LabelledSeries:
     Attributes:
         kind: SEG, RTSTRUCT, SR or SC.
         label: label values on its grid, z, y, x; 0 is the background.
-        names: label value to name, by value.
         origin: how it was made, its texts fit for DICOM.
         moment: the date and time that the object bears.
         identity: what it tells of patient and study.

@@ -22,9 +22,7 @@ class DrawnObject:
     """A file with contours or segments; its pixel data and points have not been read.
 
     Attributes:
-        path: the file.
         kind: SEG or RTSTRUCT.
-        study_uid: its Study Instance UID.
         uids: the UIDs of series, instances and frames of reference that it names.
         guessed: the attributes whose character set had to be guessed.
     """

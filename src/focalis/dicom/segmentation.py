@@ -30,7 +30,6 @@ class Segment:
     """One segment of a Segmentation object, as it describes itself.
 
     Attributes:
-        number: its Segment Number.
         name: its label; "LABEL #NUMBER" where several segments bear one label, "segment #NUMBER" without one.
         description: its Segment Description; empty if there is none.
         category: what kind of thing it is, in words, e.g. "Morphologically Abnormal Structure".
@@ -48,7 +47,6 @@ def list_segments(path: Path, charset: str = DEFAULT_CHARSET) -> tuple[Segment, 
     """The segments of a Segmentation object, in its order; no pixel data are read.
 
     Args:
-        path: a Segmentation object.
         charset: the Python codec for text of no or a wrong character set that is no UTF-8.
 
     Raises:
@@ -163,7 +161,6 @@ def write_segmentation(
         label: integer values on the series' grid, z, y, x; 0 is the background.
         names: label value to name, up to 64 characters; 0 may be named and is passed over.
         series: the series that was labelled.
-        path: the file to write.
         origin: how the labels were made; with a reviewer the segments count as made semi-automatically.
         supersedes: the earlier object that this one replaces, told in its Derivation Description.
         tracking: label value to the Tracking UID by which the segment is known in other objects; its Tracking ID is its

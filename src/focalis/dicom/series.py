@@ -47,10 +47,8 @@ class SeriesFiles:
     """The files of one image series; their pixel data have not been read.
 
     Attributes:
-        uid: the Series Instance UID.
         modality: CT, MR or PT, as the first file says.
         description: the Series Description; empty if there is none.
-        study_uid: the Study Instance UID.
         study_date: the Study Date, YYYYMMDD; empty if there is none.
         patient_id: the Patient ID; empty if there is none.
         files: the files, sorted by path.

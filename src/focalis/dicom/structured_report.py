@@ -63,7 +63,6 @@ class ReportedLesion:
     Attributes:
         number: its number among all lesions, from 1.
         segment: the Segment Number of the label it bears, in the Segmentation.
-        volume_mm3: its volume.
         longest_axial_mm: its longest diameter in one slice.
         centroid_xyz_mm: its centre of mass in the patient (LPS).
         tracking_uid: the UID that follows it through other objects; derived by `write_report` if it is empty.
@@ -130,10 +129,8 @@ def write_report(
         names: label value to name, as in the Segmentation.
         series: the series that was labelled.
         segmentation: the Segmentation object of this label map.
-        path: the file to write.
         origin: how the labels were made; with cautions, a comment each, the document is partial.
         total: how many lesions there are, if not all are listed.
-        supersedes: the report that this one replaces.
         promise: what the model's operating point holds on new scans; a comment, unless there are cautions.
         remarks: more comments on all of it.
 

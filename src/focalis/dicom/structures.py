@@ -43,7 +43,6 @@ class Structure:
     """One structure (ROI) of an RT Structure Set, as it describes itself.
 
     Attributes:
-        number: its ROI Number.
         name: its ROI Name; "NAME #NUMBER" where several bear one name, "structure #NUMBER" without one.
         interpreted_type: its RT ROI Interpreted Type, e.g. "GTV" or "ORGAN"; empty if there is none.
         contours: the number of its closed contours, the ones that enclose voxels.
@@ -168,7 +167,6 @@ def write_structures(
         label: integer values on the series' grid, z, y, x; 0 is the background.
         names: label value to name, up to 64 characters; 0 may be named and is passed over.
         series: the series that was labelled.
-        path: the file to write.
         origin: how the labels were made.
         supersedes: the earlier structure set that this one replaces.
 

@@ -39,14 +39,11 @@ class PairScore:
     """Two readers on one structure of one case: a row of `pairs.csv`. None means undefined, by `EMPTY_RULE`.
 
     Attributes:
-        structure: its name.
         first, second: the readers, in alphabetical order.
-        first_volume_mm3, second_volume_mm3: what each has drawn.
         dice, surface_dice, hd95_mm: see `VoxelScores` and `SurfaceScores`; the same whoever is taken for the truth.
         volume_difference_mm3: second minus first.
         relative_volume_difference: the same divided by the mean of both; None if both are empty.
         first_lesions, second_lesions, shared_lesions: lesions of each, and matched ones.
-        detection_kappa: by `KAPPA_RULE`.
     """
 
     case: str
@@ -101,10 +98,8 @@ class StructureAgreement:
     """One structure over all cases with two readers or more.
 
     Attributes:
-        label, structure: the label's value and name.
         statistics: one per metric of `AGREEMENT_METRICS`, of each case's mean over its pairs of readers.
         detection_kappa: pooled over cases and pairs, with its interval.
-        pairs: reader by reader.
     """
 
     label: int
@@ -180,7 +175,6 @@ def compare_readers(
         readers: label maps by reader, all on one grid.
         labels: label value to name, without the background 0.
         tolerance_mm: tolerance of the surface Dice.
-        case: the case's name.
         ignore: value where a reader has not judged; there both of a pair count as background.
 
     Raises:

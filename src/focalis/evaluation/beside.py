@@ -71,7 +71,6 @@ class StructureBesideReaders:
     """One structure over all cases.
 
     Attributes:
-        against: the model against each reader.
         cases: cases with two readers or more, on which all that follows is taken.
         model_dice: mean over these cases of m, see `SPREAD_RULE`.
         readers_dice: mean of r.

@@ -89,7 +89,6 @@ class Calibration:
     Attributes:
         temperatures: those applied, each once; 1 changes nothing.
         voxels_before, voxels_after: near the boundary; None without probability maps.
-        lesions_before, lesions_after: of predicted lesions.
     """
 
     temperatures: tuple[float, ...]
@@ -110,7 +109,6 @@ def count_voxels(
     Args:
         truth: true foreground, shape (z, y, x).
         probability: foreground probability, same shape.
-        spacing_zyx_mm: their spacing.
         judged: where somebody has judged; everywhere by default.
     """
     size = [2 * max(1, round(MARGIN_MM / step)) + 1 for step in spacing_zyx_mm]

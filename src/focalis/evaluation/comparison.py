@@ -29,7 +29,6 @@ class Figure:
     Attributes:
         value: None where it is undefined in every case.
         low, high: 95 % bootstrap interval over patients; None with fewer than two patients.
-        cases: the number of cases that it rests on.
     """
 
     value: float | None
@@ -46,7 +45,6 @@ def figures_of(
     Args:
         runs: the scores of each run; runs of several folds hold different cases, runs of several seeds the same.
         patients: case name to patient; every case counts as a patient of its own without it.
-        seed: seed of the bootstrap.
     """
     return {name: _figure(_parts(runs, name), patients, seed) for name in FIGURES}
 

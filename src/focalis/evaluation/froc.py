@@ -73,8 +73,6 @@ class Froc:
         class_rates: the same of each size class, with its own band: its sensitivity at false positives of any size.
         classes: upper volume of each size class in mm3, the last without end (None), and its true lesions.
         scans, empty_scans: number of scans, and of those without a true lesion.
-        lesions: number of true lesions.
-        seed: seed of the bootstrap.
     """
 
     points: tuple[FrocPoint, ...]
@@ -106,7 +104,6 @@ def froc(
     Args:
         candidates: of every scan; several for a scan with several labels, whose lesions are then pooled.
         patients: case name to patient; patients are what the bootstrap draws. Without, every case is one.
-        seed, draws: of the bootstrap.
     """
     scans = list(dict.fromkeys(each.case for each in candidates))
     volumes = np.concatenate([each.truth_mm3 for each in candidates]) if candidates else np.zeros(0)

@@ -45,7 +45,6 @@ def pooled(
     There is no value if the denominators sum to zero, and no interval with fewer than two patients.
 
     Args:
-        cases: the name of each case.
         numerators, denominators: what each case adds.
         patients: case name to patient; a case that it does not name is a patient of its own.
         seed, draws: of the bootstrap, see `ratio_interval`.
@@ -77,7 +76,6 @@ def bootstrap_interval(
     Args:
         values: one finite number per case, shape (cases,).
         seed: same seed, same interval.
-        draws: number of bootstrap samples.
         level: the share of samples inside the interval.
         groups: the patient of each case; patients are then drawn, each with all of its cases.
 

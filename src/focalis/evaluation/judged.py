@@ -32,7 +32,6 @@ class JudgedLesion:
     """One lesion of a case.
 
     Attributes:
-        case: the case's name.
         side: true or predicted.
         status: of a true lesion found or missed, of a predicted one right or false positive.
         partner: the number of the lesion on the other side that it is paired with; None without.
@@ -76,7 +75,6 @@ def judge_lesions(
     """Measure the lesions of both label maps and state which were matched, label by label.
 
     Args:
-        case: the case's name.
         truth, prediction: label maps on one grid.
         names: label value to name, without the background.
         known: the lesions of the whole predicted map with their confidence, as prediction measured them.

@@ -28,7 +28,6 @@ class Forecast:
     Attributes:
         sizes: numbers of training cases, in ascending order.
         dice: the mean Dice that each reached.
-        more: how many cases more.
         gain: of the mean Dice, the median of what is likely; `low` and `high` are the ends of its 95 % interval.
     """
 
@@ -66,7 +65,6 @@ def forecast(
         dice: for each, case to Dice; the same cases for all.
         more: how many cases more than the largest.
         patients: case name to patient; a case that it does not name is a patient of its own.
-        seed: of the bootstrap.
 
     Raises:
         UsageError: fewer than two sizes, or other cases for one than for another.

@@ -15,8 +15,6 @@ class LesionScores:
     """Detection of lesions in one case, by the rule `focalis.lesions.MATCHING_RULE`.
 
     Attributes:
-        truth_lesions: number of true lesions.
-        predicted_lesions: number of predicted lesions.
         detected_lesions: number of matched pairs.
         false_positive_lesions: predicted lesions without a partner.
         split_lesions: true lesions that touch two or more predicted ones.

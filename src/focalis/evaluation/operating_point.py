@@ -100,10 +100,8 @@ def cut(
     """The lesions of one case at every threshold, small enough to keep for all cases.
 
     Args:
-        case: the case's name.
         truth: true foreground, shape (z, y, x).
         probability: foreground probability, same shape.
-        voxel_mm3: volume of a voxel.
         thresholds: in ascending order.
         spacing_zyx_mm: the voxel size, for a second look at what reaches one half; without, there is none.
     """

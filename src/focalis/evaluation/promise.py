@@ -110,7 +110,6 @@ def keep_promise(
         point: the point without a promise; its temperature is kept.
         cases: of every case, its lesions at every threshold, see `cut`; probabilities as the network gives them, and
             the network must not have learned from the cases.
-        promise: what is to hold.
         patients: case name to patient: a patient with several scans counts once, with their mean. Without, every case
             is one.
         where: what the cases are, for the line.
@@ -167,7 +166,6 @@ def p_value(count: int, mean: float, level: float) -> float:
 
     Args:
         count: number of independent losses.
-        mean: their mean.
         level: what the true mean is compared with, between 0 and 1.
     """
     hoeffding = math.exp(-count * _distance(min(mean, level), level))

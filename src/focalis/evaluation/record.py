@@ -27,7 +27,6 @@ class Evaluation(Shown):
         scores: one per case and label.
         summary: per label and over labels.
         tolerance_mm: tolerance of the surface Dice.
-        seed: seed of the bootstrap.
         beside: the predictions beside the readers, where there are any: one per case and label.
         readers: the same summarised, one per label.
         lesions: every true and predicted lesion, and what became of it.

@@ -17,11 +17,9 @@ def views(
     A region's map holds one value, that of the label in it and in no inner region; the ignored value stays.
 
     Args:
-        names: label value to name.
         regions: name to label values, from the outermost to the innermost; none where labels are judged. Regions of
             which `names` has no label are left out.
         ignore: the value where nobody has judged.
-        maps: label maps.
     """
     if not regions:
         yield dict(names), list(maps)

@@ -29,7 +29,6 @@ class RiskCoverage:
         aurc: mean risk over coverage.
         perfect: the same of the best possible ranking.
         chance: the share of errors: what a ranking by chance has.
-        lesions: number of predicted lesions.
     """
 
     by: str

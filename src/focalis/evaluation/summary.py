@@ -31,7 +31,6 @@ class Statistic:
     """One metric over cases.
 
     Attributes:
-        metric: a name from `METRICS`.
         mean, median: over the cases where the metric is defined; None if there is none.
         low, high: 95 % bootstrap interval of the mean; None with fewer than two patients.
         n: cases where the metric is defined.
@@ -73,8 +72,6 @@ class LabelSummary:
     """One label over all cases, or (label None) all labels together.
 
     Attributes:
-        label, name: the label's value and name.
-        cases: number of cases.
         statistics: one per metric of `METRICS`, in that order.
         lesions: pooled detection.
     """
@@ -95,7 +92,6 @@ class Summary(Shown):
     """All figures of an evaluation.
 
     Attributes:
-        labels: one summary per label, by value.
         overall: over the labels: of each case the mean over its labels where defined, then as for one label;
             lesions of all labels are pooled.
     """

@@ -14,7 +14,6 @@ class VoxelScores:
 
     Attributes:
         truth_voxels: number of true foreground voxels.
-        predicted_voxels: number of predicted foreground voxels.
         dice: 2 |T and P| / (|T| + |P|); 1 if both are empty.
         iou: |T and P| / |T or P|; 1 if both are empty.
         sensitivity: |T and P| / |T|; None without truth.

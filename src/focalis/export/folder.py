@@ -44,7 +44,6 @@ def export_model(model: Model, out: Path, to: str = "onnx") -> float:
     is compared with PyTorch before the folder appears.
 
     Args:
-        model: the model.
         out: the folder; it must not hold anything yet.
         to: one of `FORMATS`.
 

@@ -30,7 +30,6 @@ class Size:
         longest_axial_mm, longest_axial_sd_mm: its longest axial diameter, as in RECIST 1.1, likewise.
         perpendicular_mm: the longest diameter across it.
         longest_3d_mm: the longest diameter in space.
-        pieces: of how many components it is.
         cut: whether it reaches the border of the scan, so that a part of it may be missing.
     """
 
@@ -53,10 +52,8 @@ class Change:
         days: between both; None without dates.
         volume_percent: change of the volume; -100 for one that is gone.
         volume_limits_percent: what measurement error alone would show, in 95 % of the time.
-        volume_beyond_error: whether the change is beyond it.
         diameter_percent, diameter_mm: change of the longest axial diameter.
         diameter_limit_mm: what measurement error alone would show, either way.
-        diameter_beyond_error: whether the change is beyond it.
         doubling_days: negative for the time in which it halves; None without dates, within measurement error, if it is
             gone, or if it is not reliable.
         growth_percent_per_30_days: None without dates, or if it is gone.
@@ -137,7 +134,6 @@ def change(
         before, after: its sizes; None for one that is gone.
         days: between both; None without dates. On one day there are no rates.
         quantile: see `MeasurementError.quantile`.
-        error_known: see `Change`.
     """
     relative = before.volume_sd_mm3 / before.volume_mm3
     length_sd = before.longest_axial_sd_mm

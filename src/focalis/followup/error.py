@@ -97,7 +97,6 @@ def estimate_error(
     lacks says nothing of sizes.
 
     Args:
-        studies: the dates.
         repeats: of each date its other masks, on the same grid; none where there are none.
         source: what was repeated, a phrase.
     """

@@ -28,8 +28,6 @@ class Earlier:
     """A lesion as it was last seen.
 
     Attributes:
-        study: when.
-        pieces: its pieces there.
         transform: from places of that scan to places of the one that is looked at.
     """
 

@@ -51,13 +51,11 @@ class TargetSum:
         sum_mm: the sum of their diameters; None if it misses a target.
         sum_sd_mm: its standard error.
         nadir_mm, nadir_date: the least sum before this date, and of which date it is, counted from 0.
-        from_first_percent, from_nadir_percent: its change.
         within_error: whether the change since the first date is within measurement error.
         missing: why the sum is not to be had, a phrase each.
         target: the response of the targets, by `RECIST_RULE`.
         non_target: that of the other lesions of the first date.
         new_lesions: the identities of lesions that are there and new since the first date.
-        response: that of all.
     """
 
     sum_mm: float | None
@@ -115,7 +113,6 @@ def choose_targets(
 
     Args:
         tracks, measured: the lesions, and their sizes on every date.
-        named: identities.
         slice_mm: the distance of the first scan's slices.
 
     Raises:
@@ -163,7 +160,6 @@ def sum_targets(
 
     Args:
         tracks, measured: the lesions, and their sizes on every date.
-        numbers: the targets' identities.
         quantile: see `MeasurementError.quantile`.
     """
     if not numbers:

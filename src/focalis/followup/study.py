@@ -85,7 +85,6 @@ def make_study(
     """Find and measure the lesions of a date.
 
     Args:
-        name: what it is called.
         image: the scan; of several channels the first.
         label: label values on its grid, shape (z, y, x).
         names: label value to name; other values are no lesions.

@@ -48,7 +48,6 @@ class Sighting:
     """A lesion on one date.
 
     Attributes:
-        status: see `Status`.
         pieces: its pieces in the date's study; none if it is not there.
         merged_into: the identity of the lesion that it is a part of; None if it is not.
         centre_lps_mm: its centre, or where it would lie; None where that is not known.
@@ -72,8 +71,6 @@ class Track:
 
     Attributes:
         number: its identity, from 1.
-        label, name: value and name of its label.
-        sightings: one per date.
     """
 
     number: int
@@ -142,7 +139,6 @@ def track(
 
     Args:
         studies: in the order of their dates.
-        placements: see `place`.
         advance: called with what is done next.
 
     Returns:
@@ -196,7 +192,6 @@ def carry(
 
     Args:
         studies: in the order of their dates.
-        placements: see `place`.
         pieces: its pieces on the earlier date.
         earlier, later: the numbers of both dates, from 0.
     """

@@ -17,8 +17,6 @@ class Candidates:
     """What it takes to evaluate the lesions of a case at any minimum size and minimum confidence.
 
     Attributes:
-        case: the case's name.
-        voxel_mm3: volume of a voxel.
         overlaps: true and predicted lesions, and where they meet.
         confidence: of each predicted lesion, shape (m,).
         uncertainty: of each predicted lesion, shape (m,), see `disagreement`; None if unknown.
@@ -78,8 +76,6 @@ def find_candidates(
         truth: true foreground, shape (z, y, x).
         predicted: predicted foreground before anything is removed, same shape.
         probability: foreground probability, same shape; a lesion's confidence is the highest in it.
-        case: the case's name.
-        voxel_mm3: volume of a voxel.
         minimum_voxels: smaller components are no lesions, in either mask.
     """
     true_lesions, true_count = label_components(truth, minimum_voxels=minimum_voxels)

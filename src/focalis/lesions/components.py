@@ -23,10 +23,8 @@ class LabelLesions:
     """The lesions of one label in a label map.
 
     Attributes:
-        value: the label value.
         box_zyx: the smallest box that holds the label.
         components: int32, the box's part of the map: 0 outside, 1 to `count` inside the lesions.
-        count: the number of lesions.
     """
 
     value: int
@@ -44,7 +42,6 @@ def lesions_by_label(labels: NDArray[Any], ignore: int | None = None) -> Iterato
 
     Args:
         labels: label values, shape (z, y, x), of any type; values up to 0 are background.
-        ignore: a value that is no label either.
     """
     for value in sorted(set(np.unique(labels[labels > 0]).tolist()) - {ignore}):
         mask = labels == value

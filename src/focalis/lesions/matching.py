@@ -64,7 +64,6 @@ class Overlaps:
     Attributes:
         truth_voxels, predicted_voxels: voxels of each lesion, shape (n,) and (m,); lesion i is entry i - 1.
         truth, predicted: the lesions of each pair, counted from 0, shape (pairs,).
-        shared: the voxels that they share.
         iou: their intersection over union.
     """
 

@@ -29,12 +29,7 @@ _SAME_LENGTH_MM = 1e-6
 
 @dataclass(frozen=True)
 class Line:
-    """A straight line in the patient, as a reader draws it with callipers.
-
-    Attributes:
-        length_mm: its length.
-        ends_lps_mm: its two ends.
-    """
+    """A straight line in the patient, as a reader draws it with callipers."""
 
     length_mm: float
     ends_lps_mm: tuple[Point, Point]
@@ -46,9 +41,6 @@ class Lesion:
 
     Attributes:
         number: from 1, per label, as `label_components` numbers them.
-        label, name: the label's value and name.
-        voxels: its voxels.
-        volume_mm3: their volume.
         longest_axial: the longest diameter in an axial slice, as in RECIST 1.1.
         perpendicular: the longest line across it at right angles in the same slice.
         longest_3d: the longest diameter in space.
@@ -126,9 +118,6 @@ def measure_components(
 
     Args:
         labelled: the components' numbers, shape (z, y, x).
-        grid: their grid.
-        label, name: the label's value and name.
-        probability, uncertainty, temperature: as in `measure_lesions`.
     """
     axis = axial_axis(grid)
     for number, box in enumerate(scipy.ndimage.find_objects(labelled), start=1):

@@ -114,11 +114,9 @@ def report_lesions(
     Args:
         slabs: slices along z, and the untempered probabilities (label, z, y, x) there, channel 0 the background.
         shape_zyx: the size of all slabs together.
-        point: what to report.
         spacing_zyx_mm: the voxel size.
         values: the label value of each channel, 0 first; the mask then has the smallest type that holds them. Class
             indices by default.
-        nested: see `decide`.
 
     Raises:
         ModelError: a probability is not finite.

@@ -32,7 +32,6 @@ def features(
 
     Args:
         components: 1 to `count` in the components, 0 outside, shape (z, y, x).
-        count: the number of components.
         probability: of the foreground, as the network gives it, same shape.
         spacing_zyx_mm: the voxel size.
     """

@@ -51,7 +51,6 @@ def nearest_lesion(
 
     Args:
         components: (z, y, x), 0 outside and 1 to `count` in the lesions.
-        count: the number of lesions.
         spacing_zyx_mm: distance between voxel centres.
 
     Returns:
@@ -80,7 +79,6 @@ def background_weight(
 
     Args:
         distance_mm: D >= 0, any shape, any floating dtype.
-        form: the form of the weight.
         k_per_mm: k > 0 in 1/mm.
         floor: least weight, >= 0.
         cap_mm: where `growth` stops.

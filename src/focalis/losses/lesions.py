@@ -111,7 +111,6 @@ def component_tversky_loss(
 
     Args:
         logits, target, nearest: as of `voronoi_loss`.
-        false_positive, false_negative: what they cost.
         size_exponent: g; with 0 lesions weigh by their size, with 1 nearly alike.
         background: weight of a voxel of the background.
 

@@ -60,9 +60,6 @@ def model_file(given: Path | str) -> Path:
 def published_file(name: str, otherwise: str) -> Path:
     """The weights of this name that lie in this installation, if they are those that were published.
 
-    Args:
-        otherwise: what to do without them.
-
     Raises:
         ModelError: they do not lie here, or are not the ones that were published.
     """

@@ -18,7 +18,6 @@ class Convolution:
     Attributes:
         input_shape: batch, channel, z, y, x.
         weight_shape: output channel, input channel of a group (the other way round if transposed), z, y, x.
-        output_zyx: the size of the output.
         stride, padding, dilation, output_padding: one entry per axis, z, y, x.
         transposed: whether it steps up.
         groups: groups of channels that do not see each other.

@@ -28,7 +28,6 @@ class Transfer:
 
     Attributes:
         taken: how many tensors of the network now hold the start's values, adapted or not.
-        total: how many tensors it has.
         adapted: what was adapted to fit, a phrase each.
         fresh: the tensors that keep their random values, by name.
     """

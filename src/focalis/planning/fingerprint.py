@@ -113,7 +113,6 @@ def fingerprint(
     The pose comes from cases in which the same labels were drawn.
 
     Args:
-        cases: the training cases.
         ignore: label value of voxels that nobody has judged: no foreground.
         taken: figures that are known, by case; the other cases are read, one at a time.
     """

@@ -57,7 +57,6 @@ def make_plan(
 
     Args:
         found: the training cases' fingerprint.
-        channels: channel names.
         labels: label value to name, without the background.
         network: a name that `focalis.networks.network_spec` knows, `+crf` behind it or not.
         memory_budget_gb: what training may take.
@@ -126,8 +125,6 @@ def usual_start(network: str, stages: int, channels: int, *, nested: bool) -> tu
 
     Args:
         network: its name, `+crf` behind it or not.
-        stages: how many strides it has.
-        channels: of the image.
         nested: whether it learns nested regions.
     """
     from focalis.networks import split_name  # here: reading a plan does not load torch

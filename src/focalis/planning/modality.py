@@ -36,7 +36,6 @@ def other_modalities(plan: Plan, modalities: Sequence[str]) -> tuple[str, ...]:
     """A phrase per channel whose images are of another modality than the plan's.
 
     Args:
-        plan: the plan.
         modalities: one per channel, as DICOM names them; or none, where the images do not tell. Of other names than CT,
             MR and PT nothing is said.
     """

@@ -63,7 +63,6 @@ class Scope(Frozen):
     """What the training cases were like.
 
     Attributes:
-        cases: how many they were.
         usual: the range of every figure.
         thumbnails: per channel, the mean of the training cases' coarse pictures.
     """
@@ -149,8 +148,6 @@ def outside(scope: Scope, case: Description, channels: Sequence[str]) -> tuple[s
 
     Args:
         scope: what the model was trained on.
-        case: see `describe`.
-        channels: their names.
     """
     said: dict[str, tuple[float, str]] = {}
     for usual, value in _values(scope, case):

@@ -51,7 +51,6 @@ def runtime_for(
     """The run time for a model on this machine.
 
     Args:
-        model: the model.
         name: one of `RUNTIMES`. auto is torch on a GPU; on the CPU the fastest of those that the machine and the model
             allow, measured when the model is first used.
         device: auto, cpu, cuda, cuda:N or mps; only torch runs on a GPU.

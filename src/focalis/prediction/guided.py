@@ -32,9 +32,7 @@ def segment_at(
     Nothing is dropped for being small or unsure, unless the settings say so: a person vouches for the lesion.
 
     Args:
-        model: a guided model.
         volumes: one per channel, in the order of the plan's channels, on one grid.
-        places: where.
         settings: how; the defaults are those of `focalis predict`.
 
     Raises:

@@ -87,7 +87,6 @@ class OpenVinoEngine:
     Args:
         folder: where `convert` put the member.
         precision: one of `PRECISIONS`.
-        model: the model.
         member: which of the model's members it is.
         threads: of the processor; 0 for OpenVINO's own choice.
     """

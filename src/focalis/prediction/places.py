@@ -68,7 +68,6 @@ class Pointed(Shown):
     """What became of a place.
 
     Attributes:
-        place: the place.
         status: a lesion was found at it, nothing was, or it lies outside of the image.
         said: the same in words.
         cut: whether the lesion is larger than what the model looks at, so that a part of it is missing.

@@ -58,7 +58,6 @@ class Segmentation(Shown):
         candidates: the same before small and unsure lesions are dropped; the mask itself if the point drops none.
         probability: float32, 1 - p(background), tempered.
         grid: where the voxels lie.
-        labels: label value to name.
         point: what was reported as a lesion.
         runtime: what ran the networks, e.g. "cpu, openvino bf16".
         uncertainty: float32, the standard deviation of the foreground probability over the passes, before it is
@@ -165,7 +164,6 @@ def segment(
     """Segment one case.
 
     Args:
-        model: the model.
         volumes: one per channel, in the order of the plan's channels, on one grid.
         settings: how; the defaults are those of `focalis predict`.
         progress: called with the passes done and their total.
@@ -241,9 +239,7 @@ def infer(
     """Probabilities of a prepared case, refined if the model does that; the part of `segment` on the plan's own grid.
 
     Args:
-        model: the model.
         array: float32 (channel, z, y, x), see `prepare_image`.
-        settings: how.
         budget_bytes: what the passes may take; by default what the settings leave beside the array.
         progress: called with the passes done and their total.
     """
@@ -285,8 +281,6 @@ def engines_for(model: Model, settings: Settings, say: Say | None = None) -> Eng
     """The run time that the settings mean for a model; it stays ready for the model's next case.
 
     Args:
-        model: the model.
-        settings: how.
         say: called with a line before something that takes a while.
     """
     key = settings.runtime, settings.device, settings.precision, settings.threads
@@ -301,7 +295,6 @@ def require_memory(model: Model, outlines: Sequence[Outline], settings: Settings
     """Refuse a case that the memory cannot hold, before it is read; ModelError says what it needs.
 
     Args:
-        model: the model.
         outlines: one per channel; nothing is refused without any.
         settings: how it would be segmented.
 

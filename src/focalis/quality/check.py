@@ -86,7 +86,6 @@ def check_dataset(
     Args:
         dataset: the data set.
         look: is shown every sound array on the way.
-        progress: see `Progress`.
         known: sound cases that it knows, with what was measured in them, are not read again; it learns the others.
     """
     problems: list[Problem] = []

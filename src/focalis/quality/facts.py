@@ -45,10 +45,7 @@ class ImageFacts:
     """One channel of a case.
 
     Attributes:
-        path: its file.
-        channel: its name.
         grid: as the header has it.
-        content: hashes of the values.
         low, middle, high: 1st, 50th and 99th percentile of the values (of an even selection of about a million).
         padding: a value that most likely stands for no data; None without.
         like_a_label: whether it looks like a label map, see `focalis.quality.mixup`.
@@ -70,8 +67,6 @@ class LesionFacts:
     """A 26-connected component of one label.
 
     Attributes:
-        voxels: its number of voxels.
-        volume_mm3: its volume.
         voxel_xyz: one of its voxels, by index in the file, from 0, as viewers count.
     """
 
@@ -85,9 +80,6 @@ class LabelFacts:
     """One label value in one case.
 
     Attributes:
-        value: the label value.
-        voxels: its number of voxels.
-        volume_mm3: their volume.
         left_mm: how far its centroid lies to the patient's left of the image's centre; negative to the right.
         sides: the ends of the image that it touches: left, right, anterior, posterior, inferior, superior.
         lesions: its components, in order of their first voxel.
@@ -112,7 +104,6 @@ class LabelMapFacts:
 
     Attributes:
         path: its file; of several masks, the first.
-        content: hashes of the values.
         shape_zyx: in canonical orientation.
         spacing_zyx_mm: in canonical orientation.
         foreground_share: share of the voxels that are foreground, 0 to 1.
@@ -134,9 +125,6 @@ class CaseFacts:
     """What was measured in one case; files with problems are left out.
 
     Attributes:
-        case: the case's name.
-        patient: its patient.
-        images: its sound images.
         label: its sound label map, or None.
         readers: the readers who contoured it, from `raters/`.
     """

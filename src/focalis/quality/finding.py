@@ -36,7 +36,6 @@ class Finding:
 
     Attributes:
         kind: what it is about; `KINDS` has title, reason, advice and rule of each.
-        cases: the names of the cases that it is about.
         message: what is the matter, one line.
     """
 
@@ -53,9 +52,6 @@ class KindOfFinding:
     """What all findings of a kind have in common.
 
     Attributes:
-        title: a heading.
-        why: why it matters.
-        advice: what to do.
         rule: when it is reported.
         grave: whether `fit` and `compare` say it too, before they train.
     """

@@ -64,8 +64,6 @@ def per_label(
 
     Args:
         facts: what was measured, case by case.
-        names: label value to name.
-        channels: the number of channels.
         measured: what is wanted of a label, per channel.
     """
     values = sorted({label.value for case in facts if case.label for label in case.label.labels})

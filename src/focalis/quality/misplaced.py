@@ -34,8 +34,6 @@ def find_misplaced(
 
     Args:
         facts: what was measured, case by case.
-        names: label value to name.
-        channels: the names of the channels.
         explained: cases of which another finding says what may be wrong with their labels.
     """
     said: dict[str, str] = {}

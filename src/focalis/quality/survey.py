@@ -36,7 +36,6 @@ class PlannedSpacing:
     """The spacing at which training would take place.
 
     Attributes:
-        spacing_zyx_mm: along z, y, x.
         rule: where it comes from, in words.
     """
 
@@ -50,7 +49,6 @@ class Measured:
 
     Attributes:
         result: problems and label values.
-        facts: case by case.
         remarks: findings that come from the reading itself: grids that were put right, readers' files without a case.
         figures: what a plan is made from, of those cases of which it was taken in passing.
     """
@@ -144,7 +142,6 @@ def measure(
 
     Args:
         dataset: the data set.
-        progress: see `Progress`.
         find_readers: look for readers' masks in its folder; without it, only those that its cases know are read.
         known: cases that it knows are not read again, see `check_dataset`.
     """
@@ -175,7 +172,6 @@ def survey(
 
     Args:
         dataset: the data set.
-        measured: see `measure`.
         planned: the planned spacing; without it nothing is said about small lesions.
         splits: the splits that training will use, by number.
         splits_path: where they come from.

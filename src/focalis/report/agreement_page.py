@@ -63,7 +63,6 @@ def write_agreement_report(path: Path, agreement: Agreement, figure: tuple[str, 
 
     Args:
         path: the page; written whole or not at all.
-        agreement: the figures.
         figure: caption and PNG file, see `agreement_figure`.
 
     Raises:

@@ -43,7 +43,6 @@ def contours_figure(
     outlines; the truth is drawn in each.
 
     Args:
-        image: one channel.
         truth: label map on the image's grid.
         predictions: name, Dice and label map (on the image's grid) of each system.
         title: a line of plain text.

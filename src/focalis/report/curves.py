@@ -20,7 +20,6 @@ def curves_figure(metrics: Sequence[Mapping[str, Any]], theme: Theme = LIGHT) ->
     Args:
         metrics: the rows of `metrics.jsonl`: `step` with `loss` and `learning_rate`, or with `val_dice`, or
             with all of them. Rows without a value are left out of its curve.
-        theme: colours.
 
     Returns:
         A PNG file.

@@ -40,7 +40,6 @@ def write_evaluation_report(
         scores: one per case and label.
         summary: of these scores.
         overlays: captions with PNG files, see `overlay_figure`.
-        pictures: of the cases, see `case_picture`.
         readers: the predictions beside the readers, where there are any.
         detection: FROC, calibration and ranking of errors, where the lesions' confidence is known.
         lesions: every true and predicted lesion.

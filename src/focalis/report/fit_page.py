@@ -44,7 +44,6 @@ def write_fit_report(
         scores: one per case and label.
         summary: of these scores.
         overlays: captions with PNG files: best, median and worst case.
-        pictures: of the cases, see `case_picture`.
         record: how the run was made; nested mappings are shown with dotted names.
         split_note: on which cases the scores are, and what these cases were used for.
         point: the operating point; None where every fold has its own.

@@ -39,7 +39,6 @@ def overlay_figure(image: Volume, truth: Volume, prediction: Volume, title: str)
     the 1st to the 99.5th percentile of what a row shows.
 
     Args:
-        image: one channel.
         truth: label map on the image's grid.
         prediction: label map on the image's grid.
         title: a line of plain text.

@@ -38,9 +38,7 @@ def plane_figure(points: Sequence[Point], time: str, value: str, theme: Theme = 
     A line joins the systems that no other one beats in both.
 
     Args:
-        points: one per system.
         time, value: titles of the axes.
-        theme: colours.
 
     Returns:
         A PNG file.

@@ -55,7 +55,6 @@ def write_quality_report(path: Path, found: Survey, pictures: Sequence[tuple[str
 
     Args:
         path: the page; written whole or not at all.
-        found: what was found.
         pictures: case names with pictures, see `strip`.
 
     Raises:

@@ -33,7 +33,6 @@ class CasePicture:
     """The pictures of a judged case.
 
     Attributes:
-        case: its name.
         strip: its largest lesion, a JPEG file.
         missed: its missed lesions, largest first, ten at most, each with a JPEG file.
     """
@@ -73,10 +72,8 @@ def strip(
     The outline of the first map is wide, so that another one on the same edge leaves half of it to be seen.
 
     Args:
-        image: one channel.
         maps: label maps on the image's grid, each with the colours of its values (0 to 255; 0 stands for any value).
         title: names the case in errors.
-        lesion: what to show.
 
     Returns:
         A JPEG file of 3 x 160 by 160 pixels.

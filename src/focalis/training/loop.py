@@ -104,11 +104,9 @@ def train(
     the first of them writes.
 
     Args:
-        plan: what to train and how.
         training: cases that patches are drawn from.
         validation: cases of the inner split, predicted whole now and then.
         run: an existing folder.
-        steps: optimiser steps in all.
         seed: the run's seed.
         runtime: device and precision.
         resume: go on from the checkpoint, if there is one.

@@ -59,7 +59,6 @@ class TrainingCase:
     """A case as training reads it, on the plan's grid; what comes from disk is memory-mapped.
 
     Attributes:
-        name: the case's name.
         image: float32 (channel, z, y, x), normalised.
         label: uint8 (z, y, x), class indices, `focalis.dataset.IGNORED` where nobody has judged. By `Plan.readers` it
             is the label map, or what the readers agree on; for `mean` and `random`, the majority.

@@ -43,7 +43,6 @@ def onto_first_grid(channels: Sequence[Volume], paths: Sequence[Path]) -> list[V
     """Bring all channels onto the grid of the first; a channel on another grid is resampled, with a `GridWarning`.
 
     Args:
-        channels: one volume per channel.
         paths: where each was read from, for warning and error.
 
     Raises:

@@ -98,8 +98,6 @@ def profile_similarity(one: str, other: str, least: float = -1.0) -> float:
     one phantom with other noise, are alike too.
 
     Args:
-        one: a profile.
-        other: a profile.
         least: once an axis is less alike than this, the others are not compared.
     """
     pairs = list(zip(_bends(one), _bends(other), strict=True))

@@ -18,7 +18,6 @@ class NamedSegment:
     """A named structure of a segmentation file.
 
     Attributes:
-        value: its label value.
         name: its name, one line; empty if the file gives none.
         layer: the volume of the file that holds it, from 0; segments of two layers may overlap.
     """

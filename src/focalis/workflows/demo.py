@@ -71,7 +71,6 @@ def demo(
         data: a data set; phantoms are generated if it is None.
         minutes: training time.
         seed: seed of the phantoms and of the training.
-        progress: as for `fit`.
 
     Raises:
         UsageError: `out` holds something else.

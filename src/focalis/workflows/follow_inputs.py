@@ -35,7 +35,6 @@ class Scan:
     """A scan of one date.
 
     Attributes:
-        case: its files.
         volumes: one per channel, on one grid.
         source: its DICOM series; None for image files.
         day: when it was taken; None if that is not known.

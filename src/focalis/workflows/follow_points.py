@@ -29,9 +29,7 @@ def find_at(
     the latest date that shows it. Where a scan does not show that place, or could not be registered, it finds nothing.
 
     Args:
-        scans: one per date.
         places: in the lesions of the first date.
-        names: label value to name.
         find: the model, at places.
         say: called with what is done next.
     """

@@ -57,7 +57,6 @@ class Judgement:
 
     Attributes:
         scores: one per case and label.
-        lesions: one per case.
         collapse: whether the predictions found nothing, or mark everything; None if neither.
         learned: whether anything was learned: if not, no lesion of the inner split was found either.
         caveats: what else has to be known before any figure, a line each.

@@ -55,8 +55,6 @@ def overlapped(
     Ctrl-C, or any other error of `began`, leaves the case that is being written whole.
 
     Args:
-        cases: the cases.
-        stages: what is done with each.
         room_bytes: what a case that is computed, the next one's images and the last one's results may take together;
             where they do not fit, one waits for the other.
         began: called before a case is computed, with its place.

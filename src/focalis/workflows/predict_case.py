@@ -100,12 +100,9 @@ class Predicting:
     Attributes:
         output_format: what masks are written as.
         document: what every table says of model and settings.
-        seen_cases: the cases that the model has seen.
         inputs: the real paths of all inputs, none of which is overwritten.
-        command: the command for one `{scan}`.
         places: the points, of one scan.
         codec: see `read_images`.
-        probabilities, strict, resume: see `predict`.
     """
 
     model: Model

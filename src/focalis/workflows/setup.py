@@ -56,7 +56,6 @@ class Trainers:
 
     Attributes:
         executor: what carries them out.
-        parallel: how many at a time.
         runtime: device and precision, in words; as asked for if they are those of other machines.
         card_gb: memory of the GPU for each of the trainings at a time; None where none of this machine trains.
     """

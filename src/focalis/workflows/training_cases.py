@@ -31,7 +31,6 @@ class Seen:
         role: what it was used for; if members of an ensemble used it differently, training counts.
         known_by: how it was recognised. Similar content is that of a copy that was rounded, rescaled or cropped a
             little, or of another date of the same person on the same grid. A name alone may be that of another image.
-        case: its name in the training.
     """
 
     role: Role

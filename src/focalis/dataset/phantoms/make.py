@@ -119,7 +119,6 @@ def write_phantoms(root: Path | str, cases: int, settings: PhantomSettings, seed
     Args:
         root: the data set's folder, made if need be.
         cases: number of scans, phantom_000 and on.
-        settings: what they are like.
         seed: the same seed gives the same files.
 
     Returns:

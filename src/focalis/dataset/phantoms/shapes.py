@@ -40,7 +40,6 @@ def make_shapes(side: int, seed: int, number: int) -> tuple[Array, NDArray[np.ui
     Args:
         side: its length in voxels along every axis, 32 or more.
         seed: the seed of a set of volumes.
-        number: which of the set.
     """
     rng = np.random.default_rng((seed, _STREAM, number))
     axis = np.arange(side, dtype=np.float32)

@@ -40,7 +40,6 @@ def fetch(wanted: PublicSet, folder: Path, progress: Progress | None = None) -> 
     call goes on with it. Calling this takes the set's licence as accepted.
 
     Args:
-        wanted: the set.
         folder: the folder of data sets; made if it is not there.
         progress: called with a stage ("download", "check", "unpack"), the bytes that are done, and their total
             (None if it is not known).

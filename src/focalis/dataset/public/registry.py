@@ -24,12 +24,9 @@ class PublicSet:
         checksum: of the archive, "md5:..." or "sha256:...", hexadecimal.
         megabytes: size of the archive in 10^6 bytes, rounded.
         licence: the licence's short name.
-        licence_url: its text.
         channels: the images' channels, in order.
         labels: label value to name, without the background 0.
-        cases: how many cases have labels.
         layout: the folders and files in it.
-        citation: what to cite.
     """
 
     name: str

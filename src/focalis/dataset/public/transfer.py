@@ -36,7 +36,6 @@ def download(url: str, part: Path, reserve: Reserve, progress: Progress) -> None
     Args:
         part: the file to write; it is kept when the transfer fails.
         reserve: see `Reserve`; not called if nothing is missing or the server does not tell the size.
-        progress: see `Progress`; the stage is "download".
 
     Raises:
         DataError: the address cannot be reached, refuses, or breaks off without progress.

@@ -52,7 +52,6 @@ def unpack(archive: Path, target: Path, reserve: Callable[[int], None], progress
         archive: the archive; one named .zip is a zip archive, any other a tar archive.
         target: the folder to make; what stands there is removed first.
         reserve: called before the first byte is written with the size of all files; may raise to stop.
-        progress: see `Progress`; the stage is "unpack".
 
     Raises:
         DataError: the archive is damaged or no archive; or a member has an absolute path, leads out of the folder,
