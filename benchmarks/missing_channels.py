@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from arms import options_of, print_rows
+from arms import dice_on, held_out, options_of, print_rows
 
 import focalis
 from focalis.planning import read_plan, write_plan
-from focalis.workflows.record import provenance, read_json
+from focalis.volume import Absent
+from focalis.workflows.record import provenance
 
-ARMS = {"dropout": None, "no_dropout": 0.0}
+ARMS = {"no_dropout": 0.0, "dropout": None}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = options_of(__doc__)
     parser.add_argument("--channel", required=True)
     options = parser.parse_args(arguments)
-    print_rows(ARMS, options, lambda arm, run: trained(arm, run, ARMS[arm], options))
+    print_rows(ARMS, options, lambda arm, run: trained(run, ARMS[arm], options))
 
 
-def trained(arm: str, run: Path, share: float | None, options: argparse.Namespace) -> dict[str, Any]:
+def trained(run: Path, share: float | None, options: argparse.Namespace) -> dict[str, Any]:
     """The row of an arm; `share` replaces the plan's channel dropout."""
     made_from = provenance()
     how: dict[str, Any] = {"fold": options.fold, "channels_may_miss": [options.channel], "seed": options.seed}
@@ -38,9 +39,16 @@ def trained(arm: str, run: Path, share: float | None, options: argparse.Namespac
     if share is not None:
         training = plan.training.model_copy(update={"channel_dropout": share})
         write_plan(plan.model_copy(update={"training": training}), run / "plan.yaml")
-    focalis.fit(options.dataset, run, steps=options.steps, eight_bit=False, **how)
-    found = read_json(run / "record.json")["by_channels"]
-    return {**made_from, "arm": arm, "steps": options.steps, "seed": options.seed, "by_channels": found}
+    result = focalis.fit(options.dataset, run, steps=options.steps, eight_bit=False, **how)
+    place = plan.channels.index(options.channel)
+    dice: dict[str, dict[str, float]] = {"all channels": {}, f"without {options.channel}": {}}
+    complete, without = dice.values()
+    for model, case in held_out(result.model, options.dataset):
+        volumes = case.read_images()
+        complete[case.name] = dice_on(model, case, volumes)
+        stand_in = Absent.on(volumes[0].grid)
+        without[case.name] = dice_on(model, case, [*volumes[:place], stand_in, *volumes[place + 1 :]])
+    return {**made_from, "dice": dice}
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import focalis
 from focalis.dataset import Split, find_splits, open_dataset, read_splits, write_splits
 from focalis.dataset.case import Dataset
 from focalis.volume import Volume, write_volume
-from focalis.workflows.record import provenance
+from focalis.workflows.record import provenance, read_json
 
 ARMS = ("whole", "drawn", "taken_for_whole")
 
@@ -42,16 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def trained(arm: str, run: Path, data: Dataset, split: Split, options: argparse.Namespace) -> dict[str, Any]:
-    """The row of an arm: the mean Dice of each label on the held-out cases."""
-    folder = options.out / f"data_{arm}"
+    """The row of an arm: each held-out case's Dice by label."""
+    folder = options.out / f"data_{arm}_fold{options.fold}"
     shutil.rmtree(folder, ignore_errors=True)
     write_data(arm, data, split, folder)
     made_from = provenance()
     result = focalis.fit(folder, run, fold=0, steps=options.steps, seed=options.seed, eight_bit=False)
-    if result.summary is None:
-        raise SystemExit(f"{run}: holds no figures")
-    dice = {label.name: label["dice"].mean for label in result.summary.labels}
-    return {**made_from, "arm": arm, "steps": options.steps, "seed": options.seed, "dice": dice}
+    dice: dict[str, dict[str, float]] = {}
+    for score in read_json(result.model.parent / "evaluation.json")["cases"]:
+        dice.setdefault(score["name"], {})[score["case"]] = score["dice"]
+    return {**made_from, "dice": dice}
 
 
 def write_data(arm: str, data: Dataset, split: Split, folder: Path) -> None:
