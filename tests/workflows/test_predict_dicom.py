@@ -190,19 +190,83 @@ def test_two_series_in_one_folder_are_told_apart(series, tmp_path):
 
 
 def test_the_channels_of_a_case_are_series_in_order(series, tmp_path):
-    mask = series("ct")
-    series("pet", bright=-900, SeriesInstanceUID="1.2.3.44")
-    folders = [tmp_path / "in" / "ct", tmp_path / "in" / "pet"]
+    mask = series("first")
+    series("second", bright=-900, SeriesInstanceUID="1.2.3.44")
+    folders = [tmp_path / "in" / "first", tmp_path / "in" / "second"]
     report = predict(model(("CT", "PET")), folders, tmp_path / "out")
-    assert [(row.case, row.status) for row in report.rows] == [("ct", "done")]
-    np.testing.assert_array_equal(read_volume(tmp_path / "out" / "ct.nii.gz").array, mask)
+    assert [(row.case, row.status) for row in report.rows] == [("first", "done")]
+    np.testing.assert_array_equal(read_volume(tmp_path / "out" / "first.nii.gz").array, mask)
+
+
+@pytest.mark.parametrize(
+    ("pet", "ct", "case"), [("pet", "ct", "in"), ("p7_PET", "p7_CT", "p7"), ("a_b_Pet", "a_b_Ct", "a_b")]
+)
+@pytest.mark.parametrize("one_folder", [True, False])
+def test_folders_that_name_their_channels_may_come_in_any_order(series, tmp_path, pet, ct, case, one_folder):
+    mask = series(ct)
+    series(pet, bright=-900, SeriesInstanceUID="1.2.3.44")
+    given = [tmp_path / "in"] if one_folder else [tmp_path / "in" / pet, tmp_path / "in" / ct]
+    (row,) = predict(model(("CT", "PET")), given, tmp_path / "out").rows
+    assert (row.case, row.status, row.missing) == (case, "done", ())
+    np.testing.assert_array_equal(read_volume(row.output).array, mask)
+
+
+def may_miss(*names, channels=("CT", "PET"), use=None):
+    two = model(channels)
+    return replace(two, plan=two.plan.model_copy(update={"channels_may_miss": names, "use": use}))
+
+
+@pytest.mark.parametrize(
+    ("channels", "lost"), [(("CT", "PET"), "PET"), (("PET", "CT"), "PET"), (("CT", "PET", "MR"), "MR")]
+)
+def test_every_dicom_result_says_which_channel_was_missing(series, tmp_path, channels, lost):
+    for channel in channels:
+        if channel != lost:
+            modality = "PT" if channel == "PET" else channel
+            series(f"p7_{channel}", SeriesInstanceUID=f"1.2.3.{len(channel)}", modality=modality)
+    two = may_miss(lost, channels=channels)
+    (row,) = predict(two, [tmp_path / "in"], tmp_path / "out", output_format="seg").rows
+    assert (row.case, row.status, row.missing, row.outside) == ("p7", "done", (lost,), ())
+    written = dcmread(row.output)
+    assert "WITHOUT CHANNEL" in written.SeriesDescription
+    assert f"WITHOUT CHANNEL: made without {lost}" in written.to_json()
+
+
+def test_a_report_to_points_says_which_channel_was_missing(series, tmp_path):
+    series("p7_CT")
+    two = may_miss("PET", use="guided")
+    predict(two, [tmp_path / "in" / "p7_CT"], tmp_path / "out", output_format="seg", at_voxel=["5,3,2"])
+    assert "WITHOUT CHANNEL: made without PET" in dcmread(tmp_path / "out" / "p7_sr.dcm").to_json()
+
+
+def test_a_channel_that_is_damaged_or_doubled_is_not_taken_for_missing(series, tmp_path):
+    series("a_CT")
+    series("a_PET", SeriesInstanceUID="1.2.3.44")
+    (tmp_path / "in" / "a_PET").joinpath("broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 40)
+    series("b_CT", SeriesInstanceUID="1.2.3.55")
+    series("b_ct", SeriesInstanceUID="1.2.3.66")
+    series("c_PET", SeriesInstanceUID="1.2.3.77")
+    rows = {row.case: row for row in predict(may_miss("PET"), [tmp_path / "in"], tmp_path / "out").rows}
+    assert {name: row.status for name, row in rows.items()} == dict.fromkeys("abc", "refused")
+    assert "broken.dcm" in rows["a"].reason
+    assert "second series of channel CT of b; keep one" in rows["b"].reason
+    assert "case c lacks channel CT; give its folder too" in rows["c"].reason
+    assert not list((tmp_path / "out").glob("*.nii.gz"))
 
 
 def test_a_series_is_not_enough_for_two_channels(series, tmp_path):
     series("ct")
     (row,) = predict(model(("CT", "PET")), [tmp_path / "in"], tmp_path / "out").rows
     assert row.status == "refused"
-    assert "the model wants 2 (CT, PET); give one folder per channel" in row.reason
+    assert "case in lacks channel PET; give its folder too" in row.reason
+
+
+def test_a_series_that_names_no_channel_is_not_guessed(series, tmp_path):
+    series("scan")
+    (row,) = predict(may_miss("PET"), [tmp_path / "in"], tmp_path / "out").rows
+    assert (
+        "the model wants 2 (CT, PET); give one folder per channel, in that order, or name each" in row.reason
+    )
 
 
 def test_a_broken_series_is_refused_by_name_and_the_rest_goes_on(series, tmp_path):

@@ -50,7 +50,9 @@ def open_models(entries: Sequence[ModelEntry]) -> dict[str, ServedModel]:
             )
         if len(header.plan.channels) != 1:
             wanted = ", ".join(header.plan.channels)
-            raise ModelError(f"{file}: wants {wanted} together; the device segments single series")
+            raise ModelError(
+                f"{file}: wants {wanted} together, and the device segments single series; give a model of one channel"
+            )
         found[entry.name] = ServedModel(entry.name, file.absolute(), header)
     return found
 

@@ -32,7 +32,7 @@ from focalis.identity import ModelIdentity
 Kind: TypeAlias = Literal["SEG", "RTSTRUCT", "SR", "SC"]
 """What kind of object a result is, as its Modality; SC is a Secondary Capture."""
 
-Mark: TypeAlias = Literal["PARTIAL", "OUT OF SCOPE", "TRAINING CASE", "FAILED TRAINING"]
+Mark: TypeAlias = Literal["PARTIAL", "WITHOUT CHANNEL", "OUT OF SCOPE", "TRAINING CASE", "FAILED TRAINING"]
 """Why to doubt a result, in a word or two."""
 
 MANUFACTURER = "Focalis"

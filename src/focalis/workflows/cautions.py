@@ -10,7 +10,12 @@ from focalis.workflows.training_cases import Seen
 
 
 def cautions_of(
-    *, partial: str = "", outside: Sequence[str] = (), seen: Seen | None = None, collapse: str = ""
+    *,
+    partial: str = "",
+    outside: Sequence[str] = (),
+    seen: Seen | None = None,
+    collapse: str = "",
+    missing: Sequence[str] = (),
 ) -> tuple[Caution, ...]:
     """Reasons to doubt a result.
 
@@ -19,10 +24,13 @@ def cautions_of(
         outside: how it lies outside of what the model was trained on, a phrase each.
         seen: the case of the model's training that the series is.
         collapse: how the training failed; empty if it did not.
+        missing: the channels that the result was made without.
     """
     found = []
     if partial:
         found.append(Caution("PARTIAL", f"made of an incomplete series: {partial}"))
+    if missing:
+        found.append(Caution("WITHOUT CHANNEL", f"made without {', '.join(missing)}"))
     if outside:
         found.append(Caution("OUT OF SCOPE", f"the series {outside_line(outside)}"))
     if seen is not None:

@@ -40,7 +40,7 @@ class CaseInput:
     Attributes:
         files: its image files, one entry per channel that it has; or, of DICOM, the first file of each series.
         problem: why it cannot be predicted, one line; empty if it can.
-        series: its DICOM series, one per channel; empty for image files.
+        series: its DICOM series, one per channel that it has; empty for image files.
         lacks: the places of the channels that it lacks.
     """
 
@@ -62,8 +62,8 @@ class CaseImages:
 
     Attributes:
         volumes: one per channel, all on the first one's grid, `Absent` for one that it lacks.
-        source: the DICOM series of the first channel; None for image files.
-        modalities: of each channel's DICOM series; none of image files, which do not tell.
+        source: the DICOM series of the first channel that it has; None for image files.
+        modalities: of each channel's DICOM series, empty for one that it lacks; none of image files, which do not tell.
         doubts: what may be wrong with the series, a line each.
     """
 
@@ -75,7 +75,7 @@ class CaseImages:
 
 Admit = Callable[[Sequence[Outline], Sequence[str]], None]
 """Called with what a case's headers tell before any value is read: an outline per channel (none if a header cannot be
-used), and the modality of each DICOM series (none of image files). What it raises stops the reading."""
+used), and the modality of each channel's DICOM series (none of image files). What it raises stops the reading."""
 
 
 def codec_given(charset: str | None) -> str | None:
@@ -103,16 +103,21 @@ def read_images(case: CaseInput, admit: Admit | None = None, charset: str | None
     from focalis.charsets import DEFAULT_CHARSET
     from focalis.dicom import read_series
 
+    def per_channel(modalities: Sequence[str]) -> tuple[str, ...]:
+        there, places = iter(modalities), range(len(case.series) + len(case.lacks))
+        return tuple("" if place in case.lacks else next(there) for place in places)
+
     def admit_all(outline: Outline, modality: str) -> None:
         if admit is not None:
             # a single file's modality is known now that it is read
-            admit([outline] * len(case.series), [series.modality or modality for series in case.series])
+            known = [series.modality or modality for series in case.series]
+            admit([outline] * len(case.series), per_channel(known))
 
     read = [read_series(series, admit_all, charset or DEFAULT_CHARSET) for series in case.series]
     volumes = onto_first_grid([series.volume for series in read], [series.files[0] for series in read])
-    modalities = tuple(series.modality for series in read)
+    modalities = per_channel([series.modality for series in read])
     doubts = tuple(f"{series.folder}: {doubt}" for series in read for doubt in series.doubts)
-    return CaseImages(volumes, read[0], modalities, doubts)
+    return CaseImages(with_absent(volumes, case.lacks), read[0], modalities, doubts)
 
 
 def find_cases(
@@ -121,7 +126,8 @@ def find_cases(
     """The cases among files and folders, in the order given.
 
     Of a folder that holds image files these are meant; of a data set's folder, its images; of any other, every
-    DICOM series below it. As many inputs as channels, none of which names its channel, are one case.
+    DICOM series below it. As many inputs as channels, none of which names its channel, are one case. The folder of a
+    DICOM series names its channel as CHANNEL or CASE_CHANNEL, in any capitals.
 
     Args:
         inputs: paths; one that is not there becomes a case with a problem.
@@ -149,7 +155,7 @@ def find_cases(
         files += found
         series += dicom
     named = _by_name(list(dict.fromkeys(files)), channels, may_miss)
-    return _unique([*named, *_by_series(series, channels, damaged)])
+    return _unique([*named, *_by_series(series, channels, may_miss, damaged)])
 
 
 def _opened(path: Path, damaged: dict[Path, str]) -> tuple[list[Path], list[SeriesFiles]]:
@@ -195,8 +201,10 @@ def _single_case(inputs: Sequence[Path], channels: tuple[str, ...]) -> CaseInput
         )
     stems = [image_stem(path) for path in inputs]
     if all(stems):
-        named = tuple(f"_{channel}" for channel in channels)
-        if any((stem or "").endswith(named) or re.search(r"_\d{4}$", stem or "") for stem in stems):
+        named = tuple(f"_{channel}".casefold() for channel in channels)
+        if any(
+            (stem or "").casefold().endswith(named) or re.search(r"_\d{4}$", stem or "") for stem in stems
+        ):
             return None
         return CaseInput(stems[0] or "", tuple(inputs))
     if any(stems) or not all(path.exists() for path in inputs):
@@ -206,15 +214,21 @@ def _single_case(inputs: Sequence[Path], channels: tuple[str, ...]) -> CaseInput
     if damaged or any(files or len(series) != 1 for files, series in found):
         return None
     series = tuple(each[0] for _, each in found)
+    if any(_named_channel(each.files, channels)[1] for each in series):
+        return None
     return CaseInput(_series_name(series[0]), tuple(each.files[0] for each in series), "", series)
 
 
 def _by_series(
-    found: Sequence[SeriesFiles], channels: tuple[str, ...], damaged: Mapping[Path, str]
+    found: Sequence[SeriesFiles],
+    channels: tuple[str, ...],
+    may_miss: Collection[str],
+    damaged: Mapping[Path, str],
 ) -> list[CaseInput]:
     """One case per series, named after its folder; after folder and series where several lie in one.
 
-    A damaged file refuses the series of its folder, to one of which it may belong; alone in a folder it is a case.
+    Of several channels, one case per name that goes before the channel's. A damaged file refuses the series of its
+    folder, to one of which it may belong; alone in a folder it is a case.
     """
     found = sorted(found, key=lambda each: (_series_name(each), each.uid))
     folders = {file.parent for each in found for file in each.files}
@@ -222,11 +236,7 @@ def _by_series(
         CaseInput(path.name, (path,), why) for path, why in damaged.items() if path.parent not in folders
     ]
     if len(channels) > 1:
-        wanted = ", ".join(channels)
-        lack = f"is one series, the model wants {len(channels)} ({wanted}); give one folder per channel, in that order"
-        return alone + [
-            CaseInput(_series_name(each), each.files[:1], f"{each.files[0].parent}: {lack}") for each in found
-        ]
+        return alone + _channel_series(found, channels, may_miss, damaged)
     names = [_series_name(each) for each in found]
     broken = {path.parent: reason for path, reason in damaged.items()}
     return alone + [
@@ -238,6 +248,55 @@ def _by_series(
         )
         for name, each in zip(names, found, strict=True)
     ]
+
+
+def _channel_series(
+    found: Sequence[SeriesFiles],
+    channels: tuple[str, ...],
+    may_miss: Collection[str],
+    damaged: Mapping[Path, str],
+) -> list[CaseInput]:
+    """The cases of a model of several channels, by the names of the series' folders."""
+    broken = {path.parent: reason for path, reason in damaged.items()}
+    wanted = ", ".join(channels)
+    lack = f"is one series, the model wants {len(channels)} ({wanted}); give one folder per channel, in that order"
+    cases: list[CaseInput] = []
+    grouped: dict[tuple[Path, str], dict[str, SeriesFiles]] = {}
+    problems = {_named_channel([path], channels)[0]: reason for path, reason in damaged.items()}
+    for each in found:
+        folder = each.files[0].parent
+        case, channel = _named_channel(each.files, channels)
+        if not channel:
+            why = broken.get(folder) or f"{folder}: {lack}, or name each CASE_CHANNEL"
+            cases.append(CaseInput(_series_name(each), each.files[:1], why))
+            continue
+        there = grouped.setdefault(case, {})
+        if channel in there:
+            problems[case] = f"{folder}: is a second series of channel {channel} of {case[1]}; keep one"
+        there[channel] = each
+    for case, there in grouped.items():
+        series = tuple(there[channel] for channel in channels if channel in there)
+        missing = [channel for channel in channels if channel not in there]
+        why = problems.get(case, "")
+        if not why and not set(missing) <= set(may_miss):
+            why = f"{series[0].files[0].parent}: case {case[1]} lacks channel {', '.join(missing)}; give its folder too"
+        lacks = frozenset(map(channels.index, missing))
+        cases.append(CaseInput(case[1], tuple(each.files[0] for each in series), why, series, lacks))
+    return cases
+
+
+def _named_channel(files: Sequence[Path], channels: Sequence[str]) -> tuple[tuple[Path, str], str]:
+    """The case of a series' files, by the folder around it and a name, and its channel; "" if no name says the channel.
+
+    The folder is called CHANNEL or CASE_CHANNEL, in any capitals, or so is the one file in it.
+    """
+    first = files[0].absolute()
+    for path in (first.with_suffix(""), first.parent) if len(files) == 1 else (first.parent,):
+        endings = [each for each in channels if f"_{path.name}".casefold().endswith(f"_{each}".casefold())]
+        if channel := max(endings, key=len, default=""):
+            case = path.name[: len(path.name) - len(channel)].removesuffix("_")
+            return (path.parent, case or path.parent.name), channel
+    return (first.parent, first.parent.name), ""
 
 
 def _series_name(series: SeriesFiles) -> str:

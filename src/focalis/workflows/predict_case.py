@@ -226,10 +226,10 @@ class Predicting:
         if found.uncertainty is not None:
             write_volume(Volume(found.uncertainty, found.grid), spread)
         label = Volume(found.mask, found.grid)
-        there = write_result(self.output_format, label, source, self.model, output, outside, seen)
-        if read.places and self.output_format == "seg" and source is not None:
-            write_points_report(found, source, self.model, output, report, outside, seen)
         missing = tuple(self.model.plan.channels[place] for place in sorted(case.lacks))
+        there = write_result(self.output_format, label, source, self.model, output, outside, seen, missing)
+        if read.places and self.output_format == "seg" and source is not None:
+            write_points_report(found, source, self.model, output, report, outside, seen, missing)
         pointed = {"pointed": [asdict(each) for each in found.pointed]} if found.pointed else {}
         told = {**self.document, **found.way(), **self.seen_cases.document(seen), MISSING: missing, **pointed}
         told[OUTSIDE] = outside

@@ -46,11 +46,11 @@ def require_dicom_uids(source: Series) -> None:
     require_uids(source)
 
 
-def _origin(model: Model, outside: Sequence[str], seen: Seen | None) -> Origin:
+def _origin(model: Model, outside: Sequence[str], seen: Seen | None, missing: Sequence[str]) -> Origin:
     from focalis.dicom import Origin
     from focalis.workflows.cautions import cautions_of
 
-    cautions = cautions_of(outside=outside, seen=seen, collapse=collapse_alert(model))
+    cautions = cautions_of(outside=outside, seen=seen, collapse=collapse_alert(model), missing=missing)
     return Origin(model.identity, version("focalis"), cautions=cautions)
 
 
@@ -62,6 +62,7 @@ def write_points_report(
     path: Path,
     outside: Sequence[str],
     seen: Seen | None,
+    missing: Sequence[str],
 ) -> None:
     """Write the Structured Report to a Segmentation."""
     from focalis.dicom import as_reported, write_report
@@ -73,7 +74,7 @@ def write_points_report(
         source,
         segmentation,
         path,
-        _origin(model, outside, seen),
+        _origin(model, outside, seen, missing),
         remarks=["Each lesion was pointed at by a person."],
     )
 
@@ -86,6 +87,7 @@ def write_result(
     path: Path,
     outside: Sequence[str],
     seen: Seen | None,
+    missing: Sequence[str],
 ) -> bool:
     """Write a result; returns whether there is a file."""
     if output_format == "nifti":
@@ -99,5 +101,5 @@ def write_result(
 
     assert source is not None
     write = write_segmentation if output_format == "seg" else write_structures
-    written = write(label.array, model.plan.labels, source, path, _origin(model, outside, seen))
+    written = write(label.array, model.plan.labels, source, path, _origin(model, outside, seen, missing))
     return written is not False
