@@ -2,6 +2,8 @@
 
 import contextlib
 
+import peers
+import postgresql
 import pytest
 from device_work import GRID, block, save_tiny_model
 
@@ -20,6 +22,16 @@ def parser():
     )
     yield parser
     parser.close()
+
+
+@pytest.fixture(scope="session")
+def database_server():
+    """A PostgreSQL server."""
+    if postgresql.programs() is None:
+        lacking = "not installed: postgresql (apt-get install postgresql)"
+        pytest.fail(lacking) if peers.required() else pytest.skip(lacking)
+    with postgresql.server() as server:
+        yield server
 
 
 @pytest.fixture

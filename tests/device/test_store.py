@@ -1,16 +1,19 @@
 """The store: what it said is kept is there, the first content of a UID stays, steps may be repeated."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from focalis.device.backup import back_up
@@ -24,9 +27,17 @@ from focalis.files import PermissionsWarning
 HEADER = Header("1.2.3.1", "1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2", "1.2.840.10008.1.2.1", "CT", "CHEST")
 
 
+@pytest.fixture(params=["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.slow)])
+def database(request):
+    """The address of an empty database; None for the file in the store."""
+    if request.param == "SQLite":
+        return None
+    return request.getfixturevalue("database_server").new_database()
+
+
 @pytest.fixture
-def store(tmp_path):
-    with Store(tmp_path / "store") as opened:
+def store(tmp_path, database):
+    with Store(tmp_path / "store", database) as opened:
         yield opened
 
 
@@ -38,12 +49,12 @@ def files(store):
     return sorted(path.name for path in store.folder.rglob("*.dcm"))
 
 
-def test_what_is_kept_is_there_after_reopening(store):
+def test_what_is_kept_is_there_after_reopening(store, database):
     assert store.keep(b"one", HEADER, "C-STORE CT1") == "kept"
     assert store.keep(b"two", header(2), "upload") == "kept"
     store.close()
 
-    with Store(store.folder) as again:
+    with Store(store.folder, database) as again:
         found = again.instances("1.2.3")
         (row,) = again.series()
 
@@ -154,12 +165,12 @@ def test_a_series_is_complete_when_it_has_as_many_instances_as_it_said(store):
     assert store.series_to_complete(3600) == []
 
 
-def test_open_associations_do_not_outlive_the_process(store):
+def test_open_associations_do_not_outlive_the_process(store, database):
     store.association_opened(["1.2.3"])
     store.keep(b"1", HEADER, "x")
     store.close()
 
-    with Store(store.folder) as again:
+    with Store(store.folder, database) as again:
         assert again.series_row("1.2.3").open_associations == 0
 
 
@@ -268,12 +279,24 @@ def test_one_process_owns_a_store(store):
     assert "another focalis serve" in done.stderr
 
 
-def test_a_store_of_a_later_version_is_refused(store):
-    with store._database.transaction() as connection:
+def test_a_store_of_a_later_version_is_refused(tmp_path):
+    Store(tmp_path).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite")) as connection:
         connection.execute("PRAGMA user_version = 99")
 
     with pytest.raises(DataError, match="later version"):
-        Store(store.folder)
+        Store(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_database_of_a_later_version_is_refused(database_server, tmp_path):
+    address = database_server.new_database()
+    Store(tmp_path, address).close()
+    with psycopg.connect(address) as connection:
+        connection.execute("UPDATE version SET number = 99")
+
+    with pytest.raises(DataError, match="later version"):
+        Store(tmp_path, address)
 
 
 def test_a_damaged_database_is_an_error_that_names_it(tmp_path):
@@ -371,13 +394,13 @@ def test_a_result_is_written_once(store):
         store.add_result("t1", "seg", "9.3", "a" * 64, path.parent / "never-written.dcm")
 
 
-def test_results_move_with_the_store(store, tmp_path):
+def test_results_move_with_the_store(store, tmp_path, database):
     task(store)
     store.add_result("t1", "seg", "9.1", "a" * 64, result_file(store))
     store.close()
     shutil.copytree(store.folder, tmp_path / "restored")
 
-    with Store(tmp_path / "restored") as restored:
+    with Store(tmp_path / "restored", database) as restored:
         (found,) = restored.results("t1")
 
     assert found.path == tmp_path / "restored" / "results" / "t1" / "seg-1.dcm"
@@ -512,8 +535,6 @@ def test_a_backup_of_the_rows_is_a_database_of_its_own(store, tmp_path):
 
 def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
     """A store as the first version wrote it: without the columns and tables that came later."""
-    import sqlite3
-
     uid = "1.2.3"
     with Store(tmp_path / "old") as store:
         store.keep(b"first", HEADER, "x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from focalis.device.database import Database
 from focalis.device.records import Account, Audited, Role, now
@@ -25,10 +26,8 @@ class Accounts:
 
     def keep_account(self, account: Account) -> None:
         """Add a user, or put another role, password or state in the place of the one of that name."""
-        self._database.change(
-            "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?)",
-            (account.name, account.password_hash, account.role, account.disabled, account.subject),
-        )
+        with self._database.transaction() as connection:
+            connection.put("accounts", ["name"], asdict(account))
 
     def keep_person(self, name: str, subject: str, role: Role) -> Account | None:
         """Add a user who comes by single sign-on, or give the one of that subject another role, unless disabled.
@@ -38,7 +37,7 @@ class Accounts:
         """
         with self._database.transaction() as connection:
             connection.execute(
-                "UPDATE accounts SET role = ? WHERE subject = ? AND NOT disabled", (role, subject)
+                "UPDATE accounts SET role = ? WHERE subject = ? AND disabled = 0", (role, subject)
             )
             connection.execute(
                 "INSERT INTO accounts SELECT ?, '', ?, 0, ?"
@@ -77,4 +76,4 @@ class Accounts:
             if not rows:
                 return
             last = rows[-1]["number"]
-            yield from (Audited(**dict(row)) for row in rows)
+            yield from (Audited(**row) for row in rows)

@@ -1,239 +1,209 @@
-"""The device's SQLite file: one connection, one writer at a time, durable when a transaction ends."""
+"""The device's rows, in an SQLite file or a PostgreSQL database: one writer at a time, durable when a change ends.
+
+The queries are written once, in the SQL that both speak, with SQLite's `?` for values (`?2` is the second). What the
+two differ in stands in this file and in `focalis.device.schema`.
+"""
 
 from __future__ import annotations
 
-import sqlite3
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psycopg
+import sqlalchemy
+from sqlalchemy.exc import SQLAlchemyError
+
+from focalis.device.schema import STEPS, TABLES, for_postgresql
 from focalis.errors import DataError
 
-_FIRST = """
-CREATE TABLE series (
-    series_uid TEXT PRIMARY KEY, study_uid TEXT NOT NULL, modality TEXT NOT NULL, body_part TEXT NOT NULL,
-    description TEXT NOT NULL, manufacturer_model TEXT NOT NULL, state TEXT NOT NULL,
-    first_at TEXT NOT NULL, last_at TEXT NOT NULL, expected INTEGER);
-CREATE INDEX series_by_state ON series (state);
-CREATE TABLE instances (
-    sop_uid TEXT PRIMARY KEY, series_uid TEXT NOT NULL REFERENCES series ON DELETE CASCADE,
-    study_uid TEXT NOT NULL, sha256 TEXT NOT NULL, bytes INTEGER NOT NULL, source TEXT NOT NULL,
-    received_at TEXT NOT NULL);
-CREATE INDEX instances_by_series ON instances (series_uid);
-CREATE TABLE quarantine (
-    sha256 TEXT PRIMARY KEY, bytes INTEGER NOT NULL, reason TEXT NOT NULL, source TEXT NOT NULL,
-    at TEXT NOT NULL, series_uid TEXT);
-CREATE TABLE watched (path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL);
-CREATE TABLE tasks (
-    task_id TEXT PRIMARY KEY, series_uid TEXT NOT NULL REFERENCES series ON DELETE CASCADE,
-    model TEXT NOT NULL, model_sha256 TEXT NOT NULL, input_sha256 TEXT NOT NULL, state TEXT NOT NULL,
-    reason TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL, seconds REAL,
-    supersedes TEXT REFERENCES tasks ON DELETE SET NULL);
-CREATE INDEX tasks_by_series ON tasks (series_uid);
-CREATE INDEX tasks_by_age ON tasks (created_at);
-CREATE INDEX tasks_superseded ON tasks (supersedes);
-CREATE TABLE results (
-    task_id TEXT NOT NULL REFERENCES tasks ON DELETE CASCADE, kind TEXT NOT NULL, sop_uid TEXT NOT NULL,
-    sha256 TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY (task_id, sop_uid));
-CREATE TABLE deliveries (
-    task_id TEXT NOT NULL REFERENCES tasks ON DELETE CASCADE, kind TEXT NOT NULL, sop_uid TEXT NOT NULL,
-    destination TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL, last_error TEXT NOT NULL,
-    next_at TEXT, sent_at TEXT, PRIMARY KEY (task_id, sop_uid, destination));
-CREATE INDEX deliveries_by_state ON deliveries (state);
-CREATE TABLE reviews (
-    task_id TEXT NOT NULL REFERENCES tasks ON DELETE CASCADE, lesion INTEGER NOT NULL, verdict TEXT NOT NULL,
-    by TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (task_id, lesion));
-CREATE TABLE events (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, level TEXT NOT NULL, text TEXT NOT NULL,
-    task_id TEXT, series_uid TEXT);
-"""
-_WHOLENESS_AND_SCOPE = """
-ALTER TABLE series ADD COLUMN reason TEXT NOT NULL DEFAULT '';
-ALTER TABLE series ADD COLUMN released TEXT NOT NULL DEFAULT '';
-ALTER TABLE series ADD COLUMN pause_seconds REAL NOT NULL DEFAULT 0;
-ALTER TABLE instances ADD COLUMN frames INTEGER NOT NULL DEFAULT 1;
-ALTER TABLE instances ADD COLUMN number INTEGER;
-ALTER TABLE instances ADD COLUMN acquisition TEXT NOT NULL DEFAULT '';
-ALTER TABLE instances ADD COLUMN acquisition_images INTEGER;
-ALTER TABLE instances ADD COLUMN normal TEXT NOT NULL DEFAULT '';
-ALTER TABLE instances ADD COLUMN position_mm REAL;
-CREATE INDEX instances_by_study ON instances (study_uid);
-ALTER TABLE quarantine ADD COLUMN sop_uid TEXT;
-CREATE INDEX quarantine_by_series ON quarantine (series_uid);
-ALTER TABLE tasks ADD COLUMN partial TEXT NOT NULL DEFAULT '';
-ALTER TABLE tasks ADD COLUMN outside TEXT NOT NULL DEFAULT '';
-ALTER TABLE tasks ADD COLUMN released TEXT NOT NULL DEFAULT '';
-UPDATE tasks SET outside = coalesce((
-    SELECT substr(text, instr(text, 'lies outside of')) FROM events
-    WHERE events.task_id = tasks.task_id AND level = 'warning' AND instr(text, 'lies outside of') > 0
-    ORDER BY number DESC LIMIT 1), '');
-CREATE TABLE sendings (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, series_uid TEXT NOT NULL, began_at TEXT NOT NULL,
-    ended_at TEXT, fault TEXT NOT NULL DEFAULT '');
-CREATE INDEX sendings_by_series ON sendings (series_uid);
-CREATE TABLE refusals (
-    peer TEXT NOT NULL, reason TEXT NOT NULL, times INTEGER NOT NULL, first_at TEXT NOT NULL,
-    last_at TEXT NOT NULL, PRIMARY KEY (peer, reason));
-"""
-_PERSON = """
-ALTER TABLE series ADD COLUMN person TEXT NOT NULL DEFAULT '';
-CREATE INDEX series_by_person ON series (person);
-"""
-_NOTICES = """
-CREATE TABLE notices (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, recipient TEXT NOT NULL, key TEXT NOT NULL, event TEXT NOT NULL,
-    text TEXT NOT NULL, at TEXT NOT NULL, task_id TEXT, series_uid TEXT, state TEXT NOT NULL,
-    attempts INTEGER NOT NULL, last_error TEXT NOT NULL, next_at TEXT, UNIQUE (recipient, key));
-CREATE INDEX notices_by_state ON notices (state);
-"""
-_ACCOUNTS = """
-CREATE TABLE accounts (
-    name TEXT PRIMARY KEY, password_hash TEXT NOT NULL, role TEXT NOT NULL, disabled INTEGER NOT NULL);
-CREATE TABLE audit (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, who TEXT NOT NULL, address TEXT NOT NULL,
-    did TEXT NOT NULL, task_id TEXT, series_uid TEXT);
-"""
-_ROUTING = """
-ALTER TABLE series ADD COLUMN told TEXT NOT NULL DEFAULT '{}';
-ALTER TABLE instances ADD COLUMN left_out INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE tasks ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;
-"""
-_COMMITMENTS = """
-CREATE TABLE commitments (
-    transaction_uid TEXT PRIMARY KEY, task_id TEXT NOT NULL REFERENCES tasks ON DELETE CASCADE,
-    destination TEXT NOT NULL, at TEXT NOT NULL);
-"""
-_SECRETS = "CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL);"
-_TRIALS = """
-ALTER TABLE tasks ADD COLUMN shadow_of TEXT NOT NULL DEFAULT '';
-CREATE TABLE roles (
-    model TEXT PRIMARY KEY, current TEXT NOT NULL, shadow TEXT NOT NULL, who TEXT NOT NULL, at TEXT NOT NULL);
-"""
-_NAMESAKES = """
-ALTER TABLE series ADD COLUMN namesake TEXT NOT NULL DEFAULT '';
-CREATE INDEX series_by_namesake ON series (namesake);
-"""
-_SIGN_ON = "ALTER TABLE accounts ADD COLUMN subject TEXT NOT NULL DEFAULT '';"
-_RETRAININGS = """
-ALTER TABLE roles ADD COLUMN stated TEXT NOT NULL DEFAULT '';
-UPDATE roles SET stated = CASE WHEN current = model THEN shadow ELSE current END;
-CREATE TABLE retrainings (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,
-    reason TEXT NOT NULL, who TEXT NOT NULL, at TEXT NOT NULL, ended_at TEXT NOT NULL, sha256 TEXT NOT NULL,
-    judged TEXT NOT NULL);
-"""
-_EDITS = """
-CREATE TABLE edits (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL REFERENCES tasks ON DELETE CASCADE,
-    lesion INTEGER NOT NULL, operation TEXT NOT NULL, voxels TEXT NOT NULL, before TEXT NOT NULL,
-    by TEXT NOT NULL, at TEXT NOT NULL, undone_by TEXT NOT NULL DEFAULT '');
-CREATE INDEX edits_by_task ON edits (task_id);
-"""
-_STEPS = (
-    _FIRST,
-    _WHOLENESS_AND_SCOPE,
-    _PERSON,
-    _NOTICES,
-    _ACCOUNTS,
-    _ROUTING,
-    _COMMITMENTS,
-    _SECRETS,
-    _TRIALS,
-    _NAMESAKES,
-    _SIGN_ON,
-    _RETRAININGS,
-    _EDITS,
-)
-"""What makes each version of the file out of the one before it; a store of any version is brought to the last one."""
+Row = dict[str, Any]
+
+# PostgreSQL waits for whoever writes, as SQLite does: no two processes change the store at once.
+_WRITING = "SELECT pg_advisory_xact_lock(7163105)"
+_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_OPTIONS = {
+    "cursor_factory": psycopg.ClientCursor,  # values go into the statement: of a bare parameter no type is known
+    "connect_timeout": 10,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+    # the server ends the session of a machine that is gone, and frees its locks
+    "options": "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2",
+}
+
+
+class Transaction:
+    """Changes that all happen or none."""
+
+    def __init__(self, connection: sqlalchemy.Connection) -> None:
+        self._connection = connection
+        self._postgresql = connection.dialect.name == "postgresql"
+
+    def execute(self, query: str, values: Sequence[Any] = ()) -> sqlalchemy.CursorResult[Any]:
+        """Run a statement."""
+        if not self._postgresql:
+            return self._connection.exec_driver_sql(query, tuple(values))
+        given = {f"p{number}": _plain(value) for number, value in enumerate(values, start=1)}
+        return self._connection.exec_driver_sql(_named(query), given)
+
+    def rows(self, query: str, *values: Any) -> list[Row]:
+        """All rows of a query."""
+        found = [dict(row) for row in self.execute(query, values).mappings()]
+        for row in found:
+            row.pop("rowid", None)  # SELECT * has it in PostgreSQL alone
+        return found
+
+    def put(self, table: str, key: Sequence[str], row: Mapping[str, Any]) -> None:
+        """Add a row; it takes the place of one with the same key."""
+        changed = ", ".join(f"{name} = excluded.{name}" for name in row if name not in key)
+        self.execute(
+            f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
+            f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed}",
+            tuple(row.values()),
+        )
 
 
 class Database:
-    """The file's connection, shared by the threads of one process under a lock.
+    """The rows, for all threads of a process; they share one lock, and every change is short."""
 
-    Every change is one short transaction, so waiting costs a reader little more than the disk's flush.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Open the file; make it if it is not there.
+    def __init__(self, address: Path | str) -> None:
+        """Open an SQLite file, made if it is not there, or a database, as `postgresql://USER@HOST/NAME`.
 
         Raises:
             DataError: it cannot be opened, is damaged, or was written by a later version.
         """
-        self._path = path
         self._lock = threading.RLock()
-        with self._errors():
-            self._connection = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=30
-            )
-            self._connection.row_factory = sqlite3.Row
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-                self._connection.execute(f"PRAGMA {pragma}")
-            self._prepare()
+        self._postgresql = isinstance(address, str)
+        self._engine = engine_for(address)
+        url = self._engine.url
+        self._name = f"database {url.database} at {url.host}" if self._postgresql else str(address)
+        self.guard: Callable[[], None] = lambda: None
+        """Called before every change."""
+        self._prepare()
 
     def close(self) -> None:
-        """Close the connection; a second time does nothing."""
+        """Close the connections; a second time does nothing."""
         with self._lock:
-            self._connection.close()
+            self._engine.dispose()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[Transaction]:
         """Changes that all happen or none; they are on the disk when the block ends.
 
         Raises:
-            DataError: the disk is full or the file is damaged; nothing was changed.
+            DataError: the disk is full, the file is damaged, or the database cannot be reached; nothing was changed.
         """
-        with self._lock, self._errors():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        self.guard()
+        with self._lock, self._errors(), self._engine.begin() as connection:
+            connection.exec_driver_sql(_WRITING if self._postgresql else "BEGIN IMMEDIATE")
+            yield Transaction(connection)
 
-    def change(self, query: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
-        """One change, as a transaction of its own."""
+    def change(self, query: str, values: Sequence[Any] = ()) -> int:
+        """One change, as a transaction of its own; returns how many rows it changed."""
         with self.transaction() as connection:
-            return connection.execute(query, values)
+            return connection.execute(query, values).rowcount
 
-    def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+    def rows(self, query: str, *values: Any) -> list[Row]:
         """All rows of a query.
 
         Raises:
-            DataError: the file cannot be read.
+            DataError: they cannot be read.
         """
-        with self._lock, self._errors():
-            return self._connection.execute(query, values).fetchall()
+        with self._lock, self._errors(), self._engine.connect() as connection:
+            return Transaction(connection).rows(query, *values)
 
-    def backup(self, path: Path) -> None:
-        """Write a consistent copy of the file to `path` while work goes on.
+    def copy_into(self, other: Database) -> None:
+        """Copy all rows, as they are at one moment, into an empty database; work may go on meanwhile.
 
         Raises:
-            DataError: it cannot be written.
+            DataError: they cannot be read or written.
         """
-        with self._lock, self._errors():
-            copy = sqlite3.connect(path)
-            try:
-                self._connection.backup(copy)
-            finally:
-                copy.close()
+        with self._errors(), self._engine.connect() as connection, other.transaction() as target:
+            connection.exec_driver_sql(_SNAPSHOT if self._postgresql else "BEGIN")
+            for table in TABLES:
+                order = " ORDER BY rowid" if table in ("tasks", "results", "deliveries") else ""
+                rows = Transaction(connection).rows(f"SELECT * FROM {table}{order}")
+                for row in rows:
+                    places = ", ".join("?" * len(row))
+                    target.execute(
+                        f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", tuple(row.values())
+                    )
+                if other._postgresql and rows and "number" in rows[0]:
+                    target.execute(
+                        f"SELECT setval(pg_get_serial_sequence('{table}', 'number'), max(number)) FROM {table}"
+                    )
 
     def _prepare(self) -> None:
         with self.transaction() as connection:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version > len(_STEPS):
-                raise DataError(f"{self._path}: was written by a later version; install that one")
-            for step in _STEPS[version:]:
-                for statement in step.split(";"):
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {len(_STEPS)}")
+            version = self._version(connection)
+            if version > len(STEPS):
+                raise DataError(f"{self._name}: was written by a later version; install that one")
+            for step in STEPS[version:]:
+                for statement in (for_postgresql(step) if self._postgresql else step).split(";"):
+                    if statement.strip():
+                        connection.execute(statement)
+            if version == len(STEPS):
+                return
+            if self._postgresql:
+                connection.execute("DELETE FROM version")
+                connection.execute("INSERT INTO version VALUES (?)", (len(STEPS),))
+            else:
+                connection.execute(f"PRAGMA user_version = {len(STEPS)}")
+
+    def _version(self, connection: Transaction) -> int:
+        if not self._postgresql:
+            return int(connection.execute("PRAGMA user_version").scalar_one())
+        if connection.execute("SELECT to_regclass('version')").scalar() is None:
+            return 0
+        return int(connection.execute("SELECT number FROM version").scalar_one())
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
-            raise DataError(f"{self._path}: {error}; check the disk and its free space") from error
+        except SQLAlchemyError as error:
+            # the cause alone: the statement's values may tell of a patient
+            cause = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
+            advice = "see that it runs" if self._postgresql else "check the disk and its free space"
+            raise DataError(f"{self._name}: {cause}; {advice}") from error
+
+
+def engine_for(address: Path | str, **options: Any) -> sqlalchemy.Engine:
+    """The connections to an SQLite file (path) or a PostgreSQL database (address), which opens at its first use."""
+    if isinstance(address, str):
+        url = sqlalchemy.make_url(address).set(drivername="postgresql+psycopg")
+        return sqlalchemy.create_engine(url, connect_args=_OPTIONS, pool_pre_ping=True, **options)
+    engine = sqlalchemy.create_engine(
+        sqlalchemy.URL.create("sqlite", database=str(address)),
+        connect_args={"check_same_thread": False, "timeout": 30},
+        **options,
+    )
+
+    def set_up(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # this module begins transactions itself
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    sqlalchemy.event.listen(engine, "connect", set_up)
+    return engine
+
+
+@cache
+def _named(query: str) -> str:
+    """A query with psycopg's placeholders."""
+    numbers = count(1)
+    return re.sub(r"\?(\d*)", lambda found: f"%(p{found[1] or next(numbers)})s", query)
+
+
+def _plain(value: Any) -> Any:
+    """A value as PostgreSQL takes it into the columns: no boolean, and no character NUL."""
+    if isinstance(value, bool):
+        return int(value)
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value

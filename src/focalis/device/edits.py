@@ -26,7 +26,7 @@ class Edits:
     def edits(self, task_id: str) -> list[Edit]:
         """The edits of a task's lesions that were not undone, in their order."""
         rows = self._database.rows(f"{_KEPT} AND task_id = ? ORDER BY number", task_id)
-        return [Edit(**dict(row)) for row in rows]
+        return [Edit(**row) for row in rows]
 
     def edited_lesions(self, task_id: str) -> list[int]:
         """The numbers of the lesions that have an edit that was not undone."""
@@ -40,7 +40,7 @@ class Edits:
         rows = self._database.rows(
             f"{_KEPT} AND task_id = ? AND lesion = ? ORDER BY number DESC LIMIT 1", task_id, lesion
         )
-        return next((Edit(**dict(row)) for row in rows), None)
+        return next((Edit(**row) for row in rows), None)
 
     def edit(self, task_id: str, lesion: int, operation: str, voxels: str, by: str) -> None:
         """Keep an edit, and accept the lesion with it; the arguments are as in `Edit`."""
@@ -51,9 +51,8 @@ class Edits:
                 " coalesce((SELECT verdict FROM reviews WHERE task_id = ?1 AND lesion = ?2), ''), ?5, ?6)",
                 (task_id, lesion, operation, voxels, by, at),
             )
-            connection.execute(
-                "INSERT OR REPLACE INTO reviews VALUES (?, ?, 'accepted', ?, ?)", (task_id, lesion, by, at)
-            )
+            given = {"task_id": task_id, "lesion": lesion, "verdict": "accepted", "by": by, "at": at}
+            connection.put("reviews", ["task_id", "lesion"], given)
 
     def undo_edit(self, edit: Edit, by: str) -> None:
         """Take an edit back, and with it the acceptance that it gave; a rejection that came later stays."""

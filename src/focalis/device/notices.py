@@ -19,14 +19,15 @@ class Notices:
     ) -> None:
         """A recipient is to be told something; one that was added under this key before stays as it is."""
         with self._database.transaction() as connection:
-            cursor = connection.execute(
+            number = connection.execute(
                 "INSERT INTO notices (recipient, key, event, text, at, task_id, series_uid, state, attempts,"
-                " last_error, next_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'waiting', 0, '', ?) ON CONFLICT DO NOTHING",
+                " last_error, next_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'waiting', 0, '', ?) ON CONFLICT DO NOTHING"
+                " RETURNING number",
                 (recipient, key, event, text, now(), task_id, series_uid, now()),
-            )
+            ).scalar()
             connection.execute(
                 "DELETE FROM notices WHERE number <= ? AND state != 'waiting'",
-                ((cursor.lastrowid or 0) - _KEPT,),
+                ((number or 0) - _KEPT,),
             )
 
     def notices(self, state: DeliveryState | None = None) -> list[Notice]:
@@ -36,7 +37,7 @@ class Notices:
             " FROM notices WHERE ?1 IS NULL OR state = ?1 ORDER BY number DESC",
             state,
         )
-        return [Notice(**dict(row)) for row in rows]
+        return [Notice(**row) for row in rows]
 
     def set_notice(
         self,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from focalis.device.database import Database
+from focalis.device.database import Database, Row, Transaction
 from focalis.device.object_files import ObjectFiles, file_chunks
 from focalis.device.records import Header, Instance, Kept, Quarantined, SeriesRow, SeriesState, Staged, now
 
@@ -120,16 +119,16 @@ class Received:
         staged = data if isinstance(data, Staged) else self.stage(data)
         try:
             (full,) = self._database.rows(
-                "SELECT count(*) AS n, coalesce(sum(bytes), 0) AS size FROM quarantine"
+                "SELECT count(*) AS n, CAST(coalesce(sum(bytes), 0) AS BIGINT) AS size FROM quarantine"
             )
             if full["n"] >= _QUARANTINED_OBJECTS or full["size"] + staged.bytes > _QUARANTINED_BYTES:
                 return False
             with self._keeping:
                 self._files.place(staged, self._files.quarantine_path(staged.sha256))
-                self._database.change(
-                    "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (staged.sha256, staged.bytes, reason, source, now(), series_uid, sop_uid),
-                )
+                row = {"sha256": staged.sha256, "bytes": staged.bytes, "reason": reason, "source": source}
+                row |= {"at": now(), "series_uid": series_uid, "sop_uid": sop_uid}
+                with self._database.transaction() as connection:
+                    connection.put("quarantine", ["sha256"], row)
             if series_uid is not None:
                 self.look_again(series_uid)
             return True
@@ -142,7 +141,7 @@ class Received:
             "SELECT * FROM quarantine WHERE ?1 IS NULL OR series_uid = ?1 ORDER BY at DESC, sha256",
             series_uid,
         )
-        return [Quarantined(**dict(row), path=self._files.quarantine_path(row["sha256"])) for row in rows]
+        return [Quarantined(**row, path=self._files.quarantine_path(row["sha256"])) for row in rows]
 
     def delete_quarantined(self, sha256: str) -> None:
         """Remove an object that was kept aside; nothing happens if it is not there."""
@@ -191,7 +190,7 @@ class Received:
         rows = self._database.rows(
             "SELECT * FROM instances WHERE series_uid = ? ORDER BY sha256, sop_uid", series_uid
         )
-        return [Instance(**dict(row), path=self._files.object_path(row["sha256"])) for row in rows]
+        return [Instance(**row, path=self._files.object_path(row["sha256"])) for row in rows]
 
     def images(self, series_uid: str) -> list[Instance]:
         """The instances of a series that are segmented and shown: those that were not left out."""
@@ -201,10 +200,11 @@ class Received:
         """Segment and show all of a series but these instances."""
         with self._database.transaction() as connection:
             connection.execute("UPDATE instances SET left_out = 0 WHERE series_uid = ?", (series_uid,))
-            connection.executemany(
-                "UPDATE instances SET left_out = 1 WHERE series_uid = ? AND sha256 = ?",
-                [(series_uid, each) for each in sha256],
-            )
+            for each in sha256:
+                connection.execute(
+                    "UPDATE instances SET left_out = 1 WHERE series_uid = ? AND sha256 = ?",
+                    (series_uid, each),
+                )
 
     def acquisition_counts(self, study_uid: str) -> dict[str, int]:
         """Acquisition Number to the number of single images with it in a study."""
@@ -227,10 +227,10 @@ class Received:
             self._associations.subtract(uids)
             self._associations = +self._associations
         with self._database.transaction() as connection:
-            connection.executemany(
-                "UPDATE series SET last_at = ? WHERE series_uid = ? AND state = 'receiving'",
-                [(now(), uid) for uid in uids],
-            )
+            for uid in uids:
+                connection.execute(
+                    "UPDATE series SET last_at = ? WHERE series_uid = ? AND state = 'receiving'", (now(), uid)
+                )
 
     def series_to_complete(self, quiet_seconds: float) -> list[SeriesRow]:
         """The series that have arrived: as many instances as they said, or quiet for so long with no sender.
@@ -269,7 +269,7 @@ class Received:
             self._database.change(
                 "UPDATE series SET state = 'incomplete', reason = ? WHERE series_uid = ? AND state = 'complete'",
                 (reason, series_uid),
-            ).rowcount
+            )
         )
 
     def release(self, series_uid: str, by: str) -> bool:
@@ -282,7 +282,7 @@ class Received:
             self._database.change(
                 "UPDATE series SET state = 'complete', released = ? WHERE series_uid = ? AND state = 'incomplete'",
                 (by, series_uid),
-            ).rowcount
+            )
         )
 
     def released_series(self) -> list[str]:
@@ -347,14 +347,15 @@ class Received:
 
     def mark_taken(self, path: Path, size: int, mtime_ns: int) -> None:
         """Remember a file of the watched folder, so that a restart does not take it in again."""
-        self._database.change("INSERT OR REPLACE INTO watched VALUES (?, ?, ?)", (str(path), size, mtime_ns))
+        with self._database.transaction() as connection:
+            connection.put("watched", ["path"], {"path": str(path), "bytes": size, "mtime_ns": mtime_ns})
 
     def forget_taken(self, present: set[Path]) -> None:
         """Forget the files of the watched folder that are no longer there."""
         known = {row["path"] for row in self._database.rows("SELECT path FROM watched")}
         with self._database.transaction() as connection:
-            gone = known - {str(path) for path in present}
-            connection.executemany("DELETE FROM watched WHERE path = ?", [(path,) for path in gone])
+            for path in known - {str(path) for path in present}:
+                connection.execute("DELETE FROM watched WHERE path = ?", (path,))
 
     def _sha256_of(self, sop_uid: str) -> str | None:
         rows = self._database.rows("SELECT sha256 FROM instances WHERE sop_uid = ?", sop_uid)
@@ -373,14 +374,15 @@ class Received:
         self._files.place(staged, path)
         try:
             with self._database.transaction() as connection:
-                pause = self._pause_seconds(header.series_uid, at)
+                pause = _pause_seconds(connection, header.series_uid, at)
                 connection.execute(
                     "INSERT INTO series (series_uid, study_uid, modality, body_part, description,"
                     " manufacturer_model, state, first_at, last_at, expected, person, namesake, told)"
-                    " VALUES (?, ?, ?, ?, ?, ?, 'receiving', ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                    " VALUES (?, ?, ?, ?, ?, ?, 'receiving', ?, ?, ?, ?, ?, ?) ON CONFLICT (series_uid) DO UPDATE"
                     " SET state = 'receiving', last_at = excluded.last_at, reason = '', released = '',"
-                    " pause_seconds = max(pause_seconds, ?),"
-                    " expected = coalesce(max(expected, excluded.expected), expected, excluded.expected),"
+                    " pause_seconds = CASE WHEN series.pause_seconds > ?13 THEN series.pause_seconds ELSE ?13 END,"
+                    " expected = CASE WHEN series.expected > excluded.expected THEN series.expected"
+                    " ELSE coalesce(excluded.expected, series.expected) END,"
                     " told = excluded.told",
                     (
                         header.series_uid,
@@ -420,28 +422,29 @@ class Received:
             path.unlink(missing_ok=True)
             raise
 
-    def _pause_seconds(self, series_uid: str, at: str) -> float:
-        """How long a series rested before more of it came; 0 while it was being received."""
-        rows = self._database.rows("SELECT state, last_at FROM series WHERE series_uid = ?", series_uid)
-        if not rows or rows[0]["state"] == "receiving":
-            return 0.0
-        pause = (datetime.fromisoformat(at) - datetime.fromisoformat(rows[0]["last_at"])).total_seconds()
-        return pause if 0 < pause <= _LONGEST_PAUSE_SECONDS else 0.0
-
     def _note_loss(self, series_uid: str, reason: str) -> None:
         self._database.change(
             "INSERT INTO sendings (series_uid, began_at, ended_at, fault) VALUES (?, ?, ?, ?)",
             (series_uid, now(), now(), reason),
         )
 
-    def _series_row(self, row: sqlite3.Row) -> SeriesRow:
+    def _series_row(self, row: Row) -> SeriesRow:
         open_associations = self._associations[row["series_uid"]]
-        return SeriesRow(**dict(row), open_associations=open_associations)
+        return SeriesRow(**row, open_associations=open_associations)
 
 
-def _together(connection: sqlite3.Connection, header: Header) -> str:
+def _pause_seconds(connection: Transaction, series_uid: str, at: str) -> float:
+    """How long a series rested before more of it came; 0 while it was being received."""
+    rows = connection.rows("SELECT state, last_at FROM series WHERE series_uid = ?", series_uid)
+    if not rows or rows[0]["state"] == "receiving":
+        return 0.0
+    pause = (datetime.fromisoformat(at) - datetime.fromisoformat(rows[0]["last_at"])).total_seconds()
+    return pause if 0 < pause <= _LONGEST_PAUSE_SECONDS else 0.0
+
+
+def _together(connection: Transaction, header: Header) -> str:
     """What a series tells with one more image: every value of an attribute that any image of it has, as JSON."""
-    rows = connection.execute("SELECT told FROM series WHERE series_uid = ?", (header.series_uid,)).fetchall()
+    rows = connection.rows("SELECT told FROM series WHERE series_uid = ?", header.series_uid)
     told: dict[str, str] = json.loads(rows[0]["told"]) if rows else {}
     for keyword, value in header.told.items():
         known = told[keyword].split("\\") if keyword in told else []

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from typing import Any
 
-from focalis.device.database import Database
+from focalis.device.database import Database, Row
 from focalis.device.records import UNDER_WAY, Retraining, RetrainingState, now
 
 _OPEN = f"state IN {UNDER_WAY}"
@@ -24,13 +23,13 @@ class Retrained:
         A long base is cut, for a model's name has up to 64 characters.
         """
         with self._database.transaction() as connection:
-            if connection.execute(f"SELECT 1 FROM retrainings WHERE {_OPEN}").fetchone():
+            if connection.rows(f"SELECT 1 FROM retrainings WHERE {_OPEN}"):
                 return None
             number = connection.execute(
                 "INSERT INTO retrainings (model, name, state, reason, who, at, ended_at, sha256, judged)"
-                " VALUES (?, '', 'exporting', '', ?, ?, '', '', '{}')",
+                " VALUES (?, '', 'exporting', '', ?, ?, '', '', '{}') RETURNING number",
                 (model, who, now()),
-            ).lastrowid
+            ).scalar_one()
             ending = f"-r{number}"
             name = base[: 64 - len(ending)] + ending
             connection.execute("UPDATE retrainings SET name = ? WHERE number = ?", (name, number))
@@ -69,5 +68,5 @@ class Retrained:
         return bool(changed)
 
 
-def _retraining(row: sqlite3.Row) -> Retraining:
-    return Retraining(**{**dict(row), "judged": json.loads(row["judged"])})
+def _retraining(row: Row) -> Retraining:
+    return Retraining(**{**row, "judged": json.loads(row["judged"])})

@@ -22,10 +22,12 @@ class Senders:
 
     def sending_began(self, series_uid: str) -> int:
         """A sender begins to send a series; returns the number of the sending."""
-        cursor = self._database.change(
-            "INSERT INTO sendings (series_uid, began_at) VALUES (?, ?)", (series_uid, now())
-        )
-        return cursor.lastrowid or 0
+        with self._database.transaction() as connection:
+            found = connection.execute(
+                "INSERT INTO sendings (series_uid, began_at) VALUES (?, ?) RETURNING number",
+                (series_uid, now()),
+            )
+            return int(found.scalar_one())
 
     def sending_ended(self, number: int, fault: str = "") -> None:
         """A sending ended.
@@ -82,14 +84,14 @@ class Senders:
         self.counters.add("refusals_total")
         with self._database.transaction() as connection:
             at = now()
-            (times,) = connection.execute(
-                "INSERT INTO refusals VALUES (?, ?, 1, ?, ?) ON CONFLICT DO UPDATE"
-                " SET times = times + 1, last_at = excluded.last_at RETURNING times",
+            times = connection.execute(
+                "INSERT INTO refusals VALUES (?, ?, 1, ?, ?) ON CONFLICT (peer, reason) DO UPDATE"
+                " SET times = refusals.times + 1, last_at = excluded.last_at RETURNING times",
                 (peer, reason, at, at),
-            ).fetchone()
+            ).scalar_one()
             connection.execute(
-                "DELETE FROM refusals WHERE rowid IN"
-                " (SELECT rowid FROM refusals ORDER BY last_at DESC, rowid DESC LIMIT -1 OFFSET ?)",
+                "DELETE FROM refusals WHERE (peer, reason) NOT IN"
+                " (SELECT peer, reason FROM refusals ORDER BY last_at DESC, first_at DESC LIMIT ?)",
                 (_REFUSALS_KEPT,),
             )
         return bool(times == 1)
@@ -97,4 +99,4 @@ class Senders:
     def refusals(self) -> list[Refusal]:
         """What senders were refused, a line per sender and reason, the latest first."""
         rows = self._database.rows("SELECT * FROM refusals ORDER BY last_at DESC, peer, reason")
-        return [Refusal(**dict(row)) for row in rows]
+        return [Refusal(**row) for row in rows]

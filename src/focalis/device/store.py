@@ -28,23 +28,26 @@ from focalis.errors import UsageError
 class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
     """The store in a folder; safe to use from all threads of one process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str | None = None) -> None:
         """Open the store; make it if it is not there.
+
+        Args:
+            database: the address of the PostgreSQL database with the rows; by default they are in the folder.
 
         Raises:
             DataError: it cannot be made or opened.
         """
         self.folder = folder
         files = ObjectFiles(folder)
-        database = Database(folder / "store.sqlite")
+        rows = Database(database or folder / "store.sqlite")
         self.counters = counters = Counters()
-        Received.__init__(self, database, files)
-        Edits.__init__(self, database)
-        Notices.__init__(self, database)
-        Accounts.__init__(self, database)
-        Retrained.__init__(self, database)
-        Senders.__init__(self, database, counters)
-        Work.__init__(self, database, files, counters)
+        Received.__init__(self, rows, files)
+        Edits.__init__(self, rows)
+        Notices.__init__(self, rows)
+        Accounts.__init__(self, rows)
+        Retrained.__init__(self, rows)
+        Senders.__init__(self, rows, counters)
+        Work.__init__(self, rows, files, counters)
         self._owner = FileLock(folder / "lock")
 
     def __enter__(self) -> Store:
@@ -100,7 +103,11 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
         Raises:
             DataError: it cannot be written.
         """
-        self._database.backup(path)
+        copy = Database(path)
+        try:
+            self._database.copy_into(copy)
+        finally:
+            copy.close()
 
     def secret(self, name: str) -> str:
         """A random number of 256 bits, hexadecimal, made when it is asked for first; it goes with backups."""
@@ -108,8 +115,7 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
             connection.execute(
                 "INSERT INTO secrets VALUES (?, ?) ON CONFLICT DO NOTHING", (name, secrets.token_hex(32))
             )
-            found = connection.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
-        return str(found["value"])
+            return str(connection.execute("SELECT value FROM secrets WHERE name = ?", (name,)).scalar_one())
 
     def counts(self) -> dict[str, int]:
         """How many there are of everything, for the system page and the metrics.
@@ -119,7 +125,7 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
             each state that occurs.
         """
         (totals,) = self._database.rows(
-            "SELECT count(*) AS n, coalesce(sum(bytes), 0) AS size FROM instances"
+            "SELECT count(*) AS n, CAST(coalesce(sum(bytes), 0) AS BIGINT) AS size FROM instances"
         )
         (aside,) = self._database.rows("SELECT count(*) AS n FROM quarantine")
         found = {"instances": totals["n"], "instance_bytes": totals["size"], "quarantined": aside["n"]}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
+import sys
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
 from focalis.device.counters import STAGES, Counters
-from focalis.device.database import Database
+from focalis.device.database import Database, Row
 from focalis.device.object_files import ObjectFiles
 from focalis.device.records import (
     Delivery,
@@ -100,7 +100,7 @@ class Work:
         rows = self._database.rows(
             f"{_TASKS} WHERE ?1 IS NULL OR state = ?1 ORDER BY created_at DESC, rowid DESC LIMIT ?2",
             state,
-            -1 if limit is None else limit,
+            sys.maxsize if limit is None else limit,
         )
         return [_task(row) for row in rows]
 
@@ -122,17 +122,15 @@ class Work:
         """Set a task's state and its reason; `seconds` of work, once it is known, stays."""
         at = now()
         with self._database.transaction() as connection:
-            before = connection.execute(
-                "SELECT state, updated_at FROM tasks WHERE task_id = ?", (task_id,)
-            ).fetchone()
+            before = connection.rows("SELECT state, updated_at FROM tasks WHERE task_id = ?", task_id)
             connection.execute(
                 "UPDATE tasks SET state = ?, reason = ?, updated_at = ?, seconds = coalesce(?, seconds)"
                 " WHERE task_id = ?",
                 (state, reason, at, seconds, task_id),
             )
-        if before is not None and before["state"] != state:
-            passed = datetime.fromisoformat(at) - datetime.fromisoformat(before["updated_at"])
-            self.counters.took(before["state"], passed.total_seconds())
+        if before and before[0]["state"] != state:
+            passed = datetime.fromisoformat(at) - datetime.fromisoformat(before[0]["updated_at"])
+            self.counters.took(before[0]["state"], passed.total_seconds())
             if state not in STAGES:
                 self.counters.add("tasks_ended_total", state=state)
 
@@ -151,7 +149,7 @@ class Work:
                 "UPDATE tasks SET state = 'waiting', reason = '', released = ?, updated_at = ?"
                 " WHERE task_id = ? AND state IN ('held', 'refused') AND outside != ''",
                 (by, now(), task_id),
-            ).rowcount
+            )
         )
 
     def add_result(self, task_id: str, kind: ResultKind, sop_uid: str, sha256: str, path: Path) -> None:
@@ -166,24 +164,26 @@ class Work:
         self._files.flush_name(path)
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT INTO results VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO results (task_id, kind, sop_uid, sha256, path) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
                 (task_id, kind, sop_uid, sha256, relative),
             )
-            found = connection.execute(
-                "SELECT sha256 FROM results WHERE task_id = ? AND sop_uid = ?", (task_id, sop_uid)
-            ).fetchone()
+            (found,) = connection.rows(
+                "SELECT sha256 FROM results WHERE task_id = ? AND sop_uid = ?", task_id, sop_uid
+            )
             if found["sha256"] != sha256:
                 raise DataError(f"{path}: was written before with other content; results are written once")
 
     def results(self, task_id: str) -> list[ResultObject]:
         """The results of a task, in the order in which they were added."""
         rows = self._database.rows("SELECT * FROM results WHERE task_id = ? ORDER BY rowid", task_id)
-        return [ResultObject(**{**dict(row), "path": self._files.folder / row["path"]}) for row in rows]
+        return [ResultObject(**{**row, "path": self._files.folder / row["path"]}) for row in rows]
 
     def add_delivery(self, task_id: str, kind: SentKind, sop_uid: str, destination: str) -> None:
         """A result is to be sent to a destination, at once; if that is known already, nothing changes."""
         self._database.change(
-            "INSERT INTO deliveries VALUES (?, ?, ?, ?, 'waiting', 0, '', ?, NULL) ON CONFLICT DO NOTHING",
+            "INSERT INTO deliveries (task_id, kind, sop_uid, destination, state, attempts, last_error, next_at)"
+            " VALUES (?, ?, ?, ?, 'waiting', 0, '', ?) ON CONFLICT DO NOTHING",
             (task_id, kind, sop_uid, destination, now()),
         )
 
@@ -195,13 +195,13 @@ class Work:
             task_id,
             state,
         )
-        return [Delivery(**dict(row)) for row in rows]
+        return [Delivery(**row) for row in rows]
 
     def withdraw(self, task_id: str) -> int:
         """Send nothing more of a task; returns how many deliveries still waited."""
         return self._database.change(
             "DELETE FROM deliveries WHERE task_id = ? AND state = 'waiting'", (task_id,)
-        ).rowcount
+        )
 
     def set_delivery(
         self,
@@ -250,15 +250,13 @@ class Work:
                         "DELETE FROM reviews WHERE task_id = ? AND lesion = ?", (task_id, lesion)
                     )
                 else:
-                    connection.execute(
-                        "INSERT OR REPLACE INTO reviews VALUES (?, ?, ?, ?, ?)",
-                        (task_id, lesion, verdict, by, now()),
-                    )
+                    given = {"task_id": task_id, "lesion": lesion, "verdict": verdict, "by": by, "at": now()}
+                    connection.put("reviews", ["task_id", "lesion"], given)
 
     def reviews(self, task_id: str) -> list[Review]:
         """The verdicts on a task's lesions, by lesion."""
         rows = self._database.rows("SELECT * FROM reviews WHERE task_id = ? ORDER BY lesion", task_id)
-        return [Review(**dict(row)) for row in rows]
+        return [Review(**row) for row in rows]
 
     def verdicts_by_month(self) -> list[tuple[str, str, int, int]]:
         """Month (2026-01), model, accepted and rejected lesions of it in studies of that month; the newest first."""
@@ -275,7 +273,7 @@ class Work:
     def roles(self) -> dict[str, Roles]:
         """The models that take the places of those that routes name, by these."""
         rows = self._database.rows("SELECT model, current, shadow, stated FROM roles")
-        return {row["model"]: Roles(**dict(row)) for row in rows}
+        return {row["model"]: Roles(**row) for row in rows}
 
     def set_roles(self, roles: Roles, who: str) -> None:
         """Put other models in the place of one that routes name."""
@@ -296,11 +294,11 @@ class Work:
         about = f" (study {task_id})" if task_id else f" (series {series_uid})" if series_uid else ""
         _log.log(getattr(logging, level.upper()), "%s%s", text, about)
         with self._database.transaction() as connection:
-            cursor = connection.execute(
-                "INSERT INTO events (at, level, text, task_id, series_uid) VALUES (?, ?, ?, ?, ?)",
+            number = connection.execute(
+                "INSERT INTO events (at, level, text, task_id, series_uid) VALUES (?, ?, ?, ?, ?) RETURNING number",
                 (now(), level, text, task_id, series_uid),
-            )
-            oldest = (cursor.lastrowid or 0) - _EVENTS_KEPT
+            ).scalar_one()
+            oldest = number - _EVENTS_KEPT
             connection.execute("DELETE FROM events WHERE number <= ?", (oldest,))
 
     def events(
@@ -309,14 +307,14 @@ class Work:
         """The last lines of the log, of a level, a task and with a text in them, the newest first."""
         rows = self._database.rows(
             "SELECT at, level, text, task_id, series_uid FROM events WHERE (?1 IS NULL OR level = ?1)"
-            " AND (?2 IS NULL OR task_id = ?2) AND instr(lower(text), lower(?3)) ORDER BY number DESC LIMIT ?4",
+            " AND (?2 IS NULL OR task_id = ?2) AND instr(lower(text), lower(?3)) > 0 ORDER BY number DESC LIMIT ?4",
             level,
             task_id,
             find,
             limit,
         )
-        return [Event(**dict(row)) for row in rows]
+        return [Event(**row) for row in rows]
 
 
-def _task(row: sqlite3.Row) -> SeriesTask:
-    return SeriesTask(**dict(row))
+def _task(row: Row) -> SeriesTask:
+    return SeriesTask(**row)
