@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from focalis.device.study_lesions import list_lesions
+from focalis.device.study_lesions import lesion_at, list_lesions
 from focalis.volume import Grid, Volume
 
 SPACING = (2.0, 0.5, 1.5)
@@ -26,7 +26,12 @@ def test_a_box_has_the_figures_of_a_box():
     (lesion,), numbered = found({"tumour": mask}, image)
 
     measured = lesion.measured
-    assert (measured.number, measured.name, measured.voxels, lesion.slices) == (1, "tumour", 60, (1, 3))
+    assert (measured.number, measured.name, measured.voxels, lesion.box_zyx) == (
+        1,
+        "tumour",
+        60,
+        ((1, 2, 3), (4, 6, 8)),
+    )
     assert measured.volume_mm3 == pytest.approx(60 * 1.5)
     assert measured.longest_axial.length_mm > measured.perpendicular.length_mm > 0
     assert lesion.mean == pytest.approx(10 + 30 / 60)
@@ -34,6 +39,19 @@ def test_a_box_has_the_figures_of_a_box():
     assert measured.centroid_lps_mm == pytest.approx((10 + 5 * 1.5, 20 + 3.5 * 0.5, 30 + 2 * 2.0))
     assert mask[lesion.centre_zyx]
     assert np.array_equal(numbered == 1, mask)
+
+
+def test_a_lesion_in_pieces_is_measured_as_one_and_each_piece_by_itself():
+    mask = np.zeros((6, 10, 12), dtype=bool)
+    mask[0, 0, 0] = mask[2:4, 3:6, 3:6] = mask[5, 9, 10:] = True
+    grid = Grid((12, 10, 6), SPACING[::-1], (10.0, 20.0, 30.0))
+
+    lesion = lesion_at(np.argwhere(mask), "tumour", Volume(np.zeros(mask.shape), grid), 7)
+
+    assert (lesion.measured.number, lesion.measured.voxels) == (7, 21)
+    assert [part.voxels for part in lesion.parts] == [18, 2, 1]
+    assert lesion.parts[0].centroid_lps_mm == pytest.approx((10 + 4 * 1.5, 20 + 4 * 0.5, 30 + 2.5 * 2.0))
+    assert lesion.box_zyx == ((0, 0, 0), (6, 10, 12))
 
 
 def test_lesions_are_numbered_through_the_labels_in_their_order():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,12 +21,14 @@ class StudyLesion:
         measured: its sizes and places; its number counts from 1 through all labels in their order, within a label as
             `label_components` numbers.
         centre_zyx: its own voxel nearest to its centre of gravity.
-        slices: the first and the last z that it touches.
+        box_zyx: its first voxel of each axis, and the one after its last.
+        parts: its 26-connected components, the largest first; edits and other lesions may divide it.
     """
 
     measured: Lesion
     centre_zyx: tuple[int, int, int]
-    slices: tuple[int, int]
+    box_zyx: tuple[tuple[int, ...], tuple[int, ...]]
+    parts: tuple[Lesion, ...]
     mean: float
     maximum: float
 
@@ -53,7 +55,7 @@ def list_lesions(
         for lesion, box in zip(measure_components(components, grid, value, label), boxes, strict=True):
             part = components[box] == lesion.number
             numbered[box][part] = len(found) + 1
-            found.append(_study_lesion(lesion, len(found) + 1, part, box, image))
+            found.append(_study_lesion(lesion, (lesion,), len(found) + 1, part, box, image))
     return tuple(found), numbered
 
 
@@ -65,18 +67,34 @@ def lesion_at(voxels_zyx: NDArray[np.int_], label: str, image: Volume, number: i
     part[tuple((voxels_zyx - low).T)] = 1
     grid = image.grid.part(low[::-1].tolist(), part.shape[::-1])
     (measured,) = measure_components(part, grid, 1, label)
-    return _study_lesion(measured, number, part > 0, box, image)
+    components, count = label_components(part > 0)
+    found = measure_components(components, grid, 1, label) if count > 1 else [measured]
+    parts = tuple(sorted(found, key=lambda each: -each.voxels))
+    return _study_lesion(measured, parts, number, part > 0, box, image)
+
+
+def voxels_of(marks: NDArray[np.integer], lesion: int, box_zyx: Sequence[Sequence[int]]) -> NDArray[np.int_]:
+    """The voxels (n, 3) that a lesion has in a map of numbers, looked for in its box alone."""
+    low, high = box_zyx
+    found: NDArray[np.int_] = np.argwhere(marks[tuple(map(slice, low, high))] == lesion) + np.array(low)
+    return found
 
 
 def _study_lesion(
-    measured: Lesion, number: int, part: NDArray[np.bool_], box: tuple[slice, ...], image: Volume
+    measured: Lesion,
+    parts: tuple[Lesion, ...],
+    number: int,
+    part: NDArray[np.bool_],
+    box: tuple[slice, ...],
+    image: Volume,
 ) -> StudyLesion:
     """A lesion that fills `part` of a box of the image."""
     values = image.array[box][part].astype(np.float64)
     return StudyLesion(
         measured=replace(measured, number=number),
         centre_zyx=_nearest_to_its_middle(part, box, image.grid.spacing_zyx_mm),
-        slices=(int(box[0].start), int(box[0].stop) - 1),
+        box_zyx=(tuple(int(edge.start) for edge in box), tuple(int(edge.stop) for edge in box)),
+        parts=parts,
         mean=float(values.mean()),
         maximum=float(values.max()),
     )

@@ -18,6 +18,7 @@ from focalis.device.config import Config
 from focalis.device.nudging import cut, grow, redraw, shrink
 from focalis.device.web import study
 from focalis.device.web.preparing import prepare
+from focalis.device.web.views import Views
 from focalis.dicom import read_segmentation, read_series
 from focalis.dicom.structures import read_structures
 from focalis.lesions import label_components
@@ -44,7 +45,8 @@ def made(tmp_path_factory, truth):
     files = [str(each.path) for each in phantom.store.instances(series_uid)]
     (result,) = phantom.store.results(task_id)
     views = phantom.store.folder / "views" / task_id
-    prepare(files, str(result.path), str(views), state=[0, 0])
+    state = Views(phantom.store, phantom.config.limits).state(task_id)
+    prepare(files, str(result.path), str(views), state=state)
     phantom.close()
     return folder, task_id
 
@@ -171,6 +173,50 @@ def test_another_lesion_keeps_its_voxels_and_stays_a_component_of_its_own(
     np.testing.assert_array_equal(mask, first | lesion(truth, 2))
     assert label_components(mask)[1] == 2
     assert [each.volume_mm3 for each in report.lesions] == pytest.approx([first.sum() * 2, 36 * 2])
+
+
+def test_each_part_of_a_divided_lesion_is_a_lesion_of_the_report(client, phantom, task_id, edit):
+    square = ((3.6, 3.6), (3.6, 8.4), (8.4, 8.4), (8.4, 3.6))
+    told = edit(1, "redraw", square, index=9).json()["lesion"]
+    assert (told["parts"], told["voxels"]) == (2, 100 + 25)  # two slices above the others
+    assert edit(1, "redraw", square, index=11).json()["lesion"]["parts"] == 3
+
+    mask, paths, report = send(client, phantom, task_id, edit)
+
+    components, _ = label_components(mask)
+    assert sorted(np.bincount(components.ravel())[1:] * 2) == sorted(
+        each.volume_mm3 for each in report.lesions
+    )
+    assert [each.volume_mm3 for each in report.lesions] == [
+        200,
+        72,
+        50,
+        50,
+    ]  # the largest part keeps its number
+    assert comments(paths["correction-sr"]).count("a part of lesion 1, which the reviewer divided") == 2
+
+
+def test_the_box_of_every_lesion_follows_its_edits(client, task_id, edit):
+    def boxes():
+        view = client.app.state.site.views.get(task_id)
+        found = {each["number"]: each["box_zyx"] for each in view.lesions}
+        return found, {
+            number: [[edge.start for edge in box], [edge.stop for edge in box]]
+            for number, box in enumerate(ndimage.find_objects(np.array(view.marks())), start=1)
+        }
+
+    steps = [
+        ("grow", {}),
+        ("redraw", {"index": 9, "points": ((0, 0), (0, 2), (2, 2))}),
+        ("shrink", {}),
+        ("undo", {}),
+    ]
+    for operation, form in steps:
+        told, true = boxes()
+        assert told == true
+        assert edit(1, operation, **form).status_code == 200
+    told, true = boxes()
+    assert told == true
 
 
 def test_edits_are_undone_one_by_one_with_the_verdict_that_they_gave(client, phantom, task_id, edit):

@@ -53,7 +53,8 @@ def correct(
         files: the series that was segmented.
         segmentation: the Segmentation that was reviewed; empty if there are only lesions that persons pointed at.
         earlier: the files that are replaced, by kind (seg, rtstruct, sr).
-        keep: the numbers of the accepted lesions; the report keeps these numbers.
+        keep: the numbers of the accepted lesions; the report keeps these numbers. Of a lesion in several parts the
+            largest keeps it, and the others get numbers after the last lesion's.
         folder: where to write.
         number: which correction of the study this is, from 1.
         version: the version of Focalis.
@@ -92,10 +93,10 @@ def correct(
     )
     values = {name: value for value, name in names.items()}
     found, numbered = lesions_of(series, segmentation, pointed, edits)
-    kept = [lesion.measured for lesion in found if lesion.measured.number in keep]
+    accepted = [lesion for lesion in found if lesion.measured.number in keep]
     meaning = np.zeros(len(found) + 1, dtype=np.uint8)
-    for lesion in kept:
-        meaning[lesion.number] = values[lesion.name]
+    for lesion in accepted:
+        meaning[lesion.measured.number] = values[lesion.measured.name]
     label = meaning[numbered]
     seg, rtstruct, sr = (
         Path(folder) / f"{kind}-{number}.dcm"
@@ -112,8 +113,14 @@ def correct(
     for each in {lesion for lesion, _ in edits}:
         told = "outline edited by the reviewer"
         remarks[each] = f"{told}; before that: {remarks[each]}" if each in remarks else told
-    reported = tracked(listed(as_reported([(each.number, each) for each in kept], names)), uids, remarks)
-    write_report(reported, *mask, seg, sr, origin, total=len(kept), supersedes=replaced.get("sr"))
+    # each component of the Segmentation is a lesion of the report
+    listing = [(each.measured.number, each.parts[0]) for each in accepted]
+    others = [(each.measured.number, part) for each in accepted for part in each.parts[1:]]
+    for further, (whole, part) in enumerate(others, start=len(found) + 1):
+        listing.append((further, part))
+        remarks[further] = f"a part of lesion {whole}, which the reviewer divided"
+    reported = tracked(listed(as_reported(listing, names)), uids, remarks)
+    write_report(reported, *mask, seg, sr, origin, total=len(listing), supersedes=replaced.get("sr"))
     made = [seg, *([rtstruct] if drawn else []), sr]
     return [_made(path) for path in made]
 

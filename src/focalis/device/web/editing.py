@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from starlette.responses import JSONResponse
 
 from focalis.device.nudging import cut, grow, redraw, shrink
-from focalis.device.study_lesions import lesion_at
+from focalis.device.study_lesions import lesion_at, voxels_of
 from focalis.device.web.preparing import lesion_row
 from focalis.device.web.site import site_of
 from focalis.device.web.slice_picture import AXES, Plane
@@ -66,11 +66,11 @@ def edit(
     with site.views.changing:
         view = view_of(site, task_id)
         still_seen(site, task_id, seen)
-        label = next((each["label"] for each in view.lesions if each["number"] == lesion), None)
-        if label is None:
+        row = next((each for each in view.lesions if each["number"] == lesion), None)
+        if row is None:
             raise HTTPException(404, f"There is no lesion {lesion}.")
-        marks = np.asarray(view.marks())
-        now = np.argwhere(marks == lesion)
+        label, marks = row["label"], view.marks()
+        now = voxels_of(marks, lesion, row["box_zyx"])
         last = store.last_edit(task_id, lesion)
         if operation != "undo":
             drawn = _points(operation, points)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from focalis.device.study_lesions import StudyLesion, lesion_at, list_lesions
+from focalis.device.study_lesions import StudyLesion, lesion_at, list_lesions, voxels_of
 from focalis.dicom import Series, read_segmentation, read_series
 from focalis.dicom.coordinates import to_indices, to_patient
 from focalis.dicom.headers import numbers
@@ -86,7 +86,8 @@ def lesions_of(
     lesions = {each.measured.number: each for each in found}
     labels = {number: each.measured.name for number, each in lesions.items()}
     places = {
-        number: np.flatnonzero(flat == number) for number in {number for number, _ in edits} & set(lesions)
+        number: _flat(voxels_of(numbered, number, lesions[number].box_zyx), series.volume.grid)
+        for number in {number for number, _ in edits} & set(lesions)
     }
     for each in places.values():
         flat[each] = 0
@@ -105,16 +106,21 @@ def lesions_of(
 
 def _indices(places_lps_mm: list[list[float]], grid: Grid) -> NDArray[np.int_]:
     """The voxels at places x, y, z, each as its index in the flattened array."""
-    voxels = np.rint(to_indices(places_lps_mm, grid)).astype(np.int64)[:, ::-1]
-    found: NDArray[np.int_] = np.ravel_multi_index(tuple(voxels.T), grid.shape_zyx)
+    return _flat(np.rint(to_indices(places_lps_mm, grid)).astype(np.int64)[:, ::-1], grid)
+
+
+def _flat(voxels_zyx: NDArray[np.int_], grid: Grid) -> NDArray[np.int_]:
+    found: NDArray[np.int_] = np.ravel_multi_index(tuple(voxels_zyx.T), grid.shape_zyx)
     return found
 
 
 def lesion_row(lesion: StudyLesion, source: Grid, shown: Grid) -> dict[str, Any]:
-    """A lesion for the page: its place on the grid that is shown, and for the viewer."""
+    """A lesion for the page: its place and box on the grid that is shown, and its place for the viewer."""
     place = to_patient(lesion.centre_zyx[::-1], source)
     x, y, z = (round(value) for value in to_indices(place, shown).tolist())
     left, posterior, superior = place.tolist()
+    first, after = np.array(lesion.box_zyx)
+    ends = np.rint(to_indices(to_patient(np.stack([first, after - 1])[:, ::-1], source), shown))[:, ::-1]
     measured = lesion.measured
     return {
         "number": measured.number,
@@ -126,7 +132,8 @@ def lesion_row(lesion: StudyLesion, source: Grid, shown: Grid) -> dict[str, Any]
         "centroid_lps_mm": measured.centroid_lps_mm,
         "centre_zyx": (z, y, x),
         "centre_ras_mm": (-left, -posterior, superior),
-        "slices": lesion.slices,
+        "box_zyx": (ends.min(axis=0).astype(int).tolist(), (ends.max(axis=0) + 1).astype(int).tolist()),
+        "parts": len(lesion.parts),
         "mean": lesion.mean,
         "maximum": lesion.maximum,
     }

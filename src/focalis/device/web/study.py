@@ -238,7 +238,7 @@ def send_correction(
             if _SENT_AS[each["kind"]] in destination.objects:
                 store.add_delivery(task_id, each["kind"], each["sop_uid"], destination.name)
     if segmentation is None:
-        accepted = sum(verdict == "accepted" for verdict in verdicts.values())
+        accepted = sum(each["parts"] for each in view.lesions if verdicts[each["number"]] == "accepted")
         store.set_task_state(task_id, "done", f"{accepted} lesion{'' if accepted == 1 else 's'}, pointed at")
     site.note(request, session.user, "sent corrected results", task_id)
     site.device.deliver(task_id)

@@ -28,6 +28,8 @@ KEPT_BYTES = 4_000_000_000
 
 IMAGE, LESIONS, TABLE = "image.nii", "lesions.nii", "view.json"
 _NIFTI_SFORM = 280
+_FORMAT = 1
+"""Of a view's files; views of another one are made anew."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,8 @@ class Views:
         self._failed: dict[str, str] = {}
 
     def state(self, task_id: str) -> list[int]:
-        """What persons have added to a task's lesions: how many they pointed at, and the edition of their edits."""
-        return [len(pointed_files(self._store, task_id)), self._store.edition(task_id)]
+        """What a current view repeats: its format, how many lesions persons pointed at, the edition of their edits."""
+        return [_FORMAT, len(pointed_files(self._store, task_id)), self._store.edition(task_id)]
 
     def get(self, task_id: str) -> View | None:
         """The view of a task; None if it is not made yet, or lacks what a person did before the device was killed."""

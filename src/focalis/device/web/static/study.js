@@ -196,7 +196,9 @@ function edit(operation, stroke = {}, lesion = study.chosen) {
       take(content);
       if (operation !== "undo") past.push({ lesion });
       lastCut = operation === "cut" && keep === "larger" ? { ...stroke, lesion } : null;
-      said.textContent = `Lesion ${lesion} ${DONE[operation]}: ${(content.lesion.volume_mm3 / 1000).toFixed(2)} ml`;
+      const { volume_mm3: volume, parts } = content.lesion;
+      said.textContent = `Lesion ${lesion} ${DONE[operation]}: ${(volume / 1000).toFixed(2)} ml`;
+      if (parts > 1) said.textContent += `, in ${parts} parts; each becomes a lesion of its own when it is sent`;
     } catch (error) {
       said.textContent = error.message;
       said.classList.add("bad");
@@ -218,6 +220,7 @@ function take({ lesion, verdict, edited, edition }) {
   if (verdict === "undecided") delete study.verdicts[lesion.number];
   else study.verdicts[lesion.number] = verdict;
   const row = rows.find((each) => Number(each.dataset.lesion) === lesion.number);
+  row.querySelector(".parts").textContent = lesion.parts > 1 ? `${lesion.parts} parts` : "";
   row.querySelector(".ml").textContent = (lesion.volume_mm3 / 1000).toFixed(2);
   row.querySelector(".mm").textContent = lesion.longest_mm.toFixed(1);
   row.querySelector(".mean").textContent = String(Number(lesion.mean.toPrecision(4)));
