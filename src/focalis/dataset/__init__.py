@@ -12,8 +12,8 @@ from focalis.dataset.layouts import (
     read_patients,
     read_table,
 )
-from focalis.dataset.phantoms import Phantom, PhantomSettings, make_phantom, write_phantoms
-from focalis.dataset.readers import ReaderFiles, ReaderWarning, find_readers, readers_folder, with_readers
+from focalis.dataset.phantoms import PhantomSettings, make_phantom, write_phantoms
+from focalis.dataset.readers import ReaderWarning, find_readers, readers_folder, with_readers
 from focalis.dataset.splits import (
     Split,
     empty_side,
@@ -33,9 +33,7 @@ __all__ = [
     "Case",
     "Dataset",
     "Labels",
-    "Phantom",
     "PhantomSettings",
-    "ReaderFiles",
     "ReaderWarning",
     "Split",
     "empty_side",

@@ -4,20 +4,18 @@ from focalis.dicom.capture import write_capture
 from focalis.dicom.derived import Caution, Origin, Superseded, read_origin
 from focalis.dicom.drawn import DrawnObject, find_drawn, series_of
 from focalis.dicom.headers import is_dicom
-from focalis.dicom.segmentation import Segment, list_segments, read_segmentation, write_segmentation
+from focalis.dicom.segmentation import list_segments, read_segmentation, write_segmentation
 from focalis.dicom.series import Series, SeriesFiles, find_series, only_series, read_series
 from focalis.dicom.structured_report import ReportedLesion, as_reported, write_report
-from focalis.dicom.structures import Structure, list_structures, read_structures, write_structures
+from focalis.dicom.structures import list_structures, read_structures, write_structures
 
 __all__ = [
     "Caution",
     "DrawnObject",
     "Origin",
     "ReportedLesion",
-    "Segment",
     "Series",
     "SeriesFiles",
-    "Structure",
     "Superseded",
     "as_reported",
     "find_drawn",

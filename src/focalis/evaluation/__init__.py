@@ -13,7 +13,7 @@ from focalis.evaluation.calibration import (
 )
 from focalis.evaluation.cases import EMPTY_RULE, Score, evaluate_case
 from focalis.evaluation.collapse import Collapse, find_collapse, nothing_to_find, partly_judged
-from focalis.evaluation.comparison import FIGURES, POOLING_RULE, Figure, figures_of, paired_differences
+from focalis.evaluation.comparison import POOLING_RULE, Figure, figures_of, paired_differences
 from focalis.evaluation.detection import CaseLesions, Detection
 from focalis.evaluation.froc import FROC_RULE, Froc, FrocRate, bands_csv, froc, froc_csv
 from focalis.evaluation.intervals import (
@@ -24,8 +24,8 @@ from focalis.evaluation.intervals import (
     ratio_interval,
 )
 from focalis.evaluation.judged import JUDGED_COLUMNS, JudgedLesion, judge_lesions
-from focalis.evaluation.learning_curve import Forecast, forecast
-from focalis.evaluation.lesionwise import LesionScores, lesion_scores
+from focalis.evaluation.learning_curve import forecast
+from focalis.evaluation.lesionwise import lesion_scores
 from focalis.evaluation.missing import by_channels, channels_line
 from focalis.evaluation.operating_point import Aim, choose, cut
 from focalis.evaluation.promise import Promise, keep_promise
@@ -35,19 +35,16 @@ from focalis.evaluation.risk import RISK_RULE, RiskCoverage, risk_coverage
 from focalis.evaluation.summary import (
     METRICS,
     LabelSummary,
-    LesionSummary,
-    Statistic,
     Summary,
     representative_cases,
     summarise,
 )
-from focalis.evaluation.surface import SurfaceScores, surface_points_mm, surface_scores
-from focalis.evaluation.voxel import VoxelScores, voxel_scores
+from focalis.evaluation.surface import surface_points_mm, surface_scores
+from focalis.evaluation.voxel import voxel_scores
 
 __all__ = [
     "CALIBRATION_RULE",
     "EMPTY_RULE",
-    "FIGURES",
     "FROC_RULE",
     "JUDGED_COLUMNS",
     "METRICS",
@@ -60,23 +57,17 @@ __all__ = [
     "Detection",
     "Evaluation",
     "Figure",
-    "Forecast",
     "Froc",
     "FrocRate",
     "JudgedLesion",
     "LabelSummary",
-    "LesionScores",
-    "LesionSummary",
     "Pooled",
     "Promise",
     "Reliability",
     "RiskCoverage",
     "Score",
-    "Statistic",
     "Summary",
-    "SurfaceScores",
     "VoxelCounts",
-    "VoxelScores",
     "bands_csv",
     "bootstrap_interval",
     "by_channels",

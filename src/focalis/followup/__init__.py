@@ -6,14 +6,13 @@ from focalis.followup.matching import FOLLOWING_RULE
 from focalis.followup.recist import (
     RECIST_RULE,
     Targets,
-    TargetSum,
     choose_targets,
     is_measurable,
     sum_targets,
 )
-from focalis.followup.registration import DOUBTFUL_SIMILARITY, REGISTRATION_RULE, Registration, register
+from focalis.followup.registration import DOUBTFUL_SIMILARITY, REGISTRATION_RULE, register
 from focalis.followup.study import Piece, Study, make_study
-from focalis.followup.timeline import THERE, Placement, Sighting, Status, Track, carry, place, track
+from focalis.followup.timeline import THERE, Placement, Sighting, Track, carry, place, track
 from focalis.followup.transform import Transform
 
 __all__ = [
@@ -29,12 +28,9 @@ __all__ = [
     "MeasurementError",
     "Piece",
     "Placement",
-    "Registration",
     "Sighting",
     "Size",
-    "Status",
     "Study",
-    "TargetSum",
     "Targets",
     "Track",
     "Transform",

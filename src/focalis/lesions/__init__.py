@@ -11,7 +11,6 @@ from focalis.lesions.components import (
 from focalis.lesions.matching import (
     MATCHING_RULE,
     MINIMUM_IOU,
-    Matching,
     Overlaps,
     find_overlaps,
     match_lesions,
@@ -25,8 +24,8 @@ from focalis.lesions.measures import (
     measure_components,
     measure_lesions,
 )
-from focalis.lesions.operating_point import OperatingPoint, Reported, decide, report_lesions
-from focalis.lesions.probability import temper, untempered
+from focalis.lesions.operating_point import OperatingPoint, decide, report_lesions
+from focalis.lesions.probability import temper
 from focalis.lesions.second_look import features, fit_second_look, lesion_chance
 from focalis.lesions.table import COLUMNS, LesionTable, as_csv, lesion_row
 
@@ -41,10 +40,8 @@ __all__ = [
     "Lesion",
     "LesionTable",
     "Line",
-    "Matching",
     "OperatingPoint",
     "Overlaps",
-    "Reported",
     "as_csv",
     "axial_axis",
     "decide",
@@ -63,6 +60,5 @@ __all__ = [
     "measure_lesions",
     "report_lesions",
     "temper",
-    "untempered",
     "voxels_of",
 ]

@@ -16,7 +16,6 @@ from focalis.losses.target import merge_undrawn
 from focalis.losses.terms import (
     cross_entropy,
     distance_focal_loss,
-    l1_dice_focal_loss,
     soft_dice_loss,
     tversky_loss,
     weighted_cross_entropy,
@@ -38,7 +37,6 @@ __all__ = [
     "cross_entropy",
     "distance_focal_loss",
     "distance_to_foreground",
-    "l1_dice_focal_loss",
     "loss_names",
     "loss_parameters",
     "loss_spec",

@@ -15,12 +15,10 @@ from focalis.planning.plan import (
     Normalisation,
     Plan,
     Readers,
-    TrainingSettings,
-    Use,
     read_plan,
     write_plan,
 )
-from focalis.planning.preparation import Prepared, prepare_image, prepare_label
+from focalis.planning.preparation import prepare_image, prepare_label
 from focalis.planning.scope import Description, Scope, describe, join_scopes, learn_scope, outside, positions
 
 __all__ = [
@@ -37,11 +35,8 @@ __all__ = [
     "NetworkSettings",
     "Normalisation",
     "Plan",
-    "Prepared",
     "Readers",
     "Scope",
-    "TrainingSettings",
-    "Use",
     "describe",
     "fingerprint",
     "join_scopes",

@@ -8,11 +8,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from focalis.prediction.choice import RUNTIMES, require_runtime, runtime_for
-from focalis.prediction.engine import Engine, Engines, PrecisionWarning
+from focalis.prediction.choice import RUNTIMES, runtime_for
+from focalis.prediction.engine import PrecisionWarning
 from focalis.prediction.guided import segment_at
 from focalis.prediction.places import Place, Pointed, cut, surroundings
-from focalis.prediction.predictor import Passed, Passes, plan_passes, run_passes
+from focalis.prediction.predictor import plan_passes, run_passes
 from focalis.prediction.segmentation import (
     RefinementWarning,
     Segmentation,
@@ -25,18 +25,17 @@ from focalis.prediction.segmentation import (
     segment,
 )
 from focalis.prediction.settings import DEFAULT_MEMORY_GB, Settings
-from focalis.prediction.tiles import Axis, Tile, tiles
+from focalis.prediction.tiles import Axis, tiles
 
 if TYPE_CHECKING:
     from focalis.prediction.eight_bit import input_ranges, rounded
     from focalis.prediction.precision import float32_because
-    from focalis.prediction.refine import Refined, refine_probabilities
+    from focalis.prediction.refine import refine_probabilities
     from focalis.prediction.runtime import (
         Runtime,
         choose_device,
         choose_precision,
         choose_runtime,
-        cpu_has_bfloat16,
         missing_operations_told,
         peak_forward_bytes,
     )
@@ -45,28 +44,20 @@ __all__ = [
     "DEFAULT_MEMORY_GB",
     "RUNTIMES",
     "Axis",
-    "Engine",
-    "Engines",
-    "Passed",
-    "Passes",
     "Place",
     "Pointed",
     "PrecisionWarning",
-    "Refined",
     "RefinementWarning",
     "Runtime",
     "Segmentation",
     "Settings",
-    "Tile",
     "check_volumes",
     "choose_device",
     "choose_precision",
     "choose_runtime",
-    "cpu_has_bfloat16",
     "cut",
     "engines_for",
     "float32_because",
-    "forward_bytes",
     "infer",
     "input_ranges",
     "missing_operations_told",
@@ -76,7 +67,6 @@ __all__ = [
     "reported_by",
     "require_crop",
     "require_memory",
-    "require_runtime",
     "rounded",
     "run_passes",
     "runtime_for",
@@ -95,7 +85,6 @@ _WITH_TORCH = {
         "choose_device",
         "choose_precision",
         "choose_runtime",
-        "cpu_has_bfloat16",
         "missing_operations_told",
         "peak_forward_bytes",
     ),

@@ -1,15 +1,13 @@
 """The check of a data set before it is used: what stops training, and what a person should look at."""
 
 from focalis.quality.check import FACTS_VERSION, CheckResult, Problem, Progress, check_dataset
-from focalis.quality.facts import CaseFacts, ImageFacts, LabelFacts, LabelMapFacts, LesionFacts
+from focalis.quality.facts import CaseFacts, LabelFacts, LabelMapFacts
 from focalis.quality.finding import (
     FEW_VOXELS,
     GREATEST_SHARE,
     KINDS,
     LEAST_SHARE,
     Finding,
-    Kind,
-    KindOfFinding,
 )
 from focalis.quality.sizes import share_in_words, voxels_at
 from focalis.quality.survey import Measured, PlannedSpacing, Survey, measure, survey
@@ -23,12 +21,8 @@ __all__ = [
     "CaseFacts",
     "CheckResult",
     "Finding",
-    "ImageFacts",
-    "Kind",
-    "KindOfFinding",
     "LabelFacts",
     "LabelMapFacts",
-    "LesionFacts",
     "Measured",
     "PlannedSpacing",
     "Problem",

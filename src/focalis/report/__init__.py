@@ -5,9 +5,9 @@ from focalis.report.comparison_page import write_comparison_report
 from focalis.report.contours_figure import contours_figure
 from focalis.report.curves import curves_figure
 from focalis.report.evaluation_page import write_evaluation_report
-from focalis.report.figure import DARK, LIGHT, Theme
+from focalis.report.figure import DARK, LIGHT
 from focalis.report.fit_page import write_fit_report
-from focalis.report.follow import lesion_figure, write_follow_report
+from focalis.report.follow import write_follow_report
 from focalis.report.lesion_figures import froc_figure, operating_figure, reliability_figure, risk_figure
 from focalis.report.overlay import overlay_figure
 from focalis.report.plane import Point, plane_figure
@@ -21,14 +21,12 @@ __all__ = [
     "LIGHT",
     "CasePicture",
     "Point",
-    "Theme",
     "agreement_figure",
     "caption",
     "case_picture",
     "contours_figure",
     "curves_figure",
     "froc_figure",
-    "lesion_figure",
     "operating_figure",
     "overlay_figure",
     "plane_figure",
