@@ -38,7 +38,7 @@ class Figure:
 
 
 def figures_of(
-    runs: Sequence[Sequence[Score]], patients: Mapping[str, str] | None = None, seed: int = 0
+    runs: Sequence[Sequence[Score]], patients: Mapping[str, str] | None = None
 ) -> dict[str, Figure]:
     """The `FIGURES` of one system, pooled over its runs by `POOLING_RULE`.
 
@@ -46,14 +46,13 @@ def figures_of(
         runs: the scores of each run; runs of several folds hold different cases, runs of several seeds the same.
         patients: case name to patient; every case counts as a patient of its own without it.
     """
-    return {name: _figure(_parts(runs, name), patients, seed) for name in FIGURES}
+    return {name: _figure(_parts(runs, name), patients) for name in FIGURES}
 
 
 def paired_differences(
     first: Sequence[Sequence[Score]],
     second: Sequence[Sequence[Score]],
     patients: Mapping[str, str] | None = None,
-    seed: int = 0,
 ) -> dict[str, Figure]:
     """The `FIGURES` of the first system minus those of the second, on the cases where both have them.
 
@@ -63,9 +62,7 @@ def paired_differences(
     for name in FIGURES:
         a, b = _parts(first, name), _parts(second, name)
         cases = [case for case in a if case in b]
-        found[name] = _difference(
-            [a[case] for case in cases], [b[case] for case in cases], cases, patients, seed
-        )
+        found[name] = _difference([a[case] for case in cases], [b[case] for case in cases], cases, patients)
     return found
 
 
@@ -105,9 +102,9 @@ def _part(labels: Sequence[Score], figure: str) -> _Part | None:
     return (float(np.mean(defined)), 1.0) if defined else None
 
 
-def _figure(parts: Mapping[str, _Part], patients: Mapping[str, str] | None, seed: int) -> Figure:
+def _figure(parts: Mapping[str, _Part], patients: Mapping[str, str] | None) -> Figure:
     tops, bottoms = [top for top, _ in parts.values()], [bottom for _, bottom in parts.values()]
-    found = pooled(list(parts), tops, bottoms, patients, seed)
+    found = pooled(list(parts), tops, bottoms, patients)
     return Figure(found.value, found.low, found.high, len(parts))
 
 
@@ -116,7 +113,6 @@ def _difference(
     second: Sequence[_Part],
     cases: Sequence[str],
     patients: Mapping[str, str] | None,
-    seed: int,
 ) -> Figure:
     (a, b), (c, d) = ([[part[side] for part in parts] for side in (0, 1)] for parts in (first, second))
     if not (sum(b) > 0 and sum(d) > 0):
@@ -125,5 +121,5 @@ def _difference(
     groups = patients_of(cases, patients)
     if len(set(groups)) < 2:
         return Figure(value, None, None, len(cases))
-    low, high = ratio_difference_interval((a, b), (c, d), seed, groups=groups)
+    low, high = ratio_difference_interval((a, b), (c, d), groups=groups)
     return Figure(value, low, high, len(cases))

@@ -85,11 +85,11 @@ class Froc:
     seed: int
 
 
-def size_classes(volumes_mm3: NDArray[np.float64], classes: int = _CLASSES) -> tuple[float, ...]:
+def size_classes(volumes_mm3: NDArray[np.float64]) -> tuple[float, ...]:
     """The inner borders of size classes with about as many lesions each, to two digits; fewer if lesions are few."""
-    if volumes_mm3.size < 2 * classes:
+    if volumes_mm3.size < 2 * _CLASSES:
         return ()
-    borders = np.quantile(volumes_mm3, np.arange(1, classes) / classes)
+    borders = np.quantile(volumes_mm3, np.arange(1, _CLASSES) / _CLASSES)
     return tuple(dict.fromkeys(float(f"{border:.2g}") for border in borders))
 
 
@@ -97,7 +97,6 @@ def froc(
     candidates: Sequence[Candidates],
     patients: Mapping[str, str] | None = None,
     seed: int = 0,
-    draws: int = DRAWS,
 ) -> Froc | None:
     """The FROC curve of predicted lesions; None without a true lesion.
 
@@ -125,9 +124,9 @@ def froc(
             found[scan][:, start:] += np.bincount(kind[hits], minlength=len(borders) + 1)[:, None]
     empty = there.sum(axis=1) == 0
     groups = patients_of(scans, patients)
-    rates = _rates(there.sum(axis=1), found.sum(axis=1), false, groups, seed, draws)
+    rates = _rates(there.sum(axis=1), found.sum(axis=1), false, groups, seed)
     class_rates = tuple(
-        _rates(there[:, k], found[:, k], false, groups, seed, draws) for k in range(len(borders) + 1)
+        _rates(there[:, k], found[:, k], false, groups, seed) for k in range(len(borders) + 1)
     )
 
     def per(rows: NDArray[np.bool_], values: NDArray[np.float64], i: int) -> float | None:
@@ -208,7 +207,6 @@ def _rates(
     false: NDArray[np.float64],
     groups: Sequence[str],
     seed: int,
-    draws: int,
 ) -> tuple[FrocRate, ...]:
     """The curve at fixed rates of false positives, and its band over patients drawn with replacement."""
     names = list(dict.fromkeys(groups))
@@ -229,7 +227,7 @@ def _rates(
     low = high = np.full(len(RATES), np.nan)
     if len(names) > 1:
         rng = np.random.default_rng(seed)
-        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws) @ member
+        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS) @ member
         samples = np.stack([curve(weights) for weights in drawn])
         tail = (1 - LEVEL) / 2
         if there.any():

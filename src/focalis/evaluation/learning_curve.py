@@ -19,6 +19,8 @@ from focalis.evaluation.intervals import DRAWS, LEVEL, patients_of
 TRAINING_NOISE = 0.02
 """Standard deviation of the mean Dice of equal trainings with different seeds, on nodules (docs/evidence.md)."""
 LEAST_LEFT = 1e-3
+MORE = 20
+"""Cases more than the largest number that a gain is forecast for."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,7 @@ class Forecast:
 def forecast(
     sizes: Sequence[int],
     dice: Sequence[Mapping[str, float]],
-    more: int = 20,
     patients: Mapping[str, str] | None = None,
-    seed: int = 0,
 ) -> Forecast:
     """Forecast the gain from a learning curve.
 
@@ -63,7 +63,6 @@ def forecast(
     Args:
         sizes: numbers of training cases, at least two different ones.
         dice: for each, case to Dice; the same cases for all.
-        more: how many cases more than the largest.
         patients: case name to patient; a case that it does not name is a patient of its own.
 
     Raises:
@@ -82,19 +81,19 @@ def forecast(
     per_patient = np.zeros((max(numbers) + 1, len(n) + 1))
     for number, column in zip(numbers, values.T, strict=True):
         per_patient[number] += [*column, 1]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     picks = rng.integers(0, len(per_patient), size=(DRAWS, len(per_patient)))
     sums = per_patient[picks].sum(axis=1)
     means = sums[:, :-1] / sums[:, -1:] + rng.normal(0, TRAINING_NOISE, (DRAWS, len(n)))
     best = means.max(axis=1)
     ceiling = np.maximum(best + (1 - best) * rng.random(DRAWS), best + LEAST_LEFT)
     tail = (1 - LEVEL) / 2
-    low, gain, high = np.quantile(_gains(n, means, ceiling, more), [tail, 0.5, 1 - tail])
+    low, gain, high = np.quantile(_gains(n, means, ceiling), [tail, 0.5, 1 - tail])
     whole = values.mean(axis=1)
     return Forecast(
         tuple(int(size) for size in n),
         tuple(float(each) for each in whole),
-        more,
+        MORE,
         float(gain),
         float(low),
         float(high),
@@ -102,12 +101,12 @@ def forecast(
 
 
 def _gains(
-    n: NDArray[np.float64], means: NDArray[np.float64], ceiling: NDArray[np.float64], more: int
+    n: NDArray[np.float64], means: NDArray[np.float64], ceiling: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The gain by each row of mean Dice (draw, size) under the law with the row's ceiling; never below 0."""
     left = np.log(ceiling[:, None] - means)
     x = np.log(n) - np.log(n).mean()
     slope = np.minimum((left @ x) / (x @ x), 0)
     middle = left.mean(axis=1)
-    at = [np.exp(middle + slope * (np.log(size) - np.log(n).mean())) for size in (n[-1], n[-1] + more)]
+    at = [np.exp(middle + slope * (np.log(size) - np.log(n).mean())) for size in (n[-1], n[-1] + MORE)]
     return np.asarray(at[0] - at[1])

@@ -55,6 +55,6 @@ def lesion_scores(
         predicted_lesions=matching.predicted_count,
         detected_lesions=len(matching.pairs),
         false_positive_lesions=len(matching.unmatched_predicted),
-        split_lesions=matching.splits,
-        merged_lesions=matching.merges,
+        split_lesions=len(matching.split),
+        merged_lesions=len(matching.merged),
     )

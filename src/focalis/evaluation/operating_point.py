@@ -131,7 +131,6 @@ def choose(
     cases: Sequence[Sequence[Candidates]],
     aim: Aim | None = None,
     temperature: float = 1.0,
-    thresholds: Sequence[float] = THRESHOLDS,
 ) -> OperatingPoint:
     """Choose threshold, minimum size and minimum confidence together, on cases that the network did not learn from.
 
@@ -157,7 +156,6 @@ def choose(
         aim: the best mean Dice by default.
         temperature: what prediction will temper the probabilities with. The choice is the same at any, but
             it is given in tempered probabilities.
-        thresholds: those that the cases were cut at.
 
     Raises:
         UsageError: without cases.
@@ -165,7 +163,7 @@ def choose(
     if not cases:
         raise UsageError("choosing an operating point needs at least one case")
     aim = aim or Aim()
-    levels = list(thresholds)
+    levels = list(THRESHOLDS)
     by_case = np.array([[each.dice(each.kept(0, 0)) for each in row] for row in cases])
     everything = by_case.mean(axis=0)
     lesions = sum(map(_lesions, cases))

@@ -9,7 +9,7 @@ import numpy as np
 
 from focalis.display import Shown
 from focalis.evaluation.cases import Score
-from focalis.evaluation.intervals import DRAWS, Pooled, pooled
+from focalis.evaluation.intervals import Pooled, pooled
 
 METRICS = (
     "dice",
@@ -113,7 +113,7 @@ class Summary(Shown):
 
 
 def summarise(
-    scores: Sequence[Score], *, patients: Mapping[str, str] | None = None, seed: int = 0, draws: int = DRAWS
+    scores: Sequence[Score], *, patients: Mapping[str, str] | None = None, seed: int = 0
 ) -> Summary:
     """Summarise the scores of all cases, per label and over labels.
 
@@ -122,12 +122,11 @@ def summarise(
         patients: case name to patient. Patients are what the bootstrap draws, each with all of its cases;
             without this every case counts as a patient of its own.
         seed: seed of the bootstrap; one seed draws the same patients for every metric defined in all cases.
-        draws: number of bootstrap samples.
     """
     by_label: dict[int, list[Score]] = {}
     for score in scores:
         by_label.setdefault(score.label, []).append(score)
-    sampling = _Sampling(patients, seed, draws)
+    sampling = _Sampling(patients, seed)
     labels = tuple(
         _summarise_label(label, rows[0].name, [[row] for row in rows], sampling)
         for label, rows in sorted(by_label.items())
@@ -167,12 +166,11 @@ def representative_cases(scores: Sequence[Score]) -> tuple[tuple[str, str], ...]
 class _Sampling:
     patients: Mapping[str, str] | None
     seed: int
-    draws: int
 
     def pooled(
         self, cases: list[str], tops: Sequence[float], bottoms: Sequence[float] | None = None
     ) -> Pooled:
-        return pooled(cases, tops, bottoms, self.patients, self.seed, self.draws)
+        return pooled(cases, tops, bottoms, self.patients, self.seed)
 
 
 def _summarise_label(

@@ -46,16 +46,6 @@ class Matching:
         """Number of predicted lesions."""
         return len(self.pairs) + len(self.unmatched_predicted)
 
-    @property
-    def splits(self) -> int:
-        """Number of true lesions that were split."""
-        return len(self.split)
-
-    @property
-    def merges(self) -> int:
-        """Number of predicted lesions that merge true ones."""
-        return len(self.merged)
-
 
 @dataclass(frozen=True, eq=False)
 class Overlaps:
@@ -74,16 +64,15 @@ class Overlaps:
     shared: NDArray[np.int64]
     iou: NDArray[np.float64]
 
-    def match(self, keep: NDArray[np.bool_] | None = None, minimum_iou: float = MINIMUM_IOU) -> Matching:
+    def match(self, keep: NDArray[np.bool_] | None = None) -> Matching:
         """Pair the lesions by `MATCHING_RULE`.
 
         Args:
             keep: which predicted lesions count, shape (m,); the others are left out as if never predicted.
-            minimum_iou: least intersection over union of a pair, > 0.
         """
         kept = np.ones(self.predicted_voxels.size, dtype=bool) if keep is None else keep
         there = kept[self.predicted]
-        enough = there & (self.iou >= minimum_iou)
+        enough = there & (self.iou >= MINIMUM_IOU)
         pairs = _assign(self.truth[enough], self.predicted[enough], self.iou[enough])
         missed, wrong = np.ones(self.truth_voxels.size, dtype=bool), kept.copy()
         missed[[pair[0] - 1 for pair in pairs]] = False
@@ -124,7 +113,6 @@ def find_overlaps(
 def match_lesions(
     truth: NDArray[np.bool_],
     predicted: NDArray[np.bool_],
-    minimum_iou: float = MINIMUM_IOU,
     minimum_voxels: int = 1,
 ) -> Matching:
     """Pair the 26-connected components of two masks by `MATCHING_RULE`.
@@ -136,11 +124,10 @@ def match_lesions(
     Args:
         truth: true foreground, shape (z, y, x).
         predicted: predicted foreground of the same shape.
-        minimum_iou: least intersection over union of a pair, > 0.
         minimum_voxels: smaller components are no lesions, in either mask.
     """
     lesions = [label_components(mask, minimum_voxels=minimum_voxels) for mask in (truth, predicted)]
-    return find_overlaps(*lesions[0], *lesions[1]).match(minimum_iou=minimum_iou)
+    return find_overlaps(*lesions[0], *lesions[1]).match()
 
 
 def _assign(
