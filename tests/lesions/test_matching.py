@@ -70,7 +70,12 @@ def test_the_threshold_itself_counts() -> None:
 
 def test_a_merge_detects_one_lesion_and_is_counted() -> None:
     matching = match_lesions(boxes((0, 4), (5, 9)), boxes((0, 9)))
-    assert (len(matching.pairs), len(matching.unmatched_truth), len(matching.merged), len(matching.split)) == (
+    assert (
+        len(matching.pairs),
+        len(matching.unmatched_truth),
+        len(matching.merged),
+        len(matching.split),
+    ) == (
         1,
         1,
         1,

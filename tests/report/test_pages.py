@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from focalis.evaluation import Score, Summary, evaluate_case, summarise
+from focalis.evaluation import Evaluation, Score, evaluate_case
 from focalis.report import write_evaluation_report, write_fit_report
 from focalis.report.page import number
 from focalis.volume import Grid, Volume
@@ -49,32 +49,31 @@ def check(path: Path) -> Checker:
     return checker
 
 
-def scored(names: dict[int, str]) -> tuple[list[Score], Summary]:
+def scored(names: dict[int, str]) -> list[Score]:
     rng = np.random.default_rng(0)
     scores: list[Score] = []
     for case in ("alpha", NASTY, "empty"):
         truth = Volume((rng.random((5, 6, 7)) < 0.3 * (case != "empty")).astype(np.uint8), Grid((7, 6, 5)))
         guess = Volume((rng.random((5, 6, 7)) < 0.3).astype(np.uint8), Grid((7, 6, 5)))
         scores += evaluate_case(truth, guess, names, case=case)
-    return scores, summarise(scores)
+    return scores
 
 
 @pytest.mark.parametrize("names", [{1: "lesion"}, {1: "core", 2: NASTY}])
 def test_evaluation_report(tmp_path: Path, names: dict[int, str]) -> None:
-    scores, summary = scored(names)
+    evaluation = Evaluation.of(scored(names), tolerance_mm=2.5)
     path = tmp_path / "deep" / "report.html"
-    write_evaluation_report(path, scores, summary, [(NASTY, PNG)], tolerance_mm=2.5)
+    write_evaluation_report(path, evaluation, [(NASTY, PNG)])
     text = check(path).text
     assert text.count(NASTY) >= 2
     assert "tolerance of\n2.5 mm" in text
-    assert number(summary.overall["dice"].mean) in text
+    assert number(evaluation.summary.overall["dice"].mean) in text
     assert "2 of 3" in text  # HD95 is undefined where the truth is empty
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
 
 
 def test_one_case_without_pictures(tmp_path: Path) -> None:
-    scores, _ = scored({1: "lesion"})
-    write_evaluation_report(tmp_path / "r.html", scores[:1], summarise(scores[:1]))
+    write_evaluation_report(tmp_path / "r.html", Evaluation.of(scored({1: "lesion"})[:1]))
     checker = check(tmp_path / "r.html")
     assert "1 case." in checker.text
     assert checker.references == []
@@ -82,13 +81,11 @@ def test_one_case_without_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("metrics", [[], [{"step": 1, "loss": 2.0, "learning_rate": 0.1}]])
 def test_fit_report(tmp_path: Path, metrics: list[dict[str, float]]) -> None:
-    scores, summary = scored({1: "lesion"})
     write_fit_report(
         tmp_path / "r.html",
+        Evaluation.of(scored({1: "lesion"})),
         plan_text=f"labels: {NASTY}",
         metrics=metrics,
-        scores=scores,
-        summary=summary,
         overlays=[("Worst case", PNG)],
         record={
             "seed": 3,

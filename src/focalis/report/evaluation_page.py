@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from focalis.evaluation import EMPTY_RULE, Detection, JudgedLesion, Score, Summary
-from focalis.evaluation.beside import SPREAD_RULE, StructureBesideReaders
+from focalis.evaluation import EMPTY_RULE, Evaluation
+from focalis.evaluation.beside import SPREAD_RULE
 from focalis.files import write_text
 from focalis.lesions import MATCHING_RULE
 from focalis.report.figure import DARK, LIGHT
@@ -21,60 +21,33 @@ from focalis.report.verdict import next_steps, verdict
 
 def write_evaluation_report(
     path: Path,
-    scores: Sequence[Score],
-    summary: Summary,
+    evaluation: Evaluation,
     overlays: Sequence[tuple[str, bytes]] = (),
-    readers: Sequence[StructureBesideReaders] = (),
-    *,
     pictures: Sequence[CasePicture] = (),
-    detection: Detection | None = None,
-    lesions: Sequence[JudgedLesion] = (),
-    tolerance_mm: float = 1.0,
-    alerts: Sequence[str] = (),
-    seen_notes: Sequence[str] = (),
 ) -> None:
-    """Write the scores of many cases as one self-contained HTML page.
+    """Write an evaluation as one self-contained HTML page, whole or not at all; DataError if it cannot be written.
 
     Args:
-        path: the page; written whole or not at all.
-        scores: one per case and label.
-        summary: of these scores.
         overlays: captions with PNG files, see `overlay_figure`.
-        readers: the predictions beside the readers, where there are any.
-        detection: FROC, calibration and ranking of errors, where the lesions' confidence is known.
-        lesions: every true and predicted lesion.
-        tolerance_mm: the tolerance that the surface Dice was computed with.
-        seen_notes: those of the alerts that are repeated beside the readers.
-        alerts: what stands first, above all figures: a reason not to believe them, a line each.
-
-    Raises:
-        DataError: if the page cannot be written.
+        pictures: of the cases, see `case_picture`.
     """
-    context = score_context(scores, summary, overlays, pictures, tolerance_mm, lesions)
-    context |= lesion_context(detection, lesions)
-    write_text(
-        path,
-        render(
-            "evaluation.html.j2",
-            title="Evaluation",
-            alerts=alerts,
-            seen_notes=seen_notes,
-            readers=readers,
-            spread_rule=SPREAD_RULE,
-            **context,
-        ),
+    page = render(
+        "evaluation.html.j2",
+        title="Evaluation",
+        alerts=evaluation.alerts,
+        seen_notes=evaluation.notes,
+        readers=evaluation.readers,
+        spread_rule=SPREAD_RULE,
+        **score_context(evaluation, overlays, pictures),
     )
+    write_text(path, page)
 
 
 def score_context(
-    scores: Sequence[Score],
-    summary: Summary,
-    overlays: Sequence[tuple[str, bytes]],
-    pictures: Sequence[CasePicture],
-    tolerance_mm: float,
-    lesions: Sequence[JudgedLesion],
+    evaluation: Evaluation, overlays: Sequence[tuple[str, bytes]], pictures: Sequence[CasePicture]
 ) -> dict[str, Any]:
-    """What the templates need to show scores."""
+    """What the templates need to show scores and lesions."""
+    scores, summary, lesions = evaluation.scores, evaluation.summary, evaluation.lesions
     several = len(summary.labels) > 1
     parts = [summary.overall, *summary.labels] if several else [summary.labels[0]]
     cases, missed = galleries(pictures, scores)
@@ -95,5 +68,6 @@ def score_context(
         "anchors": {item["anchor"] for item in (*cases, *missed)},
         "matching_rule": MATCHING_RULE,
         "empty_rule": EMPTY_RULE,
-        "tolerance_mm": tolerance_mm,
+        "tolerance_mm": evaluation.tolerance_mm,
+        **lesion_context(evaluation.detection, lesions),
     }

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from focalis.evaluation import Detection, JudgedLesion, Score, Summary
+from focalis.evaluation import Evaluation
 from focalis.files import write_text
 from focalis.lesions import OperatingPoint
 from focalis.report.curves import curves_figure
 from focalis.report.evaluation_page import score_context
 from focalis.report.figure import DARK, LIGHT
-from focalis.report.lesion_context import lesion_context
 from focalis.report.lesion_figures import operating_figure
 from focalis.report.page import render
 from focalis.report.strip import CasePicture
@@ -21,18 +20,15 @@ from focalis.report.summary_tables import flat
 
 def write_fit_report(
     path: Path,
+    evaluation: Evaluation,
     *,
     plan_text: str,
     metrics: Sequence[Mapping[str, Any]],
-    scores: Sequence[Score],
-    summary: Summary,
     overlays: Sequence[tuple[str, bytes]],
     pictures: Sequence[CasePicture] = (),
     record: Mapping[str, object],
     split_note: str,
     point: OperatingPoint | None = None,
-    detection: Detection | None = None,
-    lesions: Sequence[JudgedLesion] = (),
     alerts: Sequence[str] = (),
 ) -> None:
     """Write plan, curves, scores, pictures and the run's record as one self-contained HTML page.
@@ -41,14 +37,10 @@ def write_fit_report(
         path: the page; written whole or not at all.
         plan_text: the plan file as it stands.
         metrics: the rows of `metrics.jsonl`, see `curves_figure`; may be empty.
-        scores: one per case and label.
-        summary: of these scores.
-        overlays: captions with PNG files: best, median and worst case.
+        overlays, pictures: see `write_evaluation_report`.
         record: how the run was made; nested mappings are shown with dotted names.
         split_note: on which cases the scores are, and what these cases were used for.
         point: the operating point; None where every fold has its own.
-        detection: FROC, calibration and ranking of errors.
-        lesions: every true and predicted lesion.
         alerts: what stands first, above all figures: a reason not to believe them, a line each.
 
     Raises:
@@ -65,10 +57,9 @@ def write_fit_report(
         plan_text=plan_text,
         curves=curves,
         **_point(point),
-        **lesion_context(detection, lesions),
         record=flat(rest),
         packages=flat(packages) if isinstance(packages, Mapping) else flat({"packages": packages or None}),
-        **score_context(scores, summary, overlays, pictures, 1.0, lesions),
+        **score_context(evaluation, overlays, pictures),
     )
     write_text(path, page)
 

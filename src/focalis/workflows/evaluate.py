@@ -184,20 +184,7 @@ def evaluate(
             else _pictures(evaluation, _pair(Path(predictions), Path(labels)), Path(images))
         )
         folder = Path(out)
-        report = folder / "report.html"
-        write_evaluation_report(
-            report,
-            evaluation.scores,
-            evaluation.summary,
-            overlays,
-            evaluation.readers,
-            pictures=pictures,
-            detection=evaluation.detection,
-            lesions=evaluation.lesions,
-            tolerance_mm=tolerance_mm,
-            alerts=evaluation.alerts,
-            seen_notes=evaluation.notes,
-        )
+        write_evaluation_report(folder / "report.html", evaluation, overlays, pictures)
         write_evaluation(evaluation, folder)
     return evaluation
 

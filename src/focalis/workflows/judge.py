@@ -307,17 +307,14 @@ def write_judgement(
     ).read_text(encoding="utf-8")
     write_fit_report(
         home / "report.html",
+        evaluation,
         plan_text=plan_text,
         metrics=metrics,
-        scores=scores,
-        summary=evaluation.summary,
         overlays=overlays,
         pictures=pictures,
         record=record,
         split_note=judged_on,
         point=None if model is None else model.operating_point,
-        detection=evaluation.detection,
-        lesions=evaluation.lesions,
         alerts=alerts,
     )
     return evaluation.summary
