@@ -2,11 +2,16 @@
 
     python benchmarks/shapes_trial.py lidc_nodules                          from random weights
     python benchmarks/shapes_trial.py lidc_nodules --start runs/shapes/classes
+    python benchmarks/shapes_trial.py lidc_nodules --start shapes --channels faint,own --into 1
     python benchmarks/shapes_trial.py --table                               the results that are there
 
-`--start` is the folder that `pretrain_shapes.py` wrote. A quarter of fold 0's training cases are judged, and the cases
-that train are drawn from the others; the fold's held-out cases are not touched, so these figures may choose among
-starts. Nodules are judged by the windows protocol, other data as whole cases, by the mean Dice over the labels.
+`--start` is `shapes`, or a folder that `pretrain_shapes.py` wrote. `--channels` trains on several channels made of the
+one there is: `own` (as it is), `opposite` (dark for bright, blurred, noisy) and `faint` (the lesion hardly shows). The
+start's first layer is shared out evenly among them, or goes `--into` one of them.
+
+A quarter of fold 0's training cases are judged, and the cases that train are drawn from the others; the fold's held-out
+cases are not touched, so these figures may choose among starts. Nodules are judged by the windows protocol, other data
+as whole cases, by the mean Dice over the labels.
 FOCALIS_DATA names the folder of the data sets. A result that is there already is not made again.
 """
 
@@ -14,17 +19,21 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from accuracy import cut, dice, windows_of
 from evidence_data import NODULES, data_folder
+from torch import Tensor
 
-from focalis.dataset import Dataset, Split, inner_split, make_splits, open_dataset, read_splits
+from focalis.dataset import Case, Dataset, Split, inner_split, make_splits, open_dataset, read_splits
 from focalis.evaluation import bootstrap_interval
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
@@ -32,7 +41,7 @@ from focalis.planning import fingerprint, make_plan
 from focalis.prediction import Settings, choose_runtime, segment
 from focalis.training import prepare_cases, read_metrics, train
 from focalis.training.start import first_network, read_start
-from focalis.volume import Volume
+from focalis.volume import Volume, write_volume
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "shapes"
@@ -43,6 +52,8 @@ DATA = {
     "oasis_inferior_ventricle": {1: "ventricle"},
 }
 """The data sets and their labels."""
+CHANNELS = {"own": (1.0, 0.0, 0.0), "opposite": (-1.0, 1.0, 0.25), "faint": (1.0, 4.0, 0.5)}
+"""By channel what it is made with: a factor, a blur in voxels, and noise in standard deviations of the image."""
 OF_THE_START = ("command", "revision", "task", "steps", "seed", "sha256")
 SHARE, MINIMUM = 0.25, 3
 JUDGED = 20
@@ -56,7 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dataset", nargs="?", choices=list(DATA))
-    parser.add_argument("--start", type=Path, help="the folder of a start; random weights without it")
+    parser.add_argument("--start", type=Path, help="shapes, or a start's folder; random weights without it")
+    parser.add_argument("--channels", type=lambda text: text.split(","), default=[], metavar="KIND,KIND")
+    parser.add_argument(
+        "--into", type=int, help="the channel, from 0, that alone gets the start's first layer"
+    )
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--steps", type=int, default=350)
     parser.add_argument(
@@ -75,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.dataset is None:
         parser.error(f"name a data set ({', '.join(DATA)}), or --table")
     start = title(options)
-    name = f"{options.dataset}-{options.cases}cases-{options.steps}steps-{start}-draw{options.draw}"
+    data = "-".join([options.dataset, *options.channels])
+    name = f"{data}-{options.cases}cases-{options.steps}steps-{start}-draw{options.draw}"
     target = options.results / f"{name}.json"
     if target.exists():
         print(f"{target}: is there, nothing to do")
@@ -88,45 +104,57 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def made(options: argparse.Namespace) -> dict[str, Any]:
     """Train and judge one row; what is to be known about it."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _made(options, Path(folder))
+
+
+def _made(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     began = provenance()
     data = open_dataset(data_folder() / options.dataset)
     drawn = draw(data, options.cases, options.draw)
-    training, judged = data.select(drawn.train), data.select(drawn.val)
+    digest = data_hash(data.select([*drawn.train, *drawn.val]))
+    if options.channels:
+        data = with_channels(data.select([*drawn.train, *drawn.val]), options.channels, home / data.root.name)
+    training = data.select(drawn.train)
     plan = make_plan(fingerprint(training), data.channels, DATA[options.dataset])
     if options.rate:
         training_settings = plan.training.model_copy(update={"learning_rate": options.rate})
         plan = plan.model_copy(update={"training": training_settings})
-    start, taken, record = None, None, {}
+    start, taken, record = None, None, dict[str, Any]()
     if options.start is not None:
-        record = read_json(options.start / "record.json")
-        start = read_start(options.start / "start.safetensors")
+        own = options.start / "record.json"
+        record = read_json(own) if own.exists() else {}
+        start = read_start(options.start / "start.safetensors" if record else str(options.start))
+        if start is not None and options.into is not None:
+            start = replace(start, state=into_one(start.state, len(data.channels), options.into))
         taken = str(first_network(plan, start)[1])
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        cases = prepare_cases(training, plan, home / "prepared")
-        network = train(
-            plan,
-            cases,
-            [],
-            home,
-            steps=options.steps,
-            seed=options.draw,
-            runtime=choose_runtime(),
-            start=start,
-        )
-        seconds = read_metrics(home)[-1]["seconds"]
-    found = scores(Model(plan, (network,), OperatingPoint(threshold=min(THRESHOLDS))), data, drawn.val)
+    network = train(
+        plan,
+        prepare_cases(training, plan, home / "prepared"),
+        [],
+        home,
+        steps=options.steps,
+        seed=options.draw,
+        runtime=choose_runtime(),
+        start=start,
+    )
+    model = Model(plan, (network,), OperatingPoint(threshold=min(THRESHOLDS)))
+    found = scores(
+        model, data, windows_of(data_folder() / NODULES) if options.dataset == NODULES else None, drawn.val
+    )
     return {
         **began,
         "dataset": options.dataset,
-        "data_sha256": data_hash([*training, *judged]),
+        "channels": options.channels,
+        "data_sha256": digest,
         "start": None if title(options) == RANDOM else title(options),
         "start_record": {name: record[name] for name in OF_THE_START if name in record},
+        "start_sha256": None if start is None else start.sha256,
         "taken": taken,
         "steps": options.steps,
         "seed": options.draw,
         "threads": options.threads,
-        "training_seconds": seconds,
+        "training_seconds": read_metrics(home)[-1]["seconds"],
         "train": list(drawn.train),
         "dice": {f"{t:g}": round(float(np.mean(list(by.values()))), 4) for t, by in found.items()},
         "cases": {case: round(value, 4) for case, value in found[0.5].items()},
@@ -134,9 +162,34 @@ def made(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def title(options: argparse.Namespace) -> str:
-    """What a row starts from, and its learning rate if that is not the plan's."""
+    """What a row starts from, the channel that its first layer goes into, and a learning rate other than the plan's."""
     start = RANDOM if options.start is None else options.start.name
+    start += "" if options.into is None else f"-into{options.into}"
     return f"{start}@{options.rate:g}" if options.rate else start
+
+
+def with_channels(cases: Sequence[Case], kinds: Sequence[str], root: Path) -> Dataset:
+    """A data set of these cases with several channels, each made of the one that there is; see `CHANNELS`."""
+    for case in cases:
+        (image,) = case.read_images()
+        write_volume(case.read_label(), root / "labels" / f"{case.name}.nii.gz")
+        values = image.array.astype(np.float32)
+        for number, kind in enumerate(kinds):
+            factor, blur, noise = CHANNELS[kind]
+            random = np.random.default_rng((zlib.crc32(case.name.encode()), number))
+            made = factor * scipy.ndimage.gaussian_filter(values, blur)
+            made += (noise * values.std() * random.standard_normal(values.shape)).astype(np.float32)
+            write_volume(Volume(made, image.grid), root / "images" / f"{case.name}_{number}{kind}.nii.gz")
+    return open_dataset(root)
+
+
+def into_one(state: Mapping[str, Tensor], channels: int, channel: int) -> dict[str, Tensor]:
+    """The start's weights with a first layer for so many channels that reads one of them."""
+    first = next(name for name, tensor in state.items() if tensor.dim() == 5 and tensor.shape[1] == 1)
+    kernel = state[first]
+    wide = kernel.new_zeros((kernel.shape[0], channels, *kernel.shape[2:]))
+    wide[:, channel] = kernel[:, 0]
+    return {**state, first: wide}
 
 
 def draw(data: Dataset, count: int, number: int) -> Split:
@@ -149,24 +202,30 @@ def draw(data: Dataset, count: int, number: int) -> Split:
     return Split(chosen, inner.val[:JUDGED])
 
 
-def scores(model: Model, data: Dataset, names: Sequence[str]) -> dict[float, dict[str, float]]:
+def scores(
+    model: Model, data: Dataset, windows: Mapping[str, Sequence[Sequence[int]]] | None, names: tuple[str, ...]
+) -> dict[float, dict[str, float]]:
     """By threshold and case the mean Dice over labels and, of nodules, windows."""
-    windows = windows_of(data.root) if data.root.name == NODULES else None
     values = model.plan.label_values
     found: dict[float, dict[str, float]] = defaultdict(dict)
     for case in data.select(names):
-        image, label = case.read_images()[0], case.read_label()
-        parts = [(image, label)]
+        images, label = case.read_images(), case.read_label()
+        parts = [(images, label)]
         if windows is not None:
-            parts = [(cut(image, origin), cut(label, origin)) for origin in windows[case.name]]
+            parts = [
+                ([cut(image, origin) for image in images], cut(label, origin))
+                for origin in windows[case.name]
+            ]
         by_part = [_scores(model, *part, values) for part in parts]
         for threshold in THRESHOLDS:
             found[threshold][case.name] = float(np.mean([each[threshold] for each in by_part]))
     return found
 
 
-def _scores(model: Model, image: Volume, label: Volume, values: Sequence[int]) -> dict[float, float]:
-    prediction = segment(model, [image], Settings(runtime="torch", precision="float32"))
+def _scores(
+    model: Model, images: Sequence[Volume], label: Volume, values: Sequence[int]
+) -> dict[float, float]:
+    prediction = segment(model, images, Settings(runtime="torch", precision="float32"))
     # The label map is that of the lowest threshold: it says which label a voxel has if it is foreground.
     found = {}
     for threshold in THRESHOLDS:
@@ -189,7 +248,8 @@ def table(results: Path) -> str:
     )
     for path in sorted(results.glob("*-draw*.json")):
         row = read_json(path)
-        key = row["dataset"], len(row["train"]), row["steps"]
+        data = ", ".join([row["dataset"], *row.get("channels", [])])
+        key = data, len(row["train"]), row["steps"]
         groups[key][row["start"] or RANDOM][row["seed"]] = row
     lines = [
         "| data | training cases | steps | start | draws | Dice | less random |",
