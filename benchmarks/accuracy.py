@@ -28,6 +28,7 @@ from rivals import add_rivals
 import focalis
 from focalis.evaluation import Score
 from focalis.model import Model, load_model
+from focalis.planning import SCRATCH
 from focalis.prediction import Settings, segment
 from focalis.volume import Volume, read_volume
 from focalis.workflows.record import provenance, write_json
@@ -85,6 +86,7 @@ def make_accuracy_row(
     seed: int = 0,
     loss: str | None = None,
     network: str | None = None,
+    start: str = SCRATCH,
 ) -> Path:
     """Train and score one row as `main` says, unless its file is there; the file's path.
 
@@ -95,7 +97,7 @@ def make_accuracy_row(
         fold: the fold to hold out.
         minutes: the time that the row stands for.
         steps: train this many steps instead.
-        seed, loss, network: see `focalis.fit`.
+        seed, loss, network, start: see `focalis.fit`; the published rows start from random weights.
     """
     target = results / "accuracy" / f"{name}.json"
     if target.exists():
@@ -110,7 +112,7 @@ def make_accuracy_row(
         seed=seed,
         loss=loss,
         network=network,
-        start="scratch",  # as the rows that are there
+        start=start,
         resume=run.exists(),
     )
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))

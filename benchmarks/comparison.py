@@ -43,6 +43,8 @@ OFF_NOTE = (
     "`*`: missed the asked time by more than a fifth. How many steps fit is measured when a row starts, and the "
     "machine was slower or faster then than later: look at the steps too."
 )
+NNUNET_EPOCH = 250
+"""Iterations of an epoch of nnU-Net; of 1,000 epochs its recipe is made."""
 DIGITS = {"dice": 3, "hd95_mm": 2, "lesion_f1": 3, "false_positives_per_scan": 2}
 TITLES = {
     "lidc_nodules": "lidc_nodules, windows",
@@ -236,13 +238,16 @@ def dominance(rows: Sequence[Mapping[str, Any]], dataset: str) -> str:
 
 
 def nnunet_row(name: str, threads: int) -> dict[str, Any] | None:
-    """The row of the real nnU-Net with the same data, time, fold and threads, if it was measured."""
+    """The row of the real nnU-Net with the same data, time, fold and threads, if it had an epoch's time."""
     path = HERE / "results" / "nnunet" / f"{name}-seed0.json"
     if not path.exists():
         return None
     row: dict[str, Any] = read_json(path)
     if {row["threads"], row["threads_in_prediction"]} != {threads}:
         print(f"{path}: left out, it ran with other threads than the rest")
+        return None
+    if row["iterations"] < NNUNET_EPOCH:
+        print(f"{path}: left out, {row['iterations']} iterations are less than one of its epochs")
         return None
     return row | {
         "network": "nnU-Net 2.8.1, the package",

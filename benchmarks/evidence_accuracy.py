@@ -33,7 +33,7 @@ def contents_of(rows: Sequence[FitRow], results: Path) -> dict[str, list[dict[st
         found.setdefault(row.setting, [])
         path = row.path(results)
         if path.exists():
-            found[row.setting].append({**read_json(path), "data": row.data, "name": row.network or "dense"})
+            found[row.setting].append({**read_json(path), "data": row.data, "name": row.title})
     return found
 
 
@@ -71,7 +71,7 @@ def accuracy(rows: Sequence[FitRow], results: Path) -> Lines:
     cells = []
     for setting, contents in found.items():
         of = [row for row in rows if row.setting == setting]
-        data, name, folds = of[0].data, of[0].network or "dense", f"{len(contents)} of {len(of)}"
+        data, name, folds = of[0].data, of[0].title, f"{len(contents)} of {len(of)}"
         if not contents:
             cells.append([data, name, folds, *[""] * 7])
             continue
@@ -84,9 +84,8 @@ def accuracy(rows: Sequence[FitRow], results: Path) -> Lines:
                     [data, name, folds, size, steps, figure, text(mean), str(mean.cases), aim, of_revisions]
                 )
     nodules = read_nodules(results)
-    by_network = {row.network: found[row.setting] for row in rows if row.data == "lidc_nodules"}
-    ours = by_network[None]
-    rivals = {name: contents for name, contents in by_network.items() if name is not None}
+    rivals = {row.title: found[row.setting] for row in rows if row.data == "lidc_nodules"}
+    ours = rivals.pop("dense")
     head = "data | network | folds | parameters | steps | figure | mean | cases | aim | revision"
     tables = [
         table(head, cells),

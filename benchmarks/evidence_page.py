@@ -290,9 +290,10 @@ def network(results: Path, images: Path) -> Lines:
 
 
 def accuracy_section(results: Path, _images: Path) -> Lines:
-    """The default on four sets."""
-    rows = [row for row in experiments()["accuracy"] if isinstance(row, FitRow)]
-    return accuracy(rows, results)
+    """The default on four sets; from shapes what is there."""
+    known = experiments()
+    rows = [*known["accuracy"], *(row for row in known["accuracy-start"] if row.path(results).exists())]
+    return accuracy([row for row in rows if isinstance(row, FitRow)], results)
 
 
 def thick(results: Path, _images: Path) -> Lines:

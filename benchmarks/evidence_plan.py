@@ -116,11 +116,17 @@ class Row:
 
 @dataclass(frozen=True)
 class FitRow:
-    """A row of `accuracy.py`: `focalis fit` without any option but the fold and the time."""
+    """A row of `accuracy.py`: `focalis fit` without any option but the fold, the time and the start."""
 
     data: str
     fold: int
     network: str | None = None
+    start: str = SCRATCH
+
+    @property
+    def title(self) -> str:
+        """The network and, unless it is random weights, the start."""
+        return (self.network or "dense") + ("" if self.start == SCRATCH else f" from {self.start}")
 
     @property
     def minutes(self) -> float:
@@ -135,7 +141,10 @@ class FitRow:
     @property
     def setting(self) -> str:
         """The row without its fold."""
-        return "-".join([self.data, *([self.network] if self.network else []), f"{self.minutes:g}min"])
+        start = [] if self.start == SCRATCH else [f"from-{self.start}"]
+        return "-".join(
+            [self.data, *([self.network] if self.network else []), f"{self.minutes:g}min", *start]
+        )
 
     @property
     def name(self) -> str:
@@ -219,12 +228,13 @@ RIVALS = ("monai-unet", "nnunet")
 SMALLER = "dense-sees-less"
 """A variant of fewer than 1.5 million parameters, which short rows could not tell from the default."""
 FEW = (10, 20, 40, None)
-FEW_START = (10, 20, 5, 40)
 FEW_FOLDS = range(2)
 FEW_SEEDS = (1, 2)
 """Seeds of the rows that compare starts: not 0, whose rows from scratch are of an earlier revision."""
 FEW_STEPS_IN_TIME = 2700
 """Steps of the default in the time of the rival's 350: 7.7 times as many by `time-nnunet.json`."""
+FEW_START = {STEPS["lidc_nodules"]: (10, 20, None, 5, 40), FEW_STEPS_IN_TIME: (10, 20)}
+"""By steps the numbers of cases with which starts are compared."""
 LONG_STEPS = 1000
 """Steps of a second look: after the usual ones hardly a loss finds the phantoms' lesions, and on ventricles a loss is
 ahead that is behind elsewhere."""
@@ -246,6 +256,7 @@ def experiments() -> dict[str, list[Row | FitRow]]:
             *(FitRow("msd_hippocampus", fold) for fold in FOLDS),
             FitRow("msd_hippocampus", 0, SMALLER),
         ],
+        "accuracy-start": [FitRow("lidc_nodules", fold, start=SHAPES) for fold in FOLDS],
         "loss-nodules": [
             Row("lidc_nodules", loss=loss, fold=fold, seed=seed)
             for seed in (0, 1)
@@ -284,8 +295,8 @@ def experiments() -> dict[str, list[Row | FitRow]]:
         ],
         "few-cases-start": [
             Row("lidc_nodules", cases=cases, fold=fold, seed=seed, steps=steps, start=start)
-            for steps in (STEPS["lidc_nodules"], FEW_STEPS_IN_TIME)
-            for cases in FEW_START
+            for steps, numbers in FEW_START.items()
+            for cases in numbers
             for seed in FEW_SEEDS
             for fold in FEW_FOLDS
             for start in (SCRATCH, SHAPES)

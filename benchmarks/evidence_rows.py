@@ -240,4 +240,5 @@ def _make_accuracy(row: FitRow, runs: Path, results: Path) -> Path:
         minutes=row.minutes,
         steps=steps,
         network=row.network,
+        start=row.start,
     )

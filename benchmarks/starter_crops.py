@@ -28,6 +28,7 @@ from focalis.dataset import Case, Dataset, open_dataset
 from focalis.lesions import MATCHING_RULE, OperatingPoint, label_components, match_lesions
 from focalis.model import Model, load_model
 from focalis.models import FOLDER
+from focalis.planning import SCRATCH, SHAPES
 from focalis.prediction import Settings, segment
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
 
@@ -45,12 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--models", type=Path, default=FOLDER, help="where the model lies")
     parser.add_argument("--held-out", type=Path, metavar="RUNS", help="where the accuracy rows were trained")
+    parser.add_argument("--start", choices=(SCRATCH, SHAPES), default=SCRATCH, help="of the accuracy rows")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results lie")
     options = parser.parse_args(arguments)
     data = open_dataset(data_folder() / NODULES)
     model = load_model(options.models / f"{NAME}.safetensors")
     if options.held_out:
-        found, file = of_the_recipe(model, options.held_out, options.results, data), HELD_OUT
+        found, file = of_the_recipe(model, options, data), HELD_OUT
     else:
         found, file = of_the_model(model, data), TRAINED_ON
     write_json(options.results / file, found)
@@ -67,7 +69,7 @@ def of_the_model(model: Model, data: Dataset) -> dict[str, Any]:
     }
 
 
-def of_the_recipe(shipped: Model, runs: Path, results: Path, data: Dataset) -> dict[str, Any]:
+def of_the_recipe(shipped: Model, options: argparse.Namespace, data: Dataset) -> dict[str, Any]:
     """What the model of each accuracy row leaves in the crops that the row held out.
 
     At its own operating point, of which these cases know nothing; and at the shipped model's, the mean of all rows',
@@ -78,8 +80,8 @@ def of_the_recipe(shipped: Model, runs: Path, results: Path, data: Dataset) -> d
     own: dict[str, dict[str, float]] = {}
     mean: dict[str, dict[str, float]] = {}
     models = []
-    for row in (FitRow(NODULES, fold) for fold in FOLDS):
-        run, path = runs / row.name, row.path(results)
+    for row in (FitRow(NODULES, fold, start=options.start) for fold in FOLDS):
+        run, path = options.held_out / row.name, row.path(options.results)
         content = read_json(path)
         record = read_json(run / "record.json") if (run / "record.json").exists() else {}
         if any(record.get(name) != content[name] for name in ("started", "finished", "data_sha256")):

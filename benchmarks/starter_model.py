@@ -13,6 +13,8 @@ The first line skips folds whose results are there, as they are in the repositor
 The card needs the false lesions on whole crops as well. Those of the training cases are counted here when the model is
 new; those of held-out ones by `starter_crops.py --held-out runs`, after which `--card` writes the card of a new model.
 
+From shapes the first line is `evidence.py accuracy-start`, and all others but `--calibrate` get `--start shapes`.
+
 The recipe is that of the default's accuracy rows on lidc_nodules: what those five held-out folds say of it is all that
 is known about a model which holds nothing out. So steps and operating point come from them (the mean of what each fold
 chose on its own inner split), and the card's figures too. A training that was stopped goes on. FOCALIS_DATA names the
@@ -42,10 +44,11 @@ from focalis.files import sha256_of, write_text
 from focalis.lesions import OperatingPoint
 from focalis.model import Model, load_model, save_model
 from focalis.models import FOLDER
-from focalis.planning import fingerprint, learn_scope, make_plan
+from focalis.planning import SCRATCH, SHAPES, fingerprint, learn_scope, make_plan
 from focalis.prediction import Settings, choose_runtime, segment
 from focalis.training import prepare_cases, train
 from focalis.training.calibration import calibrate
+from focalis.training.start import read_start
 from focalis.volume import read_volume
 from focalis.workflows.record import data_hash, now, provenance, read_json, write_json
 from focalis.workflows.training_cases import TRAINED
@@ -64,6 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--steps", type=int, help="another number of steps than the accuracy rows', for a trial"
     )
     parser.add_argument("--cases", type=int, help="so many cases instead of all, for a trial")
+    parser.add_argument(
+        "--start",
+        choices=(SCRATCH, SHAPES),
+        default=SCRATCH,
+        help="the weights that folds and model start from",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="processor threads; all if not given")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the unfinished training lies")
@@ -72,9 +81,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if (options.steps or options.cases) and options.out.resolve() == FOLDER.resolve():
         parser.error("a trial does not go into the package: give --out as well")
-    rows = next(iter(contents_of([FitRow(NODULES, fold) for fold in FOLDS], options.results).values()))
+    rows = next(
+        iter(
+            contents_of(
+                [FitRow(NODULES, fold, start=options.start) for fold in FOLDS], options.results
+            ).values()
+        )
+    )
     if not rows:
-        sys.exit("no accuracy row of lidc_nodules is there; run: python benchmarks/evidence.py accuracy")
+        sys.exit(
+            f"no accuracy row of {NODULES} from {options.start} is there; run: python benchmarks/evidence.py accuracy "
+            f"{'accuracy-start ' if options.start == SHAPES else ''}--rows {NODULES}-12min"
+        )
     record_path = options.results / "starter" / f"{NAME}.json"
     if options.calibrate:
         write_json(record_path, calibrated(options, read_json(record_path)))
@@ -120,12 +138,15 @@ def made(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> dict[st
         torch.set_num_threads(options.threads)
     data, runtime = open_dataset(data_folder() / NODULES), choose_runtime()
     cases = data.cases[: options.cases]
-    plan = make_plan(fingerprint(cases), data.channels, LABELS)
+    plan = make_plan(fingerprint(cases), data.channels, LABELS).model_copy(update={"start": options.start})
     began = provenance()  # before training: of a resumed one, the revision that ends it
-    run = options.runs / f"{NAME}-{steps}steps-{len(cases)}cases-seed{options.seed}"
+    run = options.runs / f"{NAME}-{steps}steps-{len(cases)}cases-from-{options.start}-seed{options.seed}"
     run.mkdir(parents=True, exist_ok=True)
     prepared = prepare_cases(cases, plan, run / "prepared")
-    network = train(plan, prepared, [], run, steps=steps, seed=options.seed, runtime=runtime, resume=True)
+    start = read_start(options.start)
+    network = train(
+        plan, prepared, [], run, steps=steps, seed=options.seed, runtime=runtime, resume=True, start=start
+    )
     network.to("cpu")
     record = {
         **began,

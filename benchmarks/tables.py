@@ -17,6 +17,7 @@ import numpy as np
 from evidence_tables import revisions
 
 from focalis.evaluation import bootstrap_interval
+from focalis.planning import SCRATCH
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "evidence-tables.md"
@@ -35,9 +36,9 @@ def main() -> None:
     for path in sorted((HERE / "results" / "accuracy").glob("*.json")):
         row = json.loads(path.read_text(encoding="utf-8"))
         plan = row["plan"]
-        groups[
-            row["dataset"], f"{row['minutes']:g} min", plan["loss"]["name"], plan["network"]["name"]
-        ].append(row)
+        start = plan.get("start", SCRATCH)
+        network = plan["network"]["name"] + ("" if start == SCRATCH else f" from {start}")
+        groups[row["dataset"], f"{row['minutes']:g} min", plan["loss"]["name"], network].append(row)
     lines = [line for key, rows in groups.items() for line in table_rows(key, rows)]
     page = replaced(PAGE.read_text(encoding="utf-8"), BEGIN, END, [*HEAD, *lines])
     page = replaced(page, SPEED_BEGIN, SPEED_END, speed_tables())

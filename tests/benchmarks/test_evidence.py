@@ -128,6 +128,7 @@ def test_every_loss_of_the_plan_is_scored_by_its_own_parameters():
 def test_accuracy_rows_are_the_files_that_accuracy_py_writes():
     assert FitRow("lidc_nodules", 0).name == "lidc_nodules-12min-fold0-seed0"
     assert FitRow("lidc_nodules", 2, "nnunet").name == "lidc_nodules-nnunet-12min-fold2-seed0"
+    assert FitRow("lidc_nodules", 1, start="shapes").name == "lidc_nodules-12min-from-shapes-fold1-seed0"
 
 
 def test_a_beginning_names_several_experiments_and_an_unknown_one_is_refused(capsys):
@@ -287,10 +288,10 @@ def test_accuracy_stands_by_thirds_and_beside_readers_and_rivals(tmp_path, docs)
     }
     (tmp_path / "evidence").mkdir()
     (tmp_path / "evidence" / "nodules.json").write_text(json.dumps({"nodules": nodules}))
-    for network, dice in ((None, 0.7), ("nnunet", 0.6)):
+    for network, start, dice in ((None, "scratch", 0.7), ("nnunet", "scratch", 0.6), (None, "shapes", 0.72)):
         scores = dict.fromkeys(CASES, dice)
         seconds = 0.02 if network is None else 0.11
-        row = FitRow("lidc_nodules", 0, network)
+        row = FitRow("lidc_nodules", 0, network, start)
         row.path(tmp_path).parent.mkdir(exist_ok=True)
         content = {
             "scores": {"dice labels": scores, "dice readers": scores, "seconds per window": seconds},
@@ -301,7 +302,9 @@ def test_accuracy_stands_by_thirds_and_beside_readers_and_rivals(tmp_path, docs)
         }
         row.path(tmp_path).write_text(json.dumps(content))
     written = section(page(tmp_path, docs), "accuracy")
-    assert "Not all measured yet**: 2 of 31" in written
+    assert "Not all measured yet**: 3 of 32" in written
+    assert "| lidc_nodules | dense from shapes | 1 of 1 |" in written
+    assert "| windows; other: `dense from shapes` | 0.700" in written
     assert "| smallest third, 10 to 40 mm3 | 4 | 0.700 (0.700 to 0.700) |  |  | 0.600" in written
     assert "**-0.100 (-0.100 to -0.100)** | 12 |  |" in written
     assert "**+0.100 (+0.100 to +0.100)** | 12 | 0.02, 0.11 |" in written
