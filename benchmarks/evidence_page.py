@@ -192,6 +192,8 @@ def few_cases(results: Path, images: Path) -> Lines:
                 here(line),
                 text(mean_of(held_out)),
                 text(usual_difference(line, rival, "dice"), sign=True) if line is not rival else "",
+                text(own(line, dice_at_half_of)),
+                text(own_difference(line, rival, dice_at_half_of), sign=True) if line is not rival else "",
                 text(mean_of(trained)),
                 text(gap_of(trained, held_out)),
                 text(gap_of(known, unknown), sign=True) if compared else "",
@@ -200,8 +202,8 @@ def few_cases(results: Path, images: Path) -> Lines:
         curves.setdefault(network, []).append((str(cases or "all"), mean_of(held_out), mean_of(trained)))
     write_bytes(images / "evidence-few-cases.png", curve_picture(curves))
     head = (
-        "training cases | network, steps, parameters | rows | Dice, held out | less nnunet | Dice, training cases "
-        "| gap | gap, less that of nnunet"
+        "training cases | network, steps, parameters | rows | Dice, held out | less nnunet | at one half | less nnunet "
+        "| Dice, training cases | gap | gap, less that of nnunet"
     )
     return [
         *missing(list(lines.values())),

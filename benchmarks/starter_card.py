@@ -11,11 +11,14 @@ from evidence_accuracy import by_thirds, pooled
 from evidence_figures import mean_of
 from evidence_tables import revisions, text
 
+from focalis.planning import SCRATCH, SHAPES
+
 TEMPLATE = Path(__file__).with_name("starter_card.md")
 MISSED = 0.1
 FAINT = 3
 """Of LIDC's texture score, 1 (non-solid, ground glass) to 5 (solid): up to here a nodule is not solid."""
 
+WEIGHTS = {SCRATCH: "random weights", SHAPES: "the weights [shapes](shapes.md)"}
 FROM_CROPS = ("crops", "crops_with_false", "lesions", "lesions_detected", "lesions_false")
 
 
@@ -49,6 +52,7 @@ def card(
         record,
         spacing=" x ".join(f"{mm:g}" for mm in record["plan"]["spacing_zyx_mm"]),
         network=record["plan"]["network"]["name"],
+        start=WEIGHTS[record["plan"].get("start", SCRATCH)],
         parameters=f"{record['parameters'] / 1e6:.2f}",
         threshold=f"{record['threshold']:.4g}",
         minimum_mm3=f"{record['minimum_mm3']:.0f}",
