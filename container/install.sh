@@ -24,11 +24,24 @@ code)
     "$prefix/bin/pip" install --quiet --no-deps --no-index "$prefix"/wheel/*.whl
     ;;
 check)
-    # a device of the installed package starts, and its health check passes
+    # the installed package finds a ball in a scan; its device starts, and the health check passes
     folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    cd "$folder"
+    "$prefix/bin/python" - <<'END'
+import numpy as np
+from focalis.volume import Grid, Volume, write_volume
+
+away = np.hypot.reduce(np.indices((72, 72, 72)) - 35.5)
+scan = np.where(away < 8, 20, -850) + np.random.default_rng(0).normal(0, 20, away.shape)
+write_volume(Volume(scan.astype(np.int16), Grid(away.shape, (0.7, 0.7, 0.7))), "scan.nii.gz")
+END
+    "$prefix/bin/focalis" predict lidc-nodule scan.nii.gz -o masks
+    "$prefix/bin/python" -c 'from focalis.volume import read_volume
+assert (read_volume("masks/scan.nii.gz").array > 0).sum() > 500'
     log=$folder/log
     : >"$log"
-    (cd "$folder" && exec "$prefix/bin/focalis" serve lidc-nodule --folder "$folder/store" --port 0 --web-port 0) >"$log" 2>&1 &
+    "$prefix/bin/focalis" serve lidc-nodule --folder "$folder/store" --port 0 --web-port 0 >"$log" 2>&1 &
     device=$!
     trap 'kill $device 2>/dev/null || true; wait $device 2>/dev/null || true; rm -rf "$folder"' EXIT
     for _ in $(seq 120); do

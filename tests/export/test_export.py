@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from focalis.model import Model, Refinement, save_model
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.planning.parts import network_of
 from focalis.prediction import Settings, segment
-from focalis.volume import Grid, Volume, read_volume, write_volume
+from focalis.volume import Absent, Grid, Volume, read_volume, write_volume
 from focalis.workflows.predict import predict
 
 OBLIQUE = (0.0, 0.96, -0.28, -1.0, 0.0, 0.0, 0.0, 0.28, 0.96)
@@ -125,6 +127,33 @@ def test_pipeline_json_tells_what_a_program_needs(tmp_path):
     assert facts["normalisation"][1]["kind"] == "window"
 
 
+def test_the_program_goes_without_a_channel_that_may_miss(tmp_path, monkeypatch):
+    model = model_for(channels=2)
+    model = replace(model, plan=model.plan.model_copy(update={"channels_may_miss": ("c0",)}))
+    _, there = images_for(model)
+    write_volume(there, tmp_path / "scan.nii.gz")
+    with_absent = [Absent.on(there.grid), there]
+    model = with_point(model, with_absent)
+    export_model(model, tmp_path / "exported", "torch")
+    monkeypatch.setattr(program, "HERE", tmp_path / "exported")
+    scan, mask = str(tmp_path / "scan.nii.gz"), str(tmp_path / "mask.nii.gz")
+    program.main(["-", scan], mask)
+    expected = segment(model, with_absent, Settings(runtime="torch", precision="float32")).mask
+    assert expected.any()
+    np.testing.assert_array_equal(read_volume(Path(mask)).array, expected)
+    with pytest.raises(SystemExit, match="give an image for c1"):
+        program.main([scan, "-"], mask)
+
+
+def test_the_program_names_an_image_that_it_cannot_read_in_a_line(tmp_path):
+    (tmp_path / "pipeline.json").write_text(json.dumps({"channels": ["x"], "channels_may_miss": []}))
+    copy = tmp_path / "predict.py"
+    copy.write_text(Path(program.__file__).read_text())
+    words = [sys.executable, "-I", copy, tmp_path / "lost.nii.gz", tmp_path / "mask.nii.gz"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.splitlines()), "lost.nii.gz" in done.stderr) == (1, 1, True)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -158,9 +187,11 @@ def test_all_formats_are_named_in_the_help():
     assert all(name in text for name in FORMATS)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("channels", [1, 2])
-def test_monais_own_runner_gives_the_mask_of_focalis(tmp_path, channels):
+@pytest.mark.filterwarnings("ignore:parsing config_file")  # MONAI tells of `eval`
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_monais_own_runner_gives_the_mask_of_focalis(tmp_path, monkeypatch, channels):
+    from monai.bundle import run
+
     model = model_for(channels, labels=2, strides=(1, 2, 2))
     volumes = images_for(model)
     model = with_point(model, volumes)
@@ -168,9 +199,9 @@ def test_monais_own_runner_gives_the_mask_of_focalis(tmp_path, channels):
     for volume, path in zip(volumes, paths, strict=True):
         write_volume(volume, path)
     export_model(model, tmp_path / "bundle", "monai")
-    given = {"config_file": "configs/inference.json", "images": [str(path) for path in paths]}
-    program = f"from monai.bundle import run; run(**{given | {'mask': str(tmp_path / 'mask.nii.gz')}})"
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path / "bundle", check=True, capture_output=True)
+    monkeypatch.chdir(tmp_path / "bundle")
+    images = [str(path) for path in paths]
+    run(config_file="configs/inference.json", images=images, mask=str(tmp_path / "mask.nii.gz"))
     expected = segment(model, volumes, Settings(runtime="torch", precision="float32")).mask
     assert expected.any()
     np.testing.assert_array_equal(read_volume(tmp_path / "mask.nii.gz").array, expected)

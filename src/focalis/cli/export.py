@@ -20,10 +20,13 @@ def export(
     from focalis.model import load_model
     from focalis.models import model_file
 
-    worst = export_model(load_model(model_file(model)), out, to)
+    loaded = load_model(model_file(model))
+    worst = export_model(loaded, out, to)
     print(f"{out}: network, pipeline.json, predict.py; probabilities within {worst:.1g} of PyTorch's")
+    channels = loaded.plan.channels
+    images = [f"IMAGE_{channel}" for channel in channels] if len(channels) > 1 else ["IMAGE"]
     if to == BUNDLE:
         run = "python -m monai.bundle run --config_file configs/inference.json"
-        print(f"try it in {out}: {run} --images \"['IMAGE']\" --mask MASK.nii.gz")
+        print(f'try it in {out}: {run} --images "{images}" --mask MASK.nii.gz')
     else:
-        print(f"try it: python {out / 'predict.py'} IMAGE MASK.nii.gz")
+        print(f"try it: python {out / 'predict.py'} {' '.join(images)} MASK.nii.gz")

@@ -208,6 +208,7 @@ def _facts(model: Model, least: int) -> dict[str, Any]:
         "focalis_export": 1,
         **model.identity.record(),
         "channels": list(plan.channels),
+        "channels_may_miss": list(plan.channels_may_miss),
         "labels": [{"value": value, "name": plan.labels[value]} for value in plan.label_values],
         "spacing_zyx_mm": list(plan.spacing_zyx_mm),
         "normalisation": [how.model_dump(mode="json") for how in plan.normalisation],
@@ -232,7 +233,7 @@ STEPS = [
     "quarter.",
     "Resample to spacing_zyx_mm: smooth with a Gaussian of sigma (factor - 1) / 2 voxels along axes that become "
     "coarser by factor, then interpolate linearly on a grid with the same centre; beyond the image its edge values "
-    "hold.",
+    "hold. A channel of channels_may_miss that is not there is zeros.",
     "Pad by reflection to multiples of total_stride_zyx, as evenly as possible on both sides. The network takes no "
     "less than least_size_zyx.",
     "Run the network: float32 (1, channel, z, y, x) to probabilities (1, label, z, y, x); label 0 is the background. "

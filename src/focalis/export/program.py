@@ -1,7 +1,8 @@
 """Segment an image with the exported network in this folder: python predict.py IMAGE [IMAGE ...] MASK
 
-One image per channel, in the order of `channels` in pipeline.json. Needs numpy, scipy, SimpleITK, and what runs the
-network: onnxruntime for network.onnx, openvino for network.xml, torch for network.pt2. Focalis is not needed.
+One image per channel, in the order of `channels` in pipeline.json; - stands for one of `channels_may_miss` that is
+missing. Needs numpy, scipy, SimpleITK, and what runs the network: onnxruntime for network.onnx, openvino for
+network.xml, torch for network.pt2. Focalis is not needed.
 """
 
 from __future__ import annotations
@@ -23,11 +24,18 @@ def main(images: list[str], mask: str) -> None:
     facts = json.loads((HERE / "pipeline.json").read_text())
     if len(images) != len(facts["channels"]):
         sys.exit(f"give an image for each of: {', '.join(facts['channels'])}")
-    given = sitk.ReadImage(images[0])
-    turned = [sitk.DICOMOrient(sitk.ReadImage(path, sitk.sitkFloat32), "LPS") for path in images]
-    grid = with_spacing(turned[0], np.array(facts["spacing_zyx_mm"][::-1]))
-    channels = [prepared(image, how, grid) for image, how in zip(turned, facts["normalisation"], strict=True)]
-    array = np.stack(channels)[None]
+    there = {name: path for name, path in zip(facts["channels"], images, strict=True) if path != "-"}
+    if lost := set(facts["channels"]) - set(there) - set(facts["channels_may_miss"]):
+        sys.exit(f"give an image for {', '.join(sorted(lost))}: the network was not trained to go without it")
+    given = sitk.ReadImage(next(iter(there.values())))
+    turned = {
+        name: sitk.DICOMOrient(sitk.ReadImage(path, sitk.sitkFloat32), "LPS") for name, path in there.items()
+    }
+    grid = with_spacing(next(iter(turned.values())), np.array(facts["spacing_zyx_mm"][::-1]))
+    array = np.zeros((1, len(images), *grid.GetSize()[::-1]), np.float32)  # zeros where a channel is missing
+    for place, (name, how) in enumerate(zip(facts["channels"], facts["normalisation"], strict=True)):
+        if name in turned:
+            array[0, place] = prepared(turned[name], how, grid)
     lack = [-size % stride for size, stride in zip(array.shape[2:], facts["total_stride_zyx"], strict=True)]
     border = [(0, 0), (0, 0), *((count // 2, count - count // 2) for count in lack)]
     padded = np.pad(array, border, mode="reflect")
@@ -158,4 +166,7 @@ def second_look(
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    main(sys.argv[1:-1], sys.argv[-1])
+    try:
+        main(sys.argv[1:-1], sys.argv[-1])
+    except (OSError, RuntimeError) as problem:
+        sys.exit(str(problem).strip().splitlines()[-1])

@@ -79,6 +79,7 @@ def _common_channels(
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise DataError(
             f"{root / 'images'}: {', '.join(lacking[:3])}{more}; "
-            f"every case needs the same channels, here {', '.join(channels)}"
+            f"every case needs the same channels, here {', '.join(channels)}; "
+            "add what is missing, or name a channel that cases may lack: --channels-may-miss"
         )
     return tuple(channels)

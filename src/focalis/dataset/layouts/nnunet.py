@@ -135,7 +135,8 @@ def _scanned(path: Path, description: Description, channels: int, may_miss: Coll
         if lacking := [number for number in range(channels) if number not in {*files, *may_miss}]:
             first = next(iter(files.values()))
             raise DataError(
-                f"{first}: case {case} has no channel {lacking[0]:04d}; every case needs {channels}"
+                f"{first}: case {case} has no channel {lacking[0]:04d}; every case needs {channels}; "
+                "add it, or name a channel that cases may lack: --channels-may-miss"
             )
         if case in whole:
             raise DataError(f"{whole[case]}: stands beside {files[0].name}; keep one of the two")
