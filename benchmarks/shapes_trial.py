@@ -11,7 +11,7 @@ start's first layer is shared out evenly among them, or goes `--into` one of the
 
 A quarter of fold 0's training cases are judged, and the cases that train are drawn from the others; the fold's held-out
 cases are not touched, so these figures may choose among starts. Nodules are judged by the windows protocol, other data
-as whole cases, by the mean Dice over the labels.
+as whole cases or pieces (ms_brain), by the mean Dice over the labels.
 FOCALIS_DATA names the folder of the data sets. A result that is there already is not made again.
 """
 
@@ -23,6 +23,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,15 @@ from focalis.volume import Volume, write_volume
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "shapes"
+BRAINS, TRAINED_BRAIN, SIDE, LEAST = "ms_brain", "openms19", 56, 30
+"""Two brains of two channels: pieces of one train, others of it and those of the other brain are judged. Pieces have
+so many voxels a side, and at least so many of them are lesion."""
 DATA = {
     NODULES: {1: "nodule"},
     "msd_hippocampus": {1: "anterior", 2: "posterior"},
     "sts_pet": {1: "sarcoma"},
     "oasis_inferior_ventricle": {1: "ventricle"},
+    BRAINS: {1: "lesion"},
 }
 """The data sets and their labels."""
 CHANNELS = {"own": (1.0, 0.0, 0.0), "opposite": (-1.0, 1.0, 0.25), "faint": (1.0, 4.0, 0.5)}
@@ -111,6 +116,8 @@ def made(options: argparse.Namespace) -> dict[str, Any]:
 def _made(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     began = provenance()
     data = open_dataset(data_folder() / options.dataset)
+    if options.dataset == BRAINS:
+        data = pieces(data.cases, home / BRAINS)
     drawn = draw(data, options.cases, options.draw)
     digest = data_hash(data.select([*drawn.train, *drawn.val]))
     if options.channels:
@@ -183,6 +190,21 @@ def with_channels(cases: Sequence[Case], kinds: Sequence[str], root: Path) -> Da
     return open_dataset(root)
 
 
+def pieces(cases: Sequence[Case], root: Path) -> Dataset:
+    """A data set of the pieces of these cases that hold enough of a lesion."""
+    size = (SIDE,) * 3
+    for case in cases:
+        label = case.read_label()
+        for origin in product(*(range(0, length - SIDE // 2, SIDE) for length in label.array.shape)):
+            part = cut(label, origin, size)
+            if np.count_nonzero(part.array) >= LEAST:
+                name = "-".join([case.name, *map(str, origin)])
+                write_volume(part, root / "labels" / f"{name}.nii.gz")
+                for number, image in enumerate(case.read_images()):
+                    write_volume(cut(image, origin, size), root / "images" / f"{name}_{number}.nii.gz")
+    return open_dataset(root)
+
+
 def into_one(state: Mapping[str, Tensor], channels: int, channel: int) -> dict[str, Tensor]:
     """The start's weights with a first layer for so many channels that reads one of them."""
     first = next(name for name, tensor in state.items() if tensor.dim() == 5 and tensor.shape[1] == 1)
@@ -194,6 +216,13 @@ def into_one(state: Mapping[str, Tensor], channels: int, channel: int) -> dict[s
 
 def draw(data: Dataset, count: int, number: int) -> Split:
     """So many cases to train on, and those of the inner split that are judged, the same for every draw."""
+    if data.root.name == BRAINS:
+        names = [case.name for case in data.cases if case.name.startswith(TRAINED_BRAIN)]
+        chosen = np.random.default_rng((number, count)).permutation(names)[:count]
+        return Split(
+            tuple(sorted(map(str, chosen))),
+            tuple(case.name for case in data.cases if case.name not in chosen),
+        )
     published = data.root / "splits_5fold.json"
     fold = (read_splits(published) if published.exists() else make_splits(data.cases, 5, 0))[0]
     inner = inner_split(data.select(fold.train), SHARE, MINIMUM, 0)
