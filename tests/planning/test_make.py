@@ -45,10 +45,16 @@ def test_the_default_network_starts_from_shapes_and_others_from_random_weights(n
     assert plan.reasons["start"].startswith("shapes" if start == "shapes" else "random weights")
 
 
-def test_with_several_channels_or_nested_regions_the_start_is_random():
+@pytest.mark.parametrize(
+    ("channels", "start"), [(("T1", "FLAIR"), "shapes"), (("T1", "FLAIR", "T2"), "scratch")]
+)
+def test_two_channels_start_from_shapes_and_more_from_random_weights(channels, start):
     names = ("first_percentile", "foreground_low", "foreground_high", "foreground_mean", "foreground_std")
-    figures = found(**{name: getattr(found(), name) * 2 for name in names})
-    assert make_plan(figures, ("T1", "FLAIR"), {1: "lesion"}).start == "scratch"
+    figures = found(**{name: getattr(found(), name) * len(channels) for name in names})
+    assert make_plan(figures, channels, {1: "lesion"}).start == start
+
+
+def test_nested_regions_start_from_random_weights():
     nested = make_plan(found(), ("image",), {1: "edge", 2: "core"}, regions={"whole": (1, 2), "core": (2,)})
     assert nested.start == "scratch"
 
