@@ -40,6 +40,9 @@ def test_everything_of_the_package_is_in_it(wheel: Path) -> None:
     files = (path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     assert {f"focalis/{path.relative_to(PACKAGE)}" for path in files} <= held
     assert "focalis/models/lidc-nodule.safetensors" in held
+    pages = (path for path in (ROOT / "docs").rglob("*.md"))
+    assert {f"focalis/docs/{path.relative_to(ROOT / 'docs').as_posix()}" for path in pages} <= held
+    assert "focalis/docs/hooks.py" not in held
 
 
 @pytest.mark.slow
@@ -53,6 +56,9 @@ def test_it_predicts_in_an_environment_of_its_own_away_from_the_repository(
     run(python, "-m", "pip", "install", "--quiet", "--constraint", constraints, "torch", wheel, cwd=tmp_path)
     where = run(python, "-c", "import focalis; print(focalis.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(tmp_path)
+    guides = run(python, "-m", "focalis", "--docs", cwd=tmp_path)
+    assert (Path(guides.strip()) / "predict.md").is_relative_to(tmp_path)
+    assert (Path(guides.strip()) / "predict.md").is_file()
     shape = (72, 72, 72)
     away = np.sqrt(((np.moveaxis(np.indices(shape), 0, -1) - 35.5) ** 2).sum(-1))
     crop = np.where(away < 8, 20, -850) + np.random.default_rng(0).normal(0, 20, shape)

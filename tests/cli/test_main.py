@@ -1,8 +1,10 @@
 """The command line as a whole: exit codes, one line per error, and a light start."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -44,6 +46,15 @@ def failing(monkeypatch):
 
 def test_version(run):
     assert run("--version") == (0, f"focalis {focalis.__version__}\n", "")
+
+
+def test_help_leads_to_a_guide_that_is_there(run):
+    code, folder, _ = run("--docs")
+    assert code == 0
+    assert "--docs" in typer.main.get_command(app).epilog
+    for name, command in typer.main.get_command(app).commands.items():
+        (page,) = re.findall(r"Guide: (\S+) in the folder that focalis --docs prints", command.epilog)
+        assert (Path(folder.strip()) / page).is_file(), name
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,12 @@ def agree(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for agreement.json, pairs.csv and report.html.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for agreement.json, pairs.csv and report.html; without it figures are only printed.",
+        ),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images, for the pictures; a data set has its own.")

@@ -23,10 +23,18 @@ def check(
         Path, typer.Argument(metavar="DATASET", help="A data set: a folder, or a CSV manifest.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for report.html and check.json.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for report.html and check.json; without it the first findings are printed.",
+        ),
     ] = None,
     splits: Annotated[
-        Path | None, typer.Option(help="JSON file of splits, like nnU-Net's splits_final.json.")
+        Path | None,
+        typer.Option(
+            help="JSON file of splits, like nnU-Net's splits_final.json; default: the data set's own."
+        ),
     ] = None,
     channels_may_miss: MayMiss = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of check.json.")] = False,

@@ -42,7 +42,11 @@ def compare(
     splits: Splits = None,
     channels_may_miss: MayMiss = None,
     start: Annotated[
-        str | None, typer.Option(help="Weights that every row starts from: scratch, shapes, or a model file.")
+        str | None,
+        typer.Option(
+            help="Weights that every row starts from: scratch, shapes, or a model file; default: those of the "
+            "rows that are there, else those of the plans if they agree."
+        ),
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Runs at a time; needs --steps.")] = 1,
     on: On = None,
@@ -54,7 +58,11 @@ def compare(
         typer.Option(min=1, help="Processor threads of a run; default all, shared by parallel runs."),
     ] = None,
     memory_gb: Annotated[
-        float | None, typer.Option(min=0.1, help="Memory that a run may use, in 10^9 bytes.")
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Memory that a run may use, in 10^9 bytes; default 8. The batch fits the largest network.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of compare.json.")] = False,
 ) -> None:

@@ -22,10 +22,17 @@ def evaluate(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for evaluation.json, cases.csv and report.html."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for evaluation.json, cases.csv and report.html; without it figures are only printed.",
+        ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the images, for pictures in the report.")
+        Path | None,
+        typer.Option(
+            help="Folder of the images, for pictures in the report (100 cases at most, worst first)."
+        ),
     ] = None,
     readers: Annotated[
         Path | None,
@@ -33,7 +40,9 @@ def evaluate(
     ] = None,
     patients: Annotated[
         Path | None,
-        typer.Option(help="CSV table with columns case and patient, for intervals over patients."),
+        typer.Option(
+            help="CSV table with columns case and patient, for intervals over patients; default: each case is one."
+        ),
     ] = None,
     ignore: Annotated[
         int | None,

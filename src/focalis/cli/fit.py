@@ -15,7 +15,14 @@ from focalis.cli.options import DatasetFolder, Device, MayMiss, Minutes, On, Pre
 
 def fit(
     dataset: DatasetFolder,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder of the run: new, with a plan.yaml to follow, or an earlier run with --resume.",
+        ),
+    ],
     minutes: Minutes = None,
     steps: Steps = None,
     fold: Annotated[
@@ -32,10 +39,14 @@ def fit(
     plan: Annotated[Path | None, typer.Option(help="Follow this plan.yaml instead of a new plan.")] = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Write the plan and stop.")] = False,
     network: Annotated[
-        str | None, typer.Option(help="dense, unet, nnunet, deeplab or another; NAME+crf refines the masks.")
+        str | None,
+        typer.Option(
+            help="Instead of the plan's: dense, unet, nnunet, deeplab or another; NAME+crf refines the masks."
+        ),
     ] = None,
     loss: Annotated[
-        str | None, typer.Option(help="dice_cross_entropy, distance_focal, tversky or another.")
+        str | None,
+        typer.Option(help="Instead of the plan's: dice_cross_entropy, distance_focal, tversky or another."),
     ] = None,
     readers: Annotated[
         Literal["labels", "majority", "staple", "mean", "random"] | None,
@@ -53,7 +64,10 @@ def fit(
         str, typer.Option(help="Choose the operating point for dice, or for fp-per-scan=X.")
     ] = "dice",
     promise: Annotated[
-        str | None, typer.Option(help="What must hold on new scans: miss<=10% or fp-per-scan<=1.")
+        str | None,
+        typer.Option(
+            help="What must hold on new scans: miss<=10% or fp-per-scan<=1; @95% behind it for that confidence."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     eight_bit: Annotated[
@@ -70,7 +84,9 @@ def fit(
             help="With --fold: forecast what twenty more cases would bring. Trains three times.",
         ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with this run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with this run; with more --steps also if it is finished.")
+    ] = False,
     parallel: Annotated[
         int, typer.Option(min=1, help="Folds to train at a time; they share threads and memory.")
     ] = 1,
@@ -80,7 +96,8 @@ def fit(
     precision: Precision = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default all.")] = None,
     memory_gb: Annotated[
-        float | None, typer.Option(min=0.1, help="Memory that the run may use, in 10^9 bytes.")
+        float | None,
+        typer.Option(min=0.1, help="Memory that the run may use, in 10^9 bytes; default: the plan's."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -61,7 +62,7 @@ app = typer.Typer(
     cls=_Commands,
     name="focalis",
     help="Find small, irregular lesions in large 3D medical images.",
-    epilog="Start with: focalis demo -o demo",
+    epilog="Start with: focalis demo -o demo. Guides: the folder that focalis --docs prints.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -76,6 +77,14 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _print_docs(wanted: bool) -> None:
+    if wanted:
+        package = Path(__file__).parents[1]
+        held = package / "docs"  # in a wheel; the repository has them beside src/
+        print(held if held.is_dir() else package.parents[1] / "docs")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback if a command fails.")] = False,
@@ -83,26 +92,43 @@ def _options(
         bool,
         typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True),
     ] = False,
+    docs: Annotated[
+        bool,
+        typer.Option(
+            "--docs",
+            help="Print the folder of the guides (index.md) and stop.",
+            callback=_print_docs,
+            is_eager=True,
+        ),
+    ] = False,
 ) -> None:
     """Find small, irregular lesions in large 3D medical images."""
 
 
-app.command(epilog="Example: focalis check data/nodules -o report")(check)
-app.command(epilog="Example: focalis fit data/nodules -o runs/nodules --minutes 30")(fit)
-app.command(epilog="Example: focalis predict runs/nodules scans/ -o masks")(predict)
-app.command(epilog="Example: focalis evaluate masks data/nodules/labels -o scores")(evaluate)
-app.command(epilog="Example: focalis agree data/nodules -o agreement")(agree)
+def _more(example: str, page: str) -> str:
+    return f"Example: {example}\n\nGuide: {page}.md in the folder that focalis --docs prints"
+
+
+app.command(epilog=_more("focalis check data/nodules -o report", "check"))(check)
+app.command(epilog=_more("focalis fit data/nodules -o runs/nodules --minutes 30", "fit"))(fit)
+app.command(epilog=_more("focalis predict runs/nodules scans/ -o masks", "predict"))(predict)
+app.command(epilog=_more("focalis evaluate masks data/nodules/labels -o scores", "evaluate"))(evaluate)
+app.command(epilog=_more("focalis agree data/nodules -o agreement", "agree"))(agree)
 app.command(
-    epilog="Example: focalis compare data/nodules -o compared --networks dense,unet,nnunet --minutes 12"
+    epilog=_more(
+        "focalis compare data/nodules -o compared --networks dense,unet,nnunet --minutes 12", "compare"
+    )
 )(compare)
-app.command(epilog="Example: focalis follow january/ april/ --model lidc-nodule -o followed")(follow)
-app.command("import", epilog="Example: focalis import export/ -o data/tumours --structure 'GTV*'")(
+app.command(epilog=_more("focalis follow january/ april/ --model lidc-nodule -o followed", "follow-up"))(
+    follow
+)
+app.command("import", epilog=_more("focalis import export/ -o data/tumours --structure 'GTV*'", "dicom"))(
     import_dicom
 )
-app.command(epilog="Example: focalis work runs/nodules/tasks/0.json")(work)
-app.command(epilog="Example: focalis serve runs/nodules/model.safetensors --folder device")(serve)
-app.command(epilog="Example: focalis export lidc-nodule -o exported")(export)
-app.command(epilog="Example: focalis demo -o demo --minutes 3")(demo)
+app.command(epilog=_more("focalis work runs/nodules/tasks/0.json", "fit"))(work)
+app.command(epilog=_more("focalis serve runs/nodules/model.safetensors --folder device", "device"))(serve)
+app.command(epilog=_more("focalis export lidc-nodule -o exported", "export"))(export)
+app.command(epilog=_more("focalis demo -o demo --minutes 3", "phantoms"))(demo)
 
 app.add_typer(data, name="data")
 

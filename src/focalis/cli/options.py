@@ -14,7 +14,12 @@ Minutes = Annotated[
     float | None, typer.Option(min=0, help="Minutes of training per run; 30 without --steps.")
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Training steps per run, instead of minutes.")]
-Splits = Annotated[Path | None, typer.Option(help="JSON file of splits, like nnU-Net's splits_final.json.")]
+Splits = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSON file of splits, like nnU-Net's splits_final.json; default: the data set's own, else by patient."
+    ),
+]
 MayMiss = Annotated[
     list[str] | None,
     typer.Option(
@@ -23,7 +28,10 @@ MayMiss = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Precision = Annotated[
+    str,
+    typer.Option(help="auto, float32, bfloat16 or float16; auto takes bfloat16 where the processor has it."),
+]
 On = Annotated[
     str | None,
     typer.Option(
@@ -31,7 +39,10 @@ On = Annotated[
     ),
 ]
 Verify = Annotated[
-    bool, typer.Option("--verify", help="Read all files again, also those that look unchanged.")
+    bool,
+    typer.Option(
+        "--verify", help="Read all files again, also those with the path, size and times of before."
+    ),
 ]
 Charset = Annotated[
     str | None,

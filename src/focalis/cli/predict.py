@@ -39,7 +39,8 @@ def predict(
         typer.Option("--at-voxel", metavar="I,J,K", help="The same point as voxel indices x, y, z, from 0."),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Threshold on the foreground probability; default: the model's.")
+        float | None,
+        typer.Option(help="Threshold on the foreground probability, from 0 to 1; default: the model's."),
     ] = None,
     min_size: Annotated[
         float | None,
@@ -72,7 +73,10 @@ def predict(
         typer.Option(help="What runs the network; auto measures once which is fastest here."),
     ] = "auto",
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also write OUT/probabilities/CASE.nii.gz.")
+        bool,
+        typer.Option(
+            "--probabilities", help="Also write the foreground probability, OUT/probabilities/CASE.nii.gz."
+        ),
     ] = False,
     uncertainty: Annotated[
         bool,
@@ -90,7 +94,10 @@ def predict(
     ] = "nifti",
     charset: Charset = None,
     part: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Take every N-th case from the I-th on.")
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Take every N-th case from the I-th on; N calls may share one folder."
+        ),
     ] = None,
     resume: Annotated[
         bool,
