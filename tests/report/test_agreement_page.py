@@ -60,3 +60,13 @@ def test_the_page_says_who_contours_larger(tmp_path, rows, expected):
     page = (tmp_path / "r.html").read_text()
     assert expected in page
     assert ("<th>Mean Dice</th><th>ann</th><th>ben</th>" in page) == (len(rows) > 2)  # two need no matrix
+
+
+def test_the_page_says_first_how_well_readers_agree(tmp_path):
+    one, other = (Volume(drawn(each), GRID) for each in ({3: 4}, {3: 5}))
+    pairs = compare_readers({"ann": one, "ben": other}, {1: "tumour"}, case="a")
+    agreement = Agreement(pairs, summarise_agreement(pairs), {"ann": 1, "ben": 1}, (), 1.0, 0)
+    write_agreement_report(tmp_path / "report.html", agreement, ("figure", b"\x89PNG"))
+    page = (tmp_path / "report.html").read_text()
+    assert "Two readers of one case agree by a mean Dice of 0.89" in page
+    assert '<a href="#pictures">a</a>' in page

@@ -8,7 +8,7 @@ import pytest
 
 from focalis.evaluation import evaluate_case
 from focalis.report import DARK, LIGHT, curves_figure, spread_figure
-from focalis.report.curves import _smooth
+from focalis.report.curves import _smooth, course
 from focalis.volume import Grid, Volume
 
 STEPS = [{"step": s, "loss": 1 / s, "learning_rate": 1e-3} for s in range(1, 50)]
@@ -52,3 +52,18 @@ def test_spread_with_and_without_truth() -> None:
     scores = [*evaluate_case(full, full, {1: "a", 2: "b"}), *evaluate_case(empty, full, {1: "a", 2: "b"})]
     assert spread_figure(scores).startswith(b"\x89PNG")
     assert spread_figure([replace(s, truth_voxels=0) for s in scores], DARK).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("dice", "said"),
+    [
+        ([0.2, 0.5, 0.505, 0.5, 0.509, 0.4], "flat since step 200"),
+        ([0.0] * 5, "flat since step 100"),
+        ([0.2, 0.3, 0.4, 0.5, 0.6], "still rose at the end"),
+        ([0.2, 0.6], ""),
+    ],
+)
+def test_it_is_said_whether_the_validation_dice_is_flat(dice: list[float], said: str) -> None:
+    told = course([{"step": 100 * (place + 1), "val_dice": each} for place, each in enumerate(dice)])
+    assert said in told
+    assert ("flat" in told) == ("flat" in said)

@@ -12,6 +12,7 @@ from focalis.errors import DataError
 from focalis.losses import LOSSES
 from focalis.networks import NETWORKS
 from focalis.report import Point, contours_figure, plane_figure, write_comparison_report
+from focalis.report.comparison_page import verdict
 from focalis.report.contours_figure import COLOURS
 from focalis.report.plane import undominated
 from focalis.volume import Grid, Volume
@@ -250,3 +251,25 @@ def test_other_grids_are_refused():
 
 def test_every_network_and_every_loss_has_a_colour_of_its_own():
     assert len(set(COLOURS)) == len(COLOURS) >= max(len(LOSSES), len(NETWORKS) + 1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.01, 0.2, "Clearly above dense, dice_cross_entropy: unet, dice_cross_entropy (0.010 to 0.200)."),
+        (
+            -0.2,
+            -0.01,
+            "Clearly below dense, dice_cross_entropy: unet, dice_cross_entropy (\N{MINUS SIGN}0.200 to \N{MINUS SIGN}0.010).",
+        ),
+        (-0.1, 0.1, "Not clearly different from dense, dice_cross_entropy: unet"),
+    ],
+)
+def test_the_page_says_first_which_row_is_best_and_which_differ(low, high, said):
+    first, other = row("dense", 0.6), row("unet", 0.7)
+    first["difference_to_first_row"] = None
+    other["difference_to_first_row"] = {"dice": {"value": (low + high) / 2, "low": low, "high": high}}
+    told = verdict([first, other])
+    assert told.startswith("Highest mean Dice: unet, dice_cross_entropy, 0.700 (0.600 to 0.800).")
+    assert said in told
+    assert verdict([row("dense", 0.6, outcome="failed")]) == ""

@@ -12,7 +12,13 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from focalis.evaluation import EMPTY_RULE
-from focalis.evaluation.agreement import KAPPA_RULE, Agreement, PairScore, StructureAgreement
+from focalis.evaluation.agreement import (
+    KAPPA_RULE,
+    Agreement,
+    PairScore,
+    StructureAgreement,
+    representative_pairs,
+)
 from focalis.files import write_text
 from focalis.lesions import MATCHING_RULE
 from focalis.report.figure import PREDICTION_COLOUR, TRUTH_COLOUR, png
@@ -78,6 +84,8 @@ def write_agreement_report(path: Path, agreement: Agreement, figure: tuple[str, 
         readers=", ".join(f"{name} ({count})" for name, count in agreement.readers.items()),
         single=len(agreement.single),
         several_structures=several,
+        verdict=verdict(structures, len(cases)),
+        pictured={pair.case for _, pair in representative_pairs(agreement.pairs)},
         headline=[_tile(structure, several) for structure in structures],
         structures=[
             (structure, _rows(structure), *_matrix(structure), who_draws_larger(structure))
@@ -89,6 +97,28 @@ def write_agreement_report(path: Path, agreement: Agreement, figure: tuple[str, 
         tolerance_mm=agreement.tolerance_mm,
     )
     write_text(path, page)
+
+
+def verdict(structures: Sequence[StructureAgreement], cases: int) -> str:
+    """How well two readers of one case agree, with the 95 % interval; of several structures the best and the worst."""
+    known = sorted(
+        ((s["dice"].mean, s) for s in structures if s["dice"].mean is not None), key=lambda each: -each[0]
+    )
+    if not known:
+        return "No case has a figure."
+
+    def said(structure: StructureAgreement) -> str:
+        dice = structure["dice"]
+        return f"{number(dice.mean, 2)} ({interval(dice.low, dice.high, 2)})"
+
+    (_, best), (_, worst) = known[0], known[-1]
+    over = f"over {cases} {'case' if cases == 1 else 'cases'}. In parentheses: the 95 % interval."
+    if best is worst:
+        return f"Two readers of one case agree by a mean Dice of {said(best)}, {over}"
+    return (
+        f"Two readers of one case agree best on {best.structure}, by a mean Dice of {said(best)}, and least on "
+        f"{worst.structure}, by {said(worst)}, {over}"
+    )
 
 
 def _tile(structure: StructureAgreement, several: bool) -> tuple[str, str, str]:

@@ -79,6 +79,7 @@ def write_comparison_report(
         title=f"Comparison on {content['dataset']}",
         content=content,
         lead=lead(content),
+        verdict=verdict(rows),
         columns=COLUMNS,
         table=[_line(row, content) for row in rows],
         gpu=any(row["peak_gpu_memory_gb"] for row in rows),
@@ -138,6 +139,36 @@ def lead(content: Mapping[str, Any]) -> str:
         f"{content['held_out_cases']} held-out cases of {where}. Every row had the same split, preparation, patches "
         f"and augmentation, and {equal}.{repeated}"
     )
+
+
+def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The row with the highest mean Dice, and which rows differ clearly from the first one; empty without figures."""
+    measured = [row for row in rows if row["figures"]]
+    if not measured:
+        return ""
+
+    def dice(row: Mapping[str, Any]) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = row["figures"]["overall"]["dice"]
+        return found
+
+    def marked(row: Mapping[str, Any]) -> str:
+        return named(row) + ("†" if row.get("few_steps") else "")
+
+    best = max(measured, key=lambda row: dice(row)["value"])
+    top = dice(best)
+    first = f"Highest mean Dice: {marked(best)}, {number(top['value'], 3)} ({interval(top['low'], top['high'], 3)})."
+    sides: dict[str, list[str]] = {"above": [], "below": [], "": []}
+    for row in measured:
+        if difference := row["difference_to_first_row"]:
+            cell = cells(difference)[0]
+            side = "" if not cell.credible else "above" if difference["dice"]["value"] > 0 else "below"
+            sides[side].append(f"{marked(row)} ({cell.interval})" if cell.interval else marked(row))
+    told = [
+        f"{'Clearly ' + side if side else 'Not clearly different from'} {marked(rows[0])}: {'; '.join(found)}."
+        for side, found in sides.items()
+        if found
+    ]
+    return " ".join([first, *told, "In parentheses: 95 % intervals."])
 
 
 def named(row: Mapping[str, Any]) -> str:

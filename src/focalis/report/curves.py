@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 
 from focalis.report.figure import LIGHT, Theme, png, style
 
+LEAST_LOOKS = 4
+"""With fewer looks at the inner split, nothing is said of their course."""
+FLAT_DICE, FLAT_SHARE = 0.01, 0.75
+"""A validation Dice is flat if the last quarter or more of the steps gained no more than this."""
+
 
 def curves_figure(metrics: Sequence[Mapping[str, Any]], theme: Theme = LIGHT) -> bytes:
     """Draw loss, validation Dice and learning rate over the training steps.
@@ -61,6 +66,26 @@ def curves_figure(metrics: Sequence[Mapping[str, Any]], theme: Theme = LIGHT) ->
     rate_axes.set_xlabel("step", color=theme.text)
     figure.align_ylabels()
     return png(figure)
+
+
+def course(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """What the curves of `curves_figure` show, and whether the validation Dice is flat or still rises."""
+    shown = (
+        "Top, the loss on the patches of training (thin: each step; thick: smoothed). Middle, the mean Dice on the "
+        "inner split, from which the network does not learn."
+    )
+    steps, dice = _curve(metrics, "val_dice")
+    steps, dice = steps[np.isfinite(dice)], dice[np.isfinite(dice)]
+    if dice.size < LEAST_LOOKS:
+        return shown
+    later = np.maximum.accumulate(dice[::-1])[::-1]
+    since = float(steps[np.argmax(later - dice <= FLAT_DICE)])
+    if since <= FLAT_SHARE * steps[-1]:
+        return (
+            f"{shown} It is flat since step {since:.0f}: nothing later exceeds it by more than {FLAT_DICE}, so more "
+            "time with these cases will likely bring little."
+        )
+    return f"{shown} It still rose at the end: more --minutes will likely bring more."
 
 
 def compared_curves_figure(

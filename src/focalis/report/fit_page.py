@@ -9,7 +9,7 @@ from typing import Any
 from focalis.evaluation import Evaluation
 from focalis.files import write_text
 from focalis.lesions import OperatingPoint
-from focalis.report.curves import curves_figure
+from focalis.report.curves import course, curves_figure
 from focalis.report.evaluation_page import score_context
 from focalis.report.figure import DARK, LIGHT
 from focalis.report.lesion_figures import operating_figure
@@ -56,6 +56,7 @@ def write_fit_report(
         split_note=split_note,
         plan_text=plan_text,
         curves=curves,
+        course=course(metrics),
         **_point(point),
         record=flat(rest),
         packages=flat(packages) if isinstance(packages, Mapping) else flat({"packages": packages or None}),

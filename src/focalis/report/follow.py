@@ -235,12 +235,16 @@ def _counts(tracks: Sequence[Track], measured: Sequence[Sequence[LesionDay]]) ->
         if each and each.volume_beyond_error and each.reliable and each.error_known
     ]
     grown, shrunk = sum(percent > 0 for percent in sure), sum(percent < 0 for percent in sure)
+    beyond = "beyond the measurement error"
+    values = [str(grown), str(shrunk)]
+    if changes and not any(each and each.error_known for each in changes):
+        beyond, values = "not known, as the measurement error", [DASH, DASH]
     there = sum(status in THERE for status in last)
     return [
         ("new", str(last.count("new")), "on the last date"),
         ("gone", str(last.count("gone")), "on the last date"),
-        ("grown", str(grown), "beyond the measurement error"),
-        ("shrunk", str(shrunk), "beyond the measurement error"),
+        ("grown", values[0], beyond),
+        ("shrunk", values[1], beyond),
         ("there", str(there), "lesions on the last date"),
     ]
 
