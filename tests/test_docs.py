@@ -126,11 +126,8 @@ def test_command_lines_name_real_commands_and_options(line):
         ("serve", "device"),
     ],
 )
-def test_a_commands_page_documents_exactly_its_options(command, page):
-    rows = re.findall(r"^\| (`-.*?) \|", TEXTS[f"docs/{page}.md"], re.MULTILINE)
-    documented = {option for row in rows for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row)}
-
-    assert documented == OPTIONS[command] - {"--help", "-h"}
+def test_a_commands_page_leads_to_its_options(command, page):
+    assert f"`focalis {command} --help` lists" in TEXTS[f"docs/{page}.md"]
 
 
 @pytest.mark.parametrize("name", TEXTS)
