@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 data = typer.Typer(
     help="List and download public data sets.",
-    epilog="Example: focalis data get Task04_Hippocampus -o data",
+    epilog="Example: focalis data get Task04_Hippocampus -o data\n\n"
+    "Guide: public-data.md in the folder that focalis --docs prints",
     no_args_is_help=True,
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
