@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from focalis.errors import DataError, ModelError, about, refusal
+from focalis.errors import DataError, ModelError, about, not_there, refusal
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,9 @@ def test_errors_that_are_about_no_file_are_given_one_and_keep_their_type():
         raise ModelError("wants two channels; give both")
     with pytest.raises(DataError, match=r"^mask\.nii: is full$"), about("scan.nii"):
         raise DataError.at("mask.nii", "is full")
+
+
+def test_a_path_that_is_not_there_is_told_with_its_nearest_sibling(tmp_path):
+    (tmp_path / "labels").mkdir()
+    assert str(not_there(tmp_path / "lables", "give labels")).endswith("give labels; did you mean 'labels'?")
+    assert str(not_there(tmp_path / "none" / "labels", "give labels")).endswith("give labels")

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Self
 
 _log = logging.getLogger(__name__)
@@ -102,6 +103,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = {each.lower(): each for each in known}
     close = get_close_matches(name.lower(), names, n=1)
     return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
+def near(path: Path) -> str:
+    """`did_you_mean` for a path that leads nowhere, beside which something has nearly its name."""
+    folder = path.parent
+    return did_you_mean(path.name, (each.name for each in folder.iterdir())) if folder.is_dir() else ""
+
+
+def not_there(path: Path, ask: str) -> UsageError:
+    """What to say of a path that leads nowhere; `ask` says what to give."""
+    return UsageError(f"{path}: is not there; {ask}{near(path)}")
 
 
 def refusal(error: Exception, file: object) -> str:

@@ -86,3 +86,12 @@ def test_the_patients_of_lidc_are_known_and_a_random_split_is_what_it_was_withou
 def test_masks_of_two_readers_alone_are_no_data_set() -> None:
     with pytest.raises(DataError, match="two_annotators_hn_masks: holds no data set; looked for images/"):
         open_dataset(Path(os.environ["FOCALIS_DATA"]) / "two_annotators_hn_masks")
+
+
+@pytest.mark.parametrize("given", ["", "data/images", "masks"])
+def test_beside_what_is_no_data_set_a_data_set_is_proposed(tmp_path, given):
+    for folder in ("data/images", "data/labels", "masks"):
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(DataError) as refused:
+        open_dataset(tmp_path / given)
+    assert str(refused.value).endswith(f"; did you mean {tmp_path / 'data'}?")

@@ -199,3 +199,11 @@ def test_the_model_of_this_installation(name, tmp_path):
     (row,) = focalis.predict(model, [tmp_path / "scan.nii.gz"], tmp_path / "masks").rows
     assert row.status == "done"
     assert model.scope is not None
+
+
+def test_in_place_of_a_folder_the_run_in_it_is_proposed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo" / "run").mkdir(parents=True)
+    (tmp_path / "demo" / "run" / "model.safetensors").touch()
+    with pytest.raises(UsageError, match=r"demo: is no run folder; did you mean demo.run"):
+        model_file("demo")

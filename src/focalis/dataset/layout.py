@@ -7,7 +7,7 @@ from pathlib import Path
 
 from focalis.dataset.case import Dataset
 from focalis.dataset.layouts import entry, open_folders, open_manifest, open_nnunet
-from focalis.errors import DataError, UsageError, did_you_mean
+from focalis.errors import DataError, UsageError, did_you_mean, near
 
 MANIFEST = "manifest.csv"
 
@@ -41,11 +41,23 @@ def open_dataset(path: Path | str, may_miss: Collection[str] = ()) -> Dataset:
     return data
 
 
+def _near(*places: Path) -> str:
+    """`; did you mean demo/data?` where one of these folders is a data set, or holds one; the end of a message."""
+    for place in places:
+        folders = sorted(place.iterdir()) if place.is_dir() else []
+        for folder in (place, *folders):
+            if (folder / "images").is_dir() or (folder / "imagesTr").is_dir():
+                return f"; did you mean {folder}?"
+    return ""
+
+
 def _opened(path: Path, may_miss: Collection[str]) -> Dataset:
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return open_manifest(path, may_miss)
     if not path.is_dir():
-        raise DataError(f"{path}: is not a folder, nor a CSV manifest; give the path of a data set")
+        raise DataError(
+            f"{path}: is not a folder, nor a CSV manifest; give the path of a data set{near(path)}"
+        )
     if (manifest := entry(path, MANIFEST)) is not None:
         return open_manifest(manifest, may_miss)
     if (path / "imagesTr").is_dir() or (path / "labelsTr").is_dir():
@@ -54,5 +66,5 @@ def _opened(path: Path, may_miss: Collection[str]) -> Dataset:
         return open_folders(path, may_miss)
     raise DataError(
         f"{path}: holds no data set; looked for images/ and labels/, for imagesTr/, labelsTr/ and dataset.json "
-        f"(nnU-Net, Decathlon), and for {MANIFEST}: arrange the files in one of these ways"
+        f"(nnU-Net, Decathlon), and for {MANIFEST}: arrange the files in one of these ways{_near(path, path.parent)}"
     )

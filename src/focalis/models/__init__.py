@@ -49,6 +49,8 @@ def model_file(given: Path | str) -> Path:
         return path / OF_A_RUN
     if path.is_file() or path.name != name or path.suffix:
         return path
+    if path.is_dir() and (inside := sorted(path.glob(f"*/{OF_A_RUN}"))):
+        raise UsageError(f"{name}: is no run folder; did you mean {inside[0].parent}?")
     if name not in SHIPPED:
         raise UsageError(
             f"{name}: is no file, and no model of this name comes with Focalis; give the path of a .safetensors "

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from focalis.dataset import open_dataset, with_readers
-from focalis.errors import DataError, UsageError, refusal
+from focalis.errors import DataError, UsageError, not_there, refusal
 from focalis.evaluation.agreement import (
     Agreement,
     PairScore,
@@ -128,7 +128,7 @@ def agree(
 def _source(paths: list[Path], masks: bool, ignore: int | None) -> _Source:
     for path in paths:
         if not path.exists():
-            raise UsageError(f"{path}: is not there; give a folder of label maps per reader, or a data set")
+            raise not_there(path, "give a folder of label maps per reader, or a data set")
     if len(paths) == 1:
         if masks:
             raise UsageError(f"{paths[0]}: is one path, and --masks is for several folders; leave it out")

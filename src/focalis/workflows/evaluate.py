@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from focalis.dataset import Labels, find_readers, read_beside, read_patients, readers_folder
-from focalis.errors import DataError, UsageError, refusal
+from focalis.errors import DataError, UsageError, not_there, refusal
 from focalis.evaluation import (
     JUDGED_COLUMNS,
     CaseLesions,
@@ -217,7 +217,7 @@ def _pair(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
     """Case name to (prediction, truth)."""
     for path in (predictions, labels):
         if not path.exists():
-            raise UsageError(f"{path}: is not there; give a folder of label maps or one file")
+            raise not_there(path, "give a folder of label maps or one file")
     if predictions.is_dir() != labels.is_dir():
         raise UsageError(
             f"{predictions}, {labels}: one is a folder and one is not; give two folders or two files"
@@ -331,7 +331,7 @@ def _readers_of(folder: Path, cases: set[str]) -> dict[str, dict[str, Path]]:
     """Case to reader to mask, from a folder of masks or the data set that it lies in."""
     folder = inside if (inside := readers_folder(folder)).is_dir() else folder
     if not folder.is_dir():
-        raise UsageError(f"{folder}: is not there; give the folder of the readers' masks")
+        raise not_there(folder, "give the folder of the readers' masks")
     found = find_readers(folder, cases)
     if not found.of:
         raise DataError(f"{folder}: holds no reader's mask of any case; name them CASE_READER.nii.gz")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from focalis.errors import DataError, UsageError
+from focalis.errors import DataError, UsageError, not_there
 from focalis.volume import Grid, Volume, image_stem
 from focalis.workflows.inputs import CaseInput, find_cases, read_images
 from focalis.workflows.label_maps import label_maps, read_label_map
@@ -155,7 +155,7 @@ def read_masks(path: Path, scan: Scan, doubts: list[str]) -> Masks:
         DataError: a mask cannot be read, or lies on another grid.
     """
     if not path.exists():
-        raise UsageError(f"{path}: is not there; give a mask, or a folder with one per reader")
+        raise not_there(path, "give a mask, or a folder with one per reader")
     files = [path]
     if path.is_dir():
         from focalis.dicom import is_dicom

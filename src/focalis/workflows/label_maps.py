@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from focalis.dataset import GREATEST_LABEL
-from focalis.errors import DataError, UsageError
+from focalis.errors import DataError, UsageError, not_there
 from focalis.quality.label_values import is_whole, looks_like_an_image
 from focalis.settings import at_least
 from focalis.volume import Volume, image_stem, read_volume
@@ -28,7 +28,7 @@ def require_options(
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise UsageError(f"{out}: is a file; give a folder for the report")
     if images is not None and not Path(images).exists():
-        raise UsageError(f"{images}: is not there; give the folder of the images")
+        raise not_there(images, "give the folder of the images")
 
 
 def label_maps(folder: Path) -> dict[str, Path]:
