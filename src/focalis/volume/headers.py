@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from focalis.errors import DataError
+from focalis.errors import DataError, near
 from focalis.files import require_regular
 from focalis.volume.written_placement import (
     meta_contradiction,
@@ -81,7 +81,7 @@ def find_payload(path: Path) -> Payload:
         with path.open("rb") as file:
             return _nrrd_payload(path, file) if nrrd else _meta_payload(path, file)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: does not exist; check the path") from error
+        raise DataError(f"{path}: does not exist; check the path{near(path)}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     except (KeyError, ValueError) as error:

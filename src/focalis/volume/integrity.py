@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.errors import DataError
+from focalis.errors import DataError, near
 from focalis.files import require_regular
 
 _Stream = BinaryIO | gzip.GzipFile
@@ -73,7 +73,7 @@ def inspect_nifti(path: Path) -> NonFinite:
             stream: _Stream = gzip.GzipFile(fileobj=raw) if compressed else raw
             return _inspect(path, stream)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: does not exist; check the path") from error
+        raise DataError(f"{path}: does not exist; check the path{near(path)}") from error
     except gzip.BadGzipFile as error:
         raise DataError(f"{path}: is not an intact gzip file; export the file again") from error
     except (EOFError, zlib.error) as error:

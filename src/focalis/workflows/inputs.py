@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from focalis.dataset import UNNAMED_CHANNEL, group_channels
-from focalis.errors import DataError, UsageError, refusal
+from focalis.errors import DataError, UsageError, near, refusal
 from focalis.volume import (
     IMAGE_SUFFIXES,
     Outline,
@@ -314,7 +314,7 @@ def _by_name(files: Sequence[Path], channels: tuple[str, ...], may_miss: Collect
             problem = (
                 f"{file}: is no image file that is known here; give {suffixes}, or a DICOM series"
                 if file.exists()
-                else f"{file}: does not exist"
+                else f"{file}: does not exist; check the path{near(file)}"
             )
             cases.append(CaseInput(file.name, (file,), problem))
         elif file.exists() and not file.is_file():

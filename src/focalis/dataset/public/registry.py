@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from focalis.errors import UsageError
+from focalis.errors import UsageError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,10 @@ def public_set(name: str) -> PublicSet:
         if name in (known.name, *known.aliases):
             return known
     names = ", ".join(known.name for known in PUBLIC_SETS)
-    raise UsageError(f"{name}: is no public data set that is known here; take one of {names}")
+    aliases = [alias for known in PUBLIC_SETS for alias in (known.name, *known.aliases)]
+    raise UsageError(
+        f"{name}: is no public data set that is known here; take one of {names}{did_you_mean(name, aliases)}"
+    )
 
 
 def _decathlon(
