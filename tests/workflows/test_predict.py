@@ -148,7 +148,7 @@ def test_what_is_not_there_is_said_not_to_exist(tmp_path):
     ).rows
     assert "is no image file that is known here" in there.reason
     assert [row.reason for row in missing] == [
-        f"{tmp_path / name}: does not exist" for name in ("nowhere", "x.txt")
+        f"{tmp_path / name}: does not exist; check the path" for name in ("nowhere", "x.txt")
     ]
 
 
