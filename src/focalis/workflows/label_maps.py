@@ -28,7 +28,7 @@ def require_options(
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise UsageError(f"{out}: is a file; give a folder for the report")
     if images is not None and not Path(images).exists():
-        raise not_there(images, "give the folder of the images")
+        raise not_there(Path(images), "give the folder of the images")
 
 
 def label_maps(folder: Path) -> dict[str, Path]:
