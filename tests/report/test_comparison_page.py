@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -273,3 +274,6 @@ def test_the_page_says_first_which_row_is_best_and_which_differ(low, high, said)
     assert told.startswith("Highest mean Dice: unet, dice_cross_entropy, 0.700 (0.600 to 0.800).")
     assert said in told
     assert verdict([row("dense", 0.6, outcome="failed")]) == ""
+    other["few_steps"] = True
+    assert "unet, dice_cross_entropy†" in verdict([first, other])
+    assert not re.search("[Cc]learly", verdict([first, other]))

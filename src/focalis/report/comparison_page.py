@@ -154,20 +154,23 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
     def marked(row: Mapping[str, Any]) -> str:
         return named(row) + ("†" if row.get("few_steps") else "")
 
-    best = max(measured, key=lambda row: dice(row)["value"])
+    best = max(measured, key=lambda row: dice(row)["value"] or 0.0)
     top = dice(best)
     first = f"Highest mean Dice: {marked(best)}, {number(top['value'], 3)} ({interval(top['low'], top['high'], 3)})."
-    sides: dict[str, list[str]] = {"above": [], "below": [], "": []}
+    sides: dict[str, list[str]] = {}
     for row in measured:
         if difference := row["difference_to_first_row"]:
             cell = cells(difference)[0]
-            side = "" if not cell.credible else "above" if difference["dice"]["value"] > 0 else "below"
-            sides[side].append(f"{marked(row)} ({cell.interval})" if cell.interval else marked(row))
-    told = [
-        f"{'Clearly ' + side if side else 'Not clearly different from'} {marked(rows[0])}: {'; '.join(found)}."
-        for side, found in sides.items()
-        if found
-    ]
+            if row.get("few_steps") or rows[0].get("few_steps"):
+                said = "After so few steps not to be compared with"
+            elif not cell.credible:
+                said = "Not clearly different from"
+            else:
+                said = "Clearly above" if difference["dice"]["value"] > 0 else "Clearly below"
+            sides.setdefault(said, []).append(
+                f"{marked(row)} ({cell.interval})" if cell.interval else marked(row)
+            )
+    told = [f"{said} {marked(rows[0])}: {'; '.join(found)}." for said, found in sides.items()]
     return " ".join([first, *told, "In parentheses: 95 % intervals."])
 
 
