@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +18,12 @@ MOST_ENTRIES = 4
 def counted(number: int, what: str = "case") -> str:
     """A number of things: "1 case", "3 cases"."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def listed(names: Sequence[object], most: int = 3) -> str:
+    """The first names, and how many more there are: "a, b, c and 4 more"."""
+    more = len(names) - most
+    return ", ".join(map(str, names[:most])) + (f" and {more} more" if more > 0 else "")
 
 
 class Shown:

@@ -12,6 +12,7 @@ import numpy as np
 
 from focalis.dataset.case import Case, Dataset
 from focalis.dataset.layouts.overlooked import SPLITS
+from focalis.display import listed
 from focalis.errors import DataError, UsageError
 from focalis.files import write_text
 
@@ -91,7 +92,7 @@ def lost_labels(path: Path | None, number: int | None, split: Split, dataset: Da
         label, names = min(lost.items())
         name = dataset.labels.get(label, "")
         return (
-            f"{where} trains on no case with label {label}{f' ({name})' if name else ''}, which {_listed(names)} "
+            f"{where} trains on no case with label {label}{f' ({name})' if name else ''}, which {listed(names, 5)} "
             f"{'holds' if len(names) == 1 else 'hold'}; move some to train, or take the label out"
         )
     return ""
@@ -180,11 +181,11 @@ def _split(path: Path, fold: int, entry: object, known: set[str] | None) -> Spli
     for names in (train, val):
         if len(set(names)) != len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
-            raise DataError(f"{where}: names {_listed(twice)} more than once; remove the repetition")
+            raise DataError(f"{where}: names {listed(twice, 5)} more than once; remove the repetition")
     if shared := sorted(set(train) & set(val)):
-        raise DataError(f"{where}: {_listed(shared)} both trains and validates; keep a case on one side")
+        raise DataError(f"{where}: {listed(shared, 5)} both trains and validates; keep a case on one side")
     if known is not None and (strangers := sorted((set(train) | set(val)) - known)):
-        raise DataError(f"{where}: names {_listed(strangers)}, not in the data set; correct the names")
+        raise DataError(f"{where}: names {listed(strangers, 5)}, not in the data set; correct the names")
     return Split(train, val)
 
 
@@ -243,8 +244,3 @@ def _divide(cases: Sequence[Case], val_patients: set[str]) -> Split:
     train = sorted(case.name for case in cases if case.patient not in val_patients)
     val = sorted(case.name for case in cases if case.patient in val_patients)
     return Split(tuple(train), tuple(val))
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more

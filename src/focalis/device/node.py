@@ -23,6 +23,7 @@ from focalis.device.examine import TRANSFER_SYNTAXES
 from focalis.device.guard import Caller, Guard
 from focalis.device.intake import Intake, Outcome, Sender
 from focalis.dicom.headers import IMAGE_CLASSES
+from focalis.display import listed
 
 STATUS: dict[Outcome, int] = {
     "kept": 0x0000,
@@ -37,7 +38,6 @@ STATUS: dict[Outcome, int] = {
 _COMMENT_CHARACTERS = 64
 _SYNTAXES_REFUSED = 0x04
 """The result of a presentation context whose transfer syntaxes are not supported (PS3.8 table 9-18)."""
-_NAMED = 3
 
 
 class Node:
@@ -185,28 +185,26 @@ def _why_refused(contexts: Sequence[PresentationContext]) -> list[str]:
     for context in contexts:
         name = _named(context.abstract_syntax)
         if context.result == _SYNTAXES_REFUSED:
-            syntaxes.add(f"{name} in the transfer syntax {_some(list(map(_named, context.transfer_syntax)))}")
+            syntaxes.add(
+                f"{name} in the transfer syntax {listed(list(map(_named, context.transfer_syntax)))}"
+            )
         else:
             classes.add(name)
     found = []
     if classes:
         noun, verb = ("SOP class", "is") if len(classes) == 1 else ("SOP classes", "are")
-        found.append(f"presentation context refused: the {noun} {_some(sorted(classes))} {verb} not accepted")
+        found.append(
+            f"presentation context refused: the {noun} {listed(sorted(classes))} {verb} not accepted"
+        )
     if syntaxes:
         verb = "is" if len(syntaxes) == 1 else "are"
-        found.append(f"presentation context refused: {_some(sorted(syntaxes))} {verb} not accepted")
+        found.append(f"presentation context refused: {listed(sorted(syntaxes))} {verb} not accepted")
     return found
 
 
 def _named(kind: UID | None) -> str:
     """The name of a class or transfer syntax; its UID if it has none."""
     return "without a name" if kind is None else str(kind.name)
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def _entity(config: Config) -> AE:

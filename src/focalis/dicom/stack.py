@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from focalis.dicom.slices import Slice
 from focalis.dicom.uniform import REQUIRED, Reading, alternating
+from focalis.display import listed
 from focalis.errors import DataError
 from focalis.volume import Grid
 
@@ -149,8 +150,7 @@ class _Names:
         return f"{name} at {place + 0.0:.2f} mm"
 
     def some(self, slices: Sequence[Slice]) -> str:
-        more = f" and {len(slices) - _NAMED} more" if len(slices) > _NAMED else ""
-        return ", ".join(self.of(each) for each in slices[:_NAMED]) + more
+        return listed([self.of(each) for each in slices], _NAMED)
 
     def error(self, what: str, advice: str) -> DataError:
         return DataError(f"{self.where}: {what}; {advice}")

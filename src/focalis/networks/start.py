@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from focalis.display import listed
 from focalis.errors import ModelError
 from focalis.networks.base import Network
 from focalis.networks.dense import DenseNetwork
 
 Reads = Mapping[str, tuple[str, ...]]
 """By the name of a part, the convolutions whose outputs it reads, in order."""
-_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Transfer:
     def __str__(self) -> str:
         parts = [f"{self.taken} of {self.total} tensors", *self.adapted]
         if self.fresh:
-            parts.append(f"fresh: {_listed(self.fresh)}")
+            parts.append(f"fresh: {listed(self.fresh, 4)}")
         return "; ".join(parts)
 
 
@@ -105,7 +105,7 @@ def _check_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], heads: 
         if name not in own and name.rpartition(".")[0] not in heads and not name.startswith("auxiliary.")
     ]
     differences = [
-        f"{what} {_listed(names)}"
+        f"{what} {listed(names, 4)}"
         for what, names in (("the start lacks", lacking), ("the network has no", surplus))
         if names
     ]
@@ -240,15 +240,9 @@ def _outputs(weight: Tensor, layer: nn.Module) -> int:
 def _differing(state: Mapping[str, Tensor], own: Mapping[str, Tensor], names: list[str]) -> str:
     """The first tensors that differ in shape, with both shapes."""
     differing = [name for name in names if name in state and state[name].shape != own[name].shape]
-    return _listed(
-        [f"{name} ({_shape(state[name].shape)}, not {_shape(own[name].shape)})" for name in differing]
-    )
+    shapes = [f"{name} ({_shape(state[name].shape)}, not {_shape(own[name].shape)})" for name in differing]
+    return listed(shapes, 4)
 
 
 def _shape(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape)) or "a number"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.dataset import GREATEST_LABEL, MOST_LABELS, Dataset
+from focalis.display import listed
 from focalis.quality.finding import FILLED, RESTLESS, SENTINELS, SMOOTH, Finding
 
-_LISTED_VALUES = 5
 _FEW_VALUES, _MANY_VALUES = 5, 16
 
 
@@ -140,9 +140,7 @@ def is_whole(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _listed(values: Sequence[Any] | NDArray[Any]) -> str:
-    listed = ", ".join(_text(value) for value in values[:_LISTED_VALUES])
-    more = len(values) - _LISTED_VALUES
-    return f"{listed} and {more} more" if more > 0 else listed
+    return listed(list(map(_text, values)), 5)
 
 
 def _text(value: Any) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from focalis.dataset import Case, Split
-from focalis.display import counted
+from focalis.display import counted, listed
 from focalis.quality.facts import CaseFacts, Content, ImageFacts
 from focalis.quality.finding import Finding
-from focalis.quality.sizes import listed
 
 
 @dataclass(frozen=True)

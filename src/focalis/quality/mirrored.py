@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from focalis.display import listed
 from focalis.quality.contrast import FLIPS
 from focalis.quality.facts import CaseFacts, LabelFacts
 from focalis.quality.finding import (
@@ -19,7 +20,6 @@ from focalis.quality.finding import (
     USUAL_SHARE,
     Finding,
 )
-from focalis.quality.sizes import listed
 
 _AXES = ("top and bottom", "front and back", "left and right")
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from focalis.display import listed
 from focalis.quality.label_values import unrest
 
 MixUp = Literal["swapped", "copy", "image"]
@@ -22,7 +23,6 @@ ONE_BY_ONE = 2
 """So many cases of a kind are told one by one, more of them in one line."""
 _SAMPLED = 100_000
 _CALM = 0.3
-_LISTED = 3
 _SAID: Mapping[MixUp, tuple[str, str]] = {
     "swapped": ("image and label stand in each other's place", "swap them"),
     "copy": ("the image holds what the label holds", "put the image in its place"),
@@ -84,6 +84,5 @@ def told(found: Sequence[Mixed], root: Path, cases: int) -> Iterator[tuple[str, 
         if len(alike) <= ONE_BY_ONE:
             yield from ((each.case, f"{each.path}: {what}; {advice}") for each in alike)
             continue
-        names = ", ".join(each.case for each in alike[:_LISTED])
-        more = f" and {len(alike) - _LISTED} more" if len(alike) > _LISTED else ""
-        yield "", f"{root}: {what}, in {len(alike)} of {cases} cases ({names}{more}); {advice}"
+        names = listed([each.case for each in alike])
+        yield "", f"{root}: {what}, in {len(alike)} of {cases} cases ({names}); {advice}"

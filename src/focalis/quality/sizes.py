@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from focalis.display import listed
 from focalis.quality.facts import CaseFacts, LesionFacts
 from focalis.quality.finding import FEW_VOXELS, GREATEST_SHARE, LEAST_CASES, LEAST_SHARE, Finding
 from focalis.volume import odd_voxels
 
-LISTED_LESIONS = LISTED_CASES = 3
+LISTED_LESIONS = 3
 
 
 def share_in_words(share: float) -> str:
@@ -21,12 +22,6 @@ def share_in_words(share: float) -> str:
     if share < LEAST_SHARE:
         return "below"
     return "above" if share > GREATEST_SHARE else ""
-
-
-def listed(cases: Sequence[str]) -> str:
-    """The first cases by name, and how many more there are."""
-    more = f" and {len(cases) - LISTED_CASES} more" if len(cases) > LISTED_CASES else ""
-    return ", ".join(cases[:LISTED_CASES]) + more
 
 
 def voxels_at(lesion: LesionFacts, spacing_zyx_mm: Sequence[float]) -> float:
@@ -79,12 +74,12 @@ def find_small_lesions(
         for label in case.label.labels if case.label is not None else ():
             small = [lesion for lesion in label.lesions if voxels_at(lesion, spacing_zyx_mm) < FEW_VOXELS]
             if small:
-                listed = "; ".join(
+                places = "; ".join(
                     f"{voxels_at(lesion, spacing_zyx_mm):.2g} at {_place(lesion)}"
                     for lesion in sorted(small, key=lambda lesion: lesion.voxels)[:LISTED_LESIONS]
                 )
                 more = "; ..." if len(small) > LISTED_LESIONS else ""
-                said.append(f"{len(small)} of {len(label.lesions)} of {names[label.value]} ({listed}{more})")
+                said.append(f"{len(small)} of {len(label.lesions)} of {names[label.value]} ({places}{more})")
         if said:
             what = f"lesions of fewer than {FEW_VOXELS} voxels at the planned spacing"
             yield Finding("small", (case.case,), f"{what}: {', '.join(said)}")

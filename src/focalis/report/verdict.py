@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from focalis.display import listed
 from focalis.evaluation import JudgedLesion, Score, Summary
 from focalis.report.page import number
 from focalis.report.summary_tables import case_count, interval
@@ -39,10 +40,9 @@ def next_steps(scores: Sequence[Score], summary: Summary, lesions: Sequence[Judg
     filled = summary.overall["dice_with_lesion"].n
     failed = sorted({score.case for score in scores if score.truth_volume_mm3 and not score.dice})
     if failed:
-        named = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
         steps.append(
-            f"In {case_count(len(failed))} no mark lies on a lesion that is there: {named}. Look at image and "
-            "label together first; a mask that is shifted or mirrored does this."
+            f"In {case_count(len(failed))} no mark lies on a lesion that is there: {listed(failed, 5)}. Look at image "
+            "and label together first; a mask that is shifted or mirrored does this."
         )
     missed = [each.lesion.volume_mm3 for each in lesions if each.status == "missed"]
     found = [each.lesion.volume_mm3 for each in lesions if each.status == "found"]

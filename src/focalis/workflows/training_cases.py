@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
+from focalis.display import listed
 from focalis.model import Model
 from focalis.volume import PROFILE, Volume, content_digest, content_profile, profile_similarity
 from focalis.workflows.model_record import members_of
@@ -127,7 +128,6 @@ def seen_line(seen: Mapping[str, Seen], cases: int, doing: str) -> str:
     roles = Counter(each.role for each in seen.values())
     parts = [f"{roles[role]} {role}" for role in (TRAINED, CHOSE) if roles[role]]
     names = [name if name == each.case else f"{name} (as {each.case})" for name, each in sorted(seen.items())]
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     by_name = sum(each.known_by == "name only" for each in seen.values())
     doubt = f"; {by_name} known by name only, for this model file keeps no image contents" if by_name else ""
     similar = sum(each.known_by == "similar content" for each in seen.values())
@@ -136,7 +136,7 @@ def seen_line(seen: Mapping[str, Seen], cases: int, doing: str) -> str:
     )
     return (
         f"{len(seen)} of {cases} cases were seen when the model was made ({', '.join(parts)}), so {doing} "
-        f"flatter it: {', '.join(names[:LISTED])}{more}{doubt}"
+        f"flatter it: {listed(names, LISTED)}{doubt}"
     )
 
 

@@ -10,6 +10,7 @@ from focalis.dataset.layouts.description import note_without_labels, read_labels
 from focalis.dataset.layouts.names import by_stem, entry, group_channels, require_in_place
 from focalis.dataset.layouts.overlooked import overlooked
 from focalis.dataset.layouts.tables import patients_of
+from focalis.display import listed
 from focalis.errors import DataError
 
 
@@ -76,9 +77,8 @@ def _common_channels(
         if channel not in images and channel not in may_miss
     ]
     if lacking:
-        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise DataError(
-            f"{root / 'images'}: {', '.join(lacking[:3])}{more}; "
+            f"{root / 'images'}: {listed(lacking)}; "
             f"every case needs the same channels, here {', '.join(channels)}; "
             "add what is missing, or name a channel that cases may lack: --channels-may-miss"
         )

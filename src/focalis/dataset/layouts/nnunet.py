@@ -16,6 +16,7 @@ from focalis.dataset.layouts.description import (
 from focalis.dataset.layouts.names import by_stem, entry, require_in_place
 from focalis.dataset.layouts.overlooked import overlooked
 from focalis.dataset.layouts.tables import patients_of
+from focalis.display import listed
 from focalis.errors import DataError
 from focalis.volume import IMAGE_SUFFIXES, image_stem
 
@@ -90,11 +91,8 @@ def _listed(path: Path, description: Description, channels: int) -> Files:
         missing |= dict.fromkeys(file for file in (*files, root / label) if not file.is_file())
         found[name] = (files, root / label, frozenset())
     if missing:
-        names = ", ".join(str(file).removeprefix(f"{root}/") for file in list(missing)[:3])
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise DataError(
-            f"{path}: lists files that are not there, {names}{more}; complete the copy or the list"
-        )
+        names = listed([str(file).removeprefix(f"{root}/") for file in missing])
+        raise DataError(f"{path}: lists files that are not there, {names}; complete the copy or the list")
     return found
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from focalis.dataset.layouts.tables import case_column, patient_column, read_table
+from focalis.display import listed
 from focalis.errors import DataError
 from focalis.volume import IMAGE_SUFFIXES, image_stem
 
@@ -33,7 +34,6 @@ _IMAGES_OF_OTHERS = (
 )
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 _LARGEST_JSON = 10_000_000
-_LISTED = 3
 
 
 def overlooked(
@@ -49,7 +49,7 @@ def _images(folders: Iterable[Path], ending: str | None) -> Iterator[str]:
         unknown = [name for name in names if name.lower().endswith(_IMAGES_OF_OTHERS)]
         if unknown:
             yield (
-                f"{folder.name}/ holds files that are passed over, {_listed(unknown)}: Focalis reads "
+                f"{folder.name}/ holds files that are passed over, {listed(unknown)}: Focalis reads "
                 f"{', '.join(IMAGE_SUFFIXES)}"
             )
         if ending is not None:
@@ -57,7 +57,7 @@ def _images(folders: Iterable[Path], ending: str | None) -> Iterator[str]:
                 name for name in names if image_stem(Path(name)) is not None and not name.endswith(ending)
             ]
             if others:
-                yield f"{folder.name}/ holds files that are passed over, {_listed(others)}: dataset.json says {ending}"
+                yield f"{folder.name}/ holds files that are passed over, {listed(others)}: dataset.json says {ending}"
 
 
 def _splits(root: Path) -> Iterator[str]:
@@ -99,8 +99,3 @@ def _patients(root: Path, cases: set[str]) -> Iterator[str]:
             )
         elif named_in and patient_in and cases & {row[named_in] for row in table.rows}:
             yield f"{path.name} names patients and is passed over; rename it to cases.csv to keep their scans together"
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

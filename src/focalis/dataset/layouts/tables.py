@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from focalis.dataset.layouts.names import entry
+from focalis.display import listed
 from focalis.errors import DataError
 from focalis.patterns import without_spelling
 from focalis.volume import image_stem
@@ -190,8 +191,7 @@ def _patients(path: Path, table: Table, case_in: str, patient_in: str, cases: se
         if patients.setdefault(case, patient) != patient:
             raise DataError(f"{path}: names two patients for case {case}; keep one")
     if lacking := sorted(cases - patients.keys()):
-        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-        raise DataError(f"{path}: lacks case {', '.join(lacking[:3])}{more}; add the rows")
+        raise DataError(f"{path}: lacks case {listed(lacking)}; add the rows")
     return {case: patients[case] for case in cases}
 
 
