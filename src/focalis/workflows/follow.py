@@ -181,26 +181,39 @@ def follow(
     scans = read_scans(paths, channels, parse_dates(dates, len(paths)), same_person=same_person)
     notes = [*scan_notes(scans), *_same_image(scans)]
     notes += [doubt for scan in scans for doubt in scan.doubts]
+    names: Mapping[int, str] = {}
+    studies: Sequence[Study] = ()
     placements: tuple[Placement, ...] = ()
+
+    def study(day: int, label: np.ndarray) -> Study:
+        scan = scans[day]
+        return make_study(f"{day + 1}_{scan.case.name}", scan.volumes[0], label, names, scan.day)
+
     if loaded is None:
         given = [read_masks(Path(path), scan, notes) for path, scan in zip(masks, scans, strict=True)]
-        source = "the readers' masks"
+        source, names = "the readers' masks", common_names(given)
     else:
-        source = describe_second_look(loaded)
+        source, names = describe_second_look(loaded), dict(loaded.plan.labels)
 
         def find(scan: Scan, here: Sequence[Place] = ()) -> Masks:
             return _predicted(loaded, scan, here, memory_gb, device, say, notes)
 
         if places:
             here = on_series(places, scans[0].source)
-            given, placements = find_at(scans, here, loaded.plan.labels, find, say)
+            given, studies, placements = find_at(scans, here, study, find, say)
         else:
             listed, named = " ".join(map(str, paths)), "MODEL" if isinstance(model, Model) else model
             for scan in scans:
                 with about(scan.path):
                     _require_detector(loaded, scan, f"focalis follow {listed} --model {named} -o {out}")
             given = [find(scan) for scan in scans]
-    followed = _followed(scans, given, source, targets, notes, loaded, placements, say)
+    say("measure lesions")
+    if not placements:
+        studies = [study(day, each.label.array) for day, each in enumerate(given)]
+        placements = place(studies, say)
+    repeats = [[study(day, other.array) for other in each.others] for day, each in enumerate(given)]
+    error = estimate_error(studies, repeats, source)
+    followed = _followed(scans, studies, placements, error, targets, notes, loaded, say)
     say("write the report")
     with whole_folder(folder) as unfinished:
         _write(followed, scans, unfinished)
@@ -209,28 +222,14 @@ def follow(
 
 def _followed(
     scans: Sequence[Scan],
-    masks: Sequence[Masks],
-    source: str,
+    studies: Sequence[Study],
+    placements: tuple[Placement, ...],
+    error: MeasurementError,
     named: Sequence[int],
     notes: list[str],
     model: Model | None,
-    placements: tuple[Placement, ...],
     say: Progress,
 ) -> Followed:
-    names = common_names(masks) if model is None else {**model.plan.labels}
-    titles = [f"{number}_{scan.case.name}" for number, scan in enumerate(scans, start=1)]
-    say("measure lesions")
-
-    def study(title: str, scan: Scan, label: Volume) -> Study:
-        return make_study(title, scan.volumes[0], label.array, names, scan.day)
-
-    studies = [study(title, scan, mask.label) for title, scan, mask in zip(titles, scans, masks, strict=True)]
-    repeats = [
-        [study(title, scan, other) for other in mask.others]
-        for title, scan, mask in zip(titles, scans, masks, strict=True)
-    ]
-    error = estimate_error(studies, repeats, source)
-    placements = placements or place(studies, say)
     tracks = track(studies, placements, say)
     measured = measure(tracks, studies, error)
     grid = studies[0].image.grid

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.followup import Placement, Study, carry, make_study, place
+from focalis.followup import Placement, Study, carry, place
 from focalis.prediction import Place
 from focalis.volume import Volume
 from focalis.workflows.follow_inputs import Masks, Scan
@@ -19,28 +19,26 @@ Find = Callable[[Scan, Sequence[Place]], Masks]
 def find_at(
     scans: Sequence[Scan],
     places: Sequence[Place],
-    names: Mapping[int, str],
+    study: Callable[[int, NDArray[np.integer]], Study],
     find: Find,
     say: Callable[[str], None],
-) -> tuple[list[Masks], tuple[Placement, ...]]:
-    """The masks of all dates, and how their scans lie to each other.
+) -> tuple[list[Masks], list[Study], tuple[Placement, ...]]:
+    """The masks of all dates, what is measured in them, and how their scans lie to each other.
 
     On a later date the model looks where the registration, refined around the lesion, puts the lesion's centre; from
     the latest date that shows it. Where a scan does not show that place, or could not be registered, it finds nothing.
 
     Args:
         places: in the lesions of the first date.
+        study: measures a date, by its place from 0, in a label map on its scan's grid.
         find: the model, at places.
         say: called with what is done next.
     """
     nothing = [np.zeros(scan.volumes[0].grid.shape_zyx, np.uint8) for scan in scans]
-    studies = [
-        make_study(scan.case.name, scan.volumes[0], empty, names)
-        for scan, empty in zip(scans, nothing, strict=True)
-    ]
+    studies = [study(day, empty) for day, empty in enumerate(nothing)]
     placements = place(studies, say)
     masks = [find(scans[0], places)]
-    studies[0] = _study(scans[0], masks[0], names)
+    studies[0] = study(0, masks[0].label.array)
     lesions = [(0, (piece,)) for piece in range(len(studies[0].pieces))]
     for day, scan in enumerate(scans[1:], start=1):
         grid = scan.volumes[0].grid
@@ -48,16 +46,12 @@ def find_at(
         there = [Place((tuple(at),)) for at in expected if at is not None]
         here = [each for each in there if each.lies_in(grid)]
         masks.append(find(scan, here) if here else Masks(Volume(nothing[day], grid), (), {}))
-        studies[day] = _study(scan, masks[day], names)
+        studies[day] = study(day, masks[day].label.array)
         for number, at in enumerate(expected):
             piece = 0 if at is None else int(studies[day].look_up(at[None])[0])
             if piece > 0:
                 lesions[number] = (day, (piece - 1,))
-    return masks, placements
-
-
-def _study(scan: Scan, masks: Masks, names: Mapping[int, str]) -> Study:
-    return make_study(scan.case.name, scan.volumes[0], masks.label.array, names)
+    return masks, studies, placements
 
 
 def _expected(
