@@ -11,6 +11,7 @@ import typer
 
 from focalis.cli.console import print_json, progress_bar
 from focalis.cli.options import MayMiss
+from focalis.display import counted
 
 if TYPE_CHECKING:
     from focalis.quality import Survey
@@ -75,7 +76,7 @@ def _print(found: Survey, out: Path | None) -> None:
         (len(found.result.problems), "error"),
         (len(found.findings), "warning"),
     )
-    print(", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts))
+    print(", ".join(counted(count, noun) for count, noun in counts))
     rest = [finding for finding in found.findings if finding not in first]
     for kind, group in groupby(rest, key=lambda finding: finding.kind):
         findings = list(group)

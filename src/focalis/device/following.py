@@ -248,9 +248,7 @@ def describe(found: Track, change: Change | None, days: Sequence[date]) -> str:
             "unknown": "not compared with the study",
         }
         return f"{words.get(status, status)} on {since.isoformat()}"
-    beyond = "beyond measurement error" if change.volume_beyond_error else "within measurement error"
-    beyond = beyond if change.error_known else "measurement error not known"
-    since = days[change.since]
+    beyond, since = change.verdict(beyond=change.volume_beyond_error), days[change.since]
     return f"volume {change.volume_percent:+.0f} % since {since.isoformat()}, {beyond}" + (
         "" if change.reliable else "; it reaches the border of a scan"
     )

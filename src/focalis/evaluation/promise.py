@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
+from focalis.display import counted
 from focalis.errors import UsageError
 from focalis.evaluation.operating_point import CONFIDENCES, THRESHOLDS
 from focalis.lesions import Candidates, OperatingPoint, temper
@@ -239,4 +240,4 @@ def _refused(promise: Promise, count: int, where: str, safest: float, level: flo
 
 
 def _patients(promise: Promise, count: int) -> str:
-    return f"{count} patient{'' if count == 1 else 's'}{' with a lesion' if promise.of == 'miss' else ''}"
+    return f"{counted(count, 'patient')}{' with a lesion' if promise.of == 'miss' else ''}"

@@ -80,8 +80,8 @@ class Change:
     def verdict(self, *, beyond: bool) -> str:
         """Whether a change is beyond the measurement error, in words."""
         if not self.error_known:
-            return "error not known"
-        return "beyond error" if beyond else "within measurement error"
+            return "measurement error not known"
+        return "beyond measurement error" if beyond else "within measurement error"
 
 
 def size_on(track: Track, day: int, study: Study, error: MeasurementError) -> Size | None:

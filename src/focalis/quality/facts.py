@@ -135,6 +135,11 @@ class CaseFacts:
     label: LabelMapFacts | None
     readers: tuple[str, ...]
 
+    @property
+    def labels(self) -> tuple[LabelFacts, ...]:
+        """What was measured of each of its labels; nothing without a sound label map."""
+        return () if self.label is None else self.label.labels
+
 
 @dataclass(frozen=True)
 class _Measured:

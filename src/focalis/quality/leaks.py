@@ -39,7 +39,7 @@ def find_duplicates(facts: Sequence[CaseFacts], splits: Mapping[int, Split]) -> 
     labels = [
         _ContentOf(case.case, case.label.path.name, case.label.content)
         for case in facts
-        if case.label is not None and case.label.labels
+        if case.label is not None and case.labels
     ]
     for group in _groups(labels):
         cases = tuple(found.case for found in group)

@@ -66,7 +66,7 @@ def per_label(
         facts: what was measured, case by case.
         measured: what is wanted of a label, per channel.
     """
-    values = sorted({label.value for case in facts if case.label for label in case.label.labels})
+    values = sorted({label.value for case in facts for label in case.labels})
     for value in values:
         for channel in range(channels):
             yield (
@@ -74,8 +74,7 @@ def per_label(
                 {
                     case.case: measured(label)[channel]
                     for case in facts
-                    if case.label is not None
-                    for label in case.label.labels
+                    for label in case.labels
                     if label.value == value and channel < len(measured(label))
                 },
             )

@@ -17,15 +17,9 @@ MAD_TO_SD = 1.4826
 def find_swapped_sides(facts: Sequence[CaseFacts], names: Mapping[int, str]) -> Iterator[Finding]:
     """Cases that are suspected to be mirrored, with the labels that say so; one finding per case."""
     said: dict[str, list[str]] = {}
-    values = sorted({label.value for case in facts if case.label for label in case.label.labels})
+    values = sorted({label.value for case in facts for label in case.labels})
     for value in values:
-        where = {
-            case.case: label.left_mm
-            for case in facts
-            if case.label is not None
-            for label in case.label.labels
-            if label.value == value
-        }
+        where = {case.case: label.left_mm for case in facts for label in case.labels if label.value == value}
         offsets = np.asarray(list(where.values()))
         usual = float(np.median(offsets))
         for name, wrong in zip(where, on_the_other_side(offsets), strict=True):

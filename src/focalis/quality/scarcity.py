@@ -24,7 +24,7 @@ def find_too_few(dataset: Dataset, facts: Sequence[CaseFacts], names: Mapping[in
         return
     having: dict[int, dict[str, str]] = {}
     for case in usable:
-        for label in case.label.labels if case.label is not None else ():
+        for label in case.labels:
             having.setdefault(label.value, {})[case.patient] = case.case
     everybody = {patient: name for holders in having.values() for patient, name in holders.items()}
     if len(patients) >= FEW_PATIENTS and 0 < len(everybody) < FEW_WITH_LESION:

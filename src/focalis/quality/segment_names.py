@@ -35,13 +35,7 @@ def judge_segments(
 
 def find_renamed_segments(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
     """Values that have different names, and names that have different values; one finding for each of them."""
-    named = [
-        (case.case, label.value, label.name)
-        for case in facts
-        if case.label is not None
-        for label in case.label.labels
-        if label.name
-    ]
+    named = [(case.case, label.value, label.name) for case in facts for label in case.labels if label.name]
     for value in sorted({value for _, value, _ in named}):
         names = [(case, _key(name), f'"{name}"') for case, other, name in named if other == value]
         yield from _differing(f"label {value}", names)

@@ -71,7 +71,7 @@ def find_small_lesions(
     """Lesions that have only a few voxels at the planned spacing; one finding per case."""
     for case in facts:
         said = []
-        for label in case.label.labels if case.label is not None else ():
+        for label in case.labels:
             small = [lesion for lesion in label.lesions if voxels_at(lesion, spacing_zyx_mm) < FEW_VOXELS]
             if small:
                 places = "; ".join(
@@ -92,12 +92,8 @@ def _place(lesion: LesionFacts) -> str:
 
 def find_border_labels(facts: Sequence[CaseFacts], names: Mapping[int, str]) -> Iterator[Finding]:
     """Labels that touch the border of the image; one finding per case, or for all where most cases with a label do."""
-    touching = [
-        case.case
-        for case in facts
-        if case.label is not None and any(label.sides for label in case.label.labels)
-    ]
-    having = sum(case.label is not None and bool(case.label.labels) for case in facts)
+    touching = [case.case for case in facts if any(label.sides for label in case.labels)]
+    having = sum(bool(case.labels) for case in facts)
     if len(touching) >= LEAST_CASES and 2 * len(touching) > having:
         yield Finding(
             "border",
@@ -109,7 +105,7 @@ def find_border_labels(facts: Sequence[CaseFacts], names: Mapping[int, str]) -> 
     for case in facts:
         said = [
             f"{names[label.value]} touches the {' and '.join(label.sides)} end of the image"
-            for label in (case.label.labels if case.label is not None else ())
+            for label in case.labels
             if label.sides
         ]
         if said:

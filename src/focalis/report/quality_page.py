@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from focalis.colours import label_colour
+from focalis.display import counted
 from focalis.files import write_text
 from focalis.quality import (
     FEW_VOXELS,
@@ -22,7 +23,6 @@ from focalis.quality import (
     KINDS,
     LEAST_SHARE,
     CaseFacts,
-    LabelFacts,
     Survey,
     share_in_words,
     voxels_at,
@@ -105,9 +105,7 @@ def sizes_figure(found: Survey, theme: Theme) -> bytes:
     """Draw how large the lesions are, and how large a share of the image the foreground is; a PNG file."""
     figure = Figure(figsize=(9, 3), layout="constrained", facecolor=theme.background)
     left, right = figure.subplots(1, 2)
-    volumes = [
-        lesion.volume_mm3 for case in found.facts for label in _labels(case) for lesion in label.lesions
-    ]
+    volumes = [lesion.volume_mm3 for case in found.facts for label in case.labels for lesion in label.lesions]
     _histogram(left, volumes, theme)
     style(left, theme, "lesions")
     left.set_xlabel("volume of a lesion in mm³", color=theme.text)
@@ -178,10 +176,6 @@ def _mark(axes: Axes, place: float, text: str, theme: Theme) -> None:
     )
 
 
-def _labels(case: CaseFacts) -> tuple[LabelFacts, ...]:
-    return case.label.labels if case.label is not None else ()
-
-
 def _headline(found: Survey, labels: Sequence[_LabelRow]) -> list[tuple[str, str, str]]:
     patients = len({case.patient for case in found.dataset.cases})
     return [
@@ -199,7 +193,7 @@ def _headline(found: Survey, labels: Sequence[_LabelRow]) -> list[tuple[str, str
 
 def _label_row(found: Survey, value: int) -> _LabelRow | None:
     """A label over all cases; None if none has it."""
-    have = [label for case in found.facts for label in _labels(case) if label.value == value]
+    have = [label for case in found.facts for label in case.labels if label.value == value]
     if not have or found.planned is None:
         return None
     lesions = [lesion for label in have for lesion in label.lesions]
@@ -218,7 +212,6 @@ def _label_row(found: Survey, value: int) -> _LabelRow | None:
 
 def _case_row(case: CaseFacts) -> dict[str, object]:
     label = case.label
-    labels = _labels(case)
     return {
         "case": case.case,
         "patient": case.patient,
@@ -236,7 +229,7 @@ def _case_row(case: CaseFacts) -> dict[str, object]:
                 "sides": ", ".join(part.sides),
                 "left_mm": part.left_mm,
             }
-            for part in labels
+            for part in case.labels
         ],
         "intensities": "; ".join(
             ", ".join(_short(value) for value in (image.low, image.middle, image.high))
@@ -253,8 +246,7 @@ def _readers(facts: Sequence[CaseFacts]) -> str:
     if not max(counts, default=0):
         return ""
     return ", ".join(
-        f"{counts[readers]} {'case' if counts[readers] == 1 else 'cases'} with "
-        f"{readers or 'no'} {'reader' if readers == 1 else 'readers'}"
+        f"{counted(counts[readers])} with {counted(readers, 'reader') if readers else 'no readers'}"
         for readers in sorted(counts, reverse=True)
     )
 

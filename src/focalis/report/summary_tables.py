@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from focalis.display import counted
 from focalis.evaluation import LabelSummary, Pooled, Score, Summary
 from focalis.report.page import DASH, number
 from focalis.report.strip import CasePicture
@@ -63,9 +64,9 @@ def lesion_rows(summary: LabelSummary) -> list[SummaryRow]:
     lesions = summary.lesions
     found, there, said = lesions.detected_lesions, lesions.truth_lesions, lesions.predicted_lesions
 
-    def row(title: str, pooled: Pooled, counted: str, digits: int = 3) -> SummaryRow:
+    def row(title: str, pooled: Pooled, of: str, digits: int = 3) -> SummaryRow:
         return SummaryRow(
-            title, number(pooled.value, digits), interval(pooled.low, pooled.high, digits), "", counted
+            title, number(pooled.value, digits), interval(pooled.low, pooled.high, digits), "", of
         )
 
     return [
@@ -93,7 +94,7 @@ def headline(summary: Summary) -> list[tuple[str, str, str]]:
     )
     dice, filled, hd95 = overall["dice"], overall["dice_with_lesion"], overall["hd95_with_lesion_mm"]
     return [
-        (f"Dice, mean of {case_count(overall.cases)}", number(dice.mean), interval(dice.low, dice.high)),
+        (f"Dice, mean of {counted(overall.cases)}", number(dice.mean), interval(dice.low, dice.high)),
         (f"Dice, the {filled.n} with a lesion", number(filled.mean), interval(filled.low, filled.high)),
         (
             f"HD95, mean mm of {hd95.n} of the {filled.n} with a lesion",
@@ -118,11 +119,6 @@ def caption(kind: str, case: str, scores: Sequence[Score]) -> str:
     which = f" of the {len(filled)} with a lesion" if filled and filled != everyone else ""
     empty = "" if case in filled else ", no lesion in it"
     return f"{kind.capitalize()} case{which}: {case}, Dice {dice:.3f}{empty}"
-
-
-def case_count(count: int) -> str:
-    """`1 case`, `2 cases`."""
-    return "1 case" if count == 1 else f"{count} cases"
 
 
 def worst_first(scores: Sequence[Score]) -> list[Score]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from focalis.display import listed
+from focalis.display import counted, listed
 from focalis.evaluation import JudgedLesion, Score, Summary
 from focalis.report.page import number
-from focalis.report.summary_tables import case_count, interval
+from focalis.report.summary_tables import interval
 
 FEW_CASES = 20
 """With fewer cases with a lesion, the page says that intervals are wide."""
@@ -30,7 +30,7 @@ def verdict(summary: Summary) -> str:
         f"{lesions.detected_lesions} of {lesions.truth_lesions} lesions were found, a share of "
         f"{number(found.value, 2)} ({interval(found.low, found.high, 2)}), with {number(false.value, 2)} "
         f"false positives per scan ({interval(false.low, false.high, 2)}). Mean Dice of the "
-        f"{case_count(dice.n)} with a lesion: {dice_said}. In parentheses: 95 % intervals."
+        f"{counted(dice.n)} with a lesion: {dice_said}. In parentheses: 95 % intervals."
     )
 
 
@@ -41,7 +41,7 @@ def next_steps(scores: Sequence[Score], summary: Summary, lesions: Sequence[Judg
     failed = sorted({score.case for score in scores if score.truth_volume_mm3 and not score.dice})
     if failed:
         steps.append(
-            f"In {case_count(len(failed))} no mark lies on a lesion that is there: {listed(failed, 5)}. Look at image "
+            f"In {counted(len(failed))} no mark lies on a lesion that is there: {listed(failed, 5)}. Look at image "
             "and label together first; a mask that is shifted or mirrored does this."
         )
     missed = [each.lesion.volume_mm3 for each in lesions if each.status == "missed"]
@@ -60,7 +60,7 @@ def next_steps(scores: Sequence[Score], summary: Summary, lesions: Sequence[Judg
         )
     if 0 < filled < FEW_CASES:
         steps.append(
-            f"Only {case_count(filled)} with a lesion: the intervals are wide. More cases make the figures surer; "
+            f"Only {counted(filled)} with a lesion: the intervals are wide. More cases make the figures surer; "
             "focalis fit --folds 5 tests on every case once."
         )
     return steps

@@ -211,9 +211,7 @@ def _caveats(run: Run, scores: Sequence[Score]) -> list[str]:
     said = []
     judged, choosing = len(run.judged), run.data.select(run.inner.val)
     if judged < FEW_JUDGED and not run.task.caveats:
-        said.append(
-            f"the figures are those of {judged} case{'s' if judged > 1 else ''}: too few to judge a model by"
-        )
+        said.append(f"the figures are those of {counted(judged)}: too few to judge a model by")
     if line := nothing_to_find(scores):
         said.append(line)
     if all(case.holds is not None and not case.holds for case in choosing):

@@ -19,6 +19,7 @@ from focalis.device.records import ResultObject, SeriesRow
 from focalis.device.store import Store
 from focalis.device.web.children import run_job
 from focalis.device.written import pointed_files
+from focalis.dicom.coordinates import to_indices, to_patient
 from focalis.errors import FocalisError
 from focalis.files import write_text
 from focalis.volume import NIFTI_HEADER_BYTES, Grid, read_outlines
@@ -98,17 +99,12 @@ class View:
 
     def places(self, voxels_zyx: NDArray[np.int_]) -> list[list[float]]:
         """x, y, z of voxels (n, 3) in the patient, mm (LPS)."""
-        corner = np.append(voxels_zyx, np.ones((len(voxels_zyx), 1)), axis=1)
-        places: list[list[float]] = np.round((corner @ self.affine_zyx().T)[:, :3], 3).tolist()
+        places: list[list[float]] = np.round(to_patient(voxels_zyx[:, ::-1], self.grid()), 3).tolist()
         return places
 
     def voxels(self, places: list[list[float]]) -> NDArray[np.int_]:
         """The voxels (n, 3) at such places."""
-        corner = np.append(np.array(places), np.ones((len(places), 1)), axis=1)
-        found: NDArray[np.int_] = np.rint((corner @ np.linalg.inv(self.affine_zyx()).T)[:, :3]).astype(
-            np.int64
-        )
-        return found
+        return np.rint(to_indices(places, self.grid())).astype(np.int64)[:, ::-1]
 
     def put(
         self,
