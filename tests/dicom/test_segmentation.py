@@ -26,7 +26,6 @@ from pydicom.uid import (
 
 from focalis.colours import label_colour
 from focalis.dicom import Origin
-from focalis.dicom.coordinates import to_patient
 from focalis.dicom.segmentation import list_segments, read_segmentation, write_segmentation
 from focalis.dicom.series import Series, read_series
 from focalis.errors import DataError
@@ -99,7 +98,7 @@ def test_highdicom_reads_what_was_written(tmp_path: Path, series: Series) -> Non
     # and by position: in highdicom's volumes the last slice along row x column comes first
     volume = peer.get_volume(segment_numbers=[1], combine_segments=True)
     np.testing.assert_array_equal(volume.array[::-1] > 0, label == 1)
-    np.testing.assert_allclose(volume.position, to_patient((0, 0, 4), series.volume.grid))
+    np.testing.assert_allclose(volume.position, series.volume.grid.to_patient((0, 0, 4)))
 
 
 def test_a_multiframe_source_is_referred_to_by_frame(

@@ -82,9 +82,7 @@ def _wrapped(cautions: Sequence[Caution], width_inches: float) -> list[str]:
 
 
 def _slice_of(lesion: ReportedLesion, series: Series) -> float:
-    grid = series.volume.grid
-    away = np.asarray(lesion.centroid_xyz_mm) - grid.origin_xyz_mm
-    return float(away @ grid.direction_matrix[:, 2]) / grid.spacing_xyz_mm[2]
+    return float(series.volume.grid.to_indices(lesion.centroid_xyz_mm)[2])
 
 
 def _draw(axes: Axes, label: NDArray[np.integer], series: Series, z: int) -> None:

@@ -13,7 +13,6 @@ from pydicom import Dataset, FileDataset
 from pydicom.pixels.utils import iter_pixels
 
 from focalis.dicom.compressed_bits import compressed_frames, is_compressed_bits
-from focalis.dicom.coordinates import directions_to_indices, to_indices, to_patient
 from focalis.dicom.headers import gist, numbers, quiet, text
 from focalis.dicom.pixels import surplus
 from focalis.errors import DataError
@@ -195,9 +194,9 @@ def _place(
     down_mm = np.multiply(axes[3:], row_spacing)
     exact = np.stack(
         [
-            to_indices(position, grid),
-            directions_to_indices(along_mm, grid),
-            directions_to_indices(down_mm, grid),
+            grid.to_indices(position),
+            grid.to_indices(np.add(grid.origin_xyz_mm, along_mm)),
+            grid.to_indices(np.add(grid.origin_xyz_mm, down_mm)),
         ]
     )
     first, along, down = whole = np.rint(exact).astype(np.int64)
@@ -211,7 +210,7 @@ def _place(
             size_xyz=(*size_xy, grid.size_xyz[2]),
             spacing_xyz_mm=(column_spacing, row_spacing, grid.spacing_xyz_mm[2]),
             # the part of the shift that is not whole voxels
-            origin_xyz_mm=_triple(to_patient(exact[0] - first, grid)),
+            origin_xyz_mm=_triple(grid.to_patient(exact[0] - first)),
             direction=tuple(np.stack([axes[:3], axes[3:], normal], axis=1).ravel().tolist()),
         )
         listed = ", ".join(drawn.differences(grid)) or f"off by {off:.2f} voxels"

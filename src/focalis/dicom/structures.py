@@ -14,7 +14,6 @@ from pydicom.uid import RTStructureSetStorage
 
 from focalis.charsets import DEFAULT_CHARSET
 from focalis.dicom.contours import Contour, combine_contours, fill_contours
-from focalis.dicom.coordinates import to_indices
 from focalis.dicom.derived import Origin, Superseded, describe_result
 from focalis.dicom.headers import gist, numbers, quiet, text
 from focalis.dicom.objects import keyed_names, read_object, require_same_patient_space, select
@@ -342,7 +341,7 @@ def _contour(item: Dataset, reference: Series, where: str) -> tuple[int, float, 
             f"{where}: has an offset (Contour Offset Vector); export the contours again, without it"
         )
     grid = reference.volume.grid
-    indices = to_indices(points, grid)
+    indices = grid.to_indices(points)
     if not np.isfinite(indices).all():
         raise DataError(f"{where}: has points that are no finite numbers; export the contours again")
     along = indices[:, 2]

@@ -9,7 +9,6 @@ from pydicom.valuerep import DA, TM
 
 from focalis.colours import label_colour
 from focalis.dicom.contours import trace_contours
-from focalis.dicom.coordinates import to_patient
 from focalis.dicom.derived import NOTICE, LabelledSeries
 from focalis.dicom.provenance import (
     new_object,
@@ -100,7 +99,7 @@ def _roi_contours(
     for z in np.flatnonzero((result.label == value).any(axis=(1, 2))).tolist():
         for polygon in trace_contours(result.label[z] == value):
             flat = np.column_stack([polygon, np.zeros(len(polygon))])
-            points = to_patient(flat, grid) - grid.origin_xyz_mm + positions[z]
+            points = grid.to_patient(flat) - grid.origin_xyz_mm + positions[z]
             contour = Dataset()
             contour.ContourImageSequence = [references[z]]
             contour.ContourGeometricType = "CLOSED_PLANAR"

@@ -13,7 +13,7 @@ from focalis.followup.scan import make_small
 from focalis.followup.similarity import similarity
 from focalis.followup.study import Study
 from focalis.followup.transform import Transform
-from focalis.volume import Grid, Volume, to_sitk
+from focalis.volume import Volume, to_sitk
 
 MARGIN_MM, SEARCH_MM = 25.0, 15.0
 MOST_MOVED_MM, MOST_TURNED_DEGREES = 20.0, 15.0
@@ -55,8 +55,8 @@ def refine(
     """
     low, high = voxels_zyx.min(axis=0)[::-1], voxels_zyx.max(axis=0)[::-1]  # x, y, z
     corners = low + np.asarray(list(np.ndindex(2, 2, 2))) * (high - low)
-    places = _places(corners, earlier.image.grid)
-    steps = _steps(transform.apply(places), later.image.grid)
+    places = earlier.image.grid.to_patient(corners)
+    steps = later.image.grid.to_indices(transform.apply(places))
     near = _cut(earlier, low, high, MARGIN_MM)
     far = _cut(later, np.floor(steps.min(axis=0)), np.ceil(steps.max(axis=0)), MARGIN_MM + SEARCH_MM)
     if near is None or far is None:
@@ -99,19 +99,6 @@ def _degrees(one: Transform, other: Transform) -> float:
         left, _, right = np.linalg.svd(each.matrix)
         turns.append(left @ right)
     return float(np.degrees(np.arccos(np.clip((np.trace(turns[0] @ turns[1].T) - 1) / 2, -1, 1))))
-
-
-def _places(voxels_xyz: NDArray[np.generic], grid: Grid) -> NDArray[np.float64]:
-    places: NDArray[np.float64] = (
-        np.asarray(grid.origin_xyz_mm)
-        + (voxels_xyz * np.asarray(grid.spacing_xyz_mm)) @ grid.direction_matrix.T
-    )
-    return places
-
-
-def _steps(places: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
-    steps: NDArray[np.float64] = (places - grid.origin_xyz_mm) @ grid.direction_matrix / grid.spacing_xyz_mm
-    return steps
 
 
 def _cut(

@@ -60,18 +60,12 @@ class Study:
 
     def places(self, pieces: tuple[int, ...]) -> NDArray[np.float64]:
         """The voxel centres of some pieces in the patient, shape (n, 3), x, y, z in mm."""
-        grid = self.image.grid
-        voxels = self.voxels_zyx(pieces)[:, ::-1]
-        places: NDArray[np.float64] = (
-            np.asarray(grid.origin_xyz_mm) + (voxels * grid.spacing_xyz_mm) @ grid.direction_matrix.T
-        )
-        return places
+        return self.image.grid.to_patient(self.voxels_zyx(pieces)[:, ::-1])
 
     def look_up(self, places: NDArray[np.float64]) -> NDArray[np.int64]:
         """Which lesion lies at places in the patient: its place in `pieces` from 1, 0 for none, -1 outside the scan."""
         grid = self.image.grid
-        steps = (places - grid.origin_xyz_mm) @ grid.direction_matrix / grid.spacing_xyz_mm
-        voxels = np.round(steps).astype(np.int64)
+        voxels = np.round(grid.to_indices(places)).astype(np.int64)
         inside = ((voxels >= 0) & (voxels < np.asarray(grid.size_xyz))).all(axis=1)
         found = np.full(len(places), -1, dtype=np.int64)
         x, y, z = voxels[inside].T

@@ -52,10 +52,7 @@ class Place:
 
     def indices_xyz(self, grid: Grid) -> NDArray[np.float64]:
         """Its ends as fractional indices of a grid's voxels, shape (1 or 2, 3)."""
-        if self.voxel:
-            return np.asarray(self.ends, dtype=np.float64)
-        shift = np.subtract(self.ends, grid.origin_xyz_mm) @ np.linalg.inv(grid.direction_matrix).T
-        return np.asarray(shift / grid.spacing_xyz_mm, dtype=np.float64)
+        return np.asarray(self.ends, dtype=np.float64) if self.voxel else grid.to_indices(self.ends)
 
     def lies_in(self, grid: Grid) -> bool:
         """Whether all of its ends lie in a grid's voxels."""
@@ -111,7 +108,7 @@ def why_outside(place: Place, grid: Grid) -> str:
     if place.voxel:
         return f"lies outside of the image, which has {' x '.join(map(str, grid.size_xyz))} voxels (x, y, z)"
     corners = np.stack(np.meshgrid(*([0, count - 1] for count in size)), axis=-1).reshape(-1, 3)
-    at = (corners * grid.spacing_xyz_mm) @ grid.direction_matrix.T + grid.origin_xyz_mm
+    at = grid.to_patient(corners)
     spans = ", ".join(
         f"{axis} {low:.0f} to {high:.0f}"
         for axis, low, high in zip("xyz", at.min(axis=0), at.max(axis=0), strict=True)

@@ -315,9 +315,5 @@ def _sides(box: tuple[slice, slice, slice], shape: tuple[int, ...]) -> Iterator[
 
 def _index_in(grid: Grid, other: Grid, place_zyx: NDArray[np.intp]) -> tuple[int, int, int]:
     """The index in `grid` of a voxel of `other`, which holds the same voxels along other axes."""
-    point = other.origin_xyz_mm + other.direction_matrix @ (
-        place_zyx[::-1] * np.asarray(other.spacing_xyz_mm)
-    )
-    away = np.linalg.solve(grid.direction_matrix, point - np.asarray(grid.origin_xyz_mm))
-    x, y, z = (round(float(index)) for index in away / grid.spacing_xyz_mm)
+    x, y, z = (round(float(index)) for index in grid.to_indices(other.to_patient(place_zyx[::-1])))
     return x, y, z

@@ -144,7 +144,7 @@ def _slice(
 ) -> tuple[Volume, np.ndarray, tuple[float, float]] | None:
     """The axial slice nearest to a place, with the lesions' numbers on it, and the place's row and column."""
     grid = study.image.grid
-    steps = (np.asarray(centre_lps_mm) - grid.origin_xyz_mm) @ grid.direction_matrix / grid.spacing_xyz_mm
+    steps = grid.to_indices(centre_lps_mm)
     reach = np.ceil(0.75 * side_mm / np.asarray(grid.spacing_xyz_mm)) + 1
     low = np.clip(np.floor(steps - reach), 0, grid.size_xyz).astype(int)
     high = np.clip(np.ceil(steps + reach) + 1, 0, grid.size_xyz).astype(int)
@@ -155,7 +155,7 @@ def _slice(
     image = to_canonical(Volume(study.image.array[z, y, x], part))
     numbered = to_canonical(Volume(study.numbered[z, y, x], part))
     near = image.grid
-    place = (np.asarray(centre_lps_mm) - near.origin_xyz_mm) @ near.direction_matrix / near.spacing_xyz_mm
+    place = near.to_indices(centre_lps_mm)
     level = round(float(place[2]))
     if not 0 <= level < near.size_xyz[2]:
         return None

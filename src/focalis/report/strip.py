@@ -107,8 +107,7 @@ def strip(
 
 
 def _focus_on(lesion: Lesion, grid: Grid) -> Focus:
-    away = np.subtract(lesion.centroid_lps_mm, grid.origin_xyz_mm) @ np.linalg.inv(grid.direction_matrix).T
-    index = np.rint(away / grid.spacing_xyz_mm).astype(int)[::-1]
+    index = np.rint(grid.to_indices(lesion.centroid_lps_mm)).astype(int)[::-1]
     z, y, x = np.clip(index, 0, np.asarray(grid.shape_zyx) - 1).tolist()
     return Focus((z, y, x), lesion.longest_3d.length_mm or min(grid.spacing_zyx_mm))
 

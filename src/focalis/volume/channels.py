@@ -92,7 +92,6 @@ def _share_covered(grid: Grid, other: Grid) -> float:
         np.unique(np.linspace(0, size - 1, min(size, _SAMPLES_PER_AXIS)).round()) for size in grid.size_xyz
     ]
     index = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, 3)
-    points = (index * grid.spacing_xyz_mm) @ grid.direction_matrix.T + grid.origin_xyz_mm
-    found = (points - other.origin_xyz_mm) @ np.linalg.inv(other.direction_matrix).T / other.spacing_xyz_mm
+    found = other.to_indices(grid.to_patient(index))
     inside = (found >= -0.5) & (found <= np.asarray(other.size_xyz) - 0.5)
     return float(inside.all(axis=1).mean())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 SPACING_TOLERANCE_MM = 1e-3
 ORIGIN_TOLERANCE_MM = 1e-2
@@ -53,10 +53,19 @@ class Grid:
         """The direction cosines as a 3 x 3 matrix."""
         return np.asarray(self.direction, dtype=np.float64).reshape(3, 3)
 
+    def to_indices(self, places_xyz_mm: ArrayLike) -> NDArray[np.float64]:
+        """Places in the patient (LPS, mm; last axis x, y, z) as fractional indices x, y, z of its voxels."""
+        away = np.subtract(places_xyz_mm, self.origin_xyz_mm) @ np.linalg.inv(self.direction_matrix).T
+        return np.asarray(away / self.spacing_xyz_mm, dtype=np.float64)
+
+    def to_patient(self, indices_xyz: ArrayLike) -> NDArray[np.float64]:
+        """Indices of its voxels (last axis x, y, z) as places in the patient (LPS, mm)."""
+        along = np.multiply(indices_xyz, self.spacing_xyz_mm)
+        return np.asarray(along @ self.direction_matrix.T + self.origin_xyz_mm, dtype=np.float64)
+
     def part(self, start_xyz: Sequence[int], size_xyz: Sequence[int]) -> Grid:
         """The grid of so many of its voxels from a first one, which may lie before it; it may also reach beyond it."""
-        shift = self.direction_matrix @ np.multiply(start_xyz, self.spacing_xyz_mm)
-        x, y, z = (float(value) for value in np.asarray(self.origin_xyz_mm) + shift)
+        x, y, z = (float(value) for value in self.to_patient(start_xyz))
         width, height, depth = (int(count) for count in size_xyz)
         return replace(self, size_xyz=(width, height, depth), origin_xyz_mm=(x, y, z))
 

@@ -127,9 +127,8 @@ def resample_probabilities(
 def _needed(grid_from: Grid, grid_to: Grid) -> tuple[tuple[slice, slice, slice], Grid]:
     """The part of a grid that interpolation onto another one reads, with a margin of two voxels; never empty."""
     last = np.asarray(grid_to.size_xyz) - 1
-    corners = np.asarray(list(itertools.product((0, 1), repeat=3))) * last * grid_to.spacing_xyz_mm
-    points = np.asarray(grid_to.origin_xyz_mm) + corners @ grid_to.direction_matrix.T
-    places = (points - grid_from.origin_xyz_mm) @ grid_from.direction_matrix / grid_from.spacing_xyz_mm
+    corners = np.asarray(list(itertools.product((0, 1), repeat=3))) * last
+    places = grid_from.to_indices(grid_to.to_patient(corners))
     end = np.asarray(grid_from.size_xyz)
     low = np.clip(np.floor(places.min(axis=0)).astype(int) - 2, 0, end - 1)
     high = np.clip(np.ceil(places.max(axis=0)).astype(int) + 3, low + 1, end)

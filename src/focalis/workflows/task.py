@@ -17,6 +17,7 @@ from focalis.display import counted
 from focalis.errors import DataError, DivergedError, FocalisError, PlanError
 from focalis.planning import Readers
 from focalis.prediction import choose_runtime
+from focalis.prediction.engine import is_out_of_memory
 from focalis.settings import Length
 from focalis.training import Progress, trusted
 from focalis.workflows.judge import Judgement, held_out_note, judge
@@ -24,8 +25,6 @@ from focalis.workflows.part import Part, predict_part
 from focalis.workflows.record import from_plain, read_json, to_plain, write_json
 from focalis.workflows.run import DIVERGED, FAILED, FINISHED, JUDGEMENT, MEMORY, OUTCOME, Job, Run, Task
 from focalis.workflows.train_run import train_run
-
-_ALLOCATOR_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
 Tell = Callable[[str, Progress | None], None]
 """Told the name of what begins (None) and, in training, how it goes on."""
@@ -150,7 +149,4 @@ def kind_of(error: BaseException) -> str:
     """What a table says of an error: diverged, out of memory, or failed."""
     if isinstance(error, DivergedError):
         return DIVERGED
-    # The CPU's allocator has no exception of its own: it raises a RuntimeError.
-    words = str(error).lower()
-    allocator = isinstance(error, RuntimeError) and any(word in words for word in _ALLOCATOR_WORDS)
-    return MEMORY if isinstance(error, MemoryError | torch.OutOfMemoryError) or allocator else FAILED
+    return MEMORY if is_out_of_memory(error) else FAILED

@@ -13,7 +13,6 @@ from pydicom import Dataset
 
 from focalis.device.study_lesions import StudyLesion, lesion_at, list_lesions, voxels_of
 from focalis.dicom import Series, read_segmentation, read_series
-from focalis.dicom.coordinates import to_indices, to_patient
 from focalis.dicom.headers import numbers
 from focalis.errors import DataError
 from focalis.files import restrict, whole_folder, write_text
@@ -106,7 +105,7 @@ def lesions_of(
 
 def _indices(places_lps_mm: list[list[float]], grid: Grid) -> NDArray[np.int_]:
     """The voxels at places x, y, z, each as its index in the flattened array."""
-    return _flat(np.rint(to_indices(places_lps_mm, grid)).astype(np.int64)[:, ::-1], grid)
+    return _flat(np.rint(grid.to_indices(places_lps_mm)).astype(np.int64)[:, ::-1], grid)
 
 
 def _flat(voxels_zyx: NDArray[np.int_], grid: Grid) -> NDArray[np.int_]:
@@ -116,11 +115,11 @@ def _flat(voxels_zyx: NDArray[np.int_], grid: Grid) -> NDArray[np.int_]:
 
 def lesion_row(lesion: StudyLesion, source: Grid, shown: Grid) -> dict[str, Any]:
     """A lesion for the page: its place and box on the grid that is shown, and its place for the viewer."""
-    place = to_patient(lesion.centre_zyx[::-1], source)
-    x, y, z = (round(value) for value in to_indices(place, shown).tolist())
+    place = source.to_patient(lesion.centre_zyx[::-1])
+    x, y, z = (round(value) for value in shown.to_indices(place).tolist())
     left, posterior, superior = place.tolist()
     first, after = np.array(lesion.box_zyx)
-    ends = np.rint(to_indices(to_patient(np.stack([first, after - 1])[:, ::-1], source), shown))[:, ::-1]
+    ends = np.rint(shown.to_indices(source.to_patient(np.stack([first, after - 1])[:, ::-1])))[:, ::-1]
     measured = lesion.measured
     return {
         "number": measured.number,

@@ -19,7 +19,6 @@ from focalis.device.records import ResultObject, SeriesRow
 from focalis.device.store import Store
 from focalis.device.web.children import run_job
 from focalis.device.written import pointed_files
-from focalis.dicom.coordinates import to_indices, to_patient
 from focalis.errors import FocalisError
 from focalis.files import write_text
 from focalis.volume import NIFTI_HEADER_BYTES, Grid, read_outlines
@@ -99,12 +98,12 @@ class View:
 
     def places(self, voxels_zyx: NDArray[np.int_]) -> list[list[float]]:
         """x, y, z of voxels (n, 3) in the patient, mm (LPS)."""
-        places: list[list[float]] = np.round(to_patient(voxels_zyx[:, ::-1], self.grid()), 3).tolist()
+        places: list[list[float]] = np.round(self.grid().to_patient(voxels_zyx[:, ::-1]), 3).tolist()
         return places
 
     def voxels(self, places: list[list[float]]) -> NDArray[np.int_]:
         """The voxels (n, 3) at such places."""
-        return np.rint(to_indices(places, self.grid())).astype(np.int64)[:, ::-1]
+        return np.rint(self.grid().to_indices(places)).astype(np.int64)[:, ::-1]
 
     def put(
         self,
