@@ -39,3 +39,14 @@ def test_a_part_of_a_grid_has_its_voxels_where_simpleitk_has_them() -> None:
     assert part.origin_xyz_mm == pytest.approx(peer.GetOrigin())
     assert (part.spacing_xyz_mm, part.direction) == (grid.spacing_xyz_mm, grid.direction)
     assert grid.part((-1, -1, -1), (11, 10, 9)).part((1, 1, 1), grid.size_xyz) == grid
+
+
+def test_places_and_indices_are_those_of_simpleitk() -> None:
+    turned = (0.36, 0.48, -0.8, -0.8, 0.6, 0.0, 0.48, 0.64, 0.6)
+    grid = Grid((9, 8, 7), (0.5, 1.0, 2.5), (10.0, -20.0, 30.0), turned)
+    image = to_sitk(Volume(np.zeros(grid.shape_zyx, np.uint8), grid))
+    indices = np.array([[0.0, 0.0, 0.0], [3.25, -1.5, 6.0]])
+    places = np.array([image.TransformContinuousIndexToPhysicalPoint(each) for each in indices.tolist()])
+    np.testing.assert_allclose(grid.to_patient(indices), places, atol=1e-9)
+    np.testing.assert_allclose(grid.to_indices(places), indices, atol=1e-9)
+    np.testing.assert_allclose(grid.to_indices(places[1]), indices[1], atol=1e-9)
