@@ -27,7 +27,7 @@ from tables import replaced
 
 import focalis
 from focalis.dataset import open_dataset, with_readers
-from focalis.evaluation.beside import CaseBesideReaders, set_beside
+from focalis.evaluation.beside_readers import CaseBesideReaders, set_beside
 from focalis.evaluation.intervals import bootstrap_interval, paired_difference_interval, ratio_interval
 from focalis.files import write_text
 from focalis.model import load_model

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tables import replaced
 
 from focalis.dataset import Case, open_dataset, read_splits
-from focalis.evaluation import operating_point as choice
+from focalis.evaluation import point_choice as choice
 from focalis.files import write_text
 from focalis.lesions import Candidates, features, find_candidates, label_components, lesion_chance, temper
 from focalis.model import Model, load_model

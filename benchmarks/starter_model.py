@@ -47,7 +47,7 @@ from focalis.models import FOLDER
 from focalis.planning import SCRATCH, SHAPES, fingerprint, learn_scope, make_plan
 from focalis.prediction import Settings, choose_runtime, segment
 from focalis.training import prepare_cases, train
-from focalis.training.calibration import calibrate
+from focalis.training.eight_bit_calibration import calibrate
 from focalis.training.start import read_start
 from focalis.volume import read_volume
 from focalis.workflows.record import data_hash, now, provenance, read_json, write_json

@@ -20,7 +20,7 @@ from shapes_trial import DATA, draw
 
 from focalis.dataset import open_dataset
 from focalis.evaluation import bootstrap_interval, choose, cut
-from focalis.evaluation.operating_point import THRESHOLDS
+from focalis.evaluation.point_choice import THRESHOLDS
 from focalis.lesions import Candidates
 from focalis.model import Model, load_model
 from focalis.prediction import predict_case

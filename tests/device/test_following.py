@@ -123,7 +123,7 @@ def two_dates(write_series, tmp_path, monkeypatch):
         found.append((read_series(files), label.array, [str(file) for file in files]))
     (before, drawn, files), (series, mask, _) = found
     objects = made(tmp_path / "earlier", before, drawn)
-    monkeypatch.setattr("focalis.workflows.second_look.second_look", lambda *_: mask)
+    monkeypatch.setattr("focalis.workflows.repeated_prediction.second_look", lambda *_: mask)
     return series, mask, EarlierStudy("earlier", files, str(objects["seg"]), str(objects["sr"]), "")
 
 

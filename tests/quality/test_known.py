@@ -9,7 +9,7 @@ import pytest
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.files import KnownFiles
 from focalis.planning import fingerprint
-from focalis.quality import check, measure
+from focalis.quality import measure, problems
 from focalis.volume import Volume, read_volume, write_volume
 
 SMALL = PhantomSettings(shape_zyx=(16, 18, 20), foreground_share=0.01, lesions=1)
@@ -28,9 +28,9 @@ def data(tmp_path, monkeypatch):
 def read(monkeypatch):
     """The names of the images that a check reads."""
     seen = []
-    real = check.read_entries
+    real = problems.read_entries
     monkeypatch.setattr(
-        check, "read_entries", lambda path, entries: seen.append(path.name) or real(path, entries)
+        problems, "read_entries", lambda path, entries: seen.append(path.name) or real(path, entries)
     )
     return seen
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from focalis.dataset import IGNORED
 from focalis.errors import UsageError
-from focalis.evaluation.operating_point import THRESHOLDS
+from focalis.evaluation.point_choice import THRESHOLDS
 from focalis.lesions import OperatingPoint
 from focalis.prediction import Runtime
 from focalis.training import operating_point

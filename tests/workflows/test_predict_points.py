@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from focalis.cli.main import app
 from focalis.dicom import find_series, read_segmentation, read_series
-from focalis.dicom.points import read_points
+from focalis.dicom.drawn_points import read_points
 from focalis.errors import UsageError
 from focalis.lesions import OperatingPoint
 from focalis.model import Model, save_model

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.nn import functional
 
-from focalis.augmentations.base import Augmentation, Share
+from focalis.augmentations.augmentation import Augmentation, Share
 from focalis.errors import PlanError
 from focalis.plugins import find_part, installed, validated
 

@@ -15,7 +15,7 @@ from focalis.display import counted
 
 if TYPE_CHECKING:
     from focalis.evaluation import Summary
-    from focalis.evaluation.beside import StructureBesideReaders
+    from focalis.evaluation.beside_readers import StructureBesideReaders
     from focalis.training import Progress
 
 SECONDS_BETWEEN_LINES = 30.0

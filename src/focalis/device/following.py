@@ -16,8 +16,8 @@ from pydicom import Dataset
 
 from focalis.device.records import EarlierStudy
 from focalis.dicom import Series, read_segmentation, read_series
+from focalis.dicom.drawn_points import read_points
 from focalis.dicom.headers import read_header, text
-from focalis.dicom.points import read_points
 from focalis.dicom.structured_report import read_tracking
 from focalis.errors import DataError, FocalisError
 from focalis.followup import Change, Piece, Study, Track, estimate_error, make_study, measure, place, track
@@ -99,7 +99,7 @@ def follow_up(
     Raises:
         FocalisError: a file of the latest one cannot be read, or there are too many lesions.
     """
-    from focalis.workflows.second_look import describe_second_look, second_look
+    from focalis.workflows.repeated_prediction import describe_second_look, second_look
 
     names = {value: name for value, name in model.plan.labels.items() if value}
     new = _require_few(make_study("new", series.volume, mask, names, day_of(series.header)))

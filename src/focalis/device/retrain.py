@@ -66,7 +66,7 @@ def retrain(job: RetrainJob, tell: Callable[[str], None]) -> dict[str, Any]:
             learned.
     """
     from focalis.evaluation import Evaluation
-    from focalis.evaluation.comparison import figures_of, paired_differences
+    from focalis.evaluation.paired import figures_of, paired_differences
     from focalis.model import open_model
     from focalis.planning import write_plan
     from focalis.workflows.evaluate import evaluate

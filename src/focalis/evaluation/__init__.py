@@ -13,9 +13,10 @@ from focalis.evaluation.calibration import (
 )
 from focalis.evaluation.cases import EMPTY_RULE, Score, evaluate_case
 from focalis.evaluation.collapse import Collapse, find_collapse, nothing_to_find, partly_judged
-from focalis.evaluation.comparison import POOLING_RULE, Figure, figures_of, paired_differences
 from focalis.evaluation.detection import CaseLesions, Detection
+from focalis.evaluation.evaluation import Evaluation
 from focalis.evaluation.froc import FROC_RULE, Froc, FrocRate, bands_csv, froc, froc_csv
+from focalis.evaluation.gain_forecast import forecast
 from focalis.evaluation.intervals import (
     Pooled,
     bootstrap_interval,
@@ -24,12 +25,11 @@ from focalis.evaluation.intervals import (
     ratio_interval,
 )
 from focalis.evaluation.judged import JUDGED_COLUMNS, JudgedLesion, judge_lesions
-from focalis.evaluation.learning_curve import forecast
 from focalis.evaluation.lesionwise import lesion_scores
 from focalis.evaluation.missing import by_channels, channels_line
-from focalis.evaluation.operating_point import Aim, choose, cut
+from focalis.evaluation.paired import POOLING_RULE, Figure, figures_of, paired_differences
+from focalis.evaluation.point_choice import Aim, choose, cut
 from focalis.evaluation.promise import Promise, keep_promise
-from focalis.evaluation.record import Evaluation
 from focalis.evaluation.regions import views
 from focalis.evaluation.risk import RISK_RULE, RiskCoverage, risk_coverage
 from focalis.evaluation.summary import (

@@ -21,7 +21,7 @@ from scipy.special import bdtr
 
 from focalis.display import counted
 from focalis.errors import UsageError
-from focalis.evaluation.operating_point import CONFIDENCES, THRESHOLDS
+from focalis.evaluation.point_choice import CONFIDENCES, THRESHOLDS
 from focalis.lesions import Candidates, OperatingPoint, temper
 
 TRIED = (0.25, 0.5)

@@ -2,7 +2,7 @@
 
 from focalis.followup.change import CHANGE_RULE, Change, LesionDay, Size, measure
 from focalis.followup.error import ERROR_RULE, MeasurementError, estimate_error, scan_noise
-from focalis.followup.matching import FOLLOWING_RULE
+from focalis.followup.pairing import FOLLOWING_RULE
 from focalis.followup.recist import (
     RECIST_RULE,
     Targets,

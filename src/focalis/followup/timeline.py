@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from focalis.followup.local import LocalRegistration, refine
-from focalis.followup.matching import Earlier, Match, match
+from focalis.followup.pairing import Earlier, Match, match
 from focalis.followup.registration import Registration, register
 from focalis.followup.study import Study
 from focalis.followup.transform import Transform

@@ -9,9 +9,9 @@ from focalis.losses.distance import (
     distance_to_foreground,
     nearest_lesion,
 )
-from focalis.losses.lesions import blob_loss, component_tversky_loss, two_way_loss, voronoi_loss
-from focalis.losses.regions import by_region
-from focalis.losses.spec import Loss, LossSpec
+from focalis.losses.loss_spec import Loss, LossSpec
+from focalis.losses.nested_regions import by_region
+from focalis.losses.per_lesion import blob_loss, component_tversky_loss, two_way_loss, voronoi_loss
 from focalis.losses.target import merge_undrawn
 from focalis.losses.terms import (
     cross_entropy,

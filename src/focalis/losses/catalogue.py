@@ -11,8 +11,8 @@ from torch import Tensor, ones_like, where
 
 from focalis.errors import PlanError, did_you_mean
 from focalis.losses.distance import BackgroundWeight, background_weight
-from focalis.losses.lesions import blob_loss, component_tversky_loss, two_way_loss, voronoi_loss
-from focalis.losses.spec import Loss, LossSpec
+from focalis.losses.loss_spec import Loss, LossSpec
+from focalis.losses.per_lesion import blob_loss, component_tversky_loss, two_way_loss, voronoi_loss
 from focalis.losses.target import foreground, is_soft, judged
 from focalis.losses.terms import (
     cross_entropy,

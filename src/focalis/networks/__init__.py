@@ -14,8 +14,8 @@ from focalis.networks.dense import DenseConfig, DenseNetwork
 from focalis.networks.footprint import peak_bytes
 from focalis.networks.foreign import MONAI
 from focalis.networks.nested import Nested
-from focalis.networks.spec import NetworkSpec
-from focalis.networks.start import Transfer, transfer
+from focalis.networks.network_spec import NetworkSpec
+from focalis.networks.transferred import Transfer, transfer
 
 __all__ = [
     "MONAI",

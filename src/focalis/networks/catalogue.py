@@ -12,9 +12,9 @@ from focalis.networks.deeplab import DeepLab
 from focalis.networks.dense import DenseConfig, DenseNetwork
 from focalis.networks.fcdensenet import FullyConvolutionalDenseNet
 from focalis.networks.foreign import MONAI, ForeignNetwork, monai_spec
+from focalis.networks.network_spec import NetworkSpec
 from focalis.networks.segnet import WIDTHS as SEGNET_STAGES
 from focalis.networks.segnet import SegNet
-from focalis.networks.spec import NetworkSpec
 from focalis.networks.unet import UNet, classic, planned
 from focalis.plugins import find_part, installed, validated
 

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from focalis.errors import PlanError
 from focalis.networks.base import Network
 from focalis.networks.blocks import Triple
-from focalis.networks.spec import NetworkSpec
+from focalis.networks.network_spec import NetworkSpec
 from focalis.plugins import Parameters
 
 MONAI = "monai:"

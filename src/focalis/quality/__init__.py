@@ -1,6 +1,5 @@
 """The check of a data set before it is used: what stops training, and what a person should look at."""
 
-from focalis.quality.check import FACTS_VERSION, CheckResult, Problem, Progress, check_dataset
 from focalis.quality.facts import CaseFacts, LabelFacts, LabelMapFacts
 from focalis.quality.finding import (
     FEW_VOXELS,
@@ -9,6 +8,7 @@ from focalis.quality.finding import (
     LEAST_SHARE,
     Finding,
 )
+from focalis.quality.problems import FACTS_VERSION, CheckResult, Problem, Progress, check_dataset
 from focalis.quality.sizes import share_in_words, voxels_at
 from focalis.quality.survey import Measured, PlannedSpacing, Survey, measure, survey
 

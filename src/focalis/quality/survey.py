@@ -13,7 +13,6 @@ from focalis.display import Shown
 from focalis.errors import DataError
 from focalis.files import KnownFiles
 from focalis.planning.fingerprint import CaseFigures
-from focalis.quality.check import CheckResult, Progress, check_dataset
 from focalis.quality.facts import CaseFacts, Measurements
 from focalis.quality.finding import KINDS, Finding
 from focalis.quality.intensity import find_odd_intensities, find_padding
@@ -22,6 +21,7 @@ from focalis.quality.leaks import find_duplicates, find_leaks, find_left_out
 from focalis.quality.mirrored import find_mirrored
 from focalis.quality.misplaced import find_misplaced
 from focalis.quality.position import find_swapped_sides
+from focalis.quality.problems import CheckResult, Progress, check_dataset
 from focalis.quality.reader_masks import attach_readers
 from focalis.quality.scarcity import find_mistaken_files, find_too_few
 from focalis.quality.segment_names import find_renamed_segments

@@ -7,7 +7,7 @@ from focalis.report.curves import curves_figure
 from focalis.report.evaluation_page import write_evaluation_report
 from focalis.report.figure import DARK, LIGHT
 from focalis.report.fit_page import write_fit_report
-from focalis.report.follow import write_follow_report
+from focalis.report.follow_page import write_follow_report
 from focalis.report.lesion_figures import froc_figure, operating_figure, reliability_figure, risk_figure
 from focalis.report.overlay import overlay_figure
 from focalis.report.plane import Point, plane_figure

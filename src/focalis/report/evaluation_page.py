@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from focalis.evaluation import EMPTY_RULE, Evaluation
-from focalis.evaluation.beside import SPREAD_RULE
+from focalis.evaluation.beside_readers import SPREAD_RULE
 from focalis.files import write_text
 from focalis.lesions import MATCHING_RULE
 from focalis.report.figure import DARK, LIGHT

@@ -1,7 +1,6 @@
 """Training: prepared cases, patches, one visible loop, checkpoints."""
 
-from focalis.training.allocator import keep_freed_memory
-from focalis.training.calibration import calibrate
+from focalis.training.eight_bit_calibration import calibrate
 from focalis.training.loop import (
     METRICS,
     Interrupted,
@@ -12,8 +11,8 @@ from focalis.training.loop import (
     steps_in,
     train,
 )
-from focalis.training.precision import trusted
 from focalis.training.prepared import KNOWN, TrainingCase, prepare_cases
+from focalis.training.processor import keep_freed_memory, trusted
 from focalis.training.refinement import fit_refinement
 from focalis.training.validation import operating_point
 

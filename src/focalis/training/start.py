@@ -34,7 +34,7 @@ class Start:
 
     Attributes:
         name: the file's name without its suffix.
-        state: tensors by the names of the network's state dict; for `focalis.networks.transfer`.
+        state: tensors by the names of the network's state dict; for `focalis.networks.transferred`.
         recipe: how they were made, by the file's own words.
         network: the name of the network; empty where the file does not say.
         labels: label value to name, of a model; with the same labels its output layer is taken over.

@@ -17,8 +17,8 @@ from focalis.errors import DataError
 from focalis.files import whole_file
 from focalis.volume.compress import gzip_file
 from focalis.volume.grid import Grid
-from focalis.volume.headers import find_payload, require_whole, surplus_of
 from focalis.volume.integrity import inspect_nifti
+from focalis.volume.payload import find_payload, require_whole, surplus_of
 from focalis.volume.placement import contradiction, read_placement
 from focalis.volume.repair import GridWarning, read_oblique_nifti, straightened
 from focalis.volume.segments import NamedSegment, segment_fields, segments_in

@@ -27,7 +27,7 @@ from focalis.evaluation import (
     judge_lesions,
     views,
 )
-from focalis.evaluation.beside import CaseBesideReaders, set_beside
+from focalis.evaluation.beside_readers import CaseBesideReaders, set_beside
 from focalis.files import write_bytes, write_text
 from focalis.lesions import as_csv, temper
 from focalis.prediction import Segmentation

@@ -56,8 +56,8 @@ from focalis.workflows.follow_points import find_at
 from focalis.workflows.points import Given, on_series, places_given
 from focalis.workflows.predict import predict
 from focalis.workflows.record import write_json
+from focalis.workflows.repeated_prediction import describe_second_look, second_look
 from focalis.workflows.scope import outside_line
-from focalis.workflows.second_look import describe_second_look, second_look
 from focalis.workflows.training_cases import seen_alone
 
 Progress = Callable[[str], None]

@@ -133,7 +133,7 @@ def _read(path: Path) -> Sequence[Place]:
 
 def _dicom(path: Path) -> Sequence[Place]:
     from focalis.dicom import is_dicom
-    from focalis.dicom.points import read_points
+    from focalis.dicom.drawn_points import read_points
 
     if not is_dicom(path):
         raise UsageError(f"{path}: is no file of points; give {_FILES}")

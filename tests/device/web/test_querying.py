@@ -16,7 +16,7 @@ from pydicom.encaps import encapsulate
 from focalis.device.config import Config, Token, User
 from focalis.device.web import held_headers
 from focalis.device.web.app import create_app
-from focalis.device.web.frames import frames
+from focalis.device.web.dicomweb_frames import frames
 
 
 @pytest.fixture

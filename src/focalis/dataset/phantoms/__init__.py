@@ -3,6 +3,6 @@
 They say nothing about accuracy on patients.
 """
 
-from focalis.dataset.phantoms.make import Phantom, PhantomSettings, make_phantom, write_phantoms
+from focalis.dataset.phantoms.phantom import Phantom, PhantomSettings, make_phantom, write_phantoms
 
 __all__ = ["Phantom", "PhantomSettings", "make_phantom", "write_phantoms"]

@@ -35,7 +35,7 @@ class Headers:
         return self._of("describe", paths, {"charset": self._charset})
 
     def frames_of(self, paths: Sequence[Path]) -> list[Described]:
-        """Where the frames of some files lie, in their order; see `focalis.device.web.frames`.
+        """Where the frames of some files lie, in their order; see `focalis.device.web.dicomweb_frames`.
 
         Raises:
             DataError: they cannot be read within the limits.

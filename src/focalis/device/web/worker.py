@@ -18,7 +18,7 @@ JOBS: Mapping[str, str] = {
     "prepare": "focalis.device.web.preparing",
     "correct": "focalis.device.web.correcting",
     "export": "focalis.device.exporting",
-    "frames": "focalis.device.web.frames",
+    "frames": "focalis.device.web.dicomweb_frames",
     "copies": "focalis.device.deidentify",
 }
 """Jobs and where the function of that name is; imported when it is wanted, for some need little."""

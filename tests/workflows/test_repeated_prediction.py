@@ -11,8 +11,8 @@ from small_plan import small_plan
 from focalis.model import Model
 from focalis.prediction import Settings
 from focalis.volume import Grid, Volume
-from focalis.workflows import second_look as module
-from focalis.workflows.second_look import second_look
+from focalis.workflows import repeated_prediction as module
+from focalis.workflows.repeated_prediction import second_look
 
 GRID = Grid((30, 28, 20), (1.0, 1.0, 2.0), (5.0, -3.0, 7.0))
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from focalis.dataset import IGNORED
-from focalis.losses.spec import Loss
+from focalis.losses.loss_spec import Loss
 from focalis.losses.target import full_precision, is_soft
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from focalis.errors import DataError
-from focalis.evaluation.beside import set_beside, summarise_beside
+from focalis.evaluation.beside_readers import set_beside, summarise_beside
 from focalis.volume import Grid, Volume
 
 GRID = Grid((20, 6, 6))

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from focalis.errors import UsageError
 from focalis.evaluation import Aim, choose, cut, voxel_scores
-from focalis.evaluation.operating_point import CONFIDENCES, THRESHOLDS
+from focalis.evaluation.point_choice import CONFIDENCES, THRESHOLDS
 from focalis.lesions import label_components, match_lesions, report_lesions, temper
 
 

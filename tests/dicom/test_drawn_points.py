@@ -5,7 +5,7 @@ import pytest
 from pydicom import Dataset, FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage
 
-from focalis.dicom.points import DrawnPoint, read_points
+from focalis.dicom.drawn_points import DrawnPoint, read_points
 from focalis.errors import DataError, FileWarning
 
 

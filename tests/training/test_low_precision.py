@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from focalis.prediction import Runtime
 from focalis.prediction import precision as precision_of
-from focalis.training.precision import trusted
+from focalis.training.processor import trusted
 
 LOW, FULL = Runtime(dtype=torch.bfloat16), Runtime(dtype=torch.float32)
 TWICE = ((2, 2, 2), (2, 2, 2))

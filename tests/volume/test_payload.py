@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from focalis.errors import DataError
-from focalis.volume import headers, read_volume
-from focalis.volume.headers import Payload, require_whole
+from focalis.volume import payload, read_volume
+from focalis.volume.payload import Payload, require_whole
 
 VALUES = np.arange(24, dtype="<i2")
 NRRD = "NRRD0004\n# a comment\ntype: short\ndimension: 3\nsizes: 4 3 2\nendian: little\n"
@@ -18,7 +18,7 @@ META = "ObjectType = Image\nNDims = 3\nDimSize = 4 3 2\nElementType = MET_SHORT\
 
 def find_payload(path: Path) -> Payload:
     """Where the values lie, and nothing else."""
-    return replace(headers.find_payload(path), lacks="")
+    return replace(payload.find_payload(path), lacks="")
 
 
 def put(path: Path, header: str, data: bytes = b"") -> Path:

@@ -8,7 +8,12 @@ from importlib.metadata import version
 from typing import Any
 
 from focalis.display import Shown
-from focalis.evaluation.beside import SPREAD_RULE, CaseBesideReaders, StructureBesideReaders, summarise_beside
+from focalis.evaluation.beside_readers import (
+    SPREAD_RULE,
+    CaseBesideReaders,
+    StructureBesideReaders,
+    summarise_beside,
+)
 from focalis.evaluation.cases import EMPTY_RULE, Score
 from focalis.evaluation.collapse import Collapse, find_collapse, nothing_to_find, partly_judged
 from focalis.evaluation.detection import CaseLesions, Detection

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from focalis.dataset import open_dataset
 from focalis.quality import CheckResult, Problem, check_dataset, measure
-from focalis.quality import check as check_module
+from focalis.quality import problems as check_module
 from focalis.volume import Grid, GridWarning, Volume, write_volume
 
 GRID = Grid((6, 5, 4), (1.0, 1.0, 2.0))
