@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,6 +19,7 @@ from focalis.evaluation.agreement import (
     summarise_agreement,
 )
 from focalis.files import write_text
+from focalis.lesions import as_csv
 from focalis.report import agreement_figure, write_agreement_report
 from focalis.volume import Volume, read_volume, read_volumes
 from focalis.workflows.label_maps import image_of, label_maps, read_label_map, require_options
@@ -242,10 +241,7 @@ def _figure(
 
 def _write(agreement: Agreement, figure: tuple[str, bytes], out: Path) -> None:
     write_agreement_report(out / "report.html", agreement, figure)
-    table = io.StringIO()
-    writer = csv.DictWriter(table, list(PairScore.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(pair) for pair in agreement.pairs)
-    write_text(out / "pairs.csv", table.getvalue())
+    pairs = as_csv([asdict(pair) for pair in agreement.pairs], list(PairScore.__dataclass_fields__))
+    write_text(out / "pairs.csv", pairs)
     document = json.dumps(agreement.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
     write_text(out / "agreement.json", document + "\n")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -196,14 +194,8 @@ def write_evaluation(evaluation: Evaluation, out: Path) -> None:
     true and predicted lesion, and, where the lesions' confidence is known, `froc.csv` a row per cutoff,
     `froc_bands.csv` the curve with its bands at fixed rates and `froc.png` both.
     """
-    table = io.StringIO()
-    columns = [*Score.__dataclass_fields__, "dice_with_lesion"]
-    writer = csv.DictWriter(table, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {**asdict(score), "dice_with_lesion": score.dice_with_lesion} for score in evaluation.scores
-    )
-    write_text(out / "cases.csv", table.getvalue())
+    cases = [{**asdict(score), "dice_with_lesion": score.dice_with_lesion} for score in evaluation.scores]
+    write_text(out / "cases.csv", as_csv(cases, [*Score.__dataclass_fields__, "dice_with_lesion"]))
     write_text(out / "lesions.csv", as_csv([each.row() for each in evaluation.lesions], JUDGED_COLUMNS))
     if evaluation.detection is not None and evaluation.detection.froc is not None:
         write_text(out / "froc.csv", froc_csv(evaluation.detection.froc))
