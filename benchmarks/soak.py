@@ -39,7 +39,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
 
-from focalis.device.segmenter import resident_bytes
+from focalis.children import resident_bytes
 from focalis.device.store import Store
 from focalis.dicom import find_series
 from focalis.lesions import OperatingPoint

@@ -21,9 +21,9 @@ from shapes_trial import DATA, draw
 from focalis.dataset import open_dataset
 from focalis.evaluation import bootstrap_interval, choose, cut
 from focalis.evaluation.point_choice import THRESHOLDS
-from focalis.lesions import Candidates
+from focalis.lesions import Candidates, temper
 from focalis.model import Model, load_model
-from focalis.prediction import predict_case
+from focalis.prediction import segment
 from focalis.workflows.record import provenance, write_json
 
 RESULTS = Path(__file__).parent / "results" / "thresholds"
@@ -50,9 +50,10 @@ def candidates(name: str, model: Model) -> list[tuple[Candidates, ...]]:
     data = open_dataset(data_folder() / name)
     rows = []
     for case in data.select(draw(data, 10, 0).val):
-        probability = predict_case(model, case.read_images()).foreground_probability
+        found = segment(model, case.read_images())
+        probability = temper(found.probability, 1 / found.point.temperature)
         truth = case.read_label()
-        rows.append(cut(case.name, truth.array > 0, probability.array, truth.grid.voxel_volume_mm3))
+        rows.append(cut(case.name, truth.array > 0, probability, truth.grid.voxel_volume_mm3))
     return rows
 
 
