@@ -33,11 +33,12 @@ class OpenIdProvider:
         lies: claims that its ID tokens state instead; None leaves one out.
         forged: "none", "shared" or "stranger": how its ID tokens are signed instead.
         discovery: what it says of itself instead.
+        told: what its UserInfo tells instead.
         asked: the path and the fields of each request.
     """
 
     def __init__(self, host="127.0.0.1"):
-        self.lies, self.forged, self.discovery, self.asked = {}, "", {}, []
+        self.lies, self.forged, self.discovery, self.told, self.asked = {}, "", {}, {}, []
         made = app(user_claims=[User(sub=sub, claims=claims) for sub, claims in PEOPLE.items()])
         made.before_request(self._note)
         made.after_request(self._changed)
@@ -53,7 +54,7 @@ class OpenIdProvider:
             self._server.server_close()
 
     def tell_the_truth(self):
-        self.lies, self.forged, self.discovery, self.asked = {}, "", {}, []
+        self.lies, self.forged, self.discovery, self.told, self.asked = {}, "", {}, {}, []
         for subject, claims in PEOPLE.items():
             self.know(subject, **claims)
 
@@ -77,6 +78,8 @@ class OpenIdProvider:
 
         if request.path == "/.well-known/openid-configuration" and self.discovery:
             response.set_data(json.dumps({**response.get_json(), **self.discovery}))
+        if request.path == "/userinfo" and self.told:
+            response.set_data(json.dumps({**response.get_json(), **self.told}))
         if request.path == "/jwks" and (self.lies or self.forged):
             keys = response.get_json()["keys"] + [{**OWN.as_dict(private=False), "kid": "own"}]
             response.set_data(json.dumps({"keys": keys}))

@@ -187,6 +187,42 @@ def test_a_name_that_no_report_may_bear_is_refused(browser, provider, name):
     assert "<b>carl" not in answer.text
 
 
+@pytest.mark.parametrize("lacking", ["preferred_username", "groups"])
+def test_a_claim_that_the_id_token_lacks_comes_from_user_info(browser, provider, lacking):
+    sign_on(browser, provider, "s-anna")
+    assert "/userinfo" not in [path for path, *_ in provider.asked]
+
+    provider.lies = {lacking: None}
+    assert sign_on(browser, provider, "s-anna").status_code == 200
+    assert "anna (Hospital) · reviewer" in browser.get("/").text
+
+
+@pytest.mark.parametrize(
+    ("told", "discovery", "status", "text"),
+    [
+        ({"sub": "s-admin"}, {}, 401, "told of another person"),
+        ({"groups": None}, {}, 403, "you have no role"),
+        ({}, {"userinfo_endpoint": None}, 403, "you have no role"),
+        ({}, {"userinfo_endpoint": "http://127.0.0.1:1/"}, 503, "cannot be reached"),
+    ],
+)
+def test_user_info_that_does_not_help_opens_nothing(browser, provider, told, discovery, status, text):
+    provider.lies, provider.told, provider.discovery = {"groups": None}, told, discovery
+
+    answer = sign_on(browser, provider, "s-anna")
+
+    assert (answer.status_code, text in answer.text) == (status, True)
+    assert browser.get("/").status_code == 401
+
+
+def test_claims_of_the_id_token_count_more_than_those_of_user_info(browser, provider):
+    provider.lies, provider.told = {"preferred_username": None}, {"groups": ["it"]}
+
+    sign_on(browser, provider, "s-anna")
+
+    assert "anna (Hospital) · reviewer" in browser.get("/").text
+
+
 def test_another_state_opens_nothing(browser, provider):
     assert sign_on(browser, provider, "s-anna", state="another").status_code == 401
     assert browser.get("/").status_code == 401

@@ -129,6 +129,8 @@ class Provider:
                 },
                 leeway=_LEEWAY_SECONDS,
             )
+            if claims is not None:
+                claims = self._completed(claims, client, token)
         except OAuthError as error:
             raise SignOnError(f"{name} did not log you in ({_told(str(error.error))}).") from error
         except requests.RequestException as error:
@@ -138,6 +140,17 @@ class Provider:
         if claims is None:
             raise SignOnError(f"{name} sent no ID token.")
         return self._person(claims)
+
+    def _completed(self, claims: dict[str, Any], client: Any, token: Mapping[str, Any]) -> dict[str, Any]:
+        """The claims of an ID token; what it lacks of the settings' comes from UserInfo (OpenID Connect Core 5.3)."""
+        settings, address = self.settings, client.server_metadata.get("userinfo_endpoint")
+        lacking = any(_claim(claims, name) is None for name in (settings.user_claim, settings.roles_claim))
+        if not lacking or not self._leads_there(address):
+            return claims
+        told: dict[str, Any] = client.userinfo(token=token)
+        if told.get("sub") != claims["sub"]:
+            raise SignOnError(f"{settings.name} told of another person than the one who logged in.")
+        return {**told, **claims}
 
     def end_address(self) -> str:
         """Where the provider's own session is ended; empty if it has not said.
@@ -219,12 +232,18 @@ def _secret_of(settings: OidcSettings) -> str:
 
 
 def _values_at(claims: Mapping[str, Any], name: str) -> list[str]:
-    """The texts of a claim, one or several; its name may have dots, or lead with dots into other claims."""
+    """The texts of a claim, one or several."""
+    found = _claim(claims, name)
+    found = [found] if isinstance(found, str) else found
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+
+
+def _claim(claims: Mapping[str, Any], name: str) -> Any:
+    """A claim, None without it; its name may have dots, or lead with dots into other claims."""
     found: Any = claims
     for part in [name] if name in claims else name.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
-    found = [found] if isinstance(found, str) else found
-    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+    return found
 
 
 def _lives(attempt: _Attempt, now: float) -> bool:
