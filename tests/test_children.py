@@ -87,6 +87,17 @@ def test_the_last_lines_of_one_that_dies_are_told(start, tmp_path):
     assert (tmp_path / "log.txt").read_text().split() == [str(n) for n in range(9)]
 
 
+def test_an_unexpected_error_is_told_by_kind_and_place_and_the_log_has_its_way(start, caplog):
+    child = start(
+        "import sys\nfrom focalis.children import take_over_output\ntake_over_output()\n"
+        "def name(row): return row['Lindqvist^Maja']\nname({})"
+    )
+
+    assert child.ending() == "ended with exit code 1: unexpected KeyError at <string>:4"
+    assert "unexpected KeyError at <string>:4 < <string>:5" in caplog.text
+    assert "Lindqvist" not in caplog.text
+
+
 def test_one_that_the_system_kills_is_told_as_such(start):
     child = start("import os; os.kill(os.getpid(), 9)")
     assert "was ended by SIGKILL" in child.ending()

@@ -16,15 +16,19 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 _TAIL_LINES = 5
 _LOOK_SECONDS = 0.1
 _ANSWER_BYTES = 1 << 26
+_UNEXPECTED = "unexpected "
+_log = logging.getLogger(__name__)
 
 
 class LostError(Exception):
@@ -129,11 +133,18 @@ class Child:
         raise LostError("unreadable")
 
     def ending(self, lines: int = _TAIL_LINES) -> str:
-        """How it ended, in words, with the last lines of its standard error; waits until it has."""
+        """How it ended, in words, with the last lines of its standard error; waits until it has.
+
+        An unexpected error is told in one line; where it arose goes into the log.
+        """
         code = self._process.wait()
         self._readers[1].join()
         if code >= 0:
-            said = " ".join(list(self._errors)[-lines:])
+            told = list(self._errors)
+            if told and told[-1].startswith(_UNEXPECTED):
+                _log.error("a process ended: %s", " < ".join(reversed(told)))
+                lines = 1
+            said = " ".join(told[-lines:])
             return f"ended with exit code {code}: {said or 'it left no message'}"
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         memory = "; the system does this to a process when memory runs out" if name == "SIGKILL" else ""
@@ -198,15 +209,26 @@ def resident_bytes(pid: int) -> int:
 
 
 def take_over_output() -> Callable[[object], None]:
-    """In a child: what writes an answer. What anything else prints goes to standard error from now on."""
+    """In a child: what writes an answer. What anything else prints goes to standard error from now on.
+
+    Of an exception that nobody catches, its kind and place are printed: its text may quote a patient's name.
+    """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    sys.excepthook = _tell_where
 
     def answer(value: object) -> None:
         answers.write(json.dumps(value) + "\n")
         answers.flush()
 
     return answer
+
+
+def _tell_where(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
+    places = [f"{Path(each.filename).name}:{each.lineno}" for each in traceback.extract_tb(trace)]
+    for place in places[:-1]:
+        print(place, file=sys.stderr)
+    print(f"{_UNEXPECTED}{kind.__name__} at {places[-1] if places else 'its start'}", file=sys.stderr)
 
 
 def silence_parsers() -> None:
