@@ -1,5 +1,6 @@
 """Models that are trained on from the page: one at a time, across stops, judged before they are tried."""
 
+import copy
 import csv
 import json
 import logging
@@ -9,12 +10,13 @@ import signal
 import subprocess
 import sys
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import retraining_device
+import torch
 from device_work import GRID, block, config, save_tiny_model, until
 from page_clients import PASSWORD, csrf_of, log_in, remote_client
 from phantom_device import PhantomDevice
@@ -39,6 +41,8 @@ from focalis.dicom import Origin, read_series, write_segmentation
 from focalis.errors import FocalisError, UsageError
 from focalis.files import sha256_of
 from focalis.identity import ModelIdentity
+from focalis.model import load_model, save_model
+from focalis.planning.parts import network_of
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +113,18 @@ def test_what_fails_is_told_with_its_reason(retrainer, store):
 
     assert (ended(store).state, ended(store).reason) == ("failed", "the disk is full")
     assert ("the device", "could not retrain tiny: the disk is full") in trail(store)
+
+
+def test_a_disk_that_is_full_when_the_model_is_kept_is_told_and_leaves_nothing(retrainer, store, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(retraining.shutil, "copyfile", full)
+    retrainer.begin("tiny", STUDIES, "anna")
+
+    assert (ended(store).state, "No space left on device" in ended(store).reason) == ("failed", True)
+    assert not store.model_path("tiny-r1").exists()
+    until(lambda: not list((store.folder / "retraining").iterdir()))
 
 
 def test_a_child_that_is_killed_or_takes_too_much_fails_it(settings, store):
@@ -405,6 +421,32 @@ def test_spellings_of_a_patient_id_are_one_patient_and_without_one_each_study_is
     assert first == again != unnamed
     assert unnamed.startswith(UNNAMED)
     assert not first.startswith(UNNAMED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ensemble", "nested"])
+def test_each_network_of_an_ensemble_and_nested_regions_are_trained_on(reviewed, tmp_path, kind):
+    tiny = load_model(save_tiny_model(tmp_path / "tiny.safetensors"))
+    if kind == "ensemble":
+        start = replace(tiny, members=(tiny.members[0], copy.deepcopy(tiny.members[0])))
+    else:
+        plan = tiny.plan.model_copy(update={"regions": {"nodule": (1,)}})
+        torch.manual_seed(3)
+        start = replace(tiny, plan=plan, members=(network_of(plan).eval(),))
+    save_model(start, tmp_path / "start.safetensors")
+    studies = reviewed(*(f"P{number}" for number in range(8)))
+    job = RetrainJob(str(tmp_path / "job"), studies, str(tmp_path / "start.safetensors"), 0.2, 6, 1)
+
+    found = retrain(job, lambda _: None)
+
+    made = load_model(tmp_path / "job" / "run" / "model.safetensors")
+    assert (len(made.members), made.plan.regions) == (len(start.members), start.plan.regions)
+    assert found["figures"]["lesion_f1"]["new"]["cases"] == found["held_out"]["cases"]
+    changed = [
+        any(not torch.equal(old, new) for old, new in zip(a.parameters(), b.parameters(), strict=True))
+        for a, b in zip(start.members, made.members, strict=True)
+    ]
+    assert all(changed)
 
 
 @pytest.mark.slow

@@ -22,7 +22,12 @@ from focalis.volume import Volume, write_volume
 UNNAMED = "study_"
 
 
-def export(studies: Sequence[dict[str, Any]], out: str, labels: Mapping[int, str] | None = None) -> int:
+def export(
+    studies: Sequence[dict[str, Any]],
+    out: str,
+    labels: Mapping[int, str] | None = None,
+    regions: Mapping[str, Sequence[int]] | None = None,
+) -> int:
     """Write images/, labels/, dataset.json and cases.csv from corrected Segmentations.
 
     The cases are named by their number, and `cases.csv` tells patients apart by a hash of the Patient ID, however it
@@ -33,6 +38,7 @@ def export(studies: Sequence[dict[str, Any]], out: str, labels: Mapping[int, str
         studies: each with "files" (the series), "correction" (its Segmentation) and "case" (its name).
         out: the folder to make.
         labels: label value to name; by default those of the corrections are numbered in the order of their names.
+        regions: name to label values of nested regions, from the outermost to the innermost.
 
     Returns:
         The number of cases.
@@ -61,7 +67,15 @@ def export(studies: Sequence[dict[str, Any]], out: str, labels: Mapping[int, str
             known = patient or text(series.header, "StudyInstanceUID")
             prefix = "patient_" if patient else UNNAMED
             rows.append((study["case"], prefix + hashlib.sha256(known.encode()).hexdigest()[:12]))
-        write_text(folder / "dataset.json", json.dumps({"labels": {"background": 0, **values}}) + "\n")
+        description: dict[str, Any] = {"labels": {"background": 0, **values}}
+        if regions:
+            nested = list(regions.values())
+            own = [set(outer) - set(inner) for outer, inner in zip(nested, [*nested[1:], ()], strict=True)]
+            description = {
+                "labels": {"background": 0, **regions},
+                "regions_class_order": [min(each) for each in own],
+            }
+        write_text(folder / "dataset.json", json.dumps(description) + "\n")
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows([("case", "patient"), *rows])
         write_text(folder / "cases.csv", table.getvalue())

@@ -11,14 +11,17 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from focalis.children import requests, silence_parsers, take_over_output
 from focalis.device.exporting import UNNAMED, export
 from focalis.errors import DataError, FocalisError
 from focalis.files import write_text
+
+if TYPE_CHECKING:
+    from focalis.model import Model
 
 HELD_OUT = 1 / 3
 FIGURES = ("dice_with_lesion", "lesion_f1", "false_positives_per_scan")
@@ -67,18 +70,20 @@ def retrain(job: RetrainJob, tell: Callable[[str], None]) -> dict[str, Any]:
     """
     from focalis.evaluation import Evaluation
     from focalis.evaluation.paired import figures_of, paired_differences
-    from focalis.model import open_model
+    from focalis.model import load_model, open_model, save_model
     from focalis.planning import write_plan
+    from focalis.workflows.ensemble import ensemble
     from focalis.workflows.evaluate import evaluate
     from focalis.workflows.fit import fit
     from focalis.workflows.predict import predict
 
     folder, old = Path(job.folder), Path(job.model)
     data, run = folder / DATA, folder / RUN
-    plan = open_model(old).plan
+    model = open_model(old)
+    plan = model.plan
     tell("exporting")
     if not data.is_dir():
-        export(job.studies, str(data), plan.labels)
+        export(job.studies, str(data), plan.labels, plan.regions)
     patients = _patients(data)
     held_out = sorted(case for case, patient in patients.items() if is_held_out(patient))
     train = sorted(set(patients) - set(held_out))
@@ -90,20 +95,29 @@ def retrain(job: RetrainJob, tell: Callable[[str], None]) -> dict[str, Any]:
     write_text(folder / "splits.json", json.dumps([{"train": train, "val": held_out}]) + "\n")
     write_plan(plan, folder / "plan.yaml")
     tell("training")
-    made = fit(
-        data,
-        run,
-        minutes=job.minutes,
-        fold=0,
-        splits=folder / "splits.json",
-        plan=folder / "plan.yaml",
-        start=str(old),
-        resume=run.is_dir(),
-        memory_gb=job.memory_gb,
-        threads=job.threads,
-    )
-    if made.alert or not made.learned:
-        raise DataError(made.alert or "nothing was learned; review more studies")
+    count = len(model.members)
+    runs = [run] if count == 1 else [run / f"member_{number}" for number in range(count)]
+    for number, each in enumerate(runs):
+        start = old if count == 1 else folder / f"start_{number}.safetensors"
+        if count > 1:
+            save_model(_member(load_model(old), number), start)
+        made = fit(
+            data,
+            each,
+            minutes=job.minutes / count,
+            fold=0,
+            splits=folder / "splits.json",
+            plan=folder / "plan.yaml",
+            start=str(start),
+            seed=number,
+            resume=each.is_dir(),
+            memory_gb=job.memory_gb,
+            threads=job.threads,
+        )
+        if made.alert or not made.learned:
+            raise DataError(made.alert or "nothing was learned; review more studies")
+    if count > 1:
+        save_model(ensemble([load_model(each / MODEL) for each in runs]), run / MODEL)
     tell("judging")
     truth = folder / "held_out"
     for part in ("images", "labels"):
@@ -111,6 +125,7 @@ def retrain(job: RetrainJob, tell: Callable[[str], None]) -> dict[str, Any]:
         (truth / part).mkdir(parents=True)
         for case in held_out:
             os.link(data / part / f"{case}.nii.gz", truth / part / f"{case}.nii.gz")
+    shutil.copyfile(data / "dataset.json", truth / "dataset.json")
     names = {case: patients[case] for case in held_out}
 
     def judged(name: str, model: Path) -> Evaluation:
@@ -135,6 +150,13 @@ def retrain(job: RetrainJob, tell: Callable[[str], None]) -> dict[str, Any]:
             *_unnamed(patients.values()),
         ],
     }
+
+
+def _member(model: Model, number: int) -> Model:
+    """One network of an ensemble, as a model."""
+    said: Any = model.provenance.get("members", ())
+    provenance = said[number] if number < len(said) else model.provenance
+    return replace(model, members=(model.members[number],), provenance=provenance, eight_bit=None)
 
 
 def _patients(data: Path) -> dict[str, str]:

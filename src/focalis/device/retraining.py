@@ -86,9 +86,10 @@ class Retrainer:
             UsageError: it cannot be, or another one is under way.
         """
         header = self._models[model].header
-        if header.guided or header.plan.regions or len(header.members) > 1:
+        if header.guided:
             raise UsageError(
-                f"{model} takes points, has nested regions or several networks; train its successor with focalis fit"
+                f"{model} takes points, so its successor is trained on crops around lesions: export the corrections, "
+                "and run focalis fit"
             )
         if not studies:
             raise UsageError(
