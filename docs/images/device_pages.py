@@ -1,6 +1,6 @@
-"""Make the pictures of the device's page in this folder, from phantoms, in Debian's Chromium.
+"""Make the pictures of the device's page in this folder, or some, from phantoms, in Debian's Chromium.
 
-python docs/images/device_pages.py
+python docs/images/device_pages.py [device-study ...]
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ def main() -> None:
                 ("light", "device-trials", "/models", trials),
                 ("dark", "device-volume", f"/studies/{shown}", volume),
             ):
+                if sys.argv[1:] and name not in sys.argv[1:]:
+                    continue
                 context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
                 context.set_default_timeout(180_000)
                 page = context.new_page()
@@ -71,7 +73,7 @@ def fill(phantom: PhantomDevice) -> str:
     uid, _ = phantom.receive("Rossi^Chiara", seed=11)
     store.set_series_state(uid, "unrouted")
     for number, (name, reason) in enumerate(
-        (("Okafor^Ngozi", "2 lesions"), ("山田^太郎", "1 lesion")), start=21
+        (("Okafor^Ngozi", "2 lesions"), ("Yamada^Tarō", "1 lesion")), start=21
     ):
         task_id = phantom.study(name, seed=number, lesions=number - 19)
         store.set_task_state(task_id, "done", reason)

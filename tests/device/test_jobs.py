@@ -30,7 +30,7 @@ from pydicom import dcmread
 from structured_reports import read_report
 
 from focalis.device import outgoing
-from focalis.device.config import Config, Route
+from focalis.device.config import Config, ModelEntry, Route
 from focalis.device.records import Roles
 from focalis.device.store import Store
 from focalis.device.trial import trial_of
@@ -585,6 +585,27 @@ def test_several_models_segment_a_series_each_with_its_results(model, series, tm
     assert len(uids) == 8
     assert all(" by first" in text for text in described["first"])
     assert all(" by second" in text for text in described["second"])
+
+
+def test_a_click_is_done_by_the_guided_model_of_the_route_which_the_answer_names(model, series, tmp_path):
+    loaded = load_model(model)
+    guided = replace(loaded, plan=loaded.plan.model_copy(update={"use": "guided"}))
+    save_model(guided, tmp_path / "clicks.safetensors")
+    settings = config(model, routes=[{"model": "tiny", "points": "clicks"}])
+    entry = ModelEntry(name="clicks", file=tmp_path / "clicks.safetensors")
+    settings = settings.model_copy(update={"models": (*settings.models, entry)})
+    kept(tmp_path / "store", series)
+    asked = []
+
+    def run(job, _):
+        asked.append(job)
+        return {"outcome": "refused", "reason": "a test"}
+
+    with working(tmp_path / "store", settings, run=run) as jobs:
+        (task,) = until(lambda: jobs.store.tasks("refused"))
+        answer = jobs.point(task.task_id, tmp_path / "image.nii", "int16", (1, 2, 3))
+    assert Path(asked[-1].model).name == "clicks.safetensors"
+    assert answer["model"] == f"clicks, SHA-256 {asked[-1].model_sha256}"
 
 
 @pytest.mark.parametrize("found", [0, 3])

@@ -8,12 +8,23 @@ from contextlib import contextmanager
 
 import pytest
 from aiosmtpd.controller import Controller
-from device_work import GRID, block, config, keep_files, until, webhook, working
+from device_work import (
+    GRID,
+    block,
+    config,
+    destination,
+    in_this_process,
+    keep_files,
+    until,
+    webhook,
+    working,
+)
 
-from focalis.device import notify
+from focalis.device import delivery, notify
 from focalis.device.config import Config
 from focalis.device.notify import Notifier
 from focalis.device.store import Store
+from focalis.errors import DataError
 
 SECRET = "a secret of the hook"
 
@@ -58,6 +69,15 @@ def test_a_patient_is_named_only_where_that_is_configured(store, write_series, t
         teller.tell("person", "held", "1", series_uid=uid)
         teller.send(*teller.due())
     assert told[0][0]["patient"] == "Lindqvist, Maja, 17"
+
+
+def test_a_full_disk_costs_the_notice_and_not_the_work(store, monkeypatch, caplog):
+    def full(*_):
+        raise DataError("store.sqlite: database or disk is full")
+
+    monkeypatch.setattr(store, "add_notice", full)
+    notifier(store, **hook("http://127.0.0.1:1/")).tell("person", "a study was held", "1")
+    assert "nobody was told that a study was held" in caplog.text
 
 
 def test_only_chosen_events_are_told_and_each_once(store):
@@ -144,6 +164,21 @@ def test_mail_is_not_sent_in_the_clear_unless_that_is_configured(store):
 
 
 # --- from the device's work
+
+
+def test_a_destination_that_is_down_is_told_long_before_its_results_are_given_up(
+    model, write_series, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(delivery, "FIRST_WAIT_SECONDS", 0.001)
+    files = write_series(tmp_path / "in", block(), GRID)
+    with webhook() as (url, told):
+        recipients = [{"name": "ris", **hook(url), "events": ["dead"]}]
+        settings = config(model, destination(1, objects=["sr"]), notify=recipients)
+        with Store(tmp_path / "store") as store:
+            keep_files(store, files)
+        with working(tmp_path / "store", settings, run=in_this_process):
+            until(lambda: told)
+    assert told[0][0]["text"].startswith("results wait since 8 attempts, pacs is not reached")
 
 
 def test_the_work_tells_of_a_refused_series_once(model, write_series, tmp_path):

@@ -7,15 +7,18 @@ from pathlib import Path
 import pytest
 import requests
 from pydantic import BaseModel
+from small_plan import small_plan
+from torch import nn
 
 from focalis.cli.main import main
 from focalis.device.config import Config, ModelEntry, Route, load_config
-from focalis.device.models import open_models
+from focalis.device.models import ServedModel, open_models
 from focalis.device.records import SeriesRow
 from focalis.device.routing import check_routes, choose_models
 from focalis.device.serve import running, settings_for
 from focalis.device.web.auth import password_fits
 from focalis.errors import ModelError, UsageError
+from focalis.model import Model
 
 PAGE = (Path(__file__).parents[2] / "docs" / "device.md").read_text(encoding="utf-8")
 
@@ -52,6 +55,34 @@ def test_a_single_model_needs_no_route_and_several_do():
         check_routes([], {"a": None, "b": None})
     with pytest.raises(UsageError, match="'c'"):
         check_routes([Route(model="c")], {"a": None})
+
+
+def model_of(*labels, guided=False):
+    plan = small_plan(labels=dict(enumerate(labels, start=1)), use="guided" if guided else "detector")
+    return ServedModel("m", Path("m.safetensors"), Model(plan, (nn.Identity(),)))
+
+
+@pytest.mark.parametrize(
+    ("detector", "points", "fault"),
+    [
+        (model_of("lesion"), model_of("nodule", guided=True), ""),
+        (model_of("nodule", "mass"), model_of("mass", guided=True), ""),
+        (
+            model_of("nodule", "mass"),
+            model_of("lesion", guided=True),
+            "whose label 'lesion' is none of a's (mass, nodule)",
+        ),
+        (model_of("lesion"), model_of("lesion"), "which takes no points"),
+    ],
+    ids=["one label each", "a label of several", "another label", "a detector"],
+)
+def test_the_model_for_points_is_guided_and_knows_the_labels(detector, points, fault):
+    route, models = Route(model="a", points="b"), {"a": detector, "b": points}
+    if not fault:
+        check_routes([route], models)
+        return
+    with pytest.raises(UsageError, match=re.escape(fault)):
+        check_routes([route], models)
 
 
 def test_a_model_is_known_by_its_hash(model):

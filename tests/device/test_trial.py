@@ -96,7 +96,7 @@ def with_both(device):
 def test_one_click_promotes_and_another_takes_it_back(device):
     with with_both(device) as client:
         page = client.get("/models").text
-        assert "On trial" in page
+        assert "On trial beside nodules." in page
         csrf = csrf_of(client, "/models")
         pair = {"current": "nodules", "shadow": "newer", "csrf": csrf}
         assert client.post("/models/promote", data=pair).status_code == 303

@@ -106,6 +106,7 @@ class Route(Frozen):
     Attributes:
         model: the model, or several, each with results of its own.
         shadow: a model on trial, which segments the same series; its results are kept beside, and not sent.
+        points: a guided model, which segments a lesion that the others have missed where a reviewer clicks.
         sequence: of several, each is begun only if the one before it has found something; else all are, in their order.
         outside: what becomes of a series that lies outside of what the model was trained on: "mark" segments it and
             marks the results, "hold" waits for a person, "refuse" refuses it. By default one of another modality is
@@ -118,6 +119,7 @@ class Route(Frozen):
 
     model: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
     shadow: Name | None = None
+    points: Name | None = None
     sequence: bool = False
     modality: str | None = None
     body_part: str | None = None

@@ -33,7 +33,13 @@ from focalis.device.models import ServedModel
 from focalis.device.notify import Notifier
 from focalis.device.outgoing import outgoing
 from focalis.device.records import Delivery, DeliveryState, SeriesRow, SeriesTask, TaskState, now
-from focalis.device.routing import choose_models, effective_routes, outside_policies, route_of
+from focalis.device.routing import (
+    choose_models,
+    effective_routes,
+    model_for_points,
+    outside_policies,
+    route_of,
+)
 from focalis.device.segment import PointJob, SeriesJob
 from focalis.device.segmenter import Segmenter
 from focalis.device.store import Store
@@ -501,13 +507,21 @@ class Jobs:
     def point(self, task_id: str, image: Path, dtype: str, point_zyx: tuple[int, int, int]) -> dict[str, Any]:
         """Segment the lesion at a point of a task's view, in the child; see `focalis.device.segment.point`."""
         task = self.store.task(task_id)
-        model = None if task is None else self.models.get(task.model)
-        if model is None:
+        series = None if task is None else self.store.series_row(task.series_uid)
+        model = (
+            None if task is None else model_for_points(series, task.model, self.config.routes, self.models)
+        )
+        if task is None or model is None:
             return {"outcome": "refused", "reason": "the device has not this model any more"}
         memory_gb = self.config.limits.segment_memory_gb
         identity = model.header.identity
         job = PointJob(str(image), dtype, point_zyx, str(model.file), identity.file_sha256, memory_gb)
-        return self.segmenter.run(job, lambda _state: None)
+        answer = self.segmenter.run(job, lambda _state: None)
+        return (
+            answer
+            if model.name == task.model
+            else answer | {"model": f"{model.name}, SHA-256 {identity.file_sha256}"}
+        )
 
     def mask(
         self, model: str, images: Sequence[Path], series: bool, out: Path, points_xyz: Sequence[Voxel]
@@ -638,6 +652,9 @@ class Jobs:
             self.store.event(
                 "warning", f"{each.kind} waits, {destination.name} {sent.error}", task_id=each.task_id
             )
+        if attempts == delivery.DOWN_ATTEMPTS:
+            text = f"results wait since {attempts} attempts, {destination.name} {sent.error}"
+            self.notifier.tell("dead", text, f"{destination.name} {now()[:13]}", each.task_id)
 
     def _enqueue_notices(self) -> None:
         for number in self.notifier.due():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from focalis.device.config import Condition, OutsidePolicy, Route
 from focalis.device.models import ServedModel
@@ -49,6 +49,25 @@ def route_of(series: SeriesRow, routes: Sequence[Route]) -> Route | None:
     return next((route for route in routes if _takes(route, series)), None)
 
 
+def model_for_points(
+    series: SeriesRow | None, model: str, routes: Sequence[Route], models: Mapping[str, ServedModel]
+) -> ServedModel | None:
+    """What segments a lesion where a reviewer clicks on a result of a model; None if nothing does.
+
+    A guided model does it itself; for a detector it is that of the route's `points`.
+    """
+    own = models.get(model)
+    if own is None or own.header.guided:
+        return own
+    route = None if series is None else route_of(series, routes)
+    return models.get(route.points) if route is not None and route.points else None
+
+
+def label_of_points(answer: str, labels: Collection[str]) -> str | None:
+    """The label among those of a result that a clicked lesion gets: its own, or the only one; None if neither."""
+    return answer if answer in labels else next(iter(labels)) if len(labels) == 1 else None
+
+
 def outside_policies(
     series: SeriesRow | None, routes: Sequence[Route], released: bool
 ) -> tuple[OutsidePolicy, OutsidePolicy]:
@@ -65,15 +84,32 @@ def check_routes(routes: Sequence[Route], models: Mapping[str, ServedModel]) -> 
     """Refuse routes that lead nowhere, and several models without a route.
 
     Raises:
-        UsageError: a route names no model of the device, or it is open which model a series should go to.
+        UsageError: a route names no model of the device, its model for points takes none or has other labels, or it is
+            open which model a series should go to.
     """
     for route in routes:
-        named = (*route.models, *([route.shadow] if route.shadow else []))
+        named = (*route.models, *(each for each in (route.shadow, route.points) if each))
         if lost := [name for name in named if name not in models]:
             known = ", ".join(models)
             raise UsageError(f"a route leads to the model {lost[0]!r}; there is {known}: correct [[routes]]")
+        if route.points:
+            _check_points(route.points, route.models, models)
     if not routes and len(models) > 1:
         raise UsageError(f"{len(models)} models and no route; say in [[routes]] which series each one takes")
+
+
+def _check_points(points: str, others: Sequence[str], models: Mapping[str, ServedModel]) -> None:
+    if not models[points].header.guided:
+        raise UsageError(f"a route has points = {points!r}, which takes no points; give a guided model")
+    for name in others:
+        header = models[name].header
+        names = set(header.plan.labels.values())
+        for label in models[points].header.plan.labels.values():
+            if not header.guided and label_of_points(label, names) is None:
+                raise UsageError(
+                    f"a route has points = {points!r}, whose label {label!r} is none of {name}'s "
+                    f"({', '.join(sorted(names))}); give a guided model of the same labels"
+                )
 
 
 def fits_one(pattern: str, value: str) -> bool:

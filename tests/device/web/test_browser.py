@@ -293,14 +293,12 @@ def test_a_second_channel_is_shown_side_by_side_with_its_own_window(study, devic
     page.keyboard.press("b")
     page.wait_for_selector("[data-count='2'] .pane:nth-child(2) .plane.active[data-shown]", timeout=120_000)
     other = page.locator(".pane:nth-child(2)")
-    told = page.evaluate(
-        "fetch(document.querySelector('[data-series]').dataset.series).then((answer) => answer.json())"
-    )
-    for row in told["there"]:
-        assert [abs(each) for each in row[:3]].count(0.5) == 1  # one axis each, twice as coarse
     page.locator("#slices input >> nth=0").fill("12")
-    wanted = round(told["there"][0][0] * 12 + told["there"][0][3])
-    page.wait_for_selector(f".pane:nth-child(2) .plane.active[data-shown='{wanted}']")
+    page.wait_for_selector(".pane:nth-child(2) .plane.active[data-shown='12']")
+    sizes = page.evaluate(
+        "[...document.querySelectorAll('.plane.active img')].map((each) => [each.naturalWidth, each.naturalHeight])"
+    )
+    assert sizes[0] == sizes[1]
     for _ in range(2):
         page.keyboard.press("+")
     page.wait_for_selector("#zoom >> text=2")
@@ -458,6 +456,45 @@ def test_an_outline_is_cut_and_redrawn_by_touch(study, device, boxed):
     assert min(each for each in sizes if each) >= 44  # for a finger
 
     np.testing.assert_array_equal(corrected(page, device, task_id), wanted)
+
+
+def test_two_fingers_enlarge_and_a_stroke_that_is_broken_off_changes_nothing(study, device, boxed):
+    task_id, _ = boxed
+    page = study(task_id, width=820, height=1100, has_touch=True)
+    touch = page.context.new_cdp_session(page)
+    box = page.locator("[data-plane=axial] img").bounding_box()
+
+    def fingers(kind, *right_of_the_middle):
+        middle = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+        points = [
+            {**middle, "x": middle["x"] + right, "id": number}
+            for number, right in enumerate(right_of_the_middle)
+        ]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    page.locator("[data-pen=cut]").tap()
+    for apart in ((-40,), (-40, 40)):
+        fingers("touchStart", *apart)
+    for apart in ((-60, 60), (-120, 120)):
+        fingers("touchMove", *apart)
+    fingers("touchEnd")
+    page.wait_for_selector("#zoom >> text=3")
+    fingers("touchStart", -60)
+    for right in (0, 60):
+        fingers("touchMove", right)
+    ink = page.locator("[data-plane=axial] .ink polyline")
+    assert len(ink.get_attribute("points").split()) > 1  # a line
+    fingers("touchCancel")
+    page.wait_for_function(
+        "!document.querySelector('[data-plane=axial] .ink polyline').getAttribute('points')"
+    )
+    fingers("touchStart", -60)
+    for right in (0, 60):
+        fingers("touchMove", right)
+    fingers("touchEnd")
+    page.locator("#edit-said").get_by_text("Lesion 1 cut").wait_for()
+
+    assert [each.operation for each in device.store.edits(task_id)] == ["cut"]
 
 
 def test_without_javascript_a_study_is_read_and_judged(visit, study, device):

@@ -16,11 +16,12 @@ from structured_reports import read_report
 
 from focalis.device.config import Config
 from focalis.device.nudging import cut, grow, redraw, shrink
-from focalis.device.web import study
+from focalis.device.web import study, views
 from focalis.device.web.preparing import prepare
 from focalis.device.web.views import Views
 from focalis.dicom import read_segmentation, read_series
 from focalis.dicom.structures import read_structures
+from focalis.errors import DataError
 from focalis.lesions import label_components
 
 PARTS = {1: (slice(3, 7), slice(4, 9), slice(4, 9)), 2: (slice(3, 6), slice(4, 8), slice(11, 14))}
@@ -391,6 +392,24 @@ def test_an_edit_survives_a_kill_between_store_and_view(client, phantom, task_id
     assert verdicts_of(phantom, task_id) == {1: "accepted"}
     mask, _, _ = send(client, phantom, task_id, edit, "rejected")
     np.testing.assert_array_equal(mask, grow(lesion(truth, 1), 0))
+
+
+@pytest.mark.parametrize(("where", "name", "kept"), [("store", "edit", []), ("view", "write_text", ["grow"])])
+def test_a_full_disk_keeps_an_edit_whole_or_not_at_all(
+    client, phantom, task_id, edit, monkeypatch, truth, where, name, kept
+):
+    def full(*_, **__):
+        raise DataError("the disk is full; free space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(phantom.store if where == "store" else views, name, full)
+        answer = edit(1, "grow")
+    assert (answer.status_code, answer.json()["detail"]) == (500, "the disk is full; free space")
+    assert [each.operation for each in phantom.store.edits(task_id)] == kept
+    opened(client, task_id)
+
+    wanted = grow(lesion(truth, 1), 0) if kept else lesion(truth, 1)
+    np.testing.assert_array_equal(marks_of(client, task_id) == 1, wanted)
 
 
 def test_a_view_that_is_made_again_shows_every_edit_as_before(client, task_id, edit):

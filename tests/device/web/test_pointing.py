@@ -2,13 +2,18 @@
 
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from page_clients import csrf_of, local_client, opened
+from phantom_device import header
 from scipy import ndimage
 from structured_reports import read_report
 
+from focalis.device.config import Route
+from focalis.device.models import ServedModel
 from focalis.device.study_lesions import lesion_at
 from focalis.device.web import pointing
 from focalis.dicom import read_segmentation, read_series
@@ -200,6 +205,44 @@ def test_nothing_is_sent_of_a_study_that_nobody_pointed_at(guided_client, guided
     assert answer.status_code == 409
     assert "pointed at" in answer.text
     assert guided.store.results(task_id) == []
+
+
+def test_a_click_adds_what_a_detector_missed_by_the_guided_model_of_its_route(guided):
+    route = Route(model="nodules", modality="MR", points="clicks")
+    guided.guided, guided.config = False, guided.config.model_copy(update={"routes": (route,)})
+    pointed = guided.pointed
+    guided.pointed = lambda at: pointed(at) | {"label": "nodule", "model": "clicks 1234"}
+    task_id = guided.finish(guided.series_uid, np.asarray(guided.components == 1, dtype=np.uint8))
+    with local_client(guided) as client:
+        guided.models["clicks"] = ServedModel("clicks", Path("clicks.safetensors"), header(guided=True))
+        assert "A click segments the lesion" in opened(client, task_id).text
+        assert click(client, task_id, middle(guided.components, 2)).json()["lesion"] == 2
+        csrf = csrf_of(client)
+        form = {"lesion": [1, 2], "verdict": "accepted"}
+        client.post(f"/studies/{task_id}/verdicts", data=form, headers={"x-csrf-token": csrf})
+        client.post(f"/studies/{task_id}/correction", headers={"x-csrf-token": csrf})
+    paths = {each.kind: each.path for each in guided.store.results(task_id)}
+    series = read_series([each.path for each in guided.store.instances(guided.series_uid)])
+    (mask,) = read_segmentation(
+        paths["correction"], series
+    ).values()  # the click's label is the detector's only one
+    np.testing.assert_array_equal(mask, np.isin(guided.components, (1, 2)))
+    assert len(read_report(paths["correction-sr"]).lesions) == 2
+    texts = [
+        each.value
+        for each in pydicom.dcmread(paths["correction-sr"]).iterall()
+        if each.keyword == "TextValue"
+    ]
+    assert texts.count("segmented by clicks 1234 where the reviewer pointed") == 1
+
+
+def test_a_detectors_study_without_results_takes_no_points(guided):
+    route = Route(model="nodules", modality="MR", points="clicks")
+    guided.guided, guided.config = False, guided.config.model_copy(update={"routes": (route,)})
+    task_id = guided.hold(guided.series_uid)
+    with local_client(guided) as client:
+        guided.models["clicks"] = ServedModel("clicks", Path("clicks.safetensors"), header(guided=True))
+        assert click(client, task_id, (1, 1, 1)).status_code == 409
 
 
 def test_a_detectors_study_takes_no_points(client, phantom):

@@ -17,12 +17,13 @@ SHAPE = (4, 6, 8)
 AMBER, TEAL, PINK = (255, 176, 0), (45, 212, 191), (244, 114, 182)
 
 
-def view_of(tmp_path, image, marks, spacing=(1.0, 1.0, 1.0)):
+def view_of(tmp_path, image, marks, spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0), direction=None):
     """A view on arrays that run to superior, posterior and left."""
     from focalis.volume import Volume, write_volume
 
     z, y, x = image.shape
-    grid = Grid((x, y, z), spacing[::-1])
+    tmp_path.mkdir(exist_ok=True)
+    grid = Grid((x, y, z), spacing[::-1], origin, direction or Grid((1, 1, 1), (1, 1, 1)).direction)
     write_volume(Volume(image.astype(np.int16), grid), tmp_path / "image.nii")
     write_volume(Volume(marks.astype(np.uint16), grid), tmp_path / "lesions.nii")
     return View(tmp_path, image.shape, spacing, {"Automatic": (0, 100)}, [], "int16", "CT")
@@ -59,6 +60,53 @@ def test_pixels_are_square_millimetres(tmp_path):
 
     assert picture(view, "axial", 0).size == (LONGEST_PIXELS, LONGEST_PIXELS // 2)  # 12 mm by 6 mm
     assert picture(view, "sagittal", 0).size == (LONGEST_PIXELS // 4, LONGEST_PIXELS)  # 6 mm by 24 mm
+
+
+COARSE = {"spacing": (2.0, 1.5, 0.5), "origin": (-3.0, -2.0, -4.0)}
+TURNED = {"direction": (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0), "origin": (4.0, -6.0, -2.0)}
+
+
+@pytest.mark.parametrize("where", [COARSE, TURNED])
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize("part", [None, (1, 4, 2, 5)])
+def test_images_on_other_voxels_are_drawn_at_the_same_places_of_the_patient(tmp_path, where, plane, part):
+    """Their values rise along the patient's axes, so that they are known between voxels too."""
+    view = view_of(tmp_path / "study", np.zeros((6, 6, 8)), np.zeros((6, 6, 8)))
+    empty = np.zeros((14, 20, 40))
+    other = view_of(tmp_path / "other", empty, empty, **where)
+    affine, (z, y, x) = other.affine_zyx(), np.indices(empty.shape)
+    x_mm, y_mm, z_mm = (
+        np.tensordot(affine[:3, :3], np.stack([z, y, x]), axes=1) + affine[:3, 3, None, None, None]
+    )
+    other = view_of(tmp_path / "other", 400 * x_mm + 200 * y_mm + 900 * z_mm, empty, **where)
+
+    values = np.asarray(picture(view, plane, 3, other=other, window=(-10000, 10000), part=part), dtype=float)
+
+    axis = {"axial": 0, "coronal": 1, "sagittal": 2}[plane]
+    rows, columns = (size for each, size in enumerate((6, 6, 8)) if each != axis)
+    top, bottom, left, right = part or (0, rows, 0, columns)
+    height, width = values.shape
+    row = top + (np.arange(height) + 0.5) * (bottom - top) / height - 0.5
+    column = left + (np.arange(width) + 0.5) * (right - left) / width - 0.5
+    row, column = np.meshgrid(row if axis == 0 else row[::-1], column, indexing="ij")
+    at = np.insert(np.stack([row, column]), axis, 3, axis=0)  # z, y, x in mm of the study
+    wanted = (400 * at[2] + 200 * at[1] + 900 * at[0] + 10000) / 20000 * 255
+    inside = values > 0
+    assert inside.mean() > 0.8
+    assert np.abs(values - wanted)[inside].max() < 1.1
+
+
+def test_where_other_images_show_nothing_the_picture_is_black_with_the_lesion_over_it(tmp_path):
+    marks = np.zeros(SHAPE)
+    marks[2, 2:4, 2:5] = 1
+    view = view_of(tmp_path / "study", np.full(SHAPE, 100), marks)
+    half = view_of(tmp_path / "other", np.full((4, 6, 4), 100), np.zeros((4, 6, 4)), origin=(4.0, 0.0, 0.0))
+
+    bare = np.asarray(picture(view, "axial", 2, other=half, overlay=False))
+    assert set(np.unique(bare[:, :360])) == {0}
+    assert bare[:, 364:].min() == 255
+    shown = np.asarray(picture(view, "axial", 2, other=half).convert("RGB")).reshape(-1, 3)
+    assert (shown == AMBER).all(axis=1).any()
 
 
 def test_the_window_is_black_and_white_at_its_ends(tmp_path):

@@ -16,6 +16,7 @@ from PIL import Image
 from structured_reports import read_report
 
 from focalis.device.records import Header
+from focalis.device.web.views import series_key
 from focalis.dicom import Caution, read_origin, read_segmentation, read_series
 from focalis.dicom.structured_report import read_tracking
 from focalis.dicom.structures import read_structures
@@ -33,6 +34,13 @@ def judge(client, task_id, number, verdict, csrf, accept="application/json"):
         data={"lesion": number, "verdict": verdict},
         headers={"x-csrf-token": csrf, "accept": accept},
     )
+
+
+def test_images_that_were_left_out_are_told(client, phantom, task_id):
+    images = phantom.store.instances(phantom.store.task(task_id).series_uid)
+    assert "left out" not in opened(client, task_id).text
+    phantom.store.leave_out(images[0].series_uid, {images[0].sha256})
+    assert "1 left out, of another orientation or size" in opened(client, task_id).text
 
 
 def test_the_page_waits_for_the_images_and_shows_the_table(client, phantom, task_id):
@@ -466,22 +474,25 @@ def test_other_series_of_the_study_are_shown_where_their_places_are_the_same(cli
     assert unknown.status_code == 404
 
 
-def test_a_series_with_more_slices_is_shown_to_its_last_one_without_the_lesions(client, phantom):
+def test_a_series_on_other_voxels_is_shown_in_the_studys_planes_with_its_lesions(client, phantom):
     one = {"StudyInstanceUID": "1.2.77", "FrameOfReferenceUID": "1.2.78"}
     task_id = phantom.study("More^Slices", seed=1, **one)
     longer, _ = phantom.receive("More^Slices", seed=2, shape_zyx=(15, 24, 24), **one)
     opened(client, task_id)
     told = wait_for(client, f"/studies/{task_id}/beside/{longer}").json()
-    last = [client.get(f"{told['address']}/slices/axial/14.png?overlay={each}") for each in (True, False)]
-    assert [each.status_code for each in last] == [200, 200]
-    assert last[0].content == last[1].content
+    assert (told["shape"], told["spacing"]) == ([12, 24, 24], [2.0, 1.0, 1.0])
+    assert np.allclose(told["there"], np.eye(4)[:3])
+    z = client.app.state.site.views.get(task_id).lesions[0]["centre_zyx"][0]
+    shown = [client.get(f"{told['address']}/slices/axial/{z}.png?overlay={each}") for each in (True, False)]
+    assert [each.status_code for each in shown] == [200, 200]
+    assert shown[0].content != shown[1].content
 
 
 def test_images_that_came_after_a_series_was_shown_are_shown_too(client, phantom, channels):
     task_id, same, _ = channels
     opened(client, task_id)
     address = f"/studies/{task_id}/beside/{same}"
-    assert wait_for(client, address).json()["shape"] == [12, 24, 24]
+    assert wait_for(client, address).status_code == 200
     last = max(
         phantom.store.instances(same), key=lambda each: pydicom.dcmread(each.path).ImagePositionPatient[2]
     )
@@ -500,7 +511,9 @@ def test_images_that_came_after_a_series_was_shown_are_shown_too(client, phantom
     )
     phantom.store.keep(path, Header(*uids, modality="MR"), "C-STORE MR1 10.0.0.7")
 
-    assert wait_for(client, address).json()["shape"] == [13, 24, 24]
+    assert wait_for(client, address).status_code == 200
+    shown = client.app.state.site.views.get(series_key(phantom.store.series_row(same)))
+    assert shown.shape_zyx == (13, 24, 24)
 
 
 def wait_for(client, address):

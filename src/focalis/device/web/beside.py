@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.responses import JSONResponse
@@ -18,7 +16,7 @@ router = APIRouter(prefix="/studies/{task_id}/beside/{series_uid}")
 
 @router.get("")
 def beside(request: Request, task_id: str, series_uid: str, _: Viewer) -> Response:
-    """How a series is shown, and where its voxels lie to those of the study; 202 while its images are being read."""
+    """How a series is shown, which is in the planes of the study; 202 while its images are being read."""
     site = site_of(request)
     view = view_of(site, task_id)
     key = series_key(_sibling(site, task_id, series_uid))
@@ -32,22 +30,19 @@ def beside(request: Request, task_id: str, series_uid: str, _: Viewer) -> Respon
         raise HTTPException(
             409, "The series has another frame of reference, so its places are not those of the study."
         )
-    there = np.linalg.inv(other.affine_zyx()) @ view.affine_zyx()
-    return JSONResponse({"address": f"/studies/{task_id}/beside/{series_uid}", **linked(other, there)})
+    address = f"/studies/{task_id}/beside/{series_uid}"
+    return JSONResponse({"address": address, **linked(view, np.eye(4)), "windows": other.windows})
 
 
 @router.get("/slices/{plane}/{index}.png")
 def slice_picture(request: Request, task_id: str, series_uid: str, asked: AskedSlice, _: Viewer) -> Response:
-    """A slice as a picture; the study's lesions are drawn over it if the series has the same voxels."""
+    """The series in a slice of the study, as a picture, with the study's lesions over it."""
     site = site_of(request)
     view = view_of(site, task_id)
     other = site.views.get(series_key(_sibling(site, task_id, series_uid)))
     if other is None:
         raise HTTPException(409, "The images are being read; try again in a moment.")
-    same = view.shape_zyx == other.shape_zyx and np.allclose(view.affine_zyx(), other.affine_zyx(), atol=1e-3)
-    if not same:
-        return picture(other, replace(asked, overlay=False), {})
-    return picture(other, asked, verdicts_of(site, task_id), view.marks())
+    return picture(view, asked, verdicts_of(site, task_id), other)
 
 
 def _sibling(site: Site, task_id: str, series_uid: str) -> SeriesRow:

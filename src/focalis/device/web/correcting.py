@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -110,6 +111,9 @@ def correct(
     uids, remarks = (
         {int(number): told for number, told in followed[part].items()} for part in ("tracking", "remarks")
     )
+    for clicked, file in enumerate(pointed, start=len(found) - len(pointed) + 1):
+        if by_model := json.loads(Path(file).read_text(encoding="utf-8")).get("model"):
+            remarks[clicked] = f"segmented by {by_model} where the reviewer pointed"
     for each in {lesion for lesion, _ in edits}:
         told = "outline edited by the reviewer"
         remarks[each] = f"{told}; before that: {remarks[each]}" if each in remarks else told

@@ -58,10 +58,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Card:
-    """What the page says of one model."""
+    """What the page says of one model.
+
+    Attributes:
+        routes: those that lead to it.
+        beside: what else it does, a sentence each.
+    """
 
     model: ServedModel
     routes: tuple[Route, ...]
+    beside: tuple[str, ...]
     facts: Mapping[str, str]
     cases: Mapping[str, Sequence[str]]
     curve: Curve | None
@@ -79,6 +85,7 @@ def models(request: Request, _: Annotated[Session, Depends(needs("viewer"))]) ->
         Card(
             model=model,
             routes=tuple(route for route in routes if model.name in route.models),
+            beside=_beside(model.name, routes),
             facts=_facts(model),
             cases=_cases(model.header),
             curve=curve_of(model.header.operating_point),
@@ -102,6 +109,17 @@ def models(request: Request, _: Annotated[Session, Depends(needs("viewer"))]) ->
         too_few=site.device.retrainer.too_few,
         figures=FIGURE_NAMES,
     )
+
+
+def _beside(name: str, routes: Sequence[Route]) -> tuple[str, ...]:
+    said = []
+    for route in routes:
+        others = ", ".join(route.models)
+        if route.shadow == name:
+            said.append(f"On trial beside {others}.")
+        if route.points == name:
+            said.append(f"Segments what {others} missed, where a reviewer clicks.")
+    return tuple(dict.fromkeys(said))
 
 
 @router.post("/models/promote")

@@ -10,6 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from starlette.responses import JSONResponse, RedirectResponse
 
+from focalis.device.routing import label_of_points
 from focalis.device.study_lesions import lesion_at
 from focalis.device.web.preparing import lesion_row
 from focalis.device.web.site import Site, site_of
@@ -35,7 +36,8 @@ def point(
     """Segment the lesion at a voxel of the view; it is undecided at first, as any other.
 
     Results of the model's own are not changed: the lesion goes into the corrected results, if it is accepted. Each is
-    kept in the folder of the task's results as pointed-N.json: "label", "voxels_lps_mm" (x, y, z each), "by".
+    kept in the folder of the task's results as pointed-N.json: "label", "voxels_lps_mm" (x, y, z each), "by", and
+    "model" if it is not the task's.
     """
     site = site_of(request)
     _require_points(site, task_id)
@@ -49,6 +51,12 @@ def point(
         voxels = np.asarray(answer["voxels_zyx"], dtype=np.int64).reshape(-1, 3)
         if not len(voxels):
             raise HTTPException(409, f"The point {answer['said']}.")
+        own = site.device.models[site.task(task_id).model].header.plan.labels.values()
+        label = label_of_points(answer["label"], set(own))
+        if label is None:
+            raise HTTPException(
+                409, f"The lesion there is a {answer['label']}, which the study's results do not know."
+            )
         low = voxels.min(axis=0)
         grid = view.grid()
         folder = site.device.store.results_folder(task_id)
@@ -57,15 +65,16 @@ def point(
             there = view.marks()[tuple(voxels.T)]
             if there.any():
                 raise HTTPException(409, f"Lesion {int(there.max())} is there already.")
-            free = view.free(low, voxels.max(axis=0) + 1, answer["label"])
+            free = view.free(low, voxels.max(axis=0) + 1, label)
             voxels = voxels[free[tuple((voxels - low).T)]]
             if not len(voxels):
                 raise HTTPException(409, "The lesion there has no room beside the others.")
-            lesion = lesion_at(voxels, answer["label"], Volume(view.image(), grid), len(view.lesions) + 1)
+            lesion = lesion_at(voxels, label, Volume(view.image(), grid), len(view.lesions) + 1)
             content: dict[str, Any] = {
-                "label": answer["label"],
+                "label": label,
                 "voxels_lps_mm": view.places(voxels),
                 "by": session.user,
+                "model": answer.get("model", ""),
             }
             number = len(pointed_files(site.device.store, task_id)) + 1
             folder.mkdir(parents=True, exist_ok=True)
@@ -83,5 +92,7 @@ def _require_points(site: Site, task_id: str) -> None:
     still_current(task)
     if not takes_points(site, task):
         raise HTTPException(
-            409, f"The model {task.model} takes whole scans, not points, or is about to segment this one."
+            409,
+            f"The model {task.model} takes whole scans, not points, or is about to segment this one; "
+            "name a guided model as points of its route.",
         )

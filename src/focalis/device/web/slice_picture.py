@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from focalis.device.records import Verdict
 from focalis.device.web.views import View
@@ -36,7 +37,7 @@ def slice_png(
     selected: int = 0,
     overlay: bool = True,
     part: Part | None = None,
-    marks: NDArray[np.uint16] | None = None,
+    other: View | None = None,
 ) -> bytes:
     """Draw a slice in radiological convention: the patient's right at the left, anterior and superior at the top.
 
@@ -49,27 +50,38 @@ def slice_png(
         selected: the lesion with the thick outline.
         overlay: draw the lesions.
         part: the rows and columns to draw; all of them by default.
-        marks: the lesions' numbers on the same voxels, in the place of the view's own.
+        other: images in the same frame of reference, whose values are drawn in the place of the study's: at the same
+            places of the patient, on whatever voxels they lie. Where they show nothing, the picture is black.
 
     Returns:
         A PNG file, square millimetres, its longer side `LONGEST_PIXELS`.
     """
     axis = AXES[plane]
     index = min(max(index, 0), view.shape_zyx[axis] - 1)
-    grey = np.asarray(np.take(view.image(), index, axis=axis), dtype=np.float32)
-    numbers = np.asarray(np.take(view.marks() if marks is None else marks, index, axis=axis))
-    if part is not None:
-        top, bottom, left, right = part
-        grey, numbers = grey[top:bottom, left:right], numbers[top:bottom, left:right]
-    if axis != 0:  # superior to the top
-        grey, numbers = grey[::-1], numbers[::-1]
+    rows, columns = (count for each, count in enumerate(view.shape_zyx) if each != axis)
+    top, bottom, left, right = part or (0, rows, 0, columns)
+
+    def cut(volume: NDArray[Any]) -> NDArray[Any]:
+        found = np.asarray(np.take(volume, index, axis=axis))[top:bottom, left:right]
+        return found if axis == 0 else found[::-1]  # superior to the top
+
     spacing = [view.spacing_zyx_mm[each] for each in range(3) if each != axis]
-    height_mm, width_mm = (count * step for count, step in zip(grey.shape, spacing, strict=True))
+    height_mm, width_mm = (bottom - top) * spacing[0], (right - left) * spacing[1]
     scale = LONGEST_PIXELS / max(height_mm, width_mm)
     height, width = max(1, round(height_mm * scale)), max(1, round(width_mm * scale))
 
+    numbers = cut(view.marks())
+    if other is None or _same_voxels(view, other):
+        grey = cut((other or view).image())
+    else:
+        down, across = np.arange(height) + 0.5, np.arange(width) + 0.5
+        down = down if axis == 0 else down[::-1]
+        places = np.stack(np.meshgrid(down, across, indexing="ij"))
+        places *= np.array([(bottom - top) / height, (right - left) / width])[:, None, None]
+        places += np.array([top - 0.5, left - 0.5])[:, None, None]
+        grey = _values_at(other, view, np.insert(places, axis, index, axis=0))
     low, high = window
-    shown = np.nan_to_num(np.clip((grey - low) / max(high - low, 1e-6), 0, 1)) * 255
+    shown = np.nan_to_num(np.clip((grey.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)) * 255
     picture = Image.fromarray(shown.astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     if not overlay or not numbers.any():
         return _png(picture)
@@ -78,6 +90,24 @@ def slice_png(
     colours = np.repeat(np.asarray(picture)[..., None], 3, axis=2)
     _draw(colours, numbers[rows][:, columns], verdicts, selected)
     return _png(Image.fromarray(colours))
+
+
+def _same_voxels(view: View, other: View) -> bool:
+    alike = np.allclose(view.affine_zyx(), other.affine_zyx(), atol=1e-3)
+    return view.shape_zyx == other.shape_zyx and alike
+
+
+def _values_at(other: View, view: View, places: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The values of other images, linear between their voxels, at places z, y, x (3, ...) in voxels of a view.
+
+    NaN outside of them.
+    """
+    there = np.linalg.inv(other.affine_zyx()) @ view.affine_zyx()
+    at = np.tensordot(there[:3, :3], places, axes=1) + there[:3, 3][:, None, None]
+    found = ndimage.map_coordinates(other.image(), at, output=np.float32, order=1, mode="nearest")
+    ends = np.array(other.shape_zyx)[:, None, None] - 0.5
+    values: NDArray[np.float32] = np.where(((at >= -0.5) & (at <= ends)).all(axis=0), found, np.nan)
+    return values
 
 
 def _draw(

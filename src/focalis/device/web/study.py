@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
-from numpy.typing import NDArray
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse
 
 from focalis.device.config import ObjectKind
 from focalis.device.records import ResultKind, SeriesRow, SeriesTask, Verdict
-from focalis.device.routing import IMAGE_MODALITIES
+from focalis.device.routing import IMAGE_MODALITIES, model_for_points
 from focalis.device.store import Store
 from focalis.device.web.auth import Session
 from focalis.device.web.children import run_job
@@ -94,11 +93,13 @@ def study(request: Request, task_id: str, session: Viewer, lesion: int = 0) -> R
         task=task,
         under_way=under_way,
         series=store.series_row(task.series_uid),
+        left_out=sum(each.left_out for each in store.instances(task.series_uid)),
         identity=site.identities.of([task.series_uid])[task.series_uid],
         view=view,
         problem=problem,
         segmented=shown,
         pointing=pointing,
+        searched=segmentation is not None,
         chosen=chosen,
         verdicts=verdicts,
         undecided=_undecided(view, verdicts),
@@ -284,9 +285,13 @@ def view_of(site: Site, task_id: str) -> View:
 
 
 def takes_points(site: Site, task: SeriesTask) -> bool:
-    """Whether a click on the study segments a lesion: its model is guided, and is not about to segment all of it."""
-    model = site.device.models.get(task.model)
-    return model is not None and model.header.guided and task.state in ("held", *ENDED)
+    """Whether a click on the study segments a lesion: by its own model, which is not about to segment all of it, or by
+    that of its route's `points`, beside the results of a detector."""
+    store, routes = site.device.store, site.device.config.routes
+    model = model_for_points(store.series_row(task.series_uid), task.model, routes, site.device.models)
+    if model is None or task.state not in ("held", *ENDED):
+        return False
+    return model.name == task.model or segmentation_of(store, task.task_id) is not None
 
 
 def _not_pointed_at(site: Site, task_id: str) -> None:
@@ -332,19 +337,20 @@ def picture(
     view: View,
     asked: SliceRequest,
     verdicts: Mapping[int, Verdict],
-    marks: NDArray[np.uint16] | None = None,
+    other: View | None = None,
 ) -> Response:
     """The picture that an address asks for; see `slice_png`."""
+    windows = (other or view).windows
     png = slice_png(
         view,
         asked.plane,
         asked.index,
-        window=view.windows.get(asked.window, next(iter(view.windows.values()))),
+        window=windows.get(asked.window, next(iter(windows.values()))),
         verdicts=verdicts,
         selected=asked.selected,
         overlay=asked.overlay,
         part=_part_of(asked.part, view, asked.plane),
-        marks=marks,
+        other=other,
     )
     return Response(png, media_type="image/png")
 
