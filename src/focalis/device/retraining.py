@@ -186,6 +186,7 @@ class Retrainer:
             if not self._stopping:
                 with suppress(FocalisError):  # the next start goes on
                     self._end(each, str(error))
+                    self._remove_leftovers()
 
     def _ask(self, each: Retraining) -> dict[str, Any]:
         limits, path = self._config.retrain, self._folder(each) / _JOB
