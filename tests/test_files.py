@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -33,6 +34,37 @@ def test_text_and_bytes_are_written_as_they_are_and_replace_what_was_there(tmp_p
     write_bytes(tmp_path / "b", b"\x00\xff")
     assert (tmp_path / "b").read_bytes() == b"\x00\xff"
     assert (tmp_path / "b").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.fixture
+def at_most_50_bytes():
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("at_most_50_bytes")
+@pytest.mark.parametrize(("write", "content"), [(write_text, "a" * 51), (write_bytes, b"a" * 5000)])
+def test_what_the_system_cuts_short_leaves_the_earlier_file(tmp_path, write, content):
+    (tmp_path / "a").write_text("earlier")
+    with pytest.raises(DataError, match=r"/a: cannot be written \(File too large\); check folder and disk$"):
+        write(tmp_path / "a", content)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "earlier")]
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ESTALE])
+@pytest.mark.parametrize("where", ["open", "fsync"])
+def test_what_the_system_refuses_is_named(tmp_path, monkeypatch, number, where):
+    def refused(*_arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, where, refused)
+    with pytest.raises(DataError) as caught:
+        write_bytes(tmp_path / "a", b"content")
+    monkeypatch.undo()
+    assert str(caught.value).startswith(f"{tmp_path / 'a'}: cannot be written ({os.strerror(number)})")
+    assert list(tmp_path.iterdir()) == []
 
 
 def write_half(path):

@@ -1,5 +1,6 @@
 """What Segmentation objects and RT Structure Sets share: identity, UIDs, times, and validity by dciodvfy."""
 
+import resource
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -42,6 +43,23 @@ def write(
     names, model, supersedes = (options.pop(key, None) for key in ("names", "model", "supersedes"))
     writer(label, names, series, path, Origin(ModelIdentity(model), **options), supersedes=supersedes)
     return pydicom.dcmread(path)
+
+
+@pytest.mark.parametrize("most", [100, 1500, 3500])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_an_object_that_the_system_cuts_short_is_no_result(
+    tmp_path: Path, series: Series, label: np.ndarray, writer: Callable[..., Any], most: int
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        with pytest.raises(
+            DataError, match=r"a.dcm: cannot be written \(File too large\); check folder and disk$"
+        ):
+            write(writer, label, series, tmp_path / "results" / "a.dcm")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "results").iterdir()) == []
 
 
 @pytest.mark.parametrize("writer", WRITERS)

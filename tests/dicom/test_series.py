@@ -212,3 +212,34 @@ def test_images_of_another_class_in_a_series_are_told(tmp_path, write_series, st
     dataset.save_as(files[0])
     (doubt,) = read_series(only_series(tmp_path)).doubts
     assert doubt == "1 files of the series are no CT, MR or PET images and were passed over"
+
+
+def test_a_series_that_changes_while_it_is_read_is_refused(tmp_path, write_series, grid, stored) -> None:
+    first, *others = write_series(tmp_path / "scan", stored, grid)
+
+    def replace(*_) -> None:
+        dataset = pydicom.dcmread(first)
+        dataset.RescaleSlope = 2
+        dataset.save_as(first)
+
+    with pytest.raises(
+        DataError, match=r"scan: changed while it was read; wait until the series is complete"
+    ):
+        read_series([first, *others], replace)
+
+
+def test_an_image_that_comes_into_the_series_while_it_is_read_is_told(
+    tmp_path, write_series, grid, stored
+) -> None:
+    """What is found is the beginning of a series that is still being copied."""
+    files = write_series(tmp_path / "scan", stored, grid)
+    above = read_series(files).files[-1]
+    above.rename(late := tmp_path / above.name)
+    found = only_series(tmp_path / "scan")
+    with pytest.raises(DataError, match="came into the series while it was read"):
+        read_series(found, lambda *_: late.rename(above))
+    read_series(only_series(tmp_path / "scan"))
+    note = tmp_path / "scan" / "result.txt"
+    read_series(
+        only_series(tmp_path / "scan"), lambda *_: note.write_text("another file is none of its images")
+    )

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from focalis.errors import ModelError
+from focalis.lesions import temper
 from focalis.model import Model
 from focalis.networks import build_network, convolutions
 from focalis.planning import NetworkSettings, Normalisation, Plan
@@ -22,6 +23,7 @@ from focalis.prediction import (
     segment,
 )
 from focalis.prediction import precision as precision_of
+from focalis.prediction.engine import Host
 from focalis.volume import Grid, Volume
 
 LOW = Runtime(dtype=torch.bfloat16)
@@ -97,6 +99,37 @@ def test_what_is_trusted_agrees_with_float32_forwards_and_backwards(channels, st
         for exact, coarse in zip(*results, strict=True):
             assert (coarse - exact).abs().max() <= 0.03 * exact.abs().max(), shape
     assert trusted >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["1", "3", "3 dilated", "3 in groups", "2 up"])
+def test_every_size_from_one_to_five_that_is_trusted_agrees_with_float32(kind, layout):
+    torch.manual_seed(0)
+    layer = {
+        "1": nn.Conv3d(4, 8, 1),
+        "3": nn.Conv3d(1, 8, 3, padding=1),
+        "3 dilated": nn.Conv3d(4, 8, 3, padding=2, dilation=2),
+        "3 in groups": nn.Conv3d(4, 8, 3, padding=1, groups=4),
+        "2 up": nn.ConvTranspose3d(4, 8, 2, 2),
+    }[kind].to(memory_format=layout)
+    trusted = 0
+    for shape in product(range(1, 6), repeat=3):
+        x = torch.randn(1, layer.in_channels, *shape).contiguous(memory_format=layout)
+        found = convolutions(lambda x=x: layer(torch.empty(x.shape)))
+        if float32_because(found, torch.bfloat16, layout, backward=True):
+            continue
+        trusted += 1
+        results = []
+        for low in (False, True):
+            given = x.clone(memory_format=torch.preserve_format).requires_grad_()
+            rubbish()
+            with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                y = layer(given).float()
+            results.append((y, *torch.autograd.grad(y.square().sum(), (given, layer.weight))))
+        for exact, coarse in zip(*results, strict=True):
+            assert (coarse - exact).abs().max() <= 0.03 * exact.abs().max(), shape
+    assert trusted == 27
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if min(shape) <= 2])
@@ -189,6 +222,34 @@ def test_strides_count_and_the_memory_is_that_of_float32():
     assert low.float32_because
     assert low.bytes == exact.bytes
     assert not plan_passes(model, (12, 16, 16), budget_bytes=10**10, runtime=LOW).float32_because
+
+
+class RoundsUp:
+    """An engine whose background probability is the least number above 1."""
+
+    patchwise = False
+
+    def __call__(self, x):
+        background = np.full_like(x, np.nextafter(np.float32(1), np.float32(2)))
+        return np.concatenate([background, np.zeros_like(x)], axis=1)
+
+    def float32_because(self, _shape):
+        return ""
+
+    def forward_bytes(self, _shape):
+        return 0
+
+
+class RunsRoundingUp(Host):
+    def engines(self, _model):
+        return [RoundsUp()]
+
+
+def test_a_probability_that_rounds_to_above_1_is_1():
+    model = Model(plan(), (nn.Conv3d(1, 2, 3, padding=1),))
+    found = run_passes(model, image((8, 9, 10)), runtime=RunsRoundingUp()).probabilities
+    assert found.max() == 1
+    assert np.isfinite(temper(1 - found[0], 2.5)).all()
 
 
 class Overflows(nn.Module):

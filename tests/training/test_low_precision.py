@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from focalis import ranks
 from focalis.prediction import Runtime
 from focalis.prediction import precision as precision_of
 from focalis.training.processor import trusted
@@ -52,6 +53,19 @@ def test_a_processor_whose_bfloat16_is_wrong_trains_in_float32(plan, monkeypatch
     precision_of.is_right.cache_clear()
     assert found == FULL
     assert "is wrong on this processor" in found.note
+
+
+def test_a_rank_tries_its_own_share_of_the_batch(plan, monkeypatch):
+    tried = []
+    monkeypatch.setattr(ranks, "count", lambda: 2)
+    monkeypatch.setattr(
+        "focalis.training.processor.float32_because",
+        lambda found, *_, **__: tried.append(found[0].input_shape[0]) or "",
+    )
+    trusted(LOW, planned(plan.model_copy(update={"batch": 3}), (16, 16, 16), TWICE))
+    monkeypatch.setattr(ranks, "rank", lambda: 1)
+    trusted(LOW, planned(plan.model_copy(update={"batch": 3}), (16, 16, 16), TWICE))
+    assert tried == [2, 1]
 
 
 def test_asking_leaves_the_random_state_alone(plan):

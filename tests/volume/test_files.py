@@ -1,7 +1,9 @@
 import os
 import resource
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -14,6 +16,7 @@ from focalis.volume import (
     Grid,
     Volume,
     data_files,
+    files,
     image_stem,
     placement_lacks,
     read_volume,
@@ -386,6 +389,22 @@ def test_a_stem_may_end_like_an_image_file(tmp_path: Path, stem: str, suffix: st
 def test_a_suffix_may_be_in_capitals(tmp_path: Path) -> None:
     write_volume(a_volume(), tmp_path / "A.NII.GZ")
     np.testing.assert_array_equal(read_volume(tmp_path / "A.NII.GZ").array, a_volume().array)
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_a_file_that_changes_between_inspection_and_reading_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    write_volume(a_volume(), path := tmp_path / f"a{suffix}")
+    write_volume(Volume(a_volume().array + 1, a_volume().grid), other := tmp_path / f"b{suffix}")
+
+    def replaced(place: Path, read: Callable[[Path], Any] = files.image_reader) -> Any:
+        other.replace(place)
+        return read(place)
+
+    monkeypatch.setattr(files, "image_reader", replaced)
+    with pytest.raises(DataError, match=f"a{suffix}: changed while it was read"):
+        read_volume(path)
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)

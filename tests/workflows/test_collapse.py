@@ -40,6 +40,17 @@ def still(third_empty, tmp_path_factory):
     return root / "still.yaml"
 
 
+@pytest.fixture(scope="module")
+def still_from_shapes(third_empty, tmp_path_factory):
+    """The plan that is made without options, by which nothing is learned either."""
+    root = tmp_path_factory.mktemp("shapes")
+    plan = read_plan(fit(third_empty, root / "plan", plan_only=True).plan)
+    assert plan.start == "shapes"
+    training = plan.training.model_copy(update={"learning_rate": 1e-12})
+    write_plan(plan.model_copy(update={"training": training}), root / "still.yaml")
+    return root / "still.yaml"
+
+
 def cli(*words):
     return CliRunner().invoke(app, [str(word) for word in words])
 
@@ -59,6 +70,18 @@ def test_fit_says_first_that_nothing_was_learned_and_ends_with_1(collapsed):
     page = (run / "report.html").read_text(encoding="utf-8")
     assert page.index("nothing was learned: none of the") < page.index("Dice, mean of")
     assert json.loads((run / "evaluation.json").read_text())["alerts"]
+
+
+def test_a_training_that_never_leaves_its_start_learned_nothing(third_empty, still_from_shapes, tmp_path):
+    """What the start itself marks is no success of the training, be it much or little."""
+    done = cli(
+        "fit", third_empty, "-o", tmp_path / "run", "--steps", 2, "--fold", 0, "--plan", still_from_shapes
+    )
+    assert done.exit_code == 1
+    assert done.stdout.startswith("WARNING: nothing was learned: ")
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["learned"] is False
+    assert 0 < record["before_training"]["val_dice_with_lesion"] < 0.3
 
 
 def test_a_threshold_that_nothing_stands_behind_is_not_called_chosen(collapsed):

@@ -382,3 +382,13 @@ def test_a_scan_without_lesions_makes_valid_objects(
     focalis.follow([one, other], tmp_path / "out", masks=[first, second])
     empty = pydicom.dcmread(tmp_path / "out" / "dicom" / "1_one_seg.dcm")
     assert "TrackingUID" not in empty.SegmentSequence[0]
+
+
+def test_a_scan_that_changes_after_it_was_read_is_refused(tmp_path: Path) -> None:
+    """Masks come from a second reading, and are measured on the first."""
+    image, _ = write_date(tmp_path, "january", FIRST)
+    first, _ = read_scans([image, image], ("image",), None, same_person=True)
+    first.require_unchanged()
+    write_date(tmp_path, "january", SECOND)
+    with pytest.raises(DataError, match="january.nii.gz: changed after it was read; start again"):
+        first.require_unchanged()

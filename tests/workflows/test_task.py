@@ -171,6 +171,20 @@ def test_files_that_changed_after_the_check_are_refused(task):
         carry_out(task)
 
 
+def test_files_that_change_before_the_figures_are_taken_are_told(task):
+    """Training may take hours, in which somebody corrects a label."""
+    label = next((task.dataset / "labels").iterdir())
+
+    def correct(stage, _progress):
+        if "predict" in stage:
+            volume = read_volume(label)
+            write_volume(Volume(np.zeros_like(volume.array), volume.grid), label)
+
+    carry_out(task, correct)
+    told = "files of the data set changed after the training began: the figures are of what they hold now"
+    assert told in read_judgement(task).caveats
+
+
 def test_what_the_check_before_training_read_is_not_read_again(task, monkeypatch):
     def fail(*_arguments, **_options):
         raise TrainingError("no more is wanted")

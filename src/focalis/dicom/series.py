@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom import Dataset, FileDataset
@@ -26,6 +26,7 @@ from focalis.dicom.slices import read_slices
 from focalis.dicom.stack import stack
 from focalis.dicom.uniform import doubts
 from focalis.errors import DataError
+from focalis.files import states_of
 from focalis.volume import Outline, Volume
 
 _KEYWORDS = (
@@ -53,6 +54,7 @@ class SeriesFiles:
         patient_id: the Patient ID; empty if there is none.
         files: the files, sorted by path.
         others: how many files of the series are images of another class, which are not read.
+        listed: every file that lay in the folder when the series was found.
     """
 
     uid: str
@@ -63,6 +65,7 @@ class SeriesFiles:
     patient_id: str
     files: tuple[Path, ...]
     others: int = 0
+    listed: frozenset[Path] = field(default=frozenset(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,10 @@ def find_series(
     Raises:
         DataError: the folder is missing; without `damaged`, a DICOM file is damaged, or an image names no series.
     """
-    found, others = _by_series(folder, damaged, charset)
+    listed = frozenset(files_below(folder))
+    found, others = _by_series(
+        sorted(listed, key=lambda path: (path.parent.parts, path.name)), damaged, charset
+    )
     return tuple(
         SeriesFiles(
             uid=uid,
@@ -126,6 +132,7 @@ def find_series(
             patient_id=text(first, "PatientID"),
             files=tuple(files),
             others=others[uid],
+            listed=listed,
         )
         for uid, (first, files) in sorted(found.items(), key=_patient_study_series)
     )
@@ -165,17 +172,22 @@ def read_series(
 
     Raises:
         DataError: a file is no CT, MR or PET image, a colour image, damaged, cut short or not decodable, or a
-            PET image without Rescale Slope; or the slices do not form one regular stack of one patient, unit and
-            acquisition (see `focalis.dicom.stack`).
+            PET image without Rescale Slope; the slices do not form one regular stack of one patient, unit and
+            acquisition (see `focalis.dicom.stack`); or the series changed while it was read.
     """
     paths = files.files if isinstance(files, SeriesFiles) else tuple(files)
     if not paths:
         raise DataError("a series of no files; give the files of an image series")
+    before = states_of(paths)
     slices, grid = stack([each for path in paths for each in read_slices(path)])
     header, guessed = read_header_and_guesses(slices[0].file, charset=charset)
     if admit is not None:
         admit(Outline(grid, _LEAST_BYTES * math.prod(grid.size_xyz)), modality_of(header))
     values = read_values(slices)
+    if states_of(paths) != before:
+        raise DataError(f"{paths[0].parent}: changed while it was read; wait until the series is complete")
+    if isinstance(files, SeriesFiles):
+        _require_no_more(files)
     found = (*doubts([each.said for each in slices]), *signed_doubt(values, slices))
     if guessed:
         found += (guesses_told(guessed),)
@@ -191,13 +203,25 @@ def read_series(
     )
 
 
+def _require_no_more(files: SeriesFiles) -> None:
+    """DataError if a file of the series came into one of its folders since it was found."""
+    folders = dict.fromkeys(path.parent for path in files.files) if files.listed else ()
+    for path in sorted(path for folder in folders for path in folder.iterdir()):
+        if path in files.listed or not path.is_file() or sniff(path) == "other":
+            continue
+        if text(read_header(path, ("SeriesInstanceUID",)), "SeriesInstanceUID") == files.uid:
+            raise DataError(
+                f"{path}: came into the series while it was read; wait until the series is complete"
+            )
+
+
 def _by_series(
-    folder: Path, damaged: dict[Path, str] | None, charset: str
+    files: Sequence[Path], damaged: dict[Path, str] | None, charset: str
 ) -> tuple[dict[str, tuple[FileDataset, list[Path]]], Counter[str]]:
     """Series UID to its first file's header and its files, and to the number of its images of other classes."""
     others: Counter[str] = Counter()
     found: dict[str, tuple[FileDataset, list[Path]]] = {}
-    for path in files_below(folder):
+    for path in files:
         try:
             header = _image_header(path, charset, others)
         except DataError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset
@@ -10,7 +11,7 @@ from pydicom import Dataset
 from focalis.dicom.headers import quiet
 from focalis.dicom.series import Series
 from focalis.errors import DataError
-from focalis.files import whole_file
+from focalis.files import write_bytes
 
 
 def save(encode: Callable[[], Dataset], path: Path, series: Series) -> None:
@@ -24,9 +25,9 @@ def save(encode: Callable[[], Dataset], path: Path, series: Series) -> None:
     """
     _require_no_image(path, series)
     with quiet():  # pydicom remarks on UIDs with leading zeros, which are kept
-        dataset = encode()
-        with whole_file(path) as temporary:
-            dataset.save_as(temporary, enforce_file_format=True)
+        content = BytesIO()  # pydicom's error would hide what the system says of a file
+        encode().save_as(content, enforce_file_format=True)
+    write_bytes(path, content.getvalue())
 
 
 def remove(path: Path, series: Series) -> None:

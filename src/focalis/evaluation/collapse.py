@@ -16,7 +16,7 @@ EVERYTHING = 0.9
 FAR_TOO_MUCH = 20.0
 """From this many times the lesions' volume on, a prediction marks far too much."""
 
-Kind = Literal["nothing", "elsewhere", "everything", "too much", "a label"]
+Kind = Literal["nothing", "elsewhere", "everything", "too much", "a label", "as before"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Collapse:
 
     Attributes:
         kind: nothing is marked; what is marked lies elsewhere than the lesions; everything is marked; far more is
-            marked than there is; or this happened to some of several labels only.
+            marked than there is; this happened to some of several labels only; or lesions are marked no better than
+            before the training.
         line: the same in words, with the figures; one line.
     """
 
@@ -35,7 +36,7 @@ class Collapse:
     @property
     def total(self) -> bool:
         """Whether no label shows that anything was learned."""
-        return self.kind in ("nothing", "elsewhere", "everything")
+        return self.kind in ("nothing", "elsewhere", "everything", "as before")
 
 
 def find_collapse(scores: Sequence[Score]) -> Collapse | None:

@@ -17,6 +17,9 @@ from focalis.lesions.components import label_components, voxels_of
 from focalis.lesions.probability import temper, untempered
 from focalis.lesions.second_look import FEATURES, features, lesion_chance
 
+COLDEST = 0.01
+"""The lowest temperature, and the inverse of the highest: beyond them tempered probabilities underflow in float32."""
+
 
 @dataclass(frozen=True, repr=False)
 class OperatingPoint(Shown):
@@ -59,8 +62,8 @@ class OperatingPoint(Shown):
             raise ValueError(f"a minimum confidence lies between 0 and 1, not at {self.minimum_confidence}")
         if not 0 <= self.minimum_mm3 < math.inf:
             raise ValueError(f"a minimum size is 0 mm3 or more, not {self.minimum_mm3}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"a temperature is above 0, not {self.temperature}")
+        if not COLDEST <= self.temperature <= 1 / COLDEST:
+            raise ValueError(f"a temperature is from {COLDEST} to {1 / COLDEST:g}, not {self.temperature}")
         if len(self.second_look) not in (0, 1 + FEATURES) or not np.isfinite(self.second_look).all():
             raise ValueError(f"a second look has {1 + FEATURES} finite weights, not {self.second_look}")
 

@@ -153,8 +153,7 @@ def _run(
             stacklevel=3,
         )
     found = home.fetch(result)
-    if total > 1:  # what is added up of shares may miss 1 by a rounding, and log odds then are no number
-        np.clip(found, 0, 1, out=found)
+    np.clip(found, 0, 1, out=found)  # by rounding it may lie outside, and log odds then are no number
     found = layout.crop(found)
     if squares is None:
         return Passed(found, None, layout)

@@ -10,6 +10,7 @@ from focalis.training.loop import (
     seconds_per_step,
     steps_in,
     train,
+    untrained_look,
 )
 from focalis.training.prepared import KNOWN, TrainingCase, prepare_cases
 from focalis.training.processor import keep_freed_memory, trusted
@@ -33,4 +34,5 @@ __all__ = [
     "steps_in",
     "train",
     "trusted",
+    "untrained_look",
 ]

@@ -227,7 +227,7 @@ def train(
                 began = time.monotonic()
                 seen = watch(plan, average, validation, runtime)
                 val_dice = seen.dice if seen else None
-                row |= {"val_dice": val_dice, **({} if seen is None else _columns(seen))}
+                row |= {"val_dice": None} if seen is None else _columns(seen)
                 if (
                     seen
                     and seen.lesions
@@ -270,9 +270,18 @@ def train(
     return average
 
 
+def untrained_look(
+    plan: Plan, validation: Sequence[TrainingCase], *, seed: int, runtime: Runtime, start: Start | None
+) -> dict[str, Any] | None:
+    """What the looks at the inner split would have said before the first step; None without cases."""
+    seen = watch(plan, _fresh(plan, seed, runtime, start)[1], validation, runtime)
+    return None if seen is None else _columns(seen)
+
+
 def _columns(seen: Watched) -> dict[str, Any]:
-    """What a look at the inner split adds to a row of the metrics beside the Dice."""
+    """What a look at the inner split adds to a row of the metrics."""
     return {
+        "val_dice": seen.dice,
         "val_dice_with_lesion": seen.dice_with_lesion,
         "val_lesions": seen.lesions,
         "val_found": seen.found,

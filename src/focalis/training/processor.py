@@ -6,6 +6,7 @@ import ctypes
 
 import torch
 
+from focalis import ranks
 from focalis.networks import convolutions
 from focalis.planning import Plan
 from focalis.planning.parts import network_of
@@ -35,13 +36,14 @@ def keep_freed_memory() -> bool:
 def trusted(runtime: Runtime, plan: Plan) -> Runtime:
     """The run time, or the one in float32 with a note where its precision is not right for the plan's patches.
 
-    Every convolution of a training step counts, forwards and backwards; see `focalis.prediction.precision`.
+    Every convolution of this rank's step counts, forwards and backwards; see `focalis.prediction.precision`.
     """
     if runtime.device.type != "cpu" or runtime.dtype == torch.float32:
         return runtime
 
     def forward() -> None:
-        network_of(plan).train()(torch.empty(plan.batch, len(plan.channels), *plan.patch_zyx))
+        batch = len(ranks.share(range(plan.batch)))
+        network_of(plan).train()(torch.empty(batch, len(plan.channels), *plan.patch_zyx))
 
     with torch.random.fork_rng(devices=[]):
         found = convolutions(forward)

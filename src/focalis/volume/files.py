@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from focalis.errors import DataError
-from focalis.files import whole_file
+from focalis.files import states_of, whole_file
 from focalis.volume.compress import gzip_file
 from focalis.volume.grid import Grid
 from focalis.volume.integrity import inspect_nifti
@@ -171,7 +171,9 @@ def from_sitk(image: sitk.Image) -> Volume:
 
 
 def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
+    """Read what was inspected: a file that changes in between is refused."""
     kind = _READERS[_suffix(path)]
+    before = states_of(data_files(path))
     not_finite = inspect_nifti(path) if kind == _NIFTI else None
     unit_mm = 1.0
     if not_finite is None:
@@ -202,6 +204,8 @@ def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
         direction = np.asarray(image.GetDirection()).reshape(axes, axes)[:3, :3]
         if not_finite is not None and not_finite.positions.size:
             array.reshape(-1)[not_finite.positions] = not_finite.values
+    if states_of(data_files(path)) != before:
+        raise DataError(f"{path}: changed while it was read; wait until it is complete, and start again")
     cosines = straightened(path, direction)
     grid = Grid(array.shape[:-4:-1], spacing, origin, tuple(cosines.ravel().tolist()))
     require_length(path, grid)
@@ -284,9 +288,8 @@ def _require_written(made: Path, path: Path) -> None:
         else:
             require_whole(made)
     except DataError as error:
-        raise DataError(
-            f"{path}: cannot be written (only a part arrived); check disk space, quota and the limit on file sizes"
-        ) from error
+        advice = "check disk space, quota and the limit on file sizes"
+        raise DataError.at(path, "cannot be written (only a part arrived)", advice) from error
 
 
 def _write_pair(image: sitk.Image, path: Path) -> None:

@@ -283,6 +283,7 @@ def _predicted(
         if row.output is None:
             raise DataError(row.reason)
         label = read_volume(row.output).array
+    scan.require_unchanged()  # the prediction read it once more
     notes.extend([f"{row.case} {outside_line(row.outside)}"] if row.outside else [])
     notes.extend([f"{row.case} {seen_alone(row.seen)}"] if row.seen else [])
     notes.extend(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from focalis.errors import DataError, UsageError, not_there
+from focalis.files import states_of
 from focalis.volume import Grid, Volume, image_stem
 from focalis.workflows.inputs import CaseInput, find_cases, read_images
 from focalis.workflows.label_maps import label_maps, read_label_map
@@ -39,6 +40,7 @@ class Scan:
         source: its DICOM series; None for image files.
         day: when it was taken; None if that is not known.
         doubts: what may be wrong with its DICOM series, a line each.
+        state: of its files when they were read, see `focalis.files.states_of`.
     """
 
     path: Path
@@ -47,6 +49,12 @@ class Scan:
     source: Series | None
     day: date | None
     doubts: tuple[str, ...] = ()
+    state: Sequence[int] = ()
+
+    def require_unchanged(self) -> None:
+        """DataError if its files are no longer those that were read."""
+        if list(self.state) != states_of(self.case.all_files):
+            raise DataError.at(self.path, "changed after it was read", "start again")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +103,7 @@ def read_scans(
             raise UsageError(f"{path}: holds {len(found)} cases; give the scan of one date")
         if found[0].problem:
             raise DataError(found[0].problem)
+        state = states_of(found[0].all_files)
         images = read_images(found[0])
         day = (
             dates[number]
@@ -103,7 +112,7 @@ def read_scans(
             if images.source is None
             else day_of(images.source.header)
         )
-        scans.append(Scan(path, found[0], tuple(images.volumes), images.source, day, images.doubts))
+        scans.append(Scan(path, found[0], tuple(images.volumes), images.source, day, images.doubts, state))
     for one, other in combinations(scans, 2):
         _require_one_modality(one, other)
         if not same_person:

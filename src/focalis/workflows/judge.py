@@ -31,20 +31,24 @@ from focalis.evaluation import (
     partly_judged,
     views,
 )
+from focalis.files import KnownFiles
 from focalis.lesions import Candidates, Lesion, find_candidates, measure_lesions, temper
 from focalis.model import Model, save_model
+from focalis.planning import SCRATCH, SHAPES
 from focalis.prediction import Segmentation, engines_for, segment
 from focalis.report import write_fit_report
-from focalis.training import read_metrics
+from focalis.training import KNOWN, read_metrics
 from focalis.volume import Absent, Volume, read_volume, write_volume
 from focalis.workflows.evaluate import write_evaluation
 from focalis.workflows.lesion_tables import boundary_counts, write_lesions
 from focalis.workflows.pictures import draw_cases
-from focalis.workflows.record import peak_memory_gb, read_json, write_json
+from focalis.workflows.record import data_hash, peak_memory_gb, read_json, write_json
 from focalis.workflows.run import MODEL, Run
 from focalis.workflows.training_cases import TRAINED, Seen, SeenCases, seen_line
 
 FEW_JUDGED = 3
+LEAST_GAIN = 0.01
+"""A training that raised the Dice at one half by no more stood still."""
 ADVICE = (
     "train longer (--minutes), with another --seed or --loss, or with a lower training.learning_rate in the plan, and "
     "look at the labels with `focalis check`"
@@ -152,9 +156,15 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         "blended": sum(way["blended"] for way in ways),
         "float32_because": next(filter(None, (way["float32_because"] for way in ways)), ""),
     }
+    metrics = read_metrics(run.task.home)
+    stood_still = _stood_still(record.get("before_training") or {}, metrics[-1])
     collapse = find_collapse(scores)
+    if stood_still and collapse is None and run.task.plan.start == SHAPES:
+        collapse = Collapse("as before", stood_still)
     learned = collapse is None or not (
-        collapse.kind == "everything" or (collapse.total and not model.operating_point.found)
+        collapse.kind == "everything"
+        or (collapse.total and not model.operating_point.found)
+        or (collapse.kind != "a label" and stood_still)
     )
     record["by_channels"] = _by_channels(run, model, trained, scores)
     record["collapse"] = None if collapse is None else collapse.line
@@ -163,11 +173,17 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     if model.provenance.get("collapse") != record["collapse"]:
         noted = {**model.provenance, "collapse": record["collapse"], "judged_on": judged_on}
         save_model(replace(model, provenance=noted), run.task.home / MODEL)
-    metrics = read_metrics(run.task.home)
     predictions = {case.name: folder for case in run.judged}
     again = (f"the training was restarted: {record['restarted']}",) if record.get("restarted") else ()
-    hot = limit_line(model.operating_point.temperature)
-    told = hot, channels_line(record["by_channels"]), seen_line(seen, len(run.judged), "the figures on them")
+    told = (
+        limit_line(model.operating_point.temperature),
+        channels_line(record["by_channels"]),
+        seen_line(seen, len(run.judged), "the figures on them"),
+        stood_still
+        if run.task.plan.start != SCRATCH and (collapse is None or collapse.line != stood_still)
+        else "",
+        _changed_line(run),
+    )
     caveats = (*again, *run.task.caveats, *_caveats(run, scores), *filter(None, told))
     alerts = [alert_of(collapse, learned), *caveats]
     summary = write_judgement(
@@ -183,6 +199,25 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         [line for line in alerts if line],
     )
     return Judgement(tuple(scores), tuple(lesions), summary, collapse, learned, caveats, tuple(cuts))
+
+
+def _changed_line(run: Run) -> str:
+    """That the data set is no longer the one that was checked and trained on; empty if it is."""
+    known = KnownFiles(run.task.prepared / KNOWN)
+    if data_hash(run.data.cases, known.sha256_of) == run.task.record["data_sha256"]:
+        return ""
+    return "files of the data set changed after the training began: the figures are of what they hold now"
+
+
+def _stood_still(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """That the training marks the inner split's lesions no better than its start did; empty if it does, or unknown."""
+    was, now = (look.get("val_dice_with_lesion") for look in (before, after))
+    if was is None or now is None or now > was + LEAST_GAIN:
+        return ""
+    return (
+        f"over the cases of the inner split with a lesion the Dice at one half is {now:.3f}, and was {was:.3f} before "
+        "the training"
+    )
 
 
 def _by_channels(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -68,7 +67,9 @@ def predict_part(part: Part) -> None:
 
 def plain(case: CaseInput) -> dict[str, Any]:
     """A case as JSON has it, with absolute paths."""
-    series = [{**asdict(each), "files": _absolute(each.files)} for each in case.series]
+    series = [{**vars(each), "files": _absolute(each.files)} for each in case.series]
+    for each in series:
+        del each["listed"]  # it is another moment when the part reads its cases
     changes = {"files": _absolute(case.files), "series": series, "lacks": sorted(case.lacks)}
     return {"name": case.name, "problem": case.problem, **changes}
 

@@ -69,6 +69,8 @@ def _carried_out(job: Job, tell: Tell) -> dict[str, Any]:
 def train_and_judge(task: Task, tell: Tell = lambda _stage, _progress: None) -> dict[str, Any]:
     """What every rank does of a task, see `focalis.ranks`; for rank 0, which also writes how it ended, `carry_out`."""
     run = ranks.everywhere(partial(_opened, task))
+    if why := next(filter(None, ranks.gathered(run.runtime.note)), ""):  # all ranks compute alike
+        run = replace(run, runtime=run.runtime.in_float32(why))
     model = train_run(run, tell)
     if task.point is not None:
         return {"outcome": FINISHED}

@@ -32,6 +32,7 @@ from focalis.training import (
     read_metrics,
     steps_in,
     train,
+    untrained_look,
 )
 from focalis.training.loop import CHECKPOINT, NothingLearnedWarning
 from focalis.training.prepared import KNOWN, PreparedCases
@@ -149,6 +150,9 @@ def train_run(
     patients = {case.name: case.patient for case in run.data.cases}
     point = task.point or operating_point(
         plan, network, validation, run.runtime, task.aim, task.promise, patients
+    )
+    record["before_training"] = untrained_look(
+        plan, validation, seed=task.seed, runtime=run.runtime, start=start
     )
     run = replace(run, task=task.model_copy(update={"plan": plan}))
     return ranks.from_first(partial(_finish, run, network, point, start, record, training, validation))
