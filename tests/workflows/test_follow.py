@@ -390,5 +390,5 @@ def test_a_scan_that_changes_after_it_was_read_is_refused(tmp_path: Path) -> Non
     first, _ = read_scans([image, image], ("image",), None, same_person=True)
     first.require_unchanged()
     write_date(tmp_path, "january", SECOND)
-    with pytest.raises(DataError, match="january.nii.gz: changed after it was read; start again"):
+    with pytest.raises(DataError, match=r"january.nii.gz: changed after it was read; start again"):
         first.require_unchanged()
