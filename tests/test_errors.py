@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from focalis.errors import DataError, ModelError, about, not_there, refusal
+from focalis.errors import DataError, ModelError, about, not_there, refusal, refused
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,10 @@ from focalis.errors import DataError, ModelError, about, not_there, refusal
         (
             RuntimeError("CUDA out of memory. Tried"),
             "x.nii: there is not enough memory for it (RuntimeError: CUDA",
+        ),
+        (
+            RuntimeError("std::bad_alloc"),
+            "x.nii: there is not enough memory for it (RuntimeError: std::bad_alloc);",
         ),
         (OSError(errno.EIO, "Input/output error"), "x.nii: cannot be read or written (Input/output error);"),
         (
@@ -55,3 +59,19 @@ def test_a_path_that_is_not_there_is_told_with_its_nearest_sibling(tmp_path):
     (tmp_path / "labels").mkdir()
     assert str(not_there(tmp_path / "lables", "give labels")).endswith("give labels; did you mean 'labels'?")
     assert str(not_there(tmp_path / "none" / "labels", "give labels")).endswith("give labels")
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), RecursionError(), MemoryError(), AssertionError(), OSError(5, "I/O")]
+)
+def test_what_a_library_raises_refuses_the_file(error):
+    with pytest.raises(DataError) as caught, refused("scan.nii"):
+        raise error
+    assert str(caught.value) == refusal(error, "scan.nii")
+
+
+def test_errors_of_ones_own_and_ctrl_c_pass_as_they_are():
+    for error in (ModelError("wants two channels"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as caught, refused("scan.nii"):
+            raise error
+        assert caught.value is error

@@ -50,6 +50,20 @@ def test_what_the_system_cuts_short_leaves_the_earlier_file(tmp_path, write, con
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "earlier")]
 
 
+def test_a_file_of_an_unfinished_folder_is_named_by_its_place(tmp_path, monkeypatch):
+    def refused(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with pytest.raises(DataError) as caught, whole_folder(tmp_path / "out") as unfinished:
+        write_text(unfinished / "masks" / "a.txt", "content")
+    monkeypatch.undo()
+    assert str(caught.value).startswith(
+        f"{tmp_path / 'out' / 'masks' / 'a.txt'}: cannot be written (No space left"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ESTALE])
 @pytest.mark.parametrize("where", ["open", "fsync"])
 def test_what_the_system_refuses_is_named(tmp_path, monkeypatch, number, where):

@@ -98,6 +98,17 @@ def about(path: object) -> Iterator[None]:
         raise type(error).at(path, str(error)) from error
 
 
+@contextmanager
+def refused(file: object) -> Iterator[None]:
+    """Whatever a library raises in the block refuses this file: it becomes a `DataError` of one line."""
+    try:
+        yield
+    except FocalisError:
+        raise
+    except Exception as error:
+        raise DataError(refusal(error, file)) from error
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'unet'?` for a name that is nearly a known one, else nothing: the end of a message."""
     names = {each.lower(): each for each in known}
@@ -116,6 +127,9 @@ def not_there(path: Path, ask: str) -> UsageError:
     return UsageError(f"{path}: is not there; {ask}{near(path)}")
 
 
+_OF_MEMORY = ("out of memory", "bad_alloc", "allocate memory")
+
+
 def refusal(error: Exception, file: object) -> str:
     """What a batch says of a case that raised `error`, one line; the traceback is logged (`--debug` shows it).
 
@@ -127,7 +141,7 @@ def refusal(error: Exception, file: object) -> str:
         return str(error)
     said = " ".join(str(error).split())[:300]
     what = type(error).__name__ + (f": {said}" if said else "")
-    if isinstance(error, MemoryError) or "out of memory" in said.lower():
+    if isinstance(error, MemoryError) or any(word in said.lower() for word in _OF_MEMORY):
         return f"{file}: there is not enough memory for it ({what}); free some, or leave the case out"
     if isinstance(error, OSError) and error.strerror:
         return f"{file}: cannot be read or written ({error.strerror}); check the file, the disk and the permissions"

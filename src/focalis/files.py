@@ -105,6 +105,11 @@ def whole_folder(
                 flush(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         _take_place(unfinished, path, displaced, keep)
+    except DataError as error:
+        if not isinstance(error.path, Path) or not error.path.is_relative_to(unfinished):
+            raise
+        place = path / error.path.relative_to(unfinished)
+        raise DataError.at(place, str(error.fault), str(error.advice)) from error.__cause__
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError.at(path, f"cannot be written ({reason})", "check folder and disk") from error

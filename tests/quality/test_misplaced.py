@@ -1,5 +1,6 @@
 """Labels of another case, and labels that were shifted or turned."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,17 @@ def a_label(number: int) -> NDArray[np.uint8]:
 
 def findings(labels: list[NDArray[np.uint8]], contrasts: tuple[float, float] = (5, -4)) -> list[Finding]:
     """What is found where these labels stand beside the images of the right ones."""
+    return findings_of(labels, [contrasts] * len(labels))
+
+
+def findings_of(labels: list[NDArray[np.uint8]], contrasts: Sequence[tuple[float, float]]) -> list[Finding]:
+    """The same, with contrasts of each image's own."""
     cases = [Case(f"c{number:02d}", (Path("i.nii"),), Path("l.nii")) for number in range(len(labels))]
     measured = Measurements(Dataset(Path(), tuple(cases), ("image",)))
     for number, (case, label) in enumerate(zip(cases, labels, strict=True)):
         right = a_label(number)
         image = np.random.default_rng(100 + number).normal(50, 1, GRID.shape_zyx)
-        image += contrasts[0] * (right == 1) + contrasts[1] * (right == 2)
+        image += contrasts[number][0] * (right == 1) + contrasts[number][1] * (right == 2)
         image[-2:] = 0  # nothing was scanned there
         measured.image(case, 0, Volume(image.astype(np.float32), GRID))
         measured.label(case, Volume(np.ascontiguousarray(label), GRID))
@@ -72,6 +78,21 @@ def test_a_label_that_does_not_fit_is_named(change) -> None:  # type: ignore[no-
     labels[4] = change(labels[4])
     (finding,) = findings(labels)
     assert finding.cases == ("c04",)
+
+
+@pytest.mark.parametrize("cases", [8, 10])
+def test_a_label_that_does_not_fit_is_named_among_few(cases: int) -> None:
+    labels = sound()[:cases]
+    labels[4] = np.roll(labels[4], 7, axis=1)
+    (finding,) = findings(labels)
+    assert finding.cases == ("c04",)
+
+
+def test_a_label_that_shows_badly_among_labels_that_differ_is_no_fault() -> None:
+    """As tumours of unlike uptake in PET: what else they show lies apart by far more than half."""
+    contrasts = (5.0, 1.2, 2.0, 9.0, 3.5, 6.0, 4.0, 5.5, 0.2, 7.0)
+    labels = [a_label(number) * (a_label(number) == 1) for number in range(len(contrasts))]
+    assert findings_of(labels, [(each, 0.0) for each in contrasts]) == []
 
 
 def test_labels_that_were_all_moved_on_by_a_case_are_one_line() -> None:

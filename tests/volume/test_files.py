@@ -391,6 +391,22 @@ def test_a_suffix_may_be_in_capitals(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(tmp_path / "A.NII.GZ").array, a_volume().array)
 
 
+@pytest.mark.parametrize(
+    "error", [RuntimeError("std::bad_alloc"), MemoryError(), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no")]
+)
+def test_whatever_the_library_raises_is_about_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_path: Path) -> None:
+        raise error
+
+    write_volume(a_volume(), path := tmp_path / "a.nrrd")
+    monkeypatch.setattr(files, "image_reader", fail)
+    for read in (read_volume, read_volumes):
+        with pytest.raises(DataError, match=f"^{path}: "):
+            read(path)
+
+
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
 def test_a_file_that_changes_between_inspection_and_reading_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str

@@ -392,3 +392,16 @@ def test_a_scan_that_changes_after_it_was_read_is_refused(tmp_path: Path) -> Non
     write_date(tmp_path, "january", SECOND)
     with pytest.raises(DataError, match=r"january.nii.gz: changed after it was read; start again"):
         first.require_unchanged()
+
+
+def test_whatever_a_library_raises_of_a_scan_is_about_that_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, _ = write_date(tmp_path, "january", FIRST)
+
+    def fail(_case: object) -> None:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr("focalis.workflows.follow_inputs.read_images", fail)
+    with pytest.raises(DataError, match=f"^{image}: cannot be processed \\(RecursionError"):
+        read_scans([image, image], ("image",), None, same_person=True)

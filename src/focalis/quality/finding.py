@@ -81,7 +81,10 @@ FILLED, RESTLESS, SMOOTH = (0.05, 0.5), 0.6, 0.95
 CONTRAST_LOST, CONTRAST_KEPT, BEST_AS_IT_IS = 0.3, 0.7, 0.8
 SEVERAL, LEAST_ALIKE = 4, 0.1
 """So many cases, and so great a share of the set, with the same mirror axes are no chance."""
-NO_CONTRAST, LEAST_OF_OTHERS, GREATEST_SPREAD, RANKS_AWAY, LEAST_RANGE_OF_RANKS = 0.2, 0.5, 0.25, 1.5, 0.05
+NO_CONTRAST, MOST_OFF_OF_OTHERS, GREATEST_SPREAD, ENOUGH = 0.2, 0.5, 0.25, 12
+"""With fewer than `ENOUGH` cases the others must be alike more closely."""
+RANKS_AWAY, FEW_RANKS, LEAST_RANGE_OF_RANKS = 1.5, 10.0, 0.05
+"""Of few cases the range of ranks is known too badly: it counts more by `FEW_RANKS` over their number."""
 BY_CHANCE, FAINT = 2.5, 0.3
 
 KINDS: dict[Kind, KindOfFinding] = {
@@ -210,8 +213,9 @@ KINDS: dict[Kind, KindOfFinding] = {
         f"Judged per label and channel of {FEWEST_TO_COMPARE} cases or more, on the contrast as for mirrored labels, "
         "and on the share of the image's voxels below the label's median. Reported is a case whose contrast is "
         f"{NO_CONTRAST:g} of the median or less and whose share lies outside the 10th to 90th percentile of the others "
-        f"by more than {RANKS_AWAY:g} times their distance; if no other case's contrast is below {LEAST_OF_OTHERS:g} "
-        f"of the median, their robust spread is {GREATEST_SPREAD:g} of it or less, and no more than two cases, or "
+        f"by more than {RANKS_AWAY:g} times (1 + {FEW_RANKS:g} / cases) their distance; if every other contrast is "
+        f"within {MOST_OFF_OF_OTHERS:.0%} of the median (of fewer than {ENOUGH} cases, by their share, less), their "
+        f"robust spread is {GREATEST_SPREAD:g} of it or less, and no more than two cases, or "
         f"{USUAL_SHARE:.0%}, are concerned. Also one case most of whose label lies where the image has its least "
         "value, while no other's does. And the whole set, if its labels differ neither from what lies around them "
         "nor from their mirror images: the means are within "

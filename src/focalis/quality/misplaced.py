@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from focalis.quality.facts import CaseFacts
 from focalis.quality.finding import (
     BY_CHANCE,
+    ENOUGH,
     FAINT,
+    FEW_RANKS,
     FEWEST_TO_COMPARE,
     GREATEST_SPREAD,
-    LEAST_OF_OTHERS,
     LEAST_RANGE_OF_RANKS,
+    MOST_OFF_OF_OTHERS,
     NO_CONTRAST,
     RANKS_AWAY,
     USUAL_SHARE,
@@ -60,7 +62,7 @@ def find_misplaced(
             said.setdefault(
                 case,
                 f"where {name} lies, the image looks neither as in the other cases nor different from around it: "
-                f"{cause} shifted or turned?",
+                f"{cause} shifted or turned, or does it not show here?",
             )
         nowhere[name] = nowhere.get(name, True) and _nowhere(stands_out, share)
     for each in facts:
@@ -91,11 +93,13 @@ def _unlike_the_others(stands_out: NDArray[np.float64], share: NDArray[np.float6
     if lost.sum() > max(2.0, USUAL_SHARE * len(share)):
         return nobody
     spread = MAD_TO_SD * float(np.median(np.abs(contrast[~lost] - 1)))
-    if contrast[~lost].min() < LEAST_OF_OTHERS or spread > GREATEST_SPREAD:
+    most_off = MOST_OFF_OF_OTHERS * min(1.0, len(share) / ENOUGH)
+    if np.abs(contrast[~lost] - 1).max() > most_off or spread > GREATEST_SPREAD:
         return nobody
     low, high = np.percentile(rank[~lost], (10, 90))
     away = np.maximum(low - rank, rank - high)
-    return np.asarray(lost & (away > RANKS_AWAY * max(high - low, LEAST_RANGE_OF_RANKS)))
+    least = RANKS_AWAY * (1 + FEW_RANKS / len(share)) * max(high - low, LEAST_RANGE_OF_RANKS)
+    return np.asarray(lost & (away > least))
 
 
 def _nowhere(stands_out: NDArray[np.float64], share: NDArray[np.float64]) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from focalis.errors import DataError
+from focalis.errors import DataError, refused
 from focalis.files import states_of, whole_file
 from focalis.volume.compress import gzip_file
 from focalis.volume.grid import Grid
@@ -74,12 +74,14 @@ def read_volume(path: Path | str) -> Volume:
         DataError: the file is missing, damaged, of another format, not 3D, or holds several values per voxel; or
             its axes are not perpendicular.
     """
-    return _read(Path(path), several=False)[0]
+    with refused(path):
+        return _read(Path(path), several=False)[0]
 
 
 def read_volumes(path: Path | str) -> tuple[Volume, ...]:
     """Read all volumes of a 4D image, in their order, or the one of a 3D image; else as `read_volume`."""
-    return _read(Path(path), several=True)
+    with refused(path):
+        return _read(Path(path), several=True)
 
 
 def placement_lacks(path: Path) -> str:

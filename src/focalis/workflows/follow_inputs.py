@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from focalis.errors import DataError, UsageError, not_there
+from focalis.errors import DataError, UsageError, not_there, refused
 from focalis.files import states_of
 from focalis.volume import Grid, Volume, image_stem
 from focalis.workflows.inputs import CaseInput, find_cases, read_images
@@ -104,7 +104,8 @@ def read_scans(
         if found[0].problem:
             raise DataError(found[0].problem)
         state = states_of(found[0].all_files)
-        images = read_images(found[0])
+        with refused(path):
+            images = read_images(found[0])
         day = (
             dates[number]
             if dates is not None
@@ -173,7 +174,10 @@ def read_masks(path: Path, scan: Scan, doubts: list[str]) -> Masks:
         if not files:
             raise UsageError(f"{path}: holds no mask; give a label map, or a folder with one per reader")
     names: dict[int, str] = {}
-    labels = [_read_mask(file, scan, names, doubts) for file in files]
+    labels = []
+    for file in files:
+        with refused(file):
+            labels.append(_read_mask(file, scan, names, doubts))
     return Masks(labels[0], tuple(labels[1:]), names)
 
 
