@@ -118,10 +118,8 @@ def find_series(
     Raises:
         DataError: the folder is missing; without `damaged`, a DICOM file is damaged, or an image names no series.
     """
-    listed = frozenset(files_below(folder))
-    found, others = _by_series(
-        sorted(listed, key=lambda path: (path.parent.parts, path.name)), damaged, charset
-    )
+    below = tuple(files_below(folder))
+    listed, (found, others) = frozenset(below), _by_series(below, damaged, charset)
     return tuple(
         SeriesFiles(
             uid=uid,
