@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 
 import torch
 
@@ -42,10 +43,11 @@ def trusted(runtime: Runtime, plan: Plan) -> Runtime:
         return runtime
 
     def forward() -> None:
-        batch = len(ranks.share(range(plan.batch)))
-        network_of(plan).train()(torch.empty(batch, len(plan.channels), *plan.patch_zyx))
+        network_of(plan).train()(torch.empty(plan.batch, len(plan.channels), *plan.patch_zyx))
 
     with torch.random.fork_rng(devices=[]):
         found = convolutions(forward)
+    own = len(ranks.share(range(plan.batch)))  # a batch of one has no statistics for the network to run with
+    found = tuple(replace(each, input_shape=(own, *each.input_shape[1:])) for each in found)
     why = float32_because(found, runtime.dtype, runtime.memory_format, backward=True)
     return runtime.in_float32(why) if why else runtime
