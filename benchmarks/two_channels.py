@@ -1,21 +1,21 @@
 """A second channel for one-channel data, so that what a missing or shifted channel costs can be measured.
 
-    python benchmarks/two_channels.py /data/msd_hippocampus -o two_channels
+    python benchmarks/two_channels.py /data/msd_hippocampus -o two_channels --cases 60
 
 `A` is the image, `B` the image with its contrast turned round, each under noise of its own: both together say more than
-either. Anatomy, labels and splits stay. It is not a second scan: `B` shows no tissue that `A` does not show.
+either. Anatomy and labels stay, and of the splits the first, with so many training cases. It is not a second scan: `B`
+shows no tissue that `A` does not show.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from focalis.dataset import find_splits, open_dataset
+from focalis.dataset import Split, find_splits, open_dataset, read_splits, write_splits
 from focalis.volume import Volume, write_volume
 
 NOISE = 0.7  # of the image's standard deviation
@@ -28,9 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--out", "-o", type=Path, required=True)
+    parser.add_argument("--cases", type=int, help="training cases; default: all")
     options = parser.parse_args(arguments)
     data = open_dataset(options.dataset)
+    path = find_splits(data.root, None)
+    if path is None:
+        raise SystemExit(f"{data.root}: holds no splits")
+    split = read_splits(path, tuple(case.name for case in data.cases))[0]
+    split = Split(split.train[: options.cases], split.val)
     for number, case in enumerate(data.cases):
+        if case.name not in (*split.train, *split.val):
+            continue
         (image,) = case.read_images()
         values = image.array.astype(np.float32)
         rng = np.random.default_rng(number)
@@ -38,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             noisy = channel + rng.normal(0, NOISE * values.std(), values.shape).astype(np.float32)
             write_volume(Volume(noisy, image.grid), options.out / "images" / f"{case.name}_{name}.nii.gz")
         write_volume(case.read_label(), options.out / "labels" / f"{case.name}.nii.gz")
-    if splits := find_splits(data.root, None):
-        shutil.copyfile(splits, options.out / "splits.json")
+    write_splits([split], options.out / "splits.json")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import shutil
 import warnings
 from collections.abc import Callable
@@ -141,6 +142,7 @@ def _as_onnx(traced: torch.export.ExportedProgram, folder: Path) -> Callable[[np
     import onnxruntime
 
     path = folder / "network.onnx"
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of operators of packages that are not there
     found = torch.onnx.export(
         traced, dynamo=True, input_names=["image"], output_names=["probabilities"], verbose=False
     )
