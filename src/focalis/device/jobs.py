@@ -524,7 +524,13 @@ class Jobs:
         )
 
     def mask(
-        self, model: str, images: Sequence[Path], series: bool, out: Path, points_xyz: Sequence[Voxel]
+        self,
+        model: str,
+        images: Sequence[Path],
+        series: bool,
+        out: Path,
+        points_xyz: Sequence[Voxel],
+        dtype: str = "",
     ) -> dict[str, Any]:
         """Segment an image for a viewer, in the child; see `focalis.device.mask_job.mask`."""
         job = MaskJob(
@@ -536,6 +542,7 @@ class Jobs:
             self.models[model].header.identity.file_sha256,
             self.config.limits.segment_memory_gb,
             self.config.node.charset,
+            dtype,
         )
         return self.segmenter.run(job, lambda _state: None)
 

@@ -32,6 +32,7 @@ class MaskJob:
         series: whether they are a DICOM series.
         out: the file to write; its suffix says how.
         points_xyz: for a guided model, the voxels that a person clicked.
+        dtype: of the values in a plain .nrrd; empty for uint16, or wider if the labels need it.
     """
 
     images: list[str]
@@ -42,6 +43,7 @@ class MaskJob:
     model_sha256: str
     memory_gb: float
     charset: str
+    dtype: str = ""
 
 
 def mask(job: MaskJob, models: dict[str, Model]) -> dict[str, Any]:
@@ -67,6 +69,8 @@ def mask(job: MaskJob, models: dict[str, Model]) -> dict[str, Any]:
 
 
 def _mask(job: MaskJob, models: dict[str, Model]) -> dict[str, Any]:
+    import numpy as np
+
     from focalis.device.models import loaded_model
     from focalis.lesions import lesion_row
     from focalis.planning import other_modalities
@@ -74,6 +78,9 @@ def _mask(job: MaskJob, models: dict[str, Model]) -> dict[str, Any]:
     from focalis.workflows.scope import check_scope, outside_line
 
     model = loaded_model(job.model, job.model_sha256, models)
+    greatest = max(model.plan.labels)
+    if job.dtype and greatest > np.iinfo(job.dtype).max:
+        raise DataError(f"the model has a label {greatest}, which {job.dtype} cannot hold; ask for uint16")
     settings = Settings(runtime="torch", memory_gb=min(DEFAULT_MEMORY_GB, _BUDGET_SHARE * job.memory_gb))
 
     def admit(outline: Outline, modality: str) -> None:
@@ -86,7 +93,7 @@ def _mask(job: MaskJob, models: dict[str, Model]) -> dict[str, Any]:
     places = [Place((tuple(point),), voxel=True) for point in job.points_xyz]
     outside = check_scope(model, [volume], [modality] if modality else [], places=places)
     found = segment_at(model, [volume], places, settings) if places else segment(model, [volume], settings)
-    _write(found, Path(job.out))
+    _write(found, Path(job.out), job.dtype)
     return {
         "outcome": "done",
         **_told(found.mask, model.plan.labels),
@@ -109,17 +116,20 @@ def _read(job: MaskJob, admit: Callable[[Outline, str], None]) -> tuple[Volume, 
     return read_volume(path), ""
 
 
-def _write(found: Segmentation, out: Path) -> None:
-    """Write the mask; a plain .nrrd as it lies in memory, for viewers in the browser that unpack nothing."""
+def _write(found: Segmentation, out: Path, dtype: str) -> None:
+    """Write the mask; a plain .nrrd as it lies in memory, for viewers in the browser that unpack nothing.
+
+    OHIF reads its bytes as the type that it asked for, whatever the header says.
+    """
     if out.suffix != ".nrrd" or out.name.endswith(".seg.nrrd"):
         found.save(out)
         return
+    import numpy as np
     import SimpleITK as sitk
 
     from focalis.volume import Volume, to_sitk
 
-    # OHIF's client reads uint16
-    values = found.mask.astype("uint16") if found.mask.itemsize == 1 else found.mask
+    values = found.mask.astype(dtype or np.promote_types(found.mask.dtype, np.uint16))
     image = to_sitk(Volume(values, found.grid))
     sitk.WriteImage(image, str(out), useCompression=False)
 

@@ -142,7 +142,9 @@ def _as_onnx(traced: torch.export.ExportedProgram, folder: Path) -> Callable[[np
     import onnxruntime
 
     path = folder / "network.onnx"
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of operators of packages that are not there
+    logging.getLogger("torch.onnx").setLevel(
+        logging.ERROR
+    )  # it warns of operators of packages that are not there
     found = torch.onnx.export(
         traced, dynamo=True, input_names=["image"], output_names=["probabilities"], verbose=False
     )

@@ -5,6 +5,7 @@ import json
 import time
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import peers
@@ -33,10 +34,10 @@ def masks_by(model):
     """What the child does, in this process."""
     digest = sha256_of(model)
 
-    def masked(name, images, series, out, points):
+    def masked(name, images, series, out, points, dtype):
         assert name == "nodules"
         files = [str(path) for path in images]
-        return mask(MaskJob(files, series, str(out), points, str(model), digest, 6, "latin-1"), {})
+        return mask(MaskJob(files, series, str(out), points, str(model), digest, 6, "latin-1", dtype), {})
 
     return masked
 
@@ -130,10 +131,13 @@ def test_monai_labels_client_logs_in_as_a_user_of_the_device(locked, model, imag
         assert read_volume(mask_file).array.any()
 
 
-def test_ohif_gets_raw_uint16_of_a_series_by_its_uid(open_device, phantom, write_series, tmp_path, expected):
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_ohif_gets_raw_values_of_a_series_by_its_uid(
+    open_device, phantom, write_series, tmp_path, expected, dtype
+):
     uid = keep_files(phantom.store, write_series(tmp_path / "in", block(), GRID))
     phantom.store.complete(uid)
-    params = {"result_extension": ".nrrd", "result_dtype": "uint16", "result_compress": False}
+    params = {"result_extension": ".nrrd", "result_dtype": dtype, "result_compress": False}
     answer = infer(open_device, params, image=uid, output="all")
     assert answer.status_code == 200, answer.text
     kind = answer.headers["content-type"]
@@ -144,8 +148,8 @@ def test_ohif_gets_raw_uint16_of_a_series_by_its_uid(open_device, phantom, write
     nrrd = next(part for part in parts if b"Content-Type: application/octet-stream" in part)
     head, values = nrrd.split(b"\r\n\r\n", 1)[1].split(b"\n\n", 1)
     assert b"encoding: raw" in head
-    values = np.frombuffer(values[: expected.mask.size * 2], "<u2").reshape(expected.mask.shape)
-    np.testing.assert_array_equal(values, expected.mask)
+    raw = values.removesuffix(b"\r\n")
+    np.testing.assert_array_equal(np.frombuffer(raw, dtype).reshape(expected.mask.shape), expected.mask)
     value, *centre = told["centroids"]["nodule"]
     assert value == 1
     np.testing.assert_allclose(centre, np.argwhere(expected.mask).mean(axis=0)[::-1], atol=0.01)
@@ -169,6 +173,15 @@ def test_labels_that_the_mask_lacks_are_not_named(model, image, tmp_path):
     )
     told = mask(job, {sha256_of(model): two})
     assert (told["label_names"], set(told["centroids"])) == ({"cyst": 2}, {"cyst"}), told
+
+
+def test_a_label_that_the_wanted_type_cannot_hold_is_refused(model, image, tmp_path):
+    loaded = load_model(model)
+    great = replace(loaded, plan=loaded.plan.model_copy(update={"labels": {300: "nodule"}}))
+    words = [str(image)], False, str(tmp_path / "a.nrrd"), [], str(model), sha256_of(model), 6, "latin-1"
+    answer = mask(MaskJob(*words, "uint8"), {sha256_of(model): great})
+    assert (answer["outcome"], "label 300, which uint8 cannot hold" in answer["reason"]) == ("refused", True)
+    assert mask(MaskJob(*words), {sha256_of(model): great})["label_names"] == {"nodule": 300}
 
 
 @pytest.mark.parametrize("ending", [".seg.nrrd", ".nii.gz", ".mha"])
@@ -216,6 +229,7 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(open_device, phantom, wr
         (infer(open_device, files=upload, model="other"), 404, "no model"),
         (infer(open_device, {"foreground": [[1, 1, 1]]}, upload), 422, "whole scans"),
         (infer(open_device, {"result_extension": ".png"}, upload), 422, "written as"),
+        (infer(open_device, {"result_dtype": "float32"}, upload), 422, "uint8 or uint16"),
         (infer(open_device, files=upload, output="dicom_seg"), 422, "output=dicom_seg"),
         (infer(open_device, files={**upload, "label": ("a.nii.gz", b"")}), 422, "scribbles"),
         (infer(open_device, files={"file": ("a.png", b"x")}), 422, ".nii.gz"),

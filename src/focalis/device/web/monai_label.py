@@ -112,7 +112,8 @@ async def infer(
 ) -> Response:
     """The mask of an image: of the form's `file`, of a session, of an uploaded image, or of a series of the device.
 
-    `params` may name result_extension, and for a guided model foreground, a list of voxels (x, y, z).
+    `params` may name result_extension and result_dtype (of a plain .nrrd: uint8 or uint16), and for a guided model
+    foreground, a list of voxels (x, y, z).
     """
     site = site_of(request)
     if model not in site.device.models:
@@ -126,6 +127,11 @@ async def infer(
         ending = params.get("result_extension") or ENDINGS[0]
         if ending not in ENDINGS:
             raise HTTPException(422, f"A mask is written as {', '.join(ENDINGS)}, not as {ending}.")
+        dtype = params.get("result_dtype") or ""
+        if ending != ENDINGS[0]:
+            dtype = ""  # their readers go by the header
+        elif dtype not in ("", "uint8", "uint16"):
+            raise HTTPException(422, f"The values of a mask are uint8 or uint16, not {dtype}.")
         if isinstance(form.get("label"), UploadFile):
             raise HTTPException(422, "Models of the device take no scribbles; leave the label out.")
         once = None
@@ -134,7 +140,7 @@ async def infer(
             await run_in_threadpool(_keep, site, once, file)
     try:
         return await run_in_threadpool(
-            _segment, request, who, model, (session_id or image), points, ending, output
+            _segment, request, who, model, (session_id or image), points, ending, dtype, output
         )
     finally:
         if once is not None:
@@ -278,14 +284,21 @@ def _points(params: dict[str, Any], *, guided: bool) -> list[Voxel]:
 
 
 def _segment(
-    request: Request, who: str, model: str, image: str, points: list[Voxel], ending: str, output: str
+    request: Request,
+    who: str,
+    model: str,
+    image: str,
+    points: list[Voxel],
+    ending: str,
+    dtype: str,
+    output: str,
 ) -> Response:
     site = site_of(request)
     path = site.uploads.find(image)
     images = [path] if path else _images(site, image)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / f"mask{ending}"
-        answer = site.device.mask(model, images, path is None, out, points)
+        answer = site.device.mask(model, images, path is None, out, points, dtype)
         if answer.pop("outcome") != "done":
             raise HTTPException(422, f"The image could not be segmented: {answer['reason']}")
         site.note(
