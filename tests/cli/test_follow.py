@@ -87,6 +87,7 @@ def test_a_target_that_is_not_there_ends_with_2(run: Any, pair: Path) -> None:
     code, out, err = run(*TWO, "--targets", "4")
     assert (code, out) == (2, "")
     assert err.splitlines()[-1].startswith("error: --targets: lesion 4 is not there on the first date")
+    assert "register" not in err
     assert not (pair / "out").exists()
 
 

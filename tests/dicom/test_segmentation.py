@@ -25,7 +25,8 @@ from pydicom.uid import (
 )
 
 from focalis.colours import label_colour
-from focalis.dicom import Origin
+from focalis.dicom import Origin, read_origin
+from focalis.dicom.derived import GIVEN_MASKS
 from focalis.dicom.segmentation import list_segments, read_segmentation, write_segmentation
 from focalis.dicom.series import Series, read_series
 from focalis.errors import DataError
@@ -172,6 +173,25 @@ def test_a_reviewed_object_names_its_reviewer(tmp_path: Path, series: Series) ->
         assert segment.SegmentAlgorithmType == "SEMIAUTOMATIC"
         assert segment.SegmentDescription == "Found by Focalis, reviewed by Dr. Ödön, for research use only"
     assert {segment.SegmentAlgorithmType for segment in first.SegmentSequence} == {"AUTOMATIC"}
+
+
+@pytest.mark.parametrize(
+    ("told", "kind", "algorithms"),
+    [
+        ({"pointed": True}, "SEMIAUTOMATIC", 1),
+        ({"pointed": True, "reviewer": "a"}, "SEMIAUTOMATIC", 1),
+        ({"model": GIVEN_MASKS}, "MANUAL", 0),
+    ],
+)
+def test_an_object_says_how_much_of_it_is_a_persons_work(
+    tmp_path: Path, series: Series, told: dict[str, Any], kind: str, algorithms: int
+) -> None:
+    origin = Origin(**{"model": ModelIdentity("m"), "version": "1", **told})
+    write_segmentation(speckle(series.volume.array.shape), NAMES, series, tmp_path / "seg.dcm", origin)
+    for segment in segread(tmp_path / "seg.dcm").SegmentSequence:
+        assert segment.SegmentAlgorithmType == kind
+        assert len(segment.get("SegmentationAlgorithmIdentificationSequence", [])) == algorithms
+    assert read_origin(tmp_path / "seg.dcm").version == "1"
 
 
 def test_nothing_found_is_a_valid_object_of_empty_frames(tmp_path: Path, series: Series) -> None:

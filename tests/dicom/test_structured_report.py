@@ -13,13 +13,23 @@ from structured_reports import read_report
 from focalis.dicom import (
     Caution,
     Origin,
+    ReportedChange,
     ReportedLesion,
+    ReportedResponse,
     Superseded,
     read_series,
     write_capture,
     write_report,
     write_segmentation,
     write_structures,
+)
+from focalis.dicom.reported_change import (
+    CHANGE,
+    CURRENT_RESPONSE,
+    DIAMETER_CHANGE,
+    OVERALL_RESPONSE,
+    SUM_OF_DIAMETERS,
+    VOLUME_CHANGE,
 )
 from focalis.identity import ModelIdentity
 
@@ -91,6 +101,65 @@ def test_highdicom_reads_one_volumetric_group_per_lesion(write):
     assert volume.unit.value == "mm3"
     assert groups[1].finding_type.meaning == "Cyst"
     assert groups[0].referenced_segment.referenced_segment_numbers == [1]
+
+
+@pytest.mark.parametrize(
+    ("change", "meaning", "figures"),
+    [
+        (ReportedChange("increase", 31.25, 2.5), "Increase in size", [31.25, 2.5]),
+        (ReportedChange("decrease", -40.0, -1.0), "Decrease in size", [-40.0, -1.0]),
+        (ReportedChange("no change", 3.0, 0.1), "No significant changes in the finding", [3.0, 0.1]),
+        (ReportedChange("unknown", 80.0, 4.0), "Indeterminate", [80.0, 4.0]),
+        (ReportedChange("new"), "New finding", []),
+    ],
+)
+def test_a_change_is_told_with_its_verdict(write, change, meaning, figures):
+    path = write((replace(LESIONS[0], change=change), LESIONS[1]))
+    first, second = highdicom.sr.srread(path).content.get_volumetric_roi_measurement_groups()
+    (verdict,) = first.get_qualitative_evaluations(name=CHANGE)
+    assert verdict.value.meaning == meaning
+    told = [each for name in (VOLUME_CHANGE, DIAMETER_CHANGE) for each in first.get_measurements(name=name)]
+    assert [each.value for each in told] == figures
+    assert [each.unit.value for each in told] == ["%", "mm"][: len(figures)]
+    assert second.get_qualitative_evaluations(name=CHANGE) == []
+
+
+@pytest.mark.parametrize(
+    ("response", "told"),
+    [
+        (
+            ReportedResponse(24.5, "SD", "non-CR/non-PD", "PD"),
+            [
+                "Target Lesion Stable Disease",
+                "Non-Target Lesion Incomplete Response or Stable Disease",
+                "Progressive disease",
+            ],
+        ),
+        (ReportedResponse(24.5, "PR", "none", "PR"), ["Target Lesion Partial Response", "Partial response"]),
+        (ReportedResponse(None, "NE", "none", "NE"), ["Indeterminate", "Not evaluable"]),
+        (ReportedResponse(24.5, "baseline", "none", "baseline"), []),
+    ],
+)
+def test_the_response_is_told_with_the_sum_of_diameters(write, response, told):
+    (group,) = highdicom.sr.srread(write(response=response)).content.get_image_measurement_groups()
+    found = [
+        each.value.meaning
+        for name in (CURRENT_RESPONSE, OVERALL_RESPONSE)
+        for each in group.get_qualitative_evaluations(name=name)
+    ]
+    assert found == told
+    sums = group.get_measurements(name=SUM_OF_DIAMETERS)
+    assert [(each.value, each.method.meaning) for each in sums] == (
+        [] if response.sum_mm is None else [(response.sum_mm, "RECIST 1.1")]
+    )
+
+
+def test_a_lesion_that_is_gone_is_told_as_absent(write):
+    path = write(gone={"nodule 7": "2.25.77"})
+    group = highdicom.sr.srread(path).content.get_image_measurement_groups(tracking_uid="2.25.77")[0]
+    assert group.tracking_identifier == "nodule 7"
+    lesion = highdicom.sr.CodedConcept("52988006", "SCT", "Lesion")
+    assert [each.value.meaning for each in group.get_qualitative_evaluations(name=lesion)] == ["Absent"]
 
 
 def test_nothing_found_says_so(write, series):

@@ -19,6 +19,7 @@ from follow_scenes import Ball, grid_of, scan, turned
 
 import focalis
 from focalis.dicom import Origin, read_series, write_segmentation, write_structures
+from focalis.dicom.reported_change import VOLUME_CHANGE
 from focalis.errors import DataError, ModelError, UsageError
 from focalis.identity import ModelIdentity
 from focalis.volume import Grid, Volume, read_volume, write_volume
@@ -278,15 +279,26 @@ def test_a_lesion_has_one_tracking_uid_in_the_objects_of_all_dates(
     uid = next(
         u for t, u in zip(found.tracks, found.uids, strict=True) if t.sightings[1].status == "persistent"
     )
-    seen = []
+    seen, changes = [], []
     for number, name in ((1, "january"), (2, "april")):
         segmentation = highdicom.seg.segread(tmp_path / "out" / "dicom" / f"{number}_{name}_seg.dcm")
+        assert {item.SegmentAlgorithmType for item in segmentation.SegmentSequence} == {"MANUAL"}
         assert uid in [str(item.TrackingUID) for item in segmentation.SegmentSequence]
         report = highdicom.sr.srread(tmp_path / "out" / "dicom" / f"{number}_{name}_sr.dcm")
         groups = report.content.get_volumetric_roi_measurement_groups(tracking_uid=uid)
         assert len(groups) == 1
         seen.append(groups[0].tracking_identifier)
+        changes.append([measured.value for measured in groups[0].get_measurements(name=VOLUME_CHANGE)])
     assert seen[0] == seen[1]
+    assert changes == [[], [pytest.approx(float(rows(tmp_path / "out")[1]["volume_percent"]), abs=0.002)]]
+    absent = [
+        group.tracking_uid
+        for group in report.content.get_image_measurement_groups()
+        if any(each.value.meaning == "Absent" for each in group.get_qualitative_evaluations())
+    ]
+    assert absent == [
+        u for t, u in zip(found.tracks, found.uids, strict=True) if t.sightings[1].status == "gone"
+    ]
     content = json.loads((tmp_path / "out" / "follow.json").read_text())
     assert [each["day"] for each in content["dates"]] == ["2026-01-05", "2026-04-05"]
     if shutil.which("dciodvfy"):

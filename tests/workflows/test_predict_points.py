@@ -90,7 +90,9 @@ def test_of_dicom_the_segmentation_and_the_report_are_written(stored, write_seri
         for inner in study.ReferencedSeriesSequence
         for each in inner.ReferencedSOPSequence
     ]
-    assert dcmread(report.rows[0].output).SOPInstanceUID in referred
+    drawn = dcmread(report.rows[0].output)
+    assert drawn.SOPInstanceUID in referred
+    assert [each.SegmentAlgorithmType for each in drawn.SegmentSequence] == ["SEMIAUTOMATIC"]
     (centroid,) = read_points(tmp_path / "out" / "scan_sr.dcm")
     np.testing.assert_allclose(centroid.ends[0], np.add(POINT, (0.75, 0, -1)), atol=1e-3)
     out = tmp_path / "again"

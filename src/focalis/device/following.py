@@ -16,9 +16,8 @@ from pydicom import Dataset
 
 from focalis.device.records import EarlierStudy
 from focalis.dicom import Series, read_segmentation, read_series
-from focalis.dicom.drawn_points import read_points
+from focalis.dicom.drawn_points import read_points, read_tracking
 from focalis.dicom.headers import read_header, text
-from focalis.dicom.structured_report import read_tracking
 from focalis.errors import DataError, FocalisError
 from focalis.followup import Change, Piece, Study, Track, estimate_error, make_study, measure, place, track
 from focalis.workflows.follow_inputs import day_of

@@ -4,6 +4,7 @@ from focalis.dicom.capture import write_capture
 from focalis.dicom.derived import Caution, Origin, Superseded, read_origin
 from focalis.dicom.drawn import DrawnObject, find_drawn, series_of
 from focalis.dicom.headers import is_dicom
+from focalis.dicom.reported_change import ReportedChange, ReportedResponse
 from focalis.dicom.segmentation import list_segments, read_segmentation, write_segmentation
 from focalis.dicom.series import Series, SeriesFiles, find_series, only_series, read_series
 from focalis.dicom.structured_report import ReportedLesion, as_reported, write_report
@@ -13,7 +14,9 @@ __all__ = [
     "Caution",
     "DrawnObject",
     "Origin",
+    "ReportedChange",
     "ReportedLesion",
+    "ReportedResponse",
     "Series",
     "SeriesFiles",
     "Superseded",

@@ -91,6 +91,7 @@ class Origin:
         edition: which result of its series it is, from 1; told in the Series Description from the second on.
         cautions: why not to take it at its word.
         by: the model's name on the device, told in the Series Description; empty if it is not.
+        pointed: whether a person pointed at each lesion, so that the model did not search for them.
     """
 
     model: ModelIdentity
@@ -100,6 +101,14 @@ class Origin:
     edition: int = 1
     cautions: tuple[Caution, ...] = ()
     by: str = ""
+    pointed: bool = False
+
+    @property
+    def algorithm_type(self) -> Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"]:
+        """How much of it is a person's work (PS3.3 C.8.20.2: Segment Algorithm Type). Given masks count as manual."""
+        if self.model == GIVEN_MASKS:
+            return "MANUAL"
+        return "SEMIAUTOMATIC" if self.reviewer or self.pointed else "AUTOMATIC"
 
 
 def read_origin(path: Path) -> Origin:
@@ -175,6 +184,7 @@ class LabelledSeries:
             *([f"reviewed by {origin.reviewer}"] if origin.reviewer else []),
             *([f"edition {origin.edition}"] if origin.edition > 1 else []),
             *([f"by {origin.by}"] if origin.by else []),
+            *(["pointed at"] if origin.pointed else []),
             *(f"{each.mark}: {each.text}" for each in origin.cautions),
             *([sorted(self.tracking.items())] if self.tracking else []),
         )

@@ -1,7 +1,8 @@
-"""Points and lines that were drawn in DICOM: in an RT Structure Set, or in a Structured Report."""
+"""What Structured Reports and RT Structure Sets tell of single lesions: points, lines, and Tracking UIDs."""
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from pathlib import Path
 from pydicom import Dataset, uid
 
 from focalis.dicom.headers import read_header, sop_class, text
+from focalis.dicom.objects import read_object
 from focalis.dicom.structured_report import CENTROID
 from focalis.errors import DataError, FileWarning
 
-_TRACKING_IDENTIFIER = "112039"
+_TRACKING_IDENTIFIER, _TRACKING_UID = "112039", "112040"
 _POINTS = ("POINT", "MULTIPOINT")
 
 
@@ -132,3 +134,24 @@ def _tuples(values: Sequence[float], width: int) -> tuple[tuple[float, ...], ...
 def _code(item: Dataset) -> tuple[str, str]:
     names = item.get("ConceptNameCodeSequence") or [Dataset()]
     return text(names[0], "CodeValue"), text(names[0], "CodingSchemeDesignator")
+
+
+def read_tracking(path: Path) -> dict[int, str]:
+    """The Tracking UIDs of the lesions in a report that `write_report` wrote, by their numbers.
+
+    Raises:
+        DataError: the file is no report.
+    """
+    report = read_object(path, (uid.Comprehensive3DSRStorage,), "a measurement report")
+    found = {}
+    for content in report.get("ContentSequence") or ():
+        for group in content.get("ContentSequence") or ():
+            told = {
+                item.ConceptNameCodeSequence[0].CodeValue: item.get("TextValue") or item.get("UID")
+                for item in group.get("ContentSequence") or ()
+                if item.get("ConceptNameCodeSequence")
+            }
+            number = re.search(r" ([0-9]+)$", str(told.get(_TRACKING_IDENTIFIER, "")))
+            if number and told.get(_TRACKING_UID):
+                found[int(number[1])] = str(told[_TRACKING_UID])
+    return found

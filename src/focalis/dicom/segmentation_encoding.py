@@ -11,7 +11,7 @@ from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DA, TM
 
 from focalis.colours import label_colour
-from focalis.dicom.derived import GIVEN_MASKS, MANUFACTURER, NOTICE, LabelledSeries, Superseded
+from focalis.dicom.derived import MANUFACTURER, NOTICE, LabelledSeries, Superseded
 from focalis.dicom.headers import text
 from focalis.dicom.provenance import (
     decimals,
@@ -115,7 +115,15 @@ def _descriptions(result: LabelledSeries) -> list[highdicom.seg.SegmentDescripti
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
 
     found = []
-    drawn = result.origin.reviewer or result.origin.model == GIVEN_MASKS
+    kind = SegmentAlgorithmTypeValues(result.origin.algorithm_type)
+    is_given = kind is SegmentAlgorithmTypeValues.MANUAL
+    algorithm = AlgorithmIdentificationSequence(
+        name=MANUFACTURER,
+        family=_ARTIFICIAL_INTELLIGENCE,
+        version=result.origin.version,
+        source=MANUFACTURER,
+        parameters=result.origin.model.record(),
+    )
     for number, (value, name) in enumerate(result.names.items(), start=1):
         tracked = result.tracking.get(value)
         segment = SegmentDescription(
@@ -123,23 +131,15 @@ def _descriptions(result: LabelledSeries) -> list[highdicom.seg.SegmentDescripti
             segment_label=name,
             segmented_property_category=_ABNORMAL,
             segmented_property_type=property_type(name),
-            algorithm_type=SegmentAlgorithmTypeValues.SEMIAUTOMATIC
-            if drawn
-            else SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=AlgorithmIdentificationSequence(
-                name=MANUFACTURER,
-                family=_ARTIFICIAL_INTELLIGENCE,
-                version=result.origin.version,
-                source=MANUFACTURER,
-                parameters=result.origin.model.record(),
-            ),
+            algorithm_type=kind,
+            algorithm_identification=None if is_given else algorithm,
             tracking_uid=tracked,
             tracking_id=name if tracked else None,
             display_color=CIELabColor.from_rgb(*label_colour(number - 1)),
         )
         reviewed = f", reviewed by {result.origin.reviewer}" if result.origin.reviewer else ""
         marks = "".join(f"{each.mark}: " for each in result.origin.cautions)
-        verb = "Followed" if tracked else "Found"
+        verb = "Given to Focalis as a mask, followed" if is_given else "Followed" if tracked else "Found"
         segment.SegmentDescription = f"{marks}{verb} by Focalis{reviewed}, {NOTICE}"
         found.append(segment)
     return found

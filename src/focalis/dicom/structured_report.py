@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from focalis.dicom.derived import MANUFACTURER, NOTICE, LabelledSeries, Origin, 
 from focalis.dicom.headers import quiet, sop_class, text
 from focalis.dicom.objects import read_object
 from focalis.dicom.provenance import series_number, stamp
+from focalis.dicom.reported_change import ReportedChange, ReportedResponse
 from focalis.dicom.segmentation import SEGMENTATION_CLASSES
 from focalis.dicom.segmentation_encoding import property_type
 from focalis.dicom.series import Series
@@ -40,7 +40,6 @@ DIAMETER = Code("103339001", "SCT", "Long Axis")
 CENTROID = tuple(Code(f"centroid-{axis}", "99FOCALIS", f"Centroid {axis} (LPS)") for axis in "xyz")
 COUNT = Code("lesions", "99FOCALIS", "Number of lesions")
 
-_TRACKING_IDENTIFIER, _TRACKING_UID = "112039", "112040"
 _LESION = Code("52988006", "SCT", "Lesion")
 _PRESENT, ABSENT = Code("52101004", "SCT", "Present"), Code("2667000", "SCT", "Absent")
 _INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
@@ -68,6 +67,7 @@ class ReportedLesion:
         tracking_uid: the UID that follows it through other objects; derived by `write_report` if it is empty.
         identifier: its tracking identifier; by default its label's name and its number.
         remark: a comment on it; none if empty.
+        change: how it changed since an earlier scan; None if that is not told.
     """
 
     number: int
@@ -78,6 +78,7 @@ class ReportedLesion:
     tracking_uid: str = ""
     identifier: str = ""
     remark: str = ""
+    change: ReportedChange | None = None
 
 
 def as_reported(
@@ -115,6 +116,8 @@ def write_report(
     supersedes: Superseded | None = None,
     promise: str = "",
     remarks: Sequence[str] = (),
+    gone: Mapping[str, str] | None = None,
+    response: ReportedResponse | None = None,
 ) -> None:
     """Write a measurement report (TID 1500) with one volumetric group (TID 1411) per lesion.
 
@@ -133,12 +136,15 @@ def write_report(
         total: how many lesions there are, if not all are listed.
         promise: what the model's operating point holds on new scans; a comment, unless there are cautions.
         remarks: more comments on all of it.
+        gone: tracking identifier to Tracking UID of lesions that an earlier scan showed; each is reported as absent.
+        response: by RECIST 1.1; None if it is not told.
 
     Raises:
         DataError: as for `write_segmentation`; or the Segmentation cannot be read.
     """
-    told = {each.number: each.tracking_uid + each.remark for each in lesions}
-    told = {number: text for number, text in {0: " ".join(remarks), **told}.items() if text}
+    told = {each.number: each.tracking_uid + each.remark + str(each.change or "") for each in lesions}
+    general = " ".join([*remarks, *(gone or {}).values(), str(response or "")]).strip()
+    told = {number: text for number, text in {0: general, **told}.items() if text}
     result = describe_result("SR", label, names, series, origin, supersedes, told)
     comments = [f"{each.mark}: {each.text}" for each in result.origin.cautions]
     if promise and not comments:
@@ -148,7 +154,13 @@ def write_report(
         reference = _segmentation_reference(segmentation)
     save(
         lambda: _encode(
-            result, tuple(lesions), len(lesions) if total is None else total, reference, comments
+            result,
+            [
+                _summary(result, len(lesions) if total is None else total, comments, response),
+                *(_group(result, lesion, reference) for lesion in lesions),
+                *(_absent(result, identifier, uid) for identifier, uid in (gone or {}).items()),
+            ],
+            reference,
         ),
         path,
         series,
@@ -157,10 +169,10 @@ def write_report(
 
 def _encode(
     result: LabelledSeries,
-    lesions: tuple[ReportedLesion, ...],
-    total: int,
+    groups: Sequence[
+        MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
+    ],
     segmentation: Dataset,
-    comments: Sequence[str],
 ) -> highdicom.sr.Comprehensive3DSR:
     """The object, ready to be stored."""
     from highdicom.sr import (
@@ -192,10 +204,7 @@ def _encode(
     content = MeasurementReport(
         observation_context=context,
         procedure_reported=_PROCEDURES.get(text(result.series.header, "Modality"), _IMAGING),
-        imaging_measurements=[
-            _summary(result, total, comments),
-            *(_group(result, lesion, segmentation) for lesion in lesions),
-        ],
+        imaging_measurements=groups,
     )
     dataset = Comprehensive3DSR(
         evidence=_evidence(result, segmentation),
@@ -238,7 +247,7 @@ def _algorithm(result: LabelledSeries) -> AlgorithmIdentification:
 
 
 def _summary(
-    result: LabelledSeries, count: int, comments: Sequence[str]
+    result: LabelledSeries, count: int, comments: Sequence[str], response: ReportedResponse | None
 ) -> MeasurementsAndQualitativeEvaluations:
     """The number of lesions; "none" is a finding too, unless there are cautions (TID 1501)."""
     from highdicom.sr import (
@@ -252,11 +261,32 @@ def _summary(
     summary = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=result.uid("summary"), identifier="all lesions"),
         algorithm_id=_algorithm(result),
-        measurements=[Measurement(name=COUNT, value=count, unit=_EACH)],
-        qualitative_evaluations=[QualitativeEvaluation(name=_LESION, value=present)],
+        measurements=[
+            Measurement(name=COUNT, value=count, unit=_EACH),
+            *([] if response is None else response.measurements()),
+        ],
+        qualitative_evaluations=[
+            QualitativeEvaluation(name=_LESION, value=present),
+            *([] if response is None else response.evaluations()),
+        ],
     )
     summary[0].ContentSequence.extend(_comment(value) for value in comments)
     return summary
+
+
+def _absent(result: LabelledSeries, identifier: str, uid: str) -> MeasurementsAndQualitativeEvaluations:
+    """A lesion that an earlier scan showed and this one does not."""
+    from highdicom.sr import (
+        MeasurementsAndQualitativeEvaluations,
+        QualitativeEvaluation,
+        TrackingIdentifier,
+    )
+
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=UID(uid), identifier=identifier),
+        algorithm_id=_algorithm(result),
+        qualitative_evaluations=[QualitativeEvaluation(name=_LESION, value=ABSENT)],
+    )
 
 
 def _comment(value: str) -> TextContentItem:
@@ -294,33 +324,14 @@ def _group(
         algorithm_id=_algorithm(result),
         # decimal strings hold 16 characters; a thousandth of a millimetre is finer than any image
         measurements=[
-            Measurement(name=code, value=round(value, 3), unit=unit) for code, value, unit in values
+            *(Measurement(name=code, value=round(value, 3), unit=unit) for code, value, unit in values),
+            *([] if lesion.change is None else lesion.change.measurements()),
         ],
+        qualitative_evaluations=None if lesion.change is None else lesion.change.evaluations(),
     )
     if lesion.remark:
         group[0].ContentSequence.append(_comment(lesion.remark))
     return group
-
-
-def read_tracking(path: Path) -> dict[int, str]:
-    """The Tracking UIDs of the lesions in a report that `write_report` wrote, by their numbers.
-
-    Raises:
-        DataError: the file is no report.
-    """
-    report = read_object(path, (Comprehensive3DSRStorage,), "a measurement report")
-    found = {}
-    for content in report.get("ContentSequence") or ():
-        for group in content.get("ContentSequence") or ():
-            told = {
-                item.ConceptNameCodeSequence[0].CodeValue: item.get("TextValue") or item.get("UID")
-                for item in group.get("ContentSequence") or ()
-                if item.get("ConceptNameCodeSequence")
-            }
-            number = re.search(r" ([0-9]+)$", str(told.get(_TRACKING_IDENTIFIER, "")))
-            if number and told.get(_TRACKING_UID):
-                found[int(number[1])] = str(told[_TRACKING_UID])
-    return found
 
 
 def _evidence(result: LabelledSeries, segmentation: Dataset) -> list[Dataset]:

@@ -71,7 +71,7 @@ def _roi(value: int, name: str, result: LabelledSeries) -> Dataset:
     item.ROINumber = value
     item.ReferencedFrameOfReferenceUID = result.identity.frame_of_reference
     item.ROIName = name
-    item.ROIGenerationAlgorithm = "SEMIAUTOMATIC" if result.origin.reviewer else "AUTOMATIC"
+    item.ROIGenerationAlgorithm = result.origin.algorithm_type
     return item
 
 

@@ -8,6 +8,7 @@ from focalis.followup.recist import (
     Targets,
     choose_targets,
     is_measurable,
+    require_targets,
     sum_targets,
 )
 from focalis.followup.registration import DOUBTFUL_SIMILARITY, REGISTRATION_RULE, register
@@ -42,6 +43,7 @@ __all__ = [
     "measure",
     "place",
     "register",
+    "require_targets",
     "scan_noise",
     "sum_targets",
     "track",

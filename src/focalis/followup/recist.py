@@ -123,22 +123,34 @@ def choose_targets(
         for each, days in zip(tracks, measured, strict=True)
         if days[0].size is not None
     }
-    if strangers := sorted(set(named) - set(first)):
-        there = ", ".join(str(number) for number in first) or "none"
-        raise UsageError(
-            f"--targets: lesion {strangers[0]} is not there on the first date; its lesions are {there}"
-        )
-    chosen = tuple(dict.fromkeys(named))
-    if len(chosen) > MOST_TARGETS:
-        raise UsageError(
-            f"--targets: {len(chosen)} lesions; RECIST 1.1 takes {MOST_TARGETS} at most, so leave some out"
-        )
+    require_targets(named, len(first))
     large = sorted(
         (-_diameter(size, node), number)
         for number, (size, node) in first.items()
         if not size.cut and _is_measurable(size, node, slice_mm)
     )
-    return chosen or tuple(number for _, number in large[:MOST_TARGETS])
+    return tuple(dict.fromkeys(named)) or tuple(number for _, number in large[:MOST_TARGETS])
+
+
+def require_targets(named: Sequence[int], there: int | None = None) -> None:
+    """Refuse what cannot be targets.
+
+    Args:
+        named: identities.
+        there: how many lesions the first date has, which are numbered from 1; None if that is not known yet.
+
+    Raises:
+        UsageError: a named one is not there on the first date, or there are more than five.
+    """
+    if there is not None and (strangers := sorted(set(named) - set(range(1, there + 1)))):
+        listed = ", ".join(map(str, range(1, there + 1))) or "none"
+        raise UsageError(
+            f"--targets: lesion {strangers[0]} is not there on the first date; its lesions are {listed}"
+        )
+    if (count := len(set(named))) > MOST_TARGETS:
+        raise UsageError(
+            f"--targets: {count} lesions; RECIST 1.1 takes {MOST_TARGETS} at most, so leave some out"
+        )
 
 
 def is_measurable(lesion: Track, size: Size, slice_mm: float) -> bool:

@@ -22,7 +22,7 @@ LEAST_SIMILARITY = 0.55
 DOUBTFUL_SIMILARITY = 0.75
 LEAST_OVERLAP = 0.1
 MOST_INCONSISTENT_MM = 4.0
-_MIRRORED_GAIN = 0.1
+_SURELY_UNMIRRORED, _MIRRORED_GAIN = 0.9, 0.1
 
 REGISTRATION_RULE = (
     "Two scans are registered by mutual information, rigidly and then affinely, from the scanner's coordinates, and "
@@ -30,7 +30,7 @@ REGISTRATION_RULE = (
     "images where both show the body. Scans could not be registered if the similarity stays below "
     f"{LEAST_SIMILARITY:g}, if less than {100 * LEAST_OVERLAP:.0f} % of the smaller body is seen in both, if the "
     f"way back, found on its own, misses the start by more than {MOST_INCONSISTENT_MM:g} mm, or if the similarity is "
-    f"below {DOUBTFUL_SIMILARITY:g} and that of a mirror image is higher by {_MIRRORED_GAIN:g}."
+    f"below {_SURELY_UNMIRRORED:g} and that of a mirror image is higher by {_MIRRORED_GAIN:g}."
 )
 
 _VOXELS_ALONG = 90
@@ -100,7 +100,7 @@ def register(earlier: Volume, later: Volume) -> Registration:
     found = _affine(first, second, found)
     miss = _inconsistency(first, second, found)
     problem = _problem(found, miss)
-    if not problem and found.similarity < DOUBTFUL_SIMILARITY and _is_mirrored(first, second, found):
+    if not problem and found.similarity < _SURELY_UNMIRRORED and _is_mirrored(first, second, found):
         problem = "one fits the mirror image of the other better, so its axes or its orientation are wrong"
     return Registration(found.transform, found.kind, found.similarity, found.overlap, miss, problem)
 

@@ -10,10 +10,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from focalis.files import write_text
-from focalis.followup import THERE, Change, LesionDay, MeasurementError, Placement, Study, Targets, Track
+from focalis.followup import (
+    THERE,
+    Change,
+    LesionDay,
+    MeasurementError,
+    Placement,
+    Sighting,
+    Study,
+    Targets,
+    Track,
+)
 from focalis.report.figure import DARK, PREDICTION_COLOUR, png, style
-from focalis.report.page import DASH, number, render
-from focalis.report.slice_drawing import BACKGROUND, SOFT, TEXT, bare, draw_slice, scale_bar, zoom
+from focalis.report.page import DASH, number, render, signed
+from focalis.report.slice_drawing import (
+    BACKGROUND,
+    SOFT,
+    TEXT,
+    bare,
+    draw_slice,
+    grey_window,
+    scale_bar,
+    zoom,
+)
 from focalis.volume import Volume, to_canonical
 
 _SIDE_IN, _HEAD_IN, _GAP_IN, _CURVE_IN = 2.0, 0.24, 0.06, 3.0
@@ -21,6 +40,8 @@ _LEAST_SIDE_MM, _MOST_SIDE_MM = 30.0, 160.0
 _FIRST = ("new", "gone", "returned", "merged", "split")
 """Lesions that are one of these on the last date on which anything is known come first, in this order."""
 _MOST_PICTURES = 60
+_LEAST_CONTRAST = 0.25
+"""A scan whose values span less than this share of the common grey window is shown in its own."""
 
 
 def write_follow_report(
@@ -79,8 +100,7 @@ def write_follow_report(
 def lesion_figure(track: Track, days: Sequence[LesionDay], studies: Sequence[Study]) -> bytes:
     """Draw a lesion's place on every date at one scale, in axial slices, and its volume over the dates.
 
-    The patient's right is on the left. Each scan shows its own voxels; grey values run from the 1st to the 99.5th
-    percentile of what is shown.
+    The patient's right is on the left. Each scan shows its own voxels, in the grey window of all dates together.
 
     Returns:
         A PNG file.
@@ -90,14 +110,20 @@ def lesion_figure(track: Track, days: Sequence[LesionDay], studies: Sequence[Stu
     width_in = len(studies) * (_SIDE_IN + _GAP_IN) + _CURVE_IN
     height_in = _SIDE_IN + _HEAD_IN
     figure = Figure(figsize=(width_in, height_in), facecolor=BACKGROUND)
+    cuts = [
+        None if each.centre_lps_mm is None else _slice(study, each.centre_lps_mm, side_mm)
+        for each, study in zip(track.sightings, studies, strict=True)
+    ]
+    windows = _windows([None if cut is None else cut[0].array for cut in cuts])
+    own = len(set(windows) - {None}) > 1
     for day, study in enumerate(studies):
         left = day * (_SIDE_IN + _GAP_IN)
         axes = figure.add_axes((left / width_in, 0, _SIDE_IN / width_in, _SIDE_IN / height_in))
-        _draw(axes, track, day, study, side_mm)
+        _draw(axes, track.sightings[day], cuts[day], windows[day], side_mm)
         figure.text(
             (left + 0.03) / width_in,
             1 - _HEAD_IN / 2 / height_in,
-            f"{_title(study)}: {track.sightings[day].status}",
+            f"{_title(study)}: {track.sightings[day].status}{', own window' if own else ''}",
             color=TEXT,
             fontsize=7.5,
             va="center",
@@ -119,9 +145,23 @@ def lesion_figure(track: Track, days: Sequence[LesionDay], studies: Sequence[Stu
     return png(figure)
 
 
-def _draw(axes: Axes, track: Track, day: int, study: Study, side_mm: float) -> None:
-    sighting = track.sightings[day]
-    cut = None if sighting.centre_lps_mm is None else _slice(study, sighting.centre_lps_mm, side_mm)
+def _windows(planes: Sequence[np.ndarray | None]) -> list[tuple[float, float] | None]:
+    """The grey window of each plane: one for all, or each its own where one would leave a plane without contrast."""
+    there = [plane for plane in planes if plane is not None]
+    low, high = grey_window(there)
+    own = [grey_window([plane]) for plane in there if np.ptp(plane) > 0]
+    if all(_LEAST_CONTRAST * (high - low) <= white - black for black, white in own):
+        return [(low, high)] * len(planes)
+    return [None if plane is None else grey_window([plane]) for plane in planes]
+
+
+def _draw(
+    axes: Axes,
+    sighting: Sighting,
+    cut: tuple[Volume, np.ndarray, tuple[float, float]] | None,
+    window: tuple[float, float] | None,
+    side_mm: float,
+) -> None:
     if cut is None:
         bare(axes)
         axes.text(0.5, 0.5, "not in this scan", color=SOFT, fontsize=9, ha="center", va="center")
@@ -131,7 +171,7 @@ def _draw(axes: Axes, track: Track, day: int, study: Study, side_mm: float) -> N
     own = np.isin(numbered, np.add(sighting.pieces, 1)) & (numbered > 0)
     others = (numbered > 0) & ~own
     outlines = [(others.astype(np.uint8), SOFT, 0.8), (own.astype(np.uint8), PREDICTION_COLOUR, 1.4)]
-    draw_slice(axes, image.array[0], outlines, spacing)
+    draw_slice(axes, image.array[0], outlines, spacing, window)
     y, x = (row + 0.5) * spacing[0], (column + 0.5) * spacing[1]
     if not sighting.pieces:
         axes.plot(x, y, "+", color=PREDICTION_COLOUR, markersize=9, markeredgewidth=1.2)
@@ -180,11 +220,11 @@ def _curve(axes: Axes, days: Sequence[LesionDay], studies: Sequence[Study]) -> N
         [size.volume_mm3 for _, size in shown],
         yerr=[1.96 * size.volume_sd_mm3 for _, size in shown],
         color=DARK.line,
-        ecolor=DARK.faint,
+        ecolor=DARK.text,
         marker="o",
         markersize=4,
         linewidth=1.4,
-        capsize=2,
+        capsize=3,
     )
     axes.set_ylim(bottom=0)
     axes.set_xlim(min(places) - 0.08 * (np.ptp(places) or 1), max(places) + 0.08 * (np.ptp(places) or 1))
@@ -278,11 +318,11 @@ def _told(change: Change, studies: Sequence[Study]) -> dict[str, object]:
     verdict = change.verdict(beyond=change.volume_beyond_error)
     return {
         "since": _title(studies[change.since]),
-        "volume": f"{change.volume_percent:+.0f} %",
+        "volume": f"{signed(change.volume_percent, 0)} %",
         "limits": f"{number(low, 0)} to +{number(high, 0)} %" if change.error_known else DASH,
         "beyond": change.volume_beyond_error and change.error_known,
         "verdict": verdict if change.reliable else f"{verdict}, but cut off",
-        "diameter": f"{change.diameter_mm:+.1f} mm",
+        "diameter": f"{signed(change.diameter_mm, 1)} mm",
         "diameter_limit": f"±{change.diameter_limit_mm:.1f} mm" if change.error_known else DASH,
         "diameter_beyond": change.diameter_beyond_error and change.error_known,
         "doubling": doubling,

@@ -17,6 +17,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return DASH if value is None else f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
+def signed(value: float, digits: int) -> str:
+    """A change for a table, with its sign."""
+    return f"{value:+,.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
 def data_uri(picture: bytes) -> str:
     """A PNG or JPEG image as the address of an `img` element."""
     kind = "jpeg" if picture.startswith(b"\xff\xd8") else "png"

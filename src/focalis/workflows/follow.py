@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from focalis.errors import DataError, ModelError, UsageError, about
-from focalis.files import is_free, whole_folder, write_text
+from focalis.files import is_free, whole_folder
 from focalis.followup import (
-    CHANGE_RULE,
     DOUBTFUL_SIMILARITY,
-    ERROR_RULE,
-    FOLLOWING_RULE,
-    RECIST_RULE,
-    REGISTRATION_RULE,
     LesionDay,
-    MeasurementError,
     Placement,
     Study,
     Targets,
@@ -33,16 +22,16 @@ from focalis.followup import (
     make_study,
     measure,
     place,
+    require_targets,
     sum_targets,
     track,
 )
-from focalis.identity import ModelIdentity
-from focalis.lesions import MEASURING_RULE, as_csv, axial_axis
+from focalis.lesions import axial_axis
 from focalis.model import Model, open_model
 from focalis.models import model_file
 from focalis.prediction import Place, Settings, require_crop
-from focalis.report import write_follow_report
-from focalis.volume import Volume, content_digest, read_volume, write_volume
+from focalis.volume import Volume, content_digest, read_volume
+from focalis.workflows.follow_files import write_files
 from focalis.workflows.follow_inputs import (
     Masks,
     Scan,
@@ -53,9 +42,9 @@ from focalis.workflows.follow_inputs import (
     scan_notes,
 )
 from focalis.workflows.follow_points import find_at
+from focalis.workflows.followed import Followed
 from focalis.workflows.points import Given, on_series, places_given
 from focalis.workflows.predict import predict
-from focalis.workflows.record import write_json
 from focalis.workflows.repeated_prediction import describe_second_look, second_look
 from focalis.workflows.scope import outside_line
 from focalis.workflows.training_cases import seen_alone
@@ -63,59 +52,7 @@ from focalis.workflows.training_cases import seen_alone
 Progress = Callable[[str], None]
 """Called with what is done next."""
 
-RULES = (MEASURING_RULE, REGISTRATION_RULE, FOLLOWING_RULE, CHANGE_RULE, ERROR_RULE, RECIST_RULE)
-
 _NAMESPACE = uuid.UUID("0f0a3c1e-6c67-4d36-9d4b-0f6f5c2f8f0a")
-
-
-@dataclass(frozen=True, eq=False)
-class Followed:
-    """The lesions of one person over dates.
-
-    Attributes:
-        studies: the dates, in their order.
-        placements: how each date's scan lies to the others.
-        measured: of each lesion its size and change on every date.
-        error: how well sizes are measured.
-        targets: the targets and their sums; None if there is none.
-        notes: what a reader should know, a sentence each.
-        model: the model; None if masks were given.
-    """
-
-    studies: tuple[Study, ...]
-    placements: tuple[Placement, ...]
-    tracks: tuple[Track, ...]
-    uids: tuple[str, ...]
-    measured: tuple[tuple[LesionDay, ...], ...]
-    error: MeasurementError
-    targets: Targets | None
-    notes: tuple[str, ...]
-    model: ModelIdentity | None
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it but the images, as plain JSON."""
-        return {
-            "dates": [_date(self, day) for day in range(len(self.studies))],
-            "lesions": [
-                {
-                    "lesion": each.number,
-                    "label": each.label,
-                    "name": each.name,
-                    "tracking_uid": uid,
-                    "dates": [
-                        {**asdict(sighting), **asdict(found)}
-                        for sighting, found in zip(each.sightings, days, strict=True)
-                    ],
-                }
-                for each, uid, days in zip(self.tracks, self.uids, self.measured, strict=True)
-            ],
-            "targets": None if self.targets is None else asdict(self.targets),
-            "error": asdict(self.error),
-            "notes": list(self.notes),
-            "rules": list(RULES),
-            **({"model_sha256": None} if self.model is None else self.model.record()),
-            "focalis": version("focalis"),
-        }
 
 
 def follow(
@@ -167,6 +104,7 @@ def follow(
         raise UsageError("give a model to find the lesions (--model), or a mask for each scan (--masks)")
     if masks and len(masks) != len(images):
         raise UsageError(f"--masks: {len(masks)} for {len(images)} scans; give one per scan, in their order")
+    require_targets(targets)
     paths = [Path(path) for path in images]
     loaded = None if model is None else model if isinstance(model, Model) else open_model(model_file(model))
     places = places_given(at)
@@ -196,7 +134,10 @@ def follow(
         source, names = describe_second_look(loaded), dict(loaded.plan.labels)
 
         def find(scan: Scan, here: Sequence[Place] = ()) -> Masks:
-            return _predicted(loaded, scan, here, memory_gb, device, say, notes)
+            found = _predicted(loaded, scan, here, memory_gb, device, say, notes)
+            if targets and scan is scans[0]:
+                require_targets(targets, len(study(0, found.label.array).pieces))
+            return found
 
         if places:
             here = on_series(places, scans[0].source)
@@ -210,13 +151,14 @@ def follow(
     say("measure lesions")
     if not placements:
         studies = [study(day, each.label.array) for day, each in enumerate(given)]
+        require_targets(targets, len(studies[0].pieces))
         placements = place(studies, say)
     repeats = [[study(day, other.array) for other in each.others] for day, each in enumerate(given)]
     error = estimate_error(studies, repeats, source)
-    followed = _followed(scans, studies, placements, error, targets, notes, loaded, say)
+    followed = _followed(scans, studies, placements, error, targets, notes, loaded, say, pointed=bool(places))
     say("write the report")
     with whole_folder(folder) as unfinished:
-        _write(followed, scans, unfinished)
+        write_files(followed, scans, unfinished)
     return followed
 
 
@@ -229,6 +171,8 @@ def _followed(
     notes: list[str],
     model: Model | None,
     say: Progress,
+    *,
+    pointed: bool,
 ) -> Followed:
     tracks = track(studies, placements, say)
     measured = measure(tracks, studies, error)
@@ -256,6 +200,7 @@ def _followed(
         targets,
         tuple(notes),
         None if model is None else model.identity,
+        pointed,
     )
 
 
@@ -355,153 +300,3 @@ def _tracking_uid(found: Track, scans: Sequence[Scan], studies: Sequence[Study])
     image = scan.source.instance_uids[0] if scan.source else content_digest(studies[day].image.array)
     voxel = studies[day].pieces[sighting.pieces[0]].voxels_zyx[0].tolist()
     return f"2.25.{uuid.uuid5(_NAMESPACE, f'{image} {found.label} {voxel}').int}"
-
-
-def _write(followed: Followed, scans: Sequence[Scan], folder: Path) -> None:
-    write_json(folder / "follow.json", followed.to_json())
-    rows = [
-        _row(followed, number, day) for number in range(len(followed.tracks)) for day in range(len(scans))
-    ]
-    write_text(folder / "lesions.csv", as_csv(rows, COLUMNS))
-    for day, (study, scan) in enumerate(zip(followed.studies, scans, strict=True)):
-        label = np.zeros(study.numbered.shape, dtype=np.uint16)
-        for each in followed.tracks:
-            if each.sightings[day].pieces:
-                z, y, x = study.voxels_zyx(each.sightings[day].pieces).T
-                label[z, y, x] = each.number
-        write_volume(Volume(label, study.image.grid), folder / "masks" / f"{study.name}.nii.gz")
-        if scan.source is not None:
-            _write_dicom(followed, day, label, scan, folder / "dicom")
-    write_follow_report(
-        folder / "report.html",
-        followed.studies,
-        followed.placements,
-        followed.tracks,
-        followed.measured,
-        followed.error,
-        followed.targets,
-        followed.notes,
-        RULES,
-    )
-
-
-def _write_dicom(followed: Followed, day: int, label: np.ndarray, scan: Scan, folder: Path) -> None:
-    from focalis.dicom import Origin, ReportedLesion, write_report, write_segmentation
-    from focalis.dicom.derived import GIVEN_MASKS
-
-    assert scan.source is not None
-    study = followed.studies[day]
-    there = [row for row, each in enumerate(followed.tracks) if each.sightings[day].pieces]
-    names: Mapping[int, str] = {
-        followed.tracks[row].number: f"{followed.tracks[row].name[:55]} {followed.tracks[row].number}"
-        for row in there
-    }
-    uids = {followed.tracks[row].number: followed.uids[row] for row in there}
-    origin = Origin(followed.model or GIVEN_MASKS, version("focalis"))
-    segmentation = folder / f"{study.name}_seg.dcm"
-    write_segmentation(label, names or study.names, scan.source, segmentation, origin, tracking=uids)
-    lesions = []
-    for segment, row in enumerate(there, start=1):
-        size, centre = followed.measured[row][day].size, followed.tracks[row].sightings[day].centre_lps_mm
-        assert size is not None
-        assert centre is not None
-        number, uid = followed.tracks[row].number, followed.uids[row]
-        lesions.append(
-            ReportedLesion(
-                number, segment, size.volume_mm3, size.longest_axial_mm, centre, uid, names[number]
-            )
-        )
-    write_report(
-        lesions,
-        label,
-        names or study.names,
-        scan.source,
-        segmentation,
-        folder / f"{study.name}_sr.dcm",
-        origin,
-    )
-
-
-COLUMNS = (
-    *("lesion", "name", "tracking_uid", "date_number", "scan", "day", "status", "merged_into", "pieces"),
-    *(
-        "volume_mm3",
-        "volume_sd_mm3",
-        "longest_axial_mm",
-        "longest_axial_sd_mm",
-        "perpendicular_mm",
-        "longest_3d_mm",
-        "cut",
-    ),
-    *("since_scan", "days", "volume_percent", "volume_low_percent", "volume_high_percent", "volume_change"),
-    *("diameter_percent", "diameter_mm", "diameter_limit_mm", "diameter_change", "reliable"),
-    *(
-        "doubling_days",
-        "growth_percent_per_30_days",
-        "since_first_volume_percent",
-        "since_first_diameter_percent",
-    ),
-    *("centre_x_mm", "centre_y_mm", "centre_z_mm", "similarity", "moved_mm", "distance_mm", "target"),
-)
-"""Of lesions.csv: a row per lesion and date; changes are since the last date on which it was there."""
-
-
-def _row(followed: Followed, number: int, day: int) -> dict[str, Any]:
-    found, measured, study = followed.tracks[number], followed.measured[number][day], followed.studies[day]
-    sighting = found.sightings[day]
-    row: dict[str, Any] = dict.fromkeys(COLUMNS)
-    row |= {
-        "lesion": found.number,
-        "name": found.name,
-        "tracking_uid": followed.uids[number],
-        "date_number": day + 1,
-        "scan": study.name,
-        "day": study.day,
-        "status": sighting.status,
-        "merged_into": sighting.merged_into,
-        "pieces": len(sighting.pieces),
-        "target": followed.targets is not None and found.number in followed.targets.numbers,
-        **{name: getattr(sighting, name) for name in ("similarity", "moved_mm", "distance_mm")},
-    }
-    if sighting.centre_lps_mm is not None:
-        row |= {f"centre_{axis}_mm": mm for axis, mm in zip("xyz", sighting.centre_lps_mm, strict=True)}
-    if measured.size is not None:
-        row |= {
-            name: value
-            for name, value in asdict(measured.size).items()
-            if name in COLUMNS and name != "pieces"
-        }
-    if (last := measured.since_last) is not None:
-        row |= {name: value for name, value in asdict(last).items() if name in COLUMNS}
-        row |= {
-            "since_scan": followed.studies[last.since].name,
-            "volume_change": last.verdict(beyond=last.volume_beyond_error),
-            "diameter_change": last.verdict(beyond=last.diameter_beyond_error),
-        }
-        if last.error_known:
-            row["volume_low_percent"], row["volume_high_percent"] = last.volume_limits_percent
-    if (first := measured.since_first) is not None:
-        row["since_first_volume_percent"] = first.volume_percent
-        row["since_first_diameter_percent"] = first.diameter_percent
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
-
-
-def _date(followed: Followed, day: int) -> dict[str, Any]:
-    study, placement = followed.studies[day], followed.placements[day]
-    found = placement.registration
-    return {
-        "scan": study.name,
-        "day": None if study.day is None else study.day.isoformat(),
-        "registered_to": None if placement.onto is None else followed.studies[placement.onto].name,
-        "registration": None
-        if found is None
-        else {
-            "kind": found.kind,
-            "similarity": found.similarity,
-            "overlap": found.overlap,
-            "inconsistency_mm": found.inconsistency_mm if np.isfinite(found.inconsistency_mm) else None,
-            "problem": found.problem,
-            "matrix": found.transform.matrix.tolist(),
-            "offset_mm": found.transform.offset.tolist(),
-        },
-    }

@@ -36,9 +36,9 @@ def find_at(
     """
     nothing = [np.zeros(scan.volumes[0].grid.shape_zyx, np.uint8) for scan in scans]
     studies = [study(day, empty) for day, empty in enumerate(nothing)]
-    placements = place(studies, say)
     masks = [find(scans[0], places)]
     studies[0] = study(0, masks[0].label.array)
+    placements = place(studies, say)
     lesions = [(0, (piece,)) for piece in range(len(studies[0].pieces))]
     for day, scan in enumerate(scans[1:], start=1):
         grid = scan.volumes[0].grid

@@ -227,7 +227,8 @@ class Predicting:
             write_volume(Volume(found.uncertainty, found.grid), spread)
         label = Volume(found.mask, found.grid)
         missing = tuple(self.model.plan.channels[place] for place in sorted(case.lacks))
-        there = write_result(self.output_format, label, source, self.model, output, outside, seen, missing)
+        where = source, self.model, output, outside, seen, missing
+        there = write_result(self.output_format, label, *where, pointed=bool(read.places))
         if read.places and self.output_format == "seg" and source is not None:
             write_points_report(found, source, self.model, output, report, outside, seen, missing)
         pointed = {"pointed": [asdict(each) for each in found.pointed]} if found.pointed else {}

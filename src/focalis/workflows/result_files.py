@@ -46,12 +46,14 @@ def require_dicom_uids(source: Series) -> None:
     require_uids(source)
 
 
-def _origin(model: Model, outside: Sequence[str], seen: Seen | None, missing: Sequence[str]) -> Origin:
+def _origin(
+    model: Model, outside: Sequence[str], seen: Seen | None, missing: Sequence[str], *, pointed: bool
+) -> Origin:
     from focalis.dicom import Origin
     from focalis.workflows.cautions import cautions_of
 
     cautions = cautions_of(outside=outside, seen=seen, collapse=collapse_alert(model), missing=missing)
-    return Origin(model.identity, version("focalis"), cautions=cautions)
+    return Origin(model.identity, version("focalis"), cautions=cautions, pointed=pointed)
 
 
 def write_points_report(
@@ -74,7 +76,7 @@ def write_points_report(
         source,
         segmentation,
         path,
-        _origin(model, outside, seen, missing),
+        _origin(model, outside, seen, missing, pointed=True),
         remarks=["Each lesion was pointed at by a person."],
     )
 
@@ -88,8 +90,10 @@ def write_result(
     outside: Sequence[str],
     seen: Seen | None,
     missing: Sequence[str],
+    *,
+    pointed: bool,
 ) -> bool:
-    """Write a result; returns whether there is a file."""
+    """Write a result; returns whether there is a file. `pointed`: whether a person pointed at each lesion."""
     if output_format == "nifti":
         write_volume(label, path)
         write_text(path.with_name(ITKSNAP), itksnap_labels(model.plan.labels))
@@ -101,5 +105,6 @@ def write_result(
 
     assert source is not None
     write = write_segmentation if output_format == "seg" else write_structures
-    written = write(label.array, model.plan.labels, source, path, _origin(model, outside, seen, missing))
+    origin = _origin(model, outside, seen, missing, pointed=pointed)
+    written = write(label.array, model.plan.labels, source, path, origin)
     return written is not False

@@ -9,6 +9,7 @@ from datetime import datetime
 import numpy as np
 import pydicom
 import pytest
+from focalis.dicom.points import read_tracking
 from highdicom.seg import segread
 from page_clients import csrf_of, local_client, opened
 from phantom_device import MODEL_IDENTITY
@@ -18,7 +19,6 @@ from structured_reports import read_report
 from focalis.device.records import Header
 from focalis.device.web.views import series_key
 from focalis.dicom import Caution, read_origin, read_segmentation, read_series
-from focalis.dicom.structured_report import read_tracking
 from focalis.dicom.structures import read_structures
 from focalis.lesions import label_components
 
