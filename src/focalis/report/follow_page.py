@@ -319,11 +319,10 @@ def _told(change: Change, studies: Sequence[Study]) -> dict[str, object]:
     return {
         "since": _title(studies[change.since]),
         "volume": f"{signed(change.volume_percent, 0)} %",
-        "limits": f"{number(low, 0)} to +{number(high, 0)} %" if change.error_known else DASH,
+        "limits": f"{number(low, 0)} to +{number(high, 0)} %" if change.error_known else "",
         "beyond": change.volume_beyond_error and change.error_known,
         "verdict": verdict if change.reliable else f"{verdict}, but cut off",
         "diameter": f"{signed(change.diameter_mm, 1)} mm",
-        "diameter_limit": f"±{change.diameter_limit_mm:.1f} mm" if change.error_known else DASH,
-        "diameter_beyond": change.diameter_beyond_error and change.error_known,
+        "diameter_limit": f"±{change.diameter_limit_mm:.1f} mm" if change.error_known else "",
         "doubling": doubling,
     }
