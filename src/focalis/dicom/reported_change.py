@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 Verdict = Literal["new", "increase", "decrease", "no change", "unknown"]
 
 # no coding scheme has these (PS3.16 8.2: a scheme of one's own begins with 99)
-VOLUME_CHANGE = Code("volume-change", "99FOCALIS", "Change of volume since the previous scan")
-DIAMETER_CHANGE = Code("long-axis-change", "99FOCALIS", "Change of long axis since the previous scan")
+VOLUME_CHANGE = Code("volume-change", "99FOCALIS", "Change of volume since last seen")
+DIAMETER_CHANGE = Code("long-axis-change", "99FOCALIS", "Change of long axis since last seen")
 OVERALL_RESPONSE = Code("overall-response", "99FOCALIS", "Overall response")
 
 CHANGE = Code("111021", "DCM", "Description of Change")

@@ -141,7 +141,7 @@ def lesion_figure(track: Track, days: Sequence[LesionDay], studies: Sequence[Stu
             (height_in - 0.55) / height_in,
         )
     )
-    _curve(axes, days, studies)
+    _curve(axes, track, days, studies)
     return png(figure)
 
 
@@ -207,18 +207,22 @@ def _slice(
     )
 
 
-def _curve(axes: Axes, days: Sequence[LesionDay], studies: Sequence[Study]) -> None:
+def _curve(axes: Axes, track: Track, days: Sequence[LesionDay], studies: Sequence[Study]) -> None:
+    """The volume over the dates, with its error; 0 where a scan shows the place without the lesion."""
     dated = [study.day for study in studies]
     first = dated[0]
     known = first is not None and None not in dated and len(set(dated)) == len(dated)
     places = [(day - first).days if known and day and first else number for number, day in enumerate(dated)]
-    sizes = [day.size for day in days]
-    shown = [(x, size) for x, size in zip(places, sizes, strict=True) if size is not None]
+    shown = [
+        (x, day.size.volume_mm3 if day.size else 0.0, 1.96 * day.size.volume_sd_mm3 if day.size else 0.0)
+        for x, day, sighting in zip(places, days, track.sightings, strict=True)
+        if day.size or sighting.status in ("gone", "absent")
+    ]
     style(axes, DARK, "mm³")
     axes.errorbar(
-        [x for x, _ in shown],
-        [size.volume_mm3 for _, size in shown],
-        yerr=[1.96 * size.volume_sd_mm3 for _, size in shown],
+        [x for x, _, _ in shown],
+        [volume for _, volume, _ in shown],
+        yerr=[error for _, _, error in shown],
         color=DARK.line,
         ecolor=DARK.text,
         marker="o",
