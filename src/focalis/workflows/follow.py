@@ -185,10 +185,14 @@ def _followed(
     )
     if any(each.day is None for each in studies):
         notes.append("Not every scan has a date, so there are no growth rates; give --dates.")
-    if not error.repeated:
+    if tracks and not error.repeated:
+        why, do = (
+            ("No mask was repeated", "; give a folder with the masks of several readers")
+            if model is None
+            else ("No lesion was found by both predictions of a scan", "")
+        )
         notes.append(
-            "No mask was repeated, so the measurement error is that of the voxels alone, and the true one is larger; "
-            "give a folder with the masks of several readers."
+            f"{why}, so the measurement error is that of the voxels alone, and the true one is larger{do}."
         )
     return Followed(
         tuple(studies),
