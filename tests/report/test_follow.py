@@ -4,11 +4,11 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from focalis.report.follow import lesion_figure
 from follow_scenes import grid_of
 from matplotlib.image import imread
 
-from focalis.followup import LesionDay, Sighting, Track, make_study
+from focalis.followup import LesionDay, Sighting, Size, Track, make_study
+from focalis.report.follow import lesion_figure
 from focalis.volume import Volume
 
 GRID = grid_of((2, 2, 2), (-20, -20, -20), (20, 20, 20))
@@ -21,8 +21,9 @@ def tissue(tissues: Sequence[float], brightest: Sequence[float]) -> list[float]:
         image = np.full(GRID.shape_zyx, value, np.float32)
         image[:, :5], image[:, -2:] = 0, stripe
         studies.append(make_study("scan", Volume(image, GRID), np.zeros(image.shape, np.uint8), {}))
-    sightings = tuple(Sighting("gone", centre_lps_mm=(0.0, 0.0, 0.0)) for _ in studies)
-    days = [LesionDay(None, None, None)] * len(studies)
+    sightings = tuple(Sighting("persistent", centre_lps_mm=(0.0, 0.0, 0.0)) for _ in studies)
+    size = Size(500, 50, 10, 1, 8, 10, pieces=1, cut=False)
+    days = [LesionDay(size, None, None)] * len(studies)
     picture = imread(io.BytesIO(lesion_figure(Track(1, 1, "lesion", sightings), days, studies)))
     rows, columns = picture.shape[0], picture.shape[1] / (2.06 * len(studies) + 3.0)
     return [
