@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from focalis.files import write_text
-from focalis.followup import Change, Status, Study
+from focalis.followup import Change, Study
+from focalis.followup.timeline import Status
 from focalis.lesions import as_csv
 from focalis.report import write_follow_report
 from focalis.volume import Volume, write_volume
