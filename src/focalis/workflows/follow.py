@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from focalis.errors import DataError, ModelError, UsageError, about
 from focalis.files import is_free, whole_folder
 from focalis.followup import (
     DOUBTFUL_SIMILARITY,
     LesionDay,
+    MeasurementError,
     Placement,
     Study,
     Targets,

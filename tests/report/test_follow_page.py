@@ -8,7 +8,7 @@ from follow_scenes import grid_of
 from matplotlib.image import imread
 
 from focalis.followup import LesionDay, Sighting, Size, Track, make_study
-from focalis.report.follow import lesion_figure
+from focalis.report.follow_page import lesion_figure
 from focalis.volume import Volume
 
 GRID = grid_of((2, 2, 2), (-20, -20, -20), (20, 20, 20))
