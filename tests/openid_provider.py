@@ -79,7 +79,8 @@ class OpenIdProvider:
         if request.path == "/.well-known/openid-configuration" and self.discovery:
             response.set_data(json.dumps({**response.get_json(), **self.discovery}))
         if request.path == "/userinfo" and self.told:
-            response.set_data(json.dumps({**response.get_json(), **self.told}))
+            told = {**response.get_json(), **self.told} if isinstance(self.told, dict) else self.told
+            response.set_data(json.dumps(told))
         if request.path == "/jwks" and (self.lies or self.forged):
             keys = response.get_json()["keys"] + [{**OWN.as_dict(private=False), "kid": "own"}]
             response.set_data(json.dumps({"keys": keys}))

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from device_work import GRID, block, config, in_this_process, keep_files, until, working
-from focalis.dicom.points import read_tracking
 from follow_scenes import Ball, grid_of, scan
 from pydicom import Dataset, dcmread
 from small_plan import small_plan
@@ -22,6 +21,7 @@ from focalis.device.results import make_results
 from focalis.device.store import Store
 from focalis.device.written import follow_up_of
 from focalis.dicom import Origin, as_reported, read_series, write_report
+from focalis.dicom.drawn_points import read_tracking
 from focalis.followup import Sighting, Track
 from focalis.identity import ModelIdentity
 from focalis.lesions import measure_lesions

@@ -110,7 +110,7 @@ def test_highdicom_reads_one_volumetric_group_per_lesion(write):
         (ReportedChange("decrease", -40.0, -1.0), "Decrease in size", [-40.0, -1.0]),
         (ReportedChange("no change", 3.0, 0.1), "No significant changes in the finding", [3.0, 0.1]),
         (ReportedChange("unknown", 80.0, 4.0), "Indeterminate", [80.0, 4.0]),
-        (ReportedChange("new"), "New finding", []),
+        (ReportedChange("new"), "New lesion", []),
     ],
 )
 def test_a_change_is_told_with_its_verdict(write, change, meaning, figures):

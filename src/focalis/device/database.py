@@ -84,13 +84,15 @@ class Database:
         self._engine = engine_for(address)
         url = self._engine.url
         self._name = f"database {url.database} at {url.host}" if self._postgresql else str(address)
+        self._closed = False
         self.guard: Callable[[], None] = lambda: None
         """Called before every change."""
         self._prepare()
 
     def close(self) -> None:
-        """Close the connections; a second time does nothing."""
+        """Close the connections; whatever is asked for later is refused. A second time does nothing."""
         with self._lock:
+            self._closed = True
             self._engine.dispose()
 
     @contextmanager
@@ -101,7 +103,7 @@ class Database:
             DataError: the disk is full, the file is damaged, or the database cannot be reached; nothing was changed.
         """
         self.guard()
-        with self._lock, self._errors(), self._engine.begin() as connection:
+        with self._lock, self._errors(), self._open().begin() as connection:
             connection.exec_driver_sql(_WRITING if self._postgresql else "BEGIN IMMEDIATE")
             yield Transaction(connection)
 
@@ -116,7 +118,7 @@ class Database:
         Raises:
             DataError: they cannot be read.
         """
-        with self._lock, self._errors(), self._engine.connect() as connection:
+        with self._lock, self._errors(), self._open().connect() as connection:
             return Transaction(connection).rows(query, *values)
 
     def copy_into(self, other: Database) -> None:
@@ -125,7 +127,7 @@ class Database:
         Raises:
             DataError: they cannot be read or written.
         """
-        with self._errors(), self._engine.connect() as connection, other.transaction() as target:
+        with self._errors(), self._open().connect() as connection, other.transaction() as target:
             connection.exec_driver_sql(_SNAPSHOT if self._postgresql else "BEGIN")
             for table in TABLES:
                 order = " ORDER BY rowid" if table in ("tasks", "results", "deliveries") else ""
@@ -139,6 +141,11 @@ class Database:
                     target.execute(
                         f"SELECT setval(pg_get_serial_sequence('{table}', 'number'), max(number)) FROM {table}"
                     )
+
+    def _open(self) -> sqlalchemy.Engine:
+        if self._closed:
+            raise DataError(f"{self._name}: was closed; the device stops")
+        return self._engine
 
     def _prepare(self) -> None:
         with self.transaction() as connection:

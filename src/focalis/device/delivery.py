@@ -28,9 +28,9 @@ ANSWER_SECONDS = 60
 FIRST_WAIT_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 3600.0
 MOST_ATTEMPTS = 100
+"""About four days of a destination that does not answer."""
 DOWN_ATTEMPTS = 8
 """After so many, some ten minutes, a destination counts as down, and people are told."""
-"""About four days of a destination that does not answer."""
 MOST_REJECTIONS = 5
 """A destination that answers, and does not want the object, will hardly change its mind."""
 

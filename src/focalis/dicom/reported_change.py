@@ -24,7 +24,7 @@ _RECIST = Code("126081", "DCM", "RECIST 1.1")
 _INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
 _PERCENT, _MM = Code("%", "UCUM", "Percent"), Code("mm", "UCUM", "millimeter")
 _VERDICTS = {
-    "new": Code("129721008", "SCT", "New finding"),
+    "new": Code("new-lesion", "99FOCALIS", "New lesion"),
     "increase": Code("15454001", "SCT", "Increase in size"),
     "decrease": Code("19776001", "SCT", "Decrease in size"),
     "no change": Code("129723006", "SCT", "No significant changes in the finding"),

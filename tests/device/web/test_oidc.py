@@ -201,6 +201,7 @@ def test_a_claim_that_the_id_token_lacks_comes_from_user_info(browser, provider,
     ("told", "discovery", "status", "text"),
     [
         ({"sub": "s-admin"}, {}, 401, "told of another person"),
+        (["s-anna"], {}, 401, "is not good"),
         ({"groups": None}, {}, 403, "you have no role"),
         ({}, {"userinfo_endpoint": None}, 403, "you have no role"),
         ({}, {"userinfo_endpoint": "http://127.0.0.1:1/"}, 503, "cannot be reached"),

@@ -9,7 +9,6 @@ from datetime import datetime
 import numpy as np
 import pydicom
 import pytest
-from focalis.dicom.points import read_tracking
 from highdicom.seg import segread
 from page_clients import csrf_of, local_client, opened
 from phantom_device import MODEL_IDENTITY
@@ -19,6 +18,7 @@ from structured_reports import read_report
 from focalis.device.records import Header
 from focalis.device.web.views import series_key
 from focalis.dicom import Caution, read_origin, read_segmentation, read_series
+from focalis.dicom.drawn_points import read_tracking
 from focalis.dicom.structures import read_structures
 from focalis.lesions import label_components
 
@@ -470,6 +470,7 @@ def test_other_series_of_the_study_are_shown_where_their_places_are_the_same(cli
     assert (slices[0] != slices[1]) is bool(marks.any())  # the lesions of the study, on the same voxels
     assert answers[other].status_code == 409
     assert "another frame of reference" in answers[other].json()["detail"]
+    assert client.get(f"/studies/{task_id}/beside/{other}/slices/axial/5.png").status_code == 409
     unknown = client.get(f"/studies/{task_id}/beside/1.2.3")
     assert unknown.status_code == 404
 

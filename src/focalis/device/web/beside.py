@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from focalis.device.records import SeriesRow
 from focalis.device.web.site import Site, site_of
 from focalis.device.web.study import AskedSlice, Viewer, picture, siblings, verdicts_of, view_of
-from focalis.device.web.views import linked, series_key
+from focalis.device.web.views import View, linked, series_key
 
 router = APIRouter(prefix="/studies/{task_id}/beside/{series_uid}")
 
@@ -26,10 +26,7 @@ def beside(request: Request, task_id: str, series_uid: str, _: Viewer) -> Respon
             raise HTTPException(409, f"The images cannot be shown: {problem}")
         site.views.start(key, series_uid)
         return JSONResponse({}, 202)
-    if not view.frame or view.frame != other.frame:
-        raise HTTPException(
-            409, "The series has another frame of reference, so its places are not those of the study."
-        )
+    _require_same_places(view, other)
     address = f"/studies/{task_id}/beside/{series_uid}"
     return JSONResponse({"address": address, **linked(view, np.eye(4)), "windows": other.windows})
 
@@ -42,7 +39,15 @@ def slice_picture(request: Request, task_id: str, series_uid: str, asked: AskedS
     other = site.views.get(series_key(_sibling(site, task_id, series_uid)))
     if other is None:
         raise HTTPException(409, "The images are being read; try again in a moment.")
+    _require_same_places(view, other)
     return picture(view, asked, verdicts_of(site, task_id), other)
+
+
+def _require_same_places(view: View, other: View) -> None:
+    if not view.frame or view.frame != other.frame:
+        raise HTTPException(
+            409, "The series has another frame of reference, so its places are not those of the study."
+        )
 
 
 def _sibling(site: Site, task_id: str, series_uid: str) -> SeriesRow:

@@ -114,7 +114,8 @@ def correct(
     for clicked, file in enumerate(pointed, start=len(found) - len(pointed) + 1):
         if by_model := json.loads(Path(file).read_text(encoding="utf-8")).get("model"):
             remarks[clicked] = f"segmented by {by_model} where the reviewer pointed"
-    for each in {lesion for lesion, _ in edits}:
+    edited = {lesion for lesion, _ in edits}
+    for each in edited:
         told = "outline edited by the reviewer"
         remarks[each] = f"{told}; before that: {remarks[each]}" if each in remarks else told
     # each component of the Segmentation is a lesion of the report
@@ -122,7 +123,14 @@ def correct(
     others = [(each.measured.number, part) for each in accepted for part in each.parts[1:]]
     for further, (whole, part) in enumerate(others, start=len(found) + 1):
         listing.append((further, part))
-        remarks[further] = f"a part of lesion {whole}, which the reviewer divided"
+        by = (
+            ", which the reviewer divided"
+            if whole in edited
+            else f"; {remarks[whole]}"
+            if whole in remarks
+            else ""
+        )
+        remarks[further] = f"a part of lesion {whole}{by}"
     reported = tracked(listed(as_reported(listing, names)), uids, remarks)
     write_report(reported, *mask, seg, sr, origin, total=len(listing), supersedes=replaced.get("sr"))
     made = [seg, *([rtstruct] if drawn else []), sr]

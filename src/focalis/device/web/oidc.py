@@ -144,13 +144,15 @@ class Provider:
     def _completed(self, claims: dict[str, Any], client: Any, token: Mapping[str, Any]) -> dict[str, Any]:
         """The claims of an ID token; what it lacks of the settings' comes from UserInfo (OpenID Connect Core 5.3)."""
         settings, address = self.settings, client.server_metadata.get("userinfo_endpoint")
-        lacking = any(_claim(claims, name) is None for name in (settings.user_claim, settings.roles_claim))
+        lacking = [
+            name for name in (settings.user_claim, settings.roles_claim) if _claim(claims, name) is None
+        ]
         if not lacking or not self._leads_there(address):
             return claims
         told: dict[str, Any] = client.userinfo(token=token)
         if told.get("sub") != claims["sub"]:
             raise SignOnError(f"{settings.name} told of another person than the one who logged in.")
-        return {**told, **claims}
+        return {**claims, **{name: _claim(told, name) for name in lacking}}
 
     def end_address(self) -> str:
         """Where the provider's own session is ended; empty if it has not said.
