@@ -127,7 +127,8 @@ def not_there(path: Path, ask: str) -> UsageError:
     return UsageError(f"{path}: is not there; {ask}{near(path)}")
 
 
-_OF_MEMORY = ("out of memory", "bad_alloc", "allocate memory")
+MEMORY_WORDS = ("out of memory", "bad_alloc", "allocate memory", "not enough memory", "alloc_failed")
+"""What libraries say where memory was not there, in small letters."""
 
 
 def refusal(error: Exception, file: object) -> str:
@@ -141,7 +142,7 @@ def refusal(error: Exception, file: object) -> str:
         return str(error)
     said = " ".join(str(error).split())[:300]
     what = type(error).__name__ + (f": {said}" if said else "")
-    if isinstance(error, MemoryError) or any(word in said.lower() for word in _OF_MEMORY):
+    if isinstance(error, MemoryError) or any(word in said.lower() for word in MEMORY_WORDS):
         return f"{file}: there is not enough memory for it ({what}); free some, or leave the case out"
     if isinstance(error, OSError) and error.strerror:
         return f"{file}: cannot be read or written ({error.strerror}); check the file, the disk and the permissions"

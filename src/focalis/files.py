@@ -249,14 +249,14 @@ class KnownFiles:
             make: finds it out, as JSON has it; None is not kept.
         """
         began = time.time_ns()
-        states = states_of(paths)
+        states = _states_and_ctimes(paths)
         if states and (known := self._known.get(key)) and known[:-1] == states:
             return known[-1]
         found = make()
         if (
             found is not None
             and states
-            and states_of(paths) == states
+            and _states_and_ctimes(paths) == states
             and _newest(states) < began - SETTLED_NS
         ):
             self._known[key] = [*states, found]
@@ -287,7 +287,15 @@ SETTLED_NS = 2 * 10**9
 
 
 def states_of(paths: Sequence[Path]) -> list[int]:
-    """What changes with a file's content, five numbers per file; none if one of them is not there."""
+    """What changes with a file's content, four numbers per file; none if one of them is not there.
+
+    The time of the inode is left out: other permissions, or a backup's hard link, change no content.
+    """
+    states = _states_and_ctimes(paths)
+    return [number for place, number in enumerate(states) if place % 5 < 4]
+
+
+def _states_and_ctimes(paths: Sequence[Path]) -> list[int]:
     try:
         found = [path.stat() for path in paths]
     except OSError:

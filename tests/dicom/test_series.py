@@ -1,5 +1,6 @@
 """Image series as a person has them: found in folders, read into place, values kept."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +227,23 @@ def test_a_series_that_changes_while_it_is_read_is_refused(tmp_path, write_serie
         DataError, match=r"scan: changed while it was read; wait until the series is complete"
     ):
         read_series([first, *others], replace)
+
+
+def test_a_folder_of_several_series_is_listed_once(tmp_path, monkeypatch, write_series, grid, stored) -> None:
+    for name in ("a", "b"):
+        for file in write_series(tmp_path / name, stored, grid):
+            file.rename(tmp_path / f"{name}{file.name}")
+        (tmp_path / name).rmdir()
+    os.utime(tmp_path, (0, 0))
+    first, second = find_series(tmp_path)
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
+    read_series(first)
+    read_series(second)
+    assert listed == [tmp_path]
+    (tmp_path / "late.dcm").write_bytes(second.files[0].read_bytes())
+    with pytest.raises(DataError, match=r"late\.dcm: came into the series"):
+        read_series(second)
 
 
 def test_an_image_that_comes_into_the_series_while_it_is_read_is_told(

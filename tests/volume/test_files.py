@@ -423,6 +423,18 @@ def test_a_file_that_changes_between_inspection_and_reading_is_refused(
         read_volume(path)
 
 
+def test_other_permissions_are_no_change_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_volume(a_volume(), path := tmp_path / "a.nii.gz")
+
+    def touched(place: Path, read: Callable[[Path], Any] = files.image_reader) -> Any:
+        place.chmod(0o600)
+        (tmp_path / "backup").hardlink_to(place)
+        return read(place)
+
+    monkeypatch.setattr(files, "image_reader", touched)
+    np.testing.assert_array_equal(read_volume(path).array, a_volume().array)
+
+
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
 def test_a_file_that_the_system_cuts_short_is_no_result(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(1).integers(0, 30_000, (20, 30, 40)).astype(np.int16)

@@ -16,6 +16,7 @@ from focalis.lesions import OperatingPoint
 from focalis.model import Model
 from focalis.planning import NetworkSettings, Normalisation, Plan, describe, learn_scope
 from focalis.volume import Grid, Volume, content_digest, read_volume, write_volume
+from focalis.workflows.inputs import find_cases
 from focalis.workflows.predict import predict
 from focalis.workflows.training_cases import CHOSE, TRAINED
 
@@ -209,6 +210,50 @@ def test_folders_that_name_their_channels_may_come_in_any_order(series, tmp_path
     (row,) = predict(model(("CT", "PET")), given, tmp_path / "out").rows
     assert (row.case, row.status, row.missing) == (case, "done", ())
     np.testing.assert_array_equal(read_volume(row.output).array, mask)
+
+
+@pytest.mark.parametrize(
+    ("pet", "ct", "case"),
+    [("302_PET", "301_CT", "in"), ("p1_ce_PET", "p1_CT", "p1"), ("P1_pet", "p1_CT", "p1")],
+)
+@pytest.mark.parametrize("one_folder", [True, False])
+def test_what_stands_before_the_channels_may_differ_within_a_study(
+    series, tmp_path, pet, ct, case, one_folder
+):
+    study = {"StudyInstanceUID": "1.2.3"} if one_folder else {}
+    series(ct, SeriesInstanceUID="1.2.3.33", **study)
+    series(pet, SeriesInstanceUID="1.2.3.44", **study)
+    given = [tmp_path / "in"] if one_folder else [tmp_path / "in" / pet, tmp_path / "in" / ct]
+    (found,) = find_cases(given, ("CT", "PET"), ("PET",))
+    assert (found.name.lower(), found.problem, found.lacks) == (case, "", frozenset())
+    assert [file.parent.name for file in found.files] == [ct, pet]
+
+
+def test_a_case_is_refused_if_several_series_of_its_study_may_be_the_channel_it_lacks(series, tmp_path):
+    for number, name in enumerate(("301_CT", "302_PET", "303_PET")):
+        series(name, SeriesInstanceUID=f"1.2.3.{number}", StudyInstanceUID="1.2.3")
+    series("401_CT", SeriesInstanceUID="1.2.3.9", StudyInstanceUID="1.2.4")
+    cases = {case.name: case for case in find_cases([tmp_path / "in"], ("CT", "PET"), ("PET",))}
+    assert "lacks channel PET" in cases["301"].problem
+    assert "if it is among 302_PET, 303_PET" in cases["301"].problem
+    assert (cases["401"].problem, cases["401"].lacks) == ("", {1})
+
+
+def test_two_patients_are_not_taken_for_one_case(series, tmp_path):
+    series("a_CT", PatientID="A")
+    series("b_PET", PatientID="B", SeriesInstanceUID="1.2.3.44")
+    given = [tmp_path / "in" / "a_CT", tmp_path / "in" / "b_PET"]
+    assert [case.name for case in find_cases(given, ("CT", "PET"), ("PET",))] == ["a", "b"]
+
+
+@pytest.mark.parametrize("torn", ["a_CT/s_CT.dcm", "a_CT/s.dcm", "c_PET/s.dcm"])
+def test_a_damaged_file_refuses_the_case_that_its_folder_names(series, tmp_path, torn):
+    series("a_CT")
+    file = tmp_path / "in" / torn
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 40)
+    (case,) = (each for each in find_cases([tmp_path / "in"], ("CT", "PET"), ("PET",)) if each.name == "a")
+    assert torn in case.problem
 
 
 def may_miss(*names, channels=("CT", "PET"), use=None):

@@ -96,6 +96,17 @@ def test_an_error_is_called_what_it_is(error, kind):
     assert kind_of(error) == kind
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc")])
+def test_an_image_for_which_there_was_no_memory_is_told_as_that(monkeypatch, error):
+    def full(*_arguments, **_more):
+        raise error
+
+    monkeypatch.setattr("focalis.volume.files._read", full)
+    with pytest.raises(DataError, match=r"a\.nii: there is not enough memory") as caught:
+        read_volume("a.nii")
+    assert kind_of(caught.value) == MEMORY
+
+
 def test_a_task_goes_through_json_unchanged(task):
     again = Task.model_validate_json(task.model_dump_json())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from focalis.dicom.slices import read_slices
 from focalis.dicom.stack import stack
 from focalis.dicom.uniform import doubts
 from focalis.errors import DataError
-from focalis.files import states_of
+from focalis.files import SETTLED_NS, states_of
 from focalis.volume import Outline, Volume
 
 _KEYWORDS = (
@@ -43,6 +44,36 @@ _LEAST_BYTES = 2
 """Of a voxel: int16."""
 
 
+class Listed:
+    """The files that lay in folders when series were found there, and those that have come since.
+
+    All series of one search share one. A folder is listed again only if its time has changed, or is so young that it
+    could change once more without showing it.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._names: dict[Path, set[str]] = {}
+        for file in files:
+            self._names.setdefault(file.parent, set()).add(file.name)
+        self._came: dict[Path, tuple[int, tuple[Path, ...]]] = {}
+
+    def came_into(self, folder: Path) -> tuple[Path, ...]:
+        """The files that have come into a folder since, sorted."""
+        now, changed = time.time_ns(), folder.stat().st_mtime_ns
+        before, came = self._came.get(folder, (None, ()))
+        if before != changed or changed > now - SETTLED_NS:
+            names = self._names.get(folder, set())
+            with os.scandir(folder) as entries:
+                came = tuple(
+                    sorted(
+                        folder / each.name for each in entries if each.name not in names and each.is_file()
+                    )
+                )
+            # listed while it was young, it may have changed since within the same tick of its clock
+            self._came[folder] = (changed if changed < now - SETTLED_NS else -1, came)
+        return came
+
+
 @dataclass(frozen=True)
 class SeriesFiles:
     """The files of one image series; their pixel data have not been read.
@@ -54,7 +85,7 @@ class SeriesFiles:
         patient_id: the Patient ID; empty if there is none.
         files: the files, sorted by path.
         others: how many files of the series are images of another class, which are not read.
-        listed: every file that lay in the folder when the series was found.
+        listed: what lay in the folder when the series was found; None if the files were named.
     """
 
     uid: str
@@ -65,7 +96,7 @@ class SeriesFiles:
     patient_id: str
     files: tuple[Path, ...]
     others: int = 0
-    listed: frozenset[Path] = field(default=frozenset(), repr=False, compare=False)
+    listed: Listed | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -119,7 +150,7 @@ def find_series(
         DataError: the folder is missing; without `damaged`, a DICOM file is damaged, or an image names no series.
     """
     below = tuple(files_below(folder))
-    listed, (found, others) = frozenset(below), _by_series(below, damaged, charset)
+    listed, (found, others) = Listed(below), _by_series(below, damaged, charset)
     return tuple(
         SeriesFiles(
             uid=uid,
@@ -203,9 +234,11 @@ def read_series(
 
 def _require_no_more(files: SeriesFiles) -> None:
     """DataError if a file of the series came into one of its folders since it was found."""
-    folders = dict.fromkeys(path.parent for path in files.files) if files.listed else ()
-    for path in sorted(path for folder in folders for path in folder.iterdir()):
-        if path in files.listed or not path.is_file() or sniff(path) == "other":
+    if files.listed is None:
+        return
+    folders = dict.fromkeys(path.parent for path in files.files)
+    for path in (path for folder in folders for path in files.listed.came_into(folder)):
+        if sniff(path) == "other":
             continue
         if text(read_header(path, ("SeriesInstanceUID",)), "SeriesInstanceUID") == files.uid:
             raise DataError(

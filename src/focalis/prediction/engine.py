@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from focalis.errors import MEMORY_WORDS, FocalisError
 from focalis.model import Model
 
 Triple = tuple[int, int, int]
@@ -101,12 +102,14 @@ class Engines(Memory, Protocol):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was not there; PyTorch has an exception of its own for a GPU alone."""
+    """Whether an error says that memory was not there; PyTorch has an exception of its own for a GPU alone.
+
+    An error of Focalis about a file is so if the error that it was made of is.
+    """
+    if isinstance(error, FocalisError) and error.__cause__ is not None:
+        return is_out_of_memory(error.__cause__)
     words = str(error).lower()
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
-        and (type(error).__name__ == "OutOfMemoryError" or any(word in words for word in _ALLOCATOR_WORDS))
+        and (type(error).__name__ == "OutOfMemoryError" or any(word in words for word in MEMORY_WORDS))
     )
-
-
-_ALLOCATOR_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from focalis.dataset import UNNAMED_CHANNEL, group_channels
 from focalis.errors import DataError, UsageError, near, refusal
@@ -127,7 +129,8 @@ def find_cases(
 
     Of a folder that holds image files these are meant; of a data set's folder, its images; of any other, every
     DICOM series below it. As many inputs as channels, none of which names its channel, are one case. The folder of a
-    DICOM series names its channel as CHANNEL or CASE_CHANNEL, in any capitals.
+    DICOM series names its channel as CHANNEL or CASE_CHANNEL, in any capitals. As many series as channels, each naming
+    another one, are one case, whatever CASE is; so are series of one study that name each channel once.
 
     Args:
         inputs: paths; one that is not there becomes a case with a problem.
@@ -187,23 +190,37 @@ def _opened(path: Path, damaged: dict[Path, str]) -> tuple[list[Path], list[Seri
 def _series_of(path: Path) -> SeriesFiles:
     """The series of a single DICOM file: a multi-frame image."""
     from focalis.dicom import SeriesFiles
+    from focalis.dicom.headers import read_header, text
 
+    study = patient = ""
+    with suppress(DataError):  # a damaged file is refused when it is read
+        header = read_header(path, ("StudyInstanceUID", "PatientID"))
+        study, patient = text(header, "StudyInstanceUID"), text(header, "PatientID")
     return SeriesFiles(
-        uid=str(path), modality="", description="", study_uid="", study_date="", patient_id="", files=(path,)
+        uid=str(path),
+        modality="",
+        description="",
+        study_uid=study,
+        study_date="",
+        patient_id=patient,
+        files=(path,),
     )
 
 
 def _single_case(inputs: Sequence[Path], channels: tuple[str, ...]) -> CaseInput | None:
-    """One case, if every input is one channel of it: an image file without a channel's name, or a DICOM series."""
+    """One case, if every input is one channel of it: an image file without a channel's name, or a DICOM series.
+
+    The series name no channel, and are in order; or each names another, and they are of one patient.
+    """
     if len({os.path.realpath(path) for path in inputs}) < len(inputs):
         raise UsageError(
             f"{inputs[0]}: is given twice, for different channels; give each channel's own images"
         )
     stems = [image_stem(path) for path in inputs]
     if all(stems):
-        named = tuple(f"_{channel}".casefold() for channel in channels)
+        endings = tuple(f"_{channel}".casefold() for channel in channels)
         if any(
-            (stem or "").casefold().endswith(named) or re.search(r"_\d{4}$", stem or "") for stem in stems
+            (stem or "").casefold().endswith(endings) or re.search(r"_\d{4}$", stem or "") for stem in stems
         ):
             return None
         return CaseInput(stems[0] or "", tuple(inputs))
@@ -211,12 +228,21 @@ def _single_case(inputs: Sequence[Path], channels: tuple[str, ...]) -> CaseInput
         return None
     damaged: dict[Path, str] = {}
     found = [_opened(path, damaged) for path in inputs]
-    if damaged or any(files or len(series) != 1 for files, series in found):
+    if any(files or len(series) != 1 for files, series in found):
         return None
     series = tuple(each[0] for _, each in found)
-    if any(_named_channel(each.files, channels)[1] for each in series):
+    name = _series_name(series[0])
+    named = [each for each in (_named(_places(each.files), channels) for each in series) if each]
+    if damaged and not named:
         return None
-    return CaseInput(_series_name(series[0]), tuple(each.files[0] for each in series), "", series)
+    if named:
+        if sorted(each.channel for each in named) != sorted(channels):
+            return None
+        if len({each.patient_id for each in series} - {""}) > 1:
+            return None
+        of = dict(zip((each.channel for each in named), series, strict=True))
+        series, name = tuple(of[channel] for channel in channels), _shared_name(named)
+    return CaseInput(name, tuple(each.files[0] for each in series), next(iter(damaged.values()), ""), series)
 
 
 def _by_series(
@@ -250,53 +276,148 @@ def _by_series(
     ]
 
 
+class _Name(NamedTuple):
+    """What a folder's or file's name CASE_CHANNEL says: the folder around it, the case and the channel."""
+
+    around: Path
+    case: str
+    channel: str
+
+
+@dataclass
+class _Group:
+    """The series of one case: one per channel that it has."""
+
+    name: _Name
+    series: dict[str, SeriesFiles] = field(default_factory=dict)
+    problem: str = ""
+
+    @property
+    def studies(self) -> set[tuple[str, str]]:
+        """Patient and study of each series that tells its study."""
+        return {(each.patient_id, each.study_uid) for each in self.series.values() if each.study_uid}
+
+
 def _channel_series(
     found: Sequence[SeriesFiles],
     channels: tuple[str, ...],
     may_miss: Collection[str],
     damaged: Mapping[Path, str],
 ) -> list[CaseInput]:
-    """The cases of a model of several channels, by the names of the series' folders."""
+    """The cases of a model of several channels, by the names of the series' folders and by their studies."""
     broken = {path.parent: reason for path, reason in damaged.items()}
     wanted = ", ".join(channels)
     lack = f"is one series, the model wants {len(channels)} ({wanted}); give one folder per channel, in that order"
     cases: list[CaseInput] = []
-    grouped: dict[tuple[Path, str], dict[str, SeriesFiles]] = {}
-    problems = {_named_channel([path], channels)[0]: reason for path, reason in damaged.items()}
+    grouped: dict[tuple[Path, str], _Group] = {}
     for each in found:
         folder = each.files[0].parent
-        case, channel = _named_channel(each.files, channels)
-        if not channel:
+        name = _named(_places(each.files), channels)
+        if name is None:
             why = broken.get(folder) or f"{folder}: {lack}, or name each CASE_CHANNEL"
             cases.append(CaseInput(_series_name(each), each.files[:1], why))
             continue
-        there = grouped.setdefault(case, {})
-        if channel in there:
-            problems[case] = f"{folder}: is a second series of channel {channel} of {case[1]}; keep one"
-        there[channel] = each
-    for case, there in grouped.items():
-        series = tuple(there[channel] for channel in channels if channel in there)
-        missing = [channel for channel in channels if channel not in there]
-        why = problems.get(case, "")
-        if not why and not set(missing) <= set(may_miss):
-            why = f"{series[0].files[0].parent}: case {case[1]} lacks channel {', '.join(missing)}; give its folder too"
+        group = grouped.setdefault((name.around, name.case.casefold()), _Group(name))
+        if name.channel in group.series:
+            group.problem = f"{folder}: is a second series of channel {name.channel} of {name.case}; keep one"
+        group.series[name.channel] = each
+    _blame(grouped, channels, damaged)
+    groups = _joined(list(grouped.values()))
+    of_study: dict[tuple[str, str], list[_Group]] = {}
+    for group in groups:
+        for study in group.studies:
+            of_study.setdefault(study, []).append(group)
+    for group in groups:
+        series = tuple(group.series[channel] for channel in channels if channel in group.series)
+        missing = [channel for channel in channels if channel not in group.series]
+        beside = {
+            other.series[channel].files[0].parent.name
+            for study in group.studies
+            for other in of_study[study]
+            for channel in missing
+            if channel in other.series
+        }
+        why = group.problem
+        if not why and (beside or not set(missing) <= set(may_miss)):
+            why = f"{series[0].files[0].parent}: case {group.name.case} lacks channel {', '.join(missing)}; give its "
+            why += "folder too"
+            if beside:
+                why += (
+                    f", or call it {group.name.case}_{missing[0]} if it is among {', '.join(sorted(beside))}"
+                )
         lacks = frozenset(map(channels.index, missing))
-        cases.append(CaseInput(case[1], tuple(each.files[0] for each in series), why, series, lacks))
+        cases.append(CaseInput(group.name.case, tuple(each.files[0] for each in series), why, series, lacks))
     return cases
 
 
-def _named_channel(files: Sequence[Path], channels: Sequence[str]) -> tuple[tuple[Path, str], str]:
-    """The case of a series' files, by the folder around it and a name, and its channel; "" if no name says the channel.
+def _blame(
+    grouped: Mapping[tuple[Path, str], _Group], channels: Sequence[str], damaged: Mapping[Path, str]
+) -> None:
+    """Refuse the cases to which a damaged file may belong.
 
-    The folder is called CHANNEL or CASE_CHANNEL, in any capitals, or so is the one file in it.
+    That is the case that its folder or its own name says; if its own says none, those in its folder; and if there is no
+    such case, those beside it that lack its channel.
     """
+    lost: dict[tuple[Path, str], str] = {}
+    stray: dict[Path, str] = {}
+    for path, reason in damaged.items():
+        file = path.absolute()
+        names = [name for place in (file.parent, file.with_suffix("")) if (name := _named([place], channels))]
+        theirs = [grouped[key] for each in names if (key := (each.around, each.case.casefold())) in grouped]
+        for group in theirs:
+            group.problem = group.problem or reason
+        if not theirs:
+            lost |= {(each.around, each.channel): reason for each in names}
+        if _named([file.with_suffix("")], channels) is None:
+            stray[path.parent] = reason
+    for group in grouped.values():
+        missing = [channel for channel in channels if channel not in group.series]
+        reasons = [lost.get((group.name.around, channel), "") for channel in missing]
+        reasons += [stray.get(file.parent, "") for each in group.series.values() for file in each.files]
+        group.problem = group.problem or next(filter(None, reasons), "")
+
+
+def _joined(groups: Sequence[_Group]) -> list[_Group]:
+    """The groups, those of one study made one where no channel is among them twice, as in 301_T1 and 302_FLAIR."""
+    of_study: dict[tuple[str, str], list[_Group]] = {}
+    for number, group in enumerate(groups):
+        studies = group.studies
+        key = studies.pop() if len(studies) == 1 else (str(number), "")
+        of_study.setdefault(key, []).append(group)
+    result: list[_Group] = []
+    for alike in of_study.values():
+        series = {channel: each for group in alike for channel, each in group.series.items()}
+        if len(alike) == 1 or len(series) < sum(len(group.series) for group in alike):
+            result += alike
+            continue
+        first = alike[0].name
+        name = first._replace(case=_shared_name([group.name for group in alike]))
+        result.append(_Group(name, series, next((group.problem for group in alike if group.problem), "")))
+    return result
+
+
+def _shared_name(names: Sequence[_Name]) -> str:
+    """The words with which all names of a case begin, in any capitals; if there are none, the folder around them."""
+    words = zip(*(each.case.casefold().split("_") for each in names), strict=False)
+    shared = list(takewhile(lambda each: len(set(each)) == 1, words))
+    first = names[0]
+    return "_".join(first.case.split("_")[: len(shared)]) or first.around.name or first.case
+
+
+def _places(files: Sequence[Path]) -> tuple[Path, ...]:
+    """What may name the channel of a series: its folder; of a single file the file itself before it."""
     first = files[0].absolute()
-    for path in (first.with_suffix(""), first.parent) if len(files) == 1 else (first.parent,):
+    return (first.with_suffix(""), first.parent) if len(files) == 1 else (first.parent,)
+
+
+def _named(places: Sequence[Path], channels: Sequence[str]) -> _Name | None:
+    """What the first of these that is called CHANNEL or CASE_CHANNEL, in any capitals, says; None if none is."""
+    for path in places:
         endings = [each for each in channels if f"_{path.name}".casefold().endswith(f"_{each}".casefold())]
         if channel := max(endings, key=len, default=""):
             case = path.name[: len(path.name) - len(channel)].removesuffix("_")
-            return (path.parent, case or path.parent.name), channel
-    return (first.parent, first.parent.name), ""
+            return _Name(path.parent, case or path.parent.name, channel)
+    return None
 
 
 def _series_name(series: SeriesFiles) -> str:

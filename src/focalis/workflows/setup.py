@@ -200,7 +200,7 @@ def _states(data: Dataset) -> dict[Path, list[int]]:
     states: dict[Path, list[int]] = {}
     for case in data.cases:
         with suppress(DataError):
-            states |= {file: states_of([file])[:4] for file in case.files()}
+            states |= {file: states_of([file]) for file in case.files()}
     return states
 
 

@@ -31,6 +31,12 @@ def test_numbers_stand_for_the_known_channels_in_their_order() -> None:
     assert group_channels(files[:1], channels=["T1"]) == {"a": {"0001": files[0]}}
 
 
+def test_known_channels_are_named_in_any_capitals() -> None:
+    files = [Path("p7_t1.nii.gz"), Path("p7_flair.nii.gz")]
+    grouped = {"p7": {"T1": files[0], "FLAIR": files[1]}}
+    assert group_channels(files, channels=["T1", "FLAIR"]) == grouped
+
+
 def test_two_files_for_one_place() -> None:
     with pytest.raises(DataError, match=r"x/a_T1\.mha: stands beside a_T1\.nii\.gz"):
         group_channels([Path("x/a_T1.nii.gz"), Path("x/a_T1.mha")])

@@ -48,10 +48,10 @@ def group_channels(
     """Sort image files into cases and channels by their names.
 
     An image named exactly like a case is that case's only image. Otherwise the longest case name that fits
-    before `_CHANNEL` counts. An image of no known case is CASE_CHANNEL if its ending is a known channel (one
-    of `channels`, one seen at a known case, or, where no case is known, four digits as in _0000), else a
-    case of its own. Where no known case and no known channel fits, nnU-Net's numbers stand for `channels` in
-    their order: _0000 is the first.
+    before `_CHANNEL` counts. An image of no known case is CASE_CHANNEL if its ending is, in any capitals, a known
+    channel (one of `channels`, one seen at a known case, or, where no case is known, four digits as in _0000),
+    else a case of its own. Where no known case and no known channel fits, nnU-Net's numbers stand for `channels`
+    in their order: _0000 is the first.
 
     Args:
         images: image files; hidden files and other suffixes are passed over.
@@ -87,8 +87,8 @@ def group_channels(
             put(case, channel, path)
             seen.add(channel)
     for stem, path in strangers.items():
-        endings = [channel for channel in seen if stem.endswith(f"_{channel}")]
-        channel = max(endings, key=len, default="")
+        endings = [channel for channel in seen if stem.casefold().endswith(f"_{channel}".casefold())]
+        channel = max(endings, key=lambda each: (len(each), stem.endswith(each)), default="")
         if channel and len(stem) > len(channel) + 1:
             put(stem[: -len(channel) - 1], channel, path)
         elif not known and (match := re.fullmatch(r"(.+)_(\d{4})", stem)) is not None:
