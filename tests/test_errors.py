@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from focalis import errors
 from focalis.errors import DataError, ModelError, about, not_there, refusal, refused
 
 
@@ -59,6 +60,19 @@ def test_a_path_that_is_not_there_is_told_with_its_nearest_sibling(tmp_path):
     (tmp_path / "labels").mkdir()
     assert str(not_there(tmp_path / "lables", "give labels")).endswith("give labels; did you mean 'labels'?")
     assert str(not_there(tmp_path / "none" / "labels", "give labels")).endswith("give labels")
+
+
+def test_beside_an_unreadable_or_endless_folder_nothing_is_proposed(tmp_path, monkeypatch):
+    def endless(folder):
+        yield from (folder / f"case{number}" for number in range(errors.MOST_NAMES))
+        raise AssertionError("looked at too many")
+
+    def forbidden(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    for listing in (endless, forbidden):
+        monkeypatch.setattr(Path, "iterdir", listing)
+        assert str(not_there(tmp_path / "lables", "give labels")).endswith("give labels")
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
 _log = logging.getLogger(__name__)
+
+MOST_NAMES = 1000
+"""So many names beside a path that leads nowhere are compared with its own."""
 
 
 class FocalisError(Exception):
@@ -118,8 +122,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def near(path: Path) -> str:
     """`did_you_mean` for a path that leads nowhere, beside which something has nearly its name."""
-    folder = path.parent
-    return did_you_mean(path.name, (each.name for each in folder.iterdir())) if folder.is_dir() else ""
+    return did_you_mean(path.name, (each.name for each in some_of(path.parent, MOST_NAMES)))
+
+
+def some_of(folder: Path, most: int) -> list[Path]:
+    """As many entries of a folder as a hint may look at, sorted; none if it is no folder, or cannot be read."""
+    with suppress(OSError):
+        return sorted(islice(folder.iterdir(), most))
+    return []
 
 
 def not_there(path: Path, ask: str) -> UsageError:

@@ -95,3 +95,18 @@ def test_beside_what_is_no_data_set_a_data_set_is_proposed(tmp_path, given):
     with pytest.raises(DataError) as refused:
         open_dataset(tmp_path / given)
     assert str(refused.value).endswith(f"; did you mean {tmp_path / 'data'}?")
+
+
+def test_an_unreadable_folder_beside_what_is_no_data_set_is_passed_over(tmp_path, monkeypatch):
+    for folder in ("a_private", "data/images", "masks"):
+        (tmp_path / folder).mkdir(parents=True)
+    is_dir = Path.is_dir
+
+    def refuses(path):
+        if path.parent.name == "a_private":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refuses)
+    with pytest.raises(DataError, match=f"did you mean {tmp_path / 'data'}"):
+        open_dataset(tmp_path / "masks")

@@ -1,6 +1,7 @@
 """Exported networks: other programs get the probabilities and the mask of Focalis."""
 
 import json
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -152,6 +153,17 @@ def test_the_program_names_an_image_that_it_cannot_read_in_a_line(tmp_path):
     words = [sys.executable, "-I", copy, tmp_path / "lost.nii.gz", tmp_path / "mask.nii.gz"]
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     assert (done.returncode, len(done.stderr.splitlines()), "lost.nii.gz" in done.stderr) == (1, 1, True)
+
+
+def test_the_program_names_an_error_without_text_by_its_type(monkeypatch):
+    def fails(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr(sys, "argv", ["predict.py", "scan.nii.gz", "mask.nii.gz"])
+    monkeypatch.setattr(json, "loads", fails)
+    monkeypatch.setattr(Path, "read_text", lambda *_: "{}")
+    with pytest.raises(SystemExit, match=r"^RuntimeError$"):
+        runpy.run_path(program.__file__, run_name="__main__")
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,13 @@ def test_two_channels_start_from_shapes_and_more_from_random_weights(channels, s
     assert make_plan(figures, channels, {1: "lesion"}).start == start
 
 
+def test_the_reason_of_two_channels_is_what_was_measured_with_two():
+    one, two = (usual_start("dense", 3, channels, nested=False)[1] for channels in (1, 2))
+    assert "350 steps" in one
+    assert "two channels, ten nodules and 100 steps" in two
+    assert "350" not in two
+
+
 def test_nested_regions_start_from_random_weights():
     nested = make_plan(found(), ("image",), {1: "edge", 2: "core"}, regions={"whole": (1, 2), "core": (2,)})
     assert nested.start == "scratch"

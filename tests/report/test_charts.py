@@ -58,12 +58,20 @@ def test_spread_with_and_without_truth() -> None:
     ("dice", "said"),
     [
         ([0.2, 0.5, 0.505, 0.5, 0.509, 0.4], "flat since step 200"),
-        ([0.0] * 5, "flat since step 100"),
+        ([0.5] * 5, "flat since step 100"),
+        ([0.0] * 6, ""),
+        ([0.0, 0.004, 0.0, 0.008, 0.009], ""),
         ([0.2, 0.3, 0.4, 0.5, 0.6], "still rose at the end"),
         ([0.2, 0.6], ""),
     ],
 )
-def test_it_is_said_whether_the_validation_dice_is_flat(dice: list[float], said: str) -> None:
-    told = course([{"step": 100 * (place + 1), "val_dice": each} for place, each in enumerate(dice)])
+def test_it_is_said_whether_the_dice_of_cases_with_a_lesion_is_flat(dice: list[float], said: str) -> None:
+    looks = [
+        {"step": 100 * (place + 1), "val_dice": 0.75, "val_dice_with_lesion": each}
+        for place, each in enumerate(dice)
+    ]
+    told = course(looks)
     assert said in told
-    assert ("flat" in told) == ("flat" in said)
+    assert ("flat" in told, "minutes" in told or "more time" in told) == ("flat" in said, bool(said))
+    none_found = course([look | {"val_lesions": 3, "val_found": 0} for look in looks])
+    assert "more time" not in none_found

@@ -9,11 +9,13 @@ from typer.testing import CliRunner
 
 from focalis.cli.main import app
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
+from focalis.evaluation import evaluate_case
 from focalis.lesions import OperatingPoint
 from focalis.model import load_model, save_model
 from focalis.planning import read_plan, write_plan
-from focalis.volume import Volume, read_volume, write_volume
+from focalis.volume import Grid, Volume, read_volume, write_volume
 from focalis.workflows.fit import fit
+from focalis.workflows.judge import verdict
 from focalis.workflows.model_record import collapse_alert
 
 SETTINGS = PhantomSettings(shape_zyx=(20, 24, 28), foreground_share=0.01, lesions=1)
@@ -82,6 +84,25 @@ def test_a_training_that_never_leaves_its_start_learned_nothing(third_empty, sti
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     assert record["learned"] is False
     assert 0 < record["before_training"]["val_dice_with_lesion"] < 0.3
+
+
+@pytest.mark.parametrize(
+    ("found", "best", "learned"), [(8, 0.3, True), (5, 0.6, True), (5, 0.305, False), (0, 0.0, False)]
+)
+def test_low_probabilities_at_one_half_do_not_hide_what_the_operating_point_finds(found, best, learned):
+    """A loss may keep the Dice at one half where it was, though the training found a good point."""
+    half = {"val_dice_with_lesion": 0.004}
+    record = {"before_training": half | {"cases": 8}, "start_at_its_point": {"found": 5, "dice": 0.3}}
+    point = OperatingPoint(0.2, curve=((0.2, best),), lesions=10, found=found)
+    mask = np.zeros((8, 8, 8), np.uint8)
+    mask[2:6, 2:6, 2:6] = 1
+    scores = evaluate_case(*[Volume(mask, Grid((8, 8, 8)))] * 2, {1: "lesion"})
+    collapse, said, still = verdict(scores, record, half | {"val_dice_with_lesion": 0.008}, point, "shapes")
+    assert (said, collapse is None) == (learned, learned)
+    assert "0.008 over those with a lesion of the 8 watched cases of the inner split" in still
+    assert f"finds {found} of the 10 lesions of the inner split, and the start at its own 5" in still
+    older = {"before_training": half}
+    assert verdict(scores, older, half, point, "shapes")[1] == bool(found)
 
 
 def test_a_threshold_that_nothing_stands_behind_is_not_called_chosen(collapsed):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from focalis.dataset.case import Dataset
 from focalis.dataset.layouts import entry, open_folders, open_manifest, open_nnunet
-from focalis.errors import DataError, UsageError, did_you_mean, near
+from focalis.errors import DataError, UsageError, did_you_mean, near, some_of
 
 MANIFEST = "manifest.csv"
+MOST_FOLDERS = 100
+"""So many folders beside what is no data set are looked into for one."""
 
 
 def open_dataset(path: Path | str, may_miss: Collection[str] = ()) -> Dataset:
@@ -43,9 +46,8 @@ def open_dataset(path: Path | str, may_miss: Collection[str] = ()) -> Dataset:
 
 def _near(*places: Path) -> str:
     """`; did you mean demo/data?` where one of these folders is a data set, or holds one; the end of a message."""
-    for place in places:
-        folders = sorted(place.iterdir()) if place.is_dir() else []
-        for folder in (place, *folders):
+    for folder in (each for place in places for each in (place, *some_of(place, MOST_FOLDERS))):
+        with suppress(OSError):
             if (folder / "images").is_dir() or (folder / "imagesTr").is_dir():
                 return f"; did you mean {folder}?"
     return ""

@@ -169,4 +169,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:-1], sys.argv[-1])
     except (OSError, RuntimeError) as problem:
-        sys.exit(str(problem).strip().splitlines()[-1])
+        sys.exit((str(problem).strip() or type(problem).__name__).splitlines()[-1])

@@ -72,6 +72,11 @@ class OperatingPoint(Shown):
         """The threshold on probabilities as the network gives them."""
         return untempered(self.threshold, self.temperature)
 
+    @property
+    def best_dice(self) -> float:
+        """The highest mean Dice of its curve; 0 without one."""
+        return max((dice for _, dice in self.curve), default=0.0)
+
     def numbers(self) -> dict[str, Any]:
         """What it reports and why, without the curves: for records."""
         names = ("threshold", "minimum_mm3", "minimum_confidence", "temperature", "how")

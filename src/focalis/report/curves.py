@@ -69,23 +69,32 @@ def curves_figure(metrics: Sequence[Mapping[str, Any]], theme: Theme = LIGHT) ->
 
 
 def course(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """What the curves of `curves_figure` show, and whether the validation Dice is flat or still rises."""
+    """What the curves of `curves_figure` show, and whether the Dice of the cases with a lesion is flat or still rises.
+
+    While it is about zero, nothing is said of that: the training has not begun to find anything.
+    """
     shown = (
         "Top, the loss on the patches of training (thin: each step; thick: smoothed). Middle, the mean Dice on the "
         "inner split, from which the network does not learn."
     )
-    steps, dice = _curve(metrics, "val_dice")
+    steps, dice = _curve(metrics, "val_dice_with_lesion")
     steps, dice = steps[np.isfinite(dice)], dice[np.isfinite(dice)]
-    if dice.size < LEAST_LOOKS:
+    if dice.size < LEAST_LOOKS or dice[-1] <= FLAT_DICE or not _finds(metrics):
         return shown
     later = np.maximum.accumulate(dice[::-1])[::-1]
     since = float(steps[np.argmax(later - dice <= FLAT_DICE)])
     if since <= FLAT_SHARE * steps[-1]:
         return (
-            f"{shown} It is flat since step {since:.0f}: nothing later exceeds it by more than {FLAT_DICE}, so more "
-            "time with these cases will likely bring little."
+            f"{shown} Over the cases with a lesion it is flat since step {since:.0f}: nothing later exceeds it by more "
+            f"than {FLAT_DICE}, so more time with these cases will likely bring little."
         )
-    return f"{shown} It still rose at the end: more --minutes will likely bring more."
+    return f"{shown} Over the cases with a lesion it still rose at the end: more --minutes will likely bring more."
+
+
+def _finds(metrics: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last look at the inner split found a lesion; True if it does not say."""
+    found = _curve(metrics, "val_found")[1]
+    return not found.size or found[-1] > 0
 
 
 def compared_curves_figure(

@@ -2,6 +2,7 @@
 
 from focalis.training.eight_bit_calibration import calibrate
 from focalis.training.loop import (
+    LEAST_GAIN,
     METRICS,
     Interrupted,
     NothingLearnedWarning,
@@ -9,8 +10,10 @@ from focalis.training.loop import (
     read_metrics,
     seconds_per_step,
     steps_in,
+    stood_still,
     train,
     untrained_look,
+    untrained_point,
 )
 from focalis.training.prepared import KNOWN, TrainingCase, prepare_cases
 from focalis.training.processor import keep_freed_memory, trusted
@@ -19,6 +22,7 @@ from focalis.training.validation import operating_point
 
 __all__ = [
     "KNOWN",
+    "LEAST_GAIN",
     "METRICS",
     "Interrupted",
     "NothingLearnedWarning",
@@ -32,7 +36,9 @@ __all__ = [
     "read_metrics",
     "seconds_per_step",
     "steps_in",
+    "stood_still",
     "train",
     "trusted",
     "untrained_look",
+    "untrained_point",
 ]

@@ -12,7 +12,7 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from torch import nn
 from focalis import ranks
 from focalis.errors import CollapsedError, DivergedError, TrainingError
 from focalis.files import write_text
+from focalis.lesions import OperatingPoint
 from focalis.losses import Loss, merge_undrawn
 from focalis.networks import Network, all_outputs
 from focalis.planning import Plan
@@ -41,12 +42,14 @@ from focalis.training.optimizer import KernelMuon
 from focalis.training.patches import Patch
 from focalis.training.prepared import TrainingCase
 from focalis.training.start import Start, first_network
-from focalis.training.validation import Watched, watch
+from focalis.training.validation import Watched, operating_point, watch, watched
 
 METRICS, CHECKPOINT = "metrics.jsonl", "checkpoint.safetensors"
 VALIDATIONS, STEPS_BETWEEN = 10, 50
 """Cases of the inner split are predicted ten times in a run, but not more often than every so many steps."""
 LOG_EVERY = 10
+LEAST_GAIN = 0.01
+"""A training that raised the Dice at one half by no more stood still."""
 """Loss and gradient norm are fetched from the device so often; between, nothing waits for it."""
 WARM_STEPS = 2
 CHECKPOINT_SECONDS = 60.0
@@ -273,9 +276,34 @@ def train(
 def untrained_look(
     plan: Plan, validation: Sequence[TrainingCase], *, seed: int, runtime: Runtime, start: Start | None
 ) -> dict[str, Any] | None:
-    """What the looks at the inner split would have said before the first step; None without cases."""
+    """What the looks at the inner split would have said before the first step, and at how many cases they look; None
+    without cases."""
     seen = watch(plan, _fresh(plan, seed, runtime, start)[1], validation, runtime)
-    return None if seen is None else _columns(seen)
+    return None if seen is None else {**_columns(seen), "cases": len(watched(validation))}
+
+
+def stood_still(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether a training raised the Dice at one half, of the watched cases with a lesion, by hardly anything.
+
+    Args:
+        before: what `untrained_look` said.
+        after: the last row of the metrics.
+    """
+    was, now = (look.get("val_dice_with_lesion") for look in (before, after))
+    return was is not None and now is not None and now <= was + LEAST_GAIN
+
+
+def untrained_point(
+    plan: Plan,
+    validation: Sequence[TrainingCase],
+    aim: str,
+    *,
+    seed: int,
+    runtime: Runtime,
+    start: Start | None,
+) -> OperatingPoint:
+    """The operating point that would have been chosen before the first step, with what it finds."""
+    return operating_point(plan, _fresh(plan, seed, runtime, start)[1], validation, runtime, aim)
 
 
 def _columns(seen: Watched) -> dict[str, Any]:

@@ -49,11 +49,16 @@ class Watched:
     found: int
 
 
+def watched(cases: Sequence[TrainingCase]) -> list[TrainingCase]:
+    """The first few cases. If none of them holds a lesion, one that does joins them."""
+    first = [*cases[:CASES_WATCHED]]
+    if first and not any(case.lesions for case in first):
+        first += next(([case] for case in cases[CASES_WATCHED:] if case.lesions), [])
+    return first
+
+
 def watch(plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime: Runtime) -> Watched | None:
-    """Predict the first few cases; None without cases. If none of them holds a lesion, one that does joins them."""
-    watched = [*cases[:CASES_WATCHED]]
-    if watched and not any(case.lesions for case in watched):
-        watched += next(([case] for case in cases[CASES_WATCHED:] if case.lesions), [])
+    """Predict the watched cases; None without cases."""
 
     def look(case: TrainingCase) -> tuple[float, bool, int, int]:
         """The Dice of a case, whether it holds a lesion, how many, and how many of them were found."""
@@ -65,7 +70,7 @@ def watch(plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime
         hits = len(matching.pairs)
         return score, bool(truth.any()), hits + len(matching.unmatched_truth), hits
 
-    seen = ranks.shared_out(look, watched)
+    seen = ranks.shared_out(look, watched(cases))
     if not seen:
         return None
     filled = [score for score, holds, _, _ in seen if holds]

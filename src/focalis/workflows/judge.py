@@ -32,12 +32,12 @@ from focalis.evaluation import (
     views,
 )
 from focalis.files import KnownFiles
-from focalis.lesions import Candidates, Lesion, find_candidates, measure_lesions, temper
+from focalis.lesions import Candidates, Lesion, OperatingPoint, find_candidates, measure_lesions, temper
 from focalis.model import Model, save_model
 from focalis.planning import SCRATCH, SHAPES
 from focalis.prediction import Segmentation, engines_for, segment
 from focalis.report import write_fit_report
-from focalis.training import KNOWN, read_metrics
+from focalis.training import KNOWN, LEAST_GAIN, read_metrics, stood_still
 from focalis.volume import Absent, Volume, read_volume, write_volume
 from focalis.workflows.evaluate import write_evaluation
 from focalis.workflows.lesion_tables import boundary_counts, write_lesions
@@ -47,8 +47,6 @@ from focalis.workflows.run import MODEL, Run
 from focalis.workflows.training_cases import TRAINED, Seen, SeenCases, seen_line
 
 FEW_JUDGED = 3
-LEAST_GAIN = 0.01
-"""A training that raised the Dice at one half by no more stood still."""
 ADVICE = (
     "train longer (--minutes), with another --seed or --loss, or with a lower training.learning_rate in the plan, and "
     "look at the labels with `focalis check`"
@@ -157,14 +155,8 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         "float32_because": next(filter(None, (way["float32_because"] for way in ways)), ""),
     }
     metrics = read_metrics(run.task.home)
-    stood_still = _stood_still(record.get("before_training") or {}, metrics[-1])
-    collapse = find_collapse(scores)
-    if stood_still and collapse is None and run.task.plan.start == SHAPES:
-        collapse = Collapse("as before", stood_still)
-    learned = collapse is None or not (
-        collapse.kind == "everything"
-        or (collapse.total and not model.operating_point.found)
-        or (collapse.kind != "a label" and stood_still)
+    collapse, learned, still = verdict(
+        scores, record, metrics[-1], model.operating_point, run.task.plan.start
     )
     record["by_channels"] = _by_channels(run, model, trained, scores)
     record["collapse"] = None if collapse is None else collapse.line
@@ -179,9 +171,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         limit_line(model.operating_point.temperature),
         channels_line(record["by_channels"]),
         seen_line(seen, len(run.judged), "the figures on them"),
-        stood_still
-        if run.task.plan.start != SCRATCH and (collapse is None or collapse.line != stood_still)
-        else "",
+        still if run.task.plan.start != SCRATCH and (collapse is None or collapse.line != still) else "",
         _changed_line(run),
     )
     caveats = (*again, *run.task.caveats, *_caveats(run, scores), *filter(None, told))
@@ -209,15 +199,58 @@ def _changed_line(run: Run) -> str:
     return "files of the data set changed after the training began: the figures are of what they hold now"
 
 
-def _stood_still(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """That the training marks the inner split's lesions no better than its start did; empty if it does, or unknown."""
-    was, now = (look.get("val_dice_with_lesion") for look in (before, after))
-    if was is None or now is None or now > was + LEAST_GAIN:
-        return ""
-    return (
-        f"over the cases of the inner split with a lesion the Dice at one half is {now:.3f}, and was {was:.3f} before "
-        "the training"
+def verdict(
+    scores: Sequence[Score],
+    record: Mapping[str, Any],
+    after: Mapping[str, Any],
+    point: OperatingPoint,
+    start: str,
+) -> tuple[Collapse | None, bool, str]:
+    """What went wrong with the predictions, whether anything was learned, and what `_still_line` says.
+
+    Args:
+        record: of the run, with what its start marks.
+        after: the last row of the metrics.
+        start: the plan's.
+    """
+    collapse, still = find_collapse(scores), _still_line(record, after, point)
+    no_better = bool(still) and _no_better(record, point)
+    if no_better and collapse is None and start == SHAPES:
+        collapse = Collapse("as before", still)
+    learned = collapse is None or not (
+        collapse.kind == "everything"
+        or (collapse.total and not point.found)
+        or (collapse.kind != "a label" and no_better)
     )
+    return collapse, learned, still
+
+
+def _still_line(record: Mapping[str, Any], after: Mapping[str, Any], point: OperatingPoint) -> str:
+    """That at one half it marks the watched lesions no better than its start; empty if it does, or that is unknown."""
+    before = record.get("before_training") or {}
+    if not stood_still(before, after):
+        return ""
+    cases = counted(before["cases"], "watched case") if "cases" in before else "watched cases"
+    line = (
+        f"the Dice at one half is {after['val_dice_with_lesion']:.3f} over those with a lesion of the {cases} of the "
+        f"inner split, and was {before['val_dice_with_lesion']:.3f} before the training"
+    )
+    at_start = record.get("start_at_its_point")
+    if not at_start or point.found is None:
+        return line
+    return (
+        f"{line}; at its operating point it finds {point.found} of the {point.lesions} lesions of the inner split, and "
+        f"the start at its own {at_start['found']}"
+    )
+
+
+def _no_better(record: Mapping[str, Any], point: OperatingPoint) -> bool:
+    """Whether a training finds nothing at its operating point, or is no better there than its start at its own; False
+    if that is not known."""
+    at_start = record.get("start_at_its_point")
+    if not point.found or not at_start:
+        return point.found == 0
+    return bool(point.found <= at_start["found"] and point.best_dice <= at_start["dice"] + LEAST_GAIN)
 
 
 def _by_channels(

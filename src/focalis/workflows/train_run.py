@@ -31,8 +31,10 @@ from focalis.training import (
     prepare_cases,
     read_metrics,
     steps_in,
+    stood_still,
     train,
     untrained_look,
+    untrained_point,
 )
 from focalis.training.loop import CHECKPOINT, NothingLearnedWarning
 from focalis.training.prepared import KNOWN, PreparedCases
@@ -151,9 +153,14 @@ def train_run(
     point = task.point or operating_point(
         plan, network, validation, run.runtime, task.aim, task.promise, patients
     )
-    record["before_training"] = untrained_look(
-        plan, validation, seed=task.seed, runtime=run.runtime, start=start
-    )
+    before_training = untrained_look(plan, validation, seed=task.seed, runtime=run.runtime, start=start)
+    record["before_training"] = before_training
+    still = stood_still(before_training or {}, ranks.from_first(lambda: read_metrics(task.home)[-1]))
+    if still and task.point is None:
+        at_start = untrained_point(
+            plan, validation, task.aim, seed=task.seed, runtime=run.runtime, start=start
+        )
+        record["start_at_its_point"] = {"found": at_start.found, "dice": at_start.best_dice}
     run = replace(run, task=task.model_copy(update={"plan": plan}))
     return ranks.from_first(partial(_finish, run, network, point, start, record, training, validation))
 
