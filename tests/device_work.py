@@ -22,11 +22,12 @@ import numpy as np
 import pydicom
 from pynetdicom import AE, StoragePresentationContexts, evt
 
-from focalis.device.config import Config, ModelEntry
+from focalis.device.config import Config, ModelEntry, load_config
 from focalis.device.jobs import Jobs
 from focalis.device.models import open_models
 from focalis.device.records import Header
 from focalis.device.store import Store
+from focalis.files import sha256_of
 from focalis.volume import Grid
 
 GRID = Grid((9, 8, 6), (1.5, 1.5, 3.0), (-4.0, 7.0, 20.0))
@@ -212,8 +213,8 @@ def from_folder(canned):
 @contextmanager
 def working(store_folder, settings, version="1.0", run=None):
     """The jobs of a device at work on a store; `run` takes the place of the child."""
-    with Store(store_folder) as store:
-        store.own()
+    with Store(store_folder, settings.store.database) as store:
+        store.own("front")
         models = open_models([ModelEntry.model_validate(entry) for entry in settings.models])
         jobs = Jobs(settings, store, models, version)
         if run is not None:
@@ -324,6 +325,36 @@ POINTS = {
 }
 
 
+def digest_of(paths):
+    """One hash of the contents of files, in whatever order they are named."""
+    return hashlib.sha256("".join(sorted(map(sha256_of, map(Path, paths)))).encode()).hexdigest()
+
+
+def front(settings):
+    """A front without node and page."""
+    found = load_config(Path(settings))
+    with working(found.store.folder, found):
+        threading.Event().wait()
+
+
+def worker(settings):
+    """A worker that takes a second for a study, and "finds" the hash of its images."""
+
+    def run(job, tell):
+        tell("segmenting")
+        time.sleep(1)
+        found = Path(job.folder) / "seg.dcm"
+        found.write_text(digest_of(job.files))
+        made = {"kind": "seg", "file": found.name, "sop_uid": "1.2", "sha256": sha256_of(found)}
+        return {"outcome": "done", "results": [made]}
+
+    from focalis.device import serve
+
+    with serve.working(load_config(Path(settings))) as jobs:
+        jobs.segmenter.run = run
+        threading.Event().wait()
+
+
 def main(folder, settings, version, canned, point):
     """Work on a store until every task is done; die at a point."""
     if point:
@@ -334,4 +365,5 @@ def main(folder, settings, version, canned, point):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    roles = {"front": front, "worker": worker}
+    roles[sys.argv[1]](sys.argv[2]) if sys.argv[1] in roles else main(*sys.argv[1:])

@@ -125,6 +125,31 @@ def test_secrets_are_not_shown(tmp_path):
     assert "geheim" not in repr(config)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://focalis:very/secret@db/focalis",
+        "postgresql://focalis:very#secret@db/focalis",
+        "postgresql://focalis:very?secret@db/focalis",
+        "postgresql://focalis:12/very-secret@db/focalis",
+        "postgresql://focalis:very-secret@db",
+        "postgres://focalis:very-secret@db/focalis",
+        "mysql://focalis:very-secret@db/focalis",
+    ],
+)
+def test_what_is_no_address_of_a_database_is_refused_without_its_password(tmp_path, address):
+    with pytest.raises(UsageError, match=r"store.database is wrong") as refused:
+        load(tmp_path, f'[store]\ndatabase = "{address}"')
+    assert "secret" not in str(refused.value)
+
+
+def test_the_address_of_a_database_is_read_and_not_shown(tmp_path):
+    address = "postgresql://focalis:very-secret@db:5433/focalis?sslmode=verify-full"
+    config = load(tmp_path, f'[store]\ndatabase = "{address}"')
+    assert config.store.database == address
+    assert "very-secret" not in repr(config)
+
+
 def test_the_character_set_is_named_as_in_dicom(tmp_path):
     file = tmp_path / "focalis.toml"
     file.write_text('[node]\ncharset = "ISO_IR 144"\n')

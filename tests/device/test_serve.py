@@ -123,6 +123,15 @@ def test_a_second_process_on_the_store_is_refused_and_nothing_stays_started(mode
         assert again.wrong() == ""
 
 
+@pytest.mark.parametrize(
+    ("more", "told"), [([], "needs a database to share"), (["--port", "0"], "listens on no port")]
+)
+def test_a_worker_needs_a_database_and_takes_no_port(model, tmp_path, capsys, more, told):
+    with pytest.raises(SystemExit):
+        main(["serve", str(model), "--worker", "--folder", str(tmp_path / "store"), *more])
+    assert told in capsys.readouterr().err
+
+
 def test_hash_password_prints_what_the_page_takes(capsys, monkeypatch):
     monkeypatch.setattr("typer.prompt", lambda *_given, **_options: "geheim")
     with pytest.raises(SystemExit) as stopped:

@@ -28,6 +28,12 @@ def serve(
     web_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the web page; default 8080.")
     ] = None,
+    worker: Annotated[
+        bool,
+        typer.Option(
+            "--worker", help="Only segment, for the device whose [store] database --config names as well."
+        ),
+    ] = False,
     backup: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Back up the whole store to FILE, and stop.")
     ] = None,
@@ -48,6 +54,8 @@ def serve(
     """
     from focalis.errors import UsageError
 
+    if worker and (port is not None or web_port is not None):
+        raise UsageError("--worker listens on no port; leave --port and --web-port out")
     if backup is not None and restore is not None:
         raise UsageError("--backup and --restore exclude each other; give one")
     if backup is not None or restore is not None:
@@ -66,7 +74,8 @@ def serve(
             f"{error.name} is not installed; install the device's parts: pip install '.[device]' in Focalis's folder"
         ) from error
 
-    run_serve(settings_for(model, config, folder, port, web_port), lambda line: print(line, flush=True))
+    settings = settings_for(model, config, folder, port, web_port)
+    run_serve(settings, lambda line: print(line, flush=True), worker)
 
 
 def _back_up_or_restore(
@@ -76,8 +85,9 @@ def _back_up_or_restore(
     from focalis.device.backup import restore as run_restore
     from focalis.device.config import load_config
 
-    store = folder or load_config(config).store.folder
+    settings = load_config(config).store
+    store = folder or settings.folder
     if backup is not None:
-        print(f"{back_up(store, backup)} files of {store} in {backup}")
+        print(f"{back_up(store, backup, settings.database)} files of {store} in {backup}")
     elif restore is not None:
-        print(f"{run_restore(restore, store)} files from {restore} in {store}")
+        print(f"{run_restore(restore, store, settings.database)} files from {restore} in {store}")

@@ -13,11 +13,14 @@ from focalis.files import restrict, sha256_of, whole_file
 _DATABASE = "store.sqlite"
 
 
-def back_up(folder: Path, path: Path) -> int:
+def back_up(folder: Path, path: Path, database: str | None = None) -> int:
     """Write everything that a store holds into a tar file that only its owner may read; the device may work meanwhile.
 
     First the rows are copied, in one moment, then the files that they name; files are written once and never changed,
     so that the two fit. The state of running jobs is not in it: it follows from the rows.
+
+    Args:
+        database: the PostgreSQL database of the rows, if they are in one; the backup has them in a file.
 
     Returns:
         How many files of the store it holds.
@@ -26,13 +29,13 @@ def back_up(folder: Path, path: Path) -> int:
         UsageError: there is no store, or the file would lie in it.
         DataError: the file cannot be written, or a file was removed meanwhile: begin again.
     """
-    if not (folder / _DATABASE).is_file():
+    if database is None and not (folder / _DATABASE).is_file():
         raise UsageError(f"{folder}: holds no store; give the folder of the device")
     if path.absolute().is_relative_to(folder.absolute()):
         raise UsageError(f"{path}: lies in the store; write the backup elsewhere")
     with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=".focalis-backup-") as beside:
         copy = Path(beside) / _DATABASE
-        with Store(folder) as store:
+        with Store(folder, database) as store:
             store.backup_database(copy)
         with Store(Path(beside)) as rows:
             named = [found.relative_to(rows.folder) for found in _named_files(rows)]
@@ -55,8 +58,11 @@ def back_up(folder: Path, path: Path) -> int:
     return len(named)
 
 
-def restore(path: Path, folder: Path) -> int:
+def restore(path: Path, folder: Path, database: str | None = None) -> int:
     """Make a store from a backup, and check every file of it against its hash.
+
+    Args:
+        database: the PostgreSQL database that the rows go into; by default they stay in a file.
 
     Returns:
         How many files were restored.
@@ -65,7 +71,7 @@ def restore(path: Path, folder: Path) -> int:
         UsageError: there is a store already.
         DataError: the backup is damaged, or cannot be read or written; nothing that is usable stays.
     """
-    if (folder / _DATABASE).exists():
+    if (folder / _DATABASE).exists() or (database and _holds_rows(folder, database)):
         raise UsageError(f"{folder}: holds a store already; restore into another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,17 +82,27 @@ def restore(path: Path, folder: Path) -> int:
             with Store(Path(beside)) as store:
                 _check(store, path)
             (Path(beside) / "models").mkdir(exist_ok=True)
-            for part in ("objects", "quarantine", "results", "models", _DATABASE):
+            for part in ("objects", "quarantine", "results", "models"):
                 target = folder / part
                 if target.is_dir():
                     target.rmdir()
                 (Path(beside) / part).replace(target)
+            if database is None:
+                (Path(beside) / _DATABASE).replace(folder / _DATABASE)
+            else:
+                with Store(Path(beside)) as rows, Store(folder, database) as target_store:
+                    rows.copy_rows(target_store)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"{path}: is no backup, or is damaged ({error}); take another one") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{path}: cannot be restored to {folder} ({reason}); check both") from error
     return count
+
+
+def _holds_rows(folder: Path, database: str) -> bool:
+    with Store(folder, database) as store:
+        return any(store.counts().values())
 
 
 def _named_files(store: Store) -> list[Path]:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from focalis.device.config_values import (
     AeTitle,
     Charset,
+    DatabaseAddress,
     FilePath,
     Keyword,
     MailAddress,
@@ -268,9 +269,15 @@ class WatchSettings(Frozen):
 
 
 class StoreSettings(Frozen):
-    """Where studies and results are kept, for how long, and how much of the disk is left to others."""
+    """Where studies and results are kept, for how long, and how much of the disk is left to others.
+
+    Attributes:
+        database: the PostgreSQL database of the rows and the jobs, which several processes may share; by default they
+            are in SQLite files in `folder`.
+    """
 
     folder: FilePath = Path("focalis-device")
+    database: DatabaseAddress | None = Field(default=None, repr=False)
     retain_days: float = Field(default=30, gt=0)
     least_free_gb: float = Field(default=5, ge=0)
 

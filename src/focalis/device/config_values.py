@@ -44,6 +44,19 @@ def _web_address(value: str) -> str:
     raise ValueError(f"{value!r} is no address that begins with https://")
 
 
+def _database_address(value: str) -> str:
+    told = "it is no address such as postgresql://USER@HOST/NAME; write signs in a password as %2F"
+    try:
+        found = urlsplit(value)
+        named = found.hostname and found.path.strip("/") and "@" not in found.path
+        whole = found.scheme == "postgresql" and named and found.port != 0
+    except ValueError:
+        raise ValueError(told) from None  # its text may hold the password
+    if not whole:
+        raise ValueError(told)
+    return value
+
+
 def _beside_the_file(value: Path, info: ValidationInfo) -> Path:
     """A path in focalis.toml is relative to the folder of that file."""
     folder = (info.context or {}).get("folder")
@@ -109,6 +122,7 @@ FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 MailAddress = Annotated[str, Field(pattern=r"^[^\s@<>,]+@[^\s@<>,]+$")]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+DatabaseAddress = Annotated[str, AfterValidator(_database_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 ModelPath = Annotated[Path, AfterValidator(_model_beside_the_file)]
 Charset = Annotated[str, AfterValidator(_charset)]

@@ -176,10 +176,8 @@ class Database:
         try:
             yield
         except SQLAlchemyError as error:
-            # the cause alone: the statement's values may tell of a patient
-            cause = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
             advice = "see that it runs" if self._postgresql else "check the disk and its free space"
-            raise DataError(f"{self._name}: {cause}; {advice}") from error
+            raise DataError(f"{self._name}: {cause_of(error)}; {advice}") from error
 
 
 def engine_for(address: Path | str, **options: Any) -> sqlalchemy.Engine:
@@ -200,6 +198,11 @@ def engine_for(address: Path | str, **options: Any) -> sqlalchemy.Engine:
 
     sqlalchemy.event.listen(engine, "connect", set_up)
     return engine
+
+
+def cause_of(error: SQLAlchemyError) -> str:
+    """What the database says, in one line; without the statement, whose values may tell of a patient."""
+    return " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
 
 
 @cache

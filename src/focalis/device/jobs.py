@@ -1,9 +1,11 @@
 """The durable jobs: from a complete series to sent results, across kills and restarts.
 
-Two kinds of DBOS workflow on embedded SQLite: "study" (segment, write, hand over to delivery) and "delivery" (one
-attempt to send the results of a task to one destination). The store holds the truth about every task; a thread looks at
-it twice a second and enqueues whatever waits and is not under way. So work that DBOS lost, whose checkpoints a full
-disk kept from being written, or which an upgrade made unreadable, is begun again, and every step may be repeated.
+Two kinds of DBOS workflow: "study" (segment, write, hand over to delivery) and "delivery" (one attempt to send the
+results of a task to one destination). The store says what is to be done, DBOS what is under way; a thread compares them
+twice a second and enqueues what is missing. So work that DBOS lost, whose checkpoints a full disk kept from being
+written, or which an upgrade made unreadable, is begun again, and every step may be repeated.
+
+On SQLite one process does everything. On PostgreSQL workers do the studies, and the front does all the rest.
 """
 
 from __future__ import annotations
@@ -11,28 +13,28 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
+import secrets
 import threading
 import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dbos import DBOS, DBOSConfig
+from dbos import DBOS, DBOSConfig, EnqueueOptions, WorkflowStatus
 
 from focalis.device import delivery, retention
 from focalis.device.commitment import Commitments
 from focalis.device.config import Config, Destination, Route
 from focalis.device.earlier import earlier_studies, namesake_studies
 from focalis.device.mask_job import MaskJob, Voxel
-from focalis.device.models import ServedModel
+from focalis.device.models import ServedModel, open_models
 from focalis.device.notify import Notifier
 from focalis.device.outgoing import outgoing
 from focalis.device.records import Delivery, DeliveryState, SeriesRow, SeriesTask, TaskState, now
+from focalis.device.retraining import retrained_models
 from focalis.device.routing import (
     choose_models,
     effective_routes,
@@ -45,6 +47,7 @@ from focalis.device.segmenter import Segmenter
 from focalis.device.store import Store
 from focalis.device.wholeness import what_is_missing
 from focalis.device.written import (
+    clear_making,
     earlier_results,
     has_results,
     keep_results,
@@ -54,6 +57,9 @@ from focalis.device.written import (
     without_own_names,
 )
 from focalis.errors import FocalisError
+
+Key = tuple[str, ...]
+"""A workflow's name and its arguments, which say what work it is."""
 
 EXECUTOR = "focalis-device"
 APPLICATION_VERSION = "1"
@@ -65,6 +71,7 @@ MOST_ATTEMPTS = 2
 STUDIES = "studies"
 NOTICES = "notices"
 _LOOK_SECONDS = 0.5
+_TAKE_OVER_SECONDS = 3.0
 _FULL_DISK_SECONDS = 30.0
 _FAULT_SECONDS = 5.0
 _LOST_SECONDS = 20.0
@@ -79,10 +86,18 @@ _log = logging.getLogger(__name__)
 
 
 class Jobs:
-    """The work of a device; one at a time in a process, and one process at a time for a store."""
+    """The work of a device; one at a time in a process."""
 
-    def __init__(self, config: Config, store: Store, models: Mapping[str, ServedModel], version: str) -> None:
-        """Does not start anything yet."""
+    def __init__(
+        self, config: Config, store: Store, models: dict[str, ServedModel], version: str, worker: str = ""
+    ) -> None:
+        """Does not start anything yet.
+
+        Args:
+            store: owned by this process, or joined by a worker.
+            models: by name; a retrained model that others have put on trial is added.
+            worker: the name of this process if it takes only studies.
+        """
         self.config = config
         self.store = store
         self.models = models
@@ -91,41 +106,48 @@ class Jobs:
         self.destinations = {each.name: each for each in config.destinations}
         self.notifier = Notifier(config, store, version)
         self.commitments = Commitments(config, store, self._reported)
-        self._under_way: set[str] = set()
-        self._running: set[str] = set()
-        self._in_the_way: dict[str, tuple[str, float]] = {}
-        self._under_way_lock = threading.Lock()
+        # with a new name DBOS recovers nothing by itself: it would let any process do it
+        front = f"{EXECUTOR} {secrets.token_hex(4)}" if config.store.database else EXECUTOR
+        self._executor, self._is_worker = worker or front, bool(worker)
+        self._running: set[Key] = set()
+        self._lost: dict[str, float] = {}
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._looking = threading.Thread(target=self._look, name="focalis-jobs", daemon=True)
-        self._retained_at = self._doubted_at = self._looked_at = time.monotonic()
+        look = self._take_over if worker else self._look
+        self._looking = threading.Thread(
+            target=self._keep_looking, args=(look,), name="focalis-jobs", daemon=True
+        )
+        self._retained_at = self._looked_at = time.monotonic()
         # A stop may have come between a series' completion and its task. Other series are left alone, also if routes or
         # models have changed: nobody wants the studies of a month again.
-        self._complete = {row.series_uid for row in store.series("complete") if not self._was_taken(row)}
+        complete = () if worker else store.series("complete")
+        self._complete = {row.series_uid for row in complete if not self._was_taken(row)}
 
     def routes(self) -> tuple[Route, ...]:
         """The routes, with the models that were promoted or put on trial on the page."""
         return effective_routes(self.config.routes, self.store.roles())
 
     def start(self) -> None:
-        """Launch DBOS on FOLDER/dbos.sqlite, go on with what a stop interrupted, and begin to look for work."""
+        """Launch DBOS, go on with what a stop interrupted, and begin to look for work."""
         global _jobs
         _jobs = self
+        address = self.config.store.database
         settings: DBOSConfig = {
             "name": "focalis-device",
-            "system_database_url": f"sqlite:///{(self.store.folder / 'dbos.sqlite').absolute()}",
-            "executor_id": EXECUTOR,
+            "system_database_url": address or f"sqlite:///{(self.store.folder / 'dbos.sqlite').absolute()}",
+            "executor_id": self._executor,
             "application_version": APPLICATION_VERSION,
             "enable_otlp": False,
             "log_level": "ERROR",
             "use_listen_notify": False,
         }
         DBOS(config=settings)
+        others = [*map(_queue_of, self.destinations), NOTICES]
+        if address:
+            DBOS.listen_queues([STUDIES] if self._is_worker else others)
         DBOS.launch()
-        DBOS.register_queue(STUDIES, worker_concurrency=1, polling_interval_sec=0.2)
-        for name in self.destinations:
-            DBOS.register_queue(_queue_of(name), worker_concurrency=1, polling_interval_sec=0.2)
-        DBOS.register_queue(NOTICES, worker_concurrency=1, polling_interval_sec=0.5)
+        for name in [STUDIES] if self._is_worker else [STUDIES, *others]:
+            DBOS.register_queue(name, worker_concurrency=1, polling_interval_sec=0.2)
         self._looking.start()
 
     def stop(self) -> None:
@@ -140,7 +162,9 @@ class Jobs:
     def problem(self) -> str:
         """Why no work is begun; empty while it is."""
         late = time.monotonic() - self._looked_at > _STALLED_SECONDS
-        return "work" if late or not self._looking.is_alive() else ""
+        if late or not self._looking.is_alive():
+            return "work"
+        return "no worker" if self.config.store.database and self.store.others() < 1 else ""
 
     def wake(self) -> None:
         """Look for work now: something was added to the store."""
@@ -165,26 +189,40 @@ class Jobs:
             self.store.set_task_state(task_id, "sending", what_was_found(self.store, task_id))
         self.wake()
 
-    def _look(self) -> None:
+    def _keep_looking(self, look: Callable[[], None]) -> None:
         while not self._stopping.is_set():
             self._looked_at = time.monotonic()
             try:
-                if time.monotonic() - self._doubted_at > _LOST_SECONDS:
-                    self._doubted_at = time.monotonic()
-                    self._doubt()
-                self._take_complete_series()
-                self._enqueue_tasks()
-                self._enqueue_deliveries()
-                self._enqueue_notices()
-                if time.monotonic() - self._retained_at > _RETENTION_SECONDS:
-                    self._retained_at = time.monotonic()
-                    retention.make_room(self.store, self.config.store)
-                    self._forget_workflows()
+                look()
             except Exception as error:  # a full disk, above all; the next look may find it freed
                 _log.error("looking for work failed: %s", error)
                 self._stopping.wait(_FAULT_SECONDS)
-            self._wake.wait(_LOOK_SECONDS)
+            self._wake.wait(_TAKE_OVER_SECONDS if self._is_worker else _LOOK_SECONDS)
             self._wake.clear()
+
+    def _look(self) -> None:
+        self._take_complete_series()
+        # asked before the store: what ends between the two is not begun again
+        under_way = self._under_way()
+        self._enqueue_tasks(under_way)
+        self._enqueue_deliveries(under_way)
+        self._enqueue_notices(under_way)
+        if time.monotonic() - self._retained_at > _RETENTION_SECONDS:
+            self._retained_at = time.monotonic()
+            retention.make_room(self.store, self.config.store)
+            self._forget_workflows()
+
+    def _take_over(self) -> None:
+        """Have the studies of dead workers done again: DBOS itself recovers only those of its own name."""
+        begun = DBOS.list_workflows(status="PENDING", queue_name=STUDIES, load_input=False, load_output=False)
+        for name in {each.executor_id or "" for each in begun} - {self._executor}:
+            with self.store.successor_of(name) as alone:
+                if not alone:
+                    continue
+                # asked again, for another successor may have been here
+                for each in DBOS.list_workflows(status="PENDING", queue_name=STUDIES, executor_id=name):
+                    _log.warning("%s is gone; its study is taken over", name)
+                    DBOS.resume_workflow(each.workflow_id, queue_name=STUDIES)
 
     def _forget_workflows(self) -> None:
         """Remove DBOS's records of work that ended over a day ago; its outcome is in the store."""
@@ -320,15 +358,13 @@ class Jobs:
         if following and lesions_found(self.store, task.task_id) and self._is_new(row, following[0], *given):
             self._add_task(row, following[0], *given)
 
-    def _enqueue_tasks(self) -> None:
+    def _enqueue_tasks(self, under_way: Set[Key]) -> None:
         waiting = [task for state in _OPEN for task in self.store.tasks(state)]
-        with self._under_way_lock:
-            busy = any(task.task_id in self._under_way for task in waiting)
-        # one after the other, so that an urgent one that comes meanwhile is the next
-        for task in sorted(waiting, key=_order)[: 0 if busy else 1]:
-            self._enqueue(task.task_id, "study", STUDIES, task.task_id)
+        for task in sorted(waiting, key=lambda task: task.created_at):
+            if ("study", task.task_id) not in under_way:
+                _enqueue("study", STUDIES, task.task_id, priority=_priority(task))
 
-    def _enqueue_deliveries(self) -> None:
+    def _enqueue_deliveries(self, under_way: Set[Key]) -> None:
         moment = now()
         due = {
             (each.task_id, each.destination)
@@ -336,9 +372,8 @@ class Jobs:
             if delivery.is_due(each.next_at, moment)
         }
         for task_id, destination in sorted(due):
-            if destination in self.destinations:
-                key = f"{task_id} {destination}"
-                self._enqueue(key, "delivery", _queue_of(destination), task_id, destination)
+            if destination in self.destinations and ("delivery", task_id, destination) not in under_way:
+                _enqueue("delivery", _queue_of(destination), task_id, destination)
         waiting = {each.task_id for each in self._undelivered()}
         for task in self.store.tasks("sending"):
             if task.task_id not in waiting:
@@ -352,71 +387,39 @@ class Jobs:
         self.settle(task_id)
         self.wake()
 
-    def _enqueue(self, key: str, workflow: str, queue: str, *arguments: str) -> None:
-        with self._under_way_lock:
-            if key in self._under_way:
-                return
-            self._under_way.add(key)
-        wanted = uuid.uuid4().hex
-        try:
-            handle = DBOS.enqueue_workflow_with_options(
-                {
-                    "workflow_id": wanted,
-                    "workflow_name": workflow,
-                    "queue_name": queue,
-                    "app_version": APPLICATION_VERSION,
-                    "deduplication_id": key,
-                    "duplication_policy": "return-existing",
-                },
-                *arguments,
-            )
-            found = handle.get_workflow_id()
-            if found == wanted:
-                self._in_the_way.pop(key, None)
-            elif not self._will_run(key, found):
-                self._let_go(key)
-        except BaseException:
-            self._let_go(key)
-            raise
+    def _under_way(self) -> set[Key]:
+        """The work that DBOS has open; what nobody runs any more is cancelled, so that it can be begun again.
 
-    def _will_run(self, key: str, workflow_id: str) -> bool:
-        """Whether an open workflow for the same work is running or queued; false just before it ends.
-
-        One that nobody runs keeps its work from being enqueued: its end could not be written (DBOS gives up on a full
-        disk), or another version of the steps began it. It is cancelled.
+        The end of a workflow may not have been written (DBOS gives up on a full disk), and nobody runs the steps of
+        another version.
         """
-        if key in self._running:
-            return True
-        status = DBOS.get_workflow_status(workflow_id)
-        if status is not None and (status.status, status.app_version) == ("ENQUEUED", APPLICATION_VERSION):
-            return True
-        seen, since = self._in_the_way.get(key, ("", 0.0))
-        if seen != workflow_id:
-            self._in_the_way[key] = workflow_id, time.monotonic()
-        elif time.monotonic() - since > _LOST_SECONDS:
-            DBOS.cancel_workflow(workflow_id)
-            _log.warning("work %s was lost, and is begun again", key)
-        return False
+        found = DBOS.list_workflows(status=["ENQUEUED", "PENDING"], load_output=False)
+        moment = time.monotonic()
+        self._lost = {
+            each.workflow_id: self._lost.get(each.workflow_id, moment)
+            for each in found
+            if self._is_lost(each)
+        }
+        for workflow_id, since in self._lost.items():
+            if moment - since > _LOST_SECONDS:
+                DBOS.cancel_workflow(workflow_id)
+                _log.warning("workflow %s was lost, and is begun again", workflow_id)
+        return {_key(each) for each in found}
 
-    def _doubt(self) -> None:
-        """Check again all work that is enqueued but not running: DBOS may have failed to start it."""
-        with self._under_way_lock:
-            self._under_way &= self._running
+    def _is_lost(self, workflow: WorkflowStatus) -> bool:
+        ours = workflow.executor_id == self._executor or workflow.queue_name != STUDIES
+        begun = workflow.status == "PENDING"
+        return workflow.app_version != APPLICATION_VERSION or (
+            ours and begun and _key(workflow) not in self._running
+        )
 
-    def _let_go(self, key: str) -> None:
-        with self._under_way_lock:
-            self._under_way.discard(key)
-
-    def began(self, key: str) -> None:
+    def began(self, key: Key) -> None:
         """A workflow runs."""
-        with self._under_way_lock:
-            self._running.add(key)
+        self._running.add(key)
 
-    def finished(self, key: str) -> None:
+    def finished(self, key: Key) -> None:
         """A workflow ended, in whichever way; if its work still waits in the store, it is enqueued again."""
-        with self._under_way_lock:
-            self._under_way.discard(key)
-            self._running.discard(key)
+        self._running.discard(key)
 
     def segment(self, task_id: str, alone: bool = False) -> dict[str, Any]:
         """One attempt to segment the series of a task, in the child; see `Segmenter.run`.
@@ -431,6 +434,7 @@ class Jobs:
             return {"outcome": "done", "results": []}
         if task.superseded_by is not None:
             return {"outcome": "refused", "reason": _GREW}
+        self._add_retrained_models()
         model = self.models.get(task.model)
         if model is None:
             return {"outcome": "failed", "reason": f"the device has no model {task.model!r} any more"}
@@ -447,11 +451,12 @@ class Jobs:
         row = self.store.series_row(task.series_uid)
         route = None if row is None else route_of(row, self.routes())
         wrong, strange = outside_policies(row, self.routes(), bool(task.released))
+        making = making_folder(self.store, task_id)
         job = SeriesJob(
             files=[str(instance.path) for instance in instances],
             model=str(model.file),
             model_sha256=model.header.identity.file_sha256,
-            folder=str(making_folder(self.store, task_id)),
+            folder=str(making),
             version=self.version,
             memory_gb=limits.segment_memory_gb,
             supersedes={kind: str(path) for kind, path in earlier_results(self.store, task_id).items()},
@@ -497,7 +502,13 @@ class Jobs:
         if answer["outcome"] == "done" and self._inputs_of(task.series_uid) != task.input_sha256:
             return {"outcome": "refused", "reason": _GREW}
         seconds = time.perf_counter() - started
-        return {**answer, "seconds": seconds}
+        return {**answer, "seconds": seconds, "making": making.name}
+
+    def _add_retrained_models(self) -> None:
+        """Have the models that the page of another process has put on trial meanwhile."""
+        wanted = {name for route in self.routes() for name in (*route.models, route.shadow) if name}
+        if not wanted <= self.models.keys() and (made := retrained_models(self.store, self.config.routes)):
+            self.models.update(open_models(made))
 
     def _segmentation_of(self, task_id: str) -> str:
         """The Segmentation of a task; empty if there is none."""
@@ -546,10 +557,10 @@ class Jobs:
         )
         return self.segmenter.run(job, lambda _state: None)
 
-    def write(self, task_id: str, made: list[dict[str, Any]], seconds: float | None) -> None:
+    def write(self, task_id: str, making: str, made: list[dict[str, Any]], seconds: float | None) -> None:
         """Keep what was made, and say where it goes; a repetition changes nothing."""
         self.store.set_task_state(task_id, "writing", seconds=seconds)
-        if not keep_results(self.store, task_id, made):
+        if not keep_results(self.store, task_id, making, made):
             self.store.set_task_state(task_id, "waiting", "a stop damaged its results; they are made again")
             return
         task = self.store.task(task_id)
@@ -580,7 +591,7 @@ class Jobs:
         if not shadow:
             text = f"a study was {state}: {reason}"
             self.notifier.tell("person", text, f"{task_id} {state} {reason}", task_id)
-        shutil.rmtree(self.store.folder / "making" / task_id, ignore_errors=True)
+        clear_making(self.store, task_id)
 
     def wait_for_disk(self, task_id: str, reason: str) -> None:
         """The disk is full: say so, and leave the task waiting."""
@@ -663,9 +674,10 @@ class Jobs:
             text = f"results wait since {attempts} attempts, {destination.name} {sent.error}"
             self.notifier.tell("dead", text, f"{destination.name} {now()[:13]}", each.task_id)
 
-    def _enqueue_notices(self) -> None:
+    def _enqueue_notices(self, under_way: Set[Key]) -> None:
         for number in self.notifier.due():
-            self._enqueue(f"notice {number}", "notice", NOTICES, str(number))
+            if ("notice", str(number)) not in under_way:
+                _enqueue("notice", NOTICES, str(number))
 
     def _tell(self, task_id: str, state: str) -> None:
         if state in ("segmenting", "writing"):
@@ -676,9 +688,24 @@ class Jobs:
         self._stopping.wait(seconds)
 
 
-def _order(task: SeriesTask) -> tuple[bool, int, str]:
+def _priority(task: SeriesTask) -> int:
     """Models on trial come last, urgent series first."""
-    return bool(task.shadow_of), -task.urgent, task.created_at
+    return 3 if task.shadow_of else 1 if task.urgent else 2
+
+
+def _key(workflow: WorkflowStatus) -> Key:
+    arguments = workflow.input["args"] if isinstance(workflow.input, dict) else ()
+    return (workflow.name, *map(str, arguments))
+
+
+def _enqueue(workflow: str, queue: str, *arguments: str, priority: int = 1) -> None:
+    options: EnqueueOptions = {
+        "workflow_name": workflow,
+        "queue_name": queue,
+        "app_version": APPLICATION_VERSION,
+        "priority": priority,
+    }
+    DBOS.enqueue_workflow_with_options(options, *arguments)
 
 
 def _paths(files: list[Path] | str) -> list[Path]:
@@ -704,7 +731,7 @@ def _work() -> Jobs:
 
 
 @contextmanager
-def _at_work(key: str, what: str) -> Iterator[Jobs]:
+def _at_work(*key: str) -> Iterator[Jobs]:
     """Count a workflow as running; if it fails, the error is logged, and the workflow ends only after a pause."""
     work = _work()
     work.began(key)
@@ -712,7 +739,7 @@ def _at_work(key: str, what: str) -> Iterator[Jobs]:
         yield work
     except Exception as error:
         # a full disk keeps the store from writing; what was to be done still waits there
-        _log.error("%s: %s", what, error)
+        _log.error("%s: %s", " ".join(key), error)
         work.pause(_FAULT_SECONDS)
         raise
     finally:
@@ -722,13 +749,16 @@ def _at_work(key: str, what: str) -> Iterator[Jobs]:
 
 @DBOS.workflow(name="study")
 def _study(task_id: str) -> None:
-    with _at_work(task_id, f"task {task_id}") as work:
+    with _at_work("study", task_id) as work:
         for attempt in range(1, MOST_ATTEMPTS + 1):
             answer = DBOS.run_step({"name": "segment"}, work.segment, task_id, attempt > 1)
             if answer["outcome"] != "killed" or attempt == MOST_ATTEMPTS:
                 break
         if answer["outcome"] == "done":
-            DBOS.run_step({"name": "write"}, _write, task_id, answer["results"], answer.get("seconds"))
+            making = answer.get("making", task_id)  # an earlier version's was called so
+            DBOS.run_step(
+                {"name": "write"}, _write, task_id, making, answer["results"], answer.get("seconds")
+            )
         elif answer["outcome"] == "no space":
             DBOS.run_step({"name": "wait"}, work.wait_for_disk, task_id, answer["reason"])
             work.pause(_FULL_DISK_SECONDS)
@@ -738,11 +768,11 @@ def _study(task_id: str) -> None:
             DBOS.run_step({"name": "stop"}, work.stop_task, task_id, answer)
 
 
-def _write(task_id: str, made: list[dict[str, Any]], seconds: float | None) -> None:
+def _write(task_id: str, making: str, made: list[dict[str, Any]], seconds: float | None) -> None:
     """Results that cannot be written because the disk is full stay where they were made; the task waits."""
     work = _work()
     try:
-        work.write(task_id, made, seconds)
+        work.write(task_id, making, made, seconds)
     except FocalisError as error:
         work.wait_for_disk(task_id, str(error))
         work.pause(_FULL_DISK_SECONDS)
@@ -750,15 +780,14 @@ def _write(task_id: str, made: list[dict[str, Any]], seconds: float | None) -> N
 
 @DBOS.workflow(name="delivery")
 def _delivery(task_id: str, destination: str) -> None:
-    with _at_work(f"{task_id} {destination}", f"delivery of {task_id} to {destination}") as work:
+    with _at_work("delivery", task_id, destination) as work:
         if destination in work.destinations:
             DBOS.run_step({"name": "send"}, work.send, task_id, destination)
 
 
 @DBOS.workflow(name="notice")
 def _notice(number: str) -> None:
-    key = f"notice {number}"
-    with _at_work(key, key) as work:
+    with _at_work("notice", number) as work:
         DBOS.run_step({"name": "tell"}, work.notifier.send, int(number))
 
 

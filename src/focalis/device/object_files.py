@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -102,8 +103,11 @@ class ObjectFiles:
         """Free space on the disk of the store."""
         return shutil.disk_usage(self.folder).free
 
-    def remove_strangers(self, known: set[str], tasks: set[str]) -> int:
+    def remove_strangers(self, known: set[str], tasks: set[str], spared_seconds: float = 0) -> int:
         """Remove what a stop between file and row left: temporary files, objects and results without a row.
+
+        Args:
+            spared_seconds: what changed so short a time ago stays: another process may be at work on it.
 
         Returns:
             How many objects and results folders went.
@@ -114,6 +118,9 @@ class ObjectFiles:
         strays += [path for path in self.folder.glob("results/*") if path.name not in tasks]
         strays += self.folder.glob("deidentified/*")
         with _writing(self.folder):
+            if spared_seconds:
+                before = time.time() - spared_seconds
+                strays = [path for path in strays if path.lstat().st_mtime < before]
             for path in strays:
                 if path.is_dir():
                     shutil.rmtree(path)

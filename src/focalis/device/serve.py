@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import secrets
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +17,7 @@ from types import FrameType
 from focalis import __version__
 from focalis.device.config import Config, ModelEntry, load_config
 from focalis.device.intake import Intake
-from focalis.device.jobs import Jobs
+from focalis.device.jobs import EXECUTOR, Jobs
 from focalis.device.models import open_models
 from focalis.device.node import Node
 from focalis.device.retraining import Retrainer, retrained_models
@@ -93,8 +95,8 @@ def running(config: Config) -> Iterator[Running]:
     models = open_models(config.models)
     check_routes(config.routes, models)
     with ExitStack() as stack:
-        store = stack.enter_context(Store(config.store.folder))
-        store.own()
+        store = stack.enter_context(Store(config.store.folder, config.store.database))
+        store.own(EXECUTOR)
         if made := retrained_models(store, config.routes):
             models |= open_models([*config.models, *made])
         intake = Intake(store, config)
@@ -141,8 +143,30 @@ def running(config: Config) -> Iterator[Running]:
         store.event("info", "the device stops")
 
 
-def serve(config: Config, say: Callable[[str], None]) -> None:
-    """Run a device until SIGTERM or SIGINT.
+@contextmanager
+def working(config: Config) -> Iterator[Jobs]:
+    """Start a worker, which takes only studies; it stops when the context ends, and others take what was under way.
+
+    Raises:
+        FocalisError: there is no database to share, a model or the database cannot be used.
+    """
+    if config.store.database is None:
+        raise UsageError('--worker needs a database to share; add [store] database = "postgresql://..."')
+    models = open_models(config.models)
+    check_routes(config.routes, models)
+    name = f"worker {socket.gethostname()} {secrets.token_hex(4)}"
+    with Store(config.store.folder, config.store.database) as store:
+        store.join(name)
+        jobs = Jobs(config, store, models, __version__, name)
+        try:
+            jobs.start()
+            yield jobs
+        finally:
+            jobs.stop()
+
+
+def serve(config: Config, say: Callable[[str], None], worker: bool = False) -> None:
+    """Run a device, or a worker of one, until SIGTERM or SIGINT.
 
     Args:
         say: told, a line each, where it listens and that it stops.
@@ -156,21 +180,29 @@ def serve(config: Config, say: Callable[[str], None]) -> None:
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
+    def wait(wrong: Callable[[], str]) -> None:
+        say("ready; stop with Ctrl-C or SIGTERM. For research use only.")
+        while not stop.wait(0.5):
+            if fault := wrong():
+                raise FocalisError(fault)
+        say("stopping; what is under way goes on after the next start")
+
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
+        say(f"store   {config.store.folder.absolute()}")
+        if worker:
+            with working(config) as jobs:
+                say(f"models  {', '.join(jobs.models)}")
+                wait(lambda: "")
+            return
         with running(config) as device:
-            say(f"store   {config.store.folder.absolute()}")
             say(f"models  {', '.join(device.jobs.models)}")
             for model in device.jobs.models.values():
                 if card := card_of(model.file):
                     say(f"card    {card_line(card)}")
             say(f"DICOM   {config.node.ae_title} at {config.node.host}:{device.dicom_port}")
             say(f"web     {device.web_url}")
-            say("ready; stop with Ctrl-C or SIGTERM. For research use only.")
-            while not stop.wait(0.5):
-                if wrong := device.wrong():
-                    raise FocalisError(wrong)
-            say("stopping; what is under way goes on after the next start")
+            wait(device.wrong)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

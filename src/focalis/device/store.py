@@ -7,12 +7,15 @@ FOLDER/store.sqlite the rows that say what all that is.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from filelock import FileLock, Timeout
 
 from focalis.device.accounts import Accounts
+from focalis.device.alive import Alive, is_dead, living
 from focalis.device.counters import Counters
 from focalis.device.database import Database
 from focalis.device.edits import Edits
@@ -23,6 +26,8 @@ from focalis.device.retrained import Retrained
 from focalis.device.senders import Senders
 from focalis.device.work import Work
 from focalis.errors import UsageError
+
+_SPARED_SECONDS = 3600.0
 
 
 class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
@@ -39,6 +44,8 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
         """
         self.folder = folder
         files = ObjectFiles(folder)
+        self._address = database
+        self._alive: Alive | None = None
         rows = Database(database or folder / "store.sqlite")
         self.counters = counters = Counters()
         Received.__init__(self, rows, files)
@@ -58,8 +65,11 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
     ) -> None:
         self.close()
 
-    def own(self) -> None:
-        """Become the only process that works with the store, and remove what a stop left unfinished.
+    def own(self, name: str = "") -> None:
+        """Become the only process that takes in and sends, and remove what a stop left unfinished.
+
+        Args:
+            name: what this process is called among those that share a database.
 
         Raises:
             UsageError: another process works with it.
@@ -71,13 +81,42 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
             raise UsageError(
                 f"{self.folder}: another focalis serve works with it; stop that one first"
             ) from error
+        self.join(name)
         self.break_off_sendings()
         known = self._database.rows("SELECT sha256 FROM instances UNION SELECT sha256 FROM quarantine")
         tasks = self._database.rows("SELECT task_id FROM tasks")
-        self._files.remove_strangers({row["sha256"] for row in known}, {row["task_id"] for row in tasks})
+        spared_seconds = _SPARED_SECONDS if self._address else 0
+        self._files.remove_strangers(
+            {row["sha256"] for row in known}, {row["task_id"] for row in tasks}, spared_seconds
+        )
+
+    def join(self, name: str) -> None:
+        """Be one of the processes that share the database; nothing happens without one.
+
+        From now on this process ends when it loses the connection, before it changes anything.
+
+        Raises:
+            UsageError: another process has this name.
+            DataError: the database cannot be reached.
+        """
+        if self._address:
+            self._alive = Alive(self._address, name)
+            self._database.guard = self._alive.check
+
+    @contextmanager
+    def successor_of(self, name: str) -> Iterator[bool]:
+        """Whether a process of the database is dead, and this one alone may see to its work now."""
+        with self._database.transaction() as connection:
+            yield is_dead(connection, name)
+
+    def others(self) -> int:
+        """How many other processes share the database."""
+        return living(self._database) - 1 if self._address else 0
 
     def close(self) -> None:
         """Close the store and release it."""
+        if self._alive is not None:
+            self._alive.end()
         self._database.close()
         self._owner.release()
 
@@ -108,6 +147,14 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
             self._database.copy_into(copy)
         finally:
             copy.close()
+
+    def copy_rows(self, other: Store) -> None:
+        """Copy all rows into another, empty store.
+
+        Raises:
+            DataError: they cannot be read or written.
+        """
+        self._database.copy_into(other._database)
 
     def secret(self, name: str) -> str:
         """A random number of 256 bits, hexadecimal, made when it is asked for first; it goes with backups."""

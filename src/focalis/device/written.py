@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +26,31 @@ FOLLOW_UP = "followup.json"
 
 
 def making_folder(store: Store, task_id: str) -> Path:
-    """An empty folder in which the results of a task are made; what an earlier attempt left there goes.
+    """A new folder in which an attempt makes the results of a task.
 
     Raises:
         DataError: it cannot be made.
     """
-    folder = store.folder / "making" / task_id
+    folder = store.folder / "making" / f"{task_id}-{secrets.token_hex(4)}"
     with DataError.of_system(folder, "check the disk", "cannot be made"):
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     return folder
 
 
-def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> bool:
+def clear_making(store: Store, task_id: str) -> None:
+    """Remove what the attempts at a task have left."""
+    for folder in (store.folder / "making").glob(f"{task_id}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_results(store: Store, task_id: str, making: str, made: list[dict[str, Any]]) -> bool:
     """Move the results of a task into their place and add their rows; a repetition finishes what was begun.
 
-    The move of the whole folder is the one moment at which the task has results. What was moved first counts: results
-    that were made again are removed.
+    The move of the whole folder is the one moment at which the task has results. What was moved first counts, whichever
+    process did it: results that were made again are removed.
 
     Args:
+        making: the name of the folder in which they were made.
         made: kind, file, sop_uid and sha256 of each result, as `focalis.device.results.Made`.
 
     Returns:
@@ -51,7 +60,7 @@ def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> bool
     Raises:
         DataError: the disk is full or fails.
     """
-    source, place = store.folder / "making" / task_id, store.results_folder(task_id)
+    source, place = store.folder / "making" / making, store.results_folder(task_id)
     with DataError.of_system(place, "check the disk", "cannot be written"):
         if not has_results(store, task_id):
             if not made or not all(_is_whole(source / each["file"], each["sha256"]) for each in made):
@@ -60,10 +69,9 @@ def keep_results(store: Store, task_id: str, made: list[dict[str, Any]]) -> bool
             for file in source.iterdir():
                 flush(file)
             flush(source)
-            shutil.rmtree(place, ignore_errors=True)
-            source.replace(place)
+            _move(source, place, lambda: has_results(store, task_id))
             flush(place.parent)
-        shutil.rmtree(source, ignore_errors=True)
+        clear_making(store, task_id)
         written = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
     for each in written:
         store.add_result(task_id, each["kind"], each["sop_uid"], each["sha256"], place / each["file"])
@@ -151,6 +159,18 @@ def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:
             return found
         task = store.task(task.supersedes)
     return {}
+
+
+def _move(source: Path, place: Path, is_whole: Callable[[], bool]) -> None:
+    """Rename a folder, unless another process was faster; a damaged one that is in the way is put aside."""
+    try:
+        source.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if not is_whole():
+            place.rename(source.with_name(f"{source.name}-damaged"))
+            source.rename(place)
 
 
 def _is_whole(path: Path, sha256: str) -> bool:
