@@ -108,6 +108,8 @@ def test_a_result_is_sent_and_committed_and_only_then_done(sending, model):
                 work.store.set_delivery("t1", uid, "pacs", "stored", attempts=1)
                 work.wake()
                 until(lambda: work.store.task("t1").state == "done", 60)
+                # the device has noted the report a moment before the archive has the answer
+                until(lambda: hasattr(asked[-1], "answer"), 20)
             assert work.store.deliveries()[0].state == "committed"
     assert stored == [uid]
     assert [item.ReferencedSOPInstanceUID for item in asked[-1].ReferencedSOPSequence] == [uid]

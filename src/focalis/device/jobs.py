@@ -214,6 +214,7 @@ class Jobs:
 
     def _take_over(self) -> None:
         """Have the studies of dead workers done again: DBOS itself recovers only those of its own name."""
+        self._cancel_lost(DBOS.list_workflows(status="PENDING", executor_id=self._executor))
         begun = DBOS.list_workflows(status="PENDING", queue_name=STUDIES, load_input=False, load_output=False)
         for name in {each.executor_id or "" for each in begun} - {self._executor}:
             with self.store.successor_of(name) as alone:
@@ -388,12 +389,17 @@ class Jobs:
         self.wake()
 
     def _under_way(self) -> set[Key]:
-        """The work that DBOS has open; what nobody runs any more is cancelled, so that it can be begun again.
+        """The work that DBOS has open."""
+        found = DBOS.list_workflows(status=["ENQUEUED", "PENDING"], load_output=False)
+        self._cancel_lost(found)
+        return {_key(each) for each in found}
+
+    def _cancel_lost(self, found: Sequence[WorkflowStatus]) -> None:
+        """Cancel the open workflows that nobody runs any more, so that their work can be begun again.
 
         The end of a workflow may not have been written (DBOS gives up on a full disk), and nobody runs the steps of
         another version.
         """
-        found = DBOS.list_workflows(status=["ENQUEUED", "PENDING"], load_output=False)
         moment = time.monotonic()
         self._lost = {
             each.workflow_id: self._lost.get(each.workflow_id, moment)
@@ -404,7 +410,6 @@ class Jobs:
             if moment - since > _LOST_SECONDS:
                 DBOS.cancel_workflow(workflow_id)
                 _log.warning("workflow %s was lost, and is begun again", workflow_id)
-        return {_key(each) for each in found}
 
     def _is_lost(self, workflow: WorkflowStatus) -> bool:
         ours = workflow.executor_id == self._executor or workflow.queue_name != STUDIES
@@ -451,7 +456,7 @@ class Jobs:
         row = self.store.series_row(task.series_uid)
         route = None if row is None else route_of(row, self.routes())
         wrong, strange = outside_policies(row, self.routes(), bool(task.released))
-        making = making_folder(self.store, task_id)
+        making = making_folder(self.store, task_id, self._executor)
         job = SeriesJob(
             files=[str(instance.path) for instance in instances],
             model=str(model.file),

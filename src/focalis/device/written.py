@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import re
-import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,21 +24,25 @@ FOLLOW_UP = "followup.json"
 """What became of the lesions of an earlier study, see `focalis.device.following`; only where there is one."""
 
 
-def making_folder(store: Store, task_id: str) -> Path:
-    """A new folder in which an attempt makes the results of a task.
+def making_folder(store: Store, task_id: str, maker: str) -> Path:
+    """An empty folder in which a process makes the results of a task; what its earlier attempt left there goes.
+
+    Args:
+        maker: the name of the process, so that no two share a folder.
 
     Raises:
         DataError: it cannot be made.
     """
-    folder = store.folder / "making" / f"{task_id}-{secrets.token_hex(4)}"
+    folder = store.folder / "making" / f"{task_id} {maker}"
     with DataError.of_system(folder, "check the disk", "cannot be made"):
+        clear_making(store, folder.name)
         folder.mkdir(parents=True)
     return folder
 
 
-def clear_making(store: Store, task_id: str) -> None:
-    """Remove what the attempts at a task have left."""
-    for folder in (store.folder / "making").glob(f"{task_id}*"):
+def clear_making(store: Store, start: str) -> None:
+    """Remove what attempts have left, in the folders whose names start so: with a task, or with task and process."""
+    for folder in (store.folder / "making").glob(f"{start}*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
