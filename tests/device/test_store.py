@@ -289,6 +289,25 @@ def test_a_store_of_a_later_version_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+def test_who_cannot_write_for_half_a_minute_is_told_so(database_server, tmp_path):
+    address = database_server.new_database()
+    with Store(tmp_path, address) as store, Store(tmp_path, address) as other:
+        with other._database.transaction(), pytest.raises(DataError, match="lock timeout"):
+            store.event("info", "one")
+        store.event("info", "two")
+        assert [each.text for each in store.events()] == ["two"]
+
+
+def test_a_store_that_was_closed_changes_nothing_more(store):
+    store.event("info", "one")
+    store.close()
+    with pytest.raises(DataError, match="is closed"):
+        store.event("info", "two")
+    with pytest.raises(DataError, match="is closed"):
+        store.events()
+
+
+@pytest.mark.slow
 def test_a_database_of_a_later_version_is_refused(database_server, tmp_path):
     address = database_server.new_database()
     Store(tmp_path, address).close()

@@ -125,6 +125,26 @@ def test_killed_workers_and_a_restarted_database_lose_nothing(
     assert PASSWORD not in (tmp_path / "log").read_text()
 
 
+def test_studies_of_one_person_are_segmented_one_after_the_other(settings, write_series, tmp_path):
+    config, most = load_config(settings), 0
+    with working(config.store.folder, config) as jobs, running(settings, WORKER, WORKER):
+        until(lambda: jobs.store.others() == 2)
+        for number in range(4):
+            files = write_series(tmp_path / "in" / str(number), block(900 + number), GRID)
+            keep_files(jobs.store, files, expected=len(files), person="p")
+
+        def work():
+            nonlocal most
+            begun = [
+                task for state in ("checking", "segmenting", "writing") for task in jobs.store.tasks(state)
+            ]
+            most = max(most, len({task.task_id for task in begun}))
+            return len(jobs.store.tasks("done")) == 4
+
+        until(work)
+    assert most == 1
+
+
 def test_a_worker_that_loses_the_database_ends(settings, database_server, tmp_path):
     with running(settings, ("-m", "focalis", "serve", "--worker", "--config")) as (process,):
         until(lambda: "ready" in (tmp_path / "log").read_text())
@@ -191,3 +211,8 @@ def test_a_backup_moves_a_store_from_the_file_to_a_database_and_back(
     with pytest.raises(UsageError, match="holds a store already"):
         restore(tmp_path / "one.tar", tmp_path / "again", first)
     restore(tmp_path / "one.tar", tmp_path / "again", second)
+    third = database_server.new_database()
+    with Store(tmp_path / "third", third) as used:
+        used.event("info", "the device starts")
+    with pytest.raises(UsageError, match="holds a store already"):
+        restore(tmp_path / "one.tar", tmp_path / "third", third)

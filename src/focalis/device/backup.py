@@ -82,16 +82,12 @@ def restore(path: Path, folder: Path, database: str | None = None) -> int:
             with Store(Path(beside)) as store:
                 _check(store, path)
             (Path(beside) / "models").mkdir(exist_ok=True)
-            for part in ("objects", "quarantine", "results", "models"):
-                target = folder / part
-                if target.is_dir():
-                    target.rmdir()
-                (Path(beside) / part).replace(target)
             if database is None:
+                _move_files(Path(beside), folder)
                 (Path(beside) / _DATABASE).replace(folder / _DATABASE)
             else:
-                with Store(Path(beside)) as rows, Store(folder, database) as target_store:
-                    rows.copy_rows(target_store)
+                with Store(Path(beside)) as rows, Store(folder, database) as target:
+                    rows.copy_rows(target, lambda: _move_files(Path(beside), folder))
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"{path}: is no backup, or is damaged ({error}); take another one") from error
     except OSError as error:
@@ -102,7 +98,15 @@ def restore(path: Path, folder: Path, database: str | None = None) -> int:
 
 def _holds_rows(folder: Path, database: str) -> bool:
     with Store(folder, database) as store:
-        return any(store.counts().values())
+        return not store.is_empty()
+
+
+def _move_files(source: Path, folder: Path) -> None:
+    for part in ("objects", "quarantine", "results", "models"):
+        target = folder / part
+        if target.is_dir():
+            target.rmdir()
+        (source / part).replace(target)
 
 
 def _named_files(store: Store) -> list[Path]:

@@ -34,8 +34,10 @@ _OPTIONS = {
     "keepalives_interval": 5,
     "keepalives_count": 2,
     "tcp_user_timeout": 15_000,
-    # the server ends the session of a machine that is gone, and frees its locks
-    "options": "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2",
+    # the server ends the session of a machine that is gone, or of a process that stops while it writes, and frees its
+    # locks; a process that waits for the writer gives up after as long as on SQLite
+    "options": "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2"
+    " -c tcp_user_timeout=15000 -c lock_timeout=30000 -c idle_in_transaction_session_timeout=20000",
 }
 
 
@@ -100,10 +102,11 @@ class Database:
         """Changes that all happen or none; they are on the disk when the block ends.
 
         Raises:
-            DataError: the disk is full, the file is damaged, or the database cannot be reached; nothing was changed.
+            DataError: the disk is full, the file is damaged, the database cannot be reached, or another process writes
+                for too long; nothing was changed.
         """
         self.guard()
-        with self._lock, self._errors(), self._open().begin() as connection:
+        with self._opened(), self._engine.begin() as connection:
             connection.exec_driver_sql(_WRITING if self._postgresql else "BEGIN IMMEDIATE")
             yield Transaction(connection)
 
@@ -118,16 +121,29 @@ class Database:
         Raises:
             DataError: they cannot be read.
         """
-        with self._lock, self._errors(), self._open().connect() as connection:
+        with self._opened(), self._engine.connect() as connection:
             return Transaction(connection).rows(query, *values)
 
-    def copy_into(self, other: Database) -> None:
+    @contextmanager
+    def locking(self) -> Iterator[Transaction]:
+        """A transaction for the locks that it takes: it changes nothing, and keeps nobody from writing."""
+        with self._errors(), self._engine.begin() as connection:
+            yield Transaction(connection)
+
+    def is_empty(self) -> bool:
+        """Whether no table has a row."""
+        return not any(self.rows(f"SELECT 1 AS found FROM {table} LIMIT 1") for table in TABLES)
+
+    def copy_into(self, other: Database, finish: Callable[[], None] = lambda: None) -> None:
         """Copy all rows, as they are at one moment, into an empty database; work may go on meanwhile.
+
+        Args:
+            finish: called when the rows are copied; if it fails, none is.
 
         Raises:
             DataError: they cannot be read or written.
         """
-        with self._errors(), self._open().connect() as connection, other.transaction() as target:
+        with self._errors(), self._engine.connect() as connection, other.transaction() as target:
             connection.exec_driver_sql(_SNAPSHOT if self._postgresql else "BEGIN")
             for table in TABLES:
                 order = " ORDER BY rowid" if table in ("tasks", "results", "deliveries") else ""
@@ -141,11 +157,7 @@ class Database:
                     target.execute(
                         f"SELECT setval(pg_get_serial_sequence('{table}', 'number'), max(number)) FROM {table}"
                     )
-
-    def _open(self) -> sqlalchemy.Engine:
-        if self._closed:
-            raise DataError(f"{self._name}: was closed; the device stops")
-        return self._engine
+            finish()
 
     def _prepare(self) -> None:
         with self.transaction() as connection:
@@ -170,6 +182,13 @@ class Database:
         if connection.execute("SELECT to_regclass('version')").scalar() is None:
             return 0
         return int(connection.execute("SELECT number FROM version").scalar_one())
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        with self._lock, self._errors():
+            if self._closed:
+                raise DataError(f"{self._name}: is closed; open the store again")
+            yield
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -201,8 +220,12 @@ def engine_for(address: Path | str, **options: Any) -> sqlalchemy.Engine:
 
 
 def cause_of(error: SQLAlchemyError) -> str:
-    """What the database says, in one line; without the statement, whose values may tell of a patient."""
-    return " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
+    """What the database says, in one line; without the statement and the row, whose values may tell of a patient."""
+    cause = getattr(error, "orig", None)
+    if cause is None:
+        return type(error).__name__
+    told = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
+    return (told or str(cause).strip() or type(cause).__name__).splitlines()[0]
 
 
 @cache

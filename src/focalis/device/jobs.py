@@ -353,15 +353,25 @@ class Jobs:
         if row is None or route is None or task.shadow_of or task.model not in route.models:
             return
         given = (task.input_sha256, task.partial)
-        if route.shadow and self._is_new(row, route.shadow, *given, shadow=True):
+        if route.shadow in self.models and self._is_new(row, route.shadow, *given, shadow=True):
             self._add_task(row, route.shadow, *given, shadow_of=task.task_id)
         following = route.models[route.models.index(task.model) + 1 :] if route.sequence else ()
         if following and lesions_found(self.store, task.task_id) and self._is_new(row, following[0], *given):
             self._add_task(row, following[0], *given)
 
     def _enqueue_tasks(self, under_way: Set[Key]) -> None:
-        waiting = [task for state in _OPEN for task in self.store.tasks(state)]
-        for task in sorted(waiting, key=lambda task: task.created_at):
+        """One study of a person after the other: the later one is compared with the results of the earlier one."""
+        # it may be in two states, while it goes from one to the next
+        tasks = {task.task_id: task for state in _OPEN for task in self.store.tasks(state)}
+        persons, busy = self.store.persons(_OPEN), set()
+        order = sorted(
+            tasks.values(), key=lambda task: (task.state == "waiting", _priority(task), task.created_at)
+        )
+        for task in order:
+            person = persons.get(task.task_id, task.series_uid)
+            if person in busy and task.state == "waiting":
+                continue
+            busy.add(person)
             if ("study", task.task_id) not in under_way:
                 _enqueue("study", STUDIES, task.task_id, priority=_priority(task))
 
@@ -432,6 +442,7 @@ class Jobs:
         Args:
             alone: without a follow-up, because an attempt with one was killed.
         """
+        self._add_retrained_models()
         task = self.store.task(task_id)
         if task is None:
             return {"outcome": "gone", "reason": "its series was removed"}
@@ -439,7 +450,6 @@ class Jobs:
             return {"outcome": "done", "results": []}
         if task.superseded_by is not None:
             return {"outcome": "refused", "reason": _GREW}
-        self._add_retrained_models()
         model = self.models.get(task.model)
         if model is None:
             return {"outcome": "failed", "reason": f"the device has no model {task.model!r} any more"}
@@ -484,6 +494,8 @@ class Jobs:
         )
         started = time.perf_counter()
         answer = self.segmenter.run(job, lambda state: self._tell(task_id, state))
+        if answer["outcome"] != "done":
+            clear_making(self.store, making.name)  # on a full disk its bytes are wanted
         if "outside" in answer:
             self.store.set_outside(task_id, answer["outside"])
         if answer.get("outside"):
@@ -512,8 +524,13 @@ class Jobs:
     def _add_retrained_models(self) -> None:
         """Have the models that the page of another process has put on trial meanwhile."""
         wanted = {name for route in self.routes() for name in (*route.models, route.shadow) if name}
-        if not wanted <= self.models.keys() and (made := retrained_models(self.store, self.config.routes)):
-            self.models.update(open_models(made))
+        if wanted <= self.models.keys():
+            return
+        for made in retrained_models(self.store, self.config.routes):
+            try:
+                self.models.update(open_models([made]))
+            except FocalisError as error:  # studies of other models go on
+                _log.error("the retrained model %s cannot be used: %s", made.name, error)
 
     def _segmentation_of(self, task_id: str) -> str:
         """The Segmentation of a task; empty if there is none."""
@@ -564,12 +581,13 @@ class Jobs:
 
     def write(self, task_id: str, making: str, made: list[dict[str, Any]], seconds: float | None) -> None:
         """Keep what was made, and say where it goes; a repetition changes nothing."""
+        self._add_retrained_models()
         self.store.set_task_state(task_id, "writing", seconds=seconds)
         if not keep_results(self.store, task_id, making, made):
             self.store.set_task_state(task_id, "waiting", "a stop damaged its results; they are made again")
             return
         task = self.store.task(task_id)
-        to = () if task is None or task.shadow_of else tuple(self.destinations.values())
+        to = () if task is None or task.shadow_of or task.superseded_by else tuple(self.destinations.values())
         for result in self.store.results(task_id):
             for destination in to:
                 if result.kind in destination.objects:
@@ -584,6 +602,7 @@ class Jobs:
     def stop_task(self, task_id: str, answer: Mapping[str, Any]) -> None:
         """A task ends without results."""
         if answer["outcome"] == "gone":
+            clear_making(self.store, task_id)
             return
         states: dict[str, TaskState] = {"refused": "refused", "held": "held"}
         task = self.store.task(task_id)
@@ -774,11 +793,12 @@ def _study(task_id: str) -> None:
 
 
 def _write(task_id: str, making: str, made: list[dict[str, Any]], seconds: float | None) -> None:
-    """Results that cannot be written because the disk is full stay where they were made; the task waits."""
+    """Results that cannot be written because the disk is full are removed and made again; the task waits."""
     work = _work()
     try:
         work.write(task_id, making, made, seconds)
     except FocalisError as error:
+        clear_making(work.store, making)
         work.wait_for_disk(task_id, str(error))
         work.pause(_FULL_DISK_SECONDS)
 

@@ -116,6 +116,7 @@ class ObjectFiles:
         strays += [path for path in self.folder.glob("objects/*/*") if path.stem not in known]
         strays += [path for path in self.folder.glob("quarantine/*") if path.stem not in known]
         strays += [path for path in self.folder.glob("results/*") if path.name not in tasks]
+        strays += [path for path in self.folder.glob("making/*") if path.name.split()[0] not in tasks]
         strays += self.folder.glob("deidentified/*")
         with _writing(self.folder):
             if spared_seconds:

@@ -7,7 +7,7 @@ FOLDER/store.sqlite the rows that say what all that is.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -106,7 +106,7 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
     @contextmanager
     def successor_of(self, name: str) -> Iterator[bool]:
         """Whether a process of the database is dead, and this one alone may see to its work now."""
-        with self._database.transaction() as connection:
+        with self._database.locking() as connection:
             yield is_dead(connection, name)
 
     def others(self) -> int:
@@ -115,9 +115,9 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
 
     def close(self) -> None:
         """Close the store and release it."""
+        self._database.close()
         if self._alive is not None:
             self._alive.end()
-        self._database.close()
         self._owner.release()
 
     def results_folder(self, task_id: str) -> Path:
@@ -148,13 +148,20 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
         finally:
             copy.close()
 
-    def copy_rows(self, other: Store) -> None:
+    def copy_rows(self, other: Store, finish: Callable[[], None]) -> None:
         """Copy all rows into another, empty store.
+
+        Args:
+            finish: called when the rows are copied; if it fails, none is.
 
         Raises:
             DataError: they cannot be read or written.
         """
-        self._database.copy_into(other._database)
+        self._database.copy_into(other._database, finish)
+
+    def is_empty(self) -> bool:
+        """Whether it has no rows at all."""
+        return self._database.is_empty()
 
     def secret(self, name: str) -> str:
         """A random number of 256 bits, hexadecimal, made when it is asked for first; it goes with backups."""

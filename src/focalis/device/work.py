@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -103,6 +103,15 @@ class Work:
             sys.maxsize if limit is None else limit,
         )
         return [_task(row) for row in rows]
+
+    def persons(self, states: Sequence[TaskState]) -> dict[str, str]:
+        """Whose images the tasks in these states segment: a hash of the person, or the series if nobody is named."""
+        rows = self._database.rows(
+            "SELECT task_id, coalesce(nullif(person, ''), tasks.series_uid) AS person FROM tasks JOIN series"
+            f" ON series.series_uid = tasks.series_uid WHERE tasks.state IN ({', '.join('?' * len(states))})",
+            *states,
+        )
+        return {row["task_id"]: row["person"] for row in rows}
 
     def task_of(self, series_uid: str, model: str, shadow: bool = False) -> SeriesTask | None:
         """The newest task of a series with a model, one of those that are sent or one of a model on trial."""
