@@ -337,21 +337,22 @@ def front(settings):
         threading.Event().wait()
 
 
+def pretend(job, tell):
+    """Instead of segmenting, take a second, and "find" the hash of the images."""
+    tell("segmenting")
+    time.sleep(1)
+    found = Path(job.folder) / "seg.dcm"
+    found.write_text(digest_of(job.files))
+    made = {"kind": "seg", "file": found.name, "sop_uid": "1.2", "sha256": sha256_of(found)}
+    return {"outcome": "done", "results": [made]}
+
+
 def worker(settings):
-    """A worker that takes a second for a study, and "finds" the hash of its images."""
-
-    def run(job, tell):
-        tell("segmenting")
-        time.sleep(1)
-        found = Path(job.folder) / "seg.dcm"
-        found.write_text(digest_of(job.files))
-        made = {"kind": "seg", "file": found.name, "sop_uid": "1.2", "sha256": sha256_of(found)}
-        return {"outcome": "done", "results": [made]}
-
+    """A worker that only pretends to segment."""
     from focalis.device import serve
 
     with serve.working(load_config(Path(settings))) as jobs:
-        jobs.segmenter.run = run
+        jobs.segmenter.run = pretend
         threading.Event().wait()
 
 

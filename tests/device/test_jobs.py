@@ -536,6 +536,17 @@ def assert_one_result(folder: Path) -> None:
         assert {each.state for each in store.deliveries()} <= {"sent"}
 
 
+def test_an_attempt_that_finds_no_space_leaves_none_of_its_files(model, series, tmp_path):
+    def run(job, _):
+        (Path(job.folder) / "half.dcm").write_text("half")
+        return {"outcome": "no space", "reason": "No space left on device"}
+
+    kept(tmp_path / "store", series)
+    with working(tmp_path / "store", config(model), run=run) as jobs:
+        until(lambda: any("disk is full" in event.text for event in jobs.store.events()))
+        assert not list((tmp_path / "store" / "making").iterdir())
+
+
 def test_urgent_series_come_before_those_that_wait(model, write_series, tmp_path):
     order = []
     routes = ({"model": "tiny", "description": "stroke", "urgent": True}, {"model": "tiny"})

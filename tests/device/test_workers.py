@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 
+import dbos
 import device_work
 import pytest
 from device_work import GRID, block, config, digest_of, in_this_process, keep_files, until, working
 from postgresql import PASSWORD
 
+from focalis.device import serve
 from focalis.device.backup import back_up, restore
 from focalis.device.config import load_config
 from focalis.device.store import Store
@@ -123,6 +125,27 @@ def test_killed_workers_and_a_restarted_database_lose_nothing(
     assert killed >= 3
     assert restarted >= 1
     assert PASSWORD not in (tmp_path / "log").read_text()
+
+
+def test_a_study_that_a_worker_took_and_never_began_is_begun_again(
+    settings, write_series, tmp_path, monkeypatch
+):
+    original, failures = dbos._queue.execute_dequeued_workflow, [1]
+
+    def execute(*given, **options):
+        if failures:
+            failures.pop()
+            raise OSError("No space left on device")
+        return original(*given, **options)
+
+    monkeypatch.setattr(dbos._queue, "execute_dequeued_workflow", execute)
+    monkeypatch.setattr("focalis.device.jobs._LOST_SECONDS", 1)
+    with running(settings, FRONT), serve.working(load_config(settings)) as jobs:
+        jobs.segmenter.run = device_work.pretend
+        wanted = keep_series(jobs.store, write_series, tmp_path / "in", 1)
+        until(lambda: jobs.store.tasks("done"))
+        assert_once(jobs.store, wanted)
+    assert not failures
 
 
 def test_studies_of_one_person_are_segmented_one_after_the_other(settings, write_series, tmp_path):
