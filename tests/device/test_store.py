@@ -469,14 +469,6 @@ def test_events_come_newest_first_and_the_oldest_go(store, monkeypatch):
     assert [event.text for event in store.events(level="error")] == ["event 3"]
 
 
-def test_a_closed_store_is_not_opened_again(store):
-    store.close()
-    with pytest.raises(DataError, match="was closed"):
-        store.event("info", "too late")
-    with pytest.raises(DataError, match="was closed"):
-        store.counts()
-
-
 @pytest.fixture
 def settled(store):
     """A series whose only result was sent."""
