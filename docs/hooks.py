@@ -81,8 +81,11 @@ def _commands(command: click.Command, name: str) -> Iterator[str]:
 def python() -> str:
     """Every public name."""
     names = [name for name in focalis.__all__ if not name.startswith("__")]
-    homes = [getattr(focalis, name) for name in names]
-    entries = [f"::: {each.__module__}.{each.__name__}\n" for each in homes]
+    homes = {name: getattr(focalis, name) for name in names}
+    entries = [
+        f"::: {each.__module__}.{each.__name__}\n    options:\n      heading: {name}\n"
+        for name, each in homes.items()
+    ]
     return "\n".join(["# Python", "", "Each name is imported from `focalis`.", "", *entries])
 
 

@@ -201,6 +201,7 @@ def test_a_pooled_figure_is_the_mean_over_cases_of_the_mean_over_rows(tmp_path):
     assert usual_difference(line, Line("empty", 2, {}), "dice") is None
 
 
+@pytest.mark.slow
 def test_far_false_positives_are_counted_and_pictures_drawn(tmp_path, docs):
     for row in experiments()["loss-phantoms"]:
         picture = {"case": "p", "probability": packed(np.eye(8)), "truth": packed(np.eye(8) > 0)}

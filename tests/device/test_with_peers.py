@@ -216,6 +216,7 @@ def test_ct_mr_and_pet_of_a_study_come_back(tmp_path, modality, window):
     round_trip(tmp_path, tmp_path / "images", window)
 
 
+@pytest.mark.slow
 def test_echoscu_is_answered_and_a_tampered_model_refused(tmp_path):
     peers.require()
     model = save_tiny_model(tmp_path / "tiny.safetensors")

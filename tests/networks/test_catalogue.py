@@ -92,7 +92,9 @@ def test_a_model_file_brings_it_back(name, tmp_path):
         assert torch.equal(loaded(x), network(x))
 
 
-@pytest.mark.parametrize("name", ["unet", "segnet", "deeplab", "fcdensenet"])
+@pytest.mark.parametrize(
+    "name", ["unet", "segnet", "deeplab", pytest.param("fcdensenet", marks=pytest.mark.slow)]
+)
 def test_tiles_say_what_the_whole_volume_says(name):
     """But for what a tile does not see beyond its border, which is blended away."""
     plan = plan_of(name, patch=(8, 8, 32))

@@ -40,6 +40,7 @@ def plan_of(batch, side):
     )
 
 
+@pytest.mark.slow
 def test_the_estimate_grows_with_batch_and_patch():
     one, two, large = (training_bytes(plan_of(*size)) for size in ((1, 32), (2, 32), (2, 48)))
     assert one < two < large

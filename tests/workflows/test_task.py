@@ -227,6 +227,7 @@ def test_it_takes_the_number_of_steps_that_another_run_measured(task, tmp_path, 
     assert taken == [Length(steps=7), Length(steps=2)]
 
 
+@pytest.mark.slow
 def test_it_ends_with_its_parent(task):
     """The pipe that its parent holds closes when the parent is killed, whatever with."""
     process = subprocess.Popen(executors.COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -229,6 +229,7 @@ def test_fit_stores_what_it_saw_and_its_held_out_figures_are_clean(phantoms, tmp
     assert "were seen when" not in result.report.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_held_out_copy_of_a_training_image_is_named(phantoms, tmp_path):
     data = shutil.copytree(phantoms, tmp_path / "data")
     (data / "splits.json").write_text(

@@ -150,6 +150,7 @@ def test_the_command_says_first_that_the_cases_are_few(tmp_path: Path) -> None:
     assert "warning: 2 cases of 2 patients are too few" in done.stderr
 
 
+@pytest.mark.slow
 def test_few_held_out_cases_are_said_to_be_few(tmp_path: Path) -> None:
     root = a_set(tmp_path / "d", [[1]] * 6)
     result = fit(root, tmp_path / "run", steps=1, eight_bit=False, fold=0, folds=None)
@@ -165,6 +166,7 @@ def partly(root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_figures_of_a_label_come_from_the_cases_in_which_it_was_drawn(tmp_path: Path) -> None:
     root = partly(tmp_path / "d")
     splits(root, [0, 1, 2], [3, 4, 5])

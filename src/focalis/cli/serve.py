@@ -30,9 +30,7 @@ def serve(
     ] = None,
     worker: Annotated[
         bool,
-        typer.Option(
-            "--worker", help="Only segment, for the device whose [store] database --config names as well."
-        ),
+        typer.Option("--worker", help="Only segment, for the device whose database --config names as well."),
     ] = False,
     backup: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Back up the whole store to FILE, and stop.")
