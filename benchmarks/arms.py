@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from focalis.dataset import Case, open_dataset
+from focalis.dataset import Case, Dataset, Split, find_splits, open_dataset, read_splits
 from focalis.evaluation import evaluate_case, paired_difference_interval
 from focalis.model import Model, load_model
 from focalis.prediction import Settings, segment
@@ -26,6 +26,14 @@ def options_of(text: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     return parser
+
+
+def published_split(data: Dataset, fold: int) -> Split:
+    """A fold of the splits that lie with a data set."""
+    path = find_splits(data.root, None)
+    if path is None:
+        raise SystemExit(f"{data.root}: holds no splits")
+    return read_splits(path, tuple(case.name for case in data.cases))[fold]
 
 
 def print_rows(

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from arms import options_of, print_rows
+from arms import options_of, print_rows, published_split
 
 import focalis
-from focalis.dataset import Split, find_splits, open_dataset, read_splits, write_splits
+from focalis.dataset import Split, open_dataset, write_splits
 from focalis.dataset.case import Dataset
 from focalis.volume import Volume, write_volume
 from focalis.workflows.record import provenance, read_json
@@ -33,10 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", type=int, help="train and validate on the first so many of each side")
     options = parser.parse_args(arguments)
     data = open_dataset(options.dataset)
-    path = find_splits(data.root, None)
-    if path is None:
-        raise SystemExit(f"{data.root}: holds no splits")
-    split = read_splits(path, tuple(case.name for case in data.cases))[options.fold]
+    split = published_split(data, options.fold)
     split = Split(split.train[: options.cases], split.val[: options.cases])
     print_rows(ARMS, options, lambda arm, run: trained(arm, run, data, split, options))
 

@@ -2,12 +2,12 @@
 
     python benchmarks/shapes_trial.py lidc_nodules                          from random weights
     python benchmarks/shapes_trial.py lidc_nodules --start runs/shapes/classes
-    python benchmarks/shapes_trial.py lidc_nodules --start shapes --channels faint,own --into 1
+    python benchmarks/shapes_trial.py lidc_nodules --start shapes --channels faint,own
     python benchmarks/shapes_trial.py --table                               the results that are there
 
 `--start` is `shapes`, or a folder that `pretrain_shapes.py` wrote. `--channels` trains on several channels made of the
 one there is: `own` (as it is), `opposite` (dark for bright, blurred, noisy) and `faint` (the lesion hardly shows). The
-start's first layer is shared out evenly among them, or goes `--into` one of them.
+start's first layer is shared out evenly among them.
 
 A quarter of fold 0's training cases are judged, and the cases that train are drawn from the others; the fold's held-out
 cases are not touched, so these figures may choose among starts. Nodules are judged by the windows protocol, other data
@@ -22,7 +22,6 @@ import tempfile
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ import scipy
 import torch
 from accuracy import cut, dice, windows_of
 from evidence_data import NODULES, data_folder
-from torch import Tensor
 
 from focalis.dataset import Case, Dataset, Split, inner_split, make_splits, open_dataset, read_splits
 from focalis.evaluation import bootstrap_interval
@@ -74,9 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("dataset", nargs="?", choices=list(DATA))
     parser.add_argument("--start", type=Path, help="shapes, or a start's folder; random weights without it")
     parser.add_argument("--channels", type=lambda text: text.split(","), default=[], metavar="KIND,KIND")
-    parser.add_argument(
-        "--into", type=int, help="the channel, from 0, that alone gets the start's first layer"
-    )
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--steps", type=int, default=350)
     parser.add_argument(
@@ -132,8 +127,6 @@ def _made(options: argparse.Namespace, home: Path) -> dict[str, Any]:
         own = options.start / "record.json"
         record = read_json(own) if own.exists() else {}
         start = read_start(options.start / "start.safetensors" if record else str(options.start))
-        if start is not None and options.into is not None:
-            start = replace(start, state=into_one(start.state, len(data.channels), options.into))
         taken = str(first_network(plan, start)[1])
     network = train(
         plan,
@@ -169,9 +162,8 @@ def _made(options: argparse.Namespace, home: Path) -> dict[str, Any]:
 
 
 def title(options: argparse.Namespace) -> str:
-    """What a row starts from, the channel that its first layer goes into, and a learning rate other than the plan's."""
+    """What a row starts from, and a learning rate other than the plan's."""
     start = RANDOM if options.start is None else options.start.name
-    start += "" if options.into is None else f"-into{options.into}"
     return f"{start}@{options.rate:g}" if options.rate else start
 
 
@@ -203,15 +195,6 @@ def pieces(cases: Sequence[Case], root: Path) -> Dataset:
                 for number, image in enumerate(case.read_images()):
                     write_volume(cut(image, origin, size), root / "images" / f"{name}_{number}.nii.gz")
     return open_dataset(root)
-
-
-def into_one(state: Mapping[str, Tensor], channels: int, channel: int) -> dict[str, Tensor]:
-    """The start's weights with a first layer for so many channels that reads one of them."""
-    first = next(name for name, tensor in state.items() if tensor.dim() == 5 and tensor.shape[1] == 1)
-    kernel = state[first]
-    wide = kernel.new_zeros((kernel.shape[0], channels, *kernel.shape[2:]))
-    wide[:, channel] = kernel[:, 0]
-    return {**state, first: wide}
 
 
 def draw(data: Dataset, count: int, number: int) -> Split:

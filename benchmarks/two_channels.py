@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from arms import published_split
 
-from focalis.dataset import Split, find_splits, open_dataset, read_splits, write_splits
+from focalis.dataset import Split, open_dataset, write_splits
 from focalis.volume import Volume, write_volume
 
 NOISE = 0.7  # of the image's standard deviation
@@ -31,10 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", type=int, help="training cases; default: all")
     options = parser.parse_args(arguments)
     data = open_dataset(options.dataset)
-    path = find_splits(data.root, None)
-    if path is None:
-        raise SystemExit(f"{data.root}: holds no splits")
-    split = read_splits(path, tuple(case.name for case in data.cases))[0]
+    split = published_split(data, 0)
     split = Split(split.train[: options.cases], split.val)
     for number, case in enumerate(data.cases):
         if case.name not in (*split.train, *split.val):
