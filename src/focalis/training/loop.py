@@ -48,9 +48,9 @@ METRICS, CHECKPOINT = "metrics.jsonl", "checkpoint.safetensors"
 VALIDATIONS, STEPS_BETWEEN = 10, 50
 """Cases of the inner split are predicted ten times in a run, but not more often than every so many steps."""
 LOG_EVERY = 10
+"""Loss and gradient norm are fetched from the device so often; between, nothing waits for it."""
 LEAST_GAIN = 0.01
 """A training that raised the Dice at one half by no more stood still."""
-"""Loss and gradient norm are fetched from the device so often; between, nothing waits for it."""
 WARM_STEPS = 2
 CHECKPOINT_SECONDS = 60.0
 DROPOUT = 2
