@@ -2,7 +2,7 @@
 
     python benchmarks/readers.py --minutes 12                       every target, fold and seed that is not there yet
     python benchmarks/readers.py --minutes 12 --target mean --fold 0 --seed 0
-    python benchmarks/readers.py --minutes 12 --page                what is there, pooled, into docs/readers.md
+    python benchmarks/readers.py --minutes 12 --page                what is there, pooled, into docs/evidence-tables.md
 
 Each held-out case is judged by the windows protocol (docs/benchmarks.md): every window is predicted as if nothing
 existed around it, and compared with every reader's contour cut alike. FOCALIS_DATA names the folder of the data sets.
@@ -37,7 +37,7 @@ from focalis.volume import Volume, read_volume
 from focalis.workflows.record import provenance
 
 RESULTS = HERE / "results" / "readers"
-PAGE = HERE.parent / "docs" / "readers.md"
+PAGE = HERE.parent / "docs" / "evidence-tables.md"
 BEGIN, END = "<!-- readers: made by benchmarks/readers.py -->", "<!-- /readers -->"
 
 
@@ -54,7 +54,9 @@ def main() -> None:
     parser.add_argument("--fold", type=int, action="append")
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folders go")
-    parser.add_argument("--page", action="store_true", help="write the table into docs/readers.md and stop")
+    parser.add_argument(
+        "--page", action="store_true", help="write the table into docs/evidence-tables.md and stop"
+    )
     options = parser.parse_args()
     targets = options.target or get_args(Readers)
     if options.page:
