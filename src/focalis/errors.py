@@ -20,9 +20,9 @@ class FocalisError(Exception):
     """Something a person can mend: the message says what is wrong, where, and what to do next.
 
     Attributes:
-        path: the file or folder that it is about, of an error made by `at`; None of others.
-        fault: what is wrong, likewise.
-        advice: what to do, likewise.
+        path: the file, folder or case that it is about; None if it is about none.
+        fault: what is wrong with that; empty if it is about none.
+        advice: what to do about it; empty if the fault says it.
     """
 
     path: object = None
@@ -31,7 +31,7 @@ class FocalisError(Exception):
 
     @classmethod
     def at(cls, path: object, fault: str, advice: str = "") -> Self:
-        """An error about a file or folder; its line is `path: fault; advice`."""
+        """An error about a file, a folder or a case; its line is `path: fault; advice`."""
         error = cls(_line(path, fault, advice))
         error.path, error.fault, error.advice = path, fault, advice
         return error
@@ -134,7 +134,7 @@ def some_of(folder: Path, most: int) -> list[Path]:
 
 def not_there(path: Path, ask: str) -> UsageError:
     """What to say of a path that leads nowhere; `ask` says what to give."""
-    return UsageError(f"{path}: is not there; {ask}{near(path)}")
+    return UsageError.at(path, "is not there", f"{ask}{near(path)}")
 
 
 MEMORY_WORDS = ("out of memory", "bad_alloc", "allocate memory", "not enough memory", "alloc_failed")

@@ -183,8 +183,8 @@ def only_process_in(folder: Path, work: str) -> Iterator[None]:
         lock = FileLock(folder / LOCK, is_singleton=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise UsageError(
-            f"{folder}: another {work} is running in it; wait for it, or give another folder"
+        raise UsageError.at(
+            folder, f"another {work} is running in it", "wait for it, or give another folder"
         ) from error
     except OSError as error:
         raise DataError.at(
@@ -200,7 +200,7 @@ def require_regular(path: Path) -> None:
     """DataError if a folder, a pipe or a device bears a file's name; reading from a pipe would wait for ever."""
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "no regular file"
-        raise DataError(f"{path}: is {kind}; give the path of an image file")
+        raise DataError.at(path, f"is {kind}", "give the path of an image file")
 
 
 def is_free(path: Path) -> bool:

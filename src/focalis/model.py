@@ -205,7 +205,7 @@ class _Stored(Sequence["nn.Module"]):
         if self._members is None:
             model = load_model(self._path)
             if model.identity.weights_sha256 != self.identity.weights_sha256:
-                raise ModelError(f"{self._path}: changed while it was in use; start again")
+                raise ModelError.at(self._path, "changed while it was in use", "start again")
             self._members = model.members
         return self._members[index]
 
@@ -255,11 +255,11 @@ def load_model(path: Path | str) -> Model:
     blob = _read(path)
     found, weights = _parsed(blob, path)
     if _sha256(weights) != found.identity.weights_sha256:
-        raise ModelError(f"{path}: the weights do not match their checksum; copy the file again")
+        raise ModelError.at(path, "the weights do not match their checksum", "copy the file again")
     try:
         tensors = load(blob)
     except SafetensorError as error:
-        raise ModelError(f"{path}: damaged weights ({_one_line(error)}); copy it again") from error
+        raise ModelError.at(path, f"damaged weights ({_one_line(error)})", "copy it again") from error
     _require_plugins(path, found)
     members = []
     for number in range(len(found.members)):
@@ -269,12 +269,14 @@ def load_model(path: Path | str) -> Model:
             network = network_of(found.plan)
             network.load_state_dict({name.removeprefix(prefix): tensors.pop(name) for name in names})
         except Exception as error:  # a header that names a network or shapes that the weights do not fit
-            raise ModelError(
-                f"{path}: the weights do not fit its plan's network ({_one_line(error)}); save it again"
+            raise ModelError.at(
+                path, f"the weights do not fit its plan's network ({_one_line(error)})", "save it again"
             ) from error
         members.append(network.eval())
     if tensors:
-        raise ModelError(f"{path}: holds weights of no member, such as {min(tensors)}; save the model again")
+        raise ModelError.at(
+            path, f"holds weights of no member, such as {min(tensors)}", "save the model again"
+        )
     return replace(found, members=_Stored(path, len(members), found.identity, tuple(members)))
 
 
@@ -285,9 +287,11 @@ def _require_plugins(path: Path, model: Model) -> None:
             continue
         here = installed_version(plugin)
         if here is None:
-            raise ModelError(
-                f"{path}: its network {plugin.name!r} comes from the package {plugin.package} {plugin.version}, "
-                f"which is not installed; install it with: pip install {plugin.package}=={plugin.version}"
+            raise ModelError.at(
+                path,
+                f"its network {plugin.name!r} comes from the package {plugin.package} {plugin.version}, "
+                "which is not installed",
+                f"install it with: pip install {plugin.package}=={plugin.version}",
             )
         if here != plugin.version:
             warnings.warn(
@@ -329,17 +333,17 @@ def _parsed(blob: bytes, path: Path) -> tuple[Model, bytes]:
         head, weights = _split(blob)
         metadata = json.loads(head).get("__metadata__", {})
     except (ValueError, AttributeError) as error:
-        raise ModelError(
-            f"{path}: is not a .safetensors file, or is cut short; give a model written by Focalis"
+        raise ModelError.at(
+            path, "is not a .safetensors file, or is cut short", "give a model written by Focalis"
         ) from error
     if KEY not in metadata:
-        raise ModelError(f"{path}: has no Focalis header; give a model written by Focalis")
+        raise ModelError.at(path, "has no Focalis header", "give a model written by Focalis")
     try:
         content = json.loads(metadata[KEY])
         version = content["version"]
         if isinstance(version, int) and version > FORMAT_VERSION:
-            raise ModelError(
-                f"{path}: has format version {version}, this Focalis reads {FORMAT_VERSION}; update Focalis"
+            raise ModelError.at(
+                path, f"has format version {version}, this Focalis reads {FORMAT_VERSION}", "update Focalis"
             )
         point = content["operating_point"]
         refinement = content.get("refinement")  # files written before there was any have no such entry
@@ -371,13 +375,13 @@ def _parsed(blob: bytes, path: Path) -> tuple[Model, bytes]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "plan"
-        raise ModelError(f"{path}: the plan in its header is not valid: {where}: {first['msg']}") from error
+        raise ModelError.at(path, f"the plan in its header is not valid: {where}: {first['msg']}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"{path}: its Focalis header is malformed ({_one_line(error)}); save the model again"
+        raise ModelError.at(
+            path, f"its Focalis header is malformed ({_one_line(error)})", "save the model again"
         ) from error
     if count < 1:
-        raise ModelError(f"{path}: holds no network; save the model again")
+        raise ModelError.at(path, "holds no network", "save the model again")
     return model, weights
 
 

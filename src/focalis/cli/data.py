@@ -112,8 +112,8 @@ def _agreement(yes: bool) -> Agree:
         if yes:
             return
         if not sys.stdin.isatty():
-            raise UsageError(
-                f"{public.name}: its licence has to be accepted, and there is no terminal to ask; give --yes"
+            raise UsageError.at(
+                public.name, "its licence has to be accepted, and there is no terminal to ask", "give --yes"
             )
         # On stderr, because stdout holds the path and nothing else: DATA=$(focalis data get NAME).
         print("Accept the licence and download? [y/N] ", end="", file=sys.stderr, flush=True)

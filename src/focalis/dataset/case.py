@@ -90,7 +90,7 @@ class Case:
                 grids or hold several values.
         """
         if self.label is None:
-            raise DataError(f"{self.name}: has no label; add one, or leave the case out")
+            raise DataError.at(self.name, "has no label", "add one, or leave the case out")
         if not isinstance(self.label, tuple):
             return read_volume(self.label)
         return read_masks(self.label, sorted(self.drawn) if self.drawn else None)

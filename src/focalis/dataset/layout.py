@@ -35,12 +35,13 @@ def open_dataset(path: Path | str, may_miss: Collection[str] = ()) -> Dataset:
     data = _opened(Path(path), may_miss)
     if unknown := [name for name in may_miss if name not in data.channels]:
         known = ", ".join(data.channels)
-        raise UsageError(
-            f"{path}: has no channel {unknown[0]!r} that may miss; its channels are {known}"
-            f"{did_you_mean(unknown[0], data.channels)}"
+        raise UsageError.at(
+            path,
+            f"has no channel {unknown[0]!r} that may miss",
+            f"its channels are {known}{did_you_mean(unknown[0], data.channels)}",
         )
     if set(data.channels) <= set(may_miss):
-        raise UsageError(f"{path}: all channels may miss; leave one out that is always there")
+        raise UsageError.at(path, "all channels may miss", "leave one out that is always there")
     return data
 
 
@@ -57,8 +58,8 @@ def _opened(path: Path, may_miss: Collection[str]) -> Dataset:
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return open_manifest(path, may_miss)
     if not path.is_dir():
-        raise DataError(
-            f"{path}: is not a folder, nor a CSV manifest; give the path of a data set{near(path)}"
+        raise DataError.at(
+            path, "is not a folder, nor a CSV manifest", f"give the path of a data set{near(path)}"
         )
     if (manifest := entry(path, MANIFEST)) is not None:
         return open_manifest(manifest, may_miss)
@@ -66,7 +67,9 @@ def _opened(path: Path, may_miss: Collection[str]) -> Dataset:
         return open_nnunet(path, may_miss)
     if (path / "images").is_dir() or (path / "labels").is_dir():
         return open_folders(path, may_miss)
-    raise DataError(
-        f"{path}: holds no data set; looked for images/ and labels/, for imagesTr/, labelsTr/ and dataset.json "
-        f"(nnU-Net, Decathlon), and for {MANIFEST}: arrange the files in one of these ways{_near(path, path.parent)}"
+    raise DataError.at(
+        path,
+        "holds no data set",
+        "looked for images/ and labels/, for imagesTr/, labelsTr/ and dataset.json (nnU-Net, Decathlon), "
+        f"and for {MANIFEST}: arrange the files in one of these ways{_near(path, path.parent)}",
     )

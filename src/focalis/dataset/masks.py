@@ -32,19 +32,22 @@ def read_masks(paths: Sequence[Path], label_values: Sequence[int] | None = None)
         values = np.unique(volume.array[inside])
         if values.size > 1 or not np.isfinite(values).all():
             listed = ", ".join(f"{found:g}" for found in values[:3])
-            raise DataError(f"{path}: is no mask, it holds {listed} besides 0; give one file per structure")
+            raise DataError.at(
+                path, f"is no mask, it holds {listed} besides 0", "give one file per structure"
+            )
         if label is None:
             dtype = np.uint8 if max(values_of) <= np.iinfo(np.uint8).max else np.uint16
             label = Volume(np.zeros(volume.array.shape, dtype), volume.grid)
         elif differences := label.grid.differences(volume.grid):
-            raise DataError(
-                f"{path}: is not on the grid of {paths[0].name}: {', '.join(differences)}; export it again"
+            raise DataError.at(
+                path, f"is not on the grid of {paths[0].name}: {', '.join(differences)}", "export it again"
             )
         elif (shared := label.array[inside & (label.array != 0)]).size:
             other = paths[values_of.index(int(shared[0]))]
-            raise DataError(
-                f"{path}: shares {np.count_nonzero(shared == shared[0])} voxels with {other}; a voxel has one "
-                "label: subtract one mask from the other"
+            raise DataError.at(
+                path,
+                f"shares {np.count_nonzero(shared == shared[0])} voxels with {other}",
+                "a voxel has one label: subtract one mask from the other",
             )
         label.array[inside] = value
     if label is None:

@@ -45,9 +45,9 @@ def read_splits(path: Path | str, names: Iterable[str] | None = None) -> tuple[S
         with DataError.of_system(path, "give a splits file"):
             content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{path}: is not valid JSON ({error}); mend it") from error
+        raise DataError.at(path, f"is not valid JSON ({error})", "mend it") from error
     if not isinstance(content, list) or not content:
-        raise DataError(f'{path}: must be a list of splits, [{{"train": [...], "val": [...]}}, ...]')
+        raise DataError.at(path, 'must be a list of splits, [{"train": [...], "val": [...]}, ...]')
     known = None if names is None else set(names)
     return tuple(_split(path, fold, entry, known) for fold, entry in enumerate(content))
 
@@ -60,7 +60,7 @@ def find_splits(root: Path, given: Path | None = None) -> Path | None:
     """
     beside = sorted(path for path in root.iterdir() if SPLITS.fullmatch(path.name))
     if given is None and len(beside) > 1:
-        raise UsageError(f"{root}: has {len(beside)} files splits*.json; say which with --splits")
+        raise UsageError.at(root, f"has {len(beside)} files splits*.json", "say which with --splits")
     return given or next(iter(beside), None)
 
 
@@ -181,18 +181,18 @@ def _split(path: Path, fold: int, entry: object, known: set[str] | None) -> Spli
     for names in (train, val):
         if len(set(names)) != len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
-            raise DataError(f"{where}: names {listed(twice, 5)} more than once; remove the repetition")
+            raise DataError.at(where, f"names {listed(twice, 5)} more than once", "remove the repetition")
     if shared := sorted(set(train) & set(val)):
-        raise DataError(f"{where}: {listed(shared, 5)} both trains and validates; keep a case on one side")
+        raise DataError.at(where, f"{listed(shared, 5)} both trains and validates", "keep a case on one side")
     if known is not None and (strangers := sorted((set(train) | set(val)) - known)):
-        raise DataError(f"{where}: names {listed(strangers, 5)}, not in the data set; correct the names")
+        raise DataError.at(where, f"names {listed(strangers, 5)}, not in the data set", "correct the names")
     return Split(train, val)
 
 
 def _names(where: str, entry: object, side: str) -> tuple[str, ...]:
     names = entry.get(side) if isinstance(entry, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f'{where}: must be {{"train": [...], "val": [...]}} with lists of case names')
+        raise DataError.at(where, 'must be {"train": [...], "val": [...]} with lists of case names')
     return tuple(sorted(names))
 
 

@@ -43,10 +43,10 @@ class Alive:
             )
             taken = bool(found.scalar_one())
         except SQLAlchemyError as error:
-            raise DataError(f"{self._where}: {cause_of(error)}; see that it runs") from error
+            raise DataError.at(self._where, cause_of(error), "see that it runs") from error
         if not taken:
             self._connection.close()
-            raise UsageError(f"{self._where}: another focalis serve works with it; stop that one first")
+            raise UsageError.at(self._where, "another focalis serve works with it", "stop that one first")
         threading.Thread(target=self._watch, name="focalis-alive", daemon=True).start()
 
     def check(self) -> None:

@@ -30,9 +30,9 @@ def back_up(folder: Path, path: Path, database: str | None = None) -> int:
         DataError: the file cannot be written, or a file was removed meanwhile: begin again.
     """
     if database is None and not (folder / _DATABASE).is_file():
-        raise UsageError(f"{folder}: holds no store; give the folder of the device")
+        raise UsageError.at(folder, "holds no store", "give the folder of the device")
     if path.absolute().is_relative_to(folder.absolute()):
-        raise UsageError(f"{path}: lies in the store; write the backup elsewhere")
+        raise UsageError.at(path, "lies in the store", "write the backup elsewhere")
     with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=".focalis-backup-") as beside:
         copy = Path(beside) / _DATABASE
         with Store(folder, database) as store:
@@ -51,8 +51,8 @@ def back_up(folder: Path, path: Path, database: str | None = None) -> int:
                 try:
                     archive.add(folder / name, name.as_posix())
                 except FileNotFoundError as error:
-                    raise DataError(
-                        f"{folder / name}: was removed during the backup; begin it again"
+                    raise DataError.at(
+                        folder / name, "was removed during the backup", "begin it again"
                     ) from error
         restrict(path, 0o600)  # it holds patients' images, as the store does, which is closed to others
     return len(named)
@@ -72,7 +72,7 @@ def restore(path: Path, folder: Path, database: str | None = None) -> int:
         DataError: the backup is damaged, or cannot be read or written; nothing that is usable stays.
     """
     if (folder / _DATABASE).exists() or (database and _holds_rows(folder, database)):
-        raise UsageError(f"{folder}: holds a store already; restore into another folder")
+        raise UsageError.at(folder, "holds a store already", "restore into another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".restoring-") as beside:
@@ -89,10 +89,10 @@ def restore(path: Path, folder: Path, database: str | None = None) -> int:
                 with Store(Path(beside)) as rows, Store(folder, database) as target:
                     rows.copy_rows(target, lambda: _move_files(Path(beside), folder))
     except (tarfile.TarError, EOFError) as error:
-        raise DataError(f"{path}: is no backup, or is damaged ({error}); take another one") from error
+        raise DataError.at(path, f"is no backup, or is damaged ({error})", "take another one") from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DataError(f"{path}: cannot be restored to {folder} ({reason}); check both") from error
+        raise DataError.at(path, f"cannot be restored to {folder} ({reason})", "check both") from error
     return count
 
 
@@ -125,6 +125,6 @@ def _check(store: Store, backup: Path) -> None:
     wanted.update({store.model_path(each.name): each.sha256 for each in store.retrainings() if each.sha256})
     for path, sha256 in wanted.items():
         if not path.is_file():
-            raise DataError(f"{backup}: lacks {path.relative_to(store.folder)}; take another backup")
+            raise DataError.at(backup, f"lacks {path.relative_to(store.folder)}", "take another backup")
         if sha256_of(path) != sha256:
-            raise DataError(f"{backup}: {path.relative_to(store.folder)} is damaged; take another backup")
+            raise DataError.at(backup, f"{path.relative_to(store.folder)} is damaged", "take another backup")

@@ -343,16 +343,16 @@ def load_config(path: Path | None = None) -> Config:
         with UsageError.of_system(path, "check the path"):
             values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: is not TOML ({error}); correct it") from error
+        raise UsageError.at(path, f"is not TOML ({error})", "correct it") from error
     store = values.setdefault("store", {})
     if isinstance(store, dict):  # the same file means the same store, wherever the command is given
         store.setdefault("folder", str(StoreSettings().folder))
     try:
         config = Config.model_validate(values, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        raise UsageError(f"{path}: {_first_fault(error)}") from error
+        raise UsageError.at(path, _first_fault(error)) from error
     if fault := _contradiction(config):
-        raise UsageError(f"{path}: {fault}")
+        raise UsageError.at(path, fault)
     return config
 
 

@@ -163,7 +163,7 @@ class Database:
         with self.transaction() as connection:
             version = self._version(connection)
             if version > len(STEPS):
-                raise DataError(f"{self._name}: was written by a later version; install that one")
+                raise DataError.at(self._name, "was written by a later version", "install that one")
             for step in STEPS[version:]:
                 for statement in (for_postgresql(step) if self._postgresql else step).split(";"):
                     if statement.strip():
@@ -187,7 +187,7 @@ class Database:
     def _opened(self) -> Iterator[None]:
         with self._lock, self._errors():
             if self._closed:
-                raise DataError(f"{self._name}: is closed; open the store again")
+                raise DataError.at(self._name, "is closed", "open the store again")
             yield
 
     @contextmanager
@@ -196,7 +196,7 @@ class Database:
             yield
         except SQLAlchemyError as error:
             advice = "see that it runs" if self._postgresql else "check the disk and its free space"
-            raise DataError(f"{self._name}: {cause_of(error)}; {advice}") from error
+            raise DataError.at(self._name, cause_of(error), advice) from error
 
 
 def engine_for(address: Path | str, **options: Any) -> sqlalchemy.Engine:

@@ -400,8 +400,8 @@ def _tls_context(settings: NodeSettings) -> ssl.SSLContext | None:
         names = ", ".join(
             str(path) for path in (settings.tls_certificate, settings.tls_key, settings.tls_ca) if path
         )
-        raise UsageError(
-            f"{names}: cannot be used for TLS ({error}); give PEM files that belong together"
+        raise UsageError.at(
+            names, f"cannot be used for TLS ({error})", "give PEM files that belong together"
         ) from error
     return context
 

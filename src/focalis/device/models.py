@@ -44,14 +44,17 @@ def open_models(entries: Sequence[ModelEntry]) -> dict[str, ServedModel]:
         header = open_model(file)
         digest = header.identity.file_sha256
         if entry.sha256 not in (None, digest):
-            raise ModelError(
-                f"{file}: has the SHA-256 {digest}, focalis.toml names {entry.sha256}; "
-                "the file was changed: restore it, or name the new hash after checking the model"
+            raise ModelError.at(
+                file,
+                f"has the SHA-256 {digest}, focalis.toml names {entry.sha256}",
+                "the file was changed: restore it, or name the new hash after checking the model",
             )
         if len(header.plan.channels) != 1:
             wanted = ", ".join(header.plan.channels)
-            raise ModelError(
-                f"{file}: wants {wanted} together, and the device segments single series; give a model of one channel"
+            raise ModelError.at(
+                file,
+                f"wants {wanted} together, and the device segments single series",
+                "give a model of one channel",
             )
         found[entry.name] = ServedModel(entry.name, file.absolute(), header)
     return found

@@ -61,12 +61,12 @@ def settings_for(
     found = load_config(config)
     if model is not None:
         if any(entry.name == model.stem for entry in found.models):
-            raise UsageError(f"{config}: has a model {model.stem!r} already; name it there or here")
+            raise UsageError.at(config, f"has a model {model.stem!r} already", "name it there or here")
         try:
             entry = ModelEntry(name=model.stem, file=model_file(model).absolute())
         except ValueError as error:
-            raise UsageError(
-                f"{model}: give the file a name of letters, digits, dot, dash and underscore, up to 64"
+            raise UsageError.at(
+                model, "give the file a name of letters, digits, dot, dash and underscore, up to 64"
             ) from error
         found = found.model_copy(update={"models": (entry, *found.models)})
     if folder is not None:

@@ -78,8 +78,8 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
         try:
             self._owner.acquire(timeout=0)
         except Timeout as error:
-            raise UsageError(
-                f"{self.folder}: another focalis serve works with it; stop that one first"
+            raise UsageError.at(
+                self.folder, "another focalis serve works with it", "stop that one first"
             ) from error
         self.join(name)
         self.break_off_sendings()

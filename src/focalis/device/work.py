@@ -168,7 +168,7 @@ class Work:
             DataError: it is there with other content, or its file lies elsewhere, or is not there.
         """
         if not path.resolve().is_relative_to(self._files.folder.resolve()):
-            raise DataError(f"{path}: lies outside the store; write results below {self._files.folder}")
+            raise DataError.at(path, "lies outside the store", f"write results below {self._files.folder}")
         relative = str(path.resolve().relative_to(self._files.folder.resolve()))
         self._files.flush_name(path)
         with self._database.transaction() as connection:
@@ -181,7 +181,7 @@ class Work:
                 "SELECT sha256 FROM results WHERE task_id = ? AND sop_uid = ?", task_id, sop_uid
             )
             if found["sha256"] != sha256:
-                raise DataError(f"{path}: was written before with other content; results are written once")
+                raise DataError.at(path, "was written before with other content", "results are written once")
 
     def results(self, task_id: str) -> list[ResultObject]:
         """The results of a task, in the order in which they were added."""

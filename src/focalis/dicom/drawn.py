@@ -89,13 +89,15 @@ def series_of(drawn: DrawnObject, candidates: Sequence[SeriesFiles]) -> SeriesFi
         study = [series for series in candidates if series.study_uid == drawn.study_uid]
         named = [series for series in study if _frame_of_reference(series) in drawn.uids] or study
     if not named:
-        raise DataError(f"{drawn.path}: the images that it was drawn on are not there; add their series")
+        raise DataError.at(drawn.path, "the images that it was drawn on are not there", "add their series")
     if len(named) > 1:
         listed = "; ".join(
             f"{series.modality} {series.description} in {series.files[0].parent}" for series in named[:4]
         )
-        raise DataError(
-            f"{drawn.path}: may have been drawn on any of {len(named)} series ({listed}); take the others away"
+        raise DataError.at(
+            drawn.path,
+            f"may have been drawn on any of {len(named)} series ({listed})",
+            "take the others away",
         )
     return named[0]
 

@@ -52,16 +52,16 @@ def read_points(path: Path) -> tuple[DrawnPoint, ...]:
         elif "ContentSequence" in dataset:
             found = list(_items(dataset, ""))
         else:
-            raise DataError(
-                f"{path}: is neither an RT Structure Set nor a Structured Report; give one with points"
+            raise DataError.at(
+                path, "is neither an RT Structure Set nor a Structured Report", "give one with points"
             )
     except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise DataError(f"{path}: its points cannot be read ({error}); export it again") from error
+        raise DataError.at(path, f"its points cannot be read ({error})", "export it again") from error
     points = tuple(each for each in found if isinstance(each, DrawnPoint))
     others = [each for each in found if isinstance(each, str)]
     if not points:
         had = f"; it holds {', '.join(dict.fromkeys(others))}" if others else ""
-        raise DataError(f"{path}: holds no point and no line{had}; mark each lesion by one of them")
+        raise DataError.at(path, f"holds no point and no line{had}", "mark each lesion by one of them")
     if others:
         listed = ", ".join(dict.fromkeys(others))
         warnings.warn(

@@ -55,9 +55,11 @@ class Frame:
         outside = ((xyz < 0) | (xyz >= mask.shape[::-1])).any(axis=1)
         if outside.any():
             x, y, z = xyz[outside][0]
-            raise DataError(
-                f"{path}: {outside.sum()} voxels of frame {self.index + 1} lie outside the series, the first at "
-                f"({x}, {y}, {z}) (x, y, z); give the whole series that it was drawn on"
+            raise DataError.at(
+                path,
+                f"{outside.sum()} voxels of frame {self.index + 1} lie outside the series, the first at "
+                f"({x}, {y}, {z}) (x, y, z)",
+                "give the whole series that it was drawn on",
             )
         mask[xyz[:, 2], xyz[:, 1], xyz[:, 0]] = True
 
@@ -75,7 +77,7 @@ def locate_frames(dataset: FileDataset, path: Path, grid: Grid) -> list[Frame]:
     per_frame = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
     count = round(numbers(dataset, "NumberOfFrames", 1, str(path))[0])
     if len(per_frame) != count:
-        raise DataError(f"{path}: has {count} frames but the places of {len(per_frame)}; export it again")
+        raise DataError.at(path, f"has {count} frames but the places of {len(per_frame)}", "export it again")
     columns = round(numbers(dataset, "Columns", 1, str(path))[0])
     rows = round(numbers(dataset, "Rows", 1, str(path))[0])
     is_label_map = text(dataset, "SegmentationType") == "LABELMAP"
@@ -126,9 +128,10 @@ def read_frames(
                 pixels = next(frames)
             yield pixels
     except Exception as error:  # decoders raise many kinds on damaged data
-        raise DataError(
-            f"{path}: its pixel data cannot be decoded ({gist(error)}); export it uncompressed, or copy it again "
-            "if it is damaged"
+        raise DataError.at(
+            path,
+            f"its pixel data cannot be decoded ({gist(error)})",
+            "export it uncompressed, or copy it again if it is damaged",
         ) from error
 
 
@@ -214,8 +217,8 @@ def _place(
             direction=tuple(np.stack([axes[:3], axes[3:], normal], axis=1).ravel().tolist()),
         )
         listed = ", ".join(drawn.differences(grid)) or f"off by {off:.2f} voxels"
-        raise DataError(
-            f"{where}: lies on another grid than the series: {listed}; give the series that it was drawn on"
+        raise DataError.at(
+            where, f"lies on another grid than the series: {listed}", "give the series that it was drawn on"
         )
     return first, along, down
 

@@ -78,7 +78,7 @@ def read_header_and_guesses(
 ) -> tuple[FileDataset, tuple[str, ...]]:
     """As `read_header`, and the names of the attributes whose character set had to be guessed."""
     if sniff(path) == "other":
-        raise DataError(f"{path}: is not a DICOM file; give DICOM images")
+        raise DataError.at(path, "is not a DICOM file", "give DICOM images")
     try:
         with quiet():
             dataset = pydicom.dcmread(
@@ -86,8 +86,8 @@ def read_header_and_guesses(
             )
             return dataset, settle_text(dataset, charset)
     except Exception as error:  # pydicom raises many kinds on damaged data
-        raise DataError(
-            f"{path}: is a damaged DICOM file ({gist(error)}); copy or export it again, or take it away"
+        raise DataError.at(
+            path, f"is a damaged DICOM file ({gist(error)})", "copy or export it again, or take it away"
         ) from error
 
 
@@ -134,12 +134,14 @@ def numbers(dataset: Dataset, keyword: str, count: int, where: str) -> tuple[flo
             parts = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
             values = tuple(float(part) for part in parts if part not in (None, ""))
     except Exception as error:  # text that is no number
-        raise DataError(f"{where}: its {name} is no number; export the image again") from error
+        raise DataError.at(where, f"its {name} is no number", "export the image again") from error
     if not values:
-        raise DataError(f"{where}: lacks {name}; export the image again, with its whole header")
+        raise DataError.at(where, f"lacks {name}", "export the image again, with its whole header")
     if len(values) != count or not all(math.isfinite(number) for number in values):
         shown = "\\".join(f"{number:g}" for number in values)
-        raise DataError(f"{where}: its {name} is {shown}, not {count} finite numbers; export the image again")
+        raise DataError.at(
+            where, f"its {name} is {shown}, not {count} finite numbers", "export the image again"
+        )
     return values
 
 
@@ -154,7 +156,9 @@ def items(dataset: Dataset, keyword: str, where: str) -> list[Dataset]:
             return list(dataset.get(keyword) or [])
     except Exception as error:  # a malformed sequence
         name = dictionary_description(keyword)
-        raise DataError(f"{where}: its {name} is damaged ({gist(error)}); export the image again") from error
+        raise DataError.at(
+            where, f"its {name} is damaged ({gist(error)})", "export the image again"
+        ) from error
 
 
 def value_is_absent(dataset: Dataset, keyword: str) -> bool:

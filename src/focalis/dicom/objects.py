@@ -43,7 +43,7 @@ def read_object(
     dataset = read_header(path, charset=charset)
     found = sop_class(dataset)
     if found not in classes:
-        raise DataError(f"{path}: is a {found.name or 'file without SOP class'}; give {wanted}")
+        raise DataError.at(path, f"is a {found.name or 'file without SOP class'}", f"give {wanted}")
     return dataset
 
 
@@ -61,9 +61,10 @@ def require_same_patient_space(dataset: Dataset, path: Path, reference: Series) 
     own = {series, text(reference.header, "FrameOfReferenceUID"), *reference.instance_uids}
     named = {text(dataset, "FrameOfReferenceUID")} | referenced_uids(dataset)
     if named != {""} and not (named & own) - {""}:
-        raise DataError(
-            f"{path}: was not drawn on the series {series}, and not in its frame of reference; "
-            "give the series that it was drawn on"
+        raise DataError.at(
+            path,
+            f"was not drawn on the series {series}, and not in its frame of reference",
+            "give the series that it was drawn on",
         )
 
 
@@ -80,7 +81,7 @@ def keyed_names(parts: Iterable[tuple[int, str]], path: Path, noun: str) -> list
     ]
     for name, count in Counter(names).items():
         if count > 1:
-            raise DataError(f"{path}: holds {count} times the {noun} {name!r}; number and name them apart")
+            raise DataError.at(path, f"holds {count} times the {noun} {name!r}", "number and name them apart")
     return names
 
 
@@ -94,7 +95,7 @@ def select(names: Sequence[str], wanted: Collection[str] | None, path: Path, nou
         return set(names)
     if strangers := sorted(set(wanted) - set(names)):
         listed = ", ".join(names) or f"no {noun}"
-        raise DataError(f"{path}: has no {noun} {strangers[0]!r}; it has {listed}")
+        raise DataError.at(path, f"has no {noun} {strangers[0]!r}", f"it has {listed}")
     return set(wanted)
 
 

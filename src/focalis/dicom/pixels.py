@@ -130,12 +130,12 @@ def _fill(values: NDArray[Any], slices: Sequence[Slice], path: Path, places: dic
             )
             element: Any = dataset.get_item("PixelData", keep_deferred=True)
             if element is None or (element.value is None and not element.length):
-                raise DataError(
-                    f"{path}: holds no pixel data, or only part of them; copy or export the file again"
+                raise DataError.at(
+                    path, "holds no pixel data, or only part of them", "copy or export the file again"
                 )
             held = element.length if element.value is None else len(element.value)
             if not syntax.is_encapsulated and (phrase := surplus(dataset, held)):
-                raise DataError(f"{path}: {phrase}; export the file again")
+                raise DataError.at(path, phrase, "export the file again")
             options = as_pixel_options(dataset, pixel_keyword="PixelData", pixel_vr=element.VR)
             for number, z in places.items():
                 source: Any = element.value
@@ -147,16 +147,16 @@ def _fill(values: NDArray[Any], slices: Sequence[Slice], path: Path, places: dic
     except DataError:
         raise
     except Exception as error:  # decoders raise many kinds on damaged data
-        raise DataError(
-            f"{path}: its pixel data ({syntax.name}) are cut short or damaged; copy or export the file again"
+        raise DataError.at(
+            path, f"its pixel data ({syntax.name}) are cut short or damaged", "copy or export the file again"
         ) from error
 
 
 def _rescaled(path: Path, stored: NDArray[Any], each: Slice, dtype: np.dtype[Any]) -> NDArray[Any]:
     least, greatest = each.stored_range
     if stored.min() < least or stored.max() > greatest:
-        raise DataError(
-            f"{path}: holds values beyond its Bits Stored ({least} to {greatest}); export the file again"
+        raise DataError.at(
+            path, f"holds values beyond its Bits Stored ({least} to {greatest})", "export the file again"
         )
     if each.slope == 1 and each.intercept == 0:
         return stored
@@ -170,8 +170,9 @@ def _decoder(path: Path, syntax: uid.UID) -> Any:
     except NotImplementedError:
         available = False
     if not available:
-        raise DataError(
-            f"{path}: its transfer syntax {syntax.name} cannot be decoded; "
-            "export it uncompressed, or convert it with `gdcmconv --raw` or `dcmdjpeg`"
+        raise DataError.at(
+            path,
+            f"its transfer syntax {syntax.name} cannot be decoded",
+            "export it uncompressed, or convert it with `gdcmconv --raw` or `dcmdjpeg`",
         )
     return decoder

@@ -95,23 +95,24 @@ def read_segmentation(
     numbered = {frame.segment for frame in frames if frame.segment is not None}
     known = {segment.number for segment in segments}
     if strangers := sorted(numbered - known):
-        raise DataError(
-            f"{path}: has frames of segment {strangers[0]}, which it does not describe; export it again"
+        raise DataError.at(
+            path, f"has frames of segment {strangers[0]}, which it does not describe", "export it again"
         )
     frames = [frame for frame in frames if frame.segment is None or frame.segment in masks]
     kind = text(dataset, "SegmentationType")
     if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
-        raise DataError(f"{path}: is of the unknown Segmentation Type {kind!r}; export it as BINARY")
+        raise DataError.at(path, f"is of the unknown Segmentation Type {kind!r}", "export it as BINARY")
     half, greatest = 1, None
     if kind == "FRACTIONAL":
         greatest = round(numbers(dataset, "MaximumFractionalValue", 1, str(path))[0])
         half = (greatest + 1) // 2
         if half < 1:
-            raise DataError(f"{path}: its Maximum Fractional Value is {greatest}; export it again")
+            raise DataError.at(path, f"its Maximum Fractional Value is {greatest}", "export it again")
     if kind != "BINARY" and text(dataset, "BitsStored") != text(dataset, "BitsAllocated"):
-        raise DataError(
-            f"{path}: stores {text(dataset, 'BitsStored')} of {text(dataset, 'BitsAllocated')} bits per value; "
-            "export it again"
+        raise DataError.at(
+            path,
+            f"stores {text(dataset, 'BitsStored')} of {text(dataset, 'BitsAllocated')} bits per value",
+            "export it again",
         )
     stored = read_frames(path, [frame.index for frame in frames], doubts)
     nonzero: set[int] = set()
@@ -121,16 +122,18 @@ def read_segmentation(
         if (kind == "BINARY" and not np.isin(pixels, [0, *nonzero]).all()) or (
             pixels.min() < 0 or (greatest is not None and pixels.max() > greatest)
         ):
-            raise DataError(
-                f"{path}: frame {frame.index + 1} holds values that a {kind} object cannot have; export it again"
+            raise DataError.at(
+                path,
+                f"frame {frame.index + 1} holds values that a {kind} object cannot have",
+                "export it again",
             )
         if frame.segment is not None:
             frame.add_to(masks[frame.segment], pixels >= half, path)
             continue
         for number in np.unique(pixels[pixels > 0]):
             if int(number) not in known:
-                raise DataError(
-                    f"{path}: has voxels of segment {number}, which it does not describe; export it again"
+                raise DataError.at(
+                    path, f"has voxels of segment {number}, which it does not describe", "export it again"
                 )
             if int(number) in masks:
                 frame.add_to(masks[int(number)], pixels == number, path)
@@ -182,7 +185,7 @@ def _segments(dataset: FileDataset, path: Path) -> tuple[Segment, ...]:
     # in a label map, number 0 may describe the background (PS3.3 C.8.20.2)
     items = [(number, item) for number, item in items if number > 0]
     if len({number for number, _ in items}) != len(items):
-        raise DataError(f"{path}: two segments share a number; export it again")
+        raise DataError.at(path, "two segments share a number", "export it again")
     names = keyed_names(((number, text(item, "SegmentLabel")) for number, item in items), path, "segment")
     return tuple(
         Segment(

@@ -175,11 +175,13 @@ def only_series(folder: Path) -> SeriesFiles:
     """
     found = find_series(folder)
     if not found:
-        raise DataError(f"{folder}: holds no CT, MR or PET image; give a folder with a DICOM series")
+        raise DataError.at(folder, "holds no CT, MR or PET image", "give a folder with a DICOM series")
     if len(found) > 1:
         listed = "; ".join(_described(series, folder) for series in found[:_LISTED])
         more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-        raise DataError(f"{folder}: holds {len(found)} image series ({listed}{more}); give a folder with one")
+        raise DataError.at(
+            folder, f"holds {len(found)} image series ({listed}{more})", "give a folder with one"
+        )
     return found[0]
 
 
@@ -214,7 +216,7 @@ def read_series(
         admit(Outline(grid, _LEAST_BYTES * math.prod(grid.size_xyz)), modality_of(header))
     values = read_values(slices)
     if states_of(paths) != before:
-        raise DataError(f"{paths[0].parent}: changed while it was read; wait until the series is complete")
+        raise DataError.at(paths[0].parent, "changed while it was read", "wait until the series is complete")
     if isinstance(files, SeriesFiles):
         _require_no_more(files)
     found = (*doubts([each.said for each in slices]), *signed_doubt(values, slices))
@@ -241,8 +243,8 @@ def _require_no_more(files: SeriesFiles) -> None:
         if sniff(path) == "other":
             continue
         if text(read_header(path, ("SeriesInstanceUID",)), "SeriesInstanceUID") == files.uid:
-            raise DataError(
-                f"{path}: came into the series while it was read; wait until the series is complete"
+            raise DataError.at(
+                path, "came into the series while it was read", "wait until the series is complete"
             )
 
 
@@ -278,16 +280,16 @@ def _image_header(path: Path, charset: str, others: Counter[str]) -> FileDataset
         return None
     found = sop_class(header)
     if not found and kind == "dicom":
-        raise DataError(f"{path}: is a DICOM file without SOP Class UID, perhaps cut short; copy it again")
+        raise DataError.at(path, "is a DICOM file without SOP Class UID, perhaps cut short", "copy it again")
     if found not in IMAGE_CLASSES:
         # An image by its file meta information whose data set says something else has a torn UID.
         if text(getattr(header, "file_meta", Dataset()), "MediaStorageSOPClassUID") in IMAGE_CLASSES:
-            raise DataError(f"{path}: is an image whose header is cut short; copy or export it again")
+            raise DataError.at(path, "is an image whose header is cut short", "copy or export it again")
         others[text(header, "SeriesInstanceUID")] += "Image Storage" in found.name
         return None
     if not text(header, "SeriesInstanceUID"):
-        raise DataError(
-            f"{path}: is an image without Series Instance UID, perhaps cut short; copy or export it again"
+        raise DataError.at(
+            path, "is an image without Series Instance UID, perhaps cut short", "copy or export it again"
         )
     return header
 
@@ -295,7 +297,7 @@ def _image_header(path: Path, charset: str, others: Counter[str]) -> FileDataset
 def files_below(folder: Path) -> Iterator[Path]:
     """Every file below a folder, in the order of their paths; DataError if it is no folder."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: is not a folder; give a folder with DICOM files")
+        raise DataError.at(folder, "is not a folder", "give a folder with DICOM files")
     for root, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):

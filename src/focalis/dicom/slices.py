@@ -101,8 +101,8 @@ def read_slices(path: Path) -> list[Slice]:
     if sop_class(header) not in _MULTIFRAME_CLASSES and frames == 1:
         return [_slice(path, header, 1, 1, {}, told(header, None, None, str(path)))]
     if frames < 1 or len(per_frame) != frames:
-        raise DataError(
-            f"{path}: has {frames} frames but the positions of {len(per_frame)}; export the series again"
+        raise DataError.at(
+            path, f"has {frames} frames but the positions of {len(per_frame)}", "export the series again"
         )
     shared = (items(header, "SharedFunctionalGroupsSequence", str(path)) or [Dataset()])[0]
     return [
@@ -115,17 +115,20 @@ def _require_grey_image(path: Path, header: FileDataset) -> None:
     kind = sop_class(header)
     if kind not in IMAGE_CLASSES:
         name = f"a {kind.name}" if kind else "a file of unknown class"
-        raise DataError(f"{path}: is {name}, no CT, MR or PET image; give the image series")
+        raise DataError.at(path, f"is {name}, no CT, MR or PET image", "give the image series")
     colour = text(header, "PhotometricInterpretation")
     samples = text(header, "SamplesPerPixel")
     if samples not in ("", "1") or colour not in ("", "MONOCHROME1", "MONOCHROME2"):
-        raise DataError(
-            f"{path}: is a colour image ({samples or 1} samples per pixel, {colour}); "
-            "give the series of measured values, not its colour rendering"
+        raise DataError.at(
+            path,
+            f"is a colour image ({samples or 1} samples per pixel, {colour})",
+            "give the series of measured values, not its colour rendering",
         )
     if items(header, "ModalityLUTSequence", str(path)):
-        raise DataError(
-            f"{path}: its values go through a lookup table (Modality LUT); export it with Rescale Slope instead"
+        raise DataError.at(
+            path,
+            "its values go through a lookup table (Modality LUT)",
+            "export it with Rescale Slope instead",
         )
 
 
@@ -162,15 +165,16 @@ def _slice(
     spacing = _number(measures, "SpacingBetweenSlices", where, default=0)
     thickness = abs(spacing or _number(measures, "SliceThickness", where, default=0))
     if said["Modality"] == "PT" and not said["RescaleSlope"]:
-        raise DataError(
-            f"{where}: is a PET image without Rescale Slope, so its values have no scale; "
-            "export the series again, with its whole headers"
+        raise DataError.at(
+            where,
+            "is a PET image without Rescale Slope, so its values have no scale",
+            "export the series again, with its whole headers",
         )
     # some multi-frame files keep the scale of all frames in the header
     slope = _number(values, "RescaleSlope", where, _number(header, "RescaleSlope", where, default=1))
     if slope == 0 or min(row_spacing, column_spacing) <= 0:
         wrong = "Rescale Slope" if slope == 0 else "Pixel Spacing"
-        raise DataError(f"{where}: its {wrong} is 0 or below; export the image again")
+        raise DataError.at(where, f"its {wrong} is 0 or below", "export the image again")
     return Slice(
         file=path,
         frame=frame,
@@ -197,9 +201,10 @@ def _stored_range(header: FileDataset, where: str) -> tuple[int, int]:
     allocated, stored = _whole(header, "BitsAllocated", where), _whole(header, "BitsStored", where)
     high = _whole(header, "HighBit", where, default=stored - 1)
     if not 1 <= stored <= allocated or allocated not in (8, 16, 32) or high != stored - 1:
-        raise DataError(
-            f"{where}: stores {stored} of {allocated} bits below bit {high + 1}; only the lowest bits of 8, 16 or "
-            "32 can be read: export the image again"
+        raise DataError.at(
+            where,
+            f"stores {stored} of {allocated} bits below bit {high + 1}",
+            "only the lowest bits of 8, 16 or 32 can be read: export the image again",
         )
     signed = _whole(header, "PixelRepresentation", where) == 1
     return (-(2 ** (stored - 1)), 2 ** (stored - 1) - 1) if signed else (0, 2**stored - 1)

@@ -153,7 +153,7 @@ class _Names:
         return listed([self.of(each) for each in slices], _NAMED)
 
     def error(self, what: str, advice: str) -> DataError:
-        return DataError(f"{self.where}: {what}; {advice}")
+        return DataError.at(self.where, what, advice)
 
 
 def _require_uniform(

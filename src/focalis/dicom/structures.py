@@ -120,9 +120,10 @@ def read_structures(
         if structure.name in chosen:
             where = f"{path}: structure {structure.name!r}"
             if own_frame in frames.values() and frames.get(structure.number, own_frame) != own_frame:
-                raise DataError(
-                    f"{where}: was drawn in another frame of reference than the series; choose others, or give the "
-                    "series that it was drawn on"
+                raise DataError.at(
+                    where,
+                    "was drawn in another frame of reference than the series",
+                    "choose others, or give the series that it was drawn on",
                 )
             mask, said = _mask(contours, reference, where)
             lines = structure.passed_over - structure.points
@@ -133,8 +134,8 @@ def read_structures(
                 )
             if structure.has_outlines and not mask.any():
                 why = f" ({'; '.join(said)})" if said else ""
-                raise DataError(
-                    f"{where}: has contours that enclose no voxel{why}; correct it, or choose others"
+                raise DataError.at(
+                    where, f"has contours that enclose no voxel{why}", "correct it, or choose others"
                 )
             masks[structure.name] = mask
             if doubts is not None:
@@ -199,7 +200,7 @@ def _structures(dataset: FileDataset, path: Path) -> list[tuple[Structure, list[
     for item in dataset.get("ROIContourSequence") or ():
         number = _number(item, "ReferencedROINumber", path)
         if number in contours:
-            raise DataError(f"{path}: has two sets of contours for structure {number}; export it again")
+            raise DataError.at(path, f"has two sets of contours for structure {number}", "export it again")
         contours[number] = list(item.get("ContourSequence") or ())
     types = {
         _number(item, "ReferencedROINumber", path): text(item, "RTROIInterpretedType")
@@ -210,10 +211,10 @@ def _structures(dataset: FileDataset, path: Path) -> list[tuple[Structure, list[
         for item in dataset.get("StructureSetROISequence") or ()
     ]
     if len({number for number, _ in items}) != len(items):
-        raise DataError(f"{path}: two structures share a number; export it again")
+        raise DataError.at(path, "two structures share a number", "export it again")
     if strangers := sorted(number for number in contours.keys() - dict(items).keys() if contours[number]):
-        raise DataError(
-            f"{path}: has contours of structure {strangers[0]}, which it does not describe; export it again"
+        raise DataError.at(
+            path, f"has contours of structure {strangers[0]}, which it does not describe", "export it again"
         )
     found = []
     for name, (number, _) in zip(keyed_names(items, path, "structure"), items, strict=True):
@@ -263,9 +264,10 @@ def _mask(items: list[Dataset], reference: Series, where: str) -> tuple[NDArray[
         spread = max(planes[z]) - min(planes[z])
         if spread > FLATNESS:
             apart = spread * reference.volume.grid.spacing_xyz_mm[2]
-            raise DataError(
-                f"{where}: has contours {apart:.2f} mm apart that belong to one slice of the series (number {z}); "
-                "they were drawn on thinner slices: give the series that they were drawn on"
+            raise DataError.at(
+                where,
+                f"has contours {apart:.2f} mm apart that belong to one slice of the series (number {z})",
+                "they were drawn on thinner slices: give the series that they were drawn on",
             )
         shape_yx = reference.volume.grid.shape_zyx[1:]
         filled = combine_contours([contour for contour, xor in contours if not xor], shape_yx)
@@ -333,36 +335,38 @@ def _contour(item: Dataset, reference: Series, where: str) -> tuple[int, float, 
         with quiet():
             points = np.array([float(number) for number in item.ContourData]).reshape(-1, 3)
     except Exception as error:  # text that is no number, or a count that is no multiple of 3
-        raise DataError(
-            f"{where}: its points are damaged ({gist(error)}); export the contours again"
+        raise DataError.at(
+            where, f"its points are damaged ({gist(error)})", "export the contours again"
         ) from error
     if any(item.get("ContourOffsetVector") or ()):
-        raise DataError(
-            f"{where}: has an offset (Contour Offset Vector); export the contours again, without it"
+        raise DataError.at(
+            where, "has an offset (Contour Offset Vector)", "export the contours again, without it"
         )
     grid = reference.volume.grid
     indices = grid.to_indices(points)
     if not np.isfinite(indices).all():
-        raise DataError(f"{where}: has points that are no finite numbers; export the contours again")
+        raise DataError.at(where, "has points that are no finite numbers", "export the contours again")
     along = indices[:, 2]
     if np.ptp(along) > FLATNESS:
-        raise DataError(
-            f"{where}: is not parallel to the slices (its points are {np.ptp(along):.2f} slices apart); "
-            "give the series that it was drawn on"
+        raise DataError.at(
+            where,
+            f"is not parallel to the slices (its points are {np.ptp(along):.2f} slices apart)",
+            "give the series that it was drawn on",
         )
     plane = float(along.mean())
     last = grid.size_xyz[2] - 1
     if not -0.5 <= plane <= last + 0.5:
         beyond = max(-plane, plane - last) * grid.spacing_xyz_mm[2]
-        raise DataError(
-            f"{where}: lies {beyond:.2f} mm beyond the series' {'first' if plane < 0 else 'last'} slice; "
-            "give the whole series that it was drawn on"
+        raise DataError.at(
+            where,
+            f"lies {beyond:.2f} mm beyond the series' {('first' if plane < 0 else 'last')} slice",
+            "give the whole series that it was drawn on",
         )
     contour = indices[:, :2]
     size_xy = np.array(grid.size_xyz[:2])
     if (contour.max(axis=0) < -0.5).any() or (contour.min(axis=0) > size_xy - 0.5).any():
-        raise DataError(f"{where}: lies beside the image; give the series that it was drawn on")
+        raise DataError.at(where, "lies beside the image", "give the series that it was drawn on")
     off_mm = np.maximum(-contour, contour - size_xy).max() * max(grid.spacing_xyz_mm[:2])
     if off_mm > STRAY_MM:
-        raise DataError(f"{where}: has a point {off_mm:.3g} mm off the image; export the contours again")
+        raise DataError.at(where, f"has a point {off_mm:.3g} mm off the image", "export the contours again")
     return min(max(round(plane), 0), last), plane, contour

@@ -184,9 +184,10 @@ def compare_readers(
     for first, second in combinations(sorted(readers), 2):
         one, other = readers[first], readers[second]
         if different := one.grid.differences(other.grid):
-            raise DataError(
-                f"{case}: readers {first} and {second} lie on different grids: {'; '.join(different)}; "
-                "export one of them again"
+            raise DataError.at(
+                case,
+                f"readers {first} and {second} lie on different grids: {'; '.join(different)}",
+                "export one of them again",
             )
         if ignore is not None:
             unjudged = (one.array == ignore) | (other.array == ignore)

@@ -105,9 +105,10 @@ def evaluate_case(
     """
     differences = truth.grid.differences(prediction.grid)
     if differences:
-        raise DataError(
-            f"{case}: truth and prediction lie on different grids: {'; '.join(differences)}; "
-            "predict on the truth's own image, or resample one of them"
+        raise DataError.at(
+            case,
+            f"truth and prediction lie on different grids: {'; '.join(differences)}",
+            "predict on the truth's own image, or resample one of them",
         )
     judged = truth.array.size
     if ignore is not None:

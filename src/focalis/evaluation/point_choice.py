@@ -106,8 +106,8 @@ def cut(
         spacing_zyx_mm: the voxel size, for a second look at what reaches one half; without, there is none.
     """
     if probability.shape != truth.shape:
-        raise UsageError(
-            f"{case}: a probability map of shape {probability.shape} does not fit a truth of {truth.shape}"
+        raise UsageError.at(
+            case, f"a probability map of shape {probability.shape} does not fit a truth of {truth.shape}"
         )
     # In the map's own precision, as prediction compares: float32 0.7 reaches the threshold 0.7.
     levels = np.asarray(thresholds, dtype=probability.dtype)

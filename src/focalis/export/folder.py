@@ -65,7 +65,7 @@ def export_model(model: Model, out: Path, to: str = "onnx") -> float:
             f"{to} needs {', '.join(lacking)}; install it: pip install 'focalis[{target.extra}]'"
         )
     if not is_free(out):
-        raise UsageError(f"{out}: is there already; give a new folder")
+        raise UsageError.at(out, "is there already", "give a new folder")
     if model.plan.regions:
         raise ModelError(
             "the model's regions lie inside each other, which no export states; train single labels"

@@ -50,11 +50,13 @@ def model_file(given: Path | str) -> Path:
     if path.is_file() or path.name != name or path.suffix:
         return path
     if path.is_dir() and (inside := sorted(path.glob(f"*/{OF_A_RUN}"))):
-        raise UsageError(f"{name}: is no run folder; did you mean {inside[0].parent}?")
+        raise UsageError.at(name, "is no run folder", f"did you mean {inside[0].parent}?")
     if name not in SHIPPED:
-        raise UsageError(
-            f"{name}: is no file, and no model of this name comes with Focalis; give the path of a .safetensors "
-            f"file, or one of {', '.join(sorted(SHIPPED))}{did_you_mean(name, SHIPPED)}"
+        raise UsageError.at(
+            name,
+            "is no file, and no model of this name comes with Focalis",
+            "give the path of a .safetensors file, or one of "
+            f"{', '.join(sorted(SHIPPED))}{did_you_mean(name, SHIPPED)}",
         )
     return published_file(name, "give the path of a model file, or train one with focalis fit")
 
@@ -70,10 +72,14 @@ def published_file(name: str, otherwise: str) -> Path:
         wanted = published.read_text(encoding="ascii").split()[0]
         found = sha256_of(shipped)
     except (OSError, ValueError, IndexError) as error:
-        raise ModelError(
-            f"{name}: this installation of Focalis comes without the model's weights ({shipped} or its .sha256 "
-            f"cannot be read); {otherwise}"
+        raise ModelError.at(
+            name,
+            f"this installation of Focalis comes without the model's weights ({shipped} or its .sha256 "
+            "cannot be read)",
+            otherwise,
         ) from error
     if found != wanted:
-        raise ModelError(f"{shipped}: has the SHA-256 {found}, published was {wanted}; install Focalis again")
+        raise ModelError.at(
+            shipped, f"has the SHA-256 {found}, published was {wanted}", "install Focalis again"
+        )
     return shipped

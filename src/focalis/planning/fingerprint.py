@@ -156,7 +156,9 @@ def _is_centred(inside: NDArray[np.bool_]) -> bool:
 
 def _read_figures(case: Case, ignore: int | None) -> CaseFigures:
     if case.label is None:
-        raise DataError(f"{case.name}: has no label file; remove the image or add labels/{case.name}.nii.gz")
+        raise DataError.at(
+            case.name, "has no label file", f"remove the image or add labels/{case.name}.nii.gz"
+        )
     images = {
         place: to_canonical(volume)
         for place, volume in enumerate(case.read_images())

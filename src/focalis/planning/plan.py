@@ -275,11 +275,11 @@ def read_plan(path: Path) -> Plan:
             content = {"reasons": _reasons(text)} | content
         return Plan.model_validate(content)
     except yaml.YAMLError as error:
-        raise PlanError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
+        raise PlanError.at(path, f"is not valid YAML ({' '.join(str(error).split())})") from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the plan"
-        raise PlanError(f"{path}: {field}: {first['msg']}") from error
+        raise PlanError.at(path, f"{field}: {first['msg']}") from error
 
 
 def write_plan(plan: Plan, path: Path) -> None:

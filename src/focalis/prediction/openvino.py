@@ -252,8 +252,8 @@ def _compiled(path: Path, shape: Sequence[int], precision: str, threads: int = 0
     try:
         graph = core.read_model(path)
     except RuntimeError as error:
-        raise ModelError(
-            f"{path}: the converted network cannot be read; delete its folder, it is made again"
+        raise ModelError.at(
+            path, "the converted network cannot be read", "delete its folder, it is made again"
         ) from error
     graph.reshape(list(shape))
     settings = {

@@ -55,7 +55,7 @@ def canonical(image: Volume, others: Iterable[tuple[str, Volume]], title: str) -
     found = [to_canonical(image)]
     for name, other in others:
         if differences := image.grid.differences(other.grid):
-            raise DataError(f"{title}: image and {name} lie on different grids: {'; '.join(differences)}")
+            raise DataError.at(title, f"image and {name} lie on different grids: {'; '.join(differences)}")
         found.append(to_canonical(other))
     return tuple(found)
 

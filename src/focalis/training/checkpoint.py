@@ -45,9 +45,10 @@ def save_checkpoint(path: Path, kept: Kept) -> None:
             save_file(packed, temporary, metadata={"state": json.dumps(kept.state)})
     except (DataError, SafetensorError) as error:
         left = "the earlier checkpoint is whole" if path.exists() else "no checkpoint was written before"
-        raise TrainingError(
-            f"{path}: the checkpoint cannot be written ({_reason(error)}); {left}: "
-            "make room or check the folder, then go on with --resume"
+        raise TrainingError.at(
+            path,
+            f"the checkpoint cannot be written ({_reason(error)})",
+            f"{left}: make room or check the folder, then go on with --resume",
         ) from error
 
 
@@ -69,8 +70,10 @@ def load_checkpoint(
         _restore(network, tensors, "network.")
         _restore(average, tensors, "average.")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise TrainingError(
-            f"{path}: cannot be resumed from ({' '.join(str(error).split())[:200]}); start again in a new folder"
+        raise TrainingError.at(
+            path,
+            f"cannot be resumed from ({' '.join(str(error).split())[:200]})",
+            "start again in a new folder",
         ) from error
     entries: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

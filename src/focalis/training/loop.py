@@ -138,9 +138,11 @@ def train(
         continues = begin == state["step"] == state["steps"]
         if (state["steps"] != steps and not continues) or state["seed"] != seed:
             raise ranks.agreed(
-                TrainingError(
-                    f"{checkpoint}: belongs to {state['steps']} steps with seed {state['seed']}, "
-                    f"not {steps} with seed {seed}; start again in a new folder"
+                TrainingError.at(
+                    checkpoint,
+                    f"belongs to {state['steps']} steps with seed {state['seed']}, not {steps} with seed "
+                    f"{seed}",
+                    "start again in a new folder",
                 )
             )
         first, val_dice, seconds_before = state["step"], state["val_dice"], state["seconds"]
@@ -148,7 +150,7 @@ def train(
             scaler.load_state_dict(state["scaler"])
     if first < begin:
         raise ranks.agreed(
-            TrainingError(f"{checkpoint}: is gone, so the run cannot be continued; train in a new folder")
+            TrainingError.at(checkpoint, "is gone, so the run cannot be continued", "train in a new folder")
         )
     ranks.from_first(partial(_keep_rows_before, metrics, first))
     forward = joined(network)
@@ -182,9 +184,10 @@ def train(
         fetched = torch.stack(pending).tolist()
         if len({str(each) for each in ranks.gathered(fetched)}) > 1:
             raise ranks.agreed(
-                TrainingError(
-                    f"{run}: the loss {plan.loss.name} differs between the processes: it does not sum over them; take "
-                    "its sums through focalis.ranks.total, or train in one process"
+                TrainingError.at(
+                    run,
+                    f"the loss {plan.loss.name} differs between the processes: it does not sum over them",
+                    "take its sums through focalis.ranks.total, or train in one process",
                 )
             )
         for number, (loss, norm) in enumerate(fetched, done - len(pending)):
@@ -192,10 +195,11 @@ def train(
             if not math.isfinite(loss) or overflows == (OVERFLOWS if scaler.is_enabled() else 1):
                 ranks.from_first(partial(save_checkpoint, checkpoint, kept))
                 raise ranks.agreed(
-                    DivergedError(
-                        f"{run}: diverged at step {number} (loss {loss}, gradient norm {norm}); the weights after "
-                        f"{kept.state['step']} steps are kept in {checkpoint.name}; lower training.learning_rate "
-                        f"({plan.training.learning_rate:g}) in the plan"
+                    DivergedError.at(
+                        run,
+                        f"diverged at step {number} (loss {loss}, gradient norm {norm}); the weights after "
+                        f"{kept.state['step']} steps are kept in {checkpoint.name}",
+                        f"lower training.learning_rate ({plan.training.learning_rate:g}) in the plan",
                     )
                 )
             losses.append(loss)
@@ -440,8 +444,10 @@ def _append(row: dict[str, Any], log: FileIO, metrics: Path) -> None:
         while line:
             line = line[log.write(line) :]
     except OSError as error:
-        raise TrainingError(
-            f"{metrics}: cannot be written ({error.strerror or error}); free space on its disk and go on with --resume"
+        raise TrainingError.at(
+            metrics,
+            f"cannot be written ({error.strerror or error})",
+            "free space on its disk and go on with --resume",
         ) from error
 
 

@@ -127,8 +127,8 @@ class PreparedCases(Sequence[TrainingCase]):
         try:
             return read(home)
         except _DAMAGED as error:
-            raise DataError(
-                f"{home}: the prepared case is gone or damaged; start again, it will be made anew"
+            raise DataError.at(
+                home, "the prepared case is gone or damaged", "start again, it will be made anew"
             ) from error
 
 
@@ -197,7 +197,7 @@ def _content(path: Path, sha256_of: Callable[[Path], str]) -> str:
 def _prepared(case: Case, plan: Plan, folder: Path, known: KnownFiles) -> Path:
     """The folder of a prepared case, which is made if it is not there."""
     if case.label is None:
-        raise DataError(f"{case.name}: has no label file; training needs one per image")
+        raise DataError.at(case.name, "has no label file", "training needs one per image")
     key = preparation_key(case, plan, known.sha256_of)
     home = folder / case.name / key
     if _is_whole(home):
@@ -206,7 +206,7 @@ def _prepared(case: Case, plan: Plan, folder: Path, known: KnownFiles) -> Path:
         _make(case, plan, home, folder)
         if preparation_key(case, plan, known.sha256_of) != key:
             shutil.rmtree(home, ignore_errors=True)
-            raise DataError(f"{case.name}: its files changed while they were read; start again")
+            raise DataError.at(case.name, "its files changed while they were read", "start again")
     _forget_older(home)
     return home
 
@@ -249,9 +249,10 @@ def _targets(case: Case, plan: Plan, grid: Grid) -> tuple[NDArray[np.uint8], NDA
     for reader, path in paths.items():
         volume = read_volume(path)
         if different := grid.differences(volume.grid):
-            raise DataError(
-                f"{path}: the mask of reader {reader} is not on the grid of the image: {', '.join(different)}; "
-                "resample it or export it again"
+            raise DataError.at(
+                path,
+                f"the mask of reader {reader} is not on the grid of the image: {', '.join(different)}",
+                "resample it or export it again",
             )
         drawn.append(prepare_label(volume, plan))
     drawn = drawn or [prepare_label(case.read_label(), plan)]

@@ -62,8 +62,8 @@ def read_start(name: Path | str) -> Start | None:
     bare = str(name) == Path(name).name and not Path(name).suffix and not Path(name).exists()
     if name != SHAPES and bare and name not in SHIPPED:
         known = ", ".join((SCRATCH, SHAPES, *sorted(SHIPPED)))
-        raise UsageError(
-            f"{name}: is no file, and no start of this name is known; give {known}, or a model's file"
+        raise UsageError.at(
+            name, "is no file, and no start of this name is known", f"give {known}, or a model's file"
         )
     path = published_file(SHAPES, _OTHERWISE) if name == SHAPES else model_file(name)
     try:
@@ -74,14 +74,15 @@ def read_start(name: Path | str) -> Start | None:
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 return Start(path.stem, digest, state, said)
     except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"{path}: cannot be read as weights ({' '.join(str(error).split())}); {_OTHERWISE}"
+        raise ModelError.at(
+            path, f"cannot be read as weights ({' '.join(str(error).split())})", _OTHERWISE
         ) from error
     model = load_model(path)
     if len(model.members) > 1:
-        raise ModelError(
-            f"{path}: holds {len(model.members)} networks; start from one of them, such as fold_0/model.safetensors "
-            "of its run"
+        raise ModelError.at(
+            path,
+            f"holds {len(model.members)} networks",
+            "start from one of them, such as fold_0/model.safetensors of its run",
         )
     return Start(
         path.stem,
@@ -115,8 +116,8 @@ def first_network(plan: Plan, start: Start | None) -> tuple[Network, Transfer | 
             taken = transfer(start.state, inner, with_heads=any_lesion or dict(start.labels) == plan.labels)
         except ModelError as error:
             whose = f"{start.name} ({start.network})" if start.network else start.name
-            raise ModelError(
-                f"{whose}: does not fit the plan's network {plan.network.name}: {error}"
+            raise ModelError.at(
+                whose, f"does not fit the plan's network {plan.network.name}: {error}"
             ) from error
     fresh = None if taken is None else taken.fresh
     names = {id(layer): name for name, layer in network.named_modules()}

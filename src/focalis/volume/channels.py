@@ -64,7 +64,7 @@ def read_entries(path: Path, entries: int) -> tuple[Volume, ...]:
     if len(volumes) != entries:
         one = "one 3D image" if len(volumes) == 1 else f"{len(volumes)} volumes"
         wanted = "one channel is" if entries == 1 else f"{entries} channels are"
-        raise DataError(f"{path}: holds {one} where {wanted} wanted; give as many volumes as channels")
+        raise DataError.at(path, f"holds {one} where {wanted} wanted", "give as many volumes as channels")
     return volumes
 
 
@@ -74,7 +74,9 @@ def _onto(grid: Grid, first: Path, volume: Volume, path: Path) -> Volume:
         return volume
     covered = _share_covered(grid, volume.grid)
     if covered == 0:
-        raise DataError(f"{path}: shows nothing of what {first.name} shows; give images of one examination")
+        raise DataError.at(
+            path, f"shows nothing of what {first.name} shows", "give images of one examination"
+        )
     warnings.warn(
         GridWarning(
             path,

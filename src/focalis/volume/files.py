@@ -108,7 +108,7 @@ def read_segments(path: Path) -> tuple[NamedSegment, ...]:
             reader.ReadImageInformation()
             return _segments(reader)
     except RuntimeError as error:
-        raise DataError(f"{path}: cannot be read ({_gist(error)}); export the file again") from error
+        raise DataError.at(path, f"cannot be read ({_gist(error)})", "export the file again") from error
 
 
 def data_files(path: Path) -> tuple[Path, ...]:
@@ -197,7 +197,7 @@ def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
             image = reader.Execute()
     except RuntimeError as error:
         if kind != _NIFTI or "orthonormal" not in str(error):
-            raise DataError(f"{path}: cannot be read ({_gist(error)}); export the file again") from error
+            raise DataError.at(path, f"cannot be read ({_gist(error)})", "export the file again") from error
         array, spacing, origin, direction = read_oblique_nifti(path, unit_mm)
         _require_dimension(path, array.shape[::-1], several)
     else:
@@ -207,7 +207,7 @@ def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
         if not_finite is not None and not_finite.positions.size:
             array.reshape(-1)[not_finite.positions] = not_finite.values
     if states_of(data_files(path)) != before:
-        raise DataError(f"{path}: changed while it was read; wait until it is complete, and start again")
+        raise DataError.at(path, "changed while it was read", "wait until it is complete, and start again")
     cosines = straightened(path, direction)
     grid = Grid(array.shape[:-4:-1], spacing, origin, tuple(cosines.ravel().tolist()))
     require_length(path, grid)
@@ -231,9 +231,10 @@ def require_length(path: Path, grid: Grid) -> None:
     longest = max(size * spacing for size, spacing in zip(grid.size_xyz, grid.spacing_xyz_mm, strict=True))
     if longest > LONGEST_MM:
         listed = ", ".join(f"{spacing:g}" for spacing in grid.spacing_xyz_mm)
-        raise DataError(
-            f"{path}: is {longest / 1000:.3g} m long by its header (spacing {listed} mm along x, y, z); "
-            "correct the spacing or its unit"
+        raise DataError.at(
+            path,
+            f"is {longest / 1000:.3g} m long by its header (spacing {listed} mm along x, y, z)",
+            "correct the spacing or its unit",
         )
 
 
@@ -245,9 +246,10 @@ def _require_one_layer(path: Path, segments: tuple[NamedSegment, ...]) -> None:
     """Refuse a segmentation in which one voxel may belong to several segments."""
     layers = len({segment.layer for segment in segments})
     if layers > 1:
-        raise DataError(
-            f"{path}: holds segments in {layers} layers, because some overlap, and a voxel has one label; subtract one "
-            "from the other, or export a label map"
+        raise DataError.at(
+            path,
+            f"holds segments in {layers} layers, because some overlap, and a voxel has one label",
+            "subtract one from the other, or export a label map",
         )
 
 
@@ -255,7 +257,9 @@ def _require_scalar(path: Path, reader: sitk.ImageFileReader) -> None:
     """Refuse what is not one real value per voxel; the reader has read the header."""
     kind = str(sitk.GetPixelIDValueAsString(reader.GetPixelID()))
     if reader.GetNumberOfComponents() != 1 or "complex" in kind:
-        raise DataError(f"{path}: holds {kind} values; give one file per channel, one real number per voxel")
+        raise DataError.at(
+            path, f"holds {kind} values", "give one file per channel, one real number per voxel"
+        )
 
 
 def _require_dimension(path: Path, size_xyzt: tuple[int, ...], several: bool) -> None:
@@ -263,7 +267,7 @@ def _require_dimension(path: Path, size_xyzt: tuple[int, ...], several: bool) ->
     if len(size_xyzt) == 3 or (len(size_xyzt) == 4 and (several or size_xyzt[3] == 1)):
         return
     size = " x ".join(str(length) for length in size_xyzt)
-    raise DataError(f"{path}: is {len(size_xyzt)}-dimensional ({size}); give one 3D image per channel")
+    raise DataError.at(path, f"is {len(size_xyzt)}-dimensional ({size})", "give one 3D image per channel")
 
 
 def _write_one(image: sitk.Image, path: Path) -> None:
@@ -304,7 +308,7 @@ def _write_pair(image: sitk.Image, path: Path) -> None:
         (data,) = (file for file in header.parent.iterdir() if file != header)
         target = path.parent / data.name
         if target.exists() and not path.exists():
-            raise DataError(f"{target}: is in the way of the values of {path.name}; choose another name")
+            raise DataError.at(target, f"is in the way of the values of {path.name}", "choose another name")
         path.unlink(missing_ok=True)
         for source, place in ((data, target), (header, path)):
             with whole_file(place) as temporary:
@@ -315,9 +319,10 @@ def _suffix(path: Path) -> str:
     for suffix in IMAGE_SUFFIXES:
         if path.name.lower().endswith(suffix):
             return suffix
-    raise DataError(
-        f"{path}: is no image file by its name; use a name that ends in {', '.join(IMAGE_SUFFIXES[:-1])} "
-        f"or {IMAGE_SUFFIXES[-1]}"
+    raise DataError.at(
+        path,
+        "is no image file by its name",
+        f"use a name that ends in {', '.join(IMAGE_SUFFIXES[:-1])} or {IMAGE_SUFFIXES[-1]}",
     )
 
 

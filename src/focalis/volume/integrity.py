@@ -73,13 +73,13 @@ def inspect_nifti(path: Path) -> NonFinite:
             stream: _Stream = gzip.GzipFile(fileobj=raw) if compressed else raw
             return _inspect(path, stream)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: does not exist; check the path{near(path)}") from error
+        raise DataError.at(path, "does not exist", f"check the path{near(path)}") from error
     except gzip.BadGzipFile as error:
-        raise DataError(f"{path}: is not an intact gzip file; export the file again") from error
+        raise DataError.at(path, "is not an intact gzip file", "export the file again") from error
     except (EOFError, zlib.error) as error:
-        raise DataError(f"{path}: is cut short or damaged; copy or export the file again") from error
+        raise DataError.at(path, "is cut short or damaged", "copy or export the file again") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+        raise DataError.at(path, f"cannot be read ({error.strerror})", "check its permissions") from error
 
 
 def _inspect(path: Path, stream: _Stream) -> NonFinite:
@@ -102,8 +102,8 @@ def _inspect(path: Path, stream: _Stream) -> NonFinite:
                 values.append(numbers[wrong].astype(np.float64))
         done += len(chunk)
     if done < header.data_bytes:
-        raise DataError(
-            f"{path}: is cut short ({done} of {header.data_bytes} bytes of values); copy or export it again"
+        raise DataError.at(
+            path, f"is cut short ({done} of {header.data_bytes} bytes of values)", "copy or export it again"
         )
     return NonFinite(np.concatenate(positions), np.concatenate(values), done - header.data_bytes)
 
@@ -113,7 +113,7 @@ def _parse(path: Path, start: bytes) -> _Header:
     for order in "<>":
         size = struct.unpack_from(f"{order}i", start)[0] if len(start) == _HEADER_BYTES else 0
         if size == _NIFTI_2_BYTES:
-            raise DataError(f"{path}: is a NIfTI-2 file, which is not supported; save the image as NIfTI-1")
+            raise DataError.at(path, "is a NIfTI-2 file, which is not supported", "save the image as NIfTI-1")
         if size == _HEADER_BYTES and start[344:348] in _MAGIC:
             dim = struct.unpack_from(f"{order}8h", start, 40)
             kind, bits = struct.unpack_from(f"{order}2h", start, 70)
@@ -127,21 +127,23 @@ def _parse(path: Path, start: bytes) -> _Header:
                 data_bytes=(voxels * _BITS.get(kind, bits) + 7) // 8,
                 value_type=None if name is None else np.dtype(order + name),
             )
-    raise DataError(f"{path}: is not a NIfTI file; export the image as NIfTI")
+    raise DataError.at(path, "is not a NIfTI file", "export the image as NIfTI")
 
 
 def _require_extent(path: Path, sizes: Sequence[int], offset: float) -> None:
     """Refuse sizes below 1, and values that begin within the header: readers put other numbers in their place."""
     for axis, size in enumerate(sizes, start=1):
         if size < 1:
-            raise DataError(
-                f"{path}: its size along axis {axis} (dim[{axis}]) is {size}; "
-                "correct the header or export the image again"
+            raise DataError.at(
+                path,
+                f"its size along axis {axis} (dim[{axis}]) is {size}",
+                "correct the header or export the image again",
             )
     if not _LEAST_OFFSET <= offset < math.inf:
-        raise DataError(
-            f"{path}: its values begin at byte {offset:g} (vox_offset), within its header of {_LEAST_OFFSET} bytes; "
-            "correct the header or export the image again"
+        raise DataError.at(
+            path,
+            f"its values begin at byte {offset:g} (vox_offset), within its header of {_LEAST_OFFSET} bytes",
+            "correct the header or export the image again",
         )
 
 
@@ -158,7 +160,8 @@ def _require_scale(path: Path, slope: float, intercept: float) -> None:
         or not (math.isfinite(intercept) or unscaled)
         or (unscaled and abs(intercept) > 0)
     ):
-        raise DataError(
-            f"{path}: its scl_slope is {slope:g} and its scl_inter {intercept:g}, which gives its values no scale; "
-            "correct the header or export the image again"
+        raise DataError.at(
+            path,
+            f"its scl_slope is {slope:g} and its scl_inter {intercept:g}, which gives its values no scale",
+            "correct the header or export the image again",
         )

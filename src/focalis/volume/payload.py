@@ -81,13 +81,13 @@ def find_payload(path: Path) -> Payload:
         with path.open("rb") as file:
             return _nrrd_payload(path, file) if nrrd else _meta_payload(path, file)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: does not exist; check the path{near(path)}") from error
+        raise DataError.at(path, "does not exist", f"check the path{near(path)}") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+        raise DataError.at(path, f"cannot be read ({error.strerror})", "check its permissions") from error
     except (KeyError, ValueError) as error:
         kind = "NRRD" if nrrd else "MetaImage"
-        raise DataError(
-            f"{path}: is not a {kind} file, or cut short in its header; export it again"
+        raise DataError.at(
+            path, f"is not a {kind} file, or cut short in its header", "export it again"
         ) from error
 
 
@@ -102,7 +102,9 @@ def require_whole(path: Path) -> tuple[str, ...]:
     """
     payload = find_payload(path)
     if payload.path != path and not payload.path.is_file():
-        raise DataError(f"{path}: its data file {payload.path.name} is not there; copy it beside the header")
+        raise DataError.at(
+            path, f"its data file {payload.path.name} is not there", "copy it beside the header"
+        )
     said = (payload.contradiction,) if payload.contradiction else ()
     if payload.packing == "other":
         return said
@@ -112,15 +114,18 @@ def require_whole(path: Path) -> tuple[str, ...]:
             file.seek(payload.offset)
             found = length - payload.offset if payload.packing == "none" else _unpacked_bytes(file)
     except (EOFError, zlib.error) as error:
-        raise DataError(f"{payload.path}: is cut short or damaged; copy or export the file again") from error
+        raise DataError.at(
+            payload.path, "is cut short or damaged", "copy or export the file again"
+        ) from error
     except OSError as error:
-        raise DataError(
-            f"{payload.path}: cannot be read ({error.strerror}); check its permissions"
+        raise DataError.at(
+            payload.path, f"cannot be read ({error.strerror})", "check its permissions"
         ) from error
     if found < payload.nbytes:
-        raise DataError(
-            f"{payload.path}: is cut short ({max(0, found)} of {payload.nbytes} bytes of values); "
-            "copy or export it again"
+        raise DataError.at(
+            payload.path,
+            f"is cut short ({max(0, found)} of {payload.nbytes} bytes of values)",
+            "copy or export it again",
         )
     return (*said, surplus_of(found - payload.nbytes)) if found > payload.nbytes else said
 
@@ -195,13 +200,14 @@ def _meta_payload(path: Path, file: BinaryIO) -> Payload:
     nbytes = values * _META_BYTES[tags["ElementType"]]
     packing: Packing = "deflate" if _says_yes(tags.get("CompressedData")) else "none"
     if local and int(tags.get("HeaderSize", "0")) > 0:  # SimpleITK would take part of the header for values
-        raise DataError(
-            f"{path}: its HeaderSize leads into the header; leave it out or export the image again"
+        raise DataError.at(
+            path, "its HeaderSize leads into the header", "leave it out or export the image again"
         )
     if (float(tags.get(_SLOPE, "1")), float(tags.get(_INTERCEPT, "0"))) != (1, 0):
-        raise DataError(
-            f"{path}: its values are scaled by {_SLOPE} and {_INTERCEPT}, which programs read differently; "
-            "export the image with its true values"
+        raise DataError.at(
+            path,
+            f"its values are scaled by {_SLOPE} and {_INTERCEPT}, which programs read differently",
+            "export the image with its true values",
         )
     offset = file.tell() if local else int(tags.get("HeaderSize", "0"))
     if not _says_yes(tags.get("BinaryData", "True")) or offset < 0:
@@ -216,4 +222,4 @@ def _says_yes(value: str | None) -> bool:
 
 def _require_one_file(path: Path, data: str) -> None:
     if data.upper().startswith("LIST") or "%" in data:
-        raise DataError(f"{path}: its values lie in several files; save the image as one file")
+        raise DataError.at(path, "its values lie in several files", "save the image as one file")

@@ -67,7 +67,7 @@ def read_placement(path: Path) -> HeaderPlacement:
                 _HEADER_BYTES
             )
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); copy or export the file again") from error
+        raise DataError.at(path, f"cannot be read ({error})", "copy or export the file again") from error
     order = _byte_order(path, start)
     dim = struct.unpack_from(f"{order}8h", start, 40)
     pixdim = struct.unpack_from(f"{order}8f", start, 76)
@@ -78,19 +78,24 @@ def read_placement(path: Path) -> HeaderPlacement:
     qform_code, sform_code = form
     for axis in (1, 2, 3):
         if not (math.isfinite(pixdim[axis]) and pixdim[axis] > 0):
-            raise DataError(
-                f"{path}: its spacing along {'xyz'[axis - 1]} (pixdim[{axis}]) is {pixdim[axis]:g}; "
-                "correct the header or export the image again"
+            raise DataError.at(
+                path,
+                f"its spacing along {'xyz'[axis - 1]} (pixdim[{axis}]) is {pixdim[axis]:g}",
+                "correct the header or export the image again",
             )
     for name, code, values in (("sform", sform_code, rows), ("qform", qform_code, quaternion)):
         if code > 0 and not all(math.isfinite(value) for value in values):
-            raise DataError(
-                f"{path}: its {name} holds values that are no numbers; correct the header or export the image again"
+            raise DataError.at(
+                path,
+                f"its {name} holds values that are no numbers",
+                "correct the header or export the image again",
             )
     if qform_code > 0 >= sform_code and math.hypot(*quaternion[:3]) > _LONGEST_QUATERNION:
-        raise DataError(
-            f"{path}: its qform is no rotation (quatern_b, c and d are {', '.join(f'{q:g}' for q in quaternion[:3])}); "
-            "correct the header or export the image again"
+        raise DataError.at(
+            path,
+            "its qform is no rotation (quatern_b, c and d are "
+            f"{', '.join(f'{q:g}' for q in quaternion[:3])})",
+            "correct the header or export the image again",
         )
     sform = np.vstack([np.reshape(rows, (3, 4)), [0, 0, 0, 1]]) if sform_code > 0 else None
     return HeaderPlacement(
@@ -126,7 +131,7 @@ def _byte_order(path: Path, start: bytes) -> str:
     for order in "<>":
         if len(start) >= _HEADER_BYTES and struct.unpack_from(f"{order}i", start)[0] == _HEADER_BYTES:
             return order
-    raise DataError(f"{path}: is not a NIfTI file; export the image as NIfTI")
+    raise DataError.at(path, "is not a NIfTI file", "export the image as NIfTI")
 
 
 def _qform(quaternion: tuple[float, ...], pixdim: tuple[float, ...]) -> NDArray[np.float64]:

@@ -39,9 +39,11 @@ def straightened(path: Path, direction: NDArray[np.float64]) -> NDArray[np.float
     if deviation <= UNNOTICED_DEVIATION:
         return direction
     if not deviation <= REPAIRED_DEVIATION:
-        raise DataError(
-            f"{path}: its axes are not perpendicular (direction cosines off by {deviation:.2g}; up to "
-            f"{REPAIRED_DEVIATION:g} is repaired); export it again, or resample it onto a rectangular grid"
+        raise DataError.at(
+            path,
+            f"its axes are not perpendicular (direction cosines off by {deviation:.2g}; up to "
+            f"{REPAIRED_DEVIATION:g} is repaired)",
+            "export it again, or resample it onto a rectangular grid",
         )
     warnings.warn(
         GridWarning(
@@ -79,8 +81,8 @@ def read_oblique_nifti(
     image = nibabel.Nifti1Image.from_filename(path)
     stored = image.header.get_data_dtype()  # type: ignore[no-untyped-call]
     if stored.kind not in "iuf":
-        raise DataError(
-            f"{path}: holds {stored} values; give one file per channel, one real number per voxel"
+        raise DataError.at(
+            path, f"holds {stored} values", "give one file per channel, one real number per voxel"
         )
     values = np.asanyarray(image.dataobj)
     while values.ndim > 3 and values.shape[-1] == 1:
@@ -91,7 +93,7 @@ def read_oblique_nifti(
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine  # from RAS to LPS
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or not lengths.all():
-        raise DataError(f"{path}: its position in the patient is not given in numbers; export it again")
+        raise DataError.at(path, "its position in the patient is not given in numbers", "export it again")
     return (
         array,
         _three(image.header["pixdim"][1:4] * unit_mm),

@@ -47,8 +47,8 @@ def require_nrrd_placement(path: Path, fields: Mapping[str, str]) -> None:
         raise _wrong(path, "space directions", directions)
     for old in ("axis mins", "axis maxs", "axismins", "axismaxs"):
         if old in fields:
-            raise DataError(
-                f"{path}: is placed by {old}, which programs read differently; give space directions"
+            raise DataError.at(
+                path, f"is placed by {old}, which programs read differently", "give space directions"
             )
     field = "space units" if "space units" in fields else "units"
     _require_mm(path, field, fields.get(field, "").replace('"', " ").split())
@@ -69,9 +69,10 @@ def require_meta_placement(path: Path, tags: Mapping[str, str]) -> None:
         numbers = _numbers(path, tag, tags[tag])
         wanted = axes * axes if tag in _META_MATRIX else axes
         if len(numbers) != wanted:
-            raise DataError(
-                f"{path}: its {tag} holds {len(numbers)} numbers, and {wanted} are needed for {axes} axes; "
-                "correct the header or export the image again"
+            raise DataError.at(
+                path,
+                f"its {tag} holds {len(numbers)} numbers, and {wanted} are needed for {axes} axes",
+                "correct the header or export the image again",
             )
         least = 0 if tag.startswith(("Element", "Dim")) else -math.inf
         if not all(least < number < math.inf for number in numbers):
@@ -128,8 +129,8 @@ def _numbers(path: Path, field: str, text: str) -> list[float]:
 def _require_mm(path: Path, field: str, units: Sequence[str]) -> None:
     other = next((unit for unit in units if unit.lower() in _LENGTHS), None)
     if other is not None:
-        raise DataError(f"{path}: its lengths are in {other} ({field}), not in mm; export it in mm")
+        raise DataError.at(path, f"its lengths are in {other} ({field}), not in mm", "export it in mm")
 
 
 def _wrong(path: Path, field: str, value: str) -> DataError:
-    return DataError(f"{path}: its {field} is {value}; correct the header or export the image again")
+    return DataError.at(path, f"its {field} is {value}", "correct the header or export the image again")

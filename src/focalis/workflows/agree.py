@@ -88,8 +88,10 @@ def agree(
         if any(len(readers) > 1 for readers in structures.values())
     }
     if not several:
-        raise DataError(
-            f"{labels[0]}: no case has two readers; give folders with the same file names, or a data set with raters/"
+        raise DataError.at(
+            labels[0],
+            "no case has two readers",
+            "give folders with the same file names, or a data set with raters/",
         )
     problems: list[str] = []
     names = source.names if source.names is not None else _found_labels(source, problems)
@@ -130,16 +132,16 @@ def _source(paths: list[Path], masks: bool, ignore: int | None) -> _Source:
             raise not_there(path, "give a folder of label maps per reader, or a data set")
     if len(paths) == 1:
         if masks:
-            raise UsageError(f"{paths[0]}: is one path, and --masks is for several folders; leave it out")
+            raise UsageError.at(paths[0], "is one path, and --masks is for several folders", "leave it out")
         return _data_set(paths[0], ignore)
     files: dict[str, dict[str, dict[str, Path]]] = {}
     for path, reader in zip(paths, _reader_names(paths), strict=True):
         if not path.is_dir():
-            raise UsageError(f"{path}: is no folder; give a folder of label maps per reader")
+            raise UsageError.at(path, "is no folder", "give a folder of label maps per reader")
         for stem, file in label_maps(path).items():
             case, _, structure = stem.rpartition("_") if masks else (stem, "", "")
             if masks and not (case and structure):
-                raise DataError(f"{file}: is not named CASE_STRUCTURE; rename it, or leave --masks out")
+                raise DataError.at(file, "is not named CASE_STRUCTURE", "rename it, or leave --masks out")
             files.setdefault(case, {}).setdefault(structure, {})[reader] = file
     structures = sorted({structure for case in files.values() for structure in case})
     names = dict(enumerate(structures, start=1)) if masks else None
@@ -151,7 +153,7 @@ def _reader_names(paths: Sequence[Path]) -> list[str]:
     resolved = [path.resolve() for path in paths]
     for path, real in zip(paths, resolved, strict=True):
         if resolved.count(real) > 1:
-            raise UsageError(f"{path}: is given twice; give another folder for each reader")
+            raise UsageError.at(path, "is given twice", "give another folder for each reader")
     names = [path.name for path in resolved]
     for name in {name for name in names if names.count(name) > 1}:
         alike = [number for number, path in enumerate(resolved) if path.name == name]
@@ -161,7 +163,7 @@ def _reader_names(paths: Sequence[Path]) -> list[str]:
             names[number] = differing[place] if differing else str(paths[number])
     for path, name in zip(paths, names, strict=True):
         if names.count(name) > 1:
-            raise UsageError(f"{path}: is a second reader {name}; rename one of the folders")
+            raise UsageError.at(path, f"is a second reader {name}", "rename one of the folders")
     return names
 
 
@@ -185,7 +187,7 @@ def _read(path: Path, source: _Source, structure: str, numbers: Mapping[str, int
     inside = volume.array != 0
     values = np.unique(volume.array[inside])
     if values.size > 1:
-        raise DataError(f"{path}: is no mask, it holds {values.size} values besides 0; leave --masks out")
+        raise DataError.at(path, f"is no mask, it holds {values.size} values besides 0", "leave --masks out")
     return Volume(np.where(inside, numbers[structure], 0), volume.grid)
 
 

@@ -48,7 +48,7 @@ def check(
     """
     folder = None if out is None else Path(out)
     if folder is not None and folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file; give a folder for the report")
+        raise UsageError.at(folder, "is a file", "give a folder for the report")
     data = open_dataset(Path(dataset), channels_may_miss)
     path = find_splits(data.root, None if splits is None else Path(splits))
     divisions, problems = _splits(data, path)

@@ -161,8 +161,10 @@ def compare(
         except ModelError as error:
             if kept == start:
                 raise
-            raise UsageError(
-                f"{root}: its rows start from {kept}, and so would those that are added; give a new folder ({error})"
+            raise UsageError.at(
+                root,
+                f"its rows start from {kept}, and so would those that are added",
+                f"give a new folder ({error})",
             ) from error
         record = trainings.record(made_from["command"])
         settings: dict[str, Any] = {
@@ -204,7 +206,7 @@ def compare(
         reasons = "; ".join(
             f"{run['folder']}: {run['message']}" for row in content["rows"] for run in row["runs"]
         )
-        raise TrainingError(f"{page}: no run finished ({reasons})")
+        raise TrainingError.at(page, f"no run finished ({reasons})")
     return Comparison(root, json, page, content, left)
 
 
@@ -297,15 +299,16 @@ def _same_comparison(root: Path, settings: dict[str, Any], plans: dict[Row, Plan
     path = root / SETTINGS
     before = read_json(path) if path.exists() else settings
     if changed := changes(before, settings):
-        raise UsageError(
-            f"{path}: the comparison was started with other settings: {changed}; give a new folder"
+        raise UsageError.at(
+            path, f"the comparison was started with other settings: {changed}", "give a new folder"
         )
     for row, plan in plans.items():
         plan_path = root / row.name / PLAN
         if plan_path.exists() and (difference := _changes(read_plan(plan_path), plan)):
-            raise UsageError(
-                f"{plan_path}: the row was started with another plan ({difference}). All rows share one start, and one "
-                "patch, which follows the deepest network: neither can be changed later. Give a new folder"
+            raise UsageError.at(
+                plan_path,
+                f"the row was started with another plan ({difference}). All rows share one start, and one "
+                "patch, which follows the deepest network: neither can be changed later. Give a new folder",
             )
     write_json(path, settings)
     for row, plan in plans.items():

@@ -90,9 +90,9 @@ def get_data(
 def _folders(folder: Path | str | None, copies: Path | str | None) -> list[Path]:
     """Where a set may lie; it would be put into the first."""
     if copies is not None and not Path(copies).is_dir():
-        raise UsageError(f"{copies}: is no folder; name the folder that holds copies of data sets")
+        raise UsageError.at(copies, "is no folder", "name the folder that holds copies of data sets")
     if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
-        raise UsageError(f"{folder}: is a file; name a folder for data sets")
+        raise UsageError.at(folder, "is a file", "name a folder for data sets")
     given = [Path(place) for place in (folder, copies) if place is not None]
     return given if folder is not None else [*given, default_folder()]
 

@@ -123,9 +123,9 @@ def demo(
 def _claim(out: Path) -> None:
     """Make the folder ready, or refuse it; an earlier demonstration in it is removed."""
     if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: is a file; give a folder for the demonstration")
+        raise UsageError.at(out, "is a file", "give a folder for the demonstration")
     if not is_free(out) and not (out / MARK).is_file():
-        raise UsageError(f"{out}: holds other files; give a new folder for the demonstration")
+        raise UsageError.at(out, "holds other files", "give a new folder for the demonstration")
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).write_text(
         "A later `focalis demo` into this folder replaces what is here.\n", encoding="utf-8"

@@ -222,7 +222,7 @@ def _pair(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
     if problems:
         raise DataError("\n".join(f"{line}; add it, or move this one away" for line in problems))
     if not true:
-        raise DataError(f"{labels}: holds no label map; give a folder of .nii.gz files")
+        raise DataError.at(labels, "holds no label map", "give a folder of .nii.gz files")
     return {case: (predicted[case], true[case]) for case in true}
 
 
@@ -256,12 +256,12 @@ def _pair_in_memory(
     if not isinstance(predictions, Mapping):
         predictions, labels = {"case": predictions}, {"case": labels}
     if alone := sorted(set(predictions) ^ set(labels)):
-        raise UsageError(f"{alone[0]}: has a prediction or a truth only; give both")
+        raise UsageError.at(alone[0], "has a prediction or a truth only", "give both")
 
     def source(image: Any) -> Source:
         if isinstance(image, str | Path):
-            raise UsageError(
-                f"{image}: is a file, and others lie in memory; give files alone, or images alone"
+            raise UsageError.at(
+                image, "is a file, and others lie in memory", "give files alone, or images alone"
             )
         if isinstance(image, Segmentation):
             return image.along("zyx")
@@ -326,7 +326,7 @@ def _readers_of(folder: Path, cases: set[str]) -> dict[str, dict[str, Path]]:
         raise not_there(folder, "give the folder of the readers' masks")
     found = find_readers(folder, cases)
     if not found.of:
-        raise DataError(f"{folder}: holds no reader's mask of any case; name them CASE_READER.nii.gz")
+        raise DataError.at(folder, "holds no reader's mask of any case", "name them CASE_READER.nii.gz")
     found.warn()
     return found.of
 
@@ -335,8 +335,10 @@ def _mask(path: Path, names: Mapping[int, str], ignore: int | None, truth: Volum
     """A reader's mask. A value that is no label of the truths and predictions would count as nothing drawn."""
     mask = read_label_map(path, names, ignore)
     if differences := mask.grid.differences(truth.grid):
-        raise DataError(
-            f"{path}: lies on another grid than the truth: {'; '.join(differences)}; export it on the image's grid"
+        raise DataError.at(
+            path,
+            f"lies on another grid than the truth: {'; '.join(differences)}",
+            "export it on the image's grid",
         )
     return mask
 
@@ -352,9 +354,10 @@ def _find_labels(pairs: Mapping[str, tuple[Source, Source]], problems: list[str]
                 problems.append(refusal(error, path if isinstance(path, Path) else Path(case)))
                 images += [path] if isinstance(error, NoLabelMapError) else []
         if len(images) == len(paths) > 1 and isinstance(paths[0], Path):
-            raise DataError(
-                f"{paths[0].parent}: holds {len(paths)} images or probabilities, and no label map; give the folder of "
-                f"the masks (the first is {paths[0].name})"
+            raise DataError.at(
+                paths[0].parent,
+                f"holds {len(paths)} images or probabilities, and no label map",
+                f"give the folder of the masks (the first is {paths[0].name})",
             )
     found = sorted(values - {0}) or [1]
     return {value: f"label {value}" for value in found}

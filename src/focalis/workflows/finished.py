@@ -62,9 +62,10 @@ def finished_table(
     ]
     if changed:
         what = "model" if "model_sha256" in changed else _differing(content, document, changed)
-        raise UsageError(
-            f"{table}: is of another {what}, and is left as it is; give another folder, or leave --resume out to "
-            "predict it again"
+        raise UsageError.at(
+            table,
+            f"is of another {what}, and is left as it is",
+            "give another folder, or leave --resume out to predict it again",
         )
     return content if OUTSIDE in content else None
 

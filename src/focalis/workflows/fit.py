@@ -405,7 +405,9 @@ def _plan(
     plan = _changed(plan, changes)
     if not path.exists() or read_plan(path) != plan:
         if resume and path.exists():
-            raise PlanError(f"{path}: the run follows another plan; leave --plan, --network and the like out")
+            raise PlanError.at(
+                path, "the run follows another plan", "leave --plan, --network and the like out"
+            )
         write_plan(plan, path)
     return plan
 

@@ -102,7 +102,7 @@ def follow(
     say = progress or (lambda _: None)
     folder = Path(out)
     if not is_free(folder):
-        raise UsageError(f"{folder}: is there already and holds something; give a new folder")
+        raise UsageError.at(folder, "is there already and holds something", "give a new folder")
     if (model is None) == (not masks):
         raise UsageError("give a model to find the lesions (--model), or a mask for each scan (--masks)")
     if masks and len(masks) != len(images):

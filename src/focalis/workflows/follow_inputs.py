@@ -100,7 +100,7 @@ def read_scans(
     for number, path in enumerate(paths):
         found = find_cases([path], channels)
         if len(found) != 1:
-            raise UsageError(f"{path}: holds {len(found)} cases; give the scan of one date")
+            raise UsageError.at(path, f"holds {len(found)} cases", "give the scan of one date")
         if found[0].problem:
             raise DataError(found[0].problem)
         state = states_of(found[0].all_files)
@@ -119,9 +119,10 @@ def read_scans(
         if not same_person:
             _require_one_person(one, other)
         if one.day is not None and other.day is not None and one.day > other.day:
-            raise UsageError(
-                f"{other.path}: is of {other.day}, and {one.path}, given before it, of {one.day}; give the earlier "
-                "one first"
+            raise UsageError.at(
+                other.path,
+                f"is of {other.day}, and {one.path}, given before it, of {one.day}",
+                "give the earlier one first",
             )
     return scans
 
@@ -172,7 +173,7 @@ def read_masks(path: Path, scan: Scan, doubts: list[str]) -> Masks:
 
         files = list(label_maps(path).values()) or [file for file in sorted(path.iterdir()) if is_dicom(file)]
         if not files:
-            raise UsageError(f"{path}: holds no mask; give a label map, or a folder with one per reader")
+            raise UsageError.at(path, "holds no mask", "give a label map, or a folder with one per reader")
     names: dict[int, str] = {}
     labels = []
     for file in files:
@@ -197,14 +198,14 @@ def _read_mask(file: Path, scan: Scan, names: dict[int, str], doubts: list[str])
     if image_stem(file) is not None:
         label = read_label_map(file)
         if differences := grid.differences(label.grid):
-            raise DataError(f"{file}: lies on another grid than {scan.path}: {'; '.join(differences)}")
+            raise DataError.at(file, f"lies on another grid than {scan.path}: {'; '.join(differences)}")
         return Volume(label.array, grid)
     from focalis.dicom import is_dicom, read_segmentation, read_structures
     from focalis.dicom.headers import read_header, sop_class
     from focalis.dicom.structures import STRUCTURE_CLASSES
 
     if scan.source is None or not is_dicom(file):
-        raise DataError(f"{file}: is no mask of {scan.path}; give a label map on its grid")
+        raise DataError.at(file, f"is no mask of {scan.path}", "give a label map on its grid")
     if sop_class(read_header(file, ("SOPClassUID",))) in STRUCTURE_CLASSES:
         return _merged(read_structures(file, scan.source, doubts=doubts), grid, names)
     return _merged(read_segmentation(file, scan.source), grid, names)
@@ -243,17 +244,18 @@ def _said(source: Series | None, keyword: str) -> str:
 def _require_one_modality(one: Scan, other: Scan) -> None:
     first, second = _said(one.source, "Modality"), _said(other.source, "Modality")
     if first and second and first != second:
-        raise DataError(
-            f"{other.path}: is {second}, and {one.path} is {first}; give two scans of one modality"
+        raise DataError.at(
+            other.path, f"is {second}, and {one.path} is {first}", "give two scans of one modality"
         )
 
 
 def _require_one_person(one: Scan, other: Scan) -> None:
     """The message quotes no identifier."""
     if name := _other_person(one, other):
-        raise DataError(
-            f"{other.path}: bears another {name} than {one.path}; give scans of one person, or say --same-person if "
-            "they are"
+        raise DataError.at(
+            other.path,
+            f"bears another {name} than {one.path}",
+            "give scans of one person, or say --same-person if they are",
         )
 
 

@@ -145,9 +145,9 @@ def import_dicom(
     """
     root = Path(out)
     if root.exists() and not root.is_dir():
-        raise UsageError(f"{root}: is a file; give a new folder for the data set")
+        raise UsageError.at(root, "is a file", "give a new folder for the data set")
     if not is_free(root):
-        raise UsageError(f"{root}: is not empty; give a new folder for the data set")
+        raise UsageError.at(root, "is not empty", "give a new folder for the data set")
     if modality is not None and modality.upper() not in _MODALITIES:
         raise UsageError(f"modality {modality!r} is not known; take one of {', '.join(_MODALITIES)}")
     wanted = None if modality is None else _MODALITIES[modality.upper()]
@@ -181,14 +181,14 @@ def import_dicom(
 def _renaming(path: Path) -> tuple[tuple[str, str], ...]:
     table = read_table(path)
     if missing := {"structure", "label"} - {column.casefold() for column in table.columns}:
-        raise DataError(f"{path}: lacks the column {min(missing)!r}; it needs `structure` and `label`")
+        raise DataError.at(path, f"lacks the column {min(missing)!r}", "it needs `structure` and `label`")
     rows = [{column.casefold(): value for column, value in row.items()} for row in table.rows]
     for number, row in enumerate(rows, start=1):
         if not row["structure"] or not row["label"]:
-            raise DataError(f"{path}: entry {number} lacks a structure or a label; fill both in")
+            raise DataError.at(path, f"entry {number} lacks a structure or a label", "fill both in")
         if is_reserved(row["label"]):
-            raise DataError(
-                f"{path}: entry {number}: no label can be called {row['label']!r}; take another name"
+            raise DataError.at(
+                path, f"entry {number}: no label can be called {row['label']!r}", "take another name"
             )
     return tuple((row["structure"], row["label"]) for row in rows)
 
@@ -357,9 +357,10 @@ def _label_map(
             masks[label] = masks[label] | mask if label in masks else mask
     for one, other in combinations(masks, 2):
         if shared := int(np.count_nonzero(masks[one] & masks[other])):
-            raise DataError(
-                f"{study.case}: {one!r} and {other!r} share {shared} voxels; choose one with --structure, or give both "
-                "one label with --rename"
+            raise DataError.at(
+                study.case,
+                f"{one!r} and {other!r} share {shared} voxels",
+                "choose one with --structure, or give both one label with --rename",
             )
     result = np.zeros(series.volume.array.shape, np.uint8 if len(labels) < 256 else np.uint16)
     for value, label in labels.items():

@@ -181,8 +181,8 @@ def _opened(path: Path, damaged: dict[Path, str]) -> tuple[list[Path], list[Seri
     series = find_series(folder, damaged)
     if not series and len(damaged) == before:
         suffixes = ", ".join(IMAGE_SUFFIXES)
-        raise UsageError(
-            f"{folder}: holds no image; give a folder with files {suffixes}, or with a DICOM series"
+        raise UsageError.at(
+            folder, "holds no image", f"give a folder with files {suffixes}, or with a DICOM series"
         )
     return [], list(series)
 
@@ -213,8 +213,8 @@ def _single_case(inputs: Sequence[Path], channels: tuple[str, ...]) -> CaseInput
     The series name no channel, and are in order; or each names another, and they are of one patient.
     """
     if len({os.path.realpath(path) for path in inputs}) < len(inputs):
-        raise UsageError(
-            f"{inputs[0]}: is given twice, for different channels; give each channel's own images"
+        raise UsageError.at(
+            inputs[0], "is given twice, for different channels", "give each channel's own images"
         )
     stems = [image_stem(path) for path in inputs]
     if all(stems):

@@ -112,8 +112,8 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     for case in run.judged:
         volumes = case.read_images()
         if case.label is None:
-            raise DataError(
-                f"{case.name}: has no label file, so it cannot be judged; add one or leave it out of the split"
+            raise DataError.at(
+                case.name, "has no label file, so it cannot be judged", "add one or leave it out of the split"
             )
         started = time.monotonic()
         found = segment(model, volumes, run.segmenting)

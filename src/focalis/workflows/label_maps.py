@@ -26,7 +26,7 @@ def require_options(
     if not 0 <= tolerance_mm < float("inf"):
         raise UsageError(f"a tolerance of {tolerance_mm} mm is not possible; give 0 or more")
     if out is not None and Path(out).exists() and not Path(out).is_dir():
-        raise UsageError(f"{out}: is a file; give a folder for the report")
+        raise UsageError.at(out, "is a file", "give a folder for the report")
     if images is not None and not Path(images).exists():
         raise not_there(Path(images), "give the folder of the images")
 
@@ -39,7 +39,7 @@ def label_maps(folder: Path) -> dict[str, Path]:
         if case is None or path.is_dir():
             continue
         if case in found:
-            raise DataError(f"{path}: is {case} a second time, after {found[case].name}; keep one of them")
+            raise DataError.at(path, f"is {case} a second time, after {found[case].name}", "keep one of them")
         found[case] = path
     return found
 
@@ -59,8 +59,10 @@ def require_labels(
             f"{path}: holds values that are no whole numbers; give a label map, not an image or probabilities"
         )
     if values.max() > GREATEST_LABEL:
-        raise DataError(
-            f"{path}: holds the value {values.max():.15g}; labels are {GREATEST_LABEL} at most: renumber them"
+        raise DataError.at(
+            path,
+            f"holds the value {values.max():.15g}",
+            f"labels are {GREATEST_LABEL} at most: renumber them",
         )
     if values.dtype.kind == "f":
         values = values.astype(np.int64)
@@ -68,12 +70,14 @@ def require_labels(
         raise NoLabelMapError(f"{path}: holds values as an image does; give a label map")
     least = int(values.min())
     if least < 0:
-        raise DataError(f"{path}: holds the negative value {least}; labels are 0 (background) and up")
+        raise DataError.at(path, f"holds the negative value {least}", "labels are 0 (background) and up")
     if names is not None:
         unknown = sorted(set(np.unique(values).tolist()) - {0, ignore, *names})
         if unknown:
             known = ", ".join(str(value) for value in sorted(names))
-            raise DataError(f"{path}: holds the value {unknown[0]}, which is no label; labels are {known}")
+            raise DataError.at(
+                path, f"holds the value {unknown[0]}, which is no label", f"labels are {known}"
+            )
     return Volume(values, volume.grid)
 
 
@@ -85,7 +89,7 @@ def image_of(case: str, images: Path) -> Path:
     exact = [path for path, stem in stems.items() if stem == case]
     channels = [path for path, stem in stems.items() if stem is not None and stem.startswith(f"{case}_")]
     if not exact and not channels:
-        raise DataError(
-            f"{images}: holds no image of case {case}; name it {case}.nii.gz, or leave images out"
+        raise DataError.at(
+            images, f"holds no image of case {case}", f"name it {case}.nii.gz, or leave images out"
         )
     return (exact or channels)[0]

@@ -73,8 +73,8 @@ def read_lesions(out: Path, case: str) -> tuple[tuple[Lesion, ...], float] | Non
         lesions = tuple(_lesion(row) for row in content["lesions"])
         return lesions, float(content["temperature"])
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: is no table of lesions ({error!r}); predict again, or move it away"
+        raise DataError.at(
+            path, f"is no table of lesions ({error!r})", "predict again, or move it away"
         ) from error
 
 
@@ -122,8 +122,10 @@ def case_lesions(
     found = read_lesions(folder, case)
     known, temperature = found if found is not None else (None, 1.0)
     if known is not None and not _belongs(known, prediction, names):
-        raise DataError(
-            f"{table_paths(folder, case)[1]}: does not belong to {case}'s mask; predict again, or move it away"
+        raise DataError.at(
+            table_paths(folder, case)[1],
+            f"does not belong to {case}'s mask",
+            "predict again, or move it away",
         )
     judged, candidates = judge_lesions(
         case, truth, prediction, names, known=known, ignore=ignore, minimum_mm3=minimum_mm3
@@ -133,8 +135,8 @@ def case_lesions(
     if known is not None and path.exists():
         probability = read_volume(path)
         if differences := probability.grid.differences(truth.grid):
-            raise DataError(
-                f"{path}: lies on another grid than the mask ({'; '.join(differences)}); predict again"
+            raise DataError.at(
+                path, f"lies on another grid than the mask ({'; '.join(differences)})", "predict again"
             )
         raw = temper(probability.array.astype(np.float32), 1 / temperature)
         counts = boundary_counts(truth, raw, names, ignore)

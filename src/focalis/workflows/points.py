@@ -116,7 +116,7 @@ def _numbers(text: str) -> tuple[tuple[float, ...], ...] | None:
 def _read(path: Path) -> Sequence[Place]:
     """The places of a file; one without any is an error."""
     if not path.is_file():
-        raise UsageError(f"{path}: is neither a point nor a file; give X,Y,Z in mm (LPS), or {_FILES}")
+        raise UsageError.at(path, "is neither a point nor a file", f"give X,Y,Z in mm (LPS), or {_FILES}")
     name = path.name.lower()
     readers = {".mrk.json": _markups, ".json": _markups, ".fcsv": _fcsv, ".csv": _csv}
     reader = next((read for ending, read in readers.items() if name.endswith(ending)), None)
@@ -125,9 +125,9 @@ def _read(path: Path) -> Sequence[Place]:
     try:
         found = reader(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
-        raise DataError(f"{path}: its points cannot be read ({error}); export them again") from error
+        raise DataError.at(path, f"its points cannot be read ({error})", "export them again") from error
     if not found:
-        raise DataError(f"{path}: holds no point; mark at least one lesion")
+        raise DataError.at(path, "holds no point", "mark at least one lesion")
     return found
 
 
@@ -136,7 +136,7 @@ def _dicom(path: Path) -> Sequence[Place]:
     from focalis.dicom.drawn_points import read_points
 
     if not is_dicom(path):
-        raise UsageError(f"{path}: is no file of points; give {_FILES}")
+        raise UsageError.at(path, "is no file of points", f"give {_FILES}")
     return [
         Place(each.ends, name=each.name, frame=each.frame, image=each.image) for each in read_points(path)
     ]

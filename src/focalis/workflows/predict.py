@@ -160,7 +160,7 @@ def predict(
     codec = codec_given(charset)
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file; give a folder for the results")
+        raise UsageError.at(folder, "is a file", "give a folder for the results")
     if isinstance(model, Model):
         loaded, card = model, None
     else:

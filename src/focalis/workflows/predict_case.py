@@ -145,7 +145,9 @@ class Predicting:
             *beside,
         ]:
             if os.path.realpath(path) in self.inputs:
-                raise UsageError(f"{path}: the result would overwrite an input; choose another output folder")
+                raise UsageError.at(
+                    path, "the result would overwrite an input", "choose another output folder"
+                )
         if self.resume and (kept := self._kept(case, output, beside)):
             return kept
         began, waited = time.perf_counter(), 0.0
@@ -159,9 +161,10 @@ class Predicting:
         images = read_images(case, admitted, self.codec)
         if self.output_format in ("seg", "rtstruct"):
             if images.source is None:
-                raise UsageError(
-                    f"{case.files[0]}: is no DICOM series, so {self.output_format} has no images to refer to; "
-                    "give the DICOM folder, or leave --format out"
+                raise UsageError.at(
+                    case.files[0],
+                    f"is no DICOM series, so {self.output_format} has no images to refer to",
+                    "give the DICOM folder, or leave --format out",
                 )
             require_dicom_uids(images.source)
         with about(case.files[0]):

@@ -64,7 +64,7 @@ def predict_on(
     plan = open_model(file).plan
     folder = Path(out).absolute()
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file; give a folder for the results")
+        raise UsageError.at(folder, "is a file", "give a folder for the results")
     cases = find_cases([Path(path) for path in inputs], plan.channels, plan.channels_may_miss)
     count = min(len(cases), max(math.ceil(len(cases) / CASES_PER_PART), parallel))
     if parallel > 1 and not chosen.elsewhere:

@@ -110,7 +110,7 @@ def _on_a_worker(written: str, version: str) -> None:
         raise UsageError(f"the node has Focalis {__version__}, and {version} is wanted; install that")
     job = job_of(json.loads(written))
     if not job.shared.is_dir():
-        raise UsageError(f"{job.shared}: is not on this node; give a folder that all nodes share")
+        raise UsageError.at(job.shared, "is not on this node", "give a folder that all nodes share")
     with only_process_in(job.home, "run"), suppress(Exception):
         carry_out(job)
 

@@ -106,7 +106,7 @@ def read_json(path: Path) -> Any:
         with DataError.of_system(path):
             return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{path}: is not valid JSON ({error})") from error
+        raise DataError.at(path, f"is not valid JSON ({error})") from error
 
 
 def to_plain(value: Any) -> Any:

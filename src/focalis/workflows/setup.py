@@ -146,7 +146,7 @@ class Trainings:
         if changed := next(
             (file for file, state in _states(opened).items() if before.get(file) != state), None
         ):
-            raise DataError(f"{changed}: was changed while the data set was checked; start again")
+            raise DataError.at(changed, "was changed while the data set was checked", "start again")
         return trainings
 
     @property
@@ -207,9 +207,9 @@ def _states(data: Dataset) -> dict[Path, list[int]]:
 def claim(root: Path, work: str, ours: bool, fault: str) -> None:
     """UsageError if a folder is a file, or holds something else than prepared cases and is not `ours`."""
     if root.exists() and not root.is_dir():
-        raise UsageError(f"{root}: is a file; give a folder for the {work}")
+        raise UsageError.at(root, "is a file", f"give a folder for the {work}")
     if not ours and root.exists() and {path.name for path in root.iterdir()} - {LOCK, PREPARED}:
-        raise UsageError(f"{root}: {fault}")
+        raise UsageError.at(root, fault)
 
 
 def nothing_held_out(data: Dataset, divisions: Sequence[tuple[int | None, Split]]) -> list[str]:
@@ -262,6 +262,6 @@ def divide(data: Dataset, folds: Folds, seed: int) -> list[tuple[int | None, Spl
         if lost := lost_labels(path, number, split, data):
             raise DataError(lost)
         if twice := validated & set(split.val):
-            raise DataError(f"{path}: {min(twice)} validates in two folds; keep it in one")
+            raise DataError.at(path, f"{min(twice)} validates in two folds", "keep it in one")
         validated |= set(split.val)
     return chosen

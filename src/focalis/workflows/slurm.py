@@ -98,7 +98,7 @@ def _write(folder: Path, tasks: Sequence[Job]) -> dict[Path, int]:
             before[mine.home] = number, mine
             write_text(path, mine.model_dump_json(indent=1) + "\n")
         elif changed := changes(*(dict(each) | {"record": None} for each in (written, mine))):
-            raise UsageError(f"{path}: was written with other settings: {changed}; give a new folder")
+            raise UsageError.at(path, f"was written with other settings: {changed}", "give a new folder")
         numbers[task.home] = number
     return numbers
 

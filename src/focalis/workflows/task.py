@@ -116,9 +116,10 @@ def with_masks(data: Dataset, readers: Readers) -> Dataset:
         return data
     data = with_readers(data)
     if not any(case.readers for case in data.cases):
-        raise DataError(
-            f"{data.root / 'raters'}: holds no reader's mask of any case; name them CASE_READER.nii.gz, "
-            "or train on labels"
+        raise DataError.at(
+            data.root / "raters",
+            "holds no reader's mask of any case",
+            "name them CASE_READER.nii.gz, or train on labels",
         )
     return data
 
@@ -130,8 +131,8 @@ def read_task(path: Path) -> Job:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(each) for each in first["loc"])
-        raise DataError(
-            f"{path}: is no task ({where}: {first['msg']}); let `--on slurm` write it again"
+        raise DataError.at(
+            path, f"is no task ({where}: {first['msg']})", "let `--on slurm` write it again"
         ) from error
 
 

@@ -97,7 +97,7 @@ def train_run(
     validation = prepare_cases(run.data.select(inner.val), task.plan, task.prepared)
     known = KnownFiles(task.prepared / KNOWN)
     if data_hash(run.data.cases, known.sha256_of) != task.record["data_sha256"]:
-        raise DataError(f"{task.dataset}: its files changed after they were checked; start again")
+        raise DataError.at(task.dataset, "its files changed after they were checked", "start again")
     known.save()
     steps = before["steps"] if before else length.steps
     if steps is None:
@@ -245,10 +245,12 @@ def _started(path: Path, identity: Mapping[str, Any], steps: int | None) -> dict
     longer = "finished" in record and steps is not None and steps > record["steps"]
     same_steps = {} if steps is None or longer else {"steps": steps}
     if changed := changes(record, {**identity, **same_steps}):
-        raise TrainingError(f"{path}: the run was started with other settings: {changed}; give a new folder")
+        raise TrainingError.at(
+            path, f"the run was started with other settings: {changed}", "give a new folder"
+        )
     if not longer:
         return record
     if not (checkpoint := path.with_name(CHECKPOINT)).exists():
-        raise TrainingError(f"{checkpoint}: is gone, so the run cannot be continued; train in a new folder")
+        raise TrainingError.at(checkpoint, "is gone, so the run cannot be continued", "train in a new folder")
     del record["finished"]
     return record | {"continued_from": record["steps"], "steps": steps}

@@ -55,9 +55,10 @@ class Labels:
             DataError: `path`, the dataset.json, says what was drawn in a case that is not there.
         """
         if strange := sorted(self.drawn.keys() - set(cases)):
-            raise DataError(
-                f'{path}: "drawn" names case {strange[0]}, which is not there{did_you_mean(strange[0], cases)}; '
-                "correct the name"
+            raise DataError.at(
+                path,
+                f'"drawn" names case {strange[0]}, which is not there{did_you_mean(strange[0], cases)}',
+                "correct the name",
             )
         return self.drawn
 
@@ -132,9 +133,9 @@ def channel_names(path: Path, description: Description) -> tuple[str, ...]:
     """
     names = description.channel_names or description.modality
     if not names:
-        raise DataError(f'{path}: names no channel; add "channel_names": {{"0": "CT"}}')
+        raise DataError.at(path, "names no channel", 'add "channel_names": {"0": "CT"}')
     if sorted(names) != list(range(len(names))):
-        raise DataError(f"{path}: channels must be numbered from 0 without a gap, not {sorted(names)}")
+        raise DataError.at(path, f"channels must be numbered from 0 without a gap, not {sorted(names)}")
     listed = [names[number] for number in range(len(names))]
     return tuple(
         f"{name}_{number:04d}" if listed.count(name) > 1 else name for number, name in enumerate(listed)
@@ -162,12 +163,14 @@ def drawn_values(where: str, words: Sequence[object], names: Mapping[int, str]) 
             value = int(word)
         if type(value) is not int or value < 1 or (names and value not in names):
             known = ", ".join(values) or "whole numbers from 1"
-            raise DataError(
-                f"{where}: {word!r} is no label; those are {known}{did_you_mean(str(word), values)}"
+            raise DataError.at(
+                where, f"{word!r} is no label", f"those are {known}{did_you_mean(str(word), values)}"
             )
         found.add(value)
     if not found:
-        raise DataError(f"{where}: no label was drawn, so nothing can be learned from it; leave the case out")
+        raise DataError.at(
+            where, "no label was drawn, so nothing can be learned from it", "leave the case out"
+        )
     return frozenset(found)
 
 
@@ -185,14 +188,14 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: is not readable JSON ({error}); mend it or remove it") from error
+        raise DataError.at(path, f"is not readable JSON ({error})", "mend it or remove it") from error
     if not isinstance(content, dict):
-        raise DataError(f'{path}: must be an object, {{"labels": {{"background": 0, "lesion": 1}}}}')
+        raise DataError.at(path, 'must be an object, {"labels": {"background": 0, "lesion": 1}}')
     known: dict[str, Any] = {}
     for key, value in content.items():
         meant = _KEYS[_plain(key)] if _plain(key) in _KEYS else str(key)
         if meant in known:
-            raise DataError(f'{path}: has "{meant}" twice, once as "{key}"; keep one')
+            raise DataError.at(path, f'has "{meant}" twice, once as "{key}"', "keep one")
         known[meant] = value
     return known
 
@@ -214,19 +217,20 @@ def _labels(path: Path, content: Mapping[str, Any]) -> Labels:
     if not isinstance(labels, dict) or not all(
         type(value) is int and value >= 0 for value in labels.values()
     ):
-        raise DataError(
-            f'{path}: "labels" must map names to whole numbers, {{"background": 0, "lesion": 1}}, '
-            'or numbers to names, {"0": "background", "1": "lesion"}, each name once'
+        raise DataError.at(
+            path,
+            '"labels" must map names to whole numbers, {"background": 0, "lesion": 1}, or numbers to names, '
+            '{"0": "background", "1": "lesion"}, each name once',
         )
     if len(set(labels.values())) != len(labels):
-        raise DataError(f"{path}: two labels share a value; give each label its own")
+        raise DataError.at(path, "two labels share a value", "give each label its own")
     ignored = [value for name, value in labels.items() if _plain(name) in _IGNORED_NAMES]
     background = [value for name, value in labels.items() if _plain(name) == BACKGROUND]
     if any(background) or 0 in ignored:
-        raise DataError(f"{path}: the background, and nothing else, must be 0; renumber the labels")
+        raise DataError.at(path, "the background, and nothing else, must be 0", "renumber the labels")
     if len(ignored) > 1:
-        raise DataError(
-            f"{path}: names two values to be ignored, {ignored[0]} and {ignored[1]}; give them one"
+        raise DataError.at(
+            path, f"names two values to be ignored, {ignored[0]} and {ignored[1]}", "give them one"
         )
     ignore = ignored[0] if ignored else None
     names = {
@@ -242,15 +246,15 @@ def _region_labels(path: Path, content: Mapping[str, Any], labels: Mapping[str, 
     given = {name: value if isinstance(value, list) else [value] for name, value in labels.items()}
     for name, values in given.items():
         if not values or not all(type(value) is int and value >= 0 for value in values):
-            raise DataError(f"{path}: region {name} must list whole numbers, {name}: [1, 2]; correct it")
+            raise DataError.at(path, f"region {name} must list whole numbers, {name}: [1, 2]", "correct it")
     ignored = {value for name, values in given.items() if _plain(name) in _IGNORED_NAMES for value in values}
     regions = {name: tuple(sorted(set(values))) for name, values in given.items() if not is_reserved(name)}
     if "drawn" in content:
-        raise DataError(
-            f'{path}: "drawn" goes with labels of one value each, not with regions; leave one out'
+        raise DataError.at(
+            path, '"drawn" goes with labels of one value each, not with regions', "leave one out"
         )
     if len(ignored) > 1 or any({0, *ignored} & set(values) for values in regions.values()):
-        raise DataError(f"{path}: regions hold the background or the ignored value; take it out of them")
+        raise DataError.at(path, "regions hold the background or the ignored value", "take it out of them")
     nested = dict(sorted(regions.items(), key=lambda item: -len(item[1])))
     names: dict[int, str] = {}
     for (name, outer), (inner, within) in zip_longest(
@@ -258,22 +262,27 @@ def _region_labels(path: Path, content: Mapping[str, Any], labels: Mapping[str, 
     ):
         own = set(outer) - set(within)
         if not set(within) <= set(outer):
-            raise DataError(
-                f"{path}: the regions {name} and {inner} overlap, and neither holds the other; Focalis trains regions "
-                "that lie inside each other: take one of them out"
+            raise DataError.at(
+                path,
+                f"the regions {name} and {inner} overlap, and neither holds the other",
+                "Focalis trains regions that lie inside each other: take one of them out",
             )
         if len(own) != 1:
             what = f"the values {', '.join(map(str, sorted(own)))} lie" if own else "no value lies"
-            raise DataError(
-                f"{path}: {what} in region {name} and in no inner one; give what is between two regions one value"
+            raise DataError.at(
+                path,
+                f"{what} in region {name} and in no inner one",
+                "give what is between two regions one value",
             )
         names[own.pop()] = f"{name} without {inner}" if inner else name
     order = content.get("regions_class_order")
     wanted = [_own(nested, name) for name in regions]
     if order is not None and order != wanted:
-        raise DataError(
-            f'{path}: "regions_class_order" is {order}; of the regions {", ".join(regions)} it must be {wanted}, the '
-            "value of each that lies in no inner one"
+        raise DataError.at(
+            path,
+            f'"regions_class_order" is {order}',
+            f"of the regions {', '.join(regions)} it must be {wanted}, the value of each that lies in no "
+            "inner one",
         )
     return Labels(dict(sorted(names.items())), next(iter(ignored), None), regions=nested)
 
@@ -289,8 +298,8 @@ def _drawn(path: Path, content: Mapping[str, Any], names: Mapping[int, str]) -> 
     """Case to the labels that were drawn in it."""
     drawn = content.get("drawn", {})
     if not isinstance(drawn, dict) or not all(isinstance(words, list) for words in drawn.values()):
-        raise DataError(
-            f'{path}: "drawn" must map cases to the labels that were drawn in them, {{"case7": ["lesion"]}}'
+        raise DataError.at(
+            path, '"drawn" must map cases to the labels that were drawn in them, {"case7": ["lesion"]}'
         )
     return {
         case: drawn_values(f'{path}: "drawn" of case {case}', words, names) for case, words in drawn.items()

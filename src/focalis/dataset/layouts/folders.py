@@ -30,13 +30,13 @@ def open_folders(root: Path, may_miss: Collection[str] = ()) -> Dataset:
     """
     for folder in (root / "images", root / "labels"):
         if not folder.is_dir():
-            raise DataError(f"{folder}: is not a folder; a data set holds the folders images/ and labels/")
+            raise DataError.at(folder, "is not a folder", "a data set holds the folders images/ and labels/")
     labels = by_stem(root / "labels")
     images = by_stem(root / "images")
     require_in_place(root / "images", root / "labels", (images, labels))
     grouped = group_channels(images.values(), labels)
     if not images:
-        raise DataError(f"{root / 'images'}: holds no image; put CASE.nii.gz files there")
+        raise DataError.at(root / "images", "holds no image", "put CASE.nii.gz files there")
     channels = _common_channels(root, grouped, may_miss)
     names = grouped.keys() | labels.keys()
     patients = patients_of(root, set(names))
@@ -77,9 +77,9 @@ def _common_channels(
         if channel not in images and channel not in may_miss
     ]
     if lacking:
-        raise DataError(
-            f"{root / 'images'}: {listed(lacking)}; "
-            f"every case needs the same channels, here {', '.join(channels)}; "
-            "add what is missing, or name a channel that cases may lack: --channels-may-miss"
+        raise DataError.at(
+            root / "images",
+            f"{listed(lacking)}; every case needs the same channels, here {', '.join(channels)}",
+            "add what is missing, or name a channel that cases may lack: --channels-may-miss",
         )
     return tuple(channels)

@@ -50,20 +50,20 @@ def open_manifest(path: Path, may_miss: Collection[str] = ()) -> Dataset:
     structures = _columns(path, table, "label")
     named_in, patient_in = case_column(table), patient_column(path, table)
     if named_in is None:
-        raise DataError(f"{path}: has no column case; name each row's case there")
+        raise DataError.at(path, "has no column case", "name each row's case there")
     if not table.rows:
-        raise DataError(f"{path}: has no row; add one per case")
+        raise DataError.at(path, "has no row", "add one per case")
     labels = {value: name for value, name in enumerate(structures, start=1) if name}
     drawn_in = next((column for column in table.columns if column.casefold() == "drawn"), None)
     cases: dict[str, Case] = {}
     for row in table.rows:
         name = row[named_in]
         if not name or name.startswith(".") or "/" in name or "\\" in name:
-            raise DataError(
-                f"{path}: {name!r} cannot be a case's name; files are named by it: choose another"
+            raise DataError.at(
+                path, f"{name!r} cannot be a case's name", "files are named by it: choose another"
             )
         if name in cases:
-            raise DataError(f"{path}: names case {name} twice; keep one row per case")
+            raise DataError.at(path, f"names case {name} twice", "keep one row per case")
         lacks = {
             place
             for place, channel in enumerate(channels)
@@ -82,9 +82,10 @@ def open_manifest(path: Path, may_miss: Collection[str] = ()) -> Dataset:
             if not labels or drawn is None or value in drawn
         ]
         if surplus := [column for column in structures.values() if row[column] and column not in columns]:
-            raise DataError(
-                f"{path}: {surplus[0]} of case {name} names a mask, and {drawn_in} says that it was not drawn; "
-                "correct one of them"
+            raise DataError.at(
+                path,
+                f"{surplus[0]} of case {name} names a mask, and {drawn_in} says that it was not drawn",
+                "correct one of them",
             )
         given = any(row[column] for column in columns)
         masks = [_file(path, row[column], f"{column} of case {name}") for column in columns if given]
@@ -148,10 +149,12 @@ def _columns(path: Path, table: Table, kind: str) -> dict[str, str]:
     for column in _meaning_files(table, kind):
         name = _named(column, f"{_SPELLINGS[kind]}|{_SYNONYMS[kind]}") or ""
         if name in found or (found and "" in (name, *found)):
-            raise DataError(f"{path}: has columns {next(iter(found.values()))} and {column}; keep one kind")
+            raise DataError.at(
+                path, f"has columns {next(iter(found.values()))} and {column}", "keep one kind"
+            )
         found[name] = column
     if not found or f"{kind}_" in found.values():
-        raise DataError(f"{path}: has no column {kind}; add it, or {kind}_NAME for each")
+        raise DataError.at(path, f"has no column {kind}", f"add it, or {kind}_NAME for each")
     return found
 
 
@@ -186,12 +189,13 @@ def _names_files(table: Table, column: str) -> bool:
 def _file(path: Path, value: str, what: str) -> Path:
     file = path.parent / value
     if not value:
-        raise DataError(
-            f"{path}: {what} is empty; fill it in (an absent structure is an empty mask; one that nobody drew "
-            "is left out of the column drawn)"
+        raise DataError.at(
+            path,
+            f"{what} is empty; fill it in (an absent structure is an empty mask",
+            "one that nobody drew is left out of the column drawn)",
         )
     if image_stem(file) is None:
-        raise DataError(f"{path}: {what} is {value}, no image file by its name; correct it")
+        raise DataError.at(path, f"{what} is {value}, no image file by its name", "correct it")
     if not file.is_file():
-        raise DataError(f"{path}: {what} is {value}, which is not there; correct the path")
+        raise DataError.at(path, f"{what} is {value}, which is not there", "correct the path")
     return file

@@ -28,7 +28,7 @@ def entry(folder: Path, *names: str) -> Path | None:
         sorted(path for path in folder.iterdir() if path.name.casefold() in alike) if folder.is_dir() else []
     )
     if len(found) > 1:
-        raise DataError(f"{found[0]}: is there as {found[1].name} too; keep one of the two")
+        raise DataError.at(found[0], f"is there as {found[1].name} too", "keep one of the two")
     return found[0] if found else None
 
 
@@ -74,7 +74,9 @@ def group_channels(
     def put(case: str, channel: str, path: Path) -> None:
         before = grouped.setdefault(case, {}).setdefault(channel, path)
         if before != path:
-            raise DataError(f"{path}: is channel {channel} of case {case}, and so is {before.name}; keep one")
+            raise DataError.at(
+                path, f"is channel {channel} of case {case}, and so is {before.name}", "keep one"
+            )
 
     for stem, path in stems.items():
         if stem in known:
@@ -106,9 +108,10 @@ def require_in_place(images: Path, labels: Path, named: tuple[Iterable[str], Ite
     """
     cases, stems = set(named[0]), set(named[1])
     if stems and not stems & cases and {re.sub(r"_\d{4}$", "", stem) for stem in stems} <= cases:
-        raise DataError(
-            f"{images.parent}: {images.name}/ and {labels.name}/ stand in each other's place, by the names of their "
-            "files; swap them"
+        raise DataError.at(
+            images.parent,
+            f"{images.name}/ and {labels.name}/ stand in each other's place, by the names of their files",
+            "swap them",
         )
 
 
@@ -119,7 +122,7 @@ def _unique_stems(images: Iterable[Path]) -> dict[str, Path]:
         if stem is None:
             continue
         if stem in found:
-            raise DataError(f"{path}: stands beside {found[stem].name}; keep one of the two")
+            raise DataError.at(path, f"stands beside {found[stem].name}", "keep one of the two")
         found[stem] = path
     return found
 

@@ -42,10 +42,10 @@ def open_nnunet(root: Path, may_miss: Collection[str] = ()) -> Dataset:
     """
     path = entry(root, DESCRIPTION) or root / DESCRIPTION
     if not path.is_file():
-        raise DataError(f"{path}: is not there; beside {IMAGES}/ it names channels and labels")
+        raise DataError.at(path, "is not there", f"beside {IMAGES}/ it names channels and labels")
     for folder in (root / IMAGES, root / LABELS):
         if not folder.is_dir():
-            raise DataError(f"{folder}: is not a folder; training data stand in {IMAGES}/ and {LABELS}/")
+            raise DataError.at(folder, "is not a folder", f"training data stand in {IMAGES}/ and {LABELS}/")
     description, labels = read_description(path)
     channels = channel_names(path, description)
     if description.dataset is not None or description.training is not None:
@@ -54,8 +54,8 @@ def open_nnunet(root: Path, may_miss: Collection[str] = ()) -> Dataset:
         optional = {number for number, name in enumerate(channels) if name in may_miss}
         found = _scanned(path, description, len(channels), optional)
     if not found:
-        raise DataError(
-            f"{root}: holds no training case; put images into {IMAGES}/ and labels into {LABELS}/"
+        raise DataError.at(
+            root, "holds no training case", f"put images into {IMAGES}/ and labels into {LABELS}/"
         )
     patients = patients_of(root, set(found))
     drawn = labels.drawn_in(path, found)
@@ -83,16 +83,16 @@ def _listed(path: Path, description: Description, channels: int) -> Files:
     for name, images, label in entries:
         if not name or name in found:
             wrong = "names a case twice" if name else "lists a label that is no image file"
-            raise DataError(f"{path}: {wrong} ({label}); correct the list")
+            raise DataError.at(path, f"{wrong} ({label})", "correct the list")
         files = _whole_or_numbered(root / images[0], channels) if len(images) == 1 else ()
         files = files or tuple(root / image for image in images)
         if len(files) != channels:
-            raise DataError(f"{path}: lists {len(files)} images of case {name}, for {channels} channels")
+            raise DataError.at(path, f"lists {len(files)} images of case {name}, for {channels} channels")
         missing |= dict.fromkeys(file for file in (*files, root / label) if not file.is_file())
         found[name] = (files, root / label, frozenset())
     if missing:
         names = listed([str(file).removeprefix(f"{root}/") for file in missing])
-        raise DataError(f"{path}: lists files that are not there, {names}; complete the copy or the list")
+        raise DataError.at(path, f"lists files that are not there, {names}", "complete the copy or the list")
     return found
 
 
@@ -111,8 +111,8 @@ def _scanned(path: Path, description: Description, channels: int, may_miss: Coll
     root = path.parent
     ending = description.file_ending
     if ending is not None and ending.lower() not in IMAGE_SUFFIXES:
-        raise DataError(
-            f"{path}: files end in {ending}; Focalis reads {', '.join(IMAGE_SUFFIXES)}: convert them"
+        raise DataError.at(
+            path, f"files end in {ending}", f"Focalis reads {', '.join(IMAGE_SUFFIXES)}: convert them"
         )
     labels = by_stem(root / LABELS, ending)
     images: dict[str, dict[int, Path]] = {}
@@ -124,20 +124,21 @@ def _scanned(path: Path, description: Description, channels: int, may_miss: Coll
         if numbered is None or stem in labels:
             whole[stem] = file
         elif int(numbered[2]) >= channels:
-            raise DataError(
-                f"{file}: is channel {numbered[2]}, but {DESCRIPTION} names {channels} from 0000 on"
+            raise DataError.at(
+                file, f"is channel {numbered[2]}, but {DESCRIPTION} names {channels} from 0000 on"
             )
         else:
             images.setdefault(numbered[1], {})[int(numbered[2])] = file
     for case, files in images.items():
         if lacking := [number for number in range(channels) if number not in {*files, *may_miss}]:
             first = next(iter(files.values()))
-            raise DataError(
-                f"{first}: case {case} has no channel {lacking[0]:04d}; every case needs {channels}; "
-                "add it, or name a channel that cases may lack: --channels-may-miss"
+            raise DataError.at(
+                first,
+                f"case {case} has no channel {lacking[0]:04d}; every case needs {channels}",
+                "add it, or name a channel that cases may lack: --channels-may-miss",
             )
         if case in whole:
-            raise DataError(f"{whole[case]}: stands beside {files[0].name}; keep one of the two")
+            raise DataError.at(whole[case], f"stands beside {files[0].name}", "keep one of the two")
     found: Files = {case: ((file,) * channels, labels.get(case), frozenset()) for case, file in whole.items()}
     for case, files in images.items():
         there = tuple(files[number] for number in sorted(files))
@@ -145,8 +146,9 @@ def _scanned(path: Path, description: Description, channels: int, may_miss: Coll
     for case in labels.keys() - found.keys():
         found[case] = ((), labels[case], frozenset())
     if description.training_count is not None and description.training_count != len(found):
-        raise DataError(
-            f'{path}: "numTraining" is {description.training_count}, but {len(found)} cases are there; '
-            "complete the copy or correct the number"
+        raise DataError.at(
+            path,
+            f'"numTraining" is {description.training_count}, but {len(found)} cases are there',
+            "complete the copy or correct the number",
         )
     return found

@@ -75,16 +75,16 @@ def read_table(path: Path) -> Table:
             columns = tuple(name.strip() for name in next(csv.reader([header], delimiter=separator), []))
             lines = [[value.strip() for value in line] for line in csv.reader(file, delimiter=separator)]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        raise DataError.at(path, f"cannot be read ({error.strerror})", "check the path") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: is not a CSV file in UTF-8 ({error}); save it as one") from error
+        raise DataError.at(path, f"is not a CSV file in UTF-8 ({error})", "save it as one") from error
     named = [name for name in columns if name]
     if twice := [name for name in dict.fromkeys(named) if named.count(name) > 1]:
-        raise DataError(f"{path}: has the column {twice[0]} twice; rename one")
+        raise DataError.at(path, f"has the column {twice[0]} twice", "rename one")
     rows = []
     for number, line in enumerate(lines, start=before + 1):
         if len(line) > len(columns) and any(line[len(columns) :]):
-            raise DataError(f"{path}: row {number} has more values than there are columns; correct it")
+            raise DataError.at(path, f"row {number} has more values than there are columns", "correct it")
         if any(line):
             padded = line + [""] * (len(columns) - len(line))
             rows.append({name: value for name, value in zip(columns, padded, strict=False) if name})
@@ -140,7 +140,7 @@ def read_patients(path: Path, cases: set[str]) -> dict[str, str]:
     table = read_table(path)
     case, patient = case_column(table, cases), patient_column(path, table)
     if case is None or patient is None:
-        raise DataError(f"{path}: needs the columns case and patient, it has {_columns(table)}; add them")
+        raise DataError.at(path, f"needs the columns case and patient, it has {_columns(table)}", "add them")
     return _patients(path, table, case, patient, cases)
 
 
@@ -167,8 +167,10 @@ def patient_column(path: Path, table: Table) -> str | None:
     alike = [name for name in table.columns if _means_patient(name)]
     groupings = {tuple(_grouping(row[name] for row in table.rows)) for name in alike}
     if len(groupings) > 1:
-        raise DataError(
-            f"{path}: the columns {alike[0]} and {alike[1]} group the cases differently; name the right one patient"
+        raise DataError.at(
+            path,
+            f"the columns {alike[0]} and {alike[1]} group the cases differently",
+            "name the right one patient",
         )
     return alike[0] if alike else None
 
@@ -189,9 +191,9 @@ def _patients(path: Path, table: Table, case_in: str, patient_in: str, cases: se
         case = row[case_in] if row[case_in] in cases else case_name(row[case_in])
         patient = patient_name(row[patient_in]) or case
         if patients.setdefault(case, patient) != patient:
-            raise DataError(f"{path}: names two patients for case {case}; keep one")
+            raise DataError.at(path, f"names two patients for case {case}", "keep one")
     if lacking := sorted(cases - patients.keys()):
-        raise DataError(f"{path}: lacks case {listed(lacking)}; add the rows")
+        raise DataError.at(path, f"lacks case {listed(lacking)}", "add the rows")
     return {case: patients[case] for case in cases}
 
 

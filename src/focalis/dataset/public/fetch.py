@@ -56,7 +56,7 @@ def fetch(wanted: PublicSet, folder: Path, progress: Progress | None = None) -> 
     if _is_dataset(target):
         return target
     if target.exists():
-        raise DataError(f"{target}: stands in the place of the data set and is none; move it away")
+        raise DataError.at(target, "stands in the place of the data set and is none", "move it away")
     with _workshop(wanted, folder) as work:
         if not _is_dataset(target):  # another process may have finished in between
             archive = _verified_archive(wanted, work, tell)
@@ -90,10 +90,12 @@ def _workshop(wanted: PublicSet, folder: Path) -> Iterator[Path]:
             with suppress(OSError):
                 work.rmdir()
     except Timeout as error:
-        raise DataError(f"{work}: another process is at work on {wanted.name}; wait for it") from error
+        raise DataError.at(work, f"another process is at work on {wanted.name}", "wait for it") from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise DataError(f"{folder}: cannot be written ({reason}); name another folder, or mend it") from error
+        raise DataError.at(
+            folder, f"cannot be written ({reason})", "name another folder, or mend it"
+        ) from error
 
 
 def _verified_archive(wanted: PublicSet, work: Path, tell: Progress) -> Path:
@@ -109,9 +111,10 @@ def _verified_archive(wanted: PublicSet, work: Path, tell: Progress) -> Path:
     found = pooch.file_hash(str(part), alg=algorithm)
     if found != expected.lower():
         part.unlink()
-        raise DataError(
-            f"{wanted.url}: the {algorithm} checksum is wrong, expected {expected}, found {found}; "
-            "nothing of it is kept, run it again"
+        raise DataError.at(
+            wanted.url,
+            f"the {algorithm} checksum is wrong, expected {expected}, found {found}",
+            "nothing of it is kept, run it again",
         )
     return part.rename(archive)
 
@@ -123,7 +126,7 @@ def _unpacked_set(wanted: PublicSet, archive: Path, work: Path, tell: Progress) 
         unpack(archive, target, lambda size: _require_space(work, size), tell)
         if not _is_dataset(target / wanted.name):
             shutil.rmtree(target, ignore_errors=True)
-            raise DataError(f"{archive}: holds no data set in a folder {wanted.name}; report it")
+            raise DataError.at(archive, f"holds no data set in a folder {wanted.name}", "report it")
     except DataError:
         archive.unlink()
         raise

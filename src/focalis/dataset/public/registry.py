@@ -55,8 +55,8 @@ def public_set(name: str) -> PublicSet:
             return known
     names = ", ".join(known.name for known in PUBLIC_SETS)
     aliases = [alias for known in PUBLIC_SETS for alias in (known.name, *known.aliases)]
-    raise UsageError(
-        f"{name}: is no public data set that is known here; take one of {names}{did_you_mean(name, aliases)}"
+    raise UsageError.at(
+        name, "is no public data set that is known here", f"take one of {names}{did_you_mean(name, aliases)}"
     )
 
 

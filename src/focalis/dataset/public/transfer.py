@@ -50,15 +50,17 @@ def download(url: str, part: Path, reserve: Reserve, progress: Progress) -> None
             return
         except requests.HTTPError as error:
             answer = str(error).partition(" for url")[0]
-            raise DataError(
-                f"{url}: the server answers {answer}; try again later, or look whether the set has moved"
+            raise DataError.at(
+                url, f"the server answers {answer}", "try again later, or look whether the set has moved"
             ) from error
         except requests.RequestException as error:
             if not _dropped(error) or _size(part) <= before:
                 kept = f"{_size(part) / 1e6:.1f} MB are kept, and it goes on from there"
-                raise DataError(
-                    f"{url}: cannot be downloaded ({_gist(error)}); check the network and the proxy "
-                    f"(HTTPS_PROXY), then run it again{f': {kept}' if _size(part) else ''}"
+                raise DataError.at(
+                    url,
+                    f"cannot be downloaded ({_gist(error)})",
+                    "check the network and the proxy (HTTPS_PROXY), then run it "
+                    f"again{(f': {kept}' if _size(part) else '')}",
                 ) from error
         time.sleep(PAUSE_SECONDS)
 

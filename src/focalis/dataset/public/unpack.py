@@ -79,13 +79,15 @@ def _copy(archive: Path, member: _Member, path: Path) -> Iterator[int]:
     """Write a member to its new file; the bytes written, piece by piece."""
     source = member.open()
     if source is None:
-        raise DataError(f"{archive}: {member.path} cannot be read; fetch the archive again")
+        raise DataError.at(archive, f"{member.path} cannot be read", "fetch the archive again")
     with source:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("xb")
         except (FileExistsError, NotADirectoryError) as error:
-            raise DataError(f"{archive}: holds {member.path} more than once; it is not unpacked") from error
+            raise DataError.at(
+                archive, f"holds {member.path} more than once", "it is not unpacked"
+            ) from error
         with file:
             while chunk := source.read(CHUNK_BYTES):
                 file.write(chunk)
@@ -107,7 +109,7 @@ def _tar_members(archive: Path) -> Generator[_Member, None, None]:
                 continue
             if not info.isfile():
                 kind = "a link" if info.issym() or info.islnk() else "a device or pipe"
-                raise DataError(f"{archive}: holds {kind}, {info.name!r}; it is not unpacked")
+                raise DataError.at(archive, f"holds {kind}, {info.name!r}", "it is not unpacked")
             yield _Member(path, info.size, partial(tar.extractfile, info))
 
 
@@ -119,9 +121,11 @@ def _zip_members(archive: Path) -> Generator[_Member, None, None]:
                 continue
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (NO_UNIX_MODE, stat.S_IFREG):
-                raise DataError(f"{archive}: holds a link or device, {info.filename!r}; it is not unpacked")
+                raise DataError.at(
+                    archive, f"holds a link or device, {info.filename!r}", "it is not unpacked"
+                )
             if info.flag_bits & ENCRYPTED:
-                raise DataError(f"{archive}: {info.filename!r} is encrypted; it is not unpacked")
+                raise DataError.at(archive, f"{info.filename!r} is encrypted", "it is not unpacked")
             yield _Member(path, info.file_size, partial(packed.open, info))
 
 
@@ -133,7 +137,7 @@ def _inside(archive: Path, name: str) -> Path | None:
     windows = PureWindowsPath(name)
     absolute = PurePosixPath(name).is_absolute() or windows.drive or windows.root
     if absolute or ".." in windows.parts or "\0" in name:
-        raise DataError(f"{archive}: holds {name!r}, which leads out of its folder; it is not unpacked")
+        raise DataError.at(archive, f"holds {name!r}, which leads out of its folder", "it is not unpacked")
     if not windows.parts or any(part.startswith("._") or part in LITTER for part in windows.parts):
         return None
     return Path(*windows.parts)
@@ -146,4 +150,4 @@ def _readable(archive: Path) -> Iterator[None]:
         yield
     except BROKEN as error:
         reason = str(error).strip().partition("\n")[0].rstrip(":") or type(error).__name__
-        raise DataError(f"{archive}: cannot be unpacked ({reason}); fetch the archive again") from error
+        raise DataError.at(archive, f"cannot be unpacked ({reason})", "fetch the archive again") from error

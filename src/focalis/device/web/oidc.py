@@ -227,9 +227,9 @@ def _secret_of(settings: OidcSettings) -> str:
     try:
         secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read; put the client secret of [oidc] there") from error
+        raise UsageError.at(path, "cannot be read", "put the client secret of [oidc] there") from error
     if not secret:
-        raise UsageError(f"{path}: is empty; put the client secret of [oidc] there")
+        raise UsageError.at(path, "is empty", "put the client secret of [oidc] there")
     return secret
 
 
