@@ -20,7 +20,7 @@ from focalis.device.web.auth import password_fits
 from focalis.errors import ModelError, UsageError
 from focalis.model import Model
 
-PAGE = (Path(__file__).parents[2] / "docs" / "device.md").read_text(encoding="utf-8")
+EXAMPLE = Path(__file__).parents[2] / "docs" / "focalis.toml"
 
 
 def row(modality="CT", body_part="CHEST", description="Thorax thin"):
@@ -155,7 +155,7 @@ def keys(kind: type[BaseModel], name=""):
 def test_the_documented_settings_are_valid_and_name_every_key(tmp_path):
     import tomllib
 
-    (text,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    text = EXAMPLE.read_text(encoding="utf-8")
     (tmp_path / "focalis.toml").write_text(text)
     load_config(tmp_path / "focalis.toml")
 
