@@ -25,7 +25,9 @@ help:
 demo: $(RUNTIME)
 	$(BIN)/focalis demo -o demo $(ARGS)
 
-# Many tests wait for processes and sockets: half as many workers again as there are cores keep the cores busy.
+# Many tests wait for processes and sockets: half as many workers again as there are cores keep the cores busy. Without
+# compiled modules each of the hundreds of processes that they start would compile Focalis anew.
+unexport PYTHONDONTWRITEBYTECODE
 test: $(DEVELOPMENT)
 	$(BIN)/python -m pytest --numprocesses $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) * 3 // 2)') --dist loadfile --no-loadscope-reorder $(ARGS)
 

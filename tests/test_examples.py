@@ -47,6 +47,7 @@ def test_from_a_dicom_folder_to_a_reviewed_seg(home):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_own_network_and_loss(home):
     plan = run_notebook("own_network")["plan"]
     assert (plan.network.name, plan.loss.name) == ("example-plain", "example-power")
