@@ -1,12 +1,12 @@
-"""Losses that count lesions, against the default: sets with many small lesions and empty scans, and controls.
+"""Losses that count lesions, and patches at false lesions, against the default: sets with many lesions, and controls.
 
     python benchmarks/small_lesions.py list                      the plan: each row, and whether its result is there
     python benchmarks/small_lesions.py run [--only TEXT]         make the rows that are missing, one after the other
     python benchmarks/small_lesions.py table                     what is there, into docs/evidence-tables.md
 
-A row is a set, a loss and a seed: every fold of the set is trained as `focalis fit` does, its held-out cases are
-predicted once at the chosen operating point and once loosely, for FROC, and the folds are pooled. A row that is there
-is not made again, and one that was stopped goes on. FOCALIS_DATA names the folder of the real sets.
+A row is a set, a loss (or another way to train) and a seed: every fold is trained as `focalis fit` does, its held-out
+cases are predicted once at the chosen operating point and once loosely, for FROC, and the folds are pooled. A row that
+is there is not made again, and one that was stopped goes on. FOCALIS_DATA names the folder of the real sets.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ import numpy as np
 from lesions import MANY, predicted, short, train_folds
 from tables import replaced
 
+import focalis
 from focalis.dataset import Dataset, PhantomSettings, open_dataset, write_phantoms
 from focalis.files import write_text
 from focalis.lesions import find_candidates
+from focalis.planning import read_plan, write_plan
 from focalis.volume import read_volume
 from focalis.workflows.record import provenance, read_json
 
@@ -41,6 +43,9 @@ LOSSES = (
     "component_tversky",
     "l1_dice_focal",
 )
+HARD = "hard_negatives"
+"""The default loss, and `HARD_SHARE` of the patches without a lesion drawn at false lesions."""
+HARD_SHARE = 0.5
 BORDERS_VOXELS = (30, 100)
 """Lesions are small below the first, large from the second on."""
 CLASSES = ("small", "medium", "large")
@@ -101,7 +106,7 @@ def plan() -> Iterator[Row]:
     """Every row, the cheap sets first."""
     for data, of in SETS.items():
         for seed in of.seeds:
-            for loss in LOSSES:
+            for loss in (*LOSSES, HARD):
                 yield Row(data, loss, seed)
 
 
@@ -128,7 +133,8 @@ def make(row: Row, runs: Path) -> None:
     of, home = SETS[row.data], runs / row.name
     data = dataset(row.data, runs)
     began = provenance()
-    limits = {"steps": of.steps, "seed": row.seed, "loss": row.loss, "eight_bit": False}
+    limits: dict[str, Any] = {"steps": of.steps, "seed": row.seed, "eight_bit": False}
+    limits |= {"plan": hard_plan(data, home, of, row.seed)} if row.loss == HARD else {"loss": row.loss}
     held_out = train_folds(data, home / "run", of.folds, limits)
     chosen, loose = predicted(held_out, data, home, mirror=False)
     records = [read_json(folder / "record.json") for folder in held_out]
@@ -145,6 +151,17 @@ def make(row: Row, runs: Path) -> None:
         "loose": short(loose)["detection"]["froc"],
     }
     write_text(row.path, json.dumps(content) + "\n")
+
+
+def hard_plan(data: Dataset, home: Path, of: Set, seed: int) -> Path:
+    """The plan of the default, but for the patches at false lesions."""
+    written = focalis.fit(
+        data.root, home / "plan", plan_only=True, folds=of.folds, seed=seed, start="scratch"
+    )
+    plan = read_plan(written.plan)
+    training = plan.training.model_copy(update={"hard_negative_share": HARD_SHARE})
+    write_plan(plan.model_copy(update={"training": training}), home / "plan.yaml")
+    return home / "plan.yaml"
 
 
 def dataset(name: str, runs: Path) -> Dataset:
@@ -194,7 +211,7 @@ def section(data: str, there: Mapping[Row, Mapping[str, Any]]) -> list[str]:
     """The table of one set: every loss, its seeds pooled, and its difference from the default where both are there."""
     found = {
         loss: [content for row, content in there.items() if (row.data, row.loss) == (data, loss)]
-        for loss in LOSSES
+        for loss in (*LOSSES, HARD)
     }
     if not any(found.values()):
         return []

@@ -112,7 +112,7 @@ def two_balls(name, drawn, seed=0):
 
 def test_patches_of_one_batch_differ_in_what_was_drawn(two_labels):
     cases = [two_balls("a", (1, 2)), two_balls("b", (2,))]
-    patch = draw_batch(cases, two_labels, augmentations_of(two_labels), 0, 0).patch
+    patch = draw_batch(cases, two_labels, augmentations_of(two_labels), {}, 0, 0).patch
     assert sorted(patch.undrawn.tolist()) == [[False, False, False], [False, True, False]]
 
 

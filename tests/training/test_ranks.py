@@ -23,7 +23,7 @@ from focalis.networks import all_outputs
 from focalis.planning import LossSettings
 from focalis.planning.parts import loss_of
 from focalis.prediction import Runtime
-from focalis.training import Interrupted, batches, train
+from focalis.training import Interrupted, batches, hard_negatives, loop, train
 from focalis.training.batches import make_batch
 from focalis.training.joined import joined
 from focalis.training.start import first_network
@@ -120,6 +120,24 @@ def talk(rank, plan, cases, _home):
     return found
 
 
+def one_false_lesion(_plan, _network, case, _runtime):
+    said = np.zeros((2, *case.label.shape), np.float32)
+    said[1, 2, 3, 4] = 1
+    said[0] = 1 - said[1]
+    return said
+
+
+def searched(plan, cases, home):
+    """Trained on patches with false lesions, which are searched for every two steps."""
+    hard = plan.training.model_copy(update={"hard_negative_share": 1.0, "foreground_share": 0.0})
+    before = loop.STEPS_BETWEEN, hard_negatives.probabilities
+    loop.STEPS_BETWEEN, hard_negatives.probabilities = 2, one_false_lesion
+    try:
+        return trained(plan.model_copy(update={"training": hard}), cases, home)
+    finally:
+        loop.STEPS_BETWEEN, hard_negatives.probabilities = before
+
+
 def learn(rank, plan, cases, home):
     """All losses, and trainings that end, stop and fail."""
     found = {"gradients": {name: gradients(of_three(plan, name), cases, 1) for name in NAMES}}
@@ -135,6 +153,7 @@ def learn(rank, plan, cases, home):
     )
     local = plan.model_copy(update={"loss": LossSettings(name="local")})
     found["local"] = caught(lambda: trained(local, cases, home / "local"))
+    found["searched"] = searched(plan, cases, home / "searched").state_dict()
     return found
 
 
@@ -226,6 +245,14 @@ def test_a_run_that_two_ranks_began_is_ended_by_one(learned, plan, numbered_case
     alone = trained(plan, numbered_cases, home / "stopped", resume=True).state_dict()
     whole = learned[0]["whole"]
     assert max((alone[key].float() - whole[key].float()).abs().max() for key in whole) < 2e-3
+
+
+@pytest.mark.slow
+def test_two_ranks_share_the_search_for_false_lesions(learned, plan, numbered_cases, home):
+    one, other = (found["searched"] for found in learned)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    alone = searched(plan, numbered_cases, home / "searched alone").state_dict()
+    assert max((alone[key].float() - one[key].float()).abs().max() for key in one) < 2e-3
 
 
 @pytest.mark.slow

@@ -130,7 +130,9 @@ class TrainingSettings(Frozen):
     `flip_axes_zyx` says along which axes patches may be mirrored: not along one that tells labels apart. With
     `quarter_turns` every patch is turned by quarters as well, which interpolates nothing; voxels must be cubes.
     A share `turn_share` of the patches is turned, about every axis by up to `turn_limit_deg`. Each of the channels that
-    may miss is left out of a share `channel_dropout` of the patches.
+    may miss is left out of a share `channel_dropout` of the patches. A share `foreground_share` of the patches holds a
+    lesion; of the others a share `hard_negative_share` is drawn where an earlier state of the training found false
+    lesions.
     """
 
     learning_rate: float = Field(default=1.5e-3, gt=0)
@@ -139,6 +141,7 @@ class TrainingSettings(Frozen):
     clip_norm: float = Field(default=1.0, gt=0)
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
     foreground_share: float = Field(default=0.67, ge=0, le=1)
+    hard_negative_share: float = Field(default=0.0, ge=0, le=1)
     flip_axes_zyx: tuple[bool, bool, bool] = (True, True, True)
     quarter_turns: bool = False
     turn_share: float = Field(default=0.4, ge=0, le=1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -16,13 +17,14 @@ from focalis import ranks
 from focalis.augmentations import Augmentation
 from focalis.planning import Plan
 from focalis.planning.parts import augmentations_of
+from focalis.planning.plan import Triple
 from focalis.training.patches import Patch, draw_patch
 from focalis.training.prepared import TrainingCase
 
 ORDER, SAMPLE = 0, 1
 """Which stream of a run's randomness: the order of the cases, or what happens to a sample."""
 
-
+NO_MISTAKES: Mapping[int, Sequence[Triple]] = MappingProxyType({})
 WORKERS = 4
 """Threads that make batches ahead for a network that computes on another device."""
 
@@ -78,6 +80,7 @@ def batches(
     steps: Iterable[int],
     device: torch.device | None = None,
     workers: int | None = None,
+    mistakes: Mapping[int, Sequence[Triple]] = NO_MISTAKES,
 ) -> Generator[Patch, None, None]:
     """The batches of these steps in turn, on a device.
 
@@ -88,13 +91,14 @@ def batches(
         device: where the network computes; the CPU by default.
         workers: the number of threads, with 0 each batch is made when it is asked for; the default on a CPU, where
             threads would take what the network's own threads wait for. `WORKERS` elsewhere.
+        mistakes: see `draw_batch`.
     """
     built = augmentations_of(plan)
     device = device or torch.device("cpu")
     elsewhere = device.type != "cpu"
 
     def draw(step: int) -> Draft:
-        draft = draw_batch(cases, plan, built, seed, step)
+        draft = draw_batch(cases, plan, built, mistakes, seed, step)
         return draft.map(Tensor.pin_memory) if device.type == "cuda" else draft
 
     with closing(_ahead(draw, steps, WORKERS * elsewhere if workers is None else workers)) as drafts:
@@ -133,16 +137,24 @@ def make_batch(
     `augmentations` are the plan's, for those who have built them already.
     """
     built = augmentations_of(plan) if augmentations is None else augmentations
-    return draw_batch(cases, plan, built, seed, step).finish()
+    return draw_batch(cases, plan, built, NO_MISTAKES, seed, step).finish()
 
 
 def draw_batch(
-    cases: Sequence[TrainingCase], plan: Plan, augmentations: Sequence[Augmentation], seed: int, step: int
+    cases: Sequence[TrainingCase],
+    plan: Plan,
+    augmentations: Sequence[Augmentation],
+    mistakes: Mapping[int, Sequence[Triple]],
+    seed: int,
+    step: int,
 ) -> Draft:
     """The patches of a step, stacked, and how their intensities are to be changed: a pure function of its arguments.
 
     Cases come in random order, each once before any comes again. All that is random is drawn here, sample by sample
     and channel by channel. Of several ranks each draws its share of the samples.
+
+    Args:
+        mistakes: by the number of a case, where false lesions were found in it, see `find_mistakes`.
     """
     struck: list[dict[int, Tensor]] = [{} for _ in augmentations]
     patches, absent = [], []
@@ -152,7 +164,7 @@ def draw_batch(
         round_, place = divmod(step * plan.batch + sample, len(cases))
         order = np.random.default_rng((seed, ORDER, round_)).permutation(len(cases))
         case = cases[order[place]]
-        patches.append(draw_patch(case, plan, rng))
+        patches.append(draw_patch(case, plan, rng, mistakes.get(int(order[place]), ())))
         for channel in range(number * len(plan.channels), (number + 1) * len(plan.channels)):
             for augmentation, drawn in zip(augmentations, struck, strict=True):
                 if channel % len(plan.channels) == 0 and not augmentation.changes_first:

@@ -12,7 +12,7 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,10 +33,12 @@ from focalis.losses import Loss, merge_undrawn
 from focalis.networks import Network, all_outputs
 from focalis.planning import Plan
 from focalis.planning.parts import loss_of
+from focalis.planning.plan import Triple
 from focalis.prediction import Runtime, missing_operations_told
 from focalis.training.averaging import STATISTICS_HELD_FROM, averaging_decay, follow, hold_statistics
 from focalis.training.batches import batches
 from focalis.training.checkpoint import Kept, keep, load_checkpoint, save_checkpoint
+from focalis.training.hard_negatives import find_mistakes
 from focalis.training.joined import joined
 from focalis.training.optimizer import KernelMuon
 from focalis.training.patches import Patch
@@ -46,7 +48,8 @@ from focalis.training.validation import Watched, operating_point, watch, watched
 
 METRICS, CHECKPOINT = "metrics.jsonl", "checkpoint.safetensors"
 VALIDATIONS, STEPS_BETWEEN = 10, 50
-"""Cases of the inner split are predicted ten times in a run, but not more often than every so many steps."""
+"""Cases of the inner split are predicted ten times in a run, but not more often than every so many steps. As often a
+plan with `hard_negative_share` has cases of the training searched for false lesions."""
 LOG_EVERY = 10
 """Loss and gradient norm are fetched from the device so often; between, nothing waits for it."""
 LEAST_GAIN = 0.01
@@ -133,6 +136,7 @@ def train(
     first, val_dice, seconds_before = 0, None, 0.0
     seen: Watched | None = None
     warned = False
+    mistakes: dict[int, Sequence[Triple]] = {}  # by case, where false lesions were found in it
     if resume and checkpoint.exists():
         state = ranks.everywhere(partial(load_checkpoint, checkpoint, network, average, optimizer))
         continues = begin == state["step"] == state["steps"]
@@ -146,6 +150,7 @@ def train(
                 )
             )
         first, val_dice, seconds_before = state["step"], state["val_dice"], state["seconds"]
+        mistakes |= {int(case): places for case, places in state.get("mistakes", {}).items()}
         if runtime.needs_gradient_scaling:
             scaler.load_state_dict(state["scaler"])
     if first < begin:
@@ -166,6 +171,7 @@ def train(
             "val_dice": val_dice,
             "seconds": trained_s(),
             "scaler": scaler.state_dict(),
+            "mistakes": dict(mistakes),
         }
         return keep(network, average, optimizer, state)
 
@@ -177,6 +183,15 @@ def train(
     norm, overflows = 0.0, 0
     pending: list[torch.Tensor] = []  # loss and gradient norm of each step, still on the device
     kept = kept_at(first)
+
+    def drawn() -> Generator[Patch, None, None]:
+        """All batches. None is drawn ahead of the search for false lesions that comes before it."""
+        block = validate_every if plan.training.hard_negative_share else steps
+        for at in range(first - first % block, steps, block):
+            if at and at >= first:
+                mistakes.update(find_mistakes(plan, average, training, runtime, seed, at // block - 1))
+            coming = range(max(at, first), min(at + block, steps))
+            yield from batches(training, plan, seed, coming, runtime.device, mistakes=mistakes)
 
     def fetch(done: int) -> None:
         """Fetch loss and norm of the steps since the last time; if they are sound, what there is now is kept."""
@@ -210,7 +225,7 @@ def train(
         metrics.open("ab", buffering=0) as log,
         _ctrl_c_noticed() as ctrl_c,
         torch.random.fork_rng([runtime.device] if runtime.device.type == "cuda" else []),
-        closing(batches(training, plan, seed, range(first, steps), runtime.device)) as prepared,
+        closing(drawn()) as prepared,
     ):
         for step, batch in zip(range(first, steps), prepared, strict=True):
             rate = learning_rate(step - begin, steps - begin, plan)

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from focalis.dataset import IGNORED
 from focalis.planning import Plan
+from focalis.planning.plan import Triple
 from focalis.training.prepared import TrainingCase
 
 SCALE_SHARE = 0.3
@@ -69,12 +70,15 @@ class Patch:
         return Patch(**changed)
 
 
-def draw_patch(case: TrainingCase, plan: Plan, rng: np.random.Generator) -> Patch:
+def draw_patch(
+    case: TrainingCase, plan: Plan, rng: np.random.Generator, mistakes: Sequence[Triple] = ()
+) -> Patch:
     """A random patch of a case.
 
     A share `plan.training.foreground_share` of the patches holds a lesion voxel: a lesion is drawn first, then one
     of its voxels, so that small lesions are met as often as large ones, and the voxel lies anywhere in the patch, so
-    that a lesion's place in the patch says nothing. The others lie anywhere.
+    that a lesion's place in the patch says nothing. Of the others a share `plan.training.hard_negative_share` holds one
+    of `mistakes`, the voxels where an earlier state of the training found false lesions; the rest lie anywhere.
 
     With `plan.readers` `random` the label is that of a reader drawn with `rng`; with `mean` it is soft.
     """
@@ -84,10 +88,14 @@ def draw_patch(case: TrainingCase, plan: Plan, rng: np.random.Generator) -> Patc
     middle = (shape - 1) / 2
     extent = np.abs(matrix) @ patch
     reach = np.maximum(shape - extent, 0) / 2 + extent / OVERSHOOT
+    held: NDArray[np.integer] | None = None  # voxels of which the patch holds one
     if case.lesions and rng.random() < plan.training.foreground_share:
-        lesion = case.lesions[rng.integers(len(case.lesions))]
+        held = case.lesions[rng.integers(len(case.lesions))]
+    elif mistakes and rng.random() < plan.training.hard_negative_share:
+        held = np.asarray(mistakes)
+    if held is not None:
         place = rng.uniform(-0.85 * half, 0.85 * half)
-        centre = lesion[rng.integers(len(lesion))] - matrix @ place
+        centre = held[rng.integers(len(held))] - matrix @ place
         centre = np.clip(centre, middle - reach, middle + reach)
     else:
         centre = middle + rng.uniform(-reach, reach)
