@@ -1,0 +1,168 @@
+"""Training on whole scans: the memory that it takes, and a training to its end on generated whole CTs.
+
+    python benchmarks/whole_scans.py memory                     one case and four of 512 x 512 x 400 voxels
+    python benchmarks/whole_scans.py fit PASTED RUN --steps 200 --ct DATA/lidc_whole
+
+`memory` trains on prepared cases of noise with small balls and reads the process's memory after every step: its own
+(RssAnon), and with the pages of mapped files (VmRSS), which the system takes back when others need room. `fit` trains
+as `focalis fit` does, without options but the steps, on what `pasted_nodules.py` wrote, notes how long each stage
+lasts, and predicts the real CT. PASTED is GENERATED, and from that very CT: the figures show that it works, no more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+import focalis
+from focalis.lesions import label_components, match_lesions
+from focalis.planning import Normalisation, Plan
+from focalis.prediction import choose_runtime
+from focalis.training import train
+from focalis.training.prepared import PreparedCases
+from focalis.volume import read_volume
+from focalis.workflows.record import provenance, read_json, write_json
+
+RESULTS = Path(__file__).parent / "results" / "whole_scans"
+SHAPE_ZYX, BALLS, RADIUS = (400, 512, 512), 12, 4
+CASES, STEPS = (1, 4), 40
+PLAN = Plan(
+    channels=("image",),
+    labels={1: "ball"},
+    spacing_zyx_mm=(1.0, 0.8, 0.8),
+    normalisation=(Normalisation(),),
+    patch_zyx=(40, 40, 40),
+    batch=2,
+)
+
+
+def main() -> None:
+    """Measure one of the two."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["memory", "memory-of", "fit"])
+    parser.add_argument("paths", nargs="*", help="PASTED and RUN; of memory-of the number of cases")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--ct", type=Path, help="folder with images/ and labels/ of real CTs")
+    options = parser.parse_args()
+    if options.what == "memory-of":
+        print(json.dumps(memory_of(int(options.paths[0]))))
+        return
+    began = provenance()
+    if options.what == "memory":
+        call = [sys.executable, __file__, "memory-of"]
+        runs = {
+            count: json.loads(subprocess.run([*call, str(count)], check=True, stdout=subprocess.PIPE).stdout)
+            for count in CASES
+        }
+        result: dict[str, Any] = {"shape_zyx": SHAPE_ZYX, "steps": STEPS, "cases": runs}
+    else:
+        result = fit(Path(options.paths[0]), Path(options.paths[1]), options.steps, options.ct)
+    write_json(RESULTS / f"{options.what}.json", {**began, **result})
+    print(result)
+
+
+def memory_of(count: int) -> dict[str, list[float]]:
+    """GB of this process before the first step and after each."""
+    with tempfile.TemporaryDirectory() as folder:
+        homes = [prepared(Path(folder) / f"case{number}" / "made", number) for number in range(count)]
+        memory: dict[str, list[float]] = {"RssAnon": [], "VmRSS": []}
+
+        def note(_progress: object = None) -> None:
+            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+            for line in lines:
+                if (name := line.split(":")[0]) in memory:
+                    memory[name].append(round(int(line.split()[1]) * 1024 / 1e9, 3))
+
+        note()
+        train(
+            PLAN,
+            PreparedCases(homes),
+            [],
+            Path(folder),
+            steps=STEPS,
+            seed=0,
+            runtime=choose_runtime(),
+            progress=note,
+        )
+        return memory
+
+
+def prepared(home: Path, seed: int) -> Path:
+    """A prepared case: noise with bright balls, written slice by slice."""
+    home.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    image = open_memmap(home / "image.npy", "w+", np.float32, (1, *SHAPE_ZYX))
+    label = open_memmap(home / "label.npy", "w+", np.uint8, SHAPE_ZYX)
+    distance = open_memmap(home / "distance.npy", "w+", np.float16, SHAPE_ZYX)
+    noise = rng.normal(size=SHAPE_ZYX[1:]).astype(np.float32)
+    for z in range(SHAPE_ZYX[0]):
+        image[0, z], distance[z] = np.roll(noise, 97 * z), 50
+    offsets = np.indices((2 * RADIUS + 1,) * 3) - RADIUS
+    ball = (offsets**2).sum(0) <= RADIUS**2
+    lesions = []
+    for number in range(1, BALLS + 1):
+        centre = rng.integers(RADIUS, np.array(SHAPE_ZYX) - RADIUS - 1)
+        voxels = np.argwhere(ball) + centre - RADIUS
+        place = tuple(voxels.T)
+        image[(0, *place)] += 3
+        label[place], distance[place] = 1, 0
+        lesions.append(np.column_stack([np.full(len(voxels), number), voxels]))
+    np.save(home / "lesions.npy", np.concatenate(lesions).astype(np.int32))
+    for array in (image, label, distance):
+        array.flush()
+    return home
+
+
+def fit(pasted: Path, run: Path, steps: int, real: Path | None) -> dict[str, Any]:
+    """Train, and predict the real CTs."""
+    stages: dict[str, float] = {}
+    began, current = time.monotonic(), ""
+
+    def note(stage: str, _progress: object) -> None:
+        nonlocal began, current
+        if stage != current:
+            stages[current] = stages.get(current, 0) + time.monotonic() - began
+            began, current = time.monotonic(), stage
+
+    focalis.fit(pasted, run, steps=steps, progress=note)
+    note("", None)
+    record = read_json(run / "record.json")
+    result: dict[str, Any] = {
+        "data": read_json(pasted / "dataset.json")["description"],
+        "stages_s": {stage: round(seconds) for stage, seconds in stages.items() if stage},
+        **{name: record[name] for name in ("steps", "training_seconds", "peak_memory_gb", "threshold")},
+        **{name: record[name] for name in ("minimum_mm3", "minimum_confidence")},
+        "foreground_percent": [
+            round(100 * float((read_volume(path).array > 0).mean()), 5)
+            for path in sorted((pasted / "labels").glob("*.nii.gz"))
+        ],
+        "inner": read_json(run / "evaluation.json")["summary"]["overall"],
+    }
+    for image in sorted((real / "images").glob("*.nii.gz")) if real else ():
+        focalis.predict(run / "model.safetensors", image, run / "real")
+        mask = read_volume(next((run / "real").rglob(image.name))).array > 0
+        truth = read_volume(image.parents[1] / "labels" / image.name).array > 0
+        matching = match_lesions(truth, mask)
+        result[f"real {image.name.split('.')[0]}"] = {
+            "found": len(matching.pairs),
+            "missed": len(matching.unmatched_truth),
+            "false_positives": len(matching.unmatched_predicted),
+            "marked": label_components(mask)[1],
+            "dice": round(float(2 * (mask & truth).sum() / max(mask.sum() + truth.sum(), 1)), 3),
+        }
+    return result
+
+
+if __name__ == "__main__":
+    main()
