@@ -1,6 +1,7 @@
 """The child's answer: what is the series' fault is refused, what is the device's fault has failed."""
 
 import errno
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -56,9 +57,12 @@ def answer(model, write_series, tmp_path):
     return call
 
 
-def test_a_series_with_a_gap_is_refused(answer):
+def test_a_series_with_a_gap_is_refused_and_its_slices_are_named(answer, tmp_path):
     found, told = answer(without=2)
     assert (found["outcome"], told) == ("refused", ["checking"])
+    assert re.search(r"slice \d+ at ", found["reason"])
+    assert ".dcm" not in found["reason"]
+    assert not list((tmp_path / "made").iterdir())
 
 
 OTHER = "lies outside of what the model was trained on: it is a PT series, and the model is for CT"

@@ -569,6 +569,7 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
         store.keep(b"first", HEADER, "x")
         store.add_task("t", uid, "nodules", "7" * 64, "8" * 64)
         store.event("warning", "the series lies outside of what the model was trained on: it is small", "t")
+        store.quarantine(b"odd", "is no DICOM file", "x")
     later = {
         "series": ("reason", "released", "pause_seconds", "person", "told", "namesake"),
         "instances": (
@@ -580,7 +581,7 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
             "position_mm",
             "left_out",
         ),
-        "quarantine": ("sop_uid",),
+        "quarantine": ("sop_uid", "cause"),
         "tasks": ("partial", "outside", "released", "urgent", "shadow_of"),
     }
     connection = sqlite3.connect(tmp_path / "old" / "store.sqlite")
@@ -611,6 +612,7 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
         task = store.task("t")
         assert task.outside == "lies outside of what the model was trained on: it is small"
         assert (task.partial, store.series_row(uid).released, len(store.instances(uid))) == ("", "", 1)
+        assert [each.cause for each in store.quarantined()] == ["is no DICOM file"]
 
 
 def test_a_series_that_comes_in_parts_is_given_twice_the_longest_pause(store, monkeypatch):

@@ -26,10 +26,9 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
 
 from focalis.charsets import DEFAULT_CHARSET, settle_text
-from focalis.device.parsing import ForeignError, UnsafeError
+from focalis.device.parsing import ForeignError, RejectedError, UnsafeError
 from focalis.device.records import Header
 from focalis.dicom.headers import IMAGE_CLASSES
-from focalis.errors import DataError
 from focalis.patterns import without_spelling
 
 TRANSFER_SYNTAXES = (
@@ -86,7 +85,7 @@ def examine(
             settle_text(dataset, charset)
             _require_whole_pixels(stream, dataset, most_pixel_bytes)
             return _header(dataset, meta, keywords)
-        except DataError:
+        except RejectedError:
             raise
         except RecursionError as error:
             raise UnsafeError("nests its sequences too deeply") from error
@@ -239,11 +238,11 @@ def _require_whole_pixels(stream: BinaryIO, dataset: FileDataset, most_bytes: in
     rows, columns, bits = (_count(dataset, keyword) for keyword in ("Rows", "Columns", "BitsAllocated"))
     frames = _count(dataset, "NumberOfFrames", 1)
     if bits not in (1, 8, 16, 32, 64):
-        raise UnsafeError(f"has {bits} bits per pixel")
+        raise UnsafeError("has pixels of an unknown size", f"{bits} bits")
     frame_bits = rows * columns * _count(dataset, "SamplesPerPixel", 1) * bits
     wanted = (frame_bits * frames + 7) // 8
     if wanted > most_bytes:
-        raise UnsafeError(f"has {wanted} bytes of pixels when decoded; the limit is {most_bytes}")
+        raise UnsafeError("has too many pixels when decoded", f"{wanted} bytes, the limit is {most_bytes}")
     big = dataset.file_meta.TransferSyntaxUID == uid.ExplicitVRBigEndian
     order = ">" if big else "<"
     if struct.unpack(f"{order}HH", _exactly(stream, 4)) != _PIXEL_DATA:
@@ -257,13 +256,13 @@ def _require_whole_pixels(stream: BinaryIO, dataset: FileDataset, most_bytes: in
             raise UnsafeError("has compressed pixel data without fragments")
         fragments = _count_fragments(stream)
         if fragments < frames:
-            raise UnsafeError(f"has {frames} frames, but compressed pixel data of {fragments}")
+            raise UnsafeError("lacks compressed pixel data", f"{fragments} fragments for {frames} frames")
         return
     here = stream.tell()
     there = stream.seek(0, 2) - here
     if length == _UNDEFINED or not wanted <= length <= there:
         raise UnsafeError(
-            f"has pixel data cut short: {wanted} bytes needed, {length} announced, {there} there"
+            "has pixel data cut short", f"{wanted} bytes needed, {length} announced, {there} there"
         )
 
 
@@ -291,7 +290,7 @@ def _count(dataset: Dataset, keyword: str, default: int | None = None) -> int:
     except ValueError as error:
         raise UnsafeError(f"has no valid {keyword}") from error
     if number < 1:
-        raise UnsafeError(f"has {number} as {keyword}")
+        raise UnsafeError(f"has a {keyword} below 1", str(number))
     return number
 
 
@@ -335,9 +334,9 @@ def _serve(memory_bytes: int, most_pixel_bytes: int, charset: str, keywords: Seq
         answer = {"file": json.loads(line)}
         try:
             answer["header"] = asdict(examine(Path(answer["file"]), most_pixel_bytes, charset, keywords))
-        except DataError as error:
+        except RejectedError as error:
             foreign = isinstance(error, ForeignError)
-            answer |= {"reason": str(error), "foreign": foreign}
+            answer |= {"cause": error.cause, "numbers": error.numbers, "foreign": foreign}
             answer |= _identity(Path(answer["file"]), foreign)
 
 

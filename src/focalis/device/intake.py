@@ -139,7 +139,9 @@ class Intake:
 
     def _set_aside(self, staged: Staged, error: UnsafeError, sender: Sender) -> Taken:
         reason = str(error)
-        kept = self.store.quarantine(staged, reason, sender.source, error.series_uid, error.sop_uid)
+        kept = self.store.quarantine(
+            staged, error.cause, sender.source, error.series_uid, error.sop_uid, error.numbers
+        )
         if not kept:
             reason += _QUARANTINE_IS_FULL
         if not kept or error.series_uid is None:

@@ -33,7 +33,7 @@ from focalis.device.mask_job import MaskJob, Voxel
 from focalis.device.models import ServedModel, open_models
 from focalis.device.notify import Notifier
 from focalis.device.outgoing import outgoing
-from focalis.device.records import Delivery, DeliveryState, SeriesRow, SeriesTask, TaskState, now
+from focalis.device.records import Delivery, DeliveryState, Level, SeriesRow, SeriesTask, TaskState, now
 from focalis.device.retraining import retrained_models
 from focalis.device.routing import (
     choose_models,
@@ -54,7 +54,6 @@ from focalis.device.written import (
     lesions_found,
     making_folder,
     what_was_found,
-    without_own_names,
 )
 from focalis.errors import FocalisError
 
@@ -510,8 +509,8 @@ class Jobs:
         if others := row and namesake_studies(self.store, self.routes(), row):
             self.store.event("warning", others, task_id=task_id)
         if answer.get("follow_up"):
-            text = without_own_names(answer["follow_up"], self.store)
-            self.store.event("warning" if "could not" in text else "info", text, task_id=task_id)
+            level: Level = "info" if answer["compared"] else "warning"
+            self.store.event(level, answer["follow_up"], task_id=task_id)
         if answer.get("doubts"):
             self.store.event("warning", f"of the series: {answer['doubts']}", task_id=task_id)
         if answer.get("left_out"):
@@ -609,7 +608,7 @@ class Jobs:
         shadow = task is not None and bool(task.shadow_of)
         # what a model on trial cannot do is nobody's work
         state = "refused" if shadow else states.get(answer["outcome"], "failed")
-        reason = without_own_names(answer["reason"], self.store)
+        reason = answer["reason"]
         self.store.set_task_state(task_id, state, reason, answer.get("seconds"))
         self.store.event("error" if state == "failed" else "warning", reason, task_id=task_id)
         if not shadow:

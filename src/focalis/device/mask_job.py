@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from focalis.device.named_images import link_slices, told_without
 from focalis.errors import DataError, FocalisError
 
 if TYPE_CHECKING:
@@ -56,19 +58,19 @@ def mask(job: MaskJob, models: dict[str, Model]) -> dict[str, Any]:
         became of each point}, or {"outcome": "refused" | "failed", "reason": ...}.
     """
     try:
-        return _mask(job, models)
-    except FocalisError as error:
-        reason = str(error)
-        for path in job.images:  # where the device keeps it concerns nobody
-            reason = reason.replace(path, "the image")
-        return {"outcome": "refused", "reason": reason}
+        with tempfile.TemporaryDirectory(dir=Path(job.out).parent) as folder:
+            links = Path(folder, "image")
+            try:
+                return _mask(job, models, links)
+            except FocalisError as error:
+                return {"outcome": "refused", "reason": told_without(links, error)}
     except MemoryError:
         return {"outcome": "failed", "reason": "ran out of memory"}
     except Exception as error:
         return {"outcome": "failed", "reason": f"unexpected {type(error).__name__}: {error}"}
 
 
-def _mask(job: MaskJob, models: dict[str, Model]) -> dict[str, Any]:
+def _mask(job: MaskJob, models: dict[str, Model], links: Path) -> dict[str, Any]:
     import numpy as np
 
     from focalis.device.models import loaded_model
@@ -89,7 +91,7 @@ def _mask(job: MaskJob, models: dict[str, Model]) -> dict[str, Any]:
         if not job.points_xyz:
             require_memory(model, [outline], settings)
 
-    volume, modality = _read(job, admit)
+    volume, modality = _read(job, links, admit)
     places = [Place((tuple(point),), voxel=True) for point in job.points_xyz]
     outside = check_scope(model, [volume], [modality] if modality else [], places=places)
     found = segment_at(model, [volume], places, settings) if places else segment(model, [volume], settings)
@@ -103,14 +105,17 @@ def _mask(job: MaskJob, models: dict[str, Model]) -> dict[str, Any]:
     }
 
 
-def _read(job: MaskJob, admit: Callable[[Outline, str], None]) -> tuple[Volume, str]:
+def _read(job: MaskJob, links: Path, admit: Callable[[Outline, str], None]) -> tuple[Volume, str]:
     from focalis.dicom import read_series
     from focalis.volume import read_outlines, read_volume
 
     if job.series:
-        series = read_series([Path(file) for file in job.images], admit, job.charset)
+        series = read_series(tuple(link_slices(map(Path, job.images), links)), admit, job.charset)
         return series.volume, series.modality
-    (path,) = (Path(file) for file in job.images)
+    (file,) = (Path(file) for file in job.images)
+    links.mkdir()
+    path = links / f"the image{''.join(file.suffixes)}"
+    path.symlink_to(file.absolute())
     for outline in read_outlines([path]):
         admit(outline, "")
     return read_volume(path), ""

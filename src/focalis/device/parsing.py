@@ -31,11 +31,17 @@ class RejectedError(DataError):
     """A received object is not kept.
 
     Attributes:
+        cause: what is wrong with it.
+        numbers: what the cause leaves out; empty if nothing.
         series_uid, sop_uid: what it says it is, if it may be an image and that much could be read.
     """
 
     series_uid: str | None = None
     sop_uid: str | None = None
+
+    def __init__(self, cause: str, numbers: str = "") -> None:
+        super().__init__(f"{cause}: {numbers}" if numbers else cause)
+        self.cause, self.numbers = cause, numbers
 
 
 class ForeignError(RejectedError):
@@ -95,8 +101,8 @@ class Parser:
             self._idle.put(child)
         if answer.get("header") is not None:
             return Header(**answer["header"])
-        reason = str(answer.get("reason", "could not be parsed"))
-        rejected = ForeignError(reason) if answer.get("foreign") else UnsafeError(reason)
+        kind = ForeignError if answer.get("foreign") else UnsafeError
+        rejected = kind(str(answer.get("cause", "could not be parsed")), str(answer.get("numbers", "")))
         rejected.series_uid, rejected.sop_uid = answer.get("series_uid"), answer.get("sop_uid")
         raise rejected
 

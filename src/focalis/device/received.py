@@ -86,9 +86,9 @@ class Received:
                 if first == staged.sha256:
                     self._see_again(staged, header.series_uid)
                     return "known"
-            reason = f"another object is kept under its SOP Instance UID {header.sop_uid}"
-            if not self.quarantine(staged, reason, source, header.series_uid):
-                self._note_loss(header.series_uid, f"{reason}, and the quarantine is full")
+            cause = "another object is kept under its SOP Instance UID"
+            if not self.quarantine(staged, cause, source, header.series_uid, numbers=header.sop_uid):
+                self._note_loss(header.series_uid, f"{cause}, {header.sop_uid}, and the quarantine is full")
             return "quarantined"
         finally:
             self.discard(staged)
@@ -96,10 +96,11 @@ class Received:
     def quarantine(
         self,
         data: bytes | Path | Staged,
-        reason: str,
+        cause: str,
         source: str,
         series_uid: str | None = None,
         sop_uid: str | None = None,
+        numbers: str = "",
     ) -> bool:
         """Quarantine an object that may not be used, for a person to look at; durable when this returns.
 
@@ -107,8 +108,10 @@ class Received:
 
         Args:
             data: as for `keep`.
+            cause: what is wrong with it; the page groups by it.
             series_uid: its series, if it is known.
             sop_uid: of a damaged object, the instance that a whole one would be.
+            numbers: what the cause leaves out.
 
         Returns:
             False if the quarantine is full, so that a flood cannot fill the disk; then nothing is kept.
@@ -125,7 +128,8 @@ class Received:
                 return False
             with self._keeping:
                 self._files.place(staged, self._files.quarantine_path(staged.sha256))
-                row = {"sha256": staged.sha256, "bytes": staged.bytes, "reason": reason, "source": source}
+                row = {"sha256": staged.sha256, "bytes": staged.bytes, "source": source, "cause": cause}
+                row |= {"reason": f"{cause}: {numbers}" if numbers else cause}
                 row |= {"at": now(), "series_uid": series_uid, "sop_uid": sop_uid}
                 with self._database.transaction() as connection:
                     connection.put("quarantine", ["sha256"], row)

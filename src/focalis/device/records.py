@@ -142,9 +142,11 @@ class SeriesRow:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """An object that is kept aside, with the reason; `path` is its file.
+    """An object that is kept aside; `path` is its file.
 
     Attributes:
+        reason: what is wrong with it, with the numbers.
+        cause: the same without them.
         sop_uid: of a damaged object, the instance that a whole one would be.
     """
 
@@ -155,6 +157,7 @@ class Quarantined:
     at: str
     series_uid: str | None
     path: Path
+    cause: str
     sop_uid: str | None = None
 
 

@@ -125,6 +125,10 @@ CREATE TABLE edits (
     by TEXT NOT NULL, at TEXT NOT NULL, undone_by TEXT NOT NULL DEFAULT '');
 CREATE INDEX edits_by_task ON edits (task_id);
 """
+_CAUSES = """
+ALTER TABLE quarantine ADD COLUMN cause TEXT NOT NULL DEFAULT '';
+UPDATE quarantine SET cause = reason;
+"""
 STEPS = (
     _FIRST,
     _WHOLENESS_AND_SCOPE,
@@ -139,6 +143,7 @@ STEPS = (
     _SIGN_ON,
     _RETRAININGS,
     _EDITS,
+    _CAUSES,
 )
 """What makes each version out of the one before it, in SQLite's words; see `for_postgresql`."""
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,12 +137,14 @@ def segment(job: SeriesJob, tell: Callable[[str], None], models: dict[str, Model
         on, one line, or "", "left_out": what of the images' headers the results do not copy, one line, or "",
         "doubts": what may be wrong with the images, one line, or "", "cautions": what the model file says against it,
         "left_out_files": files that were left out,
-        "follow_up": what became of the lesions of an earlier study, or why that is not known, one line, or ""},
+        "follow_up": what became of the lesions of an earlier study, or why that is not known, one line, or "",
+        "compared": whether it is known},
         {"outcome": "refused" | "held", "reason": ..., "outside": the same}, or
         {"outcome": "failed" | "no space", "reason": ...}.
     """
     try:
-        return _segment(job, tell, models)
+        with tempfile.TemporaryDirectory(dir=job.folder) as links:
+            return _segment(job, tell, models, Path(links))
     except _RefusedError as error:
         return {"outcome": "refused", "reason": str(error), "outside": error.outside}
     except (FocalisError, OSError) as error:
@@ -164,8 +167,11 @@ class _RefusedError(Exception):
         self.outside = outside
 
 
-def _segment(job: SeriesJob, tell: Callable[[str], None], models: dict[str, Model]) -> dict[str, Any]:
+def _segment(
+    job: SeriesJob, tell: Callable[[str], None], models: dict[str, Model], links: Path
+) -> dict[str, Any]:
     from focalis.device.models import loaded_model
+    from focalis.device.named_images import link_slices, told_without
     from focalis.device.odd_images import odd_ones
     from focalis.device.results import make_results
     from focalis.device.trial import compare_findings
@@ -203,8 +209,8 @@ def _segment(job: SeriesJob, tell: Callable[[str], None], models: dict[str, Mode
         require_memory(model, [outline], settings)
 
     try:
-        files = [Path(file) for file in job.files]
-        left = odd_ones(files) if job.leave_out else []
+        files = link_slices(map(Path, job.files), links / "series")
+        left = odd_ones(tuple(files)) if job.leave_out else []
         series = read_series([file for file in files if file not in left], admit, job.charset)
         strange = check_scope(model, [series.volume], [series.modality])
         outside = outside_line(strange) if strange else ""
@@ -220,8 +226,8 @@ def _segment(job: SeriesJob, tell: Callable[[str], None], models: dict[str, Mode
             raise
         if whole:
             return {"outcome": "held", "reason": whole, "outside": outside}
-        raise _RefusedError(str(error), outside) from error
-    followed, told_of_it = _follow(job, series, found.mask, model, settings)
+        raise _RefusedError(told_without(links / "series", error), outside) from error
+    followed, told_of_it = _follow(job, series, found.mask, model, settings, links / "earlier")
     tell("writing")
     seen = SeenCases.of(model).find("", [series.volume])
     of_the_model = cautions_of(seen=seen, collapse=collapse_alert(model))
@@ -257,17 +263,19 @@ def _segment(job: SeriesJob, tell: Callable[[str], None], models: dict[str, Mode
         "outside": outside,
         "doubts": "; ".join(series.doubts),
         "cautions": [each.text for each in of_the_model],
-        "left_out_files": [str(file) for file in left],
+        "left_out_files": [str(files[link]) for link in left],
         "follow_up": told_of_it,
+        "compared": followed is not None and followed.content["registered"],
         "left_out": next((_without_path(each.message) for each in told), ""),
     }
 
 
 def _follow(
-    job: SeriesJob, series: Series, mask: NDArray[np.integer], model: Model, settings: Settings
+    job: SeriesJob, series: Series, mask: NDArray[np.integer], model: Model, settings: Settings, links: Path
 ) -> tuple[FollowUp | None, str]:
     """The follow-up, if there is an earlier study, and a line on it. No failure of it may cost the result."""
     from focalis.device.following import choose_earlier, follow_up
+    from focalis.device.named_images import link_slices, told_without
     from focalis.device.records import EarlierStudy
 
     try:
@@ -275,9 +283,19 @@ def _follow(
         earlier = choose_earlier(series, candidates, job.charset)
         if not earlier:
             return None, ""
-        found = follow_up(series, mask, earlier, model, settings, job.charset)
+        links.mkdir()
+        linked = [
+            replace(
+                each,
+                files=[str(link) for link in link_slices(map(Path, each.files), links / f"study {number}")],
+            )
+            for number, each in enumerate(earlier, start=1)
+        ]
+        found = follow_up(series, mask, linked, model, settings, job.charset)
+    except FocalisError as error:
+        return None, f"an earlier study could not be compared: {told_without(links, error)}"
     except Exception as error:
-        said = str(error) if isinstance(error, FocalisError) else type(error).__name__
+        said = type(error).__name__
         return None, f"an earlier study could not be compared: {said}"
     return found, found.summary
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -127,27 +126,6 @@ def what_was_found(store: Store, task_id: str) -> str:
     if lesions is None:
         return ""
     return f"{lesions} lesion{'' if lesions == 1 else 's'}" if lesions else "nothing found"
-
-
-def without_own_names(reason: str, store: Store) -> str:
-    """A reason with Instance Numbers in place of the file names of the store, which mean nothing to a person."""
-
-    def named(found: re.Match[str]) -> str:
-        number = _instance_number(store.object_path(found["sha256"]))
-        return f"slice {number}" if number else "a slice"
-
-    without_folder = re.sub(r"^\S*/objects: ", "", reason)
-    return re.sub(r"(\S*/)?(?P<sha256>[0-9a-f]{64})\.dcm", named, without_folder)
-
-
-def _instance_number(path: Path) -> str:
-    """The Instance Number of a kept object; empty if it has none or cannot be read."""
-    from pydicom import dcmread
-
-    try:
-        return str(dcmread(path, stop_before_pixels=True, force=True).get("InstanceNumber", "") or "")
-    except Exception:  # a damaged object is what the reason may be about
-        return ""
 
 
 def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:

@@ -14,8 +14,13 @@ def aside(phantom):
     task_id = phantom.study("Lindqvist^Maja", seed=1)
     series_uid = phantom.store.task(task_id).series_uid
     for number in (1, 2):
-        reason = f"has pixel data cut short: {number}000 bytes needed"
-        phantom.store.quarantine(b"cut" * number, reason, "C-STORE MR1 10.0.0.7", series_uid)
+        phantom.store.quarantine(
+            b"cut" * number,
+            "has pixel data cut short",
+            "C-STORE MR1 10.0.0.7",
+            series_uid,
+            numbers=f"{number}000 bytes needed",
+        )
     phantom.store.quarantine(b"junk", "is <no> DICOM file", "upload by anna")
     return task_id
 
@@ -28,7 +33,8 @@ def test_objects_are_grouped_by_study_and_cause(client, aside):
     text = client.get("/quarantine").text
 
     assert len(keys(text)) == 2
-    assert "has pixel data cut short: … bytes needed" in text
+    assert "<h2>has pixel data cut short</h2>" in text
+    assert "has pixel data cut short: 2000 bytes needed" in text
     assert f'<a href="/studies/{aside}">Lindqvist, Maja</a>' in re.sub(
         r">\s+", ">", re.sub(r"\s+<", "<", text)
     )

@@ -60,8 +60,8 @@ def test_a_series_outside_of_the_models_scope_is_said(client, phantom, task_id):
 
     phantom.store.set_outside(task_id, said)
 
-    assert "Look twice: this series lies outside" in client.get(f"/studies/{task_id}").text
-    assert "</summary>spacing of 5 mm &lt;along z&gt;." in client.get(f"/studies/{task_id}").text
+    assert "This series lies outside" in client.get(f"/studies/{task_id}").text
+    assert "trained on: spacing of 5 mm &lt;along z&gt;." in client.get(f"/studies/{task_id}").text
 
 
 def truth_of(phantom, task_id):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,6 @@ class Group:
 
     Attributes:
         key: names it in addresses.
-        cause: the reason, with dots for the numbers in it if they differ.
         series_uid: their series; None if nobody knows it.
         task_id: its newest task, if it has one.
         objects: the newest first.
@@ -106,14 +104,14 @@ def groups_of(site: Site) -> list[Group]:
     store = site.device.store
     found: dict[tuple[str | None, str], list[Quarantined]] = {}
     for each in store.quarantined():
-        found.setdefault((each.series_uid, re.sub(r"[0-9][0-9.]*", "…", each.reason)), []).append(each)
+        found.setdefault((each.series_uid, each.cause), []).append(each)
     groups = []
-    for (series_uid, plain), objects in found.items():
+    for (series_uid, cause), objects in found.items():
         tasks = store.tasks_of(series_uid) if series_uid else []
         groups.append(
             Group(
-                key=hashlib.sha256(f"{series_uid} {plain}".encode()).hexdigest()[:16],
-                cause=objects[0].reason if len({each.reason for each in objects}) == 1 else plain,
+                key=hashlib.sha256(f"{series_uid} {cause}".encode()).hexdigest()[:16],
+                cause=cause,
                 series_uid=series_uid,
                 series=store.series_row(series_uid) if series_uid else None,
                 task_id=tasks[0].task_id if tasks else None,
