@@ -71,6 +71,8 @@ evidence: $(RUNTIME)
 	$(BIN)/python benchmarks/lesions.py --page
 	$(BIN)/python benchmarks/second_look.py table
 	$(BIN)/python benchmarks/small_lesions.py table
+	$(BIN)/python benchmarks/patch_sizes.py table
+	$(BIN)/python benchmarks/whole_scans.py table
 
 clean:
 	rm -rf viewer/node_modules $(VENV) build dist demo site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

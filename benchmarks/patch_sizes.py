@@ -121,8 +121,10 @@ def table() -> list[str]:
         other = usual.get((each["data"], each["steps"], each["seed"]), {})
         values = np.array([case["dice"] for case in cases.values()])
         gain = np.array([cases[name]["dice"] - other[name]["dice"] for name in cases if name in other])
-        low, high = bootstrap_interval(gain) or (float("nan"), float("nan"))
-        less = f"{gain.mean():+.3f} ({low:+.3f} to {high:+.3f})" if each["side"] != 40 and len(gain) else ""
+        less = ""
+        if each["side"] != 40 and len(gain):
+            low, high = bootstrap_interval(gain)
+            less = f"{gain.mean():+.3f} ({low:+.3f} to {high:+.3f})"
         found, missed, false = (
             sum(case[key] for case in cases.values()) for key in ("found", "missed", "false")
         )

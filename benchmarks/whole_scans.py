@@ -2,6 +2,7 @@
 
     python benchmarks/whole_scans.py memory                     one case and four of 512 x 512 x 400 voxels
     python benchmarks/whole_scans.py fit PASTED RUN --steps 200 --ct DATA/lidc_whole
+    python benchmarks/whole_scans.py table                      what is there, into docs/evidence-tables.md
 
 `memory` trains on prepared cases of noise with small balls and reads the process's memory after every step: its own
 (RssAnon), and with the pages of mapped files (VmRSS), which the system takes back when others need room. `fit` trains
@@ -22,8 +23,10 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
+from tables import replaced
 
 import focalis
+from focalis.files import write_text
 from focalis.lesions import label_components, match_lesions
 from focalis.planning import Normalisation, Plan
 from focalis.prediction import choose_runtime
@@ -33,6 +36,8 @@ from focalis.volume import read_volume
 from focalis.workflows.record import provenance, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "whole_scans"
+PAGE = Path(__file__).parents[1] / "docs" / "evidence-tables.md"
+BEGIN, END = "<!-- whole scans: made by benchmarks/whole_scans.py -->", "<!-- /whole scans -->"
 SHAPE_ZYX, BALLS, RADIUS = (400, 512, 512), 12, 4
 CASES, STEPS = (1, 4), 40
 PLAN = Plan(
@@ -50,13 +55,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["memory", "memory-of", "fit"])
+    parser.add_argument("what", choices=["memory", "memory-of", "fit", "table"])
     parser.add_argument("paths", nargs="*", help="PASTED and RUN; of memory-of the number of cases")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--ct", type=Path, help="folder with images/ and labels/ of real CTs")
     options = parser.parse_args()
     if options.what == "memory-of":
         print(json.dumps(memory_of(int(options.paths[0]))))
+        return
+    if options.what == "table":
+        page = replaced(
+            PAGE.read_text(encoding="utf-8"), BEGIN, END, ["", *memory_table(), "", *fit_table(), ""]
+        )
+        write_text(PAGE, page)
         return
     began = provenance()
     if options.what == "memory":
@@ -162,6 +173,52 @@ def fit(pasted: Path, run: Path, steps: int, real: Path | None) -> dict[str, Any
             "dice": round(float(2 * (mask & truth).sum() / max(mask.sum() + truth.sum(), 1)), 3),
         }
     return result
+
+
+def memory_table() -> list[str]:
+    """Memory of its own and with mapped files, after the first steps and at the end, by the number of cases."""
+    if not (path := RESULTS / "memory.json").exists():
+        return []
+    result = read_json(path)
+    lines = [
+        f"Training on scans of {' x '.join(map(str, result['shape_zyx']))} voxels, {result['steps']} steps; in GB. "
+        "Mapped pages are cache: the system takes them back.",
+        "",
+        "| scans | before | own, after step 10 | own, at the end | with mapped pages, at the end |",
+        "|---" * 5 + "|",
+    ]
+    for count, memory in result["cases"].items():
+        own, whole = memory["RssAnon"], memory["VmRSS"]
+        lines.append(f"| {count} | {own[0]:.2f} | {own[10]:.2f} | {own[-1]:.2f} | {whole[-1]:.2f} |")
+    return lines
+
+
+def fit_table() -> list[str]:
+    """What the training on generated scans took and found."""
+    if not (path := RESULTS / "fit.json").exists():
+        return []
+    result = read_json(path)
+    shares = result["foreground_percent"]
+    lesions = result["inner"]["lesions"]
+    real = {name[5:]: found for name, found in result.items() if name.startswith("real ")}
+    return [
+        f"{result['data']} {len(shares)} scans, foreground {min(shares):.4f} to {max(shares):.4f} %, "
+        f"{result['steps']} steps, no other option; peak of memory {result['peak_memory_gb']:.1f} GB.",
+        "",
+        "| stage | seconds |",
+        "|---|---|",
+        *(f"| {stage} | {seconds:,} |" for stage, seconds in result["stages_s"].items()),
+        "",
+        f"On the inner split (generated): lesion sensitivity {lesions['sensitivity']['value']}, "
+        f"false positives per scan {lesions['false_positives_per_scan']['value']}.",
+        "",
+        "| real CT | lesions found | missed | false positives | Dice |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {name} | {found['found']} | {found['missed']} | {found['false_positives']} | {found['dice']:.3f} |"
+            for name, found in real.items()
+        ),
+    ]
 
 
 if __name__ == "__main__":
