@@ -142,11 +142,14 @@ def test_it_tells_what_the_time_is_spent_on(task):
 
     carry_out(task, lambda stage, progress: told.append((stage, progress and progress.step)))
 
-    inner = int(told[2][0].split()[-2])
+    inner = int(told[3][0].split()[-2])
     assert told == [
         ("the first: prepare 4 cases", None),
+        ("the first: look at the inner split", None),
         ("the first", 1),
         (f"the first: choose the operating point on {inner} cases", None),
+        ("the first: look at the inner split as before training", None),
+        ("the first: calibrate for 8-bit integers", None),
         ("the first: predict 1 case", None),
     ]
     assert 1 <= inner <= 3

@@ -100,6 +100,7 @@ def train(
     runtime: Runtime,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    tell: Callable[[str], None] = lambda _what: None,
     start: Start | None = None,
     give_up: bool = False,
     begin: int = 0,
@@ -117,6 +118,7 @@ def train(
         runtime: device and precision.
         resume: go on from the checkpoint, if there is one.
         progress: called after every step.
+        tell: called with what is done between two steps, for it may take minutes on whole scans.
         start: weights to start from; random ones without it.
         begin: the step at which a finished run ended that is continued: from there the learning rate warms up and falls
             anew. The run's checkpoint must be there.
@@ -189,6 +191,7 @@ def train(
         block = validate_every if plan.training.hard_negative_share else steps
         for at in range(first - first % block, steps, block):
             if at and at >= first:
+                tell("search the training cases for false lesions")
                 mistakes.update(find_mistakes(plan, average, training, runtime, seed, at // block - 1))
             coming = range(max(at, first), min(at + block, steps))
             yield from batches(training, plan, seed, coming, runtime.device, mistakes=mistakes)
@@ -247,6 +250,7 @@ def train(
                 del row["gradient_norm"]  # JSON has no infinity
             if looks:
                 began = time.monotonic()
+                tell("look at the inner split")
                 seen = watch(plan, average, validation, runtime)
                 val_dice = seen.dice if seen else None
                 row |= {"val_dice": None} if seen is None else _columns(seen)

@@ -51,6 +51,7 @@ from focalis.workflows.record import (
 from focalis.workflows.run import MODEL, Run, started_from
 from focalis.workflows.training_cases import CHOSE, TRAINED, trained_on
 
+Tell = Callable[[str, Progress | None], None]
 RECORD = "record.json"
 _WHICH_GPU = re.compile(r"(?<=^cuda):\d+")
 """A run that is resumed may use another GPU, other threads, and other processes."""
@@ -58,9 +59,7 @@ CALIBRATED_ON = 16
 """Cases of the inner split that the cost of 8-bit integers is measured on, at most: each is predicted twice."""
 
 
-def train_run(
-    run: Run, tell: Callable[[str, Progress | None], None] = lambda _stage, _progress: None
-) -> Model:
+def train_run(run: Run, tell: Tell = lambda _stage, _progress: None) -> Model:
     """Train one member, choose its operating point, fit its refinement if it has one, calibrate it.
 
     Tells the name of each stage, for whole scans may take minutes in any of them, and how the training goes on.
@@ -127,6 +126,7 @@ def train_run(
             runtime=run.runtime,
             resume=resume,
             progress=partial(tell, task.name),
+            tell=lambda what: tell(f"{task.name}: {what}", None),
             start=start,
             give_up=give_up,
             begin=record.get("continued_from", 0),
@@ -153,6 +153,7 @@ def train_run(
     point = task.point or operating_point(
         plan, network, validation, run.runtime, task.aim, task.promise, patients
     )
+    tell(f"{task.name}: look at the inner split as before training", None)
     before_training = untrained_look(plan, validation, seed=task.seed, runtime=run.runtime, start=start)
     record["before_training"] = before_training
     still = stood_still(before_training or {}, ranks.from_first(lambda: read_metrics(task.home)[-1]))
@@ -162,7 +163,7 @@ def train_run(
         )
         record["start_at_its_point"] = {"found": at_start.found, "dice": at_start.best_dice}
     run = replace(run, task=task.model_copy(update={"plan": plan}))
-    return ranks.from_first(partial(_finish, run, network, point, start, record, training, validation))
+    return ranks.from_first(partial(_finish, run, network, point, start, record, training, validation, tell))
 
 
 def _finish(
@@ -173,6 +174,7 @@ def _finish(
     record: dict[str, Any],
     training: PreparedCases,
     validation: PreparedCases,
+    tell: Tell,
 ) -> Model:
     """Make the model of a trained network, and write it and the record."""
     task, plan = run.task, run.task.plan
@@ -206,6 +208,7 @@ def _finish(
         refinement,
     )
     if task.eight_bit and run.runtime.device.type == "cpu":
+        tell(f"{task.name}: calibrate for 8-bit integers", None)
         model = replace(model, eight_bit=calibrate(model, validation[:CALIBRATED_ON]))
     save_model(model, task.home / MODEL)
     write_json(task.home / RECORD, record)
