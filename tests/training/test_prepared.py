@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from scipy import ndimage
 
 from focalis.dataset import IGNORED, Case, PhantomSettings, majority, staple, with_readers, write_phantoms
@@ -20,6 +21,7 @@ from focalis.planning import LossSettings, Normalisation, Plan, prepare_image, p
 from focalis.training import prepare_cases
 from focalis.training import prepared as module
 from focalis.training.prepared import preparation_key
+from focalis.training.prepared_folder import ENTRIES_PER_CASE, UNUSED_AFTER_S
 from focalis.volume import read_volume, write_volume
 
 SETTINGS = PhantomSettings(shape_zyx=(24, 24, 24), foreground_share=0.01, lesions=2)
@@ -58,7 +60,7 @@ def readings(monkeypatch):
 
 
 def entries(folder: Path, case: Case) -> set[str]:
-    return {path.name for path in (folder / case.name).iterdir()}
+    return {path.name for path in folder.glob(f"{case.name}.*")}
 
 
 def same(one, other) -> bool:
@@ -249,54 +251,109 @@ def test_entries_do_not_pile_up(data, folder):
         prepare_case(source, plan, folder)
         (new,) = entries(folder, source) - set(made)
         made.append(new)
-        os.utime(folder / source.name / new, (step, step))
+        os.utime(folder / new, (step, step))
     assert entries(folder, source) == set(made[-2:])
-    assert len(entries(folder, source)) == module.ENTRIES_PER_CASE
+    assert len(entries(folder, source)) == ENTRIES_PER_CASE
 
 
-def test_what_another_run_used_within_a_day_stays(data, folder):
-    source, plans = (
-        data.cases[0],
-        [PLAN.model_copy(update={"spacing_zyx_mm": (z, 2.0, 2.0)}) for z in (2, 3, 4, 5)],
-    )
+def at_spacings(count: int) -> list[Plan]:
+    """Plans under which a case is prepared in different ways."""
+    return [PLAN.model_copy(update={"spacing_zyx_mm": (2.0 + z, 2.0, 2.0)}) for z in range(count)]
+
+
+def nobody_used(folder: Path, monkeypatch) -> None:
+    """Have all that lies there be unused for long, and the next opened case due to be marked."""
+    for path in folder.glob("*.safetensors"):
+        os.utime(path, (0, 0))
+    monkeypatch.setattr(module, "MARKED_EVERY_S", 0)
+
+
+def test_what_another_run_used_within_a_day_stays(data, folder, monkeypatch):
+    source, plans = data.cases[0], at_spacings(4)
     cases = [prepare_cases([source], plan, folder) for plan in plans[:3]]
-    for entry in (folder / source.name).iterdir():
-        os.utime(entry, (0, 0))
+    nobody_used(folder, monkeypatch)
     cases[0][0]  # a run that goes on
     prepare_case(source, plans[3], folder)
     assert cases[0][0].image.size
     assert len(entries(folder, source)) == 2
 
 
-def test_old_unfinished_folders_are_removed_and_young_ones_left_to_their_owner(data, folder):
-    young, old = folder / ".unfinished-young", folder / ".unfinished-old"
+def test_a_run_that_trains_keeps_the_cases_that_it_validates_on(data, folder, monkeypatch):
+    plans = at_spacings(4)
+    both = prepare_cases(data.cases, plans[0], folder)
+    training, validation = both[:1], both[1:]
+    for plan in plans[1:3]:
+        prepare_cases(data.cases, plan, folder)
+    nobody_used(folder, monkeypatch)
+    training[0]
+    prepare_cases(data.cases, plans[3], folder)
+    assert validation[0].image.size
+
+
+def test_old_unfinished_files_are_removed_and_young_ones_left_to_their_owner(data, folder):
+    young, old = folder / ".young.tmp.a.safetensors", folder / ".old.tmp.a.safetensors"
+    folder.mkdir()
     for path in (young, old):
-        path.mkdir(parents=True)
-        (path / "image.npy").write_bytes(b"half")
+        path.write_bytes(b"half")
     os.utime(old, (time.time() - 2 * ABANDONED_AFTER_S,) * 2)
     prepare_cases(data.cases, PLAN, folder)
     assert young.exists()
     assert not old.exists()
 
 
-@pytest.mark.parametrize("name", ["image.npy", "label.npy", "distance.npy", "lesions.npy"])
-@pytest.mark.parametrize("damage", ["missing", "cut", "empty"])
-def test_a_damaged_entry_is_made_again(data, folder, name, damage):
+def test_cases_prepared_by_an_earlier_version_are_made_again_and_its_folders_go_after_a_day(data, folder):
+    before = [folder / data.cases[0].name / key for key in ("old", "young")]
+    for home, age in zip(before, (2 * UNUSED_AFTER_S, 0), strict=True):
+        home.mkdir(parents=True)
+        (home / "image.npy").touch()
+        os.utime(home, (time.time() - age,) * 2)
+    prepare_cases(data.cases, PLAN, folder)
+    assert [home.exists() for home in before] == [False, True]
+
+
+def test_a_case_is_one_file_that_safetensors_reads(data, folder):
+    case = prepare_case(data.cases[0], PLAN, folder)
+    (path,) = folder.glob("*.safetensors")
+    read = load_file(path)
+    assert {name: array.dtype.name for name, array in read.items()} == {
+        "image": "float32",
+        "label": "uint8",
+        "distance": "float16",
+        "lesions": "int32",
+    }
+    assert all(np.array_equal(read[name.removesuffix("_mm")], getattr(case, name)) for name in ARRAYS)
+
+
+@pytest.mark.parametrize("name", ["x" * 240, "a.b case", "Ünï" * 60])
+def test_any_name_of_a_case_can_be_kept(data, folder, name):
+    source = replace(data.cases[0], name=name)
+    assert prepare_case(source, PLAN, folder).name == name
+    assert len(list(folder.glob("*.safetensors"))) == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "cut to its header", "empty", "other"])
+def test_a_damaged_entry_is_made_again(data, folder, damage):
     before = prepare_case(data.cases[0], PLAN, folder)
     kept = {array: np.array(getattr(before, array)) for array in ARRAYS}
     del before
-    (entry,) = (folder / data.cases[0].name).iterdir()
-    content = (entry / name).read_bytes()
-    (entry / name).unlink()
-    if damage != "missing":
-        (entry / name).write_bytes(content[:-7] if damage == "cut" else b"")
+    (entry,) = folder.glob("*.safetensors")
+    content = entry.read_bytes()
+    entry.unlink()
+    left = {
+        "cut": content[:-7],
+        "cut to its header": content[:100],
+        "empty": b"",
+        "other": b"no such file" * 9,
+    }
+    entry.write_bytes(left[damage])
     after = prepare_case(data.cases[0], PLAN, folder)
     assert all(np.array_equal(kept[array], getattr(after, array)) for array in ARRAYS)
 
 
 def test_a_case_removed_in_mid_training_is_named(data, folder):
     cases = prepare_cases(data.cases, PLAN, folder)
-    shutil.rmtree(folder / data.cases[1].name)
+    (removed,) = entries(folder, data.cases[1])
+    (folder / removed).unlink()
     assert cases[0].name == data.cases[0].name
     with pytest.raises(DataError, match=f"{data.cases[1].name}.*gone or damaged"):
         _ = cases[1]
@@ -356,13 +413,13 @@ def test_of_two_processes_the_second_takes_the_firsts_result(data, folder):
     with start(data, folder, "wait") as late:
         assert late.stdout.readline() == "measuring\n"  # it found nothing and is at work
         first = prepare_cases(data.cases, PLAN, folder)
-        stamps = {path: path.stat().st_ino for path in folder.glob("*/*/image.npy")}
+        stamps = {path: path.stat().st_ino for path in folder.glob("*.safetensors")}
         said, _ = late.communicate("go\n")
     assert late.returncode == 0
     # The first case it made in vain; the second one lay there by then and was not prepared again.
     assert said.splitlines() == [f"done {case.name} {float(case.image.sum())}" for case in first]
-    assert {path: path.stat().st_ino for path in folder.glob("*/*/image.npy")} == stamps
-    made = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    assert {path: path.stat().st_ino for path in folder.glob("*.safetensors")} == stamps
+    made = sorted(path.name.partition(".")[0] for path in folder.glob("*.safetensors"))
     assert made == [case.name for case in data.cases]
 
 
@@ -370,8 +427,7 @@ def test_a_process_killed_in_the_middle_leaves_nothing_that_is_taken_for_a_case(
     with start(data, folder, "wait") as process:
         process.stdout.readline()
         process.send_signal(signal.SIGKILL)
-    (left,) = folder.iterdir()
-    assert left.name.startswith(".unfinished-")
+    assert not list(folder.glob("*.safetensors"))
     cases = prepare_cases(data.cases, PLAN, folder)
     assert np.array_equal(cases[0].image, prepare_image([read_volume(data.cases[0].images[0])], PLAN).array)
 

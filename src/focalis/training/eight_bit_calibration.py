@@ -50,6 +50,7 @@ def _dice(model: Model, case: TrainingCase) -> float:
         device="cpu",
         precision="float32",
     )
+    case = case.read()
     predicted = case.judged(reported_by(model, np.array(case.image), settings))
     plan = model.plan
     return mean_dice(case.label, predicted, case.drawn(plan.outputs), bool(plan.regions))

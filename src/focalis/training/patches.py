@@ -100,9 +100,9 @@ def draw_patch(
     else:
         centre = middle + rng.uniform(-reach, reach)
     centre = _onto_voxels(centre, matrix, half)
-    drawn = case.label[None] if case.readers is None else case.readers
+    drawn = [case.label] if case.readers is None else [*case.readers]
     if plan.readers == "random":
-        drawn = drawn[rng.integers(len(drawn)) :][:1]
+        drawn = [drawn[rng.integers(len(drawn))]]
     patch_of_all = _resample(case, centre, matrix, scale, plan.patch_zyx, drawn)
     soft = plan.readers == "mean"
     label = reader_shares(patch_of_all.label, plan.outputs) if soft else patch_of_all.label[0]
@@ -173,9 +173,9 @@ def _resample(
     matrix: NDArray[np.float64],
     scale: float,
     patch: tuple[int, int, int],
-    drawn: NDArray[np.uint8],
+    drawn: Sequence[NDArray[np.uint8]],
 ) -> Patch:
-    """A patch whose label has a channel for each of the label maps `drawn`, (map, z, y, x)."""
+    """A patch whose label has a channel for each of the label maps `drawn`, (z, y, x)."""
     half = (np.asarray(patch) - 1) / 2
     corner = centre - matrix @ half
     maps = [*drawn] if case.nearest is None else [*drawn, case.nearest]

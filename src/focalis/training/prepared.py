@@ -1,20 +1,20 @@
-"""Training cases made ready once and kept on disk, found again by content and plan, opened when they are needed.
+"""Training cases made ready once and kept, found again by content and plan, opened when they are needed.
 
-A prepared case lies in `folder`/NAME/KEY, where KEY is a hash of everything that preparation depends on. It is made in
-a folder of its own and moved there in one step: other processes see the whole case or none.
+A prepared case is named by a hash of everything that preparation depends on, and kept in one step: other processes see
+the whole case or none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +22,11 @@ from numpy.typing import NDArray
 from focalis import ranks
 from focalis.dataset import IGNORED, Case, majority, staple
 from focalis.errors import DataError
-from focalis.files import (
-    ABANDONED_AFTER_S,
-    UNFINISHED,
-    KnownFiles,
-    age_s,
-    sha256_of,
-    whole_folder,
-    write_text,
-)
+from focalis.files import ABANDONED_AFTER_S, UNFINISHED, KnownFiles, age_s, sha256_of
 from focalis.lesions import label_components
 from focalis.losses import distance_to_foreground, loss_spec, nearest_lesion
 from focalis.planning import Description, Plan, describe, prepare_image, prepare_label
+from focalis.training.prepared_folder import DAMAGED, Content, Entry, PreparedFolder
 from focalis.volume import Grid, content_digest, content_profile, data_files, read_volume
 
 PREPARATION_VERSION = 5
@@ -43,15 +36,11 @@ KNOWN = "known.sqlite"
 """In the folder of prepared cases: what their source files hold, see `focalis.files.KnownFiles`."""
 
 VOXELS_PER_LESION = 500
-ENTRIES_PER_CASE = 2
-"""How many versions of a case stay on disk, the one in use included: the others are those used last. More stay as long
-as another run may use them: a run marks what it opens."""
-MARKED_EVERY_S, UNUSED_AFTER_S = 3600.0, 24 * 3600.0
+MARKED_EVERY_S = 3600.0
+READ_AT_A_TIME = 16
 
 SOURCES = {"labels": "labels", "majority": "majority", "staple": "staple", "mean": "each", "random": "each"}
 """What is prepared for each of `Plan.readers`: the label map, one map from all readers, or each reader's own."""
-
-Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -83,6 +72,10 @@ class TrainingCase:
     undrawn: tuple[int, ...] = ()
     lacks: tuple[int, ...] = ()
 
+    def read(self) -> TrainingCase:
+        """The case with image and label as arrays of NumPy, for what needs all of them."""
+        return replace(self, image=np.asarray(self.image), label=np.asarray(self.label))
+
     def judged(self, predicted: NDArray[np.integer]) -> NDArray[np.integer]:
         """Class indices (z, y, x) as far as the case can tell: what nobody drew or judged in it is background."""
         unknown = (self.label == IGNORED) | np.isin(predicted, self.undrawn)
@@ -93,18 +86,32 @@ class TrainingCase:
         return [index for index in range(1, outputs) if index not in self.undrawn]
 
 
+class _InUse:
+    """Cases that a run uses; marked all together, whichever of them is opened, so that no other run removes them."""
+
+    def __init__(self, store: PreparedFolder) -> None:
+        self.store, self.entries = store, list[Entry]()
+        self._marked = time.monotonic()
+
+    def mark(self) -> None:
+        """Mark them if that is due."""
+        if time.monotonic() - self._marked > MARKED_EVERY_S:
+            self._marked = time.monotonic()
+            self.store.mark(self.entries)
+
+
 class PreparedCases(Sequence[TrainingCase]):
-    """Prepared cases on disk, each opened anew whenever it is asked for.
+    """Prepared cases, each opened anew whenever it is asked for.
 
     A mapped array holds a file handle as long as it lives, and a process may have no more than a thousand: so the
-    sequence keeps folders, not arrays, and a thousand cases take no more memory than one.
+    sequence keeps names, not arrays, and a thousand cases take no more memory than one.
     """
 
-    def __init__(self, homes: Sequence[Path]) -> None:
-        self._homes = tuple(homes)
+    def __init__(self, entries: Sequence[Entry], in_use: _InUse) -> None:
+        self._entries, self._in_use = tuple(entries), in_use
 
     def __len__(self) -> int:
-        return len(self._homes)
+        return len(self._entries)
 
     @overload
     def __getitem__(self, index: int) -> TrainingCase: ...
@@ -112,43 +119,55 @@ class PreparedCases(Sequence[TrainingCase]):
     def __getitem__(self, index: slice) -> PreparedCases: ...
     def __getitem__(self, index: int | slice) -> TrainingCase | PreparedCases:
         if isinstance(index, slice):
-            return PreparedCases(self._homes[index])
-        return self._read(_open, self._homes[index])
+            return PreparedCases(self._entries[index], self._in_use)
+        self._in_use.mark()
+        name, _ = entry = self._entries[index]
+        return _training_case(name, *self._read(entry))
 
     def descriptions(self) -> list[Description]:
         """What the images are like, case by case, for `focalis.planning.learn_scope`."""
-        return [self._read(_description, home) for home in self._homes]
+        return [facts["description"] for facts in self._facts()]
 
     def digests(self) -> dict[str, list[str]]:
         """Case name to the digests and profiles of its channels, see `focalis.volume`; constant ones have none."""
-        return {home.parent.name: self._read(_digests, home) for home in self._homes}
+        names = (name for name, _ in self._entries)
+        return {name: facts["content"] for name, facts in zip(names, self._facts(), strict=True)}
 
-    def _read(self, read: Callable[[Path], Read], home: Path) -> Read:
+    def _facts(self) -> list[dict[str, Any]]:
+        with ThreadPoolExecutor(READ_AT_A_TIME) as pool:  # of an object store each takes its time
+            return list(pool.map(lambda entry: self._read(entry)[1], self._entries))
+
+    def _read(self, entry: Entry) -> Content:
+        store = self._in_use.store
         try:
-            return read(home)
-        except _DAMAGED as error:
+            return store.read(entry)
+        except DAMAGED as error:
             raise DataError.at(
-                home, "the prepared case is gone or damaged", "start again, it will be made anew"
+                store.place(entry),
+                "the prepared case is gone or damaged",
+                "start again, it will be made anew",
             ) from error
 
 
 def prepare_cases(cases: Sequence[Case], plan: Plan, folder: Path) -> PreparedCases:
     """Prepare cases into `folder`, one at a time on each rank, or take those that lie there already.
 
-    Of every case the entry in use stays and the one used before it; older ones that nobody has used for a day are
-    removed. So are unfinished folders
-    that a killed process left a day ago or earlier.
+    Of every case the entry in use stays and the one used before it; older ones that nobody has used for a
+    day are removed. So is what a killed process left a day ago or earlier.
 
     Raises:
         DataError: a case has no label, a file cannot be read, or it changed while it was read.
     """
-    for abandoned in folder.glob(f"{UNFINISHED}*"):
+    for abandoned in folder.glob(f"{UNFINISHED}*"):  # of earlier versions
         if age_s(abandoned) > ABANDONED_AFTER_S:
             shutil.rmtree(abandoned, ignore_errors=True)
     known = KnownFiles(folder / KNOWN)
-    homes = ranks.shared_out(lambda case: _prepared(case, plan, folder, known), cases)
+    in_use = _InUse(PreparedFolder(folder))
+    entries = ranks.shared_out(lambda case: _prepared(case, plan, in_use, known), cases)
     known.save()
-    return PreparedCases(homes)
+    in_use.store.tidy(in_use.entries)
+    in_use.entries = entries
+    return PreparedCases(entries, in_use)
 
 
 def preparation_key(case: Case, plan: Plan, sha256_of: Callable[[Path], str] = sha256_of) -> str:
@@ -194,49 +213,49 @@ def _content(path: Path, sha256_of: Callable[[Path], str]) -> str:
     return total.hexdigest()
 
 
-def _prepared(case: Case, plan: Plan, folder: Path, known: KnownFiles) -> Path:
-    """The folder of a prepared case, which is made if it is not there."""
+def _prepared(case: Case, plan: Plan, in_use: _InUse, known: KnownFiles) -> Entry:
+    """A prepared case, which is made if it is not there."""
     if case.label is None:
         raise DataError.at(case.name, "has no label file", "training needs one per image")
-    key = preparation_key(case, plan, known.sha256_of)
-    home = folder / case.name / key
-    if _is_whole(home):
-        os.utime(home)
+    store = in_use.store
+    entry = case.name, preparation_key(case, plan, known.sha256_of)
+    if store.has(entry):
+        store.mark([entry])
     else:
-        _make(case, plan, home, folder)
-        if preparation_key(case, plan, known.sha256_of) != key:
-            shutil.rmtree(home, ignore_errors=True)
+        arrays, facts = _made(case, plan)
+        if preparation_key(case, plan, known.sha256_of) != entry[1]:
             raise DataError.at(case.name, "its files changed while they were read", "start again")
-    _forget_older(home)
-    return home
+        if not store.has(entry):  # another process was faster
+            store.add(entry, arrays, facts)
+    in_use.entries.append(entry)
+    in_use.mark()
+    return entry
 
 
-def _make(case: Case, plan: Plan, home: Path, folder: Path) -> None:
-    """Prepare a case and move it to its place; if another process was faster, its result counts."""
-    with whole_folder(home, keep=_is_whole, within=folder) as unfinished:
-        volumes = case.read_images()
-        prepared = prepare_image(volumes, plan)
-        write_text(unfinished / "description.json", json.dumps(describe(volumes, plan.normalisation)))
-        marks = [mark(volume.array) for volume in volumes for mark in (content_digest, content_profile)]
-        write_text(unfinished / "content.json", json.dumps([mark for mark in marks if mark]))
-        del volumes
-        np.save(unfinished / "image.npy", prepared.array)
-        if case.lacks:
-            np.save(unfinished / "lacks.npy", sorted(case.lacks))
-        label, drawn = _targets(case, plan, prepared.input_grid)
-        np.save(unfinished / "label.npy", label)
-        if undrawn := _undrawn(case, plan):
-            np.save(unfinished / "undrawn.npy", undrawn)
-        if SOURCES[plan.readers] == "each":
-            np.save(unfinished / "readers.npy", drawn)
-        foreground = ((drawn > 0) & (drawn != IGNORED)).any(axis=0).astype(np.uint8)
-        components, count = label_components(foreground > 0)
-        np.save(unfinished / "lesions.npy", _lesion_voxels(components, count))
-        if loss_spec(plan.loss.name).lesions:
-            np.save(unfinished / "nearest.npy", nearest_lesion(components, count, plan.spacing_zyx_mm))
-        del components
-        distance = distance_to_foreground(foreground, plan.spacing_zyx_mm)
-        np.save(unfinished / "distance.npy", distance.astype(np.float16))
+def _made(case: Case, plan: Plan) -> Content:
+    """What training needs of a case."""
+    volumes = case.read_images()
+    prepared = prepare_image(volumes, plan)
+    marks = [mark(volume.array) for volume in volumes for mark in (content_digest, content_profile)]
+    facts = {
+        "description": describe(volumes, plan.normalisation),
+        "content": [mark for mark in marks if mark],
+        "lacks": sorted(case.lacks),
+        "undrawn": _undrawn(case, plan),
+    }
+    del volumes
+    label, drawn = _targets(case, plan, prepared.input_grid)
+    arrays: dict[str, NDArray[Any]] = {"image": prepared.array, "label": label}
+    if SOURCES[plan.readers] == "each":
+        arrays["readers"] = drawn
+    foreground = ((drawn > 0) & (drawn != IGNORED)).any(axis=0).astype(np.uint8)
+    components, count = label_components(foreground > 0)
+    arrays["lesions"] = _lesion_voxels(components, count)
+    if loss_spec(plan.loss.name).lesions:
+        arrays["nearest"] = nearest_lesion(components, count, plan.spacing_zyx_mm)
+    del components
+    arrays["distance"] = distance_to_foreground(foreground, plan.spacing_zyx_mm).astype(np.float16)
+    return arrays, facts
 
 
 def _targets(case: Case, plan: Plan, grid: Grid) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -259,59 +278,20 @@ def _targets(case: Case, plan: Plan, grid: Grid) -> tuple[NDArray[np.uint8], NDA
     return (staple(drawn) if plan.readers == "staple" else majority(drawn)), np.stack(drawn)
 
 
-_DAMAGED = (OSError, ValueError, EOFError)
-"""What NumPy raises for a file that is missing, cut short or no array."""
-
-
-def _open(home: Path) -> TrainingCase:
-    if age_s(home) > MARKED_EVERY_S:
-        with suppress(OSError):  # somebody else's folder
-            os.utime(home)
-    rows = np.load(home / "lesions.npy")
+def _training_case(name: str, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> TrainingCase:
+    rows = arrays["lesions"]
     starts = np.flatnonzero(np.diff(rows[:, 0])) + 1
-    some = (_optional(home / "undrawn.npy"), _optional(home / "lacks.npy"))
     return TrainingCase(
-        home.parent.name,
-        np.load(home / "image.npy", mmap_mode="r"),
-        np.load(home / "label.npy", mmap_mode="r"),
-        np.load(home / "distance.npy", mmap_mode="r"),
-        tuple(np.split(rows[:, 1:], starts)) if len(rows) else (),
-        _optional(home / "readers.npy"),
-        _optional(home / "nearest.npy"),
-        *(() if found is None else tuple(found.tolist()) for found in some),
+        name,
+        arrays["image"],
+        arrays["label"],
+        arrays["distance"],
+        tuple(np.split(np.array(rows[:, 1:]), starts)) if len(rows) else (),
+        arrays.get("readers"),
+        arrays.get("nearest"),
+        tuple(facts["undrawn"]),
+        tuple(facts["lacks"]),
     )
-
-
-def _optional(path: Path) -> NDArray[Any] | None:
-    return np.load(path, mmap_mode="r") if path.exists() else None
-
-
-def _description(home: Path) -> Description:
-    description: Description = json.loads((home / "description.json").read_text(encoding="utf-8"))
-    return description
-
-
-def _digests(home: Path) -> list[str]:
-    digests: list[str] = json.loads((home / "content.json").read_text(encoding="utf-8"))
-    return digests
-
-
-def _is_whole(home: Path) -> bool:
-    try:
-        _open(home)
-        _description(home)
-        _digests(home)
-    except _DAMAGED:
-        return False
-    return True
-
-
-def _forget_older(home: Path) -> None:
-    """Remove a case's other entries but for those used last, and those that another run may be using."""
-    others = sorted((path for path in home.parent.iterdir() if path != home), key=age_s)
-    for path in others[ENTRIES_PER_CASE - 1 :]:
-        if age_s(path) > UNUSED_AFTER_S:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _lesion_voxels(components: NDArray[np.int32], count: int) -> NDArray[np.int32]:

@@ -40,7 +40,7 @@ def fit_refinement(
 
     See `search_refinement`; without cases it changes nothing.
     """
-    watched = [Predicted(probabilities(plan, network, case, runtime), case) for case in cases[:CASES]]
+    watched = [Predicted(probabilities(plan, network, case, runtime), case.read()) for case in cases[:CASES]]
     return search_refinement(watched, plan.spacing_zyx_mm, runtime, point)
 
 

@@ -63,6 +63,7 @@ def watch(plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime
     def look(case: TrainingCase) -> tuple[float, bool, int, int]:
         """The Dice of a case, whether it holds a lesion, how many, and how many of them were found."""
         nested = bool(plan.regions)
+        case = case.read()
         predicted = case.judged(decide(probabilities(plan, network, case, runtime), 0.5, nested=nested))
         truth = (case.label > 0) & (case.label != IGNORED)
         score = mean_dice(case.label, predicted, case.drawn(plan.outputs), nested)
@@ -130,6 +131,7 @@ def _small(
     plan: Plan, network: nn.Module, case: TrainingCase, runtime: Runtime
 ) -> tuple[VoxelCounts, tuple[Candidates, ...], float]:
     """What is kept of a case, and the span of its probabilities, which are gone when this returns."""
+    case = case.read()
     judged = np.asarray(case.label != IGNORED)
     said = probabilities(plan, network, case, runtime)
     foreground = np.maximum(1 - said[0] - said[[*case.undrawn]].sum(axis=0), 0)  # rounding may go below
