@@ -44,6 +44,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--cases", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--coarser", type=float, default=1.0, help="factor of the spacing, to train in less time"
+    )
     options = parser.parse_args()
     whole = options.data / "lidc_whole"
     ct, label = (read_volume(whole / part / f"{CASE}.nii.gz") for part in ("images", "labels"))
@@ -58,10 +61,11 @@ def main() -> None:
             crop, drawn = resample_image(near, grid), resample_label(drawn, grid)
             _paste(image, mask, crop.array, drawn.array > 0, places[rng.integers(len(places))], ct, rng)
         name = f"generated_{number:03d}"
-        write_volume(
-            Volume(np.round(image).astype(np.int16), ct.grid), options.out / "images" / f"{name}.nii.gz"
-        )
-        write_volume(Volume(mask, ct.grid), options.out / "labels" / f"{name}.nii.gz")
+        scan = Volume(np.round(image).astype(np.int16), ct.grid)
+        z, y, x = (options.coarser * step for step in ct.grid.spacing_zyx_mm)
+        coarse = grid_with_spacing(ct.grid, (z, y, x))
+        write_volume(resample_image(scan, coarse), options.out / "images" / f"{name}.nii.gz")
+        write_volume(resample_label(Volume(mask, ct.grid), coarse), options.out / "labels" / f"{name}.nii.gz")
         print(
             f"{name}: {label_components(mask > 0)[1]} lesions, {100 * float(mask.mean()):.4f} % of the volume"
         )
