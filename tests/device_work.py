@@ -214,7 +214,7 @@ def from_folder(canned):
 def working(store_folder, settings, version="1.0", run=None):
     """The jobs of a device at work on a store; `run` takes the place of the child."""
     with Store(store_folder, settings.store.database) as store:
-        store.own("front")
+        store.own()
         models = open_models([ModelEntry.model_validate(entry) for entry in settings.models])
         jobs = Jobs(settings, store, models, version)
         if run is not None:

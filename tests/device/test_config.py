@@ -135,6 +135,7 @@ def test_secrets_are_not_shown(tmp_path):
         "postgresql://focalis:very-secret@db",
         "postgres://focalis:very-secret@db/focalis",
         "mysql://focalis:very-secret@db/focalis",
+        "postgresql://focalis:very-secret@db/focalis?options=-csearch_path%3Dother",
     ],
 )
 def test_what_is_no_address_of_a_database_is_refused_without_its_password(tmp_path, address):

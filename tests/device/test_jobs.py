@@ -139,6 +139,45 @@ def test_an_early_result_that_was_not_sent_yet_is_withdrawn_by_the_whole_one(mod
     assert {uid for uid, _ in received} == sent
 
 
+def test_a_result_that_is_superseded_while_it_is_made_is_not_sent(model, canned, tmp_path):
+    """As if a person had released the series, or its model had been replaced, on another process's page."""
+    files, folder = canned
+    kept(tmp_path / "store", files)
+
+    def run(job, tell):
+        early = jobs.store.tasks()[-1]
+        given = (early.series_uid, early.model, early.model_sha256, early.input_sha256)
+        jobs.store.add_task("later", *given, early.task_id)
+        return from_folder(folder)(job, tell)
+
+    with (
+        pacs() as (port, received),
+        working(tmp_path / "store", config(model, destination(port)), run=run) as jobs,
+    ):
+        until(lambda: len(jobs.store.tasks("done")) == 2)
+        later, early = jobs.store.tasks()
+        assert (later.task_id, early.superseded_by) == ("later", "later")
+        assert len(jobs.store.results(early.task_id)) == 4
+        assert not jobs.store.deliveries(early.task_id)
+    assert sorted(received.values()) == [1, 1, 1, 1]
+
+
+def test_series_that_came_at_once_are_segmented_as_they_arrived(model, write_series, tmp_path):
+    came = []
+    for number in range(5):
+        files = write_series(tmp_path / str(number), block(1000 + number), GRID)
+        came.append(kept(tmp_path / "store", files))
+    order = []
+
+    def run(job, _):
+        order.append(str(dcmread(job.files[0]).SeriesInstanceUID))
+        return {"outcome": "refused", "reason": "a test"}
+
+    with working(tmp_path / "store", config(model), run=run) as jobs:
+        until(lambda: len(jobs.store.tasks("refused")) == 5)
+    assert order == came
+
+
 def held_series(jobs):
     return until(lambda: jobs.store.series("incomplete"))[0]
 

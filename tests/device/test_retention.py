@@ -106,6 +106,19 @@ def test_a_damaged_backup_is_refused_and_leaves_no_store(store, add, tmp_path):
     assert not (tmp_path / "other" / "store.sqlite").exists()
 
 
+def test_nothing_is_restored_beside_a_device(store, add, tmp_path):
+    add("one")
+    back_up(store.folder, tmp_path / "b.tar")
+    with Store(tmp_path / "other") as device:
+        device.own()
+        with pytest.raises(UsageError, match="another focalis serve works with it"):
+            restore(tmp_path / "b.tar", device.folder)
+        assert device.series() == []
+    restore(tmp_path / "b.tar", tmp_path / "other")
+    with Store(tmp_path / "other") as restored:
+        assert len(restored.series()) == 1
+
+
 def test_a_store_is_never_restored_over(store, add, tmp_path):
     add("one")
     back_up(store.folder, tmp_path / "b.tar")

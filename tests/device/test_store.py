@@ -269,6 +269,24 @@ def test_owning_removes_what_a_stop_left(store):
     assert not attempt.exists()
 
 
+def test_a_task_begins_while_no_other_of_the_person_has(store):
+    for number, person in enumerate(("p", "p", "", "")):
+        told = {"series_uid": f"1.2.{number}", "person": person}
+        store.keep(f"{number}".encode(), header(number, **told), "x")
+        store.add_task(f"task{number}", f"1.2.{number}", "m", "s", "i")
+
+    def begins(number):
+        return store.set_task_state(f"task{number}", "checking", alone=True)
+
+    assert [begins(number) for number in range(4)] == [True, False, True, True]
+    assert store.task("task1").state == "waiting"
+    assert begins(0)  # it was interrupted
+    store.set_task_state("task0", "writing")
+    assert not begins(1)
+    store.set_task_state("task0", "sending")
+    assert begins(1)
+
+
 def test_one_process_owns_a_store(store):
     store.own()
     code = (

@@ -14,6 +14,7 @@ from postgresql import PASSWORD
 from focalis.device import serve
 from focalis.device.backup import back_up, restore
 from focalis.device.config import load_config
+from focalis.device.database import Database
 from focalis.device.store import Store
 from focalis.errors import UsageError
 from focalis.files import sha256_of
@@ -29,11 +30,12 @@ def address(database_server):
 
 @pytest.fixture
 def settings(model, address, tmp_path):
-    """focalis.toml of front and workers."""
+    """focalis.toml of front and workers; heads are urgent."""
     path = tmp_path / "focalis.toml"
     path.write_text(
         f'[store]\nfolder = "store"\ndatabase = "{address}"\nleast_free_gb = 0\n[node]\nquiet_seconds = 60\n'
         f'[[models]]\nname = "tiny"\nfile = "{model}"\n'
+        '[[routes]]\nmodel = "tiny"\nbody_part = "HEAD"\nurgent = true\n[[routes]]\nmodel = "tiny"\n'
     )
     return path
 
@@ -66,10 +68,15 @@ def found(store):
     ]
 
 
-def keep_series(store, write_series, folder, count):
+def keep_series(store, write_series, folder, count, **told):
     """Put series into a store; by UID what the pretended workers make of each."""
     scans = [write_series(folder / str(number), block(900 + number), GRID) for number in range(count)]
-    return {keep_files(store, files, expected=len(files)): digest_of(files) for files in scans}
+    return {keep_files(store, files, expected=len(files), **told): digest_of(files) for files in scans}
+
+
+def begun(store):
+    """The series that are worked on."""
+    return {task.series_uid for state in ("checking", "segmenting", "writing") for task in store.tasks(state)}
 
 
 def assert_once(store, wanted):
@@ -152,20 +159,50 @@ def test_studies_of_one_person_are_segmented_one_after_the_other(settings, write
     config, most = load_config(settings), 0
     with working(config.store.folder, config) as jobs, running(settings, WORKER, WORKER):
         until(lambda: jobs.store.others() == 2)
-        for number in range(4):
-            files = write_series(tmp_path / "in" / str(number), block(900 + number), GRID)
-            keep_files(jobs.store, files, expected=len(files), person="p")
+        keep_series(jobs.store, write_series, tmp_path / "in", 4, person="p")
 
         def work():
             nonlocal most
-            begun = [
-                task for state in ("checking", "segmenting", "writing") for task in jobs.store.tasks(state)
-            ]
-            most = max(most, len({task.task_id for task in begun}))
+            most = max(most, len(begun(jobs.store)))
             return len(jobs.store.tasks("done")) == 4
 
         until(work)
     assert most == 1
+
+
+def test_an_urgent_study_never_runs_beside_another_of_its_person(settings, write_series, tmp_path):
+    config, together = load_config(settings), set()
+    with working(config.store.folder, config) as jobs, running(settings, WORKER, WORKER):
+        until(lambda: jobs.store.others() == 2)
+        wanted = keep_series(jobs.store, write_series, tmp_path / "others", 4)
+        until(lambda: begun(jobs.store))
+        slow = keep_series(jobs.store, write_series, tmp_path / "slow", 1, person="p")
+        until(lambda: len(jobs.store.tasks()) == 5)  # so it waits in the queue, which urgent ones overtake
+        urgent = keep_series(jobs.store, write_series, tmp_path / "urgent", 1, person="p", body_part="HEAD")
+
+        def work():
+            together.add(len(begun(jobs.store) & {*slow, *urgent}))
+            return len(jobs.store.tasks("done")) == 6
+
+        until(work)
+        assert_once(jobs.store, wanted | slow | urgent)
+    assert together == {0, 1}
+
+
+def test_urgent_studies_come_first_on_whichever_worker_is_free(settings, write_series, tmp_path):
+    config = load_config(settings)
+    with working(config.store.folder, config) as jobs, running(settings, WORKER, WORKER):
+        until(lambda: jobs.store.others() == 2)
+        wanted = keep_series(jobs.store, write_series, tmp_path / "others", 8)
+        until(lambda: jobs.store.tasks("done"))
+        urgent = keep_series(jobs.store, write_series, tmp_path / "urgent", 2, body_part="HEAD")
+        until(lambda: len(jobs.store.tasks()) == 10)
+        before = {task.series_uid for task in jobs.store.tasks("done")}
+        until(lambda: len(jobs.store.tasks("done")) == 10)
+        assert_once(jobs.store, wanted | urgent)
+        ended = [task.series_uid for task in sorted(jobs.store.tasks(), key=lambda task: task.updated_at)]
+    later = [each for each in ended if each not in before]
+    assert urgent.keys() <= {*later[:4]}  # two may have begun before
 
 
 def test_a_worker_that_loses_the_database_ends(settings, database_server, tmp_path):
@@ -183,17 +220,39 @@ def test_a_worker_that_loses_the_database_ends(settings, database_server, tmp_pa
 
 def test_a_second_front_is_refused(address, tmp_path):
     with Store(tmp_path / "one", address) as first, Store(tmp_path / "two", address) as second:
-        first.own("front")
+        first.own()
         with pytest.raises(UsageError, match="another focalis serve works with it"):
-            second.own("front")
+            second.own()
+
+
+def test_nothing_is_restored_beside_a_front(database_server, series, tmp_path):
+    with Store(tmp_path / "one") as one:
+        keep_files(one, series)
+    back_up(tmp_path / "one", tmp_path / "one.tar")
+    address = database_server.new_database()
+    with Store(tmp_path / "elsewhere", address) as front:
+        front.own()
+        with pytest.raises(UsageError, match="another focalis serve works with it"):
+            restore(tmp_path / "one.tar", tmp_path / "two", address)
+        assert front.series() == []
+    restore(tmp_path / "one.tar", tmp_path / "two", address)
+    with Store(tmp_path / "two", address) as two:
+        assert len(two.series()) == 1
 
 
 def test_a_front_that_starts_leaves_what_another_process_is_receiving(address, tmp_path):
     with Store(tmp_path, address) as other, Store(tmp_path, address) as front:
         new, old = other.stage(b"new"), other.stage(b"old")
         os.utime(old.path, (0, 0))
-        front.own("front")
+        front.own()
         assert (new.path.exists(), old.path.exists()) == (True, False)
+
+
+def test_the_server_ends_the_session_of_a_machine_that_is_gone(address):
+    """Also while it waits for that machine to take an answer, which no keepalive ends."""
+    with contextlib.closing(Database(address)) as rows:
+        assert rows.rows("SHOW tcp_user_timeout") == [{"tcp_user_timeout": "15000"}]
+        assert rows.rows("SHOW tcp_keepalives_idle") == [{"tcp_keepalives_idle": "5"}]
 
 
 def test_a_process_is_dead_to_others_only_when_it_has_ended(address, tmp_path):

@@ -68,11 +68,12 @@ def restore(path: Path, folder: Path, database: str | None = None) -> int:
         How many files were restored.
 
     Raises:
-        UsageError: there is a store already.
+        UsageError: there is a store already, or a device works with it.
         DataError: the backup is damaged, or cannot be read or written; nothing that is usable stays.
     """
-    if (folder / _DATABASE).exists() or (database and _holds_rows(folder, database)):
-        raise UsageError.at(folder, "holds a store already", "restore into another folder")
+    if database or (folder / _DATABASE).exists():
+        with Store(folder, database) as target:
+            _require_empty(target)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".restoring-") as beside:
@@ -82,12 +83,10 @@ def restore(path: Path, folder: Path, database: str | None = None) -> int:
             with Store(Path(beside)) as store:
                 _check(store, path)
             (Path(beside) / "models").mkdir(exist_ok=True)
-            if database is None:
-                _move_files(Path(beside), folder)
-                (Path(beside) / _DATABASE).replace(folder / _DATABASE)
-            else:
-                with Store(Path(beside)) as rows, Store(folder, database) as target:
-                    rows.copy_rows(target, lambda: _move_files(Path(beside), folder))
+            with Store(Path(beside)) as rows, Store(folder, database) as target:
+                target.claim()
+                _require_empty(target)  # a device may have worked here meanwhile
+                rows.copy_rows(target, lambda: _move_files(Path(beside), folder))
     except (tarfile.TarError, EOFError) as error:
         raise DataError.at(path, f"is no backup, or is damaged ({error})", "take another one") from error
     except OSError as error:
@@ -96,9 +95,9 @@ def restore(path: Path, folder: Path, database: str | None = None) -> int:
     return count
 
 
-def _holds_rows(folder: Path, database: str) -> bool:
-    with Store(folder, database) as store:
-        return not store.is_empty()
+def _require_empty(store: Store) -> None:
+    if not store.is_empty():
+        raise UsageError.at(store.folder, "holds a store already", "restore into another folder")
 
 
 def _move_files(source: Path, folder: Path) -> None:

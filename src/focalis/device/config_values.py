@@ -6,7 +6,7 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
@@ -54,6 +54,8 @@ def _database_address(value: str) -> str:
         raise ValueError(told) from None  # its text may hold the password
     if not whole:
         raise ValueError(told)
+    if "options" in parse_qs(found.query):
+        raise ValueError("options of the session are set by the device; leave them out of the address")
     return value
 
 

@@ -44,7 +44,7 @@ from focalis.device.routing import (
 )
 from focalis.device.segment import PointJob, SeriesJob
 from focalis.device.segmenter import Segmenter
-from focalis.device.store import Store
+from focalis.device.store import FRONT, Store
 from focalis.device.wholeness import what_is_missing
 from focalis.device.written import (
     clear_making,
@@ -60,7 +60,6 @@ from focalis.errors import FocalisError
 Key = tuple[str, ...]
 """A workflow's name and its arguments, which say what work it is."""
 
-EXECUTOR = "focalis-device"
 APPLICATION_VERSION = "1"
 """Of the workflows' steps, not of Focalis: fixed, so that a later version finishes what an earlier one began."""
 
@@ -106,7 +105,7 @@ class Jobs:
         self.notifier = Notifier(config, store, version)
         self.commitments = Commitments(config, store, self._reported)
         # with a new name DBOS recovers nothing by itself: it would let any process do it
-        front = f"{EXECUTOR} {secrets.token_hex(4)}" if config.store.database else EXECUTOR
+        front = f"{FRONT} {secrets.token_hex(4)}" if config.store.database else FRONT
         self._executor, self._is_worker = worker or front, bool(worker)
         self._running: set[Key] = set()
         self._lost: dict[str, float] = {}
@@ -243,11 +242,12 @@ class Jobs:
             self._complete.add(row.series_uid)
         self._release_in_time()
         self._complete.update(self.store.released_series())
-        for series_uid in sorted(self._complete):
-            found = self.store.series_row(series_uid)
-            if found is not None and found.state == "complete":
-                self._take(found)
-            self._complete.discard(series_uid)
+        rows = filter(None, map(self.store.series_row, self._complete))
+        for row in sorted(rows, key=lambda row: (row.first_at, row.series_uid)):
+            if row.state == "complete":
+                self._take(row)
+            self._complete.discard(row.series_uid)
+        self._complete.clear()
 
     def _release_in_time(self) -> None:
         hours = self.config.node.release_after_hours
@@ -454,7 +454,9 @@ class Jobs:
             return {"outcome": "failed", "reason": f"the device has no model {task.model!r} any more"}
         if model.header.identity.file_sha256 != task.model_sha256:
             return {"outcome": "failed", "reason": f"the model {task.model!r} is another one now"}
-        self.store.set_task_state(task_id, "checking")
+        # an urgent study overtakes those in DBOS's queue, of which one may be of the same person
+        if not self.store.set_task_state(task_id, "checking", alone=True):
+            return {"outcome": "stopped", "reason": "another study of the person is segmented"}
         limits = self.config.limits
         instances = self.store.instances(task.series_uid)
         if self._inputs_of(task.series_uid) != task.input_sha256:

@@ -17,7 +17,7 @@ from types import FrameType
 from focalis import __version__
 from focalis.device.config import Config, ModelEntry, load_config
 from focalis.device.intake import Intake
-from focalis.device.jobs import EXECUTOR, Jobs
+from focalis.device.jobs import Jobs
 from focalis.device.models import open_models
 from focalis.device.node import Node
 from focalis.device.retraining import Retrainer, retrained_models
@@ -96,7 +96,7 @@ def running(config: Config) -> Iterator[Running]:
     check_routes(config.routes, models)
     with ExitStack() as stack:
         store = stack.enter_context(Store(config.store.folder, config.store.database))
-        store.own(EXECUTOR)
+        store.own()
         if made := retrained_models(store, config.routes):
             models |= open_models([*config.models, *made])
         intake = Intake(store, config)

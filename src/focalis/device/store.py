@@ -27,6 +27,8 @@ from focalis.device.senders import Senders
 from focalis.device.work import Work
 from focalis.errors import UsageError
 
+FRONT = "focalis-device"
+"""What the process that takes in and sends is called among those that share a database."""
 _SPARED_SECONDS = 3600.0
 
 
@@ -65,11 +67,24 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
     ) -> None:
         self.close()
 
-    def own(self, name: str = "") -> None:
+    def own(self) -> None:
         """Become the only process that takes in and sends, and remove what a stop left unfinished.
 
-        Args:
-            name: what this process is called among those that share a database.
+        Raises:
+            UsageError: another process works with it.
+            DataError: the disk fails.
+        """
+        self.claim()
+        self.break_off_sendings()
+        known = self._database.rows("SELECT sha256 FROM instances UNION SELECT sha256 FROM quarantine")
+        tasks = self._database.rows("SELECT task_id FROM tasks")
+        spared_seconds = _SPARED_SECONDS if self._address else 0
+        self._files.remove_strangers(
+            {row["sha256"] for row in known}, {row["task_id"] for row in tasks}, spared_seconds
+        )
+
+    def claim(self) -> None:
+        """Let no other process take in and send, until this store is closed.
 
         Raises:
             UsageError: another process works with it.
@@ -81,14 +96,7 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
             raise UsageError.at(
                 self.folder, "another focalis serve works with it", "stop that one first"
             ) from error
-        self.join(name)
-        self.break_off_sendings()
-        known = self._database.rows("SELECT sha256 FROM instances UNION SELECT sha256 FROM quarantine")
-        tasks = self._database.rows("SELECT task_id FROM tasks")
-        spared_seconds = _SPARED_SECONDS if self._address else 0
-        self._files.remove_strangers(
-            {row["sha256"] for row in known}, {row["task_id"] for row in tasks}, spared_seconds
-        )
+        self.join(FRONT)
 
     def join(self, name: str) -> None:
         """Be one of the processes that share the database; nothing happens without one.

@@ -33,6 +33,12 @@ SELECT tasks.*, (SELECT later.task_id FROM tasks AS later WHERE later.supersedes
                  ORDER BY later.created_at LIMIT 1) AS superseded_by
 FROM tasks
 """
+_PERSON = "coalesce(nullif(person, ''), tasks.series_uid)"
+_TASKS_AND_SERIES = "tasks JOIN series ON series.series_uid = tasks.series_uid"
+_BEGUN_OF_PERSON = f"""
+SELECT tasks.task_id FROM {_TASKS_AND_SERIES} WHERE tasks.state IN ('checking', 'segmenting', 'writing')
+AND {_PERSON} = (SELECT {_PERSON} FROM {_TASKS_AND_SERIES} WHERE task_id = ?)
+"""
 _EVENTS_KEPT = 100_000
 _log = logging.getLogger(__name__)
 
@@ -107,8 +113,8 @@ class Work:
     def persons(self, states: Sequence[TaskState]) -> dict[str, str]:
         """Whose images the tasks in these states segment: a hash of the person, or the series if nobody is named."""
         rows = self._database.rows(
-            "SELECT task_id, coalesce(nullif(person, ''), tasks.series_uid) AS person FROM tasks JOIN series"
-            f" ON series.series_uid = tasks.series_uid WHERE tasks.state IN ({', '.join('?' * len(states))})",
+            f"SELECT task_id, {_PERSON} AS person FROM {_TASKS_AND_SERIES}"
+            f" WHERE tasks.state IN ({', '.join('?' * len(states))})",
             *states,
         )
         return {row["task_id"]: row["person"] for row in rows}
@@ -126,12 +132,28 @@ class Work:
         return [_task(row) for row in rows]
 
     def set_task_state(
-        self, task_id: str, state: TaskState, reason: str = "", seconds: float | None = None
-    ) -> None:
-        """Set a task's state and its reason; `seconds` of work, once it is known, stays."""
+        self,
+        task_id: str,
+        state: TaskState,
+        reason: str = "",
+        seconds: float | None = None,
+        alone: bool = False,
+    ) -> bool:
+        """Set a task's state and its reason; `seconds` of work, once it is known, stays.
+
+        Args:
+            alone: not while another task of the same person has begun, unless this one has, too, and was interrupted.
+
+        Returns:
+            False if `alone` forbids it; then nothing changes.
+        """
         at = now()
         with self._database.transaction() as connection:
             before = connection.rows("SELECT state, updated_at FROM tasks WHERE task_id = ?", task_id)
+            if alone:
+                begun = {row["task_id"] for row in connection.rows(_BEGUN_OF_PERSON, task_id)}
+                if begun and task_id not in begun:
+                    return False
             connection.execute(
                 "UPDATE tasks SET state = ?, reason = ?, updated_at = ?, seconds = coalesce(?, seconds)"
                 " WHERE task_id = ?",
@@ -142,6 +164,7 @@ class Work:
             self.counters.took(before[0]["state"], passed.total_seconds())
             if state not in STAGES:
                 self.counters.add("tasks_ended_total", state=state)
+        return True
 
     def set_outside(self, task_id: str, outside: str) -> None:
         """Keep how a task's series lies outside of what the model was trained on; empty if it does not."""
