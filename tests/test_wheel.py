@@ -1,6 +1,7 @@
 """The wheel: it holds all that a program needs, and works where nothing else of Focalis lies."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -43,6 +44,16 @@ def test_everything_of_the_package_is_in_it(wheel: Path) -> None:
     pages = (path for path in (ROOT / "docs").rglob("*.md"))
     assert {f"focalis/docs/{path.relative_to(ROOT / 'docs').as_posix()}" for path in pages} <= held
     assert "focalis/docs/hooks.py" not in held
+
+
+@pytest.mark.slow
+def test_its_description_leads_nowhere_that_a_package_index_lacks(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (path,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    description = archive.read(path).decode("utf-8").partition("\n\n")[2]
+    assert "focalis fit mydata" in description
+    assert "<img" not in description
+    assert re.findall(r"\]\((?!https:)[^)]*\)", description) == []
 
 
 @pytest.mark.slow
