@@ -6,8 +6,8 @@
 
 `memory` trains on prepared cases of noise with small balls and reads the process's memory after every step: its own
 (RssAnon), and with the pages of mapped files (VmRSS), which the system takes back when others need room. `fit` trains
-as `focalis fit` does, without options but the steps, on what `pasted_nodules.py` wrote, notes how long each stage
-lasts, and predicts the real CT. PASTED is GENERATED, and from that very CT: the figures show that it works, no more.
+as `focalis fit` does, without options but the steps, on what `pasted_nodules.py` wrote, and predicts the real CT.
+PASTED is GENERATED, and from that very CT: the figures show that it works, no more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -137,21 +136,11 @@ def prepared(home: Path, seed: int) -> Path:
 
 def fit(pasted: Path, run: Path, steps: int, real: Path | None) -> dict[str, Any]:
     """Train, and predict the real CTs."""
-    stages: dict[str, float] = {}
-    began, current = time.monotonic(), ""
-
-    def note(stage: str, _progress: object) -> None:
-        nonlocal began, current
-        if stage != current:
-            stages[current] = stages.get(current, 0) + time.monotonic() - began
-            began, current = time.monotonic(), stage
-
-    focalis.fit(pasted, run, steps=steps, progress=note)
-    note("", None)
+    focalis.fit(pasted, run, steps=steps, resume=run.exists())
     record = read_json(run / "record.json")
     result: dict[str, Any] = {
         "data": read_json(pasted / "dataset.json")["description"],
-        "stages_s": {stage: round(seconds) for stage, seconds in stages.items() if stage},
+        "cases": {name: len(record["cases"][name]) for name in ("train", "inner")},
         **{name: record[name] for name in ("steps", "training_seconds", "peak_memory_gb", "threshold")},
         **{name: record[name] for name in ("minimum_mm3", "minimum_confidence")},
         "foreground_percent": [
@@ -161,7 +150,7 @@ def fit(pasted: Path, run: Path, steps: int, real: Path | None) -> dict[str, Any
         "inner": read_json(run / "evaluation.json")["summary"]["overall"],
     }
     for image in sorted((real / "images").glob("*.nii.gz")) if real else ():
-        focalis.predict(run / "model.safetensors", image, run / "real")
+        focalis.predict(run / "model.safetensors", [image], run / "real")
         mask = read_volume(next((run / "real").rglob(image.name))).array > 0
         truth = read_volume(image.parents[1] / "labels" / image.name).array > 0
         matching = match_lesions(truth, mask)
@@ -202,14 +191,12 @@ def fit_table() -> list[str]:
     lesions = result["inner"]["lesions"]
     real = {name[5:]: found for name, found in result.items() if name.startswith("real ")}
     return [
-        f"{result['data']} {len(shares)} scans, foreground {min(shares):.4f} to {max(shares):.4f} %, "
+        f"{result['data']} {result['cases']['train']} trained, {result['cases']['inner']} chose the point; "
+        f"foreground {min(shares):.4f} to {max(shares):.4f} %, "
         f"{result['steps']} steps, no other option; peak of memory {result['peak_memory_gb']:.1f} GB.",
         "",
-        "| stage | seconds |",
-        "|---|---|",
-        *(f"| {stage} | {seconds:,} |" for stage, seconds in result["stages_s"].items()),
-        "",
-        f"On the inner split (generated): lesion sensitivity {lesions['sensitivity']['value']}, "
+        f"On the inner split (generated): Dice {result['inner']['statistics'][0]['mean']:.3f}, "
+        f"lesion sensitivity {lesions['sensitivity']['value']:.2f}, "
         f"false positives per scan {lesions['false_positives_per_scan']['value']}.",
         "",
         "| real CT | lesions found | missed | false positives | Dice |",
