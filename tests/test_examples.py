@@ -51,7 +51,7 @@ def test_from_a_dicom_folder_to_a_reviewed_seg(home):
 def test_own_network_and_loss(home):
     plan = run_notebook("own_network")["plan"]
     assert (plan.network.name, plan.loss.name) == ("example-plain", "example-power")
-    assert (home / "compared" / "report.html").is_file()
+    assert (home / "compared" / "compare.html").is_file()
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
