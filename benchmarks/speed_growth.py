@@ -6,7 +6,8 @@
 
 Every row is measured in a process of its own. Of a volume, "predict" is the whole program from start to files, under
 its default budget of 4 GB, and "resident GB" its peak memory; the network has what that leaves of the budget. Of cases
-and lesions "resident GB" is the peak of the row's process.
+and lesions "resident GB" is the peak of the row's process. "start again" is check and preparation once more, from what
+is known of the files; the files a case are the prepared cases and that store.
 --most leaves out the larger sizes for a quick trial, which is printed, not written.
 """
 
@@ -31,6 +32,7 @@ from speed_common import default_model, interleaved, shipped_like, write
 from speed_process import FOCALIS, medians, run
 
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
+from focalis.files import KnownFiles
 from focalis.lesions import OperatingPoint, label_components, match_lesions, measure_lesions, report_lesions
 from focalis.losses import distance_to_foreground
 from focalis.model import save_model
@@ -39,7 +41,7 @@ from focalis.planning.parts import augmentations_of
 from focalis.prediction import run_passes, runtime_for
 from focalis.prediction.predictor import budget_beside
 from focalis.prediction.restore import restore
-from focalis.training import prepare_cases
+from focalis.training import KNOWN, prepare_cases
 from focalis.training.batches import make_batch
 from focalis.volume import Grid, Volume, grid_with_spacing, read_volume, resample_image, write_volume
 from focalis.workflows.record import peak_memory_gb
@@ -203,11 +205,25 @@ def one_cases(count: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(Path(folder) / "data", count, PHANTOM, seed=0)
+        prepared_in = Path(folder) / "prepared"
+        known = KnownFiles(prepared_in / KNOWN)
         data = timed("open", lambda: open_dataset(Path(folder) / "data"))
-        timed("check", lambda: checked(data))
+        timed("check", lambda: checked(data, known))
         figures = timed("fingerprint", lambda: fingerprint(data.cases))
         plan = make_plan(figures, data.channels, {1: "lesion"})
-        prepared = timed("prepare", lambda: prepare_cases(data.cases, plan, Path(folder) / "prepared"))
+        known.save()
+        prepared = timed("prepare", lambda: prepare_cases(data.cases, plan, prepared_in))
+
+        def start_again() -> None:
+            checked(open_dataset(Path(folder) / "data"), KnownFiles(prepared_in / KNOWN))
+            prepare_cases(data.cases, plan, prepared_in)
+
+        timed("start again", start_again)
+        files = [path for path in prepared_in.iterdir() if path.is_file()]
+        seconds |= {
+            "files a case": len(files) / count,
+            "MB a case": sum(path.stat().st_size for path in files) / count / 1e6,
+        }
         rng = np.random.default_rng(0)
         built = augmentations_of(plan)
         draw = {"batch": lambda: make_batch(prepared, plan, 0, int(rng.integers(10**6)), built)}

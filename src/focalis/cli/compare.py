@@ -10,7 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from focalis.cli.console import figure_with_interval, print_doubt, print_json, progress_bar, show_training
-from focalis.cli.options import DatasetFolder, Device, MayMiss, Minutes, On, Precision, Splits, Steps, Verify
+from focalis.cli.options import (
+    DatasetFolder,
+    Device,
+    MayMiss,
+    Minutes,
+    On,
+    Precision,
+    Prepared,
+    Splits,
+    Steps,
+    Verify,
+)
 from focalis.display import counted
 from focalis.errors import UsageError
 
@@ -51,6 +62,7 @@ def compare(
     parallel: Annotated[int, typer.Option(min=1, help="Runs at a time; needs --steps.")] = 1,
     on: On = None,
     verify: Verify = False,
+    prepared: Prepared = None,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Annotated[
@@ -95,6 +107,7 @@ def compare(
             parallel=parallel,
             on=on,
             verify=verify,
+            prepared=prepared,
             device=device,
             precision=precision,
             threads=threads,

@@ -10,7 +10,18 @@ import typer
 
 from focalis.cli.console import print_doubt, print_json, print_summary, progress_bar, show_training
 from focalis.cli.launched import launched
-from focalis.cli.options import DatasetFolder, Device, MayMiss, Minutes, On, Precision, Splits, Steps, Verify
+from focalis.cli.options import (
+    DatasetFolder,
+    Device,
+    MayMiss,
+    Minutes,
+    On,
+    Precision,
+    Prepared,
+    Splits,
+    Steps,
+    Verify,
+)
 
 
 def fit(
@@ -92,6 +103,7 @@ def fit(
     ] = 1,
     on: On = None,
     verify: Verify = False,
+    prepared: Prepared = None,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default all.")] = None,
@@ -134,6 +146,7 @@ def fit(
             parallel=parallel,
             on=on,
             verify=verify,
+            prepared=prepared,
             device=device,
             precision=precision,
             threads=threads,

@@ -44,6 +44,13 @@ Verify = Annotated[
         "--verify", help="Read all files again, also those with the path, size and times of before."
     ),
 ]
+Prepared = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Object store that keeps prepared cases: s3://bucket/prefix; default: a folder of the run.",
+    ),
+]
 Charset = Annotated[
     str | None,
     typer.Option(

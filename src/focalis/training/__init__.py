@@ -16,6 +16,7 @@ from focalis.training.loop import (
     untrained_point,
 )
 from focalis.training.prepared import KNOWN, TrainingCase, prepare_cases
+from focalis.training.prepared_objects import PreparedObjects
 from focalis.training.processor import keep_freed_memory, trusted
 from focalis.training.refinement import fit_refinement
 from focalis.training.validation import operating_point
@@ -26,6 +27,7 @@ __all__ = [
     "METRICS",
     "Interrupted",
     "NothingLearnedWarning",
+    "PreparedObjects",
     "Progress",
     "TrainingCase",
     "calibrate",

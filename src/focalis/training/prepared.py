@@ -27,6 +27,7 @@ from focalis.lesions import label_components
 from focalis.losses import distance_to_foreground, loss_spec, nearest_lesion
 from focalis.planning import Description, Plan, describe, prepare_image, prepare_label
 from focalis.training.prepared_folder import DAMAGED, Content, Entry, PreparedFolder
+from focalis.training.prepared_objects import PreparedObjects
 from focalis.volume import Grid, content_digest, content_profile, data_files, read_volume
 
 PREPARATION_VERSION = 5
@@ -89,7 +90,7 @@ class TrainingCase:
 class _InUse:
     """Cases that a run uses; marked all together, whichever of them is opened, so that no other run removes them."""
 
-    def __init__(self, store: PreparedFolder) -> None:
+    def __init__(self, store: PreparedFolder | PreparedObjects) -> None:
         self.store, self.entries = store, list[Entry]()
         self._marked = time.monotonic()
 
@@ -149,25 +150,41 @@ class PreparedCases(Sequence[TrainingCase]):
             ) from error
 
 
-def prepare_cases(cases: Sequence[Case], plan: Plan, folder: Path) -> PreparedCases:
-    """Prepare cases into `folder`, one at a time on each rank, or take those that lie there already.
+def prepare_cases(
+    cases: Sequence[Case], plan: Plan, folder: Path, address: str | None = None
+) -> PreparedCases:
+    """Prepare cases, one at a time on each rank, or take those that lie there already.
 
-    Of every case the entry in use stays and the one used before it; older ones that nobody has used for a
+    Of every case in a folder the entry in use stays and the one used before it; older ones that nobody has used for a
     day are removed. So is what a killed process left a day ago or earlier.
 
+    Args:
+        folder: where they lie, and what is known of their files.
+        address: the object store in which they lie instead, see `PreparedObjects`.
+
     Raises:
-        DataError: a case has no label, a file cannot be read, or it changed while it was read.
+        DataError: a case has no label, a file cannot be read, or it changed while it was read; the store cannot be
+            reached.
     """
     for abandoned in folder.glob(f"{UNFINISHED}*"):  # of earlier versions
         if age_s(abandoned) > ABANDONED_AFTER_S:
             shutil.rmtree(abandoned, ignore_errors=True)
     known = KnownFiles(folder / KNOWN)
-    in_use = _InUse(PreparedFolder(folder))
+    in_use = _InUse(PreparedFolder(folder) if address is None else PreparedObjects(address))
     entries = ranks.shared_out(lambda case: _prepared(case, plan, in_use, known), cases)
     known.save()
     in_use.store.tidy(in_use.entries)
     in_use.entries = entries
     return PreparedCases(entries, in_use)
+
+
+def missing_cases(cases: Sequence[Case], plan: Plan, folder: Path, address: str | None = None) -> list[Case]:
+    """The cases that `prepare_cases` would have to make."""
+    store = PreparedFolder(folder) if address is None else PreparedObjects(address)
+    known = KnownFiles(folder / KNOWN)
+    entries = [(case.name, preparation_key(case, plan, known.sha256_of)) for case in cases]
+    missing = set(store.missing(entries))
+    return [case for case, entry in zip(cases, entries, strict=True) if entry in missing]
 
 
 def preparation_key(case: Case, plan: Plan, sha256_of: Callable[[Path], str] = sha256_of) -> str:

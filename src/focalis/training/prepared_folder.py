@@ -67,6 +67,10 @@ class PreparedFolder:
             return True
         return False
 
+    def missing(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Those that do not lie there, whole."""
+        return [entry for entry in entries if not self.has(entry)]
+
     def read(self, entry: Entry) -> Content:
         """What was added, the arrays mapped into memory; one of `DAMAGED` if it is gone or damaged."""
         return unpack(np.memmap(self.place(entry), np.uint8, mode="r"))

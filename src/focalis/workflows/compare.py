@@ -75,6 +75,7 @@ def compare(
     parallel: int = 1,
     on: str | None = None,
     verify: bool = False,
+    prepared: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
@@ -108,6 +109,7 @@ def compare(
         threads: processor threads of each run; all, divided by `parallel`, if not given.
         memory_gb: memory that a run may take, see `fit`.
         verify: read every file of the data set again, also those whose size, times and inode are as they were.
+        prepared: the object store that keeps prepared cases, such as s3://bucket/prefix; a folder in `out` by default.
         progress: called with the name of the run and, in training, with its progress.
         doubt: called with each doubt about the data, see `fit`.
 
@@ -145,7 +147,7 @@ def compare(
     with only_process_in(root, "comparison"):
         tell("check", None)
         trainings = Trainings.of(
-            root, Path(dataset), data, held_out, SPLIT_SEED, trainers, doubt, verify=verify
+            root, Path(dataset), data, held_out, SPLIT_SEED, trainers, doubt, verify=verify, store=prepared
         )
         divisions = [(number or 0, split) for number, split in trainings.divisions]
         tell("plan", None)
@@ -196,6 +198,7 @@ def compare(
             for row in rows
         ]
         left = ""
+        trainers.prepare(tasks, trainings.data, parallel, tell)
         with suppress(TrainingError):  # the table says which failed, and why
             left = trainers.executor.run(tasks if elsewhere else waiting(tasks), parallel, tell)
         tell("report", None)

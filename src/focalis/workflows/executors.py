@@ -41,10 +41,12 @@ class Executor:
         run: carries out tasks, so many at a time, and tells of their progress. Returns what is left to do before their
             results are there, in one line; empty if they are.
         elsewhere: the tasks run on machines whose devices and threads are not this one's.
+        waits: it returns when the tasks have ended.
     """
 
     run: Callable[[Sequence[Job], int, Tell], str]
     elsewhere: bool = False
+    waits: bool = True
 
 
 def here(tasks: Sequence[Job], _parallel: int, tell: Tell) -> str:
@@ -96,7 +98,7 @@ def processes(tasks: Sequence[Job], parallel: int, tell: Tell) -> str:
 OWN: Mapping[str, Executor] = {
     "here": Executor(here),
     "processes": Executor(processes),
-    "slurm": Executor(slurm, elsewhere=True),
+    "slurm": Executor(slurm, elsewhere=True, waits=False),
     "ray": Executor(ray, elsewhere=True),
 }
 

@@ -122,6 +122,7 @@ def fit(
     parallel: int = 1,
     on: str | None = None,
     verify: bool = False,
+    prepared: str | None = None,
     progress: Callable[[str, Progress | None], None] | None = None,
     doubt: Callable[[str], None] | None = None,
 ) -> FitResult:
@@ -160,10 +161,12 @@ def fit(
         resume: go on with the run in `out`.
         device, precision, threads: where and how to compute.
         memory_gb: memory that the run may take; 8 unless the plan says otherwise.
-        parallel: folds at a time, each in a process of its own; they share threads and memory evenly.
+        parallel: folds at a time, each in a process of its own; they share threads and memory evenly. Cases are
+            prepared by as many processes, also those of one training where `on` is `processes`.
         on: the executor that carries out the folds: `here`, `processes`, `slurm`, `ray`, or one that a package
             registers; `processes` if `parallel` is more than 1. With `slurm` the same call again collects.
         verify: read every file of the data set again, also those whose size, times and inode are as they were.
+        prepared: the object store that keeps prepared cases, such as s3://bucket/prefix; a folder in `out` by default.
         progress: called with the name of the stage and, in training, with its progress.
         doubt: called before the training with each line that a person should know of the data: what `focalis check`
             says of mix-ups, too few cases, and names that are passed over.
@@ -176,8 +179,10 @@ def fit(
     length, held_out = Length(minutes, steps), Folds(fold, folds, splits)
     compute = Compute(device, precision, threads, memory_gb)
     at_least("seed", seed, 0)
-    if parallel > 1 and not folds:
-        raise UsageError("only folds can run in parallel; give --folds")
+    if parallel > 1 and not folds and on != "processes":
+        raise UsageError(
+            "only folds can run in parallel; give --folds, or --on processes to prepare the cases of one training so"
+        )
     if learning_curve and fold is None:
         raise UsageError("a learning curve needs held-out cases; give --fold")
     if then_all and (not folds or promise or on == "slurm" or (network or "").endswith(REFINED)):
@@ -190,7 +195,7 @@ def fit(
     check_names(network, loss)
     if readers is not None and readers not in get_args(Readers):
         raise UsageError(f"readers is {readers!r}; choose one of {', '.join(get_args(Readers))}")
-    trainers = Trainers.of(on or ("processes" if parallel > 1 else "here"), parallel, compute)
+    trainers = Trainers.of(on or ("processes" if parallel > 1 else "here"), parallel if folds else 1, compute)
     sharing = trainers.sharing
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
@@ -217,7 +222,9 @@ def fit(
         tell("check", None)
         plan_path = root / PLAN
         data = with_masks(data, readers or (settled.readers if settled else "labels"))
-        trainings = Trainings.of(root, Path(dataset), data, held_out, seed, trainers, doubt, verify=verify)
+        trainings = Trainings.of(
+            root, Path(dataset), data, held_out, seed, trainers, doubt, verify=verify, store=prepared
+        )
         data = trainings.data
         caveats = tuple(str(finding) for finding in trainings.grave if finding.kind == "few")
         if asked and any(case.drawn_of(data.labels) != data.labels for case in data.cases):
@@ -260,6 +267,7 @@ def fit(
             for number, split in trainings.divisions
         ]
         parts = on_parts(tasks[0], data) if learning_curve else []
+        trainers.prepare(tasks, data, parallel, tell)
         if left := trainers.executor.run([*tasks, *parts], parallel, tell):
             return FitResult(root, plan_path, left=left)
         judged = [read_judgement(task) for task in tasks]

@@ -97,6 +97,7 @@ class Task(Job):
     Attributes:
         holds: case name to the labels that it holds.
         prepared: the folder of prepared cases, which the tasks of a run share.
+        store: the address of the object store in which these cases lie instead.
         fold: the fold that is held out; None if none is.
         split: the cases that may train, and those that are held out.
         plan: network, loss and everything else that is decided.
@@ -118,6 +119,7 @@ class Task(Job):
     labels: dict[int, str]
     holds: dict[str, tuple[int, ...]]
     prepared: Path
+    store: str | None = None
     fold: int | None
     split: Split
     plan: Plan
@@ -149,6 +151,34 @@ class Task(Job):
         """See `Job`: with absolute paths, going on with what is there."""
         absolute = {name: getattr(self, name).resolve() for name in ("dataset", "home", "prepared")}
         return self.model_copy(update={**absolute, "resume": True})
+
+
+class Preparation(Job):
+    """Some of the cases of a training, to be prepared before it. What is there already is taken as it is.
+
+    Attributes:
+        task: the training.
+        names: the cases.
+    """
+
+    kind: ClassVar[str] = "preparations"
+
+    task: Task
+    names: tuple[str, ...]
+
+    @property
+    def shared(self) -> Path:
+        """See `Job`."""
+        return self.task.shared
+
+    @property
+    def needs(self) -> Needs:
+        """See `Job`: a thread, and as much memory as a training, which reads the same cases."""
+        return Needs(1, self.task.needs.memory_gb, "cpu")
+
+    def placed(self) -> Preparation:
+        """See `Job`."""
+        return self.model_copy(update={"task": self.task.placed(), "home": self.home.resolve()})
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,15 +24,20 @@ from focalis.planning.step_memory import FIXED_BYTES
 from focalis.prediction import choose_runtime
 from focalis.quality import FACTS_VERSION, KINDS, Finding, Measured, measure, survey
 from focalis.settings import Compute, Folds, at_least
-from focalis.training import KNOWN
+from focalis.training import KNOWN, PreparedObjects
+from focalis.training.prepared import missing_cases, preparation_key
 from focalis.workflows.executors import Executor, executor
 from focalis.workflows.record import data_hash
-from focalis.workflows.run import Task
+from focalis.workflows.run import Preparation, Task
+from focalis.workflows.slurm import TASKS
+from focalis.workflows.task import Tell
 
 DEFAULT_FOLDS = 5
 PREPARED = "prepared"
 _FINGERPRINT = TypeAdapter(Fingerprint)
 LINES_PER_KIND = 3
+CASES_PER_PREPARATION = 20
+"""So many cases are worth the start of a process."""
 
 
 def checked(data: Dataset, known: KnownFiles | None = None) -> tuple[Dataset, Measured]:
@@ -81,6 +88,41 @@ class Trainers:
         card_gb = runtime.card_gb()
         return cls(found, parallel, str(runtime), None if card_gb is None else card_gb / parallel)
 
+    def prepare(self, tasks: Sequence[Task], data: Dataset, parallel: int, tell: Tell) -> None:
+        """Have the cases of trainings prepared in parallel if many are missing; otherwise the trainings do it.
+
+        Args:
+            parallel: processes at a time, see `Executor`.
+
+        Raises:
+            TrainingError: a case cannot be prepared.
+        """
+        if not self.executor.waits or (parallel == 1 and not self.executor.elsewhere):
+            return
+        alike: dict[str, list[Task]] = {}
+        for task in tasks:
+            alike.setdefault(preparation_key(data.cases[0], task.plan), []).append(task)
+        for first, *others in alike.values():
+            names = dict.fromkeys(name for task in (first, *others) for name in task.split.train)
+            missing = missing_cases(data.select(tuple(names)), first.plan, first.prepared, first.store)
+            count = math.ceil(len(missing) / CASES_PER_PREPARATION)
+            count = count if self.executor.elsewhere else min(count, parallel)
+            if count < 2:
+                continue
+            alone = replace(first.compute, device="cpu", precision="float32", threads=1)
+            folder = first.prepared / TASKS
+            jobs = [
+                Preparation(
+                    name=f"prepare, part {number + 1} of {count}",
+                    home=folder / f"part_{number + 1}",
+                    task=first.model_copy(update={"compute": alone}),
+                    names=tuple(case.name for case in missing[number::count]),
+                )
+                for number in range(count)
+            ]
+            self.executor.run(jobs, parallel, tell)
+            shutil.rmtree(folder, ignore_errors=True)
+
     @property
     def sharing(self) -> int:
         """How many trainings at a time share the threads and the memory of this machine."""
@@ -97,6 +139,7 @@ class Trainings:
         grave: the grave findings of `focalis check` on them.
         known: what is known of the data set's files.
         figures: what a plan is made from, as far as the check took it.
+        store: the address of the object store in which prepared cases lie; None for a folder of the run.
     """
 
     root: Path
@@ -107,6 +150,7 @@ class Trainings:
     trainers: Trainers
     known: KnownFiles
     figures: Mapping[str, CaseFigures]
+    store: str | None
 
     @classmethod
     def of(
@@ -120,16 +164,20 @@ class Trainings:
         doubt: Callable[[str], None] | None,
         *,
         verify: bool,
+        store: str | None,
     ) -> Trainings:
         """Check a data set and divide it.
 
         Args:
             doubt: called with each line that a person should know of the data before training on it.
             verify: read every file, also those that seem to be as they were.
+            store: see the attribute.
 
         Raises:
             DataError, UsageError: see `checked` and `divide`.
         """
+        if store is not None:
+            PreparedObjects(store)  # what is wrong with it is told before an image is read
         known = KnownFiles(root / PREPARED / KNOWN, verify=verify)
         before = _states(opened)
         data, measured = checked(opened, known)
@@ -141,7 +189,9 @@ class Trainings:
         if doubt is not None:
             for line in (*lines_of(grave), *nothing_held_out(data, divisions)):
                 doubt(line)
-        trainings = cls(root, dataset, data, tuple(divisions), grave, trainers, known, measured.figures)
+        trainings = cls(
+            root, dataset, data, tuple(divisions), grave, trainers, known, measured.figures, store
+        )
         _ = trainings.data_sha256  # of what was checked
         if changed := next(
             (file for file, state in _states(opened).items() if before.get(file) != state), None
@@ -189,6 +239,7 @@ class Trainings:
             holds={case.name: tuple(sorted(case.holds or ())) for case in self.data.cases},
             home=home,
             prepared=self.prepared,
+            store=self.store,
             plan=plan,
             seed=seed,
             **own,

@@ -19,11 +19,22 @@ from focalis.planning import Readers
 from focalis.prediction import choose_runtime
 from focalis.prediction.engine import is_out_of_memory
 from focalis.settings import Length
-from focalis.training import Progress, trusted
+from focalis.training import Progress, prepare_cases, trusted
 from focalis.workflows.judge import Judgement, held_out_note, judge
 from focalis.workflows.part import Part, predict_part
 from focalis.workflows.record import from_plain, read_json, to_plain, write_json
-from focalis.workflows.run import DIVERGED, FAILED, FINISHED, JUDGEMENT, MEMORY, OUTCOME, Job, Run, Task
+from focalis.workflows.run import (
+    DIVERGED,
+    FAILED,
+    FINISHED,
+    JUDGEMENT,
+    MEMORY,
+    OUTCOME,
+    Job,
+    Preparation,
+    Run,
+    Task,
+)
 from focalis.workflows.train_run import train_run
 
 Tell = Callable[[str, Progress | None], None]
@@ -60,6 +71,12 @@ def _carried_out(job: Job, tell: Tell) -> dict[str, Any]:
     if isinstance(job, Part):
         tell(job.name, None)
         predict_part(job)
+        return {"outcome": FINISHED}
+    if isinstance(job, Preparation):
+        tell(job.name, None)
+        prepare_cases(
+            _opened(job.task).data.select(job.names), job.task.plan, job.task.prepared, job.task.store
+        )
         return {"outcome": FINISHED}
     assert isinstance(job, Task)
     with ranks.joint(job):
@@ -138,8 +155,9 @@ def read_task(path: Path) -> Job:
 
 def job_of(content: Any) -> Job:
     """A job from what its JSON holds; pydantic's ValidationError if it is none."""
-    is_part = isinstance(content, dict) and "inputs" in content
-    return (Part if is_part else Task).model_validate(content)
+    telling: dict[str, type[Job]] = {"inputs": Part, "names": Preparation}
+    kinds = [kind for name, kind in telling.items() if isinstance(content, dict) and name in content]
+    return (kinds or [Task])[0].model_validate(content)
 
 
 def read_judgement(task: Task) -> Judgement:

@@ -92,7 +92,9 @@ def train_run(run: Run, tell: Tell = lambda _stage, _progress: None) -> Model:
     if run.runtime.device.type == "cpu":
         keep_freed_memory()
     tell(f"{task.name}: prepare {counted(len(inner.train) + len(inner.val))}", None)
-    prepared = prepare_cases(run.data.select((*inner.train, *inner.val)), task.plan, task.prepared)
+    prepared = prepare_cases(
+        run.data.select((*inner.train, *inner.val)), task.plan, task.prepared, task.store
+    )
     training, validation = prepared[: len(inner.train)], prepared[len(inner.train) :]
     known = KnownFiles(task.prepared / KNOWN)
     if data_hash(run.data.cases, known.sha256_of) != task.record["data_sha256"]:

@@ -1,0 +1,82 @@
+"""Object stores such as S3, opened by their address. They need the extra `s3`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from focalis.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+
+class UnreachableError(DataError):
+    """An object store, or the disk of its copies, cannot be used now; it may be later."""
+
+
+_PATIENCE = timedelta(seconds=20)
+
+
+def open_object_store(address: str) -> ObjectStore:
+    """The object store of an address: `s3://BUCKET/PREFIX`, `file:///FOLDER` or `memory://`.
+
+    S3's credentials, endpoint and region come from where its other programs have them: `AWS_ACCESS_KEY_ID`,
+    `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL`, `AWS_REGION`, or the machine's role. Nothing is asked of it yet.
+
+    Raises:
+        UsageError: it is no such address, or obstore is not installed.
+    """
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import from_url
+    except ModuleNotFoundError as error:
+        raise UsageError.at(address, "obstore is not installed", "pip install 'focalis[s3]'") from error
+    try:
+        if not address.startswith("s3://"):
+            return from_url(address)
+        return from_url(
+            address,
+            client_options={
+                "allow_http": True,
+                "connect_timeout": "5s",
+                "timeout": "300s",
+            },  # HTTP if the endpoint says so
+            retry_config={"max_retries": 3, "retry_timeout": _PATIENCE},
+        )
+    except (BaseError, ValueError) as error:
+        raise UsageError.at(
+            address, f"is no address such as s3://BUCKET/PREFIX ({_reason(error)})"
+        ) from error
+
+
+def without_credentials() -> dict[str, str]:
+    """The environment of a child process that has no business with an object store."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+
+
+@contextmanager
+def store_errors(address: object, fault: str = "cannot be read") -> Iterator[None]:
+    """What an object store refuses in the block becomes an `UnreachableError` of one line.
+
+    `FileNotFoundError` and obstore's `AlreadyExistsError` pass: they are answers.
+    """
+    from obstore.exceptions import AlreadyExistsError, BaseError
+
+    try:
+        yield
+    except (AlreadyExistsError, FileNotFoundError):
+        raise
+    except (BaseError, OSError) as error:
+        raise UnreachableError.at(address, f"{fault} ({_reason(error)})", "check the object store") from error
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    said = text.split("<?xml")[0].splitlines()[0].rstrip(": ")[:300] if text else type(error).__name__
+    return f"{said}, {code[1]}" if code else said
