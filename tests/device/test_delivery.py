@@ -180,9 +180,9 @@ def test_waits_double_up_to_an_hour_and_end():
     waits = [delivery.wait_seconds(attempts) for attempts in range(1, 100)]
     assert waits[:3] == [5, 10, 20]
     assert waits[-1] == 3600
-    assert not delivery.is_dead("failed", 99)
-    assert delivery.is_dead("failed", 100)
-    assert delivery.is_dead("rejected", 5)
+    assert delivery.next_attempt_at("failed", 99) is not None
+    assert delivery.next_attempt_at("failed", 100) is None
+    assert delivery.next_attempt_at("rejected", 5) is None
     assert 3 < sum(waits) / 86400 < 5  # days
 
 

@@ -298,7 +298,7 @@ def test_integers_do_what_the_rounded_network_does(model, image, cache):
 def test_what_is_not_done_in_integers_is_in_bfloat16_where_the_processor_has_it(
     model, cache, monkeypatch, name, precision, has_bfloat16, rest
 ):
-    monkeypatch.setattr(choice, "_cpu_has_bfloat16", lambda: has_bfloat16)
+    monkeypatch.setattr(choice, "_openvino_has_bfloat16", lambda: has_bfloat16)
     assert runtime_for(model, name, precision=precision, cache=cache).precision == rest
 
 

@@ -21,7 +21,7 @@ from focalis.planning import NetworkSettings, Normalisation, Plan, describe, lea
 from focalis.prediction import plan_passes
 from focalis.volume import Grid, Volume, read_segments, read_volume, write_volume
 from focalis.volume import read_channels as right_channels
-from focalis.workflows import inputs, predict_case, result_files
+from focalis.workflows import case_images, predict_case, result_files
 from focalis.workflows.predict import predict
 
 GRID = Grid((8, 9, 10), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0))
@@ -530,7 +530,9 @@ def test_an_image_that_the_budget_cannot_hold_is_refused_before_it_is_read(tmp_p
     for suffix in ("nii.gz", "nrrd", "mha"):
         write_volume(Volume(np.zeros(grid.shape_zyx, np.uint8), grid), tmp_path / f"large.{suffix}")
     read = []
-    monkeypatch.setattr(inputs, "read_channels", lambda paths: read.append(paths) or right_channels(paths))
+    monkeypatch.setattr(
+        case_images, "read_channels", lambda paths: read.append(paths) or right_channels(paths)
+    )
     for suffix in ("nii.gz", "nrrd", "mha"):
         given = [tmp_path / f"large.{suffix}", tmp_path / "small.nii.gz"]
         report = predict(model(), given, tmp_path / "out", memory_gb=0.9)

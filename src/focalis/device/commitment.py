@@ -20,7 +20,6 @@ from focalis.device.delivery import (
     LONGEST_WAIT_SECONDS,
     Sent,
     entity,
-    is_dead,
     is_due,
     later,
     next_attempt_at,
@@ -161,7 +160,7 @@ class Commitments:
         for each in stored:
             failed = asked.outcome != "sent"
             attempts = each.attempts + (failed or each.last_error == _ASKED)
-            if is_dead(asked.outcome, attempts):
+            if next_attempt_at(asked.outcome, attempts) is None:
                 self._set(each, "dead", attempts, asked.error or _ASKED)
                 self._store.event(
                     "error",
@@ -208,8 +207,9 @@ class Commitments:
     def _refused(self, each: Delivery, reason: str) -> None:
         """It is sent again, since the destination may have lost it."""
         error = f"did not commit it: {reason}"
-        dead = is_dead("rejected", each.attempts)
-        self._set(each, "dead" if dead else "waiting", each.attempts, error, next_attempt_at(each.attempts))
+        next_at = next_attempt_at("rejected", each.attempts)
+        dead = next_at is None
+        self._set(each, "dead" if dead else "waiting", each.attempts, error, next_at)
         level: Level = "error" if dead else "warning"
         self._store.event(
             level,

@@ -75,14 +75,10 @@ def later(seconds: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
 
 
-def next_attempt_at(attempts: int) -> str:
-    """When to try again after so many attempts."""
-    return later(wait_seconds(attempts))
-
-
-def is_dead(outcome: str, attempts: int) -> bool:
-    """Whether to give up after so many attempts, the last of which ended so."""
-    return attempts >= (MOST_REJECTIONS if outcome == "rejected" else MOST_ATTEMPTS)
+def next_attempt_at(outcome: str, attempts: int) -> str | None:
+    """When to try again after so many attempts, the last of which ended so; None to give up."""
+    most = MOST_REJECTIONS if outcome == "rejected" else MOST_ATTEMPTS
+    return None if attempts >= most else later(wait_seconds(attempts))
 
 
 def is_due(next_at: str | None, moment: str) -> bool:

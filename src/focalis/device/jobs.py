@@ -672,7 +672,8 @@ class Jobs:
     def _note(self, each: Delivery, sent: delivery.Sent, destination: Destination) -> None:
         attempts = each.attempts + 1
         place = (each.task_id, each.sop_uid, each.destination)
-        dead = sent.outcome != "sent" and delivery.is_dead(sent.outcome, attempts)
+        next_at = delivery.next_attempt_at(sent.outcome, attempts)
+        dead = sent.outcome != "sent" and next_at is None
         outcome = "dead" if dead else "sent" if sent.outcome == "sent" else "failed"
         self.store.counters.add("sent_total", outcome=outcome)
         if sent.outcome == "sent":
@@ -689,7 +690,6 @@ class Jobs:
             text = f"results are given up, {destination.name} {sent.error}"
             self.notifier.tell("dead", text, f"{destination.name} {now()[:13]}", each.task_id)  # once an hour
             return
-        next_at = delivery.next_attempt_at(attempts)
         self.store.set_delivery(*place, "waiting", attempts=attempts, last_error=error, next_at=next_at)
         if attempts == 1:
             self.store.event(

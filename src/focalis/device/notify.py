@@ -64,13 +64,14 @@ class Notifier:
         patient = self._patient(each) if recipient.patients else ""
         error = messages.send(recipient, each, self._version, patient)
         attempts = each.attempts + 1
+        next_at = delivery.next_attempt_at("failed", attempts)
         if not error:
             self._store.set_notice(number, "sent", attempts)
-        elif delivery.is_dead("failed", attempts):
+        elif next_at is None:
             self._store.set_notice(number, "dead", attempts, error)
             self._store.event("error", f"{recipient.name} could not be told: it {error}")
         else:
-            self._store.set_notice(number, "waiting", attempts, error, delivery.next_attempt_at(attempts))
+            self._store.set_notice(number, "waiting", attempts, error, next_at)
             if attempts == 1:
                 self._store.event("warning", f"{recipient.name} is told later: it {error}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from itertools import combinations
 from typing import Any
 
@@ -12,10 +11,9 @@ import numpy as np
 
 from focalis.display import Shown
 from focalis.errors import DataError
-from focalis.evaluation.cases import EMPTY_RULE, Score, evaluate_case
-from focalis.evaluation.intervals import Pooled, interval_rule, pooled
+from focalis.evaluation.cases import Score, evaluate_case, head_of_json
+from focalis.evaluation.intervals import Pooled, pooled
 from focalis.evaluation.summary import Statistic, statistic
-from focalis.lesions import MATCHING_RULE
 from focalis.volume import Volume
 
 KAPPA_RULE = (
@@ -146,15 +144,7 @@ class Agreement(Shown):
     def to_json(self) -> dict[str, Any]:
         """Everything as plain dictionaries, lists and values, with the rules that the figures follow."""
         return {
-            "version": 1,
-            "focalis": version("focalis"),
-            "rules": {
-                "lesion_matching": MATCHING_RULE,
-                "detection_kappa": KAPPA_RULE,
-                "empty_masks": EMPTY_RULE,
-                "surface_dice_tolerance_mm": self.tolerance_mm,
-                "interval": interval_rule(self.seed),
-            },
+            **head_of_json(self.tolerance_mm, self.seed, detection_kappa=KAPPA_RULE),
             "readers": dict(self.readers),
             "cases_with_fewer_than_two_readers": list(self.single),
             "structures": [asdict(structure) for structure in self.structures],

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from focalis.errors import DataError
+from focalis.evaluation.intervals import interval_rule
 from focalis.evaluation.lesionwise import lesion_scores
 from focalis.evaluation.surface import surface_scores
 from focalis.evaluation.voxel import voxel_scores
-from focalis.lesions import voxels_of
+from focalis.lesions import MATCHING_RULE, voxels_of
 from focalis.volume import Volume
 
 EMPTY_RULE = (
@@ -21,6 +24,21 @@ EMPTY_RULE = (
     "Sensitivity and relative volume error are undefined without truth, precision without prediction. "
     "Undefined values are left out of means and intervals, and counted."
 )
+
+
+def head_of_json(tolerance_mm: float, seed: int, **rules: object) -> dict[str, Any]:
+    """How a JSON file of scores begins: versions, and the rules that its figures follow."""
+    return {
+        "version": 1,
+        "focalis": version("focalis"),
+        "rules": {
+            "lesion_matching": MATCHING_RULE,
+            **rules,
+            "empty_masks": EMPTY_RULE,
+            "surface_dice_tolerance_mm": tolerance_mm,
+            "interval": interval_rule(seed),
+        },
+    }
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 from focalis.display import Shown
@@ -14,14 +13,13 @@ from focalis.evaluation.beside_readers import (
     StructureBesideReaders,
     summarise_beside,
 )
-from focalis.evaluation.cases import EMPTY_RULE, Score
+from focalis.evaluation.cases import Score, head_of_json
 from focalis.evaluation.collapse import Collapse, find_collapse, nothing_to_find, partly_judged
 from focalis.evaluation.detection import CaseLesions, Detection
-from focalis.evaluation.intervals import interval_rule
 from focalis.evaluation.judged import JudgedLesion
 from focalis.evaluation.missing import channels_line
 from focalis.evaluation.summary import Summary, summarise
-from focalis.lesions import CONNECTIVITY, MATCHING_RULE, MINIMUM_IOU
+from focalis.lesions import CONNECTIVITY, MINIMUM_IOU
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,17 +109,13 @@ class Evaluation(Shown):
     def to_json(self) -> dict[str, Any]:
         """Everything as plain dictionaries, lists and values, with the rules that the figures follow."""
         return {
-            "version": 1,
-            "focalis": version("focalis"),
-            "rules": {
-                "lesion_matching": MATCHING_RULE,
-                "lesion_connectivity": CONNECTIVITY,
-                "lesion_minimum_mm3": self.minimum_mm3,
-                "lesion_minimum_iou": MINIMUM_IOU,
-                "empty_masks": EMPTY_RULE,
-                "surface_dice_tolerance_mm": self.tolerance_mm,
-                "interval": interval_rule(self.seed),
-            },
+            **head_of_json(
+                self.tolerance_mm,
+                self.seed,
+                lesion_connectivity=CONNECTIVITY,
+                lesion_minimum_mm3=self.minimum_mm3,
+                lesion_minimum_iou=MINIMUM_IOU,
+            ),
             "alerts": list(self.alerts),
             **({"seen_in_training": dict(self.seen)} if self.seen else {}),
             **({"by_channels": dict(self.channels)} if self.channels else {}),

@@ -120,7 +120,7 @@ def _runtime(model: Model, name: str, precision: str, home: Path, say: Say | Non
         if say is not None:
             say("convert the network for OpenVINO")
         openvino.convert(model, folder, eight_bit=eight_bit)
-    low = precision == "bfloat16" or (precision == "auto" and _cpu_has_bfloat16())
+    low = precision == "bfloat16" or (precision == "auto" and _openvino_has_bfloat16())
     return OpenVino(folder, "bf16" if low else "f32", eight_bit)
 
 
@@ -207,7 +207,8 @@ def _processor() -> str:
     return " ".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
 
 
-def _cpu_has_bfloat16() -> bool:
+def _openvino_has_bfloat16() -> bool:
+    """By the processor's flags, without torch, which takes seconds to import."""
     return any(flag in _processor() for flag in ("avx512_bf16", "amx_bf16"))
 
 

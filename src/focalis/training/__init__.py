@@ -17,7 +17,7 @@ from focalis.training.loop import (
 )
 from focalis.training.prepared import KNOWN, TrainingCase, prepare_cases
 from focalis.training.prepared_objects import PreparedObjects
-from focalis.training.processor import keep_freed_memory, trusted
+from focalis.training.processor import keep_freed_memory, trusted_to_train
 from focalis.training.refinement import fit_refinement
 from focalis.training.validation import operating_point
 
@@ -40,7 +40,7 @@ __all__ = [
     "steps_in",
     "stood_still",
     "train",
-    "trusted",
+    "trusted_to_train",
     "untrained_look",
     "untrained_point",
 ]

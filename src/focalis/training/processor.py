@@ -34,7 +34,7 @@ def keep_freed_memory() -> bool:
     return all(mallopt(parameter, value) == 1 for parameter, value in _SETTINGS.items())
 
 
-def trusted(runtime: Runtime, plan: Plan) -> Runtime:
+def trusted_to_train(runtime: Runtime, plan: Plan) -> Runtime:
     """The run time, or the one in float32 with a note where its precision is not right for the plan's patches.
 
     Every convolution of this rank's step counts, forwards and backwards; see `focalis.prediction.precision`.

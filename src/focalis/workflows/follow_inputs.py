@@ -14,7 +14,8 @@ import numpy as np
 from focalis.errors import DataError, UsageError, not_there, refused
 from focalis.files import states_of
 from focalis.volume import Grid, Volume, image_stem
-from focalis.workflows.inputs import CaseInput, find_cases, read_images
+from focalis.workflows.case_images import CaseInput, read_images
+from focalis.workflows.inputs import find_cases
 from focalis.workflows.label_maps import label_maps, read_label_map
 
 if TYPE_CHECKING:

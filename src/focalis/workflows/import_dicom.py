@@ -36,7 +36,7 @@ from focalis.errors import DataError, UsageError, refusal
 from focalis.files import is_free, whole_folder, write_text
 from focalis.patterns import fits, without_spelling
 from focalis.volume import Volume, write_volume
-from focalis.workflows.inputs import codec_given
+from focalis.workflows.case_images import codec_given
 
 _MODALITIES = {"CT": "CT", "MR": "MR", "PT": "PT", "PET": "PT"}
 

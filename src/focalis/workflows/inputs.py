@@ -7,119 +7,29 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from focalis.dataset import UNNAMED_CHANNEL, group_channels
 from focalis.errors import DataError, UsageError, near, refusal
-from focalis.volume import (
-    IMAGE_SUFFIXES,
-    Outline,
-    Volume,
-    image_stem,
-    is_segmentation,
-    onto_first_grid,
-    read_channels,
-    read_outlines,
-    with_absent,
+from focalis.volume import IMAGE_SUFFIXES, image_stem, is_segmentation
+from focalis.workflows.case_images import CaseInput
+from focalis.workflows.channel_series import (
+    cases_of_channels,
+    channel_name,
+    places_of,
+    series_name,
+    shared_name,
 )
 
 if TYPE_CHECKING:
-    from focalis.dicom import Series, SeriesFiles
+    from focalis.dicom import SeriesFiles
 
 IMAGE_FOLDERS = ("images", "imagesTs", "imagesTr")
 """Of a data set's folder, the first of these is meant."""
-
-
-@dataclass(frozen=True)
-class CaseInput:
-    """One case to predict.
-
-    Attributes:
-        files: its image files, one entry per channel that it has; or, of DICOM, the first file of each series.
-        problem: why it cannot be predicted, one line; empty if it can.
-        series: its DICOM series, one per channel that it has; empty for image files.
-        lacks: the places of the channels that it lacks.
-    """
-
-    name: str
-    files: tuple[Path, ...]
-    problem: str = ""
-    series: tuple[SeriesFiles, ...] = ()
-    lacks: frozenset[int] = frozenset()
-
-    @property
-    def all_files(self) -> tuple[Path, ...]:
-        """Every file that the case is read from."""
-        return (*self.files, *(file for series in self.series for file in series.files))
-
-
-@dataclass(frozen=True)
-class CaseImages:
-    """A case's images, read.
-
-    Attributes:
-        volumes: one per channel, all on the first one's grid, `Absent` for one that it lacks.
-        source: the DICOM series of the first channel that it has; None for image files.
-        modalities: of each channel's DICOM series, empty for one that it lacks; none of image files, which do not tell.
-        doubts: what may be wrong with the series, a line each.
-    """
-
-    volumes: list[Volume]
-    source: Series | None = None
-    modalities: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
-
-
-Admit = Callable[[Sequence[Outline], Sequence[str]], None]
-"""Called with what a case's headers tell before any value is read: an outline per channel (none if a header cannot be
-used), and the modality of each channel's DICOM series (none of image files). What it raises stops the reading."""
-
-
-def codec_given(charset: str | None) -> str | None:
-    """The Python codec that `--charset` names; None without it.
-
-    Raises:
-        UsageError: no such character set is known.
-    """
-    if charset is None:
-        return None
-    from focalis.charsets import codec_of
-
-    try:
-        return codec_of(charset)
-    except ValueError as error:
-        raise UsageError(f"--charset: {error}") from error
-
-
-def read_images(case: CaseInput, admit: Admit | None = None, charset: str | None = None) -> CaseImages:
-    """Read a case's channels; DataError if a file cannot be read."""
-    if not case.series:
-        if admit is not None:
-            admit(read_outlines(case.files), ())
-        return CaseImages(with_absent(read_channels(case.files), case.lacks))
-    from focalis.charsets import DEFAULT_CHARSET
-    from focalis.dicom import read_series
-
-    def per_channel(modalities: Sequence[str]) -> tuple[str, ...]:
-        there, places = iter(modalities), range(len(case.series) + len(case.lacks))
-        return tuple("" if place in case.lacks else next(there) for place in places)
-
-    def admit_all(outline: Outline, modality: str) -> None:
-        if admit is not None:
-            # a single file's modality is known now that it is read
-            known = [series.modality or modality for series in case.series]
-            admit([outline] * len(case.series), per_channel(known))
-
-    read = [read_series(series, admit_all, charset or DEFAULT_CHARSET) for series in case.series]
-    volumes = onto_first_grid([series.volume for series in read], [series.files[0] for series in read])
-    modalities = per_channel([series.modality for series in read])
-    doubts = tuple(f"{series.folder}: {doubt}" for series in read for doubt in series.doubts)
-    return CaseImages(with_absent(volumes, case.lacks), read[0], modalities, doubts)
 
 
 def find_cases(
@@ -231,8 +141,8 @@ def _single_case(inputs: Sequence[Path], channels: tuple[str, ...]) -> CaseInput
     if any(files or len(series) != 1 for files, series in found):
         return None
     series = tuple(each[0] for _, each in found)
-    name = _series_name(series[0])
-    named = [each for each in (_named(_places(each.files), channels) for each in series) if each]
+    name = series_name(series[0])
+    named = [each for each in (channel_name(places_of(each.files), channels) for each in series) if each]
     if damaged and not named:
         return None
     if named:
@@ -241,7 +151,7 @@ def _single_case(inputs: Sequence[Path], channels: tuple[str, ...]) -> CaseInput
         if len({each.patient_id for each in series} - {""}) > 1:
             return None
         of = dict(zip((each.channel for each in named), series, strict=True))
-        series, name = tuple(of[channel] for channel in channels), _shared_name(named)
+        series, name = tuple(of[channel] for channel in channels), shared_name(named)
     return CaseInput(name, tuple(each.files[0] for each in series), next(iter(damaged.values()), ""), series)
 
 
@@ -256,14 +166,14 @@ def _by_series(
     Of several channels, one case per name that goes before the channel's. A damaged file refuses the series of its
     folder, to one of which it may belong; alone in a folder it is a case.
     """
-    found = sorted(found, key=lambda each: (_series_name(each), each.uid))
+    found = sorted(found, key=lambda each: (series_name(each), each.uid))
     folders = {file.parent for each in found for file in each.files}
     alone = [
         CaseInput(path.name, (path,), why) for path, why in damaged.items() if path.parent not in folders
     ]
     if len(channels) > 1:
-        return alone + _channel_series(found, channels, may_miss, damaged)
-    names = [_series_name(each) for each in found]
+        return alone + cases_of_channels(found, channels, may_miss, damaged)
+    names = [series_name(each) for each in found]
     broken = {path.parent: reason for path, reason in damaged.items()}
     return alone + [
         CaseInput(
@@ -274,155 +184,6 @@ def _by_series(
         )
         for name, each in zip(names, found, strict=True)
     ]
-
-
-class _Name(NamedTuple):
-    """What a folder's or file's name CASE_CHANNEL says: the folder around it, the case and the channel."""
-
-    around: Path
-    case: str
-    channel: str
-
-
-@dataclass
-class _Group:
-    """The series of one case: one per channel that it has."""
-
-    name: _Name
-    series: dict[str, SeriesFiles] = field(default_factory=dict)
-    problem: str = ""
-
-    @property
-    def studies(self) -> set[tuple[str, str]]:
-        """Patient and study of each series that tells its study."""
-        return {(each.patient_id, each.study_uid) for each in self.series.values() if each.study_uid}
-
-
-def _channel_series(
-    found: Sequence[SeriesFiles],
-    channels: tuple[str, ...],
-    may_miss: Collection[str],
-    damaged: Mapping[Path, str],
-) -> list[CaseInput]:
-    """The cases of a model of several channels, by the names of the series' folders and by their studies."""
-    broken = {path.parent: reason for path, reason in damaged.items()}
-    wanted = ", ".join(channels)
-    lack = f"is one series, the model wants {len(channels)} ({wanted}); give one folder per channel, in that order"
-    cases: list[CaseInput] = []
-    grouped: dict[tuple[Path, str], _Group] = {}
-    for each in found:
-        folder = each.files[0].parent
-        name = _named(_places(each.files), channels)
-        if name is None:
-            why = broken.get(folder) or f"{folder}: {lack}, or name each CASE_CHANNEL"
-            cases.append(CaseInput(_series_name(each), each.files[:1], why))
-            continue
-        group = grouped.setdefault((name.around, name.case.casefold()), _Group(name))
-        if name.channel in group.series:
-            group.problem = f"{folder}: is a second series of channel {name.channel} of {name.case}; keep one"
-        group.series[name.channel] = each
-    _blame(grouped, channels, damaged)
-    groups = _joined(list(grouped.values()))
-    of_study: dict[tuple[str, str], list[_Group]] = {}
-    for group in groups:
-        for study in group.studies:
-            of_study.setdefault(study, []).append(group)
-    for group in groups:
-        series = tuple(group.series[channel] for channel in channels if channel in group.series)
-        missing = [channel for channel in channels if channel not in group.series]
-        beside = {
-            other.series[channel].files[0].parent.name
-            for study in group.studies
-            for other in of_study[study]
-            for channel in missing
-            if channel in other.series
-        }
-        why = group.problem
-        if not why and (beside or not set(missing) <= set(may_miss)):
-            why = f"{series[0].files[0].parent}: case {group.name.case} lacks channel {', '.join(missing)}; give its "
-            why += "folder too"
-            if beside:
-                why += (
-                    f", or call it {group.name.case}_{missing[0]} if it is among {', '.join(sorted(beside))}"
-                )
-        lacks = frozenset(map(channels.index, missing))
-        cases.append(CaseInput(group.name.case, tuple(each.files[0] for each in series), why, series, lacks))
-    return cases
-
-
-def _blame(
-    grouped: Mapping[tuple[Path, str], _Group], channels: Sequence[str], damaged: Mapping[Path, str]
-) -> None:
-    """Refuse the cases to which a damaged file may belong.
-
-    That is the case that its folder or its own name says; if its own says none, those in its folder; and if there is no
-    such case, those beside it that lack its channel.
-    """
-    lost: dict[tuple[Path, str], str] = {}
-    stray: dict[Path, str] = {}
-    for path, reason in damaged.items():
-        file = path.absolute()
-        names = [name for place in (file.parent, file.with_suffix("")) if (name := _named([place], channels))]
-        theirs = [grouped[key] for each in names if (key := (each.around, each.case.casefold())) in grouped]
-        for group in theirs:
-            group.problem = group.problem or reason
-        if not theirs:
-            lost |= {(each.around, each.channel): reason for each in names}
-        if _named([file.with_suffix("")], channels) is None:
-            stray[path.parent] = reason
-    for group in grouped.values():
-        missing = [channel for channel in channels if channel not in group.series]
-        reasons = [lost.get((group.name.around, channel), "") for channel in missing]
-        reasons += [stray.get(file.parent, "") for each in group.series.values() for file in each.files]
-        group.problem = group.problem or next(filter(None, reasons), "")
-
-
-def _joined(groups: Sequence[_Group]) -> list[_Group]:
-    """The groups, those of one study made one where no channel is among them twice, as in 301_T1 and 302_FLAIR."""
-    of_study: dict[tuple[str, str], list[_Group]] = {}
-    for number, group in enumerate(groups):
-        studies = group.studies
-        key = studies.pop() if len(studies) == 1 else (str(number), "")
-        of_study.setdefault(key, []).append(group)
-    result: list[_Group] = []
-    for alike in of_study.values():
-        series = {channel: each for group in alike for channel, each in group.series.items()}
-        if len(alike) == 1 or len(series) < sum(len(group.series) for group in alike):
-            result += alike
-            continue
-        first = alike[0].name
-        name = first._replace(case=_shared_name([group.name for group in alike]))
-        result.append(_Group(name, series, next((group.problem for group in alike if group.problem), "")))
-    return result
-
-
-def _shared_name(names: Sequence[_Name]) -> str:
-    """The words with which all names of a case begin, in any capitals; if there are none, the folder around them."""
-    words = zip(*(each.case.casefold().split("_") for each in names), strict=False)
-    shared = list(takewhile(lambda each: len(set(each)) == 1, words))
-    first = names[0]
-    return "_".join(first.case.split("_")[: len(shared)]) or first.around.name or first.case
-
-
-def _places(files: Sequence[Path]) -> tuple[Path, ...]:
-    """What may name the channel of a series: its folder; of a single file the file itself before it."""
-    first = files[0].absolute()
-    return (first.with_suffix(""), first.parent) if len(files) == 1 else (first.parent,)
-
-
-def _named(places: Sequence[Path], channels: Sequence[str]) -> _Name | None:
-    """What the first of these that is called CHANNEL or CASE_CHANNEL, in any capitals, says; None if none is."""
-    for path in places:
-        endings = [each for each in channels if f"_{path.name}".casefold().endswith(f"_{each}".casefold())]
-        if channel := max(endings, key=len, default=""):
-            case = path.name[: len(path.name) - len(channel)].removesuffix("_")
-            return _Name(path.parent, case or path.parent.name, channel)
-    return None
-
-
-def _series_name(series: SeriesFiles) -> str:
-    first = Path(os.path.realpath(series.files[0]))  # unlike `resolve` it takes a link to itself as it is
-    return first.stem if len(series.files) == 1 else first.parent.name
 
 
 def _by_name(files: Sequence[Path], channels: tuple[str, ...], may_miss: Collection[str]) -> list[CaseInput]:

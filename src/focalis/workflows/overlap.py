@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 from focalis.volume import Outline
-from focalis.workflows.inputs import Admit
+from focalis.workflows.case_images import Admit
 
 Case = TypeVar("Case", contravariant=True)
 Row = TypeVar("Row", covariant=True)

@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter
 
 from focalis.files import write_bytes
-from focalis.workflows.inputs import CaseInput
+from focalis.workflows.case_images import CaseInput
 from focalis.workflows.predict import PredictReport, predict
 from focalis.workflows.run import Job, Needs
 

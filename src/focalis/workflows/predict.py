@@ -14,8 +14,9 @@ from focalis.lesions import OperatingPoint
 from focalis.model import Model, open_model
 from focalis.models import card_of, model_file
 from focalis.prediction import DEFAULT_MEMORY_GB, Settings, engines_for
+from focalis.workflows.case_images import CaseInput, codec_given
 from focalis.workflows.finished import part_of
-from focalis.workflows.inputs import CaseInput, codec_given, find_cases
+from focalis.workflows.inputs import find_cases
 from focalis.workflows.model_record import collapse_alert
 from focalis.workflows.overlap import overlapped
 from focalis.workflows.points import Given, places_given

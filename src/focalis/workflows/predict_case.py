@@ -26,8 +26,8 @@ from focalis.prediction import (
     segment_at,
 )
 from focalis.volume import Outline, Volume, placement_lacks, write_volume
+from focalis.workflows.case_images import Admit, CaseImages, CaseInput, read_images
 from focalis.workflows.finished import finished_table
-from focalis.workflows.inputs import Admit, CaseImages, CaseInput, read_images
 from focalis.workflows.lesion_tables import MISSING, OUTSIDE, read_seen, table_paths, write_lesions
 from focalis.workflows.points import on_series
 from focalis.workflows.result_files import (

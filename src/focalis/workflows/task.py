@@ -19,7 +19,7 @@ from focalis.planning import Readers
 from focalis.prediction import choose_runtime
 from focalis.prediction.engine import is_out_of_memory
 from focalis.settings import Length
-from focalis.training import Progress, prepare_cases, trusted
+from focalis.training import Progress, prepare_cases, trusted_to_train
 from focalis.workflows.judge import Judgement, held_out_note, judge
 from focalis.workflows.part import Part, predict_part
 from focalis.workflows.record import from_plain, read_json, to_plain, write_json
@@ -116,7 +116,7 @@ def _opened(task: Task) -> Run:
     data = with_masks(open_dataset(task.dataset, task.plan.channels_may_miss), task.plan.readers)
     data = replace(data, labels=task.labels).holding(task.holds)
     compute = replace(task.compute, device=ranks.device(task.compute.device))
-    runtime = trusted(choose_runtime(compute.device, compute.precision), task.plan)
+    runtime = trusted_to_train(choose_runtime(compute.device, compute.precision), task.plan)
     return Run(task.model_copy(update={"length": _length(task), "compute": compute}), data, runtime)
 
 
