@@ -14,7 +14,7 @@ stopped goes on.
 
 A set of two scans cannot be divided into training, inner split and held-out cases. With `--pieces` each scan is held
 out and predicted whole; the others are cut into eight pieces each, which train as cases of their own, an inner split of
-them set aside. Pieces of one scan are no independent cases, so choices made on them are weak; what is held out is.
+them set aside. Pieces of one scan are not independent cases, so choices made on them are weak; what is held out is.
 """
 
 from __future__ import annotations

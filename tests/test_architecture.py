@@ -56,7 +56,7 @@ def test_no_file_unpickles(path):
 
 
 def reads_the_environment(node: ast.AST) -> bool:
-    """To set a variable that another library goes by is no reading of it."""
+    """Setting a variable for another library does not count as reading it."""
     sets = isinstance(node, ast.Attribute) and node.attr == "setdefault"
     if sets and isinstance(node.value, ast.Attribute) and node.value.attr == "environ":
         node.value.attr = "set"  # the walk comes to it after this one

@@ -13,7 +13,7 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import TEXT_VR_DELIMS
 
 DEFAULT_CHARSET = "latin-1"
-"""What text of no or a wrong character set is read by, if it is no UTF-8."""
+"""What text of no or a wrong character set is read by, if it is not UTF-8."""
 
 _MULTI_BYTE = frozenset({"euc_kr", "GB18030", "GBK", "GB2312", "shift_jis"})
 _WESTERN = frozenset({"latin_1", "iso8859"})
@@ -35,7 +35,9 @@ def codec_of(charset: str) -> str:
             return codec
     except (LookupError, ValueError):
         pass
-    raise ValueError(f"{charset!r} is no character set that is known; give one such as ISO_IR 144 or cp1251")
+    raise ValueError(
+        f"{charset!r} is not a character set that is known; give one such as ISO_IR 144 or cp1251"
+    )
 
 
 def settle_text(dataset: Dataset, charset: str = DEFAULT_CHARSET) -> tuple[str, ...]:

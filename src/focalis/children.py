@@ -199,7 +199,7 @@ class Child:
 
 
 def resident_bytes(pid: int) -> int:
-    """The memory that a process holds; 0 where the system does not say (it is no Linux, or the process is gone)."""
+    """The memory that a process holds; 0 where the system does not say (it is not Linux, or the process is gone)."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     except OSError:

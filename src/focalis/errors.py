@@ -126,7 +126,7 @@ def near(path: Path) -> str:
 
 
 def some_of(folder: Path, most: int) -> list[Path]:
-    """As many entries of a folder as a hint may look at, sorted; none if it is no folder, or cannot be read."""
+    """As many entries of a folder as a hint may look at, sorted; none if it is not a folder, or cannot be read."""
     with suppress(OSError):
         return sorted(islice(folder.iterdir(), most))
     return []

@@ -246,7 +246,7 @@ def test_a_variable_that_names_no_folder_is_wrong_usage(run, monkeypatch, tmp_pa
     assert code == 2
     assert (
         err
-        == f"error: FOCALIS_DATA: names {tmp_path / 'nowhere'}, which is no folder; correct it or unset it\n"
+        == f"error: FOCALIS_DATA: names {tmp_path / 'nowhere'}, which is not a folder; correct it or unset it\n"
     )
 
 
@@ -254,7 +254,7 @@ def test_an_unknown_name_is_wrong_usage(run):
     code, _, err = run("get", "nodules")
 
     assert code == 2
-    assert err == f"error: nodules: is no public data set that is known here; take one of {NAME}\n"
+    assert err == f"error: nodules: is not a public data set that is known here; take one of {NAME}\n"
 
 
 def test_a_file_as_the_folder_is_wrong_usage(run, tmp_path):

@@ -49,10 +49,10 @@ def test_other_grids_and_label_maps_are_refused(tmp_path: Path) -> None:
         read_masks([one, other])
     several = np.arange(120, dtype=np.uint8).reshape(4, 5, 6)
     write_volume(Volume(several, GRID), tmp_path / "3.nii.gz")
-    with pytest.raises(DataError, match=r"3\.nii\.gz: is no mask, it holds 1, 2, 3 besides 0"):
+    with pytest.raises(DataError, match=r"3\.nii\.gz: is not a mask, it holds 1, 2, 3 besides 0"):
         read_masks([tmp_path / "3.nii.gz"])
     broken = mask(tmp_path / "4.nii.gz", 0, 2, np.nan, dtype="float32")
-    with pytest.raises(DataError, match="is no mask, it holds nan"):
+    with pytest.raises(DataError, match="is not a mask, it holds nan"):
         read_masks([broken])
 
 

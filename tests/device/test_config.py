@@ -77,8 +77,8 @@ def test_every_section_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("[node]\naetitle = 'X'", "node.aetitle is no setting"),
-        ("[nodes]\n", "nodes is no setting"),
+        ("[node]\naetitle = 'X'", "node.aetitle is not a setting"),
+        ("[nodes]\n", "nodes is not a setting"),
         ("[[peers]]\nae_title = 'CT'\naddresses = ['10.0.0']", "peers.1.addresses.1 is wrong"),
         ("[node]\nae_title = 'LONGER THAN SIXTEEN'", "node.ae_title is wrong"),
         ("[node]\nport = 70000", "node.port is wrong"),
@@ -91,7 +91,7 @@ def test_every_section_is_read(tmp_path):
         ("node = ", "is not TOML"),
         (
             "[[users]]\nname='a'\npassword_hash='secret'",
-            "users.1.password_hash is wrong (it is no password hash",
+            "users.1.password_hash is wrong (it is not a password hash",
         ),
         ("store = 1", "store is wrong"),
     ],
@@ -207,7 +207,7 @@ def test_single_sign_on_is_read_with_its_secret_beside_the_file(tmp_path):
         (
             "http://localhost:9000",
             "http://sso.example",
-            "oidc.issuer is wrong ('http://sso.example' is no address",
+            "oidc.issuer is wrong ('http://sso.example' is not an address",
         ),
         ("http://localhost:8080", "focalis.example", "oidc.public_address is wrong"),
         (
@@ -223,7 +223,7 @@ def test_single_sign_on_is_read_with_its_secret_beside_the_file(tmp_path):
         ('role = "admin"', 'role = "reviewer"', "oidc: an administrator must get in without it"),
         ('client_id = "focalis"', "", "oidc.client_id is wrong"),
         ('client_secret_file = "oidc.secret"', "", "oidc.client_secret_file is wrong"),
-        ('client_id = "focalis"', 'client_id = "focalis"\nsecret = "x"', "oidc.secret is no setting"),
+        ('client_id = "focalis"', 'client_id = "focalis"\nsecret = "x"', "oidc.secret is not a setting"),
         ("reviewer =", "radiologist =", "oidc.roles.radiologist"),
         ('reviewer = ["radiology"]', "", "oidc.roles is wrong"),
         ("[oidc.roles]", "scopes = ['profile']\n[oidc.roles]", 'oidc: scopes lacks "openid"'),

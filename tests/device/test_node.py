@@ -551,7 +551,7 @@ def test_more_than_twice_the_largest_object_is_never_on_the_way(make_node):
 
     first.close()
 
-    assert not is_success(third)  # answered: it is no image
+    assert not is_success(third)  # answered: it is not an image
     wait_for(lambda: node._guard._held_bytes < 1_000_000)
     second.close()
     third.close()

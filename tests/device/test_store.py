@@ -354,18 +354,18 @@ def test_a_damaged_database_is_an_error_that_names_it(tmp_path):
 
 
 def test_quarantine_keeps_the_reason_and_can_be_emptied(store):
-    store.quarantine(b"odd", "is no DICOM file", "upload")
+    store.quarantine(b"odd", "is not a DICOM file", "upload")
     (aside,) = store.quarantined()
 
     store.delete_quarantined(aside.sha256)
 
-    assert aside.reason == "is no DICOM file"
+    assert aside.reason == "is not a DICOM file"
     assert store.quarantined() == []
     assert files(store) == []
 
 
 def test_what_is_quarantined_goes_by_age(store):
-    store.quarantine(b"odd", "is no DICOM file", "upload")
+    store.quarantine(b"odd", "is not a DICOM file", "upload")
 
     make_room(store, StoreSettings(retain_days=1, least_free_gb=0))
     assert len(store.quarantined()) == 1
@@ -587,7 +587,7 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
         store.keep(b"first", HEADER, "x")
         store.add_task("t", uid, "nodules", "7" * 64, "8" * 64)
         store.event("warning", "the series lies outside of what the model was trained on: it is small", "t")
-        store.quarantine(b"odd", "is no DICOM file", "x")
+        store.quarantine(b"odd", "is not a DICOM file", "x")
     later = {
         "series": ("reason", "released", "pause_seconds", "person", "told", "namesake"),
         "instances": (
@@ -630,7 +630,7 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path):
         task = store.task("t")
         assert task.outside == "lies outside of what the model was trained on: it is small"
         assert (task.partial, store.series_row(uid).released, len(store.instances(uid))) == ("", "", 1)
-        assert [each.cause for each in store.quarantined()] == ["is no DICOM file"]
+        assert [each.cause for each in store.quarantined()] == ["is not a DICOM file"]
 
 
 def test_a_series_that_comes_in_parts_is_given_twice_the_longest_pause(store, monkeypatch):

@@ -212,7 +212,7 @@ def test_images_of_another_class_in_a_series_are_told(tmp_path, write_series, st
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     dataset.save_as(files[0])
     (doubt,) = read_series(only_series(tmp_path)).doubts
-    assert doubt == "1 files of the series are no CT, MR or PET images and were passed over"
+    assert doubt == "1 files of the series are not CT, MR or PET images and were passed over"
 
 
 def test_a_series_that_changes_while_it_is_read_is_refused(tmp_path, write_series, grid, stored) -> None:

@@ -47,7 +47,7 @@ def test_a_missing_attribute_is_named(file, keyword, name, empty) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        (b"0.75", b"O.75", "Pixel Spacing is no number"),
+        (b"0.75", b"O.75", "Pixel Spacing is not a number"),
         (b"1.25\\0.75", b"1.2500000", "Pixel Spacing is 1.25, not 2 finite numbers"),
         (b"0.75", b"-1.5", "Pixel Spacing is 0 or below"),
         (b"0.75", b"nan ", "Pixel Spacing is 1.25\\nan, not 2 finite numbers"),
@@ -63,7 +63,7 @@ def test_a_slope_that_is_no_number_is_never_one(file) -> None:
     dataset.RescaleSlope = "0.25"
     dataset.save_as(file)
     file.write_bytes(file.read_bytes().replace(b"0.25", b"0,25"))
-    assert "Rescale Slope is no number" in refusal(file)
+    assert "Rescale Slope is not a number" in refusal(file)
     file.write_bytes(file.read_bytes().replace(b"0,25", b"0.00"))
     assert "Rescale Slope is 0" in refusal(file)
 

@@ -1,4 +1,4 @@
-"""What is no regular stack of slices is refused, and the message names the slices."""
+"""What is not a regular stack of slices is refused, and the message names the slices."""
 
 from dataclasses import replace
 

@@ -43,7 +43,7 @@ def test_marks_that_miss_every_lesion() -> None:
 
 @pytest.mark.parametrize("side", [3, 7])
 def test_everything_marked(side: int) -> None:
-    """A lesion of a fifth of the scan is then found by its IoU, and still it is no result."""
+    """A lesion of a fifth of the scan is then found by its IoU, and still it is not a result."""
     collapse = find_collapse(scored(box(1, side=side), FULL, "a"))
     assert collapse is not None
     assert (collapse.kind, collapse.total) == ("everything", True)

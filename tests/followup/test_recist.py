@@ -111,7 +111,7 @@ def test_a_target_that_is_back_while_others_stayed_counts_with_its_diameter() ->
 
 @pytest.mark.parametrize("lost", [OUTSIDE, UNKNOWN, size(15, cut=True), merged(3)])
 def test_a_sum_that_misses_a_target_is_not_evaluable_and_has_no_percentage(lost: Any) -> None:
-    """The third lesion is no target: what has merged with it has no diameter of its own."""
+    """The third lesion is not a target: what has merged with it has no diameter of its own."""
     found = followed([30, lost, 30], [20, 20, 20], [8, 8, 8]).sums
     assert (found[1].sum_mm, found[1].from_first_percent, found[1].from_nadir_percent) == (None, None, None)
     assert found[1].target == found[1].response == "NE"
@@ -123,7 +123,7 @@ def test_a_sum_that_misses_a_target_is_not_evaluable_and_has_no_percentage(lost:
 def test_a_target_that_took_in_another_lesion_is_not_evaluable() -> None:
     found = followed([30, 36], [8, merged(1)]).sums[1]
     assert found.response == "NE"
-    assert found.missing == ("lesion 1 has merged with lesion 2, which is no target",)
+    assert found.missing == ("lesion 1 has merged with lesion 2, which is not a target",)
 
 
 def test_two_targets_that_merged_count_with_the_diameter_of_both() -> None:

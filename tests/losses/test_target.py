@@ -123,7 +123,7 @@ def test_low_precision_logits_are_judged_in_single_precision(named, name):
 
 
 def test_disputed_voxels_weigh_as_much_as_foreground():
-    """One of two readers drew the voxel: with the union's distance it is no background, however far the rest."""
+    """One of two readers drew the voxel: with the union's distance it is not background, however far the rest."""
     logits = torch.tensor([[0.0, -1.0], [0.0, 1.0]], dtype=torch.float64).reshape(1, 2, 1, 1, 2)
     mean = torch.tensor([[0.5, 1.0], [0.5, 0.0]], dtype=torch.float64).reshape(1, 2, 1, 1, 2)
     distance = torch.tensor([0.0, 1000.0], dtype=torch.float64).reshape(1, 1, 1, 2)

@@ -73,7 +73,7 @@ def test_a_file_of_the_same_name_comes_first(tmp_path):
 
 @pytest.mark.usefixtures("shipped")
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(UsageError, match=r"nodules: is no file.*one of lidc-nodule"):
+    with pytest.raises(UsageError, match=r"nodules: is not a file.*one of lidc-nodule"):
         model_file("nodules")
 
 
@@ -205,5 +205,5 @@ def test_in_place_of_a_folder_the_run_in_it_is_proposed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo" / "run").mkdir(parents=True)
     (tmp_path / "demo" / "run" / "model.safetensors").touch()
-    with pytest.raises(UsageError, match=r"demo: is no run folder; did you mean demo.run"):
+    with pytest.raises(UsageError, match=r"demo: is not a run folder; did you mean demo.run"):
         model_file("demo")

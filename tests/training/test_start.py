@@ -107,7 +107,7 @@ def test_a_file_that_holds_no_weights_is_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize("name", ["shape", "Scratch", "imagenet"])
 def test_an_unknown_word_lists_the_starts(name):
-    with pytest.raises(UsageError, match=rf"{name}: is no file.* scratch, shapes, lidc-nodule"):
+    with pytest.raises(UsageError, match=rf"{name}: is not a file.* scratch, shapes, lidc-nodule"):
         read_start(name)
 
 

@@ -310,8 +310,8 @@ def test_a_missing_file_a_folder_and_another_suffix_are_refused(tmp_path: Path) 
     os.mkfifo(tmp_path / "pipe.nii.gz")  # opening it would wait for ever
     os.mkfifo(tmp_path / "pipe.mha")
     for name in ("pipe.nii.gz", "pipe.mha"):
-        assert "is no regular file" in refusal(tmp_path / name)
-        with pytest.raises(DataError, match="is no regular file"):
+        assert "is not a regular file" in refusal(tmp_path / name)
+        with pytest.raises(DataError, match="is not a regular file"):
             placement_lacks(tmp_path / name)
     assert ".nii.gz" in refusal(tmp_path / "a.png")
 

@@ -67,7 +67,7 @@ def test_channels_come_as_a_list_or_as_the_first_axis():
 def test_masks_may_be_boolean_and_images_may_not():
     ((mask,), _) = volumes_in_memory(ARRAY > 0, (1, 1, 1), masks=True)
     assert mask.array.dtype == np.uint8
-    with pytest.raises(DataError, match="array of bool is no image"):
+    with pytest.raises(DataError, match="array of bool is not an image"):
         volumes_in_memory(ARRAY > 0, (1, 1, 1))
 
 

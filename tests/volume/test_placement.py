@@ -50,7 +50,7 @@ def test_a_placement_that_is_no_number_is_refused_by_its_field(tmp_path, place, 
 @pytest.mark.parametrize("bcd", [(2.0, 2.0, 2.0), (0.0, 0.0, 1.2), (0.8, 0.8, 0.0)])
 def test_a_qform_that_is_no_rotation_is_refused_where_it_is_used(tmp_path, bcd):
     quaternion = [("f", 256 + 4 * place, value) for place, value in enumerate(bcd)]
-    with pytest.raises(DataError, match="its qform is no rotation"):
+    with pytest.raises(DataError, match="its qform is not a rotation"):
         read_volume(write(tmp_path / "a.nii", *quaternion, ("h", 254, 0)))
     with pytest.warns(GridWarning, match="sform and qform"):
         read_volume(write(tmp_path / "a.nii", *quaternion))

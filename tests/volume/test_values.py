@@ -1,4 +1,4 @@
-"""Values that are no intensities are told from those that are."""
+"""Values that are not intensities are told from those that are."""
 
 import numpy as np
 import pytest

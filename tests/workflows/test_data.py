@@ -98,5 +98,5 @@ def test_the_list_is_the_registry_with_the_copies(tmp_path: Path) -> None:
 
 
 def test_copies_that_are_no_folder_are_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         get_data(HIPPOCAMPUS, copies=tmp_path / "nowhere")

@@ -177,14 +177,14 @@ def test_every_bad_file_is_named_once(folders: tuple[Path, Path], tmp_path: Path
     assert len(lines) == 3
     assert any(line.startswith("a: truth and prediction") and "origin" in line for line in lines)
     assert any(str(predictions / "b.nii.gz") in line for line in lines)
-    assert any(f"{labels / 'c.nii.gz'}: holds values that are no whole numbers" in line for line in lines)
+    assert any(f"{labels / 'c.nii.gz'}: holds values that are not whole numbers" in line for line in lines)
     assert not (tmp_path / "out").exists()
 
 
 def test_values_that_are_no_label(folders: tuple[Path, Path]) -> None:
     predictions, labels = folders
     write_volume(label_map(2, value=3), predictions / "a.nii.gz")
-    with pytest.raises(DataError, match=r"a\.nii\.gz: holds the value 3, which is no label; labels are 1"):
+    with pytest.raises(DataError, match=r"a\.nii\.gz: holds the value 3, which is not a label; labels are 1"):
         evaluate(predictions, labels, None, label_names={1: "lesion"})
     write_volume(label_map(2, value=-1, dtype=np.int16), predictions / "a.nii.gz")
     with pytest.raises(DataError, match="negative value -1"):
@@ -321,7 +321,7 @@ def test_a_readers_value_that_is_no_label_is_not_taken_for_nothing(
 ) -> None:
     scaled = label_map(2)
     write_volume(Volume(scaled.array * np.uint8(255), scaled.grid), raters / "b_ben.nii.gz")
-    with pytest.raises(DataError, match=r"b_ben\.nii\.gz: holds the value 255, which is no label"):
+    with pytest.raises(DataError, match=r"b_ben\.nii\.gz: holds the value 255, which is not a label"):
         evaluate(*folders, None, readers=raters)
 
 
@@ -432,5 +432,5 @@ def test_a_label_map_that_holds_no_numbers_is_refused(
         if name == side:
             volume.array[0, 0, 0] = value
         write_volume(volume, tmp_path / f"{name}.{suffix}")
-    with pytest.raises(DataError, match=rf"{side}\.{suffix}: holds values that are no whole numbers"):
+    with pytest.raises(DataError, match=rf"{side}\.{suffix}: holds values that are not whole numbers"):
         evaluate(tmp_path / f"mask.{suffix}", tmp_path / f"truth.{suffix}", None)

@@ -217,7 +217,7 @@ def test_folds_in_parallel_come_to_what_folds_one_by_one_come_to(phantoms, small
 @pytest.mark.slow
 def test_folds_share_threads_and_memory_and_the_one_that_fails_is_named(phantoms, small, tmp_path):
     (tmp_path / "run" / "fold_1").mkdir(parents=True)
-    (tmp_path / "run" / "fold_1" / "predictions").write_text("is no folder")
+    (tmp_path / "run" / "fold_1" / "predictions").write_text("is not a folder")
     options = {"steps": 1, "folds": 2, "plan": small, "parallel": 2, "threads": 2, "resume": True}
 
     with pytest.raises(TrainingError, match=r"^fold 1: ") as caught:

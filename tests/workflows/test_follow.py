@@ -226,7 +226,7 @@ def test_wrong_calls_are_refused_before_anything_is_written(tmp_path: Path) -> N
     assert "--model" in refused(UsageError, [one, one], out)
     assert "--masks: 1 for 2" in refused(UsageError, [one, one], out, masks=[first])
     assert "one date per scan" in refused(UsageError, [one, one], out, dates=["2026-01-01"], **masks)
-    assert "is no date" in refused(UsageError, [one, one], out, dates=["2026-01-01", "05.01.26"], **masks)
+    assert "is not a date" in refused(UsageError, [one, one], out, dates=["2026-01-01", "05.01.26"], **masks)
     assert "earlier" in refused(UsageError, [one, one], out, dates=["2026-02-01", "2026-01-01"], **masks)
     assert "is not there" in refused(UsageError, [one, one], out, targets=[3], dates=[], **masks)
     assert "does not exist" in refused(DataError, [one, tmp_path / "none.nii.gz"], out, **masks)

@@ -146,7 +146,7 @@ def test_what_is_not_there_is_said_not_to_exist(tmp_path):
     there, *missing = predict(
         model(), [tmp_path / "there.txt", tmp_path / "nowhere", tmp_path / "x.txt"], tmp_path / "out"
     ).rows
-    assert "is no image file that is known here" in there.reason
+    assert "is not an image file that is known here" in there.reason
     assert [row.reason for row in missing] == [
         f"{tmp_path / name}: does not exist; check the path" for name in ("nowhere", "x.txt")
     ]

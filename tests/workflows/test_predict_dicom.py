@@ -329,7 +329,7 @@ def test_a_nifti_has_no_images_that_a_dicom_object_could_refer_to(tmp_path):
     write_volume(Volume(array, GRID), tmp_path / "a.nii.gz")
     (row,) = predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", output_format="seg").rows
     assert row.status == "refused"
-    assert "is no DICOM series" in row.reason
+    assert "is not a DICOM series" in row.reason
 
 
 def test_an_unknown_format_is_a_usage_error(tmp_path):
@@ -388,5 +388,5 @@ def test_names_without_a_character_set_are_read_by_the_chosen_one(series, tmp_pa
     write_volume(Volume(np.zeros((3, 4, 5), np.float32), Grid((5, 4, 3))), out / "plain.mha")
     with pytest.raises(UsageError, match="no DICOM image is given"):
         predict(model(), [out / "plain.mha"], out, charset="ISO_IR 144")
-    with pytest.raises(UsageError, match="--charset: 'ISO_IR 999' is no character set"):
+    with pytest.raises(UsageError, match="--charset: 'ISO_IR 999' is not a character set"):
         predict(model(), inputs, out, charset="ISO_IR 999")

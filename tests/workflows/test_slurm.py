@@ -123,7 +123,7 @@ def test_other_trainings_are_not_mixed_in(make, changes, what):
 
 def test_a_file_that_is_no_task_is_refused(tmp_path):
     (tmp_path / "0.json").write_text('{"name": "x"}')
-    with pytest.raises(DataError, match=r"0\.json: is no task \(home: "):
+    with pytest.raises(DataError, match=r"0\.json: is not a task \(home: "):
         read_task(tmp_path / "0.json")
 
 

@@ -29,7 +29,7 @@ class Advance(Protocol):
 
 @contextmanager
 def progress_bar() -> Iterator[Advance]:
-    """A progress bar on stderr while the context lasts; where stderr is no terminal, a line now and then."""
+    """A progress bar on stderr while the context lasts; where stderr is not a terminal, a line now and then."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars

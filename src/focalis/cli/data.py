@@ -76,7 +76,7 @@ def _copies() -> str | None:
     """The folder of local copies, if the environment names one."""
     folder = os.environ.get(DATA_VARIABLE) or None
     if folder is not None and not Path(folder).is_dir():
-        raise UsageError(f"{DATA_VARIABLE}: names {folder}, which is no folder; correct it or unset it")
+        raise UsageError(f"{DATA_VARIABLE}: names {folder}, which is not a folder; correct it or unset it")
     return folder
 
 

@@ -62,5 +62,5 @@ def _named(name: str) -> Path:
     data = Path(folder) / name
     if not (data / "images").is_dir():
         known = sorted(path.parent.name for path in Path(folder).glob("*/images"))
-        raise UsageError.at(data, "is no data set", f"{DATA_VARIABLE} holds {', '.join(known) or 'none'}")
+        raise UsageError.at(data, "is not a data set", f"{DATA_VARIABLE} holds {', '.join(known) or 'none'}")
     return data

@@ -59,7 +59,7 @@ def follow(
 
     numbers = [part.strip() for part in targets.split(",")] if targets is not None else []
     if not all(number.isdecimal() for number in numbers):
-        raise UsageError(f"--targets: {targets!r} are no numbers of lesions; write them as 1,3")
+        raise UsageError(f"--targets: {targets!r} are not numbers of lesions; write them as 1,3")
     with progress_bar() as advance:
         followed = run_follow(
             images,

@@ -12,7 +12,7 @@ from focalis.errors import DataError, UsageError, did_you_mean, near, some_of
 
 MANIFEST = "manifest.csv"
 MOST_FOLDERS = 100
-"""So many folders beside what is no data set are looked into for one."""
+"""So many folders beside what is not a data set are looked into for one."""
 
 
 def open_dataset(path: Path | str, may_miss: Collection[str] = ()) -> Dataset:

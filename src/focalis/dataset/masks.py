@@ -33,7 +33,7 @@ def read_masks(paths: Sequence[Path], label_values: Sequence[int] | None = None)
         if values.size > 1 or not np.isfinite(values).all():
             listed = ", ".join(f"{found:g}" for found in values[:3])
             raise DataError.at(
-                path, f"is no mask, it holds {listed} besides 0", "give one file per structure"
+                path, f"is not a mask, it holds {listed} besides 0", "give one file per structure"
             )
         if label is None:
             dtype = np.uint8 if max(values_of) <= np.iinfo(np.uint8).max else np.uint16

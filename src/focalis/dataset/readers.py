@@ -54,7 +54,7 @@ def readers_folder(root: Path) -> Path:
 
 
 def find_readers(folder: Path, cases: set[str]) -> ReaderFiles:
-    """Who contoured which case, by the files' names; no file is read, and no folder is no reader.
+    """Who contoured which case, by the files' names; no file is read. Without the folder there is no reader.
 
     Raises:
         DataError: two files claim one place.

@@ -88,7 +88,7 @@ def restore(path: Path, folder: Path, database: str | None = None) -> int:
                 _require_empty(target)  # a device may have worked here meanwhile
                 rows.copy_rows(target, lambda: _move_files(Path(beside), folder))
     except (tarfile.TarError, EOFError) as error:
-        raise DataError.at(path, f"is no backup, or is damaged ({error})", "take another one") from error
+        raise DataError.at(path, f"is not a backup, or is damaged ({error})", "take another one") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError.at(path, f"cannot be restored to {folder} ({reason})", "check both") from error

@@ -48,7 +48,7 @@ class NodeSettings(Frozen):
         quiet_seconds: a series is complete when no association that sent it is open and nothing came so long.
         release_after_hours: an incomplete series is segmented all the same after so long, its results marked as
             partial; by default it waits for a person.
-        charset: what text of an image's header is read by, if its character set is missing or wrong and it is no UTF-8;
+        charset: how to decode text of an image's header that is not UTF-8 and has no or a wrong character set;
             named as in DICOM (ISO_IR 144) or in Python.
     """
 
@@ -360,7 +360,7 @@ def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
     place = ".".join(str(part + 1) if isinstance(part, int) else part for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"{place} is no setting; correct or remove it"
+        return f"{place} is not a setting; correct or remove it"
     return f"{place} is wrong ({fault['msg'].removeprefix('Value error, ')}); correct it"
 
 

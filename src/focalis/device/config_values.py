@@ -17,7 +17,7 @@ def _ae_title(value: str) -> str:
     """An AE title: 1 to 16 printable ASCII characters, no backslash, surrounding spaces are ignored (PS3.5 6.2)."""
     value = value.strip(" ")
     if not 1 <= len(value) <= 16 or "\\" in value or not all(32 <= ord(letter) < 127 for letter in value):
-        raise ValueError(f"{value!r} is no AE title: 1 to 16 ASCII characters without backslash")
+        raise ValueError(f"{value!r} is not an AE title: 1 to 16 ASCII characters without backslash")
     return value
 
 
@@ -25,12 +25,14 @@ def _network(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value.strip(), strict=False))
     except ValueError as error:
-        raise ValueError(f"{value!r} is no IP address or network such as 10.0.0.7 or 10.0.0.0/24") from error
+        raise ValueError(
+            f"{value!r} is not an IP address or network such as 10.0.0.7 or 10.0.0.0/24"
+        ) from error
 
 
 def _password_hash(value: str) -> str:
     if not re.fullmatch(r"scrypt(\$[0-9]+){3}(\$[A-Za-z0-9+/]+=*){2}", value):
-        raise ValueError("it is no password hash; make one with focalis serve --hash-password")
+        raise ValueError("it is not a password hash; make one with focalis serve --hash-password")
     return value
 
 
@@ -41,11 +43,11 @@ def _web_address(value: str) -> str:
         return value
     if found.scheme == "http" and found.hostname in ("localhost", "127.0.0.1", "::1"):
         return value
-    raise ValueError(f"{value!r} is no address that begins with https://")
+    raise ValueError(f"{value!r} is not an address that begins with https://")
 
 
 def _database_address(value: str) -> str:
-    told = "it is no address such as postgresql://USER@HOST/NAME; write signs in a password as %2F"
+    told = "it is not an address such as postgresql://USER@HOST/NAME; write signs in a password as %2F"
     try:
         found = urlsplit(value)
         named = found.hostname and found.path.strip("/") and "@" not in found.path
@@ -77,7 +79,7 @@ def _keyword(value: str) -> str:
 
     tag = tag_for_keyword(value)
     if tag is None:
-        raise ValueError(f"{value!r} is no DICOM keyword, such as SliceThickness")
+        raise ValueError(f"{value!r} is not a DICOM keyword, such as SliceThickness")
     if value in _OF_A_PERSON or dictionary_VR(tag) not in _PLAIN:
         raise ValueError(f"{value} names a person, or holds no plain value; routes ask for other attributes")
     return value

@@ -81,7 +81,7 @@ class Parser:
         """The header of a file.
 
         Raises:
-            ForeignError: it is no CT, MR or PET image in an accepted transfer syntax.
+            ForeignError: it is not a CT, MR or PET image in an accepted transfer syntax.
             UnsafeError: it is damaged, dishonest about its size, or could not be parsed within the limits.
         """
         child = self._idle.get()

@@ -32,7 +32,7 @@ class Watcher:
             DataError: the settings name no folder, or it is not there.
         """
         if settings.folder is None or not settings.folder.is_dir():
-            raise DataError.at(settings.folder, "is no folder to watch", "make it or correct watch.folder")
+            raise DataError.at(settings.folder, "is not a folder to watch", "make it or correct watch.folder")
         self._folder = settings.folder
         self._seconds = settings.seconds
         self._intake = intake

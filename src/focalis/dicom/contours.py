@@ -98,7 +98,7 @@ class Filled:
 def combine_contours(contours: Sequence[Contour], shape_yx: tuple[int, int]) -> Filled:
     """Fill the contours of one structure on one slice: nested ones are holes and islands, all others are united.
 
-    A contour just inside a nearly identical one was drawn twice; it is no hole.
+    A contour just inside a nearly identical one was drawn twice; it is not a hole.
 
     Args:
         contours: closed polygons in pixel indices. One may walk its way several times; a keyhole is a hole.

@@ -42,7 +42,7 @@ def find_drawn(
     Args:
         folder: where to search.
         damaged: takes up the DICOM files that cannot be read, with the reason; without it the first one is an error.
-        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
+        charset: the Python codec for text of no or a wrong character set that is not UTF-8.
 
     Raises:
         DataError: the folder is missing; without `damaged`, a DICOM file is damaged.

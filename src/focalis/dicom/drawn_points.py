@@ -127,7 +127,7 @@ def _graphic(item: Dataset, name: str) -> Iterator[DrawnPoint | str]:
 def _tuples(values: Sequence[float], width: int) -> tuple[tuple[float, ...], ...]:
     numbers = [float(value) for value in (values if isinstance(values, Sequence) else list(values))]
     if len(numbers) % width:
-        raise ValueError(f"{len(numbers)} coordinates are no points of {width}")
+        raise ValueError(f"{len(numbers)} coordinates are not points of {width}")
     return tuple(tuple(numbers[at : at + width]) for at in range(0, len(numbers), width))
 
 
@@ -140,7 +140,7 @@ def read_tracking(path: Path) -> dict[int, str]:
     """The Tracking UIDs of the lesions in a report that `write_report` wrote, by their numbers.
 
     Raises:
-        DataError: the file is no report.
+        DataError: the file is not a report.
     """
     report = read_object(path, (uid.Comprehensive3DSRStorage,), "a measurement report")
     found = {}

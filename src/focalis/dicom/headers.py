@@ -65,7 +65,7 @@ def read_header(path: Path, keywords: Sequence[str] = (), charset: str = DEFAULT
     Args:
         path: a DICOM file, with or without preamble.
         keywords: read these attributes only; all of them if empty.
-        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
+        charset: the Python codec for text of no or a wrong character set that is not UTF-8.
 
     Raises:
         DataError: the file is missing, not DICOM, or damaged.
@@ -133,8 +133,8 @@ def numbers(dataset: Dataset, keyword: str, count: int, where: str) -> tuple[flo
             value = dataset.get(keyword)
             parts = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
             values = tuple(float(part) for part in parts if part not in (None, ""))
-    except Exception as error:  # text that is no number
-        raise DataError.at(where, f"its {name} is no number", "export the image again") from error
+    except Exception as error:  # text that is not a number
+        raise DataError.at(where, f"its {name} is not a number", "export the image again") from error
     if not values:
         raise DataError.at(where, f"lacks {name}", "export the image again, with its whole header")
     if len(values) != count or not all(math.isfinite(number) for number in values):

@@ -94,7 +94,7 @@ def _first(header: Dataset, groups: Sequence[Dataset], place: tuple[int, int, st
 
 
 def _number(header: Dataset, place: tuple[int, int, str, str]) -> float | None:
-    """The first number of a private element; None if it is not there, or is no number."""
+    """The first number of a private element; None if it is not there, or is not a number."""
     group, element, creator, packed = place
     with suppress(Exception), quiet():
         if (group, 0x10) in header:

@@ -86,7 +86,7 @@ class ReportedResponse:
 
     Attributes:
         sum_mm: the sum of their diameters; None if it misses a target.
-        target, non_target, overall: CR, PR, SD, PD, NE, non-CR/non-PD; others, such as baseline, are no response.
+        target, non_target, overall: CR, PR, SD, PD, NE, non-CR/non-PD; others, such as baseline, are not a response.
     """
 
     sum_mm: float | None

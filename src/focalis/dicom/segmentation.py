@@ -47,7 +47,7 @@ def list_segments(path: Path, charset: str = DEFAULT_CHARSET) -> tuple[Segment, 
     """The segments of a Segmentation object, in its order; no pixel data are read.
 
     Args:
-        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
+        charset: the Python codec for text of no or a wrong character set that is not UTF-8.
 
     Raises:
         DataError: the file is missing, damaged, or no Segmentation object, or two segments share a number.
@@ -73,7 +73,7 @@ def read_segmentation(
         reference: the series it was drawn on, or another one on the same voxels in the same patient space.
         wanted: the names of the segments to read, as `list_segments` gives them; all by default.
         doubts: takes up what is doubtful about the object, a line each.
-        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
+        charset: the Python codec for text of no or a wrong character set that is not UTF-8.
 
     Returns:
         Segment name to mask (z, y, x), in the object's order.

@@ -141,7 +141,7 @@ def find_series(
     Args:
         folder: where to search.
         damaged: takes up the DICOM files that cannot be used, with the reason; without it the first one is an error.
-        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
+        charset: the Python codec for text of no or a wrong character set that is not UTF-8.
 
     Returns:
         The series, sorted by patient, study and series UID; files of one series may lie in several folders.
@@ -199,10 +199,10 @@ def read_series(
         files: the files of one series, in any order.
         admit: called before pixel data are read, with the grid and the least memory that the values take, and with the
             modality; what it raises stops the reading.
-        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
+        charset: the Python codec for text of no or a wrong character set that is not UTF-8.
 
     Raises:
-        DataError: a file is no CT, MR or PET image, a colour image, damaged, cut short or not decodable, or a
+        DataError: a file is not a CT, MR or PET image, a colour image, damaged, cut short or not decodable, or a
             PET image without Rescale Slope; the slices do not form one regular stack of one patient, unit and
             acquisition (see `focalis.dicom.stack`); or the series changed while it was read.
     """
@@ -223,7 +223,7 @@ def read_series(
     if guessed:
         found += (guesses_told(guessed),)
     if isinstance(files, SeriesFiles) and files.others:
-        found += (f"{files.others} files of the series are no CT, MR or PET images and were passed over",)
+        found += (f"{files.others} files of the series are not CT, MR or PET images and were passed over",)
     return Series(
         volume=Volume(values, grid),
         files=tuple(each.file for each in slices),
@@ -295,7 +295,7 @@ def _image_header(path: Path, charset: str, others: Counter[str]) -> FileDataset
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, in the order of their paths; DataError if it is no folder."""
+    """Every file below a folder, in the order of their paths; DataError if it is not a folder."""
     if not folder.is_dir():
         raise DataError.at(folder, "is not a folder", "give a folder with DICOM files")
     for root, folders, names in os.walk(folder):

@@ -129,7 +129,10 @@ def require_uids(series: Series) -> None:
     Raises:
         DataError: its Series Instance UID, or the SOP Instance UID of an image, is not valid, or two images share one.
     """
-    wrong, advice = "is no valid UID, so that no DICOM result can refer to it", "give the images valid UIDs"
+    wrong, advice = (
+        "is not a valid UID, so that no DICOM result can refer to it",
+        "give the images valid UIDs",
+    )
     if not is_uid(text(series.header, "SeriesInstanceUID")):
         raise DataError.at(series.folder, f"the Series Instance UID {wrong}", advice)
     owners: dict[str, Path] = {}
@@ -158,7 +161,7 @@ def _uid(header: Dataset, keyword: str, of: str, *, needed: bool) -> tuple[str, 
     name = dictionary_description(keyword)
     derived = f"2.25.{uuid.uuid5(NAMESPACE, f'{keyword} {found}' if found else of).int}"
     if found:
-        return derived, (f"its {name} is no valid UID, and the result bears another one",)
+        return derived, (f"its {name} is not a valid UID, and the result bears another one",)
     return derived, (f"its {name} is missing, and the result bears one of its own",) if needed else ()
 
 
@@ -196,7 +199,7 @@ def _text(value: object) -> str:
 
 def _codes(value: object) -> list[Dataset]:
     if not isinstance(value, Sequence):
-        raise ValueError("is no sequence")
+        raise ValueError("is not a sequence")
     found = []
     for item in value:
         code = Dataset()
@@ -228,7 +231,7 @@ def _check(keyword: str, value: str) -> None:
     if value not in _ENUMERATED.get(keyword, {value}):
         raise ValueError(f"is none of {', '.join(sorted(_ENUMERATED[keyword]))}")
     if keyword == "TimezoneOffsetFromUTC" and not _TIMEZONE.fullmatch(value):
-        raise ValueError("is no offset such as +0100")
+        raise ValueError("is not an offset such as +0100")
 
 
 def _is_date(value: str) -> bool:

@@ -46,7 +46,7 @@ class Structure:
         interpreted_type: its RT ROI Interpreted Type, e.g. "GTV" or "ORGAN"; empty if there is none.
         contours: the number of its closed contours, the ones that enclose voxels.
         passed_over: the number of its other contours: points, open lines, and polygons of fewer than 3 points.
-        points: how many of those passed over are points, which mark a place and are no outline.
+        points: how many of those passed over are points, which mark a place and are not outlines.
     """
 
     number: int
@@ -67,7 +67,7 @@ def list_structures(path: Path, charset: str = DEFAULT_CHARSET) -> tuple[Structu
 
     Args:
         path: an RT Structure Set.
-        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
+        charset: the Python codec for text of no or a wrong character set that is not UTF-8.
 
     Raises:
         DataError: the file is missing, damaged, or no RT Structure Set, or two structures share a number.
@@ -98,7 +98,7 @@ def read_structures(
         wanted: the names of the structures to read, as `list_structures` gives them; all by default. Contours
             of other structures are not looked at.
         doubts: takes up what was passed over, united or counted once, and gaps, a line each.
-        charset: the Python codec for text of no or a wrong character set that is no UTF-8.
+        charset: the Python codec for text of no or a wrong character set that is not UTF-8.
 
     Returns:
         Structure name to mask (z, y, x), in the object's order; empty for a structure without contours, or of points.
@@ -334,7 +334,7 @@ def _contour(item: Dataset, reference: Series, where: str) -> tuple[int, float, 
     try:
         with quiet():
             points = np.array([float(number) for number in item.ContourData]).reshape(-1, 3)
-    except Exception as error:  # text that is no number, or a count that is no multiple of 3
+    except Exception as error:  # text that is not a number, or a count that is not a multiple of 3
         raise DataError.at(
             where, f"its points are damaged ({gist(error)})", "export the contours again"
         ) from error
@@ -345,7 +345,7 @@ def _contour(item: Dataset, reference: Series, where: str) -> tuple[int, float, 
     grid = reference.volume.grid
     indices = grid.to_indices(points)
     if not np.isfinite(indices).all():
-        raise DataError.at(where, "has points that are no finite numbers", "export the contours again")
+        raise DataError.at(where, "has points that are not finite numbers", "export the contours again")
     along = indices[:, 2]
     if np.ptp(along) > FLATNESS:
         raise DataError.at(

@@ -116,7 +116,7 @@ def evaluate_case(
         tolerance_mm: tolerance of the surface Dice.
         case: the case's name, for the scores and the error.
         ignore: value of the true label map where nobody has judged: there, both maps count as background.
-        minimum_lesion_mm3: smaller components are no lesions, in either map; voxels and surfaces count all the same.
+        minimum_lesion_mm3: smaller components are not lesions, in either map; voxels and surfaces count all the same.
 
     Raises:
         DataError: if the grids differ, with what differs and by how much.

@@ -79,7 +79,7 @@ def judge_lesions(
         names: label value to name, without the background.
         known: the lesions of the whole predicted map with their confidence, as prediction measured them.
         ignore: value of the true map where nobody has judged: there, both count as background.
-        minimum_mm3: smaller components are no lesions, in either map.
+        minimum_mm3: smaller components are not lesions, in either map.
 
     Returns:
         All lesions, and per label the predicted ones as candidates; no candidates unless `known` is given.

@@ -15,7 +15,7 @@ FIGURES = ("dice", "dice_with_lesion", "hd95_mm", "lesion_f1", "false_positives_
 lesion F1 from pooled counts, false positive lesions per scan."""
 
 POOLING_RULE = (
-    "Runs of one system with several seeds are no further patients: of each case the mean over its runs is taken "
+    "Runs of one system with several seeds are not further patients: of each case the mean over its runs is taken "
     "(of lesions, the mean count), and only then are patients drawn. So the intervals speak of other patients, not of "
     "other seeds; how far the seeds lie apart is given beside them. A paired difference is taken on the cases that "
     "both systems have, every draw with the same patients for both."

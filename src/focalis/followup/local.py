@@ -104,7 +104,7 @@ def _degrees(one: Transform, other: Transform) -> float:
 def _cut(
     study: Study, low: NDArray[np.generic], high: NDArray[np.generic], margin_mm: float
 ) -> tuple[Volume, Volume] | None:
-    """The image between two corners (x, y, z) and a margin around them, and a mask of what is no lesion there."""
+    """The image between two corners (x, y, z) and a margin around them, and a mask of what is not a lesion there."""
     grid = study.image.grid
     margin = np.ceil(margin_mm / np.asarray(grid.spacing_xyz_mm))
     start = np.clip(low - margin, 0, grid.size_xyz).astype(int)

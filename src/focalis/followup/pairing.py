@@ -109,7 +109,7 @@ def match(earlier: list[Earlier], later: Study) -> list[Match]:
 
 
 def _assign(gain: NDArray[np.float64]) -> dict[int, int]:
-    """The one-to-one choice of rows and columns with the greatest sum; a gain of 0 is no pair."""
+    """The one-to-one choice of rows and columns with the greatest sum; a gain of 0 is not a pair."""
     if not gain.size:
         return {}
     chosen = zip(*scipy.optimize.linear_sum_assignment(gain, maximize=True), strict=True)

@@ -30,8 +30,8 @@ RECIST_RULE = (
     f"{PARTIAL_PERCENT:g} % or more below that of the first date; PD, it is {PROGRESSION_PERCENT:g} % or more, and "
     f"{PROGRESSION_MM:g} mm or more, above the nadir, the least sum so far, or a target is back after CR; SD, none of "
     "these; NE, the sum misses a target, unless what is seen is PD already. A target is missed where a scan does not "
-    "show it or cuts it off, or where it has merged with a lesion that is no target. Non-targets are the other lesions "
-    f"of the first date: PD, their volumes together have risen by {NON_TARGET_PERCENT:g} % or more above their least, "
+    "show it or cuts it off, or where it has merged with a lesion that is not a target. Non-targets are the other "
+    f"lesions of the first date: PD, their volumes together have risen by {NON_TARGET_PERCENT:g} % or more above their least, "
     f"beyond measurement error, and their diameters by {PROGRESSION_MM:g} mm or more. The response is PD if that of "
     "the targets or of the non-targets is, or with a new lesion, also in a part of the body that no scan showed "
     "before; CR if all lesions are gone; PR if the targets are CR and the non-targets are not; else that of the "
@@ -296,7 +296,7 @@ def _group(
             why = "is outside of the scan" if status == "outside" else "could not be looked up"
             missing.append(f"lesion {number} {why}")
         elif strangers:
-            missing.append(f"lesion {number} has merged with lesion {strangers[0]}, which is no target")
+            missing.append(f"lesion {number} has merged with lesion {strangers[0]}, which is not a target")
         else:
             sizes[owner] = size, _is_node(tracks[row])
             if size.cut:

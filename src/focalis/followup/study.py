@@ -81,7 +81,7 @@ def make_study(
     Args:
         image: the scan; of several channels the first.
         label: label values on its grid, shape (z, y, x).
-        names: label value to name; other values are no lesions.
+        names: label value to name; other values are not lesions.
         day: when it was taken.
     """
     numbered = np.zeros(label.shape, dtype=np.int32)

@@ -76,7 +76,7 @@ def find_candidates(
         truth: true foreground, shape (z, y, x).
         predicted: predicted foreground before anything is removed, same shape.
         probability: foreground probability, same shape; a lesion's confidence is the highest in it.
-        minimum_voxels: smaller components are no lesions, in either mask.
+        minimum_voxels: smaller components are not lesions, in either mask.
     """
     true_lesions, true_count = label_components(truth, minimum_voxels=minimum_voxels)
     lesions, count = label_components(predicted, minimum_voxels=minimum_voxels)

@@ -124,7 +124,7 @@ def match_lesions(
     Args:
         truth: true foreground, shape (z, y, x).
         predicted: predicted foreground of the same shape.
-        minimum_voxels: smaller components are no lesions, in either mask.
+        minimum_voxels: smaller components are not lesions, in either mask.
     """
     lesions = [label_components(mask, minimum_voxels=minimum_voxels) for mask in (truth, predicted)]
     return find_overlaps(*lesions[0], *lesions[1]).match()

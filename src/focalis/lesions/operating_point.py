@@ -181,8 +181,8 @@ def _drop_lesions(
 ) -> None:
     """Set to 0, in place, the components that are not to be reported: too small or too unsure, or by a second look.
 
-    Components are those of the foreground, all labels together: a small core inside a large rim is no small lesion. The
-    confidence of a component is the highest probability in it.
+    Components are those of the foreground, all labels together: a small core inside a large rim is not a small lesion.
+    The confidence of a component is the highest probability in it.
     """
     inside = labels > 0
     components, count = label_components(inside)

@@ -50,11 +50,11 @@ def model_file(given: Path | str) -> Path:
     if path.is_file() or path.name != name or path.suffix:
         return path
     if path.is_dir() and (inside := sorted(path.glob(f"*/{OF_A_RUN}"))):
-        raise UsageError.at(name, "is no run folder", f"did you mean {inside[0].parent}?")
+        raise UsageError.at(name, "is not a run folder", f"did you mean {inside[0].parent}?")
     if name not in SHIPPED:
         raise UsageError.at(
             name,
-            "is no file, and no model of this name comes with Focalis",
+            "is not a file, and no model of this name comes with Focalis",
             "give the path of a .safetensors file, or one of "
             f"{', '.join(sorted(SHIPPED))}{did_you_mean(name, SHIPPED)}",
         )

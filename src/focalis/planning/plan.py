@@ -211,7 +211,7 @@ class Plan(Shown, Frozen):
         if len(self.labels) > MOST_LABELS:
             raise ValueError(f"{len(self.labels)} labels; {MOST_LABELS} are the most that can be trained")
         if self.ignore is not None and (self.ignore < 1 or self.ignore in self.labels):
-            raise ValueError(f"ignore is {self.ignore}; it must be a value from 1 that is no label")
+            raise ValueError(f"ignore is {self.ignore}; it must be a value from 1 that is not a label")
         chain = [set(values) for values in self.regions.values()]
         if chain and (
             chain[0] != set(self.labels)

@@ -44,7 +44,7 @@ class Place:
         if len(self.ends) not in (1, 2) or any(
             len(end) != 3 or not np.isfinite(end).all() for end in self.ends
         ):
-            raise UsageError(f"{self}: is no place; give three numbers x,y,z, or two such ends of a line")
+            raise UsageError(f"{self}: is not a place; give three numbers x,y,z, or two such ends of a line")
 
     def __str__(self) -> str:
         listed = " to ".join(",".join(f"{value:g}" for value in end) for end in self.ends)

@@ -153,7 +153,7 @@ def _run(
             stacklevel=3,
         )
     found = home.fetch(result)
-    np.clip(found, 0, 1, out=found)  # by rounding it may lie outside, and log odds then are no number
+    np.clip(found, 0, 1, out=found)  # rounding may put it outside, where the log odds are undefined
     found = layout.crop(found)
     if squares is None:
         return Passed(found, None, layout)

@@ -215,7 +215,7 @@ def segment(
 
 
 def require_crop(model: Model, grid: Grid, command: str = "focalis predict MODEL SCAN -o OUT") -> None:
-    """Refuse a whole scan to a guided model: it would mark much that is no lesion; ModelError says how to point."""
+    """Refuse a whole scan to a guided model: it would mark much that is not a lesion; ModelError says how to point."""
     if not model.guided:
         return
     most = model.scope.extent_zyx_mm[2] if model.scope else tuple(1.5 * side for side in model.crop_zyx_mm)

@@ -188,7 +188,7 @@ class Measurements:
         )
 
     def label(self, case: Case, volume: Volume, segments: Sequence[NamedSegment] = ()) -> None:
-        """Measure a label map of whole numbers, 0 being background; what is to be ignored is no foreground."""
+        """Measure a label map of whole numbers, 0 being background; what is to be ignored is not foreground."""
         canonical = to_canonical(volume)
         array = canonical.array
         names = {segment.value: segment.name for segment in segments}

@@ -160,7 +160,7 @@ KINDS: dict[Kind, KindOfFinding] = {
     "foreground": KindOfFinding(
         "Foreground outside the method's range",
         "The method is made for foreground of 0.0001 % to 30 % of the volume. Less is hardly ever met by a patch; more "
-        "is no small object. A label without any foreground is right only where there is nothing to find.",
+        "is not a small object. A label without any foreground is right only where there is nothing to find.",
         "Look at the label. If it is right: crop an image whose foreground is too small a part of it.",
         f"The foreground fills less than {100 * LEAST_SHARE:g} % or more than {100 * GREATEST_SHARE:g} % of the "
         "label map, or nothing of it.",
@@ -237,8 +237,8 @@ KINDS: dict[Kind, KindOfFinding] = {
     ),
     "padding": KindOfFinding(
         "Fill values for no data",
-        "Such a value is no intensity: it shifts the mean and the spread that images are normalised by, so that the "
-        "rest of the image loses its contrast.",
+        "Such a value is not an intensity: it shifts the mean and the spread that images are normalised by, so that "
+        "the rest of the image loses its contrast.",
         "Replace the value by that of the background, for instance air, and export the image again.",
         "The least or the greatest value of an image has two voxels or more and lies beyond all others by more than "
         "four times their range, or is the limit of an integer type of 16 or 32 bits and lies beyond by more than once "

@@ -18,7 +18,7 @@ MixUp = Literal["swapped", "copy", "image"]
 """Image and label stand in each other's place; the image is a copy of the label; the label is an image."""
 
 MOST_VALUES = 8
-"""What holds more different values than these is no label map, where an image should be."""
+"""What holds more different values than these is not a label map, where an image should be."""
 ONE_BY_ONE = 2
 """So many cases of a kind are told one by one, more of them in one line."""
 _SAMPLED = 100_000

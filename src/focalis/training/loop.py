@@ -180,7 +180,7 @@ def train(
     held_from = begin + round(STATISTICS_HELD_FROM * (steps - begin))
     validate_every = max(STEPS_BETWEEN, math.ceil(steps / VALIDATIONS))
     started = saved = time.monotonic()
-    watched = 0.0  # seconds for the inner split, on which no weight depends: they are no training
+    watched = 0.0  # seconds for the inner split, on which no weight depends: they do not count as training
     losses: list[float] = []
     norm, overflows = 0.0, 0
     pending: list[torch.Tensor] = []  # loss and gradient norm of each step, still on the device

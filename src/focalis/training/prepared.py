@@ -53,7 +53,7 @@ class TrainingCase:
         label: uint8 (z, y, x), class indices, `focalis.dataset.IGNORED` where nobody has judged. By `Plan.readers` it
             is the label map, or what the readers agree on; for `mean` and `random`, the majority.
         distance_mm: float16 (z, y, x), distance to the foreground, of which ignored voxels are no part; of several
-            readers, to the union of their regions: a voxel that one of them drew is no background.
+            readers, to the union of their regions: a voxel that one of them drew is not background.
         lesions: per lesion (26-connected, of the same foreground), int32 (n, 3) voxel indices z, y, x; of a large
             lesion every n-th voxel, so that fewer than 2 x `VOXELS_PER_LESION` remain.
         undrawn: the class indices that nobody looked for in it: what lies in the background may be any of them.

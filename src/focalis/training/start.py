@@ -63,7 +63,7 @@ def read_start(name: Path | str) -> Start | None:
     if name != SHAPES and bare and name not in SHIPPED:
         known = ", ".join((SCRATCH, SHAPES, *sorted(SHIPPED)))
         raise UsageError.at(
-            name, "is no file, and no start of this name is known", f"give {known}, or a model's file"
+            name, "is not a file, and no start of this name is known", f"give {known}, or a model's file"
         )
     path = published_file(SHAPES, _OTHERWISE) if name == SHAPES else model_file(name)
     try:

@@ -31,7 +31,7 @@ def content_digest(array: NDArray[np.generic]) -> str | None:
         array: of any shape and real type.
 
     Raises:
-        DataError: the values are no real numbers.
+        DataError: the values are not real numbers.
     """
     if array.dtype.kind not in "biuf":
         raise DataError(f"an image of {array.dtype} has no real values; convert it")

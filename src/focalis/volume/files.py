@@ -321,7 +321,7 @@ def _suffix(path: Path) -> str:
             return suffix
     raise DataError.at(
         path,
-        "is no image file by its name",
+        "is not an image file by its name",
         f"use a name that ends in {', '.join(IMAGE_SUFFIXES[:-1])} or {IMAGE_SUFFIXES[-1]}",
     )
 

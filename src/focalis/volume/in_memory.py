@@ -77,13 +77,13 @@ def volumes_in_memory(
         images = (images.float() if images.is_floating_point() else images).numpy()
     if not isinstance(images, np.ndarray):
         raise UsageError(
-            f"a {type(images).__module__}.{type(images).__name__} is no image that Focalis knows; give a NumPy array, "
-            "a torch tensor, a SimpleITK or a nibabel image"
+            f"a {type(images).__module__}.{type(images).__name__} is not an image that Focalis knows; give a NumPy "
+            "array, a torch tensor, a SimpleITK or a nibabel image"
         )
     if spacing_mm is None:
         raise UsageError("the array has no spacing; give spacing_mm, one number per axis: z, y, x")
     if images.ndim not in (3, 4):
-        raise DataError(f"an array of {images.ndim} axes is no image; give z, y, x or channel, z, y, x")
+        raise DataError(f"an array of {images.ndim} axes is not an image; give z, y, x or channel, z, y, x")
     if masks and images.dtype == np.bool_:
         images = images.astype(np.uint8)
     array, grid = _values(images), _grid(images.shape[-3:], spacing_mm, orientation)
@@ -112,7 +112,7 @@ def _of_sitk(image: sitk.Image) -> Volume:
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise DataError(
             f"a SimpleITK image of {image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} "
-            "components is no channel; give a list of 3D images, one per channel"
+            "components is not a channel; give a list of 3D images, one per channel"
         )
     volume = from_sitk(image)
     return Volume(_values(volume.array), volume.grid)
@@ -122,7 +122,7 @@ def _of_nibabel(image: Any) -> Volume:
     """A nibabel image in memory: its affine leads from x, y, z to RAS in mm, its values are scaled."""
     values = np.asanyarray(image.dataobj)
     if values.ndim != 3:
-        raise DataError(f"a nibabel image of {values.ndim} axes is no channel; give a list of 3D images")
+        raise DataError(f"a nibabel image of {values.ndim} axes is not a channel; give a list of 3D images")
     units = image.header.get_xyzt_units()[0] if hasattr(image.header, "get_xyzt_units") else "mm"
     if units not in ("mm", "unknown"):
         raise DataError(f"the nibabel image's header states its lengths in {units}; convert it to mm")
@@ -140,7 +140,7 @@ def _of_nibabel(image: Any) -> Volume:
 def _values(array: NDArray[Any]) -> NDArray[Any]:
     """The values in this machine's byte order; only real numbers are an image."""
     if array.dtype.kind not in "iuf":
-        raise DataError(f"an array of {array.dtype} is no image; give real numbers")
+        raise DataError(f"an array of {array.dtype} is not an image; give real numbers")
     kept = array.dtype.newbyteorder("=")
     if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
         kept = np.dtype(np.float32 if array.dtype.itemsize < 4 else np.float64)

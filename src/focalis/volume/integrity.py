@@ -149,7 +149,7 @@ def _require_extent(path: Path, sizes: Sequence[int], offset: float) -> None:
 
 def _require_scale(path: Path, slope: float, intercept: float) -> None:
     """Refuse what programs read differently: a slope that is infinite or nearly 0, and an intercept without slope or
-    that is no number.
+    that is not a number.
 
     Without scaling, both are 0, or NaN as nibabel writes them.
     """

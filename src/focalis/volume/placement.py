@@ -1,6 +1,6 @@
 """What a NIfTI header says of where its voxels lie, and what it says wrong or not at all.
 
-SimpleITK takes a spacing that is no number, or 0, for 1 mm, and does not say which of two placements it follows.
+SimpleITK takes a spacing that is not a number, or 0, for 1 mm, and does not say which of two placements it follows.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def read_placement(path: Path) -> HeaderPlacement:
     Source: nifti1.h (nifti.nimh.nih.gov), "3D image orientation and location in space".
 
     Raises:
-        DataError: a field that is used is no number, a spacing is not above 0, or the qform no rotation; the line names
-            the field.
+        DataError: a field that is used is not a number, a spacing is not above 0, or the qform is not a rotation; the
+            line names the field.
     """
     require_regular(path)
     try:
@@ -87,13 +87,13 @@ def read_placement(path: Path) -> HeaderPlacement:
         if code > 0 and not all(math.isfinite(value) for value in values):
             raise DataError.at(
                 path,
-                f"its {name} holds values that are no numbers",
+                f"its {name} holds values that are not numbers",
                 "correct the header or export the image again",
             )
     if qform_code > 0 >= sform_code and math.hypot(*quaternion[:3]) > _LONGEST_QUATERNION:
         raise DataError.at(
             path,
-            "its qform is no rotation (quatern_b, c and d are "
+            "its qform is not a rotation (quatern_b, c and d are "
             f"{', '.join(f'{q:g}' for q in quaternion[:3])})",
             "correct the header or export the image again",
         )

@@ -33,7 +33,7 @@ def straightened(path: Path, direction: NDArray[np.float64]) -> NDArray[np.float
         direction: 3 x 3; column j is the direction of image axis j.
 
     Raises:
-        DataError: the deviation exceeds 1e-3 or is no number.
+        DataError: the deviation exceeds 1e-3 or is not a number.
     """
     deviation = float(np.max(np.abs(direction.T @ direction - np.eye(3))))
     if deviation <= UNNOTICED_DEVIATION:
@@ -74,7 +74,7 @@ def read_oblique_nifti(
         3 x 3 direction cosines in LPS as they are in the file, columns of length 1.
 
     Raises:
-        DataError: the values are no real numbers, or the affine is no number.
+        DataError: the values are not real numbers, or the affine is not a number.
     """
     import nibabel  # takes half a second, for a rare file
 

@@ -1,6 +1,7 @@
 """What a NRRD or MetaImage header says of where its voxels lie, and what it says wrong or not at all.
 
-SimpleITK takes a negative spacing for a mirrored axis, one that is no number for 1, and every length for millimetres.
+SimpleITK takes a negative spacing for a mirrored axis, one that is not a number for 1, and every length for
+millimetres.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _CLEARLY = 0.8
 
 
 def require_nrrd_placement(path: Path, fields: Mapping[str, str]) -> None:
-    """Refuse spacings below 0 or that are no number, axes without a direction, and other units of length than mm.
+    """Refuse spacings below 0 or that are not numbers, axes without a direction, and other units of length than mm.
 
     Source: the NRRD format definition (teem.sourceforge.net/nrrd/format.html), sections 5 and 6.
 

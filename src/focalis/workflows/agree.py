@@ -137,7 +137,7 @@ def _source(paths: list[Path], masks: bool, ignore: int | None) -> _Source:
     files: dict[str, dict[str, dict[str, Path]]] = {}
     for path, reader in zip(paths, _reader_names(paths), strict=True):
         if not path.is_dir():
-            raise UsageError.at(path, "is no folder", "give a folder of label maps per reader")
+            raise UsageError.at(path, "is not a folder", "give a folder of label maps per reader")
         for stem, file in label_maps(path).items():
             case, _, structure = stem.rpartition("_") if masks else (stem, "", "")
             if masks and not (case and structure):
@@ -187,7 +187,9 @@ def _read(path: Path, source: _Source, structure: str, numbers: Mapping[str, int
     inside = volume.array != 0
     values = np.unique(volume.array[inside])
     if values.size > 1:
-        raise DataError.at(path, f"is no mask, it holds {values.size} values besides 0", "leave --masks out")
+        raise DataError.at(
+            path, f"is not a mask, it holds {values.size} values besides 0", "leave --masks out"
+        )
     return Volume(np.where(inside, numbers[structure], 0), volume.grid)
 
 

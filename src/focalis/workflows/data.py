@@ -74,7 +74,7 @@ def get_data(
         progress: see `Progress`; the stages are "download", "check" and "unpack".
 
     Raises:
-        UsageError: the set is not known, or `folder` or `copies` is no folder.
+        UsageError: the set is not known, or `folder` or `copies` is not a folder.
         DataError: it cannot be downloaded, verified or unpacked; see `focalis.dataset.public.fetch`.
     """
     public = name if isinstance(name, PublicSet) else public_set(name)
@@ -90,7 +90,7 @@ def get_data(
 def _folders(folder: Path | str | None, copies: Path | str | None) -> list[Path]:
     """Where a set may lie; it would be put into the first."""
     if copies is not None and not Path(copies).is_dir():
-        raise UsageError.at(copies, "is no folder", "name the folder that holds copies of data sets")
+        raise UsageError.at(copies, "is not a folder", "name the folder that holds copies of data sets")
     if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
         raise UsageError.at(folder, "is a file", "name a folder for data sets")
     given = [Path(place) for place in (folder, copies) if place is not None]

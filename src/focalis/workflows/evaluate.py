@@ -85,7 +85,7 @@ def evaluate(
             label.
         ignore: value that the truths hold where nobody has judged; such voxels are left out.
         tolerance_mm: tolerance of the surface Dice.
-        min_lesion_mm3: smaller components are no lesions, in either map.
+        min_lesion_mm3: smaller components are not lesions, in either map.
         seed: seed of the bootstrap.
         patients: case name to patient, or a CSV table with the columns case and patient; the bootstrap then draws
             patients instead of cases.
@@ -332,7 +332,7 @@ def _readers_of(folder: Path, cases: set[str]) -> dict[str, dict[str, Path]]:
 
 
 def _mask(path: Path, names: Mapping[int, str], ignore: int | None, truth: Volume) -> Volume:
-    """A reader's mask. A value that is no label of the truths and predictions would count as nothing drawn."""
+    """A reader's mask. A value that is not a label of the truths and predictions would count as nothing drawn."""
     mask = read_label_map(path, names, ignore)
     if differences := mask.grid.differences(truth.grid):
         raise DataError.at(

@@ -71,7 +71,7 @@ def parse_dates(dates: Sequence[str], count: int) -> tuple[date, ...] | None:
     """Dates as YYYY-MM-DD or YYYYMMDD, one per scan; None if none were given.
 
     Raises:
-        UsageError: there are not as many as scans, or one is no date.
+        UsageError: there are not as many as scans, or one is not a date.
     """
     if not dates:
         return None
@@ -82,7 +82,7 @@ def parse_dates(dates: Sequence[str], count: int) -> tuple[date, ...] | None:
         try:
             found.append(date.fromisoformat(text.strip()))
         except ValueError as error:
-            raise UsageError(f"--dates: {text!r} is no date; write it as 2026-03-31") from error
+            raise UsageError(f"--dates: {text!r} is not a date; write it as 2026-03-31") from error
     return tuple(found)
 
 
@@ -206,7 +206,7 @@ def _read_mask(file: Path, scan: Scan, names: dict[int, str], doubts: list[str])
     from focalis.dicom.structures import STRUCTURE_CLASSES
 
     if scan.source is None or not is_dicom(file):
-        raise DataError.at(file, f"is no mask of {scan.path}", "give a label map on its grid")
+        raise DataError.at(file, f"is not a mask of {scan.path}", "give a label map on its grid")
     if sop_class(read_header(file, ("SOPClassUID",))) in STRUCTURE_CLASSES:
         return _merged(read_structures(file, scan.source, doubts=doubts), grid, names)
     return _merged(read_segmentation(file, scan.source), grid, names)

@@ -132,7 +132,7 @@ def import_dicom(
         rename: a CSV file with the columns `structure` (a name or pattern) and `label`; the first row that fits counts.
             Structures of one label are united. Without it a structure's name is its label's.
         modality: take only what was drawn on CT, MR or PT.
-        charset: what text of a header is read by, if its character set is missing or wrong and it is no UTF-8:
+        charset: what text of a header is read by, if its character set is missing or wrong and it is not UTF-8:
             ISO_IR 144, say, or a Python codec; Latin-1 by default.
         progress: see `Progress`.
 

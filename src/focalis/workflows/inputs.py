@@ -194,13 +194,13 @@ def _by_name(files: Sequence[Path], channels: tuple[str, ...], may_miss: Collect
         if image_stem(file) is None:
             suffixes = ", ".join(IMAGE_SUFFIXES)
             problem = (
-                f"{file}: is no image file that is known here; give {suffixes}, or a DICOM series"
+                f"{file}: is not an image file that is known here; give {suffixes}, or a DICOM series"
                 if file.exists()
                 else f"{file}: does not exist; check the path{near(file)}"
             )
             cases.append(CaseInput(file.name, (file,), problem))
         elif file.exists() and not file.is_file():
-            cases.append(CaseInput(file.name, (file,), f"{file}: is no regular file; give an image file"))
+            cases.append(CaseInput(file.name, (file,), f"{file}: is not a regular file; give an image file"))
         else:
             folders.setdefault(file.parent, []).append(file)
     for group in folders.values():

@@ -45,7 +45,7 @@ def label_maps(folder: Path) -> dict[str, Path]:
 
 
 def read_label_map(path: Path, names: Mapping[int, str] | None = None, ignore: int | None = None) -> Volume:
-    """A label map as integers; DataError for values that are no label, `NoLabelMapError` for those of an image."""
+    """A label map as integers; DataError for values that are not labels, `NoLabelMapError` for those of an image."""
     return require_labels(read_volume(path), path, names, ignore)
 
 
@@ -56,7 +56,7 @@ def require_labels(
     values = volume.array
     if not is_whole(values).all():
         raise NoLabelMapError(
-            f"{path}: holds values that are no whole numbers; give a label map, not an image or probabilities"
+            f"{path}: holds values that are not whole numbers; give a label map, not an image or probabilities"
         )
     if values.max() > GREATEST_LABEL:
         raise DataError.at(
@@ -76,7 +76,7 @@ def require_labels(
         if unknown:
             known = ", ".join(str(value) for value in sorted(names))
             raise DataError.at(
-                path, f"holds the value {unknown[0]}, which is no label", f"labels are {known}"
+                path, f"holds the value {unknown[0]}, which is not a label", f"labels are {known}"
             )
     return Volume(values, volume.grid)
 

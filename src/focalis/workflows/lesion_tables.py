@@ -74,7 +74,7 @@ def read_lesions(out: Path, case: str) -> tuple[tuple[Lesion, ...], float] | Non
         return lesions, float(content["temperature"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError.at(
-            path, f"is no table of lesions ({error!r})", "predict again, or move it away"
+            path, f"is not a table of lesions ({error!r})", "predict again, or move it away"
         ) from error
 
 

@@ -9,7 +9,7 @@ from focalis.model import Model
 
 
 def members_of(model: Model) -> list[Mapping[str, Any]]:
-    """The provenance of each member; of a model that is no ensemble, its own."""
+    """The provenance of each member; of a model that is not an ensemble, its own."""
     members = model.provenance.get("members")
     if isinstance(members, list):
         return [member for member in members if isinstance(member, Mapping)]

@@ -94,19 +94,19 @@ def _places(given: Given, *, voxel: bool) -> Sequence[Place]:
         ends = _numbers(str(given))
         if ends is None:
             if voxel:
-                raise UsageError(f"{given!s}: is no voxel; give I,J,K: its indices x, y, z from 0")
+                raise UsageError(f"{given!s}: is not a voxel; give I,J,K: its indices x, y, z from 0")
             return _read(Path(given))
     else:
         try:
             rows = np.atleast_2d(np.asarray(given, dtype=np.float64))
             ends = tuple(tuple(row) for row in rows.tolist())
         except (TypeError, ValueError):
-            raise UsageError(f"{given!r}: is no point; give three numbers x, y, z") from None
+            raise UsageError(f"{given!r}: is not a point; give three numbers x, y, z") from None
     return [Place(ends, voxel=voxel)]
 
 
 def _numbers(text: str) -> tuple[tuple[float, ...], ...] | None:
-    """The ends that a text names; None if it is no list of numbers."""
+    """The ends that a text names; None if it is not a list of numbers."""
     try:
         return tuple(tuple(float(value) for value in end.split(",")) for end in text.split(":"))
     except ValueError:
@@ -136,7 +136,7 @@ def _dicom(path: Path) -> Sequence[Place]:
     from focalis.dicom.drawn_points import read_points
 
     if not is_dicom(path):
-        raise UsageError.at(path, "is no file of points", f"give {_FILES}")
+        raise UsageError.at(path, "is not a file of points", f"give {_FILES}")
     return [
         Place(each.ends, name=each.name, frame=each.frame, image=each.image) for each in read_points(path)
     ]
@@ -173,7 +173,7 @@ def _markups(text: str) -> Sequence[Place]:
     """Markups of 3D Slicer: fiducials and lines."""
     content = json.loads(text)
     if not isinstance(content, Mapping) or "markups" not in content:
-        raise ValueError("it is no markups file of 3D Slicer")
+        raise ValueError("it is not a markups file of 3D Slicer")
     found: list[Place] = []
     for markup in content["markups"]:
         kind, system = markup["type"], markup.get("coordinateSystem", "LPS")

@@ -129,7 +129,7 @@ def predict(
         output_format: nifti, OUT/CASE.nii.gz; nrrd, OUT/CASE.seg.nrrd; for DICOM input also seg, OUT/CASE_seg.dcm, or
             rtstruct, OUT/CASE_rtstruct.dcm. Nothing found is a Segmentation whose frames are empty, and no RT Structure
             Set. With points, seg writes a Structured Report too, OUT/CASE_sr.dcm.
-        charset: what text of a DICOM header is read by, if its character set is missing or wrong and it is no UTF-8:
+        charset: what text of a DICOM header is read by, if its character set is missing or wrong and it is not UTF-8:
             ISO_IR 144, say, or a Python codec; Latin-1 by default.
         part: `I/N` takes every N-th case from the I-th on, so that N calls divide the cases among them.
         resume: keep cases that an earlier call finished with the same model and settings, if their images have not

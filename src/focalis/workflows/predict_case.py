@@ -163,7 +163,7 @@ class Predicting:
             if images.source is None:
                 raise UsageError.at(
                     case.files[0],
-                    f"is no DICOM series, so {self.output_format} has no images to refer to",
+                    f"is not a DICOM series, so {self.output_format} has no images to refer to",
                     "give the DICOM folder, or leave --format out",
                 )
             require_dicom_uids(images.source)
@@ -275,7 +275,7 @@ class Predicting:
 
     def _kept(self, case: CaseInput, output: Path, beside: Sequence[Path]) -> PredictRow | None:
         """The row of a case that an earlier run finished, from its table; None if it must be predicted."""
-        # no lesion is no RT Structure Set
+        # without a lesion there is no RT Structure Set
         wanted = beside if self.output_format == "rtstruct" and not output.exists() else [output, *beside]
         document = {**self.document, "pointed": None}
         table = finished_table(self.folder, case.name, case.all_files, wanted, document)

@@ -149,7 +149,7 @@ def read_task(path: Path) -> Job:
         first = error.errors()[0]
         where = ".".join(str(each) for each in first["loc"])
         raise DataError.at(
-            path, f"is no task ({where}: {first['msg']})", "let `--on slurm` write it again"
+            path, f"is not a task ({where}: {first['msg']})", "let `--on slurm` write it again"
         ) from error
 
 

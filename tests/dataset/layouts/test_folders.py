@@ -205,9 +205,9 @@ def test_what_was_drawn_in_which_case(tmp_path: Path) -> None:
     ("drawn", "complaint"),
     [
         ({"bb": ["core"]}, "names case bb, which is not there; did you mean 'b'"),
-        ({"b": ["coer"]}, "'coer' is no label; those are edge, core; did you mean 'core'"),
-        ({"b": [3]}, "3 is no label"),
-        ({"b": [True]}, "True is no label"),
+        ({"b": ["coer"]}, "'coer' is not a label; those are edge, core; did you mean 'core'"),
+        ({"b": [3]}, "3 is not a label"),
+        ({"b": [True]}, "True is not a label"),
         ({"b": []}, "no label was drawn"),
         ({"b": "core"}, '"drawn" must map cases to the labels'),
         (["b"], '"drawn" must map cases to the labels'),

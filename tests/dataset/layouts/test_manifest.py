@@ -187,7 +187,7 @@ def test_values_say_what_was_drawn_in_a_label_map(root: Path) -> None:
             "@a_core.nii.gz,@a_edge.nii.gz,core",
             "label_edge of case a names a mask, and drawn says that it was not",
         ),
-        ("@a_core.nii.gz,,core;egde", "'egde' is no label; those are core, edge; did you mean 'edge'"),
+        ("@a_core.nii.gz,,core;egde", "'egde' is not a label; those are core, edge; did you mean 'edge'"),
         ("@a_core.nii.gz,,", "label_edge of case a is empty.*left out of the column drawn"),
         ("@a_core.nii.gz,,background", "drawn of case a: no label was drawn"),
     ],

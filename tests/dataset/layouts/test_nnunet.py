@@ -151,7 +151,7 @@ def test_patients_from_a_table(tmp_path: Path) -> None:
         ({"training": [{"image": "a.nii.gz"}]}, '"training 0 label" is wrong'),
         ({"dataset": {"a": {"images": ["x.nii.gz"] * 3, "label": "y.nii.gz"}}}, "3 images of case a, for 2"),
         ({"training": V1["training"][:1] * 2}, "names a case twice"),
-        ({"training": [{"image": "a.nii.gz", "label": "a.txt"}]}, "lists a label that is no image file"),
+        ({"training": [{"image": "a.nii.gz", "label": "a.txt"}]}, "lists a label that is not an image file"),
     ],
 )
 def test_malformed_descriptions(tmp_path: Path, fields: dict[str, Any], complaint: str) -> None:

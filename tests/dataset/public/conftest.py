@@ -50,7 +50,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/{NAME}.tar"
 
     def handle_error(self, *_arguments: object) -> None:
-        """A client that goes away is no event here."""
+        """A client that goes away is not an event here."""
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -62,7 +62,7 @@ def test_a_set_is_found_by_its_alias() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"Task4: is no public data set .* Task04_Hippocampus"):
+    with pytest.raises(UsageError, match=r"Task4: is not a public data set .* Task04_Hippocampus"):
         public_set("Task4")
 
 

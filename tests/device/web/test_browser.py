@@ -539,7 +539,7 @@ LUMINANCE = """
 
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_text_has_the_contrast_of_wcag_aa(visit, study, device, scheme):
-    device.store.quarantine(b"junk", "is no DICOM", "upload")
+    device.store.quarantine(b"junk", "is not DICOM", "upload")
     for level in ("info", "warning", "error"):
         device.store.event(level, "a line")
     pages = [

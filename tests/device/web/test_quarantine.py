@@ -10,7 +10,7 @@ from page_clients import csrf_of
 
 @pytest.fixture
 def aside(phantom):
-    """Two objects of a study with one cause, and one that is no DICOM."""
+    """Two objects of a study with one cause, and one that is not DICOM."""
     task_id = phantom.study("Lindqvist^Maja", seed=1)
     series_uid = phantom.store.task(task_id).series_uid
     for number in (1, 2):

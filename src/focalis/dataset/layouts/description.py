@@ -151,7 +151,7 @@ def drawn_values(where: str, words: Sequence[object], names: Mapping[int, str]) 
     """The label values that a list of labels, by name or value, says were drawn in a case; `where` says whose.
 
     Raises:
-        DataError: one is no label, or there is none.
+        DataError: one is not a label, or there is none.
     """
     values = {name: value for value, name in names.items()}
     found = set()
@@ -164,7 +164,7 @@ def drawn_values(where: str, words: Sequence[object], names: Mapping[int, str]) 
         if type(value) is not int or value < 1 or (names and value not in names):
             known = ", ".join(values) or "whole numbers from 1"
             raise DataError.at(
-                where, f"{word!r} is no label", f"those are {known}{did_you_mean(str(word), values)}"
+                where, f"{word!r} is not a label", f"those are {known}{did_you_mean(str(word), values)}"
             )
         found.add(value)
     if not found:

@@ -82,7 +82,7 @@ def _listed(path: Path, description: Description, channels: int) -> Files:
         entries = [(image_stem(Path(pair.label)) or "", [pair.image], pair.label) for pair in pairs]
     for name, images, label in entries:
         if not name or name in found:
-            wrong = "names a case twice" if name else "lists a label that is no image file"
+            wrong = "names a case twice" if name else "lists a label that is not an image file"
             raise DataError.at(path, f"{wrong} ({label})", "correct the list")
         files = _whole_or_numbered(root / images[0], channels) if len(images) == 1 else ()
         files = files or tuple(root / image for image in images)

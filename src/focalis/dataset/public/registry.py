@@ -56,7 +56,9 @@ def public_set(name: str) -> PublicSet:
     names = ", ".join(known.name for known in PUBLIC_SETS)
     aliases = [alias for known in PUBLIC_SETS for alias in (known.name, *known.aliases)]
     raise UsageError.at(
-        name, "is no public data set that is known here", f"take one of {names}{did_you_mean(name, aliases)}"
+        name,
+        "is not a public data set that is known here",
+        f"take one of {names}{did_you_mean(name, aliases)}",
     )
 
 

@@ -262,9 +262,9 @@ def _params(form: FormData) -> dict[str, Any]:
     try:
         params = json.loads(text) if isinstance(text, str) and text else {}
     except ValueError as error:
-        raise HTTPException(422, "params is no JSON.") from error
+        raise HTTPException(422, "params is not JSON.") from error
     if not isinstance(params, dict):
-        raise HTTPException(422, "params is no JSON object.")
+        raise HTTPException(422, "params is not a JSON object.")
     return params
 
 

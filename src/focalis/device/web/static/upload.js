@@ -37,7 +37,7 @@ async function send(files) {
       const body = new FormData();
       for (const file of batch) body.append("files", file, "image.dcm");
       const answer = await fetch("/upload", { method: "POST", body, headers: { "X-CSRF-Token": csrf, Accept: "application/json" } });
-      const told = await answer.text(); // an answer of the guard before the page is no JSON
+      const told = await answer.text(); // an answer of the guard before the page is not JSON
       if (!answer.ok) throw new Error(answer.headers.get("content-type")?.includes("json") ? JSON.parse(told).detail : told);
       const content = JSON.parse(told);
       for (const kind of Object.keys(counts)) counts[kind] += content[kind] ?? 0;
