@@ -79,7 +79,7 @@ def make(row: Row | FitRow, runs: Path, results: Path = RESULTS) -> Path:
         content |= {"outcome": "finished", "training_seconds": read_metrics(home)[-1]["seconds"]}
         content |= judged(row, task, plan, network, watched, runtime, (inner.train, inner.val))
     path = row.path(results)
-    # A line per entry: to be read by a person, and small, for there are hundreds of such files.
+    # A line per entry: readable for a person, and small, because there are hundreds of such files.
     lines = (f" {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
     shutil.rmtree(home)

@@ -7,7 +7,7 @@
 The thresholds of registration were first set on the first six scans of lidc_nodules, the first four of the other sets,
 and spect_lu177. A first run of this program on other persons took 4 of 8 pairs of other persons' brains for one
 person's, at a similarity of 0.50 to 0.51, so the least similarity was raised from 0.5 to 0.55. The persons of this run
-were in neither, but for lidc_whole, ms_brain and spect_lu177, which hold one or two.
+were in neither, except lidc_whole, ms_brain and spect_lu177, which hold one or two.
 
 A scan "moved" is turned and shifted, cropped to three quarters along each axis, resampled to other voxels, and gets
 noise like its own. FOCALIS_DATA names the folder of the data sets.

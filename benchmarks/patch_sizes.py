@@ -3,7 +3,7 @@
     python benchmarks/patch_sizes.py run oasis_inferior_ventricle --sides 32 40 48
     python benchmarks/patch_sizes.py table                       what is there, into docs/evidence-tables.md
 
-The training cases of fold 0 are halved. On each half the usual plan trains, but for the patch, and every case of the
+The training cases of fold 0 are halved. On each half the usual plan trains, except the patch, and every case of the
 other half is predicted once; the fold's held-out cases are not touched. Dice is that at one half, since no operating
 point is chosen. FOCALIS_DATA names the folder of the data sets; `phantoms-many` is generated.
 """

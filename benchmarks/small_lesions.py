@@ -156,7 +156,7 @@ def make(row: Row, runs: Path) -> None:
 
 
 def hard_plan(data: Dataset, home: Path, of: Set, seed: int) -> Path:
-    """The plan of the default, but for the patches at false lesions."""
+    """The plan of the default, except the patches at false lesions."""
     written = focalis.fit(
         data.root, home / "plan", plan_only=True, folds=of.folds, seed=seed, start="scratch"
     )

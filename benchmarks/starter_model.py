@@ -181,7 +181,7 @@ def made(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> dict[st
 
 
 def calibrated(options: argparse.Namespace, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Calibrate the stored model for 8-bit integers on cases that it was trained on, for it holds none out."""
+    """Calibrate the stored model for 8-bit integers on cases that it was trained on, as it holds none out."""
     file = options.out / f"{NAME}.safetensors"
     model, data = load_model(file), open_dataset(data_folder() / NODULES)
     cases = prepare_cases(data.cases[: options.cases], model.plan, options.runs / f"{NAME}-calibration")

@@ -6,7 +6,7 @@ import threading
 import warnings
 from urllib.parse import parse_qs, urlsplit
 
-import authlib.deprecate  # noqa: F401  (first, for it has its warnings shown always)
+import authlib.deprecate  # noqa: F401  (first, because it turns its warnings on)
 import requests
 from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey

@@ -108,7 +108,7 @@ def _decoded(value: bytes, announced: list[str]) -> str | None:
 def _is_rather_utf_8(value: bytes, announced: str) -> bool:
     """Whether bytes beyond ASCII, announced as another character set, are UTF-8.
 
-    Latin-1 is never UTF-8 by accident, for it would pair accents with signs. Text of other single-byte sets can be
+    Latin-1 is never UTF-8 by accident: it would pair accents with signs. Text of other single-byte sets can be
     ("RÓŻA" in Latin-2): it counts as UTF-8 if it would else hold control characters, or if the set has the letters
     that it shows as UTF-8. Text of East Asian sets must show East Asian letters.
     """

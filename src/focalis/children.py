@@ -106,7 +106,7 @@ class Child:
         """Its next answer.
 
         Args:
-            seconds: how long to wait; for ever if None.
+            seconds: how long to wait; forever if None.
             memory_bytes: resident memory that it may take meanwhile.
 
         Raises:
@@ -211,7 +211,7 @@ def resident_bytes(pid: int) -> int:
 def take_over_output() -> Callable[[object], None]:
     """In a child: what writes an answer. What anything else prints goes to standard error from now on.
 
-    Of an exception that nobody catches, its kind and place are printed: its text may quote a patient's name.
+    An exception that nobody catches is printed by kind and place alone: its text may quote a patient's name.
     """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

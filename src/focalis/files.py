@@ -197,7 +197,7 @@ def only_process_in(folder: Path, work: str) -> Iterator[None]:
 
 
 def require_regular(path: Path) -> None:
-    """DataError if a folder, a pipe or a device bears a file's name; reading from a pipe would wait for ever."""
+    """DataError if a folder, a pipe or a device has a file's name; reading from a pipe would wait forever."""
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "no regular file"
         raise DataError.at(path, f"is {kind}", "give the path of an image file")

@@ -160,7 +160,8 @@ class Model(Shown):
     def guided(self) -> bool:
         """Whether it takes points, or crops around a lesion, in place of whole scans.
 
-        The plan says so. Of an older one, whether it was trained on CT of 30 to 100 mm a side: no scan is so small.
+        The plan says so. An older plan counts as one of crops if it was made from CT of 30 to 100 mm a side: no scan
+        is so small.
         """
         if self.plan.use is not None:
             return self.plan.use == "guided"

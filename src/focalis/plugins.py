@@ -32,7 +32,7 @@ class Parameters(Frozen):
 
 
 class NoParameters(Parameters):
-    """Of a part that has none."""
+    """For a part that has none."""
 
 
 @dataclass(frozen=True)

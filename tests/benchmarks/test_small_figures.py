@@ -10,7 +10,7 @@ from focalis.training.patches import Patch
 
 
 def test_mean_weights_are_of_the_background_of_patches_with_a_lesion(tmp_path, monkeypatch):
-    """Of two patches one holds a lesion, a voxel, with one voxel at 5 mm and one at 40 mm, where the floor holds."""
+    """One of two patches holds a lesion, a voxel, with one voxel at 5 mm and one at 40 mm, where the floor holds."""
     label = torch.tensor([[[[1, 0, 0]]], [[[0, 0, 0]]]])
     distance_mm = torch.tensor([[[[0.0, 5.0, 40.0]]], [[[2e4, 2e4, 2e4]]]])
     batch = Patch(torch.zeros(2, 1, 1, 1, 3), label, distance_mm)

@@ -125,7 +125,7 @@ def test_the_operating_point_is_the_mean_of_the_folds():
     other = ROW | {"threshold": 0.6, "temperature": 0.5, "minimum_mm3": 0.0, "minimum_confidence": 0.0}
     point = mean_point([ROW, other])
     assert (point.threshold, point.minimum_mm3, point.minimum_confidence) == pytest.approx((0.5, 5.0, 0.25))
-    assert point.temperature == pytest.approx(1.0)  # the geometric mean, for it divides log odds
+    assert point.temperature == pytest.approx(1.0)  # the geometric mean, because it divides log odds
     assert "2 models of the same recipe" in point.how
 
 

@@ -65,7 +65,7 @@ def lost(request, times):
 
 @pytest.fixture
 def commitments(sending):
-    """Of a device whose result was stored and whose commitment was asked for as "1.2.3"."""
+    """A device whose result was stored and whose commitment was asked for as "1.2.3"."""
     with Store(sending) as store:
         store.set_delivery("t1", store.results("t1")[0].sop_uid, "pacs", "stored", attempts=1)
         store.add_commitment("1.2.3", "t1", "pacs")

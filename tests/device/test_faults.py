@@ -104,7 +104,7 @@ def test_a_really_full_disk_stops_the_work_and_room_resumes_it(model, series, tm
 
 @pytest.mark.usefixtures("hasty")
 def test_work_whose_end_could_not_be_written_is_begun_again(model, series, tmp_path, monkeypatch):
-    """DBOS gives up when its file cannot be written, and calls the workflow open for ever."""
+    """DBOS gives up when its file cannot be written, and calls the workflow open forever."""
     original, failures = SystemDatabase.update_workflow_outcome, [1]
 
     def update(self, *given, **options):

@@ -165,7 +165,7 @@ def test_a_wrong_called_title_is_rejected(node):
 
 
 def from_outside(monkeypatch):
-    """Loopback counts as outside, for a machine has no other address of its own to call from."""
+    """Loopback counts as outside, because a machine has no other address of its own to call from."""
     monkeypatch.setattr("focalis.device.guard.Guard._is_loopback", lambda _self, _address: False)
 
 

@@ -96,7 +96,7 @@ def test_a_model_file_brings_it_back(name, tmp_path):
     "name", ["unet", "segnet", "deeplab", pytest.param("fcdensenet", marks=pytest.mark.slow)]
 )
 def test_tiles_say_what_the_whole_volume_says(name):
-    """But for what a tile does not see beyond its border, which is blended away."""
+    """Except for what a tile does not see beyond its border, which is blended away."""
     plan = plan_of(name, patch=(8, 8, 32))
     model = Model(plan, (build_network(name, plan.network.strides_zyx, 1, 2),))
     array = np.random.default_rng(0).normal(size=(1, 8, 8, 64)).astype(np.float32)

@@ -172,7 +172,7 @@ def test_boxes_that_touch_become_one_and_others_stay_apart():
 
 
 def test_a_box_that_is_too_large_is_done_in_parts_with_the_same_result(monkeypatch):
-    """But for what lies farther away than the margin, which is one width of the kernel."""
+    """Except for what lies farther away than the margin, which is one width of the kernel."""
     truth, image, p = noisy_ball()
     settings = Refinement(6.0, 2.0, 0.5, 0.0, 1.0, 3)
     whole = refine_probabilities(p, image, (1, 1, 1), settings, 0.5).probabilities

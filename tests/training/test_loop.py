@@ -221,7 +221,7 @@ def test_only_the_random_state_of_the_chosen_device_is_set_aside(plan, cases, tm
 
 
 def test_gradients_that_stay_infinite_end_the_run(plan, cases, tmp_path, monkeypatch):
-    # With a gradient scaler a step whose gradients are infinite is skipped, and a lower scale tried; but not for ever.
+    # With a gradient scaler a step whose gradients are infinite is skipped, and a lower scale tried; but not forever.
     real = loop._step
     monkeypatch.setattr(loop, "_step", lambda *given: torch.stack([real(*given)[0], torch.tensor(torch.inf)]))
     scaled = torch.amp.GradScaler("cpu", enabled=True)

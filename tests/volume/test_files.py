@@ -307,7 +307,7 @@ def test_a_missing_file_a_folder_and_another_suffix_are_refused(tmp_path: Path) 
         assert "is a folder" in refusal(tmp_path / f"folder{suffix}")
         assert "does not exist" in refusal(tmp_path / f"none{suffix}")
     (tmp_path / "a.png").touch()
-    os.mkfifo(tmp_path / "pipe.nii.gz")  # opening it would wait for ever
+    os.mkfifo(tmp_path / "pipe.nii.gz")  # opening it would wait forever
     os.mkfifo(tmp_path / "pipe.mha")
     for name in ("pipe.nii.gz", "pipe.mha"):
         assert "is not a regular file" in refusal(tmp_path / name)

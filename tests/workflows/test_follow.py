@@ -361,7 +361,7 @@ def test_what_same_person_and_dates_override_is_told(
         same_person=True,
     )
     notes = " ".join(found.notes)
-    assert f"{other} bears another Patient ID than {one}" in notes
+    assert f"{other} has another Patient ID than {one}" in notes
     assert f"{other} is of 2026-04-05 by its header, and was taken as of 2026-01-05" in notes
     assert f"{one} is of" not in notes
     assert "are of one day" in notes

@@ -56,7 +56,7 @@ def image(path, seed=0, grid=GRID):
 
 
 def listing(folder):
-    """The files of a folder, but for the label description that lies beside all masks."""
+    """The files of a folder, except the label description that lies beside all masks."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != "itksnap_labels.txt")
     return sorted(str(path.relative_to(folder)) for path in files)
 
@@ -126,7 +126,7 @@ def test_bad_files_are_refused_and_do_not_stop_the_rest(tmp_path):
 
 
 def test_a_refusal_names_its_file_wherever_the_file_lies(tmp_path, monkeypatch):
-    """Of a file in the current folder too: its parent is a dot, as in every number."""
+    """Also a file in the current folder: its parent is a dot, as in every number."""
     monkeypatch.chdir(tmp_path)
     usual = [image(tmp_path / "usual" / f"{seed}.nii.gz", seed) for seed in range(8)]
     known = replace(model(), scope=learn_scope([describe([one], plan().normalisation) for one in usual]))

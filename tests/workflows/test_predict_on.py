@@ -50,7 +50,7 @@ def results(folder):
 
 
 def told(report):
-    """What a report says, but for times and folders."""
+    """What a report says, except times and folders."""
     return [
         (row.case, row.status, row.reason, row.foreground_voxels, row.lesions, row.tiles)
         for row in report.rows

@@ -160,7 +160,7 @@ def free_port():
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """Debian's Slurm with munge, on loopback; its own folder, for the path of a socket must be short."""
+    """Debian's Slurm with munge, on loopback; its own folder, because the path of a socket must be short."""
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin")
     programs = [shutil.which(name) for name in ("munged", "slurmctld", "slurmd")]
     if None in programs or os.geteuid() != 0:

@@ -1,4 +1,4 @@
-"""Open a data set, in whichever layout it lies."""
+"""Open a data set of any known layout."""
 
 from __future__ import annotations
 

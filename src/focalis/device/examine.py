@@ -302,7 +302,7 @@ def _exactly(stream: BinaryIO, count: int) -> bytes:
 
 
 def _identity(path: Path, foreign: bool) -> dict[str, str]:
-    """Which series and instance a rejected file says it is, if that can be read; of foreign ones images only."""
+    """Which series and instance a rejected file says it is, if that can be read; for foreign ones, images only."""
     found: dict[str, str] = {}
     try:
         dataset = pydicom.dcmread(

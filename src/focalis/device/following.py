@@ -56,7 +56,7 @@ def choose_earlier(
 ) -> tuple[EarlierStudy, ...]:
     """The latest studies before a series that are certainly of the same person, one per day, the earliest first.
 
-    Of several series of a day one with the same description is taken, else one of about as many images.
+    Among several series of a day, one with the same description is taken, else one of about as many images.
     """
     day = day_of(series.header)
     found: dict[date, tuple[bool, int, str, EarlierStudy]] = {}

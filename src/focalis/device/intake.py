@@ -115,7 +115,7 @@ class Intake:
         except DataError as error:
             sender.loses("an object of its sender could not be stored")
             self._note(
-                "error", f"an object from {sender.source} was refused, for it cannot be stored: {error}"
+                "error", f"an object from {sender.source} was refused, because it cannot be stored: {error}"
             )
             return Taken("no room", "cannot be stored; free space on the device's disk")
 

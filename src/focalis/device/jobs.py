@@ -61,7 +61,7 @@ Key = tuple[str, ...]
 """A workflow's name and its arguments, which say what work it is."""
 
 APPLICATION_VERSION = "1"
-"""Of the workflows' steps, not of Focalis: fixed, so that a later version finishes what an earlier one began."""
+"""Version of the workflows' steps, not of Focalis: fixed, so that a later Focalis finishes an earlier one's work."""
 
 MOST_ATTEMPTS = 2
 """How often a series may kill its child before it fails."""
@@ -305,7 +305,7 @@ class Jobs:
             self._add_task(row, name, inputs, partial)
 
     def _is_new(self, row: SeriesRow, name: str, inputs: str, partial: str, shadow: bool = False) -> bool:
-        """Whether a model has yet to segment these instances."""
+        """Whether a model has not segmented these instances yet."""
         earlier = self.store.task_of(row.series_uid, name, shadow)
         return (
             earlier is None
@@ -432,7 +432,7 @@ class Jobs:
         self._running.add(key)
 
     def finished(self, key: Key) -> None:
-        """A workflow ended, in whichever way; if its work still waits in the store, it is enqueued again."""
+        """A workflow ended, however it ended; if its work still waits in the store, it is enqueued again."""
         self._running.discard(key)
 
     def segment(self, task_id: str, alone: bool = False) -> dict[str, Any]:
@@ -608,7 +608,7 @@ class Jobs:
         states: dict[str, TaskState] = {"refused": "refused", "held": "held"}
         task = self.store.task(task_id)
         shadow = task is not None and bool(task.shadow_of)
-        # what a model on trial cannot do is nobody's work
+        # nobody needs to act on what a model on trial cannot do
         state = "refused" if shadow else states.get(answer["outcome"], "failed")
         reason = answer["reason"]
         self.store.set_task_state(task_id, state, reason, answer.get("seconds"))

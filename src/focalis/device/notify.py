@@ -73,7 +73,7 @@ class Notifier:
         else:
             self._store.set_notice(number, "waiting", attempts, error, next_at)
             if attempts == 1:
-                self._store.event("warning", f"{recipient.name} is told later: it {error}")
+                self._store.event("warning", f"{recipient.name} is notified later: it {error}")
 
     def _patient(self, notice: Notice) -> str:
         """Name and ID of the patient that a notice is about; empty if it is about none, or they cannot be read."""

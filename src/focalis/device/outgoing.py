@@ -93,6 +93,6 @@ def _copies(
 
 
 def _key(store: Store, destination: Destination) -> bytes:
-    """Of each destination its own, so that two of them cannot tell that they have the same patient."""
+    """One key per destination, so that two of them cannot tell that they have the same patient."""
     secret = bytes.fromhex(store.secret("deidentify"))
     return hmac.digest(secret, destination.name.encode(), hashlib.sha256)

@@ -17,7 +17,7 @@ from focalis.device.records import Header, Instance, Kept, Quarantined, SeriesRo
 _LONGEST_PAUSE_SECONDS = 900.0
 """Whoever sends more of a series after a longer pause sends it anew; the device does not wait that long."""
 _MOST_VALUES = 100
-"""Of an attribute, over all images of a series."""
+"""Values of an attribute, over all images of a series."""
 _QUARANTINED_OBJECTS = 10_000
 _QUARANTINED_BYTES = 4_000_000_000
 # Nothing is expected of it any more: it has arrived, and every task of it has ended and every result was sent.
@@ -104,7 +104,7 @@ class Received:
     ) -> bool:
         """Quarantine an object that may not be used, for a person to look at; durable when this returns.
 
-        Its series is looked at again, for it lacks an image, or has two versions of one.
+        Its series is looked at again, because it lacks an image, or has two versions of one.
 
         Args:
             data: as for `keep`.

@@ -24,7 +24,7 @@ TaskState = Literal[
 ResultKind = Literal["seg", "rtstruct", "sr", "capture", "correction", "correction-rtstruct", "correction-sr"]
 SentKind = ResultKind | Literal["images"]
 DeliveryState = Literal["waiting", "sent", "stored", "committed", "dead"]
-"""Of a destination that commits itself, what it took is "stored" until it has reported that it keeps it."""
+"""What a destination with storage commitment took is "stored" until it reports that it keeps it."""
 NoticeEvent = Literal["person", "dead", "disk", "done", "test"]
 RetrainingState = Literal["exporting", "training", "judging", "done", "failed", "cancelled"]
 UNDER_WAY: tuple[RetrainingState, ...] = ("exporting", "training", "judging")

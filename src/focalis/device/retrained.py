@@ -20,7 +20,7 @@ class Retrained:
     def begin_retraining(self, model: str, base: str, who: str) -> Retraining | None:
         """Add one in its first state; the new model is called BASE-rNUMBER. None if another one has not ended.
 
-        A long base is cut, for a model's name has up to 64 characters.
+        A long base is cut: a model's name has up to 64 characters.
         """
         with self._database.transaction() as connection:
             if connection.rows(f"SELECT 1 FROM retrainings WHERE {_OPEN}"):

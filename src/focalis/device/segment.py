@@ -44,7 +44,7 @@ class SeriesJob:
     Attributes:
         folder: an empty folder for the results.
         supersedes: kind of result to the file of the earlier one that is replaced.
-        created: when the task was made, in ISO 8601; the results bear this time, so that a repetition makes the same
+        created: when the task was made, in ISO 8601; the results have this time, so that a repetition makes the same
             bytes. Empty for the time of the images.
         edition: which results of the series these are, from 1.
         by: the model's name where several segment the series, for the descriptions of the results.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COMPARED = 100
 """Studies that are looked back on."""
 LEAST_STUDIES = 10
-"""With fewer of them nothing is said about drift."""
+"""With fewer of them drift is not judged."""
 DRIFTS = 0.7
 """So far from the middle of the usual range, of which 1 is the end, the median of a figure counts as drifting."""
 

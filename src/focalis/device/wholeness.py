@@ -10,7 +10,7 @@ from focalis.device.records import Instance, Quarantined, SeriesRow
 from focalis.device.store import Store
 
 _TOLERANCE = 0.1
-"""Of a gap between slices, in parts of the usual one: less is rounding."""
+"""Deviation of a gap between slices as a share of the usual gap: less is rounding."""
 
 
 def what_is_missing(store: Store, row: SeriesRow) -> tuple[str, ...]:

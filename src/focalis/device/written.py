@@ -16,7 +16,7 @@ from focalis.files import flush, sha256_of, write_text
 
 MANIFEST = "results.json"
 BESIDE = "beside.json"
-"""Of a model on trial, how its findings compare with those of the current one, see `focalis.device.trial`."""
+"""How the findings of a model on trial compare with those of the current one, see `focalis.device.trial`."""
 FIGURES = "figures.json"
 """Where the figures of the images lie in the model's usual ranges, see `focalis.workflows.scope.scope_positions`."""
 FOLLOW_UP = "followup.json"
@@ -143,7 +143,7 @@ def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:
 
 
 def _move(source: Path, place: Path, is_whole: Callable[[], bool]) -> None:
-    """Rename a folder, unless another process was faster; a damaged one that is in the way is put aside."""
+    """Rename a folder, unless another process was faster; a damaged one in the way is moved aside."""
     try:
         source.rename(place)
     except OSError as error:

@@ -84,7 +84,7 @@ class Origin:
     """How a result was made, as all of its objects state it.
 
     Attributes:
-        created: when the result was made; by default it bears the date and time of the series' first image, so that a
+        created: when the result was made; by default it has the date and time of the series' first image, so that a
             repetition is the same object, and now if that has none. A time with a zone is brought into the zone that
             the images state, and into this machine's if they state none.
         reviewer: the person who accepted each lesion; empty if nobody did. Up to 64 characters are kept.

@@ -40,7 +40,7 @@ class DrawnPoint:
 def read_points(path: Path) -> tuple[DrawnPoint, ...]:
     """Every point, and every line of two points, of an RT Structure Set or a Structured Report.
 
-    Of a report also the centroids that Focalis writes. What is drawn otherwise is passed over with a `FileWarning`.
+    In a report, these include the centroids that Focalis writes. Other drawings are passed over with a `FileWarning`.
 
     Raises:
         DataError: it is another object, cannot be read, or holds no point.

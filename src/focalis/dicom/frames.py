@@ -146,7 +146,7 @@ def _in_order(dataset: FileDataset) -> NDArray[np.uint8]:
 def _padding_doubt(dataset: FileDataset, stored: NDArray[np.uint8]) -> str:
     """A phrase if frames of single bits may each be padded to whole bytes, which the standard forbids; empty if not.
 
-    Of a few small frames both ways take equally many bytes. Padding holds no set bits.
+    For a few small frames, both ways take equally many bytes. Padding holds no set bits.
 
     Raises:
         ValueError: what would lie between padded frames is empty, and what would lie behind others is not.

@@ -65,7 +65,7 @@ def read_segmentation(
     """The segments of a Segmentation object as masks on the grid of the series it was drawn on.
 
     Frames find their slice by position, never by their order; slices without a frame are empty. Segments may
-    overlap. Of a fractional object a voxel belongs to a segment where its value is at least half of the
+    overlap. In a fractional object, a voxel belongs to a segment where its value is at least half of the
     greatest (Maximum Fractional Value): where it is at least as likely inside as outside, or half covered.
 
     Args:

@@ -41,7 +41,7 @@ _KEYWORDS = (
 )
 _LISTED = 6
 _LEAST_BYTES = 2
-"""Of a voxel: int16."""
+"""Per voxel: int16."""
 
 
 class Listed:

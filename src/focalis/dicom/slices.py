@@ -88,7 +88,7 @@ class Slice:
 def read_slices(path: Path) -> list[Slice]:
     """The slices of one CT, MR or PET file, in the order of its frames; no pixel data is read.
 
-    Of a multi-frame file, the functional groups Plane Position, Plane Orientation, Pixel Measures and Pixel
+    In a multi-frame file, the functional groups Plane Position, Plane Orientation, Pixel Measures and Pixel
     Value Transformation are taken per frame or shared (PS3.3 C.7.6.16).
 
     Raises:

@@ -23,7 +23,7 @@ from focalis.dicom.series import Series
 from focalis.errors import DataError, FileWarning
 
 NAMESPACE = uuid.UUID("b51f70a6-3f1c-4c0e-9d0f-2a1c54c77b1e")
-"""Of all UIDs that Focalis derives."""
+"""Root of all UIDs that Focalis derives."""
 
 # PS3.3 C.7.1.1 Patient, C.7.2.1 General Study: of type 2, empty if the source has no valid value
 TYPE_2 = (
@@ -161,8 +161,8 @@ def _uid(header: Dataset, keyword: str, of: str, *, needed: bool) -> tuple[str, 
     name = dictionary_description(keyword)
     derived = f"2.25.{uuid.uuid5(NAMESPACE, f'{keyword} {found}' if found else of).int}"
     if found:
-        return derived, (f"its {name} is not a valid UID, and the result bears another one",)
-    return derived, (f"its {name} is missing, and the result bears one of its own",) if needed else ()
+        return derived, (f"its {name} is not a valid UID, and the result has another one",)
+    return derived, (f"its {name} is missing, and the result has one of its own",) if needed else ()
 
 
 def _value(header: Dataset, keyword: str) -> object | None:

@@ -28,7 +28,7 @@ FLATNESS = 0.1
 """The points of a contour, and the contours of one slice, lie in one plane within this share of a slice."""
 
 OFF_PLANE = 0.2
-"""A contour may lie off the slice that it belongs to by this share of a slice before that is told."""
+"""A contour may lie off the slice that it belongs to by this share of a slice before that is reported."""
 
 STRAY_MM = 1000.0
 """No structure reaches so far beyond an image of it."""

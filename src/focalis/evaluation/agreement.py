@@ -205,7 +205,7 @@ def summarise_agreement(
 def representative_pairs(pairs: Sequence[PairScore]) -> tuple[tuple[str, PairScore], ...]:
     """The ("median", pair) and the ("worst", pair) to show, one if there is only one case and structure.
 
-    Cases are ranked, structure by structure, by the mean Dice of their pairs; ties go by name. Of the median case the
+    Cases are ranked, structure by structure, by the mean Dice of their pairs; ties go by name. For the median case, the
     pair whose Dice is nearest to that mean is shown, of the worst case the pair with the lowest Dice.
     """
     groups: dict[tuple[str, int], list[PairScore]] = {}

@@ -330,7 +330,7 @@ def _bound(gains: NDArray[np.float64]) -> float:
 
 
 def _worth_dropping(settings: Sequence[_Setting], filled: NDArray[np.bool_]) -> _Setting:
-    """Of the settings at one threshold, the first of which drops nothing, the one to report by; see `choose`."""
+    """The setting to report by among those at one threshold, the first of which drops nothing; see `choose`."""
     gains = [setting.by_case - settings[0].by_case for setting in settings]
     allowed = [
         setting

@@ -104,8 +104,8 @@ def keep_promise(
 ) -> OperatingPoint:
     """The operating point with which a promise holds; or the point as it is, whose `promise` says what it would take.
 
-    Of the settings that keep a promise about misses the one with the fewest false positives is taken, of those that
-    keep one about false positives the most sensitive; of equals the best Dice. No minimum size is used.
+    Among the settings that keep a promise about misses, the one with the fewest false positives is taken; among those
+    that keep one about false positives, the most sensitive; among equals, the best Dice. No minimum size is used.
 
     Args:
         point: the point without a promise; its temperature is kept.

@@ -27,9 +27,9 @@ _NOISE_STEPS = (1, 2)
 _NOISE_VOXELS = 10_000_000
 
 _MEDIAN_OF_NORMAL = 0.6745
-"""Of the absolute value of a normal variable with a standard deviation of 1."""
+"""Median of the absolute value of a normal variable with a standard deviation of 1."""
 _STEP_VARIANCE = 1 / 12
-"""Of a border that may lie anywhere within a voxel."""
+"""Variance of a border that may lie anywhere within a voxel."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ NEAR_MM = 5.0
 FOLLOWING_RULE = (
     "Lesions are 26-connected components; only lesions of one label are matched. Two lesions are paired one to one "
     f"by the greatest overlap after registration; at least {100 * LEAST_OVERLAP:.0f} % of either must lie in the "
-    f"other. Of the rest, a later lesion of which {100 * MOSTLY:.0f} % lie in an earlier one, or the other way "
+    f"other. Among the rest, a later lesion of which {100 * MOSTLY:.0f} % lie in an earlier one, or the other way "
     "round, is a part of it (split), and an earlier lesion that lies so in a later one has merged with it. What is "
     f"left is paired by distance: up to {NEAR_MM:g} mm and the mean of both radii between the centres."
 )
@@ -117,7 +117,7 @@ def _assign(gain: NDArray[np.float64]) -> dict[int, int]:
 
 
 def _radius(volume_mm3: float) -> float:
-    """Of a sphere of that volume."""
+    """The radius of a sphere of that volume."""
     return float((3 * volume_mm3 / (4 * np.pi)) ** (1 / 3))
 
 

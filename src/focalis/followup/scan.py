@@ -13,7 +13,7 @@ from focalis.volume import Grid, Volume, to_sitk
 
 _PERCENTILES = (0.5, 99.5)
 _LEAST_BODY = 0.1
-"""Of the image. What is brighter in less than that are organs, as in SPECT, and the body is darker."""
+"""Share of the image. Brighter parts smaller than this are organs, as in SPECT, and the body is darker."""
 
 
 @dataclass(frozen=True)

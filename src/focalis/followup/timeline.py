@@ -86,7 +86,7 @@ class Placement:
     Attributes:
         root: the first date of those that it is registered with; its own if it could not be registered.
         onto: the date that it was registered to; None for a root.
-        registration: how; None for the first date. Of a date that could not be registered, the best attempt.
+        registration: how; None for the first date. If a date could not be registered, the best attempt.
         to_root: from places of this scan to places of the root's.
     """
 

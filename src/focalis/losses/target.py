@@ -1,6 +1,6 @@
 """What a loss is told about each voxel: one class, or the share of the readers who chose each.
 
-Of a case in which some labels were not drawn, the loss sees the probabilities that `merge_undrawn` makes: there the
+If some labels of a case were not drawn, the loss sees the probabilities that `merge_undrawn` makes: there the
 background stands for itself and for all that nobody looked for. Voxels that nobody has judged at all are `IGNORED`.
 
 A target is int64 class indices (batch, z, y, x), `IGNORED` where nobody has judged; or floating shares (batch, classes,

@@ -23,7 +23,7 @@ def distance_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, r: float
     Source: the method's formula (docs/method.md). p_t is the softmax probability of a voxel's true class. The
     sum over voxels is divided by the sum of the weights, so that its size does not depend on the patch. Safe
     at p_t -> 0 and 1: log(p_t) is a log-softmax, and 1 - p_t = -expm1(log p_t) is held above 1e-12, where the
-    power's derivative would be infinite for r < 1. Of a soft target it is the mean over the readers of what each
+    power's derivative would be infinite for r < 1. With a soft target it is the mean over the readers of what each
     reader's class would cost.
 
     Args:

@@ -27,7 +27,7 @@ def card_of(file: Path) -> Path | None:
 
 
 def card_line(card: Path) -> str:
-    """What whoever uses the model of a card is told in a line: what it does, its data with their licence, the card."""
+    """The line shown to users of a shipped model: what it does, its data with their licence, the card."""
     name = card.stem
     return (
         f"{name}: {SHIPPED[name]}; for research use only, not a medical device; trained on {DATA[name]}; "

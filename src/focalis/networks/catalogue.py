@@ -114,7 +114,7 @@ REFINED = "+crf"
 
 
 def network_names() -> tuple[str, ...]:
-    """The names of all networks, those of installed packages included, but for MONAI's."""
+    """The names of all networks, those of installed packages included, except MONAI's."""
     return (*sorted(NETWORKS), *installed("network"))
 
 

@@ -97,7 +97,7 @@ def transfer(state: Mapping[str, Tensor], network: Network, *, with_heads: bool 
 
 
 def _check_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], heads: set[str]) -> None:
-    """ModelError if one of them has a layer that the other lacks, but for output layers."""
+    """ModelError if one of them has a layer that the other lacks, except output layers."""
     lacking = [name for name in own if name not in state and name.rpartition(".")[0] not in heads]
     surplus = [
         name

@@ -13,7 +13,7 @@ from focalis.networks.base import Network
 from focalis.networks.blocks import Triple, initialise
 
 SLOPE = 0.01
-"""Of the leaky ReLU below zero, as in nnU-Net."""
+"""Slope of the leaky ReLU below zero, as in nnU-Net."""
 
 
 @dataclass(frozen=True)

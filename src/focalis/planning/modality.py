@@ -23,8 +23,8 @@ MODALITIES = {
 
 
 def modality_of(channel: str, how: Normalisation) -> str:
-    """CT, MR or PT by a word of a channel's name; without one, CT where intensities are windowed, for only Hounsfield
-    units are by a plan; empty where nothing tells, or words contradict each other."""
+    """CT, MR or PT by a word of a channel's name; without one, CT where intensities are windowed: plans window
+    only Hounsfield units. Empty where nothing tells, or words contradict each other."""
     words = re.split(r"[^A-Z0-9]+", channel.upper())
     named = {MODALITIES[word] for word in words if word in MODALITIES}
     if not named and how.kind == "window":
@@ -37,7 +37,7 @@ def other_modalities(plan: Plan, modalities: Sequence[str]) -> tuple[str, ...]:
 
     Args:
         modalities: one per channel, as DICOM names them; or none, where the images do not tell. Of other names than CT,
-            MR and PT nothing is said.
+            MR and PT are not judged.
     """
     found = []
     for number, modality in enumerate(modalities):

@@ -229,7 +229,7 @@ def _sample(array: NDArray[np.generic]) -> NDArray[np.float32]:
 def _smoothness(image: NDArray[np.float32], axis: int) -> float:
     """The correlation of voxels with their neighbours along an axis; 1 where there is nothing to compare.
 
-    Of a large image on evenly spread lines along the axis.
+    In a large image, on evenly spread lines along the axis.
     """
     step = _step(image)
     along = np.moveaxis(image, axis, 0)[:, ::step, ::step].astype(np.float64)

@@ -25,7 +25,7 @@ class Place:
     Attributes:
         ends: one or two, x, y, z each: mm in the patient (LPS), or indices of voxels from 0.
         voxel: whether these are indices of voxels.
-        name: by which it is told from others; empty for its coordinates alone.
+        name: tells it from others; empty if only its coordinates do.
         frame: the Frame of Reference UID that the mm belong to; empty if none is named.
         image: the SOP Instance UID of the image that it was drawn on, whose column and row x and y then are; z is of
             no meaning until the image is known. Empty for none.

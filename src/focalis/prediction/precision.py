@@ -25,8 +25,8 @@ from focalis.prediction.engine import THIN, THIN_MAPS
 
 TRIES = 3
 TOLERANCE = 0.05
-"""Of the greatest value. Inputs are rounded beforehand, so what is left is the rounding of sums: 0.003 where they are
-float32, and up to 0.03 in gradients where a processor without instructions for bfloat16 sums in bfloat16."""
+"""Relative to the greatest value. Inputs are rounded beforehand, so what is left is the rounding of sums: 0.003 where
+they are float32, and up to 0.03 in gradients where a processor without instructions for bfloat16 sums in bfloat16."""
 LONGEST = 8
 """Maps are no longer than this along an axis when a convolution is tried; shorter axes keep their length."""
 MOST_CHANNELS = 48

@@ -21,7 +21,7 @@ from focalis.prediction.precision import float32_because
 from focalis.prediction.reach import reach_of
 
 DEVICE_SHARE = 0.9
-"""Of a GPU's memory; the rest is for the kernels' work space and for what falls between blocks."""
+"""Share of a GPU's memory; the rest is for the kernels' work space and for what falls between blocks."""
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SCRATCH = 1.2
 HEAP_SLACK_BYTES = 250_000_000

@@ -279,7 +279,7 @@ def _label_facts(
     stands_out: tuple[tuple[float, ...], ...],
     ranked: tuple[tuple[float, ...], ...],
 ) -> LabelFacts:
-    """Measure one label, which was found on `grid`, in canonical orientation, but for its contrasts and ranks."""
+    """Measure one label, which was found on `grid`, in canonical orientation, except its contrasts and ranks."""
     places = np.argwhere(found.components)
     of = found.components[tuple(places.T)]
     places += np.asarray([part.start for part in found.box_zyx])

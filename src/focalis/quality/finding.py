@@ -66,9 +66,9 @@ class KindOfFinding:
 LEAST_SHARE, GREATEST_SHARE = 1e-6, 0.30
 FEW_VOXELS = 8
 LEAST_CASES = 12
-"""With fewer cases nothing is said about what is usual."""
+"""With fewer cases, no case is compared with what is usual."""
 USUAL_SHARE = 0.05
-"""What holds for more cases than this (and for more than one) is usual in the set, and no fault of a case."""
+"""What holds for more cases than this (and for more than one) is usual in the set, not a fault of a case."""
 LEAST_OFFSET_MM = 5.0
 OFFSETS_PER_SPREAD = 3.0
 FENCE = 2.0
@@ -80,7 +80,7 @@ SENTINELS = frozenset({99, 127, 255, 999, 9999, 32767, 65535, 2**31 - 1, 2**32 -
 FILLED, RESTLESS, SMOOTH = (0.05, 0.5), 0.6, 0.95
 CONTRAST_LOST, CONTRAST_KEPT, BEST_AS_IT_IS = 0.3, 0.7, 0.8
 SEVERAL, LEAST_ALIKE = 4, 0.1
-"""So many cases, and so great a share of the set, with the same mirror axes are no chance."""
+"""So many cases, and so great a share of the set, with the same mirror axes are not chance."""
 NO_CONTRAST, MOST_OFF_OF_OTHERS, GREATEST_SPREAD, ENOUGH = 0.2, 0.5, 0.25, 12
 """With fewer than `ENOUGH` cases the others must be alike more closely."""
 RANKS_AWAY, FEW_RANKS, LEAST_RANGE_OF_RANKS = 1.5, 10.0, 0.05

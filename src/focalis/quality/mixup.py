@@ -20,7 +20,7 @@ MixUp = Literal["swapped", "copy", "image"]
 MOST_VALUES = 8
 """What holds more different values than these is not a label map, where an image should be."""
 ONE_BY_ONE = 2
-"""So many cases of a kind are told one by one, more of them in one line."""
+"""Up to so many cases of a kind get a line each; more share one line."""
 _SAMPLED = 100_000
 _CALM = 0.3
 _SAID: Mapping[MixUp, tuple[str, str]] = {
@@ -38,7 +38,7 @@ class Mixed:
     """A case whose image and label were mixed up.
 
     Attributes:
-        path: the file that it is said of.
+        path: the file that it is about.
         empty: whether its label holds no foreground: it is believed only if another case is concerned that does.
         otherwise: what is to be said of the case if it is not believed.
     """

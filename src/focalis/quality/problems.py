@@ -127,7 +127,7 @@ def _known_case(
     mixed: list[Mixed],
     known: KnownFiles | None,
 ) -> tuple[set[int], list[str]]:
-    """`_check_case`, but for a case that was sound when `known` saw it, and whose files are the same."""
+    """`_check_case`, except a case that was sound when `known` saw it, and whose files are the same."""
     if known is None or look is None:
         return _check_case(case, dataset, look, drawn, mixed)
     read: list[tuple[set[int], list[str]]] = []

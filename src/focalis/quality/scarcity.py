@@ -12,7 +12,7 @@ from focalis.quality.finding import FEW_PATIENTS, FEW_WITH_LESION, Finding
 def find_too_few(dataset: Dataset, facts: Sequence[CaseFacts], names: Mapping[int, str]) -> Iterator[Finding]:
     """Labels that too few patients have to train and evaluate them.
 
-    Nothing is said of lesions and labels while errors hide label maps.
+    Lesions and labels are not judged while errors hide label maps.
     """
     usable = [case for case in facts if case.images and case.label is not None]
     patients = {case.patient for case in usable}

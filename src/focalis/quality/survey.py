@@ -172,7 +172,7 @@ def survey(
 
     Args:
         dataset: the data set.
-        planned: the planned spacing; without it nothing is said about small lesions.
+        planned: the planned spacing; without it small lesions are not reported.
         splits: the splits that training will use, by number.
         splits_path: where they come from.
     """

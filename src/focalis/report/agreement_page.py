@@ -32,7 +32,7 @@ Panel = tuple[PairScore, Volume | None, Volume, Volume]
 
 FIGURE_RULE = (
     "The figure shows the cases with the median and the worst agreement: cases are ranked, structure by "
-    "structure, by the mean Dice of their pairs of readers. Of the median case the pair nearest to that mean "
+    "structure, by the mean Dice of their pairs of readers. For the median case, the pair nearest to that mean "
     "is drawn, of the worst case the pair with the lowest Dice, each on the axial slice, among those that "
     "both have drawn on, on which they differ by the most voxels."
 )

@@ -243,7 +243,7 @@ def _notes(content: Mapping[str, Any]) -> list[str]:
             f"{content['held_out_cases']} held-out cases are few: the intervals are wide, and themselves uncertain."
         )
     if content["rows"][0]["figures"] is None:
-        notes.append("The first row did not finish, so there are no differences to it.")
+        notes.append("The first row did not finish, so no differences from it are shown.")
     return notes
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from focalis.report.figure import LIGHT, Theme, png, style
 
 LEAST_LOOKS = 4
-"""With fewer looks at the inner split, nothing is said of their course."""
+"""With fewer looks at the inner split, their course is not described."""
 FLAT_DICE, FLAT_SHARE = 0.01, 0.75
 """A validation Dice is flat if the last quarter or more of the steps gained no more than this."""
 
@@ -71,7 +71,7 @@ def curves_figure(metrics: Sequence[Mapping[str, Any]], theme: Theme = LIGHT) ->
 def course(metrics: Sequence[Mapping[str, Any]]) -> str:
     """What the curves of `curves_figure` show, and whether the Dice of the cases with a lesion is flat or still rises.
 
-    While it is about zero, nothing is said of that: the training has not begun to find anything.
+    While it is about zero, that is left out: the training has not begun to find anything.
     """
     shown = (
         "Top, the loss on the patches of training (thin: each step; thick: smoothed). Middle, the mean Dice on the "

@@ -134,7 +134,7 @@ def make_batch(
 ) -> Patch:
     """The patches of a step, stacked, their intensities changed, on the CPU; see `draw_batch`.
 
-    `augmentations` are the plan's, for those who have built them already.
+    `augmentations` are the plan's, if they are built already.
     """
     built = augmentations_of(plan) if augmentations is None else augmentations
     return draw_batch(cases, plan, built, NO_MISTAKES, seed, step).finish()
@@ -151,7 +151,7 @@ def draw_batch(
     """The patches of a step, stacked, and how their intensities are to be changed: a pure function of its arguments.
 
     Cases come in random order, each once before any comes again. All that is random is drawn here, sample by sample
-    and channel by channel. Of several ranks each draws its share of the samples.
+    and channel by channel. With several ranks, each draws its share of the samples.
 
     Args:
         mistakes: by the number of a case, where false lesions were found in it, see `find_mistakes`.

@@ -118,7 +118,7 @@ def train(
         runtime: device and precision.
         resume: go on from the checkpoint, if there is one.
         progress: called after every step.
-        tell: called with what is done between two steps, for it may take minutes on whole scans.
+        tell: called with what is done between two steps, which may take minutes on whole scans.
         start: weights to start from; random ones without it.
         begin: the step at which a finished run ended that is continued: from there the learning rate warms up and falls
             anew. The run's checkpoint must be there.

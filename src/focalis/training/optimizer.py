@@ -28,7 +28,7 @@ class KernelMuon(torch.optim.AdamW):
     """AdamW whose kernels are updated by Muon; see the module.
 
     Args:
-        network: whose parameters are optimised. Kernels are the weights of its convolutions, but for the first,
+        network: whose parameters are optimised. Kernels are the weights of its convolutions, except the first,
             which reads the image, and the heads; as matrices they have a row per output channel.
         learning_rate: of both halves; `train` sets it anew at every step.
         weight_decay: decoupled, of both halves.

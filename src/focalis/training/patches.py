@@ -242,7 +242,7 @@ def _interpolate(
 def _box(array: NDArray[np.generic], box: Sequence[NDArray[np.intp]]) -> NDArray[np.generic]:
     """The voxels at every triple of the box's indices; axis by axis is much faster than all three at once.
 
-    Of an array that is mapped nothing is read but the smallest box that holds them, however large the volume.
+    From a mapped array, only the smallest box that holds them is read, however large the volume.
     """
     array = array[tuple(slice(int(indices.min()), int(indices.max()) + 1) for indices in box)]
     for axis, indices in enumerate(box):

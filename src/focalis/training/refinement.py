@@ -95,7 +95,7 @@ _GROUPS: tuple[Mapping[str, tuple[float, ...]], ...] = (
 
 
 def _candidates(start: Refinement, group: int, voxel_mm: float) -> Iterator[dict[str, Any]]:
-    """All combinations of a group, but for those that change nothing because their kernel has no weight."""
+    """All combinations of a group, except those that change nothing because their kernel has no weight."""
     idle = {
         "similar_mm": start.similar_weight == 0,
         "near_mm": start.near_weight == 0,

@@ -59,7 +59,7 @@ def is_segmentation(path: Path) -> bool:
 def read_volume(path: Path | str) -> Volume:
     """Read a three-dimensional image: NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd).
 
-    The grid is the one that SimpleITK takes. Of a NIfTI file whose sform and qform disagree, that is the sform if
+    The grid is the one that SimpleITK takes. For a NIfTI file whose sform and qform disagree, that is the sform if
     its code is 1 (scanner) or the qform's is 0, else the qform; a sform whose axes are not perpendicular counts
     only where there is no qform. Spacing is pixdim's. Direction cosines that are off by up to 1e-3 are repaired
     with a `GridWarning`; a NIfTI file that SimpleITK refuses for them is read by nibabel.
@@ -125,7 +125,7 @@ def data_files(path: Path) -> tuple[Path, ...]:
 def write_volume(volume: Volume, path: Path | str, names: Mapping[int, str] | None = None) -> None:
     """Write a volume in the format of the suffix; either the whole file appears under its name or none does.
 
-    Booleans are written as uint8 and float16 as float32; every other dtype is kept. Values are compressed, but for
+    Booleans are written as uint8 and float16 as float32; every other dtype is kept. Values are compressed, except for
     .nii. Missing folders are made. A .nhdr or .mhd file is a header; its values go into STEM.raw.gz or STEM.zraw
     beside it. A `.seg.nrrd` file names its segments, as 3D Slicer expects it, if `names` has those of its label values.
 

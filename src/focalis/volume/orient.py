@@ -13,7 +13,7 @@ from focalis.volume.volume import Volume
 def to_canonical(volume: Volume) -> Volume:
     """Permute and flip axes, without resampling, so that x, y, z run closest to +L, +P, +S.
 
-    Of the six ways to assign image axes to patient axes, the one with the largest sum of absolute direction
+    Among the six ways to assign image axes to patient axes, the one with the largest sum of absolute direction
     cosines is taken. Every voxel keeps its value and its place in the patient.
 
     Args:

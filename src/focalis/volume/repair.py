@@ -76,7 +76,7 @@ def read_oblique_nifti(
     Raises:
         DataError: the values are not real numbers, or the affine is not a number.
     """
-    import nibabel  # takes half a second, for a rare file
+    import nibabel  # takes half a second, and is seldom needed
 
     image = nibabel.Nifti1Image.from_filename(path)
     stored = image.header.get_data_dtype()  # type: ignore[no-untyped-call]

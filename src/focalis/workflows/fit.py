@@ -128,10 +128,10 @@ def fit(
 ) -> FitResult:
     """Train a model on a data set and say how good it is.
 
-    Without `fold` and `folds` all labelled cases train, but for an inner split on which the operating point is chosen
+    Without `fold` and `folds` all labelled cases train, except an inner split on which the operating point is chosen
     and the figures are taken. With `fold` the cases of that fold's `val` are held out and predicted once at the end.
     With `folds` every fold is trained so; the members become one ensemble and the held-out figures are pooled.
-    Of several processes (see `focalis.ranks`) the first works, and all train together.
+    With several processes (see `focalis.ranks`), the first one prepares and judges, and all train together.
 
     Args:
         dataset: folder with images/ and labels/.

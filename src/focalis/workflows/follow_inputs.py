@@ -134,7 +134,7 @@ def scan_notes(scans: Sequence[Scan]) -> list[str]:
     for one, other in pairwise(scans):
         if name := _other_person(one, other):
             notes.append(
-                f"{other.path} bears another {name} than {one.path}; both were taken as one person's, as --same-person "
+                f"{other.path} has another {name} than {one.path}; both were taken as one person's, as --same-person "
                 "says."
             )
         if one.day is not None and one.day == other.day:
@@ -255,7 +255,7 @@ def _require_one_person(one: Scan, other: Scan) -> None:
     if name := _other_person(one, other):
         raise DataError.at(
             other.path,
-            f"bears another {name} than {one.path}",
+            f"has another {name} than {one.path}",
             "give scans of one person, or say --same-person if they are",
         )
 

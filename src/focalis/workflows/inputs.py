@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from focalis.dicom import SeriesFiles
 
 IMAGE_FOLDERS = ("images", "imagesTs", "imagesTr")
-"""Of a data set's folder, the first of these is meant."""
+"""Where a data set's folder keeps its images; the first of these that is there counts."""
 
 
 def find_cases(
@@ -37,10 +37,10 @@ def find_cases(
 ) -> list[CaseInput]:
     """The cases among files and folders, in the order given.
 
-    Of a folder that holds image files these are meant; of a data set's folder, its images; of any other, every
-    DICOM series below it. As many inputs as channels, none of which names its channel, are one case. The folder of a
-    DICOM series names its channel as CHANNEL or CASE_CHANNEL, in any capitals. As many series as channels, each naming
-    another one, are one case, whatever CASE is; so are series of one study that name each channel once.
+    A folder stands for its image files, a data set's folder for its images, and any other folder for every DICOM
+    series below it. As many inputs as channels are one case if no name says a channel. The folder of a DICOM series
+    names its channel as CHANNEL or CASE_CHANNEL, in any capitals. As many series as channels, each of another channel,
+    are one case, whatever CASE is; so are series of one study that name each channel once.
 
     Args:
         inputs: paths; one that is not there becomes a case with a problem.
@@ -163,7 +163,7 @@ def _by_series(
 ) -> list[CaseInput]:
     """One case per series, named after its folder; after folder and series where several lie in one.
 
-    Of several channels, one case per name that goes before the channel's. A damaged file refuses the series of its
+    With several channels, one case per name before the channel's. A damaged file refuses the series of its
     folder, to one of which it may belong; alone in a folder it is a case.
     """
     found = sorted(found, key=lambda each: (series_name(each), each.uid))

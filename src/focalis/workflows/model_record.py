@@ -1,4 +1,4 @@
-"""What a model file records of its own training that whoever uses it has to know."""
+"""What a model file records of its own training that its users have to know."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def members_of(model: Model) -> list[Mapping[str, Any]]:
 def collapse_alert(model: Model) -> str:
     """One line if the model, or members of it, found nothing or marked everything when they were trained; else empty.
 
-    Files of earlier versions do not say, and then nothing is said.
+    Files of earlier versions do not say, and count as sound.
     """
     members = members_of(model)
     lines = [_collapse(member) for member in members]

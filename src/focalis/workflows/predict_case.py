@@ -49,7 +49,7 @@ class PredictRow(Shown):
         status: done, kept (an earlier run had finished it, see `resume` of `predict`), or refused.
         reason: why it was refused, one line that names the file; empty otherwise.
         output: the file written; None when refused, and for an RT Structure Set with nothing in it.
-        foreground_voxels: how many voxels bear a label; 0 if nothing was found.
+        foreground_voxels: how many voxels have a label; 0 if nothing was found.
         seconds: wall time, reading and writing included.
         lesions: how many lesions the table holds.
         outside: in what the images lie outside of what the model was trained on, a phrase each; empty inside, where the

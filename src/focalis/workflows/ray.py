@@ -79,7 +79,7 @@ def _start(engine: Any) -> None:
 
 
 def _options(job: Job, nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What to ask of a node; a task that no node has room for would wait for ever, and is refused."""
+    """What to ask of a node; a task that no node has room for would wait forever, and is refused."""
     needs, found = job.needs, [node["Resources"] for node in nodes]
     most = {name: max((each.get(name, 0) for each in found), default=0) for name in ("CPU", "GPU", "memory")}
     if needs.device.partition(":")[2]:
@@ -144,7 +144,7 @@ def _run(engine: Any, jobs: Sequence[Job], parallel: int, tell: Tell, submit: Ca
 
 
 def _ended(engine: Any, reference: Any, job: Job) -> None:
-    """Write down how a job ended that could not do so itself: its process was lost too often, or never began."""
+    """Record the end of a job that could not do so itself: its process was lost too often, or never began."""
     try:
         engine.get(reference)
     except Exception as error:

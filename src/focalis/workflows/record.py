@@ -81,7 +81,7 @@ def now() -> str:
 
 def peak_memory_gb() -> float | None:
     """The largest resident memory of this process so far; None where the system does not tell."""
-    try:  # Linux: getrusage would answer with the parent's peak where that is larger, for it outlives fork and exec
+    try:  # Linux: getrusage answers with the parent's peak if that is larger, because it outlives fork and exec
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):
                 return round(int(line.split()[1]) * 1024 / 1e9, 3)

@@ -22,7 +22,7 @@ def second_look(
 ) -> NDArray[np.integer]:
     """The mask of the scan as another scan of the same body might show it, put back onto its grid.
 
-    The voxels lie half a voxel on, interpolated, for no second scan samples a body at the same places. The image is
+    The image is interpolated half a voxel on, because no second scan samples a body at the same places. The image is
     mirrored, or begins a few voxels later. Noise is added, of twice the variance of the scan's own, see
     `focalis.followup.ERROR_RULE`; the same scan always gets the same.
 

@@ -42,7 +42,7 @@ def check_scope(
     boxes = [surroundings(model, volumes[0].grid, place) for place in places]
     found: dict[str, None] = {}
     for crop in (cut(volumes, box) for box in boxes if box is not None):
-        with suppress(ModelError):  # what cannot be segmented is said of its place
+        with suppress(ModelError):  # the caller reports what cannot be segmented
             check_volumes(crop, model.plan)
             found |= dict.fromkeys(_compare(model, crop, modalities, False))
     return _told(tuple(found), strict)

@@ -129,7 +129,9 @@ def seen_line(seen: Mapping[str, Seen], cases: int, doing: str) -> str:
     parts = [f"{roles[role]} {role}" for role in (TRAINED, CHOSE) if roles[role]]
     names = [name if name == each.case else f"{name} (as {each.case})" for name, each in sorted(seen.items())]
     by_name = sum(each.known_by == "name only" for each in seen.values())
-    doubt = f"; {by_name} known by name only, for this model file keeps no image contents" if by_name else ""
+    doubt = (
+        f"; {by_name} known by name only, because this model file keeps no image contents" if by_name else ""
+    )
     similar = sum(each.known_by == "similar content" for each in seen.values())
     doubt += (
         f"; {similar} known by similar content: copies, or other dates of the same persons" if similar else ""
@@ -147,7 +149,7 @@ def seen_alone(seen: Seen) -> str:
 
 
 def _digests(images: Mapping[str, Any]) -> Iterable[tuple[str, Seen]]:
-    """Every digest with its case, but for channels that different cases share: they do not tell one from another."""
+    """Every digest with its case, except channels that different cases share: they do not tell one from another."""
     rows = [
         (str(digest), Seen(role, "image content", str(name)))
         for role in get_args(Role)

@@ -54,13 +54,13 @@ def correct(
         files: the series that was segmented.
         segmentation: the Segmentation that was reviewed; empty if there are only lesions that persons pointed at.
         earlier: the files that are replaced, by kind (seg, rtstruct, sr).
-        keep: the numbers of the accepted lesions; the report keeps these numbers. Of a lesion in several parts the
+        keep: the numbers of the accepted lesions; the report keeps these numbers. If a lesion is in several parts, the
             largest keeps it, and the others get numbers after the last lesion's.
         folder: where to write.
         number: which correction of the study this is, from 1.
         version: the version of Focalis.
         reviewer: who decided.
-        at: when, in ISO 8601 with its zone; the objects bear this time.
+        at: when, in ISO 8601 with its zone; the objects have this time.
         charset: the Python codec for text of no or a wrong character set.
         follow_up: of the results that were reviewed; None if there is none.
         pointed: the lesions that persons pointed at, see `focalis.device.web.pointing`.

@@ -14,7 +14,7 @@ _UNDEFINED = 0xFFFFFFFF
 
 
 def frames(files: list[str]) -> list[dict[str, Any]]:
-    """Of each file the transfer syntax, and the pieces of each of its frames.
+    """The transfer syntax of each file, and the pieces of each of its frames.
 
     Returns:
         "syntax", and "frames": of each frame a list of (offset, length) in bytes. Empty for a file whose frames cannot

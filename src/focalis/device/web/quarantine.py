@@ -41,7 +41,7 @@ class Group:
 
     @property
     def bytes(self) -> int:
-        """Of all objects."""
+        """Size of all objects."""
         return sum(each.bytes for each in self.objects)
 
     @property

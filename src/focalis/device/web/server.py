@@ -24,7 +24,7 @@ CONNECTIONS, CONNECTIONS_PER_ADDRESS = 512, 64
 """At a time. Well below the files that a process may open, which DICOM node and store need as well."""
 
 CONNECTIONS_KEPT = 32
-"""Of these so many are kept for this machine, so that strangers cannot shut its administrator out."""
+"""So many of these are kept for this machine, so that strangers cannot shut its administrator out."""
 
 HEAD_SECONDS = 15.0
 """A request whose head is not complete so long after its first byte is not waited for."""
@@ -166,7 +166,7 @@ class Door(socket.socket):
 
 
 def most_from(address: str) -> int:
-    """How many connections an address may have; this machine all of them, for a proxy on it speaks for many."""
+    """How many connections an address may have; this machine may have all of them, since a proxy on it serves many."""
     return CONNECTIONS if is_loopback(address) else CONNECTIONS_PER_ADDRESS
 
 

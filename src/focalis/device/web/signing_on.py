@@ -29,7 +29,7 @@ def begin(request: Request) -> Response:
     except SignOnError as error:
         return _refused(request, error)
     response = RedirectResponse(target, 303)
-    # Lax, for the provider's page sends the browser back here
+    # Lax, because the provider's page sends the browser back here
     response.set_cookie(
         _COOKIE, key, ATTEMPTS_SECONDS, path=_BEGIN, httponly=True, samesite="lax", secure=site.tls
     )

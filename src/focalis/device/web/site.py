@@ -263,7 +263,7 @@ def token_of(request: Request) -> str | None:
 def needs_token(request: Request) -> str:
     """A dependency for programs that bring something: a bearer token, and its name to log.
 
-    A browser's session is not enough, for its cookie would be sent by any page of the same site. Without users and
+    A browser's session is not enough, because any page of the same site would send its cookie. Without users and
     tokens in the settings this machine may, if no browser sends the request for another page.
     """
     if name := token_of(request):

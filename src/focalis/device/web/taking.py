@@ -60,7 +60,7 @@ async def upload(request: Request, session: Annotated[Session, Depends(changes("
 @router.post("/dicom-web/studies")
 @router.post("/dicom-web/studies/{study_uid}")
 async def stow(request: Request, name: Annotated[str, Depends(needs_token)]) -> Response:
-    """Store instances (PS3.18 10.5). Of a request to one study, too, every instance is kept under its own."""
+    """Store instances (PS3.18 10.5). A request to one study, too, keeps every instance under its own study."""
     site = site_of(request)
     if announced := request.headers.get("content-length", ""):
         require_room(announced, site.device.intake.free_bytes())

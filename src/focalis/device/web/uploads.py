@@ -15,7 +15,7 @@ from focalis.volume import image_stem
 KEPT_SECONDS = 10 * 3600
 """After its last use."""
 KEPT_BYTES = 8_000_000_000
-"""Of all together; the one not used for longest goes first."""
+"""For all together; the one not used for longest goes first."""
 
 
 class Uploads:

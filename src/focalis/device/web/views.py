@@ -29,7 +29,7 @@ KEPT_BYTES = 4_000_000_000
 IMAGE, LESIONS, TABLE = "image.nii", "lesions.nii", "view.json"
 _NIFTI_SFORM = 280
 _FORMAT = 1
-"""Of a view's files; views of another one are made anew."""
+"""Version of a view's files; views of another version are made anew."""
 
 
 @dataclass(frozen=True)
