@@ -76,7 +76,7 @@ def test_an_answer_without_end_is_cut_and_unreadable(start):
         start("print('{' * 100_000)", answer_bytes=1000).receive(60)
 
 
-def test_the_last_lines_of_one_that_dies_are_told(start, tmp_path):
+def test_the_last_lines_of_one_that_dies_are_reported(start, tmp_path):
     child = start(
         "import sys\nfor n in range(9): print(n, file=sys.stderr)\nsys.exit(3)", log=tmp_path / "log.txt"
     )
@@ -98,7 +98,7 @@ def test_an_unexpected_error_is_told_by_kind_and_place_and_the_log_has_its_way(s
     assert "Lindqvist" not in caplog.text
 
 
-def test_one_that_the_system_kills_is_told_as_such(start):
+def test_one_that_the_system_kills_is_reported_as_such(start):
     child = start("import os; os.kill(os.getpid(), 9)")
     assert "was ended by SIGKILL" in child.ending()
     assert child.killed

@@ -42,6 +42,19 @@ def options(command):
 OPTIONS = {name: options(found) for name, found in typer.main.get_command(app).commands.items()}
 
 
+def test_the_table_of_places_names_files_and_what_is_in_them():
+    table = TEXTS["docs/develop.md"].partition("## Where to look")[2].partition("\n## ")[0]
+    rows = [row for row in table.splitlines() if row.startswith("|")][2:]
+    assert len(rows) >= 10
+    for row in rows:
+        answer = row.strip("| ").split(" | ")[1]
+        places = [ROOT / "src" / "focalis" / each for each in re.findall(r"`([\w/]+(?:\.py|/))`", answer)]
+        assert 1 <= len(places) <= 2, row
+        assert all(place.exists() for place in places), row
+        code = "".join(place.read_text(encoding="utf-8") for place in places if place.is_file())
+        assert all(re.search(rf"\b{name}\b", code) for name in re.findall(r"`(\w+)`", answer)), row
+
+
 @pytest.mark.parametrize("code", SNIPPETS)
 def test_snippets_are_valid_python(code):
     compile(code, "snippet", "exec")

@@ -56,7 +56,7 @@ def test_errors_that_are_about_no_file_are_given_one_and_keep_their_type():
         raise DataError.at("mask.nii", "is full")
 
 
-def test_a_path_that_is_not_there_is_told_with_its_nearest_sibling(tmp_path):
+def test_a_path_that_is_not_there_is_reported_with_its_nearest_sibling(tmp_path):
     (tmp_path / "labels").mkdir()
     assert str(not_there(tmp_path / "lables", "give labels")).endswith("give labels; did you mean 'labels'?")
     assert str(not_there(tmp_path / "none" / "labels", "give labels")).endswith("give labels")

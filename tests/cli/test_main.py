@@ -184,7 +184,7 @@ def test_a_model_that_is_not_there_is_named(run, tmp_path):
     assert err.count("\n") == 1
 
 
-def test_what_the_system_refuses_is_named_and_is_no_bug(run, failing, tmp_path):
+def test_what_the_system_refuses_is_named_and_is_not_a_bug(run, failing, tmp_path):
     failing(OSError(30, "Read-only file system", "/mnt/runs/fold_0"))
     code, _, said = run("evaluate", tmp_path, tmp_path)
     assert code == 1

@@ -36,7 +36,7 @@ def test_what_lies_there_decides(tmp_path: Path) -> None:
     assert [case.name for case in open_dataset(tmp_path / "other.csv").cases] == ["d"]
 
 
-def test_what_is_no_data_set_says_what_was_looked_for(tmp_path: Path) -> None:
+def test_what_is_not_a_data_set_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none: is not a folder, nor a CSV manifest"):
         open_dataset(tmp_path / "none")
     make(tmp_path, "image.nii.gz", "scans/a.nii.gz")
@@ -83,13 +83,13 @@ def test_the_patients_of_lidc_are_known_and_a_random_split_is_what_it_was_withou
 
 
 @REAL
-def test_masks_of_two_readers_alone_are_no_data_set() -> None:
+def test_masks_of_two_readers_alone_are_not_a_data_set() -> None:
     with pytest.raises(DataError, match="two_annotators_hn_masks: holds no data set; looked for images/"):
         open_dataset(Path(os.environ["FOCALIS_DATA"]) / "two_annotators_hn_masks")
 
 
 @pytest.mark.parametrize("given", ["", "data/images", "masks"])
-def test_beside_what_is_no_data_set_a_data_set_is_proposed(tmp_path, given):
+def test_beside_what_is_not_a_data_set_a_data_set_is_proposed(tmp_path, given):
     for folder in ("data/images", "data/labels", "masks"):
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(DataError) as refused:
@@ -97,7 +97,7 @@ def test_beside_what_is_no_data_set_a_data_set_is_proposed(tmp_path, given):
     assert str(refused.value).endswith(f"; did you mean {tmp_path / 'data'}?")
 
 
-def test_an_unreadable_folder_beside_what_is_no_data_set_is_passed_over(tmp_path, monkeypatch):
+def test_an_unreadable_folder_beside_what_is_not_a_data_set_is_passed_over(tmp_path, monkeypatch):
     for folder in ("a_private", "data/images", "masks"):
         (tmp_path / folder).mkdir(parents=True)
     is_dir = Path.is_dir

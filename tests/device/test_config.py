@@ -138,7 +138,7 @@ def test_secrets_are_not_shown(tmp_path):
         "postgresql://focalis:very-secret@db/focalis?options=-csearch_path%3Dother",
     ],
 )
-def test_what_is_no_address_of_a_database_is_refused_without_its_password(tmp_path, address):
+def test_what_is_not_an_address_of_a_database_is_refused_without_its_password(tmp_path, address):
     with pytest.raises(UsageError, match=r"store.database is wrong") as refused:
         load(tmp_path, f'[store]\ndatabase = "{address}"')
     assert "secret" not in str(refused.value)

@@ -49,7 +49,7 @@ def test_a_program_in_the_preamble_does_not_stay(intake, path):
 
 
 @pytest.mark.parametrize("data", [b"", b"DICM", b"%PDF-1.7", bytes(200)])
-def test_what_is_no_dicom_is_foreign_and_gone(intake, data):
+def test_what_is_not_dicom_is_foreign_and_gone(intake, data):
     (taken,) = take(intake, data)
 
     assert (taken.outcome, taken.stored) == ("foreign", False)

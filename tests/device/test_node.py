@@ -729,7 +729,7 @@ def refusals(node):
         (build_context("1.2.3.4.5"), "1.2.3.4.5"),
     ],
 )
-def test_refused_presentation_contexts_are_told_once(node, context, told):
+def test_refused_presentation_contexts_are_reported_once(node, context, told):
     for _ in range(2):
         ae = AE("CT9")
         ae.requested_contexts = [context]
@@ -750,7 +750,7 @@ def test_refused_presentation_contexts_are_told_once(node, context, told):
         (bytes(12), "it speaks another protocol"),
     ],
 )
-def test_another_protocol_on_the_port_is_told(node, sent, told):
+def test_another_protocol_on_the_port_is_reported(node, sent, told):
     for more in (b"", b"!"):
         with raw(node) as connection:
             connection.sendall(sent + more)
@@ -778,7 +778,7 @@ def test_many_refused_classes_of_an_association_are_one_line(node):
     assert events(node).count("presentation context refused") == 1
 
 
-def test_a_class_that_is_taken_in_another_transfer_syntax_is_no_refusal(node):
+def test_a_class_that_is_taken_in_another_transfer_syntax_is_not_a_refusal(node):
     ae = AE("CT9")
     ae.requested_contexts = [build_context(CT, "1.2.840.10008.1.2.4.50"), build_context(CT)]
     association = ae.associate("127.0.0.1", node.port, ae_title="FOCALIS")
@@ -787,6 +787,6 @@ def test_a_class_that_is_taken_in_another_transfer_syntax_is_no_refusal(node):
 
 
 @needs_dcmtk
-def test_a_wrong_called_title_is_told_with_both_titles(node):
+def test_a_wrong_called_title_is_reported_with_both_titles(node):
     run("echoscu", node, "-aet", "MR7", called="WRONG")
     wait_for(lambda: any("'WRONG'" in reason and "'MR7'" in peer for peer, reason in refusals(node)))

@@ -80,7 +80,7 @@ def test_a_full_disk_costs_the_notice_and_not_the_work(store, monkeypatch, caplo
     assert "nobody was told that a study was held" in caplog.text
 
 
-def test_only_chosen_events_are_told_and_each_once(store):
+def test_only_chosen_events_are_reported_and_each_once(store):
     teller = notifier(store, **hook("http://127.0.0.1:9/", events=["disk", "done"]))
     for _ in range(2):
         teller.tell("disk", "the disk is full", "2026-01-05T10")
@@ -166,7 +166,7 @@ def test_mail_is_not_sent_in_the_clear_unless_that_is_configured(store):
 # --- from the device's work
 
 
-def test_a_destination_that_is_down_is_told_long_before_its_results_are_given_up(
+def test_a_destination_that_is_down_is_reported_long_before_its_results_are_given_up(
     model, write_series, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(delivery, "FIRST_WAIT_SECONDS", 0.001)

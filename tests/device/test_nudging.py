@@ -49,7 +49,7 @@ def test_shrinking_removes_what_has_a_neighbour_outside_in_the_plane(blob, axis)
     np.testing.assert_array_equal(shrink(blob, axis), wanted)
 
 
-def test_the_edge_of_the_images_is_no_outline():
+def test_the_edge_of_the_images_is_not_an_outline():
     mask = np.zeros((1, 5, 5), dtype=bool)
     mask[0, :3] = True
 

@@ -107,7 +107,7 @@ def test_one_is_retrained_at_a_time_and_cancelled_at_once(retrainer, store):
     assert (ended(store).name, ended(store).state) == ("tiny-r2", "done")
 
 
-def test_what_fails_is_told_with_its_reason(retrainer, store):
+def test_what_fails_is_reported_with_its_reason(retrainer, store):
     (store.folder / "fail").write_text("the disk is full")
     retrainer.begin("tiny", STUDIES, "anna")
 
@@ -115,7 +115,9 @@ def test_what_fails_is_told_with_its_reason(retrainer, store):
     assert ("the device", "could not retrain tiny: the disk is full") in trail(store)
 
 
-def test_a_disk_that_is_full_when_the_model_is_kept_is_told_and_leaves_nothing(retrainer, store, monkeypatch):
+def test_a_disk_that_is_full_when_the_model_is_kept_is_reported_and_leaves_nothing(
+    retrainer, store, monkeypatch
+):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -196,7 +198,7 @@ def test_killed_in_any_state_it_goes_on_and_ends_once(settings, tmp_path, point)
 
 
 @pytest.mark.slow
-def test_killed_before_its_studies_were_written_it_is_told_as_interrupted(settings, tmp_path):
+def test_killed_before_its_studies_were_written_it_is_reported_as_interrupted(settings, tmp_path):
     folder = tmp_path / "store"
     dying = [sys.executable, retraining_device.__file__, str(folder), settings.model_dump_json()]
     path = {**os.environ, "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{Path(__file__).parents[1]}"}

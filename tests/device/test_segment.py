@@ -86,7 +86,7 @@ def test_another_modality_waits_for_a_person_where_the_route_says_so(answer):
     assert OTHER in found["reason"]
 
 
-def test_a_series_that_is_refused_for_memory_is_told_to_be_of_another_modality(answer):
+def test_a_series_that_is_refused_for_memory_is_said_to_be_of_another_modality(answer):
     found, _ = answer(modality="PT", memory_gb=0.1, settings={"other_modality": "mark"})
     assert found["outcome"] == "refused"
     assert "raise the budget" in found["reason"]

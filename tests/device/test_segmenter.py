@@ -65,7 +65,7 @@ def test_a_stop_while_the_child_starts_ends_the_job(keeper, monkeypatch):
     assert [answer["outcome"] for answer in answers] == ["stopped"]
 
 
-def test_what_a_dying_child_says_last_is_told(monkeypatch):
+def test_what_a_dying_child_says_last_is_reported(monkeypatch):
     dying = "import sys; sys.stdin.readline(); sys.exit('no such thing')"
     monkeypatch.setattr(segmenter, "COMMAND", (sys.executable, "-c", dying))
 

@@ -118,7 +118,7 @@ def test_some_stored_is_202_and_none_is_409(intake, slices):
 
 
 @pytest.mark.parametrize(("damage", "faults"), [(b"", 1), (b"gar", 1), (None, 0)])
-def test_a_part_that_is_no_dicom_file_may_have_been_an_image(intake, slices, damage, faults):
+def test_a_part_that_is_not_a_dicom_file_may_have_been_an_image(intake, slices, damage, faults):
     parts = [path.read_bytes() for path in slices[:3]]
     if damage is not None:
         parts[2] = damage

@@ -71,7 +71,7 @@ def test_both_are_compared_with_each_other_and_with_the_verdicts(device):
 
 
 @pytest.mark.parametrize(("place", "drifts"), [(0.1, False), (0.9, True), (-1.4, True)])
-def test_drift_is_told_of_the_last_studies(device, place, drifts):
+def test_drift_is_reported_of_the_last_studies(device, place, drifts):
     task = device.store.task(device.task)
     for number in range(LEAST_STUDIES):
         assert drift_of(device.store, "newest") == (number, ())

@@ -46,7 +46,7 @@ def test_a_series_has_as_many_images_as_it_says(store, come, expected):
     assert missing(store) == expected
 
 
-def test_the_largest_announcement_counts_whichever_image_bears_it(store):
+def test_the_largest_announcement_counts_whichever_image_has_it(store):
     send(store, 6, expected=lambda place: {2: 7, 4: 12}.get(place))
     assert missing(store) == ("12 images announced, 6 came",)
 
@@ -83,7 +83,7 @@ def test_numbers_with_gaps_do_not_count_where_slices_lie_side_by_side(store):
     assert missing(store) == ()
 
 
-def test_numbers_with_gaps_count_where_no_place_is_told(store):
+def test_numbers_with_gaps_count_where_no_place_is_reported(store):
     send(store, 6, number=lambda place: place + (place > 2), normal="", position_mm=None)
     assert missing(store) == ("1 instance number is missing between others",)
 

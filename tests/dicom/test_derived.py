@@ -47,7 +47,7 @@ def write(
 
 @pytest.mark.parametrize("most", [100, 1500, 3500])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_an_object_that_the_system_cuts_short_is_no_result(
+def test_an_object_that_the_system_cuts_short_is_not_a_result(
     tmp_path: Path, series: Series, label: np.ndarray, writer: Callable[..., Any], most: int
 ) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

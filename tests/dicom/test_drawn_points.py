@@ -123,6 +123,6 @@ def test_a_report_without_a_usable_point_is_refused(tmp_path, content):
         read_points(report(tmp_path / "sr.dcm", content))
 
 
-def test_an_image_is_no_file_of_points(tmp_path):
+def test_an_image_is_not_a_file_of_points(tmp_path):
     with pytest.raises(DataError, match="neither an RT Structure Set nor a Structured Report"):
         read_points(save(tmp_path / "ct.dcm", CTImageStorage))

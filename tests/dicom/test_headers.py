@@ -7,7 +7,7 @@ from focalis.dicom.headers import is_dicom, numbers, read_header, sniff, sop_cla
 from focalis.errors import DataError
 
 
-def test_a_file_is_told_by_its_first_bytes(tmp_path) -> None:
+def test_a_file_is_known_by_its_first_bytes(tmp_path) -> None:
     for name, content, expected in (
         ("marked", bytes(128) + b"DICM", "dicom"),
         ("little endian", b"\x08\x00\x05\x00CS", "perhaps"),

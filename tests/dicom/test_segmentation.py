@@ -522,7 +522,7 @@ def test_values_that_contradict_the_kind_of_object_are_refused(
         ((9, 5, 1), False, "read"),
     ],
 )
-def test_frames_that_may_be_padded_are_told(
+def test_frames_that_may_be_padded_are_reported(
     tmp_path: Path,
     write_series: Builder,
     grid: Grid,

@@ -206,7 +206,7 @@ def test_sloppy_values_are_read_without_a_word(tmp_path, write_series, grid, sto
     assert capfd.readouterr() == ("", "")
 
 
-def test_images_of_another_class_in_a_series_are_told(tmp_path, write_series, stored, grid) -> None:
+def test_images_of_another_class_in_a_series_are_reported(tmp_path, write_series, stored, grid) -> None:
     files = write_series(tmp_path, stored, grid)
     dataset = pydicom.dcmread(files[0])
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
@@ -246,7 +246,7 @@ def test_a_folder_of_several_series_is_listed_once(tmp_path, monkeypatch, write_
         read_series(second)
 
 
-def test_an_image_that_comes_into_the_series_while_it_is_read_is_told(
+def test_an_image_that_comes_into_the_series_while_it_is_read_is_reported(
     tmp_path, write_series, grid, stored
 ) -> None:
     """What is found is the beginning of a series that is still being copied."""

@@ -58,7 +58,7 @@ def test_a_malformed_number_is_named(file, old, new, complaint) -> None:
     assert complaint in refusal(file)
 
 
-def test_a_slope_that_is_no_number_is_never_one(file) -> None:
+def test_a_slope_that_is_not_a_number_is_never_one(file) -> None:
     dataset = pydicom.dcmread(file)
     dataset.RescaleSlope = "0.25"
     dataset.save_as(file)

@@ -113,7 +113,7 @@ def test_highdicom_reads_one_volumetric_group_per_lesion(write):
         (ReportedChange("new"), "New lesion", []),
     ],
 )
-def test_a_change_is_told_with_its_verdict(write, change, meaning, figures):
+def test_a_change_is_reported_with_its_verdict(write, change, meaning, figures):
     path = write((replace(LESIONS[0], change=change), LESIONS[1]))
     first, second = highdicom.sr.srread(path).content.get_volumetric_roi_measurement_groups()
     (verdict,) = first.get_qualitative_evaluations(name=CHANGE)
@@ -140,7 +140,7 @@ def test_a_change_is_told_with_its_verdict(write, change, meaning, figures):
         (ReportedResponse(24.5, "baseline", "none", "baseline"), []),
     ],
 )
-def test_the_response_is_told_with_the_sum_of_diameters(write, response, told):
+def test_the_response_is_reported_with_the_sum_of_diameters(write, response, told):
     (group,) = highdicom.sr.srread(write(response=response)).content.get_image_measurement_groups()
     found = [
         each.value.meaning
@@ -154,7 +154,7 @@ def test_the_response_is_told_with_the_sum_of_diameters(write, response, told):
     )
 
 
-def test_a_lesion_that_is_gone_is_told_as_absent(write):
+def test_a_lesion_that_is_gone_is_reported_as_absent(write):
     path = write(gone={"nodule 7": "2.25.77"})
     group = highdicom.sr.srread(path).content.get_image_measurement_groups(tracking_uid="2.25.77")[0]
     assert group.tracking_identifier == "nodule 7"

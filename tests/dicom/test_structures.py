@@ -287,7 +287,7 @@ def test_a_contour_wholly_beside_the_image_is_refused_and_one_across_its_edge_cu
     np.testing.assert_array_equal(read_structures(path, series)["a"], expected)
 
 
-def test_a_contour_that_leaves_the_image_is_told_and_a_stray_point_refused(
+def test_a_contour_that_leaves_the_image_is_reported_and_a_stray_point_refused(
     tmp_path: Path, series: Series
 ) -> None:
     for reach, told in ((5.9, 0), (9.0, 1)):
@@ -488,7 +488,7 @@ def test_an_island_in_a_hole_is_filled(tmp_path: Path, series: Series) -> None:
     assert doubts == []
 
 
-def test_open_contours_and_the_gap_they_leave_are_told(tmp_path: Path, series: Series) -> None:
+def test_open_contours_and_the_gap_they_leave_are_reported(tmp_path: Path, series: Series) -> None:
     kinds = ["CLOSED_PLANAR", "OPEN_PLANAR", "OPEN_PLANAR", "CLOSED_PLANAR"]
     drawn = [(kind, square(series, z, 0.6, 4.4)) for z, kind in enumerate(kinds)]
     mask, doubts = read_with_doubts(foreign(tmp_path / "a.dcm", series, [("a", drawn)]), series)
@@ -540,7 +540,7 @@ def test_a_structure_of_another_frame_of_reference_is_refused(tmp_path: Path, se
     assert read_structures(path, series, ["on ct"])["on ct"].sum() == 16
 
 
-def test_contours_off_their_slice_or_short_of_points_are_told(tmp_path: Path, series: Series) -> None:
+def test_contours_off_their_slice_or_short_of_points_are_reported(tmp_path: Path, series: Series) -> None:
     drawn = [("CLOSED_PLANAR", square(series, z, 0.6, 4.4)) for z in (1.35, 2, 2.9)]
     path = foreign(tmp_path / "a.dcm", series, [("a", drawn)])
     dataset = pydicom.dcmread(path)

@@ -49,7 +49,7 @@ def test_counts_add_up_over_cases() -> None:
     assert voxel_reliability(total).count == voxel_reliability(one).count + voxel_reliability(two).count
 
 
-def test_probabilities_that_say_nothing_are_told_and_sound_ones_are_not() -> None:
+def test_probabilities_that_say_nothing_are_reported_and_sound_ones_are_not() -> None:
     truth, probability = drawn(1.5)
     upside_down = count_voxels(truth, 1 - probability, (1.0, 1.0, 1.0))
     assert "go by the mask" in limit_line(fit_temperature(upside_down))

@@ -49,7 +49,7 @@ def test_everything_marked(side: int) -> None:
     assert (collapse.kind, collapse.total) == ("everything", True)
 
 
-def test_far_too_much_marked_is_no_total_collapse() -> None:
+def test_far_too_much_marked_is_not_a_total_collapse() -> None:
     guess = box(1)
     guess[6:] = 1
     collapse = find_collapse(scored(box(1), guess, "a"))
@@ -69,7 +69,7 @@ def test_one_label_of_two() -> None:
 @pytest.mark.parametrize(
     ("truth", "guess"), [(box(2), box(3)), (EMPTY, EMPTY), (EMPTY, box(2)), (FULL, FULL)]
 )
-def test_what_found_something_or_had_nothing_to_find_is_no_collapse(truth, guess) -> None:
+def test_what_found_something_or_had_nothing_to_find_is_not_a_collapse(truth, guess) -> None:
     assert find_collapse(scored(truth, guess, "a")) is None
 
 

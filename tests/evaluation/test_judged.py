@@ -38,7 +38,7 @@ def test_splits_and_merges_are_marked() -> None:
     assert [r.split_or_merged for r in rows] == [True, False, False, False, False, True]
 
 
-def test_small_components_are_no_lesions_and_numbers_stay_those_of_the_mask() -> None:
+def test_small_components_are_not_lesions_and_numbers_stay_those_of_the_mask() -> None:
     rows, _ = judged(bars((2, 3), (20, 26)), bars((10, 11), (21, 26)), minimum_mm3=20)
     assert [(r.side, r.status, r.lesion.number, r.partner) for r in rows] == [
         ("true", "found", 2, 2),

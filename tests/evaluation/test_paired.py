@@ -45,7 +45,7 @@ def test_one_run_has_the_figures_of_its_evaluation():
     assert found.value == pytest.approx(summary.lesions.false_positives_per_scan.value)
 
 
-def test_a_second_seed_is_no_second_patient():
+def test_a_second_seed_is_not_a_second_patient():
     """Two equal runs say as much as one: same figures, same intervals."""
     run = [cubes("a", 0), cubes("b", 1, extra=True), cubes("c", 2)]
 

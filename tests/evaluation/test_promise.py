@@ -74,7 +74,7 @@ def test_a_promise_is_read_from_text(text, expected):
         *("fp-per-scan<=0", "miss<=10%@100%", "miss<=10%@0.9", "dice>=0.8", "miss<=1.2.3%"),
     ],
 )
-def test_what_is_no_promise_is_refused_with_an_example(text):
+def test_what_is_not_a_promise_is_refused_with_an_example(text):
     with pytest.raises(UsageError, match="give miss<=10% or fp-per-scan<=1"):
         Promise.parse(text)
 

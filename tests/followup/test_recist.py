@@ -193,7 +193,7 @@ def test_lymph_nodes_are_measured_across(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["nodule", "lung_nodule", "melanoma", "nodular lesion", "lnc"])
-def test_nodules_are_no_nodes(name: str) -> None:
+def test_nodules_are_not_nodes(name: str) -> None:
     assert followed((name, [30, 20])).nodes == ()
 
 
@@ -203,7 +203,7 @@ def test_nodes_below_10_mm_are_normal_and_a_complete_response() -> None:
     assert followed(("node", [size(25, 16), size(14, 10)])).sums[1].response == "PR"
 
 
-def test_a_normal_node_is_no_new_lesion_and_no_other_lesion() -> None:
+def test_a_normal_node_is_neither_a_new_nor_another_lesion() -> None:
     lesions = [("tumour", [30, 30]), ("node", ["absent", size(14, 9)]), ("node", [size(12, 8), size(12, 8)])]
     found = followed(*lesions).sums[1]
     assert (found.new_lesions, found.non_target, found.response) == ((), "none", "SD")

@@ -40,7 +40,7 @@ def test_a_lesion_keeps_its_identity_as_it_grows() -> None:
     assert statuses(found) == [["baseline", "persistent", "persistent"]] * 2
 
 
-def test_new_and_gone_lesions_are_told() -> None:
+def test_new_and_gone_lesions_are_reported() -> None:
     found = followed(study([A]), study([B]))
     assert statuses(found) == [["baseline", "gone"], ["absent", "new"]]
 
@@ -126,7 +126,7 @@ def test_a_date_that_could_not_be_registered_claims_nothing() -> None:
     ]
 
 
-def test_a_date_without_lesions_is_no_obstacle() -> None:
+def test_a_date_without_lesions_is_not_an_obstacle() -> None:
     empty = study([])
     assert followed(empty, empty) == ()
     assert statuses(followed(empty, study([A]))) == [["absent", "new"]]

@@ -7,7 +7,7 @@ from torch import nn
 from focalis.networks import build_network, convolutions
 
 
-def test_every_different_convolution_is_told_once_with_its_sizes():
+def test_every_different_convolution_is_reported_once_with_its_sizes():
     network = nn.Sequential(
         nn.Conv3d(1, 4, 3, (1, 2, 2), 1),
         nn.Conv3d(4, 4, 3, padding=2, dilation=2),

@@ -40,7 +40,7 @@ def test_a_name_tells_the_modality_and_else_a_window_of_hounsfield_units(channel
     assert modality_of(channel, how) == modality
 
 
-def test_only_another_modality_is_told():
+def test_only_another_modality_is_reported():
     nodules = plan(("image", WINDOW))
     assert other_modalities(nodules, ["PT"]) == ("it is a PT series, and the model is for CT",)
     assert other_modalities(nodules, ["MR"]) == ("it is an MR series, and the model is for CT",)

@@ -78,7 +78,7 @@ def test_units_count_only_where_there_are_any(scopes):
     assert any("percentile of CT at" in phrase for phrase in said(scopes, shifted, CT))
 
 
-def test_spacing_and_field_of_view_are_told_in_mm(scopes):
+def test_spacing_and_field_of_view_are_reported_in_mm(scopes):
     found = said(scopes, scan(200, spacing=(3.0, 1.0, 1.0)))
     assert "spacing of 3 mm along z (usual is 0.667 to 1.5)" in found
     assert "field of view of 72 mm along z (usual is 16 to 36)" in found

@@ -164,7 +164,7 @@ def test_a_point_in_air_says_so(kind):
     assert "air or empty there (-1024)" in found.pointed[0].said
 
 
-def test_padding_of_one_value_is_no_error_of_the_other_points():
+def test_padding_of_one_value_is_not_an_error_of_the_other_points():
     volume = scan()
     volume.array[:, :, :20] = -2000
     found = segment_at(

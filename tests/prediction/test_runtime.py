@@ -85,7 +85,7 @@ def test_a_macs_gpu_is_taken_where_pytorch_offers_it_in_float32_alone(monkeypatc
         choose_runtime("mps", precision)
 
 
-def test_an_operation_that_the_device_lacks_is_told_in_one_line():
+def test_an_operation_that_the_device_lacks_is_reported_in_one_line():
     class Lacking(torch.nn.Module):
         def forward(self, x):
             raise NotImplementedError(

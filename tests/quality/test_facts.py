@@ -54,7 +54,7 @@ def test_lesions_of_each_label_in_voxels_and_mm3() -> None:
     assert two.lesions[0].voxel_xyz == (2, 6, 4)
 
 
-def test_ignored_voxels_are_no_foreground() -> None:
+def test_ignored_voxels_are_not_foreground() -> None:
     facts = measured(Volume(a_label(), Grid((10, 8, 6), SPACING)), ignore=1).label
     assert facts is not None
     assert [label.value for label in facts.labels] == [2]

@@ -44,7 +44,7 @@ def test_an_inverted_image() -> None:
     assert reported(rows) == [3]
 
 
-def test_an_image_that_is_no_ct_among_ct() -> None:
+def test_an_image_that_is_not_ct_among_ct() -> None:
     rows = ct(30)
     rows[3] += 1024
     assert np.flatnonzero(lacks_hounsfield_units(rows)).tolist() == [3]

@@ -79,14 +79,14 @@ def test_a_faulty_case_is_read_and_told_every_time(data, read, tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"ignore": 7}, {"labels": {1: "core"}}, {"channels": ("CT",)}])
-def test_another_meaning_of_the_same_files_is_looked_at_anew(data, read, tmp_path, change):
+def test_another_meaning_of_the_same_files_is_looked_at_again(data, read, tmp_path, change):
     looked_at(data, tmp_path / "known.json")
     read.clear()
     looked_at(replace(data, **change), tmp_path / "known.json")
     assert len(read) == 3
 
 
-def test_a_channel_that_is_put_onto_the_grid_of_another_is_told_again(data, tmp_path):
+def test_a_channel_that_is_put_onto_the_grid_of_another_is_reported_again(data, tmp_path):
     image = read_volume(data.cases[0].images[0])
     moved = data.root / "images" / "second.nii.gz"
     write_volume(Volume(image.array, replace(image.grid, origin_xyz_mm=(1.0, 0.0, 0.0))), moved)

@@ -45,11 +45,11 @@ def test_a_value_that_no_mask_can_hold_is_refused(value: float, dtype: type) -> 
     assert message.startswith(f"{PATH}: label values must not exceed 4294967295 (")
 
 
-def test_a_great_ignored_value_is_no_label() -> None:
+def test_a_great_ignored_value_is_not_a_label() -> None:
     assert judged(a_map(1, 70_000, 2**40, dtype=np.int64), ignore=2**40) == ({1, 70_000}, [])
 
 
-def test_numbers_are_told_with_all_their_digits() -> None:
+def test_numbers_are_reported_with_all_their_digits() -> None:
     _, (message,) = judged(a_map(1, 2**33, dtype=np.int64))
     assert "(8589934592)" in message
 
@@ -63,24 +63,24 @@ def test_254_labels_can_be_trained_and_255_cannot() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint8])
-def test_an_image_is_no_label_map(dtype: type) -> None:
+def test_an_image_is_not_a_label_map(dtype: type) -> None:
     image = np.random.default_rng(0).normal(100, 20, (8, 9, 10)).astype(dtype)
     usable, (message,) = judged(image)
     assert usable == set()
     assert "as an image or a map of probabilities does; put the label map there" in message
 
 
-def test_a_map_of_many_structures_is_no_image() -> None:
+def test_a_map_of_many_structures_is_not_an_image() -> None:
     assert judged(a_map(*range(1, 118))) == (set(range(1, 118)), [])
 
 
-def test_many_lesions_of_one_voxel_are_no_image() -> None:
+def test_many_lesions_of_one_voxel_are_not_an_image() -> None:
     label = np.zeros((3, 3, 60), np.int16)
     label[1, 1, ::2] = np.arange(1, 31)
     assert judged(label) == (set(range(1, 31)), [])
 
 
-def test_an_interpolated_label_map_is_told_as_such() -> None:
+def test_an_interpolated_label_map_is_reported_as_such() -> None:
     distance = np.linalg.norm(np.indices((24, 24, 24)) - 11.5, axis=0)
     label = np.clip(8.5 - distance, 0, 1)
     _, (message,) = judged(label)
@@ -93,7 +93,7 @@ def told(dataset: Dataset, *held: set[int]) -> list[str]:
 
 
 @pytest.mark.parametrize("value", [99, 127, 255, 999, 32767, 65535, 2**32 - 1])
-def test_a_value_that_may_mean_ignored_is_told_where_nothing_names_it(value: int) -> None:
+def test_a_value_that_may_mean_ignored_is_reported_where_nothing_names_it(value: int) -> None:
     dataset = Dataset(Path(), (), ("image",))
     (message,) = told(dataset, {1}, {1, value}, {2, value})
     assert message.startswith(f"the value {value}, in 2 of 3 cases, is trained as a label like 1;")

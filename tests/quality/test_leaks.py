@@ -18,12 +18,12 @@ def test_a_patient_on_both_sides_is_named_once_with_all_splits() -> None:
     )
 
 
-def test_a_patient_on_one_side_is_no_leak() -> None:
+def test_a_patient_on_one_side_is_not_a_leak() -> None:
     splits = {0: Split(("a", "b"), ("c",)), 1: Split(("c",), ("a", "b"))}
     assert list(find_leaks(cases(a="P", b="P", c="Q"), splits)) == []
 
 
-def test_a_case_that_a_split_leaves_out_is_no_leak() -> None:
+def test_a_case_that_a_split_leaves_out_is_not_a_leak() -> None:
     assert list(find_leaks(cases(a="P", b="P", c="Q"), {0: Split(("a",), ("c",))})) == []
 
 

@@ -54,7 +54,7 @@ def found(
         ((0, 1, 2), "top and bottom and front and back and left and right exchanged"),
     ],
 )
-def test_a_mirrored_label_is_found_and_the_axes_are_told(axes: tuple[int, ...], said: str) -> None:
+def test_a_mirrored_label_is_found_and_the_axes_are_reported(axes: tuple[int, ...], said: str) -> None:
     (finding,) = found({6: axes})
     assert finding.cases == ("c06",)
     assert said in finding.message

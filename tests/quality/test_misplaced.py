@@ -88,7 +88,7 @@ def test_a_label_that_does_not_fit_is_named_among_few(cases: int) -> None:
     assert finding.cases == ("c04",)
 
 
-def test_a_label_that_shows_badly_among_labels_that_differ_is_no_fault() -> None:
+def test_a_label_that_shows_badly_among_labels_that_differ_is_not_a_fault() -> None:
     """As tumours of unlike uptake in PET: what else they show lies apart by far more than half."""
     contrasts = (5.0, 1.2, 2.0, 9.0, 3.5, 6.0, 4.0, 5.5, 0.2, 7.0)
     labels = [a_label(number) * (a_label(number) == 1) for number in range(len(contrasts))]

@@ -124,7 +124,7 @@ def test_a_4d_image_of_another_number_of_volumes(root: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_values_that_are_no_numbers(root: Path, value: float) -> None:
+def test_values_that_are_not_numbers(root: Path, value: float) -> None:
     image = an_image()
     image[0, 0, :2] = value
     put(root, "bad", image, a_label())

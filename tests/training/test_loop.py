@@ -279,7 +279,7 @@ def test_minutes_become_steps_in_proportion(plan, cases):
     assert 1 <= few < many
 
 
-def test_looking_at_the_inner_split_is_no_training_time(plan, cases, tmp_path, monkeypatch):
+def test_looking_at_the_inner_split_is_not_training_time(plan, cases, tmp_path, monkeypatch):
     """Or a network that predicts slowly would be given less training for the same minutes."""
     looks = []
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 1e5 * len(looks))

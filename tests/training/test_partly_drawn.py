@@ -132,7 +132,7 @@ class Odds(nn.Module):
         return torch.cat([torch.zeros_like(x), 100 * (x - 5), x], dim=1)
 
 
-def test_what_is_found_of_an_undrawn_label_is_no_false_positive(two_labels):
+def test_what_is_found_of_an_undrawn_label_is_not_a_false_positive(two_labels):
     label = np.zeros((16, 16, 16), np.uint8)
     label[4:8, 4:8, 4:8] = 2
     odds = np.where(label > 0, 3.0, -6.0)

@@ -182,7 +182,7 @@ def test_parts_of_the_plan_that_preparation_does_not_use_change_nothing(data, fo
         {"labels": {1: "lesion", 2: "other"}},
     ],
 )
-def test_a_changed_plan_is_prepared_anew(data, folder, change):
+def test_a_changed_plan_is_prepared_again(data, folder, change):
     before = prepare_case(data.cases[0], PLAN, folder)
     after = prepare_case(data.cases[0], PLAN.model_copy(update=change), folder)
     assert len(entries(folder, data.cases[0])) == 2

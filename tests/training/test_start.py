@@ -39,7 +39,7 @@ def frozen(network) -> set[str]:
     return {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
 
 
-def test_random_weights_are_no_start():
+def test_random_weights_are_not_a_start():
     assert read_start("scratch") is None
 
 
@@ -162,7 +162,7 @@ def test_an_output_layer_for_any_lesion_is_taken_for_every_label_but_not_for_reg
     assert bool(taken.fresh) == fresh
 
 
-def test_a_model_of_several_networks_is_no_start(plan, tmp_path):
+def test_a_model_of_several_networks_is_not_a_start(plan, tmp_path):
     with pytest.raises(ModelError, match="holds 2 networks; start from one of them"):
         read_start(written(plan, tmp_path / "model.safetensors", members=2))
 

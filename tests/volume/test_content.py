@@ -69,7 +69,7 @@ def test_a_constant_image_has_none():
     assert content_digest(np.zeros((3, 4, 5))) is None
 
 
-def test_values_that_are_no_real_numbers_are_refused():
+def test_values_that_are_not_real_numbers_are_refused():
     with pytest.raises(DataError, match="no real values"):
         content_digest(np.zeros((2, 2, 2), complex))
 

@@ -98,7 +98,7 @@ def test_scale_slope_is_applied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_values_that_are_no_numbers_survive(tmp_path: Path, suffix: str, dtype: str) -> None:
+def test_values_that_are_not_numbers_survive(tmp_path: Path, suffix: str, dtype: str) -> None:
     rng = np.random.default_rng(0)
     array = rng.normal(size=(70, 80, 90)).astype(dtype)
     places = tuple(rng.integers(0, length, 40) for length in array.shape)
@@ -192,7 +192,7 @@ def test_the_volumes_of_a_4d_file(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_values_that_are_no_numbers_survive_in_nrrd_and_metaimage(
+def test_values_that_are_not_numbers_survive_in_nrrd_and_metaimage(
     tmp_path: Path, suffix: str, dtype: str
 ) -> None:
     array = a_volume(dtype=dtype).array
@@ -201,7 +201,7 @@ def test_values_that_are_no_numbers_survive_in_nrrd_and_metaimage(
     np.testing.assert_array_equal(read_volume(tmp_path / f"a{suffix}").array, array)
 
 
-def test_values_that_are_no_numbers_survive_in_4d(tmp_path: Path) -> None:
+def test_values_that_are_not_numbers_survive_in_4d(tmp_path: Path) -> None:
     array = np.random.default_rng(0).normal(size=(3, 4, 5, 6)).astype(np.float32)
     array[1, 2, 3, 4] = np.nan
     path = write_array(tmp_path / "a.nii.gz", array)
@@ -288,7 +288,7 @@ def test_a_nifti_2_file_is_refused_by_its_name(tmp_path: Path, suffix: str) -> N
     assert "is a NIfTI-2 file, which is not supported" in refusal(path)
 
 
-def test_what_is_no_3d_scalar_image_is_refused(tmp_path: Path) -> None:
+def test_what_is_not_a_3d_scalar_image_is_refused(tmp_path: Path) -> None:
     flat = np.ones((4, 5), dtype=np.float32)
     assert "2-dimensional (5 x 4)" in refusal(write_array(tmp_path / "flat.nii.gz", flat))
     series = np.ones((2, 4, 5, 6), dtype=np.float32)
@@ -423,7 +423,9 @@ def test_a_file_that_changes_between_inspection_and_reading_is_refused(
         read_volume(path)
 
 
-def test_other_permissions_are_no_change_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_permissions_are_not_a_change_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_volume(a_volume(), path := tmp_path / "a.nii.gz")
 
     def touched(place: Path, read: Callable[[Path], Any] = files.image_reader) -> Any:
@@ -436,7 +438,7 @@ def test_other_permissions_are_no_change_of_a_file(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
-def test_a_file_that_the_system_cuts_short_is_no_result(tmp_path: Path, suffix: str) -> None:
+def test_a_file_that_the_system_cuts_short_is_not_a_result(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(1).integers(0, 30_000, (20, 30, 40)).astype(np.int16)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))

@@ -104,7 +104,7 @@ def test_what_is_not_known_is_asked_for(given, options, reason):
         sitk.GetImageFromArray(ARRAY, isVector=True),
     ],
 )
-def test_what_is_no_image_is_refused(given):
+def test_what_is_not_an_image_is_refused(given):
     spacing = None if isinstance(given, sitk.Image) else (1, 1, 1)
     with pytest.raises(DataError, match=r"no image|no channel"):
         volumes_in_memory(given, spacing)

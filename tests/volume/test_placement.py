@@ -35,20 +35,20 @@ def test_the_placement_is_nibabels(tmp_path):
 
 @pytest.mark.parametrize("value", [0.0, -2.0, np.nan, np.inf])
 @pytest.mark.parametrize("axis", [1, 2, 3])
-def test_a_spacing_that_is_no_length_is_refused_by_its_field(tmp_path, axis, value):
+def test_a_spacing_that_is_not_a_length_is_refused_by_its_field(tmp_path, axis, value):
     path = write(tmp_path / "a.nii", ("f", 76 + 4 * axis, value))
     with pytest.raises(DataError, match=rf"pixdim\[{axis}\]"):
         read_volume(path)
 
 
 @pytest.mark.parametrize(("place", "field"), [(280, "sform"), (256, "qform")])
-def test_a_placement_that_is_no_number_is_refused_by_its_field(tmp_path, place, field):
+def test_a_placement_that_is_not_a_number_is_refused_by_its_field(tmp_path, place, field):
     with pytest.raises(DataError, match=field):
         read_volume(write(tmp_path / "a.nii", ("f", place, np.nan)))
 
 
 @pytest.mark.parametrize("bcd", [(2.0, 2.0, 2.0), (0.0, 0.0, 1.2), (0.8, 0.8, 0.0)])
-def test_a_qform_that_is_no_rotation_is_refused_where_it_is_used(tmp_path, bcd):
+def test_a_qform_that_is_not_a_rotation_is_refused_where_it_is_used(tmp_path, bcd):
     quaternion = [("f", 256 + 4 * place, value) for place, value in enumerate(bcd)]
     with pytest.raises(DataError, match="its qform is not a rotation"):
         read_volume(write(tmp_path / "a.nii", *quaternion, ("h", 254, 0)))
@@ -62,7 +62,7 @@ def test_a_file_without_the_magic_of_nifti_is_refused(tmp_path, magic):
         read_volume(write(tmp_path / "a.nii", ("4s", 344, magic)))
 
 
-def test_values_that_the_header_does_not_describe_are_told(tmp_path):
+def test_values_that_the_header_does_not_describe_are_reported(tmp_path):
     path = write(tmp_path / "a.nii", ("h", 44, 3))
     with pytest.warns(GridWarning, match="30 bytes more than the values that its header describes"):
         read_volume(path)
@@ -105,7 +105,7 @@ def test_micrometres_become_millimetres_also_with_skewed_axes(tmp_path):
 @pytest.mark.parametrize(
     ("edit", "said"), [(("f", 268, -500.0), "510 mm apart"), (("f", 320, 40.0), "sform has a spacing")]
 )
-def test_fields_that_contradict_each_other_are_told(tmp_path, edit, said):
+def test_fields_that_contradict_each_other_are_reported(tmp_path, edit, said):
     with pytest.warns(GridWarning, match=said):
         read_volume(write(tmp_path / "a.nii", edit))
 

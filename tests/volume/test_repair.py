@@ -140,7 +140,7 @@ def test_a_repaired_file_is_scaled_and_may_be_4d(tmp_path: Path) -> None:
         read_volume(path)
 
 
-def test_values_that_are_no_numbers_survive_the_repair(tmp_path: Path) -> None:
+def test_values_that_are_not_numbers_survive_the_repair(tmp_path: Path) -> None:
     values = VALUES.astype(np.float32)
     values[1, 2, 3] = np.nan
     path = write_nifti(tmp_path / "a.nii", affine(skewed(5e-4)), 1, values=values)

@@ -61,7 +61,7 @@ def test_the_limit_of_a_type_in_a_border_is_padding(dtype, value):
     assert padding_value(image) == value
 
 
-def test_air_around_a_ct_is_no_padding():
+def test_air_around_a_ct_is_not_padding():
     image = np.random.default_rng(0).integers(-1024, 3000, (20, 20, 20)).astype(np.int16)
     image[:, :3] = -3024
     assert padding_value(image) is None

@@ -70,7 +70,7 @@ def test_a_metaimage_whose_placement_is_wrong_is_refused_by_its_tag(tmp_path, ta
 
 @pytest.mark.parametrize("stated", ["LPI", "ras", "RSA"])
 @pytest.mark.parametrize("suffix", [".mha", ".mhd"])
-def test_an_orientation_that_contradicts_the_matrix_is_told(tmp_path, stated, suffix) -> None:
+def test_an_orientation_that_contradicts_the_matrix_is_reported(tmp_path, stated, suffix) -> None:
     path = tmp_path / f"a{suffix}"
     write_volume(Volume(np.zeros((3, 4, 5), np.uint8), Grid((5, 4, 3))), path)
     path.write_bytes(
@@ -94,7 +94,7 @@ def test_the_orientation_that_simpleitk_writes_fits_its_matrix(tmp_path, turn) -
     assert read_volume(tmp_path / "a.mha").grid == grid
 
 
-def test_values_that_a_metaimage_does_not_describe_are_told(tmp_path) -> None:
+def test_values_that_a_metaimage_does_not_describe_are_reported(tmp_path) -> None:
     path = meta(tmp_path / "a.mha", SPACING)
     path.write_bytes(path.read_bytes() + bytes(16))
     with pytest.warns(GridWarning, match="16 bytes more"):

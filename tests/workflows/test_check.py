@@ -394,7 +394,7 @@ def test_two_channels_of_the_same_content(tmp_path: Path) -> None:
     assert finding.message == "a_FLAIR.nii.gz and a_T1.nii.gz hold the same image"
 
 
-def test_a_whole_second_scale_is_no_fault(nodules: Path, tmp_path: Path) -> None:
+def test_a_whole_second_scale_is_not_a_fault(nodules: Path, tmp_path: Path) -> None:
     root, names = copy(nodules, tmp_path)
     for name in names[:3]:
         change(image(root, name), lambda a: a.astype(np.int32) * 20)
@@ -518,7 +518,7 @@ def small(root: Path, cases: int = 2) -> Path:
     return root
 
 
-def test_every_case_is_told_once_and_then_the_end(tmp_path: Path) -> None:
+def test_every_case_is_reported_once_and_then_the_end(tmp_path: Path) -> None:
     told: list[tuple[int, int, str]] = []
     check(small(tmp_path), progress=lambda *now: told.append(now))
     assert told == [(0, 2, "c0"), (1, 2, "c1"), (2, 2, "")]

@@ -97,6 +97,6 @@ def test_the_list_is_the_registry_with_the_copies(tmp_path: Path) -> None:
     assert {row.public.name: row.path for row in rows if row.path is not None} == {"Task06_Lung": path}
 
 
-def test_copies_that_are_no_folder_are_wrong_usage(tmp_path: Path) -> None:
+def test_copies_that_are_not_a_folder_are_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a folder"):
         get_data(HIPPOCAMPUS, copies=tmp_path / "nowhere")

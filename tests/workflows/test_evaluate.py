@@ -65,7 +65,7 @@ def test_a_value_beyond_all_labels_is_refused(tmp_path: Path, value: float) -> N
         evaluate(tmp_path / "mask.nii.gz", tmp_path / "truth.nii.gz", None)
 
 
-def test_an_image_is_no_label_map(tmp_path: Path) -> None:
+def test_an_image_is_not_a_label_map(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 900, GRID.shape_zyx).astype(np.int16)
     write_volume(label_map(2), tmp_path / "truth.nii.gz")
     write_volume(Volume(image, GRID), tmp_path / "mask.nii.gz")
@@ -141,7 +141,7 @@ def write_image(folder: Path) -> Path:
     return folder / "scan.nii"
 
 
-def test_truths_that_are_compared_with_themselves_are_told(
+def test_truths_that_are_compared_with_themselves_are_reported(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     predictions, labels = folders
@@ -181,7 +181,7 @@ def test_every_bad_file_is_named_once(folders: tuple[Path, Path], tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-def test_values_that_are_no_label(folders: tuple[Path, Path]) -> None:
+def test_values_that_are_not_labels(folders: tuple[Path, Path]) -> None:
     predictions, labels = folders
     write_volume(label_map(2, value=3), predictions / "a.nii.gz")
     with pytest.raises(DataError, match=r"a\.nii\.gz: holds the value 3, which is not a label; labels are 1"):
@@ -316,7 +316,7 @@ def test_a_readers_mask_on_another_grid_is_named(folders: tuple[Path, Path], rat
         evaluate(*folders, None, readers=raters)
 
 
-def test_a_readers_value_that_is_no_label_is_not_taken_for_nothing(
+def test_a_readers_value_that_is_not_a_label_is_not_taken_for_nothing(
     folders: tuple[Path, Path], raters: Path
 ) -> None:
     scaled = label_map(2)
@@ -325,7 +325,7 @@ def test_a_readers_value_that_is_no_label_is_not_taken_for_nothing(
         evaluate(*folders, None, readers=raters)
 
 
-def test_a_file_that_is_no_readers_mask_is_named_in_a_warning(
+def test_a_file_that_is_not_a_readers_mask_is_named_in_a_warning(
     folders: tuple[Path, Path], raters: Path
 ) -> None:
     write_volume(label_map(2), raters / "bee_ben.nii.gz")
@@ -342,7 +342,7 @@ def test_without_readers_nothing_is_said_of_them(folders: tuple[Path, Path], tmp
 @pytest.mark.parametrize("error", [RuntimeError("itk::ERROR"), MemoryError(), TypeError("none")])
 @pytest.mark.parametrize("where", ["read_label_map", "evaluate_case", "case_lesions"])
 @pytest.mark.parametrize("names", [None, {1: "tumour"}])
-def test_any_error_of_a_case_is_told_with_its_file_beside_those_of_the_others(
+def test_any_error_of_a_case_is_reported_with_its_file_beside_those_of_the_others(
     folders: tuple[Path, Path],
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,

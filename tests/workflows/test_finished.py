@@ -71,7 +71,7 @@ def test_parts_together_are_all_cases_once(parts):
 
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3", ""])
-def test_what_is_no_part_is_refused(part):
+def test_what_is_not_a_part_is_refused(part):
     with pytest.raises(UsageError, match="give I/N"):
         part_of([1], part)
 

@@ -163,7 +163,7 @@ def test_folds_make_an_ensemble_in_one_file_and_pool_the_held_out_cases(phantoms
 
 
 @pytest.mark.slow
-def test_a_promise_that_few_cases_cannot_make_is_told_in_the_model_and_across_folds(phantoms, tmp_path):
+def test_a_promise_that_few_cases_cannot_make_is_reported_in_the_model_and_across_folds(phantoms, tmp_path):
     result = fit(phantoms, tmp_path / "run", steps=2, folds=2, promise="fp-per-scan<=1")
     model = load_model(result.model)
     assert result.promise == model.operating_point.promise

@@ -169,7 +169,7 @@ def test_a_real_nodule_that_moved_is_followed_as_unchanged(tmp_path: Path) -> No
     assert "noise" in found.error.source
 
 
-def test_a_target_that_a_scan_cuts_off_is_told(tmp_path: Path) -> None:
+def test_a_target_that_a_scan_cuts_off_is_reported(tmp_path: Path) -> None:
     cut = grid_of((4, 4, 4), high_mm=(20, 60, 80))
     one, first = write_date(tmp_path, "january", FIRST, grid=cut)
     other, second = write_date(tmp_path, "april", FIRST, grid=cut)
@@ -199,7 +199,7 @@ def test_a_ring_and_the_core_in_it_have_tracking_uids_of_their_own(tmp_path: Pat
     assert len(found.uids) == len(set(found.uids)) == 2
 
 
-def test_a_named_target_below_the_least_size_is_told(tmp_path: Path) -> None:
+def test_a_named_target_below_the_least_size_is_reported(tmp_path: Path) -> None:
     one, first = write_date(tmp_path, "a", [], grid=grid_of((8, 8, 8)))
     label = read_volume(first)
     label.array[8, 6, 8] = 1
@@ -347,7 +347,7 @@ def test_scans_of_two_persons_or_modalities_are_refused(
         assert "18" not in said.split(": ", 1)[1].replace(str(one), "")
 
 
-def test_what_same_person_and_dates_override_is_told(
+def test_what_same_person_and_dates_override_is_reported(
     tmp_path: Path, write_series_of: Callable[..., tuple[Path, Path]]
 ) -> None:
     small = grid_of((12, 12, 12))

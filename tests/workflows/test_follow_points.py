@@ -68,7 +68,7 @@ def test_the_lesion_at_the_point_is_found_again_where_the_person_moved(first: Pa
     assert found.error.repeated == 2
 
 
-def test_one_that_is_gone_or_outside_of_a_scan_is_told(first: Path, tmp_path: Path) -> None:
+def test_one_that_is_gone_or_outside_of_a_scan_is_reported(first: Path, tmp_path: Path) -> None:
     gone = write(tmp_path / "gone.nii.gz", (0, 9))
     image = read_volume(first)
     write_volume(

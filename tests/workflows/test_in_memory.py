@@ -48,7 +48,7 @@ def test_arrays_tensors_and_images_give_the_mask_that_predict_writes(model, arra
         np.testing.assert_array_equal(ours.probability, found.probability)
 
 
-def test_an_image_that_made_the_model_is_told(model, array):
+def test_an_image_that_made_the_model_is_reported(model, array):
     images = {"trained the model": {"case7": [content_digest(array)]}}
     seeing = replace(model, provenance={**model.provenance, "images": images})
     with pytest.warns(TrainingCaseWarning, match="the image is case7, which trained the model"):

@@ -38,7 +38,7 @@ def test_numbers_are_points_and_a_colon_joins_the_ends_of_a_line():
 @pytest.mark.parametrize(
     "given", ["1,2", "1,2,3,4", "1,nan,2", "1,2,3:4,5", "1,2,3:4,5,6:7,8,9", (1, 2), "no.csv", "abc"]
 )
-def test_what_is_no_point_is_refused(given):
+def test_what_is_not_a_point_is_refused(given):
     with pytest.raises(UsageError, match=r"three numbers|neither a point nor a file"):
         places_given([given])
     with pytest.raises(UsageError):

@@ -186,7 +186,7 @@ def test_two_cases_that_each_lack_a_channel_are_not_taken_for_one(tmp_path):
     assert [(row.case, row.status) for row in report.rows] == [("a", "refused"), ("b", "refused")]
 
 
-def test_the_name_of_a_single_channel_is_no_part_of_the_case(tmp_path):
+def test_the_name_of_a_single_channel_is_not_part_of_the_case(tmp_path):
     image(tmp_path / "in" / "p1_FLAIR.nii.gz")
     image(tmp_path / "in" / "p2.nii.gz")
     report = predict(model(("FLAIR",)), [tmp_path / "in"], tmp_path / "out")
@@ -360,7 +360,7 @@ def test_a_point_chosen_without_mirror_images_is_said_to_be(tmp_path):
     assert "mirror" not in given
 
 
-def test_a_promise_is_told_and_void_at_another_point(tmp_path):
+def test_a_promise_is_reported_and_void_at_another_point(tmp_path):
     image(tmp_path / "a.nii.gz")
     point = OperatingPoint(0.5, promise="at most 7 % of a scan's lesions missed on average")
     promising, out = replace(model(), operating_point=point), tmp_path / "out"
@@ -383,7 +383,7 @@ def test_a_promise_is_told_and_void_at_another_point(tmp_path):
     assert predict(model(), [tmp_path / "a.nii.gz"], out, threshold=0.4).operating_point.promise == ""
 
 
-def test_an_image_outside_of_the_models_scope_is_told_and_with_strict_refused(tmp_path):
+def test_an_image_outside_of_the_models_scope_is_reported_and_with_strict_refused(tmp_path):
     usual = [image(tmp_path / "usual" / f"{seed}.nii.gz", seed) for seed in range(8)]
     known = replace(model(), scope=learn_scope([describe([one], plan().normalisation) for one in usual]))
     image(tmp_path / "in" / "a.nii.gz", 100)
@@ -498,7 +498,7 @@ def test_any_error_of_one_case_refuses_that_case_alone(tmp_path, monkeypatch, er
     assert report.rows[1].reason.startswith(f"{tmp_path / 'in' / 'b.nii.gz'}: ")
 
 
-def test_ctrl_c_is_no_error_of_a_case(tmp_path, monkeypatch):
+def test_ctrl_c_is_not_an_error_of_a_case(tmp_path, monkeypatch):
     image(tmp_path / "a.nii.gz")
 
     def stop(*_given, **_options):
@@ -509,7 +509,7 @@ def test_ctrl_c_is_no_error_of_a_case(tmp_path, monkeypatch):
         predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out")
 
 
-def test_links_that_lead_nowhere_and_what_is_no_file_are_refused(tmp_path):
+def test_links_that_lead_nowhere_and_what_is_not_a_file_are_refused(tmp_path):
     image(tmp_path / "a.nii.gz")
     (tmp_path / "loop.nii.gz").symlink_to("loop.nii.gz")
     (tmp_path / "gone.nrrd").symlink_to("nowhere.nrrd")
@@ -565,14 +565,14 @@ def test_the_command_shows_the_traceback_of_a_refused_case_with_debug(tmp_path, 
         assert ("Traceback" in said) is shown
 
 
-def test_a_segmentation_of_slicer_beside_its_image_is_no_image(tmp_path):
+def test_a_segmentation_of_slicer_beside_its_image_is_not_an_image(tmp_path):
     image(tmp_path / "in" / "a.nrrd")
     write_volume(Volume(np.zeros(GRID.shape_zyx, np.uint8), GRID), tmp_path / "in" / "a.seg.nrrd")
     report = predict(model(), [tmp_path / "in"], tmp_path / "out")
     assert [(row.case, row.status) for row in report.rows] == [("a", "done")]
 
 
-def test_an_image_that_does_not_say_how_it_lies_is_told(tmp_path):
+def test_an_image_that_does_not_say_how_it_lies_is_reported(tmp_path):
     path = tmp_path / "a.nrrd"
     image(path)
     content = path.read_bytes().replace(b"space: left-posterior-superior", b"space dimension: 3")
@@ -604,7 +604,7 @@ def test_values_beyond_float32_are_refused(tmp_path, value, dtype, said):
 
 
 @pytest.mark.parametrize("suffix", ["nii.gz", "nrrd", "mha"])
-def test_padding_is_told_and_with_strict_refused(tmp_path, suffix):
+def test_padding_is_reported_and_with_strict_refused(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     write_volume(padded(-32768, np.int16), path)
     usual = [image(tmp_path / "usual" / f"{seed}.nii.gz", seed) for seed in range(8)]

@@ -347,7 +347,7 @@ def test_a_4d_file_holds_the_channels(tmp_path):
     assert read_volume(tmp_path / "out" / "a.nii.gz").array.shape == (6, 8, 9)
 
 
-def test_numbers_of_nnunet_are_no_part_of_a_case(tmp_path):
+def test_numbers_of_nnunet_are_not_part_of_a_case(tmp_path):
     array = np.random.default_rng(0).normal(size=GRID.shape_zyx).astype(np.float32)
     for name in ("p1_0000", "p2_0000"):
         write_volume(Volume(array, GRID), tmp_path / "set" / "imagesTs" / f"{name}.nii.gz")

@@ -127,7 +127,7 @@ def test_an_unknown_executor_is_refused(model, images, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_parts")
-def test_a_part_whose_process_was_killed_is_told_and_the_same_call_goes_on(
+def test_a_part_whose_process_was_killed_is_reported_and_the_same_call_goes_on(
     model, images, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))

@@ -117,7 +117,7 @@ def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-def test_what_no_node_has_is_refused_and_what_a_worker_refuses_is_told(tmp_path):
+def test_what_no_node_has_is_refused_and_what_a_worker_refuses_is_reported(tmp_path):
     for compute, why in [
         ({"device": "cuda"}, r"no node of the Ray cluster has cuda; give another --device"),
         ({"device": "cuda:1"}, r"device cuda:1 is a choice that Ray makes; give --device cuda"),

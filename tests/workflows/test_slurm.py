@@ -67,7 +67,7 @@ def end(task, outcome):
     (task.home / "outcome.json").write_text(json.dumps(outcome))
 
 
-def test_tasks_and_a_script_are_written_and_the_line_to_submit_them_is_told(make, tmp_path):
+def test_tasks_and_a_script_are_written_and_the_line_to_submit_them_is_reported(make, tmp_path):
     said = slurm(make(range(3)), 2, quiet)
 
     folder = tmp_path / "a run" / "tasks"
@@ -121,7 +121,7 @@ def test_other_trainings_are_not_mixed_in(make, changes, what):
         slurm(make([0], **changes), 1, quiet)
 
 
-def test_a_file_that_is_no_task_is_refused(tmp_path):
+def test_a_file_that_is_not_a_task_is_refused(tmp_path):
     (tmp_path / "0.json").write_text('{"name": "x"}')
     with pytest.raises(DataError, match=r"0\.json: is not a task \(home: "):
         read_task(tmp_path / "0.json")

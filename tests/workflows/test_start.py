@@ -34,7 +34,7 @@ def second(phantoms, first, tmp_path_factory):
     )
 
 
-def test_what_was_taken_over_is_told_and_recorded(first, second):
+def test_what_was_taken_over_is_reported_and_recorded(first, second):
     assert first.start.startswith("shapes: 104 of 104 tensors")
     assert second.start == "model: 104 of 104 tensors"
     record = json.loads((second.run / "record.json").read_text())["start"]

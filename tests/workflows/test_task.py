@@ -97,7 +97,7 @@ def test_an_error_is_called_what_it_is(error, kind):
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc")])
-def test_an_image_for_which_there_was_no_memory_is_told_as_that(monkeypatch, error):
+def test_an_image_for_which_there_was_no_memory_is_reported_as_that(monkeypatch, error):
     def full(*_arguments, **_more):
         raise error
 
@@ -185,7 +185,7 @@ def test_files_that_changed_after_the_check_are_refused(task):
         carry_out(task)
 
 
-def test_files_that_change_before_the_figures_are_taken_are_told(task):
+def test_files_that_change_before_the_figures_are_taken_are_reported(task):
     """Training may take hours, in which somebody corrects a label."""
     label = next((task.dataset / "labels").iterdir())
 

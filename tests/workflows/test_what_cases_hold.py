@@ -89,7 +89,7 @@ def test_a_given_split_without_a_lesion_to_train_on_is_refused(tmp_path: Path) -
         fit(root, tmp_path / "run", steps=2, fold=0)
 
 
-def test_a_given_split_that_holds_out_no_lesion_is_told_before_training(tmp_path: Path) -> None:
+def test_a_given_split_that_holds_out_no_lesion_is_reported_before_training(tmp_path: Path) -> None:
     root = splits(a_set(tmp_path / "d", [[1], [1], [1], [1], [], []]), range(4), [4, 5])
     said: list[str] = []
     fit(root, tmp_path / "run", plan_only=True, fold=0, doubt=said.append)
@@ -124,7 +124,7 @@ def test_the_figures_of_a_label_that_a_plan_adds_are_left_out(tmp_path: Path) ->
     assert any(line.startswith("no training case holds label 5 (vessel)") for line in result.caveats)
 
 
-def test_doubts_are_told_before_the_training_and_three_of_a_kind(tmp_path: Path) -> None:
+def test_doubts_are_reported_before_the_training_and_three_of_a_kind(tmp_path: Path) -> None:
     root = a_set(tmp_path / "d", [[1]] * 7)
     for number in range(5):
         image = np.zeros(GRID.shape_zyx, np.uint8)

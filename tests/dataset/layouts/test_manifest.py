@@ -143,7 +143,7 @@ def test_no_channel_or_structure_is_lost_by_its_spelling(root: Path) -> None:
     assert dataset.labels == {1: "core", 2: "edge"}
 
 
-def test_a_mask_beside_a_label_is_something_else_and_is_told(root: Path) -> None:
+def test_a_mask_beside_a_label_is_something_else_and_is_reported(root: Path) -> None:
     row = "a,P,@a_t1.nii.gz,@a_core.nii.gz,@a_edge.nii.gz"
     dataset = open_dataset(manifest(root, f"case,patient,image,label,mask\n{row}\n"))
     assert dataset.cases[0].label == root / "files/a_core.nii.gz"
@@ -152,7 +152,7 @@ def test_a_mask_beside_a_label_is_something_else_and_is_told(root: Path) -> None
     ]
 
 
-def test_a_manifest_without_patients_is_told(root: Path) -> None:
+def test_a_manifest_without_patients_is_reported(root: Path) -> None:
     dataset = open_dataset(manifest(root, "case,image,label\na,@a_t1.nii.gz,@a_core.nii.gz\n"))
     assert dataset.notes[0].startswith(
         "manifest.csv has no column patient (case, image, label): each case counts"
@@ -208,7 +208,7 @@ def test_what_was_drawn_must_fit_the_masks(root: Path, cells: str, said: str) ->
     ],
     ids=["in order", "a row too low", "two exchanged", "other names"],
 )
-def test_a_row_that_names_the_files_of_two_cases_is_told(
+def test_a_row_that_names_the_files_of_two_cases_is_reported(
     tmp_path: Path, cells: tuple[str, ...], said: str
 ) -> None:
     rows = [f"{number},{cell.replace(',', '.nii,')}.nii" for number, cell in enumerate(cells, start=1)]

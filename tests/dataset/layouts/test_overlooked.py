@@ -29,20 +29,20 @@ def test_a_clean_folder_is_passed_without_a_note(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["c.mgz", "c.hdr", "c.NPY", "c.dcm"])
-def test_images_of_other_formats_are_told(root: Path, name: str) -> None:
+def test_images_of_other_formats_are_reported(root: Path, name: str) -> None:
     (root / "images" / name).touch()
     (note,) = open_dataset(root).notes
     assert note.startswith(f"images/ holds files that are passed over, {name}: Focalis reads .nii.gz")
 
 
 @pytest.mark.parametrize("name", ["folds.json", "my_split.json"])
-def test_splits_of_another_name_are_told(root: Path, name: str) -> None:
+def test_splits_of_another_name_are_reported(root: Path, name: str) -> None:
     (root / name).write_text(json.dumps([{"train": ["a"], "val": ["b"]}]))
     (note,) = open_dataset(root).notes
     assert note.startswith(f"{name} holds splits and is passed over")
 
 
-def test_pickled_splits_are_told(root: Path) -> None:
+def test_pickled_splits_are_reported(root: Path) -> None:
     (root / "splits_final.pkl").touch()
     assert "splits_final.pkl is passed over" in open_dataset(root).notes[0]
 
@@ -53,26 +53,26 @@ def test_splits_are_found_in_any_case(root: Path, name: str) -> None:
     assert find_splits(root) == root / name
 
 
-def test_patients_in_a_table_of_another_name_are_told(root: Path) -> None:
+def test_patients_in_a_table_of_another_name_are_reported(root: Path) -> None:
     (root / "clinical.csv").write_text("Scan;Subject ID;age\na;P;3\nb;P;4\n")
     assert "clinical.csv names patients and is passed over" in open_dataset(root).notes[0]
 
 
 @pytest.mark.parametrize("name", ["cases.xlsx", "Patients.XLS", "clinical.ods"])
-def test_a_spreadsheet_is_told(root: Path, name: str) -> None:
+def test_a_spreadsheet_is_reported(root: Path, name: str) -> None:
     (root / name).touch()
     assert open_dataset(root).notes == (
         f"{name} is a spreadsheet and is passed over; save it as cases.csv if it names the patients",
     )
 
 
-def test_a_table_of_patients_after_whom_the_cases_are_named_is_told(root: Path) -> None:
+def test_a_table_of_patients_after_whom_the_cases_are_named_is_reported(root: Path) -> None:
     (root / "labels" / "sub-1_ses-1.nii.gz").touch()
     (root / "participants.tsv").write_text("participant_id\tage\nsub-1\t3\nsub-2\t4\n")
     assert any(note.startswith("participants.tsv names patients") for note in open_dataset(root).notes)
 
 
-def test_a_description_without_labels_is_told(root: Path) -> None:
+def test_a_description_without_labels_is_reported(root: Path) -> None:
     (root / "dataset.json").write_text(json.dumps({"classes": {"lesion": 1}}))
     assert "dataset.json names no labels (its keys: classes)" in open_dataset(root).notes[0]
 

@@ -93,14 +93,14 @@ def test_a_missing_patient_is_a_patient_of_its_own(tmp_path: Path, missing: str)
 
 
 @pytest.mark.parametrize(("one", "other"), [("P7", "p7"), ("007", "7"), ("12", "12.0"), ("sub-03", "sub-3")])
-def test_two_spellings_of_what_may_be_one_patient_are_told(tmp_path: Path, one: str, other: str) -> None:
+def test_two_spellings_of_what_may_be_one_patient_are_reported(tmp_path: Path, one: str, other: str) -> None:
     assert f"{one} and {other} count as two patients" in note(
         tmp_path, f"case,patient\na,{one}\nb,{other}\n", {"a", "b"}
     )
     assert note(tmp_path, f"case,patient\na,{one}\nb,{one}0\nc,{one}00\n", {"a", "b", "c"}) == ""
 
 
-def test_a_column_of_patients_that_is_empty_is_told(tmp_path: Path) -> None:
+def test_a_column_of_patients_that_is_empty_is_reported(tmp_path: Path) -> None:
     assert "column patient is empty: each case" in note(tmp_path, "case,patient\na,\nb,n/a\n", {"a", "b"})
 
 
@@ -111,7 +111,7 @@ def test_two_columns_of_patients_must_agree(tmp_path: Path) -> None:
         patients(tmp_path, same.replace("b,1,P", "b,1,Q"), set("abc"))
 
 
-def test_a_table_about_something_else_is_told_and_no_table_is_not(tmp_path: Path) -> None:
+def test_a_table_about_something_else_is_reported_and_no_table_is_not(tmp_path: Path) -> None:
     assert patients_of(tmp_path, {"a"}).note == ""
     assert "has no column patient (case, volume)" in note(tmp_path, "case,volume\na,3\n", {"a"})
     assert "has no column case (row, patient)" in note(tmp_path, "row,patient\n1,P\n", {"a"})
@@ -130,7 +130,7 @@ def test_a_table_that_lacks_a_case_or_contradicts_itself(tmp_path: Path) -> None
         patients(tmp_path, "case,patient\na,P\na,Q\n", {"a"})
 
 
-def test_a_row_is_told_by_its_line(tmp_path: Path) -> None:
+def test_a_row_is_known_by_its_line(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("sep=,\ncase,patient\na,P\nb,Q,3\n")
     with pytest.raises(DataError, match="row 4 has more values"):
         read_table(tmp_path / "t.csv")

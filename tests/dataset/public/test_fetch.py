@@ -297,7 +297,7 @@ def test_a_local_copy_is_found_by_name_or_alias(offer, tmp_path: Path, name: str
     assert find_copy(offer(FILES), tmp_path) == tmp_path / name
 
 
-def test_an_empty_folder_is_no_copy(offer, tmp_path: Path) -> None:
+def test_an_empty_folder_is_not_a_copy(offer, tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()
 
     assert find_copy(offer(FILES), tmp_path) is None

@@ -47,7 +47,7 @@ def test_the_rest_of_a_part_is_asked_for(server, part: Path) -> None:
     assert reserved == [(len(CONTENT) - 3000, len(CONTENT))]
 
 
-def test_a_server_without_ranges_makes_it_begin_anew(server, part: Path) -> None:
+def test_a_server_without_ranges_makes_it_begin_again(server, part: Path) -> None:
     server.ranges = False
     part.write_bytes(b"x" * 3000)
 
@@ -65,7 +65,7 @@ def test_a_whole_part_needs_nothing_more(server, part: Path) -> None:
     assert server.asked == [f"bytes={len(CONTENT)}-"]
 
 
-def test_a_part_longer_than_the_file_is_begun_anew(server, part: Path) -> None:
+def test_a_part_longer_than_the_file_is_begun_again(server, part: Path) -> None:
     part.write_bytes(CONTENT + b"more")
 
     download(server.url, part, silent, silent)

@@ -82,7 +82,7 @@ def test_a_zip_archive(tmp_path: Path, target: Path) -> None:
     assert files_below(target) == FILES
 
 
-def test_size_is_reserved_first_and_progress_is_told(tmp_path: Path, target: Path) -> None:
+def test_size_is_reserved_first_and_progress_is_reported(tmp_path: Path, target: Path) -> None:
     told: list[object] = []
 
     unpack(good_tar(tmp_path / "a.tar"), target, told.append, lambda *what: told.append(what))
@@ -218,7 +218,7 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path, target: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
 @pytest.mark.parametrize("content", [b"", b"<html>Sign in to the hotel's network</html>" * 50])
-def test_what_is_no_archive(tmp_path: Path, target: Path, name: str, content: bytes) -> None:
+def test_what_is_not_an_archive(tmp_path: Path, target: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
 
     refused(tmp_path / name, target, "cannot be unpacked .* fetch the archive again")

@@ -284,7 +284,7 @@ def test_an_edit_that_is_not_of_the_newest_edition_is_refused(client, phantom, t
     assert verdicts_of(phantom, task_id) == {}
 
 
-def test_what_leaves_nothing_or_changes_nothing_is_told_and_not_done(phantom, task_id, edit):
+def test_what_leaves_nothing_or_changes_nothing_is_reported_and_not_done(phantom, task_id, edit):
     assert edit(2, "shrink").status_code == 200  # 2 x 1 columns are left
     told = {
         "That would leave nothing of lesion 2; reject it instead.": edit(2, "shrink"),

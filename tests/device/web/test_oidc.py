@@ -315,7 +315,7 @@ def test_while_the_provider_is_down_users_of_the_device_log_in(failing):
     assert "admin · admin" in log_in(browser, "admin").get("/").text
 
 
-def test_a_provider_that_goes_down_in_between_is_told(failing):
+def test_a_provider_that_goes_down_in_between_is_reported(failing):
     provider, browser = failing
     sent_back = provider.consent(browser.get("/login/oidc").headers["location"], "s-anna")
     provider.stop()
@@ -337,7 +337,7 @@ def test_a_provider_that_names_no_usable_algorithm_is_not_gone_to(browser, provi
     assert browser.get("/login/oidc").status_code == 502
 
 
-def test_what_the_provider_refuses_is_told_by_its_code_alone(browser, provider):
+def test_what_the_provider_refuses_is_reported_by_its_code_alone(browser, provider):
     said = sign_on(browser, provider, "s-anna", code="", error="access_denied")
     assert (said.status_code, "access_denied" in said.text) == (401, True)
 

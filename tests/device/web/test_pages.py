@@ -81,7 +81,7 @@ def test_an_empty_work_list_says_what_to_do(client):
     assert "Nothing has been received yet" in client.get("/").text
 
 
-def test_the_rows_come_anew_only_when_they_changed(client, phantom):
+def test_the_rows_come_again_only_when_they_changed(client, phantom):
     task_id = phantom.study("A^B", seed=2)
     tag = client.get("/work/rows").headers["etag"]
 

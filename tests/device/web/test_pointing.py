@@ -174,7 +174,7 @@ def test_nothing_is_edited_while_a_new_lesion_is_measured_and_kept(guided_client
 
 
 @pytest.mark.parametrize(("state", "action"), [("held", "release"), ("failed", "retry")])
-def test_a_study_that_was_pointed_at_is_not_segmented_anew(guided_client, guided, state, action):
+def test_a_study_that_was_pointed_at_is_not_segmented_again(guided_client, guided, state, action):
     task_id = guided.hold(guided.series_uid)
     guided.store.set_outside(task_id, "lies outside of what the model was trained on: it is too small")
     opened(guided_client, task_id)

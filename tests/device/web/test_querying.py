@@ -72,7 +72,7 @@ def test_results_are_read_at_once_and_only_those_of_the_studies_in_the_answer(cl
     assert read == [2, 2]
 
 
-def test_a_result_that_cannot_be_read_is_no_series(client, held):
+def test_a_result_that_cannot_be_read_is_not_a_series(client, held):
     for row in held.store.series():
         for task in held.store.tasks_of(row.series_uid):
             for result in held.store.results(task.task_id):

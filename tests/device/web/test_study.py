@@ -36,7 +36,7 @@ def judge(client, task_id, number, verdict, csrf, accept="application/json"):
     )
 
 
-def test_images_that_were_left_out_are_told(client, phantom, task_id):
+def test_images_that_were_left_out_are_reported(client, phantom, task_id):
     images = phantom.store.instances(phantom.store.task(task_id).series_uid)
     assert "left out" not in opened(client, task_id).text
     phantom.store.leave_out(images[0].series_uid, {images[0].sha256})
@@ -232,7 +232,7 @@ def test_the_correction_holds_the_accepted_lesions_and_is_sent(client, phantom, 
     assert "corrected" in client.get("/").text
 
 
-def test_a_second_correction_replaces_the_first_and_bears_its_own_time(client, phantom, task_id):
+def test_a_second_correction_replaces_the_first_and_has_its_own_time(client, phantom, task_id):
     opened(client, task_id)
     csrf = csrf_of(client)
     for number in (1, 2, 3):
