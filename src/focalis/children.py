@@ -135,7 +135,7 @@ class Child:
     def ending(self, lines: int = _TAIL_LINES) -> str:
         """How it ended, in words, with the last lines of its standard error; waits until it has.
 
-        An unexpected error is told in one line; where it arose goes into the log.
+        An unexpected error gives one line; where it arose goes into the log.
         """
         code = self._process.wait()
         self._readers[1].join()

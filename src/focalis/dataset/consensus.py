@@ -1,7 +1,7 @@
 """Several readers' label maps become one.
 
 All functions take class indices (0 background, `IGNORED` where the reader has not judged), uint8, one array per reader,
-all of one shape (z, y, x), and return the like. One reader alone is his own consensus.
+all of one shape (z, y, x), and return an array of that shape. A single reader is the consensus.
 """
 
 from __future__ import annotations

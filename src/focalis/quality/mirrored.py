@@ -89,28 +89,28 @@ def _suspects(table: NDArray[np.float64]) -> NDArray[np.intp]:
 
     All 0 if labels that do not fit are common, or labels seldom fit as they are.
     """
-    nobody = np.zeros(len(table), np.intp)
+    no_case = np.zeros(len(table), np.intp)
     usual = float(np.median(table[:, 0])) if len(table) >= FEWEST_TO_COMPARE else 0.0
     if usual == 0:
-        return nobody
+        return no_case
     share = table / usual
     best = share.argmax(axis=1)
     suspected = (share[:, 0] <= CONTRAST_LOST) & (share.max(axis=1) >= CONTRAST_KEPT)
     if np.mean(best[~suspected] == 0) < BEST_AS_IT_IS or suspected.sum() > max(1.0, USUAL_SHARE * len(table)):
-        return nobody
+        return no_case
     return np.where(suspected, best, 0)
 
 
 def _alike(table: NDArray[np.float64]) -> tuple[int, NDArray[np.bool_]]:
     """One flip (index of `FLIPS`) with which the labels of several cases would fit, and which cases these are."""
-    nobody = np.zeros(len(table), np.bool_)
+    no_case = np.zeros(len(table), np.bool_)
     if len(table) < FEWEST_TO_COMPARE:
-        return 0, nobody
+        return 0, no_case
     greatest = table[np.arange(len(table)), np.abs(table).argmax(axis=1)]
     brighter = np.copysign(1.0, np.median(greatest))
     usual = float(np.median((brighter * table).max(axis=1)))
     if usual <= 0:
-        return 0, nobody
+        return 0, no_case
     share = brighter * table / usual
     best = share.max(axis=1)
     fits = (share[:, 0] >= CONTRAST_KEPT * best) & (share[:, 0] > CONTRAST_LOST)
@@ -122,4 +122,4 @@ def _alike(table: NDArray[np.float64]) -> tuple[int, NDArray[np.bool_]]:
             and 2 * np.count_nonzero(share[wrong, flip] == best[wrong]) >= wrong.sum()
         ):
             return flip, wrong
-    return 0, nobody
+    return 0, no_case

@@ -84,18 +84,18 @@ def _on_nothing(share: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _unlike_the_others(stands_out: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.bool_]:
-    nobody = np.zeros(len(share), np.bool_)
+    no_case = np.zeros(len(share), np.bool_)
     usual = float(np.median(stands_out[:, 0])) if len(share) >= FEWEST_TO_COMPARE else 0.0
     if usual == 0:
-        return nobody
+        return no_case
     contrast, rank = stands_out[:, 0] / usual, share[:, 0]
     lost = contrast <= NO_CONTRAST
     if lost.sum() > max(2.0, USUAL_SHARE * len(share)):
-        return nobody
+        return no_case
     spread = MAD_TO_SD * float(np.median(np.abs(contrast[~lost] - 1)))
     most_off = MOST_OFF_OF_OTHERS * min(1.0, len(share) / ENOUGH)
     if np.abs(contrast[~lost] - 1).max() > most_off or spread > GREATEST_SPREAD:
-        return nobody
+        return no_case
     low, high = np.percentile(rank[~lost], (10, 90))
     away = np.maximum(low - rank, rank - high)
     least = RANKS_AWAY * (1 + FEW_RANKS / len(share)) * max(high - low, LEAST_RANGE_OF_RANKS)

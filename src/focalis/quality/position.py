@@ -42,16 +42,16 @@ def on_the_other_side(left_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
     Returns:
         One boolean per case; all False if the label has no usual side.
     """
-    nobody = np.zeros(left_mm.shape, dtype=np.bool_)
+    no_case = np.zeros(left_mm.shape, dtype=np.bool_)
     if left_mm.size < LEAST_CASES:
-        return nobody
+        return no_case
     usual = float(np.median(left_mm))
     spread = MAD_TO_SD * float(np.median(np.abs(left_mm - usual)))
     opposite = np.count_nonzero(np.sign(left_mm) != np.sign(usual))
     if opposite > max(1.0, USUAL_SHARE * left_mm.size):
-        return nobody
+        return no_case
     if abs(usual) < max(LEAST_OFFSET_MM, OFFSETS_PER_SPREAD * spread):
-        return nobody
+        return no_case
     return np.asarray(left_mm * np.sign(usual) <= -abs(usual) / 2)
 
 

@@ -143,7 +143,7 @@ def compare(
     data = open_dataset(Path(dataset), channels_may_miss)
     fault = "is not empty and holds no comparison; give a new folder"
     claim(root, "comparison", (root / SETTINGS).exists(), fault)
-    divide(data, held_out, SPLIT_SEED)  # faults of the splits are told before an image is read
+    divide(data, held_out, SPLIT_SEED)  # reports faults of the splits before an image is read
     with only_process_in(root, "comparison"):
         tell("check", None)
         trainings = Trainings.of(

@@ -8,29 +8,18 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from pydantic import ValidationError
 
 from focalis import ranks
 from focalis.dataset import Split, open_dataset
 from focalis.display import Shown
-from focalis.errors import PlanError, UsageError
+from focalis.errors import UsageError
 from focalis.evaluation import Aim, Promise, Summary, keep_promise, nothing_to_find, partly_judged
 from focalis.files import LOCK, only_process_in
 from focalis.model import load_model, save_model
 from focalis.networks import REFINED, split_name
-from focalis.planning import (
-    SCRATCH,
-    STAGES_OF_SHAPES,
-    Freeze,
-    Plan,
-    Readers,
-    make_plan,
-    read_plan,
-    usual_start,
-    write_plan,
-)
-from focalis.planning.parts import augmentations_of, check_names, loss_of, loss_settings
-from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
+from focalis.planning import SCRATCH, Freeze, Readers, read_plan
+from focalis.planning.parts import check_names
+from focalis.settings import Compute, Folds, Length, at_least
 from focalis.training import Progress, read_metrics
 from focalis.training.start import read_start
 from focalis.workflows.ensemble import ensemble
@@ -38,13 +27,13 @@ from focalis.workflows.judge import ADVICE, Judgement, held_out_note, write_judg
 from focalis.workflows.learning_curve import on_parts, outlook
 from focalis.workflows.record import provenance, read_json, write_json
 from focalis.workflows.run import MODEL, started_from
+from focalis.workflows.run_plan import plan_of_run, start_ahead
 from focalis.workflows.setup import PREPARED, Trainers, Trainings, claim, divide
 from focalis.workflows.slurm import TASKS
 from focalis.workflows.task import read_judgement, train_and_judge, with_masks
 
 ACROSS_FOLDS = "the folds' held-out cases, each judged by the member that did not learn from it"
 PLAN, REPORT, ALL = "plan.yaml", "report.html", "all"
-AS_ASKED = "as asked for"
 
 
 @dataclass(frozen=True, repr=False)
@@ -203,7 +192,7 @@ def fit(
     settled = read_plan(followed) if plan is not None or followed.exists() else None
     if channels_may_miss is None and settled:
         channels_may_miss = settled.channels_may_miss
-    begin = start or _start_ahead(settled, network)
+    begin = start or start_ahead(settled, network)
     if begin is not None:
         read_start(begin)
     if freeze not in (None, "nothing") and begin == SCRATCH:
@@ -217,7 +206,7 @@ def fit(
     claim(root, "run", ours, fault)
     if resume and doubt is not None and not _begun(root):
         doubt(f"{root}: holds no run to go on with; a new one begins")
-    divide(data, held_out, seed)  # faults of the splits are told before an image is read
+    divide(data, held_out, seed)  # reports faults of the splits before an image is read
     with only_process_in(root, "fit"):
         tell("check", None)
         plan_path = root / PLAN
@@ -236,7 +225,7 @@ def fit(
         changes |= {"start": start, "freeze": freeze}
         changes |= {"channels_may_miss": tuple(channels_may_miss) if channels_may_miss else None}
         changes |= {"memory_gb": compute.memory_gb and compute.memory_gb / sharing}
-        chosen = _plan(trainings, plan, plan_path, changes, resume)
+        chosen = plan_of_run(trainings, plan, plan_path, changes, resume)
         if asked and split_name(chosen.network.name)[1]:
             raise UsageError("a promise cannot be made for refined masks; leave +crf or --promise out")
         begun = started_from(chosen)
@@ -373,86 +362,3 @@ def _folds_alert(collapsed: Mapping[int, Judgement], folds: int) -> str:
         else "the ensemble averages over networks that did not learn what they should"
     )
     return f"{what}: {len(collapsed)} of {folds} folds ({lines}); {ADVICE}"
-
-
-def _plan(
-    trainings: Trainings, given: Path | None, path: Path, changes: Mapping[str, Any], resume: bool
-) -> Plan:
-    """The plan of the run, which is also written to `path`: the given one, the one there, or a new one.
-
-    Its memory budget is that of one training: those that run at a time share the run's.
-    """
-    data, parallel = trainings.data, trainings.trainers.sharing
-    shared_by = 1 if given is None and path.exists() else parallel
-    if given is None and path.exists():
-        given = path
-    if given is not None:
-        plan = read_plan(given)
-        plan = plan.model_copy(update={"memory_budget_gb": plan.memory_budget_gb / shared_by})
-        if (
-            plan.channels != data.channels
-            or not set(data.labels) <= set(plan.labels)
-            or plan.ignore != data.ignore
-            or plan.regions != dict(data.regions)
-        ):
-            raise PlanError(
-                f"{given}: is for channels {', '.join(plan.channels)}, labels {sorted(plan.labels)}, ignored value "
-                f"{plan.ignore}; the data set has {', '.join(data.channels)}, {sorted(data.labels)}, {data.ignore}; "
-                "make a new plan"
-            )
-    else:
-        # An ensemble has one plan. It is made from the training cases of the first fold, among which are cases that
-        # later folds hold out: of those it knows spacing, shape and the lesions' range of intensities, no more.
-        network, card_gb = str(changes.get("network") or "dense"), trainings.trainers.card_gb
-        memory = float(changes.get("memory_gb") or card_gb or DEFAULT_MEMORY_GB / shared_by)
-        figures = trainings.fingerprint()
-        plan = make_plan(figures, data.channels, data.labels, network, memory, data.ignore, data.regions)
-        if card_gb == memory:
-            whose = f"the memory of {trainings.trainers.runtime}; {plan.reasons['memory_budget_gb']}"
-            plan = plan.model_copy(update={"reasons": plan.reasons | {"memory_budget_gb": whose}})
-    plan = _changed(plan, changes)
-    if not path.exists() or read_plan(path) != plan:
-        if resume and path.exists():
-            raise PlanError.at(
-                path, "the run follows another plan", "leave --plan, --network and the like out"
-            )
-        write_plan(plan, path)
-    return plan
-
-
-def _start_ahead(settled: Plan | None, network: str | None) -> str | None:
-    """What training starts from if no start is asked for, as far as that is known before the data is looked at."""
-    if settled and (not network or settled.reasons.get("start") == AS_ASKED):
-        return settled.start
-    return (
-        SCRATCH if usual_start(network or "dense", STAGES_OF_SHAPES, 1, nested=False)[0] == SCRATCH else None
-    )
-
-
-def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
-    if network := changes.get("network"):
-        if plan.reasons.get("start") != AS_ASKED:
-            stages, nested = len(plan.network.strides_zyx), bool(plan.regions)
-            start, why = usual_start(str(network), stages, len(plan.channels), nested=nested)
-            plan = plan.model_copy(update={"start": start, "reasons": plan.reasons | {"start": why}})
-        plan = plan.model_copy(update={"network": plan.network.model_copy(update={"name": network})})
-    if loss := changes.get("loss"):
-        plan = plan.model_copy(update={"loss": loss_settings(str(loss))})
-    if readers := changes.get("readers"):
-        plan = plan.model_copy(update={"readers": readers})
-    plain = ("start", "freeze", "channels_may_miss")
-    plan = plan.model_copy(update={name: changes[name] for name in plain if changes.get(name)})
-    if memory := changes.get("memory_gb"):
-        plan = plan.model_copy(update={"memory_budget_gb": memory})
-    reasons = plan.reasons | {
-        name: AS_ASKED
-        for name in ("loss", "readers", "start", "freeze", "channels_may_miss")
-        if changes.get(name) is not None
-    }
-    try:
-        plan = Plan.model_validate(plan.model_dump() | {"reasons": reasons})
-    except ValidationError as error:
-        raise UsageError(f"the plan as it would be changed: {error.errors()[0]['msg']}") from None
-    # An unknown name, or a start of another network, stops here, not after the data has been prepared.
-    started_from(plan), loss_of(plan), augmentations_of(plan)
-    return plan

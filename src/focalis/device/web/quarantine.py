@@ -50,7 +50,7 @@ class Group:
         return sorted({each.source for each in self.objects})
 
     def has(self, words: Sequence[str]) -> bool:
-        """Whether all words stand somewhere in what is told of it."""
+        """Whether each word occurs somewhere in what the page shows of it."""
         about = [self.cause, self.series_uid or "", *self.sources, *(each.reason for each in self.objects)]
         if self.series is not None:
             about += [self.series.study_uid, self.series.modality, self.series.description]

@@ -1,0 +1,102 @@
+"""The plan of a run: the given one, the one in its folder, or a new one, changed as was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from focalis.errors import PlanError, UsageError
+from focalis.planning import SCRATCH, STAGES_OF_SHAPES, Plan, make_plan, read_plan, usual_start, write_plan
+from focalis.planning.parts import augmentations_of, loss_of, loss_settings
+from focalis.settings import DEFAULT_MEMORY_GB
+from focalis.workflows.run import started_from
+from focalis.workflows.setup import Trainings
+
+AS_ASKED = "as asked for"
+
+
+def plan_of_run(
+    trainings: Trainings, given: Path | None, path: Path, changes: Mapping[str, Any], resume: bool
+) -> Plan:
+    """The plan of the run, which is also written to `path`: the given one, the one there, or a new one.
+
+    Its memory budget is that of one training: those that run at a time share the run's.
+    """
+    data, parallel = trainings.data, trainings.trainers.sharing
+    shared_by = 1 if given is None and path.exists() else parallel
+    if given is None and path.exists():
+        given = path
+    if given is not None:
+        plan = read_plan(given)
+        plan = plan.model_copy(update={"memory_budget_gb": plan.memory_budget_gb / shared_by})
+        if (
+            plan.channels != data.channels
+            or not set(data.labels) <= set(plan.labels)
+            or plan.ignore != data.ignore
+            or plan.regions != dict(data.regions)
+        ):
+            raise PlanError.at(
+                given,
+                f"is for channels {', '.join(plan.channels)}, labels {sorted(plan.labels)}, ignored value "
+                f"{plan.ignore}; the data set has {', '.join(data.channels)}, {sorted(data.labels)}, {data.ignore}",
+                "make a new plan",
+            )
+    else:
+        # An ensemble has one plan. It is made from the training cases of the first fold, among which are cases that
+        # later folds hold out: of those it knows spacing, shape and the lesions' range of intensities, no more.
+        network, card_gb = str(changes.get("network") or "dense"), trainings.trainers.card_gb
+        memory = float(changes.get("memory_gb") or card_gb or DEFAULT_MEMORY_GB / shared_by)
+        figures = trainings.fingerprint()
+        plan = make_plan(figures, data.channels, data.labels, network, memory, data.ignore, data.regions)
+        if card_gb == memory:
+            whose = f"the memory of {trainings.trainers.runtime}; {plan.reasons['memory_budget_gb']}"
+            plan = plan.model_copy(update={"reasons": plan.reasons | {"memory_budget_gb": whose}})
+    plan = _changed(plan, changes)
+    if not path.exists() or read_plan(path) != plan:
+        if resume and path.exists():
+            raise PlanError.at(
+                path, "the run follows another plan", "leave --plan, --network and the like out"
+            )
+        write_plan(plan, path)
+    return plan
+
+
+def start_ahead(settled: Plan | None, network: str | None) -> str | None:
+    """What training starts from if no start is asked for, as far as that is known before the data is looked at."""
+    if settled and (not network or settled.reasons.get("start") == AS_ASKED):
+        return settled.start
+    return (
+        SCRATCH if usual_start(network or "dense", STAGES_OF_SHAPES, 1, nested=False)[0] == SCRATCH else None
+    )
+
+
+def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
+    if network := changes.get("network"):
+        if plan.reasons.get("start") != AS_ASKED:
+            stages, nested = len(plan.network.strides_zyx), bool(plan.regions)
+            start, why = usual_start(str(network), stages, len(plan.channels), nested=nested)
+            plan = plan.model_copy(update={"start": start, "reasons": plan.reasons | {"start": why}})
+        plan = plan.model_copy(update={"network": plan.network.model_copy(update={"name": network})})
+    if loss := changes.get("loss"):
+        plan = plan.model_copy(update={"loss": loss_settings(str(loss))})
+    if readers := changes.get("readers"):
+        plan = plan.model_copy(update={"readers": readers})
+    plain = ("start", "freeze", "channels_may_miss")
+    plan = plan.model_copy(update={name: changes[name] for name in plain if changes.get(name)})
+    if memory := changes.get("memory_gb"):
+        plan = plan.model_copy(update={"memory_budget_gb": memory})
+    reasons = plan.reasons | {
+        name: AS_ASKED
+        for name in ("loss", "readers", "start", "freeze", "channels_may_miss")
+        if changes.get(name) is not None
+    }
+    try:
+        plan = Plan.model_validate(plan.model_dump() | {"reasons": reasons})
+    except ValidationError as error:
+        raise UsageError(f"the plan as it would be changed: {error.errors()[0]['msg']}") from None
+    # An unknown name, or a start of another network, stops here, not after the data has been prepared.
+    started_from(plan), loss_of(plan), augmentations_of(plan)
+    return plan
