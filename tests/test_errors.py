@@ -89,3 +89,10 @@ def test_errors_of_ones_own_and_ctrl_c_pass_as_they_are():
         with pytest.raises(type(error)) as caught, refused("scan.nii"):
             raise error
         assert caught.value is error
+
+
+def test_an_error_of_several_faults_has_a_line_for_each():
+    error = DataError.of_lines(["a: is empty", "b: is empty", "a: is empty"])
+    assert error.lines == ("a: is empty", "b: is empty")
+    assert str(error) == "a: is empty\nb: is empty"
+    assert DataError.at("a", "is empty").lines == ("a: is empty",)

@@ -28,6 +28,20 @@ class FocalisError(Exception):
     path: object = None
     fault: str = ""
     advice: str = ""
+    _several: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The message, one line per fault."""
+        return self._several or (str(self),)
+
+    @classmethod
+    def of_lines(cls, lines: Iterable[str]) -> Self:
+        """An error of several faults, a line each; the same line once."""
+        several = tuple(dict.fromkeys(lines))
+        error = cls("\n".join(several))
+        error._several = several
+        return error
 
     @classmethod
     def at(cls, path: object, fault: str, advice: str = "") -> Self:

@@ -199,7 +199,7 @@ def only_process_in(folder: Path, work: str) -> Iterator[None]:
 def require_regular(path: Path) -> None:
     """DataError if a folder, a pipe or a device has a file's name; reading from a pipe would wait forever."""
     if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "no regular file"
+        kind = "a folder" if path.is_dir() else "not a regular file"
         raise DataError.at(path, f"is {kind}", "give the path of an image file")
 
 

@@ -83,8 +83,8 @@ def test_masks_may_be_boolean_and_images_may_not():
         (ARRAY, {"spacing_mm": (1, 1, 1), "orientation": "LRS"}, "orientation 'LRS'"),
         (ARRAY, {"spacing_mm": (1, 1, 1), "orientation": "zyx"}, "orientation 'zyx'"),
         (sitk.GetImageFromArray(ARRAY), {"spacing_mm": (1, 1, 1)}, "knows its spacing"),
-        (ARRAY.tolist(), {"spacing_mm": (1, 1, 1)}, "no image that Focalis knows"),
-        ("scan.nii.gz", {}, "no image that Focalis knows"),
+        (ARRAY.tolist(), {"spacing_mm": (1, 1, 1)}, "not an image that Focalis knows"),
+        ("scan.nii.gz", {}, "not an image that Focalis knows"),
         ([], {}, "no image is given"),
     ],
 )
@@ -106,5 +106,5 @@ def test_what_is_not_known_is_asked_for(given, options, reason):
 )
 def test_what_is_not_an_image_is_refused(given):
     spacing = None if isinstance(given, sitk.Image) else (1, 1, 1)
-    with pytest.raises(DataError, match=r"no image|no channel"):
+    with pytest.raises(DataError, match=r"not an image|not a channel"):
         volumes_in_memory(given, spacing)

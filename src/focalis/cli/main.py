@@ -45,8 +45,8 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except FocalisError as error:
             code = WRONG_USAGE if isinstance(error, UsageError) else FAILED
-            lines = str(error).splitlines()  # a data set's faults come as one line each
-            self._fail("\n".join(f"error: {line}" for line in lines), code, bool(ctx.params.get("debug")))
+            told = "\n".join(f"error: {line}" for line in error.lines)
+            self._fail(told, code, bool(ctx.params.get("debug")))
         except KeyboardInterrupt as stop:
             saved = str(stop) or "files that were finished are whole, nothing half-written stays"
             self._fail(f"interrupted: {saved}", INTERRUPTED, debug=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 from focalis.device.records import ResultKind
 from focalis.device.store import Store
+from focalis.display import counted
 from focalis.errors import DataError
 from focalis.files import flush, sha256_of, write_text
 
@@ -125,7 +126,7 @@ def what_was_found(store: Store, task_id: str) -> str:
     lesions = lesions_found(store, task_id)
     if lesions is None:
         return ""
-    return f"{lesions} lesion{'' if lesions == 1 else 's'}" if lesions else "nothing found"
+    return counted(lesions, "lesion") if lesions else "nothing found"
 
 
 def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:

@@ -26,6 +26,7 @@ from focalis.dicom.pixels import read_values, signed_doubt
 from focalis.dicom.slices import read_slices
 from focalis.dicom.stack import stack
 from focalis.dicom.uniform import doubts
+from focalis.display import counted
 from focalis.errors import DataError
 from focalis.files import SETTLED_NS, states_of
 from focalis.volume import Outline, Volume
@@ -314,5 +315,4 @@ def _patient_study_series(item: tuple[str, tuple[FileDataset, list[Path]]]) -> t
 def _described(series: SeriesFiles, folder: Path) -> str:
     place = Path(os.path.commonpath([file.parent for file in series.files])).relative_to(folder)
     name = " ".join(part for part in (series.modality, series.description) if part)
-    count = "1 file" if len(series.files) == 1 else f"{len(series.files)} files"
-    return f"{name or series.uid}, {count} in {place}"
+    return f"{name or series.uid}, {counted(len(series.files), 'file')} in {place}"

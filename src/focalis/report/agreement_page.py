@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from focalis.display import counted
 from focalis.evaluation import EMPTY_RULE
 from focalis.evaluation.agreement import (
     KAPPA_RULE,
@@ -112,7 +113,7 @@ def verdict(structures: Sequence[StructureAgreement], cases: int) -> str:
         return f"{number(dice.mean, 2)} ({interval(dice.low, dice.high, 2)})"
 
     (_, best), (_, worst) = known[0], known[-1]
-    over = f"over {cases} {'case' if cases == 1 else 'cases'}. In parentheses: the 95 % interval."
+    over = f"over {counted(cases)}. In parentheses: the 95 % interval."
     if best is worst:
         return f"Two readers of one case agree by a mean Dice of {said(best)}, {over}"
     return (

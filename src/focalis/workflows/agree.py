@@ -111,7 +111,7 @@ def agree(
     if progress is not None:
         progress(len(several), len(several), "")
     if problems:
-        raise DataError("\n".join(dict.fromkeys(problems)))
+        raise DataError.of_lines(problems)
     agreement = Agreement(
         tuple(pairs),
         summarise_agreement(pairs, source.patients, seed),

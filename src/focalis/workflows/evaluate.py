@@ -161,7 +161,7 @@ def evaluate(
     if progress is not None:
         progress(len(pairs), len(pairs), "")
     if problems:
-        raise DataError("\n".join(dict.fromkeys(problems)))
+        raise DataError.of_lines(problems)
     line = seen_line(seen, len(pairs), "the figures on them")
     evaluation = Evaluation.of(
         scores,
@@ -220,7 +220,7 @@ def _pair(predictions: Path, labels: Path) -> dict[str, tuple[Path, Path]]:
     problems = [f"{true[case]}: has no prediction in {predictions}" for case in true if case not in predicted]
     problems += [f"{predicted[case]}: has no truth in {labels}" for case in predicted if case not in true]
     if problems:
-        raise DataError("\n".join(f"{line}; add it, or move this one away" for line in problems))
+        raise DataError.of_lines(f"{line}; add it, or move this one away" for line in problems)
     if not true:
         raise DataError.at(labels, "holds no label map", "give a folder of .nii.gz files")
     return {case: (predicted[case], true[case]) for case in true}

@@ -62,7 +62,9 @@ def here(tasks: Sequence[Job], _parallel: int, tell: Tell) -> str:
     if len(tasks) == 1 and failures:
         raise failures[0][1]
     if failures:
-        raise TrainingError("\n".join(f"{task.name}: {error}" for task, error in failures))
+        raise TrainingError.of_lines(
+            f"{task.name}: {line}" for task, error in failures for line in error.lines
+        )
     return ""
 
 
@@ -91,7 +93,7 @@ def processes(tasks: Sequence[Job], parallel: int, tell: Tell) -> str:
         future.result()
     failed = [f"{task.name}: {task.outcome['message']}" for task in tasks if not task.finished]
     if failed:
-        raise TrainingError("\n".join(failed))
+        raise TrainingError.of_lines(failed)
     return ""
 
 

@@ -165,8 +165,8 @@ def import_dicom(
             patients = [other.patient for other in studies]
             rows.append(replace(row, doubts=(*row.doubts, *_spelt_alike(row.patient, patients))))
         if not any(row.status == "imported" for row in rows):
-            reasons = "\n".join(row.reason for row in rows) or f"{folder}: holds no CT, MR or PET image"
-            raise DataError(reasons)
+            reasons = [row.reason for row in rows]
+            raise DataError.of_lines(reasons or [f"{folder}: holds no CT, MR or PET image"])
         used = {label for row in rows for label in row.voxels}
         labels = {value: label for value, label in labels.items() if label in used}
         _describe(unfinished, labels, rows)

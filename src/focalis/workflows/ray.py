@@ -51,7 +51,7 @@ def ray(jobs: Sequence[Job], parallel: int, tell: Tell) -> str:
         if starts:
             engine.shutdown()
     if failed := [f"{job.name}: {job.outcome['message']}" for job in jobs if not job.finished]:
-        raise TrainingError("\n".join(failed))
+        raise TrainingError.of_lines(failed)
     return ""
 
 

@@ -51,7 +51,7 @@ def checked(data: Dataset, known: KnownFiles | None = None) -> tuple[Dataset, Me
     measured = measure(data, find_readers=False, known=known)
     result = measured.result
     if result.problems:
-        raise DataError("\n".join(str(problem) for problem in result.problems))
+        raise DataError.of_lines(map(str, result.problems))
     held = sorted(data.labels if data.regions else set().union(*result.holds.values()))
     labels = {value: data.labels.get(value, f"label {value}") for value in held}
     return replace(data, labels=labels).holding(result.holds), measured

@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, StreamingResponse
 from focalis.device.records import Quarantined, SeriesRow
 from focalis.device.web.auth import Session
 from focalis.device.web.site import Site, changes, needs, site_of
+from focalis.display import counted
 
 router = APIRouter(prefix="/quarantine")
 
@@ -129,8 +130,7 @@ def _group(site: Site, key: str) -> Group:
 
 
 def _told(group: Group) -> str:
-    count = len(group.objects)
-    return f"{count} quarantined object{'' if count == 1 else 's'}: {group.cause}"
+    return f"{counted(len(group.objects), 'quarantined object')}: {group.cause}"
 
 
 def _zipped(group: Group) -> Iterator[bytes]:

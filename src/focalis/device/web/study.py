@@ -24,6 +24,7 @@ from focalis.device.web.slice_picture import AXES, Part, Plane, slice_png
 from focalis.device.web.views import IMAGE, LESIONS, View, edits_of, linked, segmentation_of
 from focalis.device.web.worklist import WORKING
 from focalis.device.written import follow_up_of, pointed_files
+from focalis.display import counted
 
 router = APIRouter(prefix="/studies/{task_id}")
 _correcting = threading.Lock()
@@ -240,7 +241,7 @@ def send_correction(
                 store.add_delivery(task_id, each["kind"], each["sop_uid"], destination.name)
     if segmentation is None:
         accepted = sum(each["parts"] for each in view.lesions if verdicts[each["number"]] == "accepted")
-        store.set_task_state(task_id, "done", f"{accepted} lesion{'' if accepted == 1 else 's'}, pointed at")
+        store.set_task_state(task_id, "done", f"{counted(accepted, 'lesion')}, pointed at")
     site.note(request, session.user, "sent corrected results", task_id)
     site.device.deliver(task_id)
     return RedirectResponse(f"/studies/{task_id}", 303)
