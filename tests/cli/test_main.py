@@ -134,7 +134,7 @@ def test_an_error_is_one_line_without_a_traceback(run, failing, error, code):
 
 
 def test_each_fault_of_a_data_set_is_a_line(run, failing):
-    failing(DataError("a.nii: is bad\nb.nii: is worse"))
+    failing(DataError.of_lines(["a.nii: is bad", "b.nii: is worse"]))
 
     assert run("evaluate", "masks", "labels") == (1, "", "error: a.nii: is bad\nerror: b.nii: is worse\n")
 
