@@ -55,7 +55,9 @@ def local(data, tmp_path_factory):
 def shared(data, tmp_path_factory):
     """The folder behind a store that holds the cases; not to be changed."""
     folder = tmp_path_factory.mktemp("shared")
-    prepare_cases(data.cases, PLAN, folder / "known", (folder / "store").as_uri())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK", 32)
+        prepare_cases(data.cases, PLAN, folder / "known", (folder / "store").as_uri())
     return folder / "store"
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import zarr
     from obstore.store import ObjectStore
 
-CHUNK = 32
+CHUNK = 64
 """Voxels along each side of a chunk; a case's chunks of a channel lie in one object, a shard."""
 CASES, ARRAYS = "cases", "arrays"
 METADATA = "zarr.json"
