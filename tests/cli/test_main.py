@@ -126,6 +126,12 @@ def test_wrong_usage_is_exit_code_2(run, words):
     assert err
 
 
+def test_a_word_that_is_no_choice_is_named_without_the_librarys_own_words(run):
+    _, _, printed = run("predict", "m", "x", "-o", "y", "--format", "dicom")
+    assert "'dicom' is not one of" in " ".join(printed.split())
+    assert "Value error" not in printed
+
+
 @pytest.mark.parametrize(("error", "code"), [(DataError("a.nii: is bad; mend it"), 1), (UsageError("no"), 2)])
 def test_an_error_is_one_line_without_a_traceback(run, failing, error, code):
     failing(error)

@@ -119,6 +119,8 @@ def test_wrong_calls(folders, tmp_path):
     ann, ben = folders
     with pytest.raises(UsageError, match="is not there"):
         agree([ann, tmp_path / "nobody"])
+    with pytest.raises(UsageError, match="ann: is the folder of one reader; give one for each reader"):
+        agree([ann])
     with pytest.raises(UsageError, match="is given twice"):
         agree([ann, tmp_path / "ben" / ".." / "ann"])
     for reader in ("one", "two"):

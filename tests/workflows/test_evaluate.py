@@ -396,7 +396,7 @@ def test_nothing_found_comes_first_and_no_figure_hides_it(tmp_path: Path) -> Non
     page = (out / "report.html").read_text()
     assert page.index("none of the 1 lesions") < page.index("Dice, mean of 3 cases")
     assert "Dice, the 1 with a lesion" in page
-    assert "HD95, mean mm of 0 of the 1 with a lesion" in page
+    assert "HD95 in mm, 0 of the 1 with a lesion" in page
     assert "Best case of the 1 with a lesion: c, Dice 0.000" in page
     document = json.loads((out / "evaluation.json").read_text())
     assert document["alerts"][0].startswith("none of the 1 lesions")

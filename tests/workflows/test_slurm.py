@@ -122,6 +122,8 @@ def test_other_trainings_are_not_mixed_in(make, changes, what):
 
 
 def test_a_file_that_is_not_a_task_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"0\.json: is not there; give a task file that --on slurm wrote"):
+        read_task(tmp_path / "0.json")
     (tmp_path / "0.json").write_text('{"name": "x"}')
     with pytest.raises(DataError, match=r"0\.json: is not a task \(home: "):
         read_task(tmp_path / "0.json")

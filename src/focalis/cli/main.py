@@ -43,6 +43,9 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # pydantic's words, as typer passes them on
+            raise
         except FocalisError as error:
             code = WRONG_USAGE if isinstance(error, UsageError) else FAILED
             told = "\n".join(f"error: {line}" for line in error.lines)

@@ -89,9 +89,9 @@ class OperatingPoint(Shown):
         drops = (
             "a second look at each candidate"
             if self.second_look
-            else f"minimum size {self.minimum_mm3:.3g} mm3, minimum confidence {self.minimum_confidence:.6g}"
+            else f"minimum size {self.minimum_mm3:.3g} mm3, minimum confidence {self.minimum_confidence:.4g}"
         )
-        return f"threshold {self.threshold:.6g}, {drops}, temperature {self.temperature:.3g} ({self.how})"
+        return f"threshold {self.threshold:.4g}, {drops}, temperature {self.temperature:.3g} ({self.how})"
 
 
 @dataclass(frozen=True, eq=False)

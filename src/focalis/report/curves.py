@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from focalis.report.figure import LIGHT, Theme, png, style
@@ -64,6 +65,7 @@ def curves_figure(metrics: Sequence[Mapping[str, Any]], theme: Theme = LIGHT) ->
     rate_axes.yaxis.get_offset_text().set_color(theme.text)
     style(rate_axes, theme, "learning rate")
     rate_axes.set_xlabel("step", color=theme.text)
+    rate_axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     figure.align_ylabels()
     return png(figure)
 
@@ -131,6 +133,7 @@ def compared_curves_figure(
     style(axes, theme, "validation Dice")
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("step", color=theme.text)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     handles = [Line2D([], [], **look) for look in looks]
     legend = figure.legend(handles, names, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
     for text in legend.get_texts():

@@ -77,6 +77,7 @@ def write_follow_report(
             _date(study, placement, studies) for study, placement in zip(studies, placements, strict=True)
         ],
         counts=_counts(tracks, measured),
+        verdict=_verdict(tracks, measured, studies, targets),
         lesions=[
             {
                 "number": tracks[row].number,
@@ -270,6 +271,21 @@ def _date(study: Study, placement: Placement, studies: Sequence[Study]) -> dict[
     }
 
 
+def _verdict(
+    tracks: Sequence[Track],
+    measured: Sequence[Sequence[LesionDay]],
+    studies: Sequence[Study],
+    targets: Targets | None,
+) -> str:
+    values = {title: value for title, value, _ in _counts(tracks, measured)}
+    if values["grown"] == DASH:
+        changed = "whether others changed is not known, as the measurement error is not"
+    else:
+        changed = f"{values['grown']} grown and {values['shrunk']} shrunk beyond the measurement error"
+    response = "" if targets is None else f" Response by RECIST 1.1: {targets.sums[-1].response}."
+    return f"{_title(studies[-1])}: {values['new']} new, {values['gone']} gone; {changed}.{response}"
+
+
 def _counts(tracks: Sequence[Track], measured: Sequence[Sequence[LesionDay]]) -> list[tuple[str, str, str]]:
     last = [each.sightings[-1].status for each in tracks]
     changes = [days[-1].since_last for days in measured if days[-1].size is not None]
@@ -282,7 +298,7 @@ def _counts(tracks: Sequence[Track], measured: Sequence[Sequence[LesionDay]]) ->
     beyond = "beyond the measurement error"
     values = [str(grown), str(shrunk)]
     if changes and not any(each and each.error_known for each in changes):
-        beyond, values = "not known, as the measurement error", [DASH, DASH]
+        beyond, values = "measurement error not known", [DASH, DASH]
     there = sum(status in THERE for status in last)
     return [
         ("new", str(last.count("new")), "on the last date"),

@@ -97,7 +97,7 @@ def headline(summary: Summary) -> list[tuple[str, str, str]]:
         (f"Dice, mean of {counted(overall.cases)}", number(dice.mean), interval(dice.low, dice.high)),
         (f"Dice, the {filled.n} with a lesion", number(filled.mean), interval(filled.low, filled.high)),
         (
-            f"HD95, mean mm of {hd95.n} of the {filled.n} with a lesion",
+            f"HD95 in mm, {hd95.n} of the {filled.n} with a lesion",
             number(hd95.mean, 1),
             interval(hd95.low, hd95.high, 1),
         ),

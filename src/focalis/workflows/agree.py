@@ -21,7 +21,7 @@ from focalis.evaluation.agreement import (
 from focalis.files import write_text
 from focalis.lesions import as_csv
 from focalis.report import agreement_figure, write_agreement_report
-from focalis.volume import Volume, read_volume, read_volumes
+from focalis.volume import Volume, image_stem, read_volume, read_volumes
 from focalis.workflows.label_maps import image_of, label_maps, read_label_map, require_options
 
 Progress = Callable[[int, int, str], None]
@@ -168,6 +168,10 @@ def _reader_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _data_set(path: Path, ignore: int | None) -> _Source:
+    if path.is_dir() and label_maps(path) and all(image_stem(each) for each in path.iterdir()):
+        raise UsageError.at(
+            path, "is the folder of one reader", "give one for each reader, or a data set with raters/"
+        )
     data = with_readers(open_dataset(path))
     return _Source(
         {case.name: {"": case.readers} for case in data.cases if case.readers},

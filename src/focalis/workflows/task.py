@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from focalis import ranks
 from focalis.dataset import Dataset, open_dataset, with_readers
 from focalis.display import counted
-from focalis.errors import DataError, DivergedError, FocalisError, PlanError
+from focalis.errors import DataError, DivergedError, FocalisError, PlanError, not_there
 from focalis.planning import Readers
 from focalis.prediction import choose_runtime
 from focalis.prediction.engine import is_out_of_memory
@@ -143,6 +143,8 @@ def with_masks(data: Dataset, readers: Readers) -> Dataset:
 
 def read_task(path: Path) -> Job:
     """A job from its file; DataError names what is wrong with it."""
+    if not path.exists():
+        raise not_there(path, "give a task file that --on slurm wrote")
     try:
         return job_of(read_json(path))
     except ValidationError as error:
