@@ -44,7 +44,8 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ")  # pydantic's words, as typer passes them on
+            # typer passes pydantic's own words on
+            error.message = error.message.removeprefix("Value error, ")
             raise
         except FocalisError as error:
             code = WRONG_USAGE if isinstance(error, UsageError) else FAILED
