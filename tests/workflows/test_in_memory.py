@@ -40,7 +40,7 @@ def test_arrays_tensors_and_images_give_the_mask_that_predict_writes(model, arra
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(SPACING[::-1])
     sitk.WriteImage(image, tmp_path / "a.nii.gz")
-    focalis.predict(FILE, [tmp_path / "a.nii.gz"], tmp_path / "out")
+    focalis.predict(FILE, str(tmp_path / "a.nii.gz"), tmp_path / "out")
     written = read_volume(tmp_path / "out" / "a.nii.gz").array
     for given, spacing in ((array, SPACING), (torch.from_numpy(array), SPACING), (image, None)):
         ours = model.segment(given, spacing)

@@ -50,7 +50,7 @@ class _Source:
 
 
 def agree(
-    labels: Sequence[Path | str],
+    labels: Path | str | Sequence[Path | str],
     out: Path | str | None = None,
     *,
     images: Path | str | None = None,
@@ -81,6 +81,7 @@ def agree(
             per problem, and nothing is written.
     """
     require_options(out, images, tolerance_mm, seed)
+    labels = [labels] if isinstance(labels, Path | str) else labels
     source = _source([Path(path) for path in labels], masks, ignore)
     several = {
         case: structures

@@ -76,7 +76,7 @@ class PredictReport(Shown):
 
 def predict(
     model: Path | str | Model,
-    inputs: Sequence[Path | str | CaseInput],
+    inputs: Path | str | Sequence[Path | str | CaseInput],
     out: Path | str,
     *,
     threshold: float | None = None,
@@ -109,8 +109,8 @@ def predict(
 
     Args:
         model: a model file, the name of a model that comes with Focalis, or a loaded model.
-        inputs: image files, folders of images, DICOM folders; of a data set folder, its `images/`. Or cases that were
-            found before.
+        inputs: image files, folders of images, DICOM folders, or one of them; of a data set folder, its `images/`. Or
+            cases that were found before.
         out: the folder for the results; made if it is not there.
         threshold: on the foreground probability, in (0, 1); the model's operating point by default.
         min_size_mm3: smaller lesions are dropped; the model's by default.
@@ -143,6 +143,7 @@ def predict(
         UsageError: an option's value is wrong, no image was given, or the model holds no refinement to refine by.
         ModelError: the model file cannot be used.
     """
+    inputs = [inputs] if isinstance(inputs, Path | str) else inputs
     settings = Settings(
         threshold=threshold,
         minimum_mm3=min_size_mm3,
