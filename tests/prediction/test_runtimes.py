@@ -29,6 +29,7 @@ from focalis.prediction import (
     Settings,
     choice,
     input_ranges,
+    lanes_for,
     openvino,
     plan_passes,
     rounded,
@@ -38,7 +39,8 @@ from focalis.prediction import (
 )
 from focalis.prediction.engine import Host
 from focalis.prediction.runtime import cpu_has_bfloat16
-from focalis.volume import Grid, Volume
+from focalis.volume import Grid, Volume, write_volume
+from focalis.workflows.predict import predict
 
 pytest.importorskip("openvino")
 STRIDES = ((2, 2, 2), (1, 2, 2))
@@ -83,7 +85,7 @@ def model(network, image):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("networks")
+    return tmp_path_factory.mktemp("cache") / "focalis" / "networks"
 
 
 @pytest.mark.parametrize(("name", "precision"), MASKS_AGREE)
@@ -104,6 +106,42 @@ def test_openvino_in_float32_computes_the_same_numbers(model, image, cache):
         part = image[:, : shape[0], : shape[1], : shape[2]]
         ours = run_passes(model, part, runtime=engines, mirror=True).probabilities
         np.testing.assert_allclose(ours, run_passes(model, part, mirror=True).probabilities, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "precision"), MASKS_AGREE)
+def test_cases_computed_at_once_give_the_bytes_of_one_by_itself(
+    model, cache, tmp_path, monkeypatch, name, precision
+):
+    if precision == "bfloat16" and not cpu_has_bfloat16():
+        pytest.skip("the processor has no bfloat16")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parents[1]))
+    for number, size in enumerate(((30, 33, 28), (30, 33, 28), (20, 24, 40), (30, 33, 28))):
+        values = np.random.default_rng(number).normal(size=size).astype(np.float32)
+        write_volume(
+            Volume(values, Grid(size[::-1], (1.0, 1.0, 1.0))), tmp_path / "images" / f"c{number}.nii.gz"
+        )
+    given = {"runtime": name, "precision": precision, "probabilities": True}
+    assert lanes_for(model, Settings(runtime=name, precision=precision, threads=2))[0] == 2
+    together = predict(model, [tmp_path / "images"], tmp_path / "together", threads=2, **given)
+    assert [row.case for row in together.rows] == ["c0", "c1", "c2", "c3"]
+    for row in together.rows:
+        alone = predict(
+            model, [tmp_path / "images" / f"{row.case}.nii.gz"], tmp_path / "alone", threads=1, **given
+        )
+        assert (alone.rows[0].lesions, alone.rows[0].tiles) == (row.lesions, row.tiles)
+    for file in sorted((tmp_path / "alone").rglob("c*.*")):
+        assert (
+            file.read_bytes() == (tmp_path / "together" / file.relative_to(tmp_path / "alone")).read_bytes()
+        )
+
+
+def test_what_pytorch_must_refine_is_computed_one_case_at_a_time(model, cache, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parents[1]))
+    settings = Settings(runtime="openvino", threads=8)
+    refined = replace(model, refinement=Refinement(3.0, 3.0, 0.5, 1.0, 1.0, 3))
+    assert lanes_for(model, settings)[0] == 4
+    assert lanes_for(refined, settings) == (1, settings)
+    assert lanes_for(model, Settings(runtime="torch"))[0] == 1
 
 
 @pytest.mark.parametrize("name", ["nnunet", "segnet"])

@@ -1,4 +1,4 @@
-"""Reading, computing and writing side by side: order, memory, errors and Ctrl-C."""
+"""Reading, computing and writing side by side, and several cases at once: order, memory, errors and Ctrl-C."""
 
 import threading
 import warnings
@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from focalis.volume import Grid, Outline
-from focalis.workflows.overlap import overlapped
+from focalis.workflows.overlap import SHARE, overlapped
 
 IMAGE_BYTES, RESULT_BYTES = 100, 10
 OUTLINE = Outline(Grid((1, 1, 1), (1.0, 1.0, 1.0)), IMAGE_BYTES)
@@ -33,9 +33,11 @@ class Stages:
         self.note("read", case)
         return case
 
-    def compute(self, case, read):
-        assert threading.current_thread() is threading.main_thread()
-        self.note("compute", case)
+    def compute(self, case, read, stopped):
+        alone = threading.current_thread() is threading.main_thread()
+        assert (stopped is None) == alone
+        self.stopped = stopped
+        self.note("compute" if alone else "compute beside", case)
         return read
 
     def write(self, case, _made):
@@ -51,8 +53,8 @@ class Stages:
     def refused(self, case, error):
         return ("refused", case, str(error))
 
-    def run(self, cases="abc", room=1e9, began=lambda _place, _case: None):
-        return overlapped(cases, self, room, began)
+    def run(self, cases="abc", room=1e9, began=lambda _place, _case: None, lanes=1):
+        return overlapped(cases, self, room, began, lanes)
 
 
 def test_the_next_case_is_read_and_the_last_one_written_while_one_is_computed():
@@ -135,6 +137,90 @@ def test_ctrl_c_leaves_the_case_that_is_being_written_whole(where):
         stages.run(began=lambda _place, case: stop(case) if where == "began" else None)
     assert wrote == ["a"]
     assert "compute c" not in stages.noted
+
+
+def test_cases_are_computed_at_once_and_their_rows_come_in_order():
+    together, read_d = threading.Barrier(2), threading.Event()
+
+    def computing(case):
+        if case in "ab":
+            together.wait(10)
+        if case == "a":
+            assert read_d.wait(10)  # while b is done, c runs and d is read
+
+    stages = Stages(
+        **{"compute beside": computing, "read": lambda case: case == "d" and read_d.set()},
+    )
+    assert stages.run("abcd", lanes=2) == [("row", case) for case in "abcd"]
+
+
+def test_warnings_come_case_by_case_from_cases_computed_at_once():
+    wrote_b = threading.Event()
+
+    def computing(case):
+        if case == "a":
+            assert wrote_b.wait(10)
+        warnings.warn(f"{case} compute", UserWarning, stacklevel=2)
+
+    stages = Stages(**{"compute beside": computing, "write": lambda case: case == "b" and wrote_b.set()})
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        stages.run(lanes=2)
+    assert [str(each.message) for each in heard] == ["a compute", "b compute", "c compute"]
+
+
+def test_a_case_is_computed_alone_where_the_memory_does_not_hold_as_many_of_its_size():
+    needs, running = {"a": 1000.0, "b": 1001.0, "c": 1000.0}, []
+    stages = Stages(
+        **{
+            "compute beside": lambda case: running.append(case),
+            "compute": lambda case: running.append(case + " alone"),
+        },
+    )
+    stages.admit = lambda case, _outlines, _modalities: needs[case]
+    assert stages.run(room=2 * 1000 / SHARE, lanes=2) == [("row", "a"), ("row", "b"), ("row", "c")]
+    assert running == ["a", "b alone", "c"]
+    assert [each for each in stages.noted if each in ("write a", "compute b")] == ["write a", "compute b"]
+
+
+def test_results_of_cases_computed_at_once_are_written_one_at_a_time():
+    together, writing, most = threading.Barrier(2), [], []
+
+    def write(case):
+        writing.append(case)
+        most.append(len(writing))
+        writing.remove(case)
+
+    Stages(**{"compute beside": lambda _case: together.wait(10), "write": write}).run("abcd", lanes=2)
+    assert most == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("stage", ["admit", "read", "compute beside", "write"])
+def test_an_error_refuses_one_of_the_cases_computed_at_once(stage):
+    def fail(case):
+        if case == "b":
+            raise ValueError("no")
+
+    assert Stages(**{stage: fail}).run(lanes=2) == [("row", "a"), ("refused", "b", "no"), ("row", "c")]
+
+
+def test_ctrl_c_tells_the_cases_computed_at_once_to_stop_and_writes_none_of_them():
+    began_both = threading.Barrier(3)
+
+    def computing(_case):
+        began_both.wait(10)
+        assert stages.stopped.wait(10)
+        raise ValueError("stopped")
+
+    def stop(_place, case):
+        if case == "c":
+            began_both.wait(10)
+            raise KeyboardInterrupt
+
+    stages = Stages(**{"compute beside": computing})
+    with pytest.raises(KeyboardInterrupt):
+        stages.run(began=stop, lanes=2)
+    assert not [each for each in stages.noted if each.startswith("write")]
 
 
 def test_a_case_without_headers_or_with_nothing_to_compute_goes_through():

@@ -67,9 +67,11 @@ def label_components(
     """
     if connectivity not in _RANKS:
         raise UsageError(f"connectivity is {connectivity}; choose 6, 18 or 26")
-    labelled = np.empty(mask.shape, dtype=np.int32)
-    structure = scipy.ndimage.generate_binary_structure(3, _RANKS[connectivity])
-    count = int(scipy.ndimage.label(mask, structure, output=labelled))
+    labelled = np.zeros(mask.shape, dtype=np.int32)
+    if not mask.any():
+        return labelled, 0
+    structure, box = scipy.ndimage.generate_binary_structure(3, _RANKS[connectivity]), _box(mask)
+    count = int(scipy.ndimage.label(mask[box], structure, output=labelled[box]))
     if minimum_voxels <= 1 or not count:
         return labelled, count
     large = np.bincount(labelled.ravel(), minlength=count + 1) >= minimum_voxels

@@ -163,6 +163,8 @@ def decide(
     the outermost on.
     """
     likely = 1 - probabilities[0] if foreground is None else foreground
+    if len(probabilities) == 2:
+        return np.asarray(likely >= threshold, dtype=np.uint8)
     if nested:
         inner = probabilities[:1:-1].cumsum(axis=0)
         best: NDArray[np.uint8] = (inner >= 0.5).sum(axis=0, dtype=np.uint8)

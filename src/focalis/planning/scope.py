@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from focalis.planning.plan import Normalisation
 from focalis.settings import Frozen
-from focalis.volume import Absent, Volume, to_canonical
+from focalis.volume import Absent, Volume, percentiles_of, to_canonical
 
 LEAST_CASES = 5
 """With fewer training cases nothing can be said about what is usual."""
@@ -96,12 +96,12 @@ def describe(volumes: Sequence[Volume], normalisation: Sequence[Normalisation]) 
         if isinstance(volume, Absent):
             continue
         array = to_canonical(volume).array
-        sample = _sample(array)
-        low, high = np.percentile(sample, (1, 99))
+        ordered = np.sort(_sample(array), axis=None)
+        low, high = percentiles_of(ordered, (1, 99)).astype(np.float32)
         span = float(high - low) or 1.0
         if how.kind == "window":
-            found[f"intensity {channel}"] = np.percentile(sample, (1, 50, 99)).tolist()
-        found[f"shape {channel}"] = ((np.percentile(sample, LEVELS) - low) / span).tolist()
+            found[f"intensity {channel}"] = percentiles_of(ordered, (1, 50, 99)).tolist()
+        found[f"shape {channel}"] = ((percentiles_of(ordered, LEVELS) - low) / span).tolist()
         image = np.clip(array, low, high).astype(np.float32, copy=False)
         found[f"smoothness {channel}"] = [_smoothness(image, axis) for axis in range(3)]
         found[f"polarity {channel}"] = [_polarity(image)]
@@ -233,11 +233,11 @@ def _smoothness(image: NDArray[np.float32], axis: int) -> float:
     """
     step = _step(image)
     along = np.moveaxis(image, axis, 0)[:, ::step, ::step].astype(np.float64)
-    one, other = along[:-1].ravel(), along[1:].ravel()
+    one, other = along[:-1], along[1:]
     if not one.size:
         return 1.0
     # Not by BLAS, whose threads wait for each other longer than they compute where the processor is busy.
-    aa, bb, ab = (float(np.einsum("i,i", *pair)) for pair in ((one, one), (other, other), (one, other)))
+    aa, bb, ab = (float(np.einsum("ijk,ijk", *pair)) for pair in ((one, one), (other, other), (one, other)))
     a, b, aa, bb, ab = (total / one.size for total in (float(one.sum()), float(other.sum()), aa, bb, ab))
     scale = math.sqrt(max(aa - a * a, 0.0) * max(bb - b * b, 0.0))
     return float((ab - a * b) / scale) if scale > FLAT * (aa + bb) else 1.0
@@ -255,7 +255,7 @@ def _polarity(image: NDArray[np.float32]) -> float:
         around = scipy.ndimage.uniform_filter1d(around, FINE, axis=axis, mode="nearest")
         around = np.take(around, range(0, image.shape[axis], step), axis=axis)
     fine = _sample(image) - around
-    low, middle, high = (float(value) for value in np.percentile(fine, (5, 50, 95)))
+    low, middle, high = map(float, percentiles_of(np.sort(fine, axis=None), (5, 50, 95)))
     return (high + low - 2 * middle) / (high - low) if high > low else 0.0
 
 

@@ -12,13 +12,14 @@ from focalis.prediction.choice import RUNTIMES, runtime_for
 from focalis.prediction.engine import PrecisionWarning
 from focalis.prediction.guided import segment_at
 from focalis.prediction.places import Place, Pointed, cut, surroundings
-from focalis.prediction.predictor import plan_passes, run_passes
+from focalis.prediction.predictor import PROGRAM_BYTES, plan_passes, run_passes
 from focalis.prediction.segmentation import (
     RefinementWarning,
     Segmentation,
     check_volumes,
     engines_for,
     infer,
+    lanes_for,
     reported_by,
     require_crop,
     require_memory,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MEMORY_GB",
+    "PROGRAM_BYTES",
     "RUNTIMES",
     "Axis",
     "Place",
@@ -60,6 +62,7 @@ __all__ = [
     "float32_because",
     "infer",
     "input_ranges",
+    "lanes_for",
     "missing_operations_told",
     "peak_forward_bytes",
     "plan_passes",

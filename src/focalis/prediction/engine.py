@@ -27,7 +27,7 @@ class PrecisionWarning(UserWarning):
 
 
 class Engine(Protocol):
-    """One network, ready to run."""
+    """One network, ready to run. What is held between calls is held by thread."""
 
     @property
     def patchwise(self) -> bool:
@@ -99,6 +99,12 @@ class Engines(Memory, Protocol):
 
     def on_threads(self, threads: int) -> Engines:
         """The same on so many threads of the processor."""
+
+    def lanes(self) -> tuple[int, int]:
+        """How many cases can be computed at once, each called by a thread of its own, and on how many threads each.
+
+        It is one case where several would not be faster. The results are those of one case after the other.
+        """
 
 
 def is_out_of_memory(error: BaseException) -> bool:

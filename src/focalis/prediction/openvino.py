@@ -1,14 +1,17 @@
 """OpenVINO: a network compiled for this processor, in float32, bfloat16 or 8-bit integers.
 
 A network is converted once and kept in the user's cache folder, so that later predictions need neither the conversion
-nor PyTorch. Two findings are built in: the compiled network has a fixed input size, since with a free one 8-bit
-results came out wrong (2026.4.1); and it is compiled anew for every size, which takes a fraction of a second.
+nor PyTorch. Three findings are built in: the compiled network has a fixed input size, since with a free one 8-bit
+results came out wrong (2026.4.1); it is compiled anew for every size, which takes a fraction of a second; and its
+threads are not pinned, since those of every network and of every process would share the first cores.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,6 +42,10 @@ TRACED, TRIED = (2, 2, 2), (3, 2, 4)
 """The sizes, in total strides, that a network is traced with, and then compared with PyTorch."""
 MOST_ERROR, MOST_ERROR_8_BIT = 1e-3, 0.1
 """By how much probabilities may differ there: the greatest difference; in 8-bit integers the mean one."""
+MOST_LANES = 4
+"""More cases at once gain little: what is not the network's work fills few processors."""
+_EXACT = threading.Lock()
+_NOTHING: tuple[tuple[int, ...], Any] = (), None
 
 
 def is_installed() -> bool:
@@ -67,22 +74,28 @@ class OpenVino(Host):
         """The model's members; it must be the model that was converted."""
         if not self._engines:
             count = len(model.members)
-            self._engines.extend(
+            self._engines[:] = [
                 OpenVinoEngine(self.folder / str(i), self.precision, model, i, self.threads)
                 for i in range(count)
-            )
+            ]
         return self._engines
 
     def on_threads(self, threads: int) -> OpenVino:
         """See `Engines.on_threads`."""
         return OpenVino(self.folder, self.precision, self.eight_bit, threads)
 
+    def lanes(self) -> tuple[int, int]:
+        """See `Engines.lanes`."""
+        threads = self.threads or os.cpu_count() or 1
+        count = min(MOST_LANES, threads)
+        return count, threads // count
+
     def __str__(self) -> str:
         return f"cpu, openvino {'int8' if self.eight_bit else self.precision}"
 
 
 class OpenVinoEngine:
-    """One converted network, compiled for the input size at hand; see `Engine`.
+    """One converted network, compiled for the input size at hand, by each thread that calls it; see `Engine`.
 
     Args:
         folder: where `convert` put the member.
@@ -101,8 +114,7 @@ class OpenVinoEngine:
         reach = facts["reach_zyx"]
         self._reach_zyx: Triple | None = None if reach is None else (reach[0], reach[1], reach[2])
         self._patchwise = bool(facts["patchwise"])
-        self._shape: tuple[int, ...] = ()
-        self._request: Any = None
+        self._compiled = threading.local()
 
     @property
     def patchwise(self) -> bool:
@@ -111,13 +123,15 @@ class OpenVinoEngine:
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.__call__`."""
-        if x.shape != self._shape:
+        shape, request = getattr(self._compiled, "last", _NOTHING)
+        if x.shape != shape:
+            request = None
             self.release()  # its memory goes before that of the next one comes
             precision = "f32" if self.float32_because(x.shape) else self._precision
-            self._request = _compiled(self._folder / NETWORK, x.shape, precision, self._threads)
-            self._shape = x.shape
+            request = _compiled(self._folder / NETWORK, x.shape, precision, self._threads)
+            self._compiled.last = x.shape, request
         given = [np.ascontiguousarray(x)]
-        result: NDArray[np.float32] = self._request.infer(given, share_inputs=True, share_outputs=True)[0]
+        result: NDArray[np.float32] = request.infer(given, share_inputs=True, share_outputs=True)[0]
         return result
 
     def exactly(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -125,7 +139,8 @@ class OpenVinoEngine:
         from focalis.prediction.runtime import Runtime
 
         runtime = Runtime()
-        return runtime.fetch(runtime.engines(self._model)[self._member](runtime.put(x)))
+        with _EXACT:
+            return runtime.fetch(runtime.engines(self._model)[self._member](runtime.put(x)))
 
     def float32_because(self, shape_bczyx: Sequence[int]) -> str:
         """See `Engine.float32_because`; convolutions in 8-bit integers stay as they are."""
@@ -134,8 +149,8 @@ class OpenVinoEngine:
         return THIN_MAPS if self._precision == "bf16" and thinnest <= THIN else ""
 
     def release(self) -> None:
-        """See `Engine.release`: the network compiled for the last size, with its tensors."""
-        self._request, self._shape = None, ()
+        """See `Engine.release`: the network that this thread compiled for the last size, with its tensors."""
+        self._compiled.last = _NOTHING
 
     def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:
         """See `Engine.forward_bytes`."""
@@ -260,6 +275,7 @@ def _compiled(path: Path, shape: Sequence[int], precision: str, threads: int = 0
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,
     }
     return core.compile_model(graph, "CPU", settings).create_infer_request()
 

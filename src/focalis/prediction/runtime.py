@@ -102,6 +102,10 @@ class Runtime:
         torch.set_num_threads(threads)
         return self
 
+    def lanes(self) -> tuple[int, int]:
+        """See `Engines.lanes`: PyTorch's threads are those of the whole process, and a GPU's memory is for one case."""
+        return 1, torch.get_num_threads()
+
     def __str__(self) -> str:
         return f"{self.device}, {str(self.dtype).removeprefix('torch.')}"
 

@@ -160,6 +160,8 @@ def segment(
     volumes: Sequence[Volume],
     settings: Settings | None = None,
     progress: Progress | None = None,
+    *,
+    checked: bool = False,
 ) -> Segmentation:
     """Segment one case.
 
@@ -167,6 +169,7 @@ def segment(
         volumes: one per channel, in the order of the plan's channels, on one grid.
         settings: how; the defaults are those of `focalis predict`.
         progress: called with the passes done and their total.
+        checked: whether the volumes have passed `check_volumes`.
 
     Raises:
         ModelError: the model cannot take these volumes (their number, NaN, a constant image), the memory is too small,
@@ -175,7 +178,8 @@ def segment(
         DataError: the channels lie on different grids.
     """
     settings = (settings or Settings()).for_model(model)
-    check_volumes(volumes, model.plan)
+    if not checked:
+        check_volumes(volumes, model.plan)
     point, budget = settings.point_of(model), budget_beside(settings.memory_gb * 1e9, volumes, model.plan)
     prepared = prepare_image(volumes, model.plan)
     inferred = infer(model, prepared.array, settings, budget_bytes=budget, progress=progress)
@@ -285,10 +289,28 @@ def engines_for(model: Model, settings: Settings, say: Say | None = None) -> Eng
     """
     key = settings.runtime, settings.device, settings.precision, settings.threads
     if key not in model.ready:
-        engines = runtime_for(model, settings.runtime, settings.device, settings.precision, say=say)
-        model.ready[key] = engines if settings.threads is None else engines.on_threads(settings.threads)
+        if settings.threads is None:
+            model.ready[key] = runtime_for(
+                model, settings.runtime, settings.device, settings.precision, say=say
+            )
+        else:
+            own = engines_for(model, replace(settings, threads=None), say)
+            model.ready[key] = own.on_threads(settings.threads)
     ready: Engines = model.ready[key]
     return ready
+
+
+def lanes_for(model: Model, settings: Settings) -> tuple[int, Settings]:
+    """How many cases can be segmented at once, each in a thread of its own, and the settings for each.
+
+    The results are those of one case after the other. It is one case where several would not be faster.
+    """
+    count, threads = engines_for(model, settings).lanes()
+    if count == 1 or (model.refinement is not None and settings.refine is not False):
+        return 1, settings
+    settings = replace(settings, threads=threads)
+    engines_for(model, settings)  # ready before the first thread asks
+    return count, settings
 
 
 def require_memory(model: Model, outlines: Sequence[Outline], settings: Settings) -> float:
@@ -299,7 +321,7 @@ def require_memory(model: Model, outlines: Sequence[Outline], settings: Settings
         settings: how it would be segmented.
 
     Returns:
-        The bytes of the host's memory that the program takes with it; infinite without outlines.
+        The bytes of the host's memory that it takes beside the program itself; infinite without outlines.
     """
     if not outlines:
         return math.inf
@@ -314,10 +336,11 @@ def require_memory(model: Model, outlines: Sequence[Outline], settings: Settings
         runtime=runtime,
         spread=settings.uncertainty,
     )
+    beside = memory - PROGRAM_BYTES - budget
     if runtime.free_bytes() is None:
-        return memory - budget + passes.bytes
+        return beside + passes.bytes
     # the passes lie in the device's memory, copy and sum on both sides
-    return memory - budget + FLOAT_BYTES * math.prod(passes.padded_zyx) * (plan.outputs + len(plan.channels))
+    return beside + FLOAT_BYTES * math.prod(passes.padded_zyx) * (plan.outputs + len(plan.channels))
 
 
 def reported_by(model: Model, array: NDArray[np.float32], settings: Settings) -> NDArray[np.integer]:

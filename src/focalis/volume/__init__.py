@@ -23,7 +23,7 @@ from focalis.volume.outline import Outline, read_outlines
 from focalis.volume.repair import GridWarning
 from focalis.volume.resample import grid_with_spacing, resample_image, resample_label, resample_probabilities
 from focalis.volume.segments import NamedSegment, itksnap_labels
-from focalis.volume.values import padding_value, why_unusable
+from focalis.volume.values import padding_value, percentiles_of, why_unusable
 from focalis.volume.volume import Absent, Volume, with_absent
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "odd_voxels",
     "onto_first_grid",
     "padding_value",
+    "percentiles_of",
     "placement_lacks",
     "profile_similarity",
     "read_channels",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,10 @@ def why_unusable(array: NDArray[Any]) -> str:
         )
     if least == greatest:
         return "every voxel has the same value; export the image again or remove the case"
-    sample = _sample(array)
-    inner = sample[(sample != least) & (sample != greatest)]  # fill values are extremes
-    low, high = (float(value) for value in np.percentile(inner, (1, 99))) if inner.size else (least, greatest)
+    ordered = np.sort(_sample(array), axis=None)
+    ends = np.searchsorted(ordered, least, side="right"), np.searchsorted(ordered, greatest)
+    inner = ordered[slice(*ends)]  # fill values are extremes
+    low, high = map(float, percentiles_of(inner, (1, 99))) if inner.size else (least, greatest)
     contrast = high - low if high > low else greatest - least
     if contrast < LEAST_STEPS * max(float(np.spacing(np.float32(largest))), float(np.finfo(np.float32).tiny)):
         return (
@@ -60,21 +62,33 @@ def padding_value(array: NDArray[Any]) -> float | None:
     Args:
         array: finite, of any real type and shape.
     """
-    sample = _sample(array)
-    levels = np.unique(sample)
-    if len(levels) < _FEW_LEVELS:
-        return None
     for value in (array.min(), array.max()):
-        inside = array != value
-        count = array.size - int(np.count_nonzero(inside))
-        if count < 2:
+        rest = array[array != value]
+        if not 0 < rest.size < array.size - 1:
             continue
-        rest = array[inside].astype(np.float64)
-        span = float(rest.max() - rest.min())
-        gap = float(np.min(np.abs(rest - float(value))))
-        if gap > (1.0 if float(value) in _LIMITS else _FAR) * span > 0:
+        low, high = float(rest.min()), float(rest.max())
+        span, gap = high - low, max(low - float(value), float(value) - high)
+        far = gap > (1.0 if float(value) in _LIMITS else _FAR) * span > 0
+        if far and len(np.unique(_sample(array))) >= _FEW_LEVELS:
             return float(value)
     return None
+
+
+def percentiles_of(ordered: NDArray[Any], shares: Sequence[float]) -> NDArray[np.float64]:
+    """The percentiles of sorted values, interpolated linearly, as `np.percentile` gives them.
+
+    To sort values first takes less time than `np.percentile` takes to find several percentiles.
+
+    Args:
+        ordered: finite, in ascending order, one or more.
+        shares: from 0 to 100.
+    """
+    place = np.asarray(shares, dtype=np.float64) / 100 * (ordered.size - 1)
+    below = np.floor(place).astype(np.intp)
+    low, high = (
+        ordered[each].astype(np.float64) for each in (below, np.minimum(below + 1, ordered.size - 1))
+    )
+    return np.asarray(low + (place - below) * (high - low))
 
 
 _LIMITS = {

@@ -1,16 +1,17 @@
-"""Read the next case and write the last one while one is computed, within the memory that they may take.
+"""Read the next case and write the last one while others are computed, within the memory that they may take.
 
-Networks run in the caller's thread alone, and so does the look at whether a case may be read. Warnings come case by
-case, in the order of the cases.
+A case that is small beside the memory is computed beside others, in a thread; any other alone, in the caller's thread.
+That thread also looks whether a case may be read. Warnings come case by case, in the order of the cases.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -19,7 +20,12 @@ from focalis.workflows.case_images import Admit
 
 Case = TypeVar("Case", contravariant=True)
 Row = TypeVar("Row", covariant=True)
+Found = TypeVar("Found")
 Ask = tuple[Sequence[Outline], Sequence[str]]
+
+SHARE = 0.75
+"""Cases are computed beside each other if as many of their size take no more than this of the memory. The rest is for
+what the networks hold between cases that are computed alone."""
 
 
 class Stages(Protocol[Case, Row]):
@@ -31,11 +37,15 @@ class Stages(Protocol[Case, Row]):
     def read(self, case: Case, admit: Admit) -> Row | Any:
         """Read a case, in a thread; or its row if there is nothing to compute."""
 
-    def compute(self, case: Case, read: Any) -> Any:
-        """Make the result, in the caller's thread."""
+    def compute(self, case: Case, read: Any, stopped: threading.Event | None) -> Any:
+        """Make the result.
+
+        Args:
+            stopped: set once nobody wants the result any more; None in the caller's thread, where the case is alone.
+        """
 
     def write(self, case: Case, made: Any) -> Row:
-        """Write the result, in another thread."""
+        """Write the result, in a thread; one at a time."""
 
     def held(self, made: Any) -> float:
         """How many bytes a result takes until it is written."""
@@ -48,57 +58,79 @@ class Stages(Protocol[Case, Row]):
 
 
 def overlapped(
-    cases: Sequence[Case], stages: Stages[Case, Row], room_bytes: float, began: Callable[[int, Case], None]
+    cases: Sequence[Case],
+    stages: Stages[Case, Row],
+    room_bytes: float,
+    began: Callable[[int, Case], None],
+    lanes: int = 1,
 ) -> list[Row]:
     """The row of each case, in their order.
 
     Ctrl-C, or any other error of `began`, leaves the case that is being written whole.
 
     Args:
-        room_bytes: what a case that is computed, the next one's images and the last one's results may take together;
-            where they do not fit, one waits for the other.
+        room_bytes: what the cases that are computed, the next one's images and the last ones' results may take
+            together; where they do not fit, one waits for the other.
         began: called before a case is computed, with its place.
+        lanes: how many cases may be computed at once.
     """
-    rows: list[Row] = []
-    written: Callable[[], Row] | None = None
-    waiting, following = 0.0, None
+    following, beside = None, None
+    stopped, writing = threading.Event(), threading.Lock()
     with _in_order() as heard, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        rows: _Rows[Row] = _Rows(heard)
 
-        def finish() -> None:
-            nonlocal written, waiting
-            if written is not None:
-                last, written, waiting = written, None, 0.0
-                rows.append(last())
-                heard.tell(len(rows) - 1)
+        def write(case: Case, place: int, made: Any) -> Row:
+            with heard.of(place), writing:
+                row = _caught(stages.write, case, made)
+            return stages.refused(case, row) if isinstance(row, Exception) else row
+
+        def carry_out(case: Case, place: int, found: Any) -> Row:
+            with heard.of(place):
+                made = _caught(stages.compute, case, found, stopped)
+            return stages.refused(case, made) if isinstance(made, Exception) else write(case, place, made)
 
         try:
             for place, case in enumerate(cases):
                 began(place, case)
                 reading = following or _Reading(reader, stages, case, heard.of(place))
                 following = None
-                found = reading.result()
+                found, need = reading.result(), reading.need
                 if place + 1 < len(cases):
                     following = _Reading(reader, stages, cases[place + 1], heard.of(place + 1))
-                    following.begin(room_bytes - reading.need - waiting)
-                made = found
-                if not isinstance(found, Exception) and not stages.is_row(found):
-                    if waiting + reading.need > room_bytes:
-                        finish()
-                    with heard.of(place):
-                        made = _caught(stages.compute, case, found)
-                finish()
-                if isinstance(made, Exception) or stages.is_row(made):
-                    rows.append(stages.refused(case, made) if isinstance(made, Exception) else made)
-                    heard.tell(place)
+                    following.begin(room_bytes - need - rows.awaited_bytes)
+                if isinstance(found, Exception):
+                    rows.add(place, stages.refused(case, found))
+                elif stages.is_row(found):
+                    rows.add(place, found)
+                elif lanes > 1 and lanes * need <= SHARE * room_bytes:
+                    rows.settle(lanes - 1, room_bytes - need)
+                    beside = beside or ThreadPoolExecutor(lanes)
+                    rows.expect(place, beside.submit(carry_out, case, place, found), need)
                 else:
-                    waiting = stages.held(made)
-                    written = writer.submit(_written, stages, case, made, heard.of(place)).result
-                del found, made, reading
+                    if beside is not None:
+                        rows.settle(0)
+                        beside.shutdown()  # what its threads hold between cases goes with them
+                        beside = None
+                    rows.settle(1, room_bytes - need)
+                    with heard.of(place):
+                        made = _caught(stages.compute, case, found, None)
+                    rows.settle(0)
+                    if isinstance(made, Exception):
+                        rows.add(place, stages.refused(case, made))
+                    else:
+                        rows.expect(place, writer.submit(write, case, place, made), stages.held(made))
+                    del made
+                del found, reading
+        except BaseException:
+            stopped.set()
+            raise
         finally:
             if following is not None:
                 following.drop()
-            finish()
-    return rows
+            rows.settle(0)
+            if beside is not None:
+                beside.shutdown()
+    return rows.in_order()
 
 
 def _caught(stage: Callable[..., Any], *given: Any) -> Any:
@@ -109,10 +141,43 @@ def _caught(stage: Callable[..., Any], *given: Any) -> Any:
         return error
 
 
-def _written(stages: Stages[Case, Row], case: Case, made: Any, heard: Any) -> Row:
-    with heard:
-        row = _caught(stages.write, case, made)
-    return stages.refused(case, row) if isinstance(row, Exception) else row
+class _Rows(Generic[Found]):
+    """The rows of finished cases, and those that threads still work on.
+
+    Attributes:
+        awaited_bytes: what the cases that threads work on take.
+    """
+
+    def __init__(self, heard: _Heard) -> None:
+        self._heard, self._told = heard, 0
+        self._found: dict[int, Found] = {}
+        self._awaited: dict[Future[Found], tuple[int, float]] = {}
+
+    @property
+    def awaited_bytes(self) -> float:
+        return sum(nbytes for _, nbytes in self._awaited.values())
+
+    def add(self, place: int, row: Found) -> None:
+        """Add a finished case."""
+        self._found[place] = row
+        while self._told in self._found:
+            self._heard.tell(self._told)
+            self._told += 1
+
+    def expect(self, place: int, row: Future[Found], nbytes: float) -> None:
+        """Add a case that a thread works on."""
+        self._awaited[row] = place, nbytes
+
+    def settle(self, most: int, room_bytes: float = math.inf) -> None:
+        """Wait until threads work on so many cases at most, and these fit the room."""
+        while self._awaited and (len(self._awaited) > most or self.awaited_bytes > room_bytes):
+            for row in wait(self._awaited, return_when=FIRST_COMPLETED).done:
+                place, _ = self._awaited.pop(row)
+                self.add(place, row.result())
+
+    def in_order(self) -> list[Found]:
+        """All rows, in the order of the cases."""
+        return [self._found[place] for place in range(len(self._found))]
 
 
 class _DroppedError(Exception):

@@ -13,7 +13,7 @@ from focalis.errors import UsageError
 from focalis.lesions import OperatingPoint
 from focalis.model import Model, open_model
 from focalis.models import card_of, model_file
-from focalis.prediction import DEFAULT_MEMORY_GB, Settings, engines_for
+from focalis.prediction import DEFAULT_MEMORY_GB, PROGRAM_BYTES, Settings, engines_for, lanes_for
 from focalis.workflows.case_images import CaseInput, codec_given
 from focalis.workflows.finished import part_of
 from focalis.workflows.inputs import find_cases
@@ -201,6 +201,7 @@ def predict(
     given = part_of(cases, part)
     say = None if progress is None else partial(progress, 0, len(given))
     ran = str(engines_for(loaded, settings, say))
+    lanes, settings_beside = lanes_for(loaded, settings) if len(given) > 1 else (1, settings)
     alert, seen_cases = collapse_alert(loaded), SeenCases.of(loaded)
     document = {
         **point.numbers(),
@@ -212,6 +213,7 @@ def predict(
     work = Predicting(
         loaded,
         settings,
+        settings_beside,
         folder,
         output_format,
         document,
@@ -229,7 +231,7 @@ def predict(
         if progress is not None:
             progress(place, len(given), case.name)
 
-    rows = overlapped(given, work, settings.memory_gb * 1e9, began)
+    rows = overlapped(given, work, settings.memory_gb * 1e9 - PROGRAM_BYTES, began, lanes)
     if progress is not None:
         progress(len(rows), len(given), "")
     return PredictReport(

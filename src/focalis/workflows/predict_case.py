@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -99,6 +101,7 @@ class Predicting:
 
     Attributes:
         output_format: what masks are written as.
+        settings_beside: of a case that is computed beside others.
         document: what every table says of model and settings.
         inputs: the real paths of all inputs, none of which is overwritten.
         places: the points, of one scan.
@@ -107,6 +110,7 @@ class Predicting:
 
     model: Model
     settings: Settings
+    settings_beside: Settings
     folder: Path
     output_format: Format
     document: Mapping[str, Any]
@@ -180,14 +184,22 @@ class Predicting:
         self._seconds[case.name] = time.perf_counter() - began - waited
         return Read(images, here, outside, seen)
 
-    def compute(self, case: CaseInput, read: Read) -> tuple[Read, Segmentation]:
+    def compute(
+        self, case: CaseInput, read: Read, stopped: threading.Event | None
+    ) -> tuple[Read, Segmentation]:
         """See `Stages.compute`."""
         began, volumes = time.perf_counter(), read.images.volumes
+        settings = self.settings if stopped is None else self.settings_beside
+
+        def go_on(_done: int, _total: int) -> None:
+            if stopped is not None and stopped.is_set():
+                raise CancelledError
+
         with about(case.files[0]):
             if read.places:
-                found = segment_at(self.model, volumes, read.places, self.settings)
+                found = segment_at(self.model, volumes, read.places, settings)
             else:
-                found = segment(self.model, volumes, self.settings)
+                found = segment(self.model, volumes, settings, go_on, checked=True)
         self._seconds[case.name] += time.perf_counter() - began
         return replace(read, images=replace(read.images, volumes=[])), found
 
