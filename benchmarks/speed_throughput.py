@@ -1,13 +1,15 @@
 """How many cases `focalis predict` does in one process: this revision and an older one in turns, and memory over many.
 
     git worktree add /tmp/before REVISION
-    python benchmarks/speed_throughput.py --before /tmp/before/src
+    (cd /tmp && PYTHONPATH=/tmp/before/src python -m focalis demo)
+    python benchmarks/speed_throughput.py --before /tmp/before/src --model MODEL
     python benchmarks/speed_throughput.py --memory 10000
 
-The first writes results/speed/throughput.json: wall seconds, start included, and peak memory of the whole program with
-its defaults, on 24 volumes of 128^3 on the plan's spacing, and on 24 that are resampled to it; medians of --rounds. The
-masks of both revisions must be the same files. The second writes results/speed/throughput-memory.json: resident memory
-of one process after every tenth of so many volumes of 32^3.
+MODEL is one that both revisions read, such as that of the older one's demo. This writes results/speed/throughput.json:
+wall seconds, start included, and peak memory of the whole program with its defaults, on 24 volumes of 128^3 on the
+plan's spacing, and on 24 that are resampled to it; medians of --rounds. The masks of both revisions must be the same
+files. The last writes results/speed/throughput-memory.json: resident memory of one process after every tenth of so many
+volumes of 32^3.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ import psutil
 from speed_common import HERE, default_model, shipped_like, write
 from speed_process import FOCALIS, Run, medians, run
 
-from focalis.model import Model, save_model
 from focalis.volume import Grid, Volume, write_volume
 from focalis.workflows.predict import predict
 
@@ -39,25 +40,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--before", type=Path, help="the src folder of the older revision")
+    parser.add_argument("--model", type=Path, help="the model of both")
     parser.add_argument("--memory", type=int, help="how many small volumes")
     parser.add_argument("--cases", type=int, default=CASES)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
-        model = shipped_like(default_model())
         if options.memory:
-            write("throughput-memory", memory(model, options.memory, home))
-        elif options.before:
-            rows = throughput(model, options.before, options.cases, options.rounds, home)
-            write("throughput", rows)
+            write("throughput-memory", memory(options.memory, home))
+        elif options.before and options.model:
+            write(
+                "throughput", throughput(options.before, options.model, options.cases, options.rounds, home)
+            )
         else:
-            parser.error("give --before or --memory")
+            parser.error("give --before and --model, or --memory")
 
 
-def throughput(model: Model, before: Path, cases: int, rounds: int, home: Path) -> list[dict[str, Any]]:
+def throughput(before: Path, model: Path, cases: int, rounds: int, home: Path) -> list[dict[str, Any]]:
     """One row per kind of volume."""
-    save_model(model, home / "model.safetensors")
     sources = {"before": before.resolve(), "now": HERE.parent / "src"}
     rows = []
     for kind, spacing in SPACINGS_XYZ_MM.items():
@@ -66,7 +67,7 @@ def throughput(model: Model, before: Path, cases: int, rounds: int, home: Path) 
         found: dict[str, list[Run]] = {name: [] for name in sources}
         for number in range(rounds + 1):
             for name, source in sources.items():
-                words = ["predict", str(home / "model.safetensors"), str(images), "-o", str(home / name)]
+                words = ["predict", str(model), str(images), "-o", str(home / name)]
                 environment = os.environ | {"PYTHONPATH": str(source), "XDG_CACHE_HOME": str(home / "cache")}
                 if not number:  # the first converts the network, on a single case
                     words[2] = str(images / "c0000.nii.gz")
@@ -91,7 +92,7 @@ def throughput(model: Model, before: Path, cases: int, rounds: int, home: Path) 
     return rows
 
 
-def memory(model: Model, cases: int, home: Path) -> list[dict[str, Any]]:
+def memory(cases: int, home: Path) -> list[dict[str, Any]]:
     """Resident memory after every tenth of the cases."""
     images = home / "images"
     _make(images, min(cases, DISTINCT), SMALL_SIDE, SPACINGS_XYZ_MM["on the plan's spacing"])
@@ -105,7 +106,7 @@ def memory(model: Model, cases: int, home: Path) -> list[dict[str, Any]]:
             rows.append({"what": f"volumes of {SMALL_SIDE}^3", "cases": done, "resident GB": resident})
             print(rows[-1], file=sys.stderr)
 
-    predict(model, [images], home / "out", progress=look)
+    predict(shipped_like(default_model()), [images], home / "out", progress=look)
     return rows
 
 

@@ -170,7 +170,9 @@ def test_warnings_come_case_by_case_from_cases_computed_at_once():
 
 
 def test_a_case_is_computed_alone_where_the_memory_does_not_hold_as_many_of_its_size():
-    needs, running = {"a": 1000.0, "b": 1001.0, "c": 1000.0}, []
+    room = 4000.0
+    most = SHARE * room / 2
+    needs, running = {"a": most, "b": most + 1, "c": most}, []
     stages = Stages(
         **{
             "compute beside": lambda case: running.append(case),
@@ -178,7 +180,7 @@ def test_a_case_is_computed_alone_where_the_memory_does_not_hold_as_many_of_its_
         },
     )
     stages.admit = lambda case, _outlines, _modalities: needs[case]
-    assert stages.run(room=2 * 1000 / SHARE, lanes=2) == [("row", "a"), ("row", "b"), ("row", "c")]
+    assert stages.run(room=room, lanes=2) == [("row", "a"), ("row", "b"), ("row", "c")]
     assert running == ["a", "b alone", "c"]
     assert [each for each in stages.noted if each in ("write a", "compute b")] == ["write a", "compute b"]
 
