@@ -45,7 +45,6 @@ MOST_ERROR, MOST_ERROR_8_BIT = 1e-3, 0.1
 MOST_LANES = 4
 """More cases at once gain little: what is not the network's work fills few processors."""
 _EXACT = threading.Lock()
-_NOTHING: tuple[tuple[int, ...], Any] = (), None
 
 
 def is_installed() -> bool:
@@ -94,6 +93,13 @@ class OpenVino(Host):
         return f"cpu, openvino {'int8' if self.eight_bit else self.precision}"
 
 
+class _Compiled(threading.local):
+    """What each thread holds: a network compiled for images of one shape."""
+
+    shape: tuple[int, ...] = ()
+    request: Any = None
+
+
 class OpenVinoEngine:
     """One converted network, compiled for the input size at hand, by each thread that calls it; see `Engine`.
 
@@ -114,7 +120,7 @@ class OpenVinoEngine:
         reach = facts["reach_zyx"]
         self._reach_zyx: Triple | None = None if reach is None else (reach[0], reach[1], reach[2])
         self._patchwise = bool(facts["patchwise"])
-        self._compiled = threading.local()
+        self._held = _Compiled()
 
     @property
     def patchwise(self) -> bool:
@@ -123,15 +129,14 @@ class OpenVinoEngine:
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.__call__`."""
-        shape, request = getattr(self._compiled, "last", _NOTHING)
-        if x.shape != shape:
-            request = None
+        held = self._held
+        if x.shape != held.shape:
             self.release()  # its memory goes before that of the next one comes
             precision = "f32" if self.float32_because(x.shape) else self._precision
-            request = _compiled(self._folder / NETWORK, x.shape, precision, self._threads)
-            self._compiled.last = x.shape, request
+            held.request = _compiled(self._folder / NETWORK, x.shape, precision, self._threads)
+            held.shape = x.shape
         given = [np.ascontiguousarray(x)]
-        result: NDArray[np.float32] = request.infer(given, share_inputs=True, share_outputs=True)[0]
+        result: NDArray[np.float32] = held.request.infer(given, share_inputs=True, share_outputs=True)[0]
         return result
 
     def exactly(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -150,7 +155,12 @@ class OpenVinoEngine:
 
     def release(self) -> None:
         """See `Engine.release`: the network that this thread compiled for the last size, with its tensors."""
-        self._compiled.last = _NOTHING
+        self._held.request, self._held.shape = None, ()
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the calling thread holds a compiled network, which the next image of its size need not wait for."""
+        return self._held.request is not None
 
     def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:
         """See `Engine.forward_bytes`."""
