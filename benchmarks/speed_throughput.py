@@ -16,15 +16,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 from speed_common import HERE, default_model, shipped_like, write
-from speed_process import FOCALIS, Run, medians, run
+from speed_process import FOCALIS
 
 from focalis.volume import Grid, Volume, write_volume
 from focalis.workflows.predict import predict
@@ -64,20 +66,20 @@ def throughput(before: Path, model: Path, cases: int, rounds: int, home: Path) -
     for kind, spacing in SPACINGS_XYZ_MM.items():
         images = home / kind.replace(" ", "_")
         _make(images, cases, SIDE, spacing)
-        found: dict[str, list[Run]] = {name: [] for name in sources}
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in sources}
         for number in range(rounds + 1):
             for name, source in sources.items():
                 words = ["predict", str(model), str(images), "-o", str(home / name)]
                 environment = os.environ | {"PYTHONPATH": str(source), "XDG_CACHE_HOME": str(home / "cache")}
                 if not number:  # the first converts the network, on a single case
                     words[2] = str(images / "c0000.nii.gz")
-                done = run([sys.executable, "-c", FOCALIS, *words], environment)
-                print(kind, name, *done[:2], file=sys.stderr)
+                done = run([sys.executable, "-c", FOCALIS, *words], environment, home / "log.txt")
+                print(kind, name, *done, file=sys.stderr)
                 found[name] += [done] if number else []
         for path in sorted((home / "before").glob("*.nii.gz")):
             if path.read_bytes() != (home / "now" / path.name).read_bytes():
                 sys.exit(f"{path.name}: the masks differ")
-        (old, old_gb), (new, new_gb) = (medians(found[name]) for name in sources)
+        (old, old_gb), (new, new_gb) = (np.median(found[name], axis=0).tolist() for name in sources)
         rows.append(
             {
                 "what": f"{cases} volumes of {SIDE}^3, {kind}",
@@ -90,6 +92,17 @@ def throughput(before: Path, model: Path, cases: int, rounds: int, home: Path) -
             }
         )
     return rows
+
+
+def run(command: list[str], environment: dict[str, str], log: Path) -> tuple[float, float]:
+    """The wall seconds and the peak resident GB of a program; nothing looks at it meanwhile, which would take time."""
+    started = time.perf_counter()
+    with log.open("w") as said:
+        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"{' '.join(command)}: failed\n{log.read_text()[-2000:]}")
+    return time.perf_counter() - started, usage.ru_maxrss * 1024 / 1e9
 
 
 def memory(cases: int, home: Path) -> list[dict[str, Any]]:
