@@ -49,7 +49,7 @@ def test_the_context_names_counts_and_leaves_out_what_is_not_known() -> None:
     cases = [case(f"c{i}", i, n) for i, n in enumerate((7, 5, 0))]
     judged = [each for found in cases for each in found.judged]
     context = lesion_context(Detection.of(cases), judged)
-    assert context["detection"]["froc_note"].startswith("12 true lesions in 3 scans, of which 1 hold none.")
+    assert context["detection"]["froc_note"].startswith("12 true lesions in 3 scans, 1 of them without any.")
     assert "Temperature 1.5" in context["detection"]["calibration_note"]
     titles = [title for title, _, _ in context["lesions"]]
     assert titles == [

@@ -48,7 +48,7 @@ def _pair(draw: Any, what: Any) -> list[bytes]:
 
 def _froc_note(froc: Froc) -> str:
     reach = froc.points[-1] if froc.points else None
-    text = f"{froc.lesions} true lesions in {froc.scans} scans, of which {froc.empty_scans} hold none."
+    text = f"{froc.lesions} true lesions in {froc.scans} scans, {froc.empty_scans} of them without any."
     if reach is not None:
         text += (
             f" With all predicted lesions: {number(reach.sensitivity)} found at {number(reach.fp_per_scan, 2)} "
