@@ -65,7 +65,7 @@ def curves_figure(metrics: Sequence[Mapping[str, Any]], theme: Theme = LIGHT) ->
     rate_axes.yaxis.get_offset_text().set_color(theme.text)
     style(rate_axes, theme, "learning rate")
     rate_axes.set_xlabel("step", color=theme.text)
-    rate_axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    rate_axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     figure.align_ylabels()
     return png(figure)
 
@@ -133,7 +133,8 @@ def compared_curves_figure(
     style(axes, theme, "validation Dice")
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("step", color=theme.text)
-    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     handles = [Line2D([], [], **look) for look in looks]
     legend = figure.legend(handles, names, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
     for text in legend.get_texts():
