@@ -1,7 +1,6 @@
 """The list of public sets: complete, unambiguous, and what its source says."""
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -64,20 +63,3 @@ def test_a_set_is_found_by_its_alias() -> None:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"Task4: is not a public data set .* Task04_Hippocampus"):
         public_set("Task4")
-
-
-def test_the_page_lists_the_sets_as_they_are_here() -> None:
-    page = Path(__file__).parents[3] / "docs" / "public-data.md"
-    rows = re.findall(
-        r"^\| (Task\S+) \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", page.read_text("utf-8"), re.MULTILINE
-    )
-
-    assert [(name, title, cases, labels) for name, title, cases, labels, _size in rows] == [
-        (
-            known.name,
-            known.title,
-            str(known.cases),
-            ", ".join(f"{v} {label}" for v, label in known.labels.items()),
-        )
-        for known in PUBLIC_SETS
-    ]
