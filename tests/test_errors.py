@@ -54,6 +54,9 @@ def test_errors_that_are_about_no_file_are_given_one_and_keep_their_type():
         raise ModelError("wants two channels; give both")
     with pytest.raises(DataError, match=r"^mask\.nii: is full$"), about("scan.nii"):
         raise DataError.at("mask.nii", "is full")
+    with pytest.raises(DataError) as caught, about("scan.nii"):
+        raise DataError.of_lines(["slice 1 is empty", "slice 3 is empty"])
+    assert caught.value.lines == ("scan.nii: slice 1 is empty", "scan.nii: slice 3 is empty")
 
 
 def test_a_path_that_is_not_there_is_reported_with_its_nearest_sibling(tmp_path):

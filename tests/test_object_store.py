@@ -19,7 +19,7 @@ def test_a_folder_is_an_object_store_that_writes_once(tmp_path):
 
 @pytest.mark.parametrize("address", ["bucket/prefix", "ftp://host/x", "s3://"])
 def test_what_is_no_address_is_refused(address):
-    with pytest.raises(UsageError, match="is no address such as s3://BUCKET/PREFIX"):
+    with pytest.raises(UsageError, match="is not an address such as s3://BUCKET/PREFIX"):
         open_object_store(address)
 
 
@@ -35,3 +35,9 @@ def test_an_error_is_one_line_with_its_code_and_without_the_request():
     assert str(caught.value) == (
         "s3://b/x: cannot be read (Error performing GET http://h/b: 403, InvalidAccessKeyId); check the object store"
     )
+
+
+@pytest.mark.parametrize("said", ["", "<?xml?><Error><Code>SlowDown</Code></Error>"])
+def test_an_error_without_a_text_of_its_own_is_one_line_too(said):
+    with pytest.raises(DataError, match=r"cannot be read \(GenericError"), store_errors("s3://b/x"):
+        raise GenericError(said)

@@ -113,6 +113,8 @@ def about(path: object) -> Iterator[None]:
     except FocalisError as error:
         if error.path is not None:
             raise
+        if len(error.lines) > 1:
+            raise type(error).of_lines(_line(path, line, "") for line in error.lines) from error
         raise type(error).at(path, str(error)) from error
 
 

@@ -29,7 +29,7 @@ def open_object_store(address: str) -> ObjectStore:
     `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL`, `AWS_REGION`, or the machine's role. Nothing is asked of it yet.
 
     Raises:
-        UsageError: it is no such address, or obstore is not installed.
+        UsageError: it is not such an address, or obstore is not installed.
     """
     try:
         from obstore.exceptions import BaseError
@@ -50,7 +50,7 @@ def open_object_store(address: str) -> ObjectStore:
         )
     except (BaseError, ValueError) as error:
         raise UsageError.at(
-            address, f"is no address such as s3://BUCKET/PREFIX ({_reason(error)})"
+            address, f"is not an address such as s3://BUCKET/PREFIX ({_reason(error)})"
         ) from error
 
 
@@ -78,5 +78,5 @@ def store_errors(address: object, fault: str = "cannot be read") -> Iterator[Non
 def _reason(error: Exception) -> str:
     text = str(error)
     code = re.search(r"<Code>(\w+)</Code>", text)
-    said = text.split("<?xml")[0].splitlines()[0].rstrip(": ")[:300] if text else type(error).__name__
+    said = (text.split("<", 1)[0].strip().splitlines() or [type(error).__name__])[0].rstrip(": ")[:300]
     return f"{said}, {code[1]}" if code else said

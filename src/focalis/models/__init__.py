@@ -14,7 +14,7 @@ from focalis.files import sha256_of
 FOLDER = Path(__file__).parent
 OF_A_RUN = "model.safetensors"
 """The model file in the folder of a run."""
-SHIPPED = {"lidc-nodule": "outlines the nodule in a CT crop of about 51 mm around it, and is no detector"}
+SHIPPED = {"lidc-nodule": "outlines the nodule in a CT crop of about 51 mm around it, and is not a detector"}
 """Name to what the model does."""
 DATA = {"lidc-nodule": "LIDC-IDRI, CC BY 3.0"}
 """Name to the data that the model was trained on, and their licence."""

@@ -1,4 +1,4 @@
-"""Where an earlier state of a training found lesions that are none: places to draw patches at."""
+"""Where an earlier state of a training found false lesions: places to draw patches at."""
 
 from __future__ import annotations
 

@@ -191,8 +191,8 @@ def _file(path: Path, value: str, what: str) -> Path:
     if not value:
         raise DataError.at(
             path,
-            f"{what} is empty; fill it in (an absent structure is an empty mask",
-            "one that nobody drew is left out of the column drawn)",
+            f"{what} is empty",
+            "fill it in (an absent structure is an empty mask; one that nobody drew is left out of the column drawn)",
         )
     if image_stem(file) is None:
         raise DataError.at(path, f"{what} is {value}, no image file by its name", "correct it")
