@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,11 +51,6 @@ def open_object_store(address: str) -> ObjectStore:
         raise UsageError.at(
             address, f"is not an address such as s3://BUCKET/PREFIX ({_reason(error)})"
         ) from error
-
-
-def without_credentials() -> dict[str, str]:
-    """The environment of a child process that has no business with an object store."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
 
 
 @contextmanager
