@@ -383,6 +383,7 @@ from focalis.dataset import open_dataset
 from focalis.planning import Plan
 from focalis.training import prepare_cases
 from focalis.training import prepared as module
+from focalis.training import prepared_folder
 from focalis.training.prepared import preparation_key
 
 root, folder, plan, how = sys.argv[1:]
@@ -395,6 +396,14 @@ def slowly(*given):
         sys.stdin.readline()
     return measure(*given)
 module.distance_to_foreground = slowly
+def half(arrays, facts, file):
+    pack({"image": arrays["image"][:, :12]}, facts, file)
+    file.flush()
+    print("half", flush=True)
+    sys.stdin.readline()
+pack = prepared_folder.pack
+if how == "half":
+    prepared_folder.pack = half
 for case in prepare_cases(cases, plan, Path(folder)):
     print("done", case.name, float(case.image.sum()), flush=True)
 """
@@ -424,10 +433,12 @@ def test_of_two_processes_the_second_takes_the_firsts_result(data, folder):
 
 
 def test_a_process_killed_in_the_middle_leaves_nothing_that_is_taken_for_a_case(data, folder):
-    with start(data, folder, "wait") as process:
-        process.stdout.readline()
+    with start(data, folder, "half") as process:
+        assert [process.stdout.readline() for _ in range(2)] == ["measuring\n", "half\n"]
         process.send_signal(signal.SIGKILL)
-    assert not list(folder.glob("*.safetensors"))
+    (half,) = folder.glob(".*.tmp.*.safetensors")
+    assert half.stat().st_size > 4 * 12 * 24 * 24
+    assert list(folder.glob("[!.]*.safetensors")) == []
     cases = prepare_cases(data.cases, PLAN, folder)
     assert np.array_equal(cases[0].image, prepare_image([read_volume(data.cases[0].images[0])], PLAN).array)
 
