@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from focalis.dataset import IGNORED
+from focalis.dataset import IGNORED, PhantomSettings, write_phantoms
 from focalis.prediction import Runtime
-from focalis.training import Interrupted, hard_negatives, loop, train
+from focalis.training import Interrupted, hard_negatives, loop, prepare_cases, train
 from focalis.training.batches import batches, draw_batch
 from focalis.training.hard_negatives import MOST_PER_CASE, find_mistakes
 from focalis.training.patches import draw_patch
+from focalis.volume import read_volume, write_volume
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32)
 
@@ -72,6 +73,21 @@ def test_what_nobody_judged_is_not_false(plan, cases, says):
     label = cases[0].label.copy()
     label[:4, :4, :4] = IGNORED
     assert found(plan, [replace(cases[0], label=label)]) == {0: [(22, 22, 22)]}
+
+
+def test_what_nobody_judged_is_not_false_in_an_object_store_either(plan, says, tmp_path):
+    settings = PhantomSettings(shape_zyx=(24, 24, 24), foreground_share=0.01, lesions=0)
+    (case,) = write_phantoms(tmp_path / "set", 1, settings, 0).cases
+    volume = read_volume(case.label)
+    volume.array[2, 3, :10] = 9
+    write_volume(volume, case.label)
+    said = np.zeros((24, 24, 24), np.float32)
+    said[2, 3, 4] = said[15, 3, 4] = 1
+    says.of[case.name] = said
+    plan = plan.model_copy(update={"ignore": 9})
+    stored = prepare_cases([case], plan, tmp_path / "known", (tmp_path / "store").as_uri())
+    assert found(plan, stored) == {0: [(15, 3, 4)]}
+    assert not stored[0].judged(np.ones((24, 24, 24), np.uint8))[2, 3, :10].any()
 
 
 def test_of_many_false_lesions_the_surest_are_kept(plan, cases, says):

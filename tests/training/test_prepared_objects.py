@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import peers
 import pytest
 import requests
 import torch
+from obstore.exceptions import AlreadyExistsError
 from safetensors.numpy import load_file
 
 from focalis.dataset import PhantomSettings, with_readers, write_phantoms
@@ -73,6 +75,10 @@ def prepared(data, store: Path, plan: Plan = PLAN):
 
 def shards(store: Path) -> list[Path]:
     return [path for path in store.glob("arrays/*/*/c/**/*") if path.is_file()]
+
+
+def markers(store: Path) -> list[Path]:
+    return sorted(path for path in store.glob("cases/*") if path.is_file())
 
 
 def test_what_is_read_is_bit_for_bit_what_a_folder_holds(data, local, store):
@@ -146,6 +152,109 @@ def test_damaged_bytes_are_an_error_and_the_case_is_made_again(data, local, stor
     assert np.array_equal(prepared(data, store)[0].image, local[0].image)
 
 
+@pytest.mark.parametrize("size", [0, 5, 200])
+def test_a_shard_that_is_cut_short_is_no_array_of_zeros(data, local, store, size):
+    cases = prepared(data, store)
+    for path in shards(store):
+        path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(DataError, match="gone or damaged"):
+        cases[0].read()
+    assert np.array_equal(prepared(data, store)[0].image, local[0].image)
+
+
+def test_bytes_that_do_not_decompress_are_damage(data, store):
+    cases = prepared(data, store)
+    for path in shards(store):
+        content = path.read_bytes()
+        path.write_bytes(bytes(16) + content[16:])
+    with pytest.raises(DataError, match=r"gone or damaged \(RuntimeError\)"):
+        cases[0].read()
+    assert len(markers(store)) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"cut", b"{" * 300, None], ids=["empty", "cut", "other", "half"])
+def test_a_damaged_last_object_is_made_again(data, local, store, content):
+    for path in markers(store):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    cases = prepared(data, store)
+    for number in range(2):
+        with pytest.raises(DataError, match="gone or damaged; start again"):
+            cases[number]
+    assert markers(store) == []
+    assert np.array_equal(prepared(data, store)[1].image, local[1].image)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("Unable to allocate 3 GiB"), RuntimeError("can't start new thread"), KeyError("bug")],
+)
+def test_what_says_nothing_of_the_bytes_is_raised_as_it_is_and_removes_nothing(
+    data, store, monkeypatch, error
+):
+    async def fails(*_args, **_options):
+        raise error
+
+    case, before = prepared(data, store)[0], markers(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(obstore, "get_async", fails)
+        patch.setattr(obstore, "get_range_async", fails)
+        with pytest.raises(type(error)):
+            case.read()
+    assert markers(store) == before
+    assert case.read().image.size
+
+
+def test_a_case_that_another_run_has_made_again_meanwhile_stays(data, local, store):
+    old = prepared(data, store)[0]
+    for path in shards(store):
+        path.unlink()
+    for path in markers(store):
+        path.unlink()
+    new = prepared(data, store)
+    with pytest.raises(DataError, match="gone or damaged"):
+        old.read()
+    assert np.array_equal(new[0].image, local[0].image)
+
+
+def test_a_stored_array_is_not_compared_by_mistake(data, store):
+    label = prepared(data, store)[0].label
+    for wrong in (lambda: label == 1, lambda: label != 1, lambda: label > 0):
+        with pytest.raises(TypeError):
+            wrong()
+
+
+@pytest.mark.parametrize(
+    "answer", [ConnectionError("lost"), KeyboardInterrupt(), AlreadyExistsError("twice")]
+)
+def test_a_case_whose_writing_ended_without_an_answer_is_whole(data, local, tmp_path, monkeypatch, answer):
+    opened = module.open_object_store
+
+    class Lost:
+        """A store whose put arrives, but not its answer."""
+
+        def __init__(self, address):
+            self._store = opened(address)
+
+        def __getattr__(self, name):
+            return getattr(self._store, name)
+
+        def put(self, *given, **options):
+            self._store.put(*given, **options)
+            raise answer
+
+    store = tmp_path / "store"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "open_object_store", Lost)
+        patch.setattr(
+            module, "_write", lambda store, *given, write=module._write: write(store._store, *given)
+        )
+        with suppress(DataError, KeyboardInterrupt):
+            prepared(data, store)
+    assert markers(store)
+    assert np.array_equal(prepared(data, store)[0].image, local[0].image)
+
+
 def test_a_case_whose_last_object_is_missing_is_not_there(data, tmp_path, monkeypatch):
     def stop(*_args):
         raise KeyboardInterrupt
@@ -178,11 +287,12 @@ def test_what_another_run_uses_stays_however_long_ago_it_was_prepared(data, stor
 
 
 @pytest.mark.parametrize(
-    "address", ["s3://AKIA:HUNTER2@bucket/prefix", "s3://bucket/p?secret_access_key=HUNTER2"]
+    "address",
+    ["s3://AKIA:HUNTER2@bucket/prefix", "s3://bucket/p?secret_access_key=HUNTER2", "s3://bucket/p#HUNTER2"],
 )
 def test_credentials_in_an_address_are_refused_and_not_repeated(address):
     with pytest.raises(
-        UsageError, match="give s3://bucket/prefix, and credentials by the environment"
+        UsageError, match=r"give s3://bucket/prefix or .*, and credentials by the environment"
     ) as caught:
         PreparedObjects(address)
     assert "HUNTER2" not in str(caught.value)

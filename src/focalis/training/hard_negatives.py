@@ -45,7 +45,7 @@ def _mistakes(
     plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime: Runtime, number: int
 ) -> list[Triple]:
     """The surest voxel of each predicted lesion that touches no true one, the surest first."""
-    case = cases[number]
+    case = cases[number].read()
     said = probabilities(plan, network, case, runtime)
     lesions, _ = label_components(case.judged(decide(said, 0.5, nested=bool(plan.regions))) > 0)
     true = np.unique(lesions[np.asarray(case.distance_mm) == 0])

@@ -79,7 +79,7 @@ class TrainingCase:
 
     def judged(self, predicted: NDArray[np.integer]) -> NDArray[np.integer]:
         """Class indices (z, y, x) as far as the case can tell: what nobody drew or judged in it is background."""
-        unknown = (self.label == IGNORED) | np.isin(predicted, self.undrawn)
+        unknown = (np.asarray(self.label) == IGNORED) | np.isin(predicted, self.undrawn)
         return np.where(unknown, 0, predicted)
 
     def drawn(self, outputs: int) -> list[int]:

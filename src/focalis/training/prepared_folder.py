@@ -80,10 +80,6 @@ class PreparedFolder:
         with whole_file(self.place(entry)) as unfinished, unfinished.open("wb") as file:
             pack(arrays, facts, file)
 
-    def remove(self, entry: Entry) -> None:
-        """Remove a case."""
-        self.place(entry).unlink(missing_ok=True)
-
     def mark(self, entries: Iterable[Entry]) -> None:
         """Have it seen that cases are in use."""
         for entry in entries:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from focalis.errors import DataError, UsageError
 from focalis.object_store import open_object_store, store_errors
-from focalis.training.prepared_folder import SUFFIX, Content, Entry, pack, unpack
+from focalis.training.prepared_folder import DAMAGED, SUFFIX, Content, Entry, pack, unpack
 
 if TYPE_CHECKING:
     import zarr
@@ -33,10 +33,12 @@ CHUNK = 64
 """Voxels along each side of a chunk; a case's chunks of a channel lie in one object, a shard."""
 CASES, ARRAYS = "cases", "arrays"
 METADATA = "zarr.json"
+DECOMPRESSION = "blosc decompression"
+"""In the message of the RuntimeError that Blosc raises for bytes that are not its own."""
 
 
 class PreparedObjects:
-    """Prepared cases in an object store, see `focalis.object_store`. Focalis removes none of them.
+    """Prepared cases in an object store, see `focalis.object_store`. Focalis removes none but damaged ones.
 
     Raises:
         UsageError: the address is none, or what it needs is not installed.
@@ -44,10 +46,10 @@ class PreparedObjects:
     """
 
     def __init__(self, address: str) -> None:
-        if "@" in address or "?" in address:
+        if set("@?#") & set(address):
             raise UsageError(
-                "the address of prepared cases holds more than bucket and prefix; give s3://bucket/prefix, and "
-                "credentials by the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+                "the address of prepared cases has @, ? or # in it; give s3://bucket/prefix or file:///folder without "
+                "them, and credentials by the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
             )
         if address.startswith("file://"):
             with DataError.of_system(address, "check the folder", "cannot be written"):
@@ -78,14 +80,21 @@ class PreparedObjects:
         return [entry for entry in entries if _marker(entry) not in self._listed]
 
     def read(self, entry: Entry) -> Content:
-        """What was added; large arrays are `StoredArray`. FileNotFoundError or ValueError if it is gone or damaged."""
-        with store_errors(self.place(entry)):
-            content = np.frombuffer(bytes(self._store.get(_marker(entry)).bytes()), np.uint8)
-        arrays, facts = unpack(content)
-        documents = {f"{name}/{METADATA}": json.dumps(text) for name, text in facts["arrays"].items()}
+        """What was added; large arrays are `StoredArray`. One of `DAMAGED` if it is gone or damaged.
+
+        A damaged case is removed.
+        """
+        content = self._content(entry)
+        remove = partial(self._remove, entry, content)
+        try:
+            arrays, facts = unpack(np.frombuffer(content, np.uint8))
+            documents = {f"{name}/{METADATA}": json.dumps(text) for name, text in facts["arrays"].items()}
+        except DAMAGED:
+            remove()
+            raise
         source = _source(self._store, documents)
         large = {
-            name.rpartition("/")[2]: StoredArray(source, name, self.place(entry), partial(self.remove, entry))
+            name.rpartition("/")[2]: StoredArray(source, name, self.place(entry), remove)
             for name in facts["arrays"]
         }
         return arrays | cast("dict[str, NDArray[Any]]", large), facts
@@ -101,30 +110,38 @@ class PreparedObjects:
         attempt = f"{ARRAYS}/{entry[1]}-{secrets.token_hex(8)}"
         large = {f"{attempt}/{name}": array for name, array in arrays.items() if array.ndim > 2}
         small = {name: array for name, array in arrays.items() if array.ndim <= 2}
-        kept = False
         with store_errors(self.place(entry), "cannot be written"):
             try:
                 written = {name: _write(self._store, name, array) for name, array in large.items()}
                 marker = io.BytesIO()
                 pack(small, {**facts, "arrays": written}, marker)
-                with suppress(AlreadyExistsError):
-                    self._store.put(_marker(entry), marker.getvalue(), mode="create")
-                    kept = True
-            finally:
-                if not kept:
-                    self._remove_all(attempt)
-
-    def remove(self, entry: Entry) -> None:
-        """Have a case be made again by whoever wants it next; what runs that have it open read of it stays."""
-        self._listed.discard(_marker(entry))
-        with store_errors(self.place(entry)), suppress(FileNotFoundError):
-            self._store.delete(_marker(entry))
+            except BaseException:
+                self._remove_all(attempt)
+                raise
+            # However else this ends, the marker may have arrived: then the arrays must stay.
+            try:
+                self._store.put(_marker(entry), marker.getvalue(), mode="create")
+            except AlreadyExistsError:  # of another process, or of this put, repeated
+                with suppress(FileNotFoundError):
+                    if attempt.encode() not in self._content(entry):
+                        self._remove_all(attempt)
 
     def mark(self, entries: Iterable[Entry]) -> None:
         """Nothing: no case is ever removed for its age."""
 
     def tidy(self, used: Iterable[Entry]) -> None:
         """Nothing: others may use what this run does not, and only they know."""
+
+    def _content(self, entry: Entry) -> bytes:
+        with store_errors(self.place(entry)):
+            return bytes(self._store.get(_marker(entry)).bytes())
+
+    def _remove(self, entry: Entry, content: bytes) -> None:
+        """Have a damaged case be made again by whoever wants it next, unless another run has made it again already."""
+        self._listed.discard(_marker(entry))
+        with store_errors(self.place(entry), "is damaged and cannot be removed"), suppress(FileNotFoundError):
+            if self._content(entry) == content:
+                self._store.delete(_marker(entry))
 
     def _remove_all(self, prefix: str) -> None:
         from obstore.exceptions import BaseError
@@ -136,7 +153,10 @@ class PreparedObjects:
 
 
 class StoredArray:
-    """An array (z, y, x), or several of them, of which each read fetches the chunks that it needs."""
+    """An array (z, y, x), or several of them, of which each read fetches the chunks that it needs.
+
+    It has no arithmetic: `np.asarray` reads all of it.
+    """
 
     def __init__(
         self, source: Any, name: str, case: str, remove: Callable[[], None], index: int | None = None
@@ -173,9 +193,9 @@ class StoredArray:
         try:
             with store_errors(self._case):
                 return np.asarray(self._array[where])
-        except DataError:
-            raise
-        except Exception as error:  # whatever Zarr and its codecs raise for bytes that are not theirs
+        except (FileNotFoundError, ValueError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and DECOMPRESSION not in str(error):
+                raise  # it says nothing of the bytes: no memory, no thread
             self._remove()
             raise DataError.at(
                 self._case,
@@ -185,6 +205,11 @@ class StoredArray:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[(slice(None),) * len(self.shape)], dtype)
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("a stored array is compared by np.asarray")  # Python would call any two unequal
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def _array(self) -> zarr.Array[Any]:
@@ -223,9 +248,9 @@ def _write(store: ObjectStore, name: str, array: NDArray[Any]) -> dict[str, Any]
 
 
 def _source(store: ObjectStore, documents: Mapping[str, str]) -> Any:
-    """The store as Zarr reads it; the arrays' metadata are known, and an object that is not there is an error.
+    """The store as Zarr reads it; the arrays' metadata are known, and a missing or empty object is an error.
 
-    Zarr itself would take a missing object for an array of zeros.
+    Zarr itself would take it for an array of zeros.
     """
     from zarr.storage import ObjectStore as ZarrStore
 
@@ -234,7 +259,7 @@ def _source(store: ObjectStore, documents: Mapping[str, str]) -> Any:
             if key in documents:
                 return prototype.buffer.from_bytes(documents[key].encode())
             found = await super().get(key, prototype, byte_range)
-            if found is None:
+            if not found:
                 raise FileNotFoundError(key)
             return found
 
