@@ -30,7 +30,7 @@ from focalis.training.prepared_folder import DAMAGED, Content, Entry, PreparedFo
 from focalis.training.prepared_objects import PreparedObjects
 from focalis.volume import Grid, content_digest, content_profile, data_files, read_volume
 
-PREPARATION_VERSION = 5
+PREPARATION_VERSION = 6
 """Part of the key: raise it whenever the same files and plan would be prepared into other arrays or figures."""
 
 KNOWN = "known.sqlite"

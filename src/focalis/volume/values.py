@@ -75,7 +75,7 @@ def padding_value(array: NDArray[Any]) -> float | None:
 
 
 def percentiles_of(ordered: NDArray[Any], shares: Sequence[float]) -> NDArray[np.float64]:
-    """The percentiles of sorted values, interpolated linearly, as `np.percentile` gives them.
+    """The percentiles of sorted values, interpolated linearly, as `np.percentile` gives them, up to rounding.
 
     To sort values first takes less time than `np.percentile` takes to find several percentiles.
 
