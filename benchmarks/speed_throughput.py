@@ -6,10 +6,10 @@
     python benchmarks/speed_throughput.py --memory 10000
 
 MODEL is one that both revisions read, such as that of the older one's demo. This writes results/speed/throughput.json:
-wall seconds, start included, and peak memory of the whole program with its defaults, on 24 volumes of 128^3 on the
-plan's spacing, and on 24 that are resampled to it; medians of --rounds. The masks of both revisions must be the same
-files. The last writes results/speed/throughput-memory.json: resident memory of one process after every tenth of so many
-volumes of 32^3.
+wall seconds, start included, and peak memory of the whole program with its defaults, on --cases volumes of 128^3 on the
+plan's spacing, and on as many that are resampled to it; medians of --rounds. The masks of both revisions must be the
+same files. The last writes results/speed/throughput-memory.json: resident memory of one process after every tenth of so
+many volumes of 32^3.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def memory(cases: int, home: Path) -> list[dict[str, Any]]:
     rows = []
 
     def look(done: int, total: int, _case: str) -> None:
-        if done and done % (total // 10) == 0:
+        if done * 10 // total > len(rows):
             resident = psutil.Process().memory_info().rss / 1e9
             rows.append({"what": f"volumes of {SMALL_SIDE}^3", "cases": done, "resident GB": resident})
             print(rows[-1], file=sys.stderr)

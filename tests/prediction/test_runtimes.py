@@ -144,6 +144,17 @@ def test_what_pytorch_must_refine_is_computed_one_case_at_a_time(model, cache, m
     assert lanes_for(model, Settings(runtime="torch"))[0] == 1
 
 
+@pytest.mark.parametrize(("threads", "lanes"), [("2", 2), ("1", 1), ("", 3)])
+def test_as_many_cases_are_computed_at_once_as_the_process_may_use_cores(
+    model, cache, monkeypatch, threads, lanes
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parents[1]))
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: {1, 5, 7}, raising=False)
+    assert lanes_for(model, Settings(runtime="openvino"))[0] == lanes
+
+
 @pytest.mark.parametrize("name", ["nnunet", "segnet"])
 def test_openvino_computes_the_other_networks_too(model, tmp_path, name):
     """One is given tiles of the patch's size, whatever runs it; the other unpools by the places of maxima."""

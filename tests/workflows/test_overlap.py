@@ -16,7 +16,7 @@ class Stages:
     """Cases are names; what happens is noted, and each stage can be made to do something else."""
 
     def __init__(self, **instead):
-        self.noted, self.instead, self.lock = [], instead, threading.Lock()
+        self.noted, self.instead, self.lock, self.outline = [], instead, threading.Lock(), {}
 
     def note(self, stage, case):
         with self.lock:
@@ -29,7 +29,7 @@ class Stages:
         return 1000.0
 
     def read(self, case, admit):
-        admit([OUTLINE], ())
+        admit([self.outline.get(case, OUTLINE)], ())
         self.note("read", case)
         return case
 
@@ -139,6 +139,16 @@ def test_ctrl_c_leaves_the_case_that_is_being_written_whole(where):
     assert "compute c" not in stages.noted
 
 
+def test_ctrl_c_ends_a_reading_that_waits_for_leave():
+    def stop(_case):
+        raise KeyboardInterrupt
+
+    stages = Stages(admit=stop)
+    with pytest.raises(KeyboardInterrupt):
+        stages.run()
+    assert stages.noted == ["admit a"]
+
+
 def test_cases_are_computed_at_once_and_their_rows_come_in_order():
     together, read_d = threading.Barrier(2), threading.Event()
 
@@ -186,15 +196,64 @@ def test_a_case_is_computed_alone_where_the_memory_does_not_hold_as_many_of_its_
 
 
 def test_results_of_cases_computed_at_once_are_written_one_at_a_time():
-    together, writing, most = threading.Barrier(2), [], []
+    together, second, met = threading.Barrier(2), threading.Event(), []
 
-    def write(case):
-        writing.append(case)
-        most.append(len(writing))
-        writing.remove(case)
+    def write(_case):
+        if met:
+            second.set()
+        else:
+            met.append(None)
+            met[0] = second.wait(0.2)
 
-    Stages(**{"compute beside": lambda _case: together.wait(10), "write": write}).run("abcd", lanes=2)
-    assert most == [1, 1, 1, 1]
+    Stages(**{"compute beside": lambda _case: together.wait(10), "write": write}).run("ab", lanes=2)
+    assert met == [False]
+    assert second.is_set()
+
+
+@pytest.mark.parametrize("last_small_one", ["c", "small c"])
+def test_images_that_do_not_fit_beside_what_idle_threads_hold_are_read_when_these_ended(last_small_one):
+    """A thread may keep its network between cases: as much as the largest case that was computed beside others."""
+    threads, alive = set(), []
+
+    def read(case):
+        if case == "large":
+            alive.extend(thread for thread in threads if thread.is_alive())
+
+    stages = Stages(**{"compute beside": lambda _case: threads.add(threading.current_thread()), "read": read})
+    needs = {"a": 350.0, "b": 350.0, "c": 350.0, "small c": 1.0, "large": 900.0}
+    stages.admit = lambda case, _outlines, _modalities: needs[case]
+    stages.outline = {"large": Outline(OUTLINE.grid, 800)}
+    cases = ["a", "b", last_small_one, "large"]
+    assert stages.run(cases, room=1000.0, lanes=2) == [("row", case) for case in cases]
+    assert threads
+    assert not alive
+
+
+def test_images_that_fit_beside_the_threads_are_read_while_these_compute():
+    read_large = threading.Event()
+    stages = Stages(
+        **{
+            "compute beside": lambda _case: read_large.wait(10) or pytest.fail("the next case was not read"),
+            "read": lambda case: case == "large" and read_large.set(),
+        }
+    )
+    stages.admit = lambda case, _outlines, _modalities: 900.0 if case == "large" else 350.0
+    stages.outline = {"large": Outline(OUTLINE.grid, 300)}
+    cases = ["a", "b", "large"]
+    assert stages.run(cases, room=1000.0, lanes=2) == [("row", case) for case in cases]
+
+
+def test_what_is_told_when_a_case_begins_is_how_many_are_finished():
+    begun_c, told = threading.Event(), []
+
+    def began(finished, case):
+        told.append((finished, case))
+        if case == "c":
+            begun_c.set()
+
+    Stages(**{"compute beside": lambda _case: begun_c.wait(10)}).run("abcd", began=began, lanes=2)
+    assert told[:3] == [(0, "a"), (0, "b"), (0, "c")]
+    assert told[3] in [(1, "d"), (2, "d")]
 
 
 @pytest.mark.parametrize("stage", ["admit", "read", "compute beside", "write"])

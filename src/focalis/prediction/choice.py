@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pooch
 
+from focalis.cores import usable_cores
 from focalis.errors import DataError, ModelError, UsageError
 from focalis.files import write_text
 from focalis.model import Model
@@ -195,7 +195,7 @@ def _key(model: Model) -> str:
 
 def _machine(precision: str, names: Sequence[str]) -> str:
     """What a choice depends on beside the network."""
-    facts = [_processor(), os.cpu_count(), version("torch"), precision, *names]
+    facts = [_processor(), usable_cores(), version("torch"), precision, *names]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 import warnings
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from focalis.cores import default_threads
 from focalis.errors import DataError, ModelError
 from focalis.files import sha256_of, whole_folder
 from focalis.model import Model
@@ -85,7 +85,7 @@ class OpenVino(Host):
 
     def lanes(self) -> tuple[int, int]:
         """See `Engines.lanes`."""
-        threads = self.threads or os.cpu_count() or 1
+        threads = self.threads or default_threads()
         count = min(MOST_LANES, threads)
         return count, threads // count
 

@@ -303,7 +303,7 @@ def engines_for(model: Model, settings: Settings, say: Say | None = None) -> Eng
 def lanes_for(model: Model, settings: Settings) -> tuple[int, Settings]:
     """How many cases can be segmented at once, each in a thread of its own, and the settings for each.
 
-    The results are those of one case after the other. It is one case where several would not be faster.
+    It is one case where several would not be faster. See `Engines.lanes` for how the results compare.
     """
     count, threads = engines_for(model, settings).lanes()
     if count == 1 or (model.refinement is not None and settings.refine is not False):

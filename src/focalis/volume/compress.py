@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from focalis.cores import usable_cores
 
 CHUNK_BYTES = 4 << 20
 LEVEL = 1
@@ -21,7 +22,7 @@ def gzip_file(source: Path, target: Path) -> None:
     """
     size = source.stat().st_size
     starts = range(0, max(size, 1), CHUNK_BYTES)
-    threads = os.cpu_count() or 1
+    threads = usable_cores()
     checksum = 0
     with source.open("rb") as plain, target.open("wb") as packed, ThreadPoolExecutor(threads) as pool:
         packed.write(_HEADER)

@@ -25,7 +25,7 @@ Ask = tuple[Sequence[Outline], Sequence[str]]
 
 SHARE = 0.75
 """Cases are computed beside each other if as many of their size take no more than this of the memory. The rest is for
-what the networks hold between cases that are computed alone."""
+the next one's images, and for what the networks hold between cases that are computed alone."""
 
 
 class Stages(Protocol[Case, Row]):
@@ -71,10 +71,11 @@ def overlapped(
     Args:
         room_bytes: what the cases that are computed, the next one's images and the last ones' results may take
             together; where they do not fit, one waits for the other.
-        began: called before a case is computed, with its place.
+        began: called before a case is computed, with how many are finished.
         lanes: how many cases may be computed at once.
     """
     following, beside = None, None
+    beside_bytes = 0.0  # what the threads beside each other may take, also between cases: networks stay
     stopped, writing = threading.Event(), threading.Lock()
     with _in_order() as heard, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         rows: _Rows[Row] = _Rows(heard)
@@ -89,28 +90,38 @@ def overlapped(
                 made = _caught(stages.compute, case, found, stopped)
             return stages.refused(case, made) if isinstance(made, Exception) else write(case, place, made)
 
+        def end_beside() -> None:
+            nonlocal beside, beside_bytes
+            if beside is not None:
+                rows.settle(0)
+                beside.shutdown()
+            beside, beside_bytes = None, 0.0
+
         try:
             for place, case in enumerate(cases):
-                began(place, case)
-                reading = following or _Reading(reader, stages, case, heard.of(place))
-                following = None
+                began(rows.finished, case)
+                reading = following = following or _Reading(reader, stages, case, heard.of(place))
+                if beside is not None and not reading.begin(room_bytes - beside_bytes - rows.awaited_bytes):
+                    end_beside()
                 found, need = reading.result(), reading.need
+                following = None
+                is_small = lanes > 1 and lanes * need <= SHARE * room_bytes
+                if is_small:
+                    beside_bytes = max(beside_bytes, lanes * need)
+                else:
+                    end_beside()
                 if place + 1 < len(cases):
                     following = _Reading(reader, stages, cases[place + 1], heard.of(place + 1))
-                    following.begin(room_bytes - need - rows.awaited_bytes)
+                    following.begin(room_bytes - need - beside_bytes - rows.awaited_bytes)
                 if isinstance(found, Exception):
                     rows.add(place, stages.refused(case, found))
                 elif stages.is_row(found):
                     rows.add(place, found)
-                elif lanes > 1 and lanes * need <= SHARE * room_bytes:
-                    rows.settle(lanes - 1, room_bytes - need)
+                elif is_small:
+                    rows.settle(lanes - 1, room_bytes - beside_bytes)
                     beside = beside or ThreadPoolExecutor(lanes)
-                    rows.expect(place, beside.submit(carry_out, case, place, found), need)
+                    rows.expect(place, beside.submit(carry_out, case, place, found))
                 else:
-                    if beside is not None:
-                        rows.settle(0)
-                        beside.shutdown()  # what its threads hold between cases goes with them
-                        beside = None
                     rows.settle(1, room_bytes - need)
                     with heard.of(place):
                         made = _caught(stages.compute, case, found, None)
@@ -128,8 +139,7 @@ def overlapped(
             if following is not None:
                 following.drop()
             rows.settle(0)
-            if beside is not None:
-                beside.shutdown()
+            end_beside()
     return rows.in_order()
 
 
@@ -145,7 +155,7 @@ class _Rows(Generic[Found]):
     """The rows of finished cases, and those that threads still work on.
 
     Attributes:
-        awaited_bytes: what the cases that threads work on take.
+        awaited_bytes: what the results that are being written take.
     """
 
     def __init__(self, heard: _Heard) -> None:
@@ -157,6 +167,11 @@ class _Rows(Generic[Found]):
     def awaited_bytes(self) -> float:
         return sum(nbytes for _, nbytes in self._awaited.values())
 
+    @property
+    def finished(self) -> int:
+        """How many cases are finished."""
+        return len(self._found) + sum(row.done() for row in self._awaited)
+
     def add(self, place: int, row: Found) -> None:
         """Add a finished case."""
         self._found[place] = row
@@ -164,12 +179,12 @@ class _Rows(Generic[Found]):
             self._heard.tell(self._told)
             self._told += 1
 
-    def expect(self, place: int, row: Future[Found], nbytes: float) -> None:
-        """Add a case that a thread works on."""
+    def expect(self, place: int, row: Future[Found], nbytes: float = 0.0) -> None:
+        """Add a case that a thread works on; `nbytes` of its result that nobody else counts."""
         self._awaited[row] = place, nbytes
 
     def settle(self, most: int, room_bytes: float = math.inf) -> None:
-        """Wait until threads work on so many cases at most, and these fit the room."""
+        """Wait until threads work on so many cases at most, and their results fit the room."""
         while self._awaited and (len(self._awaited) > most or self.awaited_bytes > room_bytes):
             for row in wait(self._awaited, return_when=FIRST_COMPLETED).done:
                 place, _ = self._awaited.pop(row)
@@ -199,15 +214,17 @@ class _Reading(Generic[Case]):
         self.need = 0.0
         self._future = pool.submit(self._read, heard)
 
-    def begin(self, room_bytes: float) -> None:
-        """Wait until its headers are read; let it go on if its images fit."""
-        ask = self._asks.get()
+    def begin(self, room_bytes: float) -> bool:
+        """Wait until its headers are read; let it go on if its images fit. Whether they did."""
+        ask = self._held_back or self._asks.get()
+        self._held_back = None
         if ask is None:
             self._asks.put(None)
         elif ask[0] and sum(outline.nbytes for outline in ask[0]) <= room_bytes:
             self._answer(ask)
         else:
             self._held_back = ask
+        return self._held_back is None
 
     def result(self) -> Any:
         """What was read, or the error."""

@@ -227,9 +227,9 @@ def predict(
         resume=resume,
     )
 
-    def began(place: int, case: CaseInput) -> None:
+    def began(finished: int, case: CaseInput) -> None:
         if progress is not None:
-            progress(place, len(given), case.name)
+            progress(finished, len(given), case.name)
 
     rows = overlapped(given, work, settings.memory_gb * 1e9 - PROGRAM_BYTES, began, lanes)
     if progress is not None:
