@@ -1,10 +1,10 @@
-"""How many cores and threads of the processor are ours."""
+"""How many cores of the processor are ours."""
 
 import os
 
 import pytest
 
-from focalis.cores import default_threads, usable_cores
+from focalis.cores import usable_cores
 
 
 @pytest.fixture
@@ -24,12 +24,3 @@ def test_all_cores_count_where_the_system_does_not_tell_which_are_ours(monkeypat
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: counted)
     assert usable_cores() == cores
-
-
-@pytest.mark.usefixtures("four_of_eight")
-@pytest.mark.parametrize(
-    ("asked", "threads"), [("3", 3), (" 2,1", 2), ("16", 4), ("", 4), ("0", 4), ("-1", 4), ("many", 4)]
-)
-def test_openmp_s_variable_lowers_the_threads(monkeypatch, asked, threads):
-    monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    assert default_threads() == threads

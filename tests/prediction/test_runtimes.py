@@ -144,14 +144,13 @@ def test_what_pytorch_must_refine_is_computed_one_case_at_a_time(model, cache, m
     assert lanes_for(model, Settings(runtime="torch"))[0] == 1
 
 
-@pytest.mark.parametrize(("threads", "lanes"), [("2", 2), ("1", 1), ("", 3)])
+@pytest.mark.parametrize(("cores", "lanes"), [({1, 5, 7}, 3), ({4}, 1), (set(range(8)), 4)])
 def test_as_many_cases_are_computed_at_once_as_the_process_may_use_cores(
-    model, cache, monkeypatch, threads, lanes
+    model, cache, monkeypatch, cores, lanes
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parents[1]))
-    monkeypatch.setenv("OMP_NUM_THREADS", threads)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _process: {1, 5, 7}, raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: cores, raising=False)
     assert lanes_for(model, Settings(runtime="openvino"))[0] == lanes
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.cores import default_threads
+from focalis.cores import usable_cores
 from focalis.errors import DataError, ModelError
 from focalis.files import sha256_of, whole_folder
 from focalis.model import Model
@@ -85,7 +85,7 @@ class OpenVino(Host):
 
     def lanes(self) -> tuple[int, int]:
         """See `Engines.lanes`."""
-        threads = self.threads or default_threads()
+        threads = self.threads or usable_cores()
         count = min(MOST_LANES, threads)
         return count, threads // count
 
