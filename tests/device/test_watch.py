@@ -119,7 +119,7 @@ def test_it_looks_by_itself_until_it_is_stopped(inbox, intake, slices):
 
 
 def test_a_missing_folder_is_an_error(tmp_path, intake):
-    with pytest.raises(DataError, match="no folder to watch"):
+    with pytest.raises(DataError, match="not a folder to watch"):
         watcher(tmp_path / "nowhere", intake)
 
 

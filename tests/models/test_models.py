@@ -112,7 +112,7 @@ def test_a_run_names_the_card_of_a_model_of_the_package(shipped, tmp_path):
     for given in (NAME, str(shipped)):
         done = CliRunner().invoke(app, ["predict", given, *words])
         assert (
-            "and is no detector; for research use only, not a medical device; trained on LIDC-IDRI, CC BY 3.0; "
+            "and is not a detector; for research use only, not a medical device; trained on LIDC-IDRI, CC BY 3.0; "
             in (done.stderr)
         )
         assert f"its card: {card}\n" in done.stderr
@@ -165,7 +165,7 @@ def test_the_device_names_the_card_of_a_model_of_the_package(shipped, tmp_path):
     serve(settings_for(None, config, tmp_path / "store", 0, 0), say)
     cards = [line for line in said if line.startswith("card ")]
     assert cards == [
-        f"card    {NAME}: outlines the nodule in a CT crop of about 51 mm around it, and is no detector; for "
+        f"card    {NAME}: outlines the nodule in a CT crop of about 51 mm around it, and is not a detector; for "
         "research use only, not a medical device; trained on LIDC-IDRI, CC BY 3.0; "
         f"its card: {shipped.with_suffix('.md')}"
     ]

@@ -194,5 +194,5 @@ def test_a_table_of_another_mask_is_an_error(scans):
     with pytest.raises(DataError, match=r"a\.json: does not belong"):
         evaluate(scans / "out", scans / "labels", None)
     (scans / "out" / "lesions" / "a.json").write_text('{"lesions": [{}]}', encoding="utf-8")
-    with pytest.raises(DataError, match="no table of lesions"):
+    with pytest.raises(DataError, match="not a table of lesions"):
         evaluate(scans / "out", scans / "labels", None)
