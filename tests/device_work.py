@@ -325,6 +325,22 @@ POINTS = {
 }
 
 
+def fail_the_first_claim(monkeypatch):
+    """Have DBOS fail once after it has claimed a workflow, before it begins it; the list is empty from then on."""
+    import dbos._queue
+
+    original, failures = dbos._queue.execute_dequeued_workflow, [1]
+
+    def execute(*given, **options):
+        if failures:
+            failures.pop()
+            raise OSError("No space left on device")
+        return original(*given, **options)
+
+    monkeypatch.setattr(dbos._queue, "execute_dequeued_workflow", execute)
+    return failures
+
+
 def digest_of(paths):
     """One hash of the contents of files, in whatever order they are named."""
     return hashlib.sha256("".join(sorted(map(sha256_of, map(Path, paths)))).encode()).hexdigest()

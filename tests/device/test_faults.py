@@ -6,7 +6,6 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import dbos._queue
 import numpy as np
 import pydicom
 import pytest
@@ -18,6 +17,7 @@ from device_work import (
     block,
     config,
     destination,
+    fail_the_first_claim,
     in_this_process,
     keep_files,
     pacs,
@@ -127,15 +127,7 @@ def test_work_whose_end_could_not_be_written_is_begun_again(model, series, tmp_p
 
 @pytest.mark.usefixtures("hasty")
 def test_work_that_was_claimed_and_never_begun_is_begun_again(model, series, tmp_path, monkeypatch):
-    original, failures = dbos._queue.execute_dequeued_workflow, [1]
-
-    def execute(*given, **options):
-        if failures:
-            failures.pop()
-            raise OSError("No space left on device")
-        return original(*given, **options)
-
-    monkeypatch.setattr(dbos._queue, "execute_dequeued_workflow", execute)
+    failures = fail_the_first_claim(monkeypatch)
     kept(tmp_path / "store", series)
     with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
         until(lambda: jobs.store.tasks("done"))

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 
-import dbos
 import device_work
 import pytest
 from device_work import GRID, block, config, digest_of, in_this_process, keep_files, until, working
@@ -137,15 +136,7 @@ def test_killed_workers_and_a_restarted_database_lose_nothing(
 def test_a_study_that_a_worker_took_and_never_began_is_begun_again(
     settings, write_series, tmp_path, monkeypatch
 ):
-    original, failures = dbos._queue.execute_dequeued_workflow, [1]
-
-    def execute(*given, **options):
-        if failures:
-            failures.pop()
-            raise OSError("No space left on device")
-        return original(*given, **options)
-
-    monkeypatch.setattr(dbos._queue, "execute_dequeued_workflow", execute)
+    failures = device_work.fail_the_first_claim(monkeypatch)
     monkeypatch.setattr("focalis.device.jobs._LOST_SECONDS", 1)
     with running(settings, FRONT), serve.working(load_config(settings)) as jobs:
         jobs.segmenter.run = device_work.pretend
