@@ -39,11 +39,9 @@ def told_without(folder: Path, error: FocalisError) -> str:
 
 def _instance_number(path: Path) -> str:
     """The Instance Number of a file; empty if it has none or cannot be read."""
-    from pydicom import dcmread
+    from focalis.dicom.headers import read_header
 
     try:
-        return str(
-            int(dcmread(path, specific_tags=["InstanceNumber"], stop_before_pixels=True).InstanceNumber)
-        )
+        return str(int(read_header(path, ("InstanceNumber",)).InstanceNumber))
     except Exception:  # reading the series says what is wrong
         return ""

@@ -26,7 +26,7 @@ from focalis.files import ABANDONED_AFTER_S, UNFINISHED, KnownFiles, age_s, sha2
 from focalis.lesions import label_components
 from focalis.losses import distance_to_foreground, loss_spec, nearest_lesion
 from focalis.planning import Description, Plan, describe, prepare_image, prepare_label
-from focalis.training.prepared_folder import DAMAGED, Content, Entry, PreparedFolder
+from focalis.training.prepared_folder import DAMAGED, Content, Entry, PreparedFolder, gone
 from focalis.training.prepared_objects import PreparedObjects
 from focalis.volume import Grid, content_digest, content_profile, data_files, read_volume
 
@@ -143,11 +143,7 @@ class PreparedCases(Sequence[TrainingCase]):
         try:
             return store.read(entry)
         except DAMAGED as error:
-            raise DataError.at(
-                store.place(entry),
-                "the prepared case is gone or damaged",
-                "start again, it will be made anew",
-            ) from error
+            raise gone(store.place(entry)) from error
 
 
 def prepare_cases(

@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from focalis.errors import DataError
 from focalis.files import ABANDONED_AFTER_S, age_s, whole_file
 
 SUFFIX = ".safetensors"
@@ -42,6 +43,12 @@ Content = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 """The arrays of a prepared case by name, and what is known of it, as JSON has it."""
 DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError)
 """What `unpack` and NumPy raise for a file that is missing, cut short or something else."""
+
+
+def gone(place: object, why: str = "") -> DataError:
+    """The error of a prepared case that cannot be read."""
+    told = f"the prepared case is gone or damaged{f' ({why})' if why else ''}"
+    return DataError.at(place, told, "start again, it will be made anew")
 
 
 class PreparedFolder:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from focalis.errors import DataError, UsageError
 from focalis.object_store import open_object_store, store_errors
-from focalis.training.prepared_folder import DAMAGED, SUFFIX, Content, Entry, pack, unpack
+from focalis.training.prepared_folder import DAMAGED, SUFFIX, Content, Entry, gone, pack, unpack
 
 if TYPE_CHECKING:
     import zarr
@@ -197,11 +197,7 @@ class StoredArray:
             if isinstance(error, RuntimeError) and DECOMPRESSION not in str(error):
                 raise  # it says nothing of the bytes: no memory, no thread
             self._remove()
-            raise DataError.at(
-                self._case,
-                f"the prepared case is gone or damaged ({type(error).__name__})",
-                "start again, it will be made anew",
-            ) from error
+            raise gone(self._case, type(error).__name__) from error
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[(slice(None),) * len(self.shape)], dtype)

@@ -23,9 +23,9 @@ from focalis.plugins import find_part, installed
 from focalis.training import Progress
 from focalis.workflows.ray import ray
 from focalis.workflows.record import write_json
-from focalis.workflows.run import FAILED, KILLED, OUTCOME, Job
+from focalis.workflows.run import FAILED, KILLED, OUTCOME, Job, Tell
 from focalis.workflows.slurm import slurm
-from focalis.workflows.task import Tell, carry_out, job_of
+from focalis.workflows.task import carry_out, job_of
 
 COMMAND = (sys.executable, "-m", "focalis.workflows.executors")
 LOG = "log.txt"

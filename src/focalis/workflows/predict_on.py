@@ -22,8 +22,8 @@ from focalis.workflows.inputs import find_cases
 from focalis.workflows.part import Part, plain
 from focalis.workflows.predict import PredictReport
 from focalis.workflows.result_files import older_masks
+from focalis.workflows.run import Tell
 from focalis.workflows.slurm import TASKS
-from focalis.workflows.task import Tell
 
 CASES_PER_PART = 20
 

@@ -19,9 +19,9 @@ from focalis.errors import DataError, TrainingError, UsageError
 from focalis.files import only_process_in
 from focalis.training import Progress, read_metrics
 from focalis.workflows.record import read_json, write_json
-from focalis.workflows.run import KILLED, OUTCOME, Job, Task
+from focalis.workflows.run import KILLED, OUTCOME, Job, Task, Tell
 from focalis.workflows.slurm import THREADS
-from focalis.workflows.task import Tell, carry_out, job_of
+from focalis.workflows.task import carry_out, job_of
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_STOP = 60.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from focalis.models import OF_A_RUN
 from focalis.planning import Plan
 from focalis.prediction import DEFAULT_MEMORY_GB, Runtime, Settings
 from focalis.settings import Compute, Frozen, Length
+from focalis.training import Progress
 from focalis.training.start import first_network, read_start
 from focalis.workflows.record import read_json
 
@@ -32,6 +34,9 @@ FINISHED, DIVERGED, MEMORY, KILLED, FAILED, UNTOUCHED = (
     "failed",
     "not started",
 )
+
+Tell = Callable[[str, Progress | None], None]
+"""Told the name of what begins (None) and, in training, how it goes on."""
 
 
 class Job(Frozen):

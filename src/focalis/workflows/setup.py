@@ -28,9 +28,8 @@ from focalis.training import KNOWN, PreparedObjects
 from focalis.training.prepared import missing_cases, preparation_key
 from focalis.workflows.executors import Executor, executor
 from focalis.workflows.record import data_hash
-from focalis.workflows.run import Preparation, Task
+from focalis.workflows.run import Preparation, Task, Tell
 from focalis.workflows.slurm import TASKS
-from focalis.workflows.task import Tell
 
 DEFAULT_FOLDS = 5
 PREPARED = "prepared"

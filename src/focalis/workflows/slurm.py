@@ -14,8 +14,8 @@ from pathlib import Path
 from focalis.errors import UsageError
 from focalis.files import write_text
 from focalis.workflows.record import changes
-from focalis.workflows.run import UNTOUCHED, Job
-from focalis.workflows.task import Tell, read_task
+from focalis.workflows.run import UNTOUCHED, Job, Tell
+from focalis.workflows.task import read_task
 
 TASKS = "tasks"
 THREADS = 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from focalis.planning import Readers
 from focalis.prediction import choose_runtime
 from focalis.prediction.engine import is_out_of_memory
 from focalis.settings import Length
-from focalis.training import Progress, prepare_cases, trusted_to_train
+from focalis.training import prepare_cases, trusted_to_train
 from focalis.workflows.judge import Judgement, held_out_note, judge
 from focalis.workflows.part import Part, predict_part
 from focalis.workflows.record import from_plain, read_json, to_plain, write_json
@@ -34,11 +33,9 @@ from focalis.workflows.run import (
     Preparation,
     Run,
     Task,
+    Tell,
 )
 from focalis.workflows.train_run import train_run
-
-Tell = Callable[[str, Progress | None], None]
-"""Told the name of what begins (None) and, in training, how it goes on."""
 
 
 def carry_out(task: Job, tell: Tell = lambda _stage, _progress: None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,6 @@ from focalis.planning import Plan, learn_scope
 from focalis.planning.parts import loss_settings
 from focalis.settings import DEFAULT_MINUTES
 from focalis.training import (
-    Progress,
     calibrate,
     fit_refinement,
     keep_freed_memory,
@@ -48,10 +47,9 @@ from focalis.workflows.record import (
     read_json,
     write_json,
 )
-from focalis.workflows.run import MODEL, Run, started_from
+from focalis.workflows.run import MODEL, Run, Tell, started_from
 from focalis.workflows.training_cases import CHOSE, TRAINED, trained_on
 
-Tell = Callable[[str, Progress | None], None]
 RECORD = "record.json"
 _WHICH_GPU = re.compile(r"(?<=^cuda):\d+")
 """A run that is resumed may use another GPU, other threads, and other processes."""
