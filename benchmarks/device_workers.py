@@ -422,7 +422,7 @@ def reference(scans: Sequence[Scan], ended: queue.Queue[SeriesTask | None], fold
         scan, into = of_series[task.series_uid], folder / task.task_id
         into.mkdir(parents=True)
         job = SeriesJob(
-            files=[str(path) for path in scan.files],
+            files=dict.fromkeys(map(str, scan.files)),
             model=str(model),
             model_sha256=digest,
             folder=str(into),

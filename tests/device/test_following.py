@@ -64,7 +64,7 @@ def dated(write_series, tmp_path):
 
     def write(name, day, **attributes):
         dates = {"AcquisitionDate": day, "StudyDate": day, "PatientID": "17"}
-        return [str(path) for path in write_series(tmp_path / name, block(), GRID, **{**dates, **attributes})]
+        return dict.fromkeys(map(str, write_series(tmp_path / name, block(), GRID, **dates | attributes)))
 
     return write
 
@@ -120,7 +120,7 @@ def two_dates(write_series, tmp_path, monkeypatch):
             AcquisitionDate=day,
             PatientID="17",
         )
-        found.append((read_series(files), label.array, [str(file) for file in files]))
+        found.append((read_series(files), label.array, dict.fromkeys(map(str, files))))
     (before, drawn, files), (series, mask, _) = found
     objects = made(tmp_path / "earlier", before, drawn)
     monkeypatch.setattr("focalis.workflows.repeated_prediction.second_look", lambda *_: mask)
@@ -190,7 +190,7 @@ def test_a_lesion_has_one_tracking_uid_over_three_dates_though_one_scan_did_not_
     )
     objects = made(tmp_path / "objects", read_series(files), label.array)
     between = EarlierStudy(
-        "between", [str(file) for file in files], str(objects["seg"]), str(objects["sr"]), ""
+        "between", dict.fromkeys(map(str, files)), str(objects["seg"]), str(objects["sr"]), ""
     )
     model = Model(small_plan(labels={1: "nodule"}), ())
     found = follow_up(series, mask, [earlier, between], model, Settings(), "latin-1")

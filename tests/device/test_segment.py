@@ -43,7 +43,7 @@ def answer(model, write_series, tmp_path):
         (tmp_path / "made").mkdir()
         told = []
         job = SeriesJob(
-            files=[str(path) for path in files],
+            files={str(path): number for number, path in enumerate(files)},
             model=str(file),
             model_sha256=digest or sha256_of(file),
             folder=str(tmp_path / "made"),
@@ -207,7 +207,7 @@ def test_the_lesion_at_a_point_of_the_pages_image_is_segmented(tmp_path):
 def test_a_whole_scan_waits_for_points_if_the_model_is_guided(write_series, tmp_path):
     file, digest, model = guided(tmp_path)
     files = write_series(tmp_path / "scan", np.resize(block(), (20, 24, 28)), Grid((28, 24, 20)))
-    job = SeriesJob([str(each) for each in files], str(file), digest, str(tmp_path), "1", 4.0, {})
+    job = SeriesJob(dict.fromkeys(map(str, files)), str(file), digest, str(tmp_path), "1", 4.0, {})
     found = segment(job, lambda _state: None, {digest: model})
     assert (found["outcome"], found["outside"]) == ("held", "")
     assert "click on each lesion" in found["reason"]

@@ -22,7 +22,7 @@ for line in sys.stdin:
 
 def job(folder):
     return SeriesJob(
-        files=[], model="m", model_sha256="0" * 64, folder=folder, version="1", memory_gb=1, supersedes={}
+        files={}, model="m", model_sha256="0" * 64, folder=folder, version="1", memory_gb=1, supersedes={}
     )
 
 

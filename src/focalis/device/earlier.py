@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from focalis.device.config import Route
+from focalis.device.named_images import numbers_of
 from focalis.device.records import EarlierStudy, SeriesRow, SeriesTask
 from focalis.device.routing import route_of
 from focalis.device.store import Store
@@ -28,7 +29,7 @@ def earlier_studies(
         files = {each.kind: str(each.path) for each in store.results(earlier.task_id)}
         segmentation = files.get("correction", files.get("seg", ""))
         report = files.get("correction-sr", "") if "correction" in files else files.get("sr", "")
-        images = [str(each.path) for each in store.images(other.series_uid)]
+        images = numbers_of(store.images(other.series_uid))
         if segmentation and images:
             found.append(EarlierStudy(earlier.task_id, images, segmentation, report, earlier.model_sha256))
     return found

@@ -61,7 +61,7 @@ def choose_earlier(
     day = day_of(series.header)
     found: dict[date, tuple[bool, int, str, EarlierStudy]] = {}
     for each in candidates:
-        header = read_header(Path(each.files[0]), charset=charset)
+        header = read_header(Path(next(iter(each.files))), charset=charset)
         earlier = day_of(header)
         if day is None or earlier is None or earlier >= day or not is_same_person(series.header, header):
             continue

@@ -31,6 +31,7 @@ from focalis.device.config import Config, Destination, Route
 from focalis.device.earlier import earlier_studies, namesake_studies
 from focalis.device.mask_job import MaskJob, Voxel
 from focalis.device.models import ServedModel, open_models
+from focalis.device.named_images import numbers_of
 from focalis.device.notify import Notifier
 from focalis.device.outgoing import outgoing
 from focalis.device.records import Delivery, DeliveryState, Level, SeriesRow, SeriesTask, TaskState, now
@@ -469,7 +470,7 @@ class Jobs:
         wrong, strange = outside_policies(row, self.routes(), bool(task.released))
         making = making_folder(self.store, task_id, self._executor)
         job = SeriesJob(
-            files=[str(instance.path) for instance in instances],
+            files=numbers_of(instances),
             model=str(model.file),
             model_sha256=model.header.identity.file_sha256,
             folder=str(making),
@@ -560,7 +561,7 @@ class Jobs:
     def mask(
         self,
         model: str,
-        images: Sequence[Path],
+        images: Mapping[str, int | None],
         series: bool,
         out: Path,
         points_xyz: Sequence[Voxel],
@@ -568,7 +569,7 @@ class Jobs:
     ) -> dict[str, Any]:
         """Segment an image for a viewer, in the child; see `focalis.device.mask_job.mask`."""
         job = MaskJob(
-            [str(path) for path in images],
+            dict(images),
             series,
             str(out),
             list(points_xyz),

@@ -30,14 +30,14 @@ class MaskJob:
     """An image to segment.
 
     Attributes:
-        images: an image file, or the files of a DICOM series.
+        images: an image file, or the files of a DICOM series; file to Instance Number, None without one.
         series: whether they are a DICOM series.
         out: the file to write; its suffix says how.
         points_xyz: for a guided model, the voxels that a person clicked.
         dtype: of the values in a plain .nrrd; empty for uint16, or wider if the labels need it.
     """
 
-    images: list[str]
+    images: dict[str, int | None]
     series: bool
     out: str
     points_xyz: list[Voxel]
@@ -110,7 +110,7 @@ def _read(job: MaskJob, links: Path, admit: Callable[[Outline, str], None]) -> t
     from focalis.volume import read_outlines, read_volume
 
     if job.series:
-        series = read_series(tuple(link_slices(map(Path, job.images), links)), admit, job.charset)
+        series = read_series(tuple(link_slices(job.images, links)), admit, job.charset)
         return series.volume, series.modality
     (file,) = (Path(file) for file in job.images)
     links.mkdir()

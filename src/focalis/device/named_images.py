@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from focalis.device.records import Instance
 from focalis.errors import FocalisError
 
 
-def link_slices(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
+def numbers_of(instances: Iterable[Instance]) -> dict[str, int | None]:
+    """File to Instance Number, as it was read when the instance came; None without one."""
+    return {str(each.path): each.number for each in instances}
+
+
+def link_slices(numbers: Mapping[str, int | None], folder: Path) -> dict[Path, Path]:
     """Link the files of a series into a folder, named by their Instance Numbers: `slice 12`.
 
     Returns:
@@ -16,15 +22,14 @@ def link_slices(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
     """
     links: dict[Path, Path] = {}
     folder.mkdir()
-    for file in files:
-        number = _instance_number(file)
-        link = name = folder / (f"slice {number}" if number else "a slice")
+    for file, number in numbers.items():
+        link = name = folder / ("a slice" if number is None else f"slice {number}")
         copies = 1
         while link in links:
             copies += 1
             link = name.with_name(f"{name.name} ({copies})")
-        link.symlink_to(file.absolute())
-        links[link] = file
+        link.symlink_to(Path(file).absolute())
+        links[link] = Path(file)
     return links
 
 
@@ -35,13 +40,3 @@ def told_without(folder: Path, error: FocalisError) -> str:
         return str(error)
     name = "" if place == folder else f"{place.name}: "
     return name + "; ".join(filter(None, (error.fault, error.advice)))
-
-
-def _instance_number(path: Path) -> str:
-    """The Instance Number of a file; empty if it has none or cannot be read."""
-    from focalis.dicom.headers import read_header
-
-    try:
-        return str(int(read_header(path, ("InstanceNumber",)).InstanceNumber))
-    except Exception:  # reading the series says what is wrong
-        return ""

@@ -244,13 +244,14 @@ class EarlierStudy:
     """A series of the same person that was segmented before.
 
     Attributes:
+        files: file to Instance Number, None without one.
         segmentation: its Segmentation, the corrected one if there is one.
         report: the Structured Report to it.
         model_sha256: the file of the model that segmented it.
     """
 
     task_id: str
-    files: list[str]
+    files: dict[str, int | None]
     segmentation: str
     report: str
     model_sha256: str

@@ -42,6 +42,7 @@ class SeriesJob:
     """One series to segment.
 
     Attributes:
+        files: file to Instance Number, None without one.
         folder: an empty folder for the results.
         supersedes: kind of result to the file of the earlier one that is replaced.
         created: when the task was made, in ISO 8601; the results have this time, so that a repetition makes the same
@@ -56,7 +57,7 @@ class SeriesJob:
         earlier: studies that may be of the same person, each as `focalis.device.records.EarlierStudy`.
     """
 
-    files: list[str]
+    files: dict[str, int | None]
     model: str
     model_sha256: str
     folder: str
@@ -209,7 +210,7 @@ def _segment(
         require_memory(model, [outline], settings)
 
     try:
-        files = link_slices(map(Path, job.files), links / "series")
+        files = link_slices(job.files, links / "series")
         left = odd_ones(tuple(files)) if job.leave_out else []
         series = read_series([file for file in files if file not in left], admit, job.charset)
         strange = check_scope(model, [series.volume], [series.modality])
@@ -285,10 +286,7 @@ def _follow(
             return None, ""
         links.mkdir()
         linked = [
-            replace(
-                each,
-                files=[str(link) for link in link_slices(map(Path, each.files), links / f"study {number}")],
-            )
+            replace(each, files=dict.fromkeys(map(str, link_slices(each.files, links / f"study {number}"))))
             for number, each in enumerate(earlier, start=1)
         ]
         found = follow_up(series, mask, linked, model, settings, job.charset)

@@ -12,7 +12,6 @@ from pydicom.valuerep import DA, TM, format_number_as_ds
 from focalis.dicom.derived import MANUFACTURER, NOTICE, LabelledSeries
 from focalis.dicom.headers import sop_class, text
 from focalis.dicom.series import Series
-from focalis.dicom.slices import read_slices
 from focalis.dicom.source_identity import LOSSY
 
 _LONG_STRING = 64
@@ -85,22 +84,6 @@ def source_references(series: Series) -> list[Dataset]:
 def source_instances(series: Series) -> list[Dataset]:
     """One reference per instance, in the order of their first slices."""
     return [_reference(series, instance) for instance in dict.fromkeys(series.instance_uids)]
-
-
-def slice_positions(series: Series) -> list[tuple[float, float, float]]:
-    """The patient position (LPS, mm) of the first pixel of every slice z, as its file says.
-
-    A slice may lie a little off its place on the even grid; what is drawn on it must lie where the image does.
-
-    Raises:
-        DataError: a file of the series cannot be read any more.
-    """
-    positions = {
-        (file, each.frame): each.position_xyz_mm
-        for file in dict.fromkeys(series.files)
-        for each in read_slices(file)
-    }
-    return [positions[place] for place in zip(series.files, series.frame_numbers, strict=True)]
 
 
 def decimals(values: Iterable[float]) -> list[str]:

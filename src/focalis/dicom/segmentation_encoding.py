@@ -16,7 +16,6 @@ from focalis.dicom.headers import text
 from focalis.dicom.provenance import (
     decimals,
     series_number,
-    slice_positions,
     source_instances,
     source_references,
     stamp,
@@ -154,7 +153,7 @@ def _stand_ins(result: LabelledSeries) -> list[Dataset]:
     grid = result.series.volume.grid
     orientation = grid.direction_matrix[:, :2].T.ravel()
     found = []
-    for z, position in enumerate(slice_positions(result.series)):
+    for z, position in enumerate(result.series.positions_xyz_mm):
         image = Dataset()
         image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, result.uid(f"stand-in {z}")
         image.StudyInstanceUID, image.SeriesInstanceUID = "2.25.1", "2.25.2"

@@ -110,6 +110,8 @@ class Series:
         files: per slice z its file (the same one throughout for a multi-frame file).
         instance_uids: per slice z the SOP Instance UID of its file.
         frame_numbers: per slice z its frame in the file, from 1.
+        positions_xyz_mm: per slice z the patient position (LPS) of its first pixel, as its file says: it may lie
+            a little off its place on the even grid, and what is drawn on it must lie where the image does.
         header: the data set of the first slice's file without pixel data: patient, study, series.
         doubts: what may be wrong with it, a phrase each; empty as a rule.
     """
@@ -118,6 +120,7 @@ class Series:
     files: tuple[Path, ...]
     instance_uids: tuple[str, ...]
     frame_numbers: tuple[int, ...]
+    positions_xyz_mm: tuple[tuple[float, float, float], ...]
     header: Dataset
     doubts: tuple[str, ...] = ()
 
@@ -230,6 +233,7 @@ def read_series(
         files=tuple(each.file for each in slices),
         instance_uids=tuple(each.instance_uid for each in slices),
         frame_numbers=tuple(each.frame for each in slices),
+        positions_xyz_mm=tuple(each.position_xyz_mm for each in slices),
         header=header,
         doubts=tuple(found),
     )

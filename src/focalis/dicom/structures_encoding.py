@@ -13,7 +13,6 @@ from focalis.dicom.derived import NOTICE, LabelledSeries
 from focalis.dicom.provenance import (
     new_object,
     series_number,
-    slice_positions,
     source_instances,
     source_references,
     stamp,
@@ -43,9 +42,9 @@ def encode_structures(result: LabelledSeries) -> FileDataset:
     dataset.ReferencedFrameOfReferenceSequence = [_referenced(result)]
     rois = list(enumerate(result.names.items()))
     dataset.StructureSetROISequence = [_roi(value, name, result) for _, (value, name) in rois]
-    references, positions = source_references(result.series), slice_positions(result.series)
+    references = source_references(result.series)
     dataset.ROIContourSequence = [
-        _roi_contours(value, label_colour(place), result, references, positions) for place, (value, _) in rois
+        _roi_contours(value, label_colour(place), result, references) for place, (value, _) in rois
     ]
     dataset.RTROIObservationsSequence = [_observation(place + 1, value) for place, (value, _) in rois]
     return dataset
@@ -89,7 +88,6 @@ def _roi_contours(
     colour: tuple[int, int, int],
     result: LabelledSeries,
     references: list[Dataset],
-    positions: list[tuple[float, float, float]],
 ) -> Dataset:
     item = Dataset()
     item.ReferencedROINumber = value
@@ -99,7 +97,7 @@ def _roi_contours(
     for z in np.flatnonzero((result.label == value).any(axis=(1, 2))).tolist():
         for polygon in trace_contours(result.label[z] == value):
             flat = np.column_stack([polygon, np.zeros(len(polygon))])
-            points = grid.to_patient(flat) - grid.origin_xyz_mm + positions[z]
+            points = grid.to_patient(flat) - grid.origin_xyz_mm + result.series.positions_xyz_mm[z]
             contour = Dataset()
             contour.ContourImageSequence = [references[z]]
             contour.ContourGeometricType = "CLOSED_PLANAR"

@@ -36,8 +36,7 @@ def masks_by(model):
 
     def masked(name, images, series, out, points, dtype):
         assert name == "nodules"
-        files = [str(path) for path in images]
-        return mask(MaskJob(files, series, str(out), points, str(model), digest, 6, "latin-1", dtype), {})
+        return mask(MaskJob(images, series, str(out), points, str(model), digest, 6, "latin-1", dtype), {})
 
     return masked
 
@@ -169,7 +168,7 @@ def test_labels_that_the_mask_lacks_are_not_named(model, image, tmp_path):
 
     two = Model(plan, (Second(),), loaded.operating_point)
     job = MaskJob(
-        [str(image)], False, str(tmp_path / "a.nrrd"), [], str(model), sha256_of(model), 6, "latin-1"
+        {str(image): None}, False, str(tmp_path / "a.nrrd"), [], str(model), sha256_of(model), 6, "latin-1"
     )
     told = mask(job, {sha256_of(model): two})
     assert (told["label_names"], set(told["centroids"])) == ({"cyst": 2}, {"cyst"}), told
@@ -178,7 +177,16 @@ def test_labels_that_the_mask_lacks_are_not_named(model, image, tmp_path):
 def test_a_label_that_the_wanted_type_cannot_hold_is_refused(model, image, tmp_path):
     loaded = load_model(model)
     great = replace(loaded, plan=loaded.plan.model_copy(update={"labels": {300: "nodule"}}))
-    words = [str(image)], False, str(tmp_path / "a.nrrd"), [], str(model), sha256_of(model), 6, "latin-1"
+    words = (
+        {str(image): None},
+        False,
+        str(tmp_path / "a.nrrd"),
+        [],
+        str(model),
+        sha256_of(model),
+        6,
+        "latin-1",
+    )
     answer = mask(MaskJob(*words, "uint8"), {sha256_of(model): great})
     assert (answer["outcome"], "label 300, which uint8 cannot hold" in answer["reason"]) == ("refused", True)
     assert mask(MaskJob(*words), {sha256_of(model): great})["label_names"] == {"nodule": 300}

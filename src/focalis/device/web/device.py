@@ -25,9 +25,9 @@ class Device:
         retry: a failed or refused task (its id) is to be done again.
         point: the lesion at a voxel (z, y, x) of a task's (its id) view (its image file and the type of
             its values) is to be segmented; the answer is that of `focalis.device.segment.point`.
-        mask: the mask of an image file, or of a DICOM series, is to be written: a model's name, the files, whether they
-            are a series, the file to write, voxels (x, y, z) that were clicked, the type of its values (see `MaskJob`);
-            the answer is that of `focalis.device.mask_job.mask`.
+        mask: the mask of an image file, or of a DICOM series, is to be written: a model's name, the files with their
+            Instance Numbers, whether they are a series, the file to write, voxels (x, y, z) that were clicked, the type
+            of its values (see `MaskJob`); the answer is that of `focalis.device.mask_job.mask`.
         deliver: new deliveries of a task (its id) wait in the store.
         retrainer: trains models on with the reviewers' corrections.
         unready: which parts do not work, a word or two each.
@@ -41,7 +41,7 @@ class Device:
     resend: Callable[[str, str, str], None]
     retry: Callable[[str], None]
     point: Callable[[str, Path, str, tuple[int, int, int]], dict[str, Any]]
-    mask: Callable[[str, Sequence[Path], bool, Path, Sequence[Voxel], str], dict[str, Any]]
+    mask: Callable[[str, Mapping[str, int | None], bool, Path, Sequence[Voxel], str], dict[str, Any]]
     deliver: Callable[[str], None]
     unready: Callable[[], list[str]]
     retrainer: Retrainer

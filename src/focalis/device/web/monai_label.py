@@ -20,6 +20,7 @@ from starlette.responses import FileResponse, JSONResponse
 
 from focalis.device.mask_job import Voxel
 from focalis.device.models import ServedModel
+from focalis.device.named_images import numbers_of
 from focalis.device.web.account import checked_user
 from focalis.device.web.querying import needs_reader
 from focalis.device.web.site import Site, site_of
@@ -295,7 +296,7 @@ def _segment(
 ) -> Response:
     site = site_of(request)
     path = site.uploads.find(image)
-    images = [path] if path else _images(site, image)
+    images = {str(path): None} if path else _images(site, image)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / f"mask{ending}"
         answer = site.device.mask(model, images, path is None, out, points, dtype)
@@ -313,7 +314,7 @@ def _segment(
     return _both(answer, content, f"mask{ending}")
 
 
-def _images(site: Site, series_uid: str) -> list[Path]:
+def _images(site: Site, series_uid: str) -> dict[str, int | None]:
     row = site.device.store.series_row(series_uid) if series_uid else None
     if row is None:
         raise HTTPException(
@@ -324,7 +325,7 @@ def _images(site: Site, series_uid: str) -> list[Path]:
         raise HTTPException(
             409, "The series is not complete; wait for it, or release it on the device's page."
         )
-    return [each.path for each in site.device.store.images(series_uid)]
+    return numbers_of(site.device.store.images(series_uid))
 
 
 def _both(answer: dict[str, Any], content: bytes, filename: str) -> Response:
