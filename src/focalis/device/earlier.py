@@ -26,12 +26,15 @@ def earlier_studies(
         if earlier is None or earlier.partial or route_of(other, routes) != route:
             continue
         # the last of a kind is a person's, if there is one
-        files = {each.kind: str(each.path) for each in store.results(earlier.task_id)}
-        segmentation = files.get("correction", files.get("seg", ""))
-        report = files.get("correction-sr", "") if "correction" in files else files.get("sr", "")
-        images = numbers_of(store.images(other.series_uid))
+        results = {each.kind: each for each in store.results(earlier.task_id)}
+        segmentation = results.get("correction", results.get("seg"))
+        report = results.get("correction-sr" if "correction" in results else "sr")
+        images = store.images(other.series_uid)
         if segmentation and images:
-            found.append(EarlierStudy(earlier.task_id, images, segmentation, report, earlier.model_sha256))
+            mask, *files = store.at_hand([segmentation, *images])
+            told = str(*store.at_hand([report])) if report else ""
+            numbers = numbers_of(files, images)
+            found.append(EarlierStudy(earlier.task_id, numbers, str(mask), told, earlier.model_sha256))
     return found
 
 

@@ -470,13 +470,13 @@ class Jobs:
         wrong, strange = outside_policies(row, self.routes(), bool(task.released))
         making = making_folder(self.store, task_id, self._executor)
         job = SeriesJob(
-            files=numbers_of(instances),
+            files=numbers_of(self.store.at_hand(instances), instances),
             model=str(model.file),
             model_sha256=model.header.identity.file_sha256,
             folder=str(making),
             version=self.version,
             memory_gb=limits.segment_memory_gb,
-            supersedes={kind: str(path) for kind, path in earlier_results(self.store, task_id).items()},
+            supersedes=self._superseded(task_id),
             created=task.created_at,
             edition=sum(
                 each.created_at <= task.created_at
@@ -536,8 +536,13 @@ class Jobs:
 
     def _segmentation_of(self, task_id: str) -> str:
         """The Segmentation of a task; empty if there is none."""
-        kinds = {each.kind: str(each.path) for each in self.store.results(task_id)} if task_id else {}
-        return kinds.get("seg", "")
+        found = [each for each in self.store.results(task_id) if each.kind == "seg"] if task_id else []
+        return str(*self.store.at_hand(found[-1:]))
+
+    def _superseded(self, task_id: str) -> dict[str, str]:
+        """The files that the results of a task replace, by kind."""
+        found = earlier_results(self.store, task_id)
+        return dict(zip(found, map(str, self.store.at_hand(found.values())), strict=True))
 
     def point(self, task_id: str, image: Path, dtype: str, point_zyx: tuple[int, int, int]) -> dict[str, Any]:
         """Segment the lesion at a point of a task's view, in the child; see `focalis.device.segment.point`."""

@@ -9,9 +9,9 @@ from focalis.device.records import Instance
 from focalis.errors import FocalisError
 
 
-def numbers_of(instances: Iterable[Instance]) -> dict[str, int | None]:
+def numbers_of(files: Iterable[Path], instances: Iterable[Instance]) -> dict[str, int | None]:
     """File to Instance Number, as it was read when the instance came; None without one."""
-    return {str(each.path): each.number for each in instances}
+    return {str(file): each.number for file, each in zip(files, instances, strict=True)}
 
 
 def link_slices(numbers: Mapping[str, int | None], folder: Path) -> dict[Path, Path]:

@@ -79,11 +79,12 @@ class Notifier:
         """Name and ID of the patient that a notice is about; empty if it is about none, or they cannot be read."""
         task = self._store.task(notice.task_id) if notice.task_id else None
         series_uid = task.series_uid if task else notice.series_uid
-        files = [str(each.path) for each in self._store.instances(series_uid)[:1]] if series_uid else []
-        if not files:
+        first = self._store.instances(series_uid)[:1] if series_uid else []
+        if not first:
             return ""
-        told: dict[str, object] = {"files": files, "charset": self._config.node.charset}
         try:
+            files = list(map(str, self._store.at_hand(first)))
+            told: dict[str, object] = {"files": files, "charset": self._config.node.charset}
             (row,) = run_job("identify", told, self._config.limits)
         except FocalisError:
             return ""

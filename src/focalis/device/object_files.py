@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from focalis.device.records import Staged
+from focalis.device.records import Held, Staged
 from focalis.errors import DataError
 from focalis.files import flush, restrict
 
@@ -98,6 +98,21 @@ class ObjectFiles:
         with _writing(path):
             path.lstat()
             flush(path.parent)
+
+    def at_hand(self, held: Iterable[Held]) -> list[Path]:
+        """The files of what is kept, in its order, to be read now."""
+        return [each.path for each in held]
+
+    def holds(self, each: Held) -> bool:
+        """Whether what a row names is there, as far as can be told without reading it."""
+        return each.path.is_file()
+
+    def remove(self, paths: Iterable[Path], tasks: Iterable[str] = ()) -> None:
+        """Remove files, and the results of tasks; what is not there is gone already."""
+        for path in paths:
+            path.unlink(missing_ok=True)
+        for task_id in tasks:
+            shutil.rmtree(self.folder / "results" / task_id, ignore_errors=True)
 
     def free_bytes(self) -> int:
         """Free space on the disk of the store."""

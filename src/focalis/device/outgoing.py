@@ -55,8 +55,8 @@ def sent_uids(store: Store, each: Delivery, destination: Destination) -> list[st
 
 def _originals(store: Store, each: Delivery) -> list[Path]:
     if each.kind == "images":
-        return [image.path for image in store.images(each.sop_uid)]
-    return [result.path for result in store.results(each.task_id) if result.sop_uid == each.sop_uid]
+        return store.at_hand(store.images(each.sop_uid))
+    return store.at_hand(one for one in store.results(each.task_id) if one.sop_uid == each.sop_uid)
 
 
 def _copies(

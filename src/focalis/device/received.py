@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -151,7 +150,7 @@ class Received:
         """Remove an object that was kept aside; nothing happens if it is not there."""
         with self._keeping:
             self._database.change("DELETE FROM quarantine WHERE sha256 = ?", (sha256,))
-            self._files.quarantine_path(sha256).unlink(missing_ok=True)
+            self._files.remove([self._files.quarantine_path(sha256)])
 
     def series(self, state: SeriesState | None = None) -> list[SeriesRow]:
         """All series, or those in a state, the newest first."""
@@ -336,10 +335,7 @@ class Received:
                     connection.execute("DELETE FROM sendings WHERE series_uid = ?", (series_uid,))
             if not gone:
                 return False
-            for path in paths:
-                path.unlink(missing_ok=True)
-            for row in tasks:
-                shutil.rmtree(self._files.folder / "results" / row["task_id"], ignore_errors=True)
+            self._files.remove(paths, [row["task_id"] for row in tasks])
             return True
 
     def was_taken(self, path: Path, size: int, mtime_ns: int) -> bool:

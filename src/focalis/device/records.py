@@ -268,6 +268,10 @@ class ResultObject:
     path: Path
 
 
+Held = Instance | Quarantined | ResultObject
+"""What the store keeps as a file, which `focalis.device.store.Store.at_hand` makes ready to be read."""
+
+
 @dataclass(frozen=True)
 class Delivery:
     """One result on its way to one destination; of "images" `sop_uid` is that of the series."""

@@ -7,7 +7,7 @@ FOLDER/store.sqlite the rows that say what all that is.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from focalis.device.edits import Edits
 from focalis.device.notices import Notices
 from focalis.device.object_files import ObjectFiles
 from focalis.device.received import Received
+from focalis.device.records import Held
 from focalis.device.retrained import Retrained
 from focalis.device.senders import Senders
 from focalis.device.work import Work
@@ -139,6 +140,18 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
     def object_path(self, sha256: str) -> Path:
         """Where a kept object lies."""
         return self._files.object_path(sha256)
+
+    def at_hand(self, held: Iterable[Held]) -> list[Path]:
+        """The files of what the store keeps, in its order, to be read now; whoever reads one asks here for it.
+
+        Raises:
+            DataError: one is lost, was changed, or cannot be had now.
+        """
+        return self._files.at_hand(held)
+
+    def holds(self, each: Held) -> bool:
+        """Whether what a row names is there, as far as can be told without reading it."""
+        return self._files.holds(each)
 
     def free_bytes(self) -> int:
         """Free space on the disk of the store."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from focalis.device.records import ResultKind
+from focalis.device.records import ResultKind, ResultObject
 from focalis.device.store import Store
 from focalis.display import counted
 from focalis.errors import DataError
@@ -129,14 +129,15 @@ def what_was_found(store: Store, task_id: str) -> str:
     return counted(lesions, "lesion") if lesions else "nothing found"
 
 
-def earlier_results(store: Store, task_id: str) -> dict[ResultKind, Path]:
-    """The files that the results of a task replace, by kind: those of the newest task before it that has any."""
+def earlier_results(store: Store, task_id: str) -> dict[ResultKind, ResultObject]:
+    """What the results of a task replace, by kind: the results of the newest task before it that has any."""
     task = store.task(task_id)
     while task is not None and task.supersedes is not None:
-        found: dict[ResultKind, Path] = {}
-        for result in store.results(task.supersedes):
-            if not result.kind.startswith("correction"):
-                found[result.kind] = result.path
+        found = {
+            result.kind: result
+            for result in store.results(task.supersedes)
+            if not result.kind.startswith("correction")
+        }
         if found:
             return found
         task = store.task(task.supersedes)

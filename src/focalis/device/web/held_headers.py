@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from focalis.device.config import Limits
+from focalis.device.records import Held
+from focalis.device.store import Store
 from focalis.device.web.children import run_job
 
 Described = Mapping[str, Any]
@@ -20,35 +22,37 @@ _REMEMBERED = 20_000
 class Headers:
     """Headers by file, read in a child process once and remembered in memory."""
 
-    def __init__(self, limits: Limits, charset: str) -> None:
+    def __init__(self, store: Store, limits: Limits, charset: str) -> None:
+        self._store = store
         self._limits = limits
         self._charset = charset
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[str, Path], Described] = OrderedDict()
 
-    def of(self, paths: Sequence[Path]) -> list[Described]:
-        """The headers of some files, in their order.
+    def of(self, held: Sequence[Held]) -> list[Described]:
+        """The headers of some objects, in their order.
 
         Raises:
             DataError: they cannot be read within the limits.
         """
-        return self._of("describe", paths, {"charset": self._charset})
+        return self._of("describe", held, {"charset": self._charset})
 
-    def frames_of(self, paths: Sequence[Path]) -> list[Described]:
-        """Where the frames of some files lie, in their order; see `focalis.device.web.dicomweb_frames`.
+    def frames_of(self, held: Sequence[Held]) -> list[Described]:
+        """Where the frames of some objects lie, in their order; see `focalis.device.web.dicomweb_frames`.
 
         Raises:
             DataError: they cannot be read within the limits.
         """
-        return self._of("frames", paths, {})
+        return self._of("frames", held, {})
 
-    def _of(self, job: str, paths: Sequence[Path], more: Mapping[str, object]) -> list[Described]:
+    def _of(self, job: str, held: Sequence[Held], more: Mapping[str, object]) -> list[Described]:
         with self._lock:
-            unknown = [path for path in dict.fromkeys(paths) if (job, path) not in self._known]
+            unknown = {each.path: each for each in held if (job, each.path) not in self._known}
             if unknown:
-                answers = run_job(job, {"files": [str(path) for path in unknown], **more}, self._limits)
+                files = list(map(str, self._store.at_hand(unknown.values())))
+                answers = run_job(job, {"files": files, **more}, self._limits)
                 self._known.update(zip(((job, path) for path in unknown), answers, strict=True))
-            found = [self._known[job, path] for path in paths]
+            found = [self._known[job, each.path] for each in held]
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         return found

@@ -19,7 +19,7 @@ from focalis.device.routing import effective_routes
 from focalis.device.trial import COMPARED, LEAST_STUDIES, Drift, drift_of, trial_of
 from focalis.device.web.auth import Session
 from focalis.device.web.site import Site, changes, needs, site_of
-from focalis.device.web.system import reviewed_studies
+from focalis.device.web.system import ReviewedStudy, reviewed_studies
 from focalis.errors import UsageError
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
@@ -151,7 +151,8 @@ def retrain(request: Request, session: Admin, model: Annotated[str, Form()]) -> 
     studies = _reviewed(site).get(model)
     if studies is None:
         raise HTTPException(404, "There is no such model.")
-    begun = _or_conflict(lambda: site.device.retrainer.begin(model, studies, session.user))
+    told = [study.at_hand(site.device.store) for study in studies]
+    begun = _or_conflict(lambda: site.device.retrainer.begin(model, told, session.user))
     site.note(
         request,
         session.user,
@@ -187,14 +188,14 @@ def _or_conflict(step: Callable[[], Retraining]) -> Retraining:
         raise HTTPException(409, f"{str(error)[0].upper()}{str(error)[1:]}.") from error
 
 
-def _reviewed(site: Site) -> dict[str, list[dict[str, object]]]:
+def _reviewed(site: Site) -> dict[str, list[ReviewedStudy]]:
     """By model, the reviewed studies of it and of those that it descends from, each series once."""
     store, found = site.device.store, reviewed_studies(site)
     retrainings = store.retrainings()
     return {
         model: list(
             {
-                study["case"]: study
+                study.case: study
                 for name in reversed(lineage_of(model, retrainings))
                 for study in found.get(name, [])
             }.values()

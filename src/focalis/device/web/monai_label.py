@@ -325,7 +325,8 @@ def _images(site: Site, series_uid: str) -> dict[str, int | None]:
         raise HTTPException(
             409, "The series is not complete; wait for it, or release it on the device's page."
         )
-    return numbers_of(site.device.store.images(series_uid))
+    images = site.device.store.images(series_uid)
+    return numbers_of(site.device.store.at_hand(images), images)
 
 
 def _both(answer: dict[str, Any], content: bytes, filename: str) -> Response:

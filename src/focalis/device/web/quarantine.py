@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
@@ -81,9 +82,10 @@ def download(request: Request, key: str, session: Annotated[Session, Depends(nee
     """The objects of a group as they came, in a ZIP file."""
     site = site_of(request)
     group = _group(site, key)
+    paths = site.device.store.at_hand(group.objects)
     site.note(request, session.user, f"downloaded {_told(group)}", series_uid=group.series_uid)
     return StreamingResponse(
-        _zipped(group),
+        _zipped(paths),
         media_type="application/zip",
         headers={"content-disposition": f'attachment; filename="quarantine-{key}.zip"'},
     )
@@ -133,12 +135,12 @@ def _told(group: Group) -> str:
     return f"{counted(len(group.objects), 'quarantined object')}: {group.cause}"
 
 
-def _zipped(group: Group) -> Iterator[bytes]:
+def _zipped(paths: Sequence[Path]) -> Iterator[bytes]:
     with tempfile.TemporaryFile() as spool:
         with zipfile.ZipFile(spool, "w") as archive:
-            for each in group.objects:
-                if each.path.is_file():
-                    archive.write(each.path, f"{each.sha256[:16]}.dcm")
+            for path in paths:
+                if path.is_file():
+                    archive.write(path, f"{path.stem[:16]}.dcm")
         spool.seek(0)
         while chunk := spool.read(_CHUNK_BYTES):
             yield chunk

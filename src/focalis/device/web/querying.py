@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from starlette.responses import JSONResponse, StreamingResponse
 
-from focalis.device.records import SeriesRow
+from focalis.device.records import Held, SeriesRow
 from focalis.device.routing import fits_one
 from focalis.device.web.held_headers import Described
 from focalis.device.web.site import Site, needs, site_of, token_of
@@ -78,12 +78,12 @@ def studies(request: Request, who: Reader) -> Response:
     by_study: dict[str, list[Any]] = {}
     for row in site.device.store.series():
         by_study.setdefault(row.study_uid, []).append(row)
-    study_of = {
-        instances[0].path: uid
+    first = {
+        uid: instances[0]
         for uid, rows in by_study.items()
         if (instances := site.device.store.instances(rows[0].series_uid))
     }
-    told = {study_of[path]: header for path, header in _with_headers(site, list(study_of))}
+    told = dict(zip(first, _headers(site, list(first.values())), strict=True))
     answers = []
     for uid, header in sorted(told.items()):
         modalities = sorted({row.modality for row in by_study[uid]})
@@ -97,9 +97,10 @@ def studies(request: Request, who: Reader) -> Response:
     rows_of = [by_study[_value(each, _STUDY["StudyInstanceUID"])] for each in fitting]
     results_of = [_results_of(site, rows) for rows in rows_of]
     # of all studies at once: a child process reads them
-    headers = dict(_with_headers(site, [path for results in results_of for path in results]))
+    every = [each for results in results_of for each in results]
+    headers = dict(zip((each.path for each in every), _headers(site, every), strict=True))
     for answer, rows, results in zip(fitting, rows_of, results_of, strict=True):
-        readable = [headers[path] for path in results if headers[path]]
+        readable = [header for each in results if (header := headers[each.path])]
         series_uids = {_value(each, _SERIES["SeriesInstanceUID"]) for each in readable}
         counts = {
             _SERIES_OF_STUDY: len(series_uids | {row.series_uid for row in rows}),
@@ -162,9 +163,10 @@ def objects(
     accept = request.headers.get("accept", "*/*")
     if not any(kind in accept for kind in ("*/*", "multipart/related", "multipart/*", "application/dicom")):
         raise HTTPException(406, 'Objects are given as multipart/related; type="application/dicom".')
-    paths = [path for path, _ in _asked(site, study_uid, series_uid, sop_uid)]
-    if not paths:
+    found = [each for each, _ in _asked(site, study_uid, series_uid, sop_uid)]
+    if not found:
         raise HTTPException(404, "The device holds no such object.")
+    paths = _at_hand(site, found)
     site.note(request, who, f"fetched {len(paths)} objects by WADO-RS", None, _source(site, study_uid), None)
     boundary = secrets.token_hex(16)
     kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
@@ -178,13 +180,13 @@ def frames(
     """Frames as they are held, by their numbers from 1, with commas between them."""
     site = site_of(request)
     series = _asked(site, study_uid, series_uid)
-    paths = [path for path, header in series if _is(header, series_uid, sop_uid)]
-    if not paths:
+    one = [each for each, header in series if _is(header, series_uid, sop_uid)]
+    if not one:
         raise HTTPException(404, "The device holds no such object.")
     try:
         # of the whole series at once: whoever asks for one frame wants all
-        site.headers.frames_of([path for path, _ in series])
-        (held,) = site.headers.frames_of(paths)
+        site.headers.frames_of([each for each, _ in series])
+        (held,) = site.headers.frames_of(one)
     except FocalisError as error:
         raise HTTPException(503, str(error)) from error
     if not held:
@@ -208,24 +210,24 @@ def frames(
     kind = f"application/octet-stream; transfer-syntax={syntax}"
     parts = [held["frames"][number - 1] for number in wanted]
     return StreamingResponse(
-        _frame_parts(paths[0], parts, kind, boundary),
+        _frame_parts(_at_hand(site, one)[0], parts, kind, boundary),
         media_type=f'multipart/related; type="application/octet-stream"; boundary={boundary}',
     )
 
 
-def _held(site: Site, study_uid: str) -> list[Path]:
+def _held(site: Site, study_uid: str) -> list[Held]:
     """What the device holds of a study: its images, and the results that count."""
     rows = site.device.store.series_of_study(study_uid)
-    found = [each.path for row in rows for each in site.device.store.instances(row.series_uid)]
-    return [*(path for path in found if path.is_file()), *_results_of(site, rows)]
+    found = [each for row in rows for each in site.device.store.instances(row.series_uid)]
+    return [*(each for each in found if site.device.store.holds(each)), *_results_of(site, rows)]
 
 
-def _results_of(site: Site, rows: Iterable[SeriesRow]) -> list[Path]:
+def _results_of(site: Site, rows: Iterable[SeriesRow]) -> list[Held]:
     store = site.device.store
     tasks = (task for row in rows for task in store.tasks_of(row.series_uid))
     counting = (task for task in tasks if task.superseded_by is None and not task.shadow_of)
-    found = (each.path for task in counting for each in store.results(task.task_id))
-    return [path for path in found if path.is_file()]
+    found = (each for task in counting for each in store.results(task.task_id))
+    return [each for each in found if store.holds(each)]
 
 
 def _counted(counts: Mapping[str, int]) -> dict[str, Any]:
@@ -243,16 +245,25 @@ def _described(site: Site, study_uid: str, series_uid: str = "", sop_uid: str = 
 
 def _asked(
     site: Site, study_uid: str, series_uid: str = "", sop_uid: str = ""
-) -> list[tuple[Path, Described]]:
+) -> list[tuple[Held, Described]]:
     """The objects of a study, of one of its series, or one object, each with its header."""
-    found = _with_headers(site, _held(site, study_uid))
-    return [(path, header) for path, header in found if _is(header, series_uid, sop_uid)]
+    found = _held(site, study_uid)
+    headers = zip(found, _headers(site, found), strict=True)
+    return [(each, header) for each, header in headers if _is(header, series_uid, sop_uid)]
 
 
-def _with_headers(site: Site, paths: Sequence[Path]) -> list[tuple[Path, Described]]:
-    """Objects with their headers; 503 if these cannot be read now."""
+def _headers(site: Site, held: Sequence[Held]) -> list[Described]:
+    """The headers of objects; 503 if they cannot be read now."""
     try:
-        return list(zip(paths, site.headers.of(paths), strict=True))
+        return site.headers.of(held)
+    except FocalisError as error:
+        raise HTTPException(503, str(error)) from error
+
+
+def _at_hand(site: Site, held: Sequence[Held]) -> list[Path]:
+    """The files of objects; 503 if they cannot be read now."""
+    try:
+        return site.device.store.at_hand(held)
     except FocalisError as error:
         raise HTTPException(503, str(error)) from error
 

@@ -143,7 +143,7 @@ def make_site(device: Device) -> Site:
         views=Views(device.store, device.config.limits),
         uploads=Uploads(device.store.folder / "uploads"),
         identities=Identities(device.store, device.config.limits, device.config.node.charset),
-        headers=Headers(device.config.limits, device.config.node.charset),
+        headers=Headers(device.store, device.config.limits, device.config.node.charset),
         templates=environment,
         sign_on=_provider(device.config.oidc),
     )

@@ -146,12 +146,11 @@ def result_file(request: Request, task_id: str, sop_uid: str, session: Viewer) -
     """A result as a DICOM file, byte for byte as it is sent."""
     site = site_of(request)
     found = next((each for each in site.device.store.results(task_id) if each.sop_uid == sop_uid), None)
-    if found is None or not found.path.is_file():
+    path = None if found is None else site.device.store.at_hand([found])[0]
+    if found is None or path is None or not path.is_file():
         raise HTTPException(404, "There is no such result.")
     site.note(request, session.user, f"downloaded the {found.kind}", task_id, level=None)
-    return FileResponse(
-        found.path, media_type="application/dicom", filename=f"{task_id[:12]}-{found.path.name}"
-    )
+    return FileResponse(path, media_type="application/dicom", filename=f"{task_id[:12]}-{path.name}")
 
 
 @router.post("/verdicts")
@@ -207,13 +206,15 @@ def send_correction(
         results = store.results(task_id)
         folder = store.results_folder(task_id)
         # the newest of a kind is replaced: the model's, or the last correction
-        earlier = {_SENT_AS.get(each.kind, each.kind): str(each.path) for each in results}
+        newest = {_SENT_AS.get(each.kind, each.kind): each for each in results}
+        earlier = {kind: newest[kind] for kind in _SENT_AS.values() if kind in newest}
+        files = store.at_hand(store.images(task.series_uid))
         made = run_job(
             "correct",
             {
-                "files": [str(each.path) for each in store.images(task.series_uid)],
-                "segmentation": "" if segmentation is None else str(segmentation.path),
-                "earlier": {kind: earlier[kind] for kind in _SENT_AS.values() if kind in earlier},
+                "files": list(map(str, files)),
+                "segmentation": "" if segmentation is None else str(*store.at_hand([segmentation])),
+                "earlier": dict(zip(earlier, map(str, store.at_hand(earlier.values())), strict=True)),
                 "keep": [number for number, verdict in verdicts.items() if verdict == "accepted"],
                 "folder": str(folder),
                 "number": sum(each.kind == "correction" for each in results) + 1,

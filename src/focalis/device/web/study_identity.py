@@ -66,10 +66,10 @@ class Identities:
             return {uid: self._known.get(uid, Identity()) for uid in wanted}
 
     def _read(self, series_uids: list[str]) -> None:
-        files = {uid: str(each[0].path) for uid in series_uids if (each := self._store.instances(uid))}
-        found = dict.fromkeys(files, Identity(known=True))
+        first = {uid: each[0] for uid in series_uids if (each := self._store.instances(uid))}
+        found = dict.fromkeys(first, Identity(known=True))
         try:
-            if files:
+            if files := dict(zip(first, map(str, self._store.at_hand(first.values())), strict=True)):
                 rows = run_job(
                     "identify", {"files": list(files.values()), "charset": self._charset}, self._limits
                 )

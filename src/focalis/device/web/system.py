@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from starlette.responses import RedirectResponse
 
 from focalis.device.delivery import check
-from focalis.device.records import now
+from focalis.device.records import Instance, ResultObject, now
+from focalis.device.store import Store
 from focalis.device.web.auth import Session
 from focalis.device.web.children import run_job
 from focalis.device.web.site import Site, changes, needs, site_of
@@ -128,25 +130,39 @@ def export(request: Request, session: Annotated[Session, Depends(changes("review
         for model, studies in reviewed.items() or [("", [])]:
             name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}" + (f"-{model}" if len(reviewed) > 1 else "")
             out = site.device.store.folder / "exports" / name
-            count = run_job("export", {"studies": studies, "out": str(out)}, site.device.config.limits)
+            told = [study.at_hand(site.device.store) for study in studies]
+            count = run_job("export", {"studies": told, "out": str(out)}, site.device.config.limits)
             site.note(request, session.user, f"exported {count} reviewed studies as {name}")
     finally:
         _exporting.release()
     return RedirectResponse("/system#export", 303)
 
 
-def reviewed_studies(site: Site) -> dict[str, list[dict[str, object]]]:
+@dataclass(frozen=True)
+class ReviewedStudy:
+    """A study whose corrections a reviewer has sent."""
+
+    case: str
+    images: list[Instance]
+    correction: ResultObject
+
+    def at_hand(self, store: Store) -> dict[str, Any]:
+        """Its files, as jobs take them."""
+        correction, *files = map(str, store.at_hand([self.correction, *self.images]))
+        return {"case": self.case, "files": files, "correction": correction}
+
+
+def reviewed_studies(site: Site) -> dict[str, list[ReviewedStudy]]:
     """By model, the last correction of every study that is not superseded, with its images.
 
     What one model does not know is not marked in its corrections, so each model has a data set of its own.
     """
     store = site.device.store
-    found: dict[str, list[dict[str, object]]] = {}
+    found: dict[str, list[ReviewedStudy]] = {}
     for task in store.tasks():
         corrections = [each for each in store.results(task.task_id) if each.kind == "correction"]
         if corrections and task.superseded_by is None:
-            files = [str(each.path) for each in store.images(task.series_uid)]
             name = f"case_{task.input_sha256[:12]}"
-            study: dict[str, object] = {"case": name, "files": files, "correction": str(corrections[-1].path)}
+            study = ReviewedStudy(name, store.images(task.series_uid), corrections[-1])
             found.setdefault(task.model, []).append(study)
     return found

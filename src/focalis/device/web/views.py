@@ -204,13 +204,13 @@ class Views:
         try:
             with self._one_at_a_time:
                 self.prune()
-                files = [str(each.path) for each in self._store.images(series_uid)]
+                files = list(map(str, self._store.at_hand(self._store.images(series_uid))))
                 result = segmentation_of(self._store, key)
                 run_job(
                     "prepare",
                     {
                         "files": files,
-                        "segmentation": "" if result is None else str(result.path),
+                        "segmentation": "" if result is None else str(*self._store.at_hand([result])),
                         "out": str(self._folder / key),
                         "pointed": [str(path) for path in pointed_files(self._store, key)],
                         "edits": edits_of(self._store, key),
