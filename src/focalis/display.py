@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+CaseProgress = Callable[[int, int, str], None]
+"""Called before each case with the cases finished, their number, and the case's name; `predict` tells what it does
+before the first one in place of a name, if that takes a while."""
 
 LONGEST_LINE = 280
 LONGEST_VALUE = 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,7 @@ def agree(
             ignore=ignore,
             tolerance_mm=tolerance_mm,
             seed=seed,
-            progress=lambda done, total, case: advance("agree", done, total, case),
+            progress=partial(advance, "agree"),
         )
     if as_json:
         print_json(agreement.to_json())

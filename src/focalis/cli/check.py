@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from focalis.cli.console import print_json, progress_bar
-from focalis.cli.options import MayMiss
+from focalis.cli.options import DatasetFolder, MayMiss
 from focalis.display import counted
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ LINES_PER_KIND = 5
 
 
 def check(
-    dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="A data set: a folder, or a CSV manifest.")
-    ],
+    dataset: DatasetFolder,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -52,7 +51,7 @@ def check(
             out,
             splits=splits,
             channels_may_miss=channels_may_miss or (),
-            progress=lambda done, total, case: advance("check", done, total, case),
+            progress=partial(advance, "check"),
         )
     if as_json:
         print_json(found.to_json())

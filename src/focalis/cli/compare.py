@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from focalis.cli.console import figure_with_interval, print_doubt, print_json, progress_bar, show_training
+from focalis.cli.console import figure_with_interval, print_json, print_warning, progress_bar, show_training
 from focalis.cli.options import (
     DatasetFolder,
     Device,
@@ -82,11 +82,7 @@ def compare(
 
     Exit code 1 means that the work failed, or that no run learned anything.
     """
-    names, terms, numbers = (
-        _words(networks),
-        _words(losses),
-        _numbers(seeds),
-    )  # wrong words stop before torch loads
+    numbers = _numbers(seeds)  # wrong words stop before torch loads
 
     from focalis.workflows.compare import compare as run_compare
 
@@ -94,8 +90,8 @@ def compare(
         result = run_compare(
             dataset,
             out,
-            networks=names,
-            losses=terms,
+            networks=_words(networks),
+            losses=_words(losses),
             minutes=minutes,
             steps=steps,
             seeds=numbers,
@@ -113,7 +109,7 @@ def compare(
             threads=threads,
             memory_gb=memory_gb,
             progress=show_training(advance),
-            doubt=print_doubt,
+            doubt=print_warning,
         )
     if result.alert:
         print(f"WARNING: {result.alert}", file=sys.stderr if as_json else sys.stdout)

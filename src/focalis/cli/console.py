@@ -77,8 +77,8 @@ def show_training(advance: Advance) -> Callable[[str, Progress | None], None]:
     return show
 
 
-def print_doubt(line: str) -> None:
-    """Print what a person should know before a training goes on."""
+def print_warning(line: str) -> None:
+    """Print what a person should know."""
     print(f"warning: {line}", file=sys.stderr, flush=True)
 
 

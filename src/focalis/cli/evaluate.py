@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -70,7 +71,7 @@ def evaluate(
             tolerance_mm=tolerance_mm,
             min_lesion_mm3=min_size,
             seed=seed,
-            progress=lambda done, total, case: advance("evaluate", done, total, case),
+            progress=partial(advance, "evaluate"),
         )
     if as_json:
         print_json(evaluation.to_json())

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from focalis.cli.console import print_doubt, print_json, print_summary, progress_bar, show_training
+from focalis.cli.console import print_json, print_summary, print_warning, progress_bar, show_training
 from focalis.cli.launched import launched
 from focalis.cli.options import (
     DatasetFolder,
@@ -152,7 +152,7 @@ def fit(
             threads=threads,
             memory_gb=memory_gb,
             progress=show_training(advance),
-            doubt=print_doubt,
+            doubt=print_warning,
         )
     if result.alert:
         print(f"WARNING: {result.alert}", file=sys.stderr if as_json else sys.stdout)

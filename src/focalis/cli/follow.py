@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from focalis.cli.console import print_json, progress_bar
+from focalis.cli.console import print_json, print_warning, progress_bar
 from focalis.cli.options import Device
 from focalis.models import SHIPPED
 
@@ -72,10 +71,10 @@ def follow(
             same_person=same_person,
             memory_gb=memory_gb,
             device=device,
-            progress=lambda stage: advance(stage),
+            progress=advance,
         )
     for note in followed.notes:
-        print(f"warning: {note}", file=sys.stderr)
+        print_warning(note)
     if as_json:
         print_json(followed.to_json())
         return

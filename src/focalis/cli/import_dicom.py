@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from focalis.cli.console import print_json, progress_bar
+from focalis.cli.console import print_json, print_warning, progress_bar
 from focalis.cli.options import Charset
 
 
@@ -47,7 +48,7 @@ def import_dicom(
             rename=rename,
             modality=modality,
             charset=charset,
-            progress=lambda done, total, case: advance("import", done, total, case),
+            progress=partial(advance, "import"),
         )
     if as_json:
         print_json(report)
@@ -56,9 +57,9 @@ def import_dicom(
             found = ", ".join(f"{name} {voxels} voxels" for name, voxels in row.voxels.items())
             print(f"{row.case}: {row.modality}, {found}")
     for pattern in report.unused:
-        print(f"warning: {pattern!r} fits no structure", file=sys.stderr)
+        print_warning(f"{pattern!r} fits no structure")
     for doubt in (doubt for row in report.rows for doubt in row.doubts):
-        print(f"warning: {doubt}", file=sys.stderr)
+        print_warning(doubt)
     for row in report.rows:
         if row.status != "imported":
             print(f"{row.status}: {row.reason}", file=sys.stderr)

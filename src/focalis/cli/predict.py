@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +14,9 @@ from focalis.cli.console import print_json, progress_bar, show_training
 from focalis.cli.options import Charset, Device, Precision
 from focalis.errors import UsageError
 from focalis.models import SHIPPED, card_line
+
+if TYPE_CHECKING:
+    from focalis.workflows.predict import PredictReport
 
 
 def predict(
@@ -119,8 +124,6 @@ def predict(
     Exit code 1 means that an image was refused, or that a point lies outside of its image.
     """
     from focalis.workflows.predict import predict as run_predict
-    from focalis.workflows.scope import outside_line
-    from focalis.workflows.training_cases import seen_line
 
     if on is None and parallel > 1:
         on = "processes"
@@ -149,7 +152,7 @@ def predict(
             if on:
                 from focalis.workflows.predict_on import predict_on
 
-                parted, left = predict_on(
+                report, left = predict_on(
                     on,
                     model,
                     inputs,
@@ -159,102 +162,92 @@ def predict(
                     tell=show_training(advance),
                     **options,
                 )
+                if report is None:
+                    print(left)
+                    return
             else:
-                left, parted = (
-                    "",
-                    run_predict(
-                        model,
-                        inputs,
-                        out,
-                        at=at or (),
-                        at_voxel=at_voxel or (),
-                        part=part,
-                        resume=resume,
-                        threads=threads,
-                        progress=lambda done, total, case: advance("predict", done, total, case),
-                        **options,
-                    ),
+                report = run_predict(
+                    model,
+                    inputs,
+                    out,
+                    at=at or (),
+                    at_voxel=at_voxel or (),
+                    part=part,
+                    resume=resume,
+                    threads=threads,
+                    progress=partial(advance, "predict"),
+                    **options,
                 )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{out} holds the masks that were finished") from None
-    if parted is None:
-        print(left)
-        return
-    report = parted
     if as_json:
         print_json(report)
-    if report.alert:
-        print(f"warning: {report.alert}", file=sys.stderr)
-    seen = {row.case: row.seen for row in report.rows if row.seen}
-    if line := seen_line(seen, len(report.rows), "figures on them"):
-        print(f"warning: {line}", file=sys.stderr)
-    if report.card:
-        print(card_line(report.card), file=sys.stderr)
-    for row in report.rows:
-        if row.outside:
-            print(f"warning: {row.case} {outside_line(row.outside)}", file=sys.stderr)
-        if row.missing:
-            print(f"note: {row.case} was predicted without {', '.join(row.missing)}", file=sys.stderr)
-        for each in row.pointed:
-            grade = "note" if each.status == "lesion" else "warning"
-            print(f"{grade}: {row.case}: point {each.place} {each.said}", file=sys.stderr)
-        for doubt in row.doubts:
-            print(f"warning: {doubt}", file=sys.stderr)
-    for row in report.refused:
-        print(f"refused: {row.reason}", file=sys.stderr)
-    blended = [row for row in report.rows if row.blended]
-    if blended:
-        print(
-            f"note: {len(blended)} of {len(report.rows)} images went through the network in tiles that are blended "
-            f"({blended[0].case} in {blended[0].tiles}); a larger --memory-gb makes them larger or unnecessary, if the "
-            "network does not always take tiles of the training patch",
-            file=sys.stderr,
-        )
-    exact = [row for row in report.rows if row.float32_because]
-    if exact:
-        print(
-            f"note: {len(exact)} of {len(report.rows)} images were computed in float32: {exact[0].float32_because}",
-            file=sys.stderr,
-        )
-    if report.older_masks:
-        some = "1 older mask is" if report.older_masks == 1 else f"{report.older_masks} older masks are"
-        print(
-            f"note: {some} in {out} too, and not of this run; give another folder to keep runs apart",
-            file=sys.stderr,
-        )
-    if report.idle_mirror:
-        print(
-            "note: --mirror changed nothing: the model's plan mirrors along no axis, so there are no mirror images",
-            file=sys.stderr,
-        )
-    if not report.scope_known:
-        print(
-            "note: the model does not know its training images; no image was compared with them",
-            file=sys.stderr,
-        )
-    if not report.seen_known:
-        print(
-            "note: the model file does not list its training cases, so whether these are among them is not known",
-            file=sys.stderr,
-        )
+    for line in _remarks(report, out):
+        print(line, file=sys.stderr)
     if not as_json:
-        for row in report.rows:
-            if row.status == "done" and not row.foreground_voxels:
-                what = (
-                    f"{row.output.name} holds no foreground"
-                    if row.output
-                    else "no RT Structure Set was written"
-                )
-                print(f"{row.case}: nothing found; {what}")
-        if done := len(report.rows) - len(report.refused):
-            print(f"{done} of {len(report.rows)} cases in {out}, {report.seconds_per_case:.1f} s per case")
-            if kept := sum(row.status == "kept" for row in report.rows):
-                print(f"{kept} of them were finished before")
-            print(f"operating point: {report.operating_point}")
-            if report.operating_point.promise:
-                print(f"promise: {report.operating_point.promise}")
-            timed = runtime == "auto" and "int8" in report.runtime
-            same = "; chosen by timing, for the same mask everywhere: --runtime torch --precision float32"
-            print(f"run time: {report.runtime}{same if timed else ''}")
+        _print(report, out, runtime)
     if report.refused or any(each.status == "outside" for row in report.rows for each in row.pointed):
         raise typer.Exit(1)
+
+
+def _remarks(report: PredictReport, out: Path) -> Iterator[str]:
+    """What a person should know of the masks, a line each."""
+    from focalis.workflows.scope import outside_line
+    from focalis.workflows.training_cases import seen_line
+
+    rows = report.rows
+    if report.alert:
+        yield f"warning: {report.alert}"
+    if line := seen_line({row.case: row.seen for row in rows if row.seen}, len(rows), "figures on them"):
+        yield f"warning: {line}"
+    if report.card:
+        yield card_line(report.card)
+    for row in rows:
+        if row.outside:
+            yield f"warning: {row.case} {outside_line(row.outside)}"
+        if row.missing:
+            yield f"note: {row.case} was predicted without {', '.join(row.missing)}"
+        for each in row.pointed:
+            grade = "note" if each.status == "lesion" else "warning"
+            yield f"{grade}: {row.case}: point {each.place} {each.said}"
+        for doubt in row.doubts:
+            yield f"warning: {doubt}"
+    for row in report.refused:
+        yield f"refused: {row.reason}"
+    if blended := [row for row in rows if row.blended]:
+        yield (
+            f"note: {len(blended)} of {len(rows)} images went through the network in tiles that are blended "
+            f"({blended[0].case} in {blended[0].tiles}); a larger --memory-gb makes them larger or unnecessary, if the "
+            "network does not always take tiles of the training patch"
+        )
+    if exact := [row for row in rows if row.float32_because]:
+        yield f"note: {len(exact)} of {len(rows)} images were computed in float32: {exact[0].float32_because}"
+    if report.older_masks:
+        some = "1 older mask is" if report.older_masks == 1 else f"{report.older_masks} older masks are"
+        yield f"note: {some} in {out} too, and not of this run; give another folder to keep runs apart"
+    if report.idle_mirror:
+        yield "note: --mirror changed nothing: the model's plan mirrors along no axis, so there are no mirror images"
+    if not report.scope_known:
+        yield "note: the model does not know its training images; no image was compared with them"
+    if not report.seen_known:
+        yield "note: the model file does not list its training cases, so whether these are among them is not known"
+
+
+def _print(report: PredictReport, out: Path, runtime: str) -> None:
+    """What was made, and how."""
+    for row in report.rows:
+        if row.status == "done" and not row.foreground_voxels:
+            what = (
+                f"{row.output.name} holds no foreground" if row.output else "no RT Structure Set was written"
+            )
+            print(f"{row.case}: nothing found; {what}")
+    if done := len(report.rows) - len(report.refused):
+        print(f"{done} of {len(report.rows)} cases in {out}, {report.seconds_per_case:.1f} s per case")
+        if kept := sum(row.status == "kept" for row in report.rows):
+            print(f"{kept} of them were finished before")
+        print(f"operating point: {report.operating_point}")
+        if report.operating_point.promise:
+            print(f"promise: {report.operating_point.promise}")
+        timed = runtime == "auto" and "int8" in report.runtime
+        same = "; chosen by timing, for the same mask everywhere: --runtime torch --precision float32"
+        print(f"run time: {report.runtime}{same if timed else ''}")

@@ -8,7 +8,7 @@ from focalis.quality.finding import (
     LEAST_SHARE,
     Finding,
 )
-from focalis.quality.problems import FACTS_VERSION, CheckResult, Problem, Progress, check_dataset
+from focalis.quality.problems import FACTS_VERSION, CheckResult, Problem, check_dataset
 from focalis.quality.sizes import share_in_words, voxels_at
 from focalis.quality.survey import Measured, PlannedSpacing, Survey, measure, survey
 
@@ -26,7 +26,6 @@ __all__ = [
     "Measured",
     "PlannedSpacing",
     "Problem",
-    "Progress",
     "Survey",
     "check_dataset",
     "measure",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from focalis.dataset import Case, Dataset
+from focalis.display import CaseProgress
 from focalis.errors import DataError, refusal
 from focalis.files import KnownFiles
 from focalis.quality.facts import Measurements
@@ -28,9 +29,6 @@ from focalis.volume import (
     read_volume,
     why_unusable,
 )
-
-Progress = Callable[[int, int, str], None]
-"""Called before each case with the cases finished, their number, and the case's name."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ FACTS_VERSION = 2
 def check_dataset(
     dataset: Dataset,
     look: Measurements | None = None,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
     known: KnownFiles | None = None,
 ) -> CheckResult:
     """Read every file of a data set once, one array at a time, and list all problems.

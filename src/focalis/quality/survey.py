@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from focalis.dataset import Dataset, Split
-from focalis.display import Shown
+from focalis.display import CaseProgress, Shown
 from focalis.errors import DataError
 from focalis.files import KnownFiles
 from focalis.planning.fingerprint import CaseFigures
@@ -21,7 +21,7 @@ from focalis.quality.leaks import find_duplicates, find_leaks, find_left_out
 from focalis.quality.mirrored import find_mirrored
 from focalis.quality.misplaced import find_misplaced
 from focalis.quality.position import find_swapped_sides
-from focalis.quality.problems import CheckResult, Progress, check_dataset
+from focalis.quality.problems import CheckResult, check_dataset
 from focalis.quality.reader_masks import attach_readers
 from focalis.quality.scarcity import find_mistaken_files, find_too_few
 from focalis.quality.segment_names import find_renamed_segments
@@ -133,7 +133,7 @@ class Survey(Shown):
 
 def measure(
     dataset: Dataset,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
     *,
     find_readers: bool = True,
     known: KnownFiles | None = None,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from focalis.dataset import open_dataset, with_readers
+from focalis.display import CaseProgress
 from focalis.errors import DataError, UsageError, not_there, refusal
 from focalis.evaluation.agreement import (
     Agreement,
@@ -23,9 +24,6 @@ from focalis.lesions import as_csv
 from focalis.report import agreement_figure, write_agreement_report
 from focalis.volume import Volume, image_stem, read_volume, read_volumes
 from focalis.workflows.label_maps import image_of, label_maps, read_label_map, require_options
-
-Progress = Callable[[int, int, str], None]
-"""Called before each case with the cases finished, their number, and the case's name."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def agree(
     ignore: int | None = None,
     tolerance_mm: float = 1.0,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
 ) -> Agreement:
     """Say how well readers agree.
 
@@ -73,7 +71,7 @@ def agree(
         ignore: value where a reader has not judged; left out. A data set's own by default.
         tolerance_mm: tolerance of the surface Dice.
         seed: seed of the bootstrap.
-        progress: see `Progress`.
+        progress: see `focalis.display.CaseProgress`.
 
     Raises:
         UsageError: a path is not there, a folder is given twice, a number is not possible, or every label is ignored.

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from focalis.colours import label_colour
 from focalis.dataset import Dataset, Split, empty_side, find_splits, lost_labels, open_dataset, read_splits
+from focalis.display import CaseProgress
 from focalis.errors import DataError, UsageError
 from focalis.files import write_text
 from focalis.planning import target_spacing
-from focalis.quality import CaseFacts, PlannedSpacing, Problem, Progress, Survey, measure, survey
+from focalis.quality import CaseFacts, PlannedSpacing, Problem, Survey, measure, survey
 from focalis.report import strip, write_quality_report
 
 REPORT, RECORD = "report.html", "check.json"
@@ -27,7 +28,7 @@ def check(
     *,
     splits: Path | str | None = None,
     channels_may_miss: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
 ) -> Survey:
     """Look for everything in a data set that stops training, and for what a person should look at.
 

@@ -23,11 +23,10 @@ from focalis.planning.make import BATCH_VOXELS
 from focalis.planning.parts import check_names, loss_settings
 from focalis.planning.plan import LossSettings, NetworkSettings
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
-from focalis.training import Progress
 from focalis.training.start import read_start
 from focalis.workflows.comparison import Row, content_of, write_comparison
 from focalis.workflows.record import changes, provenance, read_json, write_json
-from focalis.workflows.run import Task, started_from
+from focalis.workflows.run import Task, Tell, started_from
 from focalis.workflows.setup import Trainers, Trainings, claim, divide
 
 SETTINGS, PLAN = "settings.json", "plan.yaml"
@@ -80,7 +79,7 @@ def compare(
     precision: str = "auto",
     threads: int | None = None,
     memory_gb: float | None = None,
-    progress: Callable[[str, Progress | None], None] | None = None,
+    progress: Tell | None = None,
     doubt: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Train networks and losses on the same data and set them side by side.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +19,11 @@ from focalis.dataset import (
 from focalis.errors import UsageError
 from focalis.evaluation import Summary
 from focalis.files import is_free
-from focalis.training import Progress
 from focalis.volume import write_volume
 from focalis.workflows.evaluate import evaluate
 from focalis.workflows.fit import fit
 from focalis.workflows.predict import predict
+from focalis.workflows.run import Tell
 from focalis.workflows.setup import checked
 
 PHANTOMS = 24
@@ -62,7 +61,7 @@ def demo(
     data: Path | None = None,
     minutes: float = 3.0,
     seed: int = 0,
-    progress: Callable[[str, Progress | None], None] | None = None,
+    progress: Tell | None = None,
 ) -> DemoResult:
     """Train on a data set with one fold held out, predict that fold, and evaluate the prediction.
 

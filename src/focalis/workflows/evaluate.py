@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from focalis.dataset import Labels, find_readers, read_beside, read_patients, readers_folder
+from focalis.display import CaseProgress
 from focalis.errors import DataError, UsageError, not_there, refusal
 from focalis.evaluation import (
     JUDGED_COLUMNS,
@@ -46,9 +47,6 @@ from focalis.workflows.training_cases import Seen, seen_line
 Source = Path | Volume | Segmentation
 """Where a label map comes from."""
 
-Progress = Callable[[int, int, str], None]
-"""Called before each case with the cases finished, their number, and the case's name."""
-
 
 def evaluate(
     predictions: Path | str | Any,
@@ -65,7 +63,7 @@ def evaluate(
     min_lesion_mm3: float = 0.0,
     seed: int = 0,
     patients: Mapping[str, str] | Path | str | None = None,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
 ) -> Evaluation:
     """Compare predicted label maps with true ones.
 
@@ -89,7 +87,7 @@ def evaluate(
         seed: seed of the bootstrap.
         patients: case name to patient, or a CSV table with the columns case and patient; the bootstrap then draws
             patients instead of cases.
-        progress: see `Progress`.
+        progress: see `focalis.display.CaseProgress`.
 
     Raises:
         UsageError: a path is not there, a file stands against a folder, a number is not possible, or every label is

@@ -20,13 +20,13 @@ from focalis.networks import REFINED, split_name
 from focalis.planning import SCRATCH, Freeze, Readers, read_plan
 from focalis.planning.parts import check_names
 from focalis.settings import Compute, Folds, Length, at_least
-from focalis.training import Progress, read_metrics
+from focalis.training import read_metrics
 from focalis.training.start import read_start
 from focalis.workflows.ensemble import ensemble
 from focalis.workflows.judge import ADVICE, Judgement, held_out_note, write_judgement
 from focalis.workflows.learning_curve import on_parts, outlook
 from focalis.workflows.record import provenance, read_json, write_json
-from focalis.workflows.run import MODEL, started_from
+from focalis.workflows.run import MODEL, Tell, started_from
 from focalis.workflows.run_plan import plan_of_run, start_ahead
 from focalis.workflows.setup import PREPARED, Trainers, Trainings, claim, divide
 from focalis.workflows.slurm import TASKS
@@ -112,7 +112,7 @@ def fit(
     on: str | None = None,
     verify: bool = False,
     prepared: str | None = None,
-    progress: Callable[[str, Progress | None], None] | None = None,
+    progress: Tell | None = None,
     doubt: Callable[[str], None] | None = None,
 ) -> FitResult:
     """Train a model on a data set and say how good it is.

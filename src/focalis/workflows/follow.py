@@ -52,9 +52,6 @@ from focalis.workflows.repeated_prediction import describe_second_look, second_l
 from focalis.workflows.scope import outside_line
 from focalis.workflows.training_cases import seen_alone
 
-Progress = Callable[[str], None]
-"""Called with what is done next."""
-
 _NAMESPACE = uuid.UUID("0f0a3c1e-6c67-4d36-9d4b-0f6f5c2f8f0a")
 
 
@@ -70,7 +67,7 @@ def follow(
     same_person: bool = False,
     memory_gb: float = 4.0,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Followed:
     """Follow lesions over the scans of one person, and write OUT/follow.json, lesions.csv, report.html and the masks.
 
@@ -91,7 +88,7 @@ def follow(
         same_person: take the scans as one person's though their headers say otherwise.
         memory_gb: the most memory that a prediction may take, in 10^9 bytes.
         device: auto, cpu, cuda, cuda:N or mps.
-        progress: see `Progress`.
+        progress: called with what is done next.
 
     Raises:
         UsageError: the call is wrong: no model and no masks, or both; too few scans or in the wrong order; a wrong date
@@ -173,7 +170,7 @@ def _followed(
     named: Sequence[int],
     notes: list[str],
     model: Model | None,
-    say: Progress,
+    say: Callable[[str], None],
     *,
     pointed: bool,
 ) -> Followed:
@@ -224,7 +221,7 @@ def _predicted(
     places: Sequence[Place],
     memory_gb: float,
     device: str,
-    say: Progress,
+    say: Callable[[str], None],
     notes: list[str],
 ) -> Masks:
     """What the model finds in a scan, or at places in it, and what it finds on a second look."""

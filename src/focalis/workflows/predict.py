@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from focalis.display import Shown
+from focalis.display import CaseProgress, Shown
 from focalis.errors import UsageError
 from focalis.lesions import OperatingPoint
 from focalis.model import Model, open_model
@@ -23,10 +23,6 @@ from focalis.workflows.points import Given, places_given
 from focalis.workflows.predict_case import Predicting, PredictRow
 from focalis.workflows.result_files import ENDINGS, Format, older_masks
 from focalis.workflows.training_cases import SeenCases
-
-Progress = Callable[[int, int, str], None]
-"""Called before each case with the cases finished, their number, and the case's name; with what is done before the
-first one in place of a name, if that takes a while."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,7 +92,7 @@ def predict(
     charset: str | None = None,
     part: str | None = None,
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: CaseProgress | None = None,
     at: Sequence[Given] = (),
     at_voxel: Sequence[Given] = (),
 ) -> PredictReport:
@@ -134,7 +130,7 @@ def predict(
         part: `I/N` takes every N-th case from the I-th on, so that N calls divide the cases among them.
         resume: keep cases that an earlier call finished with the same model and settings, if their images have not
             changed since; refuse those of another model or other settings.
-        progress: see `Progress`.
+        progress: see `focalis.display.CaseProgress`.
         at: of one scan, for a guided model: a point in each lesion, or the two ends of a line across it, x, y, z in mm
             in the patient (LPS); or files of points, see `focalis.workflows.points`.
         at_voxel: the same as indices x, y, z of voxels from 0.
