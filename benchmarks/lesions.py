@@ -185,7 +185,7 @@ def predicted(
             uncertainty=mirror,
             probabilities=True,
         )
-    patients = {case.name: case.patient for case in data.cases}
+    patients = data.patients
     chosen, loose = (
         focalis.evaluate(
             home / f"masks_{name}",

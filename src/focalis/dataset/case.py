@@ -120,6 +120,11 @@ class Dataset:
     notes: tuple[str, ...] = ()
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
+    @property
+    def patients(self) -> dict[str, str]:
+        """Case name to patient."""
+        return {case.name: case.patient for case in self.cases}
+
     def select(self, names: list[str] | tuple[str, ...]) -> tuple[Case, ...]:
         """The named cases, in the given order; KeyError for a name that is not there."""
         by_name = {case.name: case for case in self.cases}

@@ -177,7 +177,7 @@ def _data_set(path: Path, ignore: int | None) -> _Source:
         data.labels or None,
         data.ignore if ignore is None else ignore,
         {case.name: case.images[0] for case in data.cases if case.images},
-        {case.name: case.patient for case in data.cases},
+        data.patients,
         {case.name: case.drawn for case in data.cases if case.drawn is not None},
     )
 

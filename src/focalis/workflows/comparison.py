@@ -79,7 +79,7 @@ def content_of(
     """
     first_row, shared = next(iter(rows.items()))
     first = _scores(shared)
-    patients = {case.name: case.patient for case in data.cases}
+    patients = data.patients
     table = []
     for row, tasks in rows.items():
         scores = _scores(tasks)

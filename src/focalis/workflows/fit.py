@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -10,30 +10,28 @@ from typing import Any, get_args
 import torch
 
 from focalis import ranks
-from focalis.dataset import Split, open_dataset
+from focalis.dataset import Dataset, open_dataset
 from focalis.display import Shown
 from focalis.errors import UsageError
-from focalis.evaluation import Aim, Promise, Summary, keep_promise, nothing_to_find, partly_judged
+from focalis.evaluation import Aim, Promise, Summary
 from focalis.files import LOCK, only_process_in
-from focalis.model import load_model, save_model
+from focalis.model import load_model
 from focalis.networks import REFINED, split_name
 from focalis.planning import SCRATCH, Freeze, Readers, read_plan
 from focalis.planning.parts import check_names
 from focalis.settings import Compute, Folds, Length, at_least
-from focalis.training import read_metrics
 from focalis.training.start import read_start
-from focalis.workflows.ensemble import ensemble
-from focalis.workflows.judge import ADVICE, Judgement, held_out_note, write_judgement
-from focalis.workflows.learning_curve import on_parts, outlook
-from focalis.workflows.record import provenance, read_json, write_json
+from focalis.workflows.fit_figures import ALL, Figures, add_outlook, join_folds, on_all_cases, pool_folds
+from focalis.workflows.judge import held_out_note
+from focalis.workflows.learning_curve import on_parts
+from focalis.workflows.record import provenance, read_json
 from focalis.workflows.run import MODEL, Tell, started_from
 from focalis.workflows.run_plan import plan_of_run, start_ahead
 from focalis.workflows.setup import PREPARED, Trainers, Trainings, claim, divide
 from focalis.workflows.slurm import TASKS
 from focalis.workflows.task import read_judgement, train_and_judge, with_masks
 
-ACROSS_FOLDS = "the folds' held-out cases, each judged by the member that did not learn from it"
-PLAN, REPORT, ALL = "plan.yaml", "report.html", "all"
+PLAN, REPORT = "plan.yaml", "report.html"
 
 
 @dataclass(frozen=True, repr=False)
@@ -185,46 +183,39 @@ def fit(
     if readers is not None and readers not in get_args(Readers):
         raise UsageError(f"readers is {readers!r}; choose one of {', '.join(get_args(Readers))}")
     trainers = Trainers.of(on or ("processes" if parallel > 1 else "here"), parallel if folds else 1, compute)
-    sharing = trainers.sharing
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
-    followed = plan if plan is not None else root / PLAN
-    settled = read_plan(followed) if plan is not None or followed.exists() else None
+    plan_path = root / PLAN
+    settled = read_plan(plan or plan_path) if plan is not None or plan_path.exists() else None
     if channels_may_miss is None and settled:
         channels_may_miss = settled.channels_may_miss
-    begin = start or start_ahead(settled, network)
-    if begin is not None:
-        read_start(begin)
-    if freeze not in (None, "nothing") and begin == SCRATCH:
-        raise UsageError(
-            f"freeze is {freeze}, which keeps weights of the start, but start is {SCRATCH}; give --start"
-        )
+    _require_start(start or start_ahead(settled, network), freeze)
     data = open_dataset(Path(dataset), tuple(channels_may_miss or ()))
     resume |= trainers.executor.elsewhere and (root / TASKS).is_dir()  # the same command again collects
-    ours = resume or ((root / PLAN).is_file() and not _begun(root))
-    fault = "is not empty; give a new folder, or --resume to go on with the run in it"
-    claim(root, "run", ours, fault)
+    ours = resume or (plan_path.is_file() and not _begun(root))
+    claim(root, "run", ours, "is not empty; give a new folder, or --resume to go on with the run in it")
     if resume and doubt is not None and not _begun(root):
         doubt(f"{root}: holds no run to go on with; a new one begins")
     divide(data, held_out, seed)  # reports faults of the splits before an image is read
     with only_process_in(root, "fit"):
         tell("check", None)
-        plan_path = root / PLAN
         data = with_masks(data, readers or (settled.readers if settled else "labels"))
         trainings = Trainings.of(
             root, Path(dataset), data, held_out, seed, trainers, doubt, verify=verify, store=prepared
         )
         data = trainings.data
-        caveats = tuple(str(finding) for finding in trainings.grave if finding.kind == "few")
-        if asked and any(case.drawn_of(data.labels) != data.labels for case in data.cases):
-            raise UsageError(
-                "a promise needs cases in which every label was drawn; leave --promise or the partly drawn cases out"
-            )
+        if asked:
+            _require_all_drawn(data)
         tell("plan", None)
-        changes: dict[str, Any] = {"network": network, "loss": loss, "readers": readers}
-        changes |= {"start": start, "freeze": freeze}
-        changes |= {"channels_may_miss": tuple(channels_may_miss) if channels_may_miss else None}
-        changes |= {"memory_gb": compute.memory_gb and compute.memory_gb / sharing}
+        changes: dict[str, Any] = {
+            "network": network,
+            "loss": loss,
+            "readers": readers,
+            "start": start,
+            "freeze": freeze,
+            "channels_may_miss": tuple(channels_may_miss) if channels_may_miss else None,
+            "memory_gb": compute.memory_gb and compute.memory_gb / trainers.sharing,
+        }
         chosen = plan_of_run(trainings, plan, plan_path, changes, resume)
         if asked and split_name(chosen.network.name)[1]:
             raise UsageError("a promise cannot be made for refined masks; leave +crf or --promise out")
@@ -235,6 +226,7 @@ def fit(
         if plan_only:
             return FitResult(root, plan_path, start=origin)
         record = trainings.record(made_from["command"], seed=seed)
+        caveats = tuple(str(finding) for finding in trainings.grave if finding.kind == "few")
         tasks = [
             trainings.task(
                 "train" if number is None else f"fold {number}",
@@ -244,7 +236,7 @@ def fit(
                 fold=number,
                 split=split,
                 length=length,
-                compute=_share(compute, sharing),
+                compute=_share(compute, trainers.sharing),
                 aim=aim,
                 promise=promise,
                 caveats=caveats,
@@ -260,79 +252,50 @@ def fit(
         if left := trainers.executor.run([*tasks, *parts], parallel, tell):
             return FitResult(root, plan_path, left=left)
         judged = [read_judgement(task) for task in tasks]
-        summary, alert, said = judged[0].summary, judged[0].alert, judged[0].caveats
-        judged_on = held_out_note(tasks[0].fold, len(judged[0].lesions))
-        collapsed = {task.fold or 0: each for task, each in zip(tasks, judged, strict=True) if each.collapse}
         if folds:
-            whole = ensemble([load_model(task.home / MODEL) for task in tasks])
-            if asked:
-                cuts = [row for each in judged for row in each.cuts]
-                patients = {case.name: case.patient for case in data.cases}
-                point = keep_promise(whole.operating_point, cuts, asked, patients, where=ACROSS_FOLDS)
-                whole, record["promised"] = replace(whole, operating_point=point), point.promise
-            save_model(whole, root / MODEL)
+            point = join_folds(root, tasks, judged, data, asked)
             if then_all:
-                point = replace(whole.operating_point, how=f"cross-validation: {whole.operating_point.how}")
-                names = tuple(case.name for case in data.cases)
-                changes_of_all = {
-                    "name": "all cases",
-                    "home": root / ALL,
-                    "fold": None,
-                    "split": Split(names, ()),
-                    "point": point,
-                }
-                trainers.executor.run([tasks[0].model_copy(update=changes_of_all)], 1, tell)
-            judged_on = (
-                f"held-out cases of {len(tasks)} folds, each predicted by the member that did not train on it"
-            )
-            pooled = [score for each in judged for score in each.scores]
-            alert = _folds_alert(collapsed, len(judged))
-            said = (*caveats, *[line for line in (nothing_to_find(pooled), partly_judged(pooled)) if line])
-            summary = write_judgement(
-                root,
-                data,
-                pooled,
-                [case for each in judged for case in each.lesions],
-                {name: task.home / "predictions" for task in tasks for name in task.split.val},
-                judged_on,
-                [],
-                {**made_from, **record},
-                alerts=[alert, *said] if alert else said,
-            )
-        said_of_more = ""
-        if parts:
-            patients = {case.name: case.patient for case in data.cases}
-            said_of_more = outlook([*tasks, *parts], patients)
-            record = read_json(root / "record.json") | {"learning_curve": said_of_more}
-            write_json(root / "record.json", record)
-            write_judgement(
-                root,
-                data,
-                judged[0].scores,
-                judged[0].lesions,
-                dict.fromkeys(tasks[0].split.val, root / "predictions"),
-                f"{judged_on}; {said_of_more}",
-                read_metrics(root),
-                record,
-                load_model(root / MODEL),
-                [line for line in (alert, *said) if line],
-            )
+                trainers.executor.run([on_all_cases(tasks[0], root, data, point)], 1, tell)
+            promised = {"promised": point.promise} if asked else {}
+            figures = pool_folds(root, tasks, judged, data, {**made_from, **record, **promised})
+        else:
+            note = held_out_note(tasks[0].fold, len(judged[0].lesions))
+            figures = Figures(judged[0].summary, note, judged[0].alert, judged[0].caveats)
         return FitResult(
             root,
             plan_path,
             root / MODEL,
             root / REPORT,
-            summary,
-            judged_on,
+            figures.summary,
+            figures.judged_on,
             read_json(tasks[0].home / "record.json")["float32_because"],
-            alert,
+            figures.alert,
             any(each.learned for each in judged),
-            tuple(collapsed) if folds else (),
-            said,
+            tuple(
+                task.fold or 0 for task, each in zip(tasks, judged, strict=True) if folds and each.collapse
+            ),
+            figures.caveats,
             origin,
             load_model(root / MODEL).operating_point.promise,
-            said_of_more,
+            add_outlook(root, [*tasks, *parts], judged[0], data, figures) if parts else "",
             all_cases=root / ALL / MODEL if then_all else None,
+        )
+
+
+def _require_start(begin: str | None, freeze: Freeze | None) -> None:
+    """An error if weights to start from cannot be read, or are to be kept and there are none."""
+    if begin is not None:
+        read_start(begin)
+    if freeze not in (None, "nothing") and begin == SCRATCH:
+        raise UsageError(
+            f"freeze is {freeze}, which keeps weights of the start, but start is {SCRATCH}; give --start"
+        )
+
+
+def _require_all_drawn(data: Dataset) -> None:
+    if any(case.drawn_of(data.labels) != data.labels for case in data.cases):
+        raise UsageError(
+            "a promise needs cases in which every label was drawn; leave --promise or the partly drawn cases out"
         )
 
 
@@ -346,19 +309,3 @@ def _share(compute: Compute, parallel: int) -> Compute:
     if parallel == 1:
         return compute
     return replace(compute, threads=max(1, (compute.threads or torch.get_num_threads()) // parallel))
-
-
-def _folds_alert(collapsed: Mapping[int, Judgement], folds: int) -> str:
-    """What is wrong with the folds of an ensemble, in a line; empty if nothing is."""
-    if not collapsed:
-        return ""
-    lines = "; ".join(
-        f"fold {number}: {each.collapse.line}" for number, each in collapsed.items() if each.collapse
-    )
-    lost = not any(each.learned for each in collapsed.values()) and len(collapsed) == folds
-    what = (
-        "nothing was learned"
-        if lost
-        else "the ensemble averages over networks that did not learn what they should"
-    )
-    return f"{what}: {len(collapsed)} of {folds} folds ({lines}); {ADVICE}"

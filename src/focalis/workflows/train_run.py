@@ -149,9 +149,8 @@ def train_run(run: Run, tell: Tell = lambda _stage, _progress: None) -> Model:
         network = trained(plan, resume=False, give_up=False)
     if task.point is None:
         tell(f"{task.name}: choose the operating point on {counted(len(validation))}", None)
-    patients = {case.name: case.patient for case in run.data.cases}
     point = task.point or operating_point(
-        plan, network, validation, run.runtime, task.aim, task.promise, patients
+        plan, network, validation, run.runtime, task.aim, task.promise, run.data.patients
     )
     tell(f"{task.name}: look at the inner split as before training", None)
     before_training = untrained_look(plan, validation, seed=task.seed, runtime=run.runtime, start=start)

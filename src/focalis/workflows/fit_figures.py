@@ -1,0 +1,121 @@
+"""What the trainings of one `fit` say together: the ensemble of folds, pooled figures, a learning curve's outlook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from focalis.dataset import Dataset, Split
+from focalis.evaluation import Promise, Summary, keep_promise, nothing_to_find, partly_judged
+from focalis.lesions import OperatingPoint
+from focalis.model import load_model, save_model
+from focalis.training import read_metrics
+from focalis.workflows.ensemble import ensemble
+from focalis.workflows.judge import ADVICE, Judgement, write_judgement
+from focalis.workflows.learning_curve import outlook
+from focalis.workflows.record import read_json, write_json
+from focalis.workflows.run import MODEL, Task
+
+ACROSS_FOLDS = "the folds' held-out cases, each judged by the member that did not learn from it"
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is said of the judged cases, see `FitResult`."""
+
+    summary: Summary
+    judged_on: str
+    alert: str
+    caveats: tuple[str, ...]
+
+
+def join_folds(
+    root: Path, tasks: Sequence[Task], judged: Sequence[Judgement], data: Dataset, asked: Promise | None
+) -> OperatingPoint:
+    """Write the ensemble of the folds' models; returns its operating point."""
+    whole = ensemble([load_model(task.home / MODEL) for task in tasks])
+    if asked:
+        cuts = [row for each in judged for row in each.cuts]
+        point = keep_promise(whole.operating_point, cuts, asked, data.patients, where=ACROSS_FOLDS)
+        whole = replace(whole, operating_point=point)
+    save_model(whole, root / MODEL)
+    return whole.operating_point
+
+
+def on_all_cases(task: Task, root: Path, data: Dataset, point: OperatingPoint) -> Task:
+    """A fold's training on all cases, with the operating point that the folds chose."""
+    return task.model_copy(
+        update={
+            "name": "all cases",
+            "home": root / ALL,
+            "fold": None,
+            "split": Split(tuple(case.name for case in data.cases), ()),
+            "point": replace(point, how=f"cross-validation: {point.how}"),
+        }
+    )
+
+
+def pool_folds(
+    root: Path,
+    tasks: Sequence[Task],
+    judged: Sequence[Judgement],
+    data: Dataset,
+    record: Mapping[str, Any],
+) -> Figures:
+    """Pool the folds' held-out cases, and write their tables and the report."""
+    scores = [score for each in judged for score in each.scores]
+    judged_on = f"held-out cases of {len(tasks)} folds, each predicted by the member that did not train on it"
+    alert = _folds_alert(tasks, judged)
+    said = (*tasks[0].caveats, *filter(None, (nothing_to_find(scores), partly_judged(scores))))
+    summary = write_judgement(
+        root,
+        data,
+        scores,
+        [case for each in judged for case in each.lesions],
+        {name: task.home / "predictions" for task in tasks for name in task.split.val},
+        judged_on,
+        [],
+        record,
+        alerts=[alert, *said] if alert else said,
+    )
+    return Figures(summary, judged_on, alert, said)
+
+
+def add_outlook(root: Path, tasks: Sequence[Task], judged: Judgement, data: Dataset, figures: Figures) -> str:
+    """Write what more cases are likely to bring into record and report; returns it."""
+    said = outlook(tasks, data.patients)
+    record = read_json(root / "record.json") | {"learning_curve": said}
+    write_json(root / "record.json", record)
+    write_judgement(
+        root,
+        data,
+        judged.scores,
+        judged.lesions,
+        dict.fromkeys(tasks[0].split.val, root / "predictions"),
+        f"{figures.judged_on}; {said}",
+        read_metrics(root),
+        record,
+        load_model(root / MODEL),
+        [line for line in (figures.alert, *figures.caveats) if line],
+    )
+    return said
+
+
+def _folds_alert(tasks: Sequence[Task], judged: Sequence[Judgement]) -> str:
+    """What is wrong with the folds of an ensemble, in a line; empty if nothing is."""
+    lines = [
+        f"fold {task.fold}: {each.collapse.line}"
+        for task, each in zip(tasks, judged, strict=True)
+        if each.collapse
+    ]
+    if not lines:
+        return ""
+    what = (
+        "the ensemble averages over networks that did not learn what they should"
+        if any(each.learned for each in judged)
+        else "nothing was learned"
+    )
+    return f"{what}: {len(lines)} of {len(judged)} folds ({'; '.join(lines)}); {ADVICE}"
