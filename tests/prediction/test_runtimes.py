@@ -135,6 +135,35 @@ def test_cases_computed_at_once_give_the_bytes_of_one_by_itself(
         )
 
 
+def test_threads_may_give_openvino_its_first_image_at_the_same_time(model, cache, tmp_path):
+    save_model(model, tmp_path / "model.safetensors")
+    runtime_for(model, "openvino", precision="float32", cache=cache)
+    code = f"""
+import threading
+from pathlib import Path
+import numpy as np
+import openvino
+from focalis.model import open_model
+from focalis.prediction import run_passes, runtime_for
+
+compiled, compile_model = threading.Barrier(8), openvino.Core.compile_model
+
+def together(*given):
+    network = compile_model(*given)
+    compiled.wait()
+    return network
+
+openvino.Core.compile_model = together
+model = open_model(Path({str(tmp_path / "model.safetensors")!r}))
+runtime = runtime_for(model, "openvino", precision="float32", cache=Path({str(cache)!r}))
+image = np.ones((1, 16, 16, 16), np.float32)
+threads = [threading.Thread(target=run_passes, args=(model, image), kwargs=dict(runtime=runtime)) for _ in range(8)]
+for thread in threads:
+    thread.start()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_what_pytorch_must_refine_is_computed_one_case_at_a_time(model, cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parents[1]))
     settings = Settings(runtime="openvino", threads=8)

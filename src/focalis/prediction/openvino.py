@@ -1,9 +1,10 @@
 """OpenVINO: a network compiled for this processor, in float32, bfloat16 or 8-bit integers.
 
 A network is converted once and kept in the user's cache folder, so that later predictions need neither the conversion
-nor PyTorch. Three findings are built in: the compiled network has a fixed input size, since with a free one 8-bit
-results came out wrong (2026.4.1); it is compiled anew for every size, which takes a fraction of a second; and its
-threads are not pinned, since those of every network and of every process would share the first cores.
+nor PyTorch. Four findings are built in: the compiled network has a fixed input size, since with a free one 8-bit
+results came out wrong (2026.4.1); it is compiled anew for every size, which takes a fraction of a second; its threads
+are not pinned, since those of every network and of every process would share the first cores; and the first array is
+given to OpenVINO by one thread, since two that do so at the same time wait for each other for ever (2026.4.1).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ MOST_ERROR, MOST_ERROR_8_BIT = 1e-3, 0.1
 """By how much probabilities may differ there: the greatest difference; in 8-bit integers the mean one."""
 MOST_LANES = 4
 """More cases at once gain little: what is not the network's work fills few processors."""
-_EXACT = threading.Lock()
+_EXACT, _FIRST = threading.Lock(), threading.Lock()
 
 
 def is_installed() -> bool:
@@ -273,6 +274,8 @@ def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> d
 def _compiled(path: Path, shape: Sequence[int], precision: str, threads: int = 0) -> Any:
     import openvino
 
+    with _FIRST:
+        openvino.Tensor(np.zeros(1, np.float32))
     core = openvino.Core()
     try:
         graph = core.read_model(path)
