@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from dicom_fixtures import _write_series
+from small_plan import small_plan
 from torch import nn
 
 from focalis.dataset.phantoms import PhantomSettings, make_phantom
@@ -27,7 +28,6 @@ from focalis.dicom import Caution, Origin, read_series, write_segmentation
 from focalis.identity import ModelIdentity
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
-from focalis.planning.plan import Normalisation, Plan
 
 MODEL_SHA256 = "7" * 64
 MODEL_IDENTITY = ModelIdentity("nodules", MODEL_SHA256, "8" * 64)
@@ -194,14 +194,8 @@ class PhantomDevice:
 def header(guided: bool = False) -> Model:
     """What a model says about itself that was trained on phantoms."""
     return Model(
-        plan=Plan(
-            channels=("image",),
-            labels={1: "lesion"},
-            use="guided" if guided else "detector",
-            spacing_zyx_mm=(2.0, 1.0, 1.0),
-            normalisation=(Normalisation(),),
-            patch_zyx=(32, 32, 32),
-            batch=2,
+        plan=small_plan(
+            use="guided" if guided else "detector", spacing_zyx_mm=(2.0, 1.0, 1.0), patch_zyx=(32, 32, 32)
         ),
         operating_point=OperatingPoint(
             0.45,

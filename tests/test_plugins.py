@@ -5,6 +5,7 @@ from importlib.metadata import EntryPoint, version
 
 import pytest
 import torch
+from small_plan import small_plan
 
 from focalis import plugins
 from focalis.augmentations import build_augmentation
@@ -17,8 +18,6 @@ from focalis.planning import (
     AugmentationSettings,
     LossSettings,
     NetworkSettings,
-    Normalisation,
-    Plan,
     write_plan,
 )
 from focalis.planning.parts import augmentations_of, network_of
@@ -27,13 +26,8 @@ from focalis.workflows.fit import fit
 from focalis.workflows.predict import predict
 
 SETTINGS = PhantomSettings(shape_zyx=(20, 24, 28), foreground_share=0.01, lesions=1)
-PLAN = Plan(
-    channels=("image",),
-    labels={1: "lesion"},
-    spacing_zyx_mm=(1, 1, 1),
-    normalisation=(Normalisation(),),
+PLAN = small_plan(
     patch_zyx=(16, 16, 16),
-    batch=2,
     network=NetworkSettings(name="example-plain", strides_zyx=((2, 2, 2), (2, 2, 2)), width=4),
     loss=LossSettings(name="example-power", exponent=2.0),
     augmentation=(AugmentationSettings(name="example-ramp", share=1.0),),

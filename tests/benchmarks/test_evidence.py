@@ -31,12 +31,13 @@ from evidence_networks import CHANGES, register, times_as_long, with_variant
 from evidence_plan import DEFAULT, EXPONENTIAL, FOCAL, FitRow, Row, chosen, experiments, loss_name
 from evidence_rows import false_positives_mm
 from evidence_tables import revisions, text
+from small_plan import small_plan
 
 from focalis.dataset import Case, Dataset, Split, inner_split
 from focalis.evaluation import Figure
 from focalis.losses import LOSSES, DistanceFocal, build_loss, distance_to_foreground
 from focalis.networks import NETWORKS
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings
 from focalis.planning.parts import network_of
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -421,15 +422,7 @@ def test_a_small_picture_survives_as_text():
     assert np.abs(unpacked(packed(values)) - values).max() < 1 / 255
 
 
-PLAN = Plan(
-    channels=("image",),
-    labels={1: "lesion"},
-    spacing_zyx_mm=(1.0, 1.0, 1.0),
-    normalisation=(Normalisation(),),
-    patch_zyx=(16, 16, 16),
-    batch=2,
-    network=NetworkSettings(strides_zyx=((2, 2, 2),) * 3),
-)
+PLAN = small_plan(patch_zyx=(16, 16, 16), network=NetworkSettings(strides_zyx=((2, 2, 2),) * 3))
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -12,6 +12,7 @@ import torch
 from evidence_accuracy import contents_of
 from evidence_data import read_nodules
 from evidence_plan import FOLDS, RESULTS, FitRow
+from small_plan import small_plan
 from starter_card import card
 from starter_crops import HELD_OUT as HELD_OUT_FILE
 from starter_crops import TRAINED_ON, of_the_model
@@ -23,19 +24,11 @@ from focalis.lesions import OperatingPoint
 from focalis.model import Model, load_model, save_model
 from focalis.models import FOLDER
 from focalis.networks import build_network
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings, Normalisation
 from focalis.volume import Grid, Volume, write_volume
 from focalis.workflows.record import data_hash, read_json, write_json
 
-PLAN = Plan(
-    channels=("CT",),
-    labels={1: "nodule"},
-    spacing_zyx_mm=(1.0, 1.0, 1.0),
-    normalisation=(Normalisation(),),
-    patch_zyx=(8, 8, 8),
-    batch=2,
-    network=NetworkSettings(strides_zyx=((2, 2, 2),)),
-)
+PLAN = small_plan(channels=("CT",), labels={1: "nodule"}, network=NetworkSettings(strides_zyx=((2, 2, 2),)))
 
 
 class Bright(torch.nn.Module):

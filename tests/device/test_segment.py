@@ -11,6 +11,7 @@ import pytest
 import torch
 from device_work import GRID, block
 from pydicom import dcmread
+from small_plan import small_plan
 from structured_reports import read_report
 from torch import nn
 
@@ -21,7 +22,7 @@ from focalis.errors import DataError
 from focalis.files import sha256_of
 from focalis.lesions import OperatingPoint
 from focalis.model import Model, load_model, save_model
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings, Normalisation
 from focalis.volume import Grid, Volume, content_digest, write_volume
 from focalis.workflows.training_cases import CHOSE, TRAINED
 
@@ -167,13 +168,10 @@ def guided(tmp_path):
     """The file of a model that is guided, as its hash, and the model that stands for it."""
     file = tmp_path / "guided.safetensors"
     file.write_bytes(b"a model")
-    plan = Plan(
-        channels=("image",),
+    plan = small_plan(
         labels={1: "nodule"},
         use="guided",
-        spacing_zyx_mm=(1.0, 1.0, 1.0),
         normalisation=(Normalisation(kind="window", low=-1000, high=3000, std=100),),
-        patch_zyx=(8, 8, 8),
         batch=1,
         network=NetworkSettings(strides_zyx=((2, 2, 2),)),
     )

@@ -7,6 +7,7 @@ import signal
 
 import numpy as np
 import pytest
+from small_plan import small_plan
 from typer.testing import CliRunner
 
 import focalis
@@ -21,19 +22,11 @@ from focalis.lesions import OperatingPoint
 from focalis.model import Model, open_model, save_model
 from focalis.models import DATA, FOLDER, SHIPPED, model_file
 from focalis.networks import build_network
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings
 from focalis.volume import Grid, Volume, write_volume
 
 NAME = "lidc-nodule"
-PLAN = Plan(
-    channels=("CT",),
-    labels={1: "nodule"},
-    spacing_zyx_mm=(1.0, 1.0, 1.0),
-    normalisation=(Normalisation(),),
-    patch_zyx=(8, 8, 8),
-    batch=2,
-    network=NetworkSettings(strides_zyx=((2, 2, 2),)),
-)
+PLAN = small_plan(channels=("CT",), labels={1: "nodule"}, network=NetworkSettings(strides_zyx=((2, 2, 2),)))
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from small_plan import small_plan
 
 from focalis.errors import PlanError
 from focalis.losses import build_loss
 from focalis.model import Model, load_model, save_model
 from focalis.networks import NETWORKS, all_outputs, build_network, split_name
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings
 from focalis.prediction import plan_passes, run_passes
 
 STRIDES = dict.fromkeys(NETWORKS, ((2, 2, 2),) * 2)
@@ -16,11 +17,7 @@ FREE = [name for name in NETWORKS if name not in ("densevoxnet", "ddnet")]
 
 
 def plan_of(name, patch=(16, 16, 16)):
-    return Plan(
-        channels=("image",),
-        labels={1: "lesion"},
-        spacing_zyx_mm=(1.0, 1.0, 1.0),
-        normalisation=(Normalisation(),),
+    return small_plan(
         patch_zyx=patch,
         batch=1,
         network=NetworkSettings(name=name, strides_zyx=STRIDES[name.removesuffix("+crf")]),

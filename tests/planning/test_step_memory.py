@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from small_plan import small_plan
 
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings
 from focalis.planning.step_memory import training_bytes
 
 SCRIPT = """
@@ -29,15 +30,7 @@ print(round(peak_memory_gb() * 1e9))
 
 
 def plan_of(batch, side):
-    return Plan(
-        channels=("image",),
-        labels={1: "lesion"},
-        spacing_zyx_mm=(1.0, 1.0, 1.0),
-        normalisation=(Normalisation(),),
-        patch_zyx=(side, side, side),
-        batch=batch,
-        network=NetworkSettings(),
-    )
+    return small_plan(patch_zyx=(side, side, side), batch=batch, network=NetworkSettings())
 
 
 @pytest.mark.slow

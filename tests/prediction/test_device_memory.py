@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from small_plan import small_plan
 from torch import nn
 
 from focalis.errors import ModelError
 from focalis.model import Model
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings, Normalisation
 from focalis.prediction import Runtime, plan_passes, run_passes
 from focalis.prediction.engine import Host, is_out_of_memory
 
@@ -22,12 +23,8 @@ class Pointwise(nn.Module):
 
 
 def model(members=1):
-    plan = Plan(
-        channels=("image",),
-        labels={1: "lesion"},
-        spacing_zyx_mm=(1.0, 1.0, 1.0),
+    plan = small_plan(
         normalisation=(Normalisation(kind="window", low=-1e6, high=1e6),),
-        patch_zyx=(8, 8, 8),
         batch=1,
         network=NetworkSettings(strides_zyx=((2, 2, 2),)),
     )

@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from small_plan import small_plan
 from torch import nn
 from torch.nn import functional
 
@@ -12,7 +13,7 @@ from focalis.errors import ModelError
 from focalis.lesions import temper
 from focalis.model import Model
 from focalis.networks import build_network, convolutions
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings, Normalisation
 from focalis.prediction import (
     PrecisionWarning,
     Runtime,
@@ -43,13 +44,10 @@ def _nothing_was_tried_before():
 
 
 def plan(strides=((1, 1, 1),), patch=(8, 8, 8)):
-    return Plan(
-        channels=("image",),
+    return small_plan(
         labels={1: "ball"},
-        spacing_zyx_mm=(1.0, 1.0, 1.0),
         normalisation=(Normalisation(kind="zscore"),),
         patch_zyx=patch,
-        batch=2,
         network=NetworkSettings(strides_zyx=strides),
     )
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_plan import small_plan
 from torch import nn
 
 from focalis.errors import ModelError, UsageError
@@ -22,7 +23,7 @@ from focalis.model import (
     save_model,
 )
 from focalis.networks import build_network
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings
 from focalis.prediction import (
     RUNTIMES,
     Runtime,
@@ -69,15 +70,7 @@ def image():
 
 @pytest.fixture(scope="module")
 def model(network, image):
-    plan = Plan(
-        channels=("image",),
-        labels={1: "lesion"},
-        spacing_zyx_mm=(1, 1, 1),
-        normalisation=(Normalisation(),),
-        patch_zyx=(16, 16, 16),
-        batch=1,
-        network=NetworkSettings(strides_zyx=STRIDES),
-    )
+    plan = small_plan(patch_zyx=(16, 16, 16), batch=1, network=NetworkSettings(strides_zyx=STRIDES))
     plain = Model(plan, (network,))
     ranges = input_ranges(network, lambda: run_passes(plain, image).probabilities)
     return Model(plan, (network,), eight_bit=EightBit((ranges,), 0.001, "a test"))

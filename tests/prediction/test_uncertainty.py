@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from small_plan import small_plan
 from torch import nn
 
 from focalis.errors import UsageError
 from focalis.lesions import OperatingPoint, temper
 from focalis.model import Model
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings, Normalisation
 from focalis.prediction import Settings, run_passes, segment
 from focalis.prediction.predictor import mirror_flips
 from focalis.volume import Grid, Volume
@@ -27,12 +28,9 @@ class Pointwise(nn.Module):
 
 
 def model(*members, temperature=1.0, spacing=(1.0, 1.0, 1.0)):
-    plan = Plan(
-        channels=("image",),
-        labels={1: "lesion"},
+    plan = small_plan(
         spacing_zyx_mm=spacing,
         normalisation=(Normalisation(kind="window", low=-1e6, high=1e6),),
-        patch_zyx=(8, 8, 8),
         batch=1,
         network=NetworkSettings(strides_zyx=((2, 2, 2),)),
     )

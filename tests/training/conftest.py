@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+from small_plan import small_plan
 
 from focalis.lesions import label_components
 from focalis.losses import distance_to_foreground, nearest_lesion
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings, Plan
 from focalis.training.prepared import TrainingCase
 
 
@@ -31,13 +32,9 @@ def ball_case(
 
 @pytest.fixture
 def plan() -> Plan:
-    return Plan(
-        channels=("image",),
+    return small_plan(
         labels={1: "ball"},
-        spacing_zyx_mm=(1.0, 1.0, 1.0),
-        normalisation=(Normalisation(),),
         patch_zyx=(16, 16, 16),
-        batch=2,
         network=NetworkSettings(strides_zyx=((2, 2, 2), (2, 2, 2))),
     )
 

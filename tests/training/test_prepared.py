@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from scipy import ndimage
+from small_plan import small_plan
 
 from focalis.dataset import IGNORED, Case, PhantomSettings, majority, staple, with_readers, write_phantoms
 from focalis.errors import DataError
@@ -25,14 +26,7 @@ from focalis.training.prepared_folder import ENTRIES_PER_CASE, UNUSED_AFTER_S
 from focalis.volume import read_volume, write_volume
 
 SETTINGS = PhantomSettings(shape_zyx=(24, 24, 24), foreground_share=0.01, lesions=2)
-PLAN = Plan(
-    channels=("image",),
-    labels={1: "lesion"},
-    spacing_zyx_mm=(1.0, 1.0, 1.0),
-    normalisation=(Normalisation(),),
-    patch_zyx=(16, 16, 16),
-    batch=2,
-)
+PLAN = small_plan(patch_zyx=(16, 16, 16))
 ARRAYS = ("image", "label", "distance_mm")
 
 

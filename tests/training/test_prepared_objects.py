@@ -16,26 +16,20 @@ import requests
 import torch
 from obstore.exceptions import AlreadyExistsError
 from safetensors.numpy import load_file
+from small_plan import small_plan
 
 from focalis.dataset import PhantomSettings, with_readers, write_phantoms
 from focalis.errors import DataError, UsageError
 from focalis.object_store import open_object_store
-from focalis.planning import LossSettings, Normalisation, Plan
+from focalis.planning import LossSettings, Plan
 from focalis.training import PreparedObjects, prepare_cases
 from focalis.training import prepared_objects as module
 from focalis.training.batches import make_batch
 from focalis.training.prepared import preparation_key
 from focalis.workflows.fit import fit
 
-PLAN = Plan(
-    channels=("image",),
-    labels={1: "lesion"},
-    spacing_zyx_mm=(1.0, 1.0, 1.0),
-    normalisation=(Normalisation(),),
-    patch_zyx=(16, 16, 16),
-    batch=2,
-    loss=LossSettings(name="two_way_dice_cross_entropy"),
-    readers="mean",
+PLAN = small_plan(
+    patch_zyx=(16, 16, 16), loss=LossSettings(name="two_way_dice_cross_entropy"), readers="mean"
 )
 ARRAYS = ("image", "label", "distance_mm", "readers", "nearest")
 SECRET = "wJalrXUtnFEMIK7MDENG"

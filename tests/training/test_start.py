@@ -4,13 +4,14 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_plan import small_plan
 from torch import nn
 
 from focalis import models
 from focalis.errors import ModelError, PlanError, UsageError
 from focalis.model import Model, save_model
 from focalis.networks import DenseNetwork, build_network
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings
 from focalis.planning.parts import network_of
 from focalis.prediction import Runtime
 from focalis.training import train
@@ -56,14 +57,7 @@ def test_the_start_of_this_installation():
     """Small, as published, and made for the default network; its card names it."""
     start = read_start("shapes")
 
-    plan = Plan(
-        channels=("image",),
-        labels={1: "lesion"},
-        spacing_zyx_mm=(1.0, 1.0, 1.0),
-        normalisation=(Normalisation(),),
-        patch_zyx=(40, 40, 40),
-        batch=2,
-    )
+    plan = small_plan(patch_zyx=(40, 40, 40))
     assert str(first_network(plan, start)[1]) == "104 of 104 tensors"
     assert (models.FOLDER / "shapes.safetensors").stat().st_size < 4e6
     card = (models.FOLDER / "shapes.md").read_text(encoding="utf-8")

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_plan import small_plan
 from torch import nn
 
 from focalis.errors import DataError, UsageError
 from focalis.lesions import OperatingPoint, measure_lesions
 from focalis.model import Model
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings, Normalisation
 from focalis.volume import Grid, Volume, read_volume, write_volume
 from focalis.workflows.evaluate import evaluate
 from focalis.workflows.lesion_tables import read_lesions
@@ -36,12 +37,9 @@ CHOSEN = OperatingPoint(0.5, "chosen in a test")
 
 
 def model(point=CHOSEN, members=1, temperature=1.0):
-    plan = Plan(
-        channels=("image",),
-        labels={1: "lesion"},
+    plan = small_plan(
         spacing_zyx_mm=(2.0, 1.0, 1.0),
         normalisation=(Normalisation(kind="window", low=-99, high=99),),
-        patch_zyx=(8, 8, 8),
         batch=1,
         network=NetworkSettings(strides_zyx=((2, 2, 2),)),
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_plan import small_plan
 from torch import nn
 from typer.testing import CliRunner
 
@@ -15,7 +16,7 @@ from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.lesions import OperatingPoint
 from focalis.model import Model, load_model, save_model
 from focalis.networks import build_network
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import NetworkSettings, Normalisation
 from focalis.volume import (
     Grid,
     Volume,
@@ -40,12 +41,9 @@ class Positive(nn.Module):
 
 
 def plan(channels=("image",)):
-    return Plan(
+    return small_plan(
         channels=channels,
-        labels={1: "lesion"},
-        spacing_zyx_mm=(1.0, 1.0, 1.0),
         normalisation=(Normalisation(kind="window", low=-99, high=99),) * len(channels),
-        patch_zyx=(8, 8, 8),
         batch=1,
         network=NetworkSettings(strides_zyx=((2, 2, 2),)),
     )
