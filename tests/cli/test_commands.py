@@ -8,21 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from focalis.cli.main import main
 from focalis.volume import Grid, Volume, write_volume
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command line; the exit code and what was printed."""
-
-    def call(*words):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(word) for word in words])
-        printed = capsys.readouterr()
-        return stopped.value.code or 0, printed.out, printed.err
-
-    return call
 
 
 @pytest.fixture

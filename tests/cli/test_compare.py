@@ -1,23 +1,14 @@
 """What `focalis compare` passes on and prints; the workflow itself is tested elsewhere."""
 
 import json
+from functools import partial
 
 import pytest
 
-from focalis.cli.main import main
-
 
 @pytest.fixture
-def run(capsys):
-    """Run the command line; the exit code and what was printed."""
-
-    def call(*words):
-        with pytest.raises(SystemExit) as stopped:
-            main(["compare", *(str(word) for word in words)])
-        printed = capsys.readouterr()
-        return stopped.value.code or 0, printed.out, printed.err
-
-    return call
+def run(run):
+    return partial(run, "compare")
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from focalis.cli.main import main
 from focalis.dataset.public import PUBLIC_SETS, PublicSet
 
 NAME, ALIAS = "Task99_Test", "test_alias"
@@ -28,16 +27,8 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def run(capsys):
-    """Run the command line; the exit code and what was printed."""
-
-    def call(*words):
-        with pytest.raises(SystemExit) as stopped:
-            main(["data", *(str(word) for word in words)])
-        printed = capsys.readouterr()
-        return stopped.value.code or 0, printed.out, printed.err
-
-    return call
+def run(run):
+    return partial(run, "data")
 
 
 @pytest.fixture

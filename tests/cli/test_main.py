@@ -11,24 +11,11 @@ import typer
 from rich.text import Text
 
 import focalis
-from focalis.cli.main import app, main
+from focalis.cli.main import app
 from focalis.errors import DataError, UsageError
 
 COMMANDS = ("fit", "predict", "evaluate", "compare", "agree", "check", "data", "import", "demo", "serve")
 HEAVY = ("torch", "SimpleITK", "matplotlib", "scipy", "monai")
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command line; the exit code and what was printed."""
-
-    def call(*words):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(word) for word in words])
-        printed = capsys.readouterr()
-        return stopped.value.code or 0, printed.out, printed.err
-
-    return call
 
 
 @pytest.fixture
