@@ -126,7 +126,8 @@ def refused(file: object) -> Iterator[None]:
     except FocalisError:
         raise
     except Exception as error:
-        raise DataError(refusal(error, file)) from error
+        _log.debug("%s: refused", file, exc_info=error)
+        raise DataError.at(file, *_why(error)) from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -164,12 +165,15 @@ def refusal(error: Exception, file: object) -> str:
     `FocalisError` is its own; that of any other error names the file and the type of the error.
     """
     _log.debug("%s: refused", file, exc_info=error)
-    if isinstance(error, FocalisError):
-        return str(error)
+    return str(error) if isinstance(error, FocalisError) else _line(file, *_why(error))
+
+
+def _why(error: Exception) -> tuple[str, str]:
+    """Fault and advice of a library's error."""
     said = " ".join(str(error).split())[:300]
     what = type(error).__name__ + (f": {said}" if said else "")
     if isinstance(error, MemoryError) or any(word in said.lower() for word in MEMORY_WORDS):
-        return f"{file}: there is not enough memory for it ({what}); free some, or leave the case out"
+        return f"there is not enough memory for it ({what})", "free some, or leave the case out"
     if isinstance(error, OSError) and error.strerror:
-        return f"{file}: cannot be read or written ({error.strerror}); check the file, the disk and the permissions"
-    return f"{file}: cannot be processed ({what}); export it again or leave it out, --debug shows where it failed"
+        return f"cannot be read or written ({error.strerror})", "check the file, the disk and the permissions"
+    return f"cannot be processed ({what})", "export it again or leave it out, --debug shows where it failed"

@@ -27,6 +27,7 @@ from focalis.lesions import OperatingPoint
 from focalis.models import OF_A_RUN, model_file
 from focalis.planning import LEAST_CROP_MM, MOST_CROP_MM, Plan, Scope
 from focalis.plugins import Plugin, installed_version
+from focalis.settings import first_fault
 
 if TYPE_CHECKING:
     import torch
@@ -374,9 +375,10 @@ def _parsed(blob: bytes, path: Path) -> tuple[Model, bytes]:
             plugins=tuple(Plugin(**plugin) for plugin in content.get("plugins", ())),
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "plan"
-        raise ModelError.at(path, f"the plan in its header is not valid: {where}: {first['msg']}") from error
+        where, what = first_fault(error)
+        raise ModelError.at(
+            path, f"the plan in its header is not valid: {where or 'plan'}: {what}", "save the model again"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError.at(
             path, f"its Focalis header is malformed ({_one_line(error)})", "save the model again"

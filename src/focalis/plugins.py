@@ -20,7 +20,7 @@ from typing import Literal, TypeVar
 from pydantic import ValidationError
 
 from focalis.errors import PlanError
-from focalis.settings import Frozen
+from focalis.settings import Frozen, first_fault
 
 Kind = Literal["network", "loss", "augmentation", "executor"]
 Part = TypeVar("Part")
@@ -106,10 +106,9 @@ def validated(kind: Kind, name: str, cls: type[Own], given: Mapping[str, object]
     try:
         return cls.model_validate(dict(given))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(place) for place in first["loc"])
+        where, what = first_fault(error)
         known = ", ".join(cls.model_fields) or "none"
-        raise PlanError(f"{kind} {name}: {where}: {first['msg']}; its parameters are: {known}") from error
+        raise PlanError(f"{kind} {name}: {where}: {what}; its parameters are: {known}") from error
 
 
 @cache

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from focalis.errors import UsageError
 
@@ -18,6 +18,12 @@ class Frozen(BaseModel):
     """A base for values from files and plug-ins: checked when they are made, never changed, no unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """Where the first fault lies, its names with dots between, and what it is, without pydantic's words around it."""
+    first = error.errors()[0]
+    return ".".join(map(str, first["loc"])), str(first.get("ctx", {}).get("error") or first["msg"])
 
 
 def at_least(name: str, value: float | None, least: int) -> None:

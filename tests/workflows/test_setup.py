@@ -5,12 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from focalis.dataset import Case, Dataset
+from focalis.errors import DataError
 from focalis.planning import read_plan
 from focalis.prediction import Runtime
-from focalis.settings import Compute
+from focalis.settings import Compute, Folds
 from focalis.workflows import setup
 from focalis.workflows.fit import fit
-from focalis.workflows.setup import Trainers
+from focalis.workflows.setup import Trainers, divide
 
 
 @pytest.fixture
@@ -43,3 +45,10 @@ def test_trainings_at_a_time_share_the_memory_of_the_gpu():
 
 def test_without_a_gpu_there_is_no_memory_of_one():
     assert Trainers.of("processes", 2, Compute(device="cpu")).card_gb is None
+
+
+def test_a_fault_of_splits_that_no_file_holds_names_the_data_set(tmp_path):
+    cases = tuple(Case(name, (), None, holds=frozenset()) for name in "abcd")
+    with pytest.raises(DataError, match="has no training case with a lesion; move some there") as told:
+        divide(Dataset(tmp_path, cases, ()), Folds(folds=2), 0)
+    assert told.value.path == tmp_path

@@ -64,38 +64,39 @@ def find_splits(root: Path, given: Path | None = None) -> Path | None:
     return given or next(iter(beside), None)
 
 
-def empty_side(path: Path | None, number: int | None, split: Split) -> str:
-    """Why a split cannot be trained or judged, one line that names its file; empty if it can."""
+def empty_side(place: Path, number: int | None, split: Split) -> DataError | None:
+    """Why a split cannot be trained or judged, about its file; None if it can."""
     if split.train and split.val:
-        return ""
-    return f"{path}: split {number} has no {'val' if split.train else 'train'} cases; add some"
+        return None
+    return DataError.at(place, f"split {number} has no {'val' if split.train else 'train'} cases", "add some")
 
 
-def lost_labels(path: Path | None, number: int | None, split: Split, dataset: Dataset) -> str:
-    """Why a split cannot be trained for what its cases hold, one line that names its file; empty if it can.
+def lost_labels(place: Path, number: int | None, split: Split, dataset: Dataset) -> DataError | None:
+    """Why a split cannot be trained for what its cases hold, about its file; None if it can.
 
     A label that only held-out cases hold would be judged though nothing of it was learned. Where nobody has looked what
     the cases hold, nothing is said.
     """
     train, val = dataset.select(split.train), dataset.select(split.val)
     if any(case.holds is None for case in (*train, *val)):
-        return ""
+        return None
     known = frozenset[int]().union(*(case.holds or () for case in train))
     lost: dict[int, list[str]] = {}
     for case in val:
         for label in (case.holds or frozenset()) - known:
             lost.setdefault(label, []).append(case.name)
-    where = f"{path}: split {number}"
     if not known:
-        return f"{where} has no training case with a lesion; move some there"
+        return DataError.at(place, f"split {number} has no training case with a lesion", "move some there")
     if lost:
         label, names = min(lost.items())
         name = dataset.labels.get(label, "")
-        return (
-            f"{where} trains on no case with label {label}{f' ({name})' if name else ''}, which {listed(names, 5)} "
-            f"{'holds' if len(names) == 1 else 'hold'}; move some to train, or take the label out"
+        return DataError.at(
+            place,
+            f"split {number} trains on no case with label {label}{f' ({name})' if name else ''}, which "
+            f"{listed(names, 5)} {'holds' if len(names) == 1 else 'hold'}",
+            "move some to train, or take the label out",
         )
-    return ""
+    return None
 
 
 def write_splits(splits: Sequence[Split], path: Path | str) -> None:

@@ -26,7 +26,7 @@ from focalis.device.config_values import (
 )
 from focalis.device.records import Role
 from focalis.errors import UsageError
-from focalis.settings import Frozen
+from focalis.settings import Frozen, first_fault
 
 OutsidePolicy = Literal["mark", "hold", "refuse"]
 ObjectKind = Literal["seg", "rtstruct", "sr", "capture", "images"]
@@ -361,7 +361,7 @@ def _first_fault(error: ValidationError) -> str:
     place = ".".join(str(part + 1) if isinstance(part, int) else part for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return f"{place} is not a setting; correct or remove it"
-    return f"{place} is wrong ({fault['msg'].removeprefix('Value error, ')}); correct it"
+    return f"{place} is wrong ({first_fault(error)[1]}); correct it"
 
 
 def _contradiction(config: Config) -> str | None:

@@ -13,7 +13,7 @@ from focalis.dataset import GREATEST_LABEL, MOST_LABELS
 from focalis.display import Shown
 from focalis.errors import PlanError
 from focalis.files import write_text
-from focalis.settings import Frozen
+from focalis.settings import Frozen, first_fault
 
 Triple = tuple[int, int, int]
 
@@ -280,9 +280,8 @@ def read_plan(path: Path) -> Plan:
     except yaml.YAMLError as error:
         raise PlanError.at(path, f"is not valid YAML ({' '.join(str(error).split())})") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the plan"
-        raise PlanError.at(path, f"{field}: {first['msg']}") from error
+        where, what = first_fault(error)
+        raise PlanError.at(path, f"{where or 'the plan'}: {what}") from error
 
 
 def write_plan(plan: Plan, path: Path) -> None:

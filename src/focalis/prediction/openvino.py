@@ -223,7 +223,8 @@ def convert(model: Model, folder: Path, *, eight_bit: bool) -> None:
                 }
                 (home / FACTS).write_text(json.dumps({**facts, "sha256": _digests(home, facts)}))
     except DataError as error:
-        raise ModelError(f"{error}, or take --runtime torch") from error.__cause__
+        advice = f"{error.advice}, or take --runtime torch"
+        raise ModelError.at(error.path, error.fault, advice) from error.__cause__
 
 
 def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> dict[str, float]:

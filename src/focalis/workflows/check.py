@@ -55,8 +55,9 @@ def check(
     divisions, problems = _splits(data, path)
     measured = measure(data, progress)
     looked_at = data.holding(measured.result.holds)
-    lost = [lost_labels(path, number, split, looked_at) for number, split in enumerate(divisions)]
-    problems += [Problem("", message) for message in lost if message]
+    if path is not None:
+        lost = [lost_labels(path, number, split, looked_at) for number, split in enumerate(divisions)]
+        problems += [Problem("", str(fault)) for fault in lost if fault]
     result = replace(measured.result, problems=(*measured.result.problems, *problems))
     found = survey(
         data, replace(measured, result=result), _planned(measured.facts), dict(enumerate(divisions)), path
@@ -91,7 +92,7 @@ def _splits(data: Dataset, path: Path | None) -> tuple[tuple[Split, ...], list[P
     except DataError as error:
         return (), [Problem("", str(error))]
     empty = [empty_side(path, number, split) for number, split in enumerate(splits)]
-    return splits, [Problem("", message) for message in empty if message]
+    return splits, [Problem("", str(fault)) for fault in empty if fault]
 
 
 def _planned(facts: Sequence[CaseFacts]) -> PlannedSpacing | None:

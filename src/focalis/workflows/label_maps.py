@@ -55,8 +55,8 @@ def require_labels(
     """A label map as integers, with the errors of `read_label_map`, which name `path`."""
     values = volume.array
     if not is_whole(values).all():
-        raise NoLabelMapError(
-            f"{path}: holds values that are not whole numbers; give a label map, not an image or probabilities"
+        raise NoLabelMapError.at(
+            path, "holds values that are not whole numbers", "give a label map, not an image or probabilities"
         )
     if values.max() > GREATEST_LABEL:
         raise DataError.at(
@@ -67,7 +67,7 @@ def require_labels(
     if values.dtype.kind == "f":
         values = values.astype(np.int64)
     if looks_like_an_image(values):
-        raise NoLabelMapError(f"{path}: holds values as an image does; give a label map")
+        raise NoLabelMapError.at(path, "holds values as an image does", "give a label map")
     least = int(values.min())
     if least < 0:
         raise DataError.at(path, f"holds the negative value {least}", "labels are 0 (background) and up")

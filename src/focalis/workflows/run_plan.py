@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from focalis.errors import PlanError, UsageError
 from focalis.planning import SCRATCH, STAGES_OF_SHAPES, Plan, make_plan, read_plan, usual_start, write_plan
 from focalis.planning.parts import augmentations_of, loss_of, loss_settings
-from focalis.settings import DEFAULT_MEMORY_GB
+from focalis.settings import DEFAULT_MEMORY_GB, first_fault
 from focalis.workflows.run import started_from
 from focalis.workflows.setup import Trainings
 
@@ -96,7 +96,7 @@ def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
     try:
         plan = Plan.model_validate(plan.model_dump() | {"reasons": reasons})
     except ValidationError as error:
-        raise UsageError(f"the plan as it would be changed: {error.errors()[0]['msg']}") from None
+        raise UsageError(f"the plan as it would be changed: {first_fault(error)[1]}") from None
     # An unknown name, or a start of another network, stops here, not after the data has been prepared.
     started_from(plan), loss_of(plan), augmentations_of(plan)
     return plan

@@ -299,19 +299,20 @@ def divide(data: Dataset, folds: Folds, seed: int) -> list[tuple[int | None, Spl
     all_splits = (
         read_splits(path, names) if path else make_splits(data.cases, folds.folds or DEFAULT_FOLDS, seed)
     )
+    place = path or data.root
     wanted = list(range(folds.folds)) if folds.folds is not None else [folds.fold or 0]
     if max(wanted) >= len(all_splits):
-        raise UsageError(
-            f"there are {len(all_splits)} folds, from 0 to {len(all_splits) - 1}; fold {max(wanted)} is not one"
+        raise UsageError.at(
+            place,
+            f"has {len(all_splits)} folds, from 0 to {len(all_splits) - 1}",
+            f"fold {max(wanted)} is not one",
         )
     chosen: list[tuple[int | None, Split]] = [(number, all_splits[number]) for number in wanted]
     validated: set[str] = set()
     for number, split in chosen:
-        if empty := empty_side(path, number, split):
-            raise DataError(empty)
-        if lost := lost_labels(path, number, split, data):
-            raise DataError(lost)
+        if fault := empty_side(place, number, split) or lost_labels(place, number, split, data):
+            raise fault
         if twice := validated & set(split.val):
-            raise DataError.at(path, f"{min(twice)} validates in two folds", "keep it in one")
+            raise DataError.at(place, f"{min(twice)} validates in two folds", "keep it in one")
         validated |= set(split.val)
     return chosen

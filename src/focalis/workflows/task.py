@@ -17,7 +17,7 @@ from focalis.errors import DataError, DivergedError, FocalisError, PlanError, no
 from focalis.planning import Readers
 from focalis.prediction import choose_runtime
 from focalis.prediction.engine import is_out_of_memory
-from focalis.settings import Length
+from focalis.settings import Length, first_fault
 from focalis.training import prepare_cases, trusted_to_train
 from focalis.workflows.judge import Judgement, held_out_note, judge
 from focalis.workflows.part import Part, predict_part
@@ -145,10 +145,9 @@ def read_task(path: Path) -> Job:
     try:
         return job_of(read_json(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(each) for each in first["loc"])
+        where, what = first_fault(error)
         raise DataError.at(
-            path, f"is not a task ({where}: {first['msg']})", "let `--on slurm` write it again"
+            path, f"is not a task ({where}: {what})", "let `--on slurm` write it again"
         ) from error
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from focalis.errors import DataError, did_you_mean
+from focalis.settings import first_fault
 
 BACKGROUND = "background"
 _IGNORED_NAMES = frozenset({"ignore", "ignored", "ignorelabel"})
@@ -98,9 +99,10 @@ def read_description(path: Path) -> tuple[Description, Labels]:
     try:
         description = Description.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = " ".join(str(part) for part in first["loc"])
-        raise DataError(f'{path}: "{where}" is wrong ({first["msg"].lower()}); correct it') from error
+        where, what = first_fault(error)
+        raise DataError.at(
+            path, f'"{where.replace(".", " ")}" is wrong ({what.lower()})', "correct it"
+        ) from error
     return description, _labels(path, content)
 
 

@@ -49,9 +49,12 @@ def download(url: str, part: Path, reserve: Reserve, progress: Progress) -> None
                 os.fsync(file.fileno())
             return
         except requests.HTTPError as error:
-            answer = str(error).partition(" for url")[0]
+            answer = error.response
+            assert answer is not None
             raise DataError.at(
-                url, f"the server answers {answer}", "try again later, or look whether the set has moved"
+                url,
+                f"the server answers {answer.status_code} {answer.reason}",
+                "try again later, or look whether the set has moved",
             ) from error
         except requests.RequestException as error:
             if not _dropped(error) or _size(part) <= before:
