@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from focalis.volume import padding_value, why_unusable
+from focalis.volume import padding_value, percentiles_of, why_unusable
 
 
 def an_image(dtype="float64"):
@@ -65,3 +65,27 @@ def test_air_around_a_ct_is_not_padding():
     image = np.random.default_rng(0).integers(-1024, 3000, (20, 20, 20)).astype(np.int16)
     image[:, :3] = -3024
     assert padding_value(image) is None
+
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        RNG.normal(size=(30, 31, 32)),
+        RNG.lognormal(0, 4, 20_000),
+        np.append(RNG.normal(size=10_000), 1e17),
+        np.where(RNG.random(10_000) < 0.4, -1024, RNG.integers(-100, 100, 10_000)),
+        RNG.normal(size=1000) * 1e-36,
+        np.full(5, 3.25),
+        np.array([2.0]),
+    ],
+    ids=["noise", "skewed", "an outlier", "air", "tiny", "constant", "one"],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_percentiles_are_those_of_numpy(values, dtype):
+    shares = (0, 1, 5, 25, 50, 75, 95, 99, 100)
+    values = values.astype(dtype)
+    wanted = np.percentile(values.astype(np.float64), shares)
+    np.testing.assert_allclose(percentiles_of(values, shares), wanted, rtol=1e-12)

@@ -96,12 +96,12 @@ def describe(volumes: Sequence[Volume], normalisation: Sequence[Normalisation]) 
         if isinstance(volume, Absent):
             continue
         array = to_canonical(volume).array
-        ordered = np.sort(_sample(array), axis=None)
-        low, high = percentiles_of(ordered, (1, 99)).astype(np.float32)
+        percentiles = percentiles_of(_sample(array), (1, 50, 99, *LEVELS))
+        low, high = percentiles[[0, 2]].astype(np.float32)
         span = float(high - low) or 1.0
         if how.kind == "window":
-            found[f"intensity {channel}"] = percentiles_of(ordered, (1, 50, 99)).tolist()
-        found[f"shape {channel}"] = ((percentiles_of(ordered, LEVELS) - low) / span).tolist()
+            found[f"intensity {channel}"] = percentiles[:3].tolist()
+        found[f"shape {channel}"] = ((percentiles[3:] - low) / span).tolist()
         image = np.clip(array, low, high).astype(np.float32, copy=False)
         found[f"smoothness {channel}"] = [_smoothness(image, axis) for axis in range(3)]
         found[f"polarity {channel}"] = [_polarity(image)]
@@ -255,7 +255,7 @@ def _polarity(image: NDArray[np.float32]) -> float:
         around = scipy.ndimage.uniform_filter1d(around, FINE, axis=axis, mode="nearest")
         around = np.take(around, range(0, image.shape[axis], step), axis=axis)
     fine = _sample(image) - around
-    low, middle, high = map(float, percentiles_of(np.sort(fine, axis=None), (5, 50, 95)))
+    low, middle, high = map(float, percentiles_of(fine, (5, 50, 95)))
     return (high + low - 2 * middle) / (high - low) if high > low else 0.0
 
 
