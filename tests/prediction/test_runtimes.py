@@ -520,7 +520,7 @@ import focalis.workflows.predict
 model = open_model(Path({str(path)!r}))
 runtime = runtime_for(model, "openvino", precision="float32", cache=Path({str(cache)!r}))
 np.save({str(out)!r}, run_passes(model, np.load({str(tmp_path / "image.npy")!r}), runtime=runtime).probabilities)
-print(sorted({{"torch", "pydicom", "scipy.ndimage", "matplotlib"}} & set(sys.modules)))
+print(sorted({{"torch", "pydicom", "scipy.ndimage", "scipy.special", "matplotlib"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

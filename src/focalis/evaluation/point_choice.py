@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.special
+import scipy
 from numpy.typing import NDArray
 
 from focalis.display import counted

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import bdtr
 
 from focalis.display import counted
 from focalis.errors import UsageError
@@ -170,7 +170,9 @@ def p_value(count: int, mean: float, level: float) -> float:
         level: what the true mean is compared with, between 0 and 1.
     """
     hoeffding = math.exp(-count * _distance(min(mean, level), level))
-    return min(1.0, hoeffding, math.e * float(bdtr(math.ceil(count * mean - 1e-9), count, level)))
+    return min(
+        1.0, hoeffding, math.e * float(scipy.special.bdtr(math.ceil(count * mean - 1e-9), count, level))
+    )
 
 
 def cases_needed(mean: float, level: float, doubt: float) -> int | None:

@@ -120,7 +120,8 @@ def report_lesions(
     """Apply an operating point.
 
     Args:
-        slabs: slices along z, and the untempered probabilities (label, z, y, x) there, channel 0 the background.
+        slabs: slices along z, and the untempered probabilities (label, z, y, x) there, channel 0 the background; of a
+            single label, its own channel may be left out.
         shape_zyx: the size of all slabs together.
         spacing_zyx_mm: the voxel size.
         values: the label value of each channel, 0 first; the mask then has the smallest type that holds them. Class
@@ -157,13 +158,13 @@ def decide(
 ) -> NDArray[np.uint8]:
     """Class indices (z, y, x) from probabilities (label, z, y, x), channel 0 being the background.
 
-    A voxel is foreground where its foreground probability, 1 - p[0] unless given, reaches the threshold; it then
-    gets the foreground label with the highest probability, the lower one in a tie. Of nested regions, whose probability
-    is the sum from a label to the last, it gets the innermost one that reaches one half, as if they were painted from
-    the outermost on.
+    With one channel or two there is a single label. A voxel is foreground where its foreground probability, 1 - p[0]
+    unless given, reaches the threshold; it then gets the foreground label with the highest probability, the lower one
+    in a tie. Of nested regions, whose probability is the sum from a label to the last, it gets the innermost one that
+    reaches one half, as if they were painted from the outermost on.
     """
     likely = 1 - probabilities[0] if foreground is None else foreground
-    if len(probabilities) == 2:
+    if len(probabilities) <= 2:
         return np.asarray(likely >= threshold, dtype=np.uint8)
     if nested:
         inner = probabilities[:1:-1].cumsum(axis=0)

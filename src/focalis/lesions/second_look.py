@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from focalis.lesions.candidates import highest
 
@@ -49,13 +49,13 @@ def features(
         spread[:, i, j] = mean(places[i] * places[j]) - centres[i] * centres[j]
     axes = np.linalg.eigvalsh(spread + np.diag(step**2 / 12))  # a single voxel has an extent too
     levels = highest(probability, components, count), mean(probability[at].astype(np.float64))
-    odds = [special.logit(np.clip(level, LEAST, 1 - LEAST)) for level in levels]
+    odds = [scipy.special.logit(np.clip(level, LEAST, 1 - LEAST)) for level in levels]
     return np.column_stack([*odds, np.log(voxels * step.prod()), 0.5 * np.log(axes[:, -1] / axes[:, 0])])
 
 
 def lesion_chance(weights: Sequence[float], given: NDArray[np.float64]) -> NDArray[np.float64]:
     """The chance that each component is a lesion, shape (m,), from its features, shape (m, 4)."""
-    return np.asarray(special.expit(weights[0] + given @ np.asarray(weights[1:])))
+    return np.asarray(scipy.special.expit(weights[0] + given @ np.asarray(weights[1:])))
 
 
 def fit_second_look(given: NDArray[np.float64], is_lesion: NDArray[np.bool_]) -> tuple[float, ...]:
@@ -67,7 +67,7 @@ def fit_second_look(given: NDArray[np.float64], is_lesion: NDArray[np.bool_]) ->
     weights, penalty = np.zeros(1 + FEATURES), PENALTY * np.eye(1 + FEATURES)
     penalty[0, 0] = 1e-6
     for _ in range(ROUNDS):
-        p = special.expit(x @ weights)
+        p = scipy.special.expit(x @ weights)
         curvature = (x * (p * (1 - p))[:, None]).T @ x + penalty
         weights += np.linalg.solve(curvature, x.T @ (is_lesion - p) - penalty @ weights)
     slopes = weights[1:] / std

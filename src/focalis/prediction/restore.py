@@ -21,7 +21,7 @@ def restore(
     interpolated linearly.
 
     Args:
-        probabilities: float32 (label, z, y, x) on `grid`.
+        probabilities: float32 (label, z, y, x) on `grid`, the background first; as many labels as are wanted.
         slab_bytes: the most bytes of a slab (at least one slice).
 
     Yields:
@@ -29,7 +29,8 @@ def restore(
     """
     turned = turn_back(probabilities, grid, input_grid)
     depth, height, width = input_grid.shape_zyx
-    rows = max(1, slab_bytes // (4 * len(probabilities) * height * width))
+    # a single label's background takes as much again while it is tempered
+    rows = max(1, slab_bytes // (4 * max(2, len(probabilities)) * height * width))
     for start in range(0, depth, rows):
         where = slice(start, min(start + rows, depth))
         if turned is not None:

@@ -186,7 +186,8 @@ def segment(
     prepared_grid, grid = prepared.grid, prepared.input_grid
     del prepared  # its array is as large as the image in float32
     passes, deviation = inferred.passes, inferred.deviation
-    slabs = restore(inferred.probabilities, prepared_grid, grid)
+    single = len(model.plan.label_values) == 1  # then the background's probability decides
+    slabs = restore(inferred.probabilities[: 1 if single else None], prepared_grid, grid)
     del inferred
     reported = report_lesions(
         slabs,
