@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from focalis.errors import DataError, UsageError
+from focalis.errors import DataError, FileWarning, UsageError
 
 LOCK = ".lock"
 """The file that `only_process_in` locks; it says nothing by lying there."""
@@ -27,7 +27,7 @@ ABANDONED_AFTER_S = 24 * 3600.0
 """An unfinished folder of this age belongs to no living process: no work on one takes a day."""
 
 
-class PermissionsWarning(UserWarning):
+class PermissionsWarning(FileWarning):
     """A file or folder keeps the permissions that it has, because its file system refuses others."""
 
 
@@ -43,19 +43,16 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        place = path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
-        os.close(
-            os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        )  # the umask is the kernel's to apply
-        temporary = place
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError.at(path, f"cannot be written ({reason})", "check folder and disk") from error
+        with DataError.of_system(path, "check folder and disk", "cannot be written"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            place = path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
+            # the umask is the kernel's to apply
+            os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            temporary = place
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -160,12 +157,9 @@ def restrict(path: Path, mode: int) -> None:
         if not path.exists():
             raise
         reason = error.strerror or str(error)
-        warnings.warn(
-            f"{path}: its permissions cannot be set to {mode:o} ({reason}); make sure that nobody else can "
-            "reach its disk or share",
-            PermissionsWarning,
-            stacklevel=2,
-        )
+        fault = f"its permissions cannot be set to {mode:o} ({reason})"
+        advice = "make sure that nobody else can reach its disk or share"
+        warnings.warn(PermissionsWarning(path, fault, advice), stacklevel=2)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 from pydantic import ValidationError
 
 from focalis.display import Shown
-from focalis.errors import ModelError
+from focalis.errors import FileWarning, ModelError
 from focalis.files import write_bytes
 from focalis.identity import ModelIdentity
 from focalis.lesions import OperatingPoint
@@ -296,11 +296,8 @@ def _require_plugins(path: Path, model: Model) -> None:
                 f"install it with: pip install {plugin.package}=={plugin.version}",
             )
         if here != plugin.version:
-            warnings.warn(
-                f"{path}: was trained with {plugin.package} {plugin.version}, and {here} is installed; "
-                "its masks may differ",
-                stacklevel=2,
-            )
+            fault = f"was trained with {plugin.package} {plugin.version}, and {here} is installed"
+            warnings.warn(FileWarning(path, fault, "its masks may differ"), stacklevel=2)
 
 
 def open_model(path: Path | str) -> Model:

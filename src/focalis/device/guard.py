@@ -104,14 +104,9 @@ class Guard:
             UsageError: address and port cannot be had.
         """
         host, port = self._settings.host, self._settings.port
-        try:
+        with UsageError.of_system(f"{host} port {port}", "correct node.host or node.port", "cannot listen"):
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             self._listener = socket.create_server((host, port), family=family, backlog=128)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UsageError(
-                f"{host} port {port}: cannot listen ({reason}); correct node.host or node.port"
-            ) from error
         self._loop = asyncio.new_event_loop()
         self._listener.setblocking(False)
         self.port = self._listener.getsockname()[1]

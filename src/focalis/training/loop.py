@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from focalis import ranks
-from focalis.errors import CollapsedError, DivergedError, TrainingError
+from focalis.errors import CollapsedError, DivergedError, FileWarning, TrainingError
 from focalis.files import write_text
 from focalis.lesions import OperatingPoint
 from focalis.losses import Loss, merge_undrawn
@@ -81,7 +81,7 @@ class Progress:
     val_found: int = 0
 
 
-class NothingLearnedWarning(UserWarning):
+class NothingLearnedWarning(FileWarning):
     """Well into a training, the network finds no lesion."""
 
 
@@ -265,13 +265,12 @@ def train(
                     what = f"none of the {seen.lesions} lesions that are watched is found after {done} of {steps} steps"
                     if give_up:
                         raise CollapsedError(what)
-                    warnings.warn(
-                        f"{run}: {what}, and the Dice over the cases with a lesion is "
-                        f"{seen.dice_with_lesion or 0:.3f}; it may learn nothing: if the loss no longer "
-                        "falls, stop and check the labels or lower training.learning_rate in the plan",
-                        NothingLearnedWarning,
-                        stacklevel=2,
+                    fault = f"{what}, and the Dice over the cases with a lesion is {seen.dice_with_lesion or 0:.3f}"
+                    advice = (
+                        "it may learn nothing: if the loss no longer falls, stop and check the labels or lower "
+                        "training.learning_rate in the plan"
                     )
+                    warnings.warn(NothingLearnedWarning(run, fault, advice), stacklevel=2)
                 watched += time.monotonic() - began
             if looks or done % LOG_EVERY == 0:
                 row["loss"] = float(np.mean(losses[-LOG_EVERY:]))
@@ -459,15 +458,10 @@ def _keep_rows_before(metrics: Path, step: int) -> None:
 def _append(row: dict[str, Any], log: FileIO, metrics: Path) -> None:
     """Write a row whole; nothing is left in a buffer, so that closing the file cannot fail again."""
     line = f"{json.dumps(row)}\n".encode()
-    try:
+    advice = "free space on its disk and go on with --resume"
+    with TrainingError.of_system(metrics, advice, "cannot be written"):
         while line:
             line = line[log.write(line) :]
-    except OSError as error:
-        raise TrainingError.at(
-            metrics,
-            f"cannot be written ({error.strerror or error})",
-            "free space on its disk and go on with --resume",
-        ) from error
 
 
 def _step_of(row: str) -> float:

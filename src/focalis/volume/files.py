@@ -139,12 +139,10 @@ def write_volume(volume: Volume, path: Path | str, names: Mapping[int, str] | No
     for key, text in segment_fields(names, volume.grid).items() if names and is_segmentation(path) else ():
         image.SetMetaData(key, text)
     try:
-        write(image, path)
+        with DataError.of_system(path, "check folder and disk", "cannot be written"):
+            write(image, path)
     except RuntimeError as error:
         raise DataError.at(path, f"cannot be written ({_gist(error)})", "check folder and disk") from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise DataError.at(path, f"cannot be written ({reason})", "check folder and disk") from error
 
 
 def to_sitk(volume: Volume) -> sitk.Image:

@@ -139,7 +139,7 @@ def train_run(run: Run, tell: Tell = lambda _stage, _progress: None) -> Model:
     except CollapsedError as error:
         plan = safer(task.plan)
         record["restarted"] = f"{error}; it began once more with {differences(task.plan, plan)}"
-        warnings.warn(f"{task.home}: {record['restarted']}", NothingLearnedWarning, stacklevel=2)
+        warnings.warn(NothingLearnedWarning(task.home, record["restarted"]), stacklevel=2)
 
         def begin_again() -> None:
             (task.home / CHECKPOINT).unlink(missing_ok=True)

@@ -89,13 +89,10 @@ class WebServer:
             UsageError: address and port cannot be had.
         """
         host, port = self._settings.host, self._settings.port
-        try:
+        with UsageError.of_system(
+            f"{host} port {port}", "correct web.host or web.port", "the page cannot listen"
+        ):
             self._door = Door(host, port)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UsageError(
-                f"{host} port {port}: the page cannot listen ({reason}); correct web.host or web.port"
-            ) from error
         self._thread.start()
         deadline = time.monotonic() + _START_SECONDS
         while not self._server.started:
