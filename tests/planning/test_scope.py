@@ -137,6 +137,17 @@ def test_the_file_along_other_axes_is_the_same_image(scopes):
     assert said(scopes, Volume(volume.array[:, ::-1, ::-1].copy(), grid)) == ()
 
 
+@pytest.mark.parametrize("depth", [1, 3, 20])
+def test_polarity_is_the_skewness_of_an_image_less_its_surroundings(depth):
+    image = np.random.default_rng(0).lognormal(0, 2, (depth, 24, 17)).astype(np.float32)
+    (found,) = describe([Volume(image, Grid(image.shape[::-1], (1.0, 1.0, 1.0)))], MR)["polarity 0"]
+    low, high = np.percentile(image, (1, 99))
+    clipped = np.clip(image, low, high)
+    fine = clipped - ndimage.uniform_filter(clipped, 5, mode="nearest")
+    low, middle, high = np.percentile(fine, (5, 50, 95))
+    assert found == pytest.approx((high + low - 2 * middle) / (high - low), abs=1e-5)
+
+
 def test_a_handful_of_cases_knows_no_scope():
     assert learn_scope([describe([scan(seed)], CT) for seed in range(4)]) is None
 

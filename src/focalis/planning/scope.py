@@ -251,12 +251,28 @@ def _polarity(image: NDArray[np.float32]) -> float:
     """
     step = _step(image)
     around = image
-    for axis in (2, 1, 0):  # what is not sampled along one axis need not be blurred along the next
+    for axis in (2, 1):  # what is not sampled along one axis need not be blurred along the next
         around = scipy.ndimage.uniform_filter1d(around, FINE, axis=axis, mode="nearest")
         around = np.take(around, range(0, image.shape[axis], step), axis=axis)
-    fine = _sample(image) - around
+    fine = _sample(image) - _mean_of_planes(around, FINE)[::step]
     low, middle, high = map(float, percentiles_of(fine, (5, 50, 95)))
     return (high + low - 2 * middle) / (high - low) if high > low else 0.0
+
+
+def _mean_of_planes(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """What `scipy.ndimage.uniform_filter1d` gives along z: that goes through one column after the other, which takes
+    four times as long where planes lie a power of two apart in memory.
+    """
+    planes = [image[min(max(z, 0), len(image) - 1)] for z in range(-(size // 2), len(image) + size // 2)]
+    total = np.zeros(image.shape[1:])
+    for plane in planes[:size]:
+        total += plane
+    mean = np.empty_like(image)
+    mean[0] = total / size
+    for z in range(1, len(image)):
+        total += np.subtract(planes[z + size - 1], planes[z - 1], dtype=np.float64)
+        mean[z] = total / size
+    return mean
 
 
 def _thumbnail(image: NDArray[np.float32]) -> list[float]:

@@ -97,7 +97,7 @@ def _in_order(values: NDArray[np.floating], places: NDArray[np.intp]) -> NDArray
         return np.sort(values)[places]
     level = values - least
     level *= values.dtype.type((_LEVELS - 1) / span)  # rounding keeps the order
-    level_of = level.astype(np.int32)
+    level_of = level.astype(np.intp)
     counts = np.bincount(level_of)
     holding = np.searchsorted(counts.cumsum(), places, side="right")
     wanted = np.zeros(len(counts), dtype=bool)
