@@ -154,6 +154,11 @@ def not_there(path: Path, ask: str) -> UsageError:
     return UsageError.at(path, "is not there", f"{ask}{near(path)}")
 
 
+def one_line(error: object, most: int = 300) -> str:
+    """What an error says, on one line of at most so many characters; its type if it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 MEMORY_WORDS = ("out of memory", "bad_alloc", "allocate memory", "not enough memory", "alloc_failed")
 """What libraries say where memory was not there, in small letters."""
 

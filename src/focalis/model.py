@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 from pydantic import ValidationError
 
 from focalis.display import Shown
-from focalis.errors import FileWarning, ModelError
+from focalis.errors import FileWarning, ModelError, one_line
 from focalis.files import write_bytes
 from focalis.identity import ModelIdentity
 from focalis.lesions import OperatingPoint
@@ -261,7 +261,7 @@ def load_model(path: Path | str) -> Model:
     try:
         tensors = load(blob)
     except SafetensorError as error:
-        raise ModelError.at(path, f"damaged weights ({_one_line(error)})", "copy it again") from error
+        raise ModelError.at(path, f"damaged weights ({one_line(error)})", "copy it again") from error
     _require_plugins(path, found)
     members = []
     for number in range(len(found.members)):
@@ -272,7 +272,7 @@ def load_model(path: Path | str) -> Model:
             network.load_state_dict({name.removeprefix(prefix): tensors.pop(name) for name in names})
         except Exception as error:  # a header that names a network or shapes that the weights do not fit
             raise ModelError.at(
-                path, f"the weights do not fit its plan's network ({_one_line(error)})", "save it again"
+                path, f"the weights do not fit its plan's network ({one_line(error)})", "save it again"
             ) from error
         members.append(network.eval())
     if tensors:
@@ -378,7 +378,7 @@ def _parsed(blob: bytes, path: Path) -> tuple[Model, bytes]:
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError.at(
-            path, f"its Focalis header is malformed ({_one_line(error)})", "save the model again"
+            path, f"its Focalis header is malformed ({one_line(error)})", "save the model again"
         ) from error
     if count < 1:
         raise ModelError.at(path, "holds no network", "save the model again")
@@ -430,7 +430,3 @@ def _plain(value: Any) -> Any:
     """numpy scalars and paths, which provenance tends to pick up, as JSON."""
     item = getattr(value, "item", None)
     return _finite(item()) if callable(item) else str(value)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

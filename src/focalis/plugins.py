@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from focalis.errors import PlanError
+from focalis.errors import PlanError, did_you_mean, one_line
 from focalis.settings import Frozen, first_fault
 
 Kind = Literal["network", "loss", "augmentation", "executor"]
@@ -54,18 +54,24 @@ def installed(kind: Kind) -> tuple[str, ...]:
     return tuple(sorted(offered(kind)))
 
 
-def find_part(kind: Kind, name: str, own: Mapping[str, Part], cls: type) -> Part | None:
-    """A part by its name: Focalis's own, or an installed one; None if there is no such part.
+def find_part(kind: Kind, name: str, own: Mapping[str, Part], cls: type, others: str = "") -> Part:
+    """A part by its name: Focalis's own, or an installed one.
 
     Args:
         cls: what the entry point must be an instance or a subclass of.
+        others: what other names are known, for the message.
 
     Raises:
-        PlanError: an installed package takes a name of Focalis's own, cannot be imported, or offers something else.
+        PlanError: there is no such part; or an installed package takes a name of Focalis's own, cannot be imported, or
+            offers something else.
     """
     entry = offered(kind).get(name)
     if entry is None:
-        return own.get(name)
+        if name in own:
+            return own[name]
+        known = (*sorted(own), *installed(kind))
+        listed = f"{', '.join(known)}{others}{did_you_mean(name, known)}"
+        raise PlanError(f"unknown {kind} {name!r}; known are {listed}")
     package = _plugin(kind, entry)
     source = f"the package {package.package} {package.version}"
     if name in own:
@@ -75,7 +81,7 @@ def find_part(kind: Kind, name: str, own: Mapping[str, Part], cls: type) -> Part
     try:
         part: Part = entry.load()
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = f"{type(error).__name__}: {one_line(error)}"
         raise PlanError(
             f"{kind} {name!r} of {source} cannot be imported ({reason}); install it again"
         ) from error

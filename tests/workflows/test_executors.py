@@ -180,12 +180,12 @@ def test_an_installed_package_registers_an_executor(monkeypatch):
     entry = EntryPoint("rented", "cloud:RENTED", "focalis.executors")
     monkeypatch.setattr(plugins, "offered", lambda kind: {"rented": entry} if kind == "executor" else {})
     assert executor("rented", 8) is mine.RENTED
-    with pytest.raises(UsageError, match="choose one of here, processes, slurm, ray, rented"):
+    with pytest.raises(UsageError, match="known are here, processes, ray, slurm, rented"):
         executor("lent", 8)
 
 
 def test_an_executor_that_cannot_be_is_refused():
-    with pytest.raises(UsageError, match="executor 'cloud' is unknown; choose one of here, processes, slurm"):
+    with pytest.raises(UsageError, match="unknown executor 'cloud'; known are here, processes, ray, slurm"):
         executor("cloud", 1)
     with pytest.raises(UsageError, match="here is one process"):
         executor("here", 2)

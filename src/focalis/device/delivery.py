@@ -18,6 +18,7 @@ from pynetdicom.association import Association
 
 from focalis.device.config import Destination
 from focalis.device.deidentify import is_deidentified
+from focalis.errors import one_line
 
 # the file itself goes out, without being decoded and encoded again
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -137,7 +138,7 @@ def _store_one(association: Association, file: Path) -> Sent | None:
     try:
         status = association.send_c_store(file)
     except ValueError as error:  # no presentation context was accepted for it
-        return Sent("rejected", f"does not take this kind of object ({' '.join(str(error).split())[:200]})")
+        return Sent("rejected", f"does not take this kind of object ({one_line(error, 200)})")
     except (OSError, RuntimeError):
         return None
     if not status:
@@ -210,7 +211,7 @@ def _stow_one(client: DICOMwebClient, file: Path) -> Sent:
     except requests.RequestException as error:
         return Sent("failed", web_error(error))
     except ValueError as error:  # an answer that is not DICOM JSON
-        return Sent("failed", f"gave an answer that cannot be read ({' '.join(str(error).split())[:200]})")
+        return Sent("failed", f"gave an answer that cannot be read ({one_line(error, 200)})")
     failed = answer.get("FailedSOPSequence")
     if failed:
         return Sent("rejected", f"did not store it, reason 0x{int(failed[0].get('FailureReason', 0)):04X}")

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from focalis.errors import ModelError, UsageError, did_you_mean
+from focalis.errors import ModelError, UsageError, did_you_mean, one_line
 from focalis.export import program
 from focalis.export.bundle import write_bundle
 from focalis.files import is_free, whole_folder
@@ -132,7 +132,7 @@ def _write(
     except OSError:  # of the disk, which `whole_folder` names
         raise
     except Exception as error:
-        what = " ".join(str(error).split())[:200]
+        what = one_line(error, 200)
         raise ModelError(
             f"the network cannot be exported as {to} ({type(error).__name__}: {what})"
         ) from error

@@ -9,7 +9,6 @@ from functools import partial
 from pydantic import Field
 from torch import Tensor, ones_like, where
 
-from focalis.errors import PlanError, did_you_mean
 from focalis.losses.distance import BackgroundWeight, background_weight
 from focalis.losses.loss_spec import Loss, LossSpec
 from focalis.losses.per_lesion import blob_loss, component_tversky_loss, two_way_loss, voronoi_loss
@@ -172,11 +171,7 @@ def loss_names() -> tuple[str, ...]:
 
 def loss_spec(name: str) -> LossSpec:
     """A loss by name; PlanError lists the known names."""
-    spec = find_part("loss", name, LOSSES, LossSpec)
-    if spec is None:
-        known = loss_names()
-        raise PlanError(f"unknown loss {name!r}; known are {', '.join(known)}{did_you_mean(name, known)}")
-    return spec
+    return find_part("loss", name, LOSSES, LossSpec)
 
 
 def loss_parameters(name: str, given: Mapping[str, object]) -> Parameters:

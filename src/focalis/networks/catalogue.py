@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from focalis.errors import PlanError, did_you_mean
+from focalis.errors import PlanError
 from focalis.networks.base import Network
 from focalis.networks.blocks import Triple
 from focalis.networks.deeplab import WIDTHS as DEEPLAB_STAGES
@@ -129,14 +129,8 @@ def network_spec(name: str) -> NetworkSpec:
     """A network by name, without `REFINED` behind it; PlanError lists the known names."""
     if name.startswith(MONAI):
         return monai_spec(name)
-    spec = find_part("network", name, NETWORKS, NetworkSpec)
-    if spec is None:
-        known = network_names()
-        raise PlanError(
-            f"unknown network {name!r}; known are {', '.join(known)}, each also with {REFINED} behind it, and "
-            f"{MONAI}CLASS{did_you_mean(name, known)}"
-        )
-    return spec
+    others = f", each also with {REFINED} behind it, and {MONAI}CLASS"
+    return find_part("network", name, NETWORKS, NetworkSpec, others)
 
 
 def build_network(

@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from focalis.errors import PlanError
+from focalis.errors import PlanError, one_line
 from focalis.networks.base import Network
 from focalis.networks.blocks import Triple
 from focalis.networks.network_spec import NetworkSpec
@@ -122,7 +122,7 @@ def _built(
     try:
         return cls(**arguments)
     except Exception as error:
-        raise PlanError(f"network {name}: cannot be built ({' '.join(str(error).split())})") from error
+        raise PlanError(f"network {name}: cannot be built ({one_line(error)})") from error
 
 
 def _shape(cls: str, strides_zyx: Sequence[Triple]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from focalis.dataset import GREATEST_LABEL, MOST_LABELS
 from focalis.display import Shown
-from focalis.errors import PlanError
+from focalis.errors import PlanError, one_line
 from focalis.files import write_text
 from focalis.settings import Frozen, first_fault
 
@@ -278,7 +278,7 @@ def read_plan(path: Path) -> Plan:
             content = {"reasons": _reasons(text)} | content
         return Plan.model_validate(content)
     except yaml.YAMLError as error:
-        raise PlanError.at(path, f"is not valid YAML ({' '.join(str(error).split())})") from error
+        raise PlanError.at(path, f"is not valid YAML ({one_line(error)})") from error
     except ValidationError as error:
         where, what = first_fault(error)
         raise PlanError.at(path, f"{where or 'the plan'}: {what}") from error

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focalis.cores import usable_cores
-from focalis.errors import DataError, ModelError
+from focalis.errors import DataError, ModelError, one_line
 from focalis.files import sha256_of, whole_folder
 from focalis.model import Model
 from focalis.prediction.engine import THIN, THIN_MAPS, Host, Triple
@@ -251,7 +251,7 @@ def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> d
                 with_softmax, example_input=image(TRACED), input=[(1, channels, -1, -1, -1)]
             )
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise ModelError(f"OpenVINO cannot convert this network ({reason}); take --runtime torch") from error
     openvino.save_model(graph, home / NETWORK, compress_to_fp16=False)
     x = image(TRIED)

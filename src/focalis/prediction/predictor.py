@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from focalis.errors import ModelError
+from focalis.errors import ModelError, one_line
 from focalis.model import Model
 from focalis.planning import Plan
 from focalis.prediction.engine import Array, Engine, Engines, Host, Memory, PrecisionWarning, is_out_of_memory
@@ -90,7 +90,7 @@ def run_passes(
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            said = " ".join(str(error).split())[:120]
+            said = one_line(error, 120)
         # Outside of the handler, whose error keeps the failed pass's memory: the next smaller tile.
         for engine in runtime.engines(model):
             engine.release()

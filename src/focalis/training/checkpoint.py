@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from focalis.errors import DataError, TrainingError
+from focalis.errors import DataError, TrainingError, one_line
 from focalis.files import whole_file
 
 
@@ -72,7 +72,7 @@ def load_checkpoint(
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError.at(
             path,
-            f"cannot be resumed from ({' '.join(str(error).split())[:200]})",
+            f"cannot be resumed from ({one_line(error, 200)})",
             "start again in a new folder",
         ) from error
     entries: dict[int, dict[str, Tensor]] = {}

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from focalis.errors import ModelError, PlanError, UsageError
+from focalis.errors import ModelError, PlanError, UsageError, one_line
 from focalis.files import sha256_of
 from focalis.model import KEY, load_model
 from focalis.models import SHIPPED, model_file, published_file
@@ -74,9 +74,7 @@ def read_start(name: Path | str) -> Start | None:
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 return Start(path.stem, digest, state, said)
     except (OSError, SafetensorError) as error:
-        raise ModelError.at(
-            path, f"cannot be read as weights ({' '.join(str(error).split())})", _OTHERWISE
-        ) from error
+        raise ModelError.at(path, f"cannot be read as weights ({one_line(error)})", _OTHERWISE) from error
     model = load_model(path)
     if len(model.members) > 1:
         raise ModelError.at(

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 
 from focalis import ranks
 from focalis.children import Child, LostError, requests, take_over_output
-from focalis.errors import FocalisError, TrainingError, UsageError
+from focalis.errors import FocalisError, PlanError, TrainingError, UsageError
 from focalis.files import only_process_in
-from focalis.plugins import find_part, installed
+from focalis.plugins import find_part
 from focalis.training import Progress
 from focalis.workflows.ray import ray
 from focalis.workflows.record import write_json
@@ -113,12 +113,10 @@ def executor(name: str, parallel: int) -> Executor:
         )
     if name == "here" and parallel > 1:
         raise UsageError("here is one process; leave --parallel out, or take --on processes")
-    found = find_part("executor", name, OWN, Executor)
-    if found is None:
-        raise UsageError(
-            f"executor {name!r} is unknown; choose one of {', '.join([*OWN, *installed('executor')])}"
-        )
-    return found
+    try:
+        return find_part("executor", name, OWN, Executor)
+    except PlanError as error:
+        raise UsageError(str(error)) from error
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from focalis import __version__
-from focalis.errors import DataError, TrainingError, UsageError
+from focalis.errors import DataError, TrainingError, UsageError, one_line
 from focalis.files import only_process_in
 from focalis.training import Progress, read_metrics
 from focalis.workflows.record import read_json, write_json
@@ -72,7 +72,7 @@ def _start(engine: Any) -> None:
     try:
         engine.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
-        said = " ".join(str(error).split())[:200]
+        said = one_line(error, 200)
         raise UsageError(
             f"Ray cannot be reached ({said}); check RAY_ADDRESS and `ray status`, or take --on processes"
         ) from error
@@ -150,7 +150,7 @@ def _ended(engine: Any, reference: Any, job: Job) -> None:
     except Exception as error:
         if not (job.home / OUTCOME).exists():
             cause = getattr(error, "cause", None)
-            said = " ".join(str(cause or error).split())[:300]
+            said = one_line(cause or error)
             job.home.mkdir(parents=True, exist_ok=True)
             write_json(job.home / OUTCOME, {"outcome": KILLED, "message": said})
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import pooch
 import requests
 
-from focalis.errors import DataError
+from focalis.errors import DataError, one_line
 
 CHUNK_BYTES = 1 << 16  # what a broken connection may lose
 TIMEOUT_SECONDS = 30.0
@@ -161,4 +161,4 @@ def _gist(error: requests.RequestException) -> str:
         return "the connection broke"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
