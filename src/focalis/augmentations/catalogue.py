@@ -41,7 +41,6 @@ class Blur(Augmentation):
         return functional.pad(kernel / kernel.sum(), [longest - radius] * 2)
 
     def apply(self, channels: Tensor, drawn: Tensor) -> Tensor:
-        """See `Augmentation.apply`."""
         return _filtered(channels, [drawn] * 3)
 
 
@@ -63,7 +62,6 @@ class Shift(Augmentation):
         return functional.one_hot(steps, 2 * longest + 1)
 
     def apply(self, channels: Tensor, drawn: Tensor) -> Tensor:
-        """See `Augmentation.apply`."""
         return _filtered(channels, list(drawn.unbind(1)))
 
 
@@ -79,7 +77,6 @@ class Noise(Augmentation):
         return torch.randn(shape_zyx, generator=generator) * rng.uniform(0, self.limit)
 
     def apply(self, channels: Tensor, drawn: Tensor) -> Tensor:
-        """See `Augmentation.apply`."""
         return channels + drawn
 
 
@@ -94,7 +91,6 @@ class Brightness(Augmentation):
         return rng.uniform(-self.limit, self.limit)
 
     def apply(self, channels: Tensor, drawn: Tensor) -> Tensor:
-        """See `Augmentation.apply`."""
         return channels + _along(channels, drawn)
 
 
@@ -109,7 +105,6 @@ class Contrast(Augmentation):
         return rng.uniform(*self.limits)
 
     def apply(self, channels: Tensor, drawn: Tensor) -> Tensor:
-        """See `Augmentation.apply`."""
         mean = channels.mean((1, 2, 3), keepdim=True)
         return (channels - mean) * _along(channels, drawn) + mean
 
@@ -128,7 +123,6 @@ class Gamma(Augmentation):
         return rng.uniform(*self.limits)
 
     def apply(self, channels: Tensor, drawn: Tensor) -> Tensor:
-        """See `Augmentation.apply`."""
         axes = (1, 2, 3)
         low, high = channels.amin(axes, keepdim=True), channels.amax(axes, keepdim=True)
         changed = torch.pow((channels - low) / (high - low).clamp(min=1e-6), _along(channels, drawn))

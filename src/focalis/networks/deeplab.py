@@ -86,11 +86,9 @@ class DeepLab(Network):
         initialise(self)
 
     def heads(self) -> list[nn.Conv3d]:
-        """See `Network.heads`."""
         return [self.output]
 
     def forward(self, x: Tensor) -> Tensor:
-        """See `Network.forward`."""
         size = x.shape[2:]
         x = self.stem(x)
         for stage in self.stages:

@@ -115,17 +115,14 @@ class DenseNetwork(Network):
         initialise(self)
 
     def heads(self) -> list[nn.Conv3d]:
-        """See `Network.heads`."""
         return [
             layer for layer in [self.output[-1], *self.auxiliary.values()] if isinstance(layer, nn.Conv3d)
         ]
 
     def encoder(self) -> list[nn.Module]:
-        """See `Network.encoder`."""
         return [self.stem, self.downs, self.blocks, self.bottom]
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """See `Network.forward`."""
         size = x.shape[2:]
         x = self.stem(x)
         features, side = [x], []

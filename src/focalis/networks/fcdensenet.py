@@ -53,11 +53,9 @@ class FullyConvolutionalDenseNet(Network):
         initialise(self)
 
     def heads(self) -> list[nn.Conv3d]:
-        """See `Network.heads`."""
         return [self.output]
 
     def forward(self, x: Tensor) -> Tensor:
-        """See `Network.forward`."""
         x, features = self.stem(x), []
         for down, transition in zip(self.downs, self.transitions, strict=True):
             x = down(x)

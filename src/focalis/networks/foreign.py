@@ -50,7 +50,6 @@ class ForeignNetwork(Network):
         return list(self._heads)
 
     def output_weights(self) -> list[float]:
-        """See `Network.output_weights`."""
         return [1.0]
 
     def forward(self, x: Tensor) -> Tensor:

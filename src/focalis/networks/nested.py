@@ -27,20 +27,16 @@ class Nested(Network):
         self.patchwise, self.moves = network.patchwise, network.moves
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """See `Network.forward`."""
         found = self.network(x)
         return [_between(logits) for logits in found] if isinstance(found, list) else _between(found)
 
     def heads(self) -> list[nn.Conv3d]:
-        """See `Network.heads`."""
         return self.network.heads()
 
     def encoder(self) -> list[nn.Module]:
-        """See `Network.encoder`."""
         return self.network.encoder()
 
     def output_weights(self) -> list[float]:
-        """See `Network.output_weights`."""
         return self.network.output_weights()
 
 

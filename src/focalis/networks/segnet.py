@@ -45,11 +45,9 @@ class SegNet(Network):
         initialise(self)
 
     def heads(self) -> list[nn.Conv3d]:
-        """See `Network.heads`."""
         return [self.output]
 
     def forward(self, x: Tensor) -> Tensor:
-        """See `Network.forward`."""
         places = []
         for down, stride in zip(self.downs, self.strides_zyx, strict=True):
             x = down(x)

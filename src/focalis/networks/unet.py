@@ -97,7 +97,6 @@ class UNet(Network):
         return [self.output, *reversed(coarser)]
 
     def encoder(self) -> list[nn.Module]:
-        """See `Network.encoder`."""
         return [self.downs]
 
     def output_weights(self) -> list[float]:
@@ -106,7 +105,6 @@ class UNet(Network):
         return [weight / sum(weights) for weight in weights]
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """See `Network.forward`."""
         size = x.shape[2:]
         features, side = [], []
         for pool, down in zip(self.pools, self.downs, strict=True):

@@ -72,15 +72,12 @@ class Host:
     """NumPy arrays in the host's memory; see `Memory`."""
 
     def put(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `Memory.put`."""
         return array
 
     def fetch(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `Memory.fetch`."""
         return array
 
     def flip(self, array: NDArray[np.float32], axes: tuple[int, ...]) -> NDArray[np.float32]:
-        """See `Memory.flip`."""
         return np.flip(array, axes)
 
     def free_bytes(self) -> float | None:

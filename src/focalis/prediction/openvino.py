@@ -81,11 +81,9 @@ class OpenVino(Host):
         return self._engines
 
     def on_threads(self, threads: int) -> OpenVino:
-        """See `Engines.on_threads`."""
         return OpenVino(self.folder, self.precision, self.eight_bit, threads)
 
     def lanes(self) -> tuple[int, int]:
-        """See `Engines.lanes`."""
         threads = self.threads or usable_cores()
         count = min(MOST_LANES, threads)
         return count, threads // count
@@ -125,11 +123,9 @@ class OpenVinoEngine:
 
     @property
     def patchwise(self) -> bool:
-        """See `Engine.patchwise`."""
         return self._patchwise
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `Engine.__call__`."""
         held = self._held
         if x.shape != held.shape:
             self.release()  # its memory goes before that of the next one comes
@@ -164,13 +160,11 @@ class OpenVinoEngine:
         return self._held.request is not None
 
     def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:
-        """See `Engine.forward_bytes`."""
         voxels = int(np.prod(shape_bczyx)) // shape_bczyx[1]
         precision = "f32" if self.float32_because(shape_bczyx) else self._precision
         return int(SCRATCH * self._bytes_per_voxel[precision] * voxels) + FIXED_BYTES
 
     def reach_zyx(self) -> Triple | None:
-        """See `Engine.reach_zyx`."""
         return self._reach_zyx
 
 

@@ -72,16 +72,13 @@ class Runtime:
         return [TorchEngine(network, self, len(model.plan.channels), stride) for network in model.members]
 
     def put(self, array: NDArray[np.float32]) -> Tensor:
-        """See `Memory.put`."""
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     def fetch(self, array: Tensor) -> NDArray[np.float32]:
-        """See `Memory.fetch`."""
         values: NDArray[np.float32] = array.cpu().numpy()
         return values
 
     def flip(self, array: Tensor, axes: tuple[int, ...]) -> Tensor:
-        """See `Memory.flip`."""
         return array.flip(axes) if axes else array
 
     def free_bytes(self) -> float | None:
@@ -121,19 +118,15 @@ class TorchEngine:
 
     @property
     def patchwise(self) -> bool:
-        """See `Engine.patchwise`."""
         return bool(getattr(self.network, "patchwise", False))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """See `Engine.__call__`."""
         return self._run(x, self._runtime_for(x.shape))
 
     def exactly(self, x: Tensor) -> Tensor:
-        """See `Engine.exactly`."""
         return self._run(x, self.runtime.in_float32())
 
     def float32_because(self, shape_bczyx: Sequence[int]) -> str:
-        """See `Engine.float32_because`."""
         return self._runtime_for(shape_bczyx).note
 
     def _runtime_for(self, shape_bczyx: Sequence[int]) -> Runtime:
@@ -158,7 +151,6 @@ class TorchEngine:
             torch.cuda.empty_cache()
 
     def forward_bytes(self, shape_bczyx: Sequence[int]) -> int:
-        """See `Engine.forward_bytes`."""
         needs = _NEEDS.setdefault(self.network, {})
         runtime = self._runtime_for(shape_bczyx)
         key = (tuple(shape_bczyx), runtime)
@@ -167,7 +159,6 @@ class TorchEngine:
         return needs[key]
 
     def reach_zyx(self) -> Triple | None:
-        """See `Engine.reach_zyx`."""
         if self.network not in _REACHES:
             _REACHES[self.network] = reach_of(self.network, self.channels, self.stride_zyx)
         return _REACHES[self.network]

@@ -166,13 +166,11 @@ class StoredArray:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As of an array."""
         shape = tuple(self._array.shape)
         return shape if self._index is None else shape[1:]
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """As of an array."""
         return np.dtype(self._array.dtype)
 
     def __len__(self) -> int:

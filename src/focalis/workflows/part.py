@@ -39,7 +39,6 @@ class Part(Job):
 
     @property
     def shared(self) -> Path:
-        """See `Job`."""
         return self.out
 
     @property

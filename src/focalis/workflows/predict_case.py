@@ -126,7 +126,6 @@ class Predicting:
     _seconds: dict[str, float] = field(default_factory=dict)
 
     def admit(self, case: CaseInput, outlines: Sequence[Outline], modalities: Sequence[str]) -> float:
-        """See `Stages.admit`."""
         self._outside[case.name] = other_modalities(self.model.plan, modalities)
         if self.places:
             return 0.0
@@ -137,7 +136,6 @@ class Predicting:
             return require_memory(self.model, outlines, self.settings)
 
     def read(self, case: CaseInput, admit: Admit) -> Read | PredictRow:
-        """See `Stages.read`."""
         if case.problem:
             return PredictRow(case.name, "refused", case.problem, None, 0, 0.0)
         output, report, *_ = self._files(case)
@@ -187,7 +185,6 @@ class Predicting:
     def compute(
         self, case: CaseInput, read: Read, stopped: threading.Event | None
     ) -> tuple[Read, Segmentation]:
-        """See `Stages.compute`."""
         began, volumes = time.perf_counter(), read.images.volumes
         settings = self.settings if stopped is None else self.settings_beside
 
@@ -204,14 +201,12 @@ class Predicting:
         return replace(read, images=replace(read.images, volumes=[])), found
 
     def held(self, made: tuple[Read, Segmentation]) -> float:
-        """See `Stages.held`."""
         read, found = made
         arrays = (found.mask, found.candidates, found.probability, found.uncertainty)
         source = read.images.source.volume.array.nbytes if read.images.source else 0
         return float(source + sum(each.nbytes for each in arrays if each is not None))
 
     def write(self, case: CaseInput, made: tuple[Read, Segmentation]) -> PredictRow:
-        """See `Stages.write`."""
         began = time.perf_counter()
         try:
             with about(case.files[0]):
@@ -223,11 +218,9 @@ class Predicting:
         return replace(row, seconds=self._seconds[case.name] + time.perf_counter() - began)
 
     def is_row(self, read: object) -> bool:
-        """See `Stages.is_row`."""
         return isinstance(read, PredictRow)
 
     def refused(self, case: CaseInput, error: Exception) -> PredictRow:
-        """See `Stages.refused`."""
         reason, outside = refusal(error, case.files[0]), self._outside.get(case.name, ())
         return PredictRow(
             case.name, "refused", reason, None, 0, self._seconds.get(case.name, 0.0), outside=outside

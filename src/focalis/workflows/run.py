@@ -143,12 +143,10 @@ class Task(Job):
 
     @property
     def shared(self) -> Path:
-        """See `Job`."""
         return self.prepared.parent
 
     @property
     def needs(self) -> Needs:
-        """See `Job`."""
         memory_gb = math.ceil(self.plan.memory_budget_gb) + PROGRAM_GB
         return Needs(self.compute.threads, memory_gb, self.compute.device)
 
@@ -173,7 +171,6 @@ class Preparation(Job):
 
     @property
     def shared(self) -> Path:
-        """See `Job`."""
         return self.task.shared
 
     @property
@@ -182,7 +179,6 @@ class Preparation(Job):
         return Needs(1, self.task.needs.memory_gb, "cpu")
 
     def placed(self) -> Preparation:
-        """See `Job`."""
         return self.model_copy(update={"task": self.task.placed(), "home": self.home.resolve()})
 
 

@@ -16,7 +16,6 @@ router = APIRouter()
 
 @router.get("/login")
 def login_page(request: Request) -> Response:
-    """The form."""
     site = site_of(request)
     try:
         session_of(request)

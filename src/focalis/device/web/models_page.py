@@ -77,7 +77,6 @@ class Card:
 
 @router.get("/models")
 def models(request: Request, _: Annotated[Session, Depends(needs("viewer"))]) -> Response:
-    """The page."""
     site = site_of(request)
     store, known = site.device.store, site.device.models
     routes = effective_routes(site.device.config.routes, store.roles())

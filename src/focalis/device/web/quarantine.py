@@ -62,7 +62,6 @@ class Group:
 
 @router.get("")
 def quarantine(request: Request, _: Annotated[Session, Depends(needs("viewer"))], find: str = "") -> Response:
-    """The page."""
     site = site_of(request)
     groups = groups_of(site)
     shown = [each for each in groups if each.has(find.lower().split())]

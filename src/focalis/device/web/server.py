@@ -105,7 +105,6 @@ class WebServer:
         return "" if self._thread.is_alive() else f"the web server ended ({self._ended or 'no reason given'})"
 
     def stop(self) -> None:
-        """Stop it."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(timeout=15)

@@ -31,7 +31,6 @@ def system(
     level: Literal["", "info", "warning", "error"] = "",
     find: str = "",
 ) -> Response:
-    """The page."""
     site = site_of(request)
     store, config = site.device.store, site.device.config
     counts = store.counts()

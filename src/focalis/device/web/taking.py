@@ -24,7 +24,6 @@ _MOST_REASONS = 5
 
 @router.get("/upload")
 def upload_page(request: Request, _: Annotated[Session, Depends(needs("reviewer"))]) -> Response:
-    """The form."""
     return site_of(request).page(request, "upload.html.j2", counts=None, files=0)
 
 

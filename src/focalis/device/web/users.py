@@ -27,7 +27,6 @@ Password = Annotated[str, Form(max_length=1024)]
 
 @router.get("/users")
 def users(request: Request, _: Annotated[Session, Depends(needs("admin"))]) -> Response:
-    """The page."""
     site = site_of(request)
     return site.page(
         request,

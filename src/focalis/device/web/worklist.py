@@ -73,7 +73,6 @@ class WorkListRow:
 
 @router.get("/")
 def work_list(request: Request, session: Annotated[Session, Depends(needs("viewer"))]) -> Response:
-    """The page."""
     site = site_of(request)
     site.note(request, session.user, "looked at the work list", level=None)
     rows = rows_of(site)
