@@ -170,7 +170,7 @@ def test_series_that_came_at_once_are_segmented_as_they_arrived(model, write_ser
     order = []
 
     def run(job, _):
-        order.append(str(dcmread(job.files[0]).SeriesInstanceUID))
+        order.append(str(dcmread(next(iter(job.files))).SeriesInstanceUID))
         return {"outcome": "refused", "reason": "a test"}
 
     with working(tmp_path / "store", config(model), run=run) as jobs:
@@ -276,7 +276,7 @@ def test_an_irregular_series_is_refused_with_its_reason(model, series, tmp_path)
     with working(tmp_path / "store", config(model), run=in_this_process) as jobs:
         task = until(lambda: jobs.store.tasks("refused"))[0]
     assert "missing" in task.reason
-    assert re.search(r"slice \d+ at ", task.reason)  # not the store's own names of files
+    assert re.search(r"a slice \(\d+\) at ", task.reason)  # not the store's own names of files
     assert ".dcm" not in task.reason
     assert str(tmp_path) not in task.reason
 
@@ -596,7 +596,7 @@ def test_urgent_series_come_before_those_that_wait(model, write_series, tmp_path
         )
 
     def run(job, _):
-        order.append(dcmread(job.files[0]).SeriesDescription)
+        order.append(dcmread(next(iter(job.files))).SeriesDescription)
         return {"outcome": "refused", "reason": "a test"}
 
     with working(tmp_path / "store", config(model, routes=routes), run=run) as jobs:
