@@ -101,6 +101,13 @@ def keep_files(store, paths, source="test", **told):
     return str(header.SeriesInstanceUID)
 
 
+def forget_copies(store):
+    """Remove what a folder with copies of a bucket's objects holds, as on a new disk."""
+    for part in ("objects", "quarantine", "results", "views"):
+        for path in (store.folder / part).glob("*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def until(condition, seconds=240):
     """Wait until a condition holds; its value."""
     deadline = time.monotonic() + seconds
@@ -213,7 +220,7 @@ def from_folder(canned):
 @contextmanager
 def working(store_folder, settings, version="1.0", run=None):
     """The jobs of a device at work on a store; `run` takes the place of the child."""
-    with Store(store_folder, settings.store.database) as store:
+    with Store(store_folder, settings.store.database, settings.store.objects) as store:
         store.own()
         models = open_models([ModelEntry.model_validate(entry) for entry in settings.models])
         jobs = Jobs(settings, store, models, version)

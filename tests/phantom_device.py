@@ -23,7 +23,7 @@ from focalis.device.records import Header
 from focalis.device.retraining import Retrainer
 from focalis.device.store import Store
 from focalis.device.web.device import Device
-from focalis.device.written import FOLLOW_UP
+from focalis.device.written import FOLLOW_UP, folder_for_more, keep_more, keep_note
 from focalis.dicom import Caution, Origin, read_series, write_segmentation
 from focalis.identity import ModelIdentity
 from focalis.lesions import OperatingPoint
@@ -51,7 +51,7 @@ class PhantomDevice:
     """What becomes of an image that a viewer wants segmented, as `focalis.device.mask_job.mask` answers."""
 
     def __post_init__(self) -> None:
-        self.store = Store(self.folder / "store")
+        self.store = Store(self.folder / "store", objects=self.config.store.objects)
         self.intake = Intake(self.store, self.config)
 
     def close(self) -> None:
@@ -130,18 +130,20 @@ class PhantomDevice:
         self.store.add_task(
             task_id, series_uid, "nodules", MODEL_SHA256, task_id.ljust(64, "0"), supersedes=supersedes
         )
-        path = self.store.results_folder(task_id) / "seg-1.dcm"
-        series = read_series([each.path for each in instances])
-        write_segmentation(
-            truth,
-            {1: "lesion"},
-            series,
-            path,
-            Origin(MODEL_IDENTITY, "0.1.0", cautions=cautions),
-        )
-        uid = pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        self.store.add_result(task_id, "seg", uid, content, path)
+        series = read_series(self.store.at_hand(instances))
+        with folder_for_more(self.store, task_id) as folder:
+            path = folder / "seg-1.dcm"
+            write_segmentation(
+                truth,
+                {1: "lesion"},
+                series,
+                path,
+                Origin(MODEL_IDENTITY, "0.1.0", cautions=cautions),
+            )
+            uid = str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            made = {"kind": "seg", "file": path.name, "sop_uid": uid, "sha256": content}
+            keep_more(self.store, task_id, folder, [made])
         for destination in self.config.destinations:
             if "seg" in destination.objects:
                 self.store.add_delivery(task_id, "seg", uid, destination.name)
@@ -184,7 +186,7 @@ class PhantomDevice:
             "remarks": {"1": "volume +25 %", "2": "new"},
             "summary": "Follow-up since 2026-01-05: 1 persistent, 1 new.",
         } | content
-        (self.store.results_folder(task_id) / FOLLOW_UP).write_text(json.dumps(told))
+        keep_note(self.store, task_id, FOLLOW_UP, json.dumps(told))
 
     def study(self, patient: str, **options: Any) -> str:
         """A study that was received and segmented; the task's id."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -182,3 +183,12 @@ def _why(error: Exception) -> tuple[str, str]:
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read or written ({error.strerror})", "check the file, the disk and the permissions"
     return f"cannot be processed ({what})", "export it again or leave it out, --debug shows where it failed"
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error came of a disk or quota without room."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False

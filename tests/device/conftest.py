@@ -1,7 +1,9 @@
 """What the device's tests share: a device that takes in, and a node on a free port."""
 
 import contextlib
+import uuid
 
+import buckets
 import peers
 import postgresql
 import pytest
@@ -34,6 +36,21 @@ def database_server():
         yield server
 
 
+@pytest.fixture(scope="session")
+def object_server():
+    """The address of an S3 server."""
+    with buckets.server() as (_, endpoint):
+        yield endpoint
+
+
+@pytest.fixture
+def objects_address(object_server, monkeypatch):
+    """The address of objects that no other test has."""
+    for name, value in buckets.environment(object_server).items():
+        monkeypatch.setenv(name, value)
+    return f"s3://bucket/{uuid.uuid4().hex}"
+
+
 @pytest.fixture
 def make_intake(tmp_path, parser):
     """Make an intake with its own store; settings by section."""
@@ -42,7 +59,7 @@ def make_intake(tmp_path, parser):
         def make(folder="device", **sections):
             sections.setdefault("store", {"least_free_gb": 0})
             config = Config.model_validate(sections)
-            store = stack.enter_context(Store(tmp_path / folder))
+            store = stack.enter_context(Store(tmp_path / folder, objects=config.store.objects))
             intake = Intake(store, config)
             intake._parser = parser
             return intake

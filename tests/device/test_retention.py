@@ -72,6 +72,23 @@ def test_what_is_not_yet_done_and_sent_stays(store, add, task, delivery):
     assert retention.make_room(store, OLD) == []
 
 
+def test_a_study_stays_while_another_of_its_person_is_segmented(store, write_series, tmp_path):
+    """The worker may be comparing both."""
+    first, second = (
+        keep_files(store, write_series(tmp_path / name, block(number), GRID), person="p")
+        for number, name in enumerate(("one", "two"), start=900)
+    )
+    for name, uid in (("t1", first), ("t2", second)):
+        store.complete(uid)
+        store.add_task(name, uid, "tiny", "0" * 64, name)
+    store.set_task_state("t1", "done")
+    for state in ("waiting", "checking", "segmenting", "writing"):
+        store.set_task_state("t2", state)
+        assert retention.make_room(store, OLD) == []
+    store.set_task_state("t2", "done")
+    assert sorted(retention.make_room(store, OLD)) == sorted([first, second])
+
+
 def test_young_studies_stay_while_there_is_space_and_the_oldest_goes_first(store, add, monkeypatch):
     first, second = add("one"), add("second")
     assert retention.make_room(store, StoreSettings(retain_days=30, least_free_gb=0)) == []

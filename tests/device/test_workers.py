@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 
+import buckets
 import device_work
 import pytest
 from device_work import GRID, block, config, digest_of, in_this_process, keep_files, until, working
@@ -61,9 +63,9 @@ def running(settings, *commands):
 def found(store):
     """What the results of all series are, by series."""
     return [
-        (task.series_uid, result.path.read_text())
+        (task.series_uid, path.read_text())
         for task in store.tasks("done")
-        for result in store.results(task.task_id)
+        for path in store.at_hand(store.results(task.task_id))
     ]
 
 
@@ -131,6 +133,58 @@ def test_killed_workers_and_a_restarted_database_lose_nothing(
     assert killed >= 3
     assert restarted >= 1
     assert PASSWORD not in (tmp_path / "log").read_text()
+
+
+def test_front_and_workers_share_a_bucket_and_no_disk(
+    settings, address, objects_address, object_server, write_series, tmp_path, monkeypatch
+):
+    """Each has a folder of its own, and is killed in turn; the bucket goes away for a while."""
+    way = buckets.Way(object_server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", way.endpoint)
+    told = f'folder = "{{}}"\nobjects = "{objects_address}"\ncache_gb = 0'
+    parts = []
+    for number, (program, role) in enumerate((FRONT, WORKER, WORKER)):
+        (tmp_path / str(number)).mkdir()
+        path = tmp_path / str(number) / "focalis.toml"
+        path.write_text(settings.read_text().replace('folder = "store"', told.format("scratch")))
+        parts.append((path, program, role))
+    killed = away = 0
+    with Store(tmp_path / "taking", address, objects_address) as store, contextlib.ExitStack() as stack:
+        processes = [start(*part) for part in parts]
+        stack.callback(lambda: [(process.kill(), process.wait()) for process in processes])
+        wanted = keep_series(store, write_series, tmp_path / "in", 14)
+        shutil.rmtree(tmp_path / "taking" / "objects")
+
+        def tended(condition):
+            for number, process in enumerate(processes):
+                if process.poll() is not None:
+                    processes[number] = start(*parts[number])
+            return condition()
+
+        def work():
+            nonlocal killed, away
+            done = len(store.tasks("done"))
+            if away == 0 and done and store.others() == 2:  # all are alive
+                away = 1
+                way.cut()
+                until(lambda: tended(waits))
+                way.mend()
+            if killed < min(4, done // 3):
+                processes[killed % 3].kill()
+                killed += 1
+            return done == len(wanted)
+
+        def waits():
+            return any("the object store cannot be used" in each.reason for each in store.tasks("waiting"))
+
+        until(lambda: tended(work), 600)
+        assert sorted(found(store)) == sorted(wanted.items())
+        assert len(store.tasks()) == len(wanted)
+        log = "".join((tmp_path / str(number) / "log").read_text() for number in range(3))
+    assert killed >= 3
+    assert away == 1
+    assert buckets.SECRET not in log
+    assert PASSWORD not in log
 
 
 def test_a_study_that_a_worker_took_and_never_began_is_begun_again(

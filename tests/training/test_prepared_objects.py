@@ -4,16 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
+import buckets
 import numpy as np
 import obstore
-import peers
 import pytest
-import requests
 import torch
+from buckets import SECRET
 from obstore.exceptions import AlreadyExistsError
 from safetensors.numpy import load_file
 from small_plan import small_plan
@@ -32,7 +31,6 @@ PLAN = small_plan(
     patch_zyx=(16, 16, 16), loss=LossSettings(name="two_way_dice_cross_entropy"), readers="mean"
 )
 ARRAYS = ("image", "label", "distance_mm", "readers", "nearest")
-SECRET = "wJalrXUtnFEMIK7MDENG"
 
 
 @pytest.fixture(scope="module")
@@ -293,12 +291,7 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(address):
 
 
 def as_a_bucket(monkeypatch, endpoint: str) -> None:
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_REGION": "us-east-1",
-    }.items():
+    for name, value in buckets.environment(endpoint).items():
         monkeypatch.setenv(name, value)
 
 
@@ -315,23 +308,9 @@ def test_a_store_that_is_down_is_one_line(monkeypatch):
 @pytest.fixture
 def bucket(monkeypatch):
     """The process of an S3 server, and the address of a bucket of it."""
-    free_port = peers.free_port()
-    endpoint = f"http://127.0.0.1:{free_port}"
-    words = [sys.executable, "-m", "moto.server", "-p", str(free_port)]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            end = time.monotonic() + 60
-            while True:
-                try:
-                    requests.put(f"{endpoint}/bucket", timeout=5).raise_for_status()
-                    break
-                except requests.ConnectionError:
-                    assert time.monotonic() < end
-                    time.sleep(0.2)
-            as_a_bucket(monkeypatch, endpoint)
-            yield server, "s3://bucket/prepared"
-        finally:
-            server.kill()
+    with buckets.server() as (server, endpoint):
+        as_a_bucket(monkeypatch, endpoint)
+        yield server, "s3://bucket/prepared"
 
 
 @pytest.mark.slow

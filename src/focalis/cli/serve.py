@@ -82,8 +82,15 @@ def _back_up_or_restore(
     from focalis.device.backup import back_up
     from focalis.device.backup import restore as run_restore
     from focalis.device.config import load_config
+    from focalis.errors import UsageError
 
     settings = load_config(config).store
+    if settings.objects:
+        raise UsageError.at(
+            settings.objects,
+            "--backup and --restore do not reach the objects there",
+            "dump the database with pg_dump, then copy the bucket",
+        )
     store = folder or settings.folder
     if backup is not None:
         print(f"{back_up(store, backup, settings.database)} files of {store} in {backup}")

@@ -19,6 +19,7 @@ from focalis.device.config_values import (
     ModelPath,
     Name,
     Network,
+    ObjectsAddress,
     PasswordHash,
     Port,
     Sha256,
@@ -274,10 +275,15 @@ class StoreSettings(Frozen):
     Attributes:
         database: the PostgreSQL database of the rows and the jobs, which several processes may share; by default they
             are in SQLite files in `folder`.
+        objects: the address `s3://BUCKET/PREFIX` of the received objects and the results; by default they are files in
+            `folder`. With it `folder` holds copies, and what is in the making, of one machine.
+        cache_gb: what these copies may take; what is in use may exceed it for a while.
     """
 
     folder: FilePath = Path("focalis-device")
     database: DatabaseAddress | None = Field(default=None, repr=False)
+    objects: ObjectsAddress | None = None
+    cache_gb: float = Field(default=20, ge=0)
     retain_days: float = Field(default=30, gt=0)
     least_free_gb: float = Field(default=5, ge=0)
 

@@ -61,6 +61,15 @@ def _database_address(value: str) -> str:
     return value
 
 
+def _objects_address(value: str) -> str:
+    if not re.fullmatch(r"s3://[A-Za-z0-9][A-Za-z0-9.-]*(/[^@?#]*)?", value):
+        raise ValueError(
+            "it is not an address such as s3://BUCKET/PREFIX; credentials come from the environment "
+            "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), and a share is store.folder itself"
+        )
+    return value
+
+
 def _beside_the_file(value: Path, info: ValidationInfo) -> Path:
     """A path in focalis.toml is relative to the folder of that file."""
     folder = (info.context or {}).get("folder")
@@ -126,6 +135,7 @@ FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 MailAddress = Annotated[str, Field(pattern=r"^[^\s@<>,]+@[^\s@<>,]+$")]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+ObjectsAddress = Annotated[str, AfterValidator(_objects_address)]
 DatabaseAddress = Annotated[str, AfterValidator(_database_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 ModelPath = Annotated[Path, AfterValidator(_model_beside_the_file)]

@@ -21,6 +21,7 @@ from focalis.device.records import Header, Level, Staged
 from focalis.device.routing import keywords_of
 from focalis.device.store import Store
 from focalis.errors import DataError
+from focalis.object_store import UnreachableError
 
 _PREFIX_BYTES = 132
 _QUARANTINE_IS_FULL = "; the quarantine is full, so it was not kept aside"
@@ -117,7 +118,9 @@ class Intake:
             self._note(
                 "error", f"an object from {sender.source} was refused, because it cannot be stored: {error}"
             )
-            return Taken("no room", "cannot be stored; free space on the device's disk")
+            away = isinstance(error, UnreachableError)
+            advice = "send it again later" if away else "free space on the device's disk"
+            return Taken("no room", f"cannot be stored; {advice}")
 
     def _judge(self, staged: Staged, sender: Sender) -> Taken:
         try:

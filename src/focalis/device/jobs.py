@@ -56,7 +56,8 @@ from focalis.device.written import (
     making_folder,
     what_was_found,
 )
-from focalis.errors import FocalisError
+from focalis.errors import DataError, FocalisError, disk_is_full
+from focalis.object_store import UnreachableError
 
 Key = tuple[str, ...]
 """A workflow's name and its arguments, which say what work it is."""
@@ -77,6 +78,8 @@ _LOST_SECONDS = 20.0
 """A workflow that DBOS says has begun, and that no thread has run for so long, will not end by itself any more."""
 _STALLED_SECONDS = 120.0
 _RETENTION_SECONDS = 60.0
+_TIDY_SECONDS = 60.0
+_SWEEP_SECONDS = 86_400.0
 _FORGOTTEN_AT_ONCE = 500
 _GREW = "later slices arrived before it was segmented"
 _OPEN: tuple[TaskState, ...] = ("waiting", "checking", "segmenting", "writing")
@@ -116,7 +119,8 @@ class Jobs:
         self._looking = threading.Thread(
             target=self._keep_looking, args=(look,), name="focalis-jobs", daemon=True
         )
-        self._retained_at = self._looked_at = time.monotonic()
+        self._retained_at = self._looked_at = self._tidied_at = time.monotonic()
+        self._swept_at = 0.0
         # A stop may have come between a series' completion and its task. Other series are left alone, also if routes or
         # models have changed: nobody wants the studies of a month again.
         complete = () if worker else store.series("complete")
@@ -193,6 +197,7 @@ class Jobs:
             self._looked_at = time.monotonic()
             try:
                 look()
+                self._tidy()
             except Exception as error:  # a full disk, above all; the next look may find it freed
                 _log.error("looking for work failed: %s", error)
                 self._stopping.wait(_FAULT_SECONDS)
@@ -210,6 +215,25 @@ class Jobs:
             self._retained_at = time.monotonic()
             retention.make_room(self.store, self.config.store)
             self._forget_workflows()
+            if time.monotonic() - self._swept_at > _SWEEP_SECONDS:
+                self._swept_at = time.monotonic()
+                threading.Thread(target=self._sweep, name="focalis-sweep", daemon=True).start()
+
+    def _sweep(self) -> None:
+        """Remove old objects of a bucket that no row names; a large one takes minutes to list."""
+        try:
+            if count := self.store.remove_old_strangers(self.config.store.retain_days):
+                self.store.event("info", f"removed {count} objects that nothing in the store names")
+        except FocalisError as error:
+            _log.error("the bucket was not looked through: %s", error)
+
+    def _tidy(self) -> None:
+        """Keep the folder small whose objects are in a bucket."""
+        if time.monotonic() - self._tidied_at < _TIDY_SECONDS:
+            return
+        self._tidied_at = time.monotonic()
+        settings, longest_seconds = self.config.store, 60 * self.config.limits.segment_minutes
+        self.store.tidy(1e9 * settings.cache_gb, 1.2e9 * settings.least_free_gb, longest_seconds + 600)
 
     def _take_over(self) -> None:
         """Have the studies of dead workers done again: DBOS itself recovers only those of its own name."""
@@ -468,15 +492,27 @@ class Jobs:
         row = self.store.series_row(task.series_uid)
         route = None if row is None else route_of(row, self.routes())
         wrong, strange = outside_policies(row, self.routes(), bool(task.released))
+        if away := self.store.objects_problem():
+            return {"outcome": "unreachable", "reason": away}
+        try:
+            files = self.store.at_hand(instances)
+            supersedes = self._superseded(task_id)
+            beside = self._segmentation_of(task.shadow_of)
+            earlier = self._earlier(task, row, alone)
+        except UnreachableError as error:
+            return {"outcome": "unreachable", "reason": str(error)}
+        except DataError as error:
+            full = disk_is_full(error)
+            return {"outcome": "no space" if full else "failed", "reason": str(error)}
         making = making_folder(self.store, task_id, self._executor)
         job = SeriesJob(
-            files=numbers_of(self.store.at_hand(instances), instances),
+            files=numbers_of(files, instances),
             model=str(model.file),
             model_sha256=model.header.identity.file_sha256,
             folder=str(making),
             version=self.version,
             memory_gb=limits.segment_memory_gb,
-            supersedes=self._superseded(task_id),
+            supersedes=supersedes,
             created=task.created_at,
             edition=sum(
                 each.created_at <= task.created_at
@@ -489,10 +525,8 @@ class Jobs:
             outside=strange,
             charset=self.config.node.charset,
             leave_out=route is None or route.leave_out,
-            beside=self._segmentation_of(task.shadow_of),
-            earlier=[]
-            if row is None or alone or task.shadow_of
-            else [asdict(each) for each in earlier_studies(self.store, self.routes(), task, row)],
+            beside=beside,
+            earlier=earlier,
         )
         started = time.perf_counter()
         answer = self.segmenter.run(job, lambda state: self._tell(task_id, state))
@@ -538,6 +572,22 @@ class Jobs:
         """The Segmentation of a task; empty if there is none."""
         found = [each for each in self.store.results(task_id) if each.kind == "seg"] if task_id else []
         return str(*self.store.at_hand(found[-1:]))
+
+    def _earlier(self, task: SeriesTask, row: SeriesRow | None, alone: bool) -> list[dict[str, Any]]:
+        """The studies with which a task's series may be compared; none if an object of one is lost, which costs no
+        result."""
+        if row is None or alone or task.shadow_of:
+            return []
+        try:
+            return [asdict(each) for each in earlier_studies(self.store, self.routes(), task, row)]
+        except UnreachableError:
+            raise
+        except DataError as error:
+            if disk_is_full(error):
+                raise
+            text = f"an earlier study could not be compared: {error}"
+            self.store.event("warning", text, task_id=task.task_id)
+            return []
 
     def _superseded(self, task_id: str) -> dict[str, str]:
         """The files that the results of a task replace, by kind."""
@@ -624,11 +674,13 @@ class Jobs:
             self.notifier.tell("person", text, f"{task_id} {state} {reason}", task_id)
         clear_making(self.store, task_id)
 
-    def wait_for_disk(self, task_id: str, reason: str) -> None:
-        """The disk is full: say so, and leave the task waiting."""
-        self.store.set_task_state(task_id, "waiting", f"the disk is full, tried again soon ({reason})")
-        self.store.event("error", "the disk is full; segmenting waits for room", task_id=task_id)
-        self.notifier.tell("disk", "the disk is full; segmenting waits for room", now()[:13])
+    def wait_for_room(self, task_id: str, reason: str, unreachable: bool = False) -> None:
+        """The disk is full, or the bucket cannot be used now: say so, and leave the task waiting."""
+        what = "the object store cannot be used" if unreachable else "the disk is full"
+        self.store.set_task_state(task_id, "waiting", f"{what}, tried again soon ({reason})")
+        text = f"{what}; segmenting waits for {'it' if unreachable else 'room'}"
+        self.store.event("error", text, task_id=task_id)
+        self.notifier.tell("disk", text, now()[:13])
 
     def send(self, task_id: str, name: str) -> None:
         """One attempt to send what waits for a destination, and to have it commit itself to what it has stored."""
@@ -661,7 +713,7 @@ class Jobs:
             self.store.set_task_state(task_id, "failed", reason)
         else:
             state: TaskState = "out of scope" if task.outside else "done"
-            found = what_was_found(self.store, task_id)
+            found = task.reason  # since its results were written
             self.store.set_task_state(task_id, state, found)
             if task.shadow_of:
                 return
@@ -790,8 +842,9 @@ def _study(task_id: str) -> None:
             DBOS.run_step(
                 {"name": "write"}, _write, task_id, making, answer["results"], answer.get("seconds")
             )
-        elif answer["outcome"] == "no space":
-            DBOS.run_step({"name": "wait"}, work.wait_for_disk, task_id, answer["reason"])
+        elif answer["outcome"] in ("no space", "unreachable"):
+            away = answer["outcome"] == "unreachable"
+            DBOS.run_step({"name": "wait"}, work.wait_for_room, task_id, answer["reason"], away)
             work.pause(_FULL_DISK_SECONDS)
         elif answer["outcome"] != "stopped":
             if answer["outcome"] == "killed":
@@ -800,13 +853,13 @@ def _study(task_id: str) -> None:
 
 
 def _write(task_id: str, making: str, made: list[dict[str, Any]], seconds: float | None) -> None:
-    """Results that cannot be written because the disk is full are removed and made again; the task waits."""
+    """Results that cannot be written, to the disk or to the bucket, are removed and made again; the task waits."""
     work = _work()
     try:
         work.write(task_id, making, made, seconds)
     except FocalisError as error:
         clear_making(work.store, making)
-        work.wait_for_disk(task_id, str(error))
+        work.wait_for_room(task_id, str(error), isinstance(error, UnreachableError))
         work.pause(_FULL_DISK_SECONDS)
 
 

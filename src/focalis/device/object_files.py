@@ -89,6 +89,11 @@ class ObjectFiles:
             staged.path.replace(path)
             flush(path.parent)
 
+    def place_again(self, staged: Staged, path: Path) -> None:
+        """See `place`: a file that was lost is put back."""
+        if not path.is_file():
+            self.place(staged, path)
+
     def flush_name(self, path: Path) -> None:
         """Make sure that a file that was written keeps its name, whatever happens.
 
@@ -102,10 +107,6 @@ class ObjectFiles:
     def at_hand(self, held: Iterable[Held]) -> list[Path]:
         """The files of what is kept, in its order, to be read now."""
         return [each.path for each in held]
-
-    def holds(self, each: Held) -> bool:
-        """Whether what a row names is there, as far as can be told without reading it."""
-        return each.path.is_file()
 
     def remove(self, paths: Iterable[Path], tasks: Iterable[str] = ()) -> None:
         """Remove files, and the results of tasks; what is not there is gone already."""

@@ -14,7 +14,8 @@ from focalis.device.deidentify import Pseudonyms
 from focalis.device.records import Delivery
 from focalis.device.store import Store
 from focalis.device.web.children import run_job
-from focalis.errors import FocalisError
+from focalis.errors import DataError, FocalisError
+from focalis.object_store import UnreachableError
 
 FOLDER = "deidentified"
 
@@ -29,8 +30,18 @@ def outgoing(
     """The files of the deliveries of one task; copies live as long as the context.
 
     A destination with `deidentify` is given copies or nothing, whatever fails.
+
+    Raises:
+        UnreachableError: the bucket with the objects cannot be used now.
     """
-    originals = {each.sop_uid: _originals(store, each) for each in deliveries}
+    originals: dict[str, list[Path] | str] = {}
+    for each in deliveries:
+        try:
+            originals[each.sop_uid] = _originals(store, each)
+        except UnreachableError:
+            raise
+        except DataError as error:
+            originals[each.sop_uid] = f"is sent nothing: {error}"
     if not destination.deidentify:
         yield originals
         return
@@ -62,7 +73,7 @@ def _originals(store: Store, each: Delivery) -> list[Path]:
 def _copies(
     store: Store,
     deliveries: Sequence[Delivery],
-    originals: Mapping[str, list[Path]],
+    originals: Outgoing,
     folder: Path,
     destination: Destination,
     limits: Limits,
@@ -71,6 +82,7 @@ def _copies(
     jobs = [
         (sop_uid, path, folder / f"{kinds[sop_uid]}-{number}.dcm")
         for sop_uid, paths in originals.items()
+        if isinstance(paths, list)
         for number, path in enumerate(paths)
     ]
     told: dict[str, object] = {
@@ -82,7 +94,8 @@ def _copies(
         said = run_job("copies", told, limits)
     except FocalisError as error:
         return dict.fromkeys(originals, f"is sent nothing: {error}")
-    found: dict[str, list[Path] | str] = {sop_uid: [] for sop_uid in originals}
+    found: dict[str, list[Path] | str] = {}
+    found |= {sop_uid: each if isinstance(each, str) else [] for sop_uid, each in originals.items()}
     for (sop_uid, _, copy), fault in zip(jobs, said, strict=True):
         before = found[sop_uid]
         if fault:

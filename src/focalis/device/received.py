@@ -7,8 +7,9 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from focalis.device.bucket_files import BucketFiles
 from focalis.device.database import Database, Row, Transaction
 from focalis.device.object_files import ObjectFiles, file_chunks
 from focalis.device.records import Header, Instance, Kept, Quarantined, SeriesRow, SeriesState, Staged, now
@@ -19,7 +20,8 @@ _MOST_VALUES = 100
 """Values of an attribute, over all images of a series."""
 _QUARANTINED_OBJECTS = 10_000
 _QUARANTINED_BYTES = 4_000_000_000
-# Nothing is expected of it any more: it has arrived, and every task of it has ended and every result was sent.
+# Nothing is expected of it any more: it has arrived, every task of it has ended and every result was sent, and no study
+# of the person is segmented, which may be compared with it.
 _SETTLED = """
 series.state != 'receiving'
 AND (series.state IN ('unrouted', 'incomplete')
@@ -28,6 +30,9 @@ AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.series_uid = series.series_uid
                 AND tasks.state NOT IN ('done', 'out of scope', 'refused'))
 AND NOT EXISTS (SELECT 1 FROM deliveries JOIN tasks USING (task_id)
                 WHERE tasks.series_uid = series.series_uid AND deliveries.state NOT IN ('sent', 'committed'))
+AND NOT EXISTS (SELECT 1 FROM series AS other JOIN tasks ON tasks.series_uid = other.series_uid
+                WHERE other.person = series.person AND series.person != ''
+                AND tasks.state IN ('waiting', 'checking', 'segmenting', 'writing'))
 """
 _SERIES = """
 SELECT series.*, (SELECT count(*) FROM instances WHERE instances.series_uid = series.series_uid) AS instances
@@ -338,6 +343,29 @@ class Received:
             self._files.remove(paths, [row["task_id"] for row in tasks])
             return True
 
+    def remove_old_strangers(self, days: float) -> int:
+        """Remove the objects of a bucket that no row names, if they are older than any study may be.
+
+        Returns:
+            How many went.
+
+        Raises:
+            DataError: the bucket or the database cannot be used now.
+        """
+        if not isinstance(self._files, BucketFiles) or not (old := self._files.old(days)):
+            return 0
+        with self._keeping:  # what comes again meanwhile is kept after this
+            rows = self._database.rows(
+                "SELECT sha256 AS name FROM instances UNION SELECT sha256 FROM quarantine"
+                " UNION SELECT task_id FROM tasks"
+            )
+            known = {row["name"] for row in rows}
+            strangers = [
+                key for key in old if not known.intersection(PurePosixPath(key).with_suffix("").parts)
+            ]
+            self._files.bucket.remove(strangers)
+        return len(strangers)
+
     def was_taken(self, path: Path, size: int, mtime_ns: int) -> bool:
         """Whether a file of the watched folder was taken in as it is now."""
         found = self._database.rows(
@@ -363,9 +391,7 @@ class Received:
 
     def _see_again(self, staged: Staged, series_uid: str) -> None:
         """A kept instance came again: its series is looked at again, and its file is put back if it was lost."""
-        path = self._files.object_path(staged.sha256)
-        if not path.is_file():
-            self._files.place(staged, path)
+        self._files.place_again(staged, self._files.object_path(staged.sha256))
         self.look_again(series_uid)
 
     def _place(self, staged: Staged, header: Header, source: str) -> None:

@@ -32,7 +32,7 @@ def make_room(store: Store, settings: StoreSettings) -> list[str]:
     for row in store.settled_series():
         if row.last_at <= before:
             reason = f"older than {settings.retain_days:g} days"
-        elif store.free_bytes() < wanted_bytes:
+        elif not store.in_bucket and store.free_bytes() < wanted_bytes:
             reason = "space is short"
         else:
             break

@@ -85,6 +85,10 @@ class Retrainer:
         Raises:
             UsageError: it cannot be, or another one is under way.
         """
+        if self._store.in_bucket:
+            raise UsageError(
+                "models are not retrained here while store.objects is set: export the corrections, and run focalis fit"
+            )
         header = self._models[model].header
         if header.guided:
             raise UsageError(

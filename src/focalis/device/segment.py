@@ -7,7 +7,6 @@ ends. Each answer is a line {"state": ...} for a step begun, or {"outcome": ...}
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import tempfile
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from focalis.children import requests, silence_parsers, take_over_output
 from focalis.device.config import OutsidePolicy
 from focalis.device.mask_job import MaskJob, mask
-from focalis.errors import DataError, FileWarning, FocalisError, ModelError
+from focalis.errors import DataError, FileWarning, FocalisError, ModelError, disk_is_full
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,7 +148,7 @@ def segment(job: SeriesJob, tell: Callable[[str], None], models: dict[str, Model
     except _RefusedError as error:
         return {"outcome": "refused", "reason": str(error), "outside": error.outside}
     except (FocalisError, OSError) as error:
-        return {"outcome": "no space" if _disk_is_full(error) else "failed", "reason": str(error)}
+        return {"outcome": "no space" if disk_is_full(error) else "failed", "reason": str(error)}
     except MemoryError:
         return {"outcome": "killed", "reason": "ran out of memory"}
     except Exception as error:
@@ -223,7 +222,7 @@ def _segment(
         tell("segmenting")
         found = segment_volumes(model, [series.volume], settings)
     except FocalisError as error:
-        if _disk_is_full(error):
+        if disk_is_full(error):
             raise
         if whole:
             return {"outcome": "held", "reason": whole, "outside": outside}
@@ -302,14 +301,6 @@ def _without_path(warning: Warning | str) -> str:
     """What a warning says, without the path, which is the store's own."""
     assert isinstance(warning, FileWarning)
     return "; ".join(filter(None, (warning.fault, warning.advice)))
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__
-    return False
 
 
 def main() -> None:

@@ -95,7 +95,8 @@ def running(config: Config) -> Iterator[Running]:
     models = open_models(config.models)
     check_routes(config.routes, models)
     with ExitStack() as stack:
-        store = stack.enter_context(Store(config.store.folder, config.store.database))
+        place = config.store
+        store = stack.enter_context(Store(place.folder, place.database, place.objects))
         store.own()
         if made := retrained_models(store, config.routes):
             models |= open_models([*config.models, *made])
@@ -112,7 +113,13 @@ def running(config: Config) -> Iterator[Running]:
 
         def unready() -> list[str]:
             lost = any(not model.file.is_file() for model in models.values())
-            found = (jobs.problem(), "" if node.listening else "DICOM node", "model file" if lost else "")
+            away = "object store" if store.objects_problem() else ""
+            found = (
+                jobs.problem(),
+                "" if node.listening else "DICOM node",
+                "model file" if lost else "",
+                away,
+            )
             return [each for each in found if each]
 
         device = Device(
@@ -155,7 +162,7 @@ def working(config: Config) -> Iterator[Jobs]:
     models = open_models(config.models)
     check_routes(config.routes, models)
     name = f"worker {socket.gethostname()} {secrets.token_hex(4)}"
-    with Store(config.store.folder, config.store.database) as store:
+    with Store(config.store.folder, config.store.database, config.store.objects) as store:
         store.join(name)
         jobs = Jobs(config, store, models, __version__, name)
         try:
@@ -190,6 +197,8 @@ def serve(config: Config, say: Callable[[str], None], worker: bool = False) -> N
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         say(f"store   {config.store.folder.absolute()}")
+        if config.store.objects:
+            say(f"objects {config.store.objects}")
         if worker:
             with working(config) as jobs:
                 say(f"models  {', '.join(jobs.models)}")

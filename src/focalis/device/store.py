@@ -1,7 +1,8 @@
 """The device's store: everything that was received and made, on one disk, durable before it is acknowledged.
 
 FOLDER/objects/ab/SHA256.dcm and FOLDER/quarantine/SHA256.dcm hold what came, FOLDER/results/TASK/ what was made, and
-FOLDER/store.sqlite the rows that say what all that is.
+FOLDER/store.sqlite the rows that say what all that is. With a bucket these files are objects in it, and those in FOLDER
+copies.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from filelock import FileLock, Timeout
 
 from focalis.device.accounts import Accounts
 from focalis.device.alive import Alive, is_dead, living
+from focalis.device.bucket import Bucket
+from focalis.device.bucket_files import BucketFiles
 from focalis.device.counters import Counters
 from focalis.device.database import Database
 from focalis.device.edits import Edits
@@ -28,6 +31,8 @@ from focalis.device.senders import Senders
 from focalis.device.work import Work
 from focalis.errors import UsageError
 
+_OBJECTS = "objects"
+"""The secret that the marker in a bucket repeats."""
 FRONT = "focalis-device"
 """What the process that takes in and sends is called among those that share a database."""
 _SPARED_SECONDS = 3600.0
@@ -36,17 +41,20 @@ _SPARED_SECONDS = 3600.0
 class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
     """The store in a folder; safe to use from all threads of one process."""
 
-    def __init__(self, folder: Path, database: str | None = None) -> None:
+    def __init__(self, folder: Path, database: str | None = None, objects: str | None = None) -> None:
         """Open the store; make it if it is not there.
 
         Args:
             database: the address of the PostgreSQL database with the rows; by default they are in the folder.
+            objects: the address of the bucket with the objects, see `focalis.device.bucket`; by default they are in
+                the folder.
 
         Raises:
+            UsageError: its objects lie elsewhere, or those there are another store's.
             DataError: it cannot be made or opened.
         """
         self.folder = folder
-        files = ObjectFiles(folder)
+        files = BucketFiles(folder, Bucket(objects)) if objects else ObjectFiles(folder)
         self._address = database
         self._alive: Alive | None = None
         rows = Database(database or folder / "store.sqlite")
@@ -59,6 +67,40 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
         Senders.__init__(self, rows, counters)
         Work.__init__(self, rows, files, counters)
         self._owner = FileLock(folder / "lock")
+        try:
+            self._claim_objects()
+        except BaseException:
+            self.close()
+            raise
+
+    def _claim_objects(self) -> None:
+        """Make sure that the objects are where they were at the first start."""
+        known = self._database.rows("SELECT value FROM secrets WHERE name = ?", _OBJECTS)
+        if not isinstance(self._files, BucketFiles):
+            if known:
+                raise UsageError.at(
+                    self.folder,
+                    "the objects of this store are in a bucket",
+                    "set store.objects as before, or begin anew",
+                )
+            return
+        if not known and not self.is_empty():
+            raise UsageError.at(
+                self._files.bucket.address,
+                "the store has its objects in files",
+                "begin with an empty database",
+            )
+        is_new = not self._database.rows("SELECT 1 FROM instances LIMIT 1")
+        self._files.bucket.claim(self.secret(_OBJECTS), is_new)
+
+    def objects_problem(self) -> str:
+        """Why the bucket cannot be used now; empty if it can, or there is none."""
+        return self._files.bucket.problem() if isinstance(self._files, BucketFiles) else ""
+
+    def tidy(self, most_bytes: float, least_free_bytes: float, spared_seconds: float) -> None:
+        """Remove copies of objects in a bucket from the folder; see `BucketFiles.tidy`. Without one nothing happens."""
+        if isinstance(self._files, BucketFiles):
+            self._files.tidy(most_bytes, least_free_bytes, spared_seconds)
 
     def __enter__(self) -> Store:
         return self
@@ -77,6 +119,8 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
         """
         self.claim()
         self.break_off_sendings()
+        if self.in_bucket:  # what is left there goes by its age, see `tidy` and `remove_old_strangers`
+            return
         known = self._database.rows("SELECT sha256 FROM instances UNION SELECT sha256 FROM quarantine")
         tasks = self._database.rows("SELECT task_id FROM tasks")
         spared_seconds = _SPARED_SECONDS if self._address else 0
@@ -150,8 +194,8 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
         return self._files.at_hand(held)
 
     def holds(self, each: Held) -> bool:
-        """Whether what a row names is there, as far as can be told without reading it."""
-        return self._files.holds(each)
+        """Whether what a row names is there, as far as can be told without asking a bucket."""
+        return self.in_bucket or each.path.is_file()
 
     def free_bytes(self) -> int:
         """Free space on the disk of the store."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from focalis.device.bucket_files import BucketFiles
 from focalis.device.counters import STAGES, Counters
 from focalis.device.database import Database, Row
 from focalis.device.object_files import ObjectFiles
@@ -27,6 +28,7 @@ from focalis.device.records import (
     now,
 )
 from focalis.errors import DataError
+from focalis.files import sha256_of
 
 _TASKS = """
 SELECT tasks.*, (SELECT later.task_id FROM tasks AS later WHERE later.supersedes = tasks.task_id
@@ -206,9 +208,49 @@ class Work:
             if found["sha256"] != sha256:
                 raise DataError.at(path, "was written before with other content", "results are written once")
 
+    @property
+    def in_bucket(self) -> bool:
+        """Whether objects lie in a bucket, and the folder holds copies."""
+        return isinstance(self._files, BucketFiles)
+
+    def keep_results(self, task_id: str, made: Sequence[tuple[str, str, Path]]) -> bool:
+        """Have files of a task in the bucket, and then name all of them in the rows, or none.
+
+        Args:
+            made: kind, SOP Instance UID and file of each; of a note "note" and its name.
+
+        Returns:
+            False if the task has one of them already: what was named first stays.
+
+        Raises:
+            DataError: the bucket or the database cannot be used now; nothing is named.
+        """
+        assert isinstance(self._files, BucketFiles)
+        rows = []
+        for kind, name, path in made:
+            sha256 = sha256_of(path)
+            rows.append((task_id, kind, name, sha256, self._files.keep_result(task_id, path, sha256)))
+        with self._database.transaction() as connection:
+            there = connection.rows("SELECT sop_uid FROM results WHERE task_id = ?", task_id)
+            if {row["sop_uid"] for row in there} & {name for _, name, _ in made}:
+                return False
+            for row in rows:
+                connection.execute(
+                    "INSERT INTO results (task_id, kind, sop_uid, sha256, path) VALUES (?, ?, ?, ?, ?)", row
+                )
+        return True
+
     def results(self, task_id: str) -> list[ResultObject]:
         """The results of a task, in the order in which they were added."""
-        rows = self._database.rows("SELECT * FROM results WHERE task_id = ? ORDER BY rowid", task_id)
+        return self._named(task_id, "kind != 'note'")
+
+    def notes(self, task_id: str) -> dict[str, ResultObject]:
+        """What stands beside the results of a task in the bucket, by name."""
+        return {each.sop_uid: each for each in self._named(task_id, "kind = 'note'")}
+
+    def _named(self, task_id: str, which: str) -> list[ResultObject]:
+        query = f"SELECT * FROM results WHERE task_id = ? AND {which} ORDER BY rowid"
+        rows = self._database.rows(query, task_id)
         return [ResultObject(**{**row, "path": self._files.folder / row["path"]}) for row in rows]
 
     def add_delivery(self, task_id: str, kind: SentKind, sop_uid: str, destination: str) -> None:

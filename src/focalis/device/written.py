@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,15 @@ def keep_results(store: Store, task_id: str, making: str, made: list[dict[str, A
         made: kind, file, sop_uid and sha256 of each result, as `focalis.device.results.Made`.
 
     Returns:
-        False if what was made is not there as it was made, because power was cut before the disk had it; then nothing
-        is kept, and it has to be made again.
+        False if what was made is not there as it was made, because power was cut before the disk had it, or another
+        machine made it; then nothing is kept, and it has to be made again.
 
     Raises:
         DataError: the disk is full or fails.
     """
     source, place = store.folder / "making" / making, store.results_folder(task_id)
+    if store.in_bucket:
+        return _keep_in_bucket(store, task_id, source, made)
     with DataError.of_system(place, "check the disk", "cannot be written"):
         if not has_results(store, task_id):
             if not made or not all(_is_whole(source / each["file"], each["sha256"]) for each in made):
@@ -81,8 +84,69 @@ def keep_results(store: Store, task_id: str, making: str, made: list[dict[str, A
     return True
 
 
+def _keep_in_bucket(store: Store, task_id: str, source: Path, made: list[dict[str, Any]]) -> bool:
+    if not has_results(store, task_id):
+        with DataError.of_system(source, "check the disk"):
+            if not made or not all(_is_whole(source / each["file"], each["sha256"]) for each in made):
+                return False
+            write_text(source / MANIFEST, json.dumps(made))
+            notes = [("note", path.name, path) for path in source.glob("*.json")]
+        results = [(each["kind"], each["sop_uid"], source / each["file"]) for each in made]
+        store.keep_results(task_id, [*results, *notes])
+    clear_making(store, task_id)
+    return True
+
+
+@contextmanager
+def folder_for_more(store: Store, task_id: str) -> Iterator[Path]:
+    """A folder in which more results of a task are made, for `keep_more`."""
+    if not store.in_bucket:
+        yield store.results_folder(task_id)
+        return
+    folder = making_folder(store, task_id, "more")
+    try:
+        yield folder
+    finally:
+        clear_making(store, folder.name)
+
+
+def keep_more(store: Store, task_id: str, folder: Path, made: list[dict[str, Any]]) -> None:
+    """Keep more results of a task, as `keep_results` is told them.
+
+    Raises:
+        DataError: they cannot be written, or are there already with other content.
+    """
+    if store.in_bucket:
+        _keep_new(store, task_id, [(each["kind"], each["sop_uid"], folder / each["file"]) for each in made])
+        return
+    for each in made:
+        store.add_result(task_id, each["kind"], each["sop_uid"], each["sha256"], folder / each["file"])
+
+
+def keep_note(store: Store, task_id: str, name: str, text: str) -> None:
+    """Keep a text beside the results of a task.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    with folder_for_more(store, task_id) as folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / name, text)
+        if store.in_bucket:
+            _keep_new(store, task_id, [("note", name, folder / name)])
+
+
+def _keep_new(store: Store, task_id: str, made: list[tuple[str, str, Path]]) -> None:
+    if not store.keep_results(task_id, made):
+        raise DataError.at(made[0][2].name, "was kept before with other content", "load the page again")
+
+
 def pointed_files(store: Store, task_id: str) -> list[Path]:
     """The lesions that persons pointed at on the page, in their order; each as `focalis.device.web.pointing` writes."""
+    if store.in_bucket:
+        notes = store.notes(task_id)
+        names = (f"pointed-{number}.json" for number in range(1, 1 + len(notes)))
+        return store.at_hand(notes[name] for name in names if name in notes)
     folder = store.results_folder(task_id)
     return [
         folder / f"pointed-{number}.json" for number in range(1, 1 + len(list(folder.glob("pointed-*.json"))))
@@ -91,6 +155,8 @@ def pointed_files(store: Store, task_id: str) -> list[Path]:
 
 def has_results(store: Store, task_id: str) -> bool:
     """Whether the results of a task are in their place, all of them."""
+    if store.in_bucket:
+        return MANIFEST in store.notes(task_id)
     place = store.results_folder(task_id)
     if not (place / MANIFEST).is_file():
         return False
@@ -105,19 +171,13 @@ def follow_up_of(store: Store, task_id: str) -> dict[str, Any] | None:
 
 def note_of(store: Store, task_id: str, name: str) -> dict[str, Any] | None:
     """What stands beside the results of a task as `FOLLOW_UP`, `BESIDE` or `FIGURES`; None if it is not there."""
-    try:
-        found: dict[str, Any] = json.loads((store.results_folder(task_id) / name).read_text(encoding="utf-8"))
-    except OSError:
-        return None
+    found: dict[str, Any] | None = _note(store, task_id, name)
     return found
 
 
 def lesions_found(store: Store, task_id: str) -> int | None:
     """How many lesions a task has found; None while there is no result, or one that does not say."""
-    try:
-        written = json.loads((store.results_folder(task_id) / MANIFEST).read_text(encoding="utf-8"))
-    except OSError:
-        return None
+    written = _note(store, task_id, MANIFEST) or []
     return next((int(each["lesions"]) for each in written if "lesions" in each), None)
 
 
@@ -142,6 +202,20 @@ def earlier_results(store: Store, task_id: str) -> dict[ResultKind, ResultObject
             return found
         task = store.task(task.supersedes)
     return {}
+
+
+def _note(store: Store, task_id: str, name: str) -> Any:
+    """The content of a JSON file beside the results of a task; None if there is none."""
+    path = store.results_folder(task_id) / name
+    if store.in_bucket:
+        note = store.notes(task_id).get(name)
+        if note is None:
+            return None
+        (path,) = store.at_hand([note])
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        return None
 
 
 def _move(source: Path, place: Path, is_whole: Callable[[], bool]) -> None:

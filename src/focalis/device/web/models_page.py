@@ -150,7 +150,8 @@ def retrain(request: Request, session: Admin, model: Annotated[str, Form()]) -> 
     studies = _reviewed(site).get(model)
     if studies is None:
         raise HTTPException(404, "There is no such model.")
-    told = [study.at_hand(site.device.store) for study in studies]
+    store = site.device.store
+    told = [] if store.in_bucket else [study.at_hand(store) for study in studies]  # then it is refused
     begun = _or_conflict(lambda: site.device.retrainer.begin(model, told, session.user))
     site.note(
         request,

@@ -16,8 +16,7 @@ from focalis.device.web.preparing import lesion_row
 from focalis.device.web.site import Site, site_of
 from focalis.device.web.study import Reviewer, still_current, takes_points, view_of
 from focalis.device.web.views import IMAGE
-from focalis.device.written import pointed_files
-from focalis.files import write_text
+from focalis.device.written import keep_note, pointed_files
 from focalis.volume import Volume
 
 router = APIRouter(prefix="/studies/{task_id}")
@@ -36,7 +35,7 @@ def point(
     """Segment the lesion at a voxel of the view; it is undecided at first, as any other.
 
     Results of the model's own are not changed: the lesion goes into the corrected results, if it is accepted. Each is
-    kept in the folder of the task's results as pointed-N.json: "label", "voxels_lps_mm" (x, y, z each), "by", and
+    kept beside the task's results as pointed-N.json: "label", "voxels_lps_mm" (x, y, z each), "by", and
     "model" if it is not the task's.
     """
     site = site_of(request)
@@ -59,7 +58,6 @@ def point(
             )
         low = voxels.min(axis=0)
         grid = view.grid()
-        folder = site.device.store.results_folder(task_id)
         with site.views.changing:  # lesions may have been edited, or the study released, while the model ran
             _require_points(site, task_id)
             there = view.marks()[tuple(voxels.T)]
@@ -77,8 +75,7 @@ def point(
                 "model": answer.get("model", ""),
             }
             number = len(pointed_files(site.device.store, task_id)) + 1
-            folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / f"pointed-{number}.json", json.dumps(content))
+            keep_note(site.device.store, task_id, f"pointed-{number}.json", json.dumps(content))
             view.put(lesion_row(lesion, grid, grid), site.views.state(task_id), added=voxels)
     site.note(request, session.user, f"pointed at lesion {lesion.measured.number}", task_id)
     if "application/json" in request.headers.get("accept", ""):

@@ -23,7 +23,7 @@ from focalis.device.web.site import VIEWER, Site, changes, needs, site_of
 from focalis.device.web.slice_picture import AXES, Part, Plane, slice_png
 from focalis.device.web.views import IMAGE, LESIONS, View, edits_of, linked, segmentation_of
 from focalis.device.web.worklist import WORKING
-from focalis.device.written import follow_up_of, pointed_files
+from focalis.device.written import folder_for_more, follow_up_of, keep_more, pointed_files
 from focalis.display import counted
 
 router = APIRouter(prefix="/studies/{task_id}")
@@ -204,38 +204,39 @@ def send_correction(
         if undecided := _undecided(view, verdicts):
             raise HTTPException(409, f"{undecided} lesions are not decided yet; accept or reject each one.")
         results = store.results(task_id)
-        folder = store.results_folder(task_id)
         # the newest of a kind is replaced: the model's, or the last correction
         newest = {_SENT_AS.get(each.kind, each.kind): each for each in results}
         earlier = {kind: newest[kind] for kind in _SENT_AS.values() if kind in newest}
         files = store.at_hand(store.images(task.series_uid))
-        made = run_job(
-            "correct",
-            {
-                "files": list(map(str, files)),
-                "segmentation": "" if segmentation is None else str(*store.at_hand([segmentation])),
-                "earlier": dict(zip(earlier, map(str, store.at_hand(earlier.values())), strict=True)),
-                "keep": [number for number, verdict in verdicts.items() if verdict == "accepted"],
-                "folder": str(folder),
-                "number": sum(each.kind == "correction" for each in results) + 1,
-                "version": site.device.version,
-                "charset": config.node.charset,
-                "reviewer": session.user,
-                "at": datetime.now().astimezone().isoformat(timespec="seconds"),
-                "follow_up": follow_up_of(store, task_id),
-                "partial": task.partial,
-                "by": task.model if len({each.model for each in store.tasks_of(task.series_uid)}) > 1 else "",
-                "pointed": [str(path) for path in pointed],
-                "edits": edits,
-                "labels": {}
-                if model is None
-                else {str(key): name for key, name in model.header.plan.labels.items()},
-                "model": None if model is None else asdict(model.header.identity),
-            },
-            config.limits,
-        )
-        for each in made:
-            store.add_result(task_id, each["kind"], each["sop_uid"], each["sha256"], folder / each["file"])
+        with folder_for_more(store, task_id) as folder:
+            made = run_job(
+                "correct",
+                {
+                    "files": list(map(str, files)),
+                    "segmentation": "" if segmentation is None else str(*store.at_hand([segmentation])),
+                    "earlier": dict(zip(earlier, map(str, store.at_hand(earlier.values())), strict=True)),
+                    "keep": [number for number, verdict in verdicts.items() if verdict == "accepted"],
+                    "folder": str(folder),
+                    "number": sum(each.kind == "correction" for each in results) + 1,
+                    "version": site.device.version,
+                    "charset": config.node.charset,
+                    "reviewer": session.user,
+                    "at": datetime.now().astimezone().isoformat(timespec="seconds"),
+                    "follow_up": follow_up_of(store, task_id),
+                    "partial": task.partial,
+                    "by": task.model
+                    if len({each.model for each in store.tasks_of(task.series_uid)}) > 1
+                    else "",
+                    "pointed": [str(path) for path in pointed],
+                    "edits": edits,
+                    "labels": {}
+                    if model is None
+                    else {str(key): name for key, name in model.header.plan.labels.items()},
+                    "model": None if model is None else asdict(model.header.identity),
+                },
+                config.limits,
+            )
+            keep_more(store, task_id, folder, made)
     for destination in config.destinations:
         for each in made:
             if _SENT_AS[each["kind"]] in destination.objects:
