@@ -13,7 +13,7 @@ from pydicom import Dataset, FileDataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
-from focalis.dicom import Origin, Superseded
+from focalis.dicom import Origin, Superseded, write_segmentation
 from focalis.dicom.contours import combine_contours, fill_contours
 from focalis.dicom.series import Series, read_series
 from focalis.dicom.structures import list_structures, read_structures, write_structures
@@ -79,6 +79,19 @@ def test_contours_run_through_voxel_corners_as_simpleitk_places_them(
     np.testing.assert_allclose(np.reshape(contour.ContourData, (4, 3)), expected, atol=1e-5)
     assert contour.ContourGeometricType == "CLOSED_PLANAR"
     assert contour.NumberOfContourPoints == 4
+
+
+@pytest.mark.parametrize("write_object", [write_structures, write_segmentation])
+def test_a_series_that_was_read_is_not_read_again(
+    tmp_path: Path, series: Series, write_object: Builder
+) -> None:
+    origin = Origin(ModelIdentity("abc"), "1.0")
+    label = speckle(series.volume.array.shape)
+    write_object(label, NAMES, series, tmp_path / "before.dcm", origin)
+    for file in series.files:
+        file.unlink()
+    write_object(label, NAMES, series, tmp_path / "after.dcm", origin)
+    assert (tmp_path / "after.dcm").read_bytes() == (tmp_path / "before.dcm").read_bytes()
 
 
 def test_numbers_fit_16_bytes_far_from_the_origin(
