@@ -25,6 +25,7 @@ import json
 import os
 import queue
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,12 +169,16 @@ def main() -> int:
     if name in runs:
         print(f"{given.out}: has {name!r}; remove it to run again")
         return 0
-    with tempfile.TemporaryDirectory(prefix="focalis-workers-") as folder:
-        figures = run(given, Path(folder))
+    folder = Path(tempfile.mkdtemp(prefix="focalis-workers-"))
+    figures = run(given, folder)
     runs[name] = {"provenance": provenance(), "note": given.note, **figures}
     write_json(given.out, runs)
     print(json.dumps(figures, indent=1))
-    return 0 if figures["passed"] else 1
+    if not figures["passed"]:
+        print(f"everything is kept in {folder}")
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 def run(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -207,7 +212,7 @@ def run(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             until(lambda: any(each.ready for each in workers), 300)
             ended: queue.Queue[SeriesTask | None] = queue.Queue()
             alone = pool.submit(reference, scans, ended, folder / "reference") if disturbed else None
-            watch(given, store, server, workers, seen, ended)
+            watch(given, store, server, workers, scans, seen, ended)
             for each in senders:
                 each.join()
             tasks = store.tasks()
@@ -233,6 +238,11 @@ def run(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         ),
         "studies_with_other_results_in_the_store": sum(
             ours.get(each) != wanted.get(each) for each in studies
+        ),
+        "studies_that_differ": sorted(
+            f"{scan.person}, {dcmread(scan.files[0], stop_before_pixels=True).StudyDate}"
+            for scan in scans
+            if not there.get(scan.study_uid) == ours.get(scan.study_uid) == wanted.get(scan.study_uid)
         ),
         "tasks_too_many": len(tasks) - len(scans),
         "ordinary_studies_begun_while_an_urgent_one_waited": overtakings(tasks, scans, seen.begun),
@@ -328,14 +338,17 @@ def watch(
     store: Store,
     server: Any,
     workers: Sequence[Service],
+    scans: Sequence[Scan],
     seen: Seen,
     ended: queue.Queue[SeriesTask | None],
 ) -> None:
     """Look on, kill and restart until every study is done and sent, or time is up.
 
     Args:
-        ended: given each task that has ended, and None after the last one.
+        ended: given each task that has ended, those of a person in the order in which they arrived, and None after the
+            last one.
     """
+    person_of = {scan.series_uid: scan.person for scan in scans}
     chance, started = random.Random(0), time.monotonic()
     killed_at, known = started, set[str]()
     while time.monotonic() - started < 60 * given.minutes:
@@ -348,8 +361,13 @@ def watch(
         for task in tasks:
             if task.state != "waiting":
                 seen.begun.setdefault(task.task_id, at)
+        wait_for = set[str]()
+        """Persons of whom a study that came first has not ended."""
         for task in sorted(tasks, key=lambda task: task.created_at):
-            if task.state in ENDS and task.task_id not in known:
+            person = person_of[task.series_uid]
+            if task.state not in ENDS:
+                wait_for.add(person)
+            elif person not in wait_for and task.task_id not in known:
                 known.add(task.task_id)
                 ended.put(task)
         done = len(known)
