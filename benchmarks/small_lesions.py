@@ -74,7 +74,7 @@ SETS = {
         ),
     ),
     "phantoms-many": Set(200, scans=24, settings=MANY),
-    "phantoms-look": Set(200, (0,), scans=24, settings=MANY),
+    "phantoms-look": Set(200, scans=24, settings=MANY),
     "phantoms-one": Set(
         200, scans=24, settings=PhantomSettings(shape_zyx=(48, 80, 80), lesions=1, empty_share=0.15)
     ),
