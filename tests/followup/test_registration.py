@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from follow_scenes import HALF_BODY_MM, Ball, grid_of, scan, turned
 
 from focalis.followup import Study, Transform, make_study, register
@@ -55,6 +56,23 @@ def test_axes_stored_in_another_order_change_nothing() -> None:
     turned_over = Volume(np.ascontiguousarray(second.array.transpose(1, 2, 0)), coronal)
     straight, other = register(first, second), register(first, turned_over)
     assert miss_mm(other.transform, straight.transform) < 0.5
+
+
+def test_the_number_of_threads_moves_no_digit() -> None:
+    first, _ = scan(BALLS, grid_of((6, 6, 6)), seed=1)
+    second, _ = scan([Ball((0, 0, 0), 12)], grid_of((6, 6, 6)), turned((30, -20, 40), (20, 5, 9)), seed=2)
+    usual = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    found = []
+    try:
+        for threads in (1, 4, 4):
+            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+            found.append(register(first, second))
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(usual)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.transform.matrix, found[0].transform.matrix)
+        assert other.inconsistency_mm == found[0].inconsistency_mm
+        assert other.similarity == found[0].similarity
 
 
 def test_two_persons_could_not_be_registered() -> None:

@@ -41,6 +41,7 @@ def optimise(
         samples: how many voxels are compared at each level.
     """
     method = sitk.ImageRegistrationMethod()
+    method.SetNumberOfWorkUnits(1)  # several would add up in the order in which they end
     if correlation:
         method.SetMetricAsCorrelation()
     else:
