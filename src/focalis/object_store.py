@@ -21,11 +21,14 @@ class UnreachableError(DataError):
 _PATIENCE = timedelta(seconds=20)
 
 
-def open_object_store(address: str) -> ObjectStore:
+def open_object_store(address: str, seconds: int = 300) -> ObjectStore:
     """The object store of an address: `s3://BUCKET/PREFIX`, `file:///FOLDER` or `memory://`.
 
     S3's credentials, endpoint and region come from where its other programs have them: `AWS_ACCESS_KEY_ID`,
     `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL`, `AWS_REGION`, or the machine's role. Nothing is asked of it yet.
+
+    Args:
+        seconds: the longest that one request may take.
 
     Raises:
         UsageError: it is not such an address, or obstore is not installed.
@@ -43,7 +46,7 @@ def open_object_store(address: str) -> ObjectStore:
             client_options={
                 "allow_http": True,
                 "connect_timeout": "5s",
-                "timeout": "300s",
+                "timeout": f"{seconds}s",
             },  # HTTP if the endpoint says so
             retry_config={"max_retries": 3, "retry_timeout": _PATIENCE},
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,19 +16,29 @@ from focalis.object_store import UnreachableError, open_object_store, store_erro
 
 MARKER = "focalis-device"
 """The object that says which device the others belong to."""
-_ADVICE = "restore it, or send the images again and try again"
+_ADVICE = {False: "restore it, or send the images again and try again", True: "restore it from a backup"}
+"""What to do about an object that is no result, or is one."""
+_MARKER_SECONDS = 10
+_PROBLEM_SECONDS = 5.0
+"""An answer is believed for so long."""
+
+
+class LostError(DataError):
+    """An object that a row names is not there, or not as it was written."""
 
 
 class Bucket:
     """The objects below an address `s3://BUCKET/PREFIX`.
 
-    Its errors are an `UnreachableError` if the store cannot be used now, else a `DataError` that names the object.
+    Its errors are an `UnreachableError` if the store cannot be used now, else a `LostError` that names the object.
     """
 
     def __init__(self, address: str) -> None:
         """Ask nothing of it yet; UsageError if obstore is not installed."""
         self.address = address.rstrip("/")
         self._store = open_object_store(self.address)
+        self._quick = open_object_store(self.address, _MARKER_SECONDS)
+        self._asked_at, self._said = -math.inf, ""
 
     def claim(self, device: str, is_new: bool) -> None:
         """Make sure that the objects are of this device, and that the store writes conditionally.
@@ -36,11 +48,15 @@ class Bucket:
             is_new: whether the device has no objects yet.
 
         Raises:
-            UsageError: they are of another device, or the store overwrites what is there.
+            UsageError: they are of another device or another program, or the store overwrites what is there.
             DataError: it cannot be reached, or it has nothing of this device any more.
         """
-        if is_new:
-            self.create(MARKER, device.encode())
+        is_fresh = is_new and self.create(MARKER, device.encode())
+        if is_fresh and (found := next((name for name in self._names() if name != MARKER), "")):
+            self.remove([MARKER])
+            raise UsageError.at(
+                self.address, f"is not empty: it holds {found}", "give the device a prefix of its own"
+            )
         self._require_marker(device)
         if self.create(MARKER, device.encode()):
             raise UsageError.at(
@@ -49,12 +65,15 @@ class Bucket:
         self._device = device
 
     def problem(self) -> str:
-        """Why it cannot be used now; empty if it can."""
-        try:
-            self._require_marker(self._device)
-        except (DataError, UsageError) as error:
-            return str(error)
-        return ""
+        """Why it cannot be used now, or a few seconds ago; empty if it can."""
+        if time.monotonic() - self._asked_at > _PROBLEM_SECONDS:
+            try:
+                self._require_marker(self._device)
+                self._said = ""
+            except (DataError, UsageError) as error:
+                self._said = str(error)
+            self._asked_at = time.monotonic()
+        return self._said
 
     def create(self, key: str, content: bytes | Path) -> bool:
         """Write an object if there is none of this name (`If-None-Match: *`); whether there was none."""
@@ -86,7 +105,7 @@ class Bucket:
                     file.write(chunk)
                     digest.update(chunk)
             if digest.hexdigest() != sha256:
-                raise DataError.at(self._place(key), "was changed after it was written", _ADVICE)
+                raise self._fault(key, "was changed after it was written")
 
     def remove(self, keys: Sequence[str]) -> None:
         """Remove objects; what is not there is gone already."""
@@ -106,8 +125,8 @@ class Bucket:
                 with store_errors(self._place(key)):
                     found = self._store.get(key)
             except FileNotFoundError as error:
-                self._store.head(MARKER)  # or all is lost, and not this object
-                raise DataError.at(self._place(key), "is lost", _ADVICE) from error
+                self._quick.head(MARKER)  # or all is lost, and not this object
+                raise self._fault(key, "is lost") from error
 
         def chunks() -> Iterator[bytes]:
             with self._errors(self._place(key)):
@@ -117,7 +136,7 @@ class Bucket:
 
     def _require_marker(self, device: str) -> None:
         with self._errors(self.address):
-            found = bytes(self._store.get(MARKER).bytes())
+            found = bytes(self._quick.get(MARKER).bytes())
         if found != device.encode():
             raise UsageError.at(
                 self.address, "holds the objects of another device", "give each device its own prefix"
@@ -133,6 +152,14 @@ class Bucket:
             raise UnreachableError.at(
                 self.address, "is no bucket, or has lost the objects of this device", "make or restore it"
             ) from error
+
+    def _names(self) -> Iterator[str]:
+        with self._errors(self.address):
+            for some in self._store.list():
+                yield from (each["path"] for each in some)
+
+    def _fault(self, key: str, fault: str) -> LostError:
+        return LostError.at(self._place(key), fault, _ADVICE[key.startswith("results/")])
 
     def _place(self, key: str) -> str:
         return f"{self.address}/{key}"

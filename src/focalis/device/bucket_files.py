@@ -104,8 +104,10 @@ class BucketFiles(ObjectFiles):
         excess = max(sum(size for _, size, _ in copies) - most_bytes, least_free_bytes - self.free_bytes())
         for used, size, path in sorted(copies):
             if used < now - _DAY_SECONDS or (excess > 0 and used < now - spared_seconds):
-                path.unlink(missing_ok=True)
-                excess -= size
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime == used:  # else somebody asked for it meanwhile
+                        path.unlink()
+                        excess -= size
         for path in (each for part in _IN_THE_MAKING for each in (self.folder / part).glob("*")):
             with suppress(OSError):
                 if path.stat().st_mtime < now - _DAY_SECONDS:

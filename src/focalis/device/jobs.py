@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import secrets
 import threading
 import time
@@ -26,6 +27,7 @@ from typing import Any
 from dbos import DBOS, DBOSConfig, EnqueueOptions, WorkflowStatus
 
 from focalis.device import delivery, retention
+from focalis.device.bucket import LostError
 from focalis.device.commitment import Commitments
 from focalis.device.config import Config, Destination, Route
 from focalis.device.earlier import earlier_studies, namesake_studies
@@ -120,7 +122,7 @@ class Jobs:
             target=self._keep_looking, args=(look,), name="focalis-jobs", daemon=True
         )
         self._retained_at = self._looked_at = self._tidied_at = time.monotonic()
-        self._swept_at = 0.0
+        self._swept_at = -math.inf
         # A stop may have come between a series' completion and its task. Other series are left alone, also if routes or
         # models have changed: nobody wants the studies of a month again.
         complete = () if worker else store.series("complete")
@@ -580,11 +582,7 @@ class Jobs:
             return []
         try:
             return [asdict(each) for each in earlier_studies(self.store, self.routes(), task, row)]
-        except UnreachableError:
-            raise
-        except DataError as error:
-            if disk_is_full(error):
-                raise
+        except LostError as error:
             text = f"an earlier study could not be compared: {error}"
             self.store.event("warning", text, task_id=task.task_id)
             return []
@@ -592,7 +590,12 @@ class Jobs:
     def _superseded(self, task_id: str) -> dict[str, str]:
         """The files that the results of a task replace, by kind."""
         found = earlier_results(self.store, task_id)
-        return dict(zip(found, map(str, self.store.at_hand(found.values())), strict=True))
+        try:
+            return dict(zip(found, map(str, self.store.at_hand(found.values())), strict=True))
+        except LostError as error:
+            text = f"the new results do not name those that they replace: {error}"
+            self.store.event("warning", text, task_id=task_id)
+            return {}
 
     def point(self, task_id: str, image: Path, dtype: str, point_zyx: tuple[int, int, int]) -> dict[str, Any]:
         """Segment the lesion at a point of a task's view, in the child; see `focalis.device.segment.point`."""
@@ -853,12 +856,18 @@ def _study(task_id: str) -> None:
 
 
 def _write(task_id: str, making: str, made: list[dict[str, Any]], seconds: float | None) -> None:
-    """Results that cannot be written, to the disk or to the bucket, are removed and made again; the task waits."""
+    """Results that cannot be written, to the disk or to the bucket, are removed and made again; the task waits.
+
+    If an object of them is lost, the task fails.
+    """
     work = _work()
     try:
         work.write(task_id, making, made, seconds)
     except FocalisError as error:
         clear_making(work.store, making)
+        if isinstance(error, LostError):
+            work.stop_task(task_id, {"outcome": "failed", "reason": str(error)})
+            return
         work.wait_for_room(task_id, str(error), isinstance(error, UnreachableError))
         work.pause(_FULL_DISK_SECONDS)
 

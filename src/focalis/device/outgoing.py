@@ -14,7 +14,7 @@ from focalis.device.deidentify import Pseudonyms
 from focalis.device.records import Delivery
 from focalis.device.store import Store
 from focalis.device.web.children import run_job
-from focalis.errors import DataError, FocalisError
+from focalis.errors import DataError, FocalisError, disk_is_full
 from focalis.object_store import UnreachableError
 
 FOLDER = "deidentified"
@@ -32,15 +32,15 @@ def outgoing(
     A destination with `deidentify` is given copies or nothing, whatever fails.
 
     Raises:
-        UnreachableError: the bucket with the objects cannot be used now.
+        DataError: the bucket with the objects, or the disk for copies of them, cannot be used now.
     """
     originals: dict[str, list[Path] | str] = {}
     for each in deliveries:
         try:
             originals[each.sop_uid] = _originals(store, each)
-        except UnreachableError:
-            raise
         except DataError as error:
+            if isinstance(error, UnreachableError) or disk_is_full(error):
+                raise
             originals[each.sop_uid] = f"is sent nothing: {error}"
     if not destination.deidentify:
         yield originals

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,7 +104,7 @@ def folder_for_more(store: Store, task_id: str) -> Iterator[Path]:
     if not store.in_bucket:
         yield store.results_folder(task_id)
         return
-    folder = making_folder(store, task_id, "more")
+    folder = making_folder(store, task_id, f"more {secrets.token_hex(4)}")
     try:
         yield folder
     finally:

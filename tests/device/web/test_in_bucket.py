@@ -10,6 +10,7 @@ from device_work import forget_copies
 from page_clients import csrf_of, local_client, opened
 from phantom_device import PACS, ROUTE, PhantomDevice
 
+from focalis.device.bucket import Bucket
 from focalis.device.config import Config
 from focalis.dicom import read_segmentation, read_series
 from focalis.lesions import label_components
@@ -79,6 +80,26 @@ def test_a_lost_object_is_named_and_nothing_is_handed_out(client, phantom, task_
     answer = client.get("/dicom-web/studies/1.2.3.1")
     assert (answer.status_code, f"{objects_address}/{key}: is lost" in answer.text) == (503, True)
     assert f"{key}: is lost" in opened(client, task_id).text
+
+
+def test_a_lost_object_hides_no_other_study(client, phantom, task_id):
+    phantom.study("Berg^Ida", seed=2, StudyInstanceUID="1.2.3.2")
+    forget_copies(phantom.store)
+    store = phantom.store
+    lost = store.instances(store.task(task_id).series_uid)[0].path
+    store._files.bucket.remove([lost.relative_to(store.folder).as_posix()])
+    assert {each["0020000D"]["Value"][0] for each in client.get("/dicom-web/studies").json()} >= {"1.2.3.2"}
+    assert "Berg, Ida" in client.get("/").text
+
+
+@pytest.mark.usefixtures("task_id")
+def test_names_come_back_with_the_bucket(client, phantom, monkeypatch):
+    forget_copies(phantom.store)
+    away = Bucket(phantom.store._files.bucket.address.replace("s3://", "s3://no-such-"))
+    with monkeypatch.context() as patch:
+        patch.setattr(phantom.store._files, "bucket", away)
+        assert "Lindqvist, Maja" not in client.get("/").text
+    assert "Lindqvist, Maja" in client.get("/").text
 
 
 def test_corrections_are_kept_and_replace_each_other(client, phantom, task_id):

@@ -33,6 +33,7 @@ from focalis.device.web.device import Device
 from focalis.device.web.guarding import FORM_BYTES, RequestGuard
 from focalis.device.web.site import STATIC, LoginNeededError, make_site, site_of
 from focalis.errors import FocalisError
+from focalis.object_store import UnreachableError
 
 _BIG_BODIES = ("/upload", "/dicom-web/", "/infer/", "/session/", "/datastore/")
 _PRUNE_SECONDS = 600
@@ -111,6 +112,7 @@ async def _problem(request: Request, error: Exception) -> Response:
     elif isinstance(error, RequestValidationError):
         status, text = 422, "The request lacks a value, or has one that is not known."
     else:
+        status = 503 if isinstance(error, UnreachableError) else 500
         text = str(error)
     if _wants_page(request):
         page = site_of(request).page(request, "problem.html.j2", status, code=status, text=text)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from focalis.device.bucket import LostError
 from focalis.device.config import Limits
 from focalis.device.records import Held
 from focalis.device.store import Store
@@ -36,6 +37,15 @@ class Headers:
             DataError: they cannot be read within the limits.
         """
         return self._of("describe", held, {"charset": self._charset})
+
+    def of_those_there(self, held: Sequence[Held]) -> list[Described]:
+        """As `of`; an empty header for an object that is lost, which costs the others nothing."""
+        try:
+            return self.of(held)
+        except LostError:
+            if len(held) == 1:
+                return [{}]
+            return [header for each in held for header in self.of_those_there([each])]
 
     def frames_of(self, held: Sequence[Held]) -> list[Described]:
         """Where the frames of some objects lie, in their order; see `focalis.device.web.dicomweb_frames`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,7 +83,8 @@ def studies(request: Request, who: Reader) -> Response:
         for uid, rows in by_study.items()
         if (instances := site.device.store.instances(rows[0].series_uid))
     }
-    told = dict(zip(first, _headers(site, list(first.values())), strict=True))
+    headers_of = site.headers.of_those_there
+    told = dict(zip(first, _headers(list(first.values()), headers_of), strict=True))
     answers = []
     for uid, header in sorted(told.items()):
         modalities = sorted({row.modality for row in by_study[uid]})
@@ -98,7 +99,7 @@ def studies(request: Request, who: Reader) -> Response:
     results_of = [_results_of(site, rows) for rows in rows_of]
     # of all studies at once: a child process reads them
     every = [each for results in results_of for each in results]
-    headers = dict(zip((each.path for each in every), _headers(site, every), strict=True))
+    headers = dict(zip((each.path for each in every), _headers(every, headers_of), strict=True))
     for answer, rows, results in zip(fitting, rows_of, results_of, strict=True):
         readable = [header for each in results if (header := headers[each.path])]
         series_uids = {_value(each, _SERIES["SeriesInstanceUID"]) for each in readable}
@@ -248,14 +249,16 @@ def _asked(
 ) -> list[tuple[Held, Described]]:
     """The objects of a study, of one of its series, or one object, each with its header."""
     found = _held(site, study_uid)
-    headers = zip(found, _headers(site, found), strict=True)
+    headers = zip(found, _headers(found, site.headers.of), strict=True)
     return [(each, header) for each, header in headers if _is(header, series_uid, sop_uid)]
 
 
-def _headers(site: Site, held: Sequence[Held]) -> list[Described]:
+def _headers(
+    held: Sequence[Held], headers_of: Callable[[Sequence[Held]], list[Described]]
+) -> list[Described]:
     """The headers of objects; 503 if they cannot be read now."""
     try:
-        return site.headers.of(held)
+        return headers_of(held)
     except FocalisError as error:
         raise HTTPException(503, str(error)) from error
 

@@ -13,6 +13,7 @@ from focalis.device.config import Limits
 from focalis.device.store import Store
 from focalis.device.web.children import run_job
 from focalis.errors import FocalisError
+from focalis.object_store import UnreachableError
 
 _REMEMBERED = 5000
 _PATIENCE_SECONDS = 2.0
@@ -68,12 +69,19 @@ class Identities:
     def _read(self, series_uids: list[str]) -> None:
         first = {uid: each[0] for uid in series_uids if (each := self._store.instances(uid))}
         found = dict.fromkeys(first, Identity(known=True))
+        files = {}
+        for uid, instance in first.items():
+            try:
+                files[uid] = str(*self._store.at_hand([instance]))
+            except UnreachableError:  # nothing is remembered, so that the next page asks again
+                return
+            except FocalisError as error:
+                self._store.event("error", f"a patient's name cannot be shown: {error}", series_uid=uid)
         try:
-            if files := dict(zip(first, map(str, self._store.at_hand(first.values())), strict=True)):
-                rows = run_job(
-                    "identify", {"files": list(files.values()), "charset": self._charset}, self._limits
-                )
-                found = {uid: Identity(**row) for uid, row in zip(files, rows, strict=True)}
+            if files:
+                told: dict[str, object] = {"files": list(files.values()), "charset": self._charset}
+                rows = run_job("identify", told, self._limits)
+                found |= {uid: Identity(**row) for uid, row in zip(files, rows, strict=True)}
         except FocalisError as error:
             self._store.event("error", f"patients' names cannot be shown: {error}")
         with self._lock:
