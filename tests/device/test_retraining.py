@@ -12,6 +12,7 @@ import sys
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -350,7 +351,8 @@ def test_the_page_begins_shows_and_tries_it_for_administrators_only(model, tmp_p
     phantom = PhantomDevice(tmp_path, Config(users=users, routes=(Route(model="nodules"),)))
     device = phantom.device(model)
     (phantom.store.folder / "patients").write_text("8")
-    monkeypatch.setattr(models_page, "reviewed_studies", lambda _site: {"nodules": STUDIES})
+    reviewed = SimpleNamespace(case="case_1", at_hand=lambda _store: STUDIES[0])
+    monkeypatch.setattr(models_page, "reviewed_studies", lambda _site: {"nodules": [reviewed]})
     app = create_app(device)
     admin, viewer = (log_in(remote_client(app), role) for role in ("admin", "reviewer"))
 

@@ -61,7 +61,7 @@ def images_for(model, shape_zyx=(9, 33, 30), spacing_xyz=(1.0, 1.2, 2.0), direct
 
 def with_point(model, volumes):
     """The model with a threshold that a fifth of the image reaches, and a size and confidence that drop some of it."""
-    likely = segment(model, volumes, Settings(runtime="torch")).probability
+    likely = segment(model, volumes, Settings(runtime="torch", precision="float32")).probability
     at, top = (float(np.quantile(likely, share)) for share in (0.8, 0.9))
     point = OperatingPoint(at, minimum_mm3=30.0, minimum_confidence=top, temperature=1.7)
     return Model(model.plan, model.members, point)
@@ -90,7 +90,8 @@ def test_the_program_beside_the_network_gives_the_mask_of_predict(tmp_path, to, 
         name = f"case_{channel}" if len(volumes) > 1 else "case"
         paths.append(tmp_path / "images" / f"{name}.nii.gz")
         write_volume(volume, paths[-1])
-    predict(tmp_path / "model.safetensors", [tmp_path / "images"], tmp_path / "masks", runtime="torch")
+    how = {"runtime": "torch", "precision": "float32"}  # as the program computes on any processor
+    predict(tmp_path / "model.safetensors", [tmp_path / "images"], tmp_path / "masks", **how)
 
     assert export_model(model, tmp_path / "exported", to) < 1e-4
     program = tmp_path / "exported" / "predict.py"

@@ -288,7 +288,7 @@ def test_the_named_loss_is_trained_and_recorded(phantoms, tmp_path):
         ({"parallel": 2}, "only folds can run in parallel"),
         ({"folds": 2, "parallel": 0}, "parallel is 0"),
         ({"folds": 2, "parallel": 2, "on": "here"}, "here is one process"),
-        ({"on": "nowhere"}, "executor 'nowhere' is unknown"),
+        ({"on": "nowhere"}, "unknown executor 'nowhere'"),
     ],
 )
 def test_contradictions_are_refused(phantoms, tmp_path, options, message):

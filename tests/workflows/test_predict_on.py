@@ -121,7 +121,7 @@ def test_what_has_no_parts_is_refused(images, more):
 
 
 def test_an_unknown_executor_is_refused(model, images, tmp_path):
-    with pytest.raises(UsageError, match="executor 'nowhere' is unknown"):
+    with pytest.raises(UsageError, match="unknown executor 'nowhere'"):
         predict_on("nowhere", model, [images], tmp_path / "out", **OPTIONS)
 
 
