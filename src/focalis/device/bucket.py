@@ -16,8 +16,6 @@ from focalis.object_store import UnreachableError, open_object_store, store_erro
 
 MARKER = "focalis-device"
 """The object that says which device the others belong to."""
-_ADVICE = {False: "restore it, or send the images again and try again", True: "restore it from a backup"}
-"""What to do about an object that is no result, or is one."""
 _MARKER_SECONDS = 10
 _PROBLEM_SECONDS = 5.0
 """An answer is believed for so long."""
@@ -52,7 +50,7 @@ class Bucket:
             DataError: it cannot be reached, or it has nothing of this device any more.
         """
         is_fresh = is_new and self.create(MARKER, device.encode())
-        if is_fresh and (found := next((name for name in self._names() if name != MARKER), "")):
+        if is_fresh and (found := next((name for name, _ in self.listed() if name != MARKER), "")):
             self.remove([MARKER])
             raise UsageError.at(
                 self.address, f"is not empty: it holds {found}", "give the device a prefix of its own"
@@ -113,10 +111,10 @@ class Bucket:
             with self._errors(self.address, "cannot be changed"):
                 self._store.delete(list(keys))
 
-    def listed(self, prefix: str) -> Iterator[tuple[str, datetime]]:
-        """The names of all objects below a prefix, and when each was written."""
+    def listed(self, below: str | None = None) -> Iterator[tuple[str, datetime]]:
+        """The names of all objects, or of those below a name, and when each was written."""
         with self._errors(self.address):
-            for some in self._store.list(f"{prefix}/"):
+            for some in self._store.list(below and f"{below}/"):
                 yield from ((each["path"], each["last_modified"]) for each in some)
 
     def _chunks(self, key: str) -> Iterator[bytes]:
@@ -153,13 +151,10 @@ class Bucket:
                 self.address, "is no bucket, or has lost the objects of this device", "make or restore it"
             ) from error
 
-    def _names(self) -> Iterator[str]:
-        with self._errors(self.address):
-            for some in self._store.list():
-                yield from (each["path"] for each in some)
-
     def _fault(self, key: str, fault: str) -> LostError:
-        return LostError.at(self._place(key), fault, _ADVICE[key.startswith("results/")])
+        again = "restore it, or send the images again and try again"
+        advice = "restore it from a backup" if key.startswith("results/") else again
+        return LostError.at(self._place(key), fault, advice)
 
     def _place(self, key: str) -> str:
         return f"{self.address}/{key}"

@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from focalis.device.bucket import Bucket
+from focalis.device.bucket import Bucket, LostError
 from focalis.device.object_files import ObjectFiles
 from focalis.device.records import Held, Staged
 from focalis.object_store import UnreachableError
@@ -54,14 +54,17 @@ class BucketFiles(ObjectFiles):
         self.bucket.keep(key, path, sha256)
         return key
 
-    def at_hand(self, held: Iterable[Held]) -> list[Path]:
+    def at_hand_or_lost(self, held: Iterable[Held]) -> list[Path | LostError]:
         """Copies of objects; what is not on the disk is fetched, and must have its hash."""
 
-        def copy(each: Held) -> Path:
+        def copy(each: Held) -> Path | LostError:
             try:
                 os.utime(each.path)
             except FileNotFoundError:
-                self.bucket.fetch(self._key(each.path), each.path, each.sha256)
+                try:
+                    self.bucket.fetch(self._key(each.path), each.path, each.sha256)
+                except LostError as error:
+                    return error
             return each.path
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -77,6 +80,10 @@ class BucketFiles(ObjectFiles):
             self.bucket.remove(keys)
         except UnreachableError as error:
             _log.warning("what was removed from the store stays in the bucket for now: %s", error)
+
+    def problem(self) -> str:
+        """See `Bucket.problem`."""
+        return self.bucket.problem()
 
     def old(self, days: float) -> list[str]:
         """The names of objects that were written before so many days."""

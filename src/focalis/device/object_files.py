@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
+from focalis.device.bucket import LostError
 from focalis.device.records import Held, Staged
 from focalis.errors import DataError
 from focalis.files import flush, restrict
@@ -105,8 +106,24 @@ class ObjectFiles:
             flush(path.parent)
 
     def at_hand(self, held: Iterable[Held]) -> list[Path]:
-        """The files of what is kept, in its order, to be read now."""
+        """The files of what is kept, in its order, to be read now; LostError if one is lost."""
+        paths = []
+        for found in self.at_hand_or_lost(held):
+            if isinstance(found, LostError):
+                raise found
+            paths.append(found)
+        return paths
+
+    def at_hand_or_lost(self, held: Iterable[Held]) -> list[Path | LostError]:
+        """As `at_hand`, with the error in place of a file that is lost."""
         return [each.path for each in held]
+
+    def problem(self) -> str:
+        """Why what is kept cannot be reached now; empty if it can."""
+        return ""
+
+    def tidy(self, most_bytes: float, least_free_bytes: float, spared_seconds: float) -> None:
+        """Remove copies of what is kept elsewhere; there are none here."""
 
     def remove(self, paths: Iterable[Path], tasks: Iterable[str] = ()) -> None:
         """Remove files, and the results of tasks; what is not there is gone already."""

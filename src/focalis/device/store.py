@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from focalis.device.accounts import Accounts
 from focalis.device.alive import Alive, is_dead, living
-from focalis.device.bucket import Bucket
+from focalis.device.bucket import Bucket, LostError
 from focalis.device.bucket_files import BucketFiles
 from focalis.device.counters import Counters
 from focalis.device.database import Database
@@ -95,12 +95,11 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
 
     def objects_problem(self) -> str:
         """Why the bucket cannot be used now; empty if it can, or there is none."""
-        return self._files.bucket.problem() if isinstance(self._files, BucketFiles) else ""
+        return self._files.problem()
 
     def tidy(self, most_bytes: float, least_free_bytes: float, spared_seconds: float) -> None:
         """Remove copies of objects in a bucket from the folder; see `BucketFiles.tidy`. Without one nothing happens."""
-        if isinstance(self._files, BucketFiles):
-            self._files.tidy(most_bytes, least_free_bytes, spared_seconds)
+        self._files.tidy(most_bytes, least_free_bytes, spared_seconds)
 
     def __enter__(self) -> Store:
         return self
@@ -192,6 +191,14 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
             DataError: one is lost, was changed, or cannot be had now.
         """
         return self._files.at_hand(held)
+
+    def at_hand_or_lost(self, held: Iterable[Held]) -> list[Path | LostError]:
+        """As `at_hand`, with the error in place of a file that is lost.
+
+        Raises:
+            DataError: one cannot be had now.
+        """
+        return self._files.at_hand_or_lost(held)
 
     def holds(self, each: Held) -> bool:
         """Whether what a row names is there, as far as can be told without asking a bucket."""

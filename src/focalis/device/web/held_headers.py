@@ -43,9 +43,9 @@ class Headers:
         try:
             return self.of(held)
         except LostError:
-            if len(held) == 1:
-                return [{}]
-            return [header for each in held for header in self.of_those_there([each])]
+            there = [isinstance(found, Path) for found in self._store.at_hand_or_lost(held)]
+            headers = iter(self.of([each for each, is_there in zip(held, there, strict=True) if is_there]))
+            return [next(headers) if is_there else {} for is_there in there]
 
     def frames_of(self, held: Sequence[Held]) -> list[Described]:
         """Where the frames of some objects lie, in their order; see `focalis.device.web.dicomweb_frames`.

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from focalis.device.bucket import LostError
 from focalis.device.config import Limits
 from focalis.device.store import Store
 from focalis.device.web.children import run_job
@@ -69,19 +70,19 @@ class Identities:
     def _read(self, series_uids: list[str]) -> None:
         first = {uid: each[0] for uid in series_uids if (each := self._store.instances(uid))}
         found = dict.fromkeys(first, Identity(known=True))
-        files = {}
-        for uid, instance in first.items():
-            try:
-                files[uid] = str(*self._store.at_hand([instance]))
-            except UnreachableError:  # nothing is remembered, so that the next page asks again
-                return
-            except FocalisError as error:
-                self._store.event("error", f"a patient's name cannot be shown: {error}", series_uid=uid)
         try:
+            files = {}
+            for uid, file in zip(first, self._store.at_hand_or_lost(first.values()), strict=True):
+                if isinstance(file, LostError):
+                    self._store.event("error", f"a patient's name cannot be shown: {file}", series_uid=uid)
+                else:
+                    files[uid] = str(file)
             if files:
                 told: dict[str, object] = {"files": list(files.values()), "charset": self._charset}
                 rows = run_job("identify", told, self._limits)
                 found |= {uid: Identity(**row) for uid, row in zip(files, rows, strict=True)}
+        except UnreachableError:  # nothing is remembered, so that the next page asks again
+            return
         except FocalisError as error:
             self._store.event("error", f"patients' names cannot be shown: {error}")
         with self._lock:
