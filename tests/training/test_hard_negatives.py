@@ -164,6 +164,7 @@ def searched(plan, says, monkeypatch):
     return with_share(plan, 1.0, foreground_share=0.2)
 
 
+@pytest.mark.usefixtures("unnoticed_signals_ignored")
 def test_a_training_that_is_stopped_ends_in_the_same_weights(searched, cases, says, tmp_path):
     """Stopped just before the search and just after it."""
     whole = trained(searched, cases, tmp_path / "whole")
@@ -175,14 +176,8 @@ def test_a_training_that_is_stopped_ends_in_the_same_weights(searched, cases, sa
             if progress.step == stop:
                 signal.raise_signal(signal.SIGINT)
 
-        before = signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # what the training does not notice ends no test run
-        try:
-            with pytest.raises(Interrupted):
-                trained(searched, cases, home, progress=interrupt)
-        finally:
-            signal.signal(signal.SIGINT, before)
+        with pytest.raises(Interrupted):
+            trained(searched, cases, home, progress=interrupt)
         assert alike(whole, trained(searched, cases, home, resume=True))
         with safe_open(home / loop.CHECKPOINT, "pt") as file:
             assert json.loads(file.metadata()["state"])["mistakes"]["1"] == [[2, 3, 4]]
