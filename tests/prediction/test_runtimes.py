@@ -135,10 +135,11 @@ def test_threads_may_give_openvino_its_first_image_at_the_same_time(model, cache
 import threading
 from pathlib import Path
 import numpy as np
-import openvino
 from focalis.model import open_model
 from focalis.prediction import run_passes, runtime_for
+from focalis.prediction.openvino import imported
 
+openvino = imported()
 compiled, compile_model = threading.Barrier(8), openvino.Core.compile_model
 
 def together(*given):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 import warnings
 from collections.abc import Sequence
@@ -51,6 +52,18 @@ _EXACT, _FIRST = threading.Lock(), threading.Lock()
 def is_installed() -> bool:
     """Whether OpenVINO can be imported."""
     return find_spec("openvino") is not None
+
+
+def imported() -> Any:
+    """The module openvino, without its telemetry.
+
+    By itself OpenVINO sends a message to Google Analytics at each import and several at each conversion. It does
+    without where the package openvino_telemetry cannot be imported.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
 
 
 @dataclass(frozen=True)
@@ -225,10 +238,10 @@ def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> d
     """Write a member; what a pass takes, in bytes per voxel by precision."""
     import copy
 
-    import openvino
     import torch
     from torch import nn
 
+    openvino = imported()
     stride, channels = model.plan.network.total_stride_zyx, len(model.plan.channels)
     with_softmax = nn.Sequential(copy.deepcopy(network).cpu().float(), nn.Softmax(dim=1)).eval()
     with_softmax.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -267,8 +280,7 @@ def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> d
 
 
 def _compiled(path: Path, shape: Sequence[int], precision: str, threads: int = 0) -> Any:
-    import openvino
-
+    openvino = imported()
     with _FIRST:
         openvino.Tensor(np.zeros(1, np.float32))
     core = openvino.Core()
