@@ -59,7 +59,8 @@ def network() -> Callable[[np.ndarray], np.ndarray]:
         session = onnxruntime.InferenceSession(HERE / "network.onnx")
         return lambda array: session.run(None, {"image": array})[0]
     if (HERE / "network.xml").exists():
-        sys.modules.setdefault("openvino_telemetry", None)  # it would tell Google Analytics of each run
+        # without this module OpenVINO tells Google Analytics of no run
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
         compiled = openvino.compile_model(HERE / "network.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
