@@ -158,6 +158,38 @@ for thread in threads:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_ctrl_c_is_heard_after_compiled_networks_have_ended_in_any_order(model, cache, tmp_path, order):
+    save_model(model, tmp_path / "model.safetensors")
+    runtime_for(model, "openvino", precision="float32", cache=cache)
+    code = f"""
+import signal
+import threading
+from pathlib import Path
+import numpy as np
+from focalis.model import open_model
+from focalis.prediction import run_passes, runtime_for
+
+def predict(size):
+    runtime = runtime_for(model, "openvino", precision="float32", cache=Path({str(cache)!r}))
+    run_passes(model, np.ones((1, size, 16, 16), np.float32), runtime=runtime)
+    return runtime
+
+model = open_model(Path({str(tmp_path / "model.safetensors")!r}))
+held = [predict(16), predict(24)]
+elsewhere = threading.Thread(target=predict, args=(16,))
+elsewhere.start()
+elsewhere.join()
+for number in {order}:
+    held[number] = None
+heard = []
+signal.signal(signal.SIGINT, lambda *_: heard.append("Ctrl-C"))
+signal.raise_signal(signal.SIGINT)
+assert heard
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_what_pytorch_must_refine_is_computed_one_case_at_a_time(model, cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parents[1]))
     settings = Settings(runtime="openvino", threads=8)

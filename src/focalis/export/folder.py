@@ -155,11 +155,11 @@ def _as_onnx(traced: torch.export.ExportedProgram, folder: Path) -> Callable[[np
 
 
 def _as_openvino(traced: torch.export.ExportedProgram, folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    from focalis.prediction.openvino import imported
+    from focalis.prediction.openvino import core, imported
 
     openvino = imported()
     openvino.save_model(openvino.convert_model(traced), folder / "network.xml", compress_to_fp16=False)
-    compiled = openvino.compile_model(folder / "network.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(folder / "network.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda array: np.asarray(compiled([array])[0])
 
 

@@ -1,10 +1,9 @@
 """OpenVINO: a network compiled for this processor, in float32, bfloat16 or 8-bit integers.
 
 A network is converted once and kept in the user's cache folder, so that later predictions need neither the conversion
-nor PyTorch. Four findings are built in: the compiled network has a fixed input size, since with a free one 8-bit
-results came out wrong (2026.4.1); it is compiled anew for every size, which takes a fraction of a second; its threads
-are not pinned, since those of every network and of every process would share the first cores; and the first array is
-given to OpenVINO by one thread, since two that do so at the same time wait for each other for ever (2026.4.1).
+nor PyTorch. Three findings are built in: the compiled network has a fixed input size, since with a free one 8-bit
+results came out wrong (2026.4.1); it is compiled anew for every size, which takes a fraction of a second; and its
+threads are not pinned, since those of every network and of every process would share the first cores. See also `core`.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,25 @@ def imported() -> Any:
     import openvino
 
     return openvino
+
+
+def core() -> Any:
+    """OpenVINO's core, one for the whole life of the process.
+
+    A core gives the thread that makes it a stack for signals. When cores end in another order or on another thread
+    than they began, such a thread is left with a stack that is gone, and the next signal that it hears, Ctrl-C for
+    one, ends the process by SIGSEGV (2026.4.1).
+    """
+    with _FIRST:
+        return _only_core()
+
+
+@cache
+def _only_core() -> Any:
+    openvino = imported()
+    # Two threads that give OpenVINO its first array at the same time wait for each other for ever (2026.4.1).
+    openvino.Tensor(np.zeros(1, np.float32))
+    return openvino.Core()
 
 
 @dataclass(frozen=True)
@@ -280,12 +299,8 @@ def _convert(network: nn.Module, model: Model, home: Path, eight_bit: bool) -> d
 
 
 def _compiled(path: Path, shape: Sequence[int], precision: str, threads: int = 0) -> Any:
-    openvino = imported()
-    with _FIRST:
-        openvino.Tensor(np.zeros(1, np.float32))
-    core = openvino.Core()
     try:
-        graph = core.read_model(path)
+        graph = core().read_model(path)
     except RuntimeError as error:
         raise ModelError.at(
             path, "the converted network cannot be read", "delete its folder, it is made again"
@@ -297,7 +312,7 @@ def _compiled(path: Path, shape: Sequence[int], precision: str, threads: int = 0
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,
     }
-    return core.compile_model(graph, "CPU", settings).create_infer_request()
+    return core().compile_model(graph, "CPU", settings).create_infer_request()
 
 
 def _peak_bytes(compiled: Any) -> int:
