@@ -26,10 +26,11 @@ demo: $(RUNTIME)
 	$(BIN)/focalis demo -o demo $(ARGS)
 
 # Many tests wait for processes and sockets: half as many workers again as there are cores keep the cores busy. Without
-# compiled modules each of the hundreds of processes that they start would compile Focalis anew.
+# compiled modules each of the hundreds of processes that they start would compile Focalis anew. A worker that dies ends
+# the run, and its test is named; pytest-xdist would replace it and then wait for ever.
 unexport PYTHONDONTWRITEBYTECODE
 test: $(DEVELOPMENT)
-	$(BIN)/python -m pytest --numprocesses $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) * 3 // 2)') --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) * 3 // 2)') --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 test-slow: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)

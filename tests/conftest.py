@@ -3,7 +3,6 @@
 import atexit
 import os
 import shutil
-import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -54,13 +53,3 @@ def _run_times_are_not_measured(request: pytest.FixtureRequest) -> Iterator[None
         if request.path.name not in ("test_runtimes.py", "test_one_way.py"):
             monkeypatch.setattr(choice, "_fastest", lambda *_: "torch")
         yield
-
-
-@pytest.fixture
-def unnoticed_signals_ignored() -> Iterator[None]:
-    """A signal that a test sends to its own process, and that nothing there catches, ends no test run."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)

@@ -140,7 +140,6 @@ def test_the_device_serves_the_name(shipped, tmp_path):
     assert open_models(load_config(config).models)["nodules"].file == shipped
 
 
-@pytest.mark.usefixtures("unnoticed_signals_ignored")
 def test_the_device_names_the_card_of_a_model_of_the_package(shipped, tmp_path):
     own = tmp_path / "own.safetensors"
     own.write_bytes(shipped.read_bytes())

@@ -164,7 +164,6 @@ def searched(plan, says, monkeypatch):
     return with_share(plan, 1.0, foreground_share=0.2)
 
 
-@pytest.mark.usefixtures("unnoticed_signals_ignored")
 def test_a_training_that_is_stopped_ends_in_the_same_weights(searched, cases, says, tmp_path):
     """Stopped just before the search and just after it."""
     whole = trained(searched, cases, tmp_path / "whole")

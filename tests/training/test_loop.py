@@ -146,7 +146,6 @@ def test_a_run_that_was_killed_ends_in_the_same_weights_as_one_that_was_not(plan
     assert steps[0] == steps[1]
 
 
-@pytest.mark.usefixtures("unnoticed_signals_ignored")
 def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(plan, cases, tmp_path):
     def press(progress):
         if progress.step == 2:
@@ -385,7 +384,6 @@ def test_metrics_that_cannot_be_written_end_the_run_and_it_goes_on(plan, cases, 
     assert [row["step"] for row in rows(tmp_path)] == [4]
 
 
-@pytest.mark.usefixtures("unnoticed_signals_ignored")
 def test_a_finished_run_goes_on_with_a_new_decay_and_the_same_weights_if_it_is_stopped(plan, cases, tmp_path):
     run(plan, cases, tmp_path / "a", steps=3)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
