@@ -43,7 +43,7 @@ def test_what_is_not_a_data_set_says_what_was_looked_for(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"image\.nii\.gz: is not a folder, nor a CSV manifest"):
         open_dataset(tmp_path / "image.nii.gz")
     with pytest.raises(
-        DataError, match=r"labels/, for imagesTr/, labelsTr/ and dataset\.json .* manifest\.csv"
+        DataError, match=r"images/ and label maps into labels/ .* manifest\.csv, .* imagesTr/"
     ):
         open_dataset(tmp_path)
 
@@ -84,7 +84,7 @@ def test_the_patients_of_lidc_are_known_and_a_random_split_is_what_it_was_withou
 
 @REAL
 def test_masks_of_two_readers_alone_are_not_a_data_set() -> None:
-    with pytest.raises(DataError, match="two_annotators_hn_masks: holds no data set; looked for images/"):
+    with pytest.raises(DataError, match="two_annotators_hn_masks: holds no data set; put images into"):
         open_dataset(Path(os.environ["FOCALIS_DATA"]) / "two_annotators_hn_masks")
 
 
@@ -95,6 +95,13 @@ def test_beside_what_is_not_a_data_set_a_data_set_is_proposed(tmp_path, given):
     with pytest.raises(DataError) as refused:
         open_dataset(tmp_path / given)
     assert str(refused.value).endswith(f"; did you mean {tmp_path / 'data'}?")
+
+
+def test_no_other_data_set_is_proposed_for_a_folder_of_images(tmp_path):
+    make(tmp_path, "other/images/b.nii.gz", "mine/scans/a.nii.gz", "mine/masks/a.nii.gz")
+    with pytest.raises(DataError) as refused:
+        open_dataset(tmp_path / "mine")
+    assert "did you mean" not in str(refused.value)
 
 
 def test_an_unreadable_folder_beside_what_is_not_a_data_set_is_passed_over(tmp_path, monkeypatch):

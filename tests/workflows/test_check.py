@@ -137,9 +137,10 @@ def negative(root: Path, names: list[str]) -> None:
 def test_an_error_is_found_in_its_case(nodules: Path, tmp_path: Path, plant: Plant, said: str) -> None:
     root, names = copy(nodules, tmp_path)
     plant(root, names)
-    (problem,) = check(root).result.problems
+    (problem,) = check(root, tmp_path / "checked").result.problems
     assert problem.case == names[0]
     assert said in problem.message
+    assert said in (tmp_path / "checked/report.html").read_text()
 
 
 def copied_image(root: Path, names: list[str]) -> None:

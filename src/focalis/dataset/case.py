@@ -79,7 +79,13 @@ class Case:
         return tuple(dict.fromkeys(file for path in named for file in data_files(path)))
 
     def read_images(self) -> list[Volume]:
-        """The channels, one volume each, on the first one's grid; `Absent` where it lacks one. See `read_channels`."""
+        """The channels, one volume each, on the first one's grid; `Absent` where it lacks one. See `read_channels`.
+
+        Raises:
+            DataError: there is no image, a file cannot be read, or a channel does not fit the first one.
+        """
+        if not self.images:
+            raise DataError.at(self.name, "has no image", "add one, or leave the case out")
         return with_absent(read_channels(self.images), self.lacks)
 
     def read_label(self) -> Volume:

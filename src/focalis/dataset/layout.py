@@ -9,6 +9,7 @@ from pathlib import Path
 from focalis.dataset.case import Dataset
 from focalis.dataset.layouts import entry, open_folders, open_manifest, open_nnunet
 from focalis.errors import DataError, UsageError, did_you_mean, near, some_of
+from focalis.volume import image_stem
 
 MANIFEST = "manifest.csv"
 MOST_FOLDERS = 100
@@ -54,6 +55,14 @@ def _near(*places: Path) -> str:
     return ""
 
 
+def _holds_images(folder: Path) -> bool:
+    """Whether image files lie in a folder or in one of its own."""
+    inside = some_of(folder, MOST_FOLDERS)
+    return any(
+        image_stem(path) for path in (*inside, *(file for each in inside for file in some_of(each, 1)))
+    )
+
+
 def _opened(path: Path, may_miss: Collection[str]) -> Dataset:
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return open_manifest(path, may_miss)
@@ -70,6 +79,7 @@ def _opened(path: Path, may_miss: Collection[str]) -> Dataset:
     raise DataError.at(
         path,
         "holds no data set",
-        "looked for images/ and labels/, for imagesTr/, labelsTr/ and dataset.json (nnU-Net, Decathlon), "
-        f"and for {MANIFEST}: arrange the files in one of these ways{_near(path, path.parent)}",
+        "put images into images/ and label maps into labels/ under the same names, or list the files in "
+        f"{MANIFEST}, with the columns case, image, label (nnU-Net's and the Decathlon's imagesTr/, labelsTr/ and "
+        f"dataset.json are read too){_near(path) if _holds_images(path) else _near(path, path.parent)}",
     )

@@ -62,6 +62,8 @@ def per_label(
 ) -> Iterator[tuple[str, dict[str, Sequence[float]]]]:
     """Per label and channel: the label's name, and what was measured in each case, a number per entry of `FLIPS`.
 
+    A label that was measured in no image, because no case with it has one, is left out.
+
     Args:
         facts: what was measured, case by case.
         measured: what is wanted of a label, per channel.
@@ -69,15 +71,14 @@ def per_label(
     values = sorted({label.value for case in facts for label in case.labels})
     for value in values:
         for channel in range(channels):
-            yield (
-                names[value],
-                {
-                    case.case: measured(label)[channel]
-                    for case in facts
-                    for label in case.labels
-                    if label.value == value and channel < len(measured(label))
-                },
-            )
+            rows = {
+                case.case: measured(label)[channel]
+                for case in facts
+                for label in case.labels
+                if label.value == value and channel < len(measured(label))
+            }
+            if rows:
+                yield names[value], rows
 
 
 def _axes(flip: int) -> str:

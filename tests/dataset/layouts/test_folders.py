@@ -51,6 +51,23 @@ def test_folders_in_each_others_place_are_one_line(tmp_path: Path) -> None:
     open_dataset(folder(tmp_path / "other", ["a", "a_0001"], ["a", "a_0001"]))
 
 
+@pytest.mark.parametrize("images", [["a", "b"], ["a_FLAIR", "a_T1", "b_FLAIR", "b_T1"]])
+@pytest.mark.parametrize("labels", [["a_mask", "b_mask"], ["seg_a", "seg_b"]])
+def test_label_maps_that_all_bear_other_names_are_one_line(tmp_path: Path, images, labels) -> None:
+    with pytest.raises(DataError) as refused:
+        open_dataset(folder(tmp_path, images, labels))
+    said = str(refused.value)
+    assert said.startswith(f"{tmp_path / 'labels'}: no label map is named like an image")
+    assert f"{labels[0]}.nii.gz" in said
+    assert f"{images[0]}.nii.gz" in said
+    assert "manifest.csv" in said
+
+
+def test_no_label_map_at_all_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="labels: holds no label map; put CASE"):
+        open_dataset(folder(tmp_path, ["a", "b"], []))
+
+
 def test_the_longest_case_name_takes_a_channel(tmp_path: Path) -> None:
     dataset = open_dataset(folder(tmp_path, ["a_T1", "a_b_T1"], ["a", "a_b"]))
     assert [(case.name, case.images[0].name) for case in dataset.cases] == [

@@ -66,6 +66,11 @@ def test_folders_in_each_others_place_are_one_line(tmp_path: Path, numbered: lis
         open_dataset(layout(tmp_path, V2, WHOLE, numbered))
 
 
+def test_label_maps_that_all_bear_other_names_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="labelsTr: no label map is named like an image"):
+        open_dataset(layout(tmp_path, V2, NUMBERED, [f"{name}_mask" for name in WHOLE]))
+
+
 def test_the_decathlon_names_a_4d_file_once_per_channel(tmp_path: Path) -> None:
     dataset = open_dataset(layout(tmp_path, V1, [*WHOLE, "p_99"], [*WHOLE, "p_99"]))
     assert dataset.channels == ("T2", "ADC")
@@ -122,8 +127,8 @@ def test_hidden_files_that_are_listed_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_image_without_label_and_label_without_image(tmp_path: Path) -> None:
-    layout(tmp_path, V2, ["a_0000", "a_0001"], ["b"])
-    a, b = open_dataset(tmp_path).cases
+    layout(tmp_path, changed(V2, numTraining=3), ["a_0000", "a_0001", "c_0000", "c_0001"], ["b", "c"])
+    a, b, _ = open_dataset(tmp_path).cases
     assert a.label is None
     assert b.images == ()
 

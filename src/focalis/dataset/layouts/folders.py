@@ -7,7 +7,7 @@ from pathlib import Path
 
 from focalis.dataset.case import Case, Dataset
 from focalis.dataset.layouts.description import note_without_labels, read_labels
-from focalis.dataset.layouts.names import by_stem, entry, group_channels, require_in_place
+from focalis.dataset.layouts.names import by_stem, entry, group_channels, no_pair, require_in_place
 from focalis.dataset.layouts.overlooked import overlooked
 from focalis.dataset.layouts.tables import patients_of
 from focalis.display import listed
@@ -26,7 +26,8 @@ def open_folders(root: Path, may_miss: Collection[str] = ()) -> Dataset:
     A case may lack its label (`label` is None), its images (`images` is empty), and the channels in `may_miss`.
 
     Raises:
-        DataError: a folder is missing or empty, two files claim one place, or cases differ in their channels.
+        DataError: a folder is missing or empty, no case has both image and label, two files claim one place, or cases
+            differ in their channels.
     """
     for folder in (root / "images", root / "labels"):
         if not folder.is_dir():
@@ -37,6 +38,8 @@ def open_folders(root: Path, may_miss: Collection[str] = ()) -> Dataset:
     grouped = group_channels(images.values(), labels)
     if not images:
         raise DataError.at(root / "images", "holds no image", "put CASE.nii.gz files there")
+    if not grouped.keys() & labels.keys():
+        raise no_pair(root / "images", root / "labels", (images, labels))
     channels = _common_channels(root, grouped, may_miss)
     names = grouped.keys() | labels.keys()
     patients = patients_of(root, set(names))

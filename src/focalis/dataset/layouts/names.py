@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from focalis.display import listed
 from focalis.errors import DataError
 from focalis.volume import image_stem
 
@@ -113,6 +114,22 @@ def require_in_place(images: Path, labels: Path, named: tuple[Iterable[str], Ite
             f"{images.name}/ and {labels.name}/ stand in each other's place, by the names of their files",
             "swap them",
         )
+
+
+def no_pair(images: Path, labels: Path, stems: tuple[Mapping[str, Path], Mapping[str, Path]]) -> DataError:
+    """What to say of folders in which no label map bears the name of an image."""
+    if not stems[1]:
+        return DataError.at(
+            labels, "holds no label map", f"put CASE.nii.gz there for {images.name}/CASE.nii.gz"
+        )
+    image_names, label_names = ([path.name for path in files.values()] for files in stems)
+    return DataError.at(
+        labels,
+        f"no label map is named like an image: {labels.name}/ holds {listed(label_names, 2)}, {images.name}/ holds "
+        f"{listed(image_names, 2)}",
+        "give each label map its image's name (CASE.nii.gz, also for the image CASE_CHANNEL.nii.gz), or list the "
+        "files in manifest.csv, with the columns case, image, label",
+    )
 
 
 def _unique_stems(images: Iterable[Path]) -> dict[str, Path]:

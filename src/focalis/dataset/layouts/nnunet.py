@@ -13,7 +13,7 @@ from focalis.dataset.layouts.description import (
     note_without_labels,
     read_description,
 )
-from focalis.dataset.layouts.names import by_stem, entry, require_in_place
+from focalis.dataset.layouts.names import by_stem, entry, no_pair, require_in_place
 from focalis.dataset.layouts.overlooked import overlooked
 from focalis.dataset.layouts.tables import patients_of
 from focalis.display import listed
@@ -38,7 +38,7 @@ def open_nnunet(root: Path, may_miss: Collection[str] = ()) -> Dataset:
 
     Raises:
         DataError: a folder or `dataset.json` is missing or malformed, a file that it lists is not there, a case
-            lacks a channel, or there is no case.
+            lacks a channel, no case has both image and label, or there is no case.
     """
     path = entry(root, DESCRIPTION) or root / DESCRIPTION
     if not path.is_file():
@@ -143,6 +143,8 @@ def _scanned(path: Path, description: Description, channels: int, may_miss: Coll
     for case, files in images.items():
         there = tuple(files[number] for number in sorted(files))
         found[case] = (there, labels.get(case), frozenset(range(channels)) - files.keys())
+    if found and not found.keys() & labels.keys():
+        raise no_pair(root / IMAGES, root / LABELS, (files_of, labels))
     for case in labels.keys() - found.keys():
         found[case] = ((), labels[case], frozenset())
     if description.training_count is not None and description.training_count != len(found):
