@@ -99,6 +99,13 @@ def test_a_value_that_may_mean_ignored_is_reported_where_nothing_names_it(value:
     assert message.startswith(f"the value {value}, in 2 of 3 cases, is trained as a label like 1;")
 
 
+def test_masks_saved_as_0_and_255_beside_others_are_named() -> None:
+    found = list(find_unnamed_sentinels(Dataset(Path(), (), ("image",)), {"a": {1}, "b": {255}, "c": {1}}))
+    assert [finding.cases for finding in found] == [("b",)]
+    assert "the only value is 255, as in a mask saved as 0 and 255" in found[0].message
+    assert found[0].message.endswith("write 1")
+
+
 @pytest.mark.parametrize("held", [({255}, {255}), ({1}, {2}), ({1, 4}, {2}), ({98, 99}, {1})])
 def test_the_only_value_and_plain_numbers_are_labels(held: tuple[set[int], ...]) -> None:
     assert told(Dataset(Path(), (), ("image",)), *held) == []

@@ -90,8 +90,9 @@ BY_CHANCE, FAINT = 2.5, 0.3
 KINDS: dict[Kind, KindOfFinding] = {
     "few": KindOfFinding(
         "Too few cases",
-        "Who trains cannot be judged, and a figure on one or two scans is chance.",
-        "Add cases. With these few, look at every mask instead of the figures.",
+        "A case that trains the model cannot judge it, and a figure from one or two scans is chance.",
+        "Add cases; until then, look at every mask instead of the figures. If a label of one patient is a slip, "
+        "correct its value.",
         f"Fewer than {FEW_PATIENTS} patients with image and label, fewer than {FEW_WITH_LESION} with a lesion, or a "
         "label that a single patient has.",
         grave=True,
@@ -134,9 +135,10 @@ KINDS: dict[Kind, KindOfFinding] = {
     ),
     "sentinel": KindOfFinding(
         "A value that may mean voxels to be ignored",
-        "What nobody has judged is then learnt as a structure of its own, and counts in every figure.",
-        'Say what it is in dataset.json: "ignore", {"labels": {"background": 0, "lesion": 1, "ignore": 255}}, or a '
-        "structure's name; or set these voxels to 0.",
+        "Such a value is learnt as a structure of its own, and counts in every figure.",
+        "If it means the lesion (a mask saved as 0 and 255), write the lesion's value; if background, 0. If nobody "
+        'judged these voxels, say so in dataset.json: {"labels": {"background": 0, "lesion": 1, "ignore": 255}}. If '
+        "it is a structure, name it there.",
         "The data set names no labels, and its label maps hold 99, 127, 255, 999, 9999, 32767, 65535, 2147483647 or "
         "4294967295 beside other values, none of which is less by one.",
         grave=True,

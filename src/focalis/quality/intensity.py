@@ -20,11 +20,13 @@ def find_odd_intensities(facts: Sequence[CaseFacts], channels: Sequence[str]) ->
         images = [(case.case, image) for case in facts for image in case.images if image.channel == channel]
         rows = np.asarray([(image.low, image.middle, image.high) for _, image in images]).reshape(-1, 3)
         which = f"channel {channel}: " if len(channels) > 1 else ""
-        usual = "{:.4g} to {:.4g}".format(*np.median(rows[:, [0, 2]], axis=0)) if len(rows) else ""
+        usual = (
+            "{:.4g} to {:.4g}, median {:.4g}".format(*np.median(rows, axis=0)[[0, 2, 1]]) if len(rows) else ""
+        )
         not_ct = no_common_unit(lacks_hounsfield_units(rows))
         far = no_common_unit(far_from_the_others(rows))
         for (case, image), alien, odd in zip(images, not_ct, far, strict=True):
-            values = f"intensities of {image.low:.4g} to {image.high:.4g}, in the middle {image.middle:.4g}"
+            values = f"intensities of {image.low:.4g} to {image.high:.4g}, median {image.middle:.4g}"
             if alien:
                 yield Finding(
                     "intensity", (case,), f"{which}{values}: no Hounsfield units, unlike the others"

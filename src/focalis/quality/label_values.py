@@ -69,11 +69,19 @@ def find_unnamed_sentinels(dataset: Dataset, holds: Mapping[str, Collection[int]
     values = {value for held in holds.values() for value in held}
     for value in sorted(values & SENTINELS):
         if len(values) > 1 and value - 1 not in values:
-            concerned = sum(value in held for held in holds.values())
+            concerned = [case for case, held in holds.items() if value in held]
+            if all(len(holds[case]) == 1 for case in concerned):
+                yield Finding(
+                    "sentinel",
+                    tuple(concerned),
+                    f"the only value is {value}, as in a mask saved as 0 and {value}: it is trained as another label "
+                    f"than {min(values)}; if both mean the same, write {min(values)}",
+                )
+                continue
             yield Finding(
                 "sentinel",
                 (),
-                f"the value {value}, in {concerned} of {len(holds)} cases, is trained as a label like "
+                f"the value {value}, in {len(concerned)} of {len(holds)} cases, is trained as a label like "
                 f"{min(values)}; nothing says whether it means voxels to be ignored",
             )
 
