@@ -68,5 +68,5 @@ def test_the_page_says_first_how_well_readers_agree(tmp_path):
     agreement = Agreement(pairs, summarise_agreement(pairs), {"ann": 1, "ben": 1}, (), 1.0, 0)
     write_agreement_report(tmp_path / "report.html", agreement, ("figure", b"\x89PNG"))
     page = (tmp_path / "report.html").read_text()
-    assert "Two readers of one case agree by a mean Dice of 0.89" in page
+    assert "Two readers of one case agree with a mean Dice of 0.89" in page
     assert '<a href="#pictures">a</a>' in page

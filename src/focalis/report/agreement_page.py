@@ -115,7 +115,7 @@ def verdict(structures: Sequence[StructureAgreement], cases: int) -> str:
     (_, best), (_, worst) = known[0], known[-1]
     over = f"over {counted(cases)}. In parentheses: the 95 % interval."
     if best is worst:
-        return f"Two readers of one case agree by a mean Dice of {said(best)}, {over}"
+        return f"Two readers of one case agree with a mean Dice of {said(best)}, {over}"
     return (
         f"Two readers of one case agree best on {best.structure}, by a mean Dice of {said(best)}, and least on "
         f"{worst.structure}, by {said(worst)}, {over}"
