@@ -160,10 +160,11 @@ KINDS: dict[Kind, KindOfFinding] = {
         "different values. Case, spaces, hyphens and underscores do not count, nor do segments without voxels.",
     ),
     "foreground": KindOfFinding(
-        "Foreground outside the method's range",
+        "No foreground, or outside the method's range",
         "The method is made for foreground of 0.0001 % to 30 % of the volume. Less is hardly ever met by a patch; more "
         "is not a small object. A label without any foreground is right only where there is nothing to find.",
-        "Look at the label. If it is right: crop an image whose foreground is too small a part of it.",
+        "Look at the label. An empty one is welcome if there is no lesion. Crop an image whose foreground is too small "
+        "a part of it.",
         f"The foreground fills less than {100 * LEAST_SHARE:g} % or more than {100 * GREATEST_SHARE:g} % of the "
         "label map, or nothing of it.",
     ),
