@@ -18,6 +18,7 @@ import pytest
 
 from focalis.device.backup import back_up
 from focalis.device.config import StoreSettings
+from focalis.device.database import Database
 from focalis.device.records import Header
 from focalis.device.retention import make_room
 from focalis.device.store import Store
@@ -191,6 +192,30 @@ def test_a_full_disk_keeps_nothing_and_leaves_nothing(store, monkeypatch, place)
     assert len(files(store)) == 1
     assert store.series_row("1.2.3").instances == 1
     assert store.keep(b"after", header(2), "x") == "kept"
+
+
+@pytest.mark.parametrize("committed", [True, False], ids=["answer lost", "rolled back"])
+def test_an_image_stays_if_only_the_answer_to_its_commit_was_lost(store, monkeypatch, committed):
+    transaction = Database.transaction
+
+    @contextlib.contextmanager
+    def failing(self):
+        patch.undo()
+        with contextlib.suppress(KeyError), transaction(self) as connection:
+            yield connection
+            if not committed:
+                raise KeyError
+        raise DataError("the connection was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "transaction", failing)
+        with pytest.raises(DataError, match="connection was lost"):
+            store.keep(b"image", HEADER, "x")
+
+    rows = [instance.path.read_bytes() for instance in store.instances("1.2.3")]
+    assert rows == ([b"image"] if committed else [])
+    assert len(files(store)) == len(rows)
+    assert store.keep(b"image", HEADER, "x") == ("known" if committed else "kept")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")

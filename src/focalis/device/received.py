@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +14,7 @@ from focalis.device.bucket_files import BucketFiles
 from focalis.device.database import Database, Row, Transaction
 from focalis.device.object_files import ObjectFiles, file_chunks
 from focalis.device.records import Header, Instance, Kept, Quarantined, SeriesRow, SeriesState, Staged, now
+from focalis.errors import DataError
 
 _LONGEST_PAUSE_SECONDS = 900.0
 """Whoever sends more of a series after a longer pause sends it anew; the device does not wait that long."""
@@ -445,8 +447,18 @@ class Received:
                     ),
                 )
         except BaseException:
-            path.unlink(missing_ok=True)
+            self._remove_without_row(path, staged.sha256)
             raise
+
+    def _remove_without_row(self, path: Path, sha256: str) -> None:
+        """Remove a file whose row failed, unless the row is there: only the answer to its commit may have been lost.
+
+        A transaction begins when the one before it has ended, so that it sees the row. If the database cannot be asked,
+        the file stays until the next start.
+        """
+        with suppress(DataError), self._database.transaction() as connection:
+            if not connection.rows("SELECT 1 AS found FROM instances WHERE sha256 = ?", sha256):
+                path.unlink(missing_ok=True)
 
     def _note_loss(self, series_uid: str, reason: str) -> None:
         self._database.change(
