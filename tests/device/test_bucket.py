@@ -552,7 +552,7 @@ def test_an_address_that_is_none_or_has_credentials_is_refused(wrong, tmp_path):
 @pytest.mark.parametrize("option", ["--backup", "--restore"])
 def test_a_backup_of_the_folder_alone_is_refused(option, store, address, tmp_path, capsys):
     path = tmp_path / "focalis.toml"
-    path.write_text(f'[store]\nobjects = "{address}"\n')
+    path.write_text(f'[store]\nobjects = "{address}"\ndatabase = "postgresql://focalis@db/focalis"\n')
     with pytest.raises(SystemExit):
         main(["serve", "--config", str(path), option, str(tmp_path / "store.tar")])
     assert f"{address}: --backup and --restore do not reach the objects there" in capsys.readouterr().err
@@ -561,11 +561,15 @@ def test_a_backup_of_the_folder_alone_is_refused(option, store, address, tmp_pat
     assert not (tmp_path / "store.tar").exists()
 
 
-def test_a_start_without_the_bucket_ends_with_a_line(model, tmp_path, capsys, monkeypatch):
+@pytest.mark.slow
+def test_a_start_without_the_bucket_ends_with_a_line(model, database_server, tmp_path, capsys, monkeypatch):
     for name, value in buckets.environment("http://127.0.0.1:9").items():
         monkeypatch.setenv(name, value)
     path = tmp_path / "focalis.toml"
-    path.write_text(f'[store]\nobjects = "s3://bucket/p"\n[[models]]\nname = "tiny"\nfile = "{model}"\n')
+    path.write_text(
+        f'[store]\nobjects = "s3://bucket/p"\ndatabase = "{database_server.new_database()}"\n'
+        f'[[models]]\nname = "tiny"\nfile = "{model}"\n'
+    )
     with pytest.raises(SystemExit) as ended:
         main(["serve", "--config", str(path)])
     assert ended.value.code == 1

@@ -7,6 +7,10 @@ import pytest
 from focalis.device.config import Config, load_config
 from focalis.errors import UsageError
 
+DICOM = "[[destinations]]\nname = 'pacs'\nae_title = 'PACS'\nhost = 'h'\nport = 1\n"
+STOW = "[[destinations]]\nname = 'web'\nkind = 'stow'\nurl = 'https://x'\n"
+MAIL = "[[notify]]\nname = 'team'\nkind = 'email'\nhost = 'h'\nsender = 'a@b'\nto = ['c@d']\n"
+
 
 def load(tmp_path, text):
     path = tmp_path / "focalis.toml"
@@ -93,7 +97,36 @@ def test_every_section_is_read(tmp_path):
             "[[users]]\nname='a'\npassword_hash='secret'",
             "users.1.password_hash is wrong (it is not a password hash",
         ),
-        ("store = 1", "store is wrong"),
+        ("store = 1", "store is wrong (write [store])"),
+        ("[[node]]\nport = 1", "node is wrong (write [node])"),
+        ("[peers]\nae_title = 'CT'", "peers is wrong (write [[peers]])"),
+        ("[[peers]]\nae_title = 'CT'\naddresses = '10.0.0.7'", "peers.1.addresses is wrong (it is a list"),
+        ("[[peers]]\nae_title = 'CT'", "peers.1.addresses is missing"),
+        ("[[routes]]\nmodel = 3", "routes.1.model is wrong"),
+        ("[[models]]\nname = 'a b'\nfile = 'x'", "models.1.name is wrong ('a b' is not 1 to 64 letters"),
+        ("[[tokens]]\nname = 'a'\nsha256 = 'geheim'", "tokens.1.sha256 is wrong (it is not a SHA-256"),
+        ("[node]\nquiet_seconds = inf", "node.quiet_seconds is wrong"),
+        ("[store]\nretain_days = inf", "store.retain_days is wrong"),
+        ("[store]\nretain_days = 1e7", "store.retain_days is wrong"),
+        ("[store]\nobjects = 's3://b/p'", "store.objects needs store.database"),
+        ("[[routes]]\nmodel = 'a'\n[[routes]]\nmodel = 'b'\nmodality = 'CT'", "routes.1 takes every series"),
+        (
+            "[[routes]]\nmodel = 'a'\nwhere = [{tag = 'SliceThickness', min = 3, max = 1}]",
+            "routes.1: SliceThickness has a min above its max",
+        ),
+        (DICOM + "objects = []", "destination pacs: objects is empty"),
+        (DICOM + "url = 'https://pacs'", "destination pacs (dicom) has url"),
+        (DICOM + "tls_ca = 'ca.pem'", "destination pacs: tls_ca is there, but nothing would be encrypted"),
+        (DICOM.replace("'h'", "'http://h'"), "destinations.1.host is wrong ('http://h' is not a host"),
+        (DICOM.replace("port = 1", "port = 0"), "destinations.1.port is wrong"),
+        (STOW + "commit = true", "destination web (stow) has commit"),
+        (STOW.replace("https", "http") + "tls_ca = 'ca.pem'", "destination web: tls_ca is there"),
+        (STOW.replace("//x", "//x:99999"), "destinations.1.url is wrong"),
+        (STOW.replace("//x", "//"), "destinations.1.url is wrong"),
+        (MAIL + "secret = 'sixteen letters.'", "notify team (email) has secret"),
+        (MAIL + "user = 'focalis'", "notify team needs both user and password"),
+        (MAIL + "tls = 'none'\ntls_ca = 'ca.pem'", "notify team: tls_ca is there"),
+        (MAIL + "events = []", "notify team: events is empty"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path, text, named):
@@ -102,6 +135,20 @@ def test_a_wrong_setting_is_named(tmp_path, text, named):
 
     assert named in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", [DICOM + "tls = true\ntls_ca = 'ca.pem'", STOW + "commit = false", MAIL])
+def test_what_fits_its_kind_is_taken(tmp_path, text):
+    load(tmp_path, text)
+
+
+def test_a_file_of_a_windows_editor_is_read(tmp_path):
+    assert load(tmp_path, "\ufeff[node]\r\nport = 104\r\n").node.port == 104
+
+
+def test_a_hash_in_capitals_is_the_same_hash(tmp_path):
+    (model,) = load(tmp_path, f"[[models]]\nname = 'a'\nfile = 'x'\nsha256 = '{'AB' * 32}'").models
+    assert model.sha256 == "ab" * 32
 
 
 def test_the_store_lies_beside_the_file_wherever_the_command_is_given(tmp_path, monkeypatch):
@@ -221,8 +268,8 @@ def test_single_sign_on_is_read_with_its_secret_beside_the_file(tmp_path):
             "oidc: public_address is the page's address without",
         ),
         ('role = "admin"', 'role = "reviewer"', "oidc: an administrator must get in without it"),
-        ('client_id = "focalis"', "", "oidc.client_id is wrong"),
-        ('client_secret_file = "oidc.secret"', "", "oidc.client_secret_file is wrong"),
+        ('client_id = "focalis"', "", "oidc.client_id is missing"),
+        ('client_secret_file = "oidc.secret"', "", "oidc.client_secret_file is missing"),
         ('client_id = "focalis"', 'client_id = "focalis"\nsecret = "x"', "oidc.secret is not a setting"),
         ("reviewer =", "radiologist =", "oidc.roles.radiologist"),
         ('reviewer = ["radiology"]', "", "oidc.roles is wrong"),

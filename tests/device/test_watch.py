@@ -8,7 +8,7 @@ from device_work import until
 
 from focalis.device.config import WatchSettings
 from focalis.device.watch import Watcher
-from focalis.errors import DataError
+from focalis.errors import DataError, UsageError
 
 
 @pytest.fixture
@@ -116,6 +116,14 @@ def test_it_looks_by_itself_until_it_is_stopped(inbox, intake, slices):
     watched.stop()
 
     assert not watched._thread.is_alive()
+
+
+@pytest.mark.parametrize("place", ["the store", "in it", "around it"])
+def test_the_device_does_not_watch_its_own_files(intake, place):
+    store = intake.store.folder
+    folder = {"the store": store, "in it": store / "incoming", "around it": store.parent}[place]
+    with pytest.raises(UsageError, match="the device's own files"):
+        watcher(folder, intake)
 
 
 def test_a_missing_folder_is_an_error(tmp_path, intake):

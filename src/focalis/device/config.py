@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from focalis.device.config_values import (
     AeTitle,
     Charset,
     DatabaseAddress,
     FilePath,
+    Host,
     Keyword,
     MailAddress,
     ModelPath,
@@ -21,8 +24,10 @@ from focalis.device.config_values import (
     Network,
     ObjectsAddress,
     PasswordHash,
+    PeerPort,
     Port,
     Sha256,
+    Url,
     WebAddress,
 )
 from focalis.device.records import Role
@@ -32,9 +37,24 @@ from focalis.settings import Frozen, first_fault
 OutsidePolicy = Literal["mark", "hold", "refuse"]
 ObjectKind = Literal["seg", "rtstruct", "sr", "capture", "images"]
 Dates = Literal["remove", "shift", "keep"]
+_LONGEST_DAYS = 36_500
+_TLS_FILES = ("tls_ca", "tls_certificate", "tls_key")
+_OF_A_KIND = {
+    "dicom": ("ae_title", "host", "port", "tls", "commit"),
+    "stow": ("url", "token"),
+    "webhook": ("url", "secret"),
+    "email": ("host", "port", "tls", "user", "password", "sender", "to"),
+}
+"""The keys of a destination or recipient that have no meaning for the other kind."""
 
 
-class NodeSettings(Frozen):
+class Section(Frozen):
+    """A table of focalis.toml; its numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class NodeSettings(Section):
     """The DICOM node.
 
     Attributes:
@@ -64,19 +84,19 @@ class NodeSettings(Frozen):
     idle_seconds: float = Field(default=60, gt=0)
     connections_per_address: int = Field(default=8, ge=1)
     connections: int = Field(default=64, ge=1)
-    quiet_seconds: float = Field(default=10, ge=0)
-    release_after_hours: float | None = Field(default=None, ge=0)
+    quiet_seconds: float = Field(default=10, ge=0, le=86_400)
+    release_after_hours: float | None = Field(default=None, ge=0, le=24 * _LONGEST_DAYS)
     charset: Charset = "latin-1"
 
 
-class Peer(Frozen):
+class Peer(Section):
     """Who may send: a calling AE title from these addresses. Loopback is always allowed."""
 
     ae_title: AeTitle
     addresses: tuple[Network, ...] = Field(min_length=1)
 
 
-class ModelEntry(Frozen):
+class ModelEntry(Section):
     """A model file, or one that comes with Focalis, under a name; `sha256`, if given, is checked before it is used."""
 
     name: Name
@@ -84,7 +104,7 @@ class ModelEntry(Frozen):
     sha256: Sha256 | None = None
 
 
-class Condition(Frozen):
+class Condition(Section):
     """What an attribute of a series must be.
 
     Attributes:
@@ -102,7 +122,7 @@ class Condition(Frozen):
     unless: bool = False
 
 
-class Route(Frozen):
+class Route(Section):
     """Which series a model takes. All given patterns must match (`*`, `?`; case is ignored).
 
     Attributes:
@@ -137,8 +157,13 @@ class Route(Frozen):
         """The models, in their order, each once."""
         return (self.model,) if isinstance(self.model, str) else tuple(dict.fromkeys(self.model))
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether no series is left to later routes."""
+        return not self.where and (self.modality, self.body_part, self.description) == (None, None, None)
 
-class Destination(Frozen):
+
+class Destination(Section):
     """Where results go.
 
     Attributes:
@@ -155,9 +180,9 @@ class Destination(Frozen):
     name: Name
     kind: Literal["dicom", "stow"] = "dicom"
     ae_title: AeTitle | None = None
-    host: str | None = None
-    port: Port | None = None
-    url: str | None = Field(default=None, pattern=r"^https?://")
+    host: Host | None = None
+    port: PeerPort | None = None
+    url: Url | None = None
     token: str | None = Field(default=None, repr=False)
     tls: bool = False
     tls_ca: FilePath | None = None
@@ -169,7 +194,7 @@ class Destination(Frozen):
     dates: Dates = "remove"
 
 
-class Recipient(Frozen):
+class Recipient(Section):
     """Who is told what happens.
 
     Attributes:
@@ -185,11 +210,11 @@ class Recipient(Frozen):
     kind: Literal["webhook", "email"] = "webhook"
     events: tuple[Literal["person", "dead", "disk", "done"], ...] = ("person", "dead", "disk")
     patients: bool = False
-    page: str | None = Field(default=None, pattern=r"^https?://")
-    url: str | None = Field(default=None, pattern=r"^https?://")
+    page: Url | None = None
+    url: Url | None = None
     secret: str | None = Field(default=None, repr=False, min_length=16)
-    host: str | None = None
-    port: Port | None = None
+    host: Host | None = None
+    port: PeerPort | None = None
     tls: Literal["none", "starttls", "tls"] = "starttls"
     tls_ca: FilePath | None = None
     user: str | None = None
@@ -198,7 +223,7 @@ class Recipient(Frozen):
     to: tuple[MailAddress, ...] = ()
 
 
-class WebSettings(Frozen):
+class WebSettings(Section):
     """The web page and DICOMweb; with certificate and key it is HTTPS.
 
     Attributes:
@@ -218,7 +243,7 @@ class WebSettings(Frozen):
         return self.tls_certificate is not None or bool(self.https_proxies)
 
 
-class User(Frozen):
+class User(Section):
     """Who may look (viewer), judge (reviewer) or change (admin); the password as `focalis serve` hashes it."""
 
     name: Name
@@ -226,7 +251,7 @@ class User(Frozen):
     role: Role = "viewer"
 
 
-class OidcSettings(Frozen):
+class OidcSettings(Section):
     """Who logs people in for the device, by OpenID Connect.
 
     Attributes:
@@ -254,7 +279,7 @@ class OidcSettings(Frozen):
     tls_ca: FilePath | None = None
 
 
-class Token(Frozen):
+class Token(Section):
     """A program that may use DICOMweb: the SHA-256 of its bearer token; `read` lets it query and fetch as well."""
 
     name: Name
@@ -262,14 +287,14 @@ class Token(Frozen):
     read: bool = False
 
 
-class WatchSettings(Frozen):
+class WatchSettings(Section):
     """A folder whose DICOM files are taken in; they stay where they are."""
 
     folder: FilePath | None = None
     seconds: float = Field(default=5, gt=0)
 
 
-class StoreSettings(Frozen):
+class StoreSettings(Section):
     """Where studies and results are kept, for how long, and how much of the disk is left to others.
 
     Attributes:
@@ -284,11 +309,11 @@ class StoreSettings(Frozen):
     database: DatabaseAddress | None = Field(default=None, repr=False)
     objects: ObjectsAddress | None = None
     cache_gb: float = Field(default=20, ge=0)
-    retain_days: float = Field(default=30, gt=0)
+    retain_days: float = Field(default=30, gt=0, le=_LONGEST_DAYS)
     least_free_gb: float = Field(default=5, ge=0)
 
 
-class Limits(Frozen):
+class Limits(Section):
     """What one study may cost; gb and mb are 10^9 and 10^6 bytes."""
 
     instance_mb: float = Field(default=512, gt=0)
@@ -299,7 +324,7 @@ class Limits(Frozen):
     segment_memory_gb: float = Field(default=6, gt=0)
 
 
-class RetrainSettings(Frozen):
+class RetrainSettings(Section):
     """What a retraining from the page may cost.
 
     Attributes:
@@ -315,7 +340,7 @@ class RetrainSettings(Frozen):
     least_held_out: int = Field(default=5, ge=2)
 
 
-class Config(Frozen):
+class Config(Section):
     """Everything that focalis.toml says, or its defaults."""
 
     node: NodeSettings = NodeSettings()
@@ -347,7 +372,7 @@ def load_config(path: Path | None = None) -> Config:
         return Config()
     try:
         with UsageError.of_system(path, "check the path"):
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError.at(path, f"is not TOML ({error})", "correct it") from error
     store = values.setdefault("store", {})
@@ -364,10 +389,20 @@ def load_config(path: Path | None = None) -> Config:
 
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
-    place = ".".join(str(part + 1) if isinstance(part, int) else part for part in fault["loc"])
+    place = fault["loc"]
+    if fault["type"] != "extra_forbidden":  # what is no name tells which type of several was tried
+        place = tuple(takewhile(lambda part: isinstance(part, int) or part.isidentifier(), place))
+    named = ".".join(str(part + 1) if isinstance(part, int) else part for part in place)
     if fault["type"] == "extra_forbidden":
-        return f"{place} is not a setting; correct or remove it"
-    return f"{place} is wrong ({first_fault(error)[1]}); correct it"
+        return f"{named} is not a setting; correct or remove it"
+    if fault["type"] == "missing":
+        return f"{named} is missing; add it"
+    words = first_fault(error)[1]
+    if fault["type"] == "tuple_type":
+        words = "it is a list: write [ ] around it" if len(place) > 1 else f"write [[{named}]]"
+    elif fault["type"] == "model_type":
+        words = f"write [{named}]" if len(place) == 1 else "it is a table: write { } around it"
+    return f"{named} is wrong ({words}); correct it"
 
 
 def _contradiction(config: Config) -> str | None:
@@ -382,6 +417,11 @@ def _contradiction(config: Config) -> str | None:
             return f"{where} needs both tls_certificate and tls_key; add the other one"
     if config.node.tls_ca is not None and config.node.tls_certificate is None:
         return "node.tls_ca asks peers for certificates, which needs tls_certificate and tls_key; add them"
+    if config.store.objects is not None and config.store.database is None:
+        return (
+            "store.objects needs store.database: no backup reaches rows in the folder whose objects are "
+            "elsewhere; add a database"
+        )
     for kind, entries in (
         ("model", config.models),
         ("destination", config.destinations),
@@ -392,31 +432,79 @@ def _contradiction(config: Config) -> str | None:
         names = [entry.name for entry in entries]
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             return f"{kind} {doubled[0]!r} is there twice; give each its own name"
-    for number, route in enumerate(config.routes, start=1):
-        if route.shadow and (len(route.models) > 1 or route.shadow in route.models):
-            return (
-                f"routes.{number}: a shadow stands beside one other model; name one model, and another shadow"
-            )
-        for condition in route.where:
-            if condition.value is None and condition.min is None and condition.max is None:
-                return f"routes.{number}: {condition.tag} has no value, min or max; add one"
-    for entry in config.destinations:
-        needed = ("ae_title", "host", "port") if entry.kind == "dicom" else ("url",)
-        if missing := [key for key in needed if getattr(entry, key) is None]:
-            return f"destination {entry.name} ({entry.kind}) lacks {missing[0]}; add it"
-        if entry.commit and entry.kind == "stow":
-            return f"destination {entry.name}: STOW-RS knows no storage commitment; remove commit"
-        if entry.deidentify and "capture" in entry.objects:
-            return f'destination {entry.name}: pictures have text burned in; list objects without "capture"'
-        if not entry.deidentify and entry.dates != "remove":
-            return f"destination {entry.name}: dates needs deidentify = true; add it"
+    faults = [_route_fault(number, config.routes) for number in range(len(config.routes))]
+    faults += [_destination_fault(entry) for entry in config.destinations]
+    faults += [_recipient_fault(entry) for entry in config.notify]
     if config.oidc is not None and (fault := _oidc_fault(config.oidc, config)):
-        return f"oidc: {fault}"
-    for recipient in config.notify:
-        wanted = ["url", "secret"] if recipient.kind == "webhook" else ["host", "sender", "to"]
-        if missing := [key for key in wanted if not getattr(recipient, key)]:
-            return f"notify {recipient.name} ({recipient.kind}) lacks {missing[0]}; add it"
+        faults.append(f"oidc: {fault}")
+    return next(filter(None, faults), None)
+
+
+def _route_fault(number: int, routes: Sequence[Route]) -> str | None:
+    route, named = routes[number], f"routes.{number + 1}"
+    if route.shadow and (len(route.models) > 1 or route.shadow in route.models):
+        return f"{named}: a shadow stands beside one other model; name one model, and another shadow"
+    for each in route.where:
+        if each.value is None and each.min is None and each.max is None:
+            return f"{named}: {each.tag} has no value, min or max; add one"
+        if each.min is not None and each.max is not None and each.min > each.max:
+            return f"{named}: {each.tag} has a min above its max; exchange them"
+    if route.takes_all and number + 1 < len(routes):
+        return f"{named} takes every series, so that no later route is used; put it last"
     return None
+
+
+def _destination_fault(entry: Destination) -> str | None:
+    named = f"destination {entry.name}"
+    needed = ("ae_title", "host", "port") if entry.kind == "dicom" else ("url",)
+    if fault := _kind_fault(entry, "stow" if entry.kind == "dicom" else "dicom", needed):
+        return f"{named} ({entry.kind}) {fault}"
+    if fault := _tls_fault(entry, entry.tls if entry.kind == "dicom" else _is_https(entry.url)):
+        return f"{named}: {fault}"
+    if not entry.objects:
+        return f"{named}: objects is empty, so that nothing is sent; name some, or remove the destination"
+    if entry.deidentify and "capture" in entry.objects:
+        return f'{named}: pictures have text burned in; list objects without "capture"'
+    if not entry.deidentify and entry.dates != "remove":
+        return f"{named}: dates needs deidentify = true; add it"
+    return None
+
+
+def _recipient_fault(entry: Recipient) -> str | None:
+    named = f"notify {entry.name}"
+    needed = ("url", "secret") if entry.kind == "webhook" else ("host", "sender", "to")
+    if fault := _kind_fault(entry, "email" if entry.kind == "webhook" else "webhook", needed):
+        return f"{named} ({entry.kind}) {fault}"
+    if fault := _tls_fault(entry, entry.tls != "none" if entry.kind == "email" else _is_https(entry.url)):
+        return f"{named}: {fault}"
+    if (entry.user is None) != (entry.password is None):
+        return f"{named} needs both user and password; add the other one"
+    if not entry.events:
+        return f"{named}: events is empty, so that nothing is told; name some, or remove the recipient"
+    return None
+
+
+def _kind_fault(entry: Destination | Recipient, other: str, needed: Sequence[str]) -> str | None:
+    """A key that means nothing for an entry's kind, or one that it lacks."""
+    given = [key for key in entry.model_fields_set if getattr(entry, key)]
+    if stray := sorted(set(given).intersection(_OF_A_KIND[other]).difference(_OF_A_KIND[entry.kind])):
+        return f'has {stray[0]}, which belongs to kind = "{other}"; correct kind, or remove {stray[0]}'
+    if missing := [key for key in needed if not getattr(entry, key)]:
+        return f"lacks {missing[0]}; add it"
+    return None
+
+
+def _tls_fault(entry: Destination | Recipient, is_secure: bool) -> str | None:
+    """Files for TLS where none is spoken: what is sent would be readable, though somebody meant otherwise."""
+    given = [key for key in _TLS_FILES if getattr(entry, key, None) is not None]
+    if given and not is_secure:
+        secure = "tls" if entry.kind in ("dicom", "email") else 'url = "https://..."'
+        return f"{given[0]} is there, but nothing would be encrypted; set {secure}, or remove {given[0]}"
+    return None
+
+
+def _is_https(url: str | None) -> bool:
+    return url is not None and urlsplit(url).scheme == "https"
 
 
 def _oidc_fault(oidc: OidcSettings, config: Config) -> str | None:

@@ -30,6 +30,43 @@ def _network(value: str) -> str:
         ) from error
 
 
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[^\s/:@]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*", value):
+        raise ValueError(f"{value!r} is not a host: give its name or IP address alone")
+    return value
+
+
+def _url(value: str) -> str:
+    told = "it is not an address such as https://HOST/PATH"
+    try:
+        found = urlsplit(value)
+        whole = found.scheme in ("http", "https") and found.hostname and found.port != 0
+    except ValueError:
+        raise ValueError(told) from None  # its text may hold a password
+    if not whole or re.search(r"\s", value):
+        raise ValueError(told)
+    return value
+
+
+def _sha256(value: str) -> str:
+    """A hash in lower case; some programs print capitals."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{64}", value):
+        raise ValueError("it is not a SHA-256 of 64 hexadecimal digits, as sha256sum prints it")
+    return value.lower()
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        raise ValueError(f"{value!r} is not 1 to 64 letters, digits, dots, dashes and underscores")
+    return value
+
+
+def _mail_address(value: str) -> str:
+    if not re.fullmatch(r"[^\s@<>,]+@[^\s@<>,]+", value):
+        raise ValueError(f"{value!r} is not an address such as imaging@hospital.example")
+    return value
+
+
 def _password_hash(value: str) -> str:
     if not re.fullmatch(r"scrypt(\$[0-9]+){3}(\$[A-Za-z0-9+/]+=*){2}", value):
         raise ValueError("it is not a password hash; make one with focalis serve --hash-password")
@@ -132,12 +169,15 @@ AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
 PasswordHash = Annotated[str, AfterValidator(_password_hash)]
 FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-MailAddress = Annotated[str, Field(pattern=r"^[^\s@<>,]+@[^\s@<>,]+$")]
+Name = Annotated[str, AfterValidator(_name)]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+Host = Annotated[str, AfterValidator(_host)]
+Url = Annotated[str, AfterValidator(_url)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 ObjectsAddress = Annotated[str, AfterValidator(_objects_address)]
 DatabaseAddress = Annotated[str, AfterValidator(_database_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+PeerPort = Annotated[int, Field(ge=1, le=65535)]
 ModelPath = Annotated[Path, AfterValidator(_model_beside_the_file)]
 Charset = Annotated[str, AfterValidator(_charset)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, AfterValidator(_sha256)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from focalis.device.config import WatchSettings
 from focalis.device.intake import Intake
-from focalis.errors import DataError
+from focalis.errors import DataError, UsageError
 
 _CHUNK_BYTES = 1 << 20
 _Seen = tuple[int, int]
@@ -30,9 +30,15 @@ class Watcher:
 
         Raises:
             DataError: the settings name no folder, or it is not there.
+            UsageError: it lies in the store, or the store in it.
         """
         if settings.folder is None or not settings.folder.is_dir():
             raise DataError.at(settings.folder, "is not a folder to watch", "make it or correct watch.folder")
+        watched, store = settings.folder.resolve(), intake.store.folder.resolve()
+        if watched.is_relative_to(store) or store.is_relative_to(watched):
+            raise UsageError.at(
+                settings.folder, f"would take in the device's own files in {store}", "watch another folder"
+            )
         self._folder = settings.folder
         self._seconds = settings.seconds
         self._intake = intake
