@@ -1,6 +1,7 @@
 """The facade: what `import focalis` offers, and what it costs."""
 
 import importlib.metadata
+import inspect
 import subprocess
 import sys
 
@@ -17,6 +18,18 @@ def test_every_public_name_resolves_to_something_documented(name):
 
     assert callable(value)
     assert value.__doc__
+
+
+@pytest.mark.parametrize(
+    "name", ["agree", "check", "compare", "evaluate", "fit", "follow", "import_dicom", "predict"]
+)
+def test_a_path_may_be_given_as_text(name):
+    kinds = {
+        each.name: str(each.annotation)
+        for each in inspect.signature(getattr(focalis, name)).parameters.values()
+    }
+
+    assert [each for each, kind in kinds.items() if "Path" in kind and "str" not in kind] == []
 
 
 def test_the_version_is_the_installed_one():

@@ -258,7 +258,7 @@ def test_a_plan_can_be_made_edited_and_passed_back(phantoms, tmp_path):
     assert first.model is None
     edited = read_plan(first.plan).model_copy(update={"batch": 1})
     write_plan(edited, tmp_path / "mine.yaml")
-    result = fit(phantoms, tmp_path / "run", steps=1, plan=tmp_path / "mine.yaml", eight_bit=False)
+    result = fit(phantoms, tmp_path / "run", steps=1, plan=str(tmp_path / "mine.yaml"), eight_bit=False)
     assert load_model(result.model).plan.batch == 1
 
 

@@ -70,7 +70,7 @@ def test_figures_on_images_that_trained_the_start_are_said_to_flatter(first, sec
 
 @pytest.mark.slow
 def test_a_frozen_start_is_still_there_in_the_model(phantoms, first, tmp_path):
-    result = fit(phantoms, tmp_path / "run", steps=2, start=str(first.model), freeze="encoder")
+    result = fit(phantoms, tmp_path / "run", steps=2, start=first.model, freeze="encoder")
 
     before, after = (load_model(each.model).members[0].state_dict() for each in (first, result))
     assert all(
@@ -135,4 +135,4 @@ def test_rows_of_a_comparison_share_the_start(phantoms, first, tmp_path):
 
 def test_a_comparison_names_the_row_that_the_start_does_not_fit(phantoms, first, tmp_path):
     with pytest.raises(ModelError, match=r"model \(dense\): does not fit the plan's network unet"):
-        compare(phantoms, tmp_path / "out", networks=("dense", "unet"), steps=1, start=str(first.model))
+        compare(phantoms, tmp_path / "out", networks=("dense", "unet"), steps=1, start=first.model)

@@ -68,9 +68,9 @@ def compare(
     seeds: Sequence[int] = (0,),
     fold: int | None = None,
     folds: int | None = None,
-    splits: Path | None = None,
+    splits: Path | str | None = None,
     channels_may_miss: Sequence[str] = (),
-    start: str | None = None,
+    start: Path | str | None = None,
     parallel: int = 1,
     on: str | None = None,
     verify: bool = False,
@@ -123,11 +123,13 @@ def compare(
             raise UsageError(f"{what} {twice} is given twice; give each once")
     rows = _rows(networks, losses)
     length = Length(minutes, steps)
-    held_out = Folds(0 if fold is None and folds is None else fold, folds, splits)
+    fold = 0 if fold is None and folds is None else fold
+    held_out = Folds(fold, folds, None if splits is None else Path(splits))
     compute = Compute(device, precision, threads, memory_gb)
     if not seeds:
         raise UsageError("no seed is given; give one or more")
     at_least("seed", min(seeds), 0)
+    start = None if start is None else str(start)
     read_start(start or SCRATCH)
     trainers = Trainers.of(on or "processes", parallel, compute)
     elsewhere = trainers.executor.elsewhere

@@ -87,8 +87,8 @@ def fit(
     fold: int | None = None,
     folds: int | None = None,
     then_all: bool = False,
-    splits: Path | None = None,
-    plan: Path | None = None,
+    splits: Path | str | None = None,
+    plan: Path | str | None = None,
     plan_only: bool = False,
     network: str | None = None,
     loss: str | None = None,
@@ -96,7 +96,7 @@ def fit(
     promise: str | None = None,
     readers: Readers | None = None,
     channels_may_miss: Sequence[str] | None = None,
-    start: str | None = None,
+    start: Path | str | None = None,
     freeze: Freeze | None = None,
     seed: int = 0,
     eight_bit: bool = True,
@@ -163,7 +163,9 @@ def fit(
         UsageError: options that contradict each other, an unknown name, or an `out` that holds something else.
         TrainingError: training diverged; the last good weights are kept.
     """
-    length, held_out = Length(minutes, steps), Folds(fold, folds, splits)
+    length = Length(minutes, steps)
+    held_out = Folds(fold, folds, None if splits is None else Path(splits))
+    plan, start = None if plan is None else Path(plan), None if start is None else str(start)
     compute = Compute(device, precision, threads, memory_gb)
     at_least("seed", seed, 0)
     if parallel > 1 and not folds and on != "processes":
