@@ -14,6 +14,7 @@ from focalis.errors import ModelError, PlanError
 from focalis.losses import build_loss, loss_names
 from focalis.model import Model, load_model, open_model, save_model
 from focalis.networks import all_outputs, build_network, network_names, network_spec
+from focalis.networks.foreign import ForeignNetwork
 from focalis.planning import (
     AugmentationSettings,
     LossSettings,
@@ -124,6 +125,35 @@ def test_a_package_that_offers_no_such_part_is_named(monkeypatch, place):
         PlanError, match=r"network 'broken' of the package .*(cannot be imported|is no NetworkSpec)"
     ):
         network_spec("broken")
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (torch.nn.Conv3d(1, 3, 1), "gives 3 channels; it must give logits of 2 classes"),
+        (torch.nn.Conv3d(1, 2, 3), r"turns \(8, 8, 8\) voxels into \(6, 6, 6\)"),
+        (torch.nn.ModuleDict(), "returns a dict"),
+    ],
+)
+def test_a_module_that_gives_no_such_logits_is_refused(module, message):
+    if isinstance(module, torch.nn.ModuleDict):
+        module.forward = lambda x: {"logits": x}
+    with pytest.raises(PlanError, match=message):
+        ForeignNetwork(module, 2)(torch.zeros(1, 1, 8, 8, 8))
+
+
+def test_a_part_that_cannot_be_built_is_named(monkeypatch):
+    entry = EntryPoint("narrow", "focalis_example.network:PLAIN", "focalis.networks")
+    install(monkeypatch, entry)
+    with pytest.raises(PlanError, match=r"network narrow: cannot be built \(RuntimeError: .*negative"):
+        build_network("narrow", ((2, 2, 2),), -1, 2)
+
+
+def test_an_error_in_the_code_of_a_package_is_laid_at_its_door():
+    with pytest.raises(NotImplementedError) as failed:
+        build_loss("example-power")(torch.zeros(1, 2, 1, 1, 1), torch.zeros(1, 2, 1, 1, 1), None)
+    assert plugins.at_fault(failed.value).package == "focalis-example"
+    assert plugins.at_fault(ValueError("mine")) is None
 
 
 @pytest.mark.parametrize("place", ["focalis_example.augmentation:np", "focalis_example.network:Width"])

@@ -11,15 +11,16 @@ The entry point is a `NetworkSpec`, a `LossSpec`, or a subclass of `Augmentation
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from focalis.errors import PlanError, did_you_mean, one_line
+from focalis.errors import FocalisError, PlanError, did_you_mean, one_line
 from focalis.settings import Frozen, first_fault
 
 Kind = Literal["network", "loss", "augmentation", "executor"]
@@ -115,6 +116,29 @@ def validated(kind: Kind, name: str, cls: type[Own], given: Mapping[str, object]
         where, what = first_fault(error)
         known = ", ".join(cls.model_fields) or "none"
         raise PlanError(f"{kind} {name}: {where}: {what}; its parameters are: {known}") from error
+
+
+def built(kind: Kind, name: str, build: Callable[[], Part]) -> Part:
+    """What a part's own `build` makes; PlanError names the part that cannot be built, and says why."""
+    try:
+        return build()
+    except FocalisError:
+        raise
+    except Exception as error:
+        raise PlanError(
+            f"{kind} {name}: cannot be built ({type(error).__name__}: {one_line(error)})"
+        ) from error
+
+
+def at_fault(error: BaseException) -> Plugin | None:
+    """The plug-in through whose code an error came; None if it came through none."""
+    names = {frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)}
+    packages = {name.partition(".")[0] for name in names}
+    for kind in get_args(Kind):
+        for entry in offered(kind).values():
+            if entry.module.partition(".")[0] in packages:
+                return _plugin(kind, entry)
+    return None
 
 
 @cache

@@ -13,6 +13,7 @@ from rich.text import Text
 import focalis
 from focalis.cli.main import app
 from focalis.errors import DataError, UsageError
+from focalis.plugins import Plugin
 
 COMMANDS = ("fit", "predict", "evaluate", "compare", "agree", "check", "data", "import", "demo", "serve")
 HEAVY = ("torch", "SimpleITK", "matplotlib", "scipy", "monai")
@@ -150,7 +151,17 @@ def test_an_unexpected_error_is_one_line_too(run, failing):
 
     assert (code, out) == (1, "")
     assert err.count("\n") == 1
-    assert "RuntimeError: broken inside" in err
+    assert "RuntimeError: broken inside; please report it" in err
+
+
+def test_an_unexpected_error_in_a_plug_in_names_its_package(run, failing, monkeypatch):
+    failing(RuntimeError("broken"))
+    monkeypatch.setattr("focalis.plugins.at_fault", lambda _error: Plugin("loss", "mine", "lab", "1.2"))
+
+    _, _, err = run("evaluate", "masks", "labels")
+
+    assert err.startswith("error: unexpected RuntimeError: broken, from the plug-in package lab 1.2;")
+    assert "report" not in err
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from focalis.errors import CollapsedError, TrainingError
+from focalis.errors import CollapsedError, PlanError, TrainingError
 from focalis.planning import LossSettings
 from focalis.prediction import Runtime
 from focalis.training import Interrupted, NothingLearnedWarning, batches, loop, steps_in, train
@@ -49,6 +49,12 @@ def test_it_learns_with_a_loss_that_counts_lesions(plan, numbered_cases, tmp_pat
     counting = plan.model_copy(update={"loss": LossSettings(name="two_way_dice_cross_entropy")})
     run(counting, numbered_cases, tmp_path, steps=30)
     assert rows(tmp_path)[-1]["loss"] < 0.8 * rows(tmp_path)[0]["loss"]
+
+
+def test_a_loss_that_is_not_one_number_is_refused(plan, cases, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "loss_of", lambda _plan: lambda logits, *_targets: logits[:, 0])
+    with pytest.raises(PlanError, match=r"the loss returns \(.*\) numbers; let it return one"):
+        run(plan, cases, tmp_path)
 
 
 def test_training_ends_on_the_statistics_that_prediction_uses(plan, cases, tmp_path, monkeypatch):

@@ -184,5 +184,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(FAILED)
         message = " ".join(str(error).split()) or "no message"
         what = f"unexpected {type(error).__name__}: {message}"
-        print(f"error: {what}; please report it with the output of --debug", file=sys.stderr)
+        from focalis.plugins import at_fault
+
+        if plugin := at_fault(error):
+            what = f"{what}, from the plug-in package {plugin.package} {plugin.version}"
+            advice = "--debug shows where it failed"
+        else:
+            advice = "please report it with the output of --debug"
+        print(f"error: {what}; {advice}", file=sys.stderr)
         sys.exit(FAILED)

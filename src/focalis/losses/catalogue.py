@@ -21,7 +21,7 @@ from focalis.losses.terms import (
     tversky_loss,
     weighted_cross_entropy,
 )
-from focalis.plugins import Parameters, find_part, installed, validated
+from focalis.plugins import Parameters, built, find_part, installed, validated
 
 
 class Focusing(Parameters):
@@ -181,4 +181,5 @@ def loss_parameters(name: str, given: Mapping[str, object]) -> Parameters:
 
 def build_loss(name: str, parameters: Mapping[str, object] | None = None) -> Loss:
     """Build a loss by name, with its own parameters; PlanError lists the known names or parameters."""
-    return loss_spec(name).build(**loss_parameters(name, parameters or {}).model_dump())
+    spec, own = loss_spec(name), loss_parameters(name, parameters or {})
+    return built("loss", name, lambda: spec.build(**own.model_dump()))

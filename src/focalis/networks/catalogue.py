@@ -16,7 +16,7 @@ from focalis.networks.network_spec import NetworkSpec
 from focalis.networks.segnet import WIDTHS as SEGNET_STAGES
 from focalis.networks.segnet import SegNet
 from focalis.networks.unet import UNet, classic, planned
-from focalis.plugins import find_part, installed, validated
+from focalis.plugins import built, find_part, installed, validated
 
 
 def dense(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> DenseNetwork:
@@ -152,5 +152,5 @@ def build_network(
     base = name.removesuffix(REFINED)
     spec = network_spec(base)
     own = validated("network", base, spec.parameters, parameters or {})
-    network = spec.build(strides_zyx, inputs, outputs, **own.model_dump())
+    network = built("network", base, lambda: spec.build(strides_zyx, inputs, outputs, **own.model_dump()))
     return network if isinstance(network, Network) else ForeignNetwork(network, outputs)

@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from focalis.errors import PlanError, one_line
+from focalis.errors import PlanError
 from focalis.networks.base import Network
 from focalis.networks.blocks import Triple
 from focalis.networks.network_spec import NetworkSpec
@@ -37,6 +37,7 @@ class ForeignNetwork(Network):
     def __init__(self, module: nn.Module, outputs: int) -> None:
         super().__init__()
         self.module = module
+        self._outputs = outputs
         last = [
             layer
             for layer in module.modules()
@@ -57,14 +58,21 @@ class ForeignNetwork(Network):
         found = self.module(x)
         if isinstance(found, list | tuple):
             found = found[0]
+        if not isinstance(found, Tensor):
+            raise PlanError(f"the network returns a {type(found).__name__}; let it return logits, a tensor")
         if found.dim() == 6:  # MONAI's deep supervision stacks its outputs
             found = found[:, 0]
+        if found.shape[1] != self._outputs:
+            raise PlanError(
+                f"the network gives {found.shape[1]} channels; it must give logits of {self._outputs} classes, the "
+                "background included: change its parameters in the plan"
+            )
         if found.shape[2:] != x.shape[2:]:
             raise PlanError(
                 f"the network turns {tuple(x.shape[2:])} voxels into {tuple(found.shape[2:])}; its output must "
                 "have the size of its input: change network.strides_zyx or its parameters in the plan"
             )
-        return found  # type: ignore[no-any-return]
+        return found
 
 
 def _depends_on_size(layer: nn.Module) -> bool:
@@ -118,10 +126,7 @@ def _built(
     )
     if lacking:
         raise PlanError(f"network {name}: give {', '.join(lacking)} in the plan, under network")
-    try:
-        return cls(**arguments)
-    except Exception as error:
-        raise PlanError(f"network {name}: cannot be built ({one_line(error)})") from error
+    return cls(**arguments)
 
 
 def _shape(cls: str, strides_zyx: Sequence[Triple]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from focalis import ranks
-from focalis.errors import CollapsedError, DivergedError, FileWarning, TrainingError
+from focalis.errors import CollapsedError, DivergedError, FileWarning, PlanError, TrainingError
 from focalis.files import write_text
 from focalis.lesions import OperatingPoint
 from focalis.losses import Loss, merge_undrawn
@@ -433,7 +433,14 @@ def _step(
         if batch.undrawn is not None:
             outputs = [merge_undrawn(logits, batch.undrawn) for logits in outputs]
         weighted = zip(network.output_weights(), outputs, strict=True)
-        loss = torch.stack([weight * loss_function(logits, *targets) for weight, logits in weighted]).sum()
+        terms = [weight * loss_function(logits, *targets) for weight, logits in weighted]
+        if terms[0].numel() != 1:
+            raise ranks.agreed(
+                PlanError(
+                    f"the loss returns {tuple(terms[0].shape)} numbers; let it return one, such as their mean"
+                )
+            )
+        loss = torch.stack(terms).sum()
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
