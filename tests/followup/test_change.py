@@ -64,6 +64,10 @@ def test_a_change_within_the_error_has_no_doubling_time() -> None:
     assert low < 0 < high
 
 
+def test_where_the_error_is_not_known_there_is_no_doubling_time() -> None:
+    assert change(0, size(100), size(200), 90, 1.96, error_known=False).doubling_days is None
+
+
 @pytest.mark.parametrize("days", [None, 0])
 def test_without_a_time_between_there_are_no_rates(days: int | None) -> None:
     found = change(0, size(100), size(200), days, 1.96)

@@ -41,10 +41,15 @@ def test_without_a_lesion_the_verdict_is_of_false_positives_alone():
 
 def test_small_lesions_that_are_missed_and_cases_that_fail_are_named():
     pairs = [(volume((1, 6), (15, 1)), volume((1, 6))) for _ in range(3)]
-    steps = next_steps(*judged(*pairs, (volume((1, 6)), volume((20, 4)))))
-    assert steps[0].startswith("In 1 case no mark lies on a lesion that is there: case3.")
-    assert "half of the missed ones have at most 16 mm³, half of those found at most 96 mm³" in steps[1]
-    assert steps[-1].startswith("Only 4 cases with a lesion")
+    failing = [(volume((1, 6)), volume((20, 4))), (volume((1, 6)), volume())]
+    steps = next_steps(*judged(*pairs, *failing))
+    assert steps[0].startswith("In 1 case every mark lies beside the lesion: case3.")
+    assert "shifted or mirrored" in steps[0]
+    assert steps[1].startswith(
+        "In 1 case nothing is marked, though a lesion is there: case4. A lower threshold"
+    )
+    assert "half of the missed ones have at most 16 mm³, half of those found at most 96 mm³" in steps[2]
+    assert steps[-1].startswith("Only 5 cases with a lesion")
 
 
 def test_many_good_cases_give_no_advice():

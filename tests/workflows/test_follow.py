@@ -78,7 +78,7 @@ def test_volumes_are_those_of_the_masks(followed: Path) -> None:
         read_volume(followed / "masks" / "1_january.nii.gz").array
     )
     assert grown["days"] == "90"
-    assert float(grown["doubling_days"]) > 0
+    assert grown["doubling_days"] == ""  # the measurement error is not known
 
 
 def test_the_report_and_the_json_hold_every_lesion(followed: Path) -> None:

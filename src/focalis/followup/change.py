@@ -16,7 +16,7 @@ CHANGE_RULE = (
     "Volumes and diameters are taken on each scan's own grid. A lesion in several pieces has the sum of their volumes "
     "and of their diameters; where lesions have merged, the merged one is compared with the sum of what it was. Growth "
     "is taken as exponential: the doubling time is days x ln 2 / ln(later / earlier volume), the growth rate the "
-    "change in 30 days. Both need dates, and the doubling time a change beyond the measurement error."
+    "change in 30 days. Both need dates, and the doubling time a change beyond a measurement error that is known."
 )
 RATE_DAYS = 30
 
@@ -54,8 +54,8 @@ class Change:
         volume_limits_percent: what measurement error alone would show, in 95 % of the time.
         diameter_percent, diameter_mm: change of the longest axial diameter.
         diameter_limit_mm: what measurement error alone would show, either way.
-        doubling_days: negative for the time in which it halves; None without dates, within measurement error, if it is
-            gone, or if it is not reliable.
+        doubling_days: negative for the time in which it halves; None without dates, within measurement error or where
+            it is not known, if it is gone, or if it is not reliable.
         growth_percent_per_30_days: None without dates, or if it is gone.
         growth_limits: its interval of 95 %.
         reliable: False if it reaches the border of either scan.
@@ -150,7 +150,7 @@ def change(
         per_day = RATE_DAYS / days
         rate = _percent(growth * per_day)
         limits = _percent((growth - limit) * per_day), _percent((growth + limit) * per_day)
-        doubling = days * float(np.log(2)) / growth if beyond and reliable else None
+        doubling = days * float(np.log(2)) / growth if beyond and reliable and error_known else None
     return Change(
         since=since,
         days=days,

@@ -38,11 +38,16 @@ def next_steps(scores: Sequence[Score], summary: Summary, lesions: Sequence[Judg
     """What to do, a sentence or two each, the most important first; only what the figures give reason for."""
     steps = []
     filled = summary.overall["dice_with_lesion"].n
-    failed = sorted({score.case for score in scores if score.truth_volume_mm3 and not score.dice})
-    if failed:
+    failed = [score for score in scores if score.truth_volume_mm3 and not score.dice]
+    if beside := sorted({score.case for score in failed if score.predicted_volume_mm3}):
         steps.append(
-            f"In {counted(len(failed))} no mark lies on a lesion that is there: {listed(failed, 5)}. Look at image "
-            "and label together first; a mask that is shifted or mirrored does this."
+            f"In {counted(len(beside))} every mark lies beside the lesion: {listed(beside, 5)}. Look at image and "
+            "label together first; a mask that is shifted or mirrored does this."
+        )
+    if unmarked := sorted({score.case for score in failed if not score.predicted_volume_mm3}):
+        steps.append(
+            f"In {counted(len(unmarked))} nothing is marked, though a lesion is there: {listed(unmarked, 5)}. A lower "
+            "threshold and minimum confidence mark more (focalis predict --threshold, --min-confidence)."
         )
     missed = [each.lesion.volume_mm3 for each in lesions if each.status == "missed"]
     found = [each.lesion.volume_mm3 for each in lesions if each.status == "found"]

@@ -230,17 +230,17 @@ def _still_line(record: Mapping[str, Any], after: Mapping[str, Any], point: Oper
     before = record.get("before_training") or {}
     if not stood_still(before, after):
         return ""
-    cases = counted(before["cases"], "watched case") if "cases" in before else "watched cases"
+    cases = counted(before["cases"]) if "cases" in before else "cases"
     line = (
-        f"the Dice at one half is {after['val_dice_with_lesion']:.3f} over those with a lesion of the {cases} of the "
-        f"inner split, and was {before['val_dice_with_lesion']:.3f} before the training"
+        f"the Dice at one half is {after['val_dice_with_lesion']:.3f}, and was {before['val_dice_with_lesion']:.3f} "
+        f"before the training (mean over those with a lesion of {cases} of the inner split)"
     )
     at_start = record.get("start_at_its_point")
     if not at_start or point.found is None:
         return line
     return (
-        f"{line}; at its operating point it finds {point.found} of the {point.lesions} lesions of the inner split, and "
-        f"the start at its own {at_start['found']}"
+        f"{line}; at its operating point the model finds {point.found} of the {point.lesions} lesions there, "
+        f"the start {at_start['found']} at its own"
     )
 
 
