@@ -9,6 +9,7 @@ from focalis.evaluation import (
     METRICS,
     Score,
     bootstrap_interval,
+    case_dice,
     evaluate_case,
     representative_cases,
     summarise,
@@ -94,6 +95,16 @@ def test_best_median_and_worst() -> None:
     assert representative_cases(scores[:2]) == (("best", "b"), ("worst", "a"))
     assert representative_cases(scores[:1]) == (("best", "a"),)
     assert representative_cases([]) == ()
+
+
+def test_labels_that_are_empty_in_truth_and_mask_do_not_raise_the_dice_of_a_case() -> None:
+    empty = score("a", 1.0, label=2, truth_voxels=0, predicted_voxels=0)
+    false = score("a", 0.0, label=3, truth_voxels=0)
+    assert case_dice([score("a", 0.4), empty]) == pytest.approx(0.4)
+    assert case_dice([score("a", 0.4), false]) == pytest.approx(0.2)
+    assert case_dice([empty]) == 1
+    cases = [score("a", 0.6), empty, score("b", 0.7), score("b", 0.7, label=2)]
+    assert representative_cases(cases) == (("best", "b"), ("worst", "a"))
 
 
 def empty(case: str, dice: float = 1.0) -> Score:

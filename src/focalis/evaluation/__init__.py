@@ -36,6 +36,7 @@ from focalis.evaluation.summary import (
     METRICS,
     LabelSummary,
     Summary,
+    case_dice,
     representative_cases,
     summarise,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "bands_csv",
     "bootstrap_interval",
     "by_channels",
+    "case_dice",
     "channels_line",
     "choose",
     "count_voxels",

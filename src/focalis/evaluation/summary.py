@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -139,19 +139,28 @@ def summarise(
     return Summary(labels, _summarise_label(None, "all labels", list(by_case.values()), sampling))
 
 
+def case_dice(scores: Iterable[Score]) -> float:
+    """The Dice of one case: the mean over its labels, without those that are empty in truth and prediction.
+
+    1 if all are.
+    """
+    marked = [score.dice for score in scores if score.truth_voxels or score.predicted_voxels]
+    return float(np.mean(marked)) if marked else 1.0
+
+
 def representative_cases(scores: Sequence[Score]) -> tuple[tuple[str, str], ...]:
-    """The ("best", case), ("median", case) and ("worst", case) by Dice, the mean over labels.
+    """The ("best", case), ("median", case) and ("worst", case) by `case_dice`.
 
     Cases without a lesion count only where no case has one: an empty case is perfect if nothing is marked.
     With fewer than three cases the later of these names that would repeat a case are left out. Ties go by
     name.
     """
-    by_case: dict[str, list[float]] = {}
+    by_case: dict[str, list[Score]] = {}
     filled = {score.case for score in scores if score.truth_voxels}
     for score in scores:
         if not filled or score.case in filled:
-            by_case.setdefault(score.case, []).append(score.dice)
-    ranked = sorted(by_case, key=lambda case: (-float(np.mean(by_case[case])), case))
+            by_case.setdefault(score.case, []).append(score)
+    ranked = sorted(by_case, key=lambda case: (-case_dice(by_case[case]), case))
     if not ranked:
         return ()
     picks = {"best": ranked[0], "worst": ranked[-1], "median": ranked[(len(ranked) - 1) // 2]}

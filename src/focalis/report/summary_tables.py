@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from focalis.display import counted
-from focalis.evaluation import LabelSummary, Pooled, Score, Summary
+from focalis.evaluation import LabelSummary, Pooled, Score, Summary, case_dice
 from focalis.report.page import DASH, number
 from focalis.report.strip import CasePicture
 
@@ -113,7 +113,7 @@ def headline(summary: Summary) -> list[tuple[str, str, str]]:
 def caption(kind: str, case: str, scores: Sequence[Score]) -> str:
     """The line above a picture of a case: best, median or worst, its Dice, and whether there is a lesion in it."""
     own = [score for score in scores if score.case == case]
-    dice = sum(score.dice for score in own) / len(own)
+    dice = case_dice(own)
     filled = {score.case for score in scores if score.truth_voxels}
     everyone = {score.case for score in scores}
     which = f" of the {len(filled)} with a lesion" if filled and filled != everyone else ""

@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from focalis.dataset import Dataset
-from focalis.evaluation import POOLING_RULE, Score, figures_of, paired_differences, representative_cases
+from focalis.evaluation import (
+    POOLING_RULE,
+    Score,
+    case_dice,
+    figures_of,
+    paired_differences,
+    representative_cases,
+)
 from focalis.files import write_bytes
 from focalis.lesions import MATCHING_RULE
 from focalis.report import contours_figure, write_comparison_report
@@ -283,7 +290,7 @@ def _picture(data: Dataset, case_name: str, drawn: Mapping[Row, Task], by_loss: 
     (case,) = data.select((case_name,))
     predictions = []
     for row, task in drawn.items():
-        dice = np.mean([score.dice for score in _scores_of(task) if score.case == case_name])
+        dice = case_dice(score for score in _scores_of(task) if score.case == case_name)
         predicted = read_volume(task.home / "predictions" / f"{case_name}.nii.gz")
-        predictions.append((row.loss if by_loss else row.network, float(dice), predicted))
+        predictions.append((row.loss if by_loss else row.network, dice, predicted))
     return contours_figure(case.read_images()[0], case.read_label(), predictions, case_name)
