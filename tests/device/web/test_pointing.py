@@ -61,6 +61,8 @@ def test_the_images_of_a_study_that_waits_for_points_are_shown(guided_client, gu
     task_id = guided.hold(guided.series_uid)
     page = opened(guided_client, task_id).text
     assert "Click on each lesion in a slice" in page
+    assert "No lesions marked" in page
+    assert "No lesions found" not in page  # nobody has searched
     assert "A click segments the lesion" in page
     assert "Segment all the same" not in page
 
@@ -72,7 +74,7 @@ def test_a_lesion_that_is_pointed_at_is_accepted_and_sent_like_any_other(guided_
         told = click(guided_client, task_id, middle(guided.components, lesion))
         assert (told.status_code, told.json()["lesion"]) == (200, number)
     page = guided_client.get(f"/studies/{task_id}").text
-    assert "2 lesions found" in page
+    assert "2 lesions marked" in page
     csrf = csrf_of(guided_client)
     for number, verdict in ((1, "accepted"), (2, "rejected")):
         guided_client.post(
