@@ -92,16 +92,11 @@ def deeplab(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> DeepLab
     return DeepLab(strides_zyx, inputs, outputs)
 
 
-def fcdensenet(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> FullyConvolutionalDenseNet:
-    """FC-DenseNet56 in 3D (Jegou et al., 2017): dense blocks down and up, long skips."""
-    return FullyConvolutionalDenseNet(strides_zyx, inputs, outputs)
-
-
 NETWORKS: dict[str, NetworkSpec] = {
     "dense": NetworkSpec(dense, stages=3),
     "densevoxnet": NetworkSpec(densevoxnet, stages=2),
     "ddnet": NetworkSpec(ddnet, stages=2),
-    "fcdensenet": NetworkSpec(fcdensenet, stages=5, any_depth=True),
+    "fcdensenet": NetworkSpec(FullyConvolutionalDenseNet, stages=5, any_depth=True),
     "unet": NetworkSpec(unet, stages=3, any_depth=True),
     "nnunet": NetworkSpec(nnunet, stages=5, any_depth=True),
     "segnet": NetworkSpec(segnet, stages=5, any_depth=True),
