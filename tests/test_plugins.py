@@ -142,6 +142,12 @@ def test_a_module_that_gives_no_such_logits_is_refused(module, message):
         ForeignNetwork(module, 2)(torch.zeros(1, 1, 8, 8, 8))
 
 
+def test_a_module_that_pools_over_all_it_is_given_predicts_in_patches():
+    plain = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 3, padding=1), torch.nn.BatchNorm3d(2))
+    assert not ForeignNetwork(plain, 2).patchwise
+    assert ForeignNetwork(torch.nn.Sequential(*plain, torch.nn.AdaptiveAvgPool3d(1)), 2).patchwise
+
+
 def test_a_part_that_cannot_be_built_is_named(monkeypatch):
     entry = EntryPoint("narrow", "focalis_example.network:PLAIN", "focalis.networks")
     install(monkeypatch, entry)

@@ -27,7 +27,7 @@ class ForeignNetwork(Network):
     """A module that gives the logits, as a network with one output.
 
     Its normalisation decides how it predicts: batch normalisation sees whole volumes as it saw patches; all others,
-    and attention, may depend on the size of what they are given, so tiles then have the patch's size.
+    attention, and adaptive pooling, may depend on the size of what they are given, so tiles then have the patch's size.
 
     Args:
         module: maps (batch, inputs, z, y, x) to logits (batch, outputs, z, y, x).
@@ -77,7 +77,9 @@ class ForeignNetwork(Network):
 
 def _depends_on_size(layer: nn.Module) -> bool:
     name = type(layer).__name__.lower()
-    return ("norm" in name and not isinstance(layer, _BatchNorm)) or "attention" in name or "posit" in name
+    if "norm" in name:
+        return not isinstance(layer, _BatchNorm)
+    return any(word in name for word in ("attention", "posit", "adaptive"))
 
 
 class _Anything(Parameters):

@@ -90,7 +90,7 @@ def transfer(state: Mapping[str, Tensor], network: Network, *, with_heads: bool 
     if 2 * len(values) < len(own):
         raise ModelError(
             f"the start's weights fit {len(values)} of the network's {len(own)} tensors; among those that differ are "
-            f"{_differing(state, own, fresh)}; give a start of the same network, or train without one"
+            f"{_differing(state, own, fresh)}; give a start of the same network, or --start scratch"
         )
     network.load_state_dict(own | values)
     return Transfer(len(values), len(own), tuple(adapted), tuple(fresh))
@@ -112,7 +112,7 @@ def _check_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], heads: 
     if differences:
         raise ModelError(
             f"the start's weights are those of another network: {'; '.join(differences)}; give a start of the same "
-            "network with as many stages, or train without one"
+            "network with as many stages, or --start scratch"
         )
 
 
