@@ -1,11 +1,12 @@
 """The choice of the operating point: threshold, minimum size, minimum confidence."""
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, special, stats
 
 from focalis.errors import UsageError
 from focalis.evaluation import Aim, choose, cut, voxel_scores
@@ -309,3 +310,46 @@ def test_a_second_look_that_finds_nothing_to_drop_is_not_taken() -> None:
         probability[4] = probability[1]
         rows.append(cut(f"c{seed}", truth, probability, 1.0, spacing_zyx_mm=(1.0, 1.0, 1.0)))
     assert choose(rows).second_look == ()
+
+
+def row_of(lengths: Sequence[int], peaks: Sequence[float]) -> NDArray[np.float64]:
+    """Components in a row of voxels, each of a length and with a highest probability."""
+    parts = [[peak, *[0.55] * (length - 1), 0.0] for length, peak in zip(lengths, peaks, strict=True)]
+    return np.concatenate(parts)[None, None]
+
+
+def lesions_and_specks(
+    lengths: Sequence[int], peaks: Sequence[float], specks: Sequence[int], speck_peaks: Sequence[float]
+) -> list[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
+    """A lesion in each case, and all specks in the first one, so that no gain by dropping them is proven."""
+    cases = []
+    for number, (length, peak) in enumerate(zip(lengths, peaks, strict=True)):
+        beside = ([], []) if number else (specks, speck_peaks)
+        probability = row_of([length, *beside[0]], [peak, *beside[1]])
+        truth = np.zeros(probability.shape, bool)
+        truth[..., :length] = True
+        cases.append((probability, truth))
+    return cases
+
+
+def test_a_new_lesion_is_seldom_below_the_minimum_size() -> None:
+    """Specks are as sure as lesions, and some as large as the smallest of six: that is no bound for the next lesion."""
+    rng = np.random.default_rng(0)
+    below = []
+    for _ in range(10):
+        lengths = np.exp(rng.normal(np.log(40), 0.5, 6)).astype(int)
+        specks = rng.integers(2, lengths.min(), 8)
+        point = choose(cuts(lesions_and_specks(lengths, [0.9] * 6, specks, [0.9] * 8)))
+        below.append(stats.norm.cdf(np.log(max(point.minimum_mm3 / 2, 1e-9) / 40) / 0.5))
+    assert 0 < np.mean(below) <= 0.04  # 0.025, over ten draws
+
+
+def test_a_new_lesion_is_seldom_less_sure_than_the_minimum_confidence() -> None:
+    rng = np.random.default_rng(0)
+    below = []
+    for _ in range(10):
+        odds = rng.normal(4.0, 1.0, 6)
+        peaks = special.expit(rng.uniform(0.5, odds.min(), 8))
+        point = choose(cuts(lesions_and_specks([6] * 6, special.expit(odds), [6] * 8, peaks)))
+        below.append(stats.norm.cdf(special.logit(max(point.minimum_confidence, 1e-9)) - 4.0))
+    assert 0 < np.mean(below) <= 0.04  # 0.025, over ten draws

@@ -30,7 +30,10 @@ THRESHOLDS = (
 """Dense near 1: a loss that weighs classes by their frequencies is near certain where the chance is one half."""
 CONFIDENCES = (0.0, *THRESHOLDS)
 SIZES = 6
-"""How many minimum sizes are tried, up to the smallest true lesion: no true lesion may be too small to report."""
+"""How many minimum sizes are tried, up to the greatest that is allowed."""
+BELOW = 0.025
+"""The chance at most that a new lesion is smaller than the minimum size, or that the network is less sure of it than
+the minimum confidence. The smallest of ten lesions is no such bound: one new lesion in eleven is smaller still."""
 PLATEAU = 0.002
 """Differences of Dice or sensitivity below this are not followed: they are accidents of the few cases."""
 ONE_HALF = 0.5
@@ -139,7 +142,9 @@ def choose(
     greatest bound above 0 is taken. Few cases, or cases that disagree, so move it little. Then, on all cases, the least
     dropping whose mean Dice lies within 0.002 of the best that dropping can reach: of the settings that cost the cases
     with a lesion no more than 0.002, or whose gain over all cases is proven. So one or two empty scans that fall silent
-    do not outweigh lesions.
+    do not outweigh lesions. Neither minimum is so high that a new lesion, by the spread of those that are there, would
+    fall below it with a chance of more than 0.025, unless the gain by that confidence is proven. So few lesions, or
+    lesions of many sizes, allow little dropping.
 
     At one half a second look then decides which components are reported, in place of that dropping, if it does better:
     trained on all cases but one and judged on that one, in turn, it has the greater lesion F1 and no lower mean Dice.
@@ -275,7 +280,7 @@ def _best(
             else f"surest gain in mean Dice over {first} on {on}"
         )
         settings = _settings(cases, threshold, levels[threshold], sizes)
-        return _worth_dropping(settings, filled), how
+        return _worth_dropping(settings, filled, _surest_drop(cases, threshold)), how
     settings = [s for i, level in enumerate(levels) for s in _settings(cases, i, level, sizes)]
     keeping = [s for s in settings if s.fp_per_scan <= aim.fp_per_scan + 1e-9]
     how = (
@@ -329,13 +334,18 @@ def _bound(gains: NDArray[np.float64]) -> float:
     return float(gains.mean() - scipy.special.stdtrit(len(gains) - 1, SURE) * error)
 
 
-def _worth_dropping(settings: Sequence[_Setting], filled: NDArray[np.bool_]) -> _Setting:
-    """The setting to report by among those at one threshold, the first of which drops nothing; see `choose`."""
+def _worth_dropping(
+    settings: Sequence[_Setting], filled: NDArray[np.bool_], surest: float = np.inf
+) -> _Setting:
+    """The setting to report by among those at one threshold, the first of which drops nothing; see `choose`.
+
+    Above the confidence `surest` only a proven gain counts.
+    """
     gains = [setting.by_case - settings[0].by_case for setting in settings]
     allowed = [
         setting
         for setting, gain in zip(settings, gains, strict=True)
-        if gain[filled].mean() >= -PLATEAU or _bound(gain) > 0
+        if (gain[filled].mean() >= -PLATEAU and setting.minimum_confidence <= surest) or _bound(gain) > 0
     ]
     allowed = [setting for setting in allowed if setting.sensitivity > 0] or allowed
     best = max(setting.dice for setting in allowed)
@@ -364,16 +374,31 @@ def _settings(
 
 
 def _sizes(cases: Sequence[Sequence[Candidates]]) -> tuple[float, ...]:
-    """The minimum sizes to try: 0 and geometric steps from two voxels up to the smallest true lesion."""
+    """The minimum sizes to try: 0 and geometric steps from two voxels up to the greatest that is allowed.
+
+    That is what a new lesion is hardly smaller than, see `BELOW`, and never more than the smallest true lesion.
+    """
     volumes = np.concatenate([row[0].truth_mm3 for row in cases])
     least = 2 * min(row[0].voxel_mm3 for row in cases)
-    if not volumes.size or volumes.min() < least:
+    greatest = min(float(np.exp(_new_one(np.log(volumes)))), float(volumes.min())) if volumes.size else 0.0
+    if greatest < least:
         return (0.0,)
-    return (
-        0.0,
-        *(float(f"{v:.3g}") for v in np.geomspace(least, volumes.min(), SIZES)[:-1]),
-        float(volumes.min()),
-    )
+    return (0.0, *(float(f"{v:.3g}") for v in np.geomspace(least, greatest, SIZES)[:-1]), greatest)
+
+
+def _surest_drop(cases: Sequence[Sequence[Candidates]], threshold: int) -> float:
+    """The confidence that a new lesion hardly stays below, see `BELOW`, by the lesions that a threshold finds."""
+    column = [row[threshold] for row in cases]
+    found = np.concatenate([each.confidence[each.matched()] for each in column]).astype(np.float64)
+    return float(scipy.special.expit(_new_one(scipy.special.logit(np.clip(found, 1e-6, 1 - 1e-6)))))
+
+
+def _new_one(values: NDArray[np.float64]) -> float:
+    """What another value of a normal distribution lies below with the chance `BELOW`; minus infinity without two."""
+    if len(values) < 2:
+        return -np.inf
+    error = values.std(ddof=1) * np.sqrt(1 + 1 / len(values))
+    return float(values.mean() + scipy.special.stdtrit(len(values) - 1, BELOW) * error)
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
