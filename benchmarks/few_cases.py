@@ -6,8 +6,8 @@
 
 Ten training cases are labelled, the others of the fold serve as scans without a label. All start from shapes and take
 as many steps; `IDEAS` says what they do besides. Two folds, two seeds; the figure is the Dice of all labels together
-at one half, since the choice of a point on so few cases adds noise of its own. What wins on the inner split's cases is kept, and nothing is
-chosen by the held-out ones. A row that is there is not made again.
+at one half, since the choice of a point on so few cases adds noise of its own. What wins on the inner split's cases
+is kept, and nothing is chosen by the held-out ones. A row that is there is not made again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ IDEAS = {
     "fill": "before it as many steps of filling holes in the unlabelled scans, from shapes too",
     "self-taught": "the plain network's confident masks of the unlabelled scans join the ten",
     "stronger": "intensities are changed in twice as many patches, and by twice as much",
-    "longer-mean": "the mean of the weights reaches over five times as many steps",
     "members": "three networks of a third of the steps each, whose probabilities are averaged",
 }
 DATA = {"lidc_nodules": {1: "nodule"}, "msd_hippocampus": {1: "anterior", 2: "posterior"}}
@@ -173,9 +172,6 @@ class Trial:
             more = {"joined": len(taught), "of": len(self.unlabelled), "dice_of_joined": dice}
         elif idea == "stronger":
             plan = plan.model_copy(update={"augmentation": tuple(map(stronger, plan.augmentation))})
-        elif idea == "longer-mean":
-            decay = 1 - (1 - plan.training.ema_decay) / 5
-            plan = plan.model_copy(update={"training": plan.training.model_copy(update={"ema_decay": decay})})
         return Model(plan, (self.network(cases, plan, start, self.row.seed, self.row.steps),)), more
 
     def network(self, cases: Sequence[Case], plan: Plan, start: Start, seed: int, steps: int) -> Network:
