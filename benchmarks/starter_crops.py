@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--models", type=Path, default=FOLDER, help="where the model lies")
     parser.add_argument("--held-out", type=Path, metavar="RUNS", help="where the accuracy rows were trained")
-    parser.add_argument("--start", choices=(SCRATCH, SHAPES), default=SCRATCH, help="of the accuracy rows")
+    parser.add_argument("--start", choices=(SCRATCH, SHAPES), default=SHAPES, help="of the accuracy rows")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results lie")
     options = parser.parse_args(arguments)
     data = open_dataset(data_folder() / NODULES)

@@ -1,6 +1,6 @@
 """The lung-nodule model that comes with Focalis: trained on every case of lidc_nodules, and its card.
 
-    python benchmarks/evidence.py accuracy --rows lidc_nodules-12min    five held-out folds of the same recipe, in runs/
+    python benchmarks/evidence.py accuracy-start    five held-out folds of the same recipe, in runs/
     python benchmarks/starter_model.py --threads 1    train on all cases as those folds did; write model and hash
     python benchmarks/starter_model.py --calibrate    calibrate the model that is there for 8-bit integers, and the card
     python benchmarks/starter_crops.py                false lesions on the crops of the training cases; trains nothing
@@ -13,7 +13,8 @@ The first line skips folds whose results are there, as they are in the repositor
 The card needs the false lesions on whole crops as well. Those of the training cases are counted here when the model is
 new; those of held-out ones by `starter_crops.py --held-out runs`, after which `--card` writes the card of a new model.
 
-From shapes the first line is `evidence.py accuracy-start`, and all others but `--calibrate` get `--start shapes`.
+From random weights the first line is `evidence.py accuracy --rows lidc_nodules-12min`, and all others but
+`--calibrate` get `--start scratch`.
 
 The recipe is that of the default's accuracy rows on lidc_nodules: what those five held-out folds say of it is all that
 is known about a model which holds nothing out. So steps and operating point come from them (the mean of what each fold
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--start",
         choices=(SCRATCH, SHAPES),
-        default=SCRATCH,
+        default=SHAPES,
         help="the weights that folds and model start from",
     )
     parser.add_argument("--seed", type=int, default=0)

@@ -24,7 +24,7 @@ from focalis.lesions import OperatingPoint
 from focalis.model import Model, load_model, save_model
 from focalis.models import FOLDER
 from focalis.networks import build_network
-from focalis.planning import NetworkSettings, Normalisation
+from focalis.planning import SHAPES, NetworkSettings, Normalisation
 from focalis.volume import Grid, Volume, write_volume
 from focalis.workflows.record import data_hash, read_json, write_json
 
@@ -204,7 +204,7 @@ def folds(tmp_path, monkeypatch):
         write_volume(Volume(label, Grid((16, 16, 16))), data / "labels" / f"{name}.nii.gz")
     stamps = {"started": "2026-01-01", "data_sha256": data_hash(open_dataset(data).cases)}
     for fold, name in enumerate("abcde"):
-        row, made = FitRow("lidc_nodules", fold), stamps | {"finished": f"2026-01-0{fold + 2}"}
+        row, made = FitRow("lidc_nodules", fold, start=SHAPES), stamps | {"finished": f"2026-01-0{fold + 2}"}
         write_json(row.path(results), made | {"scores": {"dice labels": {name: 0.7}}})
         write_json(tmp_path / "runs" / row.name / "record.json", made)
     window = Normalisation(kind="window", low=0, high=1, mean=0, std=0.5)
@@ -223,7 +223,7 @@ def folds(tmp_path, monkeypatch):
 def test_each_fold_is_measured_on_what_it_held_out_at_its_own_point_and_at_the_models(folds, tmp_path):
     results, opened = folds
     starter_crops.main(["--held-out", str(tmp_path / "runs"), "--results", str(results)])
-    names = [FitRow("lidc_nodules", fold).name for fold in range(5)]
+    names = [FitRow("lidc_nodules", fold, start=SHAPES).name for fold in range(5)]
     assert opened[1:] == [tmp_path / "runs" / name / "model.safetensors" for name in names]
     found = read_json(results / HELD_OUT_FILE)
     assert (found["lesions_detected"], found["lesions_false"], list(found["cases"])) == (5, 5, list("abcde"))
@@ -233,7 +233,7 @@ def test_each_fold_is_measured_on_what_it_held_out_at_its_own_point_and_at_the_m
 
 def test_a_model_of_another_training_than_its_rows_is_refused(folds, tmp_path):
     results, _ = folds
-    row = FitRow("lidc_nodules", 3)
+    row = FitRow("lidc_nodules", 3, start=SHAPES)
     write_json(row.path(results), read_json(row.path(results)) | {"finished": "2026-02-01"})
     with pytest.raises(SystemExit, match=r"fold3-seed0: does not hold the training of .*--results again"):
         starter_crops.main(["--held-out", str(tmp_path / "runs"), "--results", str(results)])
@@ -266,7 +266,7 @@ def test_a_card_takes_no_crops_of_another_model(tmp_path, known, held_out):
         known = known and {"at_the_shipped_point": {"model_sha256": known}}
     else:
         known = known and {"model_sha256": known}
-    for row in (starter_model.RESULTS / "accuracy").glob("lidc_nodules-12min-fold*.json"):
+    for row in (starter_model.RESULTS / "accuracy").glob("lidc_nodules-12min-from-shapes-fold*.json"):
         write_text(tmp_path / "accuracy" / row.name, row.read_text())
     if known:
         write_text(tmp_path / (HELD_OUT_FILE if held_out else TRAINED_ON), json.dumps(known))
@@ -277,7 +277,9 @@ def test_a_card_takes_no_crops_of_another_model(tmp_path, known, held_out):
 
 
 def test_the_card_of_this_source_tree_is_what_its_results_say():
-    rows = next(iter(contents_of([FitRow("lidc_nodules", fold) for fold in FOLDS], RESULTS).values()))
+    rows = next(
+        iter(contents_of([FitRow("lidc_nodules", fold, start=SHAPES) for fold in FOLDS], RESULTS).values())
+    )
     starter = [RESULTS / "starter" / "lidc-nodule.json", RESULTS / TRAINED_ON, RESULTS / HELD_OUT_FILE]
     record, crops, held_out = map(read_json, starter)
     text = card(record, rows, read_nodules(RESULTS), len(FOLDS), crops, held_out)
