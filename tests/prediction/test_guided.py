@@ -212,7 +212,7 @@ def test_a_place_is_one_or_two_points_of_three_numbers(ends):
 
 def test_files_from_before_there_was_a_choice_are_guided_if_they_were_trained_on_crops_of_ct():
     shipped = open_model("lidc-nodule")
-    assert shipped.plan.use is None
+    shipped = replace(shipped, plan=shipped.plan.model_copy(update={"use": None}))
     assert shipped.guided
     assert shipped.crop_zyx_mm == pytest.approx((51, 51, 51), abs=0.01)
     assert not model(use=None).guided  # it knows nothing of its images

@@ -78,6 +78,8 @@ def test_numbered_channels_and_empty_cells_may_miss(tmp_path):
         (tmp_path / "imagesTr").mkdir(exist_ok=True)
         (tmp_path / "imagesTr" / f"{name}.nii.gz").touch()
     (tmp_path / "labelsTr").mkdir()
+    for name in "ab":
+        (tmp_path / "labelsTr" / f"{name}.nii.gz").touch()
     (tmp_path / "dataset.json").write_text(
         json.dumps({"channel_names": {"0": "T2", "1": "ADC"}, "labels": {"x": 1}})
     )
