@@ -34,7 +34,7 @@ from focalis.networks import Network
 from focalis.planning import Normalisation, Plan
 from focalis.planning.parts import loss_of
 from focalis.prediction import Runtime, choose_runtime
-from focalis.training import keep_freed_memory
+from focalis.training import keep_freed_memory, trusted_to_train
 from focalis.training.averaging import STATISTICS_HELD_FROM, averaging_decay, follow, hold_statistics
 from focalis.training.checkpoint import keep, load_checkpoint, save_checkpoint
 from focalis.training.loop import learning_rate
@@ -81,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     began = provenance()
     options.out.mkdir(parents=True, exist_ok=True)
-    network = pretrain(options.steps, options.seed, options.out, choose_runtime())
+    runtime = trusted_to_train(choose_runtime(), plan())
+    network = pretrain(options.steps, options.seed, options.out, runtime)
     target = options.out / "start.safetensors"
     with whole_file(target) as temporary:
         save_file(as_start(network), temporary, metadata={OUTPUT: ANY_LESION, "steps": str(options.steps)})
