@@ -13,7 +13,7 @@ is kept, and nothing is chosen by the held-out ones. A row that is there is not 
 from __future__ import annotations
 
 import argparse
-import copy
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from accuracy import dice
 from arms import table
 from evidence_data import Task, inner_of, task_of
 from evidence_plan import RESULTS, Row
 from evidence_rows import plan_of, score
+from pretrain_shapes import Learner
 from tables import PAGE, replaced
-from torch import Tensor, nn
+from torch import Tensor
 
 from focalis.dataset import Case
 from focalis.model import Model
@@ -36,11 +38,8 @@ from focalis.networks import Network
 from focalis.planning import SHAPES, AugmentationSettings, Plan
 from focalis.prediction import Runtime, Settings, choose_runtime, segment
 from focalis.training import prepare_cases, train
-from focalis.training.averaging import STATISTICS_HELD_FROM, averaging_decay, follow, hold_statistics
-from focalis.training.loop import learning_rate
-from focalis.training.optimizer import KernelMuon
 from focalis.training.prepared import PreparedCases
-from focalis.training.start import Start, first_network, read_start
+from focalis.training.start import Start, read_start
 from focalis.volume import Volume, write_volume
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
 
@@ -130,7 +129,7 @@ def by_case(model: Model, task: Task, cases: Sequence[str]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for part in score(model, task, cases):
         found.setdefault(part["case"], []).append(part["dice_at_half"])
-    return {case: round(float(np.mean(dice)), 5) for case, dice in found.items()}
+    return {case: round(float(np.mean(each)), 5) for case, each in found.items()}
 
 
 class Trial:
@@ -167,9 +166,9 @@ class Trial:
             start = filled(plan, start, scans, self.row, self.runtime)
         elif idea == "self-taught":
             teacher = Model(plan, (self.network(cases, plan, start, self.row.seed, self.row.steps),))
-            taught, dice = self.taught(teacher)
+            taught, agreement = self.taught(teacher)
             cases = [*cases, *taught]
-            more = {"joined": len(taught), "of": len(self.unlabelled), "dice_of_joined": dice}
+            more = {"joined": len(taught), "of": len(self.unlabelled), "dice_of_joined": agreement}
         elif idea == "stronger":
             plan = plan.model_copy(update={"augmentation": tuple(map(stronger, plan.augmentation))})
         return Model(plan, (self.network(cases, plan, start, self.row.seed, self.row.steps),)), more
@@ -184,7 +183,7 @@ class Trial:
 
     def taught(self, teacher: Model) -> tuple[list[Case], float]:
         """The unlabelled scans with the teacher's masks, where it is confident, and their mean Dice with the truth."""
-        found, dice = [], []
+        found, agreement = [], []
         for case in self.task.data.select(self.unlabelled):
             seen = segment(teacher, case.read_images(), Settings(runtime="torch"))
             if seen.probability.max() < CONFIDENT:
@@ -194,12 +193,8 @@ class Trial:
             path = self.folder / "taught" / f"{case.name}.nii.gz"
             write_volume(Volume(mask.astype(np.uint8), seen.grid), path)
             found.append(replace(case, label=path))
-            truth = case.read_label().array > 0
-            drawn = seen.mask > 0
-            dice.append(
-                2 * np.count_nonzero(truth & drawn) / (np.count_nonzero(truth) + np.count_nonzero(drawn))
-            )
-        return found, round(float(np.mean(dice)), 4) if dice else 0.0
+            agreement.append(dice(case.read_label().array > 0, seen.mask > 0))
+        return found, round(float(np.mean(agreement)), 4) if agreement else 0.0
 
 
 def stronger(entry: AugmentationSettings) -> AugmentationSettings:
@@ -218,31 +213,19 @@ def stronger(entry: AugmentationSettings) -> AugmentationSettings:
 def filled(plan: Plan, start: Start, scans: PreparedCases, row: Row, runtime: Runtime) -> Start:
     """The start after so many steps of filling holes in scans: the last output is the image, L1 in the holes.
 
-    The recipe is that of `focalis.training.train`. The output layer of the result is not taken over.
+    The output layer of the result is not taken over.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(row.seed)
-        network, _ = first_network(plan, start)
-    network.to(runtime.device, memory_format=runtime.memory_format)
-    average = copy.deepcopy(network).eval().requires_grad_(False)
-    optimizer = KernelMuon(network, plan.training.learning_rate, plan.training.weight_decay)
-    held_from = round(STATISTICS_HELD_FROM * row.steps)
+    learner = Learner(plan, start, row.steps, row.seed, runtime)
     for step in range(row.steps):
-        if step >= held_from:
-            hold_statistics(network, average, adopt=step == held_from)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, row.steps, plan)
         whole, holes = with_holes(scans, plan, np.random.default_rng((row.seed, step)))
-        given = torch.where(holes, 0.0, whole).contiguous(memory_format=runtime.memory_format)
-        with runtime.autocast():
-            seen = network(given)
-        loss = (seen.float()[:, -1:] - whole).abs()[holes].mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), plan.training.clip_norm)
-        optimizer.step()
-        follow(average, network, averaging_decay(step, plan.training.ema_decay))
-    return Start("filled", "", average.state_dict(), network=plan.network.name)
+        loss = learner.learn(
+            step,
+            torch.where(holes, 0.0, whole),
+            lambda seen, whole=whole, holes=holes: (seen[:, -1:] - whole).abs()[holes].mean(),
+        )
+        if not math.isfinite(loss):
+            raise SystemExit(f"{row.name}: diverged at step {step}")
+    return Start("filled", "", learner.average.state_dict(), network=plan.network.name)
 
 
 def with_holes(scans: PreparedCases, plan: Plan, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from focalis.training.averaging import STATISTICS_HELD_FROM, averaging_decay, fo
 from focalis.training.checkpoint import keep, load_checkpoint, save_checkpoint
 from focalis.training.loop import learning_rate
 from focalis.training.optimizer import KernelMuon
-from focalis.training.start import ANY_LESION, OUTPUT, first_network
+from focalis.training.start import ANY_LESION, OUTPUT, Start, first_network
 from focalis.workflows.record import provenance, write_json
 
 VOLUMES, SIDE = 400, 64
@@ -124,59 +124,83 @@ def plan() -> Plan:
     )
 
 
+class Learner:
+    """A network that learns by the recipe of `focalis.training.train`: optimiser, learning rate, averaged weights, held
+    statistics. What it learns from, and by which loss, is the caller's.
+
+    Attributes:
+        network: what learns; it begins with the weights of `start`, or random ones.
+        average: its averaged weights.
+    """
+
+    def __init__(self, plan: Plan, start: Start | None, steps: int, seed: int, runtime: Runtime) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network, _ = first_network(plan, start)
+        self.network.to(runtime.device, memory_format=runtime.memory_format)
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.optimizer = KernelMuon(self.network, plan.training.learning_rate, plan.training.weight_decay)
+        self._plan, self._steps, self._runtime = plan, steps, runtime
+
+    def learn(self, step: int, image: Tensor, loss_of_logits: Callable[[Tensor], Tensor]) -> float:
+        """Take a step on images (n, channel, z, y, x); the loss, with which nothing is learned if it is not finite."""
+        held_from = round(STATISTICS_HELD_FROM * self._steps)
+        if step >= held_from:
+            hold_statistics(self.network, self.average, adopt=step == held_from)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, self._steps, self._plan)
+        with self._runtime.autocast():
+            logits = self.network(image.contiguous(memory_format=self._runtime.memory_format))
+        loss = loss_of_logits(logits.float())
+        value = float(loss.detach())
+        if math.isfinite(value):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), self._plan.training.clip_norm)
+            self.optimizer.step()
+            follow(self.average, self.network, averaging_decay(step, self._plan.training.ema_decay))
+        return value
+
+
 def pretrain(steps: int, seed: int, out: Path, runtime: Runtime) -> Network:
     """Train on shapes for a number of steps, or go on with a run that was stopped; the averaged network."""
     settings = plan()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network, _ = first_network(settings, None)
-    network.to(runtime.device, memory_format=runtime.memory_format)
-    average = copy.deepcopy(network).eval().requires_grad_(False)
-    optimizer = KernelMuon(network, settings.training.learning_rate, settings.training.weight_decay)
+    learner = Learner(settings, None, steps, seed, runtime)
     loss_function = loss_of(settings)
     checkpoint, log = out / "checkpoint.safetensors", out / "metrics.jsonl"
     first, seconds_before = 0, 0.0
     if checkpoint.exists():
-        state = load_checkpoint(checkpoint, network, average, optimizer)
+        state = load_checkpoint(checkpoint, learner.network, learner.average, learner.optimizer)
         if (state["steps"], state["seed"]) != (steps, seed):
             raise SystemExit(f"{checkpoint}: belongs to another run; give another --out")
         first, seconds_before = state["step"], state["seconds"]
     kept = [row for row in read_log(out) if row["step"] <= first]
     log.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
     volumes = Volumes.make(2 * seed, VOLUMES)
-    held_from = round(STATISTICS_HELD_FROM * steps)
     started = saved = time.monotonic()
     losses: list[float] = []
     for step in range(first, steps):
-        if step >= held_from:
-            hold_statistics(network, average, adopt=step == held_from)
-        rate = learning_rate(step, steps, settings)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         image, label = make_batch(volumes, seed, step, BATCH)
-        with runtime.autocast():
-            logits = network(image.contiguous(memory_format=runtime.memory_format))
-        loss = loss_function(logits.float(), label, torch.zeros(0))
-        optimizer.zero_grad(set_to_none=True)
-        if not math.isfinite(float(loss.detach())):
+        loss = learner.learn(
+            step, image, lambda logits, label=label: loss_function(logits, label, torch.zeros(0))
+        )
+        if not math.isfinite(loss):
             raise SystemExit(f"{out}: diverged at step {step}")
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), settings.training.clip_norm)
-        optimizer.step()
-        follow(average, network, averaging_decay(step, settings.training.ema_decay))
-        losses.append(float(loss.detach()))
+        losses.append(loss)
         done, seconds = step + 1, seconds_before + time.monotonic() - started
         if done % LOG_EVERY == 0 or done == steps:
             mean = round(float(np.mean(losses)), 5)
             with log.open("a", encoding="utf-8") as file:
+                rate = learning_rate(step, steps, settings)
                 row = {"step": done, "loss": mean, "learning_rate": rate, "seconds": round(seconds, 1)}
                 file.write(json.dumps(row) + "\n")
             losses = []
         if done == steps or time.monotonic() - saved > CHECKPOINT_SECONDS:
             state = {"step": done, "steps": steps, "seed": seed, "seconds": seconds}
-            save_checkpoint(checkpoint, keep(network, average, optimizer, state))
+            kept_now = keep(learner.network, learner.average, learner.optimizer, state)
+            save_checkpoint(checkpoint, kept_now)
             saved = time.monotonic()
-    return average
+    return learner.average
 
 
 def make_batch(volumes: Volumes, seed: int, step: int, count: int) -> tuple[Tensor, Tensor]:

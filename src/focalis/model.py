@@ -293,8 +293,8 @@ def _require_plugins(path: Path, model: Model) -> None:
                 path,
                 f"its network {plugin.name!r} comes from the package {plugin.package} {plugin.version}, "
                 "which is not installed",
-                f"install it with: pip install {plugin.package}=={plugin.version}, if its author publishes it on your "
-                "index; a package of that name may be another's",
+                f"install it from its author (pip install {plugin.package}=={plugin.version} gets whatever has that "
+                "name on your index)",
             )
         if here != plugin.version:
             fault = f"was trained with {plugin.package} {plugin.version}, and {here} is installed"

@@ -32,7 +32,7 @@ CONFIDENCES = (0.0, *THRESHOLDS)
 SIZES = 6
 """How many minimum sizes are tried, up to the greatest that is allowed."""
 BELOW = 0.025
-"""The chance at most that a new lesion is smaller than the minimum size, or that the network is less sure of it than
+"""The greatest chance that a new lesion is smaller than the minimum size, or that the network is less sure of it than
 the minimum confidence. The smallest of ten lesions is no such bound: one new lesion in eleven is smaller still."""
 PLATEAU = 0.002
 """Differences of Dice or sensitivity below this are not followed: they are accidents of the few cases."""
@@ -376,7 +376,7 @@ def _settings(
 def _sizes(cases: Sequence[Sequence[Candidates]]) -> tuple[float, ...]:
     """The minimum sizes to try: 0 and geometric steps from two voxels up to the greatest that is allowed.
 
-    That is what a new lesion is hardly smaller than, see `BELOW`, and never more than the smallest true lesion.
+    A new lesion is seldom smaller than that, see `BELOW`, and no true lesion of the cases is.
     """
     volumes = np.concatenate([row[0].truth_mm3 for row in cases])
     least = 2 * min(row[0].voxel_mm3 for row in cases)
@@ -387,7 +387,7 @@ def _sizes(cases: Sequence[Sequence[Candidates]]) -> tuple[float, ...]:
 
 
 def _surest_drop(cases: Sequence[Sequence[Candidates]], threshold: int) -> float:
-    """The confidence that a new lesion hardly stays below, see `BELOW`, by the lesions that a threshold finds."""
+    """The confidence that a new lesion seldom falls short of, see `BELOW`, by the lesions that a threshold finds."""
     column = [row[threshold] for row in cases]
     found = np.concatenate([each.confidence[each.matched()] for each in column]).astype(np.float64)
     return float(scipy.special.expit(_new_one(scipy.special.logit(np.clip(found, 1e-6, 1 - 1e-6)))))
