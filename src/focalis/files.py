@@ -32,11 +32,15 @@ class PermissionsWarning(FileWarning):
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, keep: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`; what the block wrote there takes its place once it is on disk.
 
     If the block fails, an older file stays as it was and the temporary one is removed. Missing folders are made. The
     temporary name ends as `path` does, for libraries that go by the suffix. The file's mode follows the umask.
+
+    Args:
+        path: the file to write, or to replace.
+        keep: whether a file that lies at `path` in the end stays, because somebody may be reading it.
 
     Raises:
         DataError: the file cannot be written.
@@ -52,7 +56,11 @@ def whole_file(path: Path) -> Iterator[Path]:
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            if keep:
+                with suppress(OSError):  # it is there, or the file system has no hard links
+                    os.link(temporary, path)
+            if not (keep and path.exists()):
+                temporary.replace(path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

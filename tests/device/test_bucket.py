@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import boto3
 import buckets
@@ -40,6 +41,7 @@ from focalis.device.config import StoreSettings, load_config
 from focalis.device.serve import running
 from focalis.device.store import Store
 from focalis.device.written import folder_for_more, has_results, keep_results, lesions_found, making_folder
+from focalis.dicom import read_series
 from focalis.errors import DataError, UsageError
 from focalis.files import sha256_of
 from focalis.object_store import UnreachableError
@@ -432,6 +434,27 @@ def test_the_copies_of_a_process_at_work_stay_few(address, model, write_series, 
         until(lambda: not any(path.exists() for path in copies))
         for task in jobs.store.tasks():
             assert jobs.store.at_hand(jobs.store.instances(task.series_uid))
+
+
+@pytest.mark.parametrize("meanwhile", ["asked for", "fetched", "fetched without hard links", "sent again"])
+def test_a_copy_does_not_change_while_it_is_read(store, series, monkeypatch, meanwhile):
+    held = store.instances(keep_files(store, series))
+    bucket = store._files.bucket
+    paths = store.at_hand(held)
+    if "without" in meanwhile:
+        monkeypatch.setattr("os.link", Mock(side_effect=PermissionError))
+
+    def another_reader(*_):
+        if meanwhile == "asked for":
+            assert store.at_hand(held) == paths
+        elif meanwhile == "sent again":
+            keep_files(store, series)
+        else:
+            for each in held:  # begun before the copy was there, ended while it is read
+                bucket.fetch(each.path.relative_to(store.folder).as_posix(), each.path, each.sha256)
+
+    assert read_series(paths, admit=another_reader).volume.array.any()
+    assert not [path for path in store.folder.glob("objects/*/*") if path not in paths]
 
 
 def test_copies_not_used_for_longest_go_first_and_all_after_a_day(store, series, objects):

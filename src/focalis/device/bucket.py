@@ -95,9 +95,9 @@ class Bucket:
                     self._store.put(key, path, use_multipart=False)
 
     def fetch(self, key: str, path: Path, sha256: str) -> None:
-        """Copy an object to a file, whole or not at all."""
+        """Copy an object to a file, whole or not at all; one that is there by then stays: somebody may read it."""
         chunks, digest = self._chunks(key), hashlib.sha256()
-        with whole_file(path) as temporary:
+        with whole_file(path, keep=True) as temporary:
             with temporary.open("wb") as file:
                 for chunk in chunks:
                     file.write(chunk)

@@ -28,7 +28,8 @@ _log = logging.getLogger(__name__)
 class BucketFiles(ObjectFiles):
     """The files of a store whose objects are in a bucket, named as the files below `folder`, which hold copies.
 
-    Each name holds the SHA-256 of the content, so that nothing is read that is not what the row names.
+    Each name holds the SHA-256 of the content, so that nothing is read that is not what the row names. A copy's time of
+    access says when somebody last asked for it; else a copy does not change while others read it.
     """
 
     def __init__(self, folder: Path, bucket: Bucket) -> None:
@@ -46,7 +47,8 @@ class BucketFiles(ObjectFiles):
 
     def place_again(self, staged: Staged, path: Path) -> None:
         """See `place`: an object that was lost or changed is put back."""
-        self.place(staged, path)
+        self.bucket.keep(self._key(path), staged.path, staged.sha256)
+        super().place_again(staged, path)
 
     def keep_result(self, task_id: str, path: Path, sha256: str) -> str:
         """Have a file of a task as an object; returns its name."""
@@ -59,7 +61,7 @@ class BucketFiles(ObjectFiles):
 
         def copy(each: Held) -> Path | LostError:
             try:
-                os.utime(each.path)
+                _note_use(each.path)
             except FileNotFoundError:
                 try:
                     self.bucket.fetch(self._key(each.path), each.path, each.sha256)
@@ -107,12 +109,12 @@ class BucketFiles(ObjectFiles):
                 for path in (Path(name) / file for file in files):
                     with suppress(OSError):
                         status = path.stat()
-                        copies.append((status.st_mtime, status.st_size, path))
+                        copies.append((status.st_atime, status.st_size, path))
         excess = max(sum(size for _, size, _ in copies) - most_bytes, least_free_bytes - self.free_bytes())
         for used, size, path in sorted(copies):
             if used < now - _DAY_SECONDS or (excess > 0 and used < now - spared_seconds):
                 with suppress(FileNotFoundError):
-                    if path.stat().st_mtime == used:  # else somebody asked for it meanwhile
+                    if path.stat().st_atime == used:  # else somebody asked for it meanwhile
                         path.unlink()
                         excess -= size
         for path in (each for part in _IN_THE_MAKING for each in (self.folder / part).glob("*")):
@@ -122,3 +124,9 @@ class BucketFiles(ObjectFiles):
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
+
+
+def _note_use(path: Path) -> None:
+    """Set a copy's time of access, and leave the time of its last change, by which readers tell that it changed."""
+    with path.open("rb") as file:
+        os.utime(file.fileno(), ns=(time.time_ns(), os.fstat(file.fileno()).st_mtime_ns))

@@ -3,12 +3,15 @@
 import io
 import json
 import re
+import threading
 import time
 from datetime import datetime
+from unittest.mock import Mock
 
 import numpy as np
 import pydicom
 import pytest
+from device_work import until
 from highdicom.seg import segread
 from page_clients import csrf_of, local_client, opened
 from phantom_device import MODEL_IDENTITY
@@ -16,7 +19,8 @@ from PIL import Image
 from structured_reports import read_report
 
 from focalis.device.records import Header
-from focalis.device.web.views import series_key
+from focalis.device.web.children import run_job
+from focalis.device.web.views import Views, series_key
 from focalis.dicom import Caution, read_origin, read_segmentation, read_series
 from focalis.dicom.drawn_points import read_tracking
 from focalis.dicom.structures import read_structures
@@ -52,6 +56,17 @@ def test_the_page_waits_for_the_images_and_shows_the_table(client, phantom, task
     assert "Lindqvist, Maja" in page.text
     assert f"{count} lesions found" in page.text
     assert page.text.count("data-lesion=") == count
+
+
+def test_a_view_is_not_made_again_for_who_looked_before_it_was_there(phantom, task_id, monkeypatch):
+    made = Mock(side_effect=run_job)
+    monkeypatch.setattr("focalis.device.web.views.run_job", made)
+    views, others = Views(phantom.store, phantom.config.limits), threading.active_count()
+    for _ in range(2):
+        views.start(task_id, phantom.store.task(task_id).series_uid)
+        until(lambda: threading.active_count() == others)
+        assert views.get(task_id) is not None
+    made.assert_called_once()
 
 
 def test_a_series_outside_of_the_models_scope_is_said(client, phantom, task_id):

@@ -203,6 +203,8 @@ class Views:
     def _make(self, key: str, series_uid: str) -> None:
         try:
             with self._one_at_a_time:
+                if self.get(key) is not None:  # it was made between the look of who asks now and the asking
+                    return
                 self.prune()
                 files = list(map(str, self._store.at_hand(self._store.images(series_uid))))
                 result = segmentation_of(self._store, key)
