@@ -12,9 +12,12 @@ import pytest
 from device_work import GRID, block, config, destination, dicom_bytes, keep_files, pacs, until, working
 
 from focalis.device import delivery
-from focalis.device.config import Destination
+from focalis.device.certificates import check_client_files
+from focalis.device.config import Destination, load_config
+from focalis.device.serve import running
 from focalis.device.store import Store
 from focalis.dicom import Origin, read_series, write_segmentation
+from focalis.errors import UsageError
 from focalis.identity import ModelIdentity
 
 
@@ -82,6 +85,8 @@ def certificates(tmp_path_factory):
         command += ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
         command += ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem"]
         subprocess.run(command, check=True, capture_output=True)
+    locked = ["openssl", "rsa", "-aes256", "-passout", "pass:secret", "-in", folder / "pacs.key"]
+    subprocess.run([*locked, "-out", folder / "locked.key"], check=True, capture_output=True)
     return folder
 
 
@@ -97,6 +102,38 @@ def test_by_tls_results_go_only_to_who_shows_the_right_certificate(files, certif
     assert found[files[0]].outcome == outcome
     assert len(received) == (outcome == "sent")
     assert outcome == "sent" or "TLS" in found[files[0]].error
+
+
+OWN = "tls_certificate = '{0}/pacs.pem'\ntls_key = '{0}/{1}.key'"
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "named"),
+    [
+        ("destinations", "tls_ca = '{0}/none.pem'", "none.pem: cannot be used for TLS"),
+        ("destinations", "tls_ca = '{0}/pacs.key'", "pacs.key: cannot be used for TLS"),
+        ("destinations", OWN.replace("{1}", "stranger"), "stranger.key: cannot be used for TLS"),
+        ("destinations", OWN.replace("{1}", "locked"), "a key without a pass phrase"),
+        ("web", "tls_ca = '{0}/none.pem'", "none.pem: cannot be used for TLS"),
+        ("notify", "tls_ca = '{0}/none.pem'", "none.pem: cannot be used for TLS"),
+        ("destinations", "tls_ca = '{0}/pacs.pem'\n" + OWN.replace("{1}", "pacs"), None),
+        ("notify", "tls_ca = '{0}/pacs.pem'", None),
+    ],
+)
+def test_files_for_tls_are_read_before_the_device_starts(certificates, tmp_path, kind, files, named):
+    entries = {
+        "destinations": "[[destinations]]\nname = 'a'\nae_title = 'A'\nhost = 'h'\nport = 104\ntls = true\n",
+        "web": "[[destinations]]\nname = 'a'\nkind = 'stow'\nurl = 'https://h/dicom-web'\n",
+        "notify": "[[notify]]\nname = 'a'\nkind = 'webhook'\nurl = 'https://h'\nsecret = 'sixteen letters!'\n",
+    }
+    (tmp_path / "focalis.toml").write_text(entries[kind] + files.replace("{0}", str(certificates)))
+    found = load_config(tmp_path / "focalis.toml")
+    if named is None:
+        check_client_files(found)
+        return
+    with pytest.raises(UsageError, match=named), running(found):
+        pass
+    assert not found.store.folder.exists()
 
 
 def test_a_destination_that_ends_the_association_is_not_waited_for(files):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,9 +15,10 @@ from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 
+from focalis.device.certificates import client_context
 from focalis.device.config import Destination
 from focalis.device.deidentify import is_deidentified
-from focalis.errors import one_line
+from focalis.errors import UsageError, one_line
 
 # the file itself goes out, without being decoded and encoded again
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -168,12 +168,12 @@ def open_association(
     host, port, called = destination.host or "", destination.port or 0, destination.ae_title or ""
     try:
         if destination.tls:
-            context = ssl.create_default_context(cafile=_text(destination.tls_ca))
-            if destination.tls_certificate is not None:
-                context.load_cert_chain(destination.tls_certificate, destination.tls_key)
-            tls = (context, host)
+            tls = (
+                client_context(destination.tls_ca, destination.tls_certificate, destination.tls_key),
+                host,
+            )
         association = ae.associate(host, port, ae_title=called, tls_args=tls, evt_handlers=handlers)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, UsageError) as error:
         return str(error)
     if association.is_established:
         return association
@@ -244,7 +244,3 @@ def web_error(error: requests.RequestException) -> str:
         requests.exceptions.ConnectionError: "is not reached; check url and firewall",
     }
     return next((text for kind, text in kinds.items() if isinstance(error, kind)), type(error).__name__)
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
+from focalis.device.certificates import server_context
 from focalis.device.config import NodeSettings, Peer
 from focalis.device.pdu import (
     ABORT,
@@ -87,7 +88,7 @@ class Guard:
         ]
         self._most_message_bytes = most_message_bytes
         self._connect, self._ended, self._note = connect, ended, note
-        self._tls = _tls_context(settings)
+        self._tls = server_context(settings)
         self._connections: Counter[str] = Counter()
         self._noted: dict[tuple[str, str], float] = {}
         self._held_bytes = 0
@@ -378,27 +379,6 @@ def _plain(address: str) -> str:
 
 def _within(address: str, networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
     return any(ipaddress.ip_address(address) in network for network in networks)
-
-
-def _tls_context(settings: NodeSettings) -> ssl.SSLContext | None:
-    """TLS 1.2 or later (PS3.15 B.9, BCP 195), with certificates from peers if authorities are named."""
-    if settings.tls_certificate is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-        if settings.tls_ca is not None:
-            context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(settings.tls_ca)
-    except (OSError, ssl.SSLError) as error:
-        names = ", ".join(
-            str(path) for path in (settings.tls_certificate, settings.tls_key, settings.tls_ca) if path
-        )
-        raise UsageError.at(
-            names, f"cannot be used for TLS ({error})", "give PEM files that belong together"
-        ) from error
-    return context
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

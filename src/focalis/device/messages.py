@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import smtplib
-import ssl
 from collections.abc import Mapping
 from datetime import datetime
 from email.message import EmailMessage
@@ -14,9 +13,11 @@ from email.utils import format_datetime
 
 import requests
 
+from focalis.device.certificates import client_context
 from focalis.device.config import Recipient
 from focalis.device.delivery import ANSWER_SECONDS, CONNECT_SECONDS, web_error, web_session
 from focalis.device.records import Notice, NoticeEvent
+from focalis.errors import UsageError
 
 SUBJECTS: Mapping[NoticeEvent, str] = {
     "person": "a study needs a person",
@@ -96,9 +97,7 @@ def _mail(recipient: Recipient, notice: Notice, patient: str) -> str:
     lines = [line for line in (notice.text, patient, _page(recipient, notice)) if line]
     message.set_content("\n".join([*lines, "", NOT_FOR_DIAGNOSIS]))
     try:
-        context = ssl.create_default_context(
-            cafile=None if recipient.tls_ca is None else str(recipient.tls_ca)
-        )
+        context = client_context(recipient.tls_ca)
         host, port = recipient.host or "", recipient.port or 25
         if recipient.tls == "tls":
             client: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=ANSWER_SECONDS, context=context)
@@ -114,6 +113,8 @@ def _mail(recipient: Recipient, notice: Notice, patient: str) -> str:
         return f"answered {error.smtp_code}"
     except smtplib.SMTPRecipientsRefused:
         return "refused the recipients"
+    except UsageError as error:
+        return str(error)
     except (OSError, smtplib.SMTPException) as error:
         return f"could not be used ({type(error).__name__}); check host, port, tls and firewall"
     return ""

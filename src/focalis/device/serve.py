@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from focalis import __version__
+from focalis.device.certificates import check_client_files
 from focalis.device.config import Config, ModelEntry, load_config
 from focalis.device.intake import Intake
 from focalis.device.jobs import Jobs
@@ -92,6 +93,7 @@ def running(config: Config) -> Iterator[Running]:
     Raises:
         FocalisError: a model, the store, a certificate or a port cannot be used; nothing stays started.
     """
+    check_client_files(config)
     models = open_models(config.models)
     check_routes(config.routes, models)
     with ExitStack() as stack:
