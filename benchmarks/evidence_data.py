@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from focalis.dataset import (
     Dataset,
     PhantomSettings,
     Split,
+    find_splits,
     inner_split,
+    make_splits,
     open_dataset,
     read_splits,
     write_phantoms,
@@ -29,10 +31,13 @@ from focalis.dataset import (
 from focalis.volume import Volume, read_volume
 from focalis.workflows.record import data_hash, provenance, write_json
 from focalis.workflows.run import INNER_MINIMUM, INNER_SHARE
+from focalis.workflows.setup import DEFAULT_FOLDS
 
 PHANTOMS = PhantomSettings(shape_zyx=(128, 128, 128), foreground_share=1e-4, lesions=3, empty_share=0.5)
 PHANTOM_CASES = 60
 NODULES = "lidc_nodules"
+LABELS = {"msd_hippocampus": {1: "anterior", 2: "posterior"}}
+"""The labels of the data sets that have several."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,9 @@ def task_of(row: Row, runs: Path) -> Task:
         return Task(data, split, None, 0.25, (48, 48, 48), frozenset(n for n in split.train if not full[n]))
     nodules = row.data in (NODULES, "lidc_small")
     data = open_dataset(data_folder() / (NODULES if nodules else row.data))
-    split = read_splits(data.root / "splits_5fold.json")[row.fold]
+    data = replace(data, labels=LABELS.get(row.data, data.labels))
+    path = find_splits(data.root)
+    split = (read_splits(path) if path else make_splits(data.cases, DEFAULT_FOLDS, 0))[row.fold]
     if row.data == "lidc_small":
         small = smallest_third(data)
         split = Split(*(tuple(name for name in side if name in small) for side in (split.train, split.val)))

@@ -7,12 +7,15 @@ make evidence            or: python benchmarks/evidence_page.py
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import thick_slices
 from evidence_accuracy import accuracy
+from evidence_data import LABELS
 from evidence_figures import (
     Line,
     common,
@@ -35,7 +38,7 @@ from evidence_figures import (
 )
 from evidence_losses import background, loss_grid, loss_nodules
 from evidence_pictures import curve_picture, forest_picture, weights_picture
-from evidence_plan import DEFAULT, FOCAL, RESULTS, SCRATCH, SHAPES, FitRow, Row, experiments
+from evidence_plan import DEFAULT, FEW_START, FOCAL, RESULTS, SCRATCH, SHAPES, FitRow, Row, experiments
 from evidence_tables import Lines, by_loss, here, lines_of, loss_title, missing, table, text, verdict
 
 from focalis.evaluation import Figure
@@ -214,19 +217,20 @@ def few_cases(results: Path, images: Path) -> Lines:
 
 
 def few_cases_start(results: Path, _images: Path) -> Lines:
-    """From random weights and from shapes: the numbers of cases and steps of which both are there."""
-    grouped: dict[tuple[int | None, int], dict[str, list[Row]]] = {}
+    """From random weights and from shapes: the data, numbers of cases and steps of which both are there."""
+    grouped: dict[tuple[str, int | None, int], dict[str, list[Row]]] = {}
     for row in experiments()["few-cases-start"]:
         assert isinstance(row, Row)
-        grouped.setdefault((row.cases, row.steps), {}).setdefault(row.start, []).append(row)
+        grouped.setdefault((row.data, row.cases, row.steps), {}).setdefault(row.start, []).append(row)
     every: list[Line] = []
     rows: list[list[str]] = []
-    for (cases, steps), by_start in grouped.items():
+    for (data, cases, steps), by_start in sorted(grouped.items(), key=in_order_of_cases):
         scratch, shapes = (line_of(start, by_start[start], results) for start in (SCRATCH, SHAPES))
         every += [scratch, shapes]
         if set(scratch.finished()) & set(shapes.finished()):
             rows.append(
                 [
+                    data,
                     str(cases or "all"),
                     str(steps),
                     f"{here(scratch)}; {here(shapes)}",
@@ -237,11 +241,33 @@ def few_cases_start(results: Path, _images: Path) -> Lines:
                     fold_differences(shapes, scratch, dice_of),
                 ]
             )
+            rows += [
+                [f"{data}, {label}", str(cases or "all"), str(steps), "", *figures, "", ""]
+                for label, *figures in by_label(data, scratch, shapes)
+            ]
     head = (
-        "training cases | steps | rows: scratch; shapes | Dice from scratch | Dice from shapes | shapes less scratch "
-        "| at one half | by fold"
+        "data | training cases | steps | rows: scratch; shapes | Dice from scratch | Dice from shapes "
+        "| shapes less scratch | at one half | by fold"
     )
     return [*missing(every), *(table(head, rows) if rows else [])]
+
+
+def in_order_of_cases(entry: tuple[tuple[str, int | None, int], Any]) -> tuple[int, int, float]:
+    """Data as they are planned, the short trainings first, few cases before many."""
+    data, cases, steps = entry[0]
+    return [each for each, *_ in FEW_START].index(data), steps, cases or math.inf
+
+
+def by_label(data: str, scratch: Line, shapes: Line) -> list[list[str]]:
+    """Of data with several labels, each one's Dice from both starts, and their difference, on the rows of both."""
+    both = set(scratch.finished()) & set(shapes.finished())
+    lines = [replace(line, found={key: line.found[key] for key in both}) for line in (scratch, shapes)]
+    rows = []
+    for label in LABELS.get(data, {}).values():
+        before, after = (line.dice_by_case(f"dice_{label}") for line in lines)
+        difference = text(mean_of(common(after, before)), sign=True)
+        rows.append([label, text(mean_of(before)), text(mean_of(after)), difference])
+    return rows
 
 
 def network(results: Path, images: Path) -> Lines:

@@ -233,8 +233,18 @@ FEW_SEEDS = (1, 2)
 """Seeds of the rows that compare starts: not 0, whose rows from scratch are of an earlier revision."""
 FEW_STEPS_IN_TIME = 2700
 """Steps of the default in the time of the rival's 350: 7.7 times as many by `time-nnunet.json`."""
-FEW_START = {STEPS["lidc_nodules"]: (10, 20, None, 5, 40), FEW_STEPS_IN_TIME: (10, 20)}
-"""By steps the numbers of cases with which starts are compared."""
+FEW_START: tuple[tuple[str, int, tuple[int | None, ...]], ...] = (
+    ("lidc_nodules", 350, (10, 20, None, 5, 40)),
+    ("lidc_nodules", FEW_STEPS_IN_TIME, (10,)),
+    ("msd_hippocampus", 350, (10,)),
+    ("sts_pet", 350, (10,)),
+    ("oasis_inferior_ventricle", 350, (6,)),
+    ("lidc_nodules", FEW_STEPS_IN_TIME, (20,)),
+    ("msd_hippocampus", 350, (20, 5)),
+    ("sts_pet", 350, (20,)),
+    ("oasis_inferior_ventricle", 350, (None, 3)),
+)
+"""Data, steps and numbers of cases with which starts are compared."""
 LONG_STEPS = 1000
 """Steps of a second look: after the usual ones hardly a loss finds the phantoms' lesions, and on ventricles a loss is
 ahead that is behind elsewhere."""
@@ -294,8 +304,8 @@ def experiments() -> dict[str, list[Row | FitRow]]:
             )
         ],
         "few-cases-start": [
-            Row("lidc_nodules", cases=cases, fold=fold, seed=seed, steps=steps, start=start)
-            for steps, numbers in FEW_START.items()
+            Row(data, cases=cases, fold=fold, seed=seed, steps=steps, start=start)
+            for data, steps, numbers in FEW_START
             for cases in numbers
             for seed in FEW_SEEDS
             for fold in FEW_FOLDS

@@ -104,6 +104,8 @@ def judged(
     point = operating_point(plan, network, watched, runtime)
     model = Model(plan, (network,), point)
     scores: dict[str, Any] = {"held_out": score(model, task, task.split.val)}
+    if len(plan.labels) > 1:
+        scores |= dice_by_label(model, task, task.split.val)
     if task.windows is not None:
         scores["dice_inner"] = mean_dice(model, task, inner[1])
         scores["dice_train"] = mean_dice(model, task, inner[0][:TRAINING_CASES_JUDGED])
@@ -187,6 +189,18 @@ def mean_dice(model: Model, task: Task, cases: Iterable[str]) -> dict[str, float
             for image, label in task.parts(case)
         ]
         found[case] = round(float(np.mean(parts)), 5)
+    return found
+
+
+def dice_by_label(model: Model, task: Task, cases: Iterable[str]) -> dict[str, dict[str, float]]:
+    """As dice_LABEL, each whole case's Dice at the operating point."""
+    labels = model.plan.labels
+    found: dict[str, dict[str, float]] = {f"dice_{name}": {} for name in labels.values()}
+    for case in cases:
+        ((image, truth),) = task.parts(case)
+        mask = segment(model, [image], Settings(runtime="torch")).mask
+        for value, name in labels.items():
+            found[f"dice_{name}"][case] = round(dice(truth.array == value, mask == value), 5)
     return found
 
 

@@ -50,7 +50,7 @@ IDEAS = {
     "stronger": "intensities are changed in twice as many patches, and by twice as much",
     "members": "three networks of a third of the steps each, whose probabilities are averaged",
 }
-DATA = {"lidc_nodules": {1: "nodule"}, "msd_hippocampus": {1: "anterior", 2: "posterior"}}
+DATA = ("lidc_nodules", "msd_hippocampus")
 CASES, STEPS, FOLDS, SEEDS = 10, 350, (0, 1), (1, 2)
 HOLES, SIDE = 0.5, 8
 """The share of a patch that is holes, cubes of so many voxels a side."""
@@ -137,8 +137,7 @@ class Trial:
 
     def __init__(self, row: Row, folder: Path) -> None:
         self.row, self.folder, self.runtime = row, folder, choose_runtime()
-        task = task_of(row, folder)
-        self.task = replace(task, data=replace(task.data, labels=DATA[row.data]))
+        self.task = task_of(row, folder)
         self.inner = inner_of(self.task, row.seed)
         self.plan = Plan.model_validate(
             {**plan_of(row, self.task).model_dump(), "ignore": NOT_JUDGED, "start": SHAPES}
