@@ -123,13 +123,15 @@ class PhantomDevice:
         *,
         supersedes: str | None = None,
         cautions: tuple[Caution, ...] = (),
+        held: str | None = None,
     ) -> str:
-        """Add the task of a series and its Segmentation; the task's id."""
+        """Add the task of a series, or take the one that was held, and add its Segmentation; the task's id."""
         instances = self.store.instances(series_uid)
-        task_id = hashlib.sha256((series_uid + str(supersedes)).encode()).hexdigest()[:40]
-        self.store.add_task(
-            task_id, series_uid, "nodules", MODEL_SHA256, task_id.ljust(64, "0"), supersedes=supersedes
-        )
+        task_id = held or hashlib.sha256((series_uid + str(supersedes)).encode()).hexdigest()[:40]
+        if held is None:
+            self.store.add_task(
+                task_id, series_uid, "nodules", MODEL_SHA256, task_id.ljust(64, "0"), supersedes=supersedes
+            )
         series = read_series(self.store.at_hand(instances))
         with folder_for_more(self.store, task_id) as folder:
             path = folder / "seg-1.dcm"

@@ -141,9 +141,9 @@ def test_a_beginning_names_several_experiments_and_an_unknown_one_is_refused(cap
     assert "'los' is no experiment" in capsys.readouterr().err
 
 
-def test_the_whole_plan_fits_about_ten_hours_of_two_cores(tmp_path):
+def test_the_whole_plan_takes_no_more_than_a_night_and_a_morning_of_two_cores(tmp_path):
     together = evidence.listing(experiments(), tmp_path).splitlines()[-1]
-    assert 5 < float(together.split()[1]) < 12.5  # on a processor with bfloat16 the lower end
+    assert 5 < float(together.split()[1]) < 14  # on a processor with bfloat16 the lower end
 
 
 def test_the_listing_counts_a_row_that_is_there_once(tmp_path):

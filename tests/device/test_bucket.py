@@ -436,6 +436,32 @@ def test_the_copies_of_a_process_at_work_stay_few(address, model, write_series, 
             assert jobs.store.at_hand(jobs.store.instances(task.series_uid))
 
 
+def test_a_copy_that_is_removed_just_when_it_is_asked_for_is_fetched(store, series, monkeypatch):
+    held = store.instances(keep_files(store, series))
+
+    def late(*arguments, **options):
+        shutil.rmtree(store.folder / "objects")
+        monkeypatch.undo()
+        os.utime(*arguments, **options)
+
+    monkeypatch.setattr("focalis.device.bucket_files.os.utime", late)
+    assert all(path.is_file() for path in store.at_hand(held[:1]))
+
+
+def test_an_image_that_is_sent_again_changes_no_copy_that_is_fetched_meanwhile(store, series, monkeypatch):
+    held = store.instances(keep_files(store, series))
+    forget_copies(store)
+    keep, seen = Bucket.keep, []
+
+    def slowly(bucket, *arguments):
+        seen.extend(path.stat().st_ino for path in store.at_hand(held))
+        keep(bucket, *arguments)
+
+    monkeypatch.setattr(Bucket, "keep", slowly)
+    keep_files(store, series[:1])
+    assert seen[: len(held)] == [each.path.stat().st_ino for each in held]
+
+
 @pytest.mark.parametrize("meanwhile", ["asked for", "fetched", "fetched without hard links", "sent again"])
 def test_a_copy_does_not_change_while_it_is_read(store, series, monkeypatch, meanwhile):
     held = store.instances(keep_files(store, series))

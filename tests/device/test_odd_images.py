@@ -1,5 +1,7 @@
 """Localizers in a series are left out; another stack is not."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 from device_work import GRID, block, config, in_this_process, keep_files, until, working
@@ -55,3 +57,19 @@ def test_a_series_with_a_localizer_is_segmented_without_it(model, write_series, 
         used = dcmread(next(each.path for each in jobs.store.results(task.task_id) if each.kind == "seg"))
     assert "left out 1 of 7 images, of another orientation or size than the others" in told
     assert "1.2.9.1" not in str(used)
+
+
+@pytest.mark.parametrize("outcome", ["refused", "held", "failed"])
+def test_a_task_that_ends_early_leaves_the_localizer_out(model, write_series, tmp_path, outcome):
+    files = write_series(tmp_path / "in", block(), GRID)
+    with Store(tmp_path / "store") as store:
+        uid = keep_files(store, [*files, turned(files[0], 1)])
+    answer = Mock(side_effect=in_this_process)
+    with working(tmp_path / "store", config(model), run=answer) as jobs:
+        (done,) = until(lambda: jobs.store.tasks("done"))
+        images, made = jobs.store.images(uid), answer.call_count
+        answer.side_effect = lambda *_: {"outcome": outcome, "reason": "why"}
+        jobs.store.add_task("other", uid, "tiny", done.model_sha256, done.input_sha256)
+        until(lambda: jobs.store.task("other").state == outcome)
+        assert answer.call_count > made
+        assert jobs.store.images(uid) == images

@@ -23,6 +23,7 @@ from page_clients import PASSWORD, csrf_of, log_in, remote_client
 from phantom_device import PhantomDevice
 from retraining_device import COMMAND, STUDIES
 
+from focalis.dataset import open_dataset
 from focalis.device import retrain as retrain_child
 from focalis.device import retraining
 from focalis.device.backup import back_up, restore
@@ -425,6 +426,20 @@ def test_spellings_of_a_patient_id_are_one_patient_and_without_one_each_study_is
     assert first == again != unnamed
     assert unnamed.startswith(UNNAMED)
     assert not first.startswith(UNNAMED)
+
+
+@pytest.mark.parametrize("gone", ["files", "correction"])
+def test_a_study_that_is_removed_while_others_are_exported_is_left_out(reviewed, tmp_path, monkeypatch, gone):
+    studies = reviewed("a", "b", "c")
+
+    def removed_first(files):
+        if str(files[0]) in studies[1]["files"]:
+            Path(studies[1]["correction"] if gone == "correction" else files[-1]).unlink()
+        return read_series(files)
+
+    monkeypatch.setattr("focalis.device.exporting.read_series", removed_first)
+    assert export(studies, str(tmp_path / "out")) == 2
+    assert [case.name for case in open_dataset(tmp_path / "out").cases] == ["case_0", "case_2"]
 
 
 @pytest.mark.slow

@@ -69,6 +69,41 @@ def test_a_restart_takes_nothing_twice_even_after_the_study_was_removed(inbox, i
     assert intake.store.counts()["instances"] == 0
 
 
+@pytest.mark.parametrize("deep", ["", "scanner 1/today"])
+def test_a_share_that_was_not_mounted_for_a_while_brings_nothing_twice(inbox, intake, slices, deep):
+    share = inbox / deep
+    shutil.copytree(slices[0].parent, share, dirs_exist_ok=True)
+    if deep:
+        (inbox / "other").write_text("of another share")
+    watched = watcher(inbox, intake)
+    watched.look()
+    watched.look()
+    uid = intake.store.series()[0].series_uid
+    intake.store.set_series_state(uid, "unrouted")
+    assert intake.store.delete_series(uid)
+
+    share.rename(inbox.parent / "away")
+    share.mkdir()
+    watched.look()
+    share.rmdir()
+    (inbox.parent / "away").rename(share)
+
+    assert [watched.look() for _ in range(3)] == [0, 0, 0]
+
+
+def test_a_file_that_its_owner_removed_is_forgotten(inbox, intake, slices):
+    shutil.copytree(slices[0].parent, inbox / "a")
+    (inbox / "b").write_text("stays")
+    watched = watcher(inbox, intake)
+    watched.look()
+    watched.look()
+    shutil.rmtree(inbox / "a")
+    watched.look()
+    shutil.copytree(slices[0].parent, inbox / "a")
+    watched.look()
+    assert watched.look() == len(slices)
+
+
 def test_a_file_that_comes_back_changed_is_taken_again(inbox, intake, slices):
     watched = watcher(inbox, intake)
     (inbox / "x.dcm").write_bytes(slices[0].read_bytes())

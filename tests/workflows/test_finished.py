@@ -13,6 +13,7 @@ from focalis.errors import UsageError
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
 from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.prediction import segment
 from focalis.volume import Grid, Volume, write_volume
 from focalis.workflows.finished import part_of
 from focalis.workflows.predict import predict
@@ -117,6 +118,24 @@ def test_a_case_whose_image_was_replaced_is_predicted_again(model, images, tmp_p
     again = predict(model, [images], out, resume=True, **OPTIONS)
     assert [case for case, status in states(again).items() if status == "done"] == ["case2"]
     assert again.rows[2].foreground_voxels == np.prod(GRID.shape_zyx)
+
+
+def test_a_mask_of_an_image_that_was_replaced_meanwhile_is_not_kept(model, images, tmp_path, monkeypatch):
+    out, place = tmp_path / "out", images / "case2.nii.gz"
+    values = np.random.default_rng(9).uniform(1, 2, GRID.shape_zyx).astype(np.float32)
+
+    def slowly(*arguments, **options):
+        found = segment(*arguments, **options)
+        write_volume(Volume(values, GRID), place)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr("focalis.workflows.predict_case.segment", slowly)
+        report = predict(model, [place], out, **OPTIONS)
+    assert [row.reason for row in report.refused] == [f"{place}: changed after it was read; start again"]
+    assert not list(out.rglob("case2*"))
+    again = predict(model, [place], out, resume=True, **OPTIONS)
+    assert again.rows[0].foreground_voxels == np.prod(GRID.shape_zyx)
 
 
 @pytest.mark.parametrize(

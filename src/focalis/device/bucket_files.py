@@ -46,9 +46,8 @@ class BucketFiles(ObjectFiles):
         super().place(staged, path)
 
     def place_again(self, staged: Staged, path: Path) -> None:
-        """See `place`: an object that was lost or changed is put back."""
+        """See `place`: an object that was lost or changed is put back; its copy is fetched when it is asked for."""
         self.bucket.keep(self._key(path), staged.path, staged.sha256)
-        super().place_again(staged, path)
 
     def keep_result(self, task_id: str, path: Path, sha256: str) -> str:
         """Have a file of a task as an object; returns its name."""
@@ -109,12 +108,12 @@ class BucketFiles(ObjectFiles):
                 for path in (Path(name) / file for file in files):
                     with suppress(OSError):
                         status = path.stat()
-                        copies.append((status.st_atime, status.st_size, path))
+                        copies.append((_used_at(status), status.st_size, path))
         excess = max(sum(size for _, size, _ in copies) - most_bytes, least_free_bytes - self.free_bytes())
         for used, size, path in sorted(copies):
             if used < now - _DAY_SECONDS or (excess > 0 and used < now - spared_seconds):
                 with suppress(FileNotFoundError):
-                    if path.stat().st_atime == used:  # else somebody asked for it meanwhile
+                    if _used_at(path.stat()) == used:  # else somebody asked for it meanwhile
                         path.unlink()
                         excess -= size
         for path in (each for part in _IN_THE_MAKING for each in (self.folder / part).glob("*")):
@@ -127,6 +126,18 @@ class BucketFiles(ObjectFiles):
 
 
 def _note_use(path: Path) -> None:
-    """Set a copy's time of access, and leave the time of its last change, by which readers tell that it changed."""
+    """Set a copy's time of access, and leave the time of its last change, by which readers tell that it changed.
+
+    Raises:
+        FileNotFoundError: it is not there, or was removed meanwhile.
+    """
     with path.open("rb") as file:
-        os.utime(file.fileno(), ns=(time.time_ns(), os.fstat(file.fileno()).st_mtime_ns))
+        status = os.fstat(file.fileno())
+        os.utime(file.fileno(), ns=(time.time_ns(), status.st_mtime_ns))
+    if path.stat().st_ino != status.st_ino:
+        raise FileNotFoundError(path)
+
+
+def _used_at(status: os.stat_result) -> float:
+    """When somebody last asked for a copy; a file system may keep times of access by the day, or not at all."""
+    return max(status.st_atime, status.st_mtime)

@@ -41,13 +41,14 @@ def export(
         regions: name to label values of nested regions, from the outermost to the innermost.
 
     Returns:
-        The number of cases.
+        The number of cases: a study that was removed after the export began is left out.
 
     Raises:
         DataError: there is nothing to export, or a file cannot be read or written.
     """
     if not studies:
         raise DataError("no study has been reviewed; accept or reject lesions and send the correction first")
+    studies = list(filter(_is_there, studies))
     with whole_folder(Path(out)) as folder:
         names = sorted({s.name for study in studies for s in list_segments(Path(study["correction"]))})
         values = {name: value for value, name in (labels or dict(enumerate(names, start=1))).items()}
@@ -57,16 +58,23 @@ def export(
             )
         rows = []
         for study in studies:
-            series = read_series([Path(file) for file in study["files"]])
-            label = np.zeros(series.volume.array.shape, dtype=np.uint8)
-            for name, mask in read_segmentation(Path(study["correction"]), series).items():
-                label[mask] = values[name]
+            try:
+                series = read_series([Path(file) for file in study["files"]])
+                label = np.zeros(series.volume.array.shape, dtype=np.uint8)
+                for name, mask in read_segmentation(Path(study["correction"]), series).items():
+                    label[mask] = values[name]
+            except DataError:
+                if _is_there(study):
+                    raise
+                continue
             write_volume(series.volume, folder / "images" / f"{study['case']}.nii.gz")
             write_volume(Volume(label, series.volume.grid), folder / "labels" / f"{study['case']}.nii.gz")
             patient = without_spelling(text(series.header, "PatientID"))
             known = patient or text(series.header, "StudyInstanceUID")
             prefix = "patient_" if patient else UNNAMED
             rows.append((study["case"], prefix + hashlib.sha256(known.encode()).hexdigest()[:12]))
+        if not rows:
+            raise DataError("every reviewed study was removed meanwhile; raise store.retain_days")
         description: dict[str, Any] = {"labels": {"background": 0, **values}}
         if regions:
             nested = list(regions.values())
@@ -81,3 +89,8 @@ def export(
         write_text(folder / "cases.csv", table.getvalue())
         restrict(folder, 0o750)
     return len(rows)
+
+
+def _is_there(study: Mapping[str, Any]) -> bool:
+    """Whether retention has not removed it."""
+    return all(Path(file).is_file() for file in (study["correction"], *study["files"]))

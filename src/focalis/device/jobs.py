@@ -305,8 +305,8 @@ class Jobs:
         """
         names = choose_models(row, self.routes(), self.models)
         if not names:
-            self.store.set_series_state(row.series_uid, "unrouted")
-            self.store.event("info", "no route leads to a model", series_uid=row.series_uid)
+            if self.store.set_series_state(row.series_uid, "unrouted", of="complete"):
+                self.store.event("info", "no route leads to a model", series_uid=row.series_uid)
             return
         inputs, partial = self._inputs_of(row.series_uid), "; ".join(what_is_missing(self.store, row))
         tasks = [task for name in names if (task := self.store.task_of(row.series_uid, name))]
@@ -541,7 +541,10 @@ class Jobs:
         for caution in answer.get("cautions", ()):
             self.store.event("warning", caution, task_id=task_id)
         left = {Path(file).stem for file in answer.get("left_out_files", ())}
-        self.store.leave_out(task.series_uid, left)
+        if (
+            "left_out_files" in answer
+        ):  # else it did not come so far, and results of another model may rest on it
+            self.store.leave_out(task.series_uid, left)
         if left:
             text = f"left out {len(left)} of {len(instances)} images, of another orientation or size than the others"
             self.store.event("warning", text, task_id=task_id)

@@ -71,11 +71,15 @@ def loaded_model(file: str, sha256: str, models: dict[str, Model]) -> Model:
     """
     with ModelError.of_system(file, "give a model file"):
         found = sha256_of(Path(file))
+    changed = ModelError.at(
+        file, "the file was changed since the device started", "restore it, restart, and try again"
+    )
     if found != sha256:
-        raise ModelError.at(
-            file, "the file was changed since the device started", "restore it, restart, and try again"
-        )
+        raise changed
     if sha256 not in models:
         models.clear()
-        models[sha256] = load_model(Path(file))
+        model = load_model(Path(file))
+        if model.identity.file_sha256 != sha256:
+            raise changed
+        models[sha256] = model
     return models[sha256]

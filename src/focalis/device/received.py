@@ -304,9 +304,18 @@ class Received:
         )
         return [row["series_uid"] for row in rows]
 
-    def set_series_state(self, series_uid: str, state: SeriesState) -> None:
-        """Set the state of a series; an instance sets it back to "receiving"."""
-        self._database.change("UPDATE series SET state = ? WHERE series_uid = ?", (state, series_uid))
+    def set_series_state(self, series_uid: str, state: SeriesState, *, of: SeriesState | None = None) -> bool:
+        """Set the state of a series, or only if it is in another one; an instance sets it back to "receiving".
+
+        Returns:
+            Whether it was set.
+        """
+        return bool(
+            self._database.change(
+                "UPDATE series SET state = ?1 WHERE series_uid = ?2 AND (?3 IS NULL OR state = ?3)",
+                (state, series_uid, of),
+            )
+        )
 
     def settled_series(self) -> list[SeriesRow]:
         """The series for which nothing more is expected, longest quiet first.
@@ -381,11 +390,18 @@ class Received:
             connection.put("watched", ["path"], {"path": str(path), "bytes": size, "mtime_ns": mtime_ns})
 
     def forget_taken(self, present: set[Path]) -> None:
-        """Forget the files of the watched folder that are no longer there."""
-        known = {row["path"] for row in self._database.rows("SELECT path FROM watched")}
+        """Forget the files of the watched folder that are no longer there.
+
+        What lay in a folder that holds nothing now is remembered: its share may not be mounted, and would be taken
+        once more when it is.
+        """
+        known = {Path(row["path"]) for row in self._database.rows("SELECT path FROM watched")}
+        filled = {folder for path in present for folder in path.parents}
         with self._database.transaction() as connection:
-            for path in known - {str(path) for path in present}:
-                connection.execute("DELETE FROM watched WHERE path = ?", (path,))
+            for path in known - present:
+                there = next((folder for folder in path.parents if folder.is_dir()), None)
+                if there in filled:
+                    connection.execute("DELETE FROM watched WHERE path = ?", (str(path),))
 
     def _sha256_of(self, sop_uid: str) -> str | None:
         rows = self._database.rows("SELECT sha256 FROM instances WHERE sop_uid = ?", sop_uid)

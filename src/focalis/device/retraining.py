@@ -246,7 +246,8 @@ class Retrainer:
 
     def _remove_leftovers(self) -> None:
         """Remove what ended retrainings have left: it holds images."""
+        folders = list((self._store.folder / "retraining").glob("*"))  # first: one may begin meanwhile
         kept = {str(each.number) for each in self._store.retrainings() if each.open}
-        for folder in (self._store.folder / "retraining").glob("*"):
+        for folder in folders:
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)

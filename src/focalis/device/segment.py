@@ -216,7 +216,12 @@ def _segment(
         outside = outside_line(strange) if strange else ""
         policy = job.other_modality if other_modalities(model.plan, [series.modality]) else job.outside
         if outside and policy == "hold":
-            return {"outcome": "held", "reason": f"the series {outside}", "outside": outside}
+            return {
+                "outcome": "held",
+                "reason": f"the series {outside}",
+                "outside": outside,
+                "left_out_files": [str(files[link]) for link in left],
+            }
         if outside and policy == "refuse":
             raise DataError(f"the series {outside}; {_OUTSIDE_ADVICE}")
         tell("segmenting")
@@ -225,7 +230,8 @@ def _segment(
         if disk_is_full(error):
             raise
         if whole:
-            return {"outcome": "held", "reason": whole, "outside": outside}
+            left_out = [str(files[link]) for link in left]
+            return {"outcome": "held", "reason": whole, "outside": outside, "left_out_files": left_out}
         raise _RefusedError(told_without(links / "series", error), outside) from error
     followed, told_of_it = _follow(job, series, found.mask, model, settings, links / "earlier")
     tell("writing")

@@ -254,10 +254,11 @@ class Work:
         return [ResultObject(**{**row, "path": self._files.folder / row["path"]}) for row in rows]
 
     def add_delivery(self, task_id: str, kind: SentKind, sop_uid: str, destination: str) -> None:
-        """A result is to be sent to a destination, at once; if that is known already, nothing changes."""
+        """A result is to be sent to a destination, at once; nothing changes if that is known, or it was superseded."""
         self._database.change(
             "INSERT INTO deliveries (task_id, kind, sop_uid, destination, state, attempts, last_error, next_at)"
-            " VALUES (?, ?, ?, ?, 'waiting', 0, '', ?) ON CONFLICT DO NOTHING",
+            " SELECT ?1, ?2, ?3, ?4, 'waiting', 0, '', ?5"
+            " WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE supersedes = ?1) ON CONFLICT DO NOTHING",
             (task_id, kind, sop_uid, destination, now()),
         )
 

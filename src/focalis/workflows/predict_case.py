@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from focalis.display import Shown
-from focalis.errors import UsageError, about, refusal
+from focalis.errors import DataError, UsageError, about, refusal
+from focalis.files import states_of
 from focalis.model import Model
 from focalis.planning import other_modalities
 from focalis.prediction import (
@@ -87,8 +88,13 @@ class PredictRow(Shown):
 
 @dataclass(frozen=True)
 class Read:
-    """A case that is ready to be segmented: its images, the points on it, in what it lies outside, who has seen it."""
+    """A case that is ready to be segmented: its images, the points on it, in what it lies outside, who has seen it.
 
+    Attributes:
+        states: of its files before they were read, see `focalis.files.states_of`.
+    """
+
+    states: Sequence[int]
     images: CaseImages
     places: Sequence[Place]
     outside: tuple[str, ...]
@@ -153,6 +159,7 @@ class Predicting:
         if self.resume and (kept := self._kept(case, output, beside)):
             return kept
         began, waited = time.perf_counter(), 0.0
+        states = states_of(case.all_files)
 
         def admitted(outlines: Sequence[Outline], modalities: Sequence[str]) -> None:
             nonlocal waited
@@ -180,7 +187,7 @@ class Predicting:
             self._outside[case.name] = outside
             seen = self.seen_cases.find(case.name, images.volumes)
         self._seconds[case.name] = time.perf_counter() - began - waited
-        return Read(images, here, outside, seen)
+        return Read(states, images, here, outside, seen)
 
     def compute(
         self, case: CaseInput, read: Read, stopped: threading.Event | None
@@ -229,6 +236,10 @@ class Predicting:
     def _written(self, case: CaseInput, read: Read, found: Segmentation) -> PredictRow:
         output, report, extra, spread = self._files(case)
         source, outside, seen = read.images.source, read.outside, read.seen
+        if (
+            states_of(case.all_files) != read.states
+        ):  # `resume` would take the mask for that of the new images
+            raise DataError.at(case.files[0], "changed after it was read", "start again")
         if self.probabilities:
             write_volume(Volume(found.probability, found.grid), extra)
         if found.uncertainty is not None:

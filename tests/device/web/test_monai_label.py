@@ -2,10 +2,12 @@
 
 import io
 import json
+import os
 import time
 import warnings
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import peers
@@ -287,3 +289,24 @@ def test_uploads_end_by_time_and_by_size_and_bear_no_names(tmp_path, monkeypatch
     monkeypatch.setattr(uploads, "KEPT_SECONDS", -1)
     kept.prune()
     assert kept.find("second") is None
+
+
+def test_an_upload_that_is_removed_meanwhile_is_gone_and_stops_no_other(tmp_path, monkeypatch):
+    kept = uploads.Uploads(tmp_path / "uploads")
+    kept.keep("name", "x.nii.gz", io.BytesIO(b"12345"))
+    (path,) = (tmp_path / "uploads").iterdir()
+
+    def removed_first(does):
+        def do(*arguments, **options):
+            path.unlink(missing_ok=True)
+            return does(*arguments, **options)
+
+        return do
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.utime", removed_first(os.utime))
+        assert kept.find("name") is None
+    assert not path.exists()
+    kept.keep("name", "x.nii.gz", io.BytesIO(b"12345"))
+    monkeypatch.setattr(Path, "stat", removed_first(Path.stat))
+    kept.prune()

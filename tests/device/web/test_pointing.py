@@ -34,7 +34,7 @@ def guided(phantom):
         return {"outcome": "done", "said": said, "label": "lesion", "voxels_zyx": voxels.tolist()}
 
     phantom.pointed, phantom.components = pointed, components
-    phantom.series_uid = series_uid
+    phantom.series_uid, phantom.truth = series_uid, truth
     return phantom
 
 
@@ -65,6 +65,17 @@ def test_the_images_of_a_study_that_waits_for_points_are_shown(guided_client, gu
     assert "No lesions found" not in page  # nobody has searched
     assert "A click segments the lesion" in page
     assert "Segment all the same" not in page
+
+
+def test_a_study_that_was_segmented_after_it_had_been_opened_shows_its_lesions(guided_client, guided):
+    task_id = guided.hold(guided.series_uid)
+    opened(guided_client, task_id)
+    guided.finish(guided.series_uid, guided.truth, held=task_id)
+    headers = {"x-csrf-token": csrf_of(guided_client)}
+    assert guided_client.post(f"/studies/{task_id}/correction", headers=headers).status_code == 409
+    page = opened(guided_client, task_id).text
+    assert f"{guided.components.max()} lesions found" in page
+    assert page.count("data-lesion=") == guided.components.max()
 
 
 def test_a_lesion_that_is_pointed_at_is_accepted_and_sent_like_any_other(guided_client, guided):

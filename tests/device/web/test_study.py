@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import threading
 import time
@@ -19,11 +20,13 @@ from PIL import Image
 from structured_reports import read_report
 
 from focalis.device.records import Header
+from focalis.device.web import study
 from focalis.device.web.children import run_job
 from focalis.device.web.views import Views, series_key
 from focalis.dicom import Caution, read_origin, read_segmentation, read_series
 from focalis.dicom.drawn_points import read_tracking
 from focalis.dicom.structures import read_structures
+from focalis.files import UNFINISHED, flush
 from focalis.lesions import label_components
 
 
@@ -67,6 +70,29 @@ def test_a_view_is_not_made_again_for_who_looked_before_it_was_there(phantom, ta
         until(lambda: threading.active_count() == others)
         assert views.get(task_id) is not None
     made.assert_called_once()
+
+
+def test_a_view_that_is_just_being_finished_is_not_removed(phantom, task_id, monkeypatch):
+    views = Views(phantom.store, phantom.config.limits)
+
+    def flushed(path):
+        views.prune()
+        flush(path)
+
+    monkeypatch.setattr("focalis.files.flush", flushed)
+    views.start(task_id, phantom.store.task(task_id).series_uid)
+    until(lambda: views.get(task_id) or views.problem(task_id), 20)
+    assert views.get(task_id) is not None
+
+
+def test_what_a_killed_device_left_of_a_view_goes_after_a_day(phantom):
+    views = phantom.store.folder / "views"
+    for name, days in (("old", 2), ("new", 0)):
+        (views / f"{UNFINISHED}{name}").mkdir(parents=True)
+        (views / f"{UNFINISHED}{name}" / "view.json").write_text("{}")
+        os.utime(views / f"{UNFINISHED}{name}", (time.time() - 86_400 * days,) * 2)
+    Views(phantom.store, phantom.config.limits).prune()
+    assert [path.name for path in views.iterdir()] == [f"{UNFINISHED}new"]
 
 
 def test_a_series_outside_of_the_models_scope_is_said(client, phantom, task_id):
@@ -245,6 +271,26 @@ def test_the_correction_holds_the_accepted_lesions_and_is_sent(client, phantom, 
     assert told.model == MODEL_IDENTITY
     assert phantom.calls == [("deliver", task_id)]
     assert "corrected" in client.get("/").text
+
+
+def test_a_correction_of_what_is_superseded_meanwhile_is_not_sent(client, phantom, task_id, monkeypatch):
+    opened(client, task_id)
+    csrf = csrf_of(client)
+    for number in (1, 2, 3):
+        judge(client, task_id, number, "accepted", csrf)
+    before = phantom.store.deliveries(task_id)
+
+    def slowly(*arguments):
+        task = phantom.store.task(task_id)
+        phantom.store.add_task("later", task.series_uid, "nodules", "7" * 64, "8" * 64, supersedes=task_id)
+        return made(*arguments)
+
+    made = study.run_job
+    monkeypatch.setattr(study, "run_job", slowly)
+    answer = client.post(f"/studies/{task_id}/correction", headers={"x-csrf-token": csrf})
+    assert (answer.status_code, "another result has replaced this one" in answer.text) == (409, True)
+    assert phantom.store.deliveries(task_id) == before
+    assert {each.kind for each in phantom.store.results(task_id)} == {"seg"}
 
 
 def test_a_second_correction_replaces_the_first_and_has_its_own_time(client, phantom, task_id):

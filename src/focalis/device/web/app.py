@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -37,6 +38,7 @@ from focalis.object_store import UnreachableError
 
 _BIG_BODIES = ("/upload", "/dicom-web/", "/infer/", "/session/", "/datastore/")
 _PRUNE_SECONDS = 600
+_log = logging.getLogger(__name__)
 
 
 def create_app(device: Device) -> FastAPI:
@@ -51,8 +53,11 @@ def create_app(device: Device) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async def prune() -> None:
             while True:
-                await run_in_threadpool(site.views.prune)
-                await run_in_threadpool(site.uploads.prune)
+                for each in (site.views.prune, site.uploads.prune):
+                    try:
+                        await run_in_threadpool(each)
+                    except (FocalisError, OSError) as error:  # the next round tries again
+                        _log.error("old views and uploads were not removed: %s", error)
                 await asyncio.sleep(_PRUNE_SECONDS)
 
         pruning = asyncio.create_task(prune())

@@ -236,11 +236,13 @@ def send_correction(
                 },
                 config.limits,
             )
+            still_current(site.task(task_id))
             keep_more(store, task_id, folder, made)
     for destination in config.destinations:
         for each in made:
             if _SENT_AS[each["kind"]] in destination.objects:
                 store.add_delivery(task_id, each["kind"], each["sop_uid"], destination.name)
+    still_current(site.task(task_id))
     if segmentation is None:
         accepted = sum(each["parts"] for each in view.lesions if verdicts[each["number"]] == "accepted")
         store.set_task_state(task_id, "done", f"{counted(accepted, 'lesion')}, pointed at")

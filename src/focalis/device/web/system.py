@@ -131,7 +131,10 @@ def export(request: Request, session: Annotated[Session, Depends(changes("review
             out = site.device.store.folder / "exports" / name
             told = [study.at_hand(site.device.store) for study in studies]
             count = run_job("export", {"studies": told, "out": str(out)}, site.device.config.limits)
-            site.note(request, session.user, f"exported {count} reviewed studies as {name}")
+            said = f"exported {count} reviewed studies as {name}"
+            if count < len(studies):
+                said += f"; the other {len(studies) - count} were removed meanwhile"
+            site.note(request, session.user, said)
     finally:
         _exporting.release()
     return RedirectResponse("/system#export", 303)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -51,8 +53,9 @@ class Uploads:
     def find(self, name: str) -> Path | None:
         """The file of a name; it is kept for longer now. None if there is none, or not any more."""
         for path in self._files(name):
-            path.touch()
-            return path
+            with suppress(FileNotFoundError):  # it has just been removed
+                os.utime(path)
+                return path
         return None
 
     def remove(self, name: str) -> None:
@@ -63,10 +66,14 @@ class Uploads:
     def prune(self) -> None:
         """Remove what was not used for `KEPT_SECONDS`, and the oldest beyond `KEPT_BYTES`."""
         kept, now = 0, time.time()
-        found = [(path, path.stat()) for path in self._folder.glob("*")]
-        for path, facts in sorted(found, key=lambda each: each[1].st_mtime, reverse=True):
-            kept += facts.st_size
-            if kept > KEPT_BYTES or now - facts.st_mtime > KEPT_SECONDS:
+        found = []
+        for path in self._folder.glob("*"):
+            with suppress(FileNotFoundError):  # another upload has just replaced or removed it
+                facts = path.stat()
+                found.append((facts.st_mtime, facts.st_size, path))
+        for used, size, path in sorted(found, reverse=True):
+            kept += size
+            if kept > KEPT_BYTES or now - used > KEPT_SECONDS:
                 path.unlink(missing_ok=True)
 
     def _files(self, name: str) -> list[Path]:

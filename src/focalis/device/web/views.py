@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from focalis.device.store import Store
 from focalis.device.web.children import run_job
 from focalis.device.written import pointed_files
 from focalis.errors import FocalisError
-from focalis.files import write_text
+from focalis.files import ABANDONED_AFTER_S, UNFINISHED, age_s, write_text
 from focalis.volume import NIFTI_HEADER_BYTES, Grid, read_outlines
 
 KEPT_BYTES = 4_000_000_000
@@ -156,8 +158,10 @@ class Views:
         self._failed: dict[str, str] = {}
 
     def state(self, task_id: str) -> list[int]:
-        """What a current view repeats: its format, how many lesions persons pointed at, the edition of their edits."""
-        return [_FORMAT, len(pointed_files(self._store, task_id)), self._store.edition(task_id)]
+        """What a current view repeats: its format, whether there is a Segmentation, how many lesions persons pointed
+        at, the edition of their edits."""
+        segmented = segmentation_of(self._store, task_id) is not None
+        return [_FORMAT, segmented, len(pointed_files(self._store, task_id)), self._store.edition(task_id)]
 
     def get(self, task_id: str) -> View | None:
         """The view of a task; None if it is not made yet, or lacks what a person did before the device was killed."""
@@ -165,7 +169,7 @@ class Views:
         with self.changing:
             try:
                 table = json.loads((folder / TABLE).read_text(encoding="utf-8"))
-                (folder / TABLE).touch()
+                os.utime(folder / TABLE)
             except (OSError, ValueError):
                 return None
             if table.get("state") != self.state(task_id):
@@ -206,6 +210,7 @@ class Views:
                 if self.get(key) is not None:  # it was made between the look of who asks now and the asking
                     return
                 self.prune()
+                state = self.state(key)  # first: what comes meanwhile makes the view an old one
                 files = list(map(str, self._store.at_hand(self._store.images(series_uid))))
                 result = segmentation_of(self._store, key)
                 run_job(
@@ -216,7 +221,7 @@ class Views:
                         "out": str(self._folder / key),
                         "pointed": [str(path) for path in pointed_files(self._store, key)],
                         "edits": edits_of(self._store, key),
-                        "state": self.state(key),
+                        "state": state,
                     },
                     self._limits,
                 )
@@ -231,12 +236,17 @@ class Views:
         """Remove the views of studies that the store has no more, and the oldest beyond `KEPT_BYTES`."""
         if not self._folder.is_dir():
             return
-        found = [path for path in self._folder.iterdir() if (path / TABLE).is_file()]
-        found.sort(key=lambda path: (path / TABLE).stat().st_mtime, reverse=True)
+        found = []
+        for path in self._folder.iterdir():
+            with suppress(OSError):  # another one removes it, or puts a new one in its place
+                if path.name.startswith(UNFINISHED) and age_s(path) < ABANDONED_AFTER_S:
+                    continue
+                size = sum(file.stat().st_size for file in path.iterdir())
+                found.append(((path / TABLE).stat().st_mtime, size, path))
         keys = {series_key(each) for each in self._store.series()}
         kept = 0
-        for path in found:
-            kept += sum(file.stat().st_size for file in path.iterdir())
+        for _, size, path in sorted(found, reverse=True):
+            kept += size
             if kept > KEPT_BYTES or (path.name not in keys and self._store.task(path.name) is None):
                 shutil.rmtree(path, ignore_errors=True)
 
