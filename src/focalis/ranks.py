@@ -7,6 +7,7 @@ of them acts on it, so that none waits for a rank that went another way.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,9 +18,10 @@ import torch
 from torch import Tensor
 from torch import distributed as group
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from focalis.cores import usable_cores
 from focalis.errors import TrainingError, UsageError
 
 PATIENCE = timedelta(days=7)
@@ -41,11 +43,14 @@ def rank() -> int:
 
 
 @contextmanager
-def joined(attempt: int = 0) -> Iterator[None]:
+def joined(attempt: int = 0) -> Iterator[Store]:
     """Join the processes that the same launcher started; they are named by its environment variables.
 
     Args:
         attempt: how often it has started them before. Their addresses of then still lie in its store.
+
+    Yields:
+        The launcher's store.
     """
     gpus = torch.cuda.is_available() and group.is_nccl_available()
     if gpus:
@@ -59,7 +64,7 @@ def joined(attempt: int = 0) -> Iterator[None]:
         timeout=PATIENCE,
     )
     try:
-        yield
+        yield store
     finally:
         if group.is_initialized():
             group.destroy_process_group()
@@ -76,6 +81,12 @@ def device(name: str) -> str:
     if name not in ("auto", "cuda"):
         raise UsageError(f"{count()} processes cannot share device {name!r}; give auto, cpu or cuda")
     return f"cuda:{group.get_node_local_rank(0)}"
+
+
+def threads() -> int:
+    """This rank's share of the cores that its machine's ranks may use, at least one."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", count()))
+    return max(1, usable_cores() // here)
 
 
 class _Total(torch.autograd.Function):

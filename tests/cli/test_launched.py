@@ -89,3 +89,34 @@ def test_more_processes_than_samples_of_a_batch_are_refused_once(data, tmp_path)
 
     assert launcher.returncode == 1
     assert errors.count("error: 3 processes cannot share a batch of 2; raise batch in the plan") == 1
+
+
+ASKED = """
+import os, sys
+from focalis.cli.launched import launched
+
+with launched(lambda: len(os.listdir(sys.argv[1])) > 0) as anew:
+    print("go on" if anew else "begin", flush=True)
+    open(os.path.join(sys.argv[1], "run"), "w").close()
+sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "said"), [(False, ["begin", "go on", "go on"]), (True, ["begin", "begin", "begin"])]
+)
+def test_a_restart_goes_on_with_the_launchers_own_run_alone(tmp_path, before, said):
+    folder, script = tmp_path / "run", tmp_path / "asked.py"
+    folder.mkdir()
+    script.write_text(ASKED)
+    if before:
+        (folder / "another run").touch()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
+    done = subprocess.run(
+        [*command, "--max-restarts", "2", script, folder],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split("\n")[:3] == said

@@ -159,3 +159,35 @@ def test_other_errors_are_not_tried_again():
         run_passes(model(), ARRAY, runtime=ways)
     assert len(ways.tried) == 1
     assert not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_what_a_gpu_has_free_is_what_nobody_takes_and_what_pytorch_keeps(monkeypatch):
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (10e9, 20e9))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 5e9)
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda _: 2e9)
+    assert Runtime(torch.device("cuda", 1), torch.float32).free_bytes() == pytest.approx(0.9 * 13e9)
+
+
+def test_where_even_the_smallest_tile_fails_the_sum_goes_to_the_host(monkeypatch):
+    plans = []
+    for free in np.linspace(250.6e6, 250e6, 601):
+        try:
+            plans.append(
+                (free, plan_passes(model(), ARRAY.shape[1:], budget_bytes=1e12, runtime=Card(free=free)))
+            )
+        except ModelError:
+            break
+    least = min(free for free, layout in plans if layout.is_least and layout.sums_there)
+    forward, failed = Pointwise.forward, []
+
+    def once(self, x):
+        if not failed and type(x) is torch.Tensor:
+            failed.append(x.shape)
+            raise torch.OutOfMemoryError
+        return forward(self, x)
+
+    monkeypatch.setattr(Pointwise, "forward", once)
+    passed = run_passes(model(), ARRAY, runtime=Card(free=least))
+    assert failed
+    assert not passed.passes.sums_there
+    np.testing.assert_allclose(passed.probabilities[1], WANTED, atol=1e-5)

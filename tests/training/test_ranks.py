@@ -20,6 +20,8 @@ from focalis import ranks
 from focalis.errors import DataError, DivergedError, PlanError, TrainingError, UsageError
 from focalis.losses import LOSSES, LossSpec, loss_spec
 from focalis.networks import all_outputs
+from focalis.networks.foreign import ForeignNetwork
+from focalis.networks.nested import Nested
 from focalis.planning import LossSettings
 from focalis.planning.parts import loss_of
 from focalis.prediction import Runtime
@@ -106,6 +108,24 @@ def lead():
     return "done"
 
 
+class TwoHeads(nn.Module):
+    """A network of another package that gives two outputs, of which the first is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv3d(1, 2, 3, padding=1), nn.Conv3d(1, 2, 1)
+
+    def forward(self, x):
+        return self.first(x), self.second(x)
+
+
+def two_steps(network):
+    forward = joined(network)
+    for _ in range(2):
+        forward(torch.ones(1, 1, 4, 4, 4)).sum().backward()
+    return "learned"
+
+
 def talk(rank, plan, cases, _home):
     """What is quick: one loss, and what the ranks say to each other."""
     found = {"gradients": {NAMES[3]: gradients(of_three(plan, NAMES[3]), cases, 1)}}
@@ -116,6 +136,7 @@ def talk(rank, plan, cases, _home):
     found["led"] = lead()
     found["any"] = ranks.any_of([rank == 1, False])
     found["refused"] = caught(lambda: joined(nn.Sequential(nn.BatchNorm1d(2))))
+    found["foreign"] = caught(partial(two_steps, Nested(ForeignNetwork(TwoHeads(), 2))))
     found["device"] = [caught(lambda: ranks.device("cuda:1")), ranks.device("cpu")]
     return found
 
@@ -308,3 +329,22 @@ def test_a_process_alone_is_left_as_it_is(plan):
     assert ranks.device("cuda:1") == "cuda:1"
     values = torch.ones(3)
     assert ranks.total(values) is values
+
+
+def test_a_foreign_network_on_nested_regions_learns_for_more_than_one_step(answers):
+    assert [found["foreign"] for found in answers] == ["learned"] * len(answers)
+
+
+@pytest.mark.parametrize(("cores", "here", "each"), [(8, 2, 4), (2, 4, 1), (7, 2, 3)])
+def test_ranks_of_a_machine_share_its_cores(monkeypatch, cores, here, each):
+    monkeypatch.setattr("focalis.ranks.usable_cores", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
+    assert ranks.threads() == each
+
+
+def test_each_rank_of_a_machine_takes_its_own_gpu(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("focalis.ranks.count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert {ranks.device("auto"), ranks.device("cuda")} == {"cuda:1"}
+    assert ranks.device("cpu") == "cpu"

@@ -1,10 +1,14 @@
 """`predict` in parts, and what it keeps of an earlier run."""
 
 import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from device_work import save_tiny_model
 from torch import nn
 from typer.testing import CliRunner
 
@@ -14,7 +18,7 @@ from focalis.lesions import OperatingPoint
 from focalis.model import Model
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.prediction import segment
-from focalis.volume import Grid, Volume, write_volume
+from focalis.volume import Grid, Volume, read_volume, write_volume
 from focalis.workflows.finished import part_of
 from focalis.workflows.predict import predict
 
@@ -162,6 +166,54 @@ def test_a_case_of_another_model_is_named(model, images, tmp_path):
         model.members[0].scale.fill_(2.0)
     again = predict(model, [images], tmp_path / "out", resume=True, part="1/5", **OPTIONS)
     assert "is of another model" in again.refused[0].reason
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_a_case_of_another_folder_and_the_same_name_is_named_and_left_alone(model, tmp_path, newer):
+    for number, folder in enumerate("ab"):
+        values = np.random.default_rng(number).normal(size=GRID.shape_zyx).astype(np.float32)
+        write_volume(Volume(values, GRID), tmp_path / folder / "case1.nii.gz")
+    out = tmp_path / "out"
+    predict(model, [tmp_path / "a"], out, **OPTIONS)
+    before = results(out)
+    if newer:
+        (tmp_path / "b" / "case1.nii.gz").touch()
+    again = predict(model, [tmp_path / "b"], out, resume=True, **OPTIONS)
+    assert "case1.json: is of other images of the same name, and is left as it is" in again.refused[0].reason
+    assert results(out) == before
+
+
+def test_series_of_one_name_are_told_by_their_uid(model, write_series, tmp_path):
+    grid = Grid((8, 9, 10), (1.0, 2.0, 3.0))
+    for number, folder in enumerate(("p1/CT", "p2/CT")):
+        values = np.random.default_rng(number).integers(-90, 90, grid.shape_zyx).astype(np.int16)
+        write_series(tmp_path / folder, values, grid)
+    out = tmp_path / "out"
+    first = predict(model, [tmp_path / "p1" / "CT"], out, output_format="seg", **OPTIONS)
+    shutil.move(tmp_path / "p1", tmp_path / "moved")
+    moved = predict(model, [tmp_path / "moved" / "CT"], out, output_format="seg", resume=True, **OPTIONS)
+    other = predict(model, [tmp_path / "p2" / "CT"], out, output_format="seg", resume=True, **OPTIONS)
+    assert [each.rows[0].status for each in (first, other)] == ["done", "refused"]
+    assert moved.rows[0].status in ("kept", "done")  # a move on another disk changes the files' times
+    assert "is of other images of the same name" in other.rows[0].reason
+
+
+KILLED = """
+import os, sys, focalis
+from focalis.workflows import predict_case
+
+predict_case.write_lesions = lambda *_: os._exit(9)
+focalis.predict(sys.argv[1], [sys.argv[2]], sys.argv[3], threshold=0.9, device="cpu", runtime="torch")
+"""
+
+
+def test_a_kill_between_mask_and_table_leaves_no_table_for_another_mask(images, tmp_path):
+    named, image, out = save_tiny_model(tmp_path / "m.safetensors"), images / "case1.nii.gz", tmp_path / "out"
+    predict(named, [image], out, **OPTIONS)
+    killed = subprocess.run([sys.executable, "-c", KILLED, named, image, out], check=False)
+    assert killed.returncode == 9
+    (row,) = predict(named, [image], out, resume=True, **OPTIONS).rows
+    assert (row.status, np.count_nonzero(read_volume(row.output).array)) == ("done", row.foreground_voxels)
 
 
 def test_what_a_run_did_not_write_is_made(model, images, tmp_path):

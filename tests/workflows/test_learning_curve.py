@@ -6,7 +6,9 @@ import pytest
 
 from focalis.dataset import PhantomSettings, write_phantoms
 from focalis.errors import UsageError
+from focalis.workflows.executors import Executor
 from focalis.workflows.fit import fit
+from focalis.workflows.run import Task
 
 
 def phantoms_of(folder, cases, empty_share=0.0):
@@ -29,6 +31,25 @@ def test_few_cases_are_refused_before_any_training(tmp_path):
     with pytest.raises(UsageError, match="needs 18 training cases or more, and fold 0 has 8"):
         fit(data, tmp_path / "run", fold=0, steps=2, learning_curve=True)
     assert not (tmp_path / "run" / "record.json").exists()
+
+
+def test_parts_take_the_steps_that_the_whole_training_measured(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="each in its own time; give steps"):
+        fit(tmp_path, tmp_path / "run", fold=0, minutes=1, learning_curve=True, on="slurm")
+    calls = []
+
+    def run(tasks, parallel, _tell):
+        if isinstance(tasks[0], Task):
+            calls.append((len(tasks), parallel))
+            if len(calls) == 2:
+                raise InterruptedError
+        return ""
+
+    monkeypatch.setattr("focalis.workflows.setup.executor", lambda *_: Executor(run))
+    data = phantoms_of(tmp_path / "data", 30)
+    with pytest.raises(InterruptedError):
+        fit(data, tmp_path / "run", fold=0, minutes=1, learning_curve=True, on="processes", parallel=2)
+    assert calls == [(1, 2), (2, 1)]  # each has the whole memory and all threads
 
 
 @pytest.mark.slow

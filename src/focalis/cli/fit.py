@@ -117,9 +117,10 @@ def fit(
 
     Exit code 1 means that the work failed, or that the model learned nothing.
     """
+    from focalis.workflows.fit import begun
     from focalis.workflows.fit import fit as run_fit
 
-    with launched() as anew, progress_bar() as advance:
+    with launched(lambda: begun(out)) as anew, progress_bar() as advance:
         result = run_fit(
             dataset,
             out,

@@ -98,7 +98,7 @@ def run_passes(
             budget_bytes = layout.bytes - 1
         else:
             free = layout.bytes - 1
-        if layout.is_least:
+        if layout.is_least and (free is None or not layout.sums_there):
             raise ModelError(
                 "there is not enough memory, not even for the smallest tile; close other programs, or take a machine "
                 f"with more ({said or 'out of memory'})"

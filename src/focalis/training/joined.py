@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from focalis import ranks
 from focalis.errors import PlanError
+from focalis.networks.base import Network
 from focalis.networks.foreign import ForeignNetwork
 
 
@@ -66,4 +67,9 @@ def joined(network: nn.Module) -> nn.Module:
     # Kernels of one voxel have the same layout by any strides.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
     # Networks of other packages may leave parameters out, which PyTorch has to search for.
-    return DistributedDataParallel(network, find_unused_parameters=isinstance(network, ForeignNetwork))
+    foreign = any(
+        isinstance(part, ForeignNetwork) or not type(part).__module__.startswith("focalis.networks.")
+        for part in network.modules()
+        if isinstance(part, Network)
+    )
+    return DistributedDataParallel(network, find_unused_parameters=foreign)

@@ -5,6 +5,8 @@ The DICOM libraries take longer to import than a small image to read, so they ar
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,18 @@ class CaseInput:
     def all_files(self) -> tuple[Path, ...]:
         """Every file that the case is read from."""
         return (*self.files, *(file for series in self.series for file in series.files))
+
+    @property
+    def origins(self) -> list[str | None]:
+        """Per channel what tells its image from that of another case of this name, hashed; None where it lacks.
+
+        A DICOM series is told by its UID, an image file by its place.
+        """
+        told = iter([each.uid for each in self.series] or map(os.path.realpath, self.files))
+        return [
+            None if place in self.lacks else hashlib.sha256(next(told).encode()).hexdigest()
+            for place in range(len(self.files) + len(self.lacks))
+        ]
 
 
 @dataclass(frozen=True)

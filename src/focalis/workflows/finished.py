@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from focalis.errors import UsageError
-from focalis.workflows.lesion_tables import OUTSIDE, table_paths
+from focalis.workflows.case_images import CaseInput
+from focalis.workflows.lesion_tables import ORIGINS, OUTSIDE, table_paths
 from focalis.workflows.record import read_json
 
 T = TypeVar("T")
@@ -33,28 +34,40 @@ def part_of(cases: Sequence[T], part: str | None) -> list[T]:
 
 
 def finished_table(
-    out: Path, case: str, images: Sequence[Path], results: Sequence[Path], document: Mapping[str, Any]
+    out: Path, case: CaseInput, results: Sequence[Path], document: Mapping[str, Any]
 ) -> Mapping[str, Any] | None:
     """The table of a case that need not be predicted again; None if it must be.
 
-    It must if a result is missing, if an image was changed after the table was written, and by a table of an older
-    version, which does not say what is outside of the model's scope.
+    It must if a result is missing, if an image was changed after the table was written or a channel came or went, and
+    by a table of an older version, which does not say what is outside of the model's scope, or of which images it is.
 
     Args:
-        images: the files that it is read from.
         results: the files that there must be.
         document: what the table is to say of model and settings.
 
     Raises:
-        UsageError: the table is of another model, or of other settings.
+        UsageError: the table is of another model, of other settings, or of other images.
     """
-    table = table_paths(out, case)[1]
+    table = table_paths(out, case.name)[1]
     if not all(path.is_file() for path in (table, *results)):
         return None
-    written = table.stat().st_mtime_ns
-    if any(max(state.st_mtime_ns, state.st_ctime_ns) >= written for state in map(Path.stat, images)):
-        return None
     content: Mapping[str, Any] = read_json(table)
+    if OUTSIDE not in content or ORIGINS not in content:
+        return None
+    if any(
+        before and now and before != now for before, now in zip(content[ORIGINS], case.origins, strict=False)
+    ):
+        raise UsageError.at(
+            table,
+            "is of other images of the same name, and is left as it is",
+            "give another folder for these, or leave --resume out to predict them in its place",
+        )
+    written = table.stat().st_mtime_ns
+    states = map(Path.stat, case.all_files)
+    if content[ORIGINS] != case.origins or any(
+        max(state.st_mtime_ns, state.st_ctime_ns) >= written for state in states
+    ):
+        return None
     changed = [
         name
         for name, value in json.loads(json.dumps(document)).items()
@@ -67,7 +80,7 @@ def finished_table(
             f"is of another {what}, and is left as it is",
             "give another folder, or leave --resume out to predict it again",
         )
-    return content if OUTSIDE in content else None
+    return content
 
 
 def _differing(content: Mapping[str, Any], document: Mapping[str, Any], changed: Sequence[str]) -> str:

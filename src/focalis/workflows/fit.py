@@ -185,6 +185,10 @@ def fit(
     if readers is not None and readers not in get_args(Readers):
         raise UsageError(f"readers is {readers!r}; choose one of {', '.join(get_args(Readers))}")
     trainers = Trainers.of(on or ("processes" if parallel > 1 else "here"), parallel if folds else 1, compute)
+    if learning_curve and trainers.executor.elsewhere and length.steps is None:
+        raise UsageError(
+            "the trainings of a learning curve run side by side elsewhere, each in its own time; give steps"
+        )
     tell = progress or (lambda _stage, _progress: None)
     root = Path(out)
     plan_path = root / PLAN
@@ -194,9 +198,9 @@ def fit(
     _require_start(start or start_ahead(settled, network), freeze)
     data = open_dataset(Path(dataset), tuple(channels_may_miss or ()))
     resume |= trainers.executor.elsewhere and (root / TASKS).is_dir()  # the same command again collects
-    ours = resume or (plan_path.is_file() and not _begun(root))
+    ours = resume or (plan_path.is_file() and not begun(root))
     claim(root, "run", ours, "is not empty; give a new folder, or --resume to go on with the run in it")
-    if resume and doubt is not None and not _begun(root):
+    if resume and doubt is not None and not begun(root):
         doubt(f"{root}: holds no run to go on with; a new one begins")
     divide(data, held_out, seed)  # reports faults of the splits before an image is read
     with only_process_in(root, "fit"):
@@ -221,9 +225,9 @@ def fit(
         chosen = plan_of_run(trainings, plan, plan_path, changes, resume)
         if asked and split_name(chosen.network.name)[1]:
             raise UsageError("a promise cannot be made for refined masks; leave +crf or --promise out")
-        begun = started_from(chosen)
-        origin = f"{begun['name']}: {begun['taken']}" if begun else ""
-        if begun:
+        started = started_from(chosen)
+        origin = f"{started['name']}: {started['taken']}" if started else ""
+        if started:
             tell(f"start from {origin}", None)
         if plan_only:
             return FitResult(root, plan_path, start=origin)
@@ -251,8 +255,12 @@ def fit(
         ]
         parts = on_parts(tasks[0], data) if learning_curve else []
         trainers.prepare(tasks, data, parallel, tell)
-        if left := trainers.executor.run([*tasks, *parts], parallel, tell):
+        # here the parts come after the task whose steps they take
+        first, later = ([*tasks, *parts], []) if trainers.executor.elsewhere else (tasks, parts)
+        if left := trainers.executor.run(first, parallel, tell):
             return FitResult(root, plan_path, left=left)
+        if later:
+            trainers.executor.run(later, trainers.parallel, tell)
         judged = [read_judgement(task) for task in tasks]
         if folds:
             point = join_folds(root, tasks, judged, data, asked)
@@ -301,7 +309,7 @@ def _require_all_drawn(data: Dataset) -> None:
         )
 
 
-def _begun(root: Path) -> bool:
+def begun(root: Path) -> bool:
     """Whether a run's folder holds more than a plan and prepared cases."""
     return root.is_dir() and not {path.name for path in root.iterdir()} <= {LOCK, PLAN, PREPARED}
 

@@ -23,6 +23,8 @@ MISSING = "channels_missing"
 """In a table of lesions: the channels that the case was predicted without."""
 OUTSIDE = "outside"
 """In a table of lesions: in what the images lie outside of what the model was trained on, a phrase each."""
+ORIGINS = "images_sha256"
+"""In a table of lesions: per channel the hash of the series' UID or the file's place, see `CaseInput.origins`."""
 FOLDER = "lesions"
 
 

@@ -31,7 +31,7 @@ from focalis.prediction import (
 from focalis.volume import Outline, Volume, placement_lacks, write_volume
 from focalis.workflows.case_images import Admit, CaseImages, CaseInput, read_images
 from focalis.workflows.finished import finished_table
-from focalis.workflows.lesion_tables import MISSING, OUTSIDE, read_seen, table_paths, write_lesions
+from focalis.workflows.lesion_tables import MISSING, ORIGINS, OUTSIDE, read_seen, table_paths, write_lesions
 from focalis.workflows.points import on_series
 from focalis.workflows.result_files import (
     ENDINGS,
@@ -240,6 +240,8 @@ class Predicting:
             states_of(case.all_files) != read.states
         ):  # `resume` would take the mask for that of the new images
             raise DataError.at(case.files[0], "changed after it was read", "start again")
+        # a stop from here on leaves no table, which would vouch for a mask of other settings
+        table_paths(self.folder, case.name)[1].unlink(missing_ok=True)
         if self.probabilities:
             write_volume(Volume(found.probability, found.grid), extra)
         if found.uncertainty is not None:
@@ -252,7 +254,7 @@ class Predicting:
             write_points_report(found, source, self.model, output, report, outside, seen, missing)
         pointed = {"pointed": [asdict(each) for each in found.pointed]} if found.pointed else {}
         told = {**self.document, **found.way(), **self.seen_cases.document(seen), MISSING: missing, **pointed}
-        told[OUTSIDE] = outside
+        told |= {OUTSIDE: outside, ORIGINS: case.origins}
         if self.settings.point_of(self.model).promise and outside:
             told["promise"] = "none: the case lies outside of what the model was trained on"
         write_lesions(self.folder, case.name, found.lesions, told)
@@ -294,7 +296,7 @@ class Predicting:
         # without a lesion there is no RT Structure Set
         wanted = beside if self.output_format == "rtstruct" and not output.exists() else [output, *beside]
         document = {**self.document, "pointed": None}
-        table = finished_table(self.folder, case.name, case.all_files, wanted, document)
+        table = finished_table(self.folder, case, wanted, document)
         if table is None or (self.strict and table[OUTSIDE]) or (table["lesions"] and not output.exists()):
             return None
         return PredictRow(

@@ -108,8 +108,8 @@ def _opened(task: Task) -> Run:
             f"{ranks.count()} processes cannot share a batch of {task.plan.batch}; raise batch in the plan, or start "
             "fewer"
         )
-    if task.compute.threads:
-        torch.set_num_threads(task.compute.threads)
+    if task.compute.threads or ranks.count() > 1:  # torchrun leaves one thread to each
+        torch.set_num_threads(task.compute.threads or ranks.threads())
     data = with_masks(open_dataset(task.dataset, task.plan.channels_may_miss), task.plan.readers)
     data = replace(data, labels=task.labels).holding(task.holds)
     compute = replace(task.compute, device=ranks.device(task.compute.device))
