@@ -144,6 +144,20 @@ def test_cases_are_a_sequence_opened_on_demand(data, folder):
         _ = cases[2]
 
 
+def test_folds_begin_at_other_cases_and_each_gets_its_cases_in_their_order(tmp_path, folder, monkeypatch):
+    data = write_phantoms(tmp_path / "ten", 10, SETTINGS, 0)
+    read, begun = Case.read_images, []
+    monkeypatch.setattr(Case, "read_images", lambda case: begun.append(case.name) or read(case))
+    firsts = set()
+    for left_out in range(0, 10, 2):
+        fold = [*data.cases[:left_out], *data.cases[left_out + 2 :]]
+        begun.clear()
+        prepared = prepare_cases(fold, PLAN, folder / str(left_out))
+        assert [case.name for case in prepared] == [case.name for case in fold]
+        firsts.add(begun[0])
+    assert len(firsts) > 2
+
+
 def test_what_is_there_is_not_prepared_again(data, folder, readings):
     first = prepare_cases(data.cases, PLAN, folder)
     before = len(readings)

@@ -21,14 +21,14 @@ _PROBLEM_SECONDS = 5.0
 """An answer is believed for so long."""
 
 
-class LostError(DataError):
+class LostObjectError(DataError):
     """An object that a row names is not there, or not as it was written."""
 
 
 class Bucket:
     """The objects below an address `s3://BUCKET/PREFIX`.
 
-    Its errors are an `UnreachableError` if the store cannot be used now, else a `LostError` that names the object.
+    Its errors are an `UnreachableError` if the store cannot be used now, else a `LostObjectError` that names it.
     """
 
     def __init__(self, address: str) -> None:
@@ -151,10 +151,10 @@ class Bucket:
                 self.address, "is no bucket, or has lost the objects of this device", "make or restore it"
             ) from error
 
-    def _fault(self, key: str, fault: str) -> LostError:
+    def _fault(self, key: str, fault: str) -> LostObjectError:
         again = "restore it, or send the images again and try again"
         advice = "restore it from a backup" if key.startswith("results/") else again
-        return LostError.at(self._place(key), fault, advice)
+        return LostObjectError.at(self._place(key), fault, advice)
 
     def _place(self, key: str) -> str:
         return f"{self.address}/{key}"

@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from focalis.device.bucket import Bucket, LostError
+from focalis.device.bucket import Bucket, LostObjectError
 from focalis.device.object_files import ObjectFiles
 from focalis.device.records import Held, Staged
 from focalis.object_store import UnreachableError
@@ -55,16 +55,16 @@ class BucketFiles(ObjectFiles):
         self.bucket.keep(key, path, sha256)
         return key
 
-    def at_hand_or_lost(self, held: Iterable[Held]) -> list[Path | LostError]:
+    def at_hand_or_lost(self, held: Iterable[Held]) -> list[Path | LostObjectError]:
         """Copies of objects; what is not on the disk is fetched, and must have its hash."""
 
-        def copy(each: Held) -> Path | LostError:
+        def copy(each: Held) -> Path | LostObjectError:
             try:
                 _note_use(each.path)
             except FileNotFoundError:
                 try:
                     self.bucket.fetch(self._key(each.path), each.path, each.sha256)
-                except LostError as error:
+                except LostObjectError as error:
                     return error
             return each.path
 

@@ -27,7 +27,7 @@ from typing import Any
 from dbos import DBOS, DBOSConfig, EnqueueOptions, WorkflowStatus
 
 from focalis.device import delivery, retention
-from focalis.device.bucket import LostError
+from focalis.device.bucket import LostObjectError
 from focalis.device.commitment import Commitments
 from focalis.device.config import Config, Destination, Route
 from focalis.device.earlier import earlier_studies, namesake_studies
@@ -585,7 +585,7 @@ class Jobs:
             return []
         try:
             return [asdict(each) for each in earlier_studies(self.store, self.routes(), task, row)]
-        except LostError as error:
+        except LostObjectError as error:
             text = f"an earlier study could not be compared: {error}"
             self.store.event("warning", text, task_id=task.task_id)
             return []
@@ -595,7 +595,7 @@ class Jobs:
         found = earlier_results(self.store, task_id)
         try:
             return dict(zip(found, map(str, self.store.at_hand(found.values())), strict=True))
-        except LostError as error:
+        except LostObjectError as error:
             text = f"the new results do not name those that they replace: {error}"
             self.store.event("warning", text, task_id=task_id)
             return {}
@@ -868,7 +868,7 @@ def _write(task_id: str, making: str, made: list[dict[str, Any]], seconds: float
         work.write(task_id, making, made, seconds)
     except FocalisError as error:
         clear_making(work.store, making)
-        if isinstance(error, LostError):
+        if isinstance(error, LostObjectError):
             work.stop_task(task_id, {"outcome": "failed", "reason": str(error)})
             return
         work.wait_for_room(task_id, str(error), isinstance(error, UnreachableError))

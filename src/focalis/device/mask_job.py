@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from focalis.device.job_settings import settings_within
 from focalis.device.named_images import link_slices, told_without
 from focalis.errors import DataError, FocalisError
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 Voxel = tuple[int, int, int]
 """x, y, z from 0, in the image's own order."""
-
-_BUDGET_SHARE = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -76,14 +75,14 @@ def _mask(job: MaskJob, models: dict[str, Model], links: Path) -> dict[str, Any]
     from focalis.device.models import loaded_model
     from focalis.lesions import lesion_row
     from focalis.planning import other_modalities
-    from focalis.prediction import DEFAULT_MEMORY_GB, Place, Settings, require_memory, segment, segment_at
+    from focalis.prediction import Place, require_memory, segment, segment_at
     from focalis.workflows.scope import check_scope, outside_line
 
     model = loaded_model(job.model, job.model_sha256, models)
     greatest = max(model.plan.labels)
     if job.dtype and greatest > np.iinfo(job.dtype).max:
         raise DataError(f"the model has a label {greatest}, which {job.dtype} cannot hold; ask for uint16")
-    settings = Settings(runtime="torch", memory_gb=min(DEFAULT_MEMORY_GB, _BUDGET_SHARE * job.memory_gb))
+    settings = settings_within(job.memory_gb)
 
     def admit(outline: Outline, modality: str) -> None:
         if strange := other_modalities(model.plan, [modality] if modality else []):

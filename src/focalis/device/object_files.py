@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from focalis.device.bucket import LostError
+from focalis.device.bucket import LostObjectError
 from focalis.device.records import Held, Staged
 from focalis.errors import DataError
 from focalis.files import flush, restrict
@@ -106,15 +106,15 @@ class ObjectFiles:
             flush(path.parent)
 
     def at_hand(self, held: Iterable[Held]) -> list[Path]:
-        """The files of what is kept, in its order, to be read now; LostError if one is lost."""
+        """The files of what is kept, in its order, to be read now; LostObjectError if one is lost."""
         paths = []
         for found in self.at_hand_or_lost(held):
-            if isinstance(found, LostError):
+            if isinstance(found, LostObjectError):
                 raise found
             paths.append(found)
         return paths
 
-    def at_hand_or_lost(self, held: Iterable[Held]) -> list[Path | LostError]:
+    def at_hand_or_lost(self, held: Iterable[Held]) -> list[Path | LostObjectError]:
         """As `at_hand`, with the error in place of a file that is lost."""
         return [each.path for each in held]
 

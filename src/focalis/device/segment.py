@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from focalis.children import requests, silence_parsers, take_over_output
 from focalis.device.config import OutsidePolicy
+from focalis.device.job_settings import settings_within
 from focalis.device.mask_job import MaskJob, mask
 from focalis.errors import DataError, FileWarning, FocalisError, ModelError, disk_is_full
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from focalis.prediction import Settings
     from focalis.volume import Outline
 
-_BUDGET_SHARE = 2 / 3
 _OUTSIDE_ADVICE = "send it to a model for such images, or release it"
 
 
@@ -103,14 +103,13 @@ def point(job: PointJob, models: dict[str, Model]) -> dict[str, Any]:
     import numpy as np
 
     from focalis.device.models import loaded_model
-    from focalis.prediction import DEFAULT_MEMORY_GB, Place, Settings, segment_at
+    from focalis.prediction import Place, segment_at
     from focalis.volume import NIFTI_HEADER_BYTES, Volume, read_outlines
 
     try:
         model = loaded_model(job.model, job.model_sha256, models)
-        memory_gb = min(DEFAULT_MEMORY_GB, _BUDGET_SHARE * job.memory_gb)
         place = Place((tuple(job.point_zyx[::-1]),), voxel=True)
-        settings = Settings(runtime="torch", memory_gb=memory_gb)
+        settings = settings_within(job.memory_gb)
         grid = read_outlines([Path(job.image)])[0].grid
         values = np.memmap(job.image, job.dtype, "r", NIFTI_HEADER_BYTES, grid.shape_zyx)
         found = segment_at(model, [Volume(values, grid)], [place], settings)
@@ -180,7 +179,7 @@ def _segment(
     from focalis.dicom.source_identity import AttributeWarning
     from focalis.files import write_text
     from focalis.planning import other_modalities
-    from focalis.prediction import DEFAULT_MEMORY_GB, Settings, require_crop, require_memory
+    from focalis.prediction import require_crop, require_memory
     from focalis.prediction import segment as segment_volumes
     from focalis.workflows.cautions import cautions_of
     from focalis.workflows.model_record import collapse_alert
@@ -190,8 +189,7 @@ def _segment(
     tell("checking")
     model = loaded_model(job.model, job.model_sha256, models)
     outside = ""
-    # no more memory than `focalis predict` takes, so that both come to the same voxels by `--runtime torch`
-    settings = Settings(runtime="torch", memory_gb=min(DEFAULT_MEMORY_GB, _BUDGET_SHARE * job.memory_gb))
+    settings = settings_within(job.memory_gb)
 
     whole = ""
 

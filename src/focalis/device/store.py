@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from focalis.device.accounts import Accounts
 from focalis.device.alive import Alive, is_dead, living
-from focalis.device.bucket import Bucket, LostError
+from focalis.device.bucket import Bucket, LostObjectError
 from focalis.device.bucket_files import BucketFiles
 from focalis.device.counters import Counters
 from focalis.device.database import Database
@@ -192,7 +192,7 @@ class Store(Received, Senders, Work, Edits, Notices, Accounts, Retrained):
         """
         return self._files.at_hand(held)
 
-    def at_hand_or_lost(self, held: Iterable[Held]) -> list[Path | LostError]:
+    def at_hand_or_lost(self, held: Iterable[Held]) -> list[Path | LostObjectError]:
         """As `at_hand`, with the error in place of a file that is lost.
 
         Raises:

@@ -167,7 +167,12 @@ def prepare_cases(
             shutil.rmtree(abandoned, ignore_errors=True)
     known = KnownFiles(folder / KNOWN)
     in_use = _InUse(PreparedFolder(folder) if address is None else PreparedObjects(address))
-    entries = ranks.shared_out(lambda case: _prepared(case, plan, in_use, known), cases)
+    # Trainings that begin together each begin at another case, and find what the others have made.
+    names = " ".join(case.name for case in cases)
+    begin = int(hashlib.sha256(names.encode()).hexdigest(), 16) % max(1, len(cases))
+    turned = [*cases[begin:], *cases[:begin]]
+    made = ranks.shared_out(lambda case: _prepared(case, plan, in_use, known), turned)
+    entries = [*made[len(cases) - begin :], *made[: len(cases) - begin]]
     known.save()
     in_use.store.tidy(in_use.entries)
     in_use.entries = entries

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from focalis.device.bucket import LostError
+from focalis.device.bucket import LostObjectError
 from focalis.device.config import Limits
 from focalis.device.records import Held
 from focalis.device.store import Store
@@ -42,7 +42,7 @@ class Headers:
         """As `of`; an empty header for an object that is lost, which costs the others nothing."""
         try:
             return self.of(held)
-        except LostError:
+        except LostObjectError:
             there = [isinstance(found, Path) for found in self._store.at_hand_or_lost(held)]
             headers = iter(self.of([each for each, is_there in zip(held, there, strict=True) if is_there]))
             return [next(headers) if is_there else {} for is_there in there]

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from focalis.device.bucket import LostError
+from focalis.device.bucket import LostObjectError
 from focalis.device.config import Limits
 from focalis.device.store import Store
 from focalis.device.web.children import run_job
@@ -73,7 +73,7 @@ class Identities:
         try:
             files = {}
             for uid, file in zip(first, self._store.at_hand_or_lost(first.values()), strict=True):
-                if isinstance(file, LostError):
+                if isinstance(file, LostObjectError):
                     self._store.event("error", f"a patient's name cannot be shown: {file}", series_uid=uid)
                 else:
                     files[uid] = str(file)
