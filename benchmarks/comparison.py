@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--networks", help="some networks instead of all, with commas")
     parser.add_argument("--losses", help="some losses instead of all, with commas")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folders go")
+    parser.add_argument("--on", help="train on slurm or ray, with --steps")
     options = parser.parse_args()
     if options.what == "page":
         write_page()
@@ -97,8 +98,12 @@ def main() -> None:
         parallel=2 if options.steps else 1,
         start="scratch",
         fold=options.fold,
+        on=options.on,
         progress=lambda stage, progress: print(stage, flush=True) if progress is None else None,
     )
+    if result.left:
+        print(result.left)
+        return
     content = result.content | {"fold": options.fold}
     content["command"] = provenance()["command"]
     for row in content["rows"]:

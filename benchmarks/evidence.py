@@ -8,7 +8,9 @@
 
 A row takes one thread, so start the same command twice: a process leaves out the rows that another one has claimed. A
 row that was stopped goes on where it was. FOCALIS_DATA names the folder of the data sets; run folders go to --runs,
-which both processes must share.
+which both processes must share. On a cluster the command is an array of jobs, on a share that locks files:
+
+    sbatch --array=1-16 --wrap "python benchmarks/evidence.py all --runs SHARE/runs --results SHARE/results"
 """
 
 from __future__ import annotations

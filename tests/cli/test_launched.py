@@ -102,9 +102,7 @@ sys.exit(1)
 """
 
 
-@pytest.mark.parametrize(
-    ("before", "said"), [(False, ["begin", "go on", "go on"]), (True, ["begin", "begin", "begin"])]
-)
+@pytest.mark.parametrize(("before", "said"), [(False, ["begin", "go on"]), (True, ["begin", "begin"])])
 def test_a_restart_goes_on_with_the_launchers_own_run_alone(tmp_path, before, said):
     folder, script = tmp_path / "run", tmp_path / "asked.py"
     folder.mkdir()
@@ -113,10 +111,10 @@ def test_a_restart_goes_on_with_the_launchers_own_run_alone(tmp_path, before, sa
         (folder / "another run").touch()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
     done = subprocess.run(
-        [*command, "--max-restarts", "2", script, folder],
+        [*command, "--max-restarts", "1", script, folder],
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.stdout.split("\n")[:3] == said
+    assert done.stdout.split() == " ".join(said).split()
