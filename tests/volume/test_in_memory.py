@@ -7,7 +7,7 @@ import SimpleITK as sitk
 import torch
 
 from focalis.errors import DataError, UsageError
-from focalis.volume import read_volume, to_canonical, volumes_in_memory, write_volume
+from focalis.volume import GridWarning, read_volume, to_canonical, volumes_in_memory, write_volume
 
 ARRAY = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
 
@@ -108,3 +108,17 @@ def test_what_is_not_an_image_is_refused(given):
     spacing = None if isinstance(given, sitk.Image) else (1, 1, 1)
     with pytest.raises(DataError, match=r"not an image|not a channel"):
         volumes_in_memory(given, spacing)
+
+
+def test_skewed_simpleitk_images_are_treated_as_their_files():
+    def skewed(cosine: float) -> sitk.Image:
+        image = sitk.GetImageFromArray(ARRAY)
+        image.SetDirection((1, cosine, 0, 0, 1, 0, 0, 0, 1))
+        return image
+
+    with pytest.warns(GridWarning, match=r"the SimpleITK image: its axes are not quite perpendicular"):
+        ((volume,), _) = volumes_in_memory(skewed(5e-4))
+    matrix = volume.grid.direction_matrix
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(3), atol=1e-12)
+    with pytest.raises(DataError, match=r"the SimpleITK image: its axes are not perpendicular"):
+        volumes_in_memory(skewed(0.1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,18 @@ from focalis.files import states_of, whole_file
 from focalis.volume.compress import gzip_file
 from focalis.volume.grid import Grid
 from focalis.volume.integrity import inspect_nifti
+from focalis.volume.itk import (
+    checked_grid,
+    gist,
+    is_skewed,
+    no_itk_warnings,
+    require_dimension,
+    require_scalar,
+)
+from focalis.volume.nifti_grid import COMPARE, nifti_grid
 from focalis.volume.payload import find_payload, require_whole, surplus_of
-from focalis.volume.placement import contradiction, read_placement
-from focalis.volume.repair import GridWarning, read_oblique_nifti, straightened
+from focalis.volume.placement import placement_in, read_header
+from focalis.volume.repair import GridWarning, read_oblique_values
 from focalis.volume.segments import NamedSegment, segment_fields, segments_in
 from focalis.volume.volume import Volume
 
@@ -29,10 +38,6 @@ _READERS = {".nii.gz": _NIFTI, ".nii": _NIFTI, ".nrrd": _NRRD, ".nhdr": _NRRD, "
 _HEADER_SUFFIXES = (".nhdr", ".mhd")
 _SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr")
 IMAGE_SUFFIXES = tuple(_READERS)
-LONGEST_MM = 5000.0
-"""No patient is longer: a header that says so has a wrong spacing or unit."""
-
-
 NIFTI_HEADER_BYTES = 352
 """Before the values of an uncompressed NIfTI file that `write_volume` wrote."""
 
@@ -92,7 +97,7 @@ def placement_lacks(path: Path) -> str:
     """
     if _READERS[_suffix(path)] != _NIFTI:
         return find_payload(path).lacks
-    return "" if read_placement(path).is_given else "sform_code and qform_code are 0"
+    return "" if placement_in(path, read_header(path)).is_given else "sform_code and qform_code are 0"
 
 
 def read_segments(path: Path) -> tuple[NamedSegment, ...]:
@@ -108,7 +113,7 @@ def read_segments(path: Path) -> tuple[NamedSegment, ...]:
             reader.ReadImageInformation()
             return _segments(reader)
     except RuntimeError as error:
-        raise DataError.at(path, f"cannot be read ({_gist(error)})", "export the file again") from error
+        raise DataError.at(path, f"cannot be read ({gist(error)})", "export the file again") from error
 
 
 def data_files(path: Path) -> tuple[Path, ...]:
@@ -142,7 +147,7 @@ def write_volume(volume: Volume, path: Path | str, names: Mapping[int, str] | No
         with DataError.of_system(path, "check folder and disk", "cannot be written"):
             write(image, path)
     except RuntimeError as error:
-        raise DataError.at(path, f"cannot be written ({_gist(error)})", "check folder and disk") from error
+        raise DataError.at(path, f"cannot be written ({gist(error)})", "check folder and disk") from error
 
 
 def to_sitk(volume: Volume) -> sitk.Image:
@@ -174,43 +179,52 @@ def _read(path: Path, *, several: bool) -> tuple[Volume, ...]:
     """Read what was inspected: a file that changes in between is refused."""
     kind = _READERS[_suffix(path)]
     before = states_of(data_files(path))
-    not_finite = inspect_nifti(path) if kind == _NIFTI else None
-    unit_mm = 1.0
-    if not_finite is None:
-        doubts = require_whole(path)
-    else:
-        placement = read_placement(path)
-        unit_mm = placement.unit_mm
+    if kind == _NIFTI:
+        not_finite = inspect_nifti(path)
         surplus = surplus_of(not_finite.surplus) if not_finite.surplus else ""
-        doubts = tuple(filter(None, (contradiction(placement), surplus)))
+        _warn(path, filter(None, [surplus]))
+        grid = nifti_grid(path, read_header(path), several=several)
+        array = _nifti_values(path)
+        if not_finite.positions.size:
+            array.reshape(-1)[not_finite.positions] = not_finite.values
+    else:
+        _warn(path, require_whole(path))
+        array, grid = _read_other(path, several)
+    if states_of(data_files(path)) != before:
+        raise DataError.at(path, "changed while it was read", "wait until it is complete, and start again")
+    stack: NDArray[Any] = array.reshape(-1, *grid.shape_zyx)
+    return tuple(Volume(values, grid) for values in stack)
+
+
+def _warn(path: Path, doubts: Iterable[str]) -> None:
     for doubt in doubts:
-        warnings.warn(GridWarning(path, doubt, "compare it with its label on the screen"), stacklevel=2)
+        warnings.warn(GridWarning(path, doubt, COMPARE), stacklevel=4)
+
+
+def _nifti_values(path: Path) -> NDArray[Any]:
+    """The values (t, z, y, x or z, y, x), by nibabel where SimpleITK refuses the file for its axes."""
+    try:
+        with image_reader(path) as reader:
+            return sitk.GetArrayFromImage(reader.Execute())
+    except RuntimeError as error:
+        if is_skewed(error):
+            return read_oblique_values(path)
+        raise DataError.at(path, f"cannot be read ({gist(error)})", "export the file again") from error
+
+
+def _read_other(path: Path, several: bool) -> tuple[NDArray[Any], Grid]:
+    """Values and grid of a file that is not NIfTI."""
     try:
         with image_reader(path) as reader:
             reader.ReadImageInformation()
-            if kind == _NRRD:
+            if _READERS[_suffix(path)] == _NRRD:
                 _require_one_layer(path, _segments(reader))
-            _require_scalar(path, reader)
-            _require_dimension(path, tuple(reader.GetSize()), several)
+            require_scalar(path, reader)
+            require_dimension(path, tuple(reader.GetSize()), several)
             image = reader.Execute()
     except RuntimeError as error:
-        if kind != _NIFTI or "orthonormal" not in str(error):
-            raise DataError.at(path, f"cannot be read ({_gist(error)})", "export the file again") from error
-        array, spacing, origin, direction = read_oblique_nifti(path, unit_mm)
-        _require_dimension(path, array.shape[::-1], several)
-    else:
-        array, spacing, origin = sitk.GetArrayFromImage(image), image.GetSpacing()[:3], image.GetOrigin()[:3]
-        axes = image.GetDimension()
-        direction = np.asarray(image.GetDirection()).reshape(axes, axes)[:3, :3]
-        if not_finite is not None and not_finite.positions.size:
-            array.reshape(-1)[not_finite.positions] = not_finite.values
-    if states_of(data_files(path)) != before:
-        raise DataError.at(path, "changed while it was read", "wait until it is complete, and start again")
-    cosines = straightened(path, direction)
-    grid = Grid(array.shape[:-4:-1], spacing, origin, tuple(cosines.ravel().tolist()))
-    require_length(path, grid)
-    stack: NDArray[Any] = array.reshape(-1, *grid.shape_zyx)
-    return tuple(Volume(values, grid) for values in stack)
+        raise DataError.at(path, f"cannot be read ({gist(error)})", "export the file again") from error
+    return sitk.GetArrayFromImage(image), checked_grid(path, image)
 
 
 @contextmanager
@@ -219,21 +233,9 @@ def image_reader(path: Path) -> Iterator[sitk.ImageFileReader]:
     reader = sitk.ImageFileReader()
     kind = _READERS[_suffix(path)]
     reader.SetImageIO(kind)
-    with _no_itk_warnings(), _alone(path, kind) as place:
+    with no_itk_warnings(), _alone(path, kind) as place:
         reader.SetFileName(str(place))
         yield reader
-
-
-def require_length(path: Path, grid: Grid) -> None:
-    """DataError if an image is longer than `LONGEST_MM`, and so has a wrong header."""
-    longest = max(size * spacing for size, spacing in zip(grid.size_xyz, grid.spacing_xyz_mm, strict=True))
-    if longest > LONGEST_MM:
-        listed = ", ".join(f"{spacing:g}" for spacing in grid.spacing_xyz_mm)
-        raise DataError.at(
-            path,
-            f"is {longest / 1000:.3g} m long by its header (spacing {listed} mm along x, y, z)",
-            "correct the spacing or its unit",
-        )
 
 
 def _segments(reader: sitk.ImageFileReader) -> tuple[NamedSegment, ...]:
@@ -249,23 +251,6 @@ def _require_one_layer(path: Path, segments: tuple[NamedSegment, ...]) -> None:
             f"holds segments in {layers} layers, because some overlap, and a voxel has one label",
             "subtract one from the other, or export a label map",
         )
-
-
-def _require_scalar(path: Path, reader: sitk.ImageFileReader) -> None:
-    """Refuse what is not one real value per voxel; the reader has read the header."""
-    kind = str(sitk.GetPixelIDValueAsString(reader.GetPixelID()))
-    if reader.GetNumberOfComponents() != 1 or "complex" in kind:
-        raise DataError.at(
-            path, f"holds {kind} values", "give one file per channel, one real number per voxel"
-        )
-
-
-def _require_dimension(path: Path, size_xyzt: tuple[int, ...], several: bool) -> None:
-    """Refuse what is not 3D (or, with `several`, 4D); a fourth axis of length 1 is none."""
-    if len(size_xyzt) == 3 or (len(size_xyzt) == 4 and (several or size_xyzt[3] == 1)):
-        return
-    size = " x ".join(str(length) for length in size_xyzt)
-    raise DataError.at(path, f"is {len(size_xyzt)}-dimensional ({size})", "give one 3D image per channel")
 
 
 def _write_one(image: sitk.Image, path: Path) -> None:
@@ -324,13 +309,6 @@ def _suffix(path: Path) -> str:
     )
 
 
-def _gist(error: RuntimeError) -> str:
-    """The informative line of a SimpleITK error message of several lines."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = lines[-1] if lines else type(error).__name__
-    return " ".join(telling.rpartition("ERROR:")[2].split()).rstrip(".!")
-
-
 @contextmanager
 def _alone(path: Path, kind: str) -> Iterator[Path]:
     """A name for a file under which ITK finds that file and no other.
@@ -345,14 +323,3 @@ def _alone(path: Path, kind: str) -> Iterator[Path]:
         link = Path(folder) / f"image{_suffix(path)}"
         link.symlink_to(path.resolve())
         yield link
-
-
-@contextmanager
-def _no_itk_warnings() -> Iterator[None]:
-    """Keep ITK's own warnings off the standard error."""
-    before = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(before)

@@ -13,9 +13,11 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from focalis.errors import DataError, UsageError
-from focalis.volume.files import from_sitk
+from focalis.volume.files import NIFTI_HEADER_BYTES
 from focalis.volume.grid import Grid
-from focalis.volume.repair import UNNOTICED_DEVIATION
+from focalis.volume.itk import checked_grid
+from focalis.volume.nifti_grid import nifti_grid
+from focalis.volume.repair import nibabel_values
 from focalis.volume.volume import Absent, Volume
 
 Axes = Literal["zyx", "xyz"]
@@ -43,7 +45,8 @@ def volumes_in_memory(
 
     Args:
         images: an image, or a list of one image per channel, None for one that the case lacks. An array or tensor has
-            the axes z, y, x, or channel, z, y, x. SimpleITK and nibabel images know their grid.
+            the axes z, y, x, or channel, z, y, x. SimpleITK and nibabel images know their grid: it is that of the same
+            image in a file. A nibabel image of four axes is one of several channels.
         spacing_mm: of an array or tensor, the distance between voxel centres along its last three axes, in their order.
         orientation: where these three axes point as their index grows, a letter each of L or R, P or A, S or I: SPL is
             slices from the feet to the head, rows from front to back, columns from right to left.
@@ -66,12 +69,12 @@ def volumes_in_memory(
         absent = (Absent.on(there[0][0][0].grid),)
         return tuple(volume for each in found for volume in (each[0] if each else absent)), there[0][1]
     kind = type(images).__module__.partition(".")[0]
-    if isinstance(images, sitk.Image) or kind == "nibabel":
+    if isinstance(images, sitk.Image) or (kind == "nibabel" and hasattr(images, "affine")):
         if spacing_mm is not None or orientation != ORIENTATION:
             raise UsageError(
                 "the image knows its spacing and orientation; leave spacing_mm and orientation out"
             )
-        return ((_of_sitk(images),), "zyx") if kind != "nibabel" else ((_of_nibabel(images),), "xyz")
+        return ((_of_sitk(images),), "zyx") if kind != "nibabel" else (_of_nibabel(images), "xyz")
     if kind == "torch":
         images = images.detach().cpu()
         images = (images.float() if images.is_floating_point() else images).numpy()
@@ -114,27 +117,29 @@ def _of_sitk(image: sitk.Image) -> Volume:
             f"a SimpleITK image of {image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} "
             "components is not a channel; give a list of 3D images, one per channel"
         )
-    volume = from_sitk(image)
-    return Volume(_values(volume.array), volume.grid)
+    return Volume(_values(sitk.GetArrayFromImage(image)), checked_grid("the SimpleITK image", image))
 
 
-def _of_nibabel(image: Any) -> Volume:
-    """A nibabel image in memory: its affine leads from x, y, z to RAS in mm, its values are scaled."""
-    values = np.asanyarray(image.dataobj)
-    if values.ndim != 3:
-        raise DataError(f"a nibabel image of {values.ndim} axes is not a channel; give a list of 3D images")
-    units = image.header.get_xyzt_units()[0] if hasattr(image.header, "get_xyzt_units") else "mm"
-    if units not in ("mm", "unknown"):
-        raise DataError(f"the nibabel image's header states its lengths in {units}; convert it to mm")
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(image.affine, dtype=float)
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    cosines = affine[:3, :3] / np.where(lengths > 0, lengths, np.nan)
-    if not np.abs(cosines.T @ cosines - np.eye(3)).max() <= UNNOTICED_DEVIATION:
-        raise DataError("the nibabel image's axes are not perpendicular; resample it onto a rectangular grid")
-    x, y, z = (int(size) for size in values.shape)
-    dx, dy, dz = (float(value) for value in lengths)
-    origin = (float(affine[0, 3]), float(affine[1, 3]), float(affine[2, 3]))
-    return Volume(_values(values.T), Grid((x, y, z), (dx, dy, dz), origin, tuple(cosines.ravel().tolist())))
+def _of_nibabel(image: Any) -> tuple[Volume, ...]:
+    """The volumes of a nibabel image, each where the file would lie that nibabel makes of it."""
+    import nibabel
+
+    name = image.get_filename() or "the nibabel image"
+    # Without values: nibabel writes the affine into the header where the two differ, and makes one where there is none.
+    stand_in = np.broadcast_to(np.uint8(0), image.shape)
+    header = image.header if isinstance(image.header, nibabel.Nifti1Header) else None
+    try:
+        with nibabel.imageglobals.LoggingOutputSuppressor():
+            described: Any = nibabel.Nifti1Image(stand_in, image.affine, header).header  # type: ignore[no-untyped-call]
+        described.set_data_dtype(np.uint8)
+    except (nibabel.spatialimages.HeaderDataError, ValueError) as error:
+        raise DataError.at(
+            name, f"does not fit into a NIfTI header ({error})", "crop or resample it"
+        ) from error
+    described["magic"], described["vox_offset"] = b"n+1", NIFTI_HEADER_BYTES
+    grid = nifti_grid(name, described.binaryblock, several=True)
+    values = _values(nibabel_values(image).T)
+    return tuple(Volume(each, grid) for each in values.reshape(-1, *grid.shape_zyx))
 
 
 def _values(array: NDArray[Any]) -> NDArray[Any]:

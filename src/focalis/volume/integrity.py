@@ -27,6 +27,7 @@ _HEADER_BYTES, _NIFTI_2_BYTES = 348, 540
 _FLOAT_TYPES = {16: "f4", 64: "f8"}
 _BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64}
 """Bits of the datatypes of one real number: readers go by them, and do not look at bitpix."""
+REAL_TYPES = frozenset(_BITS)
 _MAGIC = (b"n+1\0", b"ni1\0")
 """Without it the file is Analyze 7.5, which does not say how it lies."""
 _LEAST_OFFSET = 352

@@ -10,8 +10,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from focalis.errors import DataError
-from focalis.volume.files import image_reader, require_length
+from focalis.volume.files import image_reader
 from focalis.volume.grid import Grid
+from focalis.volume.itk import require_length
 
 _BYTES = {"8-bit": 1, "16-bit": 2, "32-bit": 4, "64-bit": 8}
 

@@ -35,15 +35,23 @@ class HeaderPlacement:
         unit_mm: millimetres per unit of length.
         sform: 4 x 4, index to RAS+ in the header's unit; None if its code is 0.
         qform: likewise.
-        size_xyz: voxels per axis.
+        shape: voxels per axis: x, y, z and what comes after them, without axes of length 1 at the end.
         spacing_xyz: pixdim 1 to 3, in the header's unit.
+        datatype: NIfTI's code for the type of the values.
     """
 
     unit_mm: float
     sform: NDArray[np.float64] | None
     qform: NDArray[np.float64] | None
-    size_xyz: tuple[int, int, int]
+    shape: tuple[int, ...]
     spacing_xyz: tuple[float, float, float]
+    datatype: int
+
+    @property
+    def size_xyz(self) -> tuple[int, int, int]:
+        """Voxels along x, y, z."""
+        x, y, z, *_ = *self.shape, 1, 1, 1
+        return x, y, z
 
     @property
     def is_given(self) -> bool:
@@ -51,23 +59,35 @@ class HeaderPlacement:
         return self.sform is not None or self.qform is not None
 
 
-def read_placement(path: Path) -> HeaderPlacement:
-    """Read the placement of a NIfTI-1 file in either byte order.
+def read_header(path: Path) -> bytes:
+    """The header of a NIfTI file (.nii, .nii.gz by its name), as far as the file goes.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    require_regular(path)
+    try:
+        with path.open("rb") as raw:
+            return (gzip.GzipFile(fileobj=raw) if path.name.lower().endswith(".gz") else raw).read(
+                _HEADER_BYTES
+            )
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError.at(path, f"cannot be read ({error})", "copy or export the file again") from error
+
+
+def placement_in(path: object, start: bytes) -> HeaderPlacement:
+    """The placement in a NIfTI-1 header of either byte order.
 
     Source: nifti1.h (nifti.nimh.nih.gov), "3D image orientation and location in space".
+
+    Args:
+        path: the file, or what to call the image.
+        start: the header.
 
     Raises:
         DataError: a field that is used is not a number, a spacing is not above 0, or the qform is not a rotation; the
             line names the field.
     """
-    require_regular(path)
-    try:
-        with path.open("rb") as raw:
-            start = (gzip.GzipFile(fileobj=raw) if path.name.lower().endswith(".gz") else raw).read(
-                _HEADER_BYTES
-            )
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError.at(path, f"cannot be read ({error})", "copy or export the file again") from error
     order = _byte_order(path, start)
     dim = struct.unpack_from(f"{order}8h", start, 40)
     pixdim = struct.unpack_from(f"{order}8f", start, 76)
@@ -102,8 +122,9 @@ def read_placement(path: Path) -> HeaderPlacement:
         unit_mm=_UNITS_MM.get(units & 7, 1.0),
         sform=sform,
         qform=_qform(quaternion, pixdim) if qform_code > 0 else None,
-        size_xyz=(max(1, dim[1]), max(1, dim[2]), max(1, dim[3])),
+        shape=_shape(dim),
         spacing_xyz=(pixdim[1], pixdim[2], pixdim[3]),
+        datatype=struct.unpack_from(f"{order}h", start, 70)[0],
     )
 
 
@@ -126,7 +147,15 @@ def contradiction(placement: HeaderPlacement) -> str:
     return f"its sform and qform place it up to {away * placement.unit_mm:.3g} mm apart"
 
 
-def _byte_order(path: Path, start: bytes) -> str:
+def _shape(dim: tuple[int, ...]) -> tuple[int, ...]:
+    """The lengths that `dim` says; an axis of length 1 behind the third is none."""
+    shape = [max(1, length) for length in dim[1 : 1 + max(0, min(7, dim[0]))]]
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    return tuple(shape)
+
+
+def _byte_order(path: object, start: bytes) -> str:
     """The byte order of a header, as `struct` names it."""
     for order in "<>":
         if len(start) >= _HEADER_BYTES and struct.unpack_from(f"{order}i", start)[0] == _HEADER_BYTES:
