@@ -1,11 +1,12 @@
 """The wheel: it holds all that a program needs, and works where nothing else of Focalis lies."""
 
 import os
+import posixpath
 import re
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -44,6 +45,22 @@ def test_everything_of_the_package_is_in_it(wheel: Path) -> None:
     pages = (path for path in (ROOT / "docs").rglob("*.md"))
     assert {f"focalis/docs/{path.relative_to(ROOT / 'docs').as_posix()}" for path in pages} <= held
     assert "focalis/docs/hooks.py" not in held
+
+
+@pytest.mark.slow
+def test_the_links_of_its_pages_lead_to_what_it_holds(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    names = set(archive.namelist())
+    held = names | {str(folder) for name in names for folder in PurePosixPath(name).parents}
+    pages = [name for name in names if name.endswith((".md", ".ipynb")) and "/static/" not in name]
+    links = {
+        (page, posixpath.normpath(posixpath.join(posixpath.dirname(page), link)))
+        for page in pages
+        for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", archive.read(page).decode("utf-8"))
+    }
+    assert {"focalis/README.md", "focalis/docs/models.md", "focalis/examples/README.md"} <= set(pages)
+    assert ("focalis/docs/models.md", "focalis/models/lidc-nodule.md") in links
+    assert sorted((page, link) for page, link in links if link not in held) == []
 
 
 @pytest.mark.slow
