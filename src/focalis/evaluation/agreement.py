@@ -23,13 +23,14 @@ KAPPA_RULE = (
     "bound. Lesions are summed over cases first. Undefined where neither reader has marked a lesion."
 )
 
-AGREEMENT_METRICS = (
-    "dice",
-    "surface_dice",
-    "hd95_mm",
-    "absolute_volume_difference_mm3",
-    "absolute_relative_volume_difference",
-)
+AGREEMENT_METRICS = {
+    "dice": ("Dice", 3),
+    "surface_dice": ("Surface Dice", 3),
+    "hd95_mm": ("HD95, mm", 2),
+    "absolute_volume_difference_mm3": ("Volume diff., mm³", 1),
+    "absolute_relative_volume_difference": ("Volume diff., relative", 3),
+}
+"""Each metric with its title in tables and the digits after the point."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class StructureAgreement:
     pairs: tuple[ReaderPair, ...]
 
     def __getitem__(self, metric: str) -> Statistic:
-        return self.statistics[AGREEMENT_METRICS.index(metric)]
+        return next(each for each in self.statistics if each.metric == metric)
 
 
 @dataclass(frozen=True, repr=False)

@@ -47,7 +47,7 @@ class Promise:
 
     @classmethod
     def parse(cls, text: str) -> Promise:
-        """From `miss<=10%` or `fp-per-scan<=1`, with `@95%` behind it for that confidence; UsageError otherwise."""
+        """From `miss<=10%` or `fp-per-scan<=1`, with `@95%` after it for that confidence; UsageError otherwise."""
         number = r"(\d+\.?\d*|\.\d+)"
         found = re.fullmatch(
             rf"(?:(miss)<={number}%|(fp-per-scan)<={number})(?:@{number}%)?", text.replace(" ", "")
@@ -57,7 +57,7 @@ class Promise:
         confidence = float(sure) / 100 if sure else 0.9
         if not (0 < value < (1 if most else math.inf) and 0.5 <= confidence < 1):
             raise UsageError(
-                f"promise {text!r} is not known; give miss<=10% or fp-per-scan<=1, and the confidence behind it if "
+                f"promise {text!r} is not known; give miss<=10% or fp-per-scan<=1, and the confidence after it if "
                 "it is not 90 %, as in miss<=10%@95%"
             )
         return cls("miss" if name == "miss" else "fp-per-scan", value, confidence)

@@ -11,19 +11,20 @@ from focalis.display import Shown
 from focalis.evaluation.cases import Score
 from focalis.evaluation.intervals import Pooled, pooled
 
-METRICS = (
-    "dice",
-    "dice_with_lesion",
-    "iou",
-    "sensitivity",
-    "precision",
-    "volume_error_mm3",
-    "relative_volume_error",
-    "hd95_mm",
-    "hd95_with_lesion_mm",
-    "assd_mm",
-    "surface_dice",
-)
+METRICS = {
+    "dice": ("Dice, all cases", 3),
+    "dice_with_lesion": ("Dice, cases with a lesion", 3),
+    "iou": ("IoU", 3),
+    "sensitivity": ("Sensitivity, voxels", 3),
+    "precision": ("Precision, voxels", 3),
+    "volume_error_mm3": ("Volume error, mm³", 1),
+    "relative_volume_error": ("Volume error, relative", 3),
+    "hd95_mm": ("HD95, mm, all cases", 2),
+    "hd95_with_lesion_mm": ("HD95, mm, cases with a lesion", 2),
+    "assd_mm": ("ASSD, mm", 2),
+    "surface_dice": ("Surface Dice", 3),
+}
+"""Each metric with its title in tables and the digits after the point."""
 
 
 @dataclass(frozen=True)

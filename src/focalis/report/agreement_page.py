@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from focalis.display import counted
 from focalis.evaluation import EMPTY_RULE
 from focalis.evaluation.agreement import (
+    AGREEMENT_METRICS,
     KAPPA_RULE,
     Agreement,
     PairScore,
@@ -40,13 +41,6 @@ FIGURE_RULE = (
 EQUAL_SHARE = 0.001
 """Volumes that differ by less on average are called equal."""
 _COLOURS = (TRUTH_COLOUR, PREDICTION_COLOUR)
-_TITLES = {
-    "dice": ("Dice", 3),
-    "surface_dice": ("Surface Dice", 3),
-    "hd95_mm": ("HD95, mm", 2),
-    "absolute_volume_difference_mm3": ("Volume diff., mm³", 1),
-    "absolute_relative_volume_difference": ("Volume diff., relative", 3),
-}
 
 
 def agreement_figure(panels: Sequence[Panel]) -> bytes:
@@ -165,7 +159,7 @@ def who_draws_larger(structure: StructureAgreement) -> str:
 def _rows(structure: StructureAgreement) -> list[SummaryRow]:
     rows = []
     for s in structure.statistics:
-        title, digits = _TITLES[s.metric]
+        title, digits = AGREEMENT_METRICS[s.metric]
         counted = f"{s.n} of {s.n + s.undefined}" if s.undefined else str(s.n)
         value, median = number(s.mean, digits), number(s.median, digits)
         rows.append(SummaryRow(title, value, interval(s.low, s.high, digits), median, counted))

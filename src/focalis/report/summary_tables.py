@@ -7,23 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from focalis.display import counted
-from focalis.evaluation import LabelSummary, Pooled, Score, Summary, case_dice
+from focalis.evaluation import METRICS, LabelSummary, Pooled, Score, Summary, case_dice
 from focalis.report.page import DASH, number
 from focalis.report.strip import CasePicture
-
-_TITLES = {
-    "dice": ("Dice, all cases", 3),
-    "dice_with_lesion": ("Dice, cases with a lesion", 3),
-    "iou": ("IoU", 3),
-    "sensitivity": ("Sensitivity, voxels", 3),
-    "precision": ("Precision, voxels", 3),
-    "volume_error_mm3": ("Volume error, mm³", 1),
-    "relative_volume_error": ("Volume error, relative", 3),
-    "hd95_mm": ("HD95, mm, all cases", 2),
-    "hd95_with_lesion_mm": ("HD95, mm, cases with a lesion", 2),
-    "assd_mm": ("ASSD, mm", 2),
-    "surface_dice": ("Surface Dice", 3),
-}
 
 
 @dataclass(frozen=True)
@@ -46,7 +32,7 @@ def summary_rows(summary: LabelSummary) -> list[SummaryRow]:
     """The metrics over cases: mean, interval, median, number of cases."""
     rows = []
     for s in summary.statistics:
-        title, digits = _TITLES[s.metric]
+        title, digits = METRICS[s.metric]
         rows.append(
             SummaryRow(
                 title,

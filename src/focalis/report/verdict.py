@@ -55,7 +55,7 @@ def next_steps(scores: Sequence[Score], summary: Summary, lesions: Sequence[Judg
         steps.append(
             f"Mostly small lesions are missed: half of the missed ones have at most {number(median(missed), 0)} mm³, "
             f"half of those found at most {number(median(found), 0)} mm³. A lower threshold, minimum size and "
-            "minimum confidence find more, and mark more that is none."
+            "minimum confidence find more, and mark more that is not a lesion."
         )
     false = summary.overall.lesions.false_positives_per_scan.value
     if false is not None and false > 1:

@@ -104,7 +104,8 @@ def _grid(shape: Sequence[int], spacing_mm: Sequence[float], orientation: str) -
     axes = [_DIRECTIONS.get(letter, (0, 0, 0)) for letter in letters]
     if len(letters) != 3 or not np.abs(axes).sum(axis=0).tolist() == [1, 1, 1]:
         raise UsageError(
-            f"orientation {orientation!r} is none; give one letter for each axis, of L or R, P or A, and S or I"
+            f"orientation {orientation!r} is not an orientation; give one letter for each axis, of L or R, P or A, "
+            "and S or I"
         )
     z, y, x = (int(size) for size in shape)
     columns = np.asarray(axes[::-1], dtype=float).T

@@ -265,7 +265,7 @@ def _pair_in_memory(
             return image.along("zyx")
         volumes, _ = volumes_in_memory(image, spacing_mm, orientation, masks=True)
         if len(volumes) != 1:
-            raise UsageError(f"a label map of {len(volumes)} channels is none; give whole numbers (z, y, x)")
+            raise UsageError(f"a label map has one channel, not {len(volumes)}; give whole numbers (z, y, x)")
         return volumes[0]
 
     return {str(case): (source(predictions[case]), source(labels[case])) for case in labels}

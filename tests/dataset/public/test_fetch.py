@@ -220,7 +220,7 @@ def test_something_else_in_its_place_is_left_alone(offer, server, tmp_path: Path
     (tmp_path / NAME).mkdir()
     (tmp_path / NAME / "thesis.txt").write_text("irreplaceable")
 
-    refused(offer(FILES), tmp_path, "stands in the place of the data set and is none; move it away")
+    refused(offer(FILES), tmp_path, "is in the way and is not a data set; move it away")
 
     assert tree(tmp_path) == [NAME, f"{NAME}/thesis.txt"]
     assert server.asked == []

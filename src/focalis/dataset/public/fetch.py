@@ -56,7 +56,7 @@ def fetch(wanted: PublicSet, folder: Path, progress: Progress | None = None) -> 
     if _is_dataset(target):
         return target
     if target.exists():
-        raise DataError.at(target, "stands in the place of the data set and is none", "move it away")
+        raise DataError.at(target, "is in the way and is not a data set", "move it away")
     with _workshop(wanted, folder) as work:
         if not _is_dataset(target):  # another process may have finished in between
             archive = _verified_archive(wanted, work, tell)
