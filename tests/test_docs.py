@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ import typer
 import yaml
 
 from focalis.cli.main import app
+from focalis.cli.predict import predict
+from focalis.prediction import RUNTIMES
 from focalis.volume import Grid, Volume, read_volume, resample_image, write_volume
+from focalis.workflows.result_files import ENDINGS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -42,6 +46,11 @@ def options(command):
 OPTIONS = {name: options(found) for name, found in typer.main.get_command(app).commands.items()}
 
 
+@pytest.mark.parametrize(("option", "known"), [("runtime", RUNTIMES), ("output_format", tuple(ENDINGS))])
+def test_the_command_line_takes_every_run_time_and_format(option, known):
+    assert get_args(get_type_hints(predict)[option]) == known
+
+
 def test_the_table_of_places_names_files_and_what_is_in_them():
     table = TEXTS["docs/develop.md"].partition("## Where to look")[2].partition("\n## ")[0]
     rows = [row for row in table.splitlines() if row.startswith("|")][2:]
@@ -49,7 +58,7 @@ def test_the_table_of_places_names_files_and_what_is_in_them():
     for row in rows:
         answer = row.strip("| ").split(" | ")[1]
         places = [ROOT / "src" / "focalis" / each for each in re.findall(r"`([\w/]+(?:\.py|/))`", answer)]
-        assert 1 <= len(places) <= 2, row
+        assert places, row
         assert all(place.exists() for place in places), row
         code = "".join(place.read_text(encoding="utf-8") for place in places if place.is_file())
         assert all(re.search(rf"\b{name}\b", code) for name in re.findall(r"`(\w+)`", answer)), row
@@ -150,12 +159,26 @@ def test_links_to_files_lead_somewhere(name):
     assert [link for link in links if not ((ROOT / name).parent / link).exists()] == []
 
 
+def test_the_list_of_decisions_has_every_one_under_its_title():
+    folder = ROOT / "docs" / "decisions"
+    records = sorted(folder.glob("0*.md"))
+    titles = [record.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for record in records]
+    listed = re.findall(r"^- \[(\d{4})\]\((.+?)\)(: .+)$", TEXTS["docs/decisions/README.md"], re.MULTILINE)
+    assert [(name, number + title) for number, name, title in listed] == [
+        (record.name, title) for record, title in zip(records, titles, strict=True)
+    ]
+
+
+def test_the_index_leads_to_every_page():
+    index = TEXTS["docs/index.md"]
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert pages <= set(re.findall(r"\]\(([\w-]+\.md)\)", index))
+
+
 def test_the_navigation_of_the_site_names_every_page():
     made = {f"reference/{name}.md" for name in ("command-line", "python", "plan")}
     docs = ROOT / "docs"
-    pages = {
-        path.relative_to(docs).as_posix() for path in docs.rglob("*.md") if path.parent.name != "decisions"
-    }
+    pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md") if not path.name[0].isdigit()}
     notebooks = {f"tutorials/{path.stem}.md" for path in (docs / "tutorials").glob("*.ipynb")}
     (nav,) = re.findall(
         r"^nav:.*", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
