@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from focalis.display import LONGEST_LINE, Shown
 
 
@@ -34,3 +36,13 @@ def test_the_table_is_escaped():
     assert page.startswith("<table>")
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_without_a_choice_all_attributes_are_shown():
+    @dataclass(frozen=True, repr=False)
+    class All(Shown):
+        values: np.ndarray
+        note: str = ""
+
+    shown = All(np.zeros((2, 3), np.float32), "two\nlines")
+    assert repr(shown) == str(shown) == "All(values=float32 (2, 3), note=two lines)"

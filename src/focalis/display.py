@@ -31,7 +31,7 @@ def listed(names: Sequence[object], most: int = 3) -> str:
 
 
 class Shown:
-    """A base for objects that name the few attributes worth showing; a dataclass needs `repr=False`."""
+    """A base for objects that name the few attributes worth showing, or show all; a dataclass needs `repr=False`."""
 
     shows: ClassVar[tuple[str, ...]] = ()
 
@@ -39,6 +39,9 @@ class Shown:
         facts = ", ".join(f"{name}={_short(value)}" for name, value in self._facts())
         line = f"{type(self).__name__}({facts})"
         return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 2]}…)"
+
+    def __str__(self) -> str:
+        return repr(self)
 
     def _repr_html_(self) -> str:
         cells = [(escape(name.replace("_", " ")), escape(_short(value))) for name, value in self._facts()]
@@ -49,12 +52,17 @@ class Shown:
 
     def _facts(self) -> list[tuple[str, Any]]:
         """The attributes worth showing, without those that are empty."""
-        facts = [(name, getattr(self, name)) for name in self.shows]
-        return [(name, value) for name, value in facts if value is not None and value != "" and value != ()]
+        names = self.shows or getattr(self, "__dataclass_fields__", getattr(self, "__pydantic_fields__", ()))
+        facts = [(name, getattr(self, name)) for name in names]
+        return [(name, value) for name, value in facts if not (value is None or _is_empty(value))]
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, str | tuple) and not value
 
 
 def _short(value: object) -> str:
-    """A value in a few words: numbers with six digits, large containers by their length."""
+    """A value in a few words: numbers with six digits, large containers by their length, arrays by their shape."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Path):
@@ -68,7 +76,10 @@ def _short(value: object) -> str:
         and all(isinstance(each, _PLAIN) for each in value)
     ):
         return f"({', '.join(map(_short, value))})"
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype} {tuple(value.shape)}"
     text = str(len(value)) if isinstance(value, Mapping | tuple | list) else str(value)
+    text = " ".join(text.split())
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 

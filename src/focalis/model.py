@@ -40,8 +40,8 @@ FORMAT_VERSION = 2
 KEY = "focalis"
 
 
-@dataclass(frozen=True)
-class Refinement:
+@dataclass(frozen=True, repr=False)
+class Refinement(Shown):
     """The parameters of the fully connected CRF that refines a model's probabilities; see `prediction.refine`.
 
     A weight says, in units of the logit, how strongly a voxel follows the others; with both at 0 nothing changes.
@@ -70,8 +70,8 @@ class Refinement:
             raise ValueError("the widths of a refinement are positive")
 
 
-@dataclass(frozen=True)
-class EightBit:
+@dataclass(frozen=True, repr=False)
+class EightBit(Shown):
     """What computing a model's convolutions in 8-bit integers takes, and what it costs.
 
     Attributes:

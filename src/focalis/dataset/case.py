@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from focalis.dataset.masks import read_masks
+from focalis.display import Shown
 from focalis.errors import DataError
 from focalis.volume import Volume, data_files, read_channels, read_volume, with_absent
 
@@ -102,8 +103,8 @@ class Case:
         return read_masks(self.label, sorted(self.drawn) if self.drawn else None)
 
 
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, repr=False)
+class Dataset(Shown):
     """A data set on disk.
 
     Attributes:

@@ -92,8 +92,8 @@ class ReaderPair:
     detection_kappa: float | None
 
 
-@dataclass(frozen=True)
-class StructureAgreement:
+@dataclass(frozen=True, repr=False)
+class StructureAgreement(Shown):
     """One structure over all cases with two readers or more.
 
     Attributes:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from focalis.display import Shown
 from focalis.errors import DataError
 from focalis.evaluation.intervals import interval_rule
 from focalis.evaluation.lesionwise import lesion_scores
@@ -41,8 +42,8 @@ def head_of_json(tolerance_mm: float, seed: int, **rules: object) -> dict[str, A
     }
 
 
-@dataclass(frozen=True)
-class Score:
+@dataclass(frozen=True, repr=False)
+class Score(Shown):
     """One label of one case: a row of `cases.csv`. None means undefined, by `EMPTY_RULE`.
 
     Attributes:

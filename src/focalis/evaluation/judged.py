@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from focalis.display import Shown
 from focalis.lesions import (
     COLUMNS,
     Candidates,
@@ -27,8 +28,8 @@ Status = Literal["found", "missed", "right", "false positive"]
 JUDGED_COLUMNS = ("case", "side", "status", "partner", "iou", "split_or_merged", *COLUMNS)
 
 
-@dataclass(frozen=True)
-class JudgedLesion:
+@dataclass(frozen=True, repr=False)
+class JudgedLesion(Shown):
     """One lesion of a case.
 
     Attributes:

@@ -68,8 +68,8 @@ class LesionSummary:
     false_positives_per_scan: Pooled
 
 
-@dataclass(frozen=True)
-class LabelSummary:
+@dataclass(frozen=True, repr=False)
+class LabelSummary(Shown):
     """One label over all cases, or (label None) all labels together.
 
     Attributes:

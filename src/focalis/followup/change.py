@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from focalis.display import Shown
 from focalis.followup.error import MeasurementError
 from focalis.followup.study import Study
 from focalis.followup.timeline import Track
@@ -174,8 +175,8 @@ def _percent(log_ratio: float) -> float:
     return float(100 * np.expm1(np.clip(log_ratio, -20, 20)))
 
 
-@dataclass(frozen=True)
-class LesionDay:
+@dataclass(frozen=True, repr=False)
+class LesionDay(Shown):
     """A lesion on one date, measured.
 
     Attributes:

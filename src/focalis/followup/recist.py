@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from focalis.display import Shown
 from focalis.errors import UsageError
 from focalis.followup.change import LesionDay, Size, part_of, together
 from focalis.followup.timeline import THERE, Track
@@ -73,8 +74,8 @@ class TargetSum:
     response: Response
 
 
-@dataclass(frozen=True)
-class Targets:
+@dataclass(frozen=True, repr=False)
+class Targets(Shown):
     """The targets, by their identities, and their sums on every date; `nodes` are those that are measured across."""
 
     numbers: tuple[int, ...]

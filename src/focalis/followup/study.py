@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from focalis.display import Shown
 from focalis.lesions import Lesion, label_components, measure_components
 from focalis.volume import Grid, Volume
 
@@ -17,8 +18,8 @@ _FACES_TO_SURFACE = 2 / 3
 """The faces of a voxelised surface of any orientation have 3/2 of its area on average."""
 
 
-@dataclass(frozen=True, eq=False)
-class Piece:
+@dataclass(frozen=True, eq=False, repr=False)
+class Piece(Shown):
     """One connected component of one label on one date.
 
     Attributes:
@@ -34,8 +35,8 @@ class Piece:
     cut: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Study:
+@dataclass(frozen=True, eq=False, repr=False)
+class Study(Shown):
     """One date.
 
     Attributes:
@@ -46,6 +47,8 @@ class Study:
         numbered: int32 on the scan's grid: 0, or the place of a voxel's lesion in `pieces`, from 1.
         day: when it was taken; None if that is not known.
     """
+
+    shows = ("name", "day", "pieces", "image")
 
     name: str
     image: Volume

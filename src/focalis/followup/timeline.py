@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from focalis.display import Shown
 from focalis.followup.local import LocalRegistration, refine
 from focalis.followup.pairing import Earlier, Match, match
 from focalis.followup.registration import Registration, register
@@ -79,8 +80,8 @@ class Track:
     sightings: tuple[Sighting, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Placement:
+@dataclass(frozen=True, eq=False, repr=False)
+class Placement(Shown):
     """How a date's scan lies to the others.
 
     Attributes:

@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from focalis.display import Shown
 from focalis.lesions.components import label_components
 from focalis.lesions.probability import temper
 from focalis.volume import Grid
@@ -35,8 +36,8 @@ class Line:
     ends_lps_mm: tuple[Point, Point]
 
 
-@dataclass(frozen=True)
-class Lesion:
+@dataclass(frozen=True, repr=False)
+class Lesion(Shown):
     """One lesion, a connected component of one label. Measured by `MEASURING_RULE`.
 
     Attributes:
@@ -54,6 +55,8 @@ class Lesion:
         uncertainty: how far repeated passes of the model disagree about it, 0 to 1, see `disagreement`; None if
             there was one pass.
     """
+
+    shows = ("number", "name", "volume_mm3", "centroid_lps_mm", "confidence", "uncertainty")
 
     number: int
     label: int

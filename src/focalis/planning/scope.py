@@ -14,6 +14,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from focalis.display import Shown
 from focalis.planning.plan import Normalisation
 from focalis.settings import Frozen
 from focalis.volume import Absent, Volume, percentiles_of, to_canonical
@@ -59,7 +60,7 @@ class Usual(Frozen):
     high: float
 
 
-class Scope(Frozen):
+class Scope(Shown, Frozen):
     """What the training cases were like.
 
     Attributes:

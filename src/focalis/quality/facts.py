@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from focalis.dataset import Case, Dataset
+from focalis.display import Shown
 from focalis.lesions import LabelLesions, lesions_by_label
 from focalis.planning.fingerprint import CaseFigures, take_figures
 from focalis.quality.contrast import MOST_VOXELS, contrasts, ranks
@@ -75,8 +76,8 @@ class LesionFacts:
     voxel_xyz: tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class LabelFacts:
+@dataclass(frozen=True, repr=False)
+class LabelFacts(Shown):
     """One label value in one case.
 
     Attributes:
@@ -98,8 +99,8 @@ class LabelFacts:
     ranks: tuple[tuple[float, ...], ...] = ()
 
 
-@dataclass(frozen=True)
-class LabelMapFacts:
+@dataclass(frozen=True, repr=False)
+class LabelMapFacts(Shown):
     """The label map of a case.
 
     Attributes:
@@ -120,8 +121,8 @@ class LabelMapFacts:
     like_an_image: bool = False
 
 
-@dataclass(frozen=True)
-class CaseFacts:
+@dataclass(frozen=True, repr=False)
+class CaseFacts(Shown):
     """What was measured in one case; files with problems are left out.
 
     Attributes:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from focalis.display import Shown
 from focalis.errors import DataError
 from focalis.volume.grid import Grid
 
 
-@dataclass(frozen=True)
-class Volume:
+@dataclass(frozen=True, repr=False)
+class Volume(Shown):
     """A three-dimensional array on a grid.
 
     A case with several channels (FLAIR and T1, say) is several volumes on one grid.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from focalis.display import Shown
 from focalis.followup import (
     CHANGE_RULE,
     ERROR_RULE,
@@ -27,8 +28,8 @@ from focalis.lesions import MEASURING_RULE
 RULES = (MEASURING_RULE, REGISTRATION_RULE, FOLLOWING_RULE, CHANGE_RULE, ERROR_RULE, RECIST_RULE)
 
 
-@dataclass(frozen=True, eq=False)
-class Followed:
+@dataclass(frozen=True, eq=False, repr=False)
+class Followed(Shown):
     """The lesions of one person over dates.
 
     Attributes:
@@ -41,6 +42,8 @@ class Followed:
         model: the model; None if masks were given.
         pointed: whether a person pointed at the lesions of the first date.
     """
+
+    shows = ("studies", "tracks", "error", "targets", "notes", "model")
 
     studies: tuple[Study, ...]
     placements: tuple[Placement, ...]
