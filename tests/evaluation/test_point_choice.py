@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, special, stats
 
 from focalis.errors import UsageError
-from focalis.evaluation import Aim, choose, cut, voxel_scores
+from focalis.evaluation import Aim, choose, cut, point_choice, voxel_scores
 from focalis.evaluation.point_choice import CONFIDENCES, THRESHOLDS
 from focalis.lesions import label_components, match_lesions, report_lesions, temper
 
@@ -281,7 +281,7 @@ def test_a_second_look_is_taken_where_shape_tells_what_size_and_confidence_canno
     chosen = choose(looked_at(4, 8), temperature=2.0)
 
     assert chosen.second_look
-    assert "lesion F1 1.000 on cases left out one by one" in chosen.how
+    assert "lesion F1 1.000 on patients left out one by one" in chosen.how
     assert (chosen.found, chosen.lesions) == (32, 32)
     probability, truth = scan_with_lines(9, 8)
     slabs = [(slice(None), np.stack([1 - probability, probability]))]
@@ -300,6 +300,17 @@ def test_a_second_look_is_taken_where_shape_tells_what_size_and_confidence_canno
 )
 def test_otherwise_there_is_no_second_look(cases, aim: Aim) -> None:
     assert choose(cases, aim).second_look == ()
+
+
+def test_a_second_look_is_judged_on_patients_that_it_has_not_seen(monkeypatch) -> None:
+    """Two scans of one patient are left out together."""
+    seen, fit = [], point_choice.fit_second_look
+    monkeypatch.setattr(
+        point_choice, "fit_second_look", lambda given, right: seen.append(len(right)) or fit(given, right)
+    )
+    of = {f"c{number}": f"patient {number // 2}" for number in range(8)}
+    assert choose(looked_at(8, 8), patients=of).second_look
+    assert seen == [96] * 8 + [128]  # of 16 components in each scan
 
 
 def test_a_second_look_that_finds_nothing_to_drop_is_not_taken() -> None:

@@ -153,13 +153,13 @@ def test_the_threshold_is_the_models_unless_given():
         np.testing.assert_array_equal(label, probability >= used)
 
 
-def test_a_given_size_or_confidence_takes_the_place_of_the_second_look():
+def test_another_threshold_size_or_confidence_takes_the_place_of_the_second_look():
     looking = replace(model(), operating_point=OperatingPoint(second_look=(-1.0, 0.0, 0.0, 0.0, 0.0)))
     image = noise(Grid((8, 8, 8)))
     assert not segment(looking, [image]).mask.any()
-    for settings in (Settings(minimum_mm3=0.0), Settings(minimum_confidence=0.0)):
+    for settings in (Settings(minimum_mm3=0.0), Settings(minimum_confidence=0.0), Settings(threshold=0.4)):
         assert segment(looking, [image], settings).mask.any()
-    assert not segment(looking, [image], Settings(threshold=0.4)).mask.any()
+    assert not segment(looking, [image], Settings(threshold=looking.operating_point.threshold)).mask.any()
 
 
 def test_channels_are_taken_together():

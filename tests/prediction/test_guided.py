@@ -225,3 +225,25 @@ def test_the_use_stays_in_the_model_file(tmp_path):
     for use in ("guided", "detector"):
         save_model(replace(model(use), members=(network,)), tmp_path / "m.safetensors")
         assert open_model(tmp_path / "m.safetensors").guided == (use == "guided")
+
+
+@pytest.mark.parametrize(
+    ("ends", "wanted"),
+    [
+        ([(35, 22, 10)], [0]),
+        ([(38, 22, 10)], [1]),
+        ([(31, 22, 10), (34, 23, 10)], [0]),
+        ([(34, 22, 10), (39, 22, 10)], [0, 1]),
+        ([(36, 22, 10)], [0]),  # beside the first, which is the nearest
+    ],
+)
+def test_on_thick_slices_a_point_takes_the_lesion_that_it_lies_in_and_a_line_those_on_its_way(ends, wanted):
+    grid = Grid((60, 50, 20), (0.7, 0.7, 5.0))
+    lesions = [(slice(10, 11), slice(20, 25), slice(30, 36)), (slice(10, 11), slice(20, 25), slice(38, 44))]
+    guided = model()
+    plan = guided.plan.model_copy(update={"spacing_zyx_mm": (5.0, 0.7, 0.7)})
+    found = segment_at(replace(guided, plan=plan), [scan(grid, *lesions)], [Place(tuple(ends), voxel=True)])
+    expected = np.zeros(grid.shape_zyx, bool)
+    for number in wanted:
+        expected[lesions[number]] = True
+    np.testing.assert_array_equal(found.mask > 0, expected)

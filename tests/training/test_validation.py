@@ -85,6 +85,22 @@ def test_a_promise_that_can_be_kept_is_the_point_and_one_that_cannot_says_why(pl
     )
 
 
+def test_cases_of_other_voxels_than_the_plans_make_no_promise_and_no_second_look(plan):
+    label = np.zeros((16, 16, 16))
+    label[4:8, 4:8, 4:8] = 1
+    odds = np.where(label > 0, 3.0, -6.0)
+    cases = [case_of(odds, label, f"c{i}") for i in range(12)]
+    spacing = tuple(plan.spacing_zyx_mm)
+    same = [replace(case, spacing_zyx_mm=spacing) for case in cases]
+    promised = operating_point(plan, Known(), same, Runtime(), promise="miss<=30%@80%").promise
+    assert promised.startswith("at most 30 %")
+    same[3] = replace(same[3], spacing_zyx_mm=(spacing[0] / 2, *spacing[1:]))
+    none = operating_point(plan, Known(), same, Runtime(), promise="miss<=30%@80%")
+    assert none.promise.startswith("none: 1 of 12 cases of the inner split have other voxels than the model")
+    assert "--folds" in none.promise
+    assert replace(none, promise="") == operating_point(plan, Known(), cases, Runtime())
+
+
 def test_what_nobody_judged_counts_in_neither(plan):
     label = np.zeros((16, 16, 16))
     label[4:8, 4:8, 4:8] = 1

@@ -152,6 +152,19 @@ def test_a_run_says_what_is_lost_without_the_channel(fitted):
     assert load_model(result.model).plan.channels_may_miss == ("T1",)
 
 
+def test_a_promise_does_not_hold_for_a_case_that_lacks_a_channel(fitted, tmp_path):
+    root, result = fitted
+    model = load_model(result.model)
+    promise = "at most 10 % of a scan's lesions missed on average"
+    promising = replace(model, operating_point=replace(model.operating_point, promise=promise))
+    predict(promising, [root / "images"], tmp_path / "masks")
+    told = {
+        case: json.loads((tmp_path / "masks" / "lesions" / f"{case}.json").read_text())["promise"]
+        for case in ("c3", "c4")
+    }
+    assert told == {"c3": promise, "c4": "none: the case lacks a channel"}
+
+
 def test_each_prediction_says_what_was_missing_and_evaluate_reports_both(fitted, tmp_path):
     root, result = fitted
     report = predict(result.model, [root / "images"], tmp_path / "masks")

@@ -60,6 +60,10 @@ def test_what_is_not_a_point_is_refused(given):
             "lesion,name,centroid_x_mm,centroid_y_mm,centroid_z_mm\n1,nodule,1,2,3\n",
             [(((1, 2, 3),), False, "nodule")],
         ),
+        (
+            "label,l,p,s,defined,selected,visible,locked,description\nF-1,1,2,3,1,1,1,0,\nF-2,0,0,0,0,1,1,0,\n",
+            [(((1, 2, 3),), False, "F-1")],
+        ),
     ],
 )
 def test_a_tables_header_says_what_its_numbers_are(tmp_path, text, expected):
@@ -68,7 +72,16 @@ def test_a_tables_header_says_what_its_numbers_are(tmp_path, text, expected):
 
 @pytest.mark.parametrize(
     "text",
-    ["1,2,3\n4,5,6\n", "x,y\n1,2\n", "x,y,z\n1,2\n", "x,y,z\n1,a,3\n", "x,y,z\n", "", "x,y,z\n1,inf,2\n"],
+    [
+        "1,2,3\n4,5,6\n",
+        "x,y\n1,2\n",
+        "x,y,z\n1,2\n",
+        "x,y,z\n1,a,3\n",
+        "x,y,z\n",
+        "",
+        "x,y,z\n1,inf,2\n",
+        "x,y,z,i,j,k\n1,2,3,4,5,6\n",
+    ],
 )
 def test_a_table_that_does_not_say_it_or_holds_none_is_refused(tmp_path, text):
     with pytest.raises(DataError, match=r"points\.csv: "):

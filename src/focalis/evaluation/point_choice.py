@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -134,6 +134,7 @@ def choose(
     cases: Sequence[Sequence[Candidates]],
     aim: Aim | None = None,
     temperature: float = 1.0,
+    patients: Mapping[str, str] | None = None,
 ) -> OperatingPoint:
     """Choose threshold, minimum size and minimum confidence together, on cases that the network did not learn from.
 
@@ -147,7 +148,8 @@ def choose(
     lesions of many sizes, allow little dropping.
 
     At one half a second look then decides which components are reported, in place of that dropping, if it does better:
-    trained on all cases but one and judged on that one, in turn, it has the greater lesion F1 and no lower mean Dice.
+    trained on all patients but one and judged on that one, in turn, it has the greater lesion F1 and no lower mean
+    Dice.
 
     For a rate of false positives: of all settings that keep to it, the greatest sensitivity; of those within 0.002 of
     it the best Dice; of equals the one that drops least. If none keeps to it, the one with the fewest false positives.
@@ -161,6 +163,7 @@ def choose(
         aim: the best mean Dice by default.
         temperature: what prediction will temper the probabilities with. The choice is the same at any, but
             it is given in tempered probabilities.
+        patients: case name to patient; without, every case is one.
 
     Raises:
         UsageError: without cases.
@@ -192,11 +195,12 @@ def choose(
         how = f"not chosen for lesions: none of the {len(cases)} cases of the inner split holds one; {how}"
     threshold = levels[_nearest(levels, range(len(levels)))] if chosen is None else chosen.threshold
     size, confidence = (chosen.minimum_mm3, chosen.minimum_confidence) if chosen else (0.0, 0.0)
-    weights, looked = _second_look([row[levels.index(threshold)] for row in cases], chosen, aim)
+    of = [(patients or {}).get(row[0].case, row[0].case) for row in cases]
+    weights, looked = _second_look([row[levels.index(threshold)] for row in cases], of, chosen, aim)
     if chosen and looked:
         how += (
-            f"; a second look decides what is reported: lesion F1 {_f1(looked, lesions, len(cases)):.3f} on cases left "
-            f"out one by one, {_f1(chosen, lesions, len(cases)):.3f} by minimum size and confidence"
+            f"; a second look decides what is reported: lesion F1 {_f1(looked, lesions, len(cases)):.3f} on patients "
+            f"left out one by one, {_f1(chosen, lesions, len(cases)):.3f} by minimum size and confidence"
         )
     line = _settings(cases, levels.index(threshold), threshold, (size,)) if lesions else []
 
@@ -218,7 +222,7 @@ def choose(
 
 
 def _second_look(
-    column: Sequence[Candidates], chosen: _Setting | None, aim: Aim
+    column: Sequence[Candidates], patients: Sequence[str], chosen: _Setting | None, aim: Aim
 ) -> tuple[tuple[float, ...], _Setting | None]:
     """Weights of a second look with its cutoff, and what it makes of the cases; none unless it does better."""
     nothing: tuple[tuple[float, ...], _Setting | None] = (), None
@@ -229,8 +233,8 @@ def _second_look(
     if min(np.count_nonzero(right), np.count_nonzero(~right)) < LEAST_CANDIDATES:
         return nothing
     left_out = []
-    for number, (each, (given, _)) in enumerate(zip(column, rows, strict=True)):
-        weights = _fitted(rows[:number] + rows[number + 1 :])
+    for each, (given, _), patient in zip(column, rows, patients, strict=True):
+        weights = _fitted([row for row, other in zip(rows, patients, strict=True) if other != patient])
         if not weights:
             return nothing
         left_out.append((replace(each, confidence=lesion_chance(weights, given)),))
@@ -245,6 +249,8 @@ def _second_look(
 
 
 def _fitted(rows: Sequence[tuple[NDArray[np.float64], NDArray[np.bool_]]]) -> tuple[float, ...]:
+    if not rows:
+        return ()
     given, right = zip(*rows, strict=True)
     return fit_second_look(np.concatenate(given), np.concatenate(right))
 

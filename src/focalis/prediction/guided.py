@@ -75,10 +75,11 @@ def _keep(
     components, _ = label_components(found.mask > 0)
     at = np.nonzero(components)
     numbers, away_mm = components[at], _distances(np.stack(at[::-1], axis=1) * spacing, ends_mm)
-    reached = numbers[away_mm <= np.linalg.norm(spacing) / 2]
+    reached = _marked(components, ends_mm / spacing)
     nearest = float(away_mm.min(initial=np.inf))
-    if not reached.size and nearest <= NEAR_MM:
-        reached = numbers[away_mm == nearest]
+    within_a_voxel = float(np.linalg.norm(spacing) / 2)
+    if not reached.size and nearest <= max(NEAR_MM, within_a_voxel):
+        reached = numbers[[away_mm.argmin()]]
     if not reached.size:
         how = "" if np.isinf(nearest) else f"; what it marks begins {nearest:.0f} mm away"
         return Pointed(
@@ -96,7 +97,7 @@ def _keep(
             mine[box][fresh] = theirs[fresh]
     size_mm3 = np.count_nonzero(inside) * found.grid.voxel_volume_mm3
     said = f"shows a lesion of {size_mm3:.0f} mm3"
-    if nearest > np.linalg.norm(spacing) / 2:
+    if nearest > within_a_voxel:
         said += f", which begins {nearest:.1f} mm away"
     if (inside & earlier).any():
         said += ", which touches that of an earlier point"
@@ -107,6 +108,15 @@ def _keep(
     if size_mm3 < own.minimum_mm3 or found.probability[inside].max() < own.minimum_confidence:
         said += ", smaller or less sure than what the model reports unasked"
     return Pointed(place, "lesion", said, is_cut)
+
+
+def _marked(components: NDArray[np.integer], ends: NDArray[np.float64]) -> NDArray[np.integer]:
+    """The numbers of the components that a point or a line goes through; `ends` are its indices x, y, z (1 or 2, 3)."""
+    steps = int(2 * np.abs(ends[-1] - ends[0]).max()) + 1
+    along = np.rint(np.linspace(ends[0], ends[-1], steps + 1)).astype(np.int64)[:, ::-1]
+    inside = ((along >= 0) & (along < components.shape)).all(axis=1)
+    met = components[tuple(along[inside].T)]
+    return np.unique(met[met > 0])
 
 
 def _blank(found: Segmentation, grid: Grid) -> Segmentation:

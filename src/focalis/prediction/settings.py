@@ -118,8 +118,11 @@ class Settings(Shown):
         if promise and (given or self.mirror):
             what = "its own operating point" if given else "predictions without mirror images"
             promise = f"none: the model's promise is for {what}"
-        drops = {"minimum_mm3", "minimum_confidence"} & given.keys()
-        return replace(own, how=how, promise=promise, second_look=() if drops else own.second_look, **given)
+        # it was learned from the components at the model's own threshold, in place of the model's own dropping
+        other = {"minimum_mm3", "minimum_confidence"} & given.keys() or given.get(
+            "threshold", own.threshold
+        ) != own.threshold
+        return replace(own, how=how, promise=promise, second_look=() if other else own.second_look, **given)
 
     def record(self) -> Mapping[str, Any]:
         """For records: every setting that is not left to the model."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -61,6 +62,7 @@ class TrainingCase:
         readers: uint8 (reader, z, y, x), each reader's class indices, for `mean` and `random`; None otherwise.
         nearest: unsigned (z, y, x), the number of the lesion that each voxel is nearest to, from 1 on, 0 without a
             lesion; None unless the plan's loss counts lesions.
+        spacing_zyx_mm: of the image before it came onto the plan's grid.
     """
 
     name: str
@@ -72,6 +74,7 @@ class TrainingCase:
     nearest: NDArray[np.unsignedinteger] | None = None
     undrawn: tuple[int, ...] = ()
     lacks: tuple[int, ...] = ()
+    spacing_zyx_mm: tuple[float, ...] | None = None
 
     def read(self) -> TrainingCase:
         """The case with image and label as arrays of NumPy, for what needs all of them."""
@@ -309,6 +312,7 @@ def _training_case(name: str, arrays: dict[str, NDArray[Any]], facts: dict[str, 
         arrays.get("nearest"),
         tuple(facts["undrawn"]),
         tuple(facts["lacks"]),
+        tuple(map(math.exp, facts["description"]["spacing"])),
     )
 
 

@@ -105,6 +105,9 @@ def operating_point(
     """The operating point for an aim, with its temperature, from the inner split's cases; see `choose`.
 
     If a promise can be kept, the point is the one that keeps it, see `keep_promise`; if not, its `promise` says why.
+    Where cases came onto the plan's grid from another one, there is neither a promise nor a second look: prediction
+    counts lesions on a case's own voxels, where they may be several and less sure.
+
     Every case is predicted once. Of each only its lesions at every threshold and its counts of voxels are kept,
     so that memory does not grow with the number or the size of the scans.
     """
@@ -121,10 +124,24 @@ def operating_point(
 
     rows, spans = zip(*ranks.shared_out(small, cases), strict=True)
     counts, span = sum(ranks.gathered(mine), start=VoxelCounts.none()), max(spans)
-    point = choose(rows, wanted, fit_temperature(counts))
+    point = choose(rows, wanted, fit_temperature(counts), patients)
     constant = "" if span > CONSTANT else "; the network gives every voxel the same probability"
     point = replace(point, how=point.how + constant)
-    return keep_promise(point, rows, Promise.parse(promise), patients) if promise else point
+    if not promise:
+        return point
+    if moved := sum(_is_resampled(case, plan) for case in cases):
+        why = (
+            f"none: {moved} of {len(cases)} cases of the inner split have other voxels than the model, so lesions "
+            "count otherwise there; --folds judges them on their own"
+        )
+        return replace(point, promise=why)
+    return keep_promise(point, rows, Promise.parse(promise), patients)
+
+
+def _is_resampled(case: TrainingCase, plan: Plan) -> bool:
+    return case.spacing_zyx_mm is not None and not np.allclose(
+        case.spacing_zyx_mm, plan.spacing_zyx_mm, rtol=1e-3
+    )
 
 
 def _small(
@@ -140,7 +157,8 @@ def _small(
     truth = np.asarray(case.label > 0) & judged
     counts = count_voxels(truth, foreground, plan.spacing_zyx_mm, judged)
     spacing = plan.spacing_zyx_mm
-    return counts, cut(case.name, truth, foreground, math.prod(spacing), spacing_zyx_mm=spacing), span
+    looked = None if _is_resampled(case, plan) else spacing
+    return counts, cut(case.name, truth, foreground, math.prod(spacing), spacing_zyx_mm=looked), span
 
 
 def probabilities(

@@ -18,7 +18,10 @@ from focalis.workflows.learning_curve import outlook
 from focalis.workflows.record import read_json, write_json
 from focalis.workflows.run import MODEL, Task
 
-ACROSS_FOLDS = "the folds' held-out cases, each judged by the member that did not learn from it"
+ACROSS_FOLDS = (
+    "the folds' held-out cases, each judged by the member that did not learn from it, as if all members together did "
+    "no worse"
+)
 ALL = "all"
 
 

@@ -148,21 +148,26 @@ def _csv(text: str) -> Sequence[Place]:
     delimiter = next((mark for mark in ";\t" if mark in header), ",")
     rows = csv.DictReader(text.splitlines(), delimiter=delimiter)
     names = {str(field).strip().lower(): field for field in rows.fieldnames or ()}
-    columns = next((each for each in _COLUMNS if set(each) <= set(names)), None)
-    if columns is None:
+    found = [each for each in _COLUMNS if set(each) <= set(names)]
+    if not found:
         raise ValueError("its header names no columns x,y,z (mm, LPS), r,a,s (mm, RAS) or i,j,k (voxels)")
+    if len(found) > 1:
+        raise ValueError(f"its header names {' and '.join(map(','.join, found))}; keep one of them")
+    (columns,) = found
     seconds = tuple(f"{column}2" for column in columns)
     label = names.get("name", names.get("label"))
-    found = []
+    places = []
     for row in rows:
         cells = {name: str(row[field] or "").strip() for name, field in names.items()}
-        if not any(cells.values()):
+        if (
+            not any(cells.values()) or cells.get("defined", "1") == "0"
+        ):  # 3D Slicer's for a point not placed yet
             continue
         ends = [[_number(cells[column], delimiter) for column in columns]]
         if set(seconds) <= set(names) and any(cells[column] for column in seconds):
             ends.append([_number(cells[column], delimiter) for column in seconds])
-        found.append(_place(ends, _COLUMNS[columns], str(row[label] or "").strip() if label else ""))
-    return found
+        places.append(_place(ends, _COLUMNS[columns], str(row[label] or "").strip() if label else ""))
+    return places
 
 
 def _number(text: str, delimiter: str) -> float:

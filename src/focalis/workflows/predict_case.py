@@ -255,8 +255,9 @@ class Predicting:
         pointed = {"pointed": [asdict(each) for each in found.pointed]} if found.pointed else {}
         told = {**self.document, **found.way(), **self.seen_cases.document(seen), MISSING: missing, **pointed}
         told |= {OUTSIDE: outside, ORIGINS: case.origins}
-        if self.settings.point_of(self.model).promise and outside:
-            told["promise"] = "none: the case lies outside of what the model was trained on"
+        if self.settings.point_of(self.model).promise and (outside or missing):
+            why = "lies outside of what the model was trained on" if outside else "lacks a channel"
+            told["promise"] = f"none: the case {why}"
         write_lesions(self.folder, case.name, found.lesions, told)
         return PredictRow(
             case.name,

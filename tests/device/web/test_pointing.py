@@ -169,6 +169,24 @@ def test_a_click_on_nothing_and_one_on_a_lesion_that_is_there_say_so(guided_clie
     assert (failed.status_code, "no memory" in failed.json()["detail"]) == (409, True)
 
 
+def test_a_lesion_beside_one_that_reaches_into_it_is_added_without_what_they_share(guided_client, guided):
+    task_id = guided.hold(guided.series_uid)
+    opened(guided_client, task_id)
+    click(guided_client, task_id, middle(guided.components, 1))
+    own = np.argwhere(guided.components == 2)
+    shared = middle(guided.components, 1)
+    guided.pointed = lambda _at: {
+        "outcome": "done",
+        "said": "shows a lesion",
+        "label": "lesion",
+        "voxels_zyx": [*own.tolist(), shared.tolist()],
+    }
+    assert click(guided_client, task_id, own[0]).json()["lesion"] == 2
+    marks = guided_client.app.state.site.views.get(task_id).marks()
+    np.testing.assert_array_equal(marks == 2, guided.components == 2)
+    assert marks[tuple(shared)] == 1
+
+
 def test_nothing_is_edited_while_a_new_lesion_is_measured_and_kept(guided_client, guided, monkeypatch):
     task_id = guided.hold(guided.series_uid)
     opened(guided_client, task_id)

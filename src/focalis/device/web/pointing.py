@@ -60,9 +60,11 @@ def point(
         grid = view.grid()
         with site.views.changing:  # lesions may have been edited, or the study released, while the model ran
             _require_points(site, task_id)
-            there = view.marks()[tuple(voxels.T)]
-            if there.any():
-                raise HTTPException(409, f"Lesion {int(there.max())} is there already.")
+            marks = view.marks()
+            there = marks[tuple(voxels.T)]
+            if marks[z, y, x] or 2 * np.count_nonzero(there) > len(there):
+                number = int(marks[z, y, x]) or int(np.bincount(there[there > 0]).argmax())
+                raise HTTPException(409, f"Lesion {number} is there already.")
             free = view.free(low, voxels.max(axis=0) + 1, label)
             voxels = voxels[free[tuple((voxels - low).T)]]
             if not len(voxels):
