@@ -30,11 +30,24 @@ class FocalisError(Exception):
     fault: str = ""
     advice: str = ""
     _several: tuple[str, ...] = ()
+    _command_line: str = ""
 
     @property
     def lines(self) -> tuple[str, ...]:
         """The message, one line per fault."""
         return self._several or (str(self),)
+
+    @property
+    def command_lines(self) -> tuple[str, ...]:
+        """The message as the command line tells it, with its options in place of Python's keywords."""
+        return (self._command_line,) if self._command_line else self.lines
+
+    @classmethod
+    def of_option(cls, python: str, command_line: str) -> Self:
+        """An error about an option: the line in words of Python, and in those of the command line."""
+        error = cls(python)
+        error._command_line = command_line
+        return error
 
     @classmethod
     def of_lines(cls, lines: Iterable[str]) -> Self:

@@ -196,9 +196,11 @@ def test_nothing_is_dropped_that_was_pointed_at_unless_that_is_asked_for():
 
 
 def test_a_detector_takes_no_points_and_a_guided_model_no_whole_scan():
-    with pytest.raises(ModelError, match=r"is a detector.*focalis predict"):
+    with pytest.raises(ModelError, match=r"is a detector.*leave at and at_voxel out"):
         segment_at(model("detector"), [scan()], [Place(((32, 22, 10),), voxel=True)])
-    with pytest.raises(ModelError, match=r"at most 24 x 24 x 24 mm.*40 x 50 x 60 mm.*--at X,Y,Z"):
+    with pytest.raises(
+        ModelError, match=r"at most 24 x 24 x 24 mm.*40 x 50 x 60 mm.*each lesion: at=\[\(x, y, z\)"
+    ):
         require_crop(model(), GRIDS["axial"])
     require_crop(model("detector"), GRIDS["axial"])
     require_crop(model(), grid_with_spacing(Grid((24, 24, 24)), (1.0, 1.0, 1.0)))

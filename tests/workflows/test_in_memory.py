@@ -163,3 +163,43 @@ def test_the_folder_of_a_run_stands_for_its_model(tmp_path, array):
     assert [row.status for row in report.rows] == ["done"]
     assert len(repr(report)) < 300
     assert len(repr(report.rows[0])) < 300
+
+
+def test_settings_may_be_a_mapping(model, array):
+    given = model.segment(array, SPACING, settings={"threshold": 0.5})
+    np.testing.assert_array_equal(
+        given.mask, model.segment(array, SPACING, settings=focalis.Settings(threshold=0.5)).mask
+    )
+    with pytest.raises(UsageError, match=r"threshold is '0\.5'"):
+        model.segment(array, SPACING, settings={"threshold": "0.5"})
+
+
+def test_one_object_of_settings_goes_into_a_batch(array, tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(array), tmp_path / "a.nii.gz")
+    settings = focalis.Settings(threshold=0.4, minimum_mm3=0.0)
+    given = focalis.predict(FILE, tmp_path / "a.nii.gz", tmp_path / "one", settings=settings)
+    loose = focalis.predict(FILE, tmp_path / "a.nii.gz", tmp_path / "two", threshold=0.4, min_size_mm3=0.0)
+    assert given.operating_point == loose.operating_point
+    with pytest.raises(UsageError, match="settings are given, and threshold, mirror beside them"):
+        focalis.predict(
+            FILE, tmp_path / "a.nii.gz", tmp_path / "o", settings=settings, threshold=0.5, mirror=True
+        )
+
+
+def test_advice_names_the_keyword_and_the_command_line_its_option(model, array):
+    with pytest.raises(UsageError, match=r"add mirror=True$") as refused:
+        model.segment(array, SPACING, settings=focalis.Settings(uncertainty=True))
+    assert refused.value.command_lines[0].endswith("; add --mirror")
+    with pytest.raises(UsageError, match=r"network='\w+\+crf', or leave refine out$") as refused:
+        model.segment(array, SPACING, settings=focalis.Settings(refine=True))
+    assert refused.value.command_lines[0].endswith("or leave --refine out")
+
+
+def test_a_spacing_is_that_of_the_arrays_alone():
+    truth = np.zeros((6, 8, 10), np.uint8)
+    truth[2:4, 2:5, 3:6] = 1
+    image = sitk.GetImageFromArray(truth)
+    image.SetSpacing(SPACING[::-1])
+    assert focalis.evaluate(truth, image, spacing_mm=SPACING).scores[0].dice == 1
+    with pytest.raises(UsageError, match="leave spacing_mm and orientation out"):
+        focalis.evaluate(image, image, spacing_mm=SPACING)

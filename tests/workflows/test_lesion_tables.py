@@ -116,7 +116,7 @@ def test_uncertainty_of_an_ensemble_is_written_and_of_one_pass_refused(scans):
     one, two = (1 / (1 + np.exp(-np.float32(2.0) * gain)) for gain in (1, 2))
     assert spread[5, 7, 2] == pytest.approx((two - one) / 2, abs=1e-3)
     assert all(float(row["uncertainty"]) > 0 for row in table(scans / "out" / "lesions" / "a.csv"))
-    with pytest.raises(UsageError, match="add --mirror"):
+    with pytest.raises(UsageError, match="add mirror=True"):
         predict(model(), [scans / "images"], scans / "alone", uncertainty=True)
     assert not (scans / "alone").exists()
 

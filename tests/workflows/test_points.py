@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from focalis.errors import DataError, UsageError
@@ -133,3 +134,13 @@ def test_fiducials_of_older_slicers_are_read(tmp_path, system, sign):
 def test_fiducials_without_a_coordinate_system_are_refused(tmp_path):
     with pytest.raises(DataError, match="LPS or RAS"):
         read(tmp_path, "F.fcsv", "1,10.5,-20,30,0,0,0,1,1,1,0,F-1,,\n")
+
+
+@pytest.mark.parametrize("alone", [(24.0, 20.0, 19.2), np.array([24.0, 20.0, 19.2]), "24,20,19.2"])
+def test_one_point_may_be_given_alone(alone):
+    assert places_given(alone) == places_given([(24.0, 20.0, 19.2)])
+    assert places_given((), alone) == places_given((), [(24.0, 20.0, 19.2)])
+
+
+def test_a_pair_of_points_is_two_points():
+    assert len(places_given([(1, 2, 3), (4, 5, 6)])) == 2

@@ -429,7 +429,7 @@ def test_the_command_warns_on_stderr_and_refuses_with_strict(tmp_path):
 
 def test_refinement_is_refused_where_the_model_holds_none(tmp_path):
     image(tmp_path / "a.nii.gz")
-    with pytest.raises(UsageError, match=r"holds no refinement; train it as .*dense\+crf"):
+    with pytest.raises(UsageError, match=r"holds no refinement; train it with .*dense\+crf"):
         predict(model(), [tmp_path / "a.nii.gz"], tmp_path / "out", refine=True)
     assert not (tmp_path / "out").exists()
 

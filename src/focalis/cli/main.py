@@ -49,7 +49,7 @@ class _Commands(TyperGroup):
             raise
         except FocalisError as error:
             code = WRONG_USAGE if isinstance(error, UsageError) else FAILED
-            told = "\n".join(f"error: {line}" for line in error.lines)
+            told = "\n".join(f"error: {line}" for line in error.command_lines)
             self._fail(told, code, bool(ctx.params.get("debug")))
         except KeyboardInterrupt as stop:
             saved = str(stop) or "files that were finished are whole, nothing half-written stays"

@@ -94,9 +94,11 @@ def require_runtime(name: str = "auto", device: str = "auto", precision: str = "
                 f"run time {name} needs OpenVINO; install it: pip install '.[fast]' in Focalis's folder"
             )
         if device not in ("auto", "cpu"):
-            raise UsageError(f"run time {name} runs on the CPU, not on {device}; leave --device out")
+            fault = f"run time {name} runs on the CPU, not on {device}"
+            raise UsageError.of_option(f"{fault}; leave device out", f"{fault}; leave --device out")
         if precision == "float16" or (name == "openvino-int8" and precision != "auto"):
-            raise UsageError(f"run time {name} does not compute in {precision}; leave --precision out")
+            fault = f"run time {name} does not compute in {precision}"
+            raise UsageError.of_option(f"{fault}; leave precision out", f"{fault}; leave --precision out")
     elif device not in ("auto", "cpu") or precision == "float16":  # PyTorch knows which devices there are
         from focalis.prediction.runtime import choose_runtime
 

@@ -40,8 +40,7 @@ def segment_at(
     """
     if not model.guided:
         raise ModelError(
-            "the model is a detector: it takes whole scans and no points; leave them out: "
-            "focalis predict MODEL SCAN -o OUT"
+            "the model is a detector: it takes whole scans and no points; leave at and at_voxel out"
         )
     settings, grid = (settings or Settings()).for_places(), volumes[0].grid
     told: list[Pointed] = []

@@ -216,7 +216,8 @@ def choose_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
     if precision == "auto":
         return Runtime(chosen, choose_precision(chosen))
     if chosen.type == "mps" and precision in ("float16", "bfloat16"):
-        raise UsageError(f"{precision} is not supported on mps; choose float32, or leave --precision out")
+        fault = f"{precision} is not supported on mps; choose float32, or leave"
+        raise UsageError.of_option(f"{fault} precision out", f"{fault} --precision out")
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r} is unknown; choose auto, {', '.join(PRECISIONS)}")
     if precision == "float16" and chosen.type == "cpu":

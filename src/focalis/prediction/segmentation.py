@@ -219,8 +219,15 @@ def segment(
     )
 
 
-def require_crop(model: Model, grid: Grid, command: str = "focalis predict MODEL SCAN -o OUT") -> None:
-    """Refuse a whole scan to a guided model: it would mark much that is not a lesion; ModelError says how to point."""
+def require_crop(model: Model, grid: Grid, how: str = "at=[(x, y, z), ...]") -> None:
+    """Refuse a whole scan to a guided model: it would mark much that is not a lesion.
+
+    Args:
+        how: how the caller takes points.
+
+    Raises:
+        ModelError: the image is larger than what the model looks at; the line says how to point.
+    """
     if not model.guided:
         return
     most = model.scope.extent_zyx_mm[2] if model.scope else tuple(1.5 * side for side in model.crop_zyx_mm)
@@ -229,7 +236,7 @@ def require_crop(model: Model, grid: Grid, command: str = "focalis predict MODEL
         limits, sides = (" x ".join(f"{side:.0f}" for side in sides) for sides in (most, size))
         raise ModelError(
             f"the model is guided: it outlines one lesion in a crop of at most {limits} mm (z, y, x), and the image "
-            f"has {sides} mm; point at each lesion: {command} --at X,Y,Z (mm, LPS)"
+            f"has {sides} mm; point at each lesion: {how} (mm, LPS)"
         )
 
 

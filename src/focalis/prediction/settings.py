@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from focalis.display import Shown
-from focalis.errors import UsageError
+from focalis.errors import UsageError, did_you_mean
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
 from focalis.prediction.choice import require_runtime
 
 DEFAULT_MEMORY_GB = 4.0
+_KINDS: Mapping[str, tuple[tuple[type, ...], str, Callable[[Any], object]]] = {
+    "float": ((Real,), "a number", float),
+    "int": ((Integral,), "a whole number", int),
+    "bool": ((bool, np.bool_), "True or False", bool),
+    "str": ((str,), "a text", str),
+}
+"""By a setting's type: what its value may be, that in words, and its kind in Python."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,6 +74,7 @@ class Settings(Shown):
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        self._require_types()
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise UsageError(f"threshold {self.threshold} does not lie between 0 and 1; give one that does")
         if self.minimum_mm3 is not None and not 0 <= self.minimum_mm3 < float("inf"):
@@ -78,6 +89,38 @@ class Settings(Shown):
             raise UsageError(f"threads is {self.threads}; give 1 or more")
         require_runtime(self.runtime, self.device, self.precision)
 
+    @classmethod
+    def given(cls, settings: Settings | Mapping[str, Any] | None) -> Settings:
+        """Settings as a caller gives them: also as a mapping of names to values; None for the defaults.
+
+        Raises:
+            UsageError: something else, an unknown name or a wrong value.
+        """
+        if settings is None or isinstance(settings, Settings):
+            return settings or cls()
+        if not isinstance(settings, Mapping):
+            raise UsageError(f"settings are {settings!r}; give focalis.Settings(...)")
+        known = [each.name for each in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise UsageError(
+                    f"there is no setting {name!r}; choose from {', '.join(known)}"
+                    f"{did_you_mean(str(name), known)}"
+                )
+        return cls(**settings)
+
+    def _require_types(self) -> None:
+        """UsageError for a value of another kind than its setting's; numbers of NumPy become Python's."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            kinds, wanted, plain = _KINDS[str(each.type).removesuffix(" | None")]
+            if value is None and str(each.type).endswith("None"):
+                continue
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise UsageError(f"{each.name} is {value!r}; give {wanted}")
+            if not isinstance(value, bool | int | float | str):
+                object.__setattr__(self, each.name, plain(value))
+
     def for_model(self, model: Model) -> Settings:
         """The same without mirror images if the model's plan mirrors along no axis.
 
@@ -85,15 +128,18 @@ class Settings(Shown):
             UsageError: the model cannot do what is asked for.
         """
         if self.refine and model.refinement is None:
-            raise UsageError(
-                "the model holds no refinement; train it as "
-                f"`focalis fit --network {model.plan.network.name}+crf`, or leave --refine out"
+            network = f"{model.plan.network.name}+crf"
+            raise UsageError.of_option(
+                f"the model holds no refinement; train it with network={network!r}, or leave refine out",
+                f"the model holds no refinement; train it as `focalis fit --network {network}`, or leave --refine out",
             )
         mirrors = any(model.plan.training.flip_axes_zyx)
         mirror = self.mirror and mirrors
         if self.uncertainty and len(model.members) * (1 + mirror) < 2:
-            mend = "add --mirror" if mirrors else "its plan mirrors along no axis: train folds"
-            raise UsageError(f"uncertainty needs several passes, and the model has one member; {mend}")
+            fault = "uncertainty needs several passes, and the model has one member"
+            if not mirrors:
+                raise UsageError(f"{fault}; its plan mirrors along no axis: train folds")
+            raise UsageError.of_option(f"{fault}; add mirror=True", f"{fault}; add --mirror")
         return replace(self, mirror=mirror)
 
     def for_places(self) -> Settings:
@@ -123,6 +169,11 @@ class Settings(Shown):
             "threshold", own.threshold
         ) != own.threshold
         return replace(own, how=how, promise=promise, second_look=() if other else own.second_look, **given)
+
+    def changed(self) -> Mapping[str, Any]:
+        """The settings that are not the default."""
+        usual = Settings()
+        return {name: value for name, value in asdict(self).items() if value != getattr(usual, name)}
 
     def record(self) -> Mapping[str, Any]:
         """For records: every setting that is not left to the model."""

@@ -17,7 +17,7 @@ from focalis.volume.files import (
     write_volume,
 )
 from focalis.volume.grid import Grid, odd_voxels
-from focalis.volume.in_memory import ORIENTATION, Axes, volumes_in_memory
+from focalis.volume.in_memory import ORIENTATION, Axes, knows_its_grid, volumes_in_memory
 from focalis.volume.orient import canonical_axes, canonical_grid, to_canonical
 from focalis.volume.outline import Outline, read_outlines
 from focalis.volume.repair import GridWarning
@@ -48,6 +48,7 @@ __all__ = [
     "image_stem",
     "is_segmentation",
     "itksnap_labels",
+    "knows_its_grid",
     "odd_voxels",
     "onto_first_grid",
     "padding_value",

@@ -34,6 +34,11 @@ _DIRECTIONS = {
 """Where a letter points, in x, y, z of the patient (LPS)."""
 
 
+def knows_its_grid(image: Any) -> bool:
+    """Whether an image says itself where its voxels lie."""
+    return isinstance(image, sitk.Image) or (_library(image) == "nibabel" and hasattr(image, "affine"))
+
+
 def volumes_in_memory(
     images: Any,
     spacing_mm: Sequence[float] | None = None,
@@ -68,14 +73,15 @@ def volumes_in_memory(
             raise UsageError("nibabel images and others are mixed; give all channels in one kind")
         absent = (Absent.on(there[0][0][0].grid),)
         return tuple(volume for each in found for volume in (each[0] if each else absent)), there[0][1]
-    kind = type(images).__module__.partition(".")[0]
-    if isinstance(images, sitk.Image) or (kind == "nibabel" and hasattr(images, "affine")):
+    if knows_its_grid(images):
         if spacing_mm is not None or orientation != ORIENTATION:
             raise UsageError(
                 "the image knows its spacing and orientation; leave spacing_mm and orientation out"
             )
-        return ((_of_sitk(images),), "zyx") if kind != "nibabel" else (_of_nibabel(images), "xyz")
-    if kind == "torch":
+        if isinstance(images, sitk.Image):
+            return (_of_sitk(images),), "zyx"
+        return _of_nibabel(images), "xyz"
+    if _library(images) == "torch":
         images = images.detach().cpu()
         images = (images.float() if images.is_floating_point() else images).numpy()
     if not isinstance(images, np.ndarray):
@@ -91,6 +97,10 @@ def volumes_in_memory(
         images = images.astype(np.uint8)
     array, grid = _values(images), _grid(images.shape[-3:], spacing_mm, orientation)
     return tuple(Volume(channel, grid) for channel in (array if array.ndim == 4 else array[None])), "zyx"
+
+
+def _library(image: Any) -> str:
+    return type(image).__module__.partition(".")[0]
 
 
 def _grid(shape: Sequence[int], spacing_mm: Sequence[float], orientation: str) -> Grid:

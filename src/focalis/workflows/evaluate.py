@@ -31,7 +31,7 @@ from focalis.files import write_bytes, write_text
 from focalis.lesions import as_csv, temper
 from focalis.prediction import Segmentation
 from focalis.report import CasePicture, froc_figure, write_evaluation_report
-from focalis.volume import ORIENTATION, Volume, image_stem, read_volumes, volumes_in_memory
+from focalis.volume import ORIENTATION, Volume, image_stem, knows_its_grid, read_volumes, volumes_in_memory
 from focalis.workflows.label_maps import (
     NoLabelMapError,
     image_of,
@@ -74,7 +74,8 @@ def evaluate(
             A `dataset.json` beside `labels/` or `labelsTr/` may say which labels were drawn in which case, and name
             nested regions, which are then judged in place of labels.
         out: folder for `evaluation.json`, `cases.csv` and `report.html`; None writes nothing.
-        spacing_mm, orientation: of arrays and tensors, see `Model.segment`; an array is refused without its spacing.
+        spacing_mm, orientation: of those that are arrays or tensors, see `Model.segment`; an array is refused without
+            its spacing.
         images: folder of the images (CASE.nii.gz, or CASE_CHANNEL.nii.gz of which the first is shown), or one
             file; with it the report shows every case and every missed lesion.
         readers: folder of the readers' masks CASE_READER, or a data set's folder with `raters/`: the predictions are
@@ -256,6 +257,9 @@ def _pair_in_memory(
     if alone := sorted(set(predictions) ^ set(labels)):
         raise UsageError.at(alone[0], "has a prediction or a truth only", "give both")
 
+    images = [*predictions.values(), *labels.values()]
+    arrays = any(not isinstance(image, Segmentation) and not knows_its_grid(image) for image in images)
+
     def source(image: Any) -> Source:
         if isinstance(image, str | Path):
             raise UsageError.at(
@@ -263,7 +267,8 @@ def _pair_in_memory(
             )
         if isinstance(image, Segmentation):
             return image.along("zyx")
-        volumes, _ = volumes_in_memory(image, spacing_mm, orientation, masks=True)
+        lies: tuple[Any, ...] = () if arrays and knows_its_grid(image) else (spacing_mm, orientation)
+        volumes, _ = volumes_in_memory(image, *lies, masks=True)
         if len(volumes) != 1:
             raise UsageError(f"a label map has one channel, not {len(volumes)}; give whole numbers (z, y, x)")
         return volumes[0]

@@ -146,7 +146,9 @@ def follow(
             listed, named = " ".join(map(str, paths)), "MODEL" if isinstance(model, Model) else model
             for scan in scans:
                 with about(scan.path):
-                    _require_detector(loaded, scan, f"focalis follow {listed} --model {named} -o {out}")
+                    _require_detector(
+                        loaded, scan, f"focalis follow {listed} --model {named} -o {out} --at X,Y,Z"
+                    )
             given = [find(scan) for scan in scans]
     say("measure lesions")
     if not placements:
@@ -208,9 +210,9 @@ def _followed(
     )
 
 
-def _require_detector(model: Model, scan: Scan, command: str) -> None:
+def _require_detector(model: Model, scan: Scan, how: str) -> None:
     try:
-        require_crop(model, scan.volumes[0].grid, command)
+        require_crop(model, scan.volumes[0].grid, how)
     except ModelError as error:
         raise ModelError(f"{error}, in the first scan alone: the later ones follow") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,16 @@ class LoadedModel(Model):
         spacing_mm: Sequence[float] | None = None,
         *,
         orientation: str = ORIENTATION,
-        settings: Settings | None = None,
-        at: Sequence[Given] = (),
-        at_voxel: Sequence[Given] = (),
+        settings: Settings | Mapping[str, Any] | None = None,
+        at: Given | Sequence[Given] = (),
+        at_voxel: Given | Sequence[Given] = (),
     ) -> Segmentation:
         """Segment one case, as `focalis predict` does.
 
         Args:
             image: a NumPy array or torch tensor (z, y, x), a SimpleITK or nibabel image; of several channels a list of
-                them, in the order of `channels`, or an array (channel, z, y, x). In a list None stands for a channel
-                that the case lacks, if the model was trained to go without it.
+                them, in the order of `channels`, an array (channel, z, y, x) or a nibabel image of four axes. In a list
+                None stands for a channel that the case lacks, if the model was trained to go without it.
             spacing_mm: of an array or tensor, the distance between voxel centres along z, y, x. Images know theirs.
             orientation: where the axes z, y, x of an array or tensor point as their index grows: SPL, if not given, is
                 from the feet to the head, from front to back, from the patient's right to the left. The axes may also
@@ -51,7 +51,7 @@ class LoadedModel(Model):
                 patient (LPS); in an array, whose first voxel lies at 0, along these axes by its orientation.
             at_voxel: the same as indices from 0, in the order of the axes of what is given: z, y, x of an array or a
                 SimpleITK image, x, y, z of a nibabel image.
-            settings: how; the defaults are those of `focalis predict`.
+            settings: how, also as a mapping; the defaults are those of `focalis predict`.
 
         Returns:
             The mask and what belongs to it; with points, `pointed` says what became of each. Its arrays have the axes
@@ -62,6 +62,7 @@ class LoadedModel(Model):
             DataError: no image of real numbers, or channels on different grids.
             ModelError: the model cannot take the image; see `focalis.prediction.segment`.
         """
+        settings = Settings.given(settings)
         volumes, axes = volumes_in_memory(image, spacing_mm, orientation)
         places = places_given(at)
         places += tuple(

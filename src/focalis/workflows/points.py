@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -34,20 +35,28 @@ _FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 _FCSV_SYSTEMS = {"0": "RAS", "1": "LPS", "RAS": "RAS", "LPS": "LPS"}
 
 
-def places_given(at: Iterable[Given], at_voxel: Iterable[Given] = ()) -> tuple[Place, ...]:
+def places_given(at: Given | Iterable[Given], at_voxel: Given | Iterable[Given] = ()) -> tuple[Place, ...]:
     """The places that are meant.
 
     Args:
-        at: points and lines in mm in the patient (LPS), and files of points.
-        at_voxel: points and lines as indices x, y, z of voxels, from 0.
+        at: points and lines in mm in the patient (LPS), and files of points; or one point, text or file alone.
+        at_voxel: points and lines as indices x, y, z of voxels, from 0; likewise.
 
     Raises:
         UsageError: something is neither numbers nor a file.
         DataError: a file cannot be used, or holds no point; it is named.
     """
-    found = [place for each in at for place in _places(each, voxel=False)]
-    found += [place for each in at_voxel for place in _places(each, voxel=True)]
+    found = [place for each in _several(at) for place in _places(each, voxel=False)]
+    found += [place for each in _several(at_voxel) for place in _places(each, voxel=True)]
     return tuple(found)
+
+
+def _several(given: Any) -> Iterable[Given]:
+    """What is given, or the one thing that is."""
+    if isinstance(given, str | Path | Place):
+        return [given]
+    given = list(given)
+    return [given] if len(given) == 3 and all(isinstance(each, Real) for each in given) else given
 
 
 def on_series(places: Sequence[Place], series: Series | None) -> tuple[Place, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from focalis.display import CaseProgress, Shown
 from focalis.errors import UsageError
@@ -93,8 +94,9 @@ def predict(
     part: str | None = None,
     resume: bool = False,
     progress: CaseProgress | None = None,
-    at: Sequence[Given] = (),
-    at_voxel: Sequence[Given] = (),
+    at: Given | Sequence[Given] = (),
+    at_voxel: Given | Sequence[Given] = (),
+    settings: Settings | Mapping[str, Any] | None = None,
 ) -> PredictReport:
     """Segment images and write OUT/CASE.nii.gz for each, on the image's own grid; or a DICOM object.
 
@@ -134,13 +136,15 @@ def predict(
         at: of one scan, for a guided model: a point in each lesion, or the two ends of a line across it, x, y, z in mm
             in the patient (LPS); or files of points, see `focalis.workflows.points`.
         at_voxel: the same as indices x, y, z of voxels from 0.
+        settings: how to segment, in place of the arguments from `threshold` to `threads` that it holds.
 
     Raises:
-        UsageError: an option's value is wrong, no image was given, or the model holds no refinement to refine by.
+        UsageError: an option's value is wrong or given beside `settings`, no image was given, or the model holds no
+            refinement to refine by.
         ModelError: the model file cannot be used.
     """
     inputs = [inputs] if isinstance(inputs, Path | str) else inputs
-    settings = Settings(
+    alone = Settings(
         threshold=threshold,
         minimum_mm3=min_size_mm3,
         minimum_confidence=min_confidence,
@@ -153,6 +157,9 @@ def predict(
         precision=precision,
         threads=threads,
     )
+    if settings is not None and (beside := [*alone.changed()]):
+        raise UsageError(f"settings are given, and {', '.join(beside)} beside them; put all into settings")
+    settings = alone if settings is None else Settings.given(settings)
     if output_format not in ENDINGS:
         raise UsageError(f"format {output_format!r} is not known; take one of {', '.join(ENDINGS)}")
     codec = codec_given(charset)
@@ -165,16 +172,20 @@ def predict(
         file = model_file(model)
         loaded, card = open_model(file), card_of(file)
     if strict and loaded.scope is None:
-        raise UsageError(
-            "--strict: the model does not know what it was trained on (fewer than five training cases, or an older "
-            "file), so nothing can be refused for lying outside; leave --strict out"
+        fault = (
+            "the model does not know what it was trained on (fewer than five training cases, or an older file), so "
+            "nothing can be refused for lying outside"
+        )
+        raise UsageError.of_option(
+            f"strict: {fault}; leave strict out", f"--strict: {fault}; leave --strict out"
         )
     places = places_given(at, at_voxel)
     named = "MODEL" if isinstance(model, Model) else str(model)
     if places and not loaded.guided:
-        raise UsageError(
-            "--at: the model is a detector, which takes whole scans and no points; run: "
-            f"focalis predict {named} {' '.join(map(str, inputs))} -o {out}"
+        fault = "the model is a detector, which takes whole scans and no points"
+        raise UsageError.of_option(
+            f"at: {fault}; leave at and at_voxel out",
+            f"--at: {fault}; run: focalis predict {named} {' '.join(map(str, inputs))} -o {out}",
         )
     asked, settings = settings, settings.for_model(loaded)
     settings = settings.for_places() if places else settings
@@ -184,7 +195,8 @@ def predict(
     paths = [Path(each) for each in inputs if not isinstance(each, CaseInput)]
     cases = found_before or find_cases(paths, plan.channels, plan.channels_may_miss)
     if codec is not None and not any(case.series or case.problem for case in cases):
-        raise UsageError("--charset is for text in DICOM headers, and no DICOM image is given; leave it out")
+        fault = "charset is for text in DICOM headers, and no DICOM image is given; leave it out"
+        raise UsageError.of_option(fault, f"--{fault}")
     if places and len(cases) != 1:
         listed = ", ".join(case.name for case in cases[:3])
         raise UsageError(

@@ -138,7 +138,7 @@ class Predicting:
         scan = case.files[0].parent if case.series else case.files[0]
         with about(case.files[0]):
             for outline in outlines[:1]:
-                require_crop(self.model, outline.grid, self.command.format(scan=scan))
+                require_crop(self.model, outline.grid, f"{self.command.format(scan=scan)} --at X,Y,Z")
             return require_memory(self.model, outlines, self.settings)
 
     def read(self, case: CaseInput, admit: Admit) -> Read | PredictRow:
