@@ -5,12 +5,14 @@ from focalis.networks.catalogue import (
     NETWORKS,
     REFINED,
     build_network,
+    is_foreign,
     network_names,
     network_spec,
     split_name,
 )
 from focalis.networks.convolutions import Convolution, convolutions
 from focalis.networks.dense import DenseConfig, DenseNetwork
+from focalis.networks.dry import dry, needs_data
 from focalis.networks.footprint import peak_bytes
 from focalis.networks.foreign import MONAI
 from focalis.networks.nested import Nested
@@ -31,6 +33,9 @@ __all__ = [
     "all_outputs",
     "build_network",
     "convolutions",
+    "dry",
+    "is_foreign",
+    "needs_data",
     "network_names",
     "network_spec",
     "peak_bytes",

@@ -120,6 +120,11 @@ def split_name(name: str) -> tuple[str, bool]:
     return base, base != name
 
 
+def is_foreign(name: str) -> bool:
+    """Whether a network, `REFINED` behind its name or not, is not one of Focalis's own."""
+    return name.removesuffix(REFINED) not in NETWORKS
+
+
 def network_spec(name: str) -> NetworkSpec:
     """A network by name, without `REFINED` behind it; PlanError lists the known names."""
     if name.startswith(MONAI):

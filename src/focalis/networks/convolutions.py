@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from focalis.networks.dry import dry, needs_data
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,19 @@ class Convolution:
         return min(*self.input_shape[2:], *self.output_zyx)
 
 
-def convolutions(compute: Callable[[], object]) -> tuple[Convolution, ...]:
-    """The different 3D convolutions that `compute` runs, in order.
+def convolutions(compute: Callable[[], object]) -> tuple[Convolution, ...] | None:
+    """The different 3D convolutions that `compute` runs, in order; None if it cannot run without data.
 
     Nothing is computed: inside, tensors have a shape and a type but no data.
     """
     record = _Record()
-    with FakeTensorMode(allow_non_fake_inputs=True), record:
-        compute()
+    try:
+        with dry(), record:
+            compute()
+    except Exception as error:
+        if needs_data(error):
+            return None
+        raise
     return tuple(record.found)
 
 

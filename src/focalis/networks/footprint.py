@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from focalis.networks.dry import dry
 
-def peak_bytes(compute: Callable[[], object]) -> int:
+
+def peak_bytes(compute: Callable[[], object], *, with_data: bool = False) -> int:
     """The most bytes of tensors alive at once while `compute` runs, those not counted that existed before.
 
     Nothing of that size is allocated: inside, tensors have a shape and a type but no data, and every storage is
     counted from its birth to its end. What kernels take as work space is not seen.
+
+    Args:
+        with_data: compute in earnest, for what cannot run without data, see `needs_data`.
     """
     ledger = _Ledger()
-    with FakeTensorMode(allow_non_fake_inputs=True), ledger:
+    with nullcontext() if with_data else dry(), ledger:
         compute()
     return ledger.peak
 

@@ -19,7 +19,7 @@ from focalis.plugins import Parameters
 MONAI = "monai:"
 """Before the name of a class of `monai.networks.nets`."""
 MONAI_STAGES = 5
-"""Strides of 32 in all: a size that every network of MONAI takes."""
+"""Strides of up to 32 in all; planning finds where a class needs more (`focalis.planning.sizes`)."""
 FIRST_WIDTH, MOST_WIDTH = 16, 256
 
 
@@ -97,7 +97,7 @@ def monai_spec(name: str) -> NetworkSpec:
     try:
         import monai.networks.nets as nets
     except ImportError as error:
-        raise PlanError(f"network {name!r} needs MONAI; install it with: pip install monai") from error
+        raise PlanError(f"network {name!r} needs MONAI; install it with: pip install monai einops") from error
     cls = getattr(nets, name.removeprefix(MONAI), None)
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise PlanError(f"network {name!r}: monai.networks.nets has no such class; see MONAI's documentation")

@@ -23,6 +23,7 @@ from focalis.planning.plan import (
     alike,
 )
 from focalis.planning.pose import Pose
+from focalis.planning.sizes import with_sizes_taken
 from focalis.planning.step_memory import training_bytes
 
 PATCH_SHARE = 0.85
@@ -120,7 +121,7 @@ def make_plan(
         memory_budget_gb=memory_budget_gb,
         reasons=reasons,
     )
-    return within_memory(plan)
+    return within_memory(with_sizes_taken(plan, BATCH_VOXELS * halved))
 
 
 def usual_start(network: str, stages: int, channels: int, *, nested: bool) -> tuple[str, str]:

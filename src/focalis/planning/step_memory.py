@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from focalis.errors import FocalisError, PlanError, one_line
 from focalis.planning.plan import Plan
 
 SCRATCH = 1.3
@@ -11,23 +12,49 @@ FIXED_BYTES = 600_000_000
 
 
 def training_bytes(plan: Plan) -> int:
-    """Estimated resident memory of a training step in float32: activations, gradients, optimiser, the process."""
+    """Estimated resident memory of a training step in float32: activations, gradients, optimiser, the process.
+
+    A network that cannot run without data makes a step with one patch, which counts as often as the batch has patches.
+
+    Raises:
+        PlanError: the step fails, such as for a network that does not take the patch.
+    """
     import torch
 
-    from focalis.networks import all_outputs, peak_bytes
+    from focalis.networks import all_outputs, needs_data, peak_bytes
     from focalis.planning.parts import loss_of, network_of
 
     loss = loss_of(plan)
-
-    def step() -> None:
-        network = network_of(plan).train()
-        image = torch.empty(plan.batch, len(plan.channels), *plan.patch_zyx)
-        target = torch.zeros(plan.batch, *plan.patch_zyx, dtype=torch.int64)
-        distance = torch.empty(plan.batch, *plan.patch_zyx)
-        terms = [loss(logits, target, distance) for logits in all_outputs(network(image))]
-        torch.stack(terms).sum().backward()  # type: ignore[no-untyped-call]
-
     with torch.random.fork_rng(devices=[]):
-        weights = sum(parameter.numel() for parameter in network_of(plan).parameters()) * 4
-        # Beside the weights and gradients that the step makes: two moments and the averaged copy.
-        return FIXED_BYTES + int(SCRATCH * peak_bytes(step)) + 3 * weights
+        network = network_of(plan).train()
+
+        def step(patches: int) -> None:
+            image = torch.zeros(patches, len(plan.channels), *plan.patch_zyx)
+            target = torch.zeros(patches, *plan.patch_zyx, dtype=torch.int64)
+            distance = torch.zeros(patches, *plan.patch_zyx)
+            terms = [loss(logits, target, distance) for logits in all_outputs(network(image))]
+            torch.stack(terms).sum().backward()  # type: ignore[no-untyped-call]
+
+        weights = sum(parameter.numel() for parameter in network.parameters()) * 4
+        try:
+            try:
+                peak = peak_bytes(lambda: step(plan.batch))
+            except Exception as error:
+                if not needs_data(error):
+                    raise
+                peak = plan.batch * peak_bytes(lambda: step(1), with_data=True)
+        except FocalisError:
+            raise
+        except Exception as error:
+            raise refusal(plan, error) from error
+    # Beside the gradients that the step makes: the weights, two moments and the averaged copy.
+    return FIXED_BYTES + int(SCRATCH * (peak + weights)) + 3 * weights
+
+
+def refusal(plan: Plan, error: Exception) -> PlanError:
+    """That the plan's network does not take its patch, and what to do."""
+    patch = " x ".join(map(str, plan.patch_zyx))
+    return PlanError(
+        f"network {plan.network.name}: a training step with {plan.batch} patches of {patch} voxels fails "
+        f"({type(error).__name__}: {one_line(error, 160)}); take another network, or another patch_zyx in the plan"
+    )

@@ -33,7 +33,11 @@ MOST_CHANNELS = 48
 
 
 def float32_because(
-    found: Sequence[Convolution], dtype: torch.dtype, memory_format: torch.memory_format, *, backward: bool
+    found: Sequence[Convolution] | None,
+    dtype: torch.dtype,
+    memory_format: torch.memory_format,
+    *,
+    backward: bool,
 ) -> str:
     """Why a processor should compute these convolutions in float32, one phrase; empty if `dtype` is right for them.
 
@@ -47,6 +51,8 @@ def float32_because(
     """
     if dtype == torch.float32:
         return ""
+    if found is None:
+        return "which convolutions the network runs cannot be known before it runs"
     if any(each.least_length <= THIN for each in found):
         return THIN_MAPS
     for each in dict.fromkeys(map(_reduced, found)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from focalis.errors import UsageError
 from focalis.model import Model
-from focalis.networks import convolutions, peak_bytes
+from focalis.networks import convolutions, needs_data, peak_bytes
 from focalis.prediction.engine import Triple
 from focalis.prediction.precision import float32_because
 from focalis.prediction.reach import reach_of
@@ -28,6 +29,8 @@ HEAP_SLACK_BYTES = 250_000_000
 """Allowance for what no tensor shows: work space inside the kernels, and blocks under 32 MB that the
 C library keeps for re-use after they are freed. Both from the resident memory of real passes; a slow test
 holds them."""
+MEASURED = 64
+"""The sides, in voxels, of the image on which a network that cannot run without data is measured."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ class TorchEngine:
         runtime = self._runtime_for(shape_bczyx)
         key = (tuple(shape_bczyx), runtime)
         if key not in needs:
-            needs[key] = forward_bytes(self.network, shape_bczyx, runtime)
+            needs[key] = forward_bytes(self.network, shape_bczyx, runtime, self.stride_zyx)
         return needs[key]
 
     def reach_zyx(self) -> Triple | None:
@@ -172,12 +175,30 @@ _RUNTIMES: WeakKeyDictionary[nn.Module, dict[tuple[tuple[int, ...], Runtime], Ru
 """In which precision passes are right; it depends on the network's shape, not on its weights."""
 
 
-def forward_bytes(network: nn.Module, shape_bczyx: Sequence[int], runtime: Runtime) -> int:
-    """Memory that a forward pass of the network adds to the process, input, output and allowance included."""
-    return int(SCRATCH * peak_forward_bytes(network, shape_bczyx, runtime)) + HEAP_SLACK_BYTES
+def forward_bytes(
+    network: nn.Module, shape_bczyx: Sequence[int], runtime: Runtime, stride_zyx: Triple
+) -> int:
+    """Memory that a forward pass of the network adds to the process, input, output and allowance included.
+
+    Of a network that cannot run without data (`needs_data`) a pass over a smaller image is measured and scaled.
+    """
+    try:
+        peak = peak_forward_bytes(network, shape_bczyx, runtime)
+    except Exception as error:
+        if not needs_data(error):
+            raise
+        small = tuple(shape_bczyx)
+        if not getattr(network, "patchwise", False):
+            sides = zip(shape_bczyx[2:], stride_zyx, strict=True)
+            small = (*shape_bczyx[:2], *(min(side, -(-MEASURED // s) * s) for side, s in sides))
+        measured = peak_forward_bytes(network, small, runtime, with_data=True)
+        peak = int(measured * math.prod(shape_bczyx) / math.prod(small))
+    return int(SCRATCH * peak) + HEAP_SLACK_BYTES
 
 
-def peak_forward_bytes(network: nn.Module, shape_bczyx: Sequence[int], runtime: Runtime) -> int:
+def peak_forward_bytes(
+    network: nn.Module, shape_bczyx: Sequence[int], runtime: Runtime, *, with_data: bool = False
+) -> int:
     """The most bytes of tensors alive at once in a forward pass without gradients, input and output included.
 
     Nothing of that size is allocated: the network runs on tensors that have a shape and a type but no
@@ -187,12 +208,12 @@ def peak_forward_bytes(network: nn.Module, shape_bczyx: Sequence[int], runtime: 
 
     def forward() -> None:
         with torch.inference_mode():
-            x = torch.empty(tuple(shape_bczyx), device=runtime.device)
+            x = torch.zeros(tuple(shape_bczyx), device=runtime.device)
             x = x.to(memory_format=runtime.memory_format)
             with runtime.autocast():
                 network(x)
 
-    return peak_bytes(forward)
+    return peak_bytes(forward, with_data=with_data)
 
 
 def trusted(runtime: Runtime, network: nn.Module, shape_bczyx: Sequence[int]) -> Runtime:
@@ -203,7 +224,7 @@ def trusted(runtime: Runtime, network: nn.Module, shape_bczyx: Sequence[int]) ->
 
     def forward() -> None:
         with torch.no_grad():
-            network(torch.empty(tuple(shape_bczyx)))
+            network(torch.zeros(tuple(shape_bczyx)))
 
     found = convolutions(forward)
     why = float32_because(found, runtime.dtype, runtime.memory_format, backward=False)

@@ -42,12 +42,16 @@ def trusted_to_train(runtime: Runtime, plan: Plan) -> Runtime:
     if runtime.device.type != "cpu" or runtime.dtype == torch.float32:
         return runtime
 
-    def forward() -> None:
-        network_of(plan).train()(torch.empty(plan.batch, len(plan.channels), *plan.patch_zyx))
-
     with torch.random.fork_rng(devices=[]):
+        network = network_of(plan).train()
+
+        def forward() -> None:
+            with torch.no_grad():
+                network(torch.zeros(plan.batch, len(plan.channels), *plan.patch_zyx))
+
         found = convolutions(forward)
     own = len(ranks.share(range(plan.batch)))  # a batch of one has no statistics for the network to run with
-    found = tuple(replace(each, input_shape=(own, *each.input_shape[1:])) for each in found)
+    if found is not None:
+        found = tuple(replace(each, input_shape=(own, *each.input_shape[1:])) for each in found)
     why = float32_because(found, runtime.dtype, runtime.memory_format, backward=True)
     return runtime.in_float32(why) if why else runtime

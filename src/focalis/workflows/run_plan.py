@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from focalis.errors import PlanError, UsageError
 from focalis.planning import SCRATCH, STAGES_OF_SHAPES, Plan, make_plan, read_plan, usual_start, write_plan
 from focalis.planning.parts import augmentations_of, loss_of, loss_settings
+from focalis.planning.sizes import require_sizes_taken
 from focalis.settings import DEFAULT_MEMORY_GB, first_fault
 from focalis.workflows.run import started_from
 from focalis.workflows.setup import Trainings
@@ -55,6 +56,8 @@ def plan_of_run(
             whose = f"the memory of {trainings.trainers.runtime}; {plan.reasons['memory_budget_gb']}"
             plan = plan.model_copy(update={"reasons": plan.reasons | {"memory_budget_gb": whose}})
     plan = _changed(plan, changes)
+    if given is not None:
+        require_sizes_taken(plan)
     if not path.exists() or read_plan(path) != plan:
         if resume and path.exists():
             raise PlanError.at(
