@@ -123,8 +123,9 @@ def test_points_drawn_on_a_dicom_image_are_refused_for_a_copy(scan, tmp_path):
 def test_the_wrong_use_is_refused_with_the_right_command(scan, tmp_path):
     (row,) = predict(model(), [scan], tmp_path / "out").rows
     assert row.reason.endswith(f"focalis predict MODEL {scan} -o {tmp_path / 'out'} --at X,Y,Z (mm, LPS)")
-    with pytest.raises(UsageError, match=f"is a detector.*focalis predict MODEL {scan} -o"):
+    with pytest.raises(UsageError, match=r"is a detector.*leave at and at_voxel out$") as refused:
         predict(model("detector"), [scan], tmp_path / "out", at=[POINT])
+    assert f"; run: focalis predict MODEL {scan} -o" in refused.value.command_lines[0]
     write_volume(read_volume(scan), tmp_path / "other.nii.gz")
     with pytest.raises(UsageError, match="belong to one scan, and 2 are given"):
         predict(model(), [scan, tmp_path / "other.nii.gz"], tmp_path / "out", at=[POINT])
