@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from focalis import errors
-from focalis.errors import DataError, ModelError, about, not_there, refusal, refused
+from focalis.errors import DataError, ModelError, UsageError, about, not_there, refusal, refused
 
 
 @pytest.mark.parametrize(
@@ -99,3 +99,12 @@ def test_an_error_of_several_faults_has_a_line_for_each():
     assert error.lines == ("a: is empty", "b: is empty")
     assert str(error) == "a: is empty\nb: is empty"
     assert DataError.at("a", "is empty").lines == ("a: is empty",)
+
+
+def test_the_command_line_tells_an_error_by_its_option_also_with_a_file_before_it():
+    with pytest.raises(UsageError) as caught, about("a.nii"):
+        raise UsageError.of_option("too much; leave refine out", "too much; leave --refine out")
+    assert str(caught.value) == "a.nii: too much; leave refine out"
+    assert caught.value.command_lines == ("a.nii: too much; leave --refine out",)
+    assert UsageError.of_keyword("at: none").command_lines == ("--at: none",)
+    assert UsageError("plain").command_lines == ("plain",)

@@ -50,6 +50,11 @@ class FocalisError(Exception):
         return error
 
     @classmethod
+    def of_keyword(cls, line: str) -> Self:
+        """An error whose line begins with a keyword, which on the command line is the option of that name."""
+        return cls.of_option(line, f"--{line}")
+
+    @classmethod
     def of_lines(cls, lines: Iterable[str]) -> Self:
         """An error of several faults, a line each; the same line once."""
         several = tuple(dict.fromkeys(lines))
@@ -129,7 +134,9 @@ def about(path: object) -> Iterator[None]:
             raise
         if len(error.lines) > 1:
             raise type(error).of_lines(_line(path, line, "") for line in error.lines) from error
-        raise type(error).at(path, str(error)) from error
+        told = type(error).at(path, str(error))
+        told._command_line = error._command_line and _line(path, error._command_line, "")
+        raise told from error
 
 
 @contextmanager

@@ -223,8 +223,8 @@ def test_wrong_calls_are_refused_before_anything_is_written(tmp_path: Path) -> N
     out = tmp_path / "out"
     masks = {"masks": [first, first]}
     assert "two scans" in refused(UsageError, [one], out, masks=[first])
-    assert "--model" in refused(UsageError, [one, one], out)
-    assert "--masks: 1 for 2" in refused(UsageError, [one, one], out, masks=[first])
+    assert "a mask for each scan (masks)" in refused(UsageError, [one, one], out)
+    assert "masks: 1 for 2" in refused(UsageError, [one, one], out, masks=[first])
     assert "one date per scan" in refused(UsageError, [one, one], out, dates=["2026-01-01"], **masks)
     assert "is not a date" in refused(UsageError, [one, one], out, dates=["2026-01-01", "05.01.26"], **masks)
     assert "earlier" in refused(UsageError, [one, one], out, dates=["2026-02-01", "2026-01-01"], **masks)
@@ -239,7 +239,10 @@ def test_wrong_calls_are_refused_before_anything_is_written(tmp_path: Path) -> N
 
 def test_a_whole_scan_is_refused_to_a_model_that_takes_points(tmp_path: Path) -> None:
     one, _ = write_date(tmp_path, "a", [], grid=grid_of((12, 12, 12)))
-    said = refused(ModelError, [one, one], tmp_path / "out", model="lidc-nodule")
+    with pytest.raises(ModelError) as caught:
+        focalis.follow([one, one], tmp_path / "out", model="lidc-nodule")
+    assert "at=[(x, y, z), ...] (mm, LPS), in the first scan alone" in str(caught.value)
+    (said,) = caught.value.command_lines
     assert said.startswith(str(one))
     assert f"focalis follow {one} {one} --model lidc-nodule" in said
     assert said.endswith("--at X,Y,Z (mm, LPS), in the first scan alone: the later ones follow")

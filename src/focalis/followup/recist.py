@@ -146,12 +146,12 @@ def require_targets(named: Sequence[int], there: int | None = None) -> None:
     """
     if there is not None and (strangers := sorted(set(named) - set(range(1, there + 1)))):
         listed = ", ".join(map(str, range(1, there + 1))) or "none"
-        raise UsageError(
-            f"--targets: lesion {strangers[0]} is not there on the first date; its lesions are {listed}"
+        raise UsageError.of_keyword(
+            f"targets: lesion {strangers[0]} is not there on the first date; its lesions are {listed}"
         )
     if (count := len(set(named))) > MOST_TARGETS:
-        raise UsageError(
-            f"--targets: {count} lesions; RECIST 1.1 takes {MOST_TARGETS} at most, so leave some out"
+        raise UsageError.of_keyword(
+            f"targets: {count} lesions; RECIST 1.1 takes {MOST_TARGETS} at most, so leave some out"
         )
 
 

@@ -14,6 +14,7 @@ from focalis.prediction.guided import segment_at
 from focalis.prediction.places import Place, Pointed, cut, surroundings
 from focalis.prediction.predictor import PROGRAM_BYTES, plan_passes, run_passes
 from focalis.prediction.segmentation import (
+    POINTS,
     RefinementWarning,
     Segmentation,
     check_volumes,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MEMORY_GB",
+    "POINTS",
     "PROGRAM_BYTES",
     "RUNTIMES",
     "Axis",

@@ -219,7 +219,11 @@ def segment(
     )
 
 
-def require_crop(model: Model, grid: Grid, how: str = "at=[(x, y, z), ...]") -> None:
+POINTS = "at=[(x, y, z), ...]"
+"""How Python is given points."""
+
+
+def require_crop(model: Model, grid: Grid, how: str = POINTS) -> None:
     """Refuse a whole scan to a guided model: it would mark much that is not a lesion.
 
     Args:

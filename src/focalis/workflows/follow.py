@@ -32,7 +32,7 @@ from focalis.followup import (
 from focalis.lesions import axial_axis
 from focalis.model import Model, open_model
 from focalis.models import model_file
-from focalis.prediction import Place, Settings, require_crop
+from focalis.prediction import POINTS, Place, Settings, require_crop
 from focalis.volume import Volume, content_digest, read_volume
 from focalis.workflows.follow_files import write_files
 from focalis.workflows.follow_inputs import (
@@ -61,7 +61,7 @@ def follow(
     *,
     model: Path | str | Model | None = None,
     masks: Sequence[Path | str] = (),
-    at: Sequence[Given] = (),
+    at: Given | Sequence[Given] = (),
     dates: Sequence[str] = (),
     targets: Sequence[int] = (),
     same_person: bool = False,
@@ -101,9 +101,14 @@ def follow(
     if not is_free(folder):
         raise UsageError.at(folder, "is there already and holds something", "give a new folder")
     if (model is None) == (not masks):
-        raise UsageError("give a model to find the lesions (--model), or a mask for each scan (--masks)")
+        raise UsageError.of_option(
+            "give a model to find the lesions (model), or a mask for each scan (masks)",
+            "give a model to find the lesions (--model), or a mask for each scan (--masks)",
+        )
     if masks and len(masks) != len(images):
-        raise UsageError(f"--masks: {len(masks)} for {len(images)} scans; give one per scan, in their order")
+        raise UsageError.of_keyword(
+            f"masks: {len(masks)} for {len(images)} scans; give one per scan, in their order"
+        )
     require_targets(targets)
     paths = [Path(path) for path in images]
     loaded = None if model is None else model if isinstance(model, Model) else open_model(model_file(model))
@@ -114,7 +119,7 @@ def follow(
             if loaded is None
             else "the model is a detector, which takes whole scans and no points"
         )
-        raise UsageError(f"--at: {what}; leave it out")
+        raise UsageError.of_keyword(f"at: {what}; leave it out")
     channels = ("image",) if loaded is None else tuple(loaded.plan.channels)
     scans = read_scans(paths, channels, parse_dates(dates, len(paths)), same_person=same_person)
     notes = [*scan_notes(scans), *_same_image(scans)]
@@ -210,11 +215,16 @@ def _followed(
     )
 
 
-def _require_detector(model: Model, scan: Scan, how: str) -> None:
-    try:
-        require_crop(model, scan.volumes[0].grid, how)
-    except ModelError as error:
-        raise ModelError(f"{error}, in the first scan alone: the later ones follow") from error
+def _require_detector(model: Model, scan: Scan, command: str) -> None:
+    """Refuse whole scans to a guided model; ModelError says how to point, in Python and on the command line."""
+    lines = []
+    for how in (POINTS, f"{command} --at X,Y,Z"):
+        try:
+            require_crop(model, scan.volumes[0].grid, how)
+        except ModelError as error:
+            lines.append(f"{error}, in the first scan alone: the later ones follow")
+    if lines:
+        raise ModelError.of_option(*lines)
 
 
 def _predicted(

@@ -76,13 +76,15 @@ def parse_dates(dates: Sequence[str], count: int) -> tuple[date, ...] | None:
     if not dates:
         return None
     if len(dates) != count:
-        raise UsageError(f"--dates: {len(dates)} for {count} scans; give one date per scan, in their order")
+        raise UsageError.of_keyword(
+            f"dates: {len(dates)} for {count} scans; give one date per scan, in their order"
+        )
     found = []
     for text in dates:
         try:
             found.append(date.fromisoformat(text.strip()))
         except ValueError as error:
-            raise UsageError(f"--dates: {text!r} is not a date; write it as 2026-03-31") from error
+            raise UsageError.of_keyword(f"dates: {text!r} is not a date; write it as 2026-03-31") from error
     return tuple(found)
 
 
