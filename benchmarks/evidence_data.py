@@ -30,7 +30,7 @@ from focalis.dataset import (
 )
 from focalis.volume import Volume, read_volume
 from focalis.workflows.record import data_hash, provenance, write_json
-from focalis.workflows.run import INNER_MINIMUM, INNER_SHARE
+from focalis.workflows.run import INNER_SHARE, inner_minimum
 from focalis.workflows.setup import DEFAULT_FOLDS
 
 PHANTOMS = PhantomSettings(shape_zyx=(128, 128, 128), foreground_share=1e-4, lesions=3, empty_share=0.5)
@@ -118,7 +118,7 @@ def inner_of(task: Task, seed: int) -> Split:
     for empty in (False, True):
         cases = task.data.select([name for name in task.split.train if (name in task.empty) == empty])
         if cases:
-            minimum = INNER_MINIMUM // 2 if task.empty else INNER_MINIMUM
+            minimum = 1 if task.empty else inner_minimum(len(cases))
             inner = inner_split(cases, task.inner_share, minimum, seed)
             sides = [sides[0] + tuple(inner.train), sides[1] + tuple(inner.val)]
     return Split(*sides)

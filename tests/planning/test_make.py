@@ -140,6 +140,22 @@ def test_hounsfield_units_get_a_window_and_the_rest_a_z_score():
     assert (window.kind, window.low, window.high, window.mean, window.std) == ("window", -700, 90, 50, 20)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("image", "window"),
+        ("CT", "window"),
+        ("MR_PSIR", "zscore"),
+        ("subtraction T1", "zscore"),
+        ("PET", "zscore"),
+    ],
+)
+def test_signed_values_are_hounsfield_units_unless_the_name_says_otherwise(name, kind):
+    plan = make_plan(found(first_percentile=(-900.0,)), (name,), {1: "lesion"})
+    assert plan.normalisation[0].kind == kind
+    assert ("by its name" in plan.reasons["normalisation"]) is (kind == "zscore")
+
+
 def test_labels_named_left_and_right_are_not_mirrored_into_each_other():
     sides = make_plan(found(), ("image",), {1: "hippocampus left", 2: "hippocampus right"})
     assert sides.training.flip_axes_zyx == (True, True, False)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from small_plan import small_plan
 
 from focalis import files
-from focalis.dataset import PhantomSettings, Split, open_dataset, write_phantoms
+from focalis.dataset import Case, PhantomSettings, Split, inner_split, open_dataset, write_phantoms
 from focalis.errors import DataError, DivergedError, TrainingError
 from focalis.planning import write_plan
 from focalis.settings import Compute, Length
@@ -20,6 +21,7 @@ from focalis.workflows import executors
 from focalis.workflows import task as task_module
 from focalis.workflows import train_run as train_run_module
 from focalis.workflows.record import data_hash
+from focalis.workflows.run import INNER_SHARE, inner_minimum
 from focalis.workflows.task import (
     DIVERGED,
     FAILED,
@@ -142,17 +144,17 @@ def test_it_tells_what_the_time_is_spent_on(task):
 
     carry_out(task, lambda stage, progress: told.append((stage, progress and progress.step)))
 
-    inner = int(told[3][0].split()[-2])
+    chosen_on = told[3][0].rpartition(" on ")[2]
     assert told == [
         ("the first: prepare 4 cases", None),
         ("the first: look at the inner split", None),
         ("the first", 1),
-        (f"the first: choose the operating point on {inner} cases", None),
+        (f"the first: choose the operating point on {chosen_on}", None),
         ("the first: look at the inner split as before training", None),
         ("the first: calibrate for 8-bit integers", None),
         ("the first: predict 1 case", None),
     ]
-    assert 1 <= inner <= 3
+    assert chosen_on == "2 cases"
 
 
 def test_a_training_that_diverges_says_so_in_its_outcome(task):
@@ -245,3 +247,11 @@ def test_it_ends_with_its_parent(task):
         assert process.wait(timeout=60) == 1
     assert time.monotonic() - begin < 60
     assert not (task.home / OUTCOME).exists()
+
+
+@pytest.mark.parametrize("count", range(2, 13))
+def test_half_of_a_few_training_cases_or_more_are_learned_from(count):
+    cases = [Case(f"c{number}", (Path(f"c{number}.nii"),), None) for number in range(count)]
+    inner = inner_split(cases, INNER_SHARE, inner_minimum(count), 0)
+    assert len(inner.train) >= count / 2
+    assert len(inner.val) == (1, 1, 2, 2, 3)[min(count, 6) - 2]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from focalis.errors import PlanError
 from focalis.planning.fingerprint import Fingerprint
+from focalis.planning.modality import modality_of
 from focalis.planning.plan import (
     MOST_CROP_MM,
     SCRATCH,
@@ -231,9 +232,10 @@ def target_spacing(
 
 
 def _normalisation(found: Fingerprint, channel: int, name: str, reasons: dict[str, str]) -> Normalisation:
-    before = reasons.get("normalisation", "")
-    if found.first_percentile[channel] < CT_FIRST_PERCENTILE:
-        low = found.first_percentile[channel]
+    before, low = reasons.get("normalisation", ""), found.first_percentile[channel]
+    result = Normalisation(kind="zscore")
+    named = modality_of(name, result)
+    if low < CT_FIRST_PERCENTILE and named in ("", "CT"):
         why = f"{name}: 1st percentile {low:.0f} looks like CT, so a window from the lesions"
         result = Normalisation(
             kind="window",
@@ -243,8 +245,8 @@ def _normalisation(found: Fingerprint, channel: int, name: str, reasons: dict[st
             std=max(round(found.foreground_std[channel], 2), 0.01),
         )
     else:
-        why = f"{name}: no Hounsfield scale, so z-score per image"
-        result = Normalisation(kind="zscore")
+        scale = f"{named} by its name" if low < CT_FIRST_PERCENTILE else "no Hounsfield scale"
+        why = f"{name}: {scale}, so z-score per image"
     reasons["normalisation"] = f"{before}; {why}" if before else why
     return result
 

@@ -22,7 +22,7 @@ from focalis.training.start import first_network, read_start
 from focalis.workflows.record import read_json
 
 MODEL = OF_A_RUN
-INNER_SHARE, INNER_MINIMUM = 0.12, 3
+INNER_SHARE = 0.12
 PROGRAM_GB = 2
 """Memory beside a training's budget: the program, its libraries, and an image being read."""
 OUTCOME, JUDGEMENT = "outcome.json", "judgement.json"
@@ -182,6 +182,11 @@ class Preparation(Job):
         return self.model_copy(update={"task": self.task.placed(), "home": self.home.resolve()})
 
 
+def inner_minimum(cases: int) -> int:
+    """How many of so many training cases at least choose what is chosen: three, but no more than half of them."""
+    return max(1, min(3, cases // 2))
+
+
 @dataclass(frozen=True)
 class Run:
     """A task that is being carried out.
@@ -200,7 +205,7 @@ class Run:
         training = self.data.select(self.task.split.train)
         if self.task.point is not None:
             return Split(self.task.split.train, ())
-        return inner_split(training, INNER_SHARE, INNER_MINIMUM, self.task.seed)
+        return inner_split(training, INNER_SHARE, inner_minimum(len(training)), self.task.seed)
 
     @property
     def judged(self) -> tuple[Case, ...]:
