@@ -325,11 +325,11 @@ def lanes_for(model: Model, settings: Settings) -> tuple[int, Settings]:
     return count, settings
 
 
-def require_memory(model: Model, outlines: Sequence[Outline], settings: Settings) -> float:
+def require_memory(model: Model, outlines: Sequence[Volume | Outline], settings: Settings) -> float:
     """Refuse a case that the memory cannot hold, before it is read; ModelError says what it needs.
 
     Args:
-        outlines: one per channel; nothing is refused without any.
+        outlines: one per channel, or the images themselves; nothing is refused without any.
         settings: how it would be segmented.
 
     Returns:

@@ -250,6 +250,7 @@ def fit(
                 restarts=True,
                 resume=resume,
                 record=record,
+                sharing=trainers.sharing,
             )
             for number, split in trainings.divisions
         ]

@@ -13,7 +13,7 @@ from focalis.lesions import OperatingPoint
 from focalis.model import load_model, save_model
 from focalis.training import read_metrics
 from focalis.workflows.ensemble import ensemble
-from focalis.workflows.judge import ADVICE, Judgement, write_judgement
+from focalis.workflows.judge import ADVICE, Judgement, squeezed_line, write_judgement
 from focalis.workflows.learning_curve import outlook
 from focalis.workflows.record import read_json, write_json
 from focalis.workflows.run import MODEL, Task
@@ -72,7 +72,13 @@ def pool_folds(
     scores = [score for each in judged for score in each.scores]
     judged_on = f"held-out cases of {len(tasks)} folds, each predicted by the member that did not train on it"
     alert = _folds_alert(tasks, judged)
-    said = (*tasks[0].caveats, *filter(None, (nothing_to_find(scores), partly_judged(scores))))
+    squeezed = sum(len(each.squeezed) for each in judged)
+    told = (
+        nothing_to_find(scores),
+        partly_judged(scores),
+        squeezed_line(tasks[0].memory_gb, squeezed, sum(len(each.lesions) for each in judged)),
+    )
+    said = (*tasks[0].caveats, *filter(None, told))
     summary = write_judgement(
         root,
         data,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from focalis.dataset import Case, Dataset
@@ -35,7 +37,7 @@ from focalis.files import KnownFiles
 from focalis.lesions import Candidates, Lesion, OperatingPoint, find_candidates, measure_lesions, temper
 from focalis.model import Model, save_model
 from focalis.planning import SCRATCH, SHAPES
-from focalis.prediction import Segmentation, engines_for, segment
+from focalis.prediction import PROGRAM_BYTES, Segmentation, Settings, engines_for, require_memory, segment
 from focalis.report import write_fit_report
 from focalis.training import KNOWN, LEAST_GAIN, read_metrics, stood_still
 from focalis.volume import Absent, Volume, read_volume, write_volume
@@ -47,6 +49,7 @@ from focalis.workflows.run import MODEL, Run
 from focalis.workflows.training_cases import TRAINED, Seen, SeenCases, seen_line
 
 FEW_JUDGED = 3
+JUDGING = "judging.lock"
 ADVICE = (
     "train longer (--minutes), with another --seed or --loss, or with a lower training.learning_rate in the plan, and "
     "look at the labels with `focalis check`"
@@ -62,6 +65,7 @@ class Judgement:
         collapse: whether the predictions found nothing, or mark everything; None if neither.
         learned: whether anything was learned: if not, no lesion of the inner split was found either.
         caveats: what else has to be known before any figure, a line each.
+        squeezed: the cases that were predicted in less memory than `predict` takes by default.
         cuts: of a run that is to make a promise, each case's lesions at every threshold, see `focalis.evaluation.cut`.
     """
 
@@ -71,6 +75,7 @@ class Judgement:
     collapse: Collapse | None = None
     learned: bool = True
     caveats: tuple[str, ...] = ()
+    squeezed: tuple[str, ...] = ()
     cuts: tuple[tuple[Candidates, ...], ...] = ()
 
     @property
@@ -109,15 +114,19 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
     untrained = run.untrained
     trained = {value: name for value, name in run.task.plan.labels.items() if value not in untrained}
     ways: list[dict[str, Any]] = []
+    squeezed: list[str] = []
     for case in run.judged:
         volumes = case.read_images()
         if case.label is None:
             raise DataError.at(
                 case.name, "has no label file, so it cannot be judged", "add one or leave it out of the split"
             )
-        started = time.monotonic()
-        found = segment(model, volumes, run.segmenting)
-        seconds.append(time.monotonic() - started)
+        with _room(run, model, volumes) as settings:
+            started = time.monotonic()
+            found = segment(model, volumes, settings)
+            seconds.append(time.monotonic() - started)
+        if settings != run.segmenting:
+            squeezed.append(case.name)
         ways.append(found.way())
         truth, label = case.read_label(), Volume(found.mask, found.grid)
         write_volume(label, folder / f"{case.name}.nii.gz")
@@ -125,7 +134,8 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         known = seen_cases.find(case.name, volumes)
         if known and (known.role == TRAINED or run.task.split.val):
             seen[case.name] = known  # a copy of a case that the model has seen lies among the judged ones
-        write_lesions(folder, case.name, measured, document | ways[-1] | seen_cases.document(known))
+        said = document | {"settings": settings.record()} | ways[-1] | seen_cases.document(known)
+        write_lesions(folder, case.name, measured, said)
         names = case.drawn_of(trained)
         parts = []
         maps = truth, label, Volume(found.candidates, found.grid)
@@ -153,6 +163,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         "tiles": max(way["tiles"] for way in ways),
         "blended": sum(way["blended"] for way in ways),
         "float32_because": next(filter(None, (way["float32_because"] for way in ways)), ""),
+        "within_less": {"memory_gb": run.task.memory_gb, "cases": squeezed} if squeezed else None,
     }
     metrics = read_metrics(run.task.home)
     collapse, learned, still = verdict(
@@ -173,6 +184,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         seen_line(seen, len(run.judged), "the figures on them"),
         still if run.task.plan.start != SCRATCH and (collapse is None or collapse.line != still) else "",
         _changed_line(run),
+        squeezed_line(run.task.memory_gb, len(squeezed), len(run.judged)),
     )
     caveats = (*again, *run.task.caveats, *_caveats(run, scores), *filter(None, told))
     alerts = [alert_of(collapse, learned), *caveats]
@@ -188,7 +200,34 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         model,
         [line for line in alerts if line],
     )
-    return Judgement(tuple(scores), tuple(lesions), summary, collapse, learned, caveats, tuple(cuts))
+    return Judgement(
+        tuple(scores), tuple(lesions), summary, collapse, learned, caveats, tuple(squeezed), tuple(cuts)
+    )
+
+
+@contextmanager
+def _room(run: Run, model: Model, volumes: Sequence[Volume]) -> Iterator[Settings]:
+    """How a case is predicted: as `predict` does by default; in the memory of the whole run if it does not hold that.
+
+    What is more than this training's share of the memory waits until no other training of the run predicts so.
+    """
+    settings, share = run.segmenting, run.task.plan.memory_budget_gb
+    need = (require_memory(model, volumes, settings) + PROGRAM_BYTES) / 1e9
+    if need > run.task.memory_gb:
+        settings = replace(settings, memory_gb=run.task.memory_gb)
+    alone = run.task.sharing > 1 and need > share
+    with FileLock(run.task.prepared / JUDGING) if alone else nullcontext():
+        yield settings
+
+
+def squeezed_line(memory_gb: float, cases: int, judged: int) -> str:
+    """That cases were predicted in other tiles than `predict` makes, and how to get these; empty if none was."""
+    if not cases:
+        return ""
+    return (
+        f"the run's memory does not hold what `focalis predict` takes by default for {cases} of {counted(judged)}: the "
+        f"figures come from smaller tiles; `--memory-gb {memory_gb:g}` gives the same masks"
+    )
 
 
 def _changed_line(run: Run) -> str:
@@ -265,7 +304,8 @@ def _by_channels(
         for name in () if case.lacks else plan.channels_may_miss:
             place = plan.channels.index(name)
             without = [*volumes[:place], Absent.on(volumes[0].grid), *volumes[place + 1 :]]
-            found = segment(model, without, run.segmenting)
+            with _room(run, model, without) as settings:
+                found = segment(model, without, settings)
             drawn = case.drawn_of(names)
             mask = Volume(found.mask, found.grid)
             for wanted, (true, said) in views(drawn, plan.regions, plan.ignore, truth, mask):

@@ -15,7 +15,7 @@ from focalis.dataset import Case, Dataset, Split, inner_split
 from focalis.lesions import OperatingPoint
 from focalis.models import OF_A_RUN
 from focalis.planning import Plan
-from focalis.prediction import DEFAULT_MEMORY_GB, Runtime, Settings
+from focalis.prediction import Runtime, Settings
 from focalis.settings import Compute, Frozen, Length
 from focalis.training import Progress
 from focalis.training.start import first_network, read_start
@@ -115,6 +115,7 @@ class Task(Job):
         restarts: begin once more, by a safer plan, if no lesion is found.
         resume: go on with what is in `home`.
         record: command, data set and its hash, for record.json; where and by what it was carried out is added there.
+        sharing: how many trainings at a time share the memory of a machine; the plan's budget is that of one.
         point: the operating point, if other trainings chose it: then all cases of the split train, and none is judged.
     """
 
@@ -139,6 +140,7 @@ class Task(Job):
     restarts: bool = False
     resume: bool = True
     record: dict[str, Any]
+    sharing: int = 1
     point: OperatingPoint | None = None
 
     @property
@@ -149,6 +151,11 @@ class Task(Job):
     def needs(self) -> Needs:
         memory_gb = math.ceil(self.plan.memory_budget_gb) + PROGRAM_GB
         return Needs(self.compute.threads, memory_gb, self.compute.device)
+
+    @property
+    def memory_gb(self) -> float:
+        """What all trainings that share a machine may take together, in whole hundredths."""
+        return math.floor(100 * self.plan.memory_budget_gb * self.sharing) / 100
 
     def placed(self) -> Task:
         """See `Job`: with absolute paths, going on with what is there."""
@@ -223,12 +230,9 @@ class Run:
 
     @property
     def segmenting(self) -> Settings:
-        """How the judged cases are predicted: as `predict` does with the same compute, in the run's memory if less."""
+        """How the judged cases are predicted: as `predict` does with the same compute (decision 0018)."""
         compute = self.task.compute
-        memory_gb = min(DEFAULT_MEMORY_GB, self.task.plan.memory_budget_gb)
-        return Settings(
-            memory_gb=memory_gb, device=compute.device, precision=compute.precision, threads=compute.threads
-        )
+        return Settings(device=compute.device, precision=compute.precision, threads=compute.threads)
 
 
 def started_from(plan: Plan) -> dict[str, str] | None:
