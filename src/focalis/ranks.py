@@ -7,7 +7,7 @@ of them acts on it, so that none waits for a rank that went another way.
 
 from __future__ import annotations
 
-import os
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -84,8 +84,8 @@ def device(name: str) -> str:
 
 
 def threads() -> int:
-    """This rank's share of the cores that its machine's ranks may use, at least one."""
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", count()))
+    """This rank's share of the cores that its machine's ranks may use, at least one; all ranks ask together."""
+    here = gathered(platform.node()).count(platform.node())
     return max(1, usable_cores() // here)
 
 
