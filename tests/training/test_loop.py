@@ -350,6 +350,54 @@ def test_what_finds_a_lesion_does_not_give_up(plan, cases, tmp_path, monkeypatch
     assert rows(tmp_path)[-1]["step"] == 4
 
 
+def stop_at(step):
+    """Progress that presses Ctrl-C after a step."""
+
+    def press(progress):
+        if progress.step == step:
+            signal.raise_signal(signal.SIGINT)
+
+    return press
+
+
+def looks_that_find(monkeypatch, *found):
+    """Looks after every step, which find so many of three lesions one after the other."""
+    monkeypatch.setattr(loop, "STEPS_BETWEEN", 1)
+    coming = iter(found)
+    monkeypatch.setattr(loop, "watch", lambda *_: Watched(0.5, 0.1, 3, next(coming)))
+
+
+@pytest.mark.filterwarnings("error::focalis.training.loop.NothingLearnedWarning")
+@pytest.mark.parametrize("give_up", [False, True])
+def test_one_look_that_misses_does_not_throw_away_what_was_found_before(
+    plan, cases, tmp_path, monkeypatch, give_up
+):
+    looks_that_find(monkeypatch, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0)
+    run(plan, cases, tmp_path, steps=10, give_up=give_up)
+    assert [row["val_found"] for row in rows(tmp_path)] == [1] * 8 + [0] * 2
+
+
+def test_a_resumed_training_knows_what_was_found_before_it_was_stopped(plan, cases, tmp_path, monkeypatch):
+    looks_that_find(monkeypatch, 1, 0, 0, 0, 0, 0)
+    with pytest.raises(Interrupted):
+        run(plan, cases, tmp_path, steps=6, give_up=True, progress=stop_at(2))
+    run(plan, cases, tmp_path, steps=6, give_up=True, resume=True)
+    assert [row["val_found"] for row in rows(tmp_path)] == [1, 0, 0, 0, 0, 0]
+
+
+def test_what_was_found_after_the_checkpoint_is_not_known_to_the_resumed_training(
+    plan, cases, tmp_path, monkeypatch
+):
+    looks_that_find(monkeypatch, 0, 0, 0)
+    with pytest.raises(Interrupted):
+        run(plan, cases, tmp_path, steps=4, give_up=True, progress=stop_at(1))
+    with (tmp_path / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 2, "val_found": 3}\n')
+    with pytest.raises(CollapsedError):
+        run(plan, cases, tmp_path, steps=4, give_up=True, resume=True)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2]
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(plan, cases, tmp_path, before):
     if before:

@@ -15,7 +15,7 @@ from focalis.lesions import OperatingPoint
 from focalis.prediction import Runtime
 from focalis.training import operating_point
 from focalis.training.prepared import TrainingCase
-from focalis.training.validation import watch
+from focalis.training.validation import watch, watched
 
 
 class Known(nn.Module):
@@ -169,6 +169,24 @@ def test_a_look_at_the_inner_split_tells_cases_with_a_lesion_apart(plan):
     found = watch(plan, Known(), [case_of(np.where(label > 0, 3.0, -6.0), label)], Runtime())
     assert (found.dice_with_lesion, found.lesions, found.found) == (1.0, 1, 1)
     assert watch(plan, Known(), [], Runtime()) is None
+
+
+def with_its_lesion(name, label):
+    case = case_of(np.where(label > 0, 3.0, -6.0), label, name)
+    return replace(case, lesions=(np.argwhere(label).astype(np.int32),) if label.any() else ())
+
+
+def test_cases_with_a_lesion_are_looked_at_first_and_no_more_than_before(plan):
+    label = np.zeros((16, 16, 16))
+    label[4:8, 4:8, 4:8] = 1
+    empty = [with_its_lesion(f"a{number}", np.zeros_like(label)) for number in range(8)]
+    filled = [with_its_lesion(f"b{number}", label) for number in range(12)]
+    seen = watch(plan, Known(), [*empty, *filled[:3]], Runtime())
+    assert (seen.lesions, seen.found, seen.dice_with_lesion) == (3, 3, 1.0)
+    names = [case.name for case in watched([*empty, *filled[:3]])]
+    assert names == ["b0", "b1", "b2", "a0", "a1", "a2", "a3", "a4"]
+    assert [case.name for case in watched([empty[0], *filled])] == [f"b{number}" for number in range(8)]
+    assert [case.name for case in watched(empty)] == [f"a{number}" for number in range(8)]
 
 
 def test_a_constant_output_is_named(plan):

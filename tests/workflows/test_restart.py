@@ -37,6 +37,10 @@ def test_a_run_that_finds_nothing_begins_once_more_and_says_so(phantoms, tmp_pat
     assert "the training was restarted" in result.report.read_text()
     rows = [json.loads(row) for row in (result.run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    record = json.loads((result.run / "record.json").read_text())
+    first, second = record["seconds_before_restart"], rows[-1]["seconds"]
+    assert first > 0
+    assert record["training_seconds"] == pytest.approx(first + second)
 
 
 @pytest.mark.usefixtures("finds_nothing")

@@ -61,7 +61,8 @@ DROPOUT = 2
 OVERFLOWS = 20
 """So many steps in a row whose gradients are not finite are no longer a gradient scaler that looks for its scale."""
 WARN_FROM = 0.5
-"""From this share of the steps on, a network that finds no lesion of the inner split is worth a warning."""
+"""From this share of the steps on, a training that has not found a lesion of the inner split at any look is worth a
+warning."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def train(
         start: weights to start from; random ones without it.
         begin: the step at which a finished run ended that is continued: from there the learning rate warms up and falls
             anew. The run's checkpoint must be there.
-        give_up: end, instead of a warning, when half of the steps are done and no lesion that is watched is found.
+        give_up: end, instead of a warning, when half of the steps are done and no look has found a watched lesion.
 
     Raises:
         CollapsedError: see `give_up`.
@@ -160,6 +161,7 @@ def train(
             TrainingError.at(checkpoint, "is gone, so the run cannot be continued", "train in a new folder")
         )
     ranks.from_first(partial(_keep_rows_before, metrics, first))
+    found_before = ranks.from_first(lambda: any(row.get("val_found") for row in read_metrics(run)))
     forward = joined(network)
 
     def trained_s() -> float:
@@ -254,28 +256,26 @@ def train(
                 seen = watch(plan, average, validation, runtime)
                 val_dice = seen.dice if seen else None
                 row |= {"val_dice": None} if seen is None else _columns(seen)
-                if (
-                    seen
-                    and seen.lesions
-                    and not seen.found
-                    and WARN_FROM * steps <= done < steps
-                    and not warned
-                ):
-                    warned = True
-                    what = f"none of the {seen.lesions} lesions that are watched is found after {done} of {steps} steps"
-                    if give_up:
-                        raise CollapsedError(what)
-                    fault = f"{what}, and the Dice over the cases with a lesion is {seen.dice_with_lesion or 0:.3f}"
-                    advice = (
-                        "it may learn nothing: if the loss no longer falls, stop and check the labels or lower "
-                        "training.learning_rate in the plan"
-                    )
-                    warnings.warn(NothingLearnedWarning(run, fault, advice), stacklevel=2)
+                found_before = found_before or bool(seen and seen.found)
                 watched += time.monotonic() - began
             if looks or done % LOG_EVERY == 0:
                 row["loss"] = float(np.mean(losses[-LOG_EVERY:]))
                 row["seconds"] = round(trained_s(), 1)
                 ranks.from_first(partial(_append, row, log, metrics))
+            silent = looks and seen and seen.lesions and not found_before
+            if seen and silent and WARN_FROM * steps <= done < steps and not warned:
+                warned = True
+                what = f"none of the {seen.lesions} lesions that are watched is found after {done} of {steps} steps"
+                if give_up:
+                    raise CollapsedError(what)
+                fault = (
+                    f"{what}, and the Dice over the cases with a lesion is {seen.dice_with_lesion or 0:.3f}"
+                )
+                advice = (
+                    "it may learn nothing: if the loss no longer falls, stop and check the labels or lower "
+                    "training.learning_rate in the plan"
+                )
+                warnings.warn(NothingLearnedWarning(run, fault, advice), stacklevel=2)
             if progress:
                 left = (time.monotonic() - started) / (done - first) * (steps - done)
                 loss = float(np.mean(losses[-LOG_EVERY:]))

@@ -149,6 +149,12 @@ class PreparedCases(Sequence[TrainingCase]):
             raise gone(store.place(entry)) from error
 
 
+def with_lesion(cases: Sequence[TrainingCase]) -> list[bool]:
+    """Which of the cases hold a lesion. Several are opened at a time: of an object store each takes its time."""
+    with ThreadPoolExecutor(READ_AT_A_TIME) as pool:
+        return list(pool.map(lambda number: bool(cases[number].lesions), range(len(cases))))
+
+
 def prepare_cases(
     cases: Sequence[Case], plan: Plan, folder: Path, address: str | None = None
 ) -> PreparedCases:

@@ -26,7 +26,7 @@ from focalis.lesions import Candidates, OperatingPoint, decide, match_lesions
 from focalis.model import Model
 from focalis.planning import Plan
 from focalis.prediction import DEFAULT_MEMORY_GB, Runtime, Settings, infer
-from focalis.training.prepared import TrainingCase
+from focalis.training.prepared import TrainingCase, with_lesion
 
 CASES_WATCHED = 8
 CONSTANT = 1e-3
@@ -50,11 +50,10 @@ class Watched:
 
 
 def watched(cases: Sequence[TrainingCase]) -> list[TrainingCase]:
-    """The first few cases. If none of them holds a lesion, one that does joins them."""
-    first = [*cases[:CASES_WATCHED]]
-    if first and not any(case.lesions for case in first):
-        first += next(([case] for case in cases[CASES_WATCHED:] if case.lesions), [])
-    return first
+    """The first few cases with a lesion; where these are too few, the first cases without one follow."""
+    holds = with_lesion(cases)
+    first = sorted(range(len(cases)), key=lambda number: not holds[number])[:CASES_WATCHED]
+    return [cases[number] for number in first]
 
 
 def watch(plan: Plan, network: nn.Module, cases: Sequence[TrainingCase], runtime: Runtime) -> Watched | None:

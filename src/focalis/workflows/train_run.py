@@ -64,8 +64,8 @@ def train_run(run: Run, tell: Tell = lambda _stage, _progress: None) -> Model:
 
     Writes record.json, checkpoint and model.safetensors. A finished run that is resumed is read back instead of trained
     again, unless more steps are asked for: then it goes on, and the learning rate warms up and falls anew. With the
-    task's `point` all its cases train, and nothing is chosen. If the task `restarts`, a training that finds no lesion
-    in half of its steps begins anew, by a safer plan.
+    task's `point` all its cases train, and nothing is chosen. If the task `restarts`, a training that has found no
+    lesion by half of its steps begins anew, by a safer plan; `training_seconds` of the record counts both tries.
 
     Several ranks prepare, train and choose the operating point together, see `focalis.ranks`; the first of them writes.
     """
@@ -139,6 +139,7 @@ def train_run(run: Run, tell: Tell = lambda _stage, _progress: None) -> Model:
     except CollapsedError as error:
         plan = safer(task.plan)
         record["restarted"] = f"{error}; it began once more with {differences(task.plan, plan)}"
+        record["seconds_before_restart"] = ranks.from_first(lambda: read_metrics(task.home)[-1]["seconds"])
         warnings.warn(NothingLearnedWarning(task.home, record["restarted"]), stacklevel=2)
 
         def begin_again() -> None:
@@ -182,7 +183,9 @@ def _finish(
         refinement = fit_refinement(plan, network, validation, run.runtime, point)
         record["refinement"] = asdict(refinement)
     record |= {
-        "training_seconds": read_metrics(task.home)[-1]["seconds"],
+        "training_seconds": round(
+            record.get("seconds_before_restart", 0.0) + read_metrics(task.home)[-1]["seconds"], 1
+        ),
         "threshold": point.threshold,
         **({"promised": point.promise} if point.promise else {}),
         "minimum_mm3": point.minimum_mm3,
