@@ -326,3 +326,32 @@ def test_a_patch_of_a_whole_scan_takes_the_memory_of_a_patch(plan, tmp_path, sha
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 60 * 4 * np.prod(plan.patch_zyx)
+
+
+def naive_patch(case, plan, rng):
+    """A patch of a case with one label: a lesion, then one of its voxels, anywhere in the patch."""
+    matrix, scale = _draw_matrix(plan, rng)
+    patch, half = np.array(plan.patch_zyx), (np.array(plan.patch_zyx) - 1) / 2
+    middle, extent = (np.array(case.label.shape) - 1) / 2, np.abs(matrix) @ patch
+    reach = np.maximum(np.array(case.label.shape) - extent, 0) / 2 + extent / 4
+    if rng.random() < plan.training.foreground_share:
+        components, count = label_components(case.label > 0)
+        voxels = np.argwhere(components == 1 + rng.integers(count))
+        place = rng.uniform(-0.85 * half, 0.85 * half)
+        centre = np.clip(voxels[rng.integers(len(voxels))] - matrix @ place, middle - reach, middle + reach)
+    else:
+        centre = middle + rng.uniform(-reach, reach)
+    return resample(case, patches._onto_voxels(centre, matrix, half), matrix, scale, plan.patch_zyx)
+
+
+@pytest.mark.parametrize("labels", [(), (1, 1), (2, 2)])
+def test_where_a_case_holds_one_label_no_label_is_drawn(plan, labels):
+    case = two_lesions()
+    components, _ = label_components(case.label > 0)
+    voxels = tuple(np.argwhere(components == number).astype(np.int32) for number in (1, 2))
+    case = replace(case, lesions=voxels, lesion_labels=labels, nearest=None)
+    for seed in range(40):
+        made = draw_patch(case, plan, np.random.default_rng(seed))
+        expected = naive_patch(case, plan, np.random.default_rng(seed))
+        assert torch.equal(made.image, expected.image)
+        assert torch.equal(made.label, expected.label)

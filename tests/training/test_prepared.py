@@ -1,5 +1,7 @@
 """Prepared cases: what lies on disk, when it is taken again, and what crashes and rivals leave behind."""
 
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -21,6 +23,7 @@ from focalis.files import ABANDONED_AFTER_S
 from focalis.planning import LossSettings, Normalisation, Plan, prepare_image, prepare_label
 from focalis.training import prepare_cases
 from focalis.training import prepared as module
+from focalis.training.patches import draw_patch
 from focalis.training.prepared import preparation_key
 from focalis.training.prepared_folder import ENTRIES_PER_CASE, UNUSED_AFTER_S
 from focalis.volume import read_volume, write_volume
@@ -103,6 +106,84 @@ def test_voxels_that_nobody_judged_are_neither_lesion_nor_near_one(data, folder)
     assert np.array_equal(case.label == IGNORED, label == 7)
     assert [len(lesion) for lesion in case.lesions] == [8]
     assert case.distance_mm[20:, 20:, 20:].min() == np.float16(np.sqrt(3) * 17)
+
+
+TWO_LABELS = PLAN.model_copy(update={"labels": {1: "organ", 2: "tumour"}})
+
+
+def organ_with_tumour(source, shape=(24, 24, 24), organ=8.0, tumour=2.0):
+    """A ball with a small one inside in place of a case's label map."""
+    volume = read_volume(source.label)
+    volume = replace(volume, array=np.zeros(shape), grid=replace(volume.grid, size_xyz=shape[::-1]))
+    away = np.sqrt(((np.moveaxis(np.indices(shape), 0, -1) - np.array(shape) // 2) ** 2).sum(-1))
+    label = ((away <= organ).astype(np.uint8) + (away <= tumour)).astype(np.uint8)
+    write_volume(replace(volume, array=label), source.label)
+    write_volume(replace(volume, array=label.astype(np.float32)), source.images[0])
+    return label
+
+
+def test_a_small_label_inside_a_large_one_is_a_lesion_of_its_own(data, folder):
+    label = organ_with_tumour(data.cases[0])
+    case = prepare_case(data.cases[0], TWO_LABELS, folder)
+    assert case.lesion_labels == (1, 2)
+    organ, tumour = case.lesions
+    assert np.array_equal(tumour, np.argwhere(label == 2))
+    assert np.array_equal(organ, np.argwhere(label == 1)[:: np.count_nonzero(label == 1) // 500])
+    as_one = prepare_case(data.cases[1], PLAN, folder)
+    assert as_one.lesion_labels == ()
+
+
+def test_a_rare_label_inside_a_large_one_is_aimed_at(data, folder):
+    """An organ of half a million voxels, with a tumour of 123 inside."""
+    label = organ_with_tumour(data.cases[0], (128, 128, 128), 49.5, 3.1)
+    case = prepare_case(data.cases[0], TWO_LABELS, folder)
+    drawn = [draw_patch(case, TWO_LABELS, np.random.default_rng(seed)).label for seed in range(300)]
+    assert np.count_nonzero(label == 2) == 123
+    assert np.mean([bool((patch == 2).any()) for patch in drawn]) > 0.25
+    assert np.mean([bool((patch == 1).any()) for patch in drawn]) > 0.25
+
+
+def test_what_is_ignored_or_drawn_by_some_reader_counts_for_each_label(read_by_three, folder):
+    source = read_by_three.cases[0]
+    volume = read_volume(source.label)
+    for number, path in enumerate(source.readers.values()):
+        label = np.zeros_like(volume.array)
+        label[4:8, 4:8, 4:8], label[5, 5, 5 + number % 2], label[20:, 20:, 20:] = 1, 2, 7
+        write_volume(replace(volume, array=label), path)
+    plan = TWO_LABELS.model_copy(update={"readers": "majority", "ignore": 7})
+    case = prepare_case(source, plan, folder)
+    assert case.lesion_labels == (1, 2)
+    assert [voxels.tolist() for voxels in case.lesions][1] == [[5, 5, 5], [5, 5, 6]]
+    assert len(case.lesions[0]) == 64
+
+
+def test_an_empty_case_of_several_labels_has_no_lesions(tmp_path, folder):
+    data = write_phantoms(tmp_path / "empty", 1, replace(SETTINGS, lesions=0), 0)
+    case = prepare_case(data.cases[0], TWO_LABELS, folder)
+    assert (case.lesions, case.lesion_labels) == ((), ())
+
+
+def test_lesions_of_several_labels_that_an_earlier_version_prepared_are_made_again(data):
+    case = data.cases[0]
+    assert preparation_key(case, PLAN) == naive_key(case, PLAN)
+    assert preparation_key(case, TWO_LABELS) != naive_key(case, TWO_LABELS)
+
+
+def naive_key(case, plan):
+    """The key of a case in which every label was drawn, as it was when the lesions of all labels were one's."""
+    settings = {
+        "version": 6,
+        "channels": plan.channels,
+        "label_values": plan.label_values,
+        "ignore": plan.ignore,
+        "spacing_zyx_mm": plan.spacing_zyx_mm,
+        "normalisation": [how.model_dump() for how in plan.normalisation],
+    }
+    total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    files = (*case.images, case.label)
+    digests = (hashlib.sha256(hashlib.sha256(path.read_bytes()).digest()) for path in files)
+    total.update(" ".join(each.hexdigest() for each in digests).encode())
+    return total.hexdigest()[:32]
 
 
 def with_loss(plan, name):

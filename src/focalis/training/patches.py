@@ -75,10 +75,11 @@ def draw_patch(
 ) -> Patch:
     """A random patch of a case.
 
-    A share `plan.training.foreground_share` of the patches holds a lesion voxel: a lesion is drawn first, then one
-    of its voxels, so that small lesions are met as often as large ones, and the voxel lies anywhere in the patch, so
-    that a lesion's place in the patch says nothing. Of the others a share `plan.training.hard_negative_share` holds one
-    of `mistakes`, the voxels where an earlier state of the training found false lesions; the rest lie anywhere.
+    A share `plan.training.foreground_share` of the patches holds a lesion voxel: one of the labels that the case holds
+    is drawn first, then a lesion, then one of its voxels, so that rare labels and small lesions are met as often as
+    common and large ones, and the voxel lies anywhere in the patch, so that a lesion's place there says nothing. Of
+    the others a share `plan.training.hard_negative_share` holds one of `mistakes`, the voxels where an earlier state of
+    the training found false lesions; the rest lie anywhere.
 
     With `plan.readers` `random` the label is that of a reader drawn with `rng`; with `mean` it is soft.
     """
@@ -90,7 +91,7 @@ def draw_patch(
     reach = np.maximum(shape - extent, 0) / 2 + extent / OVERSHOOT
     held: NDArray[np.integer] | None = None  # voxels of which the patch holds one
     if case.lesions and rng.random() < plan.training.foreground_share:
-        held = case.lesions[rng.integers(len(case.lesions))]
+        held = _draw_lesion(case, rng)
     elif mistakes and rng.random() < plan.training.hard_negative_share:
         held = np.asarray(mistakes)
     if held is not None:
@@ -109,6 +110,16 @@ def draw_patch(
     undrawn = torch.zeros(plan.outputs, dtype=torch.bool)
     undrawn[[*case.undrawn]] = True
     return replace(patch_of_all, label=label, undrawn=undrawn if case.undrawn else None)
+
+
+def _draw_lesion(case: TrainingCase, rng: np.random.Generator) -> NDArray[np.integer]:
+    """The voxels of a lesion of a label: each label that the case holds is drawn alike, and each lesion of it."""
+    labels = sorted(set(case.lesion_labels))
+    if len(labels) < 2:
+        return case.lesions[rng.integers(len(case.lesions))]
+    label = labels[rng.integers(len(labels))]
+    numbers = [number for number, of in enumerate(case.lesion_labels) if of == label]
+    return case.lesions[numbers[rng.integers(len(numbers))]]
 
 
 def reader_shares(drawn: Tensor, classes: int) -> Tensor:

@@ -55,8 +55,9 @@ class TrainingCase:
             is the label map, or what the readers agree on; for `mean` and `random`, the majority.
         distance_mm: float16 (z, y, x), distance to the foreground, of which ignored voxels are no part; of several
             readers, to the union of their regions: a voxel that one of them drew is not background.
-        lesions: per lesion (26-connected, of the same foreground), int32 (n, 3) voxel indices z, y, x; of a large
-            lesion every n-th voxel, so that fewer than 2 x `VOXELS_PER_LESION` remain.
+        lesions: per lesion (26-connected, of one label, as far as a reader drew it), int32 (n, 3) voxel indices z, y,
+            x; of a large lesion every n-th voxel, so that fewer than 2 x `VOXELS_PER_LESION` remain.
+        lesion_labels: the class index of each lesion; empty where the plan has one label.
         undrawn: the class indices that nobody looked for in it: what lies in the background may be any of them.
         lacks: the channels that it lacks; they are 0 in the image.
         readers: uint8 (reader, z, y, x), each reader's class indices, for `mean` and `random`; None otherwise.
@@ -70,6 +71,7 @@ class TrainingCase:
     label: NDArray[np.uint8]
     distance_mm: NDArray[np.float16]
     lesions: tuple[NDArray[np.int32], ...]
+    lesion_labels: tuple[int, ...] = ()
     readers: NDArray[np.uint8] | None = None
     nearest: NDArray[np.unsignedinteger] | None = None
     undrawn: tuple[int, ...] = ()
@@ -213,6 +215,8 @@ def preparation_key(case: Case, plan: Plan, sha256_of: Callable[[Path], str] = s
         sources = (*sources, *case.readers.values())
     if loss_spec(plan.loss.name).lesions:
         settings["nearest"] = True
+    if len(plan.label_values) > 1:
+        settings["lesions"] = "of each label"
     if undrawn := _undrawn(case, plan):
         settings["undrawn"] = undrawn
     if case.lacks:
@@ -277,7 +281,12 @@ def _made(case: Case, plan: Plan) -> Content:
         arrays["readers"] = drawn
     foreground = ((drawn > 0) & (drawn != IGNORED)).any(axis=0).astype(np.uint8)
     components, count = label_components(foreground > 0)
-    arrays["lesions"] = _lesion_voxels(components, count)
+    if len(plan.label_values) == 1:
+        arrays["lesions"] = _lesion_voxels(components, count)
+    else:
+        arrays["lesions"], facts["lesion_labels"] = _lesions_of_each_label(
+            drawn, [index for index in range(1, plan.outputs) if index not in facts["undrawn"]]
+        )
     if loss_spec(plan.loss.name).lesions:
         arrays["nearest"] = nearest_lesion(components, count, plan.spacing_zyx_mm)
     del components
@@ -314,12 +323,32 @@ def _training_case(name: str, arrays: dict[str, NDArray[Any]], facts: dict[str, 
         arrays["label"],
         arrays["distance"],
         tuple(np.split(np.array(rows[:, 1:]), starts)) if len(rows) else (),
+        tuple(facts.get("lesion_labels", ())),
         arrays.get("readers"),
         arrays.get("nearest"),
         tuple(facts["undrawn"]),
         tuple(facts["lacks"]),
         tuple(map(math.exp, facts["description"]["spacing"])),
     )
+
+
+def _lesions_of_each_label(
+    drawn: NDArray[np.uint8], indices: Sequence[int]
+) -> tuple[NDArray[np.int32], list[int]]:
+    """Rows as those of `_lesion_voxels` for one label after the other, and the class index of each lesion.
+
+    A tumour inside an organ, or touching it, is a lesion of its own.
+
+    Args:
+        drawn: class indices (reader, z, y, x).
+        indices: those of the labels.
+    """
+    rows, labels = [np.zeros((0, 4), np.int32)], list[int]()
+    for index in indices:
+        components, count = label_components((drawn == index).any(axis=0))
+        rows.append(_lesion_voxels(components, count) + np.asarray([len(labels), 0, 0, 0], np.int32))
+        labels += [index] * count
+    return np.concatenate(rows), labels
 
 
 def _lesion_voxels(components: NDArray[np.int32], count: int) -> NDArray[np.int32]:
