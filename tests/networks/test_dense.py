@@ -99,3 +99,15 @@ def test_long_skips_bring_the_features_of_the_way_down_to_every_step_up():
 def test_a_wrong_number_of_stages_is_refused():
     with pytest.raises(PlanError, match="two stages"):
         build_network("densevoxnet", STRIDES["dense"], 1, 2)
+
+
+@pytest.mark.parametrize("first", [(1, 1, 1), (1, 2, 2)])
+def test_a_first_stride_that_keeps_the_size_trains(first):
+    """The stem then keeps the size as well, and what leaves it is no skip."""
+    network = build_network("dense", (first, (1, 1, 1), (1, 1, 1)), 1, 2)
+
+    logits = network(torch.randn(2, 1, 4, 4, 4))
+
+    assert logits.shape == (2, 2, 4, 4, 4)
+    logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())

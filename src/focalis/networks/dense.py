@@ -125,7 +125,8 @@ class DenseNetwork(Network):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         size = x.shape[2:]
         x = self.stem(x)
-        features, side = [x], []
+        features: list[Tensor | None] = [None if self.config.stem_strided else x]
+        side = []
         for i, (down, block) in enumerate(zip(self.downs, self.blocks, strict=True)):
             x = block(down(x))
             features.append(x)
@@ -136,7 +137,7 @@ class DenseNetwork(Network):
         for up, merge in zip(self.ups, self.merges, strict=True):
             x = up(x)
             skip = features.pop()
-            if self.config.skips and skip.shape[2:] == x.shape[2:]:
+            if self.config.skips and skip is not None:
                 x = torch.cat([x, skip], dim=1)
             x = merge(x)
         logits: Tensor = self.output(x)
