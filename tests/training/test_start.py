@@ -11,7 +11,7 @@ from focalis import models
 from focalis.errors import ModelError, PlanError, UsageError
 from focalis.model import Model, save_model
 from focalis.networks import DenseNetwork, build_network
-from focalis.planning import NetworkSettings
+from focalis.planning import NetworkSettings, Normalisation
 from focalis.planning.parts import network_of
 from focalis.prediction import Runtime
 from focalis.training import train
@@ -120,7 +120,7 @@ def test_the_folder_of_a_run_stands_for_its_model(plan, tmp_path, monkeypatch):
     written(plan, tmp_path / "earlier" / "model.safetensors")
     monkeypatch.chdir(tmp_path)
 
-    assert read_start("earlier").labels == plan.labels
+    assert read_start("earlier").plan == plan
 
 
 @pytest.mark.parametrize("labels", [{1: "cyst"}, {2: "ball"}, {1: "ball", 2: "rod"}])
@@ -151,9 +151,103 @@ def test_an_output_layer_for_any_lesion_is_taken_for_every_label_but_not_for_reg
     changes = {"regions": {"whole": (1, 2), "core": (2,)}} if regions else {}
     plan = plan.model_copy(update={"labels": {1: "edge", 2: "core"}, **changes})
 
-    _, taken = first_network(plan, Start("mine", "", state, recipe))
+    network, taken = first_network(plan, Start("mine", "", state, recipe))
 
     assert bool(taken.fresh) == fresh
+    (head,) = network.heads()
+    assert head.weight.any() != fresh
+    if regions:
+        torch.testing.assert_close(head.bias.sigmoid(), torch.tensor([0.01, 0.5]))
+
+
+REGIONS = {"labels": {1: "edge", 2: "core"}, "regions": {"whole": (1, 2), "core": (2,)}}
+
+
+@pytest.mark.parametrize(
+    "onto", [{}, {"labels": REGIONS["labels"]}, {"regions": {"whole": (1, 2), "edge": (1,)}}]
+)
+def test_a_model_of_regions_gives_all_but_its_output_layer(plan, tmp_path, onto):
+    """Onto one label, onto the same labels without regions, and onto other regions of the same labels."""
+    start = read_start(written(plan.model_copy(update=REGIONS), tmp_path / "model.safetensors"))
+    changes = {"labels": REGIONS["labels"], **onto} if onto else {}
+
+    network, taken = first_network(plan.model_copy(update=changes), start)
+
+    assert taken.fresh == ("output.2.weight", "output.2.bias")
+    inner = getattr(network, "network", network)
+    assert torch.equal(inner.stem.weight, start.state["network.stem.weight"])
+    assert not inner.heads()[0].weight.any()
+
+
+def test_a_model_of_the_same_regions_gives_its_output_layer_too(plan, tmp_path):
+    plan = plan.model_copy(update=REGIONS)
+    start = read_start(written(plan, tmp_path / "model.safetensors"))
+
+    network, taken = first_network(plan, start)
+
+    assert taken.taken == taken.total
+    assert all(torch.equal(tensor, start.state[name]) for name, tensor in network.state_dict().items())
+
+
+def of_channels(plan, *names, **changes):
+    return plan.model_copy(
+        update={"channels": names, "normalisation": (Normalisation(),) * len(names), **changes}
+    )
+
+
+@pytest.mark.parametrize(("names", "order"), [(("T1", "FLAIR"), [1, 0]), (("T1",), [1]), (("FLAIR",), [0])])
+@pytest.mark.parametrize("network", ["dense", "unet"])
+def test_channels_of_a_model_are_known_by_name(plan, tmp_path, names, order, network):
+    plan = plan.model_copy(update={"network": NetworkSettings(name=network, strides_zyx=((2, 2, 2),) * 2)})
+    start = read_start(written(of_channels(plan, "FLAIR", "T1"), tmp_path / "model.safetensors"))
+    first = "stem.weight" if network == "dense" else "downs.0.0.weight"
+
+    found, taken = first_network(of_channels(plan, *names), start)
+
+    assert torch.equal(found.state_dict()[first], start.state[first][:, order])
+    assert "; channels by name" in str(taken)
+    assert "there" not in str(taken)
+
+
+def test_the_same_channels_in_the_same_order_are_nothing_to_speak_of(plan, tmp_path):
+    plan = of_channels(plan, "FLAIR", "T1")
+    start = read_start(written(plan, tmp_path / "model.safetensors"))
+
+    _, taken = first_network(plan, start)
+
+    assert str(taken) == f"{taken.total} of {taken.total} tensors"
+
+
+def test_channels_that_the_model_does_not_know_are_named(plan, tmp_path):
+    start = read_start(written(of_channels(plan, "FLAIR", "T1"), tmp_path / "model.safetensors"))
+
+    network, taken = first_network(of_channels(plan, "T1", "T2"), start)
+
+    assert "; channels FLAIR, T1 there, T1, T2 here" in str(taken)
+    assert torch.equal(network.stem.weight, start.state["stem.weight"])
+
+
+def test_a_network_whose_image_goes_more_than_one_way_takes_channels_as_they_stand(plan, tmp_path):
+    """Its first layer alone in another order would mix two images."""
+    settings = NetworkSettings(name="monai:UNet", num_res_units=2, strides_zyx=((2, 2, 2),) * 2)
+    plan = plan.model_copy(update={"network": settings})
+    start = read_start(written(of_channels(plan, "FLAIR", "T1"), tmp_path / "model.safetensors"))
+
+    network, taken = first_network(of_channels(plan, "T1", "FLAIR"), start)
+
+    assert "; channels FLAIR, T1 there, T1, FLAIR here" in str(taken)
+    assert all(torch.equal(tensor, start.state[name]) for name, tensor in network.state_dict().items())
+
+
+def test_other_spacing_and_normalisation_are_said(plan, tmp_path):
+    window = (Normalisation(kind="window", low=-1000, high=200),)
+    model = plan.model_copy(update={"spacing_zyx_mm": (0.7, 0.7, 0.7), "normalisation": window})
+    start = read_start(written(model, tmp_path / "model.safetensors"))
+
+    said = str(first_network(plan.model_copy(update={"spacing_zyx_mm": (3.0, 3.0, 3.0)}), start)[1])
+    assert said.endswith("tensors; spacing 0.7 there, 3 here; window there, zscore here")
+    said = str(first_network(plan.model_copy(update={"spacing_zyx_mm": (6.0, 0.7, 0.7)}), start)[1])
+    assert "; spacing 0.7 there, 6 x 0.7 x 0.7 here; " in said
 
 
 def test_a_model_of_several_networks_is_not_a_start(plan, tmp_path):
@@ -199,6 +293,49 @@ def test_what_is_frozen_ends_as_it_started(plan, cases, tmp_path, freeze):
         assert any(name.startswith("ups.") for name in moved)
     else:
         assert moved == {"output.2.weight", "output.2.bias"}
+
+
+@pytest.mark.parametrize("freeze", ["encoder", "all-but-head"])
+def test_a_first_layer_for_more_channels_is_not_frozen(plan, freeze):
+    """From one channel both have the same kernel: frozen so, the network could never tell them apart."""
+    state = network_of(plan).state_dict()
+    plan = of_channels(plan, "FLAIR", "T1", start="mine.safetensors", freeze=freeze)
+
+    network, taken = first_network(plan, Start("mine", "", state))
+
+    assert network.stem.weight.requires_grad
+    assert {"downs.1.2.weight", "blocks.0.units.0.2.weight"} <= frozen(network)
+    assert str(taken).endswith("; not frozen: stem.weight")
+
+
+def test_a_first_layer_whose_channels_only_change_places_is_frozen(plan, tmp_path):
+    start = read_start(written(of_channels(plan, "FLAIR", "T1"), tmp_path / "model.safetensors"))
+
+    network, taken = first_network(
+        of_channels(plan, "T1", "FLAIR", start="mine.safetensors", freeze="encoder"), start
+    )
+
+    assert "stem.weight" in frozen(network)
+    assert "not frozen" not in str(taken)
+
+
+def test_what_the_start_did_not_give_is_not_frozen(plan):
+    """A wider encoder of a plain U-Net has layers that stay random, with statistics of nothing."""
+    plan = plan.model_copy(update={"network": NetworkSettings(name="unet", strides_zyx=((2, 2, 2),) * 2)})
+    state = network_of(plan).state_dict()
+    lost = {
+        name: state[name][:8] for name in ("downs.2.3.weight", "downs.2.4.weight", "downs.2.4.running_mean")
+    }
+    plan = plan.model_copy(update={"start": "mine.safetensors", "freeze": "encoder"})
+
+    network, taken = first_network(plan, Start("mine", "", {**state, **lost}))
+
+    layers = dict(network.named_modules())
+    assert "not frozen: downs.2.3.weight, downs.2.4.weight, downs.2.4.running_mean" in str(taken)
+    assert layers["downs.2.3"].weight.requires_grad
+    assert layers["downs.2.4"].training
+    assert not layers["downs.1.4"].training
+    assert not layers["downs.1.3"].weight.requires_grad
 
 
 def test_auxiliary_outputs_are_heads_and_are_not_frozen(plan):

@@ -17,9 +17,10 @@ from focalis.networks.footprint import peak_bytes
 from focalis.networks.foreign import MONAI
 from focalis.networks.nested import Nested
 from focalis.networks.network_spec import NetworkSpec
-from focalis.networks.transferred import Transfer, transfer
+from focalis.networks.transferred import BY_NAME, Transfer, transfer
 
 __all__ = [
+    "BY_NAME",
     "MONAI",
     "NETWORKS",
     "REFINED",

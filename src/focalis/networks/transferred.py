@@ -20,6 +20,8 @@ from focalis.networks.dense import DenseNetwork
 
 Reads = Mapping[str, tuple[str, ...]]
 """By the name of a part, the convolutions whose outputs it reads, in order."""
+BY_NAME = "channels by name"
+"""What `Transfer.adapted` says where image channels were matched as asked for."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +32,37 @@ class Transfer:
         taken: how many tensors of the network now hold the start's values, adapted or not.
         adapted: what was adapted to fit, a phrase each.
         fresh: the tensors that keep their random values, by name.
+        other_channels: the first layer's kernel, by name, if the start's was made for another number of image channels.
+        notes: what else is to be said, a phrase each.
     """
 
     taken: int
     total: int
     adapted: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
+    other_channels: str = ""
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         parts = [f"{self.taken} of {self.total} tensors", *self.adapted]
         if self.fresh:
             parts.append(f"fresh: {listed(self.fresh, 4)}")
-        return "; ".join(parts)
+        return "; ".join([*parts, *self.notes])
 
 
-def transfer(state: Mapping[str, Tensor], network: Network, *, with_heads: bool = False) -> Transfer:
+def transfer(
+    state: Mapping[str, Tensor],
+    network: Network,
+    *,
+    with_heads: bool = False,
+    channels: Sequence[int] = (),
+) -> Transfer:
     """Take weights over into a network, which is changed in place.
 
     - The output layer and auxiliary ones stay fresh, whatever their size, unless they are asked for (`with_heads`). One
       for a single label then serves several, each of which begins as an equal share of it.
-    - A first layer for another number of channels: the channels' kernels are summed and shared out evenly.
+    - A first layer for another number of channels: the channels' kernels are summed and shared out evenly. Where it is
+      said which of the start's channels is which (`channels`), each takes its own kernel instead.
     - A step between resolutions by another stride: along each axis that differs, a kernel is summed and shared out
       evenly on the way down, averaged and repeated on the way up.
     - A dense network of other widths: channels are matched by the convolution that they come from. What the start lacks
@@ -59,6 +72,8 @@ def transfer(state: Mapping[str, Tensor], network: Network, *, with_heads: bool 
         state: tensors by name, of any floating dtype: a state dict of the same kind of network.
         network: the network that takes them, freshly initialised.
         with_heads: take the output layers too, where they fit.
+        channels: for each image channel of the network, the place of the same one in the start. Not used where layers
+            other than the first may read the image, which shows by their number of inputs.
 
     Raises:
         ModelError: the weights are those of another kind of network. It stays as it was.
@@ -67,8 +82,11 @@ def transfer(state: Mapping[str, Tensor], network: Network, *, with_heads: bool 
     heads = {name for name, layer in layers.items() if any(layer is head for head in network.heads())}
     _check_names(state, own, heads)
     reads = _reads_of(network) if isinstance(network, DenseNetwork) else {}
-    first = next(name for name, layer in layers.items() if isinstance(layer, nn.Conv3d))
-    adapted, fresh, values = [], [], {}
+    inputs = {name: layer.in_channels for name, layer in layers.items() if isinstance(layer, nn.Conv3d)}
+    first = next(iter(inputs))
+    by_name = [name for name, count in inputs.items() if count == len(channels)] == [first]
+    adapted, fresh, values = [BY_NAME] if by_name else [], [], {}
+    other_channels = ""
     for name, target in own.items():
         layer = name.rpartition(".")[0]
         left_out = layer in heads and not (with_heads and name in state)
@@ -79,6 +97,10 @@ def transfer(state: Mapping[str, Tensor], network: Network, *, with_heads: bool 
             if layer in heads:
                 given = _for_labels(given, target)
             if layer == first:
+                if given.dim() > 1 and given.shape[1] != target.shape[1]:
+                    other_channels = name
+                if given.dim() > 1 and by_name:
+                    given = given[:, list(channels)]
                 given = _for_channels(given, target)
             given = _widened(given, name, state, own, layers, reads)
             if given is not None and given.shape != before and target.dim() > 1:
@@ -93,7 +115,7 @@ def transfer(state: Mapping[str, Tensor], network: Network, *, with_heads: bool 
             f"{_differing(state, own, fresh)}; give a start of the same network, or --start scratch"
         )
     network.load_state_dict(own | values)
-    return Transfer(len(values), len(own), tuple(adapted), tuple(fresh))
+    return Transfer(len(values), len(own), tuple(adapted), tuple(fresh), other_channels)
 
 
 def _check_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor], heads: set[str]) -> None:

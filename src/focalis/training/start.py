@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from focalis.display import listed
 from focalis.errors import ModelError, PlanError, UsageError, one_line
 from focalis.files import sha256_of
 from focalis.model import KEY, load_model
 from focalis.models import SHIPPED, model_file, published_file
-from focalis.networks import Nested, Network, Transfer, transfer
+from focalis.networks import BY_NAME, Nested, Network, Transfer, transfer
 from focalis.planning import SCRATCH, SHAPES, Plan
 from focalis.planning.parts import network_of
 
@@ -25,6 +26,8 @@ PRIOR_SHARE = 0.01
 number dominate the first steps."""
 OUTPUT, ANY_LESION = "output", "any lesion"
 """What a file of weights says of an output layer that tells lesions of any kind from the background."""
+NESTED = "network."
+"""Before the names of tensors in a network of nested regions, see `focalis.networks.Nested`."""
 _OTHERWISE = "train from random weights (--start scratch), or give a model's file"
 
 
@@ -36,16 +39,15 @@ class Start:
         name: the file's name without its suffix.
         state: tensors by the names of the network's state dict; for `focalis.networks.transferred`.
         recipe: how they were made, by the file's own words.
-        network: the name of the network; empty where the file does not say.
-        labels: label value to name, of a model; with the same labels its output layer is taken over.
+        plan: a model's plan. With the same labels and regions its output layer is taken over, and its first layer goes
+            by the names of the channels.
     """
 
     name: str
     sha256: str
     state: Mapping[str, Tensor]
     recipe: Mapping[str, str] = field(default_factory=dict)
-    network: str = ""
-    labels: Mapping[int, str] = field(default_factory=dict)
+    plan: Plan | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -86,8 +88,7 @@ def read_start(name: Path | str) -> Start | None:
         path.stem,
         digest,
         model.members[0].state_dict(),
-        network=model.plan.network.name,
-        labels=model.plan.labels,
+        plan=model.plan,
         provenance=model.provenance,
     )
 
@@ -98,29 +99,27 @@ def first_network(plan: Plan, start: Start | None) -> tuple[Network, Transfer | 
     What the start does not give is random, from torch's global state; fresh output layers predict a small foreground.
     Upon given weights they begin at zero: random ones send back gradients that spoil the weights before the layer has
     learned anything.
-    Parts that the plan freezes need no gradient, and their batch normalisation is in evaluation mode.
+    Parts that the plan freezes need no gradient, and their batch normalisation is in evaluation mode. What the start
+    did not give is not frozen, nor is a first layer for another number of image channels.
 
     Raises:
         ModelError: the start is that of another network; both are named.
         PlanError: the network does not say which of its parts is to be frozen.
     """
     network = network_of(plan)
+    inner = network.network if isinstance(network, Nested) else network
     taken = None
     if start is not None:
         try:
-            plain = isinstance(network, Nested) and not any(key.startswith("network.") for key in start.state)
-            inner = network.network if isinstance(network, Nested) and plain else network
-            any_lesion = start.recipe.get(OUTPUT) == ANY_LESION and not plan.regions
-            taken = transfer(start.state, inner, with_heads=any_lesion or dict(start.labels) == plan.labels)
+            taken = _take_over(start, plan, inner)
         except ModelError as error:
-            whose = f"{start.name} ({start.network})" if start.network else start.name
+            whose = f"{start.name} ({start.plan.network.name})" if start.plan else start.name
             raise ModelError.at(
                 whose, f"does not fit the plan's network {plan.network.name}: {error}"
             ) from error
-    fresh = None if taken is None else taken.fresh
-    names = {id(layer): name for name, layer in network.named_modules()}
-    for head in network.heads():
-        if fresh is None or f"{names[id(head)]}.bias" in fresh:
+    names = {id(layer): name for name, layer in inner.named_modules()}
+    for head in inner.heads():
+        if taken is None or f"{names[id(head)]}.bias" in taken.fresh:
             share = PRIOR_SHARE / (plan.outputs - 1)
             prior = [math.log(1 - PRIOR_SHARE)] + [math.log(share)] * (plan.outputs - 1)
             if plan.regions:
@@ -130,11 +129,55 @@ def first_network(plan: Plan, start: Start | None) -> tuple[Network, Transfer | 
                 nn.init.zeros_(head.weight)
     network.train()
     if plan.freeze != "nothing":
-        _freeze(network, plan)
+        kept_free = _freeze(inner, plan, {*taken.fresh, taken.other_channels} if taken else set())
+        if taken and kept_free:
+            taken = replace(taken, notes=(*taken.notes, f"not frozen: {listed(kept_free, 4)}"))
     return network, taken
 
 
-def _freeze(network: Network, plan: Plan) -> None:
+def _take_over(start: Start, plan: Plan, network: Network) -> Transfer:
+    """Give a plan's network, that inside `Nested` of nested regions, the weights of a start."""
+    state, own, before = start.state, network.state_dict(), start.plan
+    if all(name.startswith(NESTED) and name not in own for name in state):
+        state = {name.removeprefix(NESTED): tensor for name, tensor in state.items()}
+    any_lesion = start.recipe.get(OUTPUT) == ANY_LESION and not plan.regions
+    if before is None:
+        return transfer(state, network, with_heads=any_lesion)
+    same = before.labels == plan.labels and before.regions == plan.regions
+    taken = transfer(state, network, with_heads=same, channels=_by_name(before.channels, plan.channels))
+    return replace(taken, notes=_differences(before, plan, by_name=BY_NAME in taken.adapted))
+
+
+def _by_name(there: tuple[str, ...], here: tuple[str, ...]) -> tuple[int, ...]:
+    """Where each of a plan's channels stands in the start; empty if nothing moves or one is not known."""
+    if there == here or not set(here) <= set(there) or len(set(there)) < len(there):
+        return ()
+    return tuple(there.index(name) for name in here)
+
+
+def _differences(before: Plan, plan: Plan, *, by_name: bool) -> tuple[str, ...]:
+    """What a model's images were given as and a plan's are not, a phrase each."""
+
+    def images(of: Plan) -> dict[str, str]:
+        spacing = [f"{size:.3g}" for size in of.spacing_zyx_mm]
+        return {
+            "channels": ", ".join(of.channels),
+            "spacing": " x ".join(spacing if len(set(spacing)) > 1 else spacing[:1]),
+            "": ", ".join(dict.fromkeys(each.kind for each in of.normalisation)),
+        }
+
+    there, here = images(before), images(plan)
+    if by_name or len(before.channels) == len(plan.channels) == 1:
+        del there["channels"]
+    return tuple(
+        f"{what} {there[what]} there, {here[what]} here".strip()
+        for what in there
+        if there[what] != here[what]
+    )
+
+
+def _freeze(network: Network, plan: Plan, free: set[str]) -> list[str]:
+    """Freeze what the plan says, but not the tensors `free`; returns those of them that it would have frozen."""
     heads = {id(module) for head in network.heads() for module in head.modules()}
     parts = network.encoder() if plan.freeze == "encoder" else [network]
     if not parts or not heads:
@@ -142,8 +185,22 @@ def _freeze(network: Network, plan: Plan) -> None:
             f"freeze is {plan.freeze}, and the network {plan.network.name} does not say which of its parts that is; "
             "freeze nothing, or take the network dense or unet"
         )
-    for module in (module for part in parts for module in part.modules() if id(module) not in heads):
-        if not list(module.children()):  # of the others forward asks whether auxiliary outputs are wanted
+    inside = {id(module) for part in parts for module in part.modules()} - heads
+    kept_free = []
+    for place, module in network.named_modules():
+        if id(module) not in inside:
+            continue
+        tensors = [
+            *module.named_parameters(place, recurse=False),
+            *module.named_buffers(place, recurse=False),
+        ]
+        own = [name for name, _ in tensors if name in free]
+        kept_free += own
+        if not own and not list(
+            module.children()
+        ):  # of the others forward asks whether auxiliary outputs are wanted
             module.training = False
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(False)
+        for name, tensor in tensors:
+            if name not in own and isinstance(tensor, nn.Parameter):
+                tensor.requires_grad_(False)
+    return kept_free
