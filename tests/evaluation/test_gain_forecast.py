@@ -27,6 +27,20 @@ def test_the_interval_holds_the_gain_of_a_known_curve(sizes, ceiling):
     assert found.dice == pytest.approx([law(n, ceiling) for n in sizes])
 
 
+def test_the_law_is_that_of_the_cases_that_train():
+    """In (6, 12, 18) three of each number choose: counted as training cases they make the curve look too steep."""
+    rows = [judged(0.9 - n**-0.5) for n in (3, 9, 15)]
+    found, counted = forecast((6, 12, 18), rows, trained=(3, 9, 15)), forecast((6, 12, 18), rows)
+
+    assert found.gain < counted.gain
+    assert found.line.endswith("0.642 with 18 training cases")
+    # The law knows no unit: what counts is the ratio of the numbers that train, and of what is added.
+    assert forecast((6, 12, 18), rows, trained=(2, 4, 6)).gain == pytest.approx(counted.gain)
+    assert forecast((5, 10, 15), rows, trained=(3, 9, 15)).gain == forecast((3, 9, 15), rows).gain
+    with pytest.raises(UsageError, match="a learning curve needs two numbers"):
+        forecast((6, 12, 18), rows, trained=(3, 3, 3))
+
+
 def test_a_steep_curve_promises_more_than_a_flat_one():
     steep, flat = (
         forecast((12, 24, 36), [judged(mean) for mean in means])

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from filelock import FileLock
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import PlanError, TrainingError, UsageError
 from focalis.evaluation import Evaluation, Score
-from focalis.planning import fingerprint, read_plan
+from focalis.planning import fingerprint, make_plan, read_plan
 from focalis.workflows import executors
 from focalis.workflows.compare import compare, shared_plans, waiting
 from focalis.workflows.comparison import Row, nothing_learned
@@ -269,6 +270,21 @@ def test_networks_of_different_strides_share_preparation_patch_batch_and_trainin
     for name in ("spacing_zyx_mm", "normalisation", "patch_zyx", "batch", "training", "loss"):
         assert getattr(small, name) == getattr(large, name)
     assert small.loss.name == "distance_focal"
+
+
+def test_rows_on_thick_slices_train_what_fit_trains(tmp_path):
+    write_phantoms(tmp_path, 5, SETTINGS, 0)
+    data, _ = checked(open_dataset(tmp_path))
+    figures = replace(
+        fingerprint(data.cases), shapes_zyx=((8, 200, 200),) * 5, spacings_zyx_mm=((6.0, 0.8, 0.8),) * 5
+    )
+
+    alone = make_plan(figures, data.channels, data.labels)
+    rows = shared_plans(data, figures, [Row("dense", "focal"), Row("dense", "tversky")], 8.0).values()
+
+    assert alone.network.strides_zyx[0] == (1, 2, 2)
+    assert {(plan.patch_zyx, plan.batch) for plan in rows} == {(alone.patch_zyx, alone.batch)}
+    assert all(plan.reasons["batch"].startswith(alone.reasons["batch"]) for plan in rows)
 
 
 def test_a_network_that_does_not_fit_the_memory_is_named(tmp_path):

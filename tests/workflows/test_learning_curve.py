@@ -1,13 +1,16 @@
 """What twenty more cases are likely to bring, asked of `fit`."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from focalis.dataset import PhantomSettings, write_phantoms
+from focalis.dataset import PhantomSettings, Split, write_phantoms
 from focalis.errors import UsageError
+from focalis.workflows import learning_curve
 from focalis.workflows.executors import Executor
 from focalis.workflows.fit import fit
+from focalis.workflows.record import write_json
 from focalis.workflows.run import Task
 
 
@@ -50,6 +53,29 @@ def test_parts_take_the_steps_that_the_whole_training_measured(tmp_path, monkeyp
     with pytest.raises(InterruptedError):
         fit(data, tmp_path / "run", fold=0, minutes=1, learning_curve=True, on="processes", parallel=2)
     assert calls == [(1, 2), (2, 1)]  # each has the whole memory and all threads
+
+
+@pytest.mark.parametrize("anew", [[30, 20, 10], [20, 10], [10], []])
+def test_trainings_by_two_recipes_are_not_compared(tmp_path, monkeypatch, anew):
+    tasks, judgements = [], {}
+    for cases, dice in ((30, 0.7), (20, 0.6), (10, 0.4)):
+        names = tuple(f"c{number}" for number in range(cases))
+        task = Task.model_construct(home=tmp_path / str(cases), split=Split(names, ("a", "b")))
+        restarted = {"restarted": "none of the 4 lesions was found"} if cases in anew else {}
+        write_json(task.home / "record.json", {"cases": {"train": names[3:]}, **restarted})
+        scores = [SimpleNamespace(case=name, truth_voxels=5, dice=dice) for name in task.split.val]
+        judgements[task.home] = SimpleNamespace(scores=scores, collapse=None)
+        tasks.append(task)
+    monkeypatch.setattr(learning_curve, "read_judgement", lambda task: judgements[task.home])
+
+    said = learning_curve.outlook(tasks, {})
+
+    if len(anew) in (0, 3):
+        assert said.startswith("20 more training cases are likely to raise")
+        assert "0.400 with 10, 0.600 with 20, 0.700 with 30 training cases" in said
+    else:
+        assert said.startswith("what more training cases would bring cannot be said: ")
+        assert f"that on {', '.join(map(str, anew))} began once more" in said
 
 
 @pytest.mark.slow

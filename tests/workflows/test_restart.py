@@ -3,12 +3,18 @@
 import json
 
 import pytest
+from small_plan import small_plan
 
+from focalis.dataset import open_dataset
+from focalis.lesions import OperatingPoint
 from focalis.model import open_model
 from focalis.planning import read_plan
 from focalis.training import NothingLearnedWarning, loop
 from focalis.training.validation import Watched
 from focalis.workflows.fit import fit
+from focalis.workflows.fit_figures import on_all_cases
+from focalis.workflows.record import write_json
+from focalis.workflows.run import Task
 from focalis.workflows.train_run import safer
 
 
@@ -57,6 +63,40 @@ def test_a_restarted_run_is_resumed_by_its_safer_plan(phantoms, tmp_path, monkey
 
     assert open_model(again.model).plan.loss.name == "present_dice_cross_entropy"
     assert json.loads((again.run / "record.json").read_text())["restarted"] == record["restarted"]
+
+
+@pytest.mark.parametrize(("anew", "safe"), [(0, False), (1, False), (2, True), (3, True)])
+def test_all_cases_train_by_the_recipe_that_most_folds_ended_with(phantoms, tmp_path, anew, safe):
+    data = open_dataset(phantoms)
+    tasks = [
+        Task.model_construct(
+            home=tmp_path / f"fold_{fold}", plan=small_plan(), record={"seed": 0}, point=None
+        )
+        for fold in range(3)
+    ]
+    for number, task in enumerate(tasks):
+        write_json(task.home / "record.json", {"restarted": "it began once more"} if number < anew else {})
+
+    whole = on_all_cases(tasks, tmp_path, data, OperatingPoint())
+
+    assert len(whole.split.train) == 6
+    assert whole.plan == (safer(small_plan()) if safe else small_plan())
+    said = f"{anew} of 3 folds began once more, so the training on all cases has the loss present_dice_cross_entropy"
+    assert whole.record.get("safer_because", "").startswith(said) == safe
+    assert whole.record["seed"] == 0
+
+
+@pytest.mark.usefixtures("finds_nothing")
+@pytest.mark.filterwarnings("ignore::focalis.training.loop.NothingLearnedWarning")
+@pytest.mark.slow
+def test_a_training_on_all_cases_says_why_its_recipe_is_safer(phantoms, tmp_path):
+    result = fit(phantoms, tmp_path / "run", steps=4, folds=2, then_all=True)
+
+    assert open_model(result.all_cases).plan.loss.name == "present_dice_cross_entropy"
+    record = json.loads((tmp_path / "run" / "all" / "record.json").read_text())
+    assert result.caveats[0] == record["safer_because"]
+    assert record["safer_because"].startswith("2 of 2 folds began once more")
+    assert "restarted" not in record
 
 
 @pytest.mark.parametrize("loss", ["distance_focal", "tversky"])

@@ -1,6 +1,6 @@
 """What more training cases are likely to bring, from trainings on parts of those that are there.
 
-The law is the power law of learning curves, Dice = c - a n^-b with n training cases and b >= 0 (Figueroa et al.,
+The law is the power law of learning curves, Dice = c - a n^-b with n cases that train and b >= 0 (Figueroa et al.,
 "Predicting sample size required for classification performance", 2012). The ceiling c, which the readers' agreement and
 the time of training set, cannot be seen from few points: it is taken to lie anywhere between the best mean and 1.
 """
@@ -54,6 +54,7 @@ def forecast(
     sizes: Sequence[int],
     dice: Sequence[Mapping[str, float]],
     patients: Mapping[str, str] | None = None,
+    trained: Sequence[int] | None = None,
 ) -> Forecast:
     """Forecast the gain from a learning curve.
 
@@ -64,17 +65,22 @@ def forecast(
         sizes: numbers of training cases, at least two different ones.
         dice: for each, case to Dice; the same cases for all.
         patients: case name to patient; a case that it does not name is a patient of its own.
+        trained: for each number, how many of the cases train, where the others only choose; all if not given. Of
+            further cases the share is that of the largest number.
 
     Raises:
         UsageError: fewer than two sizes, or other cases for one than for another.
     """
-    if len(set(sizes)) < 2 or len(sizes) != len(dice):
+    trained = sizes if trained is None else trained
+    if min(len(set(sizes)), len(set(trained))) < 2 or not len(sizes) == len(trained) == len(dice):
         raise UsageError(f"a learning curve needs two numbers of training cases or more, not {list(sizes)}")
     cases = sorted(dice[0])
     if not cases or any(sorted(each) != cases for each in dice):
         raise UsageError("a learning curve needs the same judged cases for every number of training cases")
     order = np.argsort(sizes)
-    n = np.asarray(sizes, dtype=np.float64)[order]
+    ordered = np.asarray(sizes)[order]
+    n = np.asarray(trained, dtype=np.float64)[order]
+    beyond = n[-1] * (1 + MORE / ordered[-1])
     values = np.array([[dice[i][case] for case in cases] for i in order])
     groups = patients_of(cases, patients)
     numbers = [sorted(set(groups)).index(group) for group in groups]
@@ -88,10 +94,10 @@ def forecast(
     best = means.max(axis=1)
     ceiling = np.maximum(best + (1 - best) * rng.random(DRAWS), best + LEAST_LEFT)
     tail = (1 - LEVEL) / 2
-    low, gain, high = np.quantile(_gains(n, means, ceiling), [tail, 0.5, 1 - tail])
+    low, gain, high = np.quantile(_gains(n, beyond, means, ceiling), [tail, 0.5, 1 - tail])
     whole = values.mean(axis=1)
     return Forecast(
-        tuple(int(size) for size in n),
+        tuple(int(size) for size in ordered),
         tuple(float(each) for each in whole),
         MORE,
         float(gain),
@@ -101,12 +107,12 @@ def forecast(
 
 
 def _gains(
-    n: NDArray[np.float64], means: NDArray[np.float64], ceiling: NDArray[np.float64]
+    n: NDArray[np.float64], beyond: float, means: NDArray[np.float64], ceiling: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The gain by each row of mean Dice (draw, size) under the law with the row's ceiling; never below 0."""
+    """The gain from the largest n to `beyond` by each row of mean Dice (draw, n), with its ceiling; never below 0."""
     left = np.log(ceiling[:, None] - means)
     x = np.log(n) - np.log(n).mean()
     slope = np.minimum((left @ x) / (x @ x), 0)
     middle = left.mean(axis=1)
-    at = [np.exp(middle + slope * (np.log(size) - np.log(n).mean())) for size in (n[-1], n[-1] + MORE)]
+    at = [np.exp(middle + slope * (np.log(size) - np.log(n).mean())) for size in (n[-1], beyond)]
     return np.asarray(at[0] - at[1])

@@ -19,7 +19,6 @@ from focalis.files import only_process_in
 from focalis.losses import loss_names
 from focalis.networks import network_names, split_name
 from focalis.planning import SCRATCH, Fingerprint, Plan, make_plan, read_plan, within_memory, write_plan
-from focalis.planning.make import BATCH_VOXELS
 from focalis.planning.parts import check_names, loss_settings
 from focalis.planning.plan import LossSettings, NetworkSettings
 from focalis.settings import DEFAULT_MEMORY_GB, Compute, Folds, Length, at_least
@@ -225,8 +224,8 @@ def shared_plans(
     """A plan per row: spacing, normalisation, patch, batch and training are one and the same, strides the network's.
 
     The patch, which must be a multiple of every network's total stride, is that of the most strided one. The batch is
-    the largest, up to the usual one, with which every row fits the memory. All start from `start`, or as their plans
-    say if that is one and the same, or from random weights.
+    the largest, up to that network's own, with which every row fits the memory. All start from `start`, or as their
+    plans say if that is one and the same, or from random weights.
 
     Raises:
         PlanError: a network cannot be planned for the data.
@@ -241,12 +240,12 @@ def shared_plans(
         for network in dict.fromkeys(row.network for row in rows)
     }
     deepest = max(plans.values(), key=lambda plan: math.prod(plan.network.total_stride_zyx))
-    batch = max(2, BATCH_VOXELS // math.prod(deepest.patch_zyx))
+    batch = deepest.batch
     starts = {plan.start for plan in plans.values()}
     chosen = start or (starts.pop() if len(starts) == 1 else SCRATCH)
     reasons = {
         "patch_zyx": f"{deepest.reasons['patch_zyx']}; one for all rows",
-        "batch": f"about {BATCH_VOXELS:,} voxels a step, at least 2 patches; one for all rows, so that all fit",
+        "batch": f"{deepest.reasons['batch']}; one for all rows, so that all fit",
     }
     if start or starts:
         reasons["start"] = (

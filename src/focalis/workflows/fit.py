@@ -21,7 +21,15 @@ from focalis.planning import SCRATCH, Freeze, Readers, read_plan
 from focalis.planning.parts import check_names
 from focalis.settings import Compute, Folds, Length, at_least
 from focalis.training.start import read_start
-from focalis.workflows.fit_figures import ALL, Figures, add_outlook, join_folds, on_all_cases, pool_folds
+from focalis.workflows.fit_figures import (
+    ALL,
+    SAFER_BECAUSE,
+    Figures,
+    add_outlook,
+    join_folds,
+    on_all_cases,
+    pool_folds,
+)
 from focalis.workflows.judge import held_out_note
 from focalis.workflows.learning_curve import on_parts
 from focalis.workflows.record import provenance, read_json
@@ -263,10 +271,13 @@ def fit(
         if later:
             trainers.executor.run(later, trainers.parallel, tell)
         judged = [read_judgement(task) for task in tasks]
+        recipe = ""
         if folds:
             point = join_folds(root, tasks, judged, data, asked)
             if then_all:
-                trainers.executor.run([on_all_cases(tasks[0], root, data, point)], 1, tell)
+                whole = on_all_cases(tasks, root, data, point)
+                recipe = whole.record.get(SAFER_BECAUSE, "")
+                trainers.executor.run([whole], 1, tell)
             promised = {"promised": point.promise} if asked else {}
             figures = pool_folds(root, tasks, judged, data, {**made_from, **record, **promised})
         else:
@@ -285,7 +296,7 @@ def fit(
             tuple(
                 task.fold or 0 for task, each in zip(tasks, judged, strict=True) if folds and each.collapse
             ),
-            figures.caveats,
+            (recipe, *figures.caveats) if recipe else figures.caveats,
             origin,
             load_model(root / MODEL).operating_point.promise,
             add_outlook(root, [*tasks, *parts], judged[0], data, figures) if parts else "",

@@ -17,12 +17,15 @@ from focalis.workflows.judge import ADVICE, Judgement, squeezed_line, write_judg
 from focalis.workflows.learning_curve import outlook
 from focalis.workflows.record import read_json, write_json
 from focalis.workflows.run import MODEL, Task
+from focalis.workflows.train_run import differences, safer
 
 ACROSS_FOLDS = (
     "the folds' held-out cases, each judged by the member that did not learn from it, as if all members together did "
     "no worse"
 )
 ALL = "all"
+SAFER_BECAUSE = "safer_because"
+"""In a training's record: why it has another recipe than the plan's."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,21 @@ def join_folds(
     return whole.operating_point
 
 
-def on_all_cases(task: Task, root: Path, data: Dataset, point: OperatingPoint) -> Task:
-    """A fold's training on all cases, with the operating point that the folds chose."""
+def on_all_cases(tasks: Sequence[Task], root: Path, data: Dataset, point: OperatingPoint) -> Task:
+    """The folds' training on all cases, with the operating point that they chose.
+
+    No case is left to see whether it finds anything. So it takes the safer recipe if most folds began once more with
+    it, and its record says why (`SAFER_BECAUSE`).
+    """
+    task, safe = tasks[0], safer(tasks[0].plan)
+    changes: dict[str, Any] = {}
+    anew = sum(bool(read_json(each.home / "record.json").get("restarted")) for each in tasks)
+    if 2 * anew > len(tasks):
+        why = f"{anew} of {len(tasks)} folds began once more, so the training on all cases has "
+        changes = {"plan": safe, "record": task.record | {SAFER_BECAUSE: why + differences(task.plan, safe)}}
     return task.model_copy(
         update={
+            **changes,
             "name": "all cases",
             "home": root / ALL,
             "fold": None,

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from focalis.dataset import Dataset, make_splits
-from focalis.display import counted
+from focalis.display import counted, listed
 from focalis.errors import UsageError
 from focalis.evaluation import Score, forecast
+from focalis.workflows.record import read_json
 from focalis.workflows.run import Task
 from focalis.workflows.task import read_judgement
 
@@ -52,16 +53,25 @@ def on_parts(task: Task, data: Dataset) -> list[Task]:
 def outlook(tasks: Sequence[Task], patients: Mapping[str, str]) -> str:
     """What more training cases are likely to bring, in a sentence, or why that cannot be said."""
     judged = [read_judgement(task) for task in tasks]
+    sizes = [len(task.split.train) for task in tasks]
     for task, each in zip(tasks, judged, strict=True):
         if each.collapse:
             return (
                 "what more training cases would bring cannot be said: the training on "
                 f"{counted(len(task.split.train))} did not learn what it should ({each.collapse.line})"
             )
+    records = [read_json(task.home / "record.json") for task in tasks]
+    anew = [size for size, each in zip(sizes, records, strict=True) if each.get("restarted")]
+    if 0 < len(anew) < len(tasks):
+        return (
+            f"what more training cases would bring cannot be said: of the trainings on {listed(sizes)} cases, that on "
+            f"{listed(anew)} began once more by a safer recipe, so they differ by more than their cases"
+        )
     dice = [_by_case(each.scores) for each in judged]
     if not dice[0]:
         return "what more training cases would bring cannot be said: no held-out case holds a lesion"
-    return forecast([len(task.split.train) for task in tasks], dice, patients=patients).line
+    trained = [len(each["cases"]["train"]) for each in records]
+    return forecast(sizes, dice, patients, trained).line
 
 
 def _by_case(scores: Sequence[Score]) -> dict[str, float]:
