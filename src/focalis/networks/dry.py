@@ -26,7 +26,7 @@ _WORDS = ("faketensor", "tensor subclass", "data pointer", "device meta", "meta 
 
 
 @contextmanager
-def dry() -> Iterator[None]:
+def dry() -> Iterator[FakeTensorMode]:
     """A context in which tensors have no data. Build networks outside: what builds them may need its data.
 
     PyTorch's log stays silent: it tells of an error with a traceback before it raises it.
@@ -34,8 +34,8 @@ def dry() -> Iterator[None]:
     log = logging.getLogger("torch._subclasses.fake_tensor")
     before, log.disabled = log.disabled, True
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            yield
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            yield mode
     finally:
         log.disabled = before
 

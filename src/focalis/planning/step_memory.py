@@ -21,14 +21,14 @@ def training_bytes(plan: Plan) -> int:
     """
     import torch
 
-    from focalis.networks import all_outputs, needs_data, peak_bytes
+    from focalis.networks import Network, all_outputs, needs_data, peak_bytes
     from focalis.planning.parts import loss_of, network_of
 
     loss = loss_of(plan)
     with torch.random.fork_rng(devices=[]):
         network = network_of(plan).train()
 
-        def step(patches: int) -> None:
+        def step(network: Network, patches: int) -> None:
             image = torch.zeros(patches, len(plan.channels), *plan.patch_zyx)
             target = torch.zeros(patches, *plan.patch_zyx, dtype=torch.int64)
             distance = torch.zeros(patches, *plan.patch_zyx)
@@ -38,11 +38,12 @@ def training_bytes(plan: Plan) -> int:
         weights = sum(parameter.numel() for parameter in network.parameters()) * 4
         try:
             try:
-                peak = peak_bytes(lambda: step(plan.batch))
+                peak = peak_bytes(lambda: step(network, plan.batch), spent=network)
             except Exception as error:
                 if not needs_data(error):
                     raise
-                peak = plan.batch * peak_bytes(lambda: step(1), with_data=True)
+                again = network_of(plan).train()
+                peak = plan.batch * peak_bytes(lambda: step(again, 1), with_data=True)
         except FocalisError:
             raise
         except Exception as error:
