@@ -21,7 +21,7 @@ from evidence_rows import plan_of, prepared_folder
 
 from focalis.losses.distance import background_weight
 from focalis.training import prepare_cases
-from focalis.training.batches import make_batch
+from focalis.training.batches import batches
 from focalis.workflows.record import data_hash, provenance, write_json
 
 DATA = (NODULES, "oasis_inferior_ventricle", "phantoms")
@@ -51,8 +51,7 @@ def of_row(row: Row, runs: Path) -> dict[str, Any]:
     plan = plan_of(row, task)
     cases = prepare_cases(task.data.select(inner_of(task, row.seed).train), plan, prepared_folder(row, runs))
     means: dict[float, list[float]] = {loss.k_per_mm: [] for loss in LOSSES}
-    for step in range(row.steps):
-        batch = make_batch(cases, plan, row.seed, step)
+    for batch in batches(cases, plan, row.seed, range(row.steps)):
         for label, distance_mm in zip(batch.label, batch.distance_mm, strict=True):
             if not (label > 0).any():
                 continue

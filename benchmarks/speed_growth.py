@@ -37,12 +37,11 @@ from focalis.lesions import OperatingPoint, label_components, match_lesions, mea
 from focalis.losses import distance_to_foreground
 from focalis.model import save_model
 from focalis.planning import describe, fingerprint, make_plan
-from focalis.planning.parts import augmentations_of
 from focalis.prediction import run_passes, runtime_for
 from focalis.prediction.predictor import budget_beside
 from focalis.prediction.restore import restore
 from focalis.training import KNOWN, prepare_cases
-from focalis.training.batches import make_batch
+from focalis.training.batches import batches
 from focalis.volume import Grid, Volume, grid_with_spacing, read_volume, resample_image, write_volume
 from focalis.workflows.record import peak_memory_gb
 from focalis.workflows.setup import checked
@@ -224,10 +223,9 @@ def one_cases(count: int) -> dict[str, float]:
             "files a case": len(files) / count,
             "MB a case": sum(path.stat().st_size for path in files) / count / 1e6,
         }
-        rng = np.random.default_rng(0)
-        built = augmentations_of(plan)
-        draw = {"batch": lambda: make_batch(prepared, plan, 0, int(rng.integers(10**6)), built)}
-        seconds |= interleaved(draw, rounds=10)
+        steps = np.random.default_rng(0).integers(10**6, size=10**6)
+        coming = batches(prepared, plan, 0, map(int, steps))
+        seconds |= interleaved({"batch": lambda: next(coming)}, rounds=10)
     return seconds | {"resident GB": peak_memory_gb() or math.nan}
 
 

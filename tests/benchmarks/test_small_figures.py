@@ -14,7 +14,7 @@ def test_mean_weights_are_of_the_background_of_patches_with_a_lesion(tmp_path, m
     label = torch.tensor([[[[1, 0, 0]]], [[[0, 0, 0]]]])
     distance_mm = torch.tensor([[[[0.0, 5.0, 40.0]]], [[[2e4, 2e4, 2e4]]]])
     batch = Patch(torch.zeros(2, 1, 1, 1, 3), label, distance_mm)
-    monkeypatch.setattr(mean_weights, "make_batch", lambda *_: batch)
+    monkeypatch.setattr(mean_weights, "batches", lambda *given: [batch] * len(given[-1]))
     monkeypatch.setattr(mean_weights, "prepare_cases", lambda *_: [])
     monkeypatch.setattr(mean_weights, "data_hash", lambda _: "")
     monkeypatch.setattr(mean_weights, "task_of", lambda *_: Task())

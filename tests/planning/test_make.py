@@ -116,6 +116,22 @@ def test_where_scans_are_empty_more_patches_of_the_others_hold_a_lesion():
     assert share(0.1, 0.0, 0.0) == 0.9
 
 
+@pytest.mark.parametrize(
+    ("foreground", "said"),
+    [
+        ((0.1, 0.2, 0.01), None),
+        ((0.1, 0.2, 0.0), "33% of the cases hold no lesion, so 90% of the other cases' patches hold one"),
+        (
+            (0.1, 0.0, 0.0, 0.0),
+            "75% of the cases hold no lesion, so the others give two thirds of the patches, and 90% of those hold one",
+        ),
+    ],
+)
+def test_the_plan_says_how_cases_without_a_lesion_are_drawn(foreground, said):
+    reason = plan_of(found(foreground_share=foreground)).reasons["training"]
+    assert said in reason if said else "hold no lesion" not in reason
+
+
 def test_a_flat_image_keeps_its_short_axis_and_spends_the_room_on_the_others():
     plan = plan_of(found(shapes_zyx=((24, 512, 512),) * 3))
     assert plan.patch_zyx[0] <= 24

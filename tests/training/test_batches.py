@@ -11,6 +11,7 @@ from focalis.planning import AugmentationSettings
 from focalis.training import batches
 from focalis.training.batches import make_batch
 from focalis.training.patches import draw_patch
+from focalis.training.prepared import TrainingCase
 
 
 def test_a_batch_has_its_shapes_and_dtypes(cases, plan):
@@ -41,6 +42,68 @@ def test_every_case_comes_once_before_any_comes_again(cases, plan, monkeypatch):
     rounds = [seen[i : i + 4] for i in range(0, 12, 4)]
     assert all(sorted(names) == [case.name for case in cases] for names in rounds)
     assert rounds[0] != rounds[1] or rounds[1] != rounds[2]
+
+
+def tiny_cases(with_lesion, empty):
+    """Cases of 40^3 voxels, those with a lesion of 3^3 and those without one in turn as far as they go."""
+    label = np.zeros((40, 40, 40), np.uint8)
+    label[20:23, 9:12, 30:33] = 1
+    none = np.zeros_like(label)
+    far = np.full(label.shape, 9, np.float16)
+    full = TrainingCase(
+        "", label[None].astype(np.float32), label, far, (np.argwhere(label).astype(np.int32),)
+    )
+    bare = TrainingCase("", none[None].astype(np.float32), none, far, ())
+    cases = [
+        *(replace(full, name=f"{2 * number:03d}full") for number in range(with_lesion)),
+        *(replace(bare, name=f"{2 * number + 1:03d}empty") for number in range(empty)),
+    ]
+    return sorted(cases, key=lambda case: case.name)
+
+
+def as_planned(plan, share):
+    training = plan.training.model_copy(update={"foreground_share": share})
+    return plan.model_copy(update={"training": training, "augmentation": ()})
+
+
+@pytest.mark.parametrize(
+    ("with_lesion", "empty", "least", "most"), [(5, 95, 0.5, 0.7), (8, 8, 0.55, 0.7), (1, 4, 0.55, 0.7)]
+)
+def test_patches_with_a_lesion_do_not_become_rare_where_most_cases_are_empty(
+    plan, with_lesion, empty, least, most
+):
+    cases = tiny_cases(with_lesion, empty)
+    made = batches.batches(cases, as_planned(plan, 0.9), 0, range(100))
+    held = [bool(label.any()) for batch in made for label in batch.label]
+    assert len(held) == 200
+    assert least <= np.mean(held) <= most
+
+
+def test_of_two_decks_too_every_case_comes_once_before_any_comes_again(plan, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        batches, "draw_patch", lambda case, *rest: seen.append(case.name) or draw_patch(case, *rest)
+    )
+    cases = tiny_cases(4, 5)
+    for step in range(15):
+        make_batch(cases, as_planned(plan, 0.9), seed=0, step=step)
+    full, empty = ([name for name in seen if name.endswith(kind)] for kind in ("full", "empty"))
+    assert (len(full), len(empty)) == (20, 10)
+    for names, size in ((full, 4), (empty, 5)):
+        rounds = [names[start : start + size] for start in range(0, len(names), size)]
+        assert all(len(set(each)) == size for each in rounds)
+        assert rounds[0] != rounds[1]
+    first = seen[14:16]
+    seen.clear()
+    make_batch(cases, as_planned(plan, 0.9), seed=0, step=7)
+    assert seen == first
+
+
+@pytest.mark.parametrize(("with_lesion", "empty"), [(5, 0), (4, 2), (0, 4)])
+def test_where_no_more_than_a_third_is_empty_all_cases_are_drawn_alike(plan, with_lesion, empty):
+    cases, plan = tiny_cases(with_lesion, empty), as_planned(plan, 0.9)
+    for step, batch in enumerate(batches.batches(cases, plan, 3, range(8))):
+        assert torch.equal(batch.image, one_by_one(cases, plan, 3, step, ()))
 
 
 def one_by_one(cases, plan, seed, step, entries):

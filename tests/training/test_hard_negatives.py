@@ -12,7 +12,7 @@ from safetensors import safe_open
 from focalis.dataset import IGNORED, PhantomSettings, write_phantoms
 from focalis.prediction import Runtime
 from focalis.training import Interrupted, hard_negatives, loop, prepare_cases, train
-from focalis.training.batches import batches, draw_batch
+from focalis.training.batches import Dealt, batches, draw_batch
 from focalis.training.hard_negatives import MOST_PER_CASE, find_mistakes
 from focalis.training.patches import draw_patch
 from focalis.volume import read_volume, write_volume
@@ -141,8 +141,8 @@ def test_a_batch_depends_on_seed_step_and_mistakes_however_many_workers(plan, ca
     mistakes = {number: [(2, 3, 4)] for number in range(4)}
     made = [*batches(cases, plan, 5, [3, 4, 9], workers=workers, mistakes=mistakes)]
     for step, batch in zip([3, 4, 9], made, strict=True):
-        assert torch.equal(batch.image, draw_batch(cases, plan, (), mistakes, 5, step).patch.image)
-        assert not torch.equal(batch.image, draw_batch(cases, plan, (), {}, 5, step).patch.image)
+        assert torch.equal(batch.image, draw_batch(Dealt.of(cases), plan, (), mistakes, 5, step).patch.image)
+        assert not torch.equal(batch.image, draw_batch(Dealt.of(cases), plan, (), {}, 5, step).patch.image)
 
 
 def trained(plan, cases, home, **options):

@@ -107,7 +107,7 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-sys.path.insert(0, {here!r})
+sys.path[:0] = [{here!r}, str(Path({here!r}).parent)]
 from conftest import ball_case
 from focalis.planning import read_plan
 from focalis.prediction import Runtime

@@ -12,7 +12,7 @@ from focalis.losses import LOSSES, build_loss, distance_to_foreground, loss_spec
 from focalis.planning.parts import augmentations_of
 from focalis.prediction import Runtime
 from focalis.training import prepare_cases
-from focalis.training.batches import draw_batch
+from focalis.training.batches import Dealt, draw_batch
 from focalis.training.loop import train
 from focalis.training.prepared import TrainingCase
 from focalis.training.validation import operating_point, watch
@@ -112,7 +112,7 @@ def two_balls(name, drawn, seed=0):
 
 def test_patches_of_one_batch_differ_in_what_was_drawn(two_labels):
     cases = [two_balls("a", (1, 2)), two_balls("b", (2,))]
-    patch = draw_batch(cases, two_labels, augmentations_of(two_labels), {}, 0, 0).patch
+    patch = draw_batch(Dealt.of(cases), two_labels, augmentations_of(two_labels), {}, 0, 0).patch
     assert sorted(patch.undrawn.tolist()) == [[False, False, False], [False, True, False]]
 
 

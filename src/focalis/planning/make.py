@@ -41,7 +41,10 @@ CT_FIRST_PERCENTILE = -300.0
 AGREEMENT_KEPT = 0.9
 """From this share of the cases' agreement on, a flip or a turn is taken to change nothing."""
 LESION_PATCHES, MOST_LESION_PATCHES = 0.67, 0.9
-"""The share of patches that hold a lesion, over all cases, and the most within the cases that have one."""
+"""The share of patches that hold a lesion, over all cases, and the most within the cases that have one.
+
+Where over a third of the cases are empty, the others still give two thirds of the patches (`focalis.training.batches`),
+so that the share over all cases stays at 0.6."""
 FREE_TURNS: Mapping[str, Any] = {"turn_share": 0.7, "turn_limit_deg": 180.0}
 QUARTER_TURNS: Mapping[str, Any] = {"quarter_turns": True, "turn_share": 0.3, "turn_limit_deg": 45.0}
 """Quarter turns and a turn of up to 45 degrees about each axis reach every orientation."""
@@ -200,9 +203,13 @@ def _training(found: Fingerprint, sides: bool, cubes: bool, reasons: dict[str, s
     share, empty = LESION_PATCHES, float(np.mean(np.equal(found.foreground_share, 0)))
     if empty:
         share = round(min(LESION_PATCHES / (1 - empty), MOST_LESION_PATCHES), 2)
-        why.append(
-            f"{empty:.0%} of the cases hold no lesion, so {share:.0%} of the other cases' patches hold one"
+        rare = 3 * (1 - empty) < 2
+        then = (
+            f"the others give two thirds of the patches, and {share:.0%} of those hold one"
+            if rare
+            else f"{share:.0%} of the other cases' patches hold one"
         )
+        why.append(f"{empty:.0%} of the cases hold no lesion, so {then}")
     reasons["training"] = "; ".join(why)
     return TrainingSettings(flip_axes_zyx=(z, y, x), foreground_share=share, **turns)
 

@@ -130,9 +130,9 @@ class TrainingSettings(Frozen):
     `flip_axes_zyx` says along which axes patches may be mirrored: not along one that tells labels apart. With
     `quarter_turns` every patch is turned by quarters as well, which interpolates nothing; voxels must be cubes.
     A share `turn_share` of the patches is turned, about every axis by up to `turn_limit_deg`. Each of the channels that
-    may miss is left out of a share `channel_dropout` of the patches. A share `foreground_share` of the patches holds a
-    lesion; of the others a share `hard_negative_share` is drawn where an earlier state of the training found false
-    lesions.
+    may miss is left out of a share `channel_dropout` of the patches. Of the patches of cases with a lesion a share
+    `foreground_share` holds one; of the others a share `hard_negative_share` is drawn where an earlier state of the
+    training found false lesions.
     """
 
     learning_rate: float = Field(default=1.5e-3, gt=0)

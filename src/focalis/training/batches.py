@@ -19,7 +19,7 @@ from focalis.planning import Plan
 from focalis.planning.parts import augmentations_of
 from focalis.planning.plan import Triple
 from focalis.training.patches import Patch, draw_patch
-from focalis.training.prepared import TrainingCase
+from focalis.training.prepared import TrainingCase, with_lesion
 
 ORDER, SAMPLE = 0, 1
 """Which stream of a run's randomness: the order of the cases, or what happens to a sample."""
@@ -73,6 +73,42 @@ class Draft:
         return self.patch
 
 
+@dataclass(frozen=True)
+class Dealt:
+    """Cases in the order in which they are drawn: at random, each once before any comes again.
+
+    Where fewer than two thirds of the cases hold a lesion, these are a deck of their own from which two of three
+    patches are drawn, so that patches with a lesion do not become rare (see `focalis.planning.make`).
+
+    Attributes:
+        decks: the numbers of the cases; of those with a lesion and of those without one where there are two decks.
+    """
+
+    cases: Sequence[TrainingCase]
+    decks: tuple[Sequence[int], ...]
+
+    @classmethod
+    def of(cls, cases: Sequence[TrainingCase]) -> Dealt:
+        """The decks of cases, each of which is opened once."""
+        holds = with_lesion(cases)
+        if not any(holds) or 3 * sum(holds) >= 2 * len(cases):
+            return cls(cases, (range(len(cases)),))
+        decks = [[number for number, each in enumerate(holds) if each == lesion] for lesion in (True, False)]
+        return cls(cases, tuple(decks))
+
+    def number(self, seed: int, patch: int) -> int:
+        """The number of the case that the run's n-th patch is drawn from."""
+        deck = 0
+        if len(self.decks) > 1:
+            before = 2 * patch // 3  # so many came from the first deck
+            deck = int(2 * (patch + 1) // 3 == before)
+            patch = patch - before if deck else before
+        round_, place = divmod(patch, len(self.decks[deck]))
+        stream = (seed, ORDER, round_, *([deck] if deck else []))
+        order = np.random.default_rng(stream).permutation(len(self.decks[deck]))
+        return self.decks[deck][int(order[place])]
+
+
 def batches(
     cases: Sequence[TrainingCase],
     plan: Plan,
@@ -93,12 +129,12 @@ def batches(
             threads would take what the network's own threads wait for. `WORKERS` elsewhere.
         mistakes: see `draw_batch`.
     """
-    built = augmentations_of(plan)
+    built, dealt = augmentations_of(plan), Dealt.of(cases)
     device = device or torch.device("cpu")
     elsewhere = device.type != "cpu"
 
     def draw(step: int) -> Draft:
-        draft = draw_batch(cases, plan, built, mistakes, seed, step)
+        draft = draw_batch(dealt, plan, built, mistakes, seed, step)
         return draft.map(Tensor.pin_memory) if device.type == "cuda" else draft
 
     with closing(_ahead(draw, steps, WORKERS * elsewhere if workers is None else workers)) as drafts:
@@ -137,11 +173,11 @@ def make_batch(
     `augmentations` are the plan's, if they are built already.
     """
     built = augmentations_of(plan) if augmentations is None else augmentations
-    return draw_batch(cases, plan, built, NO_MISTAKES, seed, step).finish()
+    return draw_batch(Dealt.of(cases), plan, built, NO_MISTAKES, seed, step).finish()
 
 
 def draw_batch(
-    cases: Sequence[TrainingCase],
+    dealt: Dealt,
     plan: Plan,
     augmentations: Sequence[Augmentation],
     mistakes: Mapping[int, Sequence[Triple]],
@@ -150,8 +186,8 @@ def draw_batch(
 ) -> Draft:
     """The patches of a step, stacked, and how their intensities are to be changed: a pure function of its arguments.
 
-    Cases come in random order, each once before any comes again. All that is random is drawn here, sample by sample
-    and channel by channel. With several ranks, each draws its share of the samples.
+    All that is random is drawn here, sample by sample and channel by channel. With several ranks, each draws its share
+    of the samples.
 
     Args:
         mistakes: by the number of a case, where false lesions were found in it, see `find_mistakes`.
@@ -161,10 +197,9 @@ def draw_batch(
     optional = [plan.channels.index(name) for name in plan.channels_may_miss]
     for number, sample in enumerate(ranks.share(range(plan.batch))):
         rng = np.random.default_rng((seed, SAMPLE, step, sample))
-        round_, place = divmod(step * plan.batch + sample, len(cases))
-        order = np.random.default_rng((seed, ORDER, round_)).permutation(len(cases))
-        case = cases[order[place]]
-        patches.append(draw_patch(case, plan, rng, mistakes.get(int(order[place]), ())))
+        case_number = dealt.number(seed, step * plan.batch + sample)
+        case = dealt.cases[case_number]
+        patches.append(draw_patch(case, plan, rng, mistakes.get(case_number, ())))
         for channel in range(number * len(plan.channels), (number + 1) * len(plan.channels)):
             for augmentation, drawn in zip(augmentations, struck, strict=True):
                 if channel % len(plan.channels) == 0 and not augmentation.changes_first:
