@@ -75,7 +75,7 @@ def test_members_that_agree_have_none_also_across_tiles():
 
 def test_one_pass_says_nothing():
     image = Volume(noise(), Grid((8, 8, 8)))
-    with pytest.raises(UsageError, match="--mirror"):
+    with pytest.raises(UsageError, match="add mirror=True"):
         segment(model(Pointwise(1.0)), [image], Settings(uncertainty=True))
 
 

@@ -128,7 +128,7 @@ class Settings(Shown):
             UsageError: the model cannot do what is asked for.
         """
         if self.refine and model.refinement is None:
-            network = f"{model.plan.network.name}+crf"
+            network = model.plan.network.name.removesuffix("+crf") + "+crf"
             raise UsageError.of_option(
                 f"the model holds no refinement; train it with network={network!r}, or leave refine out",
                 f"the model holds no refinement; train it as `focalis fit --network {network}`, or leave --refine out",
