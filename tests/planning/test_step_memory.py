@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from small_plan import small_plan
 
+from focalis.networks import peak_bytes
 from focalis.planning import NetworkSettings
 from focalis.planning.step_memory import training_bytes
 
@@ -50,3 +52,10 @@ def test_a_real_step_stays_within_the_estimate(batch, side, tmp_path):
     peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     estimate = training_bytes(plan)
     assert 0.4 * estimate < peak < estimate
+
+
+def test_a_network_that_holds_a_layer_twice_is_counted_too():
+    layer = torch.nn.Conv3d(1, 1, 3, padding=1)
+    network = torch.nn.Sequential(torch.nn.Sequential(layer), torch.nn.Sequential(layer))
+    image = torch.zeros(1, 1, 8, 8, 8)
+    assert peak_bytes(lambda: network(image), spent=network) >= 8**3 * 4

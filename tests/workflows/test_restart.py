@@ -22,7 +22,9 @@ from focalis.workflows.train_run import safer
 def finds_nothing(monkeypatch):
     """Whatever is trained finds none of four lesions, and is looked at after every step."""
     monkeypatch.setattr(loop, "STEPS_BETWEEN", 1)
-    monkeypatch.setattr(loop, "watch", lambda *_: Watched(0.0, 0.0, 4, 0))
+    monkeypatch.setattr(
+        loop, "watch", lambda _plan, _network, cases, _runtime: Watched(0.0, 0.0, 4, 0) if cases else None
+    )
 
 
 @pytest.mark.usefixtures("finds_nothing")
