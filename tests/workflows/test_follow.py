@@ -246,6 +246,7 @@ def test_a_whole_scan_is_refused_to_a_model_that_takes_points(tmp_path: Path) ->
     assert said.startswith(str(one))
     assert f"focalis follow {one} {one} --model lidc-nodule" in said
     assert said.endswith("--at X,Y,Z (mm, LPS), in the first scan alone: the later ones follow")
+    assert said.count("--at X,Y,Z") == 1
     assert not (tmp_path / "out").exists()
 
 

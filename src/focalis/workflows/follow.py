@@ -151,9 +151,7 @@ def follow(
             listed, named = " ".join(map(str, paths)), "MODEL" if isinstance(model, Model) else model
             for scan in scans:
                 with about(scan.path):
-                    _require_detector(
-                        loaded, scan, f"focalis follow {listed} --model {named} -o {out} --at X,Y,Z"
-                    )
+                    _require_detector(loaded, scan, f"focalis follow {listed} --model {named} -o {out}")
             given = [find(scan) for scan in scans]
     say("measure lesions")
     if not placements:
