@@ -14,24 +14,24 @@ from typing import Any
 
 import numpy as np
 from accuracy import cut, dice, windows_of
-from evidence_plan import RESULTS, Row
+from evidence_plan import FOLDS, RESULTS, SHAPES, FitRow, Row
 from filelock import FileLock
 
 from focalis.dataset import (
+    Case,
     Dataset,
     PhantomSettings,
     Split,
-    find_splits,
     inner_split,
-    make_splits,
     open_dataset,
-    read_splits,
     write_phantoms,
 )
+from focalis.model import Model, load_model
+from focalis.settings import Folds
 from focalis.volume import Volume, read_volume
-from focalis.workflows.record import data_hash, provenance, write_json
+from focalis.workflows.record import data_hash, provenance, read_json, write_json
 from focalis.workflows.run import INNER_SHARE, inner_minimum
-from focalis.workflows.setup import DEFAULT_FOLDS
+from focalis.workflows.setup import divide
 
 PHANTOMS = PhantomSettings(shape_zyx=(128, 128, 128), foreground_share=1e-4, lesions=3, empty_share=0.5)
 PHANTOM_CASES = 60
@@ -90,8 +90,7 @@ def task_of(row: Row, runs: Path) -> Task:
     nodules = row.data in (NODULES, "lidc_small")
     data = open_dataset(data_folder() / (NODULES if nodules else row.data))
     data = replace(data, labels=LABELS.get(row.data, data.labels))
-    path = find_splits(data.root)
-    split = (read_splits(path) if path else make_splits(data.cases, DEFAULT_FOLDS, 0))[row.fold]
+    ((_, split),) = divide(data, Folds(row.fold), 0)
     if row.data == "lidc_small":
         small = smallest_third(data)
         split = Split(*(tuple(name for name in side if name in small) for side in (split.train, split.val)))
@@ -106,6 +105,16 @@ def task_of(row: Row, runs: Path) -> Task:
         INNER_SHARE,
         None if nodules else (48, 48, 48),
     )
+
+
+def held_out_nodules(runs: Path) -> Iterator[tuple[Model, Case]]:
+    """Each case of the nodules with the model of `evidence.py accuracy-start` that held it out; `runs` holds them."""
+    data = open_dataset(data_folder() / NODULES)
+    for fold in FOLDS:
+        run = runs / FitRow(NODULES, fold, start=SHAPES).name
+        model = load_model(run / "model.safetensors")
+        for case in data.select(read_json(run / "record.json")["cases"]["held_out"]):
+            yield model, case
 
 
 def inner_of(task: Task, seed: int) -> Split:

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 import focalis
 from focalis.prediction import Place, Settings, cut, segment, segment_at, surroundings
-from focalis.volume import read_volume
+from focalis.volume import Grid, read_volume
 from focalis.workflows.record import write_json
 
 CASE, MODEL = "LIDC0314", "lidc-nodule"
@@ -41,8 +41,7 @@ def main() -> None:
     model, settings = focalis.load(MODEL), Settings(runtime="torch", precision="float32")
     spacing = np.asarray(image.grid.spacing_xyz_mm)
     centre = np.asarray(ndimage.center_of_mass(truths["consensus"]))[::-1]
-    volume_mm3 = np.count_nonzero(truths["consensus"]) * image.grid.voxel_volume_mm3
-    radius_mm = (3 * volume_mm3 / (4 * np.pi)) ** (1 / 3)
+    radius_mm = radius_of(truths["consensus"], image.grid)
 
     middle = Place((tuple(centre),), voxel=True)
     box = surroundings(model, image.grid, middle)
@@ -98,6 +97,12 @@ def main() -> None:
             "rows": rows,
         },
     )
+
+
+def radius_of(lesion: np.ndarray, grid: Grid) -> float:
+    """Of a sphere of its volume, in mm."""
+    volume_mm3 = np.count_nonzero(lesion) * grid.voxel_volume_mm3
+    return float((3 * volume_mm3 / (4 * np.pi)) ** (1 / 3))
 
 
 if __name__ == "__main__":

@@ -3,35 +3,31 @@
     python benchmarks/guided_folds.py --runs runs      with the runs of `evidence.py accuracy-start`
 
 Each nodule is segmented by the model of the fold that held it out. Points are drawn off the centre of the consensus by
-shares of the radius (of a sphere of its volume), in four of the 14 directions along axes and diagonals, and in a
-crop around the centre as `predict` cuts it. FOCALIS_DATA names the folder of the data sets.
+shares of the radius (of a sphere of its volume), in four of the 14 directions along axes and diagonals. FOCALIS_DATA
+names the folder of the data sets.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accuracy import dice
-from evidence_plan import RESULTS, SHAPES, FitRow
+from evidence_data import NODULES, data_folder, held_out_nodules
+from evidence_plan import RESULTS
+from guided import DIRECTIONS, SHARES, radius_of
 from scipy import ndimage
 
-from focalis.dataset import open_dataset
 from focalis.evaluation.intervals import bootstrap_interval
-from focalis.model import Model, load_model
+from focalis.model import Model
 from focalis.prediction import Place, Settings, segment_at
 from focalis.volume import Volume, read_volume
-from focalis.workflows.record import provenance, read_json, write_json
+from focalis.workflows.record import provenance, write_json
 
-SHARES = (0.0, 0.25, 0.5)
-DIRECTIONS = [np.asarray(each) for each in product((-1, 0, 1), repeat=3) if np.abs(each).sum() in (1, 3)]
 DRAWN = 4
-FOLDS = range(5)
 
 
 def main() -> None:
@@ -41,19 +37,15 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the models lie")
     options = parser.parse_args()
-    data = open_dataset(Path(os.environ["FOCALIS_DATA"]) / "lidc_nodules")
     cases: dict[str, dict[str, Any]] = {}
-    for fold in FOLDS:
-        run = options.runs / FitRow("lidc_nodules", fold, start=SHAPES).name
-        trained = load_model(run / "model.safetensors")
+    for trained, case in held_out_nodules(options.runs):
         model = replace(trained, plan=trained.plan.model_copy(update={"use": "guided"}))
-        for case in data.select(read_json(run / "record.json")["cases"]["held_out"]):
-            readers = sorted((data.root / "raters").glob(f"{case.name}_r*.nii.gz"))
-            truths = {"consensus": case.read_label().array > 0}
-            truths |= {path.name: read_volume(path).array > 0 for path in readers}
-            rng = np.random.default_rng(len(cases))
-            cases[case.name] = measured(model, case.read_images()[0], truths, rng)
-            print(case.name, {share: round(each["consensus"], 3) for share, each in cases[case.name].items()})
+        readers = sorted((data_folder() / NODULES / "raters").glob(f"{case.name}_r*.nii.gz"))
+        truths = {"consensus": case.read_label().array > 0}
+        truths |= {path.name: read_volume(path).array > 0 for path in readers}
+        rng = np.random.default_rng(len(cases))
+        cases[case.name] = measured(model, case.read_images()[0], truths, rng)
+        print(case.name, {share: round(each["consensus"], 3) for share, each in cases[case.name].items()})
     write_json(
         RESULTS / "guided" / "lidc_nodules.json",
         {
@@ -77,7 +69,7 @@ def measured(
     """Per share of the radius the mean Dice over its points, with the consensus and with the readers."""
     consensus = truths["consensus"]
     centre = np.asarray(ndimage.center_of_mass(consensus))[::-1]
-    radius_mm = (3 * np.count_nonzero(consensus) * image.grid.voxel_volume_mm3 / (4 * np.pi)) ** (1 / 3)
+    radius_mm = radius_of(consensus, image.grid)
     found: dict[str, dict[str, float]] = {}
     for share in SHARES:
         drawn = rng.choice(len(DIRECTIONS), DRAWN, replace=False) if share else [0]

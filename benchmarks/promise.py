@@ -13,21 +13,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from evidence_plan import SHAPES, FitRow
+from evidence_data import held_out_nodules
 from scipy.ndimage import gaussian_filter
 from tables import replaced
 
-from focalis.dataset import PhantomSettings, make_phantom, open_dataset
+from focalis.dataset import PhantomSettings, make_phantom
 from focalis.evaluation import Promise, cut, keep_promise
 from focalis.evaluation.promise import CAP, TRIED
 from focalis.files import write_text
 from focalis.lesions import Candidates, OperatingPoint
-from focalis.model import load_model
 from focalis.prediction import Settings, segment
 from focalis.workflows.record import provenance, read_json
 
@@ -41,7 +39,6 @@ PROMISES = {
     "lidc_nodules": ("miss<=10%", "miss<=20%", "fp-per-scan<=1", "fp-per-scan<=2"),
 }
 RESTING_ON = (40, 100)
-FOLDS = range(5)
 
 
 def main() -> None:
@@ -87,17 +84,11 @@ def table() -> list[str]:
 
 def marked_nodules(runs: Path) -> list[tuple[Candidates, ...]]:
     """Each case of `lidc_nodules` as the model that held it out marks it, at the thresholds that promises try."""
-    data = open_dataset(Path(os.environ["FOCALIS_DATA"]) / "lidc_nodules")
     rows = []
-    for fold in FOLDS:
-        run = runs / FitRow("lidc_nodules", fold, start=SHAPES).name
-        model = load_model(run / "model.safetensors")
-        for case in data.select(read_json(run / "record.json")["cases"]["held_out"]):
-            label = case.read_label()
-            found = segment(model, case.read_images(), Settings(runtime="torch"))
-            rows.append(
-                cut(case.name, label.array > 0, found.probability, label.grid.voxel_volume_mm3, TRIED)
-            )
+    for model, case in held_out_nodules(runs):
+        label = case.read_label()
+        found = segment(model, case.read_images(), Settings(runtime="torch"))
+        rows.append(cut(case.name, label.array > 0, found.probability, label.grid.voxel_volume_mm3, TRIED))
     return rows
 
 

@@ -27,6 +27,13 @@ def watcher(inbox, intake):
     return Watcher(WatchSettings(folder=inbox, seconds=0.1), intake)
 
 
+def remove_the_series(intake):
+    """As retention does."""
+    uid = intake.store.series()[0].series_uid
+    intake.store.set_series_state(uid, "unrouted")
+    assert intake.store.delete_series(uid)
+
+
 def test_files_are_taken_at_the_second_look_and_stay(inbox, intake, slices):
     watched = watcher(inbox, intake)
     shutil.copytree(slices[0].parent, inbox / "deep" / "series")
@@ -58,9 +65,7 @@ def test_a_restart_takes_nothing_twice_even_after_the_study_was_removed(inbox, i
     first = watcher(inbox, intake)
     first.look()
     first.look()
-    uid = intake.store.series()[0].series_uid
-    intake.store.set_series_state(uid, "unrouted")
-    assert intake.store.delete_series(uid)
+    remove_the_series(intake)
 
     again = watcher(inbox, intake)
     again.look()
@@ -78,9 +83,7 @@ def test_a_share_that_was_not_mounted_for_a_while_brings_nothing_twice(inbox, in
     watched = watcher(inbox, intake)
     watched.look()
     watched.look()
-    uid = intake.store.series()[0].series_uid
-    intake.store.set_series_state(uid, "unrouted")
-    assert intake.store.delete_series(uid)
+    remove_the_series(intake)
 
     share.rename(inbox.parent / "away")
     share.mkdir()

@@ -48,10 +48,10 @@ def check_client_files(config: Config) -> None:
     Raises:
         UsageError: one cannot be used; else it would be told when the first result is sent, days later perhaps.
     """
-    for destination in config.destinations:
-        client_context(destination.tls_ca, destination.tls_certificate, destination.tls_key)
-    for peer in (*config.notify, *((config.oidc,) if config.oidc else ())):
-        client_context(peer.tls_ca)
+    named = [(each.tls_ca, each.tls_certificate, each.tls_key) for each in config.destinations]
+    named += [(each.tls_ca, None, None) for each in (*config.notify, config.oidc) if each]
+    for files in filter(any, named):
+        client_context(*files)
 
 
 def _load(

@@ -209,17 +209,13 @@ def _segment(
     try:
         files = link_slices(job.files, links / "series")
         left = odd_ones(tuple(files)) if job.leave_out else []
+        left_out = {"left_out_files": [str(files[link]) for link in left]}
         series = read_series([file for file in files if file not in left], admit, job.charset)
         strange = check_scope(model, [series.volume], [series.modality])
         outside = outside_line(strange) if strange else ""
         policy = job.other_modality if other_modalities(model.plan, [series.modality]) else job.outside
         if outside and policy == "hold":
-            return {
-                "outcome": "held",
-                "reason": f"the series {outside}",
-                "outside": outside,
-                "left_out_files": [str(files[link]) for link in left],
-            }
+            return {"outcome": "held", "reason": f"the series {outside}", "outside": outside, **left_out}
         if outside and policy == "refuse":
             raise DataError(f"the series {outside}; {_OUTSIDE_ADVICE}")
         tell("segmenting")
@@ -228,8 +224,7 @@ def _segment(
         if disk_is_full(error):
             raise
         if whole:
-            left_out = [str(files[link]) for link in left]
-            return {"outcome": "held", "reason": whole, "outside": outside, "left_out_files": left_out}
+            return {"outcome": "held", "reason": whole, "outside": outside, **left_out}
         raise _RefusedError(told_without(links / "series", error), outside) from error
     followed, told_of_it = _follow(job, series, found.mask, model, settings, links / "earlier")
     tell("writing")
@@ -267,7 +262,7 @@ def _segment(
         "outside": outside,
         "doubts": "; ".join(series.doubts),
         "cautions": [each.text for each in of_the_model],
-        "left_out_files": [str(files[link]) for link in left],
+        **left_out,
         "follow_up": told_of_it,
         "compared": followed is not None and followed.content["registered"],
         "left_out": next((_without_path(each.message) for each in told), ""),

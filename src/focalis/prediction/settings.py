@@ -13,6 +13,7 @@ from focalis.display import Shown
 from focalis.errors import UsageError, did_you_mean
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
+from focalis.networks import REFINED
 from focalis.prediction.choice import require_runtime
 
 DEFAULT_MEMORY_GB = 4.0
@@ -128,7 +129,7 @@ class Settings(Shown):
             UsageError: the model cannot do what is asked for.
         """
         if self.refine and model.refinement is None:
-            network = model.plan.network.name.removesuffix("+crf") + "+crf"
+            network = model.plan.network.name.removesuffix(REFINED) + REFINED
             raise UsageError.of_option(
                 f"the model holds no refinement; train it with network={network!r}, or leave refine out",
                 f"the model holds no refinement; train it as `focalis fit --network {network}`, or leave --refine out",
@@ -165,9 +166,8 @@ class Settings(Shown):
             what = "its own operating point" if given else "predictions without mirror images"
             promise = f"none: the model's promise is for {what}"
         # it was learned from the components at the model's own threshold, in place of the model's own dropping
-        other = {"minimum_mm3", "minimum_confidence"} & given.keys() or given.get(
-            "threshold", own.threshold
-        ) != own.threshold
+        other = given.get("threshold", own.threshold) != own.threshold
+        other = other or bool({"minimum_mm3", "minimum_confidence"} & given.keys())
         return replace(own, how=how, promise=promise, second_look=() if other else own.second_look, **given)
 
     def changed(self) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -130,6 +131,12 @@ class PreparedCases(Sequence[TrainingCase]):
         name, _ = entry = self._entries[index]
         return _training_case(name, *self._read(entry))
 
+    @cached_property
+    def holding(self) -> list[bool]:
+        """Which of them hold a lesion. Several are opened at a time: of an object store each takes its time."""
+        with ThreadPoolExecutor(READ_AT_A_TIME) as pool:
+            return list(pool.map(lambda number: bool(self[number].lesions), range(len(self))))
+
     def descriptions(self) -> list[Description]:
         """What the images are like, case by case, for `focalis.planning.learn_scope`."""
         return [facts["description"] for facts in self._facts()]
@@ -152,9 +159,8 @@ class PreparedCases(Sequence[TrainingCase]):
 
 
 def with_lesion(cases: Sequence[TrainingCase]) -> list[bool]:
-    """Which of the cases hold a lesion. Several are opened at a time: of an object store each takes its time."""
-    with ThreadPoolExecutor(READ_AT_A_TIME) as pool:
-        return list(pool.map(lambda number: bool(cases[number].lesions), range(len(cases))))
+    """Which of the cases hold a lesion."""
+    return cases.holding if isinstance(cases, PreparedCases) else [bool(case.lesions) for case in cases]
 
 
 def prepare_cases(

@@ -196,9 +196,8 @@ def _freeze(network: Network, plan: Plan, free: set[str]) -> list[str]:
         ]
         own = [name for name, _ in tensors if name in free]
         kept_free += own
-        if not own and not list(
-            module.children()
-        ):  # of the others forward asks whether auxiliary outputs are wanted
+        # of a module with children forward asks whether auxiliary outputs are wanted
+        if not own and not list(module.children()):
             module.training = False
         for name, tensor in tensors:
             if name not in own and isinstance(tensor, nn.Parameter):

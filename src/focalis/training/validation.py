@@ -115,20 +115,20 @@ def operating_point(
         return OperatingPoint()
     mine = VoxelCounts.none()
 
-    def small(case: TrainingCase) -> tuple[tuple[Candidates, ...], float]:
+    def small(case: TrainingCase) -> tuple[tuple[Candidates, ...], float, bool]:
         nonlocal mine
         more, row, width = _small(plan, network, case, runtime)
         mine += more
-        return row, width
+        return row, width, _is_resampled(case, plan)
 
-    rows, spans = zip(*ranks.shared_out(small, cases), strict=True)
+    rows, spans, resampled = zip(*ranks.shared_out(small, cases), strict=True)
     counts, span = sum(ranks.gathered(mine), start=VoxelCounts.none()), max(spans)
     point = choose(rows, wanted, fit_temperature(counts), patients)
     constant = "" if span > CONSTANT else "; the network gives every voxel the same probability"
     point = replace(point, how=point.how + constant)
     if not promise:
         return point
-    if moved := sum(_is_resampled(case, plan) for case in cases):
+    if moved := sum(resampled):
         why = (
             f"none: {moved} of {len(cases)} cases of the inner split have other voxels than the model, so lesions "
             "count otherwise there; --folds judges them on their own"

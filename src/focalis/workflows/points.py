@@ -168,9 +168,8 @@ def _csv(text: str) -> Sequence[Place]:
     places = []
     for row in rows:
         cells = {name: str(row[field] or "").strip() for name, field in names.items()}
-        if (
-            not any(cells.values()) or cells.get("defined", "1") == "0"
-        ):  # 3D Slicer's for a point not placed yet
+        is_placed = cells.get("defined", "1") != "0"  # 3D Slicer says so of a point
+        if not any(cells.values()) or not is_placed:
             continue
         ends = [[_number(cells[column], delimiter) for column in columns]]
         if set(seconds) <= set(names) and any(cells[column] for column in seconds):
