@@ -13,7 +13,6 @@ from focalis.display import Shown
 from focalis.errors import UsageError, did_you_mean
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
-from focalis.networks import REFINED
 from focalis.prediction.choice import require_runtime
 
 DEFAULT_MEMORY_GB = 4.0
@@ -129,6 +128,8 @@ class Settings(Shown):
             UsageError: the model cannot do what is asked for.
         """
         if self.refine and model.refinement is None:
+            from focalis.networks import REFINED  # loads torch, without which a prediction may do
+
             network = model.plan.network.name.removesuffix(REFINED) + REFINED
             raise UsageError.of_option(
                 f"the model holds no refinement; train it with network={network!r}, or leave refine out",
