@@ -148,7 +148,7 @@ def make(row: Row, runs: Path) -> None:
         "seed": row.seed,
         "steps": of.steps,
         "training_seconds": [record["training_seconds"] for record in records],
-        "cases": {case.name: counted(home, case.name) for case in data.cases},
+        "cases": {name: counted(home, name) for names in held_out.values() for name in names},
         "chosen": short(chosen)["summary"],
         "loose": short(loose)["detection"]["froc"],
     }

@@ -25,7 +25,7 @@ def test_a_finished_run_goes_on_and_says_from_where(phantoms, tmp_path):
     assert (found["steps"], found["continued_from"]) == (6, 3)
     assert load_model(result.model).provenance["continued_from"] == 3
     rows = [json.loads(row) for row in (result.run / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [3, 6]
+    assert [row["step"] for row in rows] == [1, 3, 6]
     before, after = (
         next(each.members[0].parameters()).detach() for each in (first, load_model(result.model))
     )

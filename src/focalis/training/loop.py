@@ -252,7 +252,8 @@ def train(
                 del row["gradient_norm"]  # JSON has no infinity
             if looks:
                 began = time.monotonic()
-                tell("look at the inner split")
+                if validation:
+                    tell("look at the inner split")
                 seen = watch(plan, average, validation, runtime)
                 val_dice = seen.dice if seen else None
                 row |= {"val_dice": None} if seen is None else _columns(seen)

@@ -30,7 +30,6 @@ from focalis.workflows.fit_figures import (
     on_all_cases,
     pool_folds,
 )
-from focalis.workflows.judge import held_out_note
 from focalis.workflows.learning_curve import on_parts
 from focalis.workflows.record import provenance, read_json
 from focalis.workflows.run import MODEL, Tell, started_from
@@ -281,7 +280,7 @@ def fit(
             promised = {"promised": point.promise} if asked else {}
             figures = pool_folds(root, tasks, judged, data, {**made_from, **record, **promised})
         else:
-            note = held_out_note(tasks[0].fold, len(judged[0].lesions))
+            note = read_json(root / "record.json")["judged_on"]
             figures = Figures(judged[0].summary, note, judged[0].alert, judged[0].caveats)
         return FitResult(
             root,

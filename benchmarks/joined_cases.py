@@ -1,0 +1,183 @@
+"""What it brings few cases that those which choose the operating point train too, once they have chosen.
+
+    python benchmarks/joined_cases.py run lidc_nodules --cases 10                     train what is missing
+    python benchmarks/joined_cases.py run lidc_nodules --cases 10 --only draw
+    python benchmarks/joined_cases.py table                 the tables of docs/evidence-tables.md, from what is there
+
+`apart` trains on all but the inner split for all steps. `joined` does so for half of the steps, chooses the operating
+point, and trains on all cases for the other half, as `focalis fit` does with up to twenty cases (decision 0030). Both
+start from shapes. A `draw` is of fold 0's training cases, judged on other training cases of it: on these the choice was
+made. A `fold` has the cases of the few-case rows of `evidence.py`, judged on its held-out cases. A row that is there is
+not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from arms import table
+from evidence_data import Task, inner_of, task_of
+from evidence_plan import RESULTS, Row
+from evidence_rows import plan_of, score
+from tables import PAGE, replaced
+
+from focalis.dataset import Split
+from focalis.lesions import OperatingPoint
+from focalis.model import Model
+from focalis.networks import Network
+from focalis.planning import SHAPES, Plan
+from focalis.prediction import choose_runtime
+from focalis.training import operating_point, prepare_cases, train
+from focalis.training.start import read_start
+from focalis.workflows.record import data_hash, provenance, read_json, write_json
+
+APART, JOINED = "apart", "joined"
+STEPS, DRAWS, JUDGED = 350, range(4), 40
+FOLDS, SEEDS = (0, 1), (1, 2)
+FOLDER = RESULTS / "joined_cases"
+BEGIN, END = "<!-- joined cases: made by benchmarks/joined_cases.py -->", "<!-- /joined cases -->"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make rows, or the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run")
+    run.add_argument("data", choices=["lidc_nodules", "msd_hippocampus", "sts_pet"])
+    run.add_argument("--cases", type=int, default=10)
+    run.add_argument("--only", default="", help="rows whose place, draw0 or fold0-seed1, holds this text")
+    commands.add_parser("table")
+    options = parser.parse_args(arguments)
+    if options.command == "table":
+        lines = tables()
+        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), BEGIN, END, lines), encoding="utf-8")
+        print("\n".join(lines))
+        return
+    torch.set_num_threads(1)
+    places = [*(f"draw{draw}" for draw in DRAWS), *(f"fold{f}-seed{s}" for s in SEEDS for f in FOLDS)]
+    for place in places:
+        path = FOLDER / f"{options.data}-{options.cases}cases-{place}.json"
+        if options.only in place and not path.exists():
+            write_json(path, {"rows": made(options.data, options.cases, place)})
+            print(path.name, flush=True)
+
+
+def made(data: str, cases: int, place: str) -> list[dict[str, Any]]:
+    """Both ways to train, from the same cases, as rows of `arms.table`."""
+    began = provenance()
+    with tempfile.TemporaryDirectory() as folder:
+        row, task = _task(data, cases, place, Path(folder))
+        trial = Trial(row, task, Path(folder))
+        points: dict[str, tuple[Network, OperatingPoint]] = {APART: trial.apart(), JOINED: trial.joined()}
+        return [
+            {
+                **began,
+                "command": f"python benchmarks/joined_cases.py run {data} --cases {cases} --only {place}",
+                "arm": arm,
+                "place": place,
+                "seed": row.seed,
+                "steps": row.steps,
+                "data_sha256": data_hash(task.data.cases),
+                "cases": len(task.split.train),
+                "apart": len(trial.inner.val),
+                "minimum_confidence": point.minimum_confidence,
+                "dice": trial.judged(network, point),
+            }
+            for arm, (network, point) in points.items()
+        ]
+
+
+def _task(data: str, cases: int, place: str, folder: Path) -> tuple[Row, Task]:
+    """The cases that train and those that judge, by the place."""
+    if place.startswith("fold"):
+        fold, seed = (
+            int(part.removeprefix(name))
+            for part, name in zip(place.split("-"), ("fold", "seed"), strict=True)
+        )
+        row = Row(data, cases=cases, fold=fold, seed=seed, steps=STEPS, start=SHAPES)
+        return row, task_of(row, folder)
+    draw = int(place.removeprefix("draw"))
+    row = Row(data, seed=draw, steps=STEPS, start=SHAPES)
+    task = task_of(row, folder)
+    order = np.random.default_rng((7, draw)).permutation(task.split.train)
+    split = Split(tuple(sorted(order[:cases])), tuple(sorted(order[cases : cases + JUDGED])))
+    return row, replace(task, split=split)
+
+
+class Trial:
+    """What both ways share: the cases, their plan, the start."""
+
+    def __init__(self, row: Row, task: Task, folder: Path) -> None:
+        self.row, self.task, self.folder, self.runtime = row, task, folder, choose_runtime()
+        self.inner = inner_of(task, row.seed)
+        self.plan: Plan = plan_of(row, task)
+
+    def apart(self) -> tuple[Network, OperatingPoint]:
+        """A training without the cases that choose."""
+        network = self._train(APART, self.inner.train, self.row.steps)
+        return network, self._point(network)
+
+    def joined(self) -> tuple[Network, OperatingPoint]:
+        """Half of the steps without them, the other half with them."""
+        half = self.row.steps // 2
+        point = self._point(self._train(JOINED, self.inner.train, half))
+        return self._train(JOINED, self.task.split.train, self.row.steps, begin=half), point
+
+    def judged(self, network: Network, point: OperatingPoint) -> dict[str, dict[str, float]]:
+        """The mean Dice of the parts of each case that trained nothing, at the point and at one half."""
+        parts = score(Model(self.plan, (network,), point), self.task, self.task.split.val)
+        found: dict[str, dict[str, float]] = {}
+        for title, key in (("at its point", "dice"), ("at one half", "dice_at_half")):
+            by_case: dict[str, list[float]] = {}
+            for part in parts:
+                by_case.setdefault(part["case"], []).append(part[key])
+            found[title] = {case: round(float(np.mean(each)), 5) for case, each in by_case.items()}
+        return found
+
+    def _train(self, arm: str, names: Sequence[str], steps: int, begin: int = 0) -> Network:
+        home = self.folder / arm
+        home.mkdir(exist_ok=True)
+        return train(
+            self.plan,
+            prepare_cases(self.task.data.select(names), self.plan, self.folder / "prepared"),
+            [],
+            home,
+            steps=steps,
+            seed=self.row.seed,
+            runtime=self.runtime,
+            resume=bool(begin),
+            start=read_start(SHAPES),
+            begin=begin,
+        )
+
+    def _point(self, network: Network) -> OperatingPoint:
+        cases = prepare_cases(self.task.data.select(self.inner.val), self.plan, self.folder / "prepared")
+        return operating_point(self.plan, network, cases, self.runtime)
+
+
+def tables() -> list[str]:
+    """A table per data set, number of cases and kind of place, of the rows that are there."""
+    lines = []
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for path in sorted(FOLDER.glob("*.json")):
+        data, cases, place = path.stem.split("-")[:3]
+        groups.setdefault((data, cases, place[:4]), []).extend(read_json(path)["rows"])
+    for (data, cases, kind), rows in groups.items():
+        judged = "other training cases" if kind == "draw" else "held-out cases of two folds"
+        count = len({row["place"] for row in rows})
+        said = f"{data}, {cases.removesuffix('cases')} cases, {STEPS} steps, {count} trainings each, on {judged}:"
+        lines += [said, "", *table([row for arm in (APART, JOINED) for row in rows if row["arm"] == arm]), ""]
+    return lines
+
+
+if __name__ == "__main__":
+    main()
