@@ -39,7 +39,18 @@ from evidence_figures import (
 from evidence_losses import background, loss_grid, loss_nodules
 from evidence_pictures import curve_picture, forest_picture, weights_picture
 from evidence_plan import DEFAULT, FEW_START, FOCAL, RESULTS, SCRATCH, SHAPES, FitRow, Row, experiments
-from evidence_tables import Lines, by_loss, here, lines_of, loss_title, missing, table, text, verdict
+from evidence_tables import (
+    Lines,
+    by_loss,
+    from_start,
+    here,
+    lines_of,
+    loss_title,
+    missing,
+    table,
+    text,
+    verdict,
+)
 
 from focalis.evaluation import Figure
 from focalis.files import write_bytes, write_text
@@ -94,22 +105,20 @@ def state(results: Path, _images: Path) -> Lines:
 def success(results: Path, _images: Path) -> Lines:
     """The share of seeds that did not collapse."""
     found: Lines = []
-    for experiment, what in (
-        ("success-phantoms", "Phantoms, 0.01 %"),
-        ("success-phantoms-long", "Phantoms, 0.01 %, 1,000 steps"),
-        ("success-nodules", "Smallest third of nodules, windows"),
+    losses = [loss_title(DEFAULT), loss_title(FOCAL)]
+    for experiment, what, title, first in (
+        ("success-phantoms", "Phantoms, 0.01 %", by_loss, losses),
+        ("success-phantoms-long", "Phantoms, 0.01 %, 1,000 steps", by_loss, losses),
+        ("success-nodules", "Smallest third of nodules, windows", by_loss, losses),
+        ("success-start", "Seven nodules, windows, 350 steps, by their start", from_start, [SCRATCH]),
     ):
-        scan = "window" if experiment == "success-nodules" else "scan"
-        lines = {line.title: line for line in lines_of(experiment, results, by_loss)}
+        scan = "scan" if "phantoms" in experiment else "window"
+        lines = {line.title: line for line in lines_of(experiment, results, title)}
         found += [f"### {what}", "", *missing(list(lines.values()))]
         if not any(line.found for line in lines.values()):
             found.append("")
             continue
-        beside = {
-            name: _successes(lines[name], finds_a_lesion)
-            for name in map(loss_title, (DEFAULT, FOCAL))
-            if name in lines
-        }
+        beside = {name: _successes(lines[name], finds_a_lesion) for name in first if name in lines}
         rows = []
         for loss, line in lines.items():
             seeds, tenth, drawn = (
@@ -128,7 +137,8 @@ def success(results: Path, _images: Path) -> Lines:
                 ]
             )
         head = (
-            f"loss | runs that succeeded | share | {''.join(f'p beside {name} | ' for name in beside)}"
+            f"{'loss' if title is by_loss else 'start'} | runs that succeeded | share | "
+            f"{''.join(f'p beside {name} | ' for name in beside)}"
             "runs that find a tenth of the lesions | runs that draw anything at one half "
             f"| lesions found, mean over {scan}s of runs that did not diverge | false positives per {scan}"
         )
@@ -239,17 +249,25 @@ def few_cases_start(results: Path, _images: Path) -> Lines:
                     text(usual_difference(shapes, scratch, "dice"), sign=True),
                     text(own_difference(shapes, scratch, dice_at_half_of), sign=True),
                     fold_differences(shapes, scratch, dice_of),
+                    "; ".join(filter(None, map(_gap, (scratch, shapes)))),
                 ]
             )
             rows += [
-                [f"{data}, {label}", str(cases or "all"), str(steps), "", *figures, "", ""]
+                [f"{data}, {label}", str(cases or "all"), str(steps), "", *figures, "", "", ""]
                 for label, *figures in by_label(data, scratch, shapes)
             ]
     head = (
         "data | training cases | steps | rows: scratch; shapes | Dice from scratch | Dice from shapes "
-        "| shapes less scratch | at one half | by fold"
+        "| shapes less scratch | at one half | by fold | gap to training cases: scratch; shapes"
     )
     return [*missing(every), *(table(head, rows) if rows else [])]
+
+
+def _gap(line: Line) -> str:
+    """How much higher the Dice is on training cases; empty where it was not taken on them."""
+    if not all("dice_train" in content["scores"] for content in line.finished().values()):
+        return ""
+    return text(gap_of(line.dice_by_case("dice_train"), per_case(flat(line.runs()), dice_of)))
 
 
 def in_order_of_cases(entry: tuple[tuple[str, int | None, int], Any]) -> tuple[int, int, float]:

@@ -245,6 +245,8 @@ FEW_START: tuple[tuple[str, int, tuple[int | None, ...]], ...] = (
     ("oasis_inferior_ventricle", 350, (None, 3)),
 )
 """Data, steps and numbers of cases with which starts are compared."""
+SEVEN = 7
+"""Cases with which the success of a start is counted."""
 LONG_STEPS = 1000
 """Steps of a second look: after the usual ones hardly a loss finds the phantoms' lesions, and on ventricles a loss is
 ahead that is behind elsewhere."""
@@ -292,6 +294,11 @@ def experiments() -> dict[str, list[Row | FitRow]]:
         "success-phantoms-long": long_phantoms,
         "success-nodules": [
             Row("lidc_small", loss=loss, fold=seed % 5, seed=seed) for seed in range(10) for loss in TRIED
+        ],
+        "success-start": [
+            Row("lidc_nodules", cases=SEVEN, fold=seed % 5, seed=seed, start=start)
+            for seed in range(10)
+            for start in (SCRATCH, SHAPES)
         ],
         "few-cases": [
             row

@@ -30,6 +30,11 @@ def by_loss(row: Row) -> str:
     return loss_title(row.loss)
 
 
+def from_start(row: Row) -> str:
+    """A line by its start."""
+    return row.start
+
+
 def loss_title(loss: RowLoss) -> str:
     """What a loss is called in tables."""
     controls = {BALANCED: "balanced focal", LIGHTER: f"balanced focal, {LIGHTER.floor:g}"}

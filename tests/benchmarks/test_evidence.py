@@ -133,7 +133,8 @@ def test_accuracy_rows_are_the_files_that_accuracy_py_writes():
 
 
 def test_a_beginning_names_several_experiments_and_an_unknown_one_is_refused(capsys):
-    assert list(chosen(["success"])) == ["success-phantoms", "success-phantoms-long", "success-nodules"]
+    names = ["phantoms", "phantoms-long", "nodules", "start"]
+    assert list(chosen(["success"])) == [f"success-{name}" for name in names]
     assert list(chosen(["loss-phantoms"])) == ["loss-phantoms"]  # a whole name is that experiment alone
     with pytest.raises(SystemExit) as stopped:
         evidence.main(["los"])
