@@ -68,7 +68,7 @@ def test_fit_says_first_that_nothing_was_learned_and_ends_with_1(collapsed):
     assert done.exit_code == 1
     assert done.stdout.startswith("WARNING: nothing was learned: none of the ")
     assert "train longer (--minutes)" in done.stdout.splitlines()[0]
-    assert "with a lesion 0.0" in done.stdout
+    assert "with a lesion 0.000" in done.stdout
     page = (run / "report.html").read_text(encoding="utf-8")
     assert page.index("nothing was learned: none of the") < page.index("Dice, mean of")
     assert json.loads((run / "evaluation.json").read_text())["alerts"]

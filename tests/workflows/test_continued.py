@@ -1,6 +1,7 @@
 """A finished run goes on for more steps; after the folds a model learns from all cases."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def test_a_finished_run_goes_on_and_says_from_where(phantoms, tmp_path):
     assert (found["steps"], found["continued_from"]) == (6, 3)
     assert load_model(result.model).provenance["continued_from"] == 3
     rows = [json.loads(row) for row in (result.run / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [1, 3, 6]
+    assert [row["step"] for row in rows] == [3, 6]
     before, after = (
         next(each.members[0].parameters()).detach() for each in (first, load_model(result.model))
     )
@@ -56,18 +57,48 @@ def test_after_the_folds_all_cases_train_with_the_folds_operating_point(phantoms
     assert not (result.run / "all" / "predictions").exists()
 
 
+@pytest.mark.parametrize("held_out", [{}, {"fold": 1}])
+def test_without_folds_all_cases_train_by_the_point_that_was_chosen_without_them(
+    phantoms, tmp_path, held_out
+):
+    first = fit(phantoms, tmp_path / "run", steps=2, **held_out)
+    before, at = load_model(first.model), first.model.stat().st_mtime_ns
+    assert first.all_cases is None
+
+    result = fit(phantoms, tmp_path / "run", steps=2, resume=True, then_all=True, **held_out)
+
+    whole = load_model(result.all_cases)
+    assert result.all_cases == tmp_path / "run" / "all" / "model.safetensors"
+    cases = whole.provenance["cases"]
+    assert (len(cases["train"]), cases["inner"], cases["held_out"]) == (6, [], [])
+    assert sorted(whole.provenance["images"]["trained the model"]) == [f"phantom_{n:03}" for n in range(6)]
+    point, chosen = whole.operating_point, before.operating_point
+    how = f"chosen with a network that had not learned from the cases: {chosen.how}"
+    assert point == replace(chosen, how=how)
+    assert (result.summary.overall["dice"], result.judged_on) == (
+        first.summary.overall["dice"],
+        first.judged_on,
+    )
+    assert first.model.stat().st_mtime_ns == at
+    assert not (result.run / "all" / "predictions").exists()
+
+
+def test_the_figures_of_the_inner_split_say_how_its_cases_train_too(phantoms, tmp_path):
+    result = fit(phantoms, tmp_path / "run", steps=1)
+    assert result.judged_on == (
+        "3 cases of the inner split: they chose the operating point, so the figures flatter; they did not train: "
+        "--then-all makes a model of all cases"
+    )
+
+
 @pytest.mark.parametrize(
     "options",
-    [
-        {},
-        {"fold": 0},
-        {"folds": 2, "promise": "miss<=10%"},
-        {"folds": 2, "network": "dense+crf"},
-        {"folds": 2, "on": "slurm"},
-    ],
+    [{"promise": "miss<=10%"}, {"fold": 0, "network": "dense+crf"}, {"folds": 2, "on": "slurm"}],
 )
-def test_the_operating_point_of_all_cases_comes_from_folds(phantoms, tmp_path, options):
-    with pytest.raises(UsageError, match="--then-all takes the operating point of --folds"):
+def test_a_model_of_all_cases_has_no_promise_refinement_or_slurm(phantoms, tmp_path, options):
+    with pytest.raises(
+        UsageError, match="--then-all keeps the operating point that was chosen before; leave"
+    ):
         fit(phantoms, tmp_path / "run", then_all=True, **options)
     assert not (tmp_path / "run").exists()
 

@@ -44,7 +44,7 @@ def fit(
         typer.Option(min=1, help="Train this many folds: an ensemble, and figures that may be quoted."),
     ] = None,
     then_all: Annotated[
-        bool, typer.Option("--then-all", help="After the folds, train one more model on all cases.")
+        bool, typer.Option("--then-all", help="Afterwards, train one more model on all cases.")
     ] = False,
     splits: Splits = None,
     plan: Annotated[Path | None, typer.Option(help="Follow this plan.yaml instead of a new plan.")] = None,

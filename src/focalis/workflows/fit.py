@@ -60,7 +60,7 @@ class FitResult(Shown):
         start: the weights that training starts from, and what is taken over; empty for random ones.
         promise: what holds on new scans at the model's operating point, or why nothing does; empty if not asked for.
         outlook: what more training cases are likely to bring, in a sentence; empty if not asked for.
-        all_cases: the model that was trained on all cases after the folds; None unless asked for.
+        all_cases: the model that was trained on all cases in the end; None unless asked for.
         left: what is to do before there is a model, where trainings run elsewhere; empty otherwise.
     """
 
@@ -134,8 +134,8 @@ def fit(
         steps: optimiser steps per fold instead.
         fold: the fold to hold out, from 0.
         folds: the number of folds to train.
-        then_all: after the folds train one more model on all cases, OUT/all/model.safetensors, with the operating point
-            that the folds chose.
+        then_all: afterwards train one more model on all cases, those of the inner split and held-out ones too,
+            OUT/all/model.safetensors, with the operating point that was chosen before.
         splits: JSON file of splits; otherwise the one splits*.json in the data set, otherwise made by patient.
         plan: a plan file to follow.
         plan_only: write plan.yaml and stop.
@@ -181,9 +181,9 @@ def fit(
         )
     if learning_curve and fold is None:
         raise UsageError("a learning curve needs held-out cases; give --fold")
-    if then_all and (not folds or promise or on == "slurm" or (network or "").endswith(REFINED)):
+    if then_all and (promise or on == "slurm" or (network or "").endswith(REFINED)):
         raise UsageError(
-            "--then-all takes the operating point of --folds, without --promise, --on slurm and +crf; change these"
+            "--then-all keeps the operating point that was chosen before; leave --promise, --on slurm and +crf out"
         )
     made_from = provenance()
     Aim.parse(aim)
@@ -270,13 +270,14 @@ def fit(
         if later:
             trainers.executor.run(later, trainers.parallel, tell)
         judged = [read_judgement(task) for task in tasks]
-        recipe = ""
         if folds:
-            point = join_folds(root, tasks, judged, data, asked)
-            if then_all:
-                whole = on_all_cases(tasks, root, data, point)
-                recipe = whole.record.get(SAFER_BECAUSE, "")
-                trainers.executor.run([whole], 1, tell)
+            join_folds(root, tasks, judged, data, asked)
+        point, recipe = load_model(root / MODEL).operating_point, ""
+        if then_all:
+            whole = on_all_cases(tasks, root, data, point)
+            recipe = whole.record.get(SAFER_BECAUSE, "")
+            trainers.executor.run([whole], 1, tell)
+        if folds:
             promised = {"promised": point.promise} if asked else {}
             figures = pool_folds(root, tasks, judged, data, {**made_from, **record, **promised})
         else:
@@ -297,7 +298,7 @@ def fit(
             ),
             (recipe, *figures.caveats) if recipe else figures.caveats,
             origin,
-            load_model(root / MODEL).operating_point.promise,
+            point.promise,
             add_outlook(root, [*tasks, *parts], judged[0], data, figures) if parts else "",
             all_cases=root / ALL / MODEL if then_all else None,
         )

@@ -24,6 +24,7 @@ ACROSS_FOLDS = (
     "no worse"
 )
 ALL = "all"
+BEFORE = "chosen with a network that had not learned from the cases"
 SAFER_BECAUSE = "safer_because"
 """In a training's record: why it has another recipe than the plan's."""
 
@@ -40,28 +41,28 @@ class Figures:
 
 def join_folds(
     root: Path, tasks: Sequence[Task], judged: Sequence[Judgement], data: Dataset, asked: Promise | None
-) -> OperatingPoint:
-    """Write the ensemble of the folds' models; returns its operating point."""
+) -> None:
+    """Write the ensemble of the folds' models."""
     whole = ensemble([load_model(task.home / MODEL) for task in tasks])
     if asked:
         cuts = [row for each in judged for row in each.cuts]
         point = keep_promise(whole.operating_point, cuts, asked, data.patients, where=ACROSS_FOLDS)
         whole = replace(whole, operating_point=point)
     save_model(whole, root / MODEL)
-    return whole.operating_point
 
 
 def on_all_cases(tasks: Sequence[Task], root: Path, data: Dataset, point: OperatingPoint) -> Task:
-    """The folds' training on all cases, with the operating point that they chose.
+    """A run's training on all cases, with the operating point that was chosen before.
 
-    No case is left to see whether it finds anything. So it takes the safer recipe if most folds began once more with
-    it, and its record says why (`SAFER_BECAUSE`).
+    No case is left to see whether it finds anything. So it takes the safer recipe if most folds, or the one training,
+    began once more with it, and its record says why (`SAFER_BECAUSE`).
     """
     task, safe = tasks[0], safer(tasks[0].plan)
     changes: dict[str, Any] = {}
     anew = sum(bool(read_json(each.home / "record.json").get("restarted")) for each in tasks)
     if 2 * anew > len(tasks):
-        why = f"{anew} of {len(tasks)} folds began once more, so the training on all cases has "
+        who = f"{anew} of {len(tasks)} folds" if len(tasks) > 1 else "the training"
+        why = f"{who} began once more, so the training on all cases has "
         changes = {"plan": safe, "record": task.record | {SAFER_BECAUSE: why + differences(task.plan, safe)}}
     return task.model_copy(
         update={
@@ -70,7 +71,7 @@ def on_all_cases(tasks: Sequence[Task], root: Path, data: Dataset, point: Operat
             "home": root / ALL,
             "fold": None,
             "split": Split(tuple(case.name for case in data.cases), ()),
-            "point": replace(point, how=f"cross-validation: {point.how}"),
+            "point": replace(point, how=f"{'cross-validation' if len(tasks) > 1 else BEFORE}: {point.how}"),
         }
     )
 

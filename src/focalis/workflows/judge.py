@@ -166,8 +166,9 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         "within_less": {"memory_gb": run.task.memory_gb, "cases": squeezed} if squeezed else None,
     }
     metrics = read_metrics(run.task.home)
-    looks = [row for row in metrics if row.get("val_dice") is not None] or metrics
-    collapse, learned, still = verdict(scores, record, looks[-1], model.operating_point, run.task.plan.start)
+    collapse, learned, still = verdict(
+        scores, record, metrics[-1], model.operating_point, run.task.plan.start
+    )
     record["by_channels"] = _by_channels(run, model, trained, scores)
     record["collapse"] = None if collapse is None else collapse.line
     record["learned"] = learned
@@ -248,7 +249,7 @@ def verdict(
 
     Args:
         record: of the run, with what its start marks.
-        after: the last row of the metrics with a look at the inner split.
+        after: the last row of the metrics.
         start: the plan's.
     """
     collapse, still = find_collapse(scores), _still_line(record, after, point)
@@ -423,22 +424,11 @@ def write_judgement(
     return evaluation.summary
 
 
-def held_out_note(fold: int | None, cases: int, joined: int | None = None) -> str:
-    """One line that says on which cases figures are taken: those of a fold, or the inner split's if it is None.
-
-    Args:
-        fold: the fold that is held out, if one is.
-        cases: how many are judged.
-        joined: how many train in the end, if the inner split's then do too.
-    """
+def held_out_note(fold: int | None, cases: int) -> str:
+    """One line that says on which cases figures are taken: those of a fold, or the inner split's if it is None."""
     if fold is not None:
         return f"{cases} held-out cases of fold {fold}, predicted once after every choice was made"
-    if joined is None:
-        return (
-            f"{counted(cases)} of the inner split: none trained, but they chose the operating point, "
-            "so the figures flatter"
-        )
     return (
-        f"{counted(cases)} of the inner split, judged before they trained too: they chose the operating point, so the "
-        f"figures flatter; but since then the model has learned from all {joined}"
+        f"{counted(cases)} of the inner split: they chose the operating point, so the figures flatter; they did not "
+        "train: --then-all makes a model of all cases"
     )

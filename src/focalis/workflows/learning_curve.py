@@ -14,7 +14,6 @@ from focalis.evaluation import Score, forecast
 from focalis.workflows.record import read_json
 from focalis.workflows.run import Task
 from focalis.workflows.task import read_judgement
-from focalis.workflows.train_run import JOINED
 
 FEWEST_CASES = 18
 """A third of fewer cases would leave three or less to train on beside the inner split."""
@@ -71,7 +70,7 @@ def outlook(tasks: Sequence[Task], patients: Mapping[str, str]) -> str:
     dice = [_by_case(each.scores) for each in judged]
     if not dice[0]:
         return "what more training cases would bring cannot be said: no held-out case holds a lesion"
-    trained = [each.get(JOINED, {}).get("cases", len(each["cases"]["train"])) for each in records]
+    trained = [len(each["cases"]["train"]) for each in records]
     return forecast(sizes, dice, patients, trained).line
 
 

@@ -215,12 +215,6 @@ class Run:
         return inner_split(training, INNER_SHARE, inner_minimum(len(training)), self.task.seed)
 
     @property
-    def joins(self) -> bool:
-        """Whether the cases that choose are so many of few that they train too, after they have chosen."""
-        cases = len(self.task.split.train)
-        return bool(self.inner.val) and inner_minimum(cases) > round(INNER_SHARE * cases)
-
-    @property
     def judged(self) -> tuple[Case, ...]:
         """The cases that the figures are taken on: those held out, or the inner split's if none are."""
         return self.data.select(self.task.split.val or self.inner.val)

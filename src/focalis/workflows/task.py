@@ -14,13 +14,11 @@ from focalis import ranks
 from focalis.dataset import Dataset, open_dataset, with_readers
 from focalis.display import counted
 from focalis.errors import DataError, DivergedError, FocalisError, PlanError, not_there
-from focalis.model import load_model
 from focalis.planning import Readers
 from focalis.prediction import choose_runtime
 from focalis.prediction.engine import is_out_of_memory
 from focalis.settings import Length, first_fault
 from focalis.training import prepare_cases, trusted_to_train
-from focalis.workflows.join_run import join_run, joins
 from focalis.workflows.judge import Judgement, held_out_note, judge
 from focalis.workflows.part import Part, predict_part
 from focalis.workflows.record import from_plain, read_json, to_plain, write_json
@@ -30,7 +28,6 @@ from focalis.workflows.run import (
     FINISHED,
     JUDGEMENT,
     MEMORY,
-    MODEL,
     OUTCOME,
     Job,
     Preparation,
@@ -91,20 +88,14 @@ def train_and_judge(task: Task, tell: Tell = lambda _stage, _progress: None) -> 
     model = train_run(run, tell)
     if task.point is not None:
         return {"outcome": FINISHED}
-    joining = ranks.from_first(partial(joins, task.home))
-    if task.split.val:
-        model = join_run(run, model, tell)
+    tell(f"{task.name}: predict {counted(len(run.judged))}", None)
 
     def judged() -> None:
-        tell(f"{task.name}: predict {counted(len(run.judged))}", None)
-        note = held_out_note(task.fold, len(run.judged), len(task.split.train) if joining else None)
-        write_json(task.home / JUDGEMENT, to_plain(judge(run, model, note)))
+        write_json(
+            task.home / JUDGEMENT, to_plain(judge(run, model, held_out_note(task.fold, len(run.judged))))
+        )
 
-    # Cases of the inner split are judged before they join the training, and only then.
-    if task.split.val or not (joining and (task.home / JUDGEMENT).exists()):
-        ranks.from_first(judged)
-    if not task.split.val:
-        join_run(run, load_model(task.home / MODEL), tell)
+    ranks.from_first(judged)
     if run.runtime.device.type != "cuda":
         return {"outcome": FINISHED}
     peak = torch.cuda.max_memory_allocated(run.runtime.device)

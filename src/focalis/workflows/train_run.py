@@ -47,13 +47,10 @@ from focalis.workflows.record import (
     read_json,
     write_json,
 )
-from focalis.workflows.run import MODEL, Run, Task, Tell, started_from
+from focalis.workflows.run import MODEL, Run, Tell, started_from
 from focalis.workflows.training_cases import CHOSE, TRAINED, trained_on
 
 RECORD = "record.json"
-CONTINUED_FROM, CHOSEN_AFTER, JOINED = "continued_from", "chosen_after", "joined"
-"""In a run's record: the step from which a finished one goes on; the steps after which the operating point was chosen,
-where the cases that chose it train after that; and that they did."""
 _WHICH_GPU = re.compile(r"(?<=^cuda):\d+")
 """A run that is resumed may use another GPU, other threads, and other processes."""
 CALIBRATED_ON = 16
@@ -115,7 +112,6 @@ def train_run(run: Run, tell: Tell = lambda _stage, _progress: None) -> Model:
         "float32_because": run.runtime.note,
         "steps": steps,
         "minutes_asked": length.minutes,
-        **({CHOSEN_AFTER: steps // 2} if run.joins and steps > 1 else {}),
     }
     ranks.from_first(partial(write_json, path, record))
 
@@ -125,7 +121,7 @@ def train_run(run: Run, tell: Tell = lambda _stage, _progress: None) -> Model:
             training,
             validation,
             task.home,
-            steps=record.get(CHOSEN_AFTER, steps),
+            steps=steps,
             seed=task.seed,
             runtime=run.runtime,
             resume=resume,
@@ -133,11 +129,11 @@ def train_run(run: Run, tell: Tell = lambda _stage, _progress: None) -> Model:
             tell=lambda what: tell(f"{task.name}: {what}", None),
             start=start,
             give_up=give_up,
-            begin=record.get(CONTINUED_FROM, 0),
+            begin=record.get("continued_from", 0),
         )
 
-    may_restart = task.restarts and not record.get("restarted") and CONTINUED_FROM not in record
-    plan = plan_used(task, record)
+    may_restart = task.restarts and not record.get("restarted") and "continued_from" not in record
+    plan = safer(task.plan) if record.get("restarted") else task.plan
     try:
         network = trained(plan, resume=task.resume, give_up=may_restart)
     except CollapsedError as error:
@@ -221,11 +217,6 @@ def _finish(
     return model
 
 
-def plan_used(task: Task, record: Mapping[str, Any]) -> Plan:
-    """The plan that a training follows by now: the task's, or the safer one that it began once more with."""
-    return safer(task.plan) if record.get("restarted") else task.plan
-
-
 def safer(plan: Plan) -> Plan:
     """A plan that finds something sooner: half the learning rate, and another loss in place of the default one.
 
@@ -256,7 +247,7 @@ def _started(path: Path, identity: Mapping[str, Any], steps: int | None) -> dict
     if "plan" in record:
         record["plan"] = Plan.model_validate(record["plan"]).model_dump(mode="json", exclude={"reasons"})
     record["runtime"] = _WHICH_GPU.sub("", record.get("runtime", ""))
-    longer = _may_be_longer(record) and steps is not None and steps > record["steps"]
+    longer = "finished" in record and steps is not None and steps > record["steps"]
     same_steps = {} if steps is None or longer else {"steps": steps}
     if changed := changes(record, {**identity, **same_steps}):
         raise TrainingError.at(
@@ -266,14 +257,5 @@ def _started(path: Path, identity: Mapping[str, Any], steps: int | None) -> dict
         return record
     if not (checkpoint := path.with_name(CHECKPOINT)).exists():
         raise TrainingError.at(checkpoint, "is gone, so the run cannot be continued", "train in a new folder")
-    over = JOINED if JOINED in record else "finished"
-    begun = {name: value for name, value in record.items() if name != over}
-    begun |= {CONTINUED_FROM: record["steps"], "steps": steps}
-    if over == JOINED:  # all cases train by now: none is left that could choose another operating point
-        write_json(path, begun)
-    return begun
-
-
-def _may_be_longer(record: Mapping[str, Any]) -> bool:
-    """Whether a run is over, so that it may go on with more steps."""
-    return JOINED in record if CHOSEN_AFTER in record else "finished" in record
+    del record["finished"]
+    return record | {"continued_from": record["steps"], "steps": steps}

@@ -1,14 +1,13 @@
-"""What it brings few cases that those which choose the operating point train too, once they have chosen.
+"""What it brings few cases that those which choose the operating point train too (`fit --then-all`).
 
-    python benchmarks/joined_cases.py run lidc_nodules --cases 10                     train what is missing
-    python benchmarks/joined_cases.py run lidc_nodules --cases 10 --only draw
-    python benchmarks/joined_cases.py table                 the tables of docs/evidence-tables.md, from what is there
+    python benchmarks/all_cases.py run lidc_nodules --cases 10                     train what is missing
+    python benchmarks/all_cases.py run lidc_nodules --cases 10 --only draw
+    python benchmarks/all_cases.py table                    the tables of docs/evidence-tables.md, from what is there
 
-`apart` trains on all but the inner split for all steps. `joined` does so for half of the steps, chooses the operating
-point, and trains on all cases for the other half, as `focalis fit` does with up to twenty cases (decision 0030). Both
-start from shapes. A `draw` is of fold 0's training cases, judged on other training cases of it: on these the choice was
-made. A `fold` has the cases of the few-case rows of `evidence.py`, judged on its held-out cases. A row that is there is
-not made again.
+`apart` trains on all cases but the inner split, which chooses the operating point. `all` trains on all of them for as
+many steps, and keeps that point. Both start from shapes. A `draw` is of fold 0's training cases, judged on other
+training cases of it. A `fold` has the cases of the few-case rows of `evidence.py`, judged on its held-out cases. A row
+that is there is not made again.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ from focalis.training import operating_point, prepare_cases, train
 from focalis.training.start import read_start
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
 
-APART, JOINED = "apart", "joined"
+APART, ALL = "apart", "all"
 STEPS, DRAWS, JUDGED = 350, range(4), 40
 FOLDS, SEEDS = (0, 1), (1, 2)
-FOLDER = RESULTS / "joined_cases"
-BEGIN, END = "<!-- joined cases: made by benchmarks/joined_cases.py -->", "<!-- /joined cases -->"
+FOLDER = RESULTS / "all_cases"
+BEGIN, END = "<!-- all cases: made by benchmarks/all_cases.py -->", "<!-- /all cases -->"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,22 +76,25 @@ def made(data: str, cases: int, place: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         row, task = _task(data, cases, place, Path(folder))
         trial = Trial(row, task, Path(folder))
-        points: dict[str, tuple[Network, OperatingPoint]] = {APART: trial.apart(), JOINED: trial.joined()}
+        apart, whole = trial.trained(APART, trial.inner.train), trial.trained(ALL, task.split.train)
+        point = trial.point(apart)
         return [
             {
                 **began,
-                "command": f"python benchmarks/joined_cases.py run {data} --cases {cases} --only {place}",
+                "command": f"python benchmarks/all_cases.py run {data} --cases {cases} --only {place}",
                 "arm": arm,
                 "place": place,
                 "seed": row.seed,
                 "steps": row.steps,
                 "data_sha256": data_hash(task.data.cases),
-                "cases": len(task.split.train),
-                "apart": len(trial.inner.val),
+                "cases": count,
                 "minimum_confidence": point.minimum_confidence,
                 "dice": trial.judged(network, point),
             }
-            for arm, (network, point) in points.items()
+            for arm, network, count in (
+                (APART, apart, len(trial.inner.train)),
+                (ALL, whole, len(task.split.train)),
+            )
         ]
 
 
@@ -121,16 +123,25 @@ class Trial:
         self.inner = inner_of(task, row.seed)
         self.plan: Plan = plan_of(row, task)
 
-    def apart(self) -> tuple[Network, OperatingPoint]:
-        """A training without the cases that choose."""
-        network = self._train(APART, self.inner.train, self.row.steps)
-        return network, self._point(network)
+    def trained(self, arm: str, names: Sequence[str]) -> Network:
+        """A training on these cases."""
+        home = self.folder / arm
+        home.mkdir()
+        return train(
+            self.plan,
+            prepare_cases(self.task.data.select(names), self.plan, self.folder / "prepared"),
+            [],
+            home,
+            steps=self.row.steps,
+            seed=self.row.seed,
+            runtime=self.runtime,
+            start=read_start(SHAPES),
+        )
 
-    def joined(self) -> tuple[Network, OperatingPoint]:
-        """Half of the steps without them, the other half with them."""
-        half = self.row.steps // 2
-        point = self._point(self._train(JOINED, self.inner.train, half))
-        return self._train(JOINED, self.task.split.train, self.row.steps, begin=half), point
+    def point(self, network: Network) -> OperatingPoint:
+        """The one that the inner split chooses."""
+        cases = prepare_cases(self.task.data.select(self.inner.val), self.plan, self.folder / "prepared")
+        return operating_point(self.plan, network, cases, self.runtime)
 
     def judged(self, network: Network, point: OperatingPoint) -> dict[str, dict[str, float]]:
         """The mean Dice of the parts of each case that trained nothing, at the point and at one half."""
@@ -142,26 +153,6 @@ class Trial:
                 by_case.setdefault(part["case"], []).append(part[key])
             found[title] = {case: round(float(np.mean(each)), 5) for case, each in by_case.items()}
         return found
-
-    def _train(self, arm: str, names: Sequence[str], steps: int, begin: int = 0) -> Network:
-        home = self.folder / arm
-        home.mkdir(exist_ok=True)
-        return train(
-            self.plan,
-            prepare_cases(self.task.data.select(names), self.plan, self.folder / "prepared"),
-            [],
-            home,
-            steps=steps,
-            seed=self.row.seed,
-            runtime=self.runtime,
-            resume=bool(begin),
-            start=read_start(SHAPES),
-            begin=begin,
-        )
-
-    def _point(self, network: Network) -> OperatingPoint:
-        cases = prepare_cases(self.task.data.select(self.inner.val), self.plan, self.folder / "prepared")
-        return operating_point(self.plan, network, cases, self.runtime)
 
 
 def tables() -> list[str]:
@@ -175,7 +166,7 @@ def tables() -> list[str]:
         judged = "other training cases" if kind == "draw" else "held-out cases of two folds"
         count = len({row["place"] for row in rows})
         said = f"{data}, {cases.removesuffix('cases')} cases, {STEPS} steps, {count} trainings each, on {judged}:"
-        lines += [said, "", *table([row for arm in (APART, JOINED) for row in rows if row["arm"] == arm]), ""]
+        lines += [said, "", *table([row for arm in (APART, ALL) for row in rows if row["arm"] == arm]), ""]
     return lines
 
 
