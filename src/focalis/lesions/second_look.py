@@ -59,12 +59,12 @@ def lesion_chance(weights: Sequence[float], given: NDArray[np.float64]) -> NDArr
 
 
 def fit_second_look(given: NDArray[np.float64], is_lesion: NDArray[np.bool_]) -> tuple[float, ...]:
-    """Weights from features (m, 4) and the truth (m,), by Newton's method; empty unless there are both kinds."""
+    """Weights from features (m, k) and the truth (m,), by Newton's method; empty unless there are both kinds."""
     if not 0 < np.count_nonzero(is_lesion) < is_lesion.size:
         return ()
     mean, std = given.mean(axis=0), np.maximum(given.std(axis=0), 1e-6)
     x = np.column_stack([np.ones(len(given)), (given - mean) / std])
-    weights, penalty = np.zeros(1 + FEATURES), PENALTY * np.eye(1 + FEATURES)
+    weights, penalty = np.zeros(x.shape[1]), PENALTY * np.eye(x.shape[1])
     penalty[0, 0] = 1e-6
     for _ in range(ROUNDS):
         p = scipy.special.expit(x @ weights)
