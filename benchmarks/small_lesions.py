@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lesions import MANY, predicted, short, train_folds
+from lesions import MANY, predicted, short, train_folds, train_on_pieces
 from tables import replaced
 
 import focalis
@@ -55,13 +55,19 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class Set:
-    """Generated scans (`settings`) or a real set by its name; how long each fold trains, and the seeds of the plan."""
+    """Generated scans (`settings`) or a real set by its name; how long each fold trains, and the seeds of the plan.
+
+    Of a set with `pieces` each scan is held out and predicted whole, and pieces of the others train. `rival` is another
+    network that is trained beside the default one, with `RIVAL_LOSSES`.
+    """
 
     steps: int
     seeds: tuple[int, ...] = (0, 1)
     folds: int = 2
     scans: int = 0
     settings: PhantomSettings | None = None
+    pieces: bool = False
+    rival: str | None = None
 
 
 SETS = {
@@ -74,13 +80,15 @@ SETS = {
         ),
     ),
     "phantoms-many": Set(200, scans=24, settings=MANY),
-    "phantoms-look": Set(200, scans=24, settings=MANY),
+    "phantoms-look": Set(200, scans=24, settings=MANY, rival="nnunet"),
     "phantoms-one": Set(
         200, scans=24, settings=PhantomSettings(shape_zyx=(48, 80, 80), lesions=1, empty_share=0.15)
     ),
     "oasis_inferior_ventricle": Set(200),
+    "ms_brain": Set(200, pieces=True),
     "sts_pet": Set(200),
 }
+RIVAL_LOSSES = (DEFAULT, "cc_dice_cross_entropy")
 """A tiny set that shows the way, the sets of the question, and controls with one lesion per scan. `phantoms-look` is
 `phantoms-many` again, since `fit` gives its operating points a second look."""
 
@@ -92,11 +100,18 @@ class Row:
     data: str
     loss: str
     seed: int
+    network: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The line of the table that it belongs to."""
+        return self.loss if self.network is None else f"{self.network}: {self.loss}"
 
     @property
     def name(self) -> str:
         """What its files are called."""
-        return f"{self.data}-{self.loss}-{SETS[self.data].steps}steps-seed{self.seed}"
+        what = self.loss if self.network is None else f"{self.network}-{self.loss}"
+        return f"{self.data}-{what}-{SETS[self.data].steps}steps-seed{self.seed}"
 
     @property
     def path(self) -> Path:
@@ -108,8 +123,10 @@ def plan() -> Iterator[Row]:
     """Every row, the cheap sets first."""
     for data, of in SETS.items():
         for seed in of.seeds:
-            for loss in (*LOSSES, HARD):
+            for loss in LOSSES if of.pieces else (*LOSSES, HARD):
                 yield Row(data, loss, seed)
+            for loss in RIVAL_LOSSES if of.rival else ():
+                yield Row(data, loss, seed, of.rival)
 
 
 def main() -> None:
@@ -137,7 +154,12 @@ def make(row: Row, runs: Path) -> None:
     began = provenance()
     limits: dict[str, Any] = {"steps": of.steps, "seed": row.seed, "eight_bit": False}
     limits |= {"plan": hard_plan(data, home, of, row.seed)} if row.loss == HARD else {"loss": row.loss}
-    held_out = train_folds(data, home / "run", of.folds, limits)
+    limits |= {"network": row.network} if row.network else {}
+    held_out = (
+        train_on_pieces(data, home, limits)
+        if of.pieces
+        else train_folds(data, home / "run", of.folds, limits)
+    )
     chosen, loose = predicted(held_out, data, home, mirror=False)
     records = [read_json(folder / "record.json") for folder in held_out]
     content = {
@@ -145,6 +167,7 @@ def make(row: Row, runs: Path) -> None:
         "command": f"python benchmarks/small_lesions.py run --only {row.name}",
         "data": row.data,
         "loss": row.loss,
+        "network": row.network,
         "seed": row.seed,
         "steps": of.steps,
         "training_seconds": [record["training_seconds"] for record in records],
@@ -210,24 +233,28 @@ def write_page() -> None:
 
 
 def section(data: str, there: Mapping[Row, Mapping[str, Any]]) -> list[str]:
-    """The table of one set: every loss, its seeds pooled, and its difference from the default where both are there."""
+    """The table of one set: every line, its seeds pooled, and its difference from `usual_of` it if both are there."""
+    of = SETS[data]
+    titles = dict.fromkeys(row.title for row in plan() if row.data == data)
     found = {
-        loss: [content for row, content in there.items() if (row.data, row.loss) == (data, loss)]
-        for loss in (*LOSSES, HARD)
+        title: [content for row, content in there.items() if (row.data, row.title) == (data, title)]
+        for title in titles
     }
     if not any(found.values()):
         return []
     rows = next(rows for rows in found.values() if rows)
-    of = SETS[data]
     empty = sum(not sum(case["found"]) + sum(case["missed"]) for case in rows[0]["cases"].values())
     lines = [
         f"### {data}",
         "",
-        f"{len(rows[0]['cases'])} scans, {empty} of them empty; {of.folds} folds, {of.steps} steps each. "
+        f"{len(rows[0]['cases'])} scans, {empty} of them empty; "
+        f"{'each held out once, pieces of the other' if of.pieces else f'{of.folds} folds'}, {of.steps} steps each. "
         f"Made by `python benchmarks/small_lesions.py run --only {data}`.",
         "",
-        f"| loss | seeds | scans | lesion F1 | {' | '.join(f'F1 {name}' for name in CLASSES)} "
-        f"| {' | '.join(f'sensitivity at {rate:g} FP' for rate in RATES)} | FP per scan | Dice | less the default |",
+        f"| {'network and loss' if of.rival else 'loss'} | seeds | scans | lesion F1 "
+        f"| {' | '.join(f'F1 {name}' for name in CLASSES)} "
+        f"| {' | '.join(f'sensitivity at {rate:g} FP' for rate in RATES)} "
+        "| FP per scan | Dice | F1 less that of the default loss |",
         "|---" * (8 + len(CLASSES) + len(RATES)) + "|",
     ]
     for loss, results in found.items():
@@ -246,10 +273,16 @@ def section(data: str, there: Mapping[Row, Mapping[str, Any]]) -> list[str]:
             *(f"{value:.3f}" for value in sensitivity),
             f"{np.mean([sum(case['false']) for case in cases]):.2f}",
             f"{np.mean([case['dice'] for case in cases]):.3f}",
-            difference(found[DEFAULT], results) if loss != DEFAULT else "",
+            difference(found[usual_of(loss)], results) if loss != DEFAULT else "",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
+
+
+def usual_of(title: str) -> str:
+    """The line that a line is compared with: the default loss of its network, or else the default network's."""
+    network, _, loss = title.rpartition(": ")
+    return DEFAULT if loss == DEFAULT or not network else f"{network}: {DEFAULT}"
 
 
 def f1(cases: Sequence[Mapping[str, Any]], kind: int | None = None) -> float:
