@@ -65,8 +65,9 @@ def test_without_folds_all_cases_train_by_the_point_that_was_chosen_without_them
     before, at = load_model(first.model), first.model.stat().st_mtime_ns
     assert first.all_cases is None
 
-    result = fit(phantoms, tmp_path / "run", steps=2, resume=True, then_all=True, **held_out)
+    result = fit(phantoms, tmp_path / "run", resume=True, then_all=True, **held_out)
 
+    assert record(result.run / "all")["steps"] == 2
     whole = load_model(result.all_cases)
     assert result.all_cases == tmp_path / "run" / "all" / "model.safetensors"
     cases = whole.provenance["cases"]

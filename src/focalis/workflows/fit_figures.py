@@ -52,7 +52,7 @@ def join_folds(
 
 
 def on_all_cases(tasks: Sequence[Task], root: Path, data: Dataset, point: OperatingPoint) -> Task:
-    """A run's training on all cases, with the operating point that was chosen before.
+    """A run's training on all cases, with the operating point that was chosen before, and as many steps as before.
 
     No case is left to see whether it finds anything. So it takes the safer recipe if most folds, or the one training,
     began once more with it, and its record says why (`SAFER_BECAUSE`).
@@ -71,6 +71,7 @@ def on_all_cases(tasks: Sequence[Task], root: Path, data: Dataset, point: Operat
             "home": root / ALL,
             "fold": None,
             "split": Split(tuple(case.name for case in data.cases), ()),
+            "same_steps_as": (task.home,),
             "point": replace(point, how=f"{'cross-validation' if len(tasks) > 1 else BEFORE}: {point.how}"),
         }
     )
