@@ -6,15 +6,15 @@
 
 `apart` trains on all cases but the inner split, which chooses the operating point. `all` trains on all of them for as
 many steps, and keeps that point. Both start from shapes. A `draw` is of fold 0's training cases, judged on other
-training cases of it. A `fold` has the cases of the few-case rows of `evidence.py`, judged on its held-out cases. A row
-that is there is not made again.
+training cases of it. A `fold` has the cases of the few-case rows of `evidence.py`, judged on its held-out cases; with
+`--beside` that row itself is `apart`, where it is there. A row that is there is not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from focalis.workflows.record import data_hash, provenance, read_json, write_jso
 APART, ALL = "apart", "all"
 STEPS, DRAWS, JUDGED = 350, range(4), 40
 FOLDS, SEEDS = (0, 1), (1, 2)
+POINT = ("threshold", "minimum_mm3", "minimum_confidence", "temperature")
 FOLDER = RESULTS / "all_cases"
 BEGIN, END = "<!-- all cases: made by benchmarks/all_cases.py -->", "<!-- /all cases -->"
 
@@ -53,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = commands.add_parser("run")
     run.add_argument("data", choices=["lidc_nodules", "msd_hippocampus", "sts_pet"])
     run.add_argument("--cases", type=int, default=10)
+    run.add_argument("--steps", type=int, default=STEPS)
+    run.add_argument("--beside", action="store_true", help="take `apart` from the rows of evidence.py")
     run.add_argument("--only", default="", help="rows whose place, draw0 or fold0-seed1, holds this text")
     commands.add_parser("table")
     options = parser.parse_args(arguments)
@@ -64,51 +67,67 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     places = [*(f"draw{draw}" for draw in DRAWS), *(f"fold{f}-seed{s}" for s in SEEDS for f in FOLDS)]
     for place in places:
-        path = FOLDER / f"{options.data}-{options.cases}cases-{place}.json"
+        path = FOLDER / f"{options.data}-{options.cases}cases-{options.steps}steps-{place}.json"
         if options.only in place and not path.exists():
-            write_json(path, {"rows": made(options.data, options.cases, place)})
+            write_json(path, {"rows": made(options, place)})
             print(path.name, flush=True)
 
 
-def made(data: str, cases: int, place: str) -> list[dict[str, Any]]:
+def made(options: argparse.Namespace, place: str) -> list[dict[str, Any]]:
     """Both ways to train, from the same cases, as rows of `arms.table`."""
     began = provenance()
     with tempfile.TemporaryDirectory() as folder:
-        row, task = _task(data, cases, place, Path(folder))
+        row, task = _task(options, place, Path(folder))
         trial = Trial(row, task, Path(folder))
-        apart, whole = trial.trained(APART, trial.inner.train), trial.trained(ALL, task.split.train)
-        point = trial.point(apart)
-        return [
-            {
-                **began,
-                "command": f"python benchmarks/all_cases.py run {data} --cases {cases} --only {place}",
-                "arm": arm,
-                "place": place,
-                "seed": row.seed,
-                "steps": row.steps,
-                "data_sha256": data_hash(task.data.cases),
-                "cases": count,
-                "minimum_confidence": point.minimum_confidence,
-                "dice": trial.judged(network, point),
-            }
-            for arm, network, count in (
-                (APART, apart, len(trial.inner.train)),
-                (ALL, whole, len(task.split.train)),
-            )
-        ]
+        if options.beside:
+            beside = read_json(row.path())
+            point = OperatingPoint(**{name: beside[name] for name in POINT})
+            apart = by_case(beside["scores"]["held_out"])
+        else:
+            network = trial.trained(APART, trial.inner.train)
+            point = trial.point(network)
+            apart = trial.judged(network, point)
+        whole = trial.judged(trial.trained(ALL, task.split.train), point)
+    said = {
+        **began,
+        "place": place,
+        "seed": row.seed,
+        "steps": row.steps,
+        "data_sha256": data_hash(task.data.cases),
+        "minimum_confidence": point.minimum_confidence,
+    }
+    if options.beside:
+        said["apart_is"] = row.name
+    return [
+        {**said, "arm": APART, "cases": len(trial.inner.train), "dice": apart},
+        {**said, "arm": ALL, "cases": len(task.split.train), "dice": whole},
+    ]
 
 
-def _task(data: str, cases: int, place: str, folder: Path) -> tuple[Row, Task]:
+def by_case(parts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """The mean Dice of the parts of each case, at the operating point and at one half."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for part in parts:
+        for title, key in (("at its point", "dice"), ("at one half", "dice_at_half")):
+            found.setdefault(title, {}).setdefault(part["case"], []).append(part[key])
+    return {
+        title: {case: round(float(np.mean(each)), 5) for case, each in cases.items()}
+        for title, cases in found.items()
+    }
+
+
+def _task(options: argparse.Namespace, place: str, folder: Path) -> tuple[Row, Task]:
     """The cases that train and those that judge, by the place."""
+    data, cases, steps = options.data, options.cases, options.steps
     if place.startswith("fold"):
         fold, seed = (
             int(part.removeprefix(name))
             for part, name in zip(place.split("-"), ("fold", "seed"), strict=True)
         )
-        row = Row(data, cases=cases, fold=fold, seed=seed, steps=STEPS, start=SHAPES)
+        row = Row(data, cases=cases, fold=fold, seed=seed, steps=steps, start=SHAPES)
         return row, task_of(row, folder)
     draw = int(place.removeprefix("draw"))
-    row = Row(data, seed=draw, steps=STEPS, start=SHAPES)
+    row = Row(data, seed=draw, steps=steps, start=SHAPES)
     task = task_of(row, folder)
     order = np.random.default_rng((7, draw)).permutation(task.split.train)
     split = Split(tuple(sorted(order[:cases])), tuple(sorted(order[cases : cases + JUDGED])))
@@ -144,28 +163,22 @@ class Trial:
         return operating_point(self.plan, network, cases, self.runtime)
 
     def judged(self, network: Network, point: OperatingPoint) -> dict[str, dict[str, float]]:
-        """The mean Dice of the parts of each case that trained nothing, at the point and at one half."""
-        parts = score(Model(self.plan, (network,), point), self.task, self.task.split.val)
-        found: dict[str, dict[str, float]] = {}
-        for title, key in (("at its point", "dice"), ("at one half", "dice_at_half")):
-            by_case: dict[str, list[float]] = {}
-            for part in parts:
-                by_case.setdefault(part["case"], []).append(part[key])
-            found[title] = {case: round(float(np.mean(each)), 5) for case, each in by_case.items()}
-        return found
+        """The mean Dice of each case that trained nothing, see `by_case`."""
+        return by_case(score(Model(self.plan, (network,), point), self.task, self.task.split.val))
 
 
 def tables() -> list[str]:
     """A table per data set, number of cases and kind of place, of the rows that are there."""
     lines = []
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
     for path in sorted(FOLDER.glob("*.json")):
-        data, cases, place = path.stem.split("-")[:3]
-        groups.setdefault((data, cases, place[:4]), []).extend(read_json(path)["rows"])
-    for (data, cases, kind), rows in groups.items():
+        data, cases, steps, place = path.stem.split("-")[:4]
+        groups.setdefault((data, cases, steps, place[:4]), []).extend(read_json(path)["rows"])
+    for (data, cases, steps, kind), rows in groups.items():
         judged = "other training cases" if kind == "draw" else "held-out cases of two folds"
         count = len({row["place"] for row in rows})
-        said = f"{data}, {cases.removesuffix('cases')} cases, {STEPS} steps, {count} trainings each, on {judged}:"
+        what = f"{cases.removesuffix('cases')} cases, {steps.removesuffix('steps')} steps"
+        said = f"{data}, {what}, {count} trainings each, on {judged}:"
         lines += [said, "", *table([row for arm in (APART, ALL) for row in rows if row["arm"] == arm]), ""]
     return lines
 
