@@ -459,7 +459,7 @@ def test_a_part_of_a_clean_real_set_passes(data: Path, tmp_path: Path, name: str
         ("lidc_nodules", {"border": 1}),
         ("msd_hippocampus", {"small": 1}),
         ("sts_pet", {"border": 8}),
-        ("ms_brain", {"small": 1}),
+        ("ms_brain", {"few": 1, "small": 1}),
         ("oasis_inferior_ventricle", {"small": 13}),
     ],
 )

@@ -85,7 +85,7 @@ def test_one_that_is_gone_or_outside_of_a_scan_is_reported(first: Path, tmp_path
 
 @pytest.mark.slow
 def test_a_scan_that_cannot_be_registered_is_not_searched(first: Path, tmp_path: Path) -> None:
-    other = write(tmp_path / "other.nii.gz", (9, 9), body_seed=3)
+    other = write(tmp_path / "other.nii.gz", (9, 9), body_seed=4)
     found = focalis.follow([first, other], tmp_path / "out", model=model(), at=[POINTED])
     assert [each.status for each in found.tracks[0].sightings] == ["baseline", "unknown"]
     assert not read_volume(tmp_path / "out" / "masks" / "2_other.nii.gz").array.any()
