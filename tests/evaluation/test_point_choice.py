@@ -113,13 +113,13 @@ def test_one_or_two_silent_scans_do_not_choose(empty: int) -> None:
 def test_empty_scans_are_silenced_where_that_costs_no_lesion() -> None:
     truth = np.zeros((5, 5, 20), bool)
     truth[1:4, 1:4, 2:6] = True
-    found = np.where(truth, 0.9, 0.0)
+    found = np.where(truth, 0.999, 0.0)
     noise = np.zeros(truth.shape)
     noise[1:4, 1:4, 10:14] = 0.7
-    chosen = choose(cuts([(found, truth)] * 4 + [(noise, np.zeros_like(truth))]))
+    chosen = choose(cuts([(found, truth)] * 9 + [(noise, np.zeros_like(truth))]))
     assert chosen.threshold == 0.5
-    assert 0.7 < chosen.minimum_confidence <= 0.9
-    assert chosen.found == 4
+    assert 0.7 < chosen.minimum_confidence <= 0.999
+    assert chosen.found == 9
 
 
 def test_many_silent_scans_outweigh_a_lesion() -> None:
@@ -359,8 +359,30 @@ def test_a_new_lesion_is_seldom_less_sure_than_the_minimum_confidence() -> None:
     rng = np.random.default_rng(0)
     below = []
     for _ in range(10):
-        odds = rng.normal(4.0, 1.0, 6)
+        odds = rng.normal(7.0, 1.0, 6)
         peaks = special.expit(rng.uniform(0.5, odds.min(), 8))
         point = choose(cuts(lesions_and_specks([6] * 6, special.expit(odds), [6] * 8, peaks)))
-        below.append(stats.norm.cdf(special.logit(max(point.minimum_confidence, 1e-9)) - 4.0))
+        below.append(stats.norm.cdf(special.logit(max(point.minimum_confidence, 1e-9)) - 7.0))
     assert 0 < np.mean(below) <= 0.04  # 0.025, over ten draws
+
+
+@pytest.mark.parametrize(
+    ("peaks", "speck"),
+    [([0.99999, 0.999991], 0.9991), ([1 - 1e-8] * 3, 0.9991), ([0.99, 0.9901, 0.9902], 0.975)],
+)
+def test_few_lesions_that_are_alike_do_not_say_how_sure_the_next_one_is(
+    peaks: list[float], speck: float
+) -> None:
+    """Two that are alike by accident, and three of which the network could not be surer: specks below them stay."""
+    point = choose(cuts(lesions_and_specks([6] * len(peaks), peaks, [6] * 8, [speck] * 8)))
+    assert point.minimum_confidence <= speck
+    many = choose(cuts(lesions_and_specks([6] * 60, [*peaks, *peaks[:1] * 60][:60], [6] * 8, [0.9] * 8)))
+    assert many.minimum_confidence > 0.9  # sixty of them do
+
+
+def test_few_lesions_of_one_size_do_not_say_how_small_the_next_one_is() -> None:
+    few, many = (
+        choose(cuts(lesions_and_specks([40] * count, [0.9] * count, [12] * 8, [0.9] * 8)))
+        for count in (3, 30)
+    )
+    assert few.minimum_mm3 < 2 * 12 < many.minimum_mm3 <= 2 * 40

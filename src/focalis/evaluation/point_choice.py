@@ -34,6 +34,12 @@ SIZES = 6
 BELOW = 0.025
 """The greatest chance that a new lesion is smaller than the minimum size, or that the network is less sure of it than
 the minimum confidence. The smallest of ten lesions is no such bound: one new lesion in eleven is smaller still."""
+MOST_SURE = 1 - 1e-6
+"""Confidences above this count as this: float32 hardly tells them apart."""
+USUAL_LOG_ODDS, USUAL_LOG_VOLUME = float(scipy.special.logit(MOST_SURE)) / 12**0.5, 1.0
+"""A usual spread, which counts as one lesion more: a few may be alike by accident, and all that a network is very sure
+of count as `MOST_SURE`. Of the log odds of confidence it is that of an even spread from one half to `MOST_SURE`, of
+volumes a factor of e."""
 PLATEAU = 0.002
 """Differences of Dice or sensitivity below this are not followed: they are accidents of the few cases."""
 ONE_HALF = 0.5
@@ -143,9 +149,9 @@ def choose(
     greatest bound above 0 is taken. Few cases, or cases that disagree, so move it little. Then, on all cases, the least
     dropping whose mean Dice lies within 0.002 of the best that dropping can reach: of the settings that cost the cases
     with a lesion no more than 0.002, or whose gain over all cases is proven. So one or two empty scans that fall silent
-    do not outweigh lesions. Neither minimum is so high that a new lesion, by the spread of those that are there, would
-    fall below it with a chance of more than 0.025, unless the gain by that confidence is proven. So few lesions, or
-    lesions of many sizes, allow little dropping.
+    do not outweigh lesions. Neither minimum is so high that a new lesion, by the spread of those that are there and of
+    a usual one, would fall below it with a chance of more than 0.025, unless the gain by that confidence is proven. So
+    few lesions, or lesions of many sizes, allow little dropping.
 
     At one half a second look then decides which components are reported, in place of that dropping, if it does better:
     trained on all patients but one and judged on that one, in turn, it has the greater lesion F1 and no lower mean
@@ -386,7 +392,11 @@ def _sizes(cases: Sequence[Sequence[Candidates]]) -> tuple[float, ...]:
     """
     volumes = np.concatenate([row[0].truth_mm3 for row in cases])
     least = 2 * min(row[0].voxel_mm3 for row in cases)
-    greatest = min(float(np.exp(_new_one(np.log(volumes)))), float(volumes.min())) if volumes.size else 0.0
+    greatest = (
+        min(float(np.exp(_new_one(np.log(volumes), USUAL_LOG_VOLUME))), float(volumes.min()))
+        if volumes.size
+        else 0.0
+    )
     if greatest < least:
         return (0.0,)
     return (0.0, *(float(f"{v:.3g}") for v in np.geomspace(least, greatest, SIZES)[:-1]), greatest)
@@ -396,15 +406,21 @@ def _surest_drop(cases: Sequence[Sequence[Candidates]], threshold: int) -> float
     """The confidence that a new lesion seldom falls short of, see `BELOW`, by the lesions that a threshold finds."""
     column = [row[threshold] for row in cases]
     found = np.concatenate([each.confidence[each.matched()] for each in column]).astype(np.float64)
-    return float(scipy.special.expit(_new_one(scipy.special.logit(np.clip(found, 1e-6, 1 - 1e-6)))))
+    log_odds = scipy.special.logit(np.clip(found, 1 - MOST_SURE, MOST_SURE))
+    return float(scipy.special.expit(_new_one(log_odds, USUAL_LOG_ODDS)))
 
 
-def _new_one(values: NDArray[np.float64]) -> float:
-    """What another value of a normal distribution lies below with the chance `BELOW`; minus infinity without two."""
-    if len(values) < 2:
+def _new_one(values: NDArray[np.float64], usual: float) -> float:
+    """What another value of a normal distribution lies below with the chance `BELOW`; minus infinity without two.
+
+    Args:
+        usual: the spread that counts as one more value.
+    """
+    if (count := len(values)) < 2:
         return -np.inf
-    error = values.std(ddof=1) * np.sqrt(1 + 1 / len(values))
-    return float(values.mean() + scipy.special.stdtrit(len(values) - 1, BELOW) * error)
+    spread = np.sqrt((((values - values.mean()) ** 2).sum() + usual**2) / count)
+    error = spread * np.sqrt(1 + 1 / count)
+    return float(values.mean() + scipy.special.stdtrit(count, BELOW) * error)
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
