@@ -131,7 +131,7 @@ def phantoms(root: Path, count: int) -> Dataset:
 
 def train_folds(data: Dataset, run: Path, folds: int, limits: Mapping[str, Any]) -> dict[Path, Sequence[str]]:
     """Train every fold; the folder of each, and the cases that it held out."""
-    focalis.fit(data.root, run, folds=folds, start="scratch", resume=run.exists(), **limits)
+    focalis.fit(data.root, run, folds=folds, resume=run.exists(), **{"start": "scratch", **limits})
     homes = [run / f"fold_{fold}" for fold in range(folds)]
     return {home: read_json(home / "record.json")["cases"]["held_out"] for home in homes}
 
@@ -143,7 +143,7 @@ def train_on_pieces(data: Dataset, home: Path, limits: Mapping[str, Any]) -> dic
         run, pieces = home / "run" / held_out.name, home / "pieces" / held_out.name
         if not (pieces / "dataset.json").exists():
             write_pieces(data, [case.name for case in data.cases if case is not held_out], pieces)
-        focalis.fit(pieces, run, start="scratch", resume=run.exists(), **limits)
+        focalis.fit(pieces, run, resume=run.exists(), **{"start": "scratch", **limits})
         found[run] = [held_out.name]
     return found
 
