@@ -74,7 +74,7 @@ def test_without_folds_all_cases_train_by_the_point_that_was_chosen_without_them
     assert (len(cases["train"]), cases["inner"], cases["held_out"]) == (6, [], [])
     assert sorted(whole.provenance["images"]["trained the model"]) == [f"phantom_{n:03}" for n in range(6)]
     point, chosen = whole.operating_point, before.operating_point
-    how = f"chosen with a network that had not learned from the cases: {chosen.how}"
+    how = f"from a training without the cases that chose it: {chosen.how}"
     assert point == replace(chosen, how=how)
     assert (result.summary.overall["dice"], result.judged_on) == (
         first.summary.overall["dice"],
@@ -87,8 +87,8 @@ def test_without_folds_all_cases_train_by_the_point_that_was_chosen_without_them
 def test_the_figures_of_the_inner_split_say_how_its_cases_train_too(phantoms, tmp_path):
     result = fit(phantoms, tmp_path / "run", steps=1)
     assert result.judged_on == (
-        "3 cases of the inner split: they chose the operating point, so the figures flatter; they did not train: "
-        "--then-all makes a model of all cases"
+        "3 cases of the inner split, which chose the operating point, so the figures flatter; they did not train "
+        "(--then-all adds a model of all cases)"
     )
 
 
@@ -102,6 +102,13 @@ def test_a_model_of_all_cases_has_no_promise_refinement_or_slurm(phantoms, tmp_p
     ):
         fit(phantoms, tmp_path / "run", then_all=True, **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_with_a_refinement_gets_no_model_of_all_cases_afterwards(phantoms, tmp_path):
+    fit(phantoms, tmp_path / "run", plan_only=True, network="dense+crf")
+    with pytest.raises(UsageError, match="leave --promise, --on slurm and \\+crf out"):
+        fit(phantoms, tmp_path / "run", resume=True, then_all=True, steps=1)
+    assert not (tmp_path / "run" / "all").exists()
 
 
 def test_the_command_offers_it():

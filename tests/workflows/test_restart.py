@@ -7,12 +7,14 @@ from small_plan import small_plan
 
 from focalis.dataset import open_dataset
 from focalis.lesions import OperatingPoint
-from focalis.model import open_model
+from focalis.model import Model, open_model
 from focalis.planning import read_plan
+from focalis.settings import Length
 from focalis.training import NothingLearnedWarning, loop
 from focalis.training.validation import Watched
 from focalis.workflows.fit import fit
 from focalis.workflows.fit_figures import on_all_cases
+from focalis.workflows.model_record import collapse_alert
 from focalis.workflows.record import write_json
 from focalis.workflows.run import Task
 from focalis.workflows.train_run import safer
@@ -86,6 +88,45 @@ def test_all_cases_train_by_the_recipe_that_most_folds_ended_with(phantoms, tmp_
     said = f"{anew} of 3 folds began once more, so the training on all cases has the loss present_dice_cross_entropy"
     assert whole.record.get("safer_because", "").startswith(said) == safe
     assert whole.record["seed"] == 0
+
+
+def of_one(home, **more):
+    return Task.model_construct(
+        **{"home": home, "plan": small_plan(), "record": {}, "point": None, "length": Length(), **more}
+    )
+
+
+@pytest.mark.parametrize(
+    ("begun", "steps"),
+    [
+        (None, "as before"),
+        ({"steps": 200}, 200),  # interrupted
+        ({"steps": 250, "finished": "now", "minutes_asked": 30.0}, 250),  # had measured its own
+        ({"steps": 200, "finished": "now", "minutes_asked": None}, "as before"),
+    ],
+)
+def test_a_training_on_all_cases_that_was_begun_keeps_its_steps(phantoms, tmp_path, begun, steps):
+    write_json(tmp_path / "record.json", {"steps": 400})
+    if begun:
+        write_json(tmp_path / "all" / "record.json", begun)
+    task = on_all_cases([of_one(tmp_path)], tmp_path, open_dataset(phantoms), OperatingPoint())
+    as_before = task.same_steps_as == (tmp_path,) and task.length.steps is None
+    assert ("as before" if as_before else task.length.steps) == steps
+
+
+@pytest.mark.parametrize(
+    ("collapse", "found", "said"),
+    [(None, 3, ""), ("nothing is marked", 3, "nothing is marked"), (None, 0, "it found none of the lesions")],
+)
+def test_a_model_of_all_cases_says_that_the_training_before_it_failed(
+    phantoms, tmp_path, collapse, found, said
+):
+    write_json(tmp_path / "record.json", {"collapse": collapse})
+    point = OperatingPoint(lesions=4, found=found)
+    task = on_all_cases([of_one(tmp_path)], tmp_path, open_dataset(phantoms), point)
+    alert = collapse_alert(Model(small_plan(), (), task.point, task.record))
+    assert said in alert
+    assert bool(alert) == bool(said)
 
 
 @pytest.mark.usefixtures("finds_nothing")

@@ -39,6 +39,9 @@ from focalis.workflows.slurm import TASKS
 from focalis.workflows.task import read_judgement, train_and_judge, with_masks
 
 PLAN, REPORT = "plan.yaml", "report.html"
+NO_THEN_ALL = (
+    "--then-all keeps the operating point that was chosen before; leave --promise, --on slurm and +crf out"
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -182,9 +185,7 @@ def fit(
     if learning_curve and fold is None:
         raise UsageError("a learning curve needs held-out cases; give --fold")
     if then_all and (promise or on == "slurm" or (network or "").endswith(REFINED)):
-        raise UsageError(
-            "--then-all keeps the operating point that was chosen before; leave --promise, --on slurm and +crf out"
-        )
+        raise UsageError(NO_THEN_ALL)
     made_from = provenance()
     Aim.parse(aim)
     asked = None if promise is None else Promise.parse(promise)
@@ -230,8 +231,11 @@ def fit(
             "memory_gb": compute.memory_gb and compute.memory_gb / trainers.sharing,
         }
         chosen = plan_of_run(trainings, plan, plan_path, changes, resume)
-        if asked and split_name(chosen.network.name)[1]:
+        refined = split_name(chosen.network.name)[1]
+        if asked and refined:
             raise UsageError("a promise cannot be made for refined masks; leave +crf or --promise out")
+        if then_all and refined:
+            raise UsageError(NO_THEN_ALL)
         started = started_from(chosen)
         origin = f"{started['name']}: {started['taken']}" if started else ""
         if started:

@@ -11,20 +11,21 @@ from focalis.dataset import Dataset, Split
 from focalis.evaluation import Promise, Summary, keep_promise, nothing_to_find, partly_judged
 from focalis.lesions import OperatingPoint
 from focalis.model import load_model, save_model
+from focalis.settings import Length
 from focalis.training import read_metrics
 from focalis.workflows.ensemble import ensemble
 from focalis.workflows.judge import ADVICE, Judgement, squeezed_line, write_judgement
 from focalis.workflows.learning_curve import outlook
 from focalis.workflows.record import read_json, write_json
 from focalis.workflows.run import MODEL, Task
-from focalis.workflows.train_run import differences, safer
+from focalis.workflows.train_run import RECORD, differences, safer
 
 ACROSS_FOLDS = (
     "the folds' held-out cases, each judged by the member that did not learn from it, as if all members together did "
     "no worse"
 )
 ALL = "all"
-BEFORE = "chosen with a network that had not learned from the cases"
+BEFORE = "from a training without the cases that chose it"
 SAFER_BECAUSE = "safer_because"
 """In a training's record: why it has another recipe than the plan's."""
 
@@ -52,27 +53,43 @@ def join_folds(
 
 
 def on_all_cases(tasks: Sequence[Task], root: Path, data: Dataset, point: OperatingPoint) -> Task:
-    """A run's training on all cases, with the operating point that was chosen before, and as many steps as before.
+    """A run's training on all cases, with the operating point that was chosen before.
+
+    It takes as many steps as the run; one that was begun keeps those that it was begun with, unless it is finished and
+    the run has more by now.
 
     No case is left to see whether it finds anything. So it takes the safer recipe if most folds, or the one training,
     began once more with it, and its record says why (`SAFER_BECAUSE`).
     """
     task, safe = tasks[0], safer(tasks[0].plan)
-    changes: dict[str, Any] = {}
-    anew = sum(bool(read_json(each.home / "record.json").get("restarted")) for each in tasks)
+    changes: dict[str, Any] = {"same_steps_as": (task.home,)}
+    if (path := root / ALL / RECORD).exists():
+        begun = read_json(path)
+        if "finished" not in begun or begun.get("minutes_asked") is not None:
+            changes = {"same_steps_as": (), "length": Length(steps=begun["steps"])}
+    failed = [str(read_json(each.home / RECORD).get("collapse") or "") for each in tasks]
+    noted = {}
+    if 2 * sum(map(bool, failed)) > len(tasks) or point.found == 0:
+        first = next(filter(None, failed), "it found none of the lesions to choose it on")
+        noted = {
+            "collapse": f"the training that chose its operating point did not learn what it should: {first}"
+        }
+    anew = sum(bool(read_json(each.home / RECORD).get("restarted")) for each in tasks)
     if 2 * anew > len(tasks):
         who = f"{anew} of {len(tasks)} folds" if len(tasks) > 1 else "the training"
         why = f"{who} began once more, so the training on all cases has "
-        changes = {"plan": safe, "record": task.record | {SAFER_BECAUSE: why + differences(task.plan, safe)}}
+        changes["plan"] = safe
+        noted[SAFER_BECAUSE] = why + differences(task.plan, safe)
+    how = "cross-validation" if len(tasks) > 1 else BEFORE
     return task.model_copy(
         update={
             **changes,
+            "record": task.record | noted,
             "name": "all cases",
             "home": root / ALL,
             "fold": None,
             "split": Split(tuple(case.name for case in data.cases), ()),
-            "same_steps_as": (task.home,),
-            "point": replace(point, how=f"{'cross-validation' if len(tasks) > 1 else BEFORE}: {point.how}"),
+            "point": replace(point, how=f"{how}: {point.how}", found=point.found or None),
         }
     )
 

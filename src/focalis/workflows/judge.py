@@ -429,6 +429,6 @@ def held_out_note(fold: int | None, cases: int) -> str:
     if fold is not None:
         return f"{cases} held-out cases of fold {fold}, predicted once after every choice was made"
     return (
-        f"{counted(cases)} of the inner split: they chose the operating point, so the figures flatter; they did not "
-        "train: --then-all makes a model of all cases"
+        f"{counted(cases)} of the inner split, which chose the operating point, so the figures flatter; they did not "
+        "train (--then-all adds a model of all cases)"
     )

@@ -160,7 +160,8 @@ class Task(Job):
     def placed(self) -> Task:
         """See `Job`: with absolute paths, going on with what is there."""
         absolute = {name: getattr(self, name).resolve() for name in ("dataset", "home", "prepared")}
-        return self.model_copy(update={**absolute, "resume": True})
+        others = tuple(home.resolve() for home in self.same_steps_as)
+        return self.model_copy(update={**absolute, "same_steps_as": others, "resume": True})
 
 
 class Preparation(Job):

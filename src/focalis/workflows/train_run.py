@@ -54,7 +54,8 @@ RECORD = "record.json"
 _WHICH_GPU = re.compile(r"(?<=^cuda):\d+")
 """A run that is resumed may use another GPU, other threads, and other processes."""
 CALIBRATED_ON = 16
-"""Cases of the inner split that the cost of 8-bit integers is measured on, at most: each is predicted twice."""
+"""Cases of the inner split, or of the training if all train, on which the cost of 8-bit integers is measured, at most:
+each is predicted twice."""
 
 
 def train_run(run: Run, tell: Tell = lambda _stage, _progress: None) -> Model:
@@ -153,7 +154,8 @@ def train_run(run: Run, tell: Tell = lambda _stage, _progress: None) -> Model:
     point = task.point or operating_point(
         plan, network, validation, run.runtime, task.aim, task.promise, run.data.patients
     )
-    tell(f"{task.name}: look at the inner split as before training", None)
+    if validation:
+        tell(f"{task.name}: look at the inner split as before training", None)
     before_training = untrained_look(plan, validation, seed=task.seed, runtime=run.runtime, start=start)
     record["before_training"] = before_training
     still = stood_still(before_training or {}, ranks.from_first(lambda: read_metrics(task.home)[-1]))
@@ -211,7 +213,8 @@ def _finish(
     )
     if task.eight_bit and run.runtime.device.type == "cpu":
         tell(f"{task.name}: calibrate for 8-bit integers", None)
-        model = replace(model, eight_bit=calibrate(model, validation[:CALIBRATED_ON]))
+        cases, of = (validation, "the inner split") if len(validation) else (training, "the training cases")
+        model = replace(model, eight_bit=calibrate(model, cases[:CALIBRATED_ON], of))
     save_model(model, task.home / MODEL)
     write_json(task.home / RECORD, record)
     return model
