@@ -7,7 +7,7 @@
 `apart` trains on all cases but the inner split, which chooses the operating point. `all` trains on all of them for as
 many steps, and keeps that point. Both start from shapes. A `draw` is of fold 0's training cases, judged on other
 training cases of it. A `fold` has the cases of the few-case rows of `evidence.py`, judged on its held-out cases; with
-`--beside` that row itself is `apart`, where it is there. A row that is there is not made again.
+`--beside` that row itself is `apart`. A row that is there is not made again.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\n".join(lines))
         return
     torch.set_num_threads(1)
-    places = [*(f"draw{draw}" for draw in DRAWS), *(f"fold{f}-seed{s}" for s in SEEDS for f in FOLDS)]
+    draws = [] if options.beside else [f"draw{draw}" for draw in DRAWS]
+    places = [*draws, *(f"fold{f}-seed{s}" for s in SEEDS for f in FOLDS)]
     for place in places:
         path = FOLDER / f"{options.data}-{options.cases}cases-{options.steps}steps-{place}.json"
         if options.only in place and not path.exists():

@@ -8,9 +8,10 @@
     python benchmarks/thickened.py sts_pet data/sarcomas                  real scans made as hard
     python benchmarks/thick_slices.py fit data/sarcomas --name sarcomas
 
-Each scan is a heart in a chest: 4 to 10 slices of 10 mm with pixels of 1.5 mm. The lesion is an arc of the wall of the
-left ventricle in neighbouring slices, about 0.15 % of the volume, and as bright as the blood beside it. Scanners differ
-in brightness, and half of each image is air. Nothing in it is patient data. A row that is there is not made again.
+Each scan that `make` writes is a heart in a chest: 4 to 10 slices of 10 mm with pixels of 1.5 mm. The lesion is an arc
+of the wall of the left ventricle in neighbouring slices, about 0.15 % of the volume, and as bright as the blood beside
+it. Scanners differ in brightness, and half of each image is air. Nothing in these is patient data. A row that is there
+is not made again.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python benchmarks/thickened.py msd_hippocampus data/thick_hippocampi
 
-FOCALIS_DATA names the folder of the real sets. What is written is no data set of patients any more: in part of the
-cases the lesion is painted over with what lies around it, in every case a tube as bright as the lesion wanders through
-the scan, and each scan's values are multiplied by a factor of its own. It stands in for sets that nobody tuned for
-(`thick_slices.py` trains on it).
+FOCALIS_DATA names the folder of the real sets. In part of the cases the lesion is painted over with what lies around
+it, in every case a tube as bright as the lesion wanders through the scan, and each scan's values are multiplied by a
+factor of its own. So it is no set to judge a model for patients by, but it is patient data as before. It stands in for
+sets that nobody tuned for (`thick_slices.py` trains on it).
 """
 
 from __future__ import annotations
