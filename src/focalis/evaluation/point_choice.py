@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -36,7 +37,7 @@ BELOW = 0.025
 the minimum confidence. The smallest of ten lesions is no such bound: one new lesion in eleven is smaller still."""
 MOST_SURE = 1 - 1e-6
 """Confidences above this count as this: float32 hardly tells them apart."""
-USUAL_LOG_ODDS, USUAL_LOG_VOLUME = float(scipy.special.logit(MOST_SURE)) / 12**0.5, 1.0
+USUAL_LOG_ODDS, USUAL_LOG_VOLUME = math.log(MOST_SURE / (1 - MOST_SURE)) / 12**0.5, 1.0
 """A usual spread, which counts as one lesion more: a few may be alike by accident, and all that a network is very sure
 of count as `MOST_SURE`. Of the log odds of confidence it is that of an even spread from one half to `MOST_SURE`, of
 volumes a factor of e."""
