@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from accuracy import dice
 from arms import table
-from evidence_data import Task, inner_of, task_of
+from evidence_data import inner_of, task_of
 from evidence_plan import RESULTS, Row
 from evidence_rows import plan_of, score
 from pretrain_shapes import Learner
-from tables import PAGE, replaced
+from tables import put
 from torch import Tensor
 
 from focalis.dataset import Case
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.command == "table":
         lines = tables()
-        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), BEGIN, END, lines), encoding="utf-8")
+        put(BEGIN, END, lines)
         print("\n".join(lines))
         return
     torch.set_num_threads(1)
@@ -118,17 +118,17 @@ def made(idea: str, data: str, fold: int, seed: int, steps: int) -> dict[str, An
         "data_sha256": data_hash(trial.task.data.cases),
         **more,
         "dice": {
-            name: by_case(model, trial.task, cases)
+            name: by_case(score(model, trial.task, cases))
             for name, cases in (("inner", trial.inner.val), ("held out", trial.task.split.val))
         },
     }
 
 
-def by_case(model: Model, task: Task, cases: Sequence[str]) -> dict[str, float]:
-    """Per case the mean Dice of its parts at one half."""
+def by_case(parts: Sequence[Mapping[str, Any]], key: str = "dice_at_half") -> dict[str, float]:
+    """Per case the mean Dice of its parts, by default at one half."""
     found: dict[str, list[float]] = {}
-    for part in score(model, task, cases):
-        found.setdefault(part["case"], []).append(part["dice_at_half"])
+    for part in parts:
+        found.setdefault(part["case"], []).append(part[key])
     return {case: round(float(np.mean(each)), 5) for case, each in found.items()}
 
 

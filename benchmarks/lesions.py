@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from accuracy import cut
-from tables import replaced
+from tables import PAGE, put
 
 import focalis
 from focalis.dataset import Dataset, PhantomSettings, open_dataset, write_phantoms
@@ -39,7 +39,6 @@ from focalis.volume import write_volume
 from focalis.workflows.record import provenance, read_json
 
 RESULTS = Path(__file__).parent / "results" / "lesions"
-PAGE = Path(__file__).parents[1] / "docs" / "evidence-tables.md"
 BEGIN, END = "<!-- lesions: made by benchmarks/lesions.py -->", "<!-- /lesions -->"
 MANY = PhantomSettings(
     shape_zyx=(48, 80, 80),
@@ -226,10 +225,7 @@ def write_page() -> None:
     """Replace the measured part of the page by what is there."""
     paths = sorted(RESULTS.glob("*.json"))
     lines = [line for path in paths for line in section(path, read_json(path))]
-    page = replaced(
-        PAGE.read_text(encoding="utf-8"), BEGIN, END, ["", *(lines or ["Nothing has been measured yet.", ""])]
-    )
-    write_text(PAGE, page)
+    put(BEGIN, END, ["", *(lines or ["Nothing has been measured yet.", ""])])
     print(f"{PAGE}: {len(paths)} results")
 
 

@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 from small_lesions import dataset
-from tables import replaced
+from tables import put
 
 from focalis.dataset import make_splits
 from focalis.evaluation import bootstrap_interval
-from focalis.files import write_text
 from focalis.lesions import decide, match_lesions
 from focalis.planning import fingerprint, make_plan
 from focalis.prediction import choose_runtime
@@ -31,7 +30,6 @@ from focalis.training.validation import dice, probabilities
 from focalis.workflows.record import provenance, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "patch_sizes"
-PAGE = Path(__file__).parents[1] / "docs" / "evidence-tables.md"
 BEGIN, END = "<!-- patches: made by benchmarks/patch_sizes.py -->", "<!-- /patches -->"
 
 
@@ -49,8 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "table":
         lines = [*same_time(), "", *(table() if any(RESULTS.glob("*.json")) else [])]
-        page = replaced(PAGE.read_text(encoding="utf-8"), BEGIN, END, ["", *lines, ""])
-        write_text(PAGE, page)
+        put(BEGIN, END, ["", *lines, ""])
         return
     for side in options.sides:
         path = RESULTS / f"{options.data}-{side}-{options.steps}steps-seed{options.seed}.json"

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from evidence_data import held_out_nodules
 from scipy.ndimage import gaussian_filter
-from tables import replaced
+from tables import put
 
 from focalis.dataset import PhantomSettings, make_phantom
 from focalis.evaluation import Promise, cut, keep_promise
@@ -30,7 +30,6 @@ from focalis.prediction import Settings, segment
 from focalis.workflows.record import provenance, read_json
 
 RESULTS = Path(__file__).parent / "results" / "small_lesions"
-PAGE = Path(__file__).parents[1] / "docs" / "evidence-tables.md"
 BEGIN, END = "<!-- promises: made by benchmarks/promise.py -->", "<!-- /promises -->"
 SCANS, EMPTY, DRAWS = 200, 40, 200
 SETTINGS = PhantomSettings(shape_zyx=(24, 40, 40), lesions=4, foreground_share=0.01, contrast=110.0)
@@ -59,7 +58,7 @@ def main() -> None:
         "trials": [trial(rows, text, count) for text in PROMISES[options.data] for count in RESTING_ON],
     }
     write_text(RESULTS / f"promise-{options.data}.json", json.dumps(content) + "\n")
-    write_text(PAGE, replaced(PAGE.read_text(encoding="utf-8"), BEGIN, END, table()))
+    put(BEGIN, END, table())
 
 
 def table() -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any, get_args
 
 import numpy as np
 from accuracy import HERE, cut, windows_of
-from tables import replaced
+from tables import PAGE, put
 
 import focalis
 from focalis.dataset import open_dataset, with_readers
@@ -37,7 +37,6 @@ from focalis.volume import Volume, read_volume
 from focalis.workflows.record import provenance
 
 RESULTS = HERE / "results" / "readers"
-PAGE = HERE.parent / "docs" / "evidence-tables.md"
 BEGIN, END = "<!-- readers: made by benchmarks/readers.py -->", "<!-- /readers -->"
 
 
@@ -106,7 +105,7 @@ def beside(model_path: Path, data: Path, names: list[str]) -> list[CaseBesideRea
 def write_page(targets: Sequence[str], minutes: float) -> None:
     """Replace the measured part of the page by what is there."""
     lines = table(targets, minutes) or ["Nothing has been measured yet."]
-    write_text(PAGE, replaced(PAGE.read_text(encoding="utf-8"), BEGIN, END, ["", *lines, ""]))
+    put(BEGIN, END, ["", *lines, ""])
     print(f"{PAGE}: {len(lines)} lines")
 
 

@@ -24,11 +24,10 @@ import numpy as np
 from accuracy import cut as window
 from accuracy import windows_of
 from numpy.typing import NDArray
-from tables import replaced
+from tables import put
 
 from focalis.dataset import Case, open_dataset, read_splits
 from focalis.evaluation import point_choice as choice
-from focalis.files import write_text
 from focalis.lesions import Candidates, features, find_candidates, label_components, lesion_chance, temper
 from focalis.model import Model, load_model
 from focalis.prediction import Settings, choose_runtime, segment
@@ -37,7 +36,6 @@ from focalis.volume import Volume
 from focalis.workflows.record import provenance, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "second_look"
-PAGE = Path(__file__).parents[1] / "docs" / "evidence-tables.md"
 BEGIN, END = "<!-- second look: made by benchmarks/second_look.py -->", "<!-- /second look -->"
 RATES = (0.25, 0.5, 1.0, 2.0)
 CUTOFFS, DRAWS = 200, 1000
@@ -55,8 +53,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.what == "table":
-        page = replaced(PAGE.read_text(encoding="utf-8"), BEGIN, END, ["", *table(), ""])
-        write_text(PAGE, page)
+        put(BEGIN, END, ["", *table(), ""])
         return
     began = provenance()
     if options.even_few:
@@ -136,16 +133,13 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Differences are paired, over scans drawn with replacement.
     """
-    names = sorted({row["plain"].case for row in rows})
-    where = np.array([names.index(row["plain"].case) for row in rows])
-    draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
-    weights = np.vstack([np.ones(len(names), int), draws])[:, where]
+    weights = drawn([row["plain"].case for row in rows])
     by_look = [number for number, row in enumerate(rows) if row["look"] is not row["plain"]]
     curves = [curve([rows[i][name] for i in by_look], weights[:, by_look]) for name in ("plain", "look")]
     ways = {name: figures(rows, name, weights) for name in (PLAIN, LOOK)}
     return {
         "predictions": len(rows),
-        "scans": len(names),
+        "scans": len({row["plain"].case for row in rows}),
         "true_lesions": sum(row["plain"].truth_mm3.size for row in rows),
         "candidates": sum(row["plain"].confidence.size for row in rows),
         "predictions_by_a_second_look": len(by_look),
@@ -159,6 +153,14 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         },
         "difference": {key: span(value - ways[PLAIN][key]) for key, value in ways[LOOK].items()},
     }
+
+
+def drawn(cases: Sequence[str]) -> NDArray[np.int_]:
+    """How often each row counts, by its case: once, then in each draw of scans with replacement; (1 + draws, rows)."""
+    names = sorted(set(cases))
+    where = np.array([names.index(case) for case in cases])
+    draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
+    return np.asarray(np.vstack([np.ones(len(names), int), draws])[:, where])
 
 
 def curve(rows: Sequence[Candidates], weights: NDArray[np.int_]) -> NDArray[np.float64]:

@@ -23,11 +23,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from second_look import DRAWS, RATES, curve, members, span
-from tables import PAGE, replaced
+from second_look import RATES, curve, drawn, members, span
+from tables import put
 
 from focalis.dataset import Case
-from focalis.files import write_text
 from focalis.lesions import (
     Candidates,
     features,
@@ -59,7 +58,7 @@ def main() -> None:
     parser.add_argument("paths", type=Path, nargs="*")
     options = parser.parse_args()
     if options.what == "table":
-        write_text(PAGE, replaced(PAGE.read_text(encoding="utf-8"), BEGIN, END, ["", *table(), ""]))
+        put(BEGIN, END, ["", *table(), ""])
         return
     began = provenance()
     rankings: dict[str, list[Candidates]] = {"highest probability": [], **{name: [] for name in SETS}}
@@ -153,13 +152,10 @@ def _joined(given: dict[str, NDArray[np.float64]], kinds: Sequence[str]) -> NDAr
 def judged(rankings: dict[str, list[Candidates]]) -> dict[str, Any]:
     """Sensitivity of each ranking at each rate, and how much it differs from that of the features as they are now."""
     rows = rankings[USUAL]
-    names = sorted({row.case for row in rows})
-    where = np.array([names.index(row.case) for row in rows])
-    draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
-    weights = np.vstack([np.ones(len(names), int), draws])[:, where]
+    weights = drawn([row.case for row in rows])
     curves = {name: curve(each, weights) for name, each in rankings.items()}
     return {
-        "scans": len(names),
+        "scans": len({row.case for row in rows}),
         "true_lesions": sum(row.truth_mm3.size for row in rows),
         "candidates": sum(row.confidence.size for row in rows),
         "rankings": {

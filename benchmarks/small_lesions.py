@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from lesions import MANY, predicted, short, train_folds, train_on_pieces
-from tables import replaced
+from tables import put
 
 import focalis
 from focalis.dataset import Dataset, PhantomSettings, open_dataset, write_phantoms
@@ -32,7 +32,6 @@ from focalis.volume import read_volume
 from focalis.workflows.record import provenance, read_json
 
 RESULTS = Path(__file__).parent / "results" / "small_lesions"
-PAGE = Path(__file__).parents[1] / "docs" / "evidence-tables.md"
 BEGIN, END = "<!-- rows: made by benchmarks/small_lesions.py -->", "<!-- /rows -->"
 DEFAULT = "dice_cross_entropy"
 LOSSES = (
@@ -182,9 +181,7 @@ def make(row: Row, runs: Path) -> None:
 
 def hard_plan(data: Dataset, home: Path, of: Set, seed: int) -> Path:
     """The plan of the default, except the patches at false lesions."""
-    written = focalis.fit(
-        data.root, home / "plan", plan_only=True, folds=of.folds, seed=seed, start="scratch"
-    )
+    written = focalis.fit(data.root, home / "plan", plan_only=True, folds=of.folds, seed=seed, start=of.start)
     plan = read_plan(written.plan)
     training = plan.training.model_copy(update={"hard_negative_share": HARD_SHARE})
     write_plan(plan.model_copy(update={"training": training}), home / "plan.yaml")
@@ -228,10 +225,7 @@ def write_page() -> None:
     """Replace the measured part of the page by what is there."""
     there = {row: read_json(row.path) for row in plan() if row.path.exists()}
     lines = [line for data in SETS for line in section(data, there)]
-    page = replaced(
-        PAGE.read_text(encoding="utf-8"), BEGIN, END, ["", *(lines or ["Nothing has been measured yet.", ""])]
-    )
-    write_text(PAGE, page)
+    put(BEGIN, END, ["", *(lines or ["Nothing has been measured yet.", ""])])
 
 
 def section(data: str, there: Mapping[Row, Mapping[str, Any]]) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 from evidence_tables import revisions
 
 from focalis.evaluation import bootstrap_interval
+from focalis.files import write_text
 from focalis.planning import SCRATCH
 
 HERE = Path(__file__).parent
@@ -50,6 +51,11 @@ def replaced(page: str, begin: str, end: str, lines: list[str]) -> str:
     """The page with these lines between two marks."""
     before, after = page.split(begin)[0], page.split(end)[1]
     return "\n".join([before + begin, *lines, end]) + after
+
+
+def put(begin: str, end: str, lines: list[str]) -> None:
+    """Write these lines between two marks of docs/evidence-tables.md."""
+    write_text(PAGE, replaced(PAGE.read_text(encoding="utf-8"), begin, end, lines))
 
 
 def speed_tables() -> list[str]:

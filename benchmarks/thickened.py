@@ -11,20 +11,21 @@ sets that nobody tuned for (`thick_slices.py` trains on it).
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from accuracy import cut
+from evidence_data import data_folder
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from focalis.dataset import Case, open_dataset
+from focalis.files import write_text
 from focalis.volume import (
     Grid,
     Volume,
     grid_with_spacing,
-    read_volume,
     resample_image,
     resample_label,
     write_volume,
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     thick = SETS[options.set]
-    cases = open_dataset(Path(os.environ["FOCALIS_DATA"]) / options.set).cases[: thick.cases]
+    cases = open_dataset(data_folder() / options.set).cases[: thick.cases]
     patients = ["case,patient"]
     for number, case in enumerate(cases):
         for name, image, label in parts(case, thick):
@@ -72,19 +73,21 @@ def main() -> None:
             write_volume(image, options.folder / "images" / f"{name}.nii.gz")
             write_volume(label, options.folder / "labels" / f"{name}.nii.gz")
             patients.append(f"{name},{case.name}")
-    (options.folder / "patients.csv").write_text("\n".join(patients) + "\n", encoding="utf-8")
+    write_text(options.folder / "patients.csv", "\n".join(patients) + "\n")
 
 
 def parts(case: Case, thick: Thick) -> list[tuple[str, Volume, Volume]]:
     """Name, image and label (1 is the lesion) of a case, or of its two halves."""
-    assert case.label is not None
-    image, label = read_volume(case.images[0]), read_volume(case.label)
+    image, label = case.read_images()[0], case.read_label()
     label = Volume((label.array > 0).astype(np.uint8), label.grid)
     if not thick.halves:
         return [(case.name, image, label)]
-    middle = image.array.shape[2] // 2
-    sides = {"left": slice(None, middle), "right": slice(middle, None)}
-    return [(f"{case.name}_{side}", _cut(image, x), _cut(label, x)) for side, x in sides.items()]
+    z, y, x = image.array.shape
+    sides = {"left": (0, x // 2), "right": (x // 2, x - x // 2)}
+    return [
+        (f"{case.name}_{side}", *(cut(volume, (0, 0, start), (z, y, size)) for volume in (image, label)))
+        for side, (start, size) in sides.items()
+    ]
 
 
 def harder(image: Volume, label: Volume, slice_mm: float, rng: np.random.Generator) -> tuple[Volume, Volume]:
@@ -114,12 +117,6 @@ def harder(image: Volume, label: Volume, slice_mm: float, rng: np.random.Generat
         resample_image(Volume(values, image.grid), coarse),
         resample_label(Volume(lesion.astype(np.uint8), image.grid), coarse),
     )
-
-
-def _cut(volume: Volume, x: slice) -> Volume:
-    """A part along x, where it lies in the patient."""
-    array = np.ascontiguousarray(volume.array[:, :, x])
-    return Volume(array, volume.grid.part((x.start or 0, 0, 0), array.shape[::-1]))
 
 
 def _tube(grid: Grid, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -22,10 +22,9 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from tables import replaced
+from tables import put
 
 import focalis
-from focalis.files import write_text
 from focalis.lesions import label_components, match_lesions
 from focalis.planning import Normalisation, Plan
 from focalis.prediction import choose_runtime
@@ -35,7 +34,6 @@ from focalis.volume import read_volume
 from focalis.workflows.record import provenance, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "whole_scans"
-PAGE = Path(__file__).parents[1] / "docs" / "evidence-tables.md"
 BEGIN, END = "<!-- whole scans: made by benchmarks/whole_scans.py -->", "<!-- /whole scans -->"
 SHAPE_ZYX, BALLS, RADIUS = (400, 512, 512), 12, 4
 CASES, STEPS = (1, 4), 40
@@ -63,10 +61,7 @@ def main() -> None:
         print(json.dumps(memory_of(int(options.paths[0]))))
         return
     if options.what == "table":
-        page = replaced(
-            PAGE.read_text(encoding="utf-8"), BEGIN, END, ["", *memory_table(), "", *fit_table(), ""]
-        )
-        write_text(PAGE, page)
+        put(BEGIN, END, ["", *memory_table(), "", *fit_table(), ""])
         return
     began = provenance()
     if options.what == "memory":

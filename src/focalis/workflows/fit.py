@@ -15,7 +15,7 @@ from focalis.display import Shown
 from focalis.errors import UsageError
 from focalis.evaluation import Aim, Promise, Summary
 from focalis.files import LOCK, only_process_in
-from focalis.model import load_model
+from focalis.model import open_model
 from focalis.networks import REFINED, split_name
 from focalis.planning import SCRATCH, Freeze, Readers, read_plan
 from focalis.planning.parts import check_names
@@ -274,9 +274,12 @@ def fit(
         if later:
             trainers.executor.run(later, trainers.parallel, tell)
         judged = [read_judgement(task) for task in tasks]
-        if folds:
+        point = (
             join_folds(root, tasks, judged, data, asked)
-        point, recipe = load_model(root / MODEL).operating_point, ""
+            if folds
+            else open_model(root / MODEL).operating_point
+        )
+        recipe = ""
         if then_all:
             whole = on_all_cases(tasks, root, data, point)
             recipe = whole.record.get(SAFER_BECAUSE, "")

@@ -42,14 +42,15 @@ class Figures:
 
 def join_folds(
     root: Path, tasks: Sequence[Task], judged: Sequence[Judgement], data: Dataset, asked: Promise | None
-) -> None:
-    """Write the ensemble of the folds' models."""
+) -> OperatingPoint:
+    """Write the ensemble of the folds' models; returns its operating point."""
     whole = ensemble([load_model(task.home / MODEL) for task in tasks])
     if asked:
         cuts = [row for each in judged for row in each.cuts]
         point = keep_promise(whole.operating_point, cuts, asked, data.patients, where=ACROSS_FOLDS)
         whole = replace(whole, operating_point=point)
     save_model(whole, root / MODEL)
+    return whole.operating_point
 
 
 def on_all_cases(tasks: Sequence[Task], root: Path, data: Dataset, point: OperatingPoint) -> Task:
@@ -62,19 +63,18 @@ def on_all_cases(tasks: Sequence[Task], root: Path, data: Dataset, point: Operat
     began once more with it, and its record says why (`SAFER_BECAUSE`).
     """
     task, safe = tasks[0], safer(tasks[0].plan)
+    records = [read_json(each.home / RECORD) for each in tasks]
     changes: dict[str, Any] = {"same_steps_as": (task.home,)}
     if (path := root / ALL / RECORD).exists():
         begun = read_json(path)
         if "finished" not in begun or begun.get("minutes_asked") is not None:
             changes = {"same_steps_as": (), "length": Length(steps=begun["steps"])}
-    failed = [str(read_json(each.home / RECORD).get("collapse") or "") for each in tasks]
+    failed = [line for each in records if (line := each.get("collapse"))]
     noted = {}
-    if 2 * sum(map(bool, failed)) > len(tasks) or point.found == 0:
-        first = next(filter(None, failed), "it found none of the lesions to choose it on")
-        noted = {
-            "collapse": f"the training that chose its operating point did not learn what it should: {first}"
-        }
-    anew = sum(bool(read_json(each.home / RECORD).get("restarted")) for each in tasks)
+    if 2 * len(failed) > len(tasks) or point.found == 0:
+        first = failed[0] if failed else "it found none of the lesions to choose it on"
+        noted = {"collapse": f"the training that chose its operating point failed: {first}"}
+    anew = sum(bool(each.get("restarted")) for each in records)
     if 2 * anew > len(tasks):
         who = f"{anew} of {len(tasks)} folds" if len(tasks) > 1 else "the training"
         why = f"{who} began once more, so the training on all cases has "

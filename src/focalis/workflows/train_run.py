@@ -213,7 +213,7 @@ def _finish(
     )
     if task.eight_bit and run.runtime.device.type == "cpu":
         tell(f"{task.name}: calibrate for 8-bit integers", None)
-        cases, of = (validation, "the inner split") if len(validation) else (training, "the training cases")
+        cases, of = (validation, "the inner split") if validation else (training, "the training cases")
         model = replace(model, eight_bit=calibrate(model, cases[:CALIBRATED_ON], of))
     save_model(model, task.home / MODEL)
     write_json(task.home / RECORD, record)
