@@ -7,8 +7,9 @@ import pytest
 import torch
 from small_plan import small_plan
 
+from focalis.losses import loss_names
 from focalis.networks import peak_bytes
-from focalis.planning import NetworkSettings
+from focalis.planning import LossSettings, NetworkSettings
 from focalis.planning.step_memory import training_bytes
 
 SCRIPT = """
@@ -59,3 +60,17 @@ def test_a_network_that_holds_a_layer_twice_is_counted_too():
     network = torch.nn.Sequential(torch.nn.Sequential(layer), torch.nn.Sequential(layer))
     image = torch.zeros(1, 1, 8, 8, 8)
     assert peak_bytes(lambda: network(image), spent=network) >= 8**3 * 4
+
+
+@pytest.mark.parametrize("regions", [{}, {"whole": (1, 2), "core": (2,)}])
+def test_a_step_with_any_loss_is_counted(regions):
+    labels = {1: "edge", 2: "core"} if regions else {1: "lesion"}
+
+    def need(loss):
+        return training_bytes(
+            small_plan(labels=labels, regions=regions, patch_zyx=(16, 16, 16), loss=LossSettings(name=loss))
+        )
+
+    usual = need("dice_cross_entropy")
+    for loss in loss_names():
+        assert need(loss) == pytest.approx(usual, rel=0.25), loss

@@ -287,6 +287,13 @@ def test_rows_on_thick_slices_train_what_fit_trains(tmp_path):
     assert all(plan.reasons["batch"].startswith(alone.reasons["batch"]) for plan in rows)
 
 
+def test_losses_that_count_lesions_are_compared_with_others(tmp_path):
+    write_phantoms(tmp_path / "data", 10, SETTINGS, 0)
+    losses = ("dice_cross_entropy", "cc_dice_cross_entropy")
+    made = compare(tmp_path / "data", tmp_path / "out", losses=losses, steps=1)
+    assert [row["loss"] for row in made.content["rows"] if row["runs"]] == [*losses]
+
+
 def test_a_network_that_does_not_fit_the_memory_is_named(tmp_path):
     write_phantoms(tmp_path, 5, SETTINGS, 0)
     data, _ = checked(open_dataset(tmp_path))

@@ -21,18 +21,22 @@ def training_bytes(plan: Plan) -> int:
     """
     import torch
 
+    from focalis.losses import loss_spec
     from focalis.networks import Network, all_outputs, needs_data, peak_bytes
     from focalis.planning.parts import loss_of, network_of
 
-    loss = loss_of(plan)
+    loss, lesions = loss_of(plan), loss_spec(plan.loss.name).lesions
+    centre = tuple(side // 2 for side in plan.patch_zyx)
     with torch.random.fork_rng(devices=[]):
         network = network_of(plan).train()
 
         def step(network: Network, patches: int) -> None:
             image = torch.zeros(patches, len(plan.channels), *plan.patch_zyx)
-            target = torch.zeros(patches, *plan.patch_zyx, dtype=torch.int64)
             distance = torch.zeros(patches, *plan.patch_zyx)
-            terms = [loss(logits, target, distance) for logits in all_outputs(network(image))]
+            target = torch.zeros(patches, *plan.patch_zyx, dtype=torch.int64)
+            target[:, *centre] = 1
+            targets = [target, distance, torch.ones_like(target)] if lesions else [target, distance]
+            terms = [loss(logits, *targets) for logits in all_outputs(network(image))]
             torch.stack(terms).sum().backward()  # type: ignore[no-untyped-call]
 
         weights = sum(parameter.numel() for parameter in network.parameters()) * 4
