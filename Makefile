@@ -39,6 +39,7 @@ check: $(DEVELOPMENT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file benchmarks/mypy.ini benchmarks
 	$(BIN)/lint-imports
 
 # Results are kept in benchmarks/results/soak; one that is there is not made again. The long PET series comes from FOCALIS_DATA.

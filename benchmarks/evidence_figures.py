@@ -244,7 +244,8 @@ def fold_differences(line: Line, other: Line, value: Callable[[Judged], float | 
     """`own_difference` of each row that both have, without intervals."""
     both = sorted(set(line.judged) & set(other.judged))
     figures = [
-        own_difference(*(Line("", 1, {key: x.found[key]}) for x in (line, other)), value) for key in both
+        own_difference(Line("", 1, {key: line.found[key]}), Line("", 1, {key: other.found[key]}), value)
+        for key in both
     ]
     return ", ".join(
         format(figure.value, "+.3f") for figure in figures if figure and figure.value is not None

@@ -152,11 +152,8 @@ def score(model: Model, task: Task, cases: Iterable[str]) -> list[dict[str, Any]
             prediction = segment(model, [image], Settings(runtime="torch"))
             truth, predicted = label.array > 0, prediction.mask > 0
             probability = prediction.probability
-            (figures,) = evaluate_case(
-                *(Volume(mask.astype(np.uint8), label.grid) for mask in (truth, predicted)),
-                {1: "lesion"},
-                case=case,
-            )
+            true, found_mask = (Volume(mask.astype(np.uint8), label.grid) for mask in (truth, predicted))
+            (figures,) = evaluate_case(true, found_mask, {1: "lesion"}, case=case)
             distance_mm = distance_to_foreground(truth, label.grid.spacing_zyx_mm)
             far, half = distance_mm >= FAR_MM, probability >= 0.5
             found.append(

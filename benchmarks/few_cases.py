@@ -224,7 +224,7 @@ def filled(plan: Plan, start: Start, scans: PreparedCases, row: Row, runtime: Ru
         )
         if not math.isfinite(loss):
             raise SystemExit(f"{row.name}: diverged at step {step}")
-    return Start("filled", "", learner.average.state_dict(), network=plan.network.name)
+    return Start("filled", "", learner.average.state_dict())
 
 
 def with_holes(scans: PreparedCases, plan: Plan, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

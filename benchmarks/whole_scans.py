@@ -21,16 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
 from tables import put
 
 import focalis
+from focalis.dataset import Case
 from focalis.lesions import label_components, match_lesions
 from focalis.planning import Normalisation, Plan
 from focalis.prediction import choose_runtime
-from focalis.training import train
-from focalis.training.prepared import PreparedCases
-from focalis.volume import read_volume
+from focalis.training import prepare_cases, train
+from focalis.volume import Grid, Volume, read_volume, write_volume
 from focalis.workflows.record import provenance, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "whole_scans"
@@ -80,7 +79,8 @@ def main() -> None:
 def memory_of(count: int) -> dict[str, list[float]]:
     """GB of this process before the first step and after each."""
     with tempfile.TemporaryDirectory() as folder:
-        homes = [prepared(Path(folder) / f"case{number}" / "made", number) for number in range(count)]
+        home = Path(folder)
+        cases = prepare_cases([made(home, number) for number in range(count)], PLAN, home / "prepared")
         memory: dict[str, list[float]] = {"RssAnon": [], "VmRSS": []}
 
         def note(_progress: object = None) -> None:
@@ -92,9 +92,9 @@ def memory_of(count: int) -> dict[str, list[float]]:
         note()
         train(
             PLAN,
-            PreparedCases(homes),
+            cases,
             [],
-            Path(folder),
+            home,
             steps=STEPS,
             seed=0,
             runtime=choose_runtime(),
@@ -103,30 +103,25 @@ def memory_of(count: int) -> dict[str, list[float]]:
         return memory
 
 
-def prepared(home: Path, seed: int) -> Path:
-    """A prepared case: noise with bright balls, written slice by slice."""
-    home.mkdir(parents=True)
-    rng = np.random.default_rng(seed)
-    image = open_memmap(home / "image.npy", "w+", np.float32, (1, *SHAPE_ZYX))
-    label = open_memmap(home / "label.npy", "w+", np.uint8, SHAPE_ZYX)
-    distance = open_memmap(home / "distance.npy", "w+", np.float16, SHAPE_ZYX)
-    noise = rng.normal(size=SHAPE_ZYX[1:]).astype(np.float32)
-    for z in range(SHAPE_ZYX[0]):
-        image[0, z], distance[z] = np.roll(noise, 97 * z), 50
+def made(folder: Path, number: int) -> Case:
+    """A case of noise with bright balls."""
+    rng = np.random.default_rng(number)
+    noise = rng.normal(scale=100, size=SHAPE_ZYX[1:]).astype(np.int16)
+    image = np.stack([np.roll(noise, 97 * z) for z in range(SHAPE_ZYX[0])])
+    label = np.zeros(SHAPE_ZYX, np.uint8)
     offsets = np.indices((2 * RADIUS + 1,) * 3) - RADIUS
-    ball = (offsets**2).sum(0) <= RADIUS**2
-    lesions = []
-    for number in range(1, BALLS + 1):
-        centre = rng.integers(RADIUS, np.array(SHAPE_ZYX) - RADIUS - 1)
-        voxels = np.argwhere(ball) + centre - RADIUS
-        place = tuple(voxels.T)
-        image[(0, *place)] += 3
-        label[place], distance[place] = 1, 0
-        lesions.append(np.column_stack([np.full(len(voxels), number), voxels]))
-    np.save(home / "lesions.npy", np.concatenate(lesions).astype(np.int32))
-    for array in (image, label, distance):
-        array.flush()
-    return home
+    ball = np.argwhere((offsets**2).sum(0) <= RADIUS**2) - RADIUS
+    for _ in range(BALLS):
+        centre = rng.integers(RADIUS, np.array(SHAPE_ZYX) - RADIUS)
+        label[tuple((ball + centre).T)] = 1
+    image[label > 0] += 300
+    (depth, height, width), (z_mm, y_mm, x_mm) = SHAPE_ZYX, PLAN.spacing_zyx_mm
+    grid = Grid((width, height, depth), (x_mm, y_mm, z_mm))
+    paths = []
+    for kind, array in (("images", image), ("labels", label)):
+        paths.append(folder / kind / f"case{number}.nii.gz")
+        write_volume(Volume(array, grid), paths[-1])
+    return Case(f"case{number}", (paths[0],), paths[1])
 
 
 def fit(pasted: Path, run: Path, steps: int, real: Path | None) -> dict[str, Any]:

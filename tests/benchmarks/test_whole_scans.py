@@ -23,17 +23,17 @@ def test_a_size_is_set_against_the_usual_one_scan_by_scan(tmp_path, monkeypatch)
     ]
 
 
-def test_a_prepared_scan_holds_its_balls(tmp_path, monkeypatch):
-    monkeypatch.setattr(whole_scans, "SHAPE_ZYX", (20, 24, 28))
+def test_memory_is_read_before_the_first_step_and_after_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(whole_scans, "SHAPE_ZYX", (40, 44, 48))
     monkeypatch.setattr(whole_scans, "BALLS", 2)
-    home = whole_scans.prepared(tmp_path / "case" / "made", 0)
-    label, image, distance = (np.load(home / f"{name}.npy") for name in ("label", "image", "distance"))
+    monkeypatch.setattr(whole_scans, "STEPS", 1)
+    case = whole_scans.made(tmp_path, 0)
+    image, label = case.read_images()[0].array, case.read_label().array > 0
     assert label.any()
-    assert image[0][label > 0].mean() - image[0][label == 0].mean() > 2
-    assert (distance == 0).tolist() == (label > 0).tolist()
-    rows = np.load(home / "lesions.npy")
-    assert sorted(set(rows[:, 0])) == [1, 2]
-    assert label[tuple(rows[:, 1:].T)].all()
+    assert image[label].mean() - image[~label].mean() > 200
+    found = whole_scans.memory_of(2)
+    assert [len(each) for each in found.values()] == [2, 2]
+    assert all(0 < own < resident for own, resident in zip(found["RssAnon"], found["VmRSS"], strict=True))
 
 
 def test_the_table_of_memory_names_first_and_last_steps(tmp_path, monkeypatch):
