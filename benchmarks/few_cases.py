@@ -28,7 +28,7 @@ from arms import table
 from evidence_data import inner_of, task_of
 from evidence_plan import RESULTS, Row
 from evidence_rows import plan_of, score
-from pretrain_shapes import Learner
+from pretrain_shapes import Learner, cubes
 from tables import put
 from torch import Tensor
 
@@ -52,8 +52,6 @@ IDEAS = {
 }
 DATA = ("lidc_nodules", "msd_hippocampus")
 CASES, STEPS, FOLDS, SEEDS = 10, 350, (0, 1), (1, 2)
-HOLES, SIDE = 0.5, 8
-"""The share of a patch that is holes, cubes of so many voxels a side."""
 CONFIDENT, UNSURE = 0.9, (0.2, 0.8)
 """A scan joins if its probability reaches `CONFIDENT` somewhere; what lies between the others is not judged."""
 NOT_JUDGED = 255
@@ -240,10 +238,7 @@ def with_holes(scans: PreparedCases, plan: Plan, rng: np.random.Generator) -> tu
         ]
         box = tuple(slice(at, at + patch) for at, patch in zip(corner, plan.patch_zyx, strict=True))
         whole.append(image[(slice(None), *box)])
-        coarse = rng.random([-(-patch // SIDE) for patch in plan.patch_zyx]) < HOLES
-        for axis in range(3):
-            coarse = coarse.repeat(SIDE, axis)
-        holes.append(coarse[tuple(slice(patch) for patch in plan.patch_zyx)][None])
+        holes.append(cubes(rng, plan.patch_zyx)[None])
     return torch.from_numpy(np.stack(whole)), torch.from_numpy(np.stack(holes))
 
 

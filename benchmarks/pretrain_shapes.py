@@ -8,6 +8,10 @@ optimiser, learning rate, averaged weights, held statistics. The weights that ar
 what is a blob and what is not, for a training on lesions to begin with. A run that was stopped goes on when the same
 command is given again, and ends in the same weights. OUT gets metrics.jsonl, checkpoint.safetensors and, at the end,
 start.safetensors and record.json.
+
+`--task` has the network learn something else or something more: how far each voxel is from the nearest boundary between
+shapes (`distance`), and the image where cubes of it were taken out (`masked`); beside the classes one patch of a step
+has holes, alone all have.
 """
 
 from __future__ import annotations
@@ -26,10 +30,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
+from scipy import ndimage
 from torch import Tensor, nn
 
 from focalis.dataset.phantoms.shapes import BLOB, CLASSES, make_shapes
 from focalis.files import sha256_of, whole_file
+from focalis.losses import Loss
 from focalis.networks import Network
 from focalis.planning import Normalisation, Plan
 from focalis.planning.parts import loss_of
@@ -47,8 +53,15 @@ PATCH, BATCH = (40, 40, 40), 3
 CHECKPOINT_SECONDS = 60.0
 LOG_EVERY = 20
 JUDGED_VOLUMES, JUDGED_PATCHES, JUDGED_SEED = 40, 40, 1_000_003
-_CROP = 8
-"""The stream of randomness that patches are cut by; see `focalis.dataset.phantoms.shapes` for the others."""
+_CROP, _HOLES = 8, 9
+"""The streams of randomness that patches are cut by and holes are made by; see `focalis.dataset.phantoms.shapes` for
+the others."""
+NAMED, DISTANCE, MASKED = "classes", "distance", "masked"
+TASKS = (NAMED, f"{NAMED}+{DISTANCE}", f"{NAMED}+{MASKED}", f"{NAMED}+{DISTANCE}+{MASKED}", MASKED)
+FARTHEST = 8.0
+"""Voxels from a boundary from which on all distances are alike."""
+HOLES, HOLE_SIDE = 0.5, 8
+"""The share of a patch that is holes, cubes of so many voxels a side."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +89,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--task", choices=TASKS, default=NAMED)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     began = provenance()
     options.out.mkdir(parents=True, exist_ok=True)
     runtime = trusted_to_train(choose_runtime(), plan())
-    network = pretrain(options.steps, options.seed, options.out, runtime)
+    network = pretrain(options.steps, options.seed, options.out, runtime, options.task)
     target = options.out / "start.safetensors"
+    metadata, tensors = {"steps": str(options.steps)}, as_start(network)
+    if NAMED in options.task:
+        metadata[OUTPUT] = ANY_LESION
+    else:  # its output layer knows no lesions
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in head_names(network)}
     with whole_file(target) as temporary:
-        save_file(as_start(network), temporary, metadata={OUTPUT: ANY_LESION, "steps": str(options.steps)})
+        save_file(tensors, temporary, metadata=metadata)
     judged_dice = dice_by_class(network, options.seed)
     record = {
         **began,
+        "task": options.task,
         "steps": options.steps,
         "seed": options.seed,
         "volumes": VOLUMES,
@@ -105,18 +125,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def as_start(network: Network) -> dict[str, Tensor]:
     """The network's tensors, its output layer for background and lesion: a blob is one, all else is background."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    (head,) = (name for name, layer in network.named_modules() if layer is network.heads()[0])
-    for name in (f"{head}.weight", f"{head}.bias"):
+    for name in head_names(network):
         others = [value for value in range(len(CLASSES)) if value != BLOB]
         tensors[name] = torch.stack([tensors[name][others].mean(0), tensors[name][BLOB]])
     return tensors
 
 
-def plan() -> Plan:
-    """The default plan of voxels that are cubes, one channel; its labels are the shapes."""
+def head_names(network: Network) -> tuple[str, str]:
+    """The names of the output layer's two tensors."""
+    (head,) = (name for name, layer in network.named_modules() if layer is network.heads()[0])
+    return f"{head}.weight", f"{head}.bias"
+
+
+def plan(task: str = NAMED) -> Plan:
+    """The default plan of voxels that are cubes, one channel; its labels are the shapes, then what else is learned."""
+    more = [each for each in task.split("+") if each != NAMED]
     return Plan(
         channels=("image",),
-        labels=dict(enumerate(CLASSES[1:], start=1)),
+        labels=dict(enumerate((*CLASSES[1:], *more), start=1)),
         spacing_zyx_mm=(1.0, 1.0, 1.0),
         normalisation=(Normalisation(),),
         patch_zyx=PATCH,
@@ -162,16 +188,16 @@ class Learner:
         return value
 
 
-def pretrain(steps: int, seed: int, out: Path, runtime: Runtime) -> Network:
+def pretrain(steps: int, seed: int, out: Path, runtime: Runtime, task: str = NAMED) -> Network:
     """Train on shapes for a number of steps, or go on with a run that was stopped; the averaged network."""
-    settings = plan()
+    settings = plan(task)
     learner = Learner(settings, None, steps, seed, runtime)
     loss_function = loss_of(settings)
     checkpoint, log = out / "checkpoint.safetensors", out / "metrics.jsonl"
     first, seconds_before = 0, 0.0
     if checkpoint.exists():
         state = load_checkpoint(checkpoint, learner.network, learner.average, learner.optimizer)
-        if (state["steps"], state["seed"]) != (steps, seed):
+        if (state["steps"], state["seed"], state.get("task", NAMED)) != (steps, seed, task):
             raise SystemExit(f"{checkpoint}: belongs to another run; give another --out")
         first, seconds_before = state["step"], state["seconds"]
     kept = [row for row in read_log(out) if row["step"] <= first]
@@ -180,9 +206,14 @@ def pretrain(steps: int, seed: int, out: Path, runtime: Runtime) -> Network:
     started = saved = time.monotonic()
     losses: list[float] = []
     for step in range(first, steps):
-        image, label = make_batch(volumes, seed, step, BATCH)
+        whole, label = make_batch(volumes, seed, step, BATCH)
+        holes = holes_of(whole, seed, step, alone=task == MASKED) if MASKED in task else None
         loss = learner.learn(
-            step, image, lambda logits, label=label: loss_function(logits, label, torch.zeros(0))
+            step,
+            whole if holes is None else torch.where(holes, 0.0, whole),
+            lambda logits, whole=whole, label=label, holes=holes: task_loss(
+                logits, task, whole, label, holes, loss_function
+            ),
         )
         if not math.isfinite(loss):
             raise SystemExit(f"{out}: diverged at step {step}")
@@ -196,11 +227,56 @@ def pretrain(steps: int, seed: int, out: Path, runtime: Runtime) -> Network:
                 file.write(json.dumps(row) + "\n")
             losses = []
         if done == steps or time.monotonic() - saved > CHECKPOINT_SECONDS:
-            state = {"step": done, "steps": steps, "seed": seed, "seconds": seconds}
+            state = {"step": done, "steps": steps, "seed": seed, "task": task, "seconds": seconds}
             kept_now = keep(learner.network, learner.average, learner.optimizer, state)
             save_checkpoint(checkpoint, kept_now)
             saved = time.monotonic()
     return learner.average
+
+
+def task_loss(
+    logits: Tensor, task: str, whole: Tensor, label: Tensor, holes: Tensor | None, of_classes: Loss
+) -> Tensor:
+    """The sum of what a task's parts cost; the outputs behind those of the classes are the other parts', in turn."""
+    others = iter(logits[:, len(CLASSES) :].unbind(1))
+    terms = []
+    if NAMED in task:
+        terms.append(of_classes(logits[:, : len(CLASSES)], label, torch.zeros(0)))
+    if DISTANCE in task:
+        terms.append((next(others) - boundary_distance(label)).abs().mean())
+    if holes is not None:
+        terms.append((next(others) - whole[:, 0]).abs()[holes[:, 0]].mean())
+    return torch.stack(terms).sum()
+
+
+def boundary_distance(label: Tensor) -> Tensor:
+    """How far each voxel is from the nearest one of another class, 1 from `FARTHEST` voxels on; float32 as `label`."""
+    found = []
+    for patch in label.numpy():
+        apart = np.full(patch.shape, FARTHEST)
+        for value in np.unique(patch):
+            inside = patch == value
+            if not inside.all():
+                apart[inside] = ndimage.distance_transform_edt(inside)[inside]
+        found.append(np.minimum(apart, FARTHEST) / FARTHEST)
+    return torch.from_numpy(np.stack(found)).float()
+
+
+def holes_of(whole: Tensor, seed: int, step: int, *, alone: bool) -> Tensor:
+    """Where the images of a step have holes, as `whole`: in all of them, or in the last one."""
+    rng = np.random.default_rng((seed, _HOLES, step))
+    holes = torch.from_numpy(np.stack([cubes(rng, each.shape[1:]) for each in whole]))[:, None]
+    if not alone:
+        holes[:-1] = False
+    return holes
+
+
+def cubes(rng: np.random.Generator, patch_zyx: Sequence[int]) -> NDArray[np.bool_]:
+    """Random cubes of `HOLE_SIDE` voxels a side, which fill the share `HOLES` of a patch (z, y, x)."""
+    filled = rng.random([-(-size // HOLE_SIDE) for size in patch_zyx]) < HOLES
+    for axis in range(3):
+        filled = filled.repeat(HOLE_SIDE, axis)
+    return filled[tuple(slice(size) for size in patch_zyx)]
 
 
 def make_batch(volumes: Volumes, seed: int, step: int, count: int) -> tuple[Tensor, Tensor]:
@@ -228,7 +304,7 @@ def dice_by_class(network: Network, seed: int) -> dict[str, float]:
     found = np.zeros((len(CLASSES), 3))
     for step in range(JUDGED_PATCHES):
         image, label = make_batch(volumes, JUDGED_SEED + seed, step, 1)
-        predicted = network(image).argmax(1)
+        predicted = network(image)[:, : len(CLASSES)].argmax(1)
         for value in range(len(CLASSES)):
             truth, drawn = label == value, predicted == value
             found[value] += [int((truth & drawn).sum()), int(truth.sum()), int(drawn.sum())]

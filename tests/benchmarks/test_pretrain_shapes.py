@@ -92,6 +92,44 @@ def test_what_is_written_fits_a_training(tmp_path):
     assert (report.taken, report.total) == (102, 104)
 
 
+@pytest.mark.parametrize("task", pretrain_shapes.TASKS)
+def test_what_another_task_learned_fits_a_training_too(task, tmp_path):
+    pretrain_shapes.main(["--steps", "1", "--out", str(tmp_path), "--task", task])
+
+    start = read_start(tmp_path / "start.safetensors")
+    taken = transfer(start.state, build_network("dense", ((2, 2, 2),) * 3, 1, 2), with_heads=True).taken
+    assert taken == (102 if task == "masked" else 104)
+
+
+def test_the_parts_of_a_task_cost_nothing_where_they_are_learned():
+    label = torch.zeros(1, 16, 16, 16, dtype=torch.int64)
+    label[..., 8:] = 1
+    whole = torch.randn(1, 1, 16, 16, 16)
+    holes = pretrain_shapes.holes_of(whole, 0, 0, alone=True)
+    distance = torch.tensor([*range(8, 0, -1), *range(1, 9)]) / 8
+    named = torch.nn.functional.one_hot(label, 4).movedim(-1, 1) * 100.0
+    logits = torch.cat([named, distance.expand(1, 1, 16, 16, 16), whole], 1)
+
+    torch.testing.assert_close(pretrain_shapes.boundary_distance(label)[0, 0, 0], distance)
+    loss = pretrain_shapes.task_loss(
+        logits,
+        "classes+distance+masked",
+        whole,
+        label,
+        holes,
+        pretrain_shapes.loss_of(pretrain_shapes.plan()),
+    )
+    assert loss < 0.01
+
+
+def test_holes_lie_in_the_last_patch_alone_beside_the_classes():
+    whole = torch.zeros(3, 1, 16, 16, 16)
+    beside, alone = (pretrain_shapes.holes_of(whole, 0, 1, alone=alone) for alone in (False, True))
+    assert not beside[:2].any()
+    assert beside[2].any()
+    assert all(patch.any() for patch in alone)
+
+
 def test_the_start_tells_blobs_from_all_else():
     network = first_network(pretrain_shapes.plan(), None)[0].eval()
     state = pretrain_shapes.as_start(network)
