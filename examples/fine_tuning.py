@@ -1,6 +1,7 @@
 """Go on from a model with cases of your own: python examples/fine_tuning.py MODEL DATA RUN [STEPS]
 
-The model's network, spacing and normalisation are taken over; `freeze="encoder"` would keep its encoder as it is.
+The model's weights are taken over; the plan is made for the new data, and a line says where spacing or normalisation
+differ. `freeze="encoder"` would keep its encoder as it is.
 """
 
 import sys

@@ -123,6 +123,7 @@ def test_with_enough_cases_the_fewest_false_positives_are_taken_that_keep_it():
     assert "at most 10 % of a scan's lesions missed on average, with 90 % confidence" in promised.promise
     assert "40 patients with a lesion of the inner split" in promised.promise
     assert promised.froc[-1][2] == 1
+    assert (promised.lesions, promised.found) == (80, 80)
 
 
 def test_false_positives_are_kept_with_the_most_lesions_found():
@@ -134,6 +135,17 @@ def test_false_positives_are_kept_with_the_most_lesions_found():
     assert 0.45 <= max(promised.threshold, promised.minimum_confidence) <= 0.6
     assert "90 patients" in promised.promise
     assert "counts with at most 10" in promised.promise
+    assert (promised.lesions, promised.found) == (60, 60)
+
+
+def test_a_point_by_its_promise_says_what_it_finds_itself():
+    """Not what the point before it found, which the aim had chosen: half of the lesions are missed by both."""
+    rows = [scan(f"s{i}", [0.9, None]) for i in range(90)]
+    point = OperatingPoint(0.4, lesions=180, found=0)
+    promised = keep_promise(point, rows, Promise.parse("miss<=70%"), thresholds=TRIED)
+    assert (promised.lesions, promised.found) == (180, 90)
+    refused = keep_promise(point, rows, Promise.parse("miss<=5%"), thresholds=TRIED)
+    assert (refused.lesions, refused.found) == (180, 0)
 
 
 def test_a_promise_that_only_silence_keeps_is_not_given():

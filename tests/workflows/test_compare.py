@@ -287,6 +287,12 @@ def test_rows_on_thick_slices_train_what_fit_trains(tmp_path):
     assert all(plan.reasons["batch"].startswith(alone.reasons["batch"]) for plan in rows)
 
 
+def test_the_same_comparison_again_collects_from_slurm(phantoms, tmp_path):
+    options = {"losses": ("dice_cross_entropy", "tversky"), "steps": 1, "on": "slurm"}
+    assert "sbatch" in compare(phantoms, tmp_path / "out", **options).left
+    assert compare(phantoms, tmp_path / "out", **options).left.startswith("0 of 2 trainings are finished")
+
+
 def test_losses_that_count_lesions_are_compared_with_others(tmp_path):
     write_phantoms(tmp_path / "data", 10, SETTINGS, 0)
     losses = ("dice_cross_entropy", "cc_dice_cross_entropy")

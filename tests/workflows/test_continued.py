@@ -57,6 +57,25 @@ def test_after_the_folds_all_cases_train_with_the_folds_operating_point(phantoms
     assert not (result.run / "all" / "predictions").exists()
 
 
+@pytest.mark.parametrize(
+    ("there", "given", "advice"),
+    [
+        ("fold_2/record.json", {}, "holds a run of 1 folds; give --folds"),
+        ("fold_0/checkpoint.safetensors", {"fold": 0, "then_all": True}, "give --folds"),
+        ("record.json", {"folds": 3}, "holds one training, without --folds; leave --folds out"),
+    ],
+)
+def test_a_run_of_folds_and_a_single_training_do_not_go_on_as_each_other(
+    phantoms, tmp_path, there, given, advice
+):
+    """They would write over each other's model and figures."""
+    (tmp_path / "run" / there).parent.mkdir(parents=True)
+    (tmp_path / "run" / there).write_text("{}")
+    with pytest.raises(UsageError, match=advice):
+        fit(phantoms, tmp_path / "run", steps=1, resume=True, **given)
+    assert [str(path.relative_to(tmp_path / "run")) for path in tmp_path.rglob("*.*")] == [there]
+
+
 @pytest.mark.parametrize("held_out", [{}, {"fold": 1}])
 def test_without_folds_all_cases_train_by_the_point_that_was_chosen_without_them(
     phantoms, tmp_path, held_out

@@ -173,6 +173,23 @@ def test_in_this_process_every_task_is_tried_and_the_failed_ones_are_named(tmp_p
         here(tasks(tmp_path, 1), 1, lambda *_words: None)
 
 
+def test_in_this_process_an_unforeseen_error_does_not_stop_the_others_either(tmp_path, monkeypatch):
+    tried = []
+
+    def carry_out(task, _tell):
+        tried.append(task.seed)
+        if task.seed == 0:
+            raise NotImplementedError("of the loss")
+
+    monkeypatch.setattr(executors, "carry_out", carry_out)
+    with pytest.raises(TrainingError, match=r"^number 0: NotImplementedError: of the loss$") as raised:
+        here(tasks(tmp_path, 3), 1, lambda *_words: None)
+    assert tried == [0, 1, 2]
+    assert isinstance(raised.value.__cause__, NotImplementedError)
+    with pytest.raises(NotImplementedError):
+        here(tasks(tmp_path, 1), 1, lambda *_words: None)
+
+
 def test_an_installed_package_registers_an_executor(monkeypatch):
     mine = types.ModuleType("cloud")
     mine.RENTED = Executor(lambda *_given: None)

@@ -266,7 +266,7 @@ def test_a_plan_can_be_made_edited_and_passed_back(phantoms, tmp_path):
 def test_a_plan_for_other_data_is_refused(finished, phantoms, tmp_path):
     other = read_plan(finished.plan).model_copy(update={"channels": ("T1",)})
     write_plan(other, tmp_path / "other.yaml")
-    with pytest.raises(PlanError, match=r"other\.yaml: is for channels T1"):
+    with pytest.raises(PlanError, match=r"other\.yaml: .*: channels T1 in the plan, image in the data"):
         fit(phantoms, tmp_path / "run", steps=2, plan=tmp_path / "other.yaml")
 
 

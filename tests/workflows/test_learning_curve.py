@@ -29,6 +29,11 @@ def test_held_out_cases_are_needed(tmp_path):
         fit(tmp_path, tmp_path / "run", folds=3, learning_curve=True)
 
 
+def test_trainings_of_other_kinds_of_operating_points_are_not_compared(tmp_path):
+    with pytest.raises(UsageError, match="chosen alike; leave --promise out"):
+        fit(tmp_path, tmp_path / "run", fold=0, learning_curve=True, promise="miss<=10%")
+
+
 def test_few_cases_are_refused_before_any_training(tmp_path):
     data = phantoms_of(tmp_path / "data", 10)
     with pytest.raises(UsageError, match="needs 18 training cases or more, and fold 0 has 8"):

@@ -15,7 +15,7 @@ from focalis.dataset import Case, open_dataset
 from focalis.errors import DataError, ModelError, UsageError
 from focalis.evaluation import evaluate_case
 from focalis.evaluation.missing import by_channels, channels_line
-from focalis.model import load_model
+from focalis.model import load_model, save_model
 from focalis.planning import describe, fingerprint, learn_scope, outside, prepare_image, read_plan
 from focalis.prediction import segment
 from focalis.training.batches import make_batch
@@ -163,6 +163,16 @@ def test_a_promise_does_not_hold_for_a_case_that_lacks_a_channel(fitted, tmp_pat
         for case in ("c3", "c4")
     }
     assert told == {"c3": promise, "c4": "none: the case lacks a channel"}
+    again = predict(promising, [root / "images"], tmp_path / "masks", resume=True)
+    assert {row.status for row in again.rows} == {"kept"}
+
+    save_model(promising, tmp_path / "promising.safetensors")
+    loaded = focalis.load(tmp_path / "promising.safetensors")
+    noise = np.random.default_rng(9).normal(0, 1, GRID.shape_zyx)
+    assert (
+        loaded.segment([noise, None], GRID.spacing_zyx_mm).point.promise == "none: the case lacks a channel"
+    )
+    assert loaded.segment([noise, noise], GRID.spacing_zyx_mm).point.promise == promise
 
 
 def test_each_prediction_says_what_was_missing_and_evaluate_reports_both(fitted, tmp_path):

@@ -25,6 +25,7 @@ from focalis.training.prepared import TrainingCase
 from focalis.training.start import first_network
 from focalis.training.validation import mean_dice, watch
 from focalis.volume import Grid, Volume, read_volume, write_volume
+from focalis.workflows.compare import compare
 from focalis.workflows.evaluate import evaluate
 from focalis.workflows.fit import fit
 from focalis.workflows.predict import predict
@@ -193,6 +194,23 @@ def test_all_regions_are_learned(tmp_path):
         cases.append(TrainingCase(f"c{seed}", image[None].astype(np.float32), label, distance, voxels))
     network = train(plan, cases[:3], [], tmp_path, steps=240, seed=0, runtime=Runtime())
     assert watch(plan, network, cases[3:], Runtime()).dice > 0.6
+
+
+def test_a_comparison_shows_each_region_by_its_name(fitted, tmp_path):
+    root, _ = fitted
+    made = compare(root, tmp_path / "out", losses=("dice_cross_entropy", "tversky"), steps=1).content
+    assert set(made["labels"].values()) == set(REGIONS)
+    (row, _) = made["rows"]
+    assert set(row["figures"]) == {"overall", *made["labels"]}
+    (path,) = (tmp_path / "out").glob("*-tversky/**/evaluation.json")
+    judged = {
+        each["name"]: next(figure["mean"] for figure in each["statistics"] if figure["metric"] == "dice")
+        for each in json.loads(path.read_text())["summary"]["labels"]
+    }
+    row = next(row for row in made["rows"] if row["loss"] == "tversky")
+    assert judged == pytest.approx(
+        {name: row["figures"][value]["dice"]["value"] for value, name in made["labels"].items()}
+    )
 
 
 @pytest.mark.slow

@@ -99,6 +99,14 @@ def test_the_same_call_again_collects(make):
     assert slurm(make(range(4)), 1, quiet) == ""
 
 
+def test_why_a_plan_is_so_may_be_said_otherwise_the_next_time(make):
+    slurm(make(range(2), plan=small_plan(reasons={"start": "as asked for"})), 1, quiet)
+    said = slurm(make(range(2), plan=small_plan(reasons={"start": "as in the rows there"})), 1, quiet)
+    assert said.startswith("0 of 2 trainings are finished")
+    with pytest.raises(UsageError, match="other settings: plan"):
+        slurm(make(range(2), plan=small_plan(batch=3)), 1, quiet)
+
+
 def test_a_task_keeps_its_number_when_others_are_added(make, tmp_path):
     slurm(make([5, 7]), 1, quiet)
 

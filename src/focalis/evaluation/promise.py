@@ -77,6 +77,7 @@ class _Trial:
 
     threshold: float
     confidence: float
+    found: int
     miss: float
     dice: float
     false: NDArray[np.float64]
@@ -151,6 +152,8 @@ def keep_promise(
         minimum_confidence=given(best.confidence),
         second_look=(),
         how="chosen by its promise",
+        lesions=sum(row[0].overlaps.truth_voxels.size for row in cases),
+        found=best.found,
         froc=tuple(
             (given(s.confidence), s.fp_per_scan, 1 - s.miss) for s in reversed(settings[best.threshold])
         ),
@@ -201,7 +204,9 @@ def _settings(column: Sequence[Candidates], patients: Sequence[str], threshold: 
         shares = np.bincount(of, (lesions - hits) / np.maximum(lesions, 1))
         missed = shares[holding > 0] / holding[holding > 0]
         miss = float(missed.mean()) if missed.size else 0.0
-        found.append(_Trial(threshold, confidence, miss, float(dice.mean()), false, of, scans))
+        found.append(
+            _Trial(threshold, confidence, int(hits.sum()), miss, float(dice.mean()), false, of, scans)
+        )
     return found
 
 

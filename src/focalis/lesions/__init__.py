@@ -24,7 +24,7 @@ from focalis.lesions.measures import (
     measure_components,
     measure_lesions,
 )
-from focalis.lesions.operating_point import OperatingPoint, decide, report_lesions
+from focalis.lesions.operating_point import OperatingPoint, decide, promised_of, report_lesions
 from focalis.lesions.probability import temper
 from focalis.lesions.second_look import features, fit_second_look, lesion_chance
 from focalis.lesions.table import COLUMNS, LesionTable, as_csv, lesion_row
@@ -58,6 +58,7 @@ __all__ = [
     "match_lesions",
     "measure_components",
     "measure_lesions",
+    "promised_of",
     "report_lesions",
     "temper",
     "voxels_of",

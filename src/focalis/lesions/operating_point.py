@@ -94,6 +94,14 @@ class OperatingPoint(Shown):
         return f"threshold {self.threshold:.4g}, {drops}, temperature {self.temperature:.3g} ({self.how})"
 
 
+def promised_of(promise: str, *, outside: bool, missing: bool) -> str:
+    """What a point's promise says of a case; nothing if it lies outside of the model's scope or lacks a channel."""
+    if not promise or promise.startswith("none:") or not (outside or missing):
+        return promise
+    why = "lies outside of what the model was trained on" if outside else "lacks a channel"
+    return f"none: the case {why}"
+
+
 @dataclass(frozen=True, eq=False)
 class Reported:
     """What an operating point makes of probabilities; arrays (z, y, x).

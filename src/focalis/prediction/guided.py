@@ -104,7 +104,8 @@ def _keep(
     if is_cut:
         said += ", which is cut off: it is larger than what the model looks at"
     own = model.operating_point
-    if size_mm3 < own.minimum_mm3 or found.probability[inside].max() < own.minimum_confidence:
+    drops = not own.second_look  # which goes neither by size nor by confidence alone
+    if drops and (size_mm3 < own.minimum_mm3 or found.probability[inside].max() < own.minimum_confidence):
         said += ", smaller or less sure than what the model reports unasked"
     return Pointed(place, "lesion", said, is_cut)
 

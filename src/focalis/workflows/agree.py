@@ -236,7 +236,9 @@ def _figure(
             for reader in (pair.first, pair.second)
         )
         masks = [Volume(volume.array == pair.label, volume.grid) for volume in (first, second)]
-        where = image_of(pair.case, images) if images is not None else source.images.get(pair.case)
+        where = (
+            image_of(pair.case, images, source.files) if images is not None else source.images.get(pair.case)
+        )
         image = None if where is None else read_volumes(where)[0]
         panels.append((pair, image, masks[0], masks[1]))
         said.append(

@@ -18,6 +18,7 @@ from focalis.evaluation import (
     figures_of,
     paired_differences,
     representative_cases,
+    views,
 )
 from focalis.files import write_bytes
 from focalis.lesions import MATCHING_RULE
@@ -87,6 +88,8 @@ def content_of(
     first_row, shared = next(iter(rows.items()))
     first = _scores(shared)
     patients = data.patients
+    parts = views(data.labels, data.regions, data.ignore)
+    names = {value: name for part, _ in parts for value, name in part.items()}
     table = []
     for row, tasks in rows.items():
         scores = _scores(tasks)
@@ -99,7 +102,7 @@ def content_of(
                 "runs": described,
                 "collapsed_runs": sum(bool(run["collapse"]) for run in described),
                 **_cost(described),
-                "figures": _figures(scores, data.labels, patients) if scores else None,
+                "figures": _figures(scores, names, patients) if scores else None,
                 "dice_by_seed": _dice_by_seed(tasks),
                 "difference_to_first_row": {
                     name: asdict(figure)
@@ -119,7 +122,7 @@ def content_of(
         "folds": list(divisions),
         "seeds": list(dict.fromkeys(task.seed for task in shared)),
         "held_out_cases": sum(len(split.val) for split in divisions.values()),
-        "labels": {str(value): name for value, name in data.labels.items()},
+        "labels": {str(value): name for value, name in names.items()},
         "shared": shared[0].plan.model_dump(
             mode="json",
             include={"channels", "spacing_zyx_mm", "normalisation", "patch_zyx", "batch", "training"},

@@ -371,7 +371,7 @@ def _pictures(
 ) -> tuple[list[tuple[str, bytes]], list[CasePicture]]:
     def read(case: str) -> tuple[Volume, Volume, Volume]:
         predicted, true = pairs[case]
-        image = read_volumes(image_of(case, images))[0]
+        image = read_volumes(image_of(case, images, pairs))[0]
         return image, read_label_map(true, None), read_label_map(predicted, None)
 
     return draw_cases(evaluation.scores, evaluation.lesions, read)

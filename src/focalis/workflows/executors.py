@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 
 from focalis import ranks
 from focalis.children import Child, LostError, requests, take_over_output
-from focalis.errors import FocalisError, PlanError, TrainingError, UsageError
+from focalis.errors import FocalisError, PlanError, TrainingError, UsageError, one_line
 from focalis.files import only_process_in
 from focalis.plugins import find_part
 from focalis.training import Progress
@@ -51,21 +51,26 @@ class Executor:
 
 def here(tasks: Sequence[Job], _parallel: int, tell: Tell) -> str:
     """Carry out one task after the other in this process. The error of a single task is raised as it is."""
-    failures: list[tuple[Job, FocalisError]] = []
+    failures: list[tuple[Job, Exception]] = []
     with _alone_in(tasks):
         for task in tasks:
             tell(task.name, None)
             try:
                 carry_out(task, tell)
-            except FocalisError as error:
+            except Exception as error:
                 failures.append((task, error))
     if len(tasks) == 1 and failures:
         raise failures[0][1]
     if failures:
+        unforeseen = [error for _, error in failures if not isinstance(error, FocalisError)]
         raise TrainingError.of_lines(
-            f"{task.name}: {line}" for task, error in failures for line in error.lines
-        )
+            f"{task.name}: {line}" for task, error in failures for line in _lines(error)
+        ) from next(iter(unforeseen), None)
     return ""
+
+
+def _lines(error: Exception) -> Sequence[str]:
+    return error.lines if isinstance(error, FocalisError) else (f"{type(error).__name__}: {one_line(error)}",)
 
 
 def processes(tasks: Sequence[Job], parallel: int, tell: Tell) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from focalis.errors import UsageError
+from focalis.lesions import promised_of
 from focalis.workflows.case_images import CaseInput
-from focalis.workflows.lesion_tables import ORIGINS, OUTSIDE, table_paths
+from focalis.workflows.lesion_tables import MISSING, ORIGINS, OUTSIDE, table_paths
 from focalis.workflows.record import read_json
 
 T = TypeVar("T")
@@ -68,11 +69,12 @@ def finished_table(
         max(state.st_mtime_ns, state.st_ctime_ns) >= written for state in states
     ):
         return None
-    changed = [
-        name
-        for name, value in json.loads(json.dumps(document)).items()
-        if name not in _NAMING and content.get(name) != value
-    ]
+    expected = json.loads(json.dumps(document))
+    if promise := expected.get("promise"):
+        expected["promise"] = promised_of(
+            promise, outside=bool(content[OUTSIDE]), missing=bool(content.get(MISSING))
+        )
+    changed = [name for name, value in expected.items() if name not in _NAMING and content.get(name) != value]
     if changed:
         what = "model" if "model_sha256" in changed else _differing(content, document, changed)
         raise UsageError.at(

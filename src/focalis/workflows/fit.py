@@ -184,6 +184,10 @@ def fit(
         )
     if learning_curve and fold is None:
         raise UsageError("a learning curve needs held-out cases; give --fold")
+    if learning_curve and promise:
+        raise UsageError(
+            "a learning curve compares trainings whose operating points were chosen alike; leave --promise out"
+        )
     if then_all and (promise or on == "slurm" or (network or "").endswith(REFINED)):
         raise UsageError(NO_THEN_ALL)
     made_from = provenance()
@@ -207,6 +211,8 @@ def fit(
     data = open_dataset(Path(dataset), tuple(channels_may_miss or ()))
     resume |= trainers.executor.elsewhere and (root / TASKS).is_dir()  # the same command again collects
     ours = resume or (plan_path.is_file() and not begun(root))
+    if resume:
+        _require_same_kind(root, folds)
     claim(root, "run", ours, "is not empty; give a new folder, or --resume to go on with the run in it")
     if resume and doubt is not None and not begun(root):
         doubt(f"{root}: holds no run to go on with; a new one begins")
@@ -325,6 +331,18 @@ def _require_all_drawn(data: Dataset) -> None:
     if any(case.drawn_of(data.labels) != data.labels for case in data.cases):
         raise UsageError(
             "a promise needs cases in which every label was drawn; leave --promise or the partly drawn cases out"
+        )
+
+
+def _require_same_kind(root: Path, folds: int | None) -> None:
+    """UsageError if a folder holds a run of folds and one training is to go on, or the reverse: it would be lost."""
+    if folds is None and (several := len([path for path in root.glob("fold_*") if path.is_dir()])):
+        raise UsageError.at(
+            root, f"holds a run of {several} folds", "give --folds as it was given then, or another folder"
+        )
+    if folds is not None and (root / "record.json").exists():
+        raise UsageError.at(
+            root, "holds one training, without --folds", "leave --folds out, or give another folder"
         )
 
 

@@ -8,9 +8,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from focalis.lesions import promised_of
 from focalis.model import Model, load_model
 from focalis.prediction import Segmentation, Settings, segment, segment_at
-from focalis.volume import ORIENTATION, volumes_in_memory
+from focalis.volume import ORIENTATION, Absent, volumes_in_memory
 from focalis.workflows.points import Given, places_given
 from focalis.workflows.scope import check_scope, outside_line
 from focalis.workflows.training_cases import SeenCases, seen_alone
@@ -75,7 +76,12 @@ class LoadedModel(Model):
         if seen := SeenCases.of(self).find("", volumes):
             warnings.warn(f"the image {seen_alone(seen)}", TrainingCaseWarning, stacklevel=2)
         found = segment_at(self, volumes, places, settings) if places else segment(self, volumes, settings)
-        return replace(found, outside=outside).along(axes)
+        promise = promised_of(
+            found.point.promise,
+            outside=bool(outside),
+            missing=any(isinstance(volume, Absent) for volume in volumes),
+        )
+        return replace(found, outside=outside, point=replace(found.point, promise=promise)).along(axes)
 
 
 def load(path: Path | str) -> LoadedModel:

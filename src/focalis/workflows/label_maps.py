@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from focalis.dataset import GREATEST_LABEL
+from focalis.dataset import GREATEST_LABEL, group_channels
 from focalis.errors import DataError, UsageError, not_there
 from focalis.quality.label_values import is_whole, looks_like_an_image
 from focalis.settings import at_least
@@ -81,15 +81,18 @@ def require_labels(
     return Volume(values, volume.grid)
 
 
-def image_of(case: str, images: Path) -> Path:
-    """The image of a case in a folder: CASE, or the first of CASE_CHANNEL; or the one file that `images` is."""
+def image_of(case: str, images: Path, cases: Iterable[str]) -> Path:
+    """The image of a case in a folder: CASE, or the first of CASE_CHANNEL; or the one file that `images` is.
+
+    Args:
+        cases: the names of all cases: what begins with a longer one of them is that one's.
+    """
     if images.is_file():
         return images
-    stems = {path: image_stem(path) for path in sorted(images.iterdir())}
-    exact = [path for path, stem in stems.items() if stem == case]
-    channels = [path for path, stem in stems.items() if stem is not None and stem.startswith(f"{case}_")]
-    if not exact and not channels:
+    channels = group_channels(sorted(images.iterdir()), cases).get(case, {})
+    if not channels:
         raise DataError.at(
             images, f"holds no image of case {case}", f"name it {case}.nii.gz, or leave images out"
         )
-    return (exact or channels)[0]
+    # a case that nobody named may be called CASE_2: its channel reads 2_FLAIR here
+    return channels[min(channels, key=lambda channel: (channel.count("_"), channel))]

@@ -43,7 +43,6 @@ def on_parts(task: Task, data: Dataset) -> list[Task]:
             "home": task.home / f"on_{len(names)}_cases",
             "split": replace(task.split, train=names),
             "same_steps_as": (task.home,),
-            "promise": None,
             "eight_bit": False,
         }
         parts.append(task.model_copy(update=own))

@@ -16,6 +16,7 @@ import numpy as np
 from focalis.display import Shown
 from focalis.errors import DataError, UsageError, about, refusal
 from focalis.files import states_of
+from focalis.lesions import promised_of
 from focalis.model import Model
 from focalis.planning import other_modalities
 from focalis.prediction import (
@@ -255,9 +256,8 @@ class Predicting:
         pointed = {"pointed": [asdict(each) for each in found.pointed]} if found.pointed else {}
         told = {**self.document, **found.way(), **self.seen_cases.document(seen), MISSING: missing, **pointed}
         told |= {OUTSIDE: outside, ORIGINS: case.origins}
-        if self.settings.point_of(self.model).promise and (outside or missing):
-            why = "lies outside of what the model was trained on" if outside else "lacks a channel"
-            told["promise"] = f"none: the case {why}"
+        if promise := told.get("promise"):
+            told["promise"] = promised_of(promise, outside=bool(outside), missing=bool(missing))
         write_lesions(self.folder, case.name, found.lesions, told)
         return PredictRow(
             case.name,

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from focalis.dataset import Dataset
 from focalis.errors import PlanError, UsageError
 from focalis.planning import SCRATCH, STAGES_OF_SHAPES, Plan, make_plan, read_plan, usual_start, write_plan
 from focalis.planning.parts import augmentations_of, loss_of, loss_settings
@@ -33,18 +34,8 @@ def plan_of_run(
     if given is not None:
         plan = read_plan(given)
         plan = plan.model_copy(update={"memory_budget_gb": plan.memory_budget_gb / shared_by})
-        if (
-            plan.channels != data.channels
-            or not set(data.labels) <= set(plan.labels)
-            or plan.ignore != data.ignore
-            or plan.regions != dict(data.regions)
-        ):
-            raise PlanError.at(
-                given,
-                f"is for channels {', '.join(plan.channels)}, labels {sorted(plan.labels)}, ignored value "
-                f"{plan.ignore}; the data set has {', '.join(data.channels)}, {sorted(data.labels)}, {data.ignore}",
-                "make a new plan",
-            )
+        if other := _differences(plan, data):
+            raise PlanError.at(given, f"is of another data set: {other}", "make a new plan")
     else:
         # An ensemble has one plan. It is made from the training cases of the first fold, among which are cases that
         # later folds hold out: of those it knows spacing, shape and the lesions' range of intensities, no more.
@@ -65,6 +56,32 @@ def plan_of_run(
             )
         write_plan(plan, path)
     return plan
+
+
+def _differences(plan: Plan, data: Dataset) -> str:
+    """In what a plan is not for a data set; empty if it is for it. A label that no case holds may be left out."""
+    both: dict[str, tuple[Any, Any]] = {
+        "channels": (plan.channels, data.channels),
+        "labels": (tuple(sorted({*plan.labels})), tuple(sorted(data.labels))),
+        "ignored value": (plan.ignore, data.ignore),
+        "regions": (tuple(plan.regions.items()), tuple(data.regions.items())),
+    }
+    return "; ".join(
+        f"{what} {_told(there)} in the plan, {_told(here)} in the data"
+        for what, (there, here) in both.items()
+        if there != here and not (what == "labels" and set(here) <= set(there))
+    )
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, tuple):
+        return (
+            ", ".join(
+                f"{each[0]} {list(each[1])}" if isinstance(each, tuple) else str(each) for each in value
+            )
+            or "none"
+        )
+    return "none" if value is None else str(value)
 
 
 def start_ahead(settled: Plan | None, network: str | None) -> str | None:

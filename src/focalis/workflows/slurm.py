@@ -10,9 +10,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from focalis.errors import UsageError
 from focalis.files import write_text
+from focalis.planning import Plan
 from focalis.workflows.record import changes
 from focalis.workflows.run import UNTOUCHED, Job, Tell
 from focalis.workflows.task import read_task
@@ -97,10 +99,18 @@ def _write(folder: Path, tasks: Sequence[Job]) -> dict[Path, int]:
         if written is None:
             before[mine.home] = number, mine
             write_text(path, mine.model_dump_json(indent=1) + "\n")
-        elif changed := changes(*(dict(each) | {"record": None} for each in (written, mine))):
+        elif changed := changes(*map(_settings, (written, mine))):
             raise UsageError.at(path, f"was written with other settings: {changed}", "give a new folder")
         numbers[task.home] = number
     return numbers
+
+
+def _settings(task: Job) -> dict[str, Any]:
+    """What does not change when a task is written again; why its plan is so may."""
+    told = dict(task) | {"record": None}
+    if isinstance(plan := told.get("plan"), Plan):
+        told["plan"] = plan.model_copy(update={"reasons": {}})
+    return told
 
 
 def _ranges(numbers: Sequence[int] | range) -> str:
