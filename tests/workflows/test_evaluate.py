@@ -308,6 +308,70 @@ def test_a_data_set_stands_for_its_readers_and_without_any_it_is_an_error(
         evaluate(*folders, None, readers=tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"background": 0, "whole": [2, 5], "core": 5, "ignore": 9},
+        {"background": 0, "edge": 2, "core": 5, "Ignored": 9},
+        {"0": "background", "2": "edge", "5": "core", "9": "ignore label"},
+    ],
+)
+@pytest.mark.parametrize("told", [None, 9])
+def test_the_value_that_the_data_set_ignores_counts_nowhere(
+    tmp_path: Path, labels: dict[str, object], told: int | None
+) -> None:
+    drawn = np.zeros(GRID.shape_zyx, np.uint8)
+    drawn[2:6, 2:6, 1:4] = 2
+    drawn[3:5, 3:5, 2] = 5
+    predicted = drawn.copy()
+    predicted[2:6, 2:6, 7:9], predicted[7:9, 7:9, 7:9] = 2, 5  # where nobody has judged
+    truth = drawn.copy()
+    truth[:, :, 6:] = 9
+    write_volume(Volume(truth, GRID), tmp_path / "labels" / "a.nii.gz")
+    write_volume(Volume(predicted, GRID), tmp_path / "predictions" / "a.nii.gz")
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    found = evaluate(tmp_path / "predictions", tmp_path / "labels", ignore=told)
+    assert [(score.label, score.dice) for score in found.scores] == [(2, 1.0), (5, 1.0)]
+    assert {lesion.status for lesion in found.lesions} == {"found", "right"}
+
+
+def test_what_is_asked_for_is_ignored_in_place_of_the_data_sets_own(tmp_path: Path) -> None:
+    drawn, predicted = label_map(2), label_map(3)
+    drawn.array[8, 8, 8] = 7
+    write_volume(drawn, tmp_path / "labels" / "a.nii.gz")
+    write_volume(predicted, tmp_path / "predictions" / "a.nii.gz")
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"lesion": 7, "ignore": 1}}))
+    found = evaluate(tmp_path / "predictions", tmp_path / "labels", ignore=7)
+    assert [(score.label, score.dice) for score in found.scores] == [(1, 0.75)]
+
+
+def test_regions_are_set_beside_the_readers_in_place_of_labels(tmp_path: Path) -> None:
+    """The readers draw one whole of 4 x 4 x 6 voxels; the one core has 2 x 2 x 2 voxels, the other 2 x 2 x 4."""
+    regions = {"background": 0, "whole": [4, 6], "core": 6}
+    for folder, name, length in (("raters", "a_ann", 2), ("raters", "a_ben", 4), ("predictions", "a", 4)):
+        drawn = np.zeros(GRID.shape_zyx, np.uint8)
+        drawn[2:6, 2:6, 2:8] = 4
+        drawn[3:5, 3:5, 3 : 3 + length] = 6
+        write_volume(Volume(drawn, GRID), tmp_path / folder / f"{name}.nii.gz")
+        write_volume(Volume(drawn, GRID), tmp_path / "labels" / "a.nii.gz")
+        write_volume(Volume(drawn.astype(np.float32), GRID), tmp_path / "images" / "a.nii.gz")
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"channel_names": {"0": "MR"}, "labels": regions, "regions_class_order": [4, 6]})
+    )
+    beside = evaluate(tmp_path / "predictions", tmp_path / "labels", readers=tmp_path).readers
+    assert {each.structure: (each.model_dice.value, each.readers_dice.value) for each in beside} == {
+        "whole": (1.0, 1.0),
+        "core": (pytest.approx((1 + 2 / 3) / 2), pytest.approx(2 / 3)),
+    }
+    agreed = agree(tmp_path, tmp_path / "agreement")
+    assert {pair.structure: pair.dice for pair in agreed.pairs} == {
+        "whole": 1.0,
+        "core": pytest.approx(2 / 3),
+    }
+    page = (tmp_path / "agreement" / "report.html").read_text()
+    assert "worst case a, core: ann and ben, Dice 0.667" in page
+
+
 def test_a_readers_mask_on_another_grid_is_named(folders: tuple[Path, Path], raters: Path) -> None:
     write_volume(
         Volume(label_map(2).array, replace(GRID, origin_xyz_mm=(0.0, 3.0, 0.0))), raters / "b_ben.nii.gz"

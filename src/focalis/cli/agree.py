@@ -36,7 +36,10 @@ def agree(
     ] = False,
     ignore: Annotated[
         int | None,
-        typer.Option(min=1, help="Label value of voxels that a reader has not judged; they do not count."),
+        typer.Option(
+            min=1,
+            help="Label value of voxels that a reader has not judged; they do not count. Default: the data set's.",
+        ),
     ] = None,
     tolerance_mm: Annotated[float, typer.Option(min=0, help="Tolerance of the surface Dice, in mm.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,

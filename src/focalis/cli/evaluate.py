@@ -47,7 +47,10 @@ def evaluate(
     ] = None,
     ignore: Annotated[
         int | None,
-        typer.Option(min=1, help="Label value of voxels that nobody has judged; they do not count."),
+        typer.Option(
+            min=1,
+            help="Label value of voxels that nobody has judged; they do not count. Default: the data set's.",
+        ),
     ] = None,
     tolerance_mm: Annotated[float, typer.Option(min=0, help="Tolerance of the surface Dice, in mm.")] = 1.0,
     min_size: Annotated[

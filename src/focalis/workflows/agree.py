@@ -19,6 +19,7 @@ from focalis.evaluation.agreement import (
     representative_pairs,
     summarise_agreement,
 )
+from focalis.evaluation.regions import views
 from focalis.files import write_text
 from focalis.lesions import as_csv
 from focalis.report import agreement_figure, write_agreement_report
@@ -37,6 +38,7 @@ class _Source:
         images: case to its image.
         patients: case to patient.
         drawn: case to the labels that were drawn in it, where not all were.
+        regions: nested regions, name to label values, which are compared in place of labels.
     """
 
     files: Mapping[str, Mapping[str, Mapping[str, Path]]]
@@ -45,6 +47,7 @@ class _Source:
     images: Mapping[str, Path] = field(default_factory=dict)
     patients: Mapping[str, str] = field(default_factory=dict)
     drawn: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    regions: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def agree(
@@ -63,7 +66,8 @@ def agree(
     Args:
         labels: a folder of label maps per reader, with the same file names in each; or one data set with the readers'
             masks in `raters/`. A folder's name is the reader's; of A/labels and B/labels, A and B. A reader may lack
-            a case; cases with a single reader are counted and left out.
+            a case; cases with a single reader are counted and left out. Nested regions that a data set names are
+            compared in place of its labels.
         out: folder for `agreement.json`, `pairs.csv` and `report.html`; None writes nothing.
         images: folder of the images, for the figure; of a data set, its own by default.
         masks: the folders' files are masks of one structure each, CASE_STRUCTURE (split at the last underscore), and
@@ -104,7 +108,9 @@ def agree(
             wanted = {value: wanted[value] for value in wanted if value in source.drawn.get(case, wanted)}
             try:
                 drawn = {reader: _read(path, source, structure, numbers) for reader, path in readers.items()}
-                pairs += compare_readers(drawn, wanted, tolerance_mm, case, source.ignore)
+                for part, maps in views(wanted, source.regions, source.ignore, *drawn.values()):
+                    by_reader = dict(zip(drawn, maps, strict=True))
+                    pairs += compare_readers(by_reader, part, tolerance_mm, case, source.ignore)
             except Exception as error:
                 problems.append(refusal(error, next(iter(readers.values()))))
     if progress is not None:
@@ -179,6 +185,7 @@ def _data_set(path: Path, ignore: int | None) -> _Source:
         {case.name: case.images[0] for case in data.cases if case.images},
         data.patients,
         {case.name: case.drawn for case in data.cases if case.drawn is not None},
+        data.regions,
     )
 
 
@@ -235,10 +242,12 @@ def _figure(
             _read(structures[structure][reader], source, structure, numbers)
             for reader in (pair.first, pair.second)
         )
-        masks = [Volume(volume.array == pair.label, volume.grid) for volume in (first, second)]
-        where = (
-            image_of(pair.case, images, source.files) if images is not None else source.images.get(pair.case)
+        label = {pair.label: pair.structure}
+        maps = next(
+            maps for part, maps in views(label, source.regions, source.ignore, first, second) if part == label
         )
+        masks = [Volume(volume.array == pair.label, volume.grid) for volume in maps]
+        where = image_of(pair.case, images, source.files) if images is not None else source.images.get(pair.case)
         image = None if where is None else read_volumes(where)[0]
         panels.append((pair, image, masks[0], masks[1]))
         said.append(

@@ -71,8 +71,8 @@ def evaluate(
         predictions: a folder of label maps, or one file; or a label map in memory, or case names to such: a NumPy
             array or torch tensor (z, y, x), a SimpleITK or nibabel image, or what `Model.segment` returns.
         labels: a folder with the truths under the same names, or one file if `predictions` is one; in memory likewise.
-            A `dataset.json` beside `labels/` or `labelsTr/` may say which labels were drawn in which case, and name
-            nested regions, which are then judged in place of labels.
+            A `dataset.json` beside `labels/` or `labelsTr/` may say which labels were drawn in which case, which value
+            is ignored, and name nested regions, which are then judged in place of labels.
         out: folder for `evaluation.json`, `cases.csv` and `report.html`; None writes nothing.
         spacing_mm, orientation: of those that are arrays or tensors, see `Model.segment`; an array is refused without
             its spacing.
@@ -82,7 +82,8 @@ def evaluate(
             then also compared with every reader, and with the readers' agreement among themselves.
         label_names: label value to name. Without it, every value that any truth or prediction holds is a
             label.
-        ignore: value that the truths hold where nobody has judged; such voxels are left out.
+        ignore: value that the truths hold where nobody has judged; such voxels are left out. A data set's own by
+            default.
         tolerance_mm: tolerance of the surface Dice.
         min_lesion_mm3: smaller components are not lesions, in either map.
         seed: seed of the bootstrap.
@@ -112,6 +113,7 @@ def evaluate(
     drawn = _readers_of(Path(readers), set(pairs)) if readers is not None else {}
     beside: list[CaseBesideReaders] = []
     said = _said_beside(Path(labels)) if isinstance(labels, str | Path) else Labels()
+    ignore = said.ignore if ignore is None else ignore
     if said.regions:
         names = dict(said.names)
     if names is None:
@@ -154,7 +156,9 @@ def evaluate(
                 missing[case] = read_missing(predicted.parent, case)
             if case in drawn:
                 masks = {reader: _mask(path, names, ignore, truth) for reader, path in drawn[case].items()}
-                beside += set_beside(prediction, masks, wanted, tolerance_mm, case, ignore)
+                for part, (mask, *theirs) in views(wanted, said.regions, ignore, prediction, *masks.values()):
+                    by_reader = dict(zip(masks, theirs, strict=True))
+                    beside += set_beside(mask, by_reader, part, tolerance_mm, case, ignore)
         except Exception as error:  # whatever a library raises concerns this case alone
             problems.append(refusal(error, predicted if isinstance(predicted, Path) else Path(case)))
     if progress is not None:
@@ -240,7 +244,7 @@ def _same_files(pairs: Mapping[str, tuple[Source, Source]]) -> str:
 
 
 def _said_beside(labels: Path) -> Labels:
-    """What the data set of these label maps says of drawn labels and regions."""
+    """What the data set of these label maps says of regions, drawn labels and an ignored value."""
     folder = (labels if labels.is_dir() else labels.parent).resolve()
     known = folder.name in ("labels", "labelsTr")
     return read_beside(folder.parent / "dataset.json") if known else Labels()

@@ -116,15 +116,18 @@ def read_labels(path: Path) -> Labels:
 
 
 def read_beside(path: Path) -> Labels:
-    """What a dataset.json says of drawn labels and regions, for the label maps beside it; nothing if of neither.
+    """What a dataset.json says of regions, drawn labels and an ignored value, for the label maps beside it; nothing if
+    of none of these.
 
     Raises:
         DataError: as of `read_labels`.
     """
     content = _content(path) if path.is_file() else {}
     labels = content.get("labels")
-    regions = isinstance(labels, dict) and any(isinstance(value, list) for value in labels.values())
-    return _labels(path, content) if regions or "drawn" in content else Labels()
+    words = [*labels, *labels.values()] if isinstance(labels, dict) else []
+    regions = any(isinstance(word, list) for word in words)
+    ignored = any(isinstance(word, str) and _plain(word) in _IGNORED_NAMES for word in words)
+    return _labels(path, content) if regions or ignored or "drawn" in content else Labels()
 
 
 def channel_names(path: Path, description: Description) -> tuple[str, ...]:
