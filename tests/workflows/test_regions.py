@@ -147,7 +147,7 @@ def test_fresh_heads_predict_little_foreground_and_a_plain_start_fits():
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory):
+def nested_set(tmp_path_factory):
     """Six cases with a shell of 2 around one of 1 around one of 4."""
     root = tmp_path_factory.mktemp("regions") / "d"
     away = np.abs(np.moveaxis(np.indices(GRID.shape_zyx), 0, -1) - (8, 9, 10)).max(-1)
@@ -161,7 +161,20 @@ def fitted(tmp_path_factory):
         write_volume(Volume(label, GRID), root / "labels" / f"c{number}.nii.gz")
     labels = {"background": 0, **{name: list(values) for name, values in REGIONS.items()}}
     (root / "dataset.json").write_text(json.dumps({"labels": labels, "regions_class_order": [2, 1, 4]}))
-    return root, fit(root, root.parent / "run", steps=1, eight_bit=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def fitted(nested_set):
+    return nested_set, fit(nested_set, nested_set.parent / "run", steps=1, eight_bit=False)
+
+
+def test_a_refined_network_is_refused_in_a_line_also_without_a_plan(nested_set, tmp_path):
+    said = r"the masks of nested regions are not refined; leave \+crf out"
+    with pytest.raises(PlanError, match=f"^{said}$"):
+        fit(nested_set, tmp_path / "run", network="unet+crf", plan_only=True)
+    with pytest.raises(PlanError, match=rf"^unet\+crf: {said}; or leave the network out$"):
+        compare(nested_set, tmp_path / "rows", networks=["unet", "unet+crf"], steps=1)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from focalis.errors import PlanError
 from focalis.planning.fingerprint import Fingerprint
@@ -26,6 +27,7 @@ from focalis.planning.plan import (
 from focalis.planning.pose import Pose
 from focalis.planning.sizes import with_sizes_taken
 from focalis.planning.step_memory import training_bytes
+from focalis.settings import first_fault
 
 PATCH_SHARE = 0.85
 STAGES_OF_SHAPES = 3
@@ -70,6 +72,9 @@ def make_plan(
         memory_budget_gb: what training may take.
         ignore: the label value of voxels that nobody has judged.
         regions: nested regions, name to label values.
+
+    Raises:
+        PlanError: what is asked for does not go together, or does not fit the memory.
     """
     from focalis.networks import network_spec, split_name  # here: reading a plan does not load torch
     from focalis.planning.parts import default_augmentation
@@ -108,23 +113,26 @@ def make_plan(
     reasons["network"] = (
         "each stage halves the axes along which voxels are not yet more than twice the finest, while 4 or more remain"
     )
-    plan = Plan(
-        channels=tuple(channels),
-        labels=dict(labels),
-        ignore=ignore,
-        regions=dict(regions or {}),
-        use=use,
-        start=start,
-        spacing_zyx_mm=spacing,
-        normalisation=normalisation,
-        patch_zyx=patch,
-        batch=batch,
-        network=NetworkSettings(name=network, strides_zyx=strides),
-        training=training,
-        augmentation=default_augmentation(),
-        memory_budget_gb=memory_budget_gb,
-        reasons=reasons,
-    )
+    try:
+        plan = Plan(
+            channels=tuple(channels),
+            labels=dict(labels),
+            ignore=ignore,
+            regions=dict(regions or {}),
+            use=use,
+            start=start,
+            spacing_zyx_mm=spacing,
+            normalisation=normalisation,
+            patch_zyx=patch,
+            batch=batch,
+            network=NetworkSettings(name=network, strides_zyx=strides),
+            training=training,
+            augmentation=default_augmentation(),
+            memory_budget_gb=memory_budget_gb,
+            reasons=reasons,
+        )
+    except ValidationError as error:
+        raise PlanError(": ".join(filter(None, first_fault(error)))) from error
     return within_memory(with_sizes_taken(plan, BATCH_VOXELS * halved))
 
 
