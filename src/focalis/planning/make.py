@@ -165,7 +165,8 @@ def within_memory(plan: Plan) -> Plan:
         if need <= plan.memory_budget_gb:
             reasons = plan.reasons | {"memory_budget_gb": f"a training step is estimated at {need:.1f} GB"}
             if batch < plan.batch:
-                reasons["batch"] += f"; reduced from {plan.batch} to fit the memory budget"
+                why = f"reduced from {plan.batch} to fit the memory budget"
+                reasons["batch"] = "; ".join(filter(None, (plan.reasons.get("batch"), why)))
             return smaller.model_copy(update={"reasons": reasons})
     raise PlanError(
         f"a memory budget of {plan.memory_budget_gb:g} GB is too small for one patch of {plan.patch_zyx} voxels "

@@ -247,7 +247,9 @@ def _figure(
             maps for part, maps in views(label, source.regions, source.ignore, first, second) if part == label
         )
         masks = [Volume(volume.array == pair.label, volume.grid) for volume in maps]
-        where = image_of(pair.case, images, source.files) if images is not None else source.images.get(pair.case)
+        where = (
+            image_of(pair.case, images, source.files) if images is not None else source.images.get(pair.case)
+        )
         image = None if where is None else read_volumes(where)[0]
         panels.append((pair, image, masks[0], masks[1]))
         said.append(

@@ -10,7 +10,16 @@ from pydantic import ValidationError
 
 from focalis.dataset import Dataset
 from focalis.errors import PlanError, UsageError
-from focalis.planning import SCRATCH, STAGES_OF_SHAPES, Plan, make_plan, read_plan, usual_start, write_plan
+from focalis.planning import (
+    SCRATCH,
+    STAGES_OF_SHAPES,
+    Plan,
+    make_plan,
+    read_plan,
+    usual_start,
+    within_memory,
+    write_plan,
+)
 from focalis.planning.parts import augmentations_of, loss_of, loss_settings
 from focalis.planning.sizes import require_sizes_taken
 from focalis.settings import DEFAULT_MEMORY_GB, first_fault
@@ -25,32 +34,37 @@ def plan_of_run(
 ) -> Plan:
     """The plan of the run, which is also written to `path`: the given one, the one there, or a new one.
 
-    Its memory budget is that of one training: those that run at a time share the run's.
+    Its memory budget is that of one training: those that run at a time share the run's. A given plan is used as it is,
+    unless it is changed in what a training step takes, or in the memory that there is for one.
     """
     data, parallel = trainings.data, trainings.trainers.sharing
-    shared_by = 1 if given is None and path.exists() else parallel
-    if given is None and path.exists():
-        given = path
-    if given is not None:
-        plan = read_plan(given)
-        plan = plan.model_copy(update={"memory_budget_gb": plan.memory_budget_gb / shared_by})
-        if other := _differences(plan, data):
-            raise PlanError.at(given, f"is of another data set: {other}", "make a new plan")
+    there = read_plan(path) if path.exists() else None
+    whose = ""
+    if given is not None or there is not None:
+        before = _given_plan(given or path, data)
+        shared_by = parallel if given is not None else 1
+        plan = before.model_copy(update={"memory_budget_gb": before.memory_budget_gb / shared_by})
     else:
         # An ensemble has one plan. It is made from the training cases of the first fold, among which are cases that
         # later folds hold out: of those it knows spacing, shape and the lesions' range of intensities, no more.
         network, card_gb = str(changes.get("network") or "dense"), trainings.trainers.card_gb
-        memory = float(changes.get("memory_gb") or card_gb or DEFAULT_MEMORY_GB / shared_by)
+        memory = float(changes.get("memory_gb") or card_gb or DEFAULT_MEMORY_GB / parallel)
         figures = trainings.fingerprint()
-        plan = make_plan(figures, data.channels, data.labels, network, memory, data.ignore, data.regions)
+        plan = before = make_plan(
+            figures, data.channels, data.labels, network, memory, data.ignore, data.regions
+        )
         if card_gb == memory:
-            whose = f"the memory of {trainings.trainers.runtime}; {plan.reasons['memory_budget_gb']}"
-            plan = plan.model_copy(update={"reasons": plan.reasons | {"memory_budget_gb": whose}})
+            whose = f"the memory of {trainings.trainers.runtime}; "
     plan = _changed(plan, changes)
-    if given is not None:
+    if given is not None or there is not None:
         require_sizes_taken(plan)
-    if not path.exists() or read_plan(path) != plan:
-        if resume and path.exists():
+    if plan != there and _step_or_memory(plan) != _step_or_memory(before):
+        plan = within_memory(plan)
+    if whose:
+        reason = whose + plan.reasons["memory_budget_gb"]
+        plan = plan.model_copy(update={"reasons": plan.reasons | {"memory_budget_gb": reason}})
+    if plan != there:
+        if resume and there is not None:
             raise PlanError.at(
                 path, "the run follows another plan", "leave --plan, --network and the like out"
             )
@@ -64,7 +78,7 @@ def _differences(plan: Plan, data: Dataset) -> str:
         "channels": (plan.channels, data.channels),
         "labels": (tuple(sorted({*plan.labels})), tuple(sorted(data.labels))),
         "ignored value": (plan.ignore, data.ignore),
-        "regions": (tuple(plan.regions.items()), tuple(data.regions.items())),
+        "regions": (dict(plan.regions), dict(data.regions)),
     }
     return "; ".join(
         f"{what} {_told(there)} in the plan, {_told(here)} in the data"
@@ -74,14 +88,9 @@ def _differences(plan: Plan, data: Dataset) -> str:
 
 
 def _told(value: Any) -> str:
-    if isinstance(value, tuple):
-        return (
-            ", ".join(
-                f"{each[0]} {list(each[1])}" if isinstance(each, tuple) else str(each) for each in value
-            )
-            or "none"
-        )
-    return "none" if value is None else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {list(values)}" for name, values in value.items()) or "none"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value or "none")
 
 
 def start_ahead(settled: Plan | None, network: str | None) -> str | None:
@@ -91,6 +100,19 @@ def start_ahead(settled: Plan | None, network: str | None) -> str | None:
     return (
         SCRATCH if usual_start(network or "dense", STAGES_OF_SHAPES, 1, nested=False)[0] == SCRATCH else None
     )
+
+
+def _given_plan(path: Path, data: Dataset) -> Plan:
+    """The plan in a file; PlanError if it is for other data."""
+    plan = read_plan(path)
+    if other := _differences(plan, data):
+        raise PlanError.at(path, f"is of another data set: {other}", "make a new plan")
+    return plan
+
+
+def _step_or_memory(plan: Plan) -> tuple[Any, ...]:
+    """What decides whether a training step fits the memory, as far as options change it."""
+    return plan.network, plan.loss, plan.memory_budget_gb
 
 
 def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
