@@ -21,7 +21,8 @@ from focalis.prediction import segment
 from focalis.training.batches import make_batch
 from focalis.training.prepared import TrainingCase
 from focalis.volume import Absent, Grid, Volume, read_volume, to_sitk, write_volume
-from focalis.workflows.compare import Row, shared_plans
+from focalis.workflows import comparison
+from focalis.workflows.compare import Row, compare, shared_plans
 from focalis.workflows.evaluate import evaluate
 from focalis.workflows.fit import fit
 from focalis.workflows.predict import predict
@@ -71,6 +72,31 @@ def test_cases_of_folders_may_lack_what_may_miss(tmp_path):
 def test_the_first_channel_may_miss_too(tmp_path):
     (case,) = open_dataset(a_set(tmp_path, ["FT", "T"]), ["FLAIR"]).cases[1:]
     assert (case.lacks, case.channels, [path.name for path in case.images]) == ({0}, (1,), ["c1_T1.nii.gz"])
+
+
+def test_pictures_show_the_first_channel_that_a_case_has(tmp_path):
+    cases = open_dataset(a_set(tmp_path, ["FT", "T"]), ["FLAIR"]).cases
+    for case, name in zip(cases, ("c0_FLAIR", "c1_T1"), strict=True):
+        expected = read_volume(tmp_path / "images" / f"{name}.nii.gz").array
+        np.testing.assert_array_equal(case.read_first_image().array, expected)
+
+
+@pytest.mark.slow
+def test_pictures_of_a_comparison_show_a_channel_of_a_case_without_the_first(tmp_path, monkeypatch):
+    shown = []
+
+    def figure(image, _label, _predictions, _case):
+        shown.append(image)
+        return b""
+
+    monkeypatch.setattr(comparison, "contours_figure", figure)
+    root = a_set(tmp_path / "d", ["FT", "FT", "FT", "FT", "T"])
+    names = [f"c{number}" for number in range(5)]
+    (root / "splits.json").write_text(json.dumps([{"train": names[:4], "val": names[4:]}]))
+    losses, may_miss = ["dice_cross_entropy", "focal"], ["FLAIR"]
+    compare(root, tmp_path / "rows", losses=losses, channels_may_miss=may_miss, steps=1, on="here")
+    assert shown
+    assert not any(isinstance(image, Absent) for image in shown)
 
 
 def test_numbered_channels_and_empty_cells_may_miss(tmp_path):

@@ -89,6 +89,10 @@ class Case:
             raise DataError.at(self.name, "has no image", "add one, or leave the case out")
         return with_absent(read_channels(self.images), self.lacks)
 
+    def read_first_image(self) -> Volume:
+        """The first channel that it has, as pictures show it. Raises as `read_images`."""
+        return self.read_images()[self.channels[0]]
+
     def read_label(self) -> Volume:
         """The label map, dtype as stored; of masks, uint8 (uint16 beyond 255 structures).
 

@@ -78,7 +78,7 @@ def _pictures(found: Survey) -> list[tuple[str, bytes]]:
         if len(pictures) == MOST_PICTURES:
             break
         with suppress(DataError, OSError):
-            image, label = case.read_images()[case.channels[0]], case.read_label()
+            image, label = case.read_first_image(), case.read_label()
             pictures.append((case.name, strip(image, [(label, colours)], case.name)))
     return pictures
 

@@ -296,4 +296,4 @@ def _picture(data: Dataset, case_name: str, drawn: Mapping[Row, Task], by_loss: 
         dice = case_dice(score for score in _scores_of(task) if score.case == case_name)
         predicted = read_volume(task.home / "predictions" / f"{case_name}.nii.gz")
         predictions.append((row.loss if by_loss else row.network, dice, predicted))
-    return contours_figure(case.read_images()[0], case.read_label(), predictions, case_name)
+    return contours_figure(case.read_first_image(), case.read_label(), predictions, case_name)

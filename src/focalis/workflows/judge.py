@@ -403,7 +403,7 @@ def write_judgement(
     def read(name: str) -> tuple[Volume, Volume, Volume]:
         case = cases[name]
         predicted = read_volume(predictions[name] / f"{name}.nii.gz")
-        return case.read_images()[case.channels[0]], case.read_label(), predicted
+        return case.read_first_image(), case.read_label(), predicted
 
     overlays, pictures = draw_cases(scores, evaluation.lesions, read)
     plan_text = (
