@@ -56,6 +56,16 @@ def test_a_run_that_finds_nothing_begins_once_more_and_says_so(phantoms, tmp_pat
 @pytest.mark.usefixtures("finds_nothing")
 @pytest.mark.filterwarnings("ignore::focalis.training.loop.NothingLearnedWarning")
 @pytest.mark.slow
+def test_folds_that_begin_once_more_say_so_beside_the_pooled_figures(phantoms, tmp_path):
+    result = fit(phantoms, tmp_path / "run", steps=4, folds=2, eight_bit=False)
+    (line,) = (line for line in result.caveats if "restarted" in line)
+    assert line.startswith("folds 0, 1: the training was restarted: none of the 4 lesions")
+    assert line in result.report.read_text()
+
+
+@pytest.mark.usefixtures("finds_nothing")
+@pytest.mark.filterwarnings("ignore::focalis.training.loop.NothingLearnedWarning")
+@pytest.mark.slow
 def test_a_restarted_run_is_resumed_by_its_safer_plan(phantoms, tmp_path, monkeypatch):
     result = fit(phantoms, tmp_path / "run", steps=4)
     record = json.loads((result.run / "record.json").read_text())

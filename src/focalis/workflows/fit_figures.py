@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from focalis.dataset import Dataset, Split
-from focalis.evaluation import Promise, Summary, keep_promise, nothing_to_find, partly_judged
+from focalis.evaluation import Promise, Summary, keep_promise
 from focalis.lesions import OperatingPoint
 from focalis.model import load_model, save_model
 from focalis.settings import Length
 from focalis.training import read_metrics
 from focalis.workflows.ensemble import ensemble
-from focalis.workflows.judge import ADVICE, Judgement, squeezed_line, write_judgement
+from focalis.workflows.judge import ADVICE, Judgement, caveats_of_cases, write_judgement
 from focalis.workflows.learning_curve import outlook
 from focalis.workflows.record import read_json, write_json
 from focalis.workflows.run import MODEL, Task
@@ -106,12 +106,12 @@ def pool_folds(
     judged_on = f"held-out cases of {len(tasks)} folds, each predicted by the member that did not train on it"
     alert = _folds_alert(tasks, judged)
     squeezed = sum(len(each.squeezed) for each in judged)
-    told = (
-        nothing_to_find(scores),
-        partly_judged(scores),
-        squeezed_line(tasks[0].memory_gb, squeezed, sum(len(each.lesions) for each in judged)),
+    cases = sum(len(each.lesions) for each in judged)
+    said = (
+        *tasks[0].caveats,
+        *caveats_of_cases(tasks[0], scores, squeezed, cases),
+        *_folds_caveats(tasks, judged),
     )
-    said = (*tasks[0].caveats, *filter(None, told))
     summary = write_judgement(
         root,
         data,
@@ -144,6 +144,20 @@ def add_outlook(root: Path, tasks: Sequence[Task], judged: Judgement, data: Data
         [line for line in (figures.alert, *figures.caveats) if line],
     )
     return said
+
+
+def _folds_caveats(tasks: Sequence[Task], judged: Sequence[Judgement]) -> list[str]:
+    """What the folds warn of by themselves, each line once, with the numbers of its folds."""
+    folds: dict[str, list[str]] = {}
+    for task, each in zip(tasks, judged, strict=True):
+        of_cases = caveats_of_cases(task, each.scores, len(each.squeezed), len(each.lesions))
+        for line in each.caveats:
+            if line not in (*task.caveats, *of_cases):
+                folds.setdefault(line, []).append(str(task.fold))
+    return [
+        f"fold{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}: {line}"
+        for line, numbers in folds.items()
+    ]
 
 
 def _folds_alert(tasks: Sequence[Task], judged: Sequence[Judgement]) -> str:

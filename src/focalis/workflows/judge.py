@@ -45,7 +45,7 @@ from focalis.workflows.evaluate import write_evaluation
 from focalis.workflows.lesion_tables import boundary_counts, write_lesions
 from focalis.workflows.pictures import draw_cases
 from focalis.workflows.record import data_hash, peak_memory_gb, read_json, write_json
-from focalis.workflows.run import MODEL, Run
+from focalis.workflows.run import MODEL, Run, Task
 from focalis.workflows.training_cases import TRAINED, Seen, SeenCases, seen_line
 
 FEW_JUDGED = 3
@@ -184,9 +184,14 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         seen_line(seen, len(run.judged), "the figures on them"),
         still if run.task.plan.start != SCRATCH and (collapse is None or collapse.line != still) else "",
         _changed_line(run),
-        squeezed_line(run.task.memory_gb, len(squeezed), len(run.judged)),
     )
-    caveats = (*again, *run.task.caveats, *_caveats(run, scores), *filter(None, told))
+    caveats = (
+        *again,
+        *run.task.caveats,
+        *caveats_of_cases(run.task, scores, len(squeezed), len(run.judged)),
+        *_caveats(run),
+        *filter(None, told),
+    )
     alerts = [alert_of(collapse, learned), *caveats]
     summary = write_judgement(
         run.task.home,
@@ -220,14 +225,24 @@ def _room(run: Run, model: Model, volumes: Sequence[Volume]) -> Iterator[Setting
         yield settings
 
 
-def squeezed_line(memory_gb: float, cases: int, judged: int) -> str:
-    """That cases were predicted in other tiles than `predict` makes, and how to get these; empty if none was."""
-    if not cases:
-        return ""
-    return (
-        f"the run's memory does not hold what `focalis predict` takes by default for {cases} of {counted(judged)}: the "
-        f"figures come from smaller tiles; `--memory-gb {memory_gb:g}` gives the same masks"
-    )
+def caveats_of_cases(task: Task, scores: Sequence[Score], squeezed: int, judged: int) -> list[str]:
+    """What judged cases cannot tell, a line each; of folds, their cases are judged together.
+
+    Args:
+        scores: of the cases.
+        squeezed: how many of them were predicted in other tiles than `predict` makes.
+        judged: how many there are.
+    """
+    few = smaller = ""
+    if judged < FEW_JUDGED and not task.caveats:
+        few = f"the figures are those of {counted(judged)}: too few to judge a model by"
+    if squeezed:
+        smaller = (
+            f"the run's memory does not hold what `focalis predict` takes by default for {squeezed} of "
+            f"{counted(judged)}: the figures come from smaller tiles; `--memory-gb {task.memory_gb:g}` gives the same "
+            "masks"
+        )
+    return [line for line in (few, nothing_to_find(scores), partly_judged(scores), smaller) if line]
 
 
 def _changed_line(run: Run) -> str:
@@ -314,21 +329,15 @@ def _by_channels(
     return by_channels(rows)
 
 
-def _caveats(run: Run, scores: Sequence[Score]) -> list[str]:
-    """What the cases of a run cannot tell, a line each."""
+def _caveats(run: Run) -> list[str]:
+    """What the cases that a run learned from cannot tell, a line each."""
     said = []
-    judged, choosing = len(run.judged), run.data.select(run.inner.val)
-    if judged < FEW_JUDGED and not run.task.caveats:
-        said.append(f"the figures are those of {counted(judged)}: too few to judge a model by")
-    if line := nothing_to_find(scores):
-        said.append(line)
+    choosing = run.data.select(run.inner.val)
     if all(case.holds is not None and not case.holds for case in choosing):
         said.append(
             f"none of the {len(choosing)} cases of the inner split holds a lesion: the operating point was not chosen "
             "on any"
         )
-    if line := partly_judged(scores):
-        said.append(line)
     said += [
         f"no training case holds label {value} ({name}): what the model marks so means nothing, and its figures are "
         "left out"
