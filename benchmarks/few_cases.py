@@ -174,7 +174,7 @@ class Trial:
         """Trained on these cases."""
         home = self.folder / "run"
         shutil.rmtree(home, ignore_errors=True)
-        home.mkdir()
+        home.mkdir(parents=True)
         prepared = prepare_cases(cases, plan, self.folder / "prepared")
         return train(plan, prepared, [], home, steps=steps, seed=seed, runtime=self.runtime, start=start)
 
