@@ -44,7 +44,10 @@ from focalis.errors import FocalisError, UsageError
 from focalis.files import sha256_of
 from focalis.identity import ModelIdentity
 from focalis.model import load_model, save_model
+from focalis.planning import Plan, read_plan
 from focalis.planning.parts import network_of
+from focalis.planning.plan import AugmentationSettings, LossSettings, TrainingSettings
+from focalis.workflows.fit import fit
 
 
 @pytest.fixture(autouse=True)
@@ -440,6 +443,110 @@ def test_a_study_that_is_removed_while_others_are_exported_is_left_out(reviewed,
     monkeypatch.setattr("focalis.device.exporting.read_series", removed_first)
     assert export(studies, str(tmp_path / "out")) == 2
     assert [case.name for case in open_dataset(tmp_path / "out").cases] == ["case_0", "case_2"]
+
+
+OFF_DEFAULT = {
+    "channels": ({"channels": ("CT",)}, {"channels": ("T1/T2",)}, {"channels": ("1",)}),
+    "labels": ({"labels": {300: "nodule"}}, {"labels": {2: "nodule", 5: "cyst"}}),
+    "ignore": ({"ignore": 7},),
+    "regions": ({"regions": {"nodule": (1,)}}, {"regions": {"nodule": (1,)}, "ignore": 4}),
+    "readers": tuple({"readers": each} for each in ("majority", "staple", "mean", "random")),
+    "use": ({"use": "detector"},),
+    "start": ({"start": "a model that is gone.safetensors"},),
+    "freeze": ({"start": "a model that is gone.safetensors", "freeze": "encoder"},),
+    "loss": ({"loss": LossSettings(name="tversky")},),
+    "training": ({"training": TrainingSettings(learning_rate=3e-4, turn_share=0.1)},),
+    "augmentation": ({"augmentation": (AugmentationSettings(name="noise"),)},),
+}
+"""By the field of a plan that a model of the device may have off its default: what is changed, with what goes with it."""
+ALWAYS_GIVEN = {"version", "spacing_zyx_mm", "normalisation", "patch_zyx", "batch", "network"}
+OF_THE_RUN = {"memory_budget_gb", "reasons"}
+OF_SEVERAL_CHANNELS = {"channels_may_miss"}
+"""The device refuses models of these."""
+
+
+def test_every_field_of_a_plan_is_tried():
+    assert OFF_DEFAULT.keys() | ALWAYS_GIVEN | OF_THE_RUN | OF_SEVERAL_CHANNELS == Plan.model_fields.keys()
+
+
+class PlannedError(Exception):
+    """Stops a retraining where its training would begin."""
+
+
+@pytest.fixture
+def planned(monkeypatch, reviewed, tmp_path):
+    """What `fit` is asked for, and the plan that it would follow, when a model is retrained."""
+    studies = reviewed(*(f"P{number}" for number in range(5)))
+
+    def plan_only(data, out, **asked):
+        made = fit(data, out, **asked, plan_only=True)
+        raise PlannedError(asked, read_plan(made.plan))
+
+    def planned(model):
+        monkeypatch.setattr(sys.modules[fit.__module__], "fit", plan_only)
+        save_model(model, tmp_path / "start.safetensors")
+        job = RetrainJob(str(tmp_path / "job"), studies, str(tmp_path / "start.safetensors"), 0.2, 6, 1)
+        with pytest.raises(PlannedError) as caught:
+            retrain(job, lambda _: None)
+        return caught.value.args
+
+    return planned
+
+
+@pytest.mark.parametrize("changed", [each for tried in OFF_DEFAULT.values() for each in tried], ids=str)
+def test_a_model_of_any_plan_is_trained_on_by_its_plan(planned, tmp_path, changed):
+    tiny = load_model(save_tiny_model(tmp_path / "tiny.safetensors"))
+    plan = tiny.plan.model_copy(update=changed)
+    torch.manual_seed(3)
+
+    _, found = planned(replace(tiny, plan=plan, members=(network_of(plan).eval(),)))
+
+    settled = {"readers": "labels", "start": str(tmp_path / "start.safetensors")}
+    told = {"reasons", "memory_budget_gb"}
+    assert found.model_dump(exclude=told) == plan.model_copy(update=settled).model_dump(exclude=told)
+
+
+@pytest.mark.parametrize(
+    ("provenance", "aim"),
+    [
+        ({}, "dice"),
+        ({"aim": "fp-per-scan=0.5"}, "fp-per-scan=0.5"),
+        ({"members": [{"aim": "fp-per-scan=2"}, {"aim": "fp-per-scan=2"}]}, "fp-per-scan=2"),
+    ],
+)
+def test_the_new_operating_point_is_chosen_for_what_the_old_one_was(planned, tmp_path, provenance, aim):
+    tiny = load_model(save_tiny_model(tmp_path / "tiny.safetensors"))
+
+    asked, _ = planned(replace(tiny, provenance=provenance))
+
+    assert asked["aim"] == aim
+
+
+@pytest.mark.slow
+def test_a_model_of_a_named_channel_is_retrained_for_its_aim_and_told_that_its_promise_ends(
+    reviewed, tmp_path
+):
+    tiny = load_model(save_tiny_model(tmp_path / "tiny.safetensors", channel="CT"))
+    start = replace(
+        tiny,
+        plan=tiny.plan.model_copy(update={"ignore": 9, "readers": "mean"}),
+        provenance={"aim": "fp-per-scan=3"},
+        operating_point=replace(tiny.operating_point, promise="at most 10 % of a scan's lesions missed"),
+    )
+    save_model(start, tmp_path / "start.safetensors")
+    studies = reviewed(*(f"P{number}" for number in range(8)))
+    job = RetrainJob(str(tmp_path / "job"), studies, str(tmp_path / "start.safetensors"), 0.2, 6, 1)
+
+    found = retrain(job, lambda _: None)
+
+    made = load_model(tmp_path / "job" / "run" / "model.safetensors")
+    assert (made.plan.channels, made.plan.ignore, made.plan.readers) == (("CT",), 9, "labels")
+    assert made.provenance["aim"] == "fp-per-scan=3"
+    assert "3 false positives per scan" in made.operating_point.how or not made.operating_point.lesions
+    assert found["figures"]["lesion_f1"]["new"]["cases"] == found["held_out"]["cases"]
+    (note,) = found["notes"]
+    assert "promises at most 10 % of a scan's lesions missed. The new one promises nothing" in note
+    assert "it is chosen for fp-per-scan=3" in note
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from focalis.files import write_text
 
 if TYPE_CHECKING:
     from focalis.model import Model
+    from focalis.planning import Plan
 
 HELD_OUT = 1 / 3
 FIGURES = ("dice_with_lesion", "lesion_f1", "false_positives_per_scan")
@@ -53,6 +54,16 @@ def is_held_out(patient: str) -> bool:
     return int(hashlib.sha256(f"held out {patient}".encode()).hexdigest(), 16) % 2**32 < HELD_OUT * 2**32
 
 
+def plan_of_successor(plan: Plan) -> Plan:
+    """The plan of the model that is trained on from one of this plan, with corrections.
+
+    Its channel and labels, regions and ignored value are those of the data set that `export` writes for the plan. That
+    has one mask per case, whoever drew those that the model learned from.
+    """
+    reasons = plan.reasons | {"readers": "a correction is one mask"}
+    return plan.model_copy(update={"readers": "labels", "reasons": reasons})
+
+
 def retrain(job: RetrainJob, tell: Callable[[str], None]) -> dict[str, Any]:
     """Export the corrections, train on those of some patients, and judge both models on those of the others.
 
@@ -68,6 +79,7 @@ def retrain(job: RetrainJob, tell: Callable[[str], None]) -> dict[str, Any]:
         FocalisError: a file cannot be read or written, there is nothing to train or to judge on, or nothing was
             learned.
     """
+    from focalis.dataset import open_dataset
     from focalis.evaluation import Evaluation
     from focalis.evaluation.paired import figures_of, paired_differences
     from focalis.model import load_model, open_model, save_model
@@ -75,15 +87,16 @@ def retrain(job: RetrainJob, tell: Callable[[str], None]) -> dict[str, Any]:
     from focalis.workflows.ensemble import ensemble
     from focalis.workflows.evaluate import evaluate
     from focalis.workflows.fit import fit
+    from focalis.workflows.model_record import aim_of
     from focalis.workflows.predict import predict
 
     folder, old = Path(job.folder), Path(job.model)
     data, run = folder / DATA, folder / RUN
     model = open_model(old)
-    plan = model.plan
+    plan, aim = plan_of_successor(model.plan), aim_of(model)
     tell("exporting")
     if not data.is_dir():
-        export(job.studies, str(data), plan.labels, plan.regions)
+        export(job.studies, str(data), plan)
     patients = _patients(data)
     held_out = sorted(case for case, patient in patients.items() if is_held_out(patient))
     train = sorted(set(patients) - set(held_out))
@@ -108,6 +121,7 @@ def retrain(job: RetrainJob, tell: Callable[[str], None]) -> dict[str, Any]:
             fold=0,
             splits=folder / "splits.json",
             plan=folder / "plan.yaml",
+            aim=aim,
             start=str(start),
             seed=number,
             resume=each.is_dir(),
@@ -123,8 +137,10 @@ def retrain(job: RetrainJob, tell: Callable[[str], None]) -> dict[str, Any]:
     for part in ("images", "labels"):
         shutil.rmtree(truth / part, ignore_errors=True)
         (truth / part).mkdir(parents=True)
-        for case in held_out:
-            os.link(data / part / f"{case}.nii.gz", truth / part / f"{case}.nii.gz")
+    for case in open_dataset(data).select(held_out):
+        assert isinstance(case.label, Path)
+        os.link(case.images[0], truth / "images" / f"{case.name}_0000.nii.gz")
+        os.link(case.label, truth / "labels" / f"{case.name}.nii.gz")
     shutil.copyfile(data / "dataset.json", truth / "dataset.json")
     names = {case: patients[case] for case in held_out}
 
@@ -148,6 +164,7 @@ def retrain(job: RetrainJob, tell: Callable[[str], None]) -> dict[str, Any]:
         "notes": [
             *(_seen(which, each.seen) for which, each in (("old", before), ("new", after)) if each.seen),
             *_unnamed(patients.values()),
+            *_unpromised(model.operating_point.promise, aim),
         ],
     }
 
@@ -172,6 +189,17 @@ def _unnamed(patients: Iterable[str]) -> list[str]:
     count = len({each for each in patients if each.startswith(UNNAMED)})
     said = "a study without a Patient ID counts as a patient; if one person has several, the new figures are flattered"
     return [f"{said} ({count} such)"] if count else []
+
+
+def _unpromised(promise: str, aim: str) -> list[str]:
+    """That a promise is not made anew: the cases that choose the new operating point may have trained the old model."""
+    if not promise or promise.startswith("none"):
+        return []
+    return [
+        f"the old model promises {promise}. The new one promises nothing, because its operating point is chosen on few "
+        f"cases, of which the old model may have learned: it is chosen for {aim}. For a promise export the "
+        "corrections, and run focalis fit --promise"
+    ]
 
 
 def main() -> None:

@@ -16,6 +16,14 @@ def members_of(model: Model) -> list[Mapping[str, Any]]:
     return [model.provenance]
 
 
+def aim_of(model: Model) -> str:
+    """What its operating point was chosen for, as `fit` takes it.
+
+    Files of earlier versions do not say, and count as chosen for the Dice coefficient, as they were.
+    """
+    return str(members_of(model)[0].get("aim") or "dice")
+
+
 def collapse_alert(model: Model) -> str:
     """One line if the model, or members of it, found nothing or marked everything when they were trained; else empty.
 
