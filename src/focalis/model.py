@@ -182,6 +182,16 @@ class Model(Shown):
         return z, y, x
 
     @property
+    def most_zyx_mm(self) -> tuple[float, float, float] | None:
+        """The size of the largest image that a guided model takes whole, along canonical axes; None of a detector."""
+        if not self.guided:
+            return None
+        if self.scope is not None:
+            return self.scope.extent_zyx_mm[2]
+        z, y, x = self.crop_zyx_mm
+        return 1.5 * z, 1.5 * y, 1.5 * x
+
+    @property
     def trained_on(self) -> str:
         """The name of its training data, where it is known."""
         return str(self.provenance.get("dataset") or "")

@@ -18,7 +18,7 @@ from focalis.lesions import OperatingPoint, features, label_components, lesion_c
 from focalis.model import Model, Refinement, save_model
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.planning.parts import network_of
-from focalis.prediction import Settings, segment
+from focalis.prediction import Settings, require_crop, segment
 from focalis.volume import Absent, Grid, Volume, read_volume, write_volume
 from focalis.workflows.predict import predict
 
@@ -126,6 +126,7 @@ def test_pipeline_json_tells_what_a_program_needs(tmp_path):
     assert facts["spacing_zyx_mm"] == [2.0, 1.5, 1.5]
     assert facts["total_stride_zyx"] == [2, 2, 2]
     assert facts["temperature"] == 1.7
+    assert (facts["guided"], facts["most_zyx_mm"]) == (False, None)
     assert facts["normalisation"][1]["kind"] == "window"
 
 
@@ -145,6 +146,45 @@ def test_the_program_goes_without_a_channel_that_may_miss(tmp_path, monkeypatch)
     np.testing.assert_array_equal(read_volume(Path(mask)).array, expected)
     with pytest.raises(SystemExit, match="give an image for c1"):
         program.main([scan, "-"], mask)
+
+
+def guided(point=None):
+    """A guided model of crops of 16 x 24 x 24 mm, which takes images of up to half as much more."""
+    model = model_for()
+    return Model(model.plan.model_copy(update={"use": "guided"}), model.members, point or OperatingPoint())
+
+
+@pytest.mark.parametrize("direction", [(1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), (0, 0, 1.0, 1.0, 0, 0, 0, 1.0, 0)])
+def test_the_program_of_a_guided_model_refuses_a_whole_scan_as_predict_does(tmp_path, monkeypatch, direction):
+    model = guided()
+    export_model(model, tmp_path / "exported", "torch")
+    monkeypatch.setattr(program, "HERE", tmp_path / "exported")
+    scan, mask = tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz"
+    # one voxel of 1 mm more than 24 x 36 x 36 mm along one axis is too many
+    for shape, fits in (((20, 20, 24), True), ((25, 25, 25), False), ((14, 14, 37), False)):
+        (volume,) = images_for(model, shape, (1.0, 1.0, 1.0), direction)
+        write_volume(volume, scan)
+        if fits:
+            program.main([str(scan)], str(mask))
+            expected = segment(model, [volume], Settings(runtime="torch", precision="float32")).mask
+            np.testing.assert_array_equal(read_volume(mask).array, expected)
+            mask.unlink()
+            continue
+        with pytest.raises(ModelError) as predicted:
+            require_crop(model, volume.grid)
+        with pytest.raises(SystemExit) as refused:
+            program.main([str(scan)], str(mask))
+        said, _, _ = str(predicted.value).partition("; ")
+        assert str(refused.value) == f"{said}; give a crop around each lesion"
+        assert not mask.exists()
+
+
+def test_pipeline_json_and_metadata_tell_what_a_guided_model_takes(tmp_path):
+    export_model(guided(), tmp_path / "bundle", "monai")
+    facts = json.loads((tmp_path / "bundle" / "models" / "pipeline.json").read_text())
+    assert (facts["guided"], facts["most_zyx_mm"]) == (True, [24.0, 36.0, 36.0])
+    said = json.loads((tmp_path / "bundle" / "configs" / "metadata.json").read_text())["description"]
+    assert "crops around a lesion, 24 x 36 x 36 mm (z, y, x) at most" in said
 
 
 def test_the_program_names_an_image_that_it_cannot_read_in_a_line(tmp_path):

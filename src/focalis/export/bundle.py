@@ -6,10 +6,12 @@ Source: MONAI, "MONAI Bundle Specification": `configs/metadata.json`, `configs/i
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from focalis.model import Model
 from focalis.planning import Plan
 
 SCHEMA = (
@@ -20,12 +22,17 @@ MONAI_VERSION = "1.5.0"
 NOTE = "For research only; not a medical device."
 
 
-def write_bundle(folder: Path, plan: Plan) -> None:
+def write_bundle(folder: Path, model: Model) -> None:
     """Write `configs/` beside `models/`, which holds network, pipeline.json and predict.py."""
-    for name, content in (("metadata", _metadata(plan)), ("inference", _inference(plan))):
+    for name, content in (("metadata", _metadata(model)), ("inference", _inference(model.plan))):
         path = folder / "configs" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _in_mm(sides: Sequence[float]) -> str:
+    """Lengths as a person reads them."""
+    return " x ".join(f"{side:.0f}" for side in sides)
 
 
 def _inference(plan: Plan) -> dict[str, Any]:
@@ -40,7 +47,8 @@ def _inference(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _metadata(plan: Plan) -> dict[str, Any]:
+def _metadata(model: Model) -> dict[str, Any]:
+    plan, most = model.plan, model.most_zyx_mm
     strides = plan.network.total_stride_zyx
     data = {
         "spatial_shape": [f"{stride}*n" for stride in strides],
@@ -58,7 +66,9 @@ def _metadata(plan: Plan) -> dict[str, Any]:
         "required_packages_version": {"scipy": version("scipy"), "SimpleITK": version("simpleitk")},
         "name": "Focalis segmentation",
         "task": f"segmentation of {', '.join(classes[1:])}",
-        "description": f"A network that Focalis trained, with what it does before and after it. {NOTE}",
+        "description": "A network that Focalis trained, with what it does before and after it. "
+        + ("" if most is None else f"It takes crops around a lesion, {_in_mm(most)} mm (z, y, x) at most. ")
+        + NOTE,
         "authors": "",
         "copyright": "",
         "intended_use": NOTE,

@@ -87,7 +87,7 @@ def export_model(model: Model, out: Path, to: str = "onnx") -> float:
         if to == BUNDLE:
             folder = home / "models"
             folder.mkdir()
-            write_bundle(home, model.plan)
+            write_bundle(home, model)
         exported = _write(network, channels, strides, folder, to)
         worst = max(_difference(network, exported, channels, strides, size) for size in sizes)
         if not worst <= MOST_ERROR:
@@ -212,6 +212,8 @@ def _facts(model: Model, least: int) -> dict[str, Any]:
     return {
         "focalis_export": 1,
         **model.identity.record(),
+        "guided": model.guided,
+        "most_zyx_mm": None if model.most_zyx_mm is None else list(model.most_zyx_mm),
         "channels": list(plan.channels),
         "channels_may_miss": list(plan.channels_may_miss),
         "labels": [{"value": value, "name": plan.labels[value]} for value in plan.label_values],
@@ -233,6 +235,8 @@ def _facts(model: Model, least: int) -> dict[str, Any]:
 
 STEPS = [
     "Turn the image so that its axes x, y, z run closest to the patient's left, posterior and superior.",
+    "If guided, take no image that is larger than most_zyx_mm: the network outlines one lesion in a crop around it, "
+    "and marks much in a whole scan that is not a lesion.",
     "Normalise each channel: 'window' clips to low and high, then subtracts mean and divides by std; 'zscore' takes "
     "mean and standard deviation of the image, without the voxels that equal its minimum if these are more than a "
     "quarter.",

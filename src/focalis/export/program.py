@@ -31,6 +31,7 @@ def main(images: list[str], mask: str) -> None:
     turned = {
         name: sitk.DICOMOrient(sitk.ReadImage(path, sitk.sitkFloat32), "LPS") for name, path in there.items()
     }
+    require_crop(next(iter(turned.values())), facts)
     grid = with_spacing(next(iter(turned.values())), np.array(facts["spacing_zyx_mm"][::-1]))
     array = np.zeros((1, len(images), *grid.GetSize()[::-1]), np.float32)  # zeros where a channel is missing
     for place, (name, how) in enumerate(zip(facts["channels"], facts["normalisation"], strict=True)):
@@ -49,6 +50,19 @@ def main(images: list[str], mask: str) -> None:
         restored(each, label == 0, grid, given) for label, each in enumerate(found[tuple(inner)][0])
     ]
     sitk.WriteImage(decided(np.stack(probabilities), facts, given), mask)
+
+
+def require_crop(image: sitk.Image, facts: dict[str, Any]) -> None:
+    """End if a guided network is given a whole scan, in which it would mark much that is not a lesion."""
+    if not facts["guided"]:
+        return
+    most, size = facts["most_zyx_mm"], np.multiply(image.GetSize(), image.GetSpacing())[::-1]
+    if (size > np.multiply(most, 1.0 + 1e-4)).any():
+        limits, sides = (" x ".join(f"{side:.0f}" for side in each) for each in (most, size))
+        sys.exit(
+            f"the model is guided: it outlines one lesion in a crop of at most {limits} mm (z, y, x), and the image "
+            f"has {sides} mm; give a crop around each lesion"
+        )
 
 
 def network() -> Callable[[np.ndarray], np.ndarray]:

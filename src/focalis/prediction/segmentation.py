@@ -232,9 +232,9 @@ def require_crop(model: Model, grid: Grid, how: str = POINTS) -> None:
     Raises:
         ModelError: the image is larger than what the model looks at; the line says how to point.
     """
-    if not model.guided:
+    most = model.most_zyx_mm
+    if most is None:
         return
-    most = model.scope.extent_zyx_mm[2] if model.scope else tuple(1.5 * side for side in model.crop_zyx_mm)
     size = np.multiply(canonical_grid(grid).shape_zyx, canonical_grid(grid).spacing_zyx_mm)
     if (size > np.multiply(most, 1.0 + 1e-4)).any():
         limits, sides = (" x ".join(f"{side:.0f}" for side in sides) for sides in (most, size))
