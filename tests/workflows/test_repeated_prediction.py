@@ -10,7 +10,7 @@ from small_plan import small_plan
 
 from focalis.model import Model
 from focalis.prediction import Settings
-from focalis.volume import Grid, Volume
+from focalis.volume import Absent, Grid, Volume
 from focalis.workflows import repeated_prediction as module
 from focalis.workflows.repeated_prediction import second_look
 
@@ -50,6 +50,21 @@ def test_the_mask_lies_where_the_lesion_does(shown: list[Volume], flips: tuple[b
     assert not np.array_equal(shown[0].array, image.array)
     if not all(flips):  # a part of the scan, and in the patient where it was
         assert shown[0].grid.origin_xyz_mm == (10.0, 2.0, 13.0)
+
+
+@pytest.mark.parametrize("flips", [(True, True, True), (False, True, True)])
+@pytest.mark.parametrize("lacks", [0, 1])
+def test_a_channel_that_the_scan_lacks_is_lacking_again(
+    shown: list[Volume], flips: tuple[bool, bool, bool], lacks: int
+) -> None:
+    plan = small_plan()
+    training = plan.training.model_copy(update={"flip_axes_zyx": flips})
+    model = Model(plan.model_copy(update={"training": training}), ())
+    channels = [scan(), scan()]
+    channels[lacks] = Absent.on(GRID)
+    second_look(model, channels, Settings())
+    assert [isinstance(each, Absent) for each in shown] == [place == lacks for place in range(2)]
+    assert shown[0].grid == shown[1].grid
 
 
 def test_the_voxels_lie_half_a_voxel_on_and_the_noise_is_that_of_two_scans_always_the_same(

@@ -136,7 +136,8 @@ def write_report(
         total: how many lesions there are, if not all are listed.
         promise: what the model's operating point holds on new scans; a comment, unless there are cautions.
         remarks: more comments on all of it.
-        gone: tracking identifier to Tracking UID of lesions that an earlier scan showed; each is reported as absent.
+        gone: tracking identifier to Tracking UID of lesions that an earlier scan showed; each is reported as absent,
+            with cautions as indeterminate.
         response: by RECIST 1.1; None if it is not told.
 
     Raises:
@@ -275,17 +276,18 @@ def _summary(
 
 
 def _absent(result: LabelledSeries, identifier: str, uid: str) -> MeasurementsAndQualitativeEvaluations:
-    """A lesion that an earlier scan showed and this one does not."""
+    """A lesion that an earlier scan showed and this one does not; with cautions that is no finding."""
     from highdicom.sr import (
         MeasurementsAndQualitativeEvaluations,
         QualitativeEvaluation,
         TrackingIdentifier,
     )
 
+    present = _INDETERMINATE if result.origin.cautions else ABSENT
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=UID(uid), identifier=identifier),
         algorithm_id=_algorithm(result),
-        qualitative_evaluations=[QualitativeEvaluation(name=_LESION, value=ABSENT)],
+        qualitative_evaluations=[QualitativeEvaluation(name=_LESION, value=present)],
     )
 
 

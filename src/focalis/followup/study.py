@@ -41,7 +41,7 @@ class Study(Shown):
 
     Attributes:
         name: what it is called in tables and files.
-        image: the scan; of several channels the first.
+        image: the scan; of several channels the first that all dates have.
         names: label value to name, without the background.
         pieces: every lesion in it, by label and number.
         numbered: int32 on the scan's grid: 0, or the place of a voxel's lesion in `pieces`, from 1.
@@ -82,7 +82,7 @@ def make_study(
     """Find and measure the lesions of a date.
 
     Args:
-        image: the scan; of several channels the first.
+        image: the scan; of several channels the first that all dates have.
         label: label values on its grid, shape (z, y, x).
         names: label value to name; other values are not lesions.
         day: when it was taken.

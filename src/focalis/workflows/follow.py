@@ -39,6 +39,7 @@ from focalis.workflows.follow_inputs import (
     Masks,
     Scan,
     common_names,
+    images_of,
     parse_dates,
     read_masks,
     read_scans,
@@ -120,9 +121,13 @@ def follow(
             else "the model is a detector, which takes whole scans and no points"
         )
         raise UsageError.of_keyword(f"at: {what}; leave it out")
-    channels = ("image",) if loaded is None else tuple(loaded.plan.channels)
-    scans = read_scans(paths, channels, parse_dates(dates, len(paths)), same_person=same_person)
-    notes = [*scan_notes(scans), *_same_image(scans)]
+    channels, may_miss = (
+        (("image",), ()) if loaded is None else (loaded.plan.channels, loaded.plan.channels_may_miss)
+    )
+    days = parse_dates(dates, len(paths))
+    scans = read_scans(paths, channels, days, same_person=same_person, may_miss=may_miss)
+    shown = images_of(scans)
+    notes = [*scan_notes(scans), *_same_image(scans, shown)]
     notes += [doubt for scan in scans for doubt in scan.doubts]
     names: Mapping[int, str] = {}
     studies: Sequence[Study] = ()
@@ -130,7 +135,7 @@ def follow(
 
     def study(day: int, label: np.ndarray) -> Study:
         scan = scans[day]
-        return make_study(f"{day + 1}_{scan.case.name}", scan.volumes[0], label, names, scan.day)
+        return make_study(f"{day + 1}_{scan.case.name}", shown[day], label, names, scan.day)
 
     if loaded is None:
         given = [read_masks(Path(path), scan, notes) for path, scan in zip(masks, scans, strict=True)]
@@ -257,8 +262,8 @@ def _predicted(
     return Masks(Volume(label, grid), (Volume(other, grid),), {})
 
 
-def _same_image(scans: Sequence[Scan]) -> list[str]:
-    digests = [content_digest(scan.volumes[0].array) for scan in scans]
+def _same_image(scans: Sequence[Scan], shown: Sequence[Volume]) -> list[str]:
+    digests = [content_digest(image.array) for image in shown]
     return [
         f"{scan.path} holds the same values as an earlier one: it is the same scan, and not another date."
         for number, (scan, digest) in enumerate(zip(scans, digests, strict=True))
@@ -311,6 +316,6 @@ def _tracking_uid(found: Track, scans: Sequence[Scan], studies: Sequence[Study])
     """Derived from the scan that shows a lesion first and its place there: a later date changes nothing."""
     day = next(number for number, each in enumerate(found.sightings) if each.pieces)
     scan, sighting = scans[day], found.sightings[day]
-    image = scan.source.instance_uids[0] if scan.source else content_digest(studies[day].image.array)
+    image = scan.source.instance_uids[0] if scan.source else content_digest(scan.image.array)
     voxel = studies[day].pieces[sighting.pieces[0]].voxels_zyx[0].tolist()
     return f"2.25.{uuid.uuid5(_NAMESPACE, f'{image} {found.label} {voxel}').int}"

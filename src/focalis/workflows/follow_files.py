@@ -57,6 +57,7 @@ def write_files(followed: Followed, scans: Sequence[Scan], folder: Path) -> None
 def _write_dicom(followed: Followed, day: int, label: np.ndarray, scan: Scan, folder: Path) -> None:
     from focalis.dicom import Origin, ReportedLesion, ReportedResponse, write_report, write_segmentation
     from focalis.dicom.derived import GIVEN_MASKS
+    from focalis.workflows.cautions import cautions_of
 
     assert scan.source is not None
     study, targets = followed.studies[day], followed.targets
@@ -64,7 +65,10 @@ def _write_dicom(followed: Followed, day: int, label: np.ndarray, scan: Scan, fo
     uids = dict(zip(known, followed.uids, strict=True))
     there = [row for row, each in enumerate(followed.tracks) if each.sightings[day].pieces]
     names = {number: known[number] for number in (followed.tracks[row].number for row in there)}
-    origin = Origin(followed.model or GIVEN_MASKS, version("focalis"), pointed=followed.pointed)
+    cautions = cautions_of(missing=scan.missing)
+    origin = Origin(
+        followed.model or GIVEN_MASKS, version("focalis"), cautions=cautions, pointed=followed.pointed
+    )
     segmentation = folder / f"{study.name}_seg.dcm"
     tracking = {number: uids[number] for number in names}
     write_segmentation(label, names or study.names, scan.source, segmentation, origin, tracking=tracking)

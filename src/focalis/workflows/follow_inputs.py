@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import combinations, pairwise
@@ -13,7 +13,7 @@ import numpy as np
 
 from focalis.errors import DataError, UsageError, not_there, refused
 from focalis.files import states_of
-from focalis.volume import Grid, Volume, image_stem
+from focalis.volume import Absent, Grid, Volume, image_stem
 from focalis.workflows.case_images import CaseInput, read_images
 from focalis.workflows.inputs import find_cases
 from focalis.workflows.label_maps import label_maps, read_label_map
@@ -37,11 +37,12 @@ class Scan:
     """A scan of one date.
 
     Attributes:
-        volumes: one per channel, on one grid.
+        volumes: one per channel, on one grid, `Absent` for one that it lacks.
         source: its DICOM series; None for image files.
         day: when it was taken; None if that is not known.
         doubts: what may be wrong with its DICOM series, a line each.
         state: of its files when they were read, see `focalis.files.states_of`.
+        missing: the names of the channels that it lacks.
     """
 
     path: Path
@@ -51,6 +52,12 @@ class Scan:
     day: date | None
     doubts: tuple[str, ...] = ()
     state: Sequence[int] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> Volume:
+        """The first channel that it has."""
+        return next(volume for volume in self.volumes if not isinstance(volume, Absent))
 
     def require_unchanged(self) -> None:
         """DataError if its files are no longer those that were read."""
@@ -89,9 +96,18 @@ def parse_dates(dates: Sequence[str], count: int) -> tuple[date, ...] | None:
 
 
 def read_scans(
-    paths: Sequence[Path], channels: tuple[str, ...], dates: tuple[date, ...] | None, *, same_person: bool
+    paths: Sequence[Path],
+    channels: tuple[str, ...],
+    dates: tuple[date, ...] | None,
+    *,
+    same_person: bool,
+    may_miss: Collection[str] = (),
 ) -> list[Scan]:
     """Read the scans, and make sure that they are of one person, one modality, and in the order of their dates.
+
+    Args:
+        channels: of each scan, by name.
+        may_miss: those that a scan may lack.
 
     Raises:
         UsageError: there are fewer than two, one is not there or several cases, or they are not in order.
@@ -101,7 +117,7 @@ def read_scans(
         raise UsageError("to follow lesions takes two scans or more; give the earlier one first")
     scans = []
     for number, path in enumerate(paths):
-        found = find_cases([path], channels)
+        found = find_cases([path], channels, may_miss)
         if len(found) != 1:
             raise UsageError.at(path, f"holds {len(found)} cases", "give the scan of one date")
         if found[0].problem:
@@ -116,7 +132,8 @@ def read_scans(
             if images.source is None
             else day_of(images.source.header)
         )
-        scans.append(Scan(path, found[0], tuple(images.volumes), images.source, day, images.doubts, state))
+        volumes, missing = tuple(images.volumes), tuple(channels[place] for place in sorted(found[0].lacks))
+        scans.append(Scan(path, found[0], volumes, images.source, day, images.doubts, state, missing))
     for one, other in combinations(scans, 2):
         _require_one_modality(one, other)
         if not same_person:
@@ -128,6 +145,14 @@ def read_scans(
                 "give the earlier one first",
             )
     return scans
+
+
+def images_of(scans: Sequence[Scan]) -> list[Volume]:
+    """Of each scan the channel by which it is compared with the others: the first that all of them have."""
+    of_each_channel = zip(*(scan.volumes for scan in scans), strict=True)
+    return list(
+        next(found for found in of_each_channel if not any(isinstance(each, Absent) for each in found))
+    )
 
 
 def scan_notes(scans: Sequence[Scan]) -> list[str]:
@@ -149,6 +174,12 @@ def scan_notes(scans: Sequence[Scan]) -> list[str]:
             notes.append(
                 f"{scan.path} is of {said} by its header, and was taken as of {scan.day}, as --dates says."
             )
+    notes += [
+        f"{scan.path} lacks the channel {', '.join(scan.missing)}: what differs from a scan that has it may come from "
+        "that."
+        for scan in scans
+        if scan.missing
+    ]
     if not all(_said(scan.source, "PatientID") for scan in scans):
         notes.append(
             "Not every scan states a Patient ID, so that they are of one person could not be checked."

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from focalis.followup import scan_noise
 from focalis.model import Model
 from focalis.prediction import Place, Settings, segment, segment_at
-from focalis.volume import Grid, Volume
+from focalis.volume import Absent, Grid, Volume, with_absent
 
 _SHIFT_VOXELS = (3, 5, 5)
 """By so many voxels (z, y, x) the image starts later if the model may not be mirrored."""
@@ -26,11 +26,15 @@ def second_look(
     mirrored, or begins a few voxels later. Noise is added, of twice the variance of the scan's own, see
     `focalis.followup.ERROR_RULE`; the same scan always gets the same.
 
+    A channel that the scan lacks, its second look lacks as well.
+
     Args:
         places: of a guided model, where the lesions are.
     """
     noise, grid = np.random.default_rng(0), volumes[0].grid
-    changed = [_changed(volume, model, noise) for volume in volumes]
+    lacks = {place for place, volume in enumerate(volumes) if isinstance(volume, Absent)}
+    there = [_changed(each, model, noise) for each in volumes if not isinstance(each, Absent)]
+    changed = with_absent(there, lacks)
     if places:
         found = segment_at(model, changed, [_moved(each, grid, model) for each in places], settings).mask
     else:
