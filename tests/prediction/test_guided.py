@@ -14,7 +14,7 @@ from focalis.model import Model, open_model, save_model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.prediction import Place, Settings, require_crop, segment, segment_at, surroundings
-from focalis.volume import Grid, Volume
+from focalis.volume import Absent, Grid, Volume
 from focalis.volume.resample import grid_with_spacing
 
 OBLIQUE = (0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
@@ -162,6 +162,29 @@ def test_a_point_in_air_says_so(kind):
         [Place(((10, 10, 37),), voxel=True), Place(((32, 22, 10),), voxel=True)],
     )
     assert "air or empty there (-1024)" in found.pointed[0].said
+
+
+def test_a_channel_that_is_not_there_is_no_air():
+    volume, one = scan(), model()
+    both = one.plan.model_copy(
+        update={
+            "channels": ("pet", "image"),
+            "channels_may_miss": ("pet",),
+            "normalisation": (Normalisation(), one.plan.normalisation[0]),
+        }
+    )
+
+    class Second(nn.Module):
+        def forward(self, x):
+            return torch.cat([-x[:, 1:], x[:, 1:]], dim=1) * 5
+
+    found = segment_at(
+        Model(both, (Second(),), OperatingPoint(0.5)),
+        [Absent.on(volume.grid), volume],
+        [Place(((10, 40, 30),), voxel=True)],
+    )
+    assert found.pointed[0].status == "nothing"
+    assert "air" not in found.pointed[0].said
 
 
 def test_padding_of_one_value_is_not_an_error_of_the_other_points():

@@ -18,7 +18,7 @@ from focalis.model import Model
 from focalis.prediction.places import Box, Place, Pointed, cut, surroundings, why_outside
 from focalis.prediction.segmentation import Segmentation, check_volumes, segment
 from focalis.prediction.settings import Settings
-from focalis.volume import Grid, Volume
+from focalis.volume import Absent, Grid, Volume
 
 NEAR_MM = 3.0
 """A lesion that begins so near to a place is meant by it, if none lies at the place itself."""
@@ -58,7 +58,7 @@ def segment_at(
             continue
         found = segment(model, crop, settings)
         whole = _blank(found, grid) if whole is None else _joined(whole, found)
-        told.append(_keep(whole, found, box, place, crop[0], model))
+        told.append(_keep(whole, found, box, place, crop, model))
     if whole is None:
         said = "; ".join(f"point {each.place} {each.said}" for each in told)
         raise ModelError(said or "no point is given; give one per lesion")
@@ -66,7 +66,7 @@ def segment_at(
 
 
 def _keep(
-    whole: Segmentation, found: Segmentation, box: Box, place: Place, image: Volume, model: Model
+    whole: Segmentation, found: Segmentation, box: Box, place: Place, crop: Sequence[Volume], model: Model
 ) -> Pointed:
     """Add the lesion at a place to the whole, in place, and say what it is."""
     spacing = np.asarray(found.grid.spacing_xyz_mm)
@@ -82,7 +82,7 @@ def _keep(
     if not reached.size:
         how = "" if np.isinf(nearest) else f"; what it marks begins {nearest:.0f} mm away"
         return Pointed(
-            place, "nothing", f"shows no lesion to the model{how}{_air(image, ends_mm / spacing, model)}"
+            place, "nothing", f"shows no lesion to the model{how}{_air(crop, ends_mm / spacing, model)}"
         )
     inside = np.isin(components, reached)
     earlier = whole.mask[box] > 0
@@ -152,11 +152,12 @@ def _is_cut_off(inside: NDArray[np.bool_], box: Box, grid: Grid) -> bool:
     )
 
 
-def _air(image: Volume, indices_xyz: NDArray[np.float64], model: Model) -> str:
-    """That the image is air, or empty, at a place; nothing if it is not."""
+def _air(volumes: Sequence[Volume], indices_xyz: NDArray[np.float64], model: Model) -> str:
+    """That the image, its first channel that is there, is air or empty at a place; nothing if it is not."""
+    channels = zip(volumes, model.plan.normalisation, strict=True)
+    image, how = next((image, how) for image, how in channels if not isinstance(image, Absent))
     middle = np.clip(np.round(indices_xyz.mean(axis=0)).astype(int), 0, np.subtract(image.grid.size_xyz, 1))
     value = image.array[tuple(middle[::-1])]
-    how = model.plan.normalisation[0]
     if value <= (how.low if how.kind == "window" else image.array.min()):
         return f"; the image is air or empty there ({value:g})"
     return ""
