@@ -458,7 +458,7 @@ OFF_DEFAULT = {
     "training": ({"training": TrainingSettings(learning_rate=3e-4, turn_share=0.1)},),
     "augmentation": ({"augmentation": (AugmentationSettings(name="noise"),)},),
 }
-"""By the field of a plan that a model of the device may have off its default: what is changed, with what goes with it."""
+"""By each field of a plan that a model of the device may have off its default: it, with what must go with it."""
 ALWAYS_GIVEN = {"version", "spacing_zyx_mm", "normalisation", "patch_zyx", "batch", "network"}
 OF_THE_RUN = {"memory_budget_gb", "reasons"}
 OF_SEVERAL_CHANNELS = {"channels_may_miss"}

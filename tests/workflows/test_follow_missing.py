@@ -93,14 +93,14 @@ def test_the_objects_of_a_scan_that_lacks_a_channel_say_so_and_call_no_lesion_ab
         for number, channel in enumerate(channels):
             image, _ = scan([Ball(centre, 9, BRIGHT) for centre in balls], GRID, seed=number)
             day = "20260105" if name == "first" else "20260405"
-            told = {"PatientID": "17", "AcquisitionDate": day, "StudyDate": day, "Modality": "MR"}
+            tags = {"PatientID": "17", "AcquisitionDate": day, "StudyDate": day, "Modality": "MR"}
             stored = np.round(image.array).astype(np.int16)
-            write_series(tmp_path / name / f"p_{channel}", stored, GRID, **told)
+            write_series(tmp_path / name / f"p_{channel}", stored, GRID, **tags)
     focalis.follow([tmp_path / "first", tmp_path / "later"], tmp_path / "out", model=model("flair"))
 
     said = {}
     for number in (1, 2):
-        report = highdicom.sr.srread(tmp_path / "out" / "dicom" / f"{number}_p_sr.dcm")
+        report: Any = highdicom.sr.srread(tmp_path / "out" / "dicom" / f"{number}_p_sr.dcm")
         said[number] = "WITHOUT CHANNEL: made without flair" in report.to_json()
         groups = report.content.get_image_measurement_groups()
         told = [each.value.meaning for group in groups for each in group.get_qualitative_evaluations()]
