@@ -2,6 +2,7 @@
 
     python benchmarks/nnunet.py lidc_nodules --fold 0 --minutes 12
     python benchmarks/nnunet.py msd_hippocampus --fold 0 --minutes 12
+    python benchmarks/nnunet.py table                 what is there beside the rows of accuracy.py, as Markdown
 
 nnU-Net lives in a virtual environment of its own, which the script makes with pip (several GB). The environment
 variable FOCALIS_DATA names the folder of the data sets. A result that is there already is not made again, and a stage
@@ -26,6 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from accuracy import HERE, cut, score_windows, summary, values_of, windows_of
+from evidence_figures import difference_of, mean_of
+from evidence_tables import table, text
+from tables import put
 
 from focalis.dataset import open_dataset, read_splits
 from focalis.evaluation import evaluate_case
@@ -40,6 +44,8 @@ CHANNEL = {"lidc_nodules": "CT", "msd_hippocampus": "MRI"}
 """By the channel's name nnU-Net decides how to normalise."""
 WATCHED = 5
 """Training cases that its splits file names as validation, because it must name some."""
+BEGIN, END = "<!-- nnU-Net: made by benchmarks/nnunet.py -->", "<!-- /nnU-Net -->"
+HEAD = "training | minutes | steps | Dice | nnU-Net less it"
 
 
 def main() -> None:
@@ -47,14 +53,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dataset", choices=sorted(LABELS))
+    parser.add_argument("dataset", choices=[*sorted(LABELS), "table"])
     parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--minutes", type=float, required=True, help="wall-clock time of the training")
+    parser.add_argument("--minutes", type=float, default=90.0, help="wall-clock time of the training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the work folder goes")
     parser.add_argument("--environment", type=Path, help="nnU-Net's environment; RUNS/nnunet-environment")
     options = parser.parse_args()
+    if options.dataset == "table":
+        put(BEGIN, END, beside())
+        return
     if "FOCALIS_DATA" not in os.environ:
         sys.exit("FOCALIS_DATA is not set: name the folder that holds the data sets")
     data = Path(os.environ["FOCALIS_DATA"]) / options.dataset
@@ -96,6 +105,33 @@ def main() -> None:
     }
     write_json(target, row)
     print(f"{target}: {summary(row['scores'])}")
+
+
+def beside() -> list[str]:
+    """A table for each row that is there: it, and what accuracy.py trained on the same fold."""
+    lines = []
+    for path in sorted((HERE / "results" / "nnunet").glob("*.json")):
+        row = read_json(path)
+        data, fold, seed = (row[name] for name in ("dataset", "fold", "seed"))
+        for figure in (
+            name for name in row["scores"] if name.startswith("dice label") and "mirrored" not in name
+        ):
+            rows = [_cells("**nnU-Net 2.8.1, its package**", row, row["iterations"], figure, None)]
+            for other in sorted((HERE / "results" / "accuracy").glob(f"{data}-*-fold{fold}-seed{seed}.json")):
+                ours = read_json(other)
+                title = other.stem.removeprefix(f"{data}-").removesuffix(f"-fold{fold}-seed{seed}")
+                rows.append(_cells(title, ours, ours["steps"], figure, row["scores"][figure]))
+            lines += [f"{data}, fold {fold}, {figure}, {len(row['scores'][figure])} held-out cases:", ""]
+            lines += [*table(HEAD, rows), ""]
+    return ["", *lines]
+
+
+def _cells(
+    title: str, row: dict[str, Any], steps: int, figure: str, nnunet: dict[str, float] | None
+) -> list[str]:
+    found = row["scores"][figure]
+    apart = "" if nnunet is None else text(difference_of(nnunet, found), sign=True)
+    return [title, f"{row['training_seconds'] / 60:.0f}", str(steps), text(mean_of(found)), apart]
 
 
 def environment(folder: Path) -> Path:
