@@ -26,7 +26,7 @@ def training_bytes(plan: Plan) -> int:
     from focalis.planning.parts import loss_of, network_of
 
     loss, lesions = loss_of(plan), loss_spec(plan.loss.name).lesions
-    centre = tuple(side // 2 for side in plan.patch_zyx)
+    z, y, x = (side // 2 for side in plan.patch_zyx)
     with torch.random.fork_rng(devices=[]):
         network = network_of(plan).train()
 
@@ -34,7 +34,7 @@ def training_bytes(plan: Plan) -> int:
             image = torch.zeros(patches, len(plan.channels), *plan.patch_zyx)
             distance = torch.zeros(patches, *plan.patch_zyx)
             target = torch.zeros(patches, *plan.patch_zyx, dtype=torch.int64)
-            target[:, *centre] = 1
+            target[:, z, y, x] = 1
             targets = [target, distance, torch.ones_like(target)] if lesions else [target, distance]
             terms = [loss(logits, *targets) for logits in all_outputs(network(image))]
             torch.stack(terms).sum().backward()  # type: ignore[no-untyped-call]
