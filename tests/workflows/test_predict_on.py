@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from device_work import GRID, block, save_tiny_model
 from typer.testing import CliRunner
 
 from focalis.cli.main import app
 from focalis.errors import TrainingError, UsageError
 from focalis.volume import Volume, write_volume
+from focalis.workflows import executors
 from focalis.workflows import predict_on as module
+from focalis.workflows.executors import Executor
 from focalis.workflows.part import plain
 from focalis.workflows.predict import predict
 from focalis.workflows.predict_on import predict_on
@@ -103,6 +106,24 @@ def test_on_slurm_parts_are_written_down_and_collected_when_they_are_finished(mo
     _, left = predict_on(*call, parallel=2, threads=3, **OPTIONS)
     assert left.startswith("1 of 3 parts are finished; ")
     assert "--array=0,2 " in left
+
+
+def test_parts_in_processes_share_the_threads(model, images, tmp_path, monkeypatch):
+    began = []
+    recording = Executor(lambda parts, parallel, _tell: began.append((parts, parallel)) or "later")
+    monkeypatch.setitem(executors.OWN, "processes", recording)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 20)
+    for parallel, threads in ((2, 8), (2, 1), (40, 15), (2, None), (1, 8)):
+        predict_on(
+            "processes", model, [images], tmp_path / "out", parallel=parallel, threads=threads, **OPTIONS
+        )
+    assert [({part.threads for part in parts}, parallel) for parts, parallel in began] == [
+        ({4}, 2),
+        ({1}, 2),
+        ({3}, 5),  # five cases are no more than five parts
+        ({10}, 2),
+        ({8}, 1),
+    ]
 
 
 def test_a_file_of_a_case_keeps_the_name_of_its_link(images, tmp_path):

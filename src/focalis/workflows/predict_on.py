@@ -67,8 +67,9 @@ def predict_on(
         raise UsageError.at(folder, "is a file", "give a folder for the results")
     cases = find_cases([Path(path) for path in inputs], plan.channels, plan.channels_may_miss)
     count = min(len(cases), max(math.ceil(len(cases) / CASES_PER_PART), parallel))
+    parallel = min(parallel, count)
     if parallel > 1 and not chosen.elsewhere:
-        threads = threads or max(1, torch.get_num_threads() // parallel)
+        threads = max(1, (threads or torch.get_num_threads()) // parallel)
     parts = [
         Part(
             name=f"part {number + 1}/{count}",
