@@ -126,6 +126,54 @@ def test_parts_in_processes_share_the_threads(model, images, tmp_path, monkeypat
     ]
 
 
+@pytest.mark.parametrize("on", ["slurm", "processes"])
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--threshold", "2"], "threshold 2.0 does not lie between 0 and 1"),
+        (["--charset", "nonsense"], "--charset: "),
+        (["--charset", "ISO_IR 144"], "--charset is for text in DICOM headers"),
+        (["--strict"], "--strict: the model does not know"),
+        (["--refine"], "the model holds no refinement"),
+        (["--uncertainty"], "uncertainty needs several passes"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_a_line_before_anything_is_written(
+    model, images, tmp_path, on, more, said
+):
+    words = ["predict", str(model), str(images), "-o", str(tmp_path / "out"), "--on", on]
+    refused = CliRunner().invoke(app, [*words, *more])
+    assert refused.exit_code == 2
+    assert said in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_device_that_only_the_cluster_has_may_be_named(model, images, tmp_path):
+    options = OPTIONS | {"device": "cuda:99"}
+    _, left = predict_on("slurm", model, [images], tmp_path / "out", **options)
+    assert left.startswith("submit the parts with: sbatch ")
+
+
+def test_on_slurm_the_options_that_differ_are_named(model, images, tmp_path):
+    predict_on("slurm", model, [images], tmp_path / "out", **OPTIONS)
+    with pytest.raises(UsageError) as refused:
+        predict_on("slurm", model, [images], tmp_path / "out", **OPTIONS, threshold=0.25)
+    assert "was written with other settings: threshold (None, now 0.25); give a new folder" in str(
+        refused.value
+    )
+
+
+def test_a_part_without_dicom_takes_a_character_set_that_others_need(
+    model, images, write_series, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "CASES_PER_PART", 1)
+    write_series(tmp_path / "in" / "a", block(), GRID)
+    inputs = [tmp_path / "in" / "a", images / "case0.nii.gz"]
+    report, _ = predict_on("here", model, inputs, tmp_path / "out", charset="ISO_IR 144", **OPTIONS)
+    assert {row.case: row.status for row in report.rows} == {"a": "done", "case0": "done"}
+
+
 def test_a_file_of_a_case_keeps_the_name_of_its_link(images, tmp_path):
     from focalis.workflows.inputs import find_cases
 

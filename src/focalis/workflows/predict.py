@@ -12,17 +12,18 @@ from typing import Any
 from focalis.display import CaseProgress, Shown
 from focalis.errors import UsageError
 from focalis.lesions import OperatingPoint
-from focalis.model import Model, open_model
-from focalis.models import card_of, model_file
+from focalis.model import Model
+from focalis.models import card_of
 from focalis.prediction import DEFAULT_MEMORY_GB, PROGRAM_BYTES, Settings, engines_for, lanes_for
-from focalis.workflows.case_images import CaseInput, codec_given
+from focalis.workflows.case_images import CaseInput
 from focalis.workflows.finished import part_of
 from focalis.workflows.inputs import find_cases
 from focalis.workflows.model_record import collapse_alert
 from focalis.workflows.overlap import overlapped
 from focalis.workflows.points import Given, places_given
 from focalis.workflows.predict_case import Predicting, PredictRow
-from focalis.workflows.result_files import ENDINGS, Format, older_masks
+from focalis.workflows.predict_options import check_options, require_dicom
+from focalis.workflows.result_files import Format, older_masks
 from focalis.workflows.training_cases import SeenCases
 
 
@@ -144,10 +145,17 @@ def predict(
         ModelError: the model file cannot be used.
     """
     inputs = [inputs] if isinstance(inputs, Path | str) else inputs
-    alone = Settings(
+    folder = Path(out)
+    asked = check_options(
+        model,
+        folder,
+        output_format=output_format,
+        charset=charset,
+        strict=strict,
+        settings=settings,
         threshold=threshold,
-        minimum_mm3=min_size_mm3,
-        minimum_confidence=min_confidence,
+        min_size_mm3=min_size_mm3,
+        min_confidence=min_confidence,
         mirror=mirror,
         uncertainty=uncertainty,
         refine=refine,
@@ -157,28 +165,7 @@ def predict(
         precision=precision,
         threads=threads,
     )
-    if settings is not None and (beside := [*alone.changed()]):
-        raise UsageError(f"settings are given, and {', '.join(beside)} beside them; put all into settings")
-    settings = alone if settings is None else Settings.given(settings)
-    if output_format not in ENDINGS:
-        raise UsageError(f"format {output_format!r} is not known; take one of {', '.join(ENDINGS)}")
-    codec = codec_given(charset)
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError.at(folder, "is a file", "give a folder for the results")
-    if isinstance(model, Model):
-        loaded, card = model, None
-    else:
-        file = model_file(model)
-        loaded, card = open_model(file), card_of(file)
-    if strict and loaded.scope is None:
-        fault = (
-            "the model does not know what it was trained on (fewer than five training cases, or an older file), so "
-            "nothing can be refused for lying outside"
-        )
-        raise UsageError.of_option(
-            f"strict: {fault}; leave strict out", f"--strict: {fault}; leave --strict out"
-        )
+    loaded, card = asked.model, card_of(asked.file) if asked.file else None
     places = places_given(at, at_voxel)
     named = "MODEL" if isinstance(model, Model) else str(model)
     if places and not loaded.guided:
@@ -187,16 +174,15 @@ def predict(
             f"at: {fault}; leave at and at_voxel out",
             f"--at: {fault}; run: focalis predict {named} {' '.join(map(str, inputs))} -o {out}",
         )
-    asked, settings = settings, settings.for_model(loaded)
+    settings = asked.settings.for_model(loaded)
     settings = settings.for_places() if places else settings
     point = settings.point_of(loaded)
     plan = loaded.plan
     found_before = [each for each in inputs if isinstance(each, CaseInput)]
     paths = [Path(each) for each in inputs if not isinstance(each, CaseInput)]
     cases = found_before or find_cases(paths, plan.channels, plan.channels_may_miss)
-    if codec is not None and not any(case.series or case.problem for case in cases):
-        fault = "charset is for text in DICOM headers, and no DICOM image is given; leave it out"
-        raise UsageError.of_option(fault, f"--{fault}")
+    if not found_before:  # whoever found them has looked at all of them, of which these may be a part
+        require_dicom(asked.codec, cases)
     if places and len(cases) != 1:
         listed = ", ".join(case.name for case in cases[:3])
         raise UsageError(
@@ -229,7 +215,7 @@ def predict(
         frozenset(os.path.realpath(file) for case in cases for file in case.all_files),
         f"focalis predict {named} {{scan}} -o {out}",
         places,
-        codec,
+        asked.codec,
         probabilities=probabilities,
         strict=strict,
         resume=resume,
@@ -253,5 +239,5 @@ def predict(
         card,
         alert,
         seen_cases.known,
-        asked.mirror and not settings.mirror,
+        asked.settings.mirror and not settings.mirror,
     )

@@ -12,20 +12,21 @@ from typing import Any
 
 import torch
 
-from focalis.errors import UsageError
 from focalis.files import only_process_in
-from focalis.model import open_model
 from focalis.models import model_file
 from focalis.settings import at_least
 from focalis.workflows.executors import executor
 from focalis.workflows.inputs import find_cases
 from focalis.workflows.part import Part, plain
 from focalis.workflows.predict import PredictReport
+from focalis.workflows.predict_options import check_options, require_dicom
 from focalis.workflows.result_files import older_masks
 from focalis.workflows.run import Tell
 from focalis.workflows.slurm import TASKS
 
 CASES_PER_PART = 20
+MACHINE = {"device": "auto", "precision": "auto", "runtime": "auto"}
+"""In place of the options that only the machine can judge that carries a part out."""
 
 
 def predict_on(
@@ -60,12 +61,12 @@ def predict_on(
     at_least("parallel", parallel, 1)
     at_least("threads", threads, 1)
     chosen = executor(on, parallel)
-    file = model_file(model)
-    plan = open_model(file).plan
-    folder = Path(out).absolute()
-    if folder.exists() and not folder.is_dir():
-        raise UsageError.at(folder, "is a file", "give a folder for the results")
+    file, folder = model_file(model), Path(out).absolute()
+    checked = {name: value for name, value in options.items() if name != "probabilities"}
+    asked = check_options(file, folder, **checked | (MACHINE if chosen.elsewhere else {}))
+    plan = asked.model.plan
     cases = find_cases([Path(path) for path in inputs], plan.channels, plan.channels_may_miss)
+    require_dicom(asked.codec, cases)
     count = min(len(cases), max(math.ceil(len(cases) / CASES_PER_PART), parallel))
     parallel = min(parallel, count)
     if parallel > 1 and not chosen.elsewhere:

@@ -99,15 +99,16 @@ def _write(folder: Path, tasks: Sequence[Job]) -> dict[Path, int]:
         if written is None:
             before[mine.home] = number, mine
             write_text(path, mine.model_dump_json(indent=1) + "\n")
-        elif changed := changes(*map(_settings, (written, mine))):
+        elif changed := changes(_told(written), _told(mine)):
             raise UsageError.at(path, f"was written with other settings: {changed}", "give a new folder")
         numbers[task.home] = number
     return numbers
 
 
-def _settings(task: Job) -> dict[str, Any]:
-    """What does not change when a task is written again; why its plan is so may."""
-    told = dict(task) | {"record": None}
+def _told(task: Job) -> dict[str, Any]:
+    """What a task says, each option by its own name, but not when it was written and why its plan is so."""
+    told = dict(task)
+    told = {**told, "record": None, "options": None, **told.get("options", {})}
     if isinstance(plan := told.get("plan"), Plan):
         told["plan"] = plan.model_copy(update={"reasons": {}})
     return told
