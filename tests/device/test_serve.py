@@ -19,6 +19,7 @@ from focalis.device.serve import running, settings_for
 from focalis.device.web.auth import password_fits
 from focalis.errors import ModelError, UsageError
 from focalis.model import Model
+from focalis.models import SHIPPED
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "focalis.toml"
 
@@ -55,6 +56,13 @@ def test_a_single_model_needs_no_route_and_several_do():
         check_routes([], {"a": None, "b": None})
     with pytest.raises(UsageError, match="'c'"):
         check_routes([Route(model="c")], {"a": None})
+
+
+def test_the_routes_of_the_example_lead_to_models_that_it_lists():
+    config = load_config(EXAMPLE)
+    assert any(route.shadow and route.points for route in config.routes)
+    served = {each.name: model_of("nodule", guided=each.name in SHIPPED) for each in config.models}
+    check_routes(config.routes, served)
 
 
 def model_of(*labels, guided=False):
