@@ -13,6 +13,7 @@ import torch
 
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import DataError, FocalisError, PlanError, TrainingError, UsageError
+from focalis.lesions import OperatingPoint
 from focalis.model import Refinement, load_model
 from focalis.planning import describe, join_scopes, learn_scope, outside, read_plan, write_plan
 from focalis.volume import Grid, Volume, read_volume, write_volume
@@ -483,8 +484,21 @@ def test_a_member_that_found_nothing_has_no_say_in_the_ensembles_operating_point
     ]
     point = ensemble([replace(model, operating_point=each) for each in points]).operating_point
     assert point.threshold == pytest.approx(0.3)
-    assert point.how.startswith("mean of 2 of 3 members")
+    assert point.how.startswith("mean of 2 of 3 members (0.2, 0.4), each chosen on its own inner split")
     assert (point.lesions, point.found) == (12, 7)
+
+
+def test_the_reason_of_one_member_is_not_given_for_the_mean_of_several(finished):
+    model = load_model(finished.model)
+
+    def joint(*points):
+        return ensemble([replace(model, operating_point=each) for each in points]).operating_point.how
+
+    one, other = OperatingPoint(0.998, "one half", found=1), OperatingPoint(0.377, "surest gain", found=1)
+    assert joint(one, other) == "mean of 2 members (0.998, 0.377), each chosen on its own inner split"
+    assert joint(one, one) == (
+        "mean of 2 members (0.998, 0.998), each chosen on its own inner split: one half"
+    )
 
 
 def test_an_ensemble_takes_a_second_look_only_if_all_members_do(finished):

@@ -27,7 +27,7 @@ def ensemble(models: Sequence[Model]) -> Model:
     )
     point = OperatingPoint(
         threshold=float(np.mean([each.threshold for each in points])),
-        how=f"mean of {which}, each chosen on its own inner split: {points[0].how}",
+        how=_how(which, points),
         minimum_mm3=float(np.mean([each.minimum_mm3 for each in points])),
         minimum_confidence=float(np.mean([each.minimum_confidence for each in points])),
         lesions=lesions,
@@ -47,6 +47,14 @@ def ensemble(models: Sequence[Model]) -> Model:
     refinement = mean_refinement([model.refinement for model in models if model.refinement])
     eight_bit = _calibration(models)
     return Model(models[0].plan, members, point, provenance_, scope, refinement, eight_bit)
+
+
+def _how(which: str, points: Sequence[OperatingPoint]) -> str:
+    """What was averaged; a member's reason only where it is that of all."""
+    thresholds = ", ".join(f"{each.threshold:.3g}" for each in points)
+    reasons = {each.how for each in points}
+    why = f": {reasons.pop()}" if len(reasons) == 1 else ""
+    return f"mean of {which} ({thresholds}), each chosen on its own inner split{why}"
 
 
 def _calibration(models: Sequence[Model]) -> EightBit | None:
