@@ -18,7 +18,7 @@ from focalis.model import Model, save_model
 from focalis.networks import build_network
 from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.prediction import Place
-from focalis.volume import Grid, Volume, read_volume, write_volume
+from focalis.volume import Grid, Volume, read_volume, to_sitk, write_volume
 from focalis.workflows.in_memory import LoadedModel as InMemory
 from focalis.workflows.predict import predict
 
@@ -75,6 +75,30 @@ def test_a_whole_scan_with_a_point_gives_one_mask_and_what_became_of_the_point(s
     table = json.loads((tmp_path / "out" / "lesions" / "scan.json").read_text())
     assert [each["status"] for each in table["pointed"]] == ["lesion", "outside", "nothing"]
     assert len(table["lesions"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "how"),
+    [
+        ({}, "no minimum size or minimum confidence because a person pointed, the rest the model's"),
+        (
+            {"minimum_mm3": 5},
+            "minimum size given, no minimum confidence because a person pointed, the rest the model's",
+        ),
+        (
+            {"minimum_mm3": 0, "minimum_confidence": 0.2, "threshold": 0.3},
+            "threshold, minimum size, minimum confidence given",
+        ),
+    ],
+)
+def test_only_what_was_given_is_said_to_be_given(scan, tmp_path, settings, how):
+    point = predict(model(), [scan], tmp_path / "out", at=[POINT], settings=settings).operating_point
+    table = json.loads((tmp_path / "out" / "lesions" / "scan.json").read_text())
+    assert point.how == table["how"] == how
+    assert point.minimum_mm3 == settings.get("minimum_mm3", 0)
+    assert point.minimum_confidence == settings.get("minimum_confidence", 0)
+    found = model(kind=InMemory).segment(to_sitk(read_volume(scan)), at=POINT, settings=settings)
+    assert found.point == point
 
 
 def test_of_dicom_the_segmentation_and_the_report_are_written(stored, write_series, tmp_path):

@@ -42,7 +42,8 @@ def segment_at(
         raise ModelError(
             "the model is a detector: it takes whole scans and no points; leave at and at_voxel out"
         )
-    settings, grid = (settings or Settings()).for_places(), volumes[0].grid
+    asked, grid = (settings or Settings()).for_model(model), volumes[0].grid
+    settings = asked.for_places()
     told: list[Pointed] = []
     whole: Segmentation | None = None
     for place in places:
@@ -62,7 +63,7 @@ def segment_at(
     if whole is None:
         said = "; ".join(f"point {each.place} {each.said}" for each in told)
         raise ModelError(said or "no point is given; give one per lesion")
-    return replace(whole, pointed=tuple(told))
+    return replace(whole, point=asked.point_of(model, pointed=True), pointed=tuple(told))
 
 
 def _keep(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Any
@@ -23,6 +23,9 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str, Callable[[Any], object]]] = {
     "str": ((str,), "a text", str),
 }
 """By a setting's type: what its value may be, that in words, and its kind in Python."""
+_DROPS = ("minimum_mm3", "minimum_confidence")
+_NUMBERS = ("threshold", *_DROPS)
+"""The settings that take the place of a number of the operating point."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,25 +153,32 @@ class Settings(Shown):
             self, minimum_mm3=self.minimum_mm3 or 0.0, minimum_confidence=self.minimum_confidence or 0.0
         )
 
-    def point_of(self, model: Model) -> OperatingPoint:
-        """The operating point to report by; it says where its numbers come from."""
+    def point_of(self, model: Model, *, pointed: bool = False) -> OperatingPoint:
+        """The operating point to report by; it says where its numbers come from.
+
+        Args:
+            pointed: whether a person points at the lesions, see `for_places`.
+        """
         own = model.operating_point
-        names = ("threshold", "minimum_mm3", "minimum_confidence")
-        given: dict[str, Any] = {name: getattr(self, name) for name in names}
+        given: dict[str, Any] = {name: getattr(self, name) for name in _NUMBERS}
         given = {name: value for name, value in given.items() if value is not None}
+        waived = {name: 0.0 for name in _DROPS if pointed and name not in given}
+        rest = len(given) + len(waived) < len(_NUMBERS)
         how = f"the model's: {own.how}"
-        if given:
-            words = ", ".join(name.replace("_mm3", " size").replace("_", " ") for name in given)
-            how = f"{words} given" + ("" if len(given) == len(names) else ", the rest the model's")
-        if self.mirror and len(given) < len(names):
+        if given or waived:
+            origins = [f"{_listed(given)} given"] if given else []
+            origins += [f"no {_listed(waived, ' or ')} because a person pointed"] if waived else []
+            how = ", ".join(origins + ["the rest the model's"] * rest)
+        if self.mirror and rest:
             how += "; chosen without mirror images"
+        given |= waived
         promise = own.promise
         if promise and (given or self.mirror):
             what = "its own operating point" if given else "predictions without mirror images"
             promise = f"none: the model's promise is for {what}"
         # it was learned from the components at the model's own threshold, in place of the model's own dropping
         other = given.get("threshold", own.threshold) != own.threshold
-        other = other or bool({"minimum_mm3", "minimum_confidence"} & given.keys())
+        other = other or bool(given.keys() & _DROPS)
         return replace(own, how=how, promise=promise, second_look=() if other else own.second_look, **given)
 
     def changed(self) -> Mapping[str, Any]:
@@ -179,3 +189,8 @@ class Settings(Shown):
     def record(self) -> Mapping[str, Any]:
         """For records: every setting that is not left to the model."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def _listed(names: Iterable[str], between: str = ", ") -> str:
+    """Numbers of an operating point, in words."""
+    return between.join(name.replace("_mm3", " size").replace("_", " ") for name in names)

@@ -175,8 +175,7 @@ def predict(
             f"--at: {fault}; run: focalis predict {named} {' '.join(map(str, inputs))} -o {out}",
         )
     settings = asked.settings.for_model(loaded)
-    settings = settings.for_places() if places else settings
-    point = settings.point_of(loaded)
+    point = settings.point_of(loaded, pointed=bool(places))
     plan = loaded.plan
     found_before = [each for each in inputs if isinstance(each, CaseInput)]
     paths = [Path(each) for each in inputs if not isinstance(each, CaseInput)]
