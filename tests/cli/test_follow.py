@@ -8,6 +8,7 @@ import pytest
 from follow_scenes import Ball, grid_of, scan
 
 from focalis.cli.main import main
+from focalis.models import SHIPPED
 from focalis.volume import write_volume
 
 Answer = tuple[int, str, str]
@@ -37,6 +38,14 @@ def run(pair: Path, capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 TWO = ("a.nii.gz", "a.nii.gz", "-o", "out", "--masks", "mask.nii.gz", "--masks", "mask.nii.gz")
+
+
+def test_the_example_of_the_help_names_no_model_that_needs_points(run: Any) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    example = out.partition("Example: ")[2].partition("Guide: ")[0]
+    assert "focalis follow january/ april/ --model " in example
+    assert "--at" in example or not any(name in example for name in SHIPPED)
 
 
 def test_a_line_per_date_and_the_response_are_printed(run: Any, pair: Path) -> None:

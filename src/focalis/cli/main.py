@@ -123,7 +123,7 @@ app.command(
         "focalis compare data/nodules -o compared --networks dense,unet,nnunet --minutes 12", "compare"
     )
 )(compare)
-app.command(epilog=_more("focalis follow january/ april/ --model lidc-nodule -o followed", "follow-up"))(
+app.command(epilog=_more("focalis follow january/ april/ --model runs/nodules -o followed", "follow-up"))(
     follow
 )
 app.command("import", epilog=_more("focalis import export/ -o data/tumours --structure 'GTV*'", "dicom"))(
