@@ -112,6 +112,20 @@ def test_a_run_names_the_card_of_a_model_of_the_package(shipped, tmp_path):
         assert json.loads(done.stdout)["card"] == str(card)
 
 
+def test_follow_and_export_name_the_card(shipped, tmp_path, monkeypatch):
+    monkeypatch.setattr("focalis.export.export_model", lambda *_given: 0.0)
+    for name in ("a", "b"):
+        scan(tmp_path / f"{name}.nii.gz")
+    for words in (
+        ["export", NAME, "-o", "exported"],
+        ["follow", "a.nii.gz", "b.nii.gz", "--model", NAME, "-o", "followed"],
+    ):
+        done = CliRunner().invoke(app, words)
+        assert (done.exit_code, done.exception) == (0, None)
+        assert f"for research use only, not a medical device; trained on {DATA[NAME]}; " in done.stderr
+        assert f"its card: {shipped.with_suffix('.md')}\n" in done.stderr
+
+
 def test_a_run_of_any_other_model_names_no_card(shipped, tmp_path):
     scan(tmp_path / "scan.nii.gz")
     own = tmp_path / f"{NAME}.safetensors"  # the name alone makes no model of the package

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from focalis.display import counted
+from focalis.models import card_line, card_of, model_file
 
 if TYPE_CHECKING:
     from focalis.evaluation import Summary
@@ -80,6 +81,12 @@ def show_training(advance: Advance) -> Callable[[str, Progress | None], None]:
 def print_warning(line: str) -> None:
     """Print what a person should know."""
     print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def print_card(model: Path) -> None:
+    """Name the card of a model that comes with Focalis; nothing of any other."""
+    if card := card_of(model_file(model)):
+        print(card_line(card), file=sys.stderr)
 
 
 def print_summary(summary: Summary) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from focalis.cli.console import print_card
+
 
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, or a shipped model's name.")],
@@ -22,6 +24,7 @@ def export(
 
     loaded = load_model(model_file(model))
     worst = export_model(loaded, out, to)
+    print_card(model)
     print(f"{out}: network, pipeline.json, predict.py; probabilities within {worst:.1g} of PyTorch's")
     channels = loaded.plan.channels
     images = [f"IMAGE_{channel}" for channel in channels] if len(channels) > 1 else ["IMAGE"]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from focalis.cli.console import print_json, print_warning, progress_bar
+from focalis.cli.console import print_card, print_json, print_warning, progress_bar
 from focalis.cli.options import Device
 from focalis.models import SHIPPED
 
@@ -73,6 +73,8 @@ def follow(
             device=device,
             progress=advance,
         )
+    if model is not None:
+        print_card(model)
     for note in followed.notes:
         print_warning(note)
     if as_json:
