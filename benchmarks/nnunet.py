@@ -121,7 +121,8 @@ def beside() -> list[str]:
                 ours = read_json(other)
                 title = other.stem.removeprefix(f"{data}-").removesuffix(f"-fold{fold}-seed{seed}")
                 rows.append(_cells(title, ours, ours["steps"], figure, row["scores"][figure]))
-            lines += [f"{data}, fold {fold}, {figure}, {len(row['scores'][figure])} held-out cases:", ""]
+            said = f"{data}, fold {fold}, nnU-Net in {row['minutes']:g} minutes"
+            lines += [f"{said}, {figure}, {len(row['scores'][figure])} held-out cases:", ""]
             lines += [*table(HEAD, rows), ""]
     return ["", *lines]
 

@@ -22,6 +22,7 @@ from device_work import GRID, block, config, save_tiny_model, until
 from page_clients import PASSWORD, csrf_of, log_in, remote_client
 from phantom_device import PhantomDevice
 from retraining_device import COMMAND, STUDIES
+from small_plan import small_plan
 
 from focalis.dataset import open_dataset
 from focalis.device import retrain as retrain_child
@@ -31,7 +32,7 @@ from focalis.device.config import Config, Route, User
 from focalis.device.exporting import UNNAMED, export
 from focalis.device.models import open_models
 from focalis.device.records import Roles
-from focalis.device.retrain import RetrainJob, is_held_out, retrain
+from focalis.device.retrain import RetrainJob, is_held_out, plan_of_successor, retrain
 from focalis.device.retraining import Retrainer, lineage_of, retrained_models
 from focalis.device.routing import effective_routes
 from focalis.device.serve import running
@@ -621,3 +622,10 @@ def test_a_restarted_device_has_the_models_that_it_trained_or_says_which_is_lost
     alone = settings.model_copy(update={"routes": ()})
     with running(alone) as device:
         assert set(device.jobs.models) == {"tiny"}
+
+
+def test_the_plan_of_a_successor_is_that_of_the_model_where_nothing_has_to_change():
+    """A retraining that goes on after a restart finds the plan that it began with."""
+    plan = small_plan()
+    assert plan_of_successor(plan) == plan
+    assert plan_of_successor(small_plan(readers="mean")).readers == "labels"

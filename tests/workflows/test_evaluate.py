@@ -333,6 +333,7 @@ def test_the_value_that_the_data_set_ignores_counts_nowhere(
     found = evaluate(tmp_path / "predictions", tmp_path / "labels", ignore=told)
     assert [(score.label, score.dice) for score in found.scores] == [(2, 1.0), (5, 1.0)]
     assert {lesion.status for lesion in found.lesions} == {"found", "right"}
+    assert found.to_json()["rules"]["ignored_value"] == 9
 
 
 def test_what_is_asked_for_is_ignored_in_place_of_the_data_sets_own(tmp_path: Path) -> None:

@@ -190,6 +190,22 @@ def test_in_this_process_an_unforeseen_error_does_not_stop_the_others_either(tmp
         here(tasks(tmp_path, 1), 1, lambda *_words: None)
 
 
+def test_a_process_that_left_the_others_does_not_go_on_alone(tmp_path, monkeypatch):
+    """Its launcher waits for its end, and starts all of them again."""
+    together, tried = [2], []
+
+    def carry_out(task, _tell):
+        tried.append(task.seed)
+        together[:] = [1]
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(executors.ranks, "count", lambda: together[0])
+    monkeypatch.setattr(executors, "carry_out", carry_out)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        here(tasks(tmp_path, 3), 1, lambda *_words: None)
+    assert tried == [0]
+
+
 def test_an_installed_package_registers_an_executor(monkeypatch):
     mine = types.ModuleType("cloud")
     mine.RENTED = Executor(lambda *_given: None)

@@ -271,6 +271,18 @@ def test_a_plan_for_other_data_is_refused(finished, phantoms, tmp_path):
         fit(phantoms, tmp_path / "run", steps=2, plan=tmp_path / "other.yaml")
 
 
+def test_a_run_goes_on_by_its_plan_whatever_reasons_are_given_for_it(finished, phantoms, tmp_path):
+    before = finished.plan.read_bytes()
+    plan = read_plan(finished.plan)
+    write_plan(plan.model_copy(update={"reasons": {"batch": "said otherwise"}}), tmp_path / "same.yaml")
+    write_plan(plan.model_copy(update={"batch": plan.batch + 1}), tmp_path / "other.yaml")
+    options = {"fold": 1, "seed": 5, "resume": True, "plan_only": True}
+    fit(phantoms, finished.run, plan=tmp_path / "same.yaml", **options)
+    with pytest.raises(PlanError, match="the run follows another plan"):
+        fit(phantoms, finished.run, plan=tmp_path / "other.yaml", **options)
+    assert finished.plan.read_bytes() == before
+
+
 @pytest.mark.slow
 def test_the_named_loss_is_trained_and_recorded(phantoms, tmp_path):
     result = fit(phantoms, tmp_path / "run", steps=2, loss="distance_focal")
@@ -495,7 +507,9 @@ def test_the_reason_of_one_member_is_not_given_for_the_mean_of_several(finished)
         return ensemble([replace(model, operating_point=each) for each in points]).operating_point.how
 
     one, other = OperatingPoint(0.998, "one half", found=1), OperatingPoint(0.377, "surest gain", found=1)
-    assert joint(one, other) == "mean of 2 members (0.998, 0.377), each chosen on its own inner split"
+    assert joint(one, other) == (
+        "mean of 2 members (0.998, 0.377), each chosen on its own inner split by the aim dice"
+    )
     assert joint(one, one) == (
         "mean of 2 members (0.998, 0.998), each chosen on its own inner split: one half"
     )

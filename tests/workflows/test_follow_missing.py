@@ -71,6 +71,10 @@ def test_a_lesion_is_followed_to_a_scan_that_lacks_a_channel(tmp_path: Path, los
     mask = read_volume(tmp_path / "out" / "masks" / "2_p.nii.gz").array > 0
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.9
     assert any(f"{later} lacks the channel {lost}" in note for note in found.notes)
+    assert found.targets is None
+    assert any(
+        note.startswith("No response is told") and note.endswith(f"lacks {lost}.") for note in found.notes
+    )
     np.testing.assert_array_equal(
         found.studies[1].image.array, read_volume(later / f"p_{there}.nii.gz").array
     )

@@ -30,7 +30,7 @@ def test_held_out_cases_are_needed(tmp_path):
 
 
 def test_trainings_of_other_kinds_of_operating_points_are_not_compared(tmp_path):
-    with pytest.raises(UsageError, match="chosen alike; leave --promise out"):
+    with pytest.raises(UsageError, match="chosen alike; leave --promise out, or"):
         fit(tmp_path, tmp_path / "run", fold=0, learning_curve=True, promise="miss<=10%")
 
 

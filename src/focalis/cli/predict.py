@@ -115,7 +115,9 @@ def predict(
         ),
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Parts at a time; alone it means --on processes.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads; default all.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads, shared with --on processes; default all.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what became of each case as JSON.")] = False,
 ) -> None:
     """Make masks for new images, each on the image's own grid.

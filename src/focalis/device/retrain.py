@@ -60,6 +60,8 @@ def plan_of_successor(plan: Plan) -> Plan:
     Its channel and labels, regions and ignored value are those of the data set that `export` writes for the plan. That
     has one mask per case, whoever drew those that the model learned from.
     """
+    if plan.readers == "labels":
+        return plan
     reasons = plan.reasons | {"readers": "a correction is one mask"}
     return plan.model_copy(update={"readers": "labels", "reasons": reasons})
 
@@ -165,6 +167,7 @@ def retrain(job: RetrainJob, tell: Callable[[str], None]) -> dict[str, Any]:
             *(_seen(which, each.seen) for which, each in (("old", before), ("new", after)) if each.seen),
             *_unnamed(patients.values()),
             *_unpromised(model.operating_point.promise, aim),
+            *_smaller_batch(plan, made.plan),
         ],
     }
 
@@ -196,10 +199,20 @@ def _unpromised(promise: str, aim: str) -> list[str]:
     if not promise or promise.startswith("none"):
         return []
     return [
-        f"the old model promises {promise}. The new one promises nothing, because its operating point is chosen on few "
-        f"cases, of which the old model may have learned: it is chosen for {aim}. For a promise export the "
+        f"the old model promises {promise}. The new one promises nothing: few cases choose its operating point, and "
+        f"the old model may have learned from them. It was chosen by the aim {aim!r}. For a promise export the "
         "corrections, and run focalis fit --promise"
     ]
+
+
+def _smaller_batch(plan: Plan, path: Path) -> list[str]:
+    """That the retraining's memory held fewer patches than the model was trained with."""
+    from focalis.planning import read_plan
+
+    batch = read_plan(path).batch
+    return [
+        f"trained with {batch} patches per step instead of {plan.batch}: retrain.memory_gb holds no more"
+    ] * (batch < plan.batch)
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ class Evaluation(Shown):
         notes: what else has to be known before any figure is believed, a line each.
         seen: case name to what it was used for when the model was made, as the tables of lesions say.
         channels: where cases were predicted without some channels, figures with and without, see `by_channels`.
+        ignore: the value of the truths where nobody has judged, and nothing counts; None without one.
     """
 
     shows = ("summary", "lesions", "alerts")
@@ -54,6 +55,7 @@ class Evaluation(Shown):
     notes: tuple[str, ...] = ()
     seen: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     channels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    ignore: int | None = None
 
     @property
     def collapse(self) -> Collapse | None:
@@ -85,6 +87,7 @@ class Evaluation(Shown):
         notes: Sequence[str] = (),
         seen: Mapping[str, Mapping[str, Any]] | None = None,
         channels: Mapping[str, Mapping[str, Any]] | None = None,
+        ignore: int | None = None,
     ) -> Evaluation:
         """Summarise scores; see `summarise`, `summarise_beside` and `Detection.of`."""
         summary = summarise(scores, patients=patients, seed=seed)
@@ -104,6 +107,7 @@ class Evaluation(Shown):
             tuple(notes),
             dict(seen or {}),
             dict(channels or {}),
+            ignore,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -115,6 +119,7 @@ class Evaluation(Shown):
                 lesion_connectivity=CONNECTIVITY,
                 lesion_minimum_mm3=self.minimum_mm3,
                 lesion_minimum_iou=MINIMUM_IOU,
+                **({} if self.ignore is None else {"ignored_value": self.ignore}),
             ),
             "alerts": list(self.alerts),
             **({"seen_in_training": dict(self.seen)} if self.seen else {}),

@@ -240,6 +240,10 @@ class Plan(Shown, Frozen):
             )
         return self
 
+    def without_reasons(self) -> Plan:
+        """What is trained, not why: two plans that are alike in it train the same."""
+        return self.model_copy(update={"reasons": {}})
+
     @property
     def label_values(self) -> tuple[int, ...]:
         """The label values in ascending order, of regions from the outermost; output channel i + 1 is the i-th's."""

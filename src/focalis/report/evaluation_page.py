@@ -67,7 +67,8 @@ def score_context(
         "missed_left_out": sum(each.status == "missed" for each in lesions) - len(missed) if missed else 0,
         "anchors": {item["anchor"] for item in (*cases, *missed)},
         "matching_rule": MATCHING_RULE,
-        "empty_rule": EMPTY_RULE,
+        "empty_rule": EMPTY_RULE
+        + ("" if evaluation.ignore is None else f" Voxels of the value {evaluation.ignore} were not judged."),
         "tolerance_mm": evaluation.tolerance_mm,
         **lesion_context(evaluation.detection, lesions),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from focalis.lesions import OperatingPoint
 from focalis.model import EightBit, Model, Refinement
 from focalis.planning import join_scopes
+from focalis.workflows.model_record import aim_of
 
 
 def ensemble(models: Sequence[Model]) -> Model:
@@ -27,7 +28,7 @@ def ensemble(models: Sequence[Model]) -> Model:
     )
     point = OperatingPoint(
         threshold=float(np.mean([each.threshold for each in points])),
-        how=_how(which, points),
+        how=_how(which, points, {aim_of(model) for model in models}),
         minimum_mm3=float(np.mean([each.minimum_mm3 for each in points])),
         minimum_confidence=float(np.mean([each.minimum_confidence for each in points])),
         lesions=lesions,
@@ -49,11 +50,11 @@ def ensemble(models: Sequence[Model]) -> Model:
     return Model(models[0].plan, members, point, provenance_, scope, refinement, eight_bit)
 
 
-def _how(which: str, points: Sequence[OperatingPoint]) -> str:
-    """What was averaged; a member's reason only where it is that of all."""
+def _how(which: str, points: Sequence[OperatingPoint], aims: Collection[str]) -> str:
+    """What was averaged; a member's reason only where it is that of all, else by what they were chosen."""
     thresholds = ", ".join(f"{each.threshold:.3g}" for each in points)
     reasons = {each.how for each in points}
-    why = f": {reasons.pop()}" if len(reasons) == 1 else ""
+    why = f": {reasons.pop()}" if len(reasons) == 1 else f" by the aim {' or '.join(sorted(aims))}"
     return f"mean of {which} ({thresholds}), each chosen on its own inner split{why}"
 
 

@@ -177,6 +177,7 @@ def evaluate(
         [each for each in (line, _same_files(pairs)) if each],
         {case: asdict(each) for case, each in seen.items()},
         by_channels((missing.get(score.case, ()), score) for score in scores),
+        ignore,
     )
     if out is not None:
         overlays, pictures = (

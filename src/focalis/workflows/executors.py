@@ -6,6 +6,7 @@ its outcome.json. Others are registered as entry points of the group `focalis.ex
 
 from __future__ import annotations
 
+import logging
 import queue
 import sys
 import threading
@@ -27,6 +28,7 @@ from focalis.workflows.run import FAILED, KILLED, OUTCOME, Job, Tell
 from focalis.workflows.slurm import slurm
 from focalis.workflows.task import carry_out, job_of
 
+_log = logging.getLogger(__name__)
 COMMAND = (sys.executable, "-m", "focalis.workflows.executors")
 LOG = "log.txt"
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -52,12 +54,16 @@ class Executor:
 def here(tasks: Sequence[Job], _parallel: int, tell: Tell) -> str:
     """Carry out one task after the other in this process. The error of a single task is raised as it is."""
     failures: list[tuple[Job, Exception]] = []
+    processes_before = ranks.count()
     with _alone_in(tasks):
         for task in tasks:
             tell(task.name, None)
             try:
                 carry_out(task, tell)
             except Exception as error:
+                if ranks.count() < processes_before:  # it has left the others, which wait for its end
+                    raise
+                _log.debug("%s: failed", task.name, exc_info=error)
                 failures.append((task, error))
     if len(tasks) == 1 and failures:
         raise failures[0][1]

@@ -186,7 +186,8 @@ def fit(
         raise UsageError("a learning curve needs held-out cases; give --fold")
     if learning_curve and promise:
         raise UsageError(
-            "a learning curve compares trainings whose operating points were chosen alike; leave --promise out"
+            "a learning curve compares trainings whose operating points were chosen alike; leave --promise out, or, "
+            "of a run that was begun with it, --learning-curve"
         )
     if then_all and (promise or on == "slurm" or (network or "").endswith(REFINED)):
         raise UsageError(NO_THEN_ALL)

@@ -188,8 +188,15 @@ def _followed(
     measured = measure(tracks, studies, error)
     grid = studies[0].image.grid
     slice_mm = grid.spacing_zyx_mm[axial_axis(grid)]
-    chosen = choose_targets(tracks, measured, named, slice_mm)
-    targets = sum_targets(tracks, measured, chosen, error.quantile)
+    lacking = [f"{scan.case.name} lacks {', '.join(scan.missing)}" for scan in scans if scan.missing]
+    targets = None
+    if not lacking:
+        chosen = choose_targets(tracks, measured, named, slice_mm)
+        targets = sum_targets(tracks, measured, chosen, error.quantile)
+    else:
+        notes.append(
+            f"No response is told, and what is new or gone may be so for want of a channel: {'; '.join(lacking)}."
+        )
     notes += _placement_notes(studies, placements) + _target_notes(
         targets, tracks, measured, studies, slice_mm
     )

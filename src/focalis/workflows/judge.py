@@ -405,7 +405,7 @@ def write_judgement(
     alerts: Sequence[str] = (),
 ) -> Summary:
     """Write evaluation.json, the tables and report.html; `predictions` maps a case to the folder of its prediction."""
-    evaluation = Evaluation.of(scores, patients=data.patients, lesions=lesions)
+    evaluation = Evaluation.of(scores, patients=data.patients, lesions=lesions, ignore=data.ignore)
     write_evaluation(evaluation, home)
     cases = {case.name: case for case in data.cases}
 

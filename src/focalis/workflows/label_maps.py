@@ -89,7 +89,11 @@ def image_of(case: str, images: Path, cases: Iterable[str]) -> Path:
     """
     if images.is_file():
         return images
-    channels = group_channels(sorted(images.iterdir()), cases).get(case, {})
+    stems = {path: image_stem(path) or "" for path in sorted(images.iterdir())}
+    if exact := [path for path, stem in stems.items() if stem == case]:
+        return exact[0]
+    its = [path for path, stem in stems.items() if stem.startswith(f"{case}_")]
+    channels = group_channels(its, cases).get(case, {})
     if not channels:
         raise DataError.at(
             images, f"holds no image of case {case}", f"name it {case}.nii.gz, or leave images out"

@@ -58,17 +58,16 @@ def plan_of_run(
     plan = _changed(plan, changes)
     if given is not None or there is not None:
         require_sizes_taken(plan)
-    if plan != there and _step_or_memory(plan) != _step_or_memory(before):
+    if there is not None and plan.without_reasons() == there.without_reasons():
+        return there
+    if _step_or_memory(plan) != _step_or_memory(before):
         plan = within_memory(plan)
     if whose:
         reason = whose + plan.reasons["memory_budget_gb"]
         plan = plan.model_copy(update={"reasons": plan.reasons | {"memory_budget_gb": reason}})
-    if plan != there:
-        if resume and there is not None:
-            raise PlanError.at(
-                path, "the run follows another plan", "leave --plan, --network and the like out"
-            )
-        write_plan(plan, path)
+    if resume and there is not None and plan.without_reasons() != there.without_reasons():
+        raise PlanError.at(path, "the run follows another plan", "leave --plan, --network and the like out")
+    write_plan(plan, path)
     return plan
 
 

@@ -110,7 +110,7 @@ def _told(task: Job) -> dict[str, Any]:
     told = dict(task)
     told = {**told, "record": None, "options": None, **told.get("options", {})}
     if isinstance(plan := told.get("plan"), Plan):
-        told["plan"] = plan.model_copy(update={"reasons": {}})
+        told["plan"] = plan.without_reasons()
     return told
 
 
