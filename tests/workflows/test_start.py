@@ -8,8 +8,10 @@ from focalis.dataset import Split, open_dataset, write_splits
 from focalis.errors import ModelError, PlanError, TrainingError, UsageError
 from focalis.model import load_model, open_model
 from focalis.planning import read_plan, write_plan
+from focalis.planning.plan import TrainingSettings
 from focalis.workflows.compare import compare
 from focalis.workflows.fit import fit
+from focalis.workflows.run_plan import with_rate_of_start
 
 
 def first_cases(result):
@@ -116,6 +118,29 @@ def test_a_run_is_not_resumed_when_the_start_was_replaced(phantoms, first, tmp_p
 
     with pytest.raises(TrainingError, match="other settings: start"):
         fit(phantoms, tmp_path / "run", steps=1, resume=True)
+
+
+def test_a_trained_model_goes_on_at_a_tenth_of_the_learning_rate(phantoms, first, tmp_path):
+    usual = TrainingSettings().learning_rate
+
+    def rate(name, **options):
+        plan = read_plan(fit(phantoms, tmp_path / name, plan_only=True, **options).plan)
+        assert ("a tenth of the usual" in plan.reasons["training"]) == (
+            plan.training.learning_rate < usual / 2
+        )
+        return plan.training.learning_rate / usual
+
+    model = str(first.model)
+    assert [rate("a", start=model), rate("a", start=model)] == pytest.approx([0.1, 0.1])
+    assert rate("b", start="shapes") == 1
+    made = read_plan(tmp_path / "b" / "plan.yaml")
+    write_plan(made.model_copy(update={"start": model}), tmp_path / "given.yaml")
+    assert rate("c", plan=tmp_path / "given.yaml", start=model) == 1  # a person's plan says it
+    own = made.training.model_copy(update={"learning_rate": 0.7 * usual})
+    write_plan(made.model_copy(update={"training": own}), tmp_path / "own.yaml")
+    assert rate("d", plan=tmp_path / "own.yaml", start=model) == pytest.approx(0.7)
+    renamed = made.model_copy(update={"labels": {1: "another lesion"}, "start": model})
+    assert with_rate_of_start(renamed) == renamed  # its output layer starts fresh
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from focalis.training.start import read_start
 from focalis.workflows.comparison import Row, content_of, write_comparison
 from focalis.workflows.record import changes, provenance, read_json, write_json
 from focalis.workflows.run import Task, Tell, started_from
+from focalis.workflows.run_plan import with_rate_of_start
 from focalis.workflows.setup import Trainers, Trainings, claim, divide
 
 SETTINGS, PLAN = "settings.json", "plan.yaml"
@@ -264,7 +265,8 @@ def shared_plans(
             "start": chosen,
             "reasons": own.reasons | reasons,
         }
-        shared[row] = _planned(row.network, partial(within_memory, own.model_copy(update=changes)))
+        started = with_rate_of_start(own.model_copy(update=changes))
+        shared[row] = _planned(row.network, partial(within_memory, started))
         batch = shared[row].batch
     return {
         row: plan if plan.batch == batch else within_memory(plan.model_copy(update={"batch": batch}))

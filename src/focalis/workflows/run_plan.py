@@ -21,12 +21,17 @@ from focalis.planning import (
     write_plan,
 )
 from focalis.planning.parts import augmentations_of, loss_of, loss_settings
+from focalis.planning.plan import TrainingSettings
 from focalis.planning.sizes import require_sizes_taken
 from focalis.settings import DEFAULT_MEMORY_GB, first_fault
+from focalis.training.start import read_start
 from focalis.workflows.run import started_from
 from focalis.workflows.setup import Trainings
 
 AS_ASKED = "as asked for"
+FINE_TUNING = 0.1
+"""Of the usual learning rate, where a trained model goes on with its own labels: at all of it the model forgets what
+it knows. A fresh output layer learns nothing at so little. Measured by benchmarks/fine_tuning.py."""
 
 
 def plan_of_run(
@@ -114,7 +119,22 @@ def _step_or_memory(plan: Plan) -> tuple[Any, ...]:
     return plan.network, plan.loss, plan.memory_budget_gb
 
 
+def with_rate_of_start(plan: Plan) -> Plan:
+    """The plan with a tenth of the usual learning rate if its start is a model of its labels; another rate stays."""
+    usual, start = TrainingSettings().learning_rate, read_start(plan.start)
+    model = None if start is None else start.plan
+    if model is None or (model.labels, model.regions) != (plan.labels, plan.regions):
+        return plan
+    if plan.training.learning_rate != usual:
+        return plan
+    why = "a tenth of the usual learning rate, at which a trained model would forget what it knows"
+    reason = "; ".join(filter(None, (plan.reasons.get("training"), why)))
+    training = plan.training.model_copy(update={"learning_rate": FINE_TUNING * usual})
+    return plan.model_copy(update={"training": training, "reasons": plan.reasons | {"training": reason}})
+
+
 def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
+    before = plan.start
     if network := changes.get("network"):
         if plan.reasons.get("start") != AS_ASKED:
             stages, nested = len(plan.network.strides_zyx), bool(plan.regions)
@@ -138,6 +158,8 @@ def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
         plan = Plan.model_validate(plan.model_dump() | {"reasons": reasons})
     except ValidationError as error:
         raise UsageError(f"the plan as it would be changed: {first_fault(error)[1]}") from None
+    if plan.start != before:
+        plan = with_rate_of_start(plan)
     # An unknown name, or a start of another network, stops here, not after the data has been prepared.
     started_from(plan), loss_of(plan), augmentations_of(plan)
     return plan
