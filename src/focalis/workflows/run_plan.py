@@ -29,9 +29,9 @@ from focalis.workflows.run import started_from
 from focalis.workflows.setup import Trainings
 
 AS_ASKED = "as asked for"
-FINE_TUNING = 0.1
-"""Of the usual learning rate, where a trained model goes on with its own labels: at all of it the model forgets what
-it knows. A fresh output layer learns nothing at so little. Measured by benchmarks/fine_tuning.py."""
+FINE_TUNING = 10
+"""What the usual learning rate is divided by where a trained model goes on with its own labels: at all of it the model
+forgets what it knows. A fresh output layer learns nothing at so little. Measured by benchmarks/fine_tuning.py."""
 
 
 def plan_of_run(
@@ -127,9 +127,9 @@ def with_rate_of_start(plan: Plan) -> Plan:
         return plan
     if plan.training.learning_rate != usual:
         return plan
-    why = "a tenth of the usual learning rate, at which a trained model would forget what it knows"
+    why = "a tenth of the usual learning rate: at all of it a trained model forgets what it knows"
     reason = "; ".join(filter(None, (plan.reasons.get("training"), why)))
-    training = plan.training.model_copy(update={"learning_rate": FINE_TUNING * usual})
+    training = plan.training.model_copy(update={"learning_rate": usual / FINE_TUNING})
     return plan.model_copy(update={"training": training, "reasons": plan.reasons | {"training": reason}})
 
 
