@@ -502,7 +502,12 @@ def test_a_model_of_any_plan_is_trained_on_by_its_plan(planned, tmp_path, change
 
     _, found = planned(replace(tiny, plan=plan, members=(network_of(plan).eval(),)))
 
-    settled = {"readers": "labels", "start": str(tmp_path / "start.safetensors")}
+    rate = plan.training.learning_rate
+    own = (
+        rate != TrainingSettings().learning_rate
+    )  # which stays; the usual one is too much for a trained model
+    slowly = plan.training.model_copy(update={"learning_rate": rate if own else rate / 10})
+    settled = {"readers": "labels", "start": str(tmp_path / "start.safetensors"), "training": slowly}
     told = {"reasons", "memory_budget_gb"}
     assert found.model_dump(exclude=told) == plan.model_copy(update=settled).model_dump(exclude=told)
 
