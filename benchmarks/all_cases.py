@@ -12,14 +12,13 @@ again.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from arms import table
+from arms import run_or_table, table
 from evidence_plan import RESULTS, Row
 from evidence_rows import plan_of, score
 from few_cases import CASES, FOLDS, SEEDS, STEPS, Trial, by_case
@@ -40,17 +39,12 @@ BEGIN, END = "<!-- all cases: made by benchmarks/all_cases.py -->", "<!-- /all c
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make rows, or the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run")
+    parser, run = run_or_table(__doc__)
     run.add_argument("data", choices=["lidc_nodules", "msd_hippocampus", "sts_pet"])
     run.add_argument("--cases", type=int, default=CASES)
     run.add_argument("--steps", type=int, default=STEPS)
     run.add_argument("--beside", action="store_true", help="take `apart` from the rows of evidence.py")
     run.add_argument("--only", default="", help="rows whose place, such as fold0-seed1, holds this text")
-    commands.add_parser("table")
     options = parser.parse_args(arguments)
     if options.command == "table":
         lines = tables()

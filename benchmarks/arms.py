@@ -28,6 +28,15 @@ def options_of(text: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def run_or_table(text: str | None) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The options of a benchmark with the commands `run` and `table`, and those of `run`; `text` describes it."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run")
+    commands.add_parser("table")
+    return parser, run
+
+
 def published_split(data: Dataset, fold: int) -> Split:
     """A fold of the splits that lie with a data set."""
     path = find_splits(data.root, None)

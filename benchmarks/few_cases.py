@@ -12,7 +12,6 @@ is kept, and nothing is chosen by the held-out ones. A row that is there is not 
 
 from __future__ import annotations
 
-import argparse
 import math
 import shutil
 import tempfile
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from accuracy import dice
-from arms import table
+from arms import run_or_table, table
 from evidence_data import inner_of, task_of
 from evidence_plan import RESULTS, Row
 from evidence_rows import plan_of, score
@@ -61,16 +60,11 @@ BEGIN, END = "<!-- few cases: made by benchmarks/few_cases.py -->", "<!-- /few c
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make rows, or the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run")
+    parser, run = run_or_table(__doc__)
     run.add_argument("data", choices=DATA)
     run.add_argument("--only", choices=IDEAS, help="one idea")
     run.add_argument("--results", type=Path, default=FOLDER)
     run.add_argument("--steps", type=int, default=STEPS, help="another number, for a trial")
-    commands.add_parser("table")
     options = parser.parse_args(arguments)
     if options.command == "table":
         lines = tables()

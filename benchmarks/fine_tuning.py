@@ -12,7 +12,6 @@ model has seen; held-out cases only report. An arm that is there is not trained 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from arms import table
+from arms import run_or_table, table
 from evidence_data import NODULES, Task, data_folder
 from evidence_plan import RESULTS, Row
 from evidence_rows import score
@@ -47,18 +46,13 @@ BEGIN, END = "<!-- fine-tuning: made by benchmarks/fine_tuning.py -->", "<!-- /f
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make rows, or the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run")
+    parser, run = run_or_table(__doc__)
     run.add_argument(
         "--runs", type=Path, default=Path("runs") / "fine-tuning", help="the models to start from"
     )
     run.add_argument(
         "--only", default="", help="rows whose name, such as nodules-fold0-seed1, holds this text"
     )
-    commands.add_parser("table")
     options = parser.parse_args(arguments)
     if options.command == "table":
         lines = tables()
