@@ -5,9 +5,9 @@
     python benchmarks/all_cases.py table                    the tables of docs/evidence-tables.md, from what is there
 
 `apart` trains on all cases but the inner split, which chooses the operating point. `all` trains on all of them for as
-many steps, and keeps that point. Both start from shapes, with the cases of the few-case rows of `evidence.py`, and are
-judged on the held-out ones. With `--beside` the row of `evidence.py` itself is `apart`. A row that is there is not made
-again.
+many steps, and keeps that point. `all, three` averages it with two more, which have other seeds. All start from shapes,
+with the cases of the few-case rows of `evidence.py`, and are judged on the held-out ones. With `--beside` the row of
+`evidence.py` itself is `apart`. A row that is there is not made again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from focalis.planning import SHAPES
 from focalis.training import operating_point, prepare_cases
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
 
-APART, ALL = "apart", "all"
+APART, ALL, THREE = ARMS = "apart", "all", "all, three"
+MORE = 10
+"""From one member's seed to the next one's."""
 POINT = ("threshold", "minimum_mm3", "minimum_confidence", "temperature")
 CONDITIONS = {"at its point": "dice", "at one half": "dice_at_half"}
 FOLDER = RESULTS / "all_cases"
@@ -65,15 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def made(row: Row, place: str, is_beside: bool) -> list[dict[str, Any]]:
-    """Both ways to train, from the same cases, as rows of `arms.table`."""
+    """The ways to train, from the same cases, as rows of `arms.table`."""
     began = provenance()
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(row, Path(folder))
         data, plan = trial.task.data, plan_of(row, trial.task)
 
-        def trained(names: Sequence[str]) -> Model:
-            network = trial.network(data.select(names), plan, trial.start, row.seed, row.steps)
-            return Model(plan, (network,))
+        def trained(names: Sequence[str], *seeds: int) -> Model:
+            cases = data.select(names)
+            return Model(
+                plan, tuple(trial.network(cases, plan, trial.start, seed, row.steps) for seed in seeds)
+            )
 
         def judged(model: Model, at: OperatingPoint) -> list[dict[str, Any]]:
             return score(Model(plan, model.members, at), trial.task, trial.task.split.val)
@@ -83,11 +87,14 @@ def made(row: Row, place: str, is_beside: bool) -> list[dict[str, Any]]:
             point = OperatingPoint(**{name: beside[name] for name in POINT})
             apart = beside["scores"]["held_out"]
         else:
-            model = trained(trial.inner.train)
+            model = trained(trial.inner.train, row.seed)
             choosing = prepare_cases(data.select(trial.inner.val), plan, Path(folder) / "prepared")
             point = operating_point(plan, model.members[0], choosing, trial.runtime)
             apart = judged(model, point)
-        whole = judged(trained(trial.task.split.train), point)
+        everything = trial.task.split.train
+        three = trained(everything, *(row.seed + MORE * number for number in range(3)))
+        alone = judged(Model(plan, three.members[:1]), point)
+        together = judged(three, point)
     said = {
         **began,
         "place": place,
@@ -107,7 +114,8 @@ def made(row: Row, place: str, is_beside: bool) -> list[dict[str, Any]]:
         }
         for arm, names, parts in (
             (APART, trial.inner.train, apart),
-            (ALL, trial.task.split.train, whole),
+            (ALL, everything, alone),
+            (THREE, everything, together),
         )
     ]
 
@@ -122,7 +130,7 @@ def tables() -> list[str]:
         count = len({row["place"] for row in rows})
         what = f"{cases.removesuffix('cases')} cases, {steps.removesuffix('steps')} steps"
         said = f"{data}, {what}, {count} trainings each, on held-out cases of two folds:"
-        lines += [said, "", *table([row for arm in (APART, ALL) for row in rows if row["arm"] == arm]), ""]
+        lines += [said, "", *table([row for arm in ARMS for row in rows if row["arm"] == arm]), ""]
     return lines
 
 

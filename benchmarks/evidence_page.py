@@ -38,7 +38,7 @@ from evidence_figures import (
 )
 from evidence_losses import background, loss_grid, loss_nodules
 from evidence_pictures import curve_picture, forest_picture, weights_picture
-from evidence_plan import DEFAULT, FEW_START, FOCAL, RESULTS, SCRATCH, SHAPES, FitRow, Row, experiments
+from evidence_plan import DEFAULT, FEW_START, FOCAL, RESULTS, SCRATCH, FitRow, Row, experiments
 from evidence_tables import (
     Lines,
     by_loss,
@@ -228,19 +228,20 @@ def few_cases(results: Path, images: Path) -> Lines:
 
 def few_cases_start(results: Path, _images: Path) -> Lines:
     """From random weights and from shapes: the data, numbers of cases and steps of which both are there."""
-    grouped: dict[tuple[str, int | None, int], dict[str, list[Row]]] = {}
+    grouped: dict[tuple[str, str, int | None, int], dict[str, list[Row]]] = {}
     for row in experiments()["few-cases-start"]:
         assert isinstance(row, Row)
-        grouped.setdefault((row.data, row.cases, row.steps), {}).setdefault(row.start, []).append(row)
+        key = row.data, row.network, row.cases, row.steps
+        grouped.setdefault(key, {}).setdefault(row.start, []).append(row)
     every: list[Line] = []
     rows: list[list[str]] = []
-    for (data, cases, steps), by_start in sorted(grouped.items(), key=in_order_of_cases):
-        scratch, shapes = (line_of(start, by_start[start], results) for start in (SCRATCH, SHAPES))
+    for (data, network, cases, steps), by_start in sorted(grouped.items(), key=in_order_of_cases):
+        scratch, shapes = (line_of(start, of_start, results) for start, of_start in by_start.items())
         every += [scratch, shapes]
         if set(scratch.finished()) & set(shapes.finished()):
             rows.append(
                 [
-                    data,
+                    data if network == "dense" else f"{data}, `{network}`",
                     str(cases or "all"),
                     str(steps),
                     f"{here(scratch)}; {here(shapes)}",
@@ -270,10 +271,10 @@ def _gap(line: Line) -> str:
     return text(gap_of(line.dice_by_case("dice_train"), per_case(flat(line.runs()), dice_of)))
 
 
-def in_order_of_cases(entry: tuple[tuple[str, int | None, int], Any]) -> tuple[int, int, float]:
-    """Data as they are planned, the short trainings first, few cases before many."""
-    data, cases, steps = entry[0]
-    return [each for each, *_ in FEW_START].index(data), steps, cases or math.inf
+def in_order_of_cases(entry: tuple[tuple[str, str, int | None, int], Any]) -> tuple[int, bool, int, float]:
+    """Data as they are planned, the default network, the short trainings first, few cases before many."""
+    data, network, cases, steps = entry[0]
+    return [each for each, *_ in FEW_START].index(data), network != "dense", steps, cases or math.inf
 
 
 def by_label(data: str, scratch: Line, shapes: Line) -> list[list[str]]:

@@ -245,6 +245,9 @@ FEW_START: tuple[tuple[str, int, tuple[int | None, ...]], ...] = (
     ("oasis_inferior_ventricle", 350, (None, 3)),
 )
 """Data, steps and numbers of cases with which starts are compared."""
+OWN_SHAPES = "own-shapes"
+"""The start of a row whose network is not the default: its own weights from generated shapes, which
+`pretrain_shapes.py --network NETWORK --out RUNS/own-shapes-NETWORK` makes; Focalis has none."""
 SEVEN = 7
 """Cases with which the success of a start is counted."""
 LONG_STEPS = 1000
@@ -317,6 +320,11 @@ def experiments() -> dict[str, list[Row | FitRow]]:
             for seed in FEW_SEEDS
             for fold in FEW_FOLDS
             for start in (SCRATCH, SHAPES)
+        ]
+        + [
+            Row("lidc_nodules", network="nnunet", cases=10, fold=fold, start=start)
+            for fold in FEW_FOLDS
+            for start in (SCRATCH, OWN_SHAPES)
         ],
         "network": [
             Row("lidc_nodules", network=network, fold=fold, equal_time=True)

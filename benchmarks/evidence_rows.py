@@ -16,7 +16,7 @@ from evidence_coding import packed
 from evidence_data import NODULES, Task, data_folder, inner_of, task_of
 from evidence_figures import FAR_MM
 from evidence_networks import CHANGES, register, times_as_long, with_variant
-from evidence_plan import RESULTS, FitRow, Row
+from evidence_plan import OWN_SHAPES, RESULTS, FitRow, Row
 from rivals import with_network
 
 from focalis.errors import DivergedError
@@ -69,7 +69,7 @@ def make(row: Row | FitRow, runs: Path, results: Path = RESULTS) -> Path:
         "cases": {"train": len(inner.train), "inner": len(inner.val), "held_out": len(task.split.val)},
     }
     try:
-        start = read_start(row.start)
+        start = read_start(start_of(row, runs))
         network = train(
             plan, training, [], home, steps=steps, seed=row.seed, runtime=runtime, resume=True, start=start
         )
@@ -84,6 +84,17 @@ def make(row: Row | FitRow, runs: Path, results: Path = RESULTS) -> Path:
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
     shutil.rmtree(home)
     return path
+
+
+def start_of(row: Row, runs: Path) -> Path | str:
+    """The start as `read_start` takes it."""
+    if row.start != OWN_SHAPES:
+        return row.start
+    home = runs / f"{OWN_SHAPES}-{row.network}"
+    if not (home / "start.safetensors").exists():
+        made = f"python benchmarks/pretrain_shapes.py --network {row.network} --out {home}"
+        raise SystemExit(f"{home}: holds no start; make it with: {made}")
+    return home / "start.safetensors"
 
 
 def prepared_folder(row: Row, runs: Path) -> Path:

@@ -11,7 +11,7 @@ start.safetensors and record.json.
 
 `--task` has the network learn something else or something more: how far each voxel is from the nearest boundary between
 shapes (`distance`), and the image where cubes of it were taken out (`masked`); beside the classes one patch of a step
-has holes, alone all have.
+has holes, alone all have. `--network nnunet` trains a U-Net of nnU-Net's kind by the same recipe.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ from torch import Tensor, nn
 from focalis.dataset.phantoms.shapes import BLOB, CLASSES, make_shapes
 from focalis.files import sha256_of, whole_file
 from focalis.losses import Loss
-from focalis.networks import Network
-from focalis.planning import Normalisation, Plan
+from focalis.networks import Network, all_outputs
+from focalis.planning import NetworkSettings, Normalisation, Plan
 from focalis.planning.parts import loss_of
 from focalis.prediction import Runtime, choose_runtime
 from focalis.training import keep_freed_memory, trusted_to_train
@@ -80,6 +80,17 @@ class Volumes:
         )
 
 
+@dataclass(frozen=True)
+class Run:
+    """What a pretraining depends on; one that was stopped goes on if all of it is the same."""
+
+    steps: int
+    seed: int
+    volumes: int = VOLUMES
+    task: str = NAMED
+    network: str = "dense"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, train or go on, write the weights."""
     parser = argparse.ArgumentParser(
@@ -89,14 +100,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--volumes", type=int, default=VOLUMES, help="how many are generated")
     parser.add_argument("--task", choices=TASKS, default=NAMED)
+    parser.add_argument("--network", choices=("dense", "nnunet"), default="dense")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     began = provenance()
     options.out.mkdir(parents=True, exist_ok=True)
-    runtime = trusted_to_train(choose_runtime(), plan())
-    network = pretrain(options.steps, options.seed, options.out, runtime, options.task)
+    runtime = trusted_to_train(choose_runtime(), plan(options.task, options.network))
+    asked = Run(options.steps, options.seed, options.volumes, options.task, options.network)
+    network = pretrain(asked, options.out, runtime)
     target = options.out / "start.safetensors"
     metadata, tensors = {"steps": str(options.steps)}, as_start(network)
     if NAMED in options.task:
@@ -108,10 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     judged_dice = dice_by_class(network, options.seed)
     record = {
         **began,
-        "task": options.task,
-        "steps": options.steps,
-        "seed": options.seed,
-        "volumes": VOLUMES,
+        **asdict(asked),
         "patch_zyx": PATCH,
         "batch": BATCH,
         "seconds": read_log(options.out)[-1]["seconds"],
@@ -131,13 +142,15 @@ def as_start(network: Network) -> dict[str, Tensor]:
     return tensors
 
 
-def head_names(network: Network) -> tuple[str, str]:
-    """The names of the output layer's two tensors."""
-    (head,) = (name for name, layer in network.named_modules() if layer is network.heads()[0])
-    return f"{head}.weight", f"{head}.bias"
+def head_names(network: Network) -> list[str]:
+    """The names of the tensors of the output layer, and of those of coarser resolutions."""
+    heads = [
+        name for name, layer in network.named_modules() if any(layer is head for head in network.heads())
+    ]
+    return [f"{head}.{tensor}" for head in heads for tensor in ("weight", "bias")]
 
 
-def plan(task: str = NAMED) -> Plan:
+def plan(task: str = NAMED, network: str = "dense") -> Plan:
     """The default plan of voxels that are cubes, one channel; its labels are the shapes, then what else is learned."""
     more = [each for each in task.split("+") if each != NAMED]
     return Plan(
@@ -147,6 +160,7 @@ def plan(task: str = NAMED) -> Plan:
         normalisation=(Normalisation(),),
         patch_zyx=PATCH,
         batch=BATCH,
+        network=NetworkSettings(name=network),
     )
 
 
@@ -176,8 +190,9 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, self._steps, self._plan)
         with self._runtime.autocast():
-            logits = self.network(image.contiguous(memory_format=self._runtime.memory_format))
-        loss = loss_of_logits(logits.float())
+            outputs = all_outputs(self.network(image.contiguous(memory_format=self._runtime.memory_format)))
+        weighted = zip(self.network.output_weights(), outputs, strict=True)
+        loss = torch.stack([weight * loss_of_logits(logits.float()) for weight, logits in weighted]).sum()
         value = float(loss.detach())
         if math.isfinite(value):
             self.optimizer.zero_grad(set_to_none=True)
@@ -188,21 +203,22 @@ class Learner:
         return value
 
 
-def pretrain(steps: int, seed: int, out: Path, runtime: Runtime, task: str = NAMED) -> Network:
-    """Train on shapes for a number of steps, or go on with a run that was stopped; the averaged network."""
-    settings = plan(task)
+def pretrain(run: Run, out: Path, runtime: Runtime) -> Network:
+    """Train on shapes, or go on with a run that was stopped; the averaged network."""
+    steps, seed, task = run.steps, run.seed, run.task
+    settings = plan(task, run.network)
     learner = Learner(settings, None, steps, seed, runtime)
     loss_function = loss_of(settings)
     checkpoint, log = out / "checkpoint.safetensors", out / "metrics.jsonl"
     first, seconds_before = 0, 0.0
     if checkpoint.exists():
         state = load_checkpoint(checkpoint, learner.network, learner.average, learner.optimizer)
-        if (state["steps"], state["seed"], state.get("task", NAMED)) != (steps, seed, task):
+        if any(state.get(name) != value for name, value in asdict(run).items()):
             raise SystemExit(f"{checkpoint}: belongs to another run; give another --out")
         first, seconds_before = state["step"], state["seconds"]
     kept = [row for row in read_log(out) if row["step"] <= first]
     log.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    volumes = Volumes.make(2 * seed, VOLUMES)
+    volumes = Volumes.make(2 * seed, run.volumes)
     started = saved = time.monotonic()
     losses: list[float] = []
     for step in range(first, steps):
@@ -227,7 +243,7 @@ def pretrain(steps: int, seed: int, out: Path, runtime: Runtime, task: str = NAM
                 file.write(json.dumps(row) + "\n")
             losses = []
         if done == steps or time.monotonic() - saved > CHECKPOINT_SECONDS:
-            state = {"step": done, "steps": steps, "seed": seed, "task": task, "seconds": seconds}
+            state = {"step": done, "seconds": seconds, **asdict(run)}
             kept_now = keep(learner.network, learner.average, learner.optimizer, state)
             save_checkpoint(checkpoint, kept_now)
             saved = time.monotonic()

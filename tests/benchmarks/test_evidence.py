@@ -29,7 +29,7 @@ from evidence_figures import (
 )
 from evidence_networks import CHANGES, register, times_as_long, with_variant
 from evidence_plan import DEFAULT, EXPONENTIAL, FOCAL, FitRow, Row, chosen, experiments, loss_name
-from evidence_rows import false_positives_mm
+from evidence_rows import false_positives_mm, start_of
 from evidence_tables import revisions, text
 from small_plan import small_plan
 
@@ -273,6 +273,23 @@ def test_the_learning_curve_has_a_gap_and_a_difference(tmp_path, docs):
     assert line.endswith("| +0.000 (+0.000 to +0.000) |")  # both gaps are alike
     assert "**+0.050 (+0.050 to +0.050)**" in line
     assert (docs / "images" / "evidence-few-cases.png").exists()
+
+
+def test_another_network_starts_from_its_own_shapes(tmp_path, docs):
+    for row in experiments()["few-cases-start"]:
+        if row.cases == 10 and row.data == "lidc_nodules" and row.steps == 350:
+            write_row(row, tmp_path, {"scratch": 0.3, "shapes": 0.5, "own-shapes": 0.4}[row.start])
+    lines = section(page(tmp_path, docs), "few-cases-start").splitlines()
+    (default,) = (line for line in lines if line.startswith("| lidc_nodules | 10 |"))
+    (unet,) = (line for line in lines if line.startswith("| lidc_nodules, `nnunet` | 10 |"))
+    assert "**+0.200 (+0.200 to +0.200)**" in default
+    assert "**+0.100 (+0.100 to +0.100)**" in unet
+
+
+def test_a_start_that_is_not_made_yet_is_told_with_the_command_for_it(tmp_path):
+    row = Row("lidc_nodules", network="nnunet", start="own-shapes")
+    with pytest.raises(SystemExit, match=r"pretrain_shapes\.py --network nnunet --out .*own-shapes-nnunet"):
+        start_of(row, tmp_path)
 
 
 def test_the_networks_stand_with_their_steps(tmp_path, docs):

@@ -8,7 +8,7 @@ import publish_shapes
 import pytest
 import shapes_trial
 import torch
-from pretrain_shapes import Volumes, make_batch, pretrain
+from pretrain_shapes import Run, Volumes, make_batch, pretrain
 from safetensors.torch import load_file
 
 from focalis import models
@@ -23,7 +23,6 @@ RUNTIME = Runtime(torch.device("cpu"), torch.float32)
 
 @pytest.fixture(autouse=True)
 def _small_volumes(monkeypatch):
-    monkeypatch.setattr(pretrain_shapes, "VOLUMES", 3)
     monkeypatch.setattr(pretrain_shapes, "SIDE", 32)
     monkeypatch.setattr(pretrain_shapes, "PATCH", (16, 16, 16))
     monkeypatch.setattr(pretrain_shapes, "BATCH", 2)
@@ -54,7 +53,7 @@ def test_patches_are_parts_of_the_volumes_turned_and_flipped():
 def test_a_run_that_was_stopped_ends_in_the_same_weights(tmp_path, monkeypatch):
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
-    whole = pretrain(6, 0, tmp_path / "whole", RUNTIME)
+    whole = pretrain(Run(6, 0, 3), tmp_path / "whole", RUNTIME)
     monkeypatch.setattr(pretrain_shapes, "CHECKPOINT_SECONDS", 0.0)
     real, calls = pretrain_shapes.make_batch, []
 
@@ -66,22 +65,22 @@ def test_a_run_that_was_stopped_ends_in_the_same_weights(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pretrain_shapes, "make_batch", stopping)
     with pytest.raises(KeyboardInterrupt):
-        pretrain(6, 0, tmp_path / "parts", RUNTIME)
-    parts = pretrain(6, 0, tmp_path / "parts", RUNTIME)
+        pretrain(Run(6, 0, 3), tmp_path / "parts", RUNTIME)
+    parts = pretrain(Run(6, 0, 3), tmp_path / "parts", RUNTIME)
 
     assert all(torch.equal(one, two) for one, two in zip(whole.parameters(), parts.parameters(), strict=True))
     assert all(torch.equal(one, two) for one, two in zip(whole.buffers(), parts.buffers(), strict=True))
 
 
 def test_another_run_does_not_go_on_in_the_same_folder(tmp_path):
-    pretrain(2, 0, tmp_path, RUNTIME)
+    pretrain(Run(2, 0, 3), tmp_path, RUNTIME)
 
     with pytest.raises(SystemExit, match="another run"):
-        pretrain(2, 1, tmp_path, RUNTIME)
+        pretrain(Run(2, 1, 3), tmp_path, RUNTIME)
 
 
 def test_what_is_written_fits_a_training(tmp_path):
-    pretrain_shapes.main(["--steps", "2", "--out", str(tmp_path)])
+    pretrain_shapes.main(["--steps", "2", "--volumes", "3", "--out", str(tmp_path)])
 
     record = json.loads((tmp_path / "record.json").read_text())
     assert (record["steps"], record["seed"]) == (2, 0)
@@ -94,11 +93,19 @@ def test_what_is_written_fits_a_training(tmp_path):
 
 @pytest.mark.parametrize("task", pretrain_shapes.TASKS)
 def test_what_another_task_learned_fits_a_training_too(task, tmp_path):
-    pretrain_shapes.main(["--steps", "1", "--out", str(tmp_path), "--task", task])
+    pretrain_shapes.main(["--steps", "1", "--volumes", "3", "--out", str(tmp_path), "--task", task])
 
     start = read_start(tmp_path / "start.safetensors")
     taken = transfer(start.state, build_network("dense", ((2, 2, 2),) * 3, 1, 2), with_heads=True).taken
     assert taken == (102 if task == "masked" else 104)
+
+
+def test_a_u_net_learns_its_own_start(tmp_path):
+    pretrain_shapes.main(["--steps", "1", "--volumes", "3", "--out", str(tmp_path), "--network", "nnunet"])
+
+    start = read_start(tmp_path / "start.safetensors")
+    report = transfer(start.state, build_network("nnunet", ((2, 2, 2),) * 3, 1, 2), with_heads=True)
+    assert (report.taken, report.fresh) == (report.total, ())
 
 
 def test_the_parts_of_a_task_cost_nothing_where_they_are_learned():
@@ -162,7 +169,7 @@ def test_the_trial_leaves_the_held_out_cases_alone(tmp_path):
 
 def test_the_published_start_is_small_and_fits_and_its_card_says_how_it_was_made(tmp_path, monkeypatch):
     run, out = tmp_path / "run", tmp_path / "out"
-    pretrain_shapes.main(["--steps", "1", "--out", str(run)])
+    pretrain_shapes.main(["--steps", "1", "--volumes", "3", "--out", str(run)])
     publish_shapes.main([str(run), "--out", str(out), "--results", str(tmp_path / "none")])
 
     monkeypatch.setattr(models, "FOLDER", out)
