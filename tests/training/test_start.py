@@ -218,13 +218,32 @@ def test_the_same_channels_in_the_same_order_are_nothing_to_speak_of(plan, tmp_p
     assert str(taken) == f"{taken.total} of {taken.total} tensors"
 
 
-def test_channels_that_the_model_does_not_know_are_named(plan, tmp_path):
+def test_channels_that_the_model_does_not_know_are_named_and_take_what_is_left_over(plan, tmp_path):
     start = read_start(written(of_channels(plan, "FLAIR", "T1"), tmp_path / "model.safetensors"))
+    flair, t1 = start.state["stem.weight"].unbind(1)
+    nothing = torch.zeros_like(t1)
 
-    network, taken = first_network(of_channels(plan, "T1", "T2"), start)
+    for channels, kernels in {
+        ("T1", "T2"): (t1, flair),
+        ("T2", "T1", "PD"): (flair / 2, t1, flair / 2),
+        ("FLAIR", "T1", "T2"): (flair, t1, nothing),
+        ("T2", "PD"): (flair, t1),  # none is known: as they stand
+    }.items():
+        network, taken = first_network(of_channels(plan, *channels), start)
 
-    assert "; channels FLAIR, T1 there, T1, T2 here" in str(taken)
-    assert torch.equal(network.stem.weight, start.state["stem.weight"])
+        assert f"; channels FLAIR, T1 there, {', '.join(channels)} here" in str(taken)
+        assert ("channels by name" in str(taken)) == bool({"T1", "FLAIR"} & {*channels})
+        torch.testing.assert_close(network.stem.weight, torch.stack(kernels, 1))
+
+
+def test_a_channel_that_the_model_does_not_know_is_not_frozen(plan, tmp_path):
+    start = read_start(written(of_channels(plan, "FLAIR", "T1"), tmp_path / "model.safetensors"))
+    frozen = of_channels(plan, "T1", "T2").model_copy(update={"freeze": "encoder", "start": "model"})
+
+    network, taken = first_network(frozen, start)
+
+    assert network.stem.weight.requires_grad
+    assert "not frozen: stem.weight" in str(taken)
 
 
 def test_a_network_whose_image_goes_more_than_one_way_takes_channels_as_they_stand(plan, tmp_path):

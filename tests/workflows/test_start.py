@@ -38,7 +38,7 @@ def second(phantoms, first, tmp_path_factory):
 
 def test_what_was_taken_over_is_reported_and_recorded(first, second):
     assert first.start.startswith("shapes: 104 of 104 tensors")
-    assert second.start == "model: 104 of 104 tensors"
+    assert second.start == "model: 104 of 104 tensors; 0.1 of the usual learning rate"
     record = json.loads((second.run / "record.json").read_text())["start"]
     assert record["taken"] == "104 of 104 tensors"
     assert len(record["sha256"]) == 64
@@ -121,21 +121,28 @@ def test_a_run_is_not_resumed_when_the_start_was_replaced(phantoms, first, tmp_p
 
 
 def test_a_trained_model_goes_on_at_a_tenth_of_the_learning_rate(phantoms, first, tmp_path):
-    usual = TrainingSettings().learning_rate
+    usual, doubts = TrainingSettings().learning_rate, []
 
     def rate(name, **options):
-        plan = read_plan(fit(phantoms, tmp_path / name, plan_only=True, **options).plan)
-        assert ("a tenth of the usual" in plan.reasons["training"]) == (
-            plan.training.learning_rate < usual / 2
-        )
-        return plan.training.learning_rate / usual
+        result = fit(phantoms, tmp_path / name, plan_only=True, doubt=doubts.append, **options)
+        plan = read_plan(result.plan)
+        factor = plan.training.learning_rate / usual
+        assert plan.reasons["training"].count("a tenth of the usual") == (factor < 0.5)
+        assert ("of the usual learning rate" in result.start) == (factor != 1)
+        return factor
 
     model = str(first.model)
     assert [rate("a", start=model), rate("a", start=model)] == pytest.approx([0.1, 0.1])
-    assert rate("b", start="shapes") == 1
+    assert [rate("a", start="shapes"), rate("a", start=model)] == pytest.approx([1, 0.1])
+    assert [rate("a", start="scratch"), rate("b", start="shapes")] == [1, 1]
     made = read_plan(tmp_path / "b" / "plan.yaml")
     write_plan(made.model_copy(update={"start": model}), tmp_path / "given.yaml")
-    assert rate("c", plan=tmp_path / "given.yaml", start=model) == 1  # a person's plan says it
+    assert not any("forgets" in doubt for doubt in doubts)
+    assert rate("c", plan=tmp_path / "given.yaml") == 1  # a person's plan says it
+    assert "at the usual learning rate, at which a trained model forgets" in doubts[-1]
+    assert [rate("c", start=model), rate("e", plan=tmp_path / "given.yaml", start=model)] == pytest.approx(
+        [0.1, 0.1]
+    )
     own = made.training.model_copy(update={"learning_rate": 0.7 * usual})
     write_plan(made.model_copy(update={"training": own}), tmp_path / "own.yaml")
     assert rate("d", plan=tmp_path / "own.yaml", start=model) == pytest.approx(0.7)

@@ -32,7 +32,8 @@ class Transfer:
         taken: how many tensors of the network now hold the start's values, adapted or not.
         adapted: what was adapted to fit, a phrase each.
         fresh: the tensors that keep their random values, by name.
-        other_channels: the first layer's kernel, by name, if the start's was made for another number of image channels.
+        other_channels: the first layer's kernel, by name, if the start's was made for another number of image channels,
+            or lacks one of those that were asked for.
         notes: what else is to be said, a phrase each.
     """
 
@@ -55,14 +56,15 @@ def transfer(
     network: Network,
     *,
     with_heads: bool = False,
-    channels: Sequence[int] = (),
+    channels: Sequence[int | None] = (),
 ) -> Transfer:
     """Take weights over into a network, which is changed in place.
 
     - The output layer and auxiliary ones stay fresh, whatever their size, unless they are asked for (`with_heads`). One
       for a single label then serves several, each of which begins as an equal share of it.
     - A first layer for another number of channels: the channels' kernels are summed and shared out evenly. Where it is
-      said which of the start's channels is which (`channels`), each takes its own kernel instead.
+      said which of the start's channels is which (`channels`), each takes its own kernel instead, and those that the
+      start does not know share out the kernels that are left over; without any they are not heard at first.
     - A step between resolutions by another stride: along each axis that differs, a kernel is summed and shared out
       evenly on the way down, averaged and repeated on the way up.
     - A dense network of other widths: channels are matched by the convolution that they come from. What the start lacks
@@ -72,8 +74,8 @@ def transfer(
         state: tensors by name, of any floating dtype: a state dict of the same kind of network.
         network: the network that takes them, freshly initialised.
         with_heads: take the output layers too, where they fit.
-        channels: for each image channel of the network, the place of the same one in the start. Not used where layers
-            other than the first may read the image, which shows by their number of inputs.
+        channels: for each image channel of the network, the place of the same one in the start, or None. Not used where
+            layers other than the first may read the image, which shows by their number of inputs.
 
     Raises:
         ModelError: the weights are those of another kind of network. It stays as it was.
@@ -97,10 +99,10 @@ def transfer(
             if layer in heads:
                 given = _for_labels(given, target)
             if layer == first:
-                if given.dim() > 1 and given.shape[1] != target.shape[1]:
+                if given.dim() > 1 and (given.shape[1] != target.shape[1] or (by_name and None in channels)):
                     other_channels = name
                 if given.dim() > 1 and by_name:
-                    given = given[:, list(channels)]
+                    given = _by_place(given, channels)
                 given = _for_channels(given, target)
             given = _widened(given, name, state, own, layers, reads)
             if given is not None and given.shape != before and target.dim() > 1:
@@ -151,6 +153,13 @@ def _strided(given: Tensor, target: Tensor, layer: nn.Module) -> Tensor:
             total = given.mean(axis, keepdim=True) if transposed else given.sum(axis, keepdim=True) / size
             given = total.repeat_interleave(size, axis)
     return given
+
+
+def _by_place(given: Tensor, channels: Sequence[int | None]) -> Tensor:
+    """The first layer's kernel with each channel's own from its place, and what is left over for those without one."""
+    left = [place for place in range(given.shape[1]) if place not in channels]
+    share = given[:, left].sum(1) / max(channels.count(None), 1)
+    return torch.stack([share if place is None else given[:, place] for place in channels], 1)
 
 
 def _for_channels(given: Tensor, target: Tensor) -> Tensor:

@@ -145,14 +145,16 @@ def _take_over(start: Start, plan: Plan, network: Network) -> Transfer:
         return transfer(state, network, with_heads=any_lesion)
     same = before.labels == plan.labels and before.regions == plan.regions
     taken = transfer(state, network, with_heads=same, channels=_by_name(before.channels, plan.channels))
-    return replace(taken, notes=_differences(before, plan, by_name=BY_NAME in taken.adapted))
+    all_known = BY_NAME in taken.adapted and set(plan.channels) <= set(before.channels)
+    return replace(taken, notes=_differences(before, plan, by_name=all_known))
 
 
-def _by_name(there: tuple[str, ...], here: tuple[str, ...]) -> tuple[int, ...]:
-    """Where each of a plan's channels stands in the start; empty if nothing moves or one is not known."""
-    if there == here or not set(here) <= set(there) or len(set(there)) < len(there):
+def _by_name(there: tuple[str, ...], here: tuple[str, ...]) -> tuple[int | None, ...]:
+    """Where each of a plan's channels stands in the start, None for one that it lacks; empty if nothing moves or none
+    is known."""
+    if there == here or not set(here) & set(there) or len(set(there)) < len(there):
         return ()
-    return tuple(there.index(name) for name in here)
+    return tuple(there.index(name) if name in there else None for name in here)
 
 
 def _differences(before: Plan, plan: Plan, *, by_name: bool) -> tuple[str, ...]:

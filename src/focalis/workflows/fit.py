@@ -33,7 +33,7 @@ from focalis.workflows.fit_figures import (
 from focalis.workflows.learning_curve import on_parts
 from focalis.workflows.record import provenance, read_json
 from focalis.workflows.run import MODEL, Tell, started_from
-from focalis.workflows.run_plan import plan_of_run, start_ahead
+from focalis.workflows.run_plan import plan_of_run, rate_doubted, rate_told, start_ahead
 from focalis.workflows.setup import PREPARED, Trainers, Trainings, claim, divide
 from focalis.workflows.slurm import TASKS
 from focalis.workflows.task import read_judgement, train_and_judge, with_masks
@@ -246,7 +246,10 @@ def fit(
         started = started_from(chosen)
         origin = f"{started['name']}: {started['taken']}" if started else ""
         if started:
+            origin = "; ".join(filter(None, (origin, rate_told(chosen))))
             tell(f"start from {origin}", None)
+        if doubt is not None and (warning := rate_doubted(chosen)):
+            doubt(warning)
         if plan_only:
             return FitResult(root, plan_path, start=origin)
         record = trainings.record(made_from["command"], seed=seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ AS_ASKED = "as asked for"
 FINE_TUNING = 10
 """What the usual learning rate is divided by where a trained model goes on with its own labels: at all of it the model
 forgets what it knows. A fresh output layer learns nothing at so little. Measured by benchmarks/fine_tuning.py."""
+_WHY_A_TENTH = "a tenth of the usual learning rate: at all of it a trained model forgets what it knows"
 
 
 def plan_of_run(
@@ -120,17 +122,50 @@ def _step_or_memory(plan: Plan) -> tuple[Any, ...]:
 
 
 def with_rate_of_start(plan: Plan) -> Plan:
-    """The plan with a tenth of the usual learning rate if its start is a model of its labels; another rate stays."""
-    usual, start = TrainingSettings().learning_rate, read_start(plan.start)
+    """The plan with the learning rate for its start: a tenth of the usual one if that is a model of the plan's labels.
+
+    A rate that is neither the usual one nor was chosen here for an earlier start is a person's and stays.
+    """
+    usual, rate = TrainingSettings().learning_rate, plan.training.learning_rate
+    why = [reason for reason in plan.reasons.get("training", "").split("; ") if reason]
+    chosen_here = _WHY_A_TENTH in why and math.isclose(rate, usual / FINE_TUNING)
+    if rate != usual and not chosen_here:
+        return plan
+    why = [reason for reason in why if reason != _WHY_A_TENTH]
+    if goes_on(plan):
+        rate, why = usual / FINE_TUNING, [*why, _WHY_A_TENTH]
+    else:
+        rate = usual
+    reasons = {name: reason for name, reason in plan.reasons.items() if name != "training"}
+    return plan.model_copy(
+        update={
+            "training": plan.training.model_copy(update={"learning_rate": rate}),
+            "reasons": reasons | ({"training": "; ".join(why)} if why else {}),
+        }
+    )
+
+
+def goes_on(plan: Plan) -> bool:
+    """Whether the plan's start is a model of the plan's labels, so that its output layer goes along."""
+    start = read_start(plan.start)
     model = None if start is None else start.plan
-    if model is None or (model.labels, model.regions) != (plan.labels, plan.regions):
-        return plan
-    if plan.training.learning_rate != usual:
-        return plan
-    why = "a tenth of the usual learning rate: at all of it a trained model forgets what it knows"
-    reason = "; ".join(filter(None, (plan.reasons.get("training"), why)))
-    training = plan.training.model_copy(update={"learning_rate": usual / FINE_TUNING})
-    return plan.model_copy(update={"training": training, "reasons": plan.reasons | {"training": reason}})
+    return model is not None and (model.labels, model.regions) == (plan.labels, plan.regions)
+
+
+def rate_told(plan: Plan) -> str:
+    """The learning rate of a start, for a person: empty if it is the usual one."""
+    factor = plan.training.learning_rate / TrainingSettings().learning_rate
+    return "" if factor == 1 else f"{factor:.3g} of the usual learning rate"
+
+
+def rate_doubted(plan: Plan) -> str:
+    """A warning if a trained model goes on at the usual learning rate, as only a plan can say; else empty."""
+    if plan.training.learning_rate < TrainingSettings().learning_rate or not goes_on(plan):
+        return ""
+    return (
+        f"the plan starts from {plan.start} at the usual learning rate, at which a trained model forgets what it "
+        "knows; for a tenth of it give --start with the model, or write training: learning_rate into the plan"
+    )
 
 
 def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
@@ -158,7 +193,7 @@ def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
         plan = Plan.model_validate(plan.model_dump() | {"reasons": reasons})
     except ValidationError as error:
         raise UsageError(f"the plan as it would be changed: {first_fault(error)[1]}") from None
-    if plan.start != before:
+    if plan.start != before or changes.get("start"):
         plan = with_rate_of_start(plan)
     # An unknown name, or a start of another network, stops here, not after the data has been prepared.
     started_from(plan), loss_of(plan), augmentations_of(plan)
