@@ -369,20 +369,41 @@ def looks_that_find(monkeypatch, *found):
 
 @pytest.mark.filterwarnings("error::focalis.training.loop.NothingLearnedWarning")
 @pytest.mark.parametrize("give_up", [False, True])
-def test_one_look_that_misses_does_not_throw_away_what_was_found_before(
-    plan, cases, tmp_path, monkeypatch, give_up
+@pytest.mark.parametrize(
+    "found", [[1] * 8 + [0] * 2, [0, 0, 0, 0, 2, 0, 0, 3, 0, 0], [0, 0, 1, 0, 0, 1, 0, 0, 1, 0]]
+)
+def test_a_look_or_two_that_miss_do_not_throw_away_what_was_found_before(
+    plan, cases, tmp_path, monkeypatch, give_up, found
 ):
-    looks_that_find(monkeypatch, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0)
+    looks_that_find(monkeypatch, *found)
     run(plan, cases, tmp_path, steps=10, give_up=give_up)
-    assert [row["val_found"] for row in rows(tmp_path)] == [1] * 8 + [0] * 2
+    assert [row["val_found"] for row in rows(tmp_path)] == found
+
+
+@pytest.mark.parametrize(
+    ("found", "step"),
+    [([2, 3, 3, 0, 0, 0], 6), ([0, 0, 0, 1, 0, 0, 0], 7), ([1, 0, 0, 0, 0], 5)],
+)
+def test_a_training_that_falls_silent_ends_too(plan, cases, tmp_path, monkeypatch, found, step):
+    looks_that_find(monkeypatch, *found, 0, 0, 0, 0)
+    said = f"none of the 3 lesions that are watched is found after {step} of 10 steps, though {max(found)} were before"
+    with pytest.raises(CollapsedError, match=said):
+        run(plan, cases, tmp_path, steps=10, give_up=True)
+
+
+def test_a_training_that_falls_silent_warns_once(plan, cases, tmp_path, monkeypatch):
+    looks_that_find(monkeypatch, 1, 1, 0, 0, 0, 0, 0, 0)
+    with pytest.warns(NothingLearnedWarning, match="after 5 of 8 steps, though 1 were before") as caught:
+        run(plan, cases, tmp_path, steps=8)
+    assert len(caught) == 1
 
 
 def test_a_resumed_training_knows_what_was_found_before_it_was_stopped(plan, cases, tmp_path, monkeypatch):
-    looks_that_find(monkeypatch, 1, 0, 0, 0, 0, 0)
+    looks_that_find(monkeypatch, 0, 1, 0, 0, 1, 0)
     with pytest.raises(Interrupted):
         run(plan, cases, tmp_path, steps=6, give_up=True, progress=stop_at(2))
     run(plan, cases, tmp_path, steps=6, give_up=True, resume=True)
-    assert [row["val_found"] for row in rows(tmp_path)] == [1, 0, 0, 0, 0, 0]
+    assert [row["val_found"] for row in rows(tmp_path)] == [0, 1, 0, 0, 1, 0]
 
 
 def test_what_was_found_after_the_checkpoint_is_not_known_to_the_resumed_training(

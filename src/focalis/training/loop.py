@@ -61,8 +61,9 @@ DROPOUT = 2
 OVERFLOWS = 20
 """So many steps in a row whose gradients are not finite are no longer a gradient scaler that looks for its scale."""
 WARN_FROM = 0.5
-"""From this share of the steps on, a training that has not found a lesion of the inner split at any look is worth a
-warning."""
+"""From this share of the steps on, a training that finds no lesion of the inner split is worth a warning."""
+SILENT_LOOKS = 3
+"""Looks in a row, or all that there were, without a lesion found: one that misses may be chance."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def train(
         start: weights to start from; random ones without it.
         begin: the step at which a finished run ended that is continued: from there the learning rate warms up and falls
             anew. The run's checkpoint must be there.
-        give_up: end, instead of a warning, when half of the steps are done and no look has found a watched lesion.
+        give_up: end, instead of a warning, when half of the steps are done and none of the last looks found a watched
+            lesion.
 
     Raises:
         CollapsedError: see `give_up`.
@@ -161,7 +163,7 @@ def train(
             TrainingError.at(checkpoint, "is gone, so the run cannot be continued", "train in a new folder")
         )
     ranks.from_first(partial(_keep_rows_before, metrics, first))
-    found_before = ranks.from_first(lambda: any(row.get("val_found") for row in read_metrics(run)))
+    finds = ranks.from_first(lambda: [row["val_found"] for row in read_metrics(run) if "val_found" in row])
     forward = joined(network)
 
     def trained_s() -> float:
@@ -257,16 +259,17 @@ def train(
                 seen = watch(plan, average, validation, runtime)
                 val_dice = seen.dice if seen else None
                 row |= {"val_dice": None} if seen is None else _columns(seen)
-                found_before = found_before or bool(seen and seen.found)
+                finds += [seen.found] if seen else []
                 watched += time.monotonic() - began
             if looks or done % LOG_EVERY == 0:
                 row["loss"] = float(np.mean(losses[-LOG_EVERY:]))
                 row["seconds"] = round(trained_s(), 1)
                 ranks.from_first(partial(_append, row, log, metrics))
-            silent = looks and seen and seen.lesions and not found_before
+            silent = looks and seen and seen.lesions and not any(finds[-SILENT_LOOKS:])
             if seen and silent and WARN_FROM * steps <= done < steps and not warned:
                 warned = True
                 what = f"none of the {seen.lesions} lesions that are watched is found after {done} of {steps} steps"
+                what += f", though {max(finds)} were before" if any(finds) else ""
                 if give_up:
                     raise CollapsedError(what)
                 fault = (
