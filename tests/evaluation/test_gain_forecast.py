@@ -1,5 +1,7 @@
 """A forecast from points of a known learning curve."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -36,7 +38,8 @@ def test_the_law_is_that_of_the_cases_that_train():
     assert found.line.endswith("0.642 with 18 training cases")
     # The law knows no unit: what counts is the ratio of the numbers that train, and of what is added.
     assert forecast((6, 12, 18), rows, trained=(2, 4, 6)).gain == pytest.approx(counted.gain)
-    assert forecast((5, 10, 15), rows, trained=(3, 9, 15)).gain == forecast((3, 9, 15), rows).gain
+    one, other = forecast((5, 10, 15), rows, trained=(3, 9, 15)), forecast((3, 9, 15), rows)
+    assert one.gain == pytest.approx(other.gain, abs=0.005)  # fewer cases are noisier
     with pytest.raises(UsageError, match="a learning curve needs two numbers"):
         forecast((6, 12, 18), rows, trained=(3, 3, 3))
 
@@ -56,24 +59,26 @@ def test_the_order_of_the_sizes_does_not_matter():
     )
 
 
-def test_the_interval_holds_the_truth_in_most_trainings():
-    sizes, cases, within = (15, 30, 45), 30, 0
-    truth = law(65) - law(45)
-    for seed in range(40):
+@pytest.mark.parametrize(("sizes", "more"), [((15, 30, 45), 20), ((5, 10), 10), ((20, 40), 60)])
+def test_the_interval_holds_what_another_training_shows_in_most_trainings(sizes, more):
+    cases, within, width, trials = 30, 0, [], 60
+    beyond = sizes[-1] + more
+    for seed in range(trials):
         rng = np.random.default_rng(seed)
         level = rng.normal(0, 0.1, cases)  # a hard case is hard for every training
-        dice = [
-            {f"c{i}": float(law(n) + noise + level[i]) for i in range(cases)}
-            for n, noise in zip(sizes, rng.normal(0, 0.02, 3), strict=True)
-        ]
-        found = forecast(sizes, dice)
-        within += found.low <= truth <= found.high
-    assert within >= 34
+        *means, reached = (law(n, b=0.7) + rng.normal(0, 0.18 / n**0.5) for n in (*sizes, beyond))
+        dice = [{f"c{i}": float(mean + level[i]) for i in range(cases)} for mean in means]
+        found = forecast(sizes, dice, more=more)
+        within += found.low <= reached - means[-1] <= found.high
+        width.append(found.high - found.low)
+    assert 0.88 * trials <= within
+    assert np.mean(width) < 10 * 0.18 / sizes[-1] ** 0.5  # and it is not held by saying nothing
 
 
 def test_where_more_cases_did_not_help_no_gain_is_forecast_and_no_harm():
     found = forecast((10, 20, 30), [judged(mean) for mean in (0.62, 0.60, 0.58)])
-    assert (found.gain, found.low) == (0, 0)
+    assert found.gain == 0
+    assert found.low < -0.02 < 0.02 < found.high  # but a training with another seed may show either
 
 
 def test_scans_of_one_patient_do_not_count_as_many():
@@ -89,7 +94,7 @@ def test_scans_of_one_patient_do_not_count_as_many():
 def test_the_sentence_names_gain_interval_and_points():
     line = forecast((12, 24, 36), [judged(mean) for mean in (0.5, 0.6, 0.65)]).line
     assert line.startswith("20 more training cases are likely to raise the mean Dice by 0.0")
-    assert "95 %" in line
+    assert re.search(r"may show [-+]0\.\d{3} to \+0\.\d{3} \(95 %\)", line)
     assert "0.500 with 12, 0.600 with 24, 0.650 with 36 training cases" in line
 
 

@@ -1,6 +1,7 @@
 """`fit` from folder to report, as its user meets it: on small phantoms, with few steps."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import torch
 
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import DataError, FocalisError, PlanError, TrainingError, UsageError
-from focalis.lesions import OperatingPoint
+from focalis.evaluation import Aim, choose, cut
+from focalis.lesions import OperatingPoint, temper
 from focalis.model import Refinement, load_model
 from focalis.planning import describe, join_scopes, learn_scope, outside, read_plan, write_plan
+from focalis.prediction import segment
 from focalis.volume import Grid, Volume, read_volume, write_volume
 from focalis.workflows import setup
 from focalis.workflows.ensemble import ensemble, mean_refinement
@@ -161,6 +164,27 @@ def test_folds_make_an_ensemble_in_one_file_and_pool_the_held_out_cases(phantoms
     assert result.summary.overall.cases == 6
     assert (tmp_path / "run" / "report.html").exists()
     assert (tmp_path / "run" / "fold_1" / "report.html").exists()
+
+
+@pytest.mark.parametrize("aim", ["dice", "fp-per-scan=2"])
+def test_the_held_out_cases_of_all_folds_choose_the_ensembles_operating_point(phantoms, tmp_path, aim):
+    result = fit(phantoms, tmp_path / "run", steps=20, folds=2, aim=aim, eight_bit=False)
+
+    point, cuts = load_model(result.model).operating_point, []
+    for number in (0, 1):
+        home = tmp_path / "run" / f"fold_{number}"
+        names = json.loads((home / "record.json").read_text())["cases"]["held_out"]
+        for case in open_dataset(phantoms).select(names):
+            found = segment(load_model(home / "model.safetensors"), case.read_images())
+            raw, truth = temper(found.probability, 1 / found.point.temperature), case.read_label()
+            spacing = truth.grid.spacing_zyx_mm
+            cuts.append(cut(case.name, truth.array > 0, raw, math.prod(spacing), spacing_zyx_mm=spacing))
+    expected = choose(cuts, Aim.parse(aim), point.temperature, where="the folds")
+    assert len(cuts) == 6
+    assert point.lesions == sum(row[0].overlaps.truth_voxels.size for row in cuts)
+    for name in ("threshold", "minimum_mm3", "minimum_confidence", "found", "second_look"):
+        assert getattr(point, name) == pytest.approx(getattr(expected, name)), name
+    assert "of the folds' held-out cases, each judged by the member that did not learn from it" in point.how
 
 
 @pytest.mark.slow

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from focalis.errors import UsageError
 from focalis.evaluation.intervals import DRAWS, LEVEL, patients_of
 
-TRAINING_NOISE = 0.02
-"""Standard deviation of the mean Dice of equal trainings with different seeds, on nodules (docs/evidence.md)."""
+TRAINING_NOISE = 0.18
+"""Standard deviation of the mean Dice of trainings that differ in their seed alone, times the square root of the number
+of training cases; measured on nodules by benchmarks/forecast.py."""
 LEAST_LEFT = 1e-3
 MORE = 20
-"""Cases more than the largest number that a gain is forecast for."""
+"""Cases more than the largest number that a gain is forecast for, if no other number is asked for."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class Forecast:
     Attributes:
         sizes: numbers of training cases, in ascending order.
         dice: the mean Dice that each reached.
-        gain: of the mean Dice, the median of what is likely; `low` and `high` are the ends of its 95 % interval.
+        gain: of the mean Dice that is to be expected, the median of what is likely.
+        low, high: the ends of the 95 % interval of the gain that one more training may show, which also varies with
+            its seed.
     """
 
     sizes: tuple[int, ...]
@@ -45,8 +48,8 @@ class Forecast:
         """The forecast in one sentence."""
         curve = ", ".join(f"{dice:.3f} with {n}" for n, dice in zip(self.sizes, self.dice, strict=True))
         return (
-            f"{self.more} more training cases are likely to raise the mean Dice by {self.gain:.3f} "
-            f"({self.low:.3f} to {self.high:.3f}, 95 %): it was {curve} training cases"
+            f"{self.more} more training cases are likely to raise the mean Dice by {self.gain:.3f}; a training with "
+            f"them may show {self.low:+.3f} to {self.high:+.3f} (95 %): it was {curve} training cases"
         )
 
 
@@ -55,11 +58,13 @@ def forecast(
     dice: Sequence[Mapping[str, float]],
     patients: Mapping[str, str] | None = None,
     trained: Sequence[int] | None = None,
+    more: int = MORE,
 ) -> Forecast:
     """Forecast the gain from a learning curve.
 
     Each of many draws takes a bootstrap sample of the patients, judged at every size, adds the noise of a training to
-    every mean, draws a ceiling, and fits the law by least squares of the logarithm of what is left to the ceiling.
+    every mean, draws a ceiling, and fits the law by least squares of the logarithm of what is left to the ceiling. What
+    a training with more cases may show is the law there, with noise, less the mean of the largest number.
 
     Args:
         sizes: numbers of training cases, at least two different ones.
@@ -67,6 +72,7 @@ def forecast(
         patients: case name to patient; a case that it does not name is a patient of its own.
         trained: for each number, how many of the cases train, where the others only choose; all if not given. Of
             further cases the share is that of the largest number.
+        more: how many cases more than the largest number.
 
     Raises:
         UsageError: fewer than two sizes, or other cases for one than for another.
@@ -80,7 +86,7 @@ def forecast(
     order = np.argsort(sizes)
     ordered = np.asarray(sizes)[order]
     n = np.asarray(trained, dtype=np.float64)[order]
-    beyond = n[-1] * (1 + MORE / ordered[-1])
+    beyond = n[-1] * (1 + more / ordered[-1])
     values = np.array([[dice[i][case] for case in cases] for i in order])
     groups = patients_of(cases, patients)
     numbers = [sorted(set(groups)).index(group) for group in groups]
@@ -90,29 +96,34 @@ def forecast(
     rng = np.random.default_rng(0)
     picks = rng.integers(0, len(per_patient), size=(DRAWS, len(per_patient)))
     sums = per_patient[picks].sum(axis=1)
-    means = sums[:, :-1] / sums[:, -1:] + rng.normal(0, TRAINING_NOISE, (DRAWS, len(n)))
+    seen = sums[:, :-1] / sums[:, -1:]
+    means = seen + rng.normal(0, TRAINING_NOISE / np.sqrt(ordered), (DRAWS, len(n)))
     best = means.max(axis=1)
     ceiling = np.maximum(best + (1 - best) * rng.random(DRAWS), best + LEAST_LEFT)
     tail = (1 - LEVEL) / 2
-    low, gain, high = np.quantile(_gains(n, beyond, means, ceiling), [tail, 0.5, 1 - tail])
+    now, then = _on_the_law(n, beyond, means, ceiling)
+    shown = then + rng.normal(0, TRAINING_NOISE / np.sqrt(ordered[-1] + more), DRAWS) - seen[:, -1]
+    low, high = np.quantile(shown, [tail, 1 - tail])
     whole = values.mean(axis=1)
     return Forecast(
         tuple(int(size) for size in ordered),
         tuple(float(each) for each in whole),
-        MORE,
-        float(gain),
+        more,
+        float(np.median(then - now)),
         float(low),
         float(high),
     )
 
 
-def _gains(
+def _on_the_law(
     n: NDArray[np.float64], beyond: float, means: NDArray[np.float64], ceiling: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The gain from the largest n to `beyond` by each row of mean Dice (draw, n), with its ceiling; never below 0."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Dice with the largest n and with `beyond`, by each row of mean Dice (draw, n) with its ceiling; never falling."""
     left = np.log(ceiling[:, None] - means)
     x = np.log(n) - np.log(n).mean()
     slope = np.minimum((left @ x) / (x @ x), 0)
     middle = left.mean(axis=1)
-    at = [np.exp(middle + slope * (np.log(size) - np.log(n).mean())) for size in (n[-1], beyond)]
-    return np.asarray(at[0] - at[1])
+    now, then = (
+        ceiling - np.exp(middle + slope * (np.log(size) - np.log(n).mean())) for size in (n[-1], beyond)
+    )
+    return now, then

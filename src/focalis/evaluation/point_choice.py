@@ -142,6 +142,7 @@ def choose(
     aim: Aim | None = None,
     temperature: float = 1.0,
     patients: Mapping[str, str] | None = None,
+    where: str = "the inner split",
 ) -> OperatingPoint:
     """Choose threshold, minimum size and minimum confidence together, on cases that the network did not learn from.
 
@@ -171,6 +172,7 @@ def choose(
         temperature: what prediction will temper the probabilities with. The choice is the same at any, but
             it is given in tempered probabilities.
         patients: case name to patient; without, every case is one.
+        where: what the cases are, for `how`.
 
     Raises:
         UsageError: without cases.
@@ -188,18 +190,18 @@ def choose(
             None,
             (
                 f"not chosen, the default: no threshold finds one of the {lesions} lesions in {counted(len(cases))} of "
-                "the inner split"
+                f"{where}"
             ),
         )
     elif not lesions and aim.fp_per_scan is None:
         chosen, how = (
             None,
-            f"not chosen, the default: none of the {len(cases)} cases of the inner split holds a lesion",
+            f"not chosen, the default: none of the {len(cases)} cases of {where} holds a lesion",
         )
     else:
-        chosen, how = _best(cases, aim, by_case, levels, hitting or range(len(levels)))
+        chosen, how = _best(cases, aim, by_case, levels, hitting or range(len(levels)), where)
     if not lesions and chosen is not None:
-        how = f"not chosen for lesions: none of the {len(cases)} cases of the inner split holds one; {how}"
+        how = f"not chosen for lesions: none of the {len(cases)} cases of {where} holds one; {how}"
     threshold = levels[_nearest(levels, range(len(levels)))] if chosen is None else chosen.threshold
     size, confidence = (chosen.minimum_mm3, chosen.minimum_confidence) if chosen else (0.0, 0.0)
     of = [(patients or {}).get(row[0].case, row[0].case) for row in cases]
@@ -274,6 +276,7 @@ def _best(
     by_case: NDArray[np.float64],
     levels: Sequence[float],
     among: Sequence[int],
+    where: str,
 ) -> tuple[_Setting, str]:
     """The setting that suits the aim, and how it was chosen; `among` are the thresholds to choose from for Dice."""
     sizes, count = _sizes(cases), len(cases)
@@ -286,7 +289,7 @@ def _best(
             if levels[start] == ONE_HALF
             else f"{levels[start]:g}, the nearest to one half that finds a lesion"
         )
-        on = f"{counted(int(filled.sum()))} with a lesion of the inner split"
+        on = f"{counted(int(filled.sum()))} with a lesion of {where}"
         how = (
             f"{first}: no threshold is proven better on {on}"
             if threshold == start
@@ -298,7 +301,7 @@ def _best(
     keeping = [s for s in settings if s.fp_per_scan <= aim.fp_per_scan + 1e-9]
     how = (
         f"greatest lesion sensitivity at {aim.fp_per_scan:g} false positives per scan or fewer on {count} "
-        "cases of the inner split"
+        f"cases of {where}"
     )
     if not keeping:
         fewest = min(s.fp_per_scan for s in settings)

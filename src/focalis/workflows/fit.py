@@ -266,6 +266,7 @@ def fit(
                 compute=_share(compute, trainers.sharing),
                 aim=aim,
                 promise=promise,
+                pooled=folds is not None and not refined,
                 caveats=caveats,
                 eight_bit=eight_bit,
                 restarts=True,

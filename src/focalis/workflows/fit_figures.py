@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from focalis.dataset import Dataset, Split
-from focalis.evaluation import Promise, Summary, keep_promise
+from focalis.evaluation import Aim, Promise, Summary, choose, keep_promise
 from focalis.lesions import OperatingPoint
 from focalis.model import load_model, save_model
 from focalis.settings import Length
@@ -20,10 +20,8 @@ from focalis.workflows.record import read_json, write_json
 from focalis.workflows.run import MODEL, Task
 from focalis.workflows.train_run import RECORD, differences, safer
 
-ACROSS_FOLDS = (
-    "the folds' held-out cases, each judged by the member that did not learn from it, as if all members together did "
-    "no worse"
-)
+OUT_OF_FOLD = "the folds' held-out cases, each judged by the member that did not learn from it"
+ACROSS_FOLDS = f"{OUT_OF_FOLD}, as if all members together did no worse"
 ALL = "all"
 BEFORE = "from a training without the cases that chose it"
 SAFER_BECAUSE = "safer_because"
@@ -43,12 +41,19 @@ class Figures:
 def join_folds(
     root: Path, tasks: Sequence[Task], judged: Sequence[Judgement], data: Dataset, asked: Promise | None
 ) -> OperatingPoint:
-    """Write the ensemble of the folds' models; returns its operating point."""
+    """Write the ensemble of the folds' models; returns its operating point.
+
+    The folds' held-out cases choose it together. Where they were not kept for that, as of a refined network, it is the
+    mean of the members' own.
+    """
     whole = ensemble([load_model(task.home / MODEL) for task in tasks])
+    point, cuts = whole.operating_point, [row for each in judged for row in each.cuts]
+    if cuts and len(cuts) == sum(len(each.lesions) for each in judged):
+        aim = Aim.parse(tasks[0].aim)
+        point = choose(cuts, aim, point.temperature, data.patients, OUT_OF_FOLD)
     if asked:
-        cuts = [row for each in judged for row in each.cuts]
-        point = keep_promise(whole.operating_point, cuts, asked, data.patients, where=ACROSS_FOLDS)
-        whole = replace(whole, operating_point=point)
+        point = keep_promise(point, cuts, asked, data.patients, where=ACROSS_FOLDS)
+    whole = replace(whole, operating_point=point)
     save_model(whole, root / MODEL)
     return whole.operating_point
 

@@ -66,7 +66,8 @@ class Judgement:
         learned: whether anything was learned: if not, no lesion of the inner split was found either.
         caveats: what else has to be known before any figure, a line each.
         squeezed: the cases that were predicted in less memory than `predict` takes by default.
-        cuts: of a run that is to make a promise, each case's lesions at every threshold, see `focalis.evaluation.cut`.
+        cuts: of a fold whose cases choose an ensemble's operating point, each case's lesions at every threshold, see
+            `focalis.evaluation.cut`.
     """
 
     scores: tuple[Score, ...]
@@ -148,10 +149,11 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
                 measured = measure_lesions(mask.array, found.grid, wanted, found.probability)
             parts.append(_lesions(model, wanted, case, true, measured, view))
         lesions.append(_joined(parts))
-        if run.task.promise:
-            there = _judged(truth, run.task.plan.ignore)
+        if run.task.pooled:
+            there, spacing = _judged(truth, run.task.plan.ignore), truth.grid.spacing_zyx_mm
             raw = temper(found.probability, 1 / found.point.temperature) * there
-            cuts.append(cut(case.name, (truth.array > 0) & there, raw, truth.grid.voxel_volume_mm3))
+            volume = truth.grid.voxel_volume_mm3
+            cuts.append(cut(case.name, (truth.array > 0) & there, raw, volume, spacing_zyx_mm=spacing))
     record = read_json(run.task.home / "record.json")
     record["seconds_per_predicted_case"] = round(sum(seconds) / len(seconds), 3)
     record["peak_memory_gb"] = max(record["peak_memory_gb"] or 0, peak_memory_gb() or 0) or None

@@ -110,6 +110,7 @@ class Task(Job):
         same_steps_as: run folders; if one of them measured its number of steps, this one takes it instead of minutes.
         aim: what the operating point is chosen for, see `focalis.evaluation.Aim`.
         promise: what the operating point is to hold on new scans, see `focalis.evaluation.Promise`.
+        pooled: the held-out cases choose the operating point of an ensemble, together with those of other folds.
         caveats: what has to be known of the data before any figure, a line each.
         eight_bit: calibrate the model for 8-bit integers.
         restarts: begin once more, by a safer plan, if no lesion is found.
@@ -135,6 +136,7 @@ class Task(Job):
     compute: Compute
     aim: str = "dice"
     promise: str | None = None
+    pooled: bool = False
     caveats: tuple[str, ...] = ()
     eight_bit: bool = True
     restarts: bool = False
