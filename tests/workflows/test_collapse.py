@@ -97,12 +97,31 @@ def test_low_probabilities_at_one_half_do_not_hide_what_the_operating_point_find
     mask = np.zeros((8, 8, 8), np.uint8)
     mask[2:6, 2:6, 2:6] = 1
     scores = evaluate_case(*[Volume(mask, Grid((8, 8, 8)))] * 2, {1: "lesion"})
-    collapse, said, still = verdict(scores, record, half | {"val_dice_with_lesion": 0.008}, point, "shapes")
+    metrics = [{"loss": 1.1}, half | {"val_dice_with_lesion": 0.008, "loss": 0.3}]
+    collapse, said, still = verdict(scores, record, metrics, point, "shapes")
     assert (said, collapse is None) == (learned, learned)
     assert "is 0.008, and was 0.004 before the training (mean over those with a lesion of 8 cases" in still
     assert f"finds {found} of the 10 lesions there, the start 5 at its own" in still
     older = {"before_training": half}
-    assert verdict(scores, older, half, point, "shapes")[1] == bool(found)
+    assert verdict(scores, older, [half], point, "shapes")[1] == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("lesions", "found", "loss", "learned"),
+    [(3, 2, 0.3, True), (3, 2, 0.9, False), (3, 0, 0.3, False), (5, 2, 0.3, False), (4, 4, 0.3, True)],
+)
+def test_a_few_lesions_do_not_prove_that_nothing_was_learned(lesions, found, loss, learned):
+    """A start that marks blobs may find all of three; the training is doubted, but it is no failure."""
+    before = {"val_dice_with_lesion": 0.68}
+    record = {"before_training": before, "start_at_its_point": {"found": lesions, "dice": 0.6}}
+    point = OperatingPoint(0.5, curve=((0.5, 0.56),), lesions=lesions, found=found)
+    mask = np.zeros((8, 8, 8), np.uint8)
+    mask[2:6, 2:6, 2:6] = 1
+    scores = evaluate_case(*[Volume(mask, Grid((8, 8, 8)))] * 2, {1: "lesion"})
+    metrics = [{"loss": 1.0}, {"loss": loss, "val_dice_with_lesion": 0.56}]
+    collapse, said, still = verdict(scores, record, metrics, point, "shapes")
+    assert (said, collapse is None) == (learned, learned)
+    assert "is 0.560, and was 0.680 before the training" in still
 
 
 def test_a_threshold_that_nothing_stands_behind_is_not_called_chosen(collapsed):

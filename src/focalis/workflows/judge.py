@@ -49,6 +49,9 @@ from focalis.workflows.run import MODEL, Run, Task
 from focalis.workflows.training_cases import TRAINED, Seen, SeenCases, seen_line
 
 FEW_JUDGED = 3
+FEW_LESIONS, LOSS_FELL_TO = 5, 2 / 3
+"""With fewer lesions in the inner split, a training whose loss fell to this share of the first may be no better than
+its start there by accident."""
 JUDGING = "judging.lock"
 ADVICE = (
     "train longer (--minutes), with another --seed or --loss, or with a lower training.learning_rate in the plan, and "
@@ -168,9 +171,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
         "within_less": {"memory_gb": run.task.memory_gb, "cases": squeezed} if squeezed else None,
     }
     metrics = read_metrics(run.task.home)
-    collapse, learned, still = verdict(
-        scores, record, metrics[-1], model.operating_point, run.task.plan.start
-    )
+    collapse, learned, still = verdict(scores, record, metrics, model.operating_point, run.task.plan.start)
     record["by_channels"] = _by_channels(run, model, trained, scores)
     record["collapse"] = None if collapse is None else collapse.line
     record["learned"] = learned
@@ -258,7 +259,7 @@ def _changed_line(run: Run) -> str:
 def verdict(
     scores: Sequence[Score],
     record: Mapping[str, Any],
-    after: Mapping[str, Any],
+    metrics: Sequence[Mapping[str, Any]],
     point: OperatingPoint,
     start: str,
 ) -> tuple[Collapse | None, bool, str]:
@@ -266,11 +267,11 @@ def verdict(
 
     Args:
         record: of the run, with what its start marks.
-        after: the last row of the metrics.
+        metrics: the rows of the training.
         start: the plan's.
     """
-    collapse, still = find_collapse(scores), _still_line(record, after, point)
-    no_better = bool(still) and _no_better(record, point)
+    collapse, still = find_collapse(scores), _still_line(record, metrics[-1], point)
+    no_better = bool(still) and _no_better(record, point) and not _too_few_to_tell(metrics, point)
     if no_better and collapse is None and start == SHAPES:
         collapse = Collapse("as before", still)
     learned = collapse is None or not (
@@ -307,6 +308,12 @@ def _no_better(record: Mapping[str, Any], point: OperatingPoint) -> bool:
     if not point.found or not at_start:
         return point.found == 0
     return bool(point.found <= at_start["found"] and point.best_dice <= at_start["dice"] + LEAST_GAIN)
+
+
+def _too_few_to_tell(metrics: Sequence[Mapping[str, Any]], point: OperatingPoint) -> bool:
+    """Whether the loss fell, and the inner split holds so few lesions that to be no better there may be an accident."""
+    first, last = (row.get("loss") or 0.0 for row in (metrics[0], metrics[-1]))
+    return bool(point.found) and (point.lesions or 0) < FEW_LESIONS and last < LOSS_FELL_TO * first
 
 
 def _by_channels(
