@@ -57,6 +57,9 @@ def card(
         threshold=f"{record['threshold']:.4g}",
         minimum_mm3=f"{record['minimum_mm3']:.0f}",
         minimum_confidence=f"{record['minimum_confidence']:.4g}",
+        drops_nothing=" (below the threshold, so it drops nothing)"
+        if record["minimum_confidence"] <= record["threshold"]
+        else "",
         temperature=f"{record['temperature']:.4g}",
         megabytes=f"{record['bytes'] / 1e6:.1f}",
         weights_sha256=crops["model_sha256"],

@@ -13,7 +13,7 @@ from focalis.errors import DataError
 from focalis.losses import LOSSES
 from focalis.networks import NETWORKS
 from focalis.report import Point, contours_figure, plane_figure, write_comparison_report
-from focalis.report.comparison_page import verdict
+from focalis.report.comparison_page import starts_told, verdict
 from focalis.report.contours_figure import COLOURS
 from focalis.report.plane import undominated
 from focalis.volume import Grid, Volume
@@ -115,6 +115,20 @@ def test_the_page_shows_figures_differences_and_what_went_wrong(content, tmp_pat
     assert "<b>\N{MINUS SIGN}0.200</b>" in page  # the interval excludes 0
     assert "<b>0.050</b>" not in page
     assert set(planes) == {"dice-prediction-time"}
+
+
+def test_the_page_says_what_rows_started_from_and_took_over(content, tmp_path):
+    start = {"name": "shapes", "taken": "104 of 104 tensors"}
+    assert starts_told(content) == []
+    first, *others = content["rows"]
+    first["runs"][0]["start"] = start
+    assert starts_told(content) == ["Started from shapes (104 of 104 tensors): dense, dice_cross_entropy."]
+    others[0]["runs"][0]["start"] = start | {"taken": "102 of 104 tensors; fresh: output.bias, output.weight"}
+    assert len(starts_told(content)) == 2
+    for each in content["rows"]:
+        each["runs"][0]["start"] = start
+    write_comparison_report(tmp_path / "page.html", content, [])
+    assert "Started from shapes (104 of 104 tensors): all rows." in (tmp_path / "page.html").read_text()
 
 
 def test_a_row_of_too_few_steps_is_marked_with_the_rule(content, tmp_path):

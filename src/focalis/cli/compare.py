@@ -84,6 +84,7 @@ def compare(
     """
     numbers = _numbers(seeds)  # wrong words stop before torch loads
 
+    from focalis.report.comparison_page import starts_told
     from focalis.workflows.compare import compare as run_compare
 
     with progress_bar() as advance:
@@ -118,6 +119,8 @@ def compare(
     else:
         for row in result.content["rows"]:
             print(_line(row))
+        for line in starts_told(result.content):
+            print(line)
         print(f"figures: {result.json}")
         print(f"report: {result.page}")
         if result.left:

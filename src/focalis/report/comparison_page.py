@@ -244,7 +244,22 @@ def _notes(content: Mapping[str, Any]) -> list[str]:
         )
     if content["rows"][0]["figures"] is None:
         notes.append("The first row did not finish, so no differences from it are shown.")
-    return notes
+    return [*notes, *starts_told(content)]
+
+
+def starts_told(content: Mapping[str, Any]) -> list[str]:
+    """What the rows started from, and what they took over of it: a line for each that differs; none for random weights."""
+    rows: dict[str, list[str]] = {}
+    for row in content["rows"]:
+        for start in filter(None, (run.get("start") for run in row["runs"])):
+            told = f"{start['name']} ({start['taken']})"
+            if named(row) not in rows.setdefault(told, []):
+                rows[told].append(named(row))
+    every = len(content["rows"])
+    return [
+        f"Started from {told}: {'all rows' if len(names) == every else ', '.join(names)}."
+        for told, names in rows.items()
+    ]
 
 
 def _plane(
