@@ -130,7 +130,8 @@ def tables() -> list[str]:
         count = len({row["place"] for row in rows})
         what = f"{cases.removesuffix('cases')} cases, {steps.removesuffix('steps')} steps"
         said = f"{data}, {what}, {count} trainings each, on held-out cases of two folds:"
-        lines += [said, "", *table([row for arm in ARMS for row in rows if row["arm"] == arm]), ""]
+        arms = [arm for arm in ARMS if sum(row["arm"] == arm for row in rows) == count]
+        lines += [said, "", *table([row for arm in arms for row in rows if row["arm"] == arm]), ""]
     return lines
 
 

@@ -97,7 +97,7 @@ def train_missing(rows: Sequence[Row | FitRow], options: argparse.Namespace) -> 
         return
     import torch
     from evidence_data import write_nodules
-    from evidence_rows import make
+    from evidence_rows import lacks_start, make
 
     torch.set_num_threads(options.threads)
     claims = options.runs / "claims"
@@ -106,6 +106,9 @@ def train_missing(rows: Sequence[Row | FitRow], options: argparse.Namespace) -> 
     for number, row in enumerate(rows, start=1):
         path = row.path(options.results)
         if path.exists():
+            continue
+        if isinstance(row, Row) and (lacking := lacks_start(row, options.runs)):
+            print(f"{row.name} is left out: {lacking}", flush=True)
             continue
         try:
             with FileLock(claims / f"{row.name}.lock", timeout=0):

@@ -90,11 +90,16 @@ def start_of(row: Row, runs: Path) -> Path | str:
     """The start as `read_start` takes it."""
     if row.start != OWN_SHAPES:
         return row.start
-    home = runs / f"{OWN_SHAPES}-{row.network}"
-    if not (home / "start.safetensors").exists():
-        made = f"python benchmarks/pretrain_shapes.py --network {row.network} --out {home}"
-        raise SystemExit(f"{home}: holds no start; make it with: {made}")
-    return home / "start.safetensors"
+    return runs / f"{OWN_SHAPES}-{row.network}" / "start.safetensors"
+
+
+def lacks_start(row: Row, runs: Path) -> str:
+    """What to do if the start of a row has to be made first; else empty."""
+    start = start_of(row, runs)
+    if not isinstance(start, Path) or start.exists():
+        return ""
+    command = f"python benchmarks/pretrain_shapes.py --network {row.network} --out {start.parent}"
+    return f"{start.parent} holds no start; make it with: {command}"
 
 
 def prepared_folder(row: Row, runs: Path) -> Path:

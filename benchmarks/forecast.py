@@ -45,10 +45,11 @@ HEAD = (
 
 def main() -> None:
     """Check what can be checked, write the tables."""
-    rows, holds, tried, spreads = [], 0, 0, list[float]()
+    rows, holds, tried, spreads = [], 0, 0, dict[int, list[float]]()
     for start, steps, seeds in CURVES:
         title = f"{start}, {steps}, {' and '.join(map(str, seeds))}"
-        spreads += spreads_of_seeds(start, steps, seeds)
+        for cases, found in spreads_of_seeds(start, steps, seeds).items():
+            spreads.setdefault(cases, []).extend(found)
         for known, to in CHECKS:
             found = [
                 each
@@ -73,10 +74,12 @@ def main() -> None:
                     f"{held} of {len(found)}",
                 ]
             )
-    deviation = np.sqrt(np.mean(np.square(spreads)))
+    by_size = ", ".join(f"{root_mean_square(each):.3f} with {cases}" for cases, each in spreads.items())
+    scaled = [cases**0.5 * each for cases, of_size in spreads.items() for each in of_size]
     said = (
-        f"The interval holds in {holds} of {tried} checks, which share curves. A training with another seed differs "
-        f"with a standard deviation of {deviation:.3f} ({len(spreads)} pairs)."
+        f"The interval holds in {holds} of {tried} checks, which share curves. The mean Dice of trainings that differ "
+        f"in their seed alone has a standard deviation of {by_size} cases; times the root of the number of cases it "
+        f"is {root_mean_square(scaled):.3f} ({len(scaled)} pairs)."
     )
     print(said)
     put(BEGIN, END, [*table(HEAD, rows), "", said])
@@ -97,16 +100,25 @@ def checked(
     return said, mean(dice[-1]) - mean(dice[-2])
 
 
-def spreads_of_seeds(start: str, steps: int, seeds: Sequence[int]) -> list[float]:
-    """Of rows that differ in their seed alone, the difference of their means over the square root of two."""
-    found = []
+def spreads_of_seeds(start: str, steps: int, seeds: Sequence[int]) -> dict[int, list[float]]:
+    """Of rows that differ in their seed alone, the difference of their means over the square root of two, by the number
+    of cases."""
+    found: dict[int, list[float]] = {}
     for cases in (5, 10, 20, 40, None):
         for fold in FEW_FOLDS:
-            rows = [content(start, steps, fold, seed, cases) for seed in seeds]
-            means = [mean(by_case(row["scores"]["held_out"], "dice")) for row in rows if row is not None]
+            rows = [row for seed in seeds if (row := content(start, steps, fold, seed, cases)) is not None]
+            means = [mean(by_case(row["scores"]["held_out"], "dice")) for row in rows]
             if len(means) == 2:
-                found.append((means[0] - means[1]) / 2**0.5)
+                count = cases or round(
+                    np.mean([row["cases"]["train"] + row["cases"]["inner"] for row in rows])
+                )
+                found.setdefault(int(count), []).append((means[0] - means[1]) / 2**0.5)
     return found
+
+
+def root_mean_square(values: Sequence[float]) -> float:
+    """A standard deviation around zero."""
+    return float(np.sqrt(np.mean(np.square(values))))
 
 
 def content(start: str, steps: int, fold: int, seed: int, cases: int | None) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from focalis.dataset import open_dataset, read_splits
 from focalis.evaluation import choose, cut, paired_difference_interval
 from focalis.evaluation.point_choice import ONE_HALF, THRESHOLDS
-from focalis.lesions import Candidates, OperatingPoint, temper
+from focalis.lesions import Candidates, OperatingPoint, lesion_chance, temper
 from focalis.model import Model, load_model
 from focalis.planning import SHAPES
 from focalis.prediction import Settings, segment
@@ -41,11 +41,13 @@ class Tally:
     found: int = 0
     false: int = 0
 
-    def add(self, rows: Sequence[Row], level: int, minimum_mm3: float, confidence: float) -> None:
+    def add(self, rows: Sequence[Row], point: OperatingPoint) -> None:
         """Count the cases of a fold, by the probabilities as the network gives them."""
         for row in rows:
-            one = row[level]
-            keep = one.kept(minimum_mm3, confidence)
+            one = row[nearest(point.threshold)]
+            keep = one.kept(point.minimum_mm3, point.minimum_confidence)
+            if point.second_look and one.features is not None:
+                keep = lesion_chance(point.second_look, one.features) >= 0.5
             match = one.overlaps.match(keep)
             self.dice.append(one.dice(keep))
             self.found, self.false = (
@@ -72,11 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folds = [list(rows_of(model, data.root, split.val)) for model, split in zip(models, splits, strict=True)]
     tallies = {HALF: Tally(), OWN: Tally(), OTHERS: Tally()}
     for fold, (model, rows) in enumerate(zip(models, folds, strict=True)):
-        tallies[HALF].add(rows, THRESHOLDS.index(ONE_HALF), 0.0, 0.0)
+        tallies[HALF].add(rows, OperatingPoint(ONE_HALF))
         others = [row for number, each in enumerate(folds) if number != fold for row in each]
         for name, point in ((OWN, model.operating_point), (OTHERS, choose(others))):
-            raw = untempered(point)
-            tallies[name].add(rows, nearest(raw.threshold), raw.minimum_mm3, raw.minimum_confidence)
+            tallies[name].add(rows, untempered(point))
+            print(fold, name, point.how)
     plain = tallies[HALF].dice
     found = {
         name: {
@@ -115,7 +117,13 @@ def rows_of(model: Model, root: Path, names: Sequence[str]) -> Iterator[Row]:
     for case in open_dataset(root).select(names):
         found, truth = segment(plain, case.read_images(), Settings(runtime="torch")), case.read_label()
         raw: NDArray[np.float32] = temper(found.probability, 1 / found.point.temperature)
-        yield cut(case.name, truth.array > 0, raw, truth.grid.voxel_volume_mm3)
+        yield cut(
+            case.name,
+            truth.array > 0,
+            raw,
+            truth.grid.voxel_volume_mm3,
+            spacing_zyx_mm=truth.grid.spacing_zyx_mm,
+        )
 
 
 def untempered(point: OperatingPoint) -> OperatingPoint:

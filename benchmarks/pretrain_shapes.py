@@ -213,7 +213,8 @@ def pretrain(run: Run, out: Path, runtime: Runtime) -> Network:
     first, seconds_before = 0, 0.0
     if checkpoint.exists():
         state = load_checkpoint(checkpoint, learner.network, learner.average, learner.optimizer)
-        if any(state.get(name) != value for name, value in asdict(run).items()):
+        usual = asdict(Run(steps, seed))  # of checkpoints from before there was a choice
+        if any(state.get(name, usual[name]) != value for name, value in asdict(run).items()):
             raise SystemExit(f"{checkpoint}: belongs to another run; give another --out")
         first, seconds_before = state["step"], state["seconds"]
     kept = [row for row in read_log(out) if row["step"] <= first]

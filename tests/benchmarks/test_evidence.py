@@ -29,7 +29,7 @@ from evidence_figures import (
 )
 from evidence_networks import CHANGES, register, times_as_long, with_variant
 from evidence_plan import DEFAULT, EXPONENTIAL, FOCAL, FitRow, Row, chosen, experiments, loss_name
-from evidence_rows import false_positives_mm, start_of
+from evidence_rows import false_positives_mm, lacks_start
 from evidence_tables import revisions, text
 from small_plan import small_plan
 
@@ -288,8 +288,12 @@ def test_another_network_starts_from_its_own_shapes(tmp_path, docs):
 
 def test_a_start_that_is_not_made_yet_is_told_with_the_command_for_it(tmp_path):
     row = Row("lidc_nodules", network="nnunet", start="own-shapes")
-    with pytest.raises(SystemExit, match=r"pretrain_shapes\.py --network nnunet --out .*own-shapes-nnunet"):
-        start_of(row, tmp_path)
+    command = f"python benchmarks/pretrain_shapes.py --network nnunet --out {tmp_path / 'own-shapes-nnunet'}"
+    assert lacks_start(row, tmp_path).endswith(f"holds no start; make it with: {command}")
+    (tmp_path / "own-shapes-nnunet").mkdir()
+    (tmp_path / "own-shapes-nnunet" / "start.safetensors").touch()
+    assert lacks_start(row, tmp_path) == ""
+    assert lacks_start(Row("lidc_nodules", start="shapes"), tmp_path) == ""
 
 
 def test_the_networks_stand_with_their_steps(tmp_path, docs):

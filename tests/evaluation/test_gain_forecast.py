@@ -95,7 +95,7 @@ def test_the_sentence_names_gain_interval_and_points():
     line = forecast((12, 24, 36), [judged(mean) for mean in (0.5, 0.6, 0.65)]).line
     assert line.startswith("20 more training cases are likely to raise the mean Dice by 0.0")
     assert re.search(r"may show [-+]0\.\d{3} to \+0\.\d{3} \(95 %\)", line)
-    assert "0.500 with 12, 0.600 with 24, 0.650 with 36 training cases" in line
+    assert "so far it was 0.500 with 12, 0.600 with 24, 0.650 with 36 training cases" in line
 
 
 @pytest.mark.parametrize(

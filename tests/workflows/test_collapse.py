@@ -108,7 +108,14 @@ def test_low_probabilities_at_one_half_do_not_hide_what_the_operating_point_find
 
 @pytest.mark.parametrize(
     ("lesions", "found", "loss", "learned"),
-    [(3, 2, 0.3, True), (3, 2, 0.9, False), (3, 0, 0.3, False), (5, 2, 0.3, False), (4, 4, 0.3, True)],
+    [
+        (3, 2, 0.3, True),
+        (3, 2, 0.9, False),
+        (3, 0, 0.3, False),
+        (5, 4, 0.3, False),
+        (4, 4, 0.3, True),
+        (4, 1, 0.3, False),
+    ],
 )
 def test_a_few_lesions_do_not_prove_that_nothing_was_learned(lesions, found, loss, learned):
     """A start that marks blobs may find all of three; the training is doubted, but it is no failure."""

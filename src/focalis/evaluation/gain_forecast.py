@@ -18,7 +18,7 @@ from focalis.evaluation.intervals import DRAWS, LEVEL, patients_of
 
 TRAINING_NOISE = 0.18
 """Standard deviation of the mean Dice of trainings that differ in their seed alone, times the square root of the number
-of training cases; measured on nodules by benchmarks/forecast.py."""
+of training cases, on nodules; benchmarks/forecast.py measures it."""
 LEAST_LEFT = 1e-3
 MORE = 20
 """Cases more than the largest number that a gain is forecast for, if no other number is asked for."""
@@ -49,7 +49,7 @@ class Forecast:
         curve = ", ".join(f"{dice:.3f} with {n}" for n, dice in zip(self.sizes, self.dice, strict=True))
         return (
             f"{self.more} more training cases are likely to raise the mean Dice by {self.gain:.3f}; a training with "
-            f"them may show {self.low:+.3f} to {self.high:+.3f} (95 %): it was {curve} training cases"
+            f"them may show {self.low:+.3f} to {self.high:+.3f} (95 %); so far it was {curve} training cases"
         )
 
 

@@ -248,7 +248,7 @@ def _notes(content: Mapping[str, Any]) -> list[str]:
 
 
 def starts_told(content: Mapping[str, Any]) -> list[str]:
-    """What the rows started from, and what they took over of it: a line for each that differs; none for random weights."""
+    """What the rows started from and took over, a line for each that differs; none for random weights."""
     rows: dict[str, list[str]] = {}
     for row in content["rows"]:
         for start in filter(None, (run.get("start") for run in row["runs"])):

@@ -254,6 +254,11 @@ def fit(
             return FitResult(root, plan_path, start=origin)
         record = trainings.record(made_from["command"], seed=seed)
         caveats = tuple(str(finding) for finding in trainings.grave if finding.kind == "few")
+        # where a label was not drawn, what the network finds of it is not false
+        drawn = all(
+            len(case.drawn_of(trainings.data.labels)) == len(trainings.data.labels) for case in data.cases
+        )
+        pooled = folds is not None and drawn and not refined
         tasks = [
             trainings.task(
                 "train" if number is None else f"fold {number}",
@@ -266,7 +271,7 @@ def fit(
                 compute=_share(compute, trainers.sharing),
                 aim=aim,
                 promise=promise,
-                pooled=folds is not None and not refined,
+                pooled=pooled,
                 caveats=caveats,
                 eight_bit=eight_bit,
                 restarts=True,

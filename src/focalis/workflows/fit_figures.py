@@ -43,8 +43,8 @@ def join_folds(
 ) -> OperatingPoint:
     """Write the ensemble of the folds' models; returns its operating point.
 
-    The folds' held-out cases choose it together. Where they were not kept for that, as of a refined network, it is the
-    mean of the members' own.
+    The folds' held-out cases choose it together. Where they were not kept for that, as of a refined network, or of
+    cases in which a label was not drawn, it is the mean of the members' own.
     """
     whole = ensemble([load_model(task.home / MODEL) for task in tasks])
     point, cuts = whole.operating_point, [row for each in judged for row in each.cuts]

@@ -50,7 +50,7 @@ from focalis.workflows.training_cases import TRAINED, Seen, SeenCases, seen_line
 
 FEW_JUDGED = 3
 FEW_LESIONS, LOSS_FELL_TO = 5, 2 / 3
-"""With fewer lesions in the inner split, a training whose loss fell to this share of the first may be no better than
+"""With fewer lesions in the inner split, a training whose loss fell to this share of the first may find one less than
 its start there by accident."""
 JUDGING = "judging.lock"
 ADVICE = (
@@ -152,7 +152,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
                 measured = measure_lesions(mask.array, found.grid, wanted, found.probability)
             parts.append(_lesions(model, wanted, case, true, measured, view))
         lesions.append(_joined(parts))
-        if run.task.pooled:
+        if run.task.pooled or run.task.promise:
             there, spacing = _judged(truth, run.task.plan.ignore), truth.grid.spacing_zyx_mm
             raw = temper(found.probability, 1 / found.point.temperature) * there
             volume = truth.grid.voxel_volume_mm3
@@ -271,7 +271,7 @@ def verdict(
         start: the plan's.
     """
     collapse, still = find_collapse(scores), _still_line(record, metrics[-1], point)
-    no_better = bool(still) and _no_better(record, point) and not _too_few_to_tell(metrics, point)
+    no_better = bool(still) and _no_better(record, point) and not _too_few_to_tell(record, metrics, point)
     if no_better and collapse is None and start == SHAPES:
         collapse = Collapse("as before", still)
     learned = collapse is None or not (
@@ -310,10 +310,14 @@ def _no_better(record: Mapping[str, Any], point: OperatingPoint) -> bool:
     return bool(point.found <= at_start["found"] and point.best_dice <= at_start["dice"] + LEAST_GAIN)
 
 
-def _too_few_to_tell(metrics: Sequence[Mapping[str, Any]], point: OperatingPoint) -> bool:
-    """Whether the loss fell, and the inner split holds so few lesions that to be no better there may be an accident."""
+def _too_few_to_tell(
+    record: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], point: OperatingPoint
+) -> bool:
+    """Whether the loss fell, and to be no better than the start is a matter of one lesion of a few."""
     first, last = (row.get("loss") or 0.0 for row in (metrics[0], metrics[-1]))
-    return bool(point.found) and (point.lesions or 0) < FEW_LESIONS and last < LOSS_FELL_TO * first
+    at_start = (record.get("start_at_its_point") or {}).get("found", 0)
+    alike = point.found and point.lesions and point.lesions < FEW_LESIONS and point.found >= at_start - 1
+    return bool(alike) and first > 0 and last < LOSS_FELL_TO * first
 
 
 def _by_channels(

@@ -160,7 +160,8 @@ def rate_told(plan: Plan) -> str:
 
 def rate_doubted(plan: Plan) -> str:
     """A warning if a trained model goes on at the usual learning rate, as only a plan can say; else empty."""
-    if plan.training.learning_rate < TrainingSettings().learning_rate or not goes_on(plan):
+    usual = TrainingSettings().learning_rate
+    if plan.training.learning_rate < usual or plan.freeze == "all-but-head" or not goes_on(plan):
         return ""
     return (
         f"the plan starts from {plan.start} at the usual learning rate, at which a trained model forgets what it "

@@ -108,7 +108,7 @@ def _write(folder: Path, tasks: Sequence[Job]) -> dict[Path, int]:
 def _told(task: Job) -> dict[str, Any]:
     """What a task says, each option by its own name, but not when it was written and why its plan is so."""
     told = dict(task)
-    told = {**told, "record": None, "options": None, **told.get("options", {})}
+    told = {**told, "record": None, "pooled": None, "options": None, **told.get("options", {})}
     if isinstance(plan := told.get("plan"), Plan):
         told["plan"] = plan.without_reasons()
     return told

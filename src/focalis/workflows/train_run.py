@@ -65,8 +65,8 @@ def train_run(run: Run, tell: Tell = lambda _stage, _progress: None) -> Model:
 
     Writes record.json, checkpoint and model.safetensors. A finished run that is resumed is read back instead of trained
     again, unless more steps are asked for: then it goes on, and the learning rate warms up and falls anew. With the
-    task's `point` all its cases train, and nothing is chosen. If the task `restarts`, a training that has found no
-    lesion by half of its steps begins anew, by a safer plan; `training_seconds` of the record counts both tries.
+    task's `point` all its cases train, and nothing is chosen. If the task `restarts`, a training that finds no
+    lesion from half of its steps on begins anew, by a safer plan; `training_seconds` of the record counts both tries.
 
     Several ranks prepare, train and choose the operating point together, see `focalis.ranks`; the first of them writes.
     """
