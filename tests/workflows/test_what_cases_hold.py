@@ -202,7 +202,9 @@ def test_a_promise_is_refused_where_labels_were_not_drawn(tmp_path: Path) -> Non
         fit(partly(tmp_path / "d"), tmp_path / "run", steps=2, promise="miss<=20%")
 
 
-def test_cases_with_labels_that_were_not_drawn_do_not_choose_an_ensembles_point_together(tmp_path: Path) -> None:
+def test_cases_with_labels_that_were_not_drawn_do_not_choose_an_ensembles_point_together(
+    tmp_path: Path,
+) -> None:
     """What the network finds of such a label is not false."""
     result = fit(partly(tmp_path / "d"), tmp_path / "run", steps=1, folds=2, eight_bit=False)
     assert load_model(result.model).operating_point.how.startswith("mean of ")
