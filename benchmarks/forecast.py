@@ -48,8 +48,8 @@ def main() -> None:
     rows, holds, tried, spreads = [], 0, 0, dict[int, list[float]]()
     for start, steps, seeds in CURVES:
         title = f"{start}, {steps}, {' and '.join(map(str, seeds))}"
-        for cases, found in spreads_of_seeds(start, steps, seeds).items():
-            spreads.setdefault(cases, []).extend(found)
+        for cases, apart in spreads_of_seeds(start, steps, seeds).items():
+            spreads.setdefault(cases, []).extend(apart)
         for known, to in CHECKS:
             found = [
                 each
