@@ -5,6 +5,11 @@
     python benchmarks/shapes_trial.py lidc_nodules --start shapes --channels faint,own
     python benchmarks/shapes_trial.py --table                               the results that are there
 
+What the tasks of `pretrain_shapes.py --task` are worth lies apart, and its table goes to docs/evidence-tables.md:
+
+    python benchmarks/shapes_trial.py lidc_nodules --start runs/masked --results benchmarks/results/objectives
+    python benchmarks/shapes_trial.py --table --results benchmarks/results/objectives
+
 `--start` is `shapes`, or a folder that `pretrain_shapes.py` wrote. `--channels` trains on several channels made of the
 one there is: `own` (as it is), `opposite` (dark for bright, blurred, noisy) and `faint` (the lesion hardly shows). The
 start's first layer is shared out evenly among them.
@@ -31,6 +36,7 @@ import scipy
 import torch
 from accuracy import cut, dice, windows_of
 from evidence_data import NODULES, data_folder
+from tables import put
 
 from focalis.dataset import Case, Dataset, Split, inner_split, make_splits, open_dataset, read_splits
 from focalis.evaluation import bootstrap_interval
@@ -43,7 +49,9 @@ from focalis.training.start import first_network, read_start
 from focalis.volume import Volume, write_volume
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
 
-RESULTS = Path(__file__).parent / "results" / "shapes"
+RESULTS = Path(__file__).resolve().parent / "results" / "shapes"
+OBJECTIVES = RESULTS.with_name("objectives")
+BEGIN, END = "<!-- objectives: made by benchmarks/shapes_trial.py -->", "<!-- /objectives -->"
 BRAINS, TRAINED_BRAIN, SIDE, LEAST = "ms_brain", "openms19", 56, 30
 """Two brains of two channels: pieces of one train, others of it and those of the other brain are judged. Pieces have
 so many voxels a side, and at least so many of them are lesion."""
@@ -86,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.table:
         print(table(options.results))
+        if options.results.resolve() == OBJECTIVES:
+            put(BEGIN, END, table(options.results).splitlines())
         return
     if options.dataset is None:
         parser.error(f"name a data set ({', '.join(DATA)}), or --table")
