@@ -322,7 +322,8 @@ def experiments() -> dict[str, list[Row | FitRow]]:
             for start in (SCRATCH, SHAPES)
         ]
         + [
-            Row("lidc_nodules", network="nnunet", cases=10, fold=fold, start=start)
+            Row("lidc_nodules", network="nnunet", cases=10, fold=fold, seed=seed, start=start)
+            for seed in (0, 1)
             for fold in FEW_FOLDS
             for start in (SCRATCH, OWN_SHAPES)
         ],
