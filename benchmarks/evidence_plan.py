@@ -323,9 +323,8 @@ def experiments() -> dict[str, list[Row | FitRow]]:
         ]
         + [
             Row("lidc_nodules", network="nnunet", cases=10, fold=fold, seed=seed, start=start)
-            for seed in (0, 1)
+            for seed, start in ((0, SCRATCH), (0, OWN_SHAPES), (1, OWN_SHAPES))
             for fold in FEW_FOLDS
-            for start in (SCRATCH, OWN_SHAPES)
         ],
         "network": [
             Row("lidc_nodules", network=network, fold=fold, equal_time=True)
