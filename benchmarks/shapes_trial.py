@@ -93,9 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     if options.table:
-        print(table(options.results))
+        found = table(options.results)
+        print(found)
         if options.results.resolve() == OBJECTIVES:
-            put(BEGIN, END, table(options.results).splitlines())
+            put(BEGIN, END, found.splitlines())
         return
     if options.dataset is None:
         parser.error(f"name a data set ({', '.join(DATA)}), or --table")

@@ -50,6 +50,10 @@ class Start:
     plan: Plan | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    def has_labels_of(self, plan: Plan) -> bool:
+        """Whether it is a model with a plan's labels and regions, so that its output layer goes along."""
+        return self.plan is not None and (self.plan.labels, self.plan.regions) == (plan.labels, plan.regions)
+
 
 def read_start(name: Path | str) -> Start | None:
     """Read a start by its name in a plan: `scratch` (None), `shapes`, or the path or the name of a model.
@@ -143,8 +147,8 @@ def _take_over(start: Start, plan: Plan, network: Network) -> Transfer:
     any_lesion = start.recipe.get(OUTPUT) == ANY_LESION and not plan.regions
     if before is None:
         return transfer(state, network, with_heads=any_lesion)
-    same = before.labels == plan.labels and before.regions == plan.regions
-    taken = transfer(state, network, with_heads=same, channels=_by_name(before.channels, plan.channels))
+    channels = _by_name(before.channels, plan.channels)
+    taken = transfer(state, network, with_heads=start.has_labels_of(plan), channels=channels)
     all_known = BY_NAME in taken.adapted and set(plan.channels) <= set(before.channels)
     return replace(taken, notes=_differences(before, plan, by_name=all_known))
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 
 from focalis import ranks
-from focalis.dataset import Dataset, open_dataset
+from focalis.dataset import open_dataset
 from focalis.display import Shown
 from focalis.errors import UsageError
 from focalis.evaluation import Aim, Promise, Summary
@@ -225,8 +225,12 @@ def fit(
             root, Path(dataset), data, held_out, seed, trainers, doubt, verify=verify, store=prepared
         )
         data = trainings.data
-        if asked:
-            _require_all_drawn(data)
+        # where a label was not drawn, what the network finds of it is not false
+        drawn = all(case.drawn_of(data.labels) == data.labels for case in data.cases)
+        if asked and not drawn:
+            raise UsageError(
+                "a promise needs cases in which every label was drawn; leave --promise or the partly drawn cases out"
+            )
         tell("plan", None)
         changes: dict[str, Any] = {
             "network": network,
@@ -254,10 +258,6 @@ def fit(
             return FitResult(root, plan_path, start=origin)
         record = trainings.record(made_from["command"], seed=seed)
         caveats = tuple(str(finding) for finding in trainings.grave if finding.kind == "few")
-        # where a label was not drawn, what the network finds of it is not false
-        drawn = all(
-            len(case.drawn_of(trainings.data.labels)) == len(trainings.data.labels) for case in data.cases
-        )
         pooled = folds is not None and drawn and not refined
         tasks = [
             trainings.task(
@@ -334,13 +334,6 @@ def _require_start(begin: str | None, freeze: Freeze | None) -> None:
     if freeze not in (None, "nothing") and begin == SCRATCH:
         raise UsageError(
             f"freeze is {freeze}, which keeps weights of the start, but start is {SCRATCH}; give --start"
-        )
-
-
-def _require_all_drawn(data: Dataset) -> None:
-    if any(case.drawn_of(data.labels) != data.labels for case in data.cases):
-        raise UsageError(
-            "a promise needs cases in which every label was drawn; leave --promise or the partly drawn cases out"
         )
 
 

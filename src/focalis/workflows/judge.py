@@ -152,7 +152,7 @@ def judge(run: Run, model: Model, judged_on: str) -> Judgement:
                 measured = measure_lesions(mask.array, found.grid, wanted, found.probability)
             parts.append(_lesions(model, wanted, case, true, measured, view))
         lesions.append(_joined(parts))
-        if run.task.pooled or run.task.promise:
+        if run.task.pooled or run.task.promise:  # older tasks on Slurm say the latter alone
             there, spacing = _judged(truth, run.task.plan.ignore), truth.grid.spacing_zyx_mm
             raw = temper(found.probability, 1 / found.point.temperature) * there
             volume = truth.grid.voxel_volume_mm3

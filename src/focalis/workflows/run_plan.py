@@ -148,8 +148,7 @@ def with_rate_of_start(plan: Plan) -> Plan:
 def goes_on(plan: Plan) -> bool:
     """Whether the plan's start is a model of the plan's labels, so that its output layer goes along."""
     start = read_start(plan.start)
-    model = None if start is None else start.plan
-    return model is not None and (model.labels, model.regions) == (plan.labels, plan.regions)
+    return start is not None and start.has_labels_of(plan)
 
 
 def rate_told(plan: Plan) -> str:
