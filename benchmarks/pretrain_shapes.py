@@ -1,4 +1,4 @@
-"""Train the default network on generated shapes: the weights that a training with few cases may start from.
+"""Train a network on generated shapes: the weights that a training with few cases may start from.
 
     python benchmarks/pretrain_shapes.py --steps 3000 --out runs/shapes
 
@@ -11,7 +11,7 @@ start.safetensors and record.json.
 
 `--task` has the network learn something else or something more: how far each voxel is from the nearest boundary between
 shapes (`distance`), and the image where cubes of it were taken out (`masked`); beside the classes one patch of a step
-has holes, alone all have. `--network nnunet` trains a U-Net of nnU-Net's kind by the same recipe.
+has holes, alone all have. `--network` trains another network by the same recipe.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--volumes", type=int, default=VOLUMES, help="how many are generated")
     parser.add_argument("--task", choices=TASKS, default=NAMED)
-    parser.add_argument("--network", choices=("dense", "nnunet"), default="dense")
+    parser.add_argument("--network", choices=("dense", "small-unet", "nnunet"), default="dense")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     keep_freed_memory()

@@ -34,6 +34,23 @@ def test_nnunets_has_31_million_parameters_counted_by_hand():
     assert parameters(network) == pytest.approx(31.2e6, rel=0.002)
 
 
+def test_the_small_one_has_half_of_nnunets_channels_counted_by_hand():
+    widths = [16, 32, 64, 128]
+    down = sum(27 * (a * b + b * b) + 4 * b for a, b in zip([1, *widths], widths, strict=False))
+    up = sum(27 * (2 * a * a + a * a) + 4 * a + 8 * b * a for a, b in pairwise(widths))
+    heads = sum(2 * width + 2 for width in widths[:2])
+    network = build_network("small-unet", CUBES[:3], 1, 2)
+    assert parameters(network) == down + up + heads
+
+
+def test_the_small_one_has_the_same_kernels_whatever_the_strides():
+    cubes, slices = (build_network("small-unet", ((1 + thin, 2, 2),) * 3, 1, 2) for thin in (1, 0))
+    kernels = [
+        [m.kernel_size for m in network.modules() if isinstance(m, nn.Conv3d)] for network in (cubes, slices)
+    ]
+    assert kernels[0] == kernels[1]
+
+
 def test_nnunets_computes_what_monais_network_of_that_shape_computes():
     """The same weights in both; with flat kernels MONAI's differs on the way up, where ours follows nnU-Net."""
     strides = ((2, 2, 2), (2, 2, 2), (1, 2, 2))
@@ -96,3 +113,4 @@ def test_the_auxiliary_outputs_come_in_the_order_of_their_heads():
 def test_only_the_one_with_instance_normalisation_must_see_patches():
     assert build_network("nnunet", CUBES, 1, 2).patchwise
     assert not build_network("unet", CUBES[:3], 1, 2).patchwise
+    assert not build_network("small-unet", CUBES[:3], 1, 2).patchwise

@@ -15,7 +15,7 @@ from focalis.networks.foreign import MONAI, ForeignNetwork, monai_spec
 from focalis.networks.network_spec import NetworkSpec
 from focalis.networks.segnet import WIDTHS as SEGNET_STAGES
 from focalis.networks.segnet import SegNet
-from focalis.networks.unet import UNet, classic, planned
+from focalis.networks.unet import UNet, classic, planned, small
 from focalis.plugins import built, find_part, installed, validated
 
 
@@ -78,6 +78,11 @@ def nnunet(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> UNet:
     return UNet(planned(strides_zyx), strides_zyx, inputs, outputs)
 
 
+def small_unet(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> UNet:
+    """A U-Net that looks at full resolution and is small enough to come with a start: 1.4 M parameters."""
+    return UNet(small(strides_zyx), strides_zyx, inputs, outputs)
+
+
 def segnet(strides_zyx: Sequence[Triple], inputs: int, outputs: int) -> SegNet:
     """SegNet in 3D: unpooling by the indices of the encoder's max-pooling."""
     if len(strides_zyx) > len(SEGNET_STAGES):
@@ -99,6 +104,7 @@ NETWORKS: dict[str, NetworkSpec] = {
     "fcdensenet": NetworkSpec(FullyConvolutionalDenseNet, stages=5, any_depth=True),
     "unet": NetworkSpec(unet, stages=3, any_depth=True),
     "nnunet": NetworkSpec(nnunet, stages=5, any_depth=True),
+    "small-unet": NetworkSpec(small_unet, stages=3, any_depth=True),
     "segnet": NetworkSpec(segnet, stages=5, any_depth=True),
     "deeplab": NetworkSpec(deeplab, stages=2),
 }

@@ -1,4 +1,4 @@
-"""The 3D U-Net: the classic one, and one of the shape that nnU-Net plans."""
+"""The 3D U-Net: the classic one, one of the shape that nnU-Net plans, and a small one of that shape."""
 
 from __future__ import annotations
 
@@ -142,6 +142,23 @@ def planned(strides_zyx: Sequence[Triple]) -> UNetConfig:
         pooled=False,
         keeps=False,
         instance=True,
+        supervised=True,
+    )
+
+
+def small(strides_zyx: Sequence[Triple]) -> UNetConfig:
+    """Half of the channels that nnU-Net plans, and deep supervision as there.
+
+    Kernels are cubes whatever the strides, so that weights of one plan fit another, and normalisation is over the
+    batch, so that a whole volume may be predicted at once.
+    """
+    widths = [min(16 * 2**i, 160) for i in range(len(strides_zyx) + 1)]
+    return UNetConfig(
+        widths=tuple((width, width) for width in widths),
+        kernels=((3, 3, 3),) * len(widths),
+        pooled=False,
+        keeps=False,
+        instance=False,
         supervised=True,
     )
 
