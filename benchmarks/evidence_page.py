@@ -264,6 +264,49 @@ def few_cases_start(results: Path, _images: Path) -> Lines:
     return [*missing(every), *(table(head, rows) if rows else [])]
 
 
+def few_cases_network(results: Path, _images: Path) -> Lines:
+    """The small U-Net beside the default network, both from shapes: the data and numbers of cases of which both are
+    there."""
+    grouped: dict[tuple[str, int | None], dict[str, list[Row]]] = {}
+    for row in experiments()["few-cases-network"]:
+        assert isinstance(row, Row)
+        grouped.setdefault((row.data, row.cases), {}).setdefault(row.network, []).append(row)
+    every: list[Line] = []
+    rows: list[list[str]] = []
+    for (data, cases), by_network in grouped.items():
+        usual_one, small = (line_of(name, of_network, results) for name, of_network in by_network.items())
+        every += [usual_one, small]
+        if not set(usual_one.finished()) & set(small.finished()):
+            continue
+        rows.append(
+            [
+                data,
+                str(cases or "all"),
+                f"{here(usual_one)}; {here(small)}",
+                text(usual(usual_one, "dice")),
+                text(usual(small, "dice")),
+                text(usual_difference(small, usual_one, "dice"), sign=True),
+                text(own_difference(small, usual_one, dice_at_half_of), sign=True),
+                fold_differences(small, usual_one, dice_of),
+                "; ".join(_minutes(line) for line in (usual_one, small)),
+            ]
+        )
+        rows += [
+            [f"{data}, {label}", str(cases or "all"), "", *figures, "", "", ""]
+            for label, *figures in by_label(data, usual_one, small)
+        ]
+    head = (
+        "data | training cases | rows: dense; small-unet | Dice, dense | Dice, small-unet | small-unet less dense "
+        "| at one half | by fold | minutes of training: dense; small-unet"
+    )
+    return [*missing(every), *(table(head, rows) if rows else [])]
+
+
+def _minutes(line: Line) -> str:
+    """How long the shortest training took: others shared the machine."""
+    return f"{min(content['training_seconds'] for content in line.finished().values()) / 60:.1f}"
+
+
 def _gap(line: Line) -> str:
     """How much higher the Dice is on training cases; empty where it was not taken on them."""
     if not all("dice_train" in content["scores"] for content in line.finished().values()):
@@ -360,6 +403,7 @@ SECTIONS: dict[str, Callable[[Path, Path], Lines]] = {
     "success": success,
     "few-cases": few_cases,
     "few-cases-start": few_cases_start,
+    "few-cases-network": few_cases_network,
     "network": network,
     "thick-slices": thick,
     "accuracy": accuracy_section,

@@ -32,7 +32,7 @@ SECONDS = {
 }
 """About how long a step of the default network takes, and all that is not training: one thread of a processor with
 bfloat16, two rows at a time."""
-TIMES_AS_LONG = {"nnunet": 10.0}
+TIMES_AS_LONG = {"nnunet": 10.0, "small-unet": 2.0}
 """About how long a step of a network takes, in steps of the default one: for the estimate of an hour, nothing else."""
 MINUTES_OF_STEPS = {
     "lidc_nodules": (12, 6000),
@@ -239,12 +239,19 @@ FEW_START: tuple[tuple[str, int, tuple[int | None, ...]], ...] = (
     ("msd_hippocampus", 350, (10,)),
     ("sts_pet", 350, (10,)),
     ("oasis_inferior_ventricle", 350, (6,)),
-    ("lidc_nodules", FEW_STEPS_IN_TIME, (20,)),
-    ("msd_hippocampus", 350, (20, 5)),
-    ("sts_pet", 350, (20,)),
+    ("msd_hippocampus", 350, (20,)),
     ("oasis_inferior_ventricle", 350, (None, 3)),
 )
 """Data, steps and numbers of cases with which starts are compared."""
+SMALL_UNET = "small-unet"
+FEW_NETWORK: tuple[tuple[str, tuple[int | None, ...]], ...] = (
+    ("lidc_nodules", (10, 20)),
+    ("msd_hippocampus", (10,)),
+    ("sts_pet", (10,)),
+    ("lidc_nodules", (40, None)),
+    ("oasis_inferior_ventricle", (6,)),
+)
+"""Data and numbers of cases with which the small U-Net is held against the default network, both from shapes."""
 OWN_SHAPES = "own-shapes"
 """The start of a row whose network is not the default: its own weights from generated shapes, which
 `pretrain_shapes.py --network NETWORK --out RUNS/own-shapes-NETWORK` makes; Focalis has none."""
@@ -325,6 +332,14 @@ def experiments() -> dict[str, list[Row | FitRow]]:
             Row("lidc_nodules", network="nnunet", cases=10, fold=fold, seed=seed, start=start)
             for seed, start in ((0, SCRATCH), (0, OWN_SHAPES), (1, OWN_SHAPES))
             for fold in FEW_FOLDS
+        ],
+        "few-cases-network": [
+            Row(data, network=network, cases=cases, fold=fold, seed=seed, steps=350, start=SHAPES)
+            for data, numbers in FEW_NETWORK
+            for cases in numbers
+            for seed in FEW_SEEDS
+            for fold in FEW_FOLDS
+            for network in ("dense", SMALL_UNET)
         ],
         "network": [
             Row("lidc_nodules", network=network, fold=fold, equal_time=True)

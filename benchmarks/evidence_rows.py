@@ -69,7 +69,7 @@ def make(row: Row | FitRow, runs: Path, results: Path = RESULTS) -> Path:
         "cases": {"train": len(inner.train), "inner": len(inner.val), "held_out": len(task.split.val)},
     }
     try:
-        start = read_start(start_of(row, runs))
+        start = read_start(start_of(row, runs), row.network)
         network = train(
             plan, training, [], home, steps=steps, seed=row.seed, runtime=runtime, resume=True, start=start
         )

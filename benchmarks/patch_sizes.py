@@ -25,7 +25,7 @@ from focalis.lesions import decide, match_lesions
 from focalis.planning import fingerprint, make_plan
 from focalis.prediction import choose_runtime
 from focalis.training import prepare_cases, read_metrics, train
-from focalis.training.start import read_start
+from focalis.training.start import start_of
 from focalis.training.validation import dice, probabilities
 from focalis.workflows.record import provenance, read_json, write_json
 
@@ -79,7 +79,7 @@ def row(name: str, side: int, steps: int, seed: int, runs: Path) -> dict[str, An
                 steps=steps,
                 seed=seed,
                 runtime=runtime,
-                start=read_start(plan.start),
+                start=start_of(plan),
             )
             seconds.append(read_metrics(Path(folder))[-1]["seconds"])
         for case in prepare_cases(others, plan, runs / "prepared"):

@@ -3,6 +3,8 @@
     python benchmarks/pretrain_shapes.py --steps 3000 --out runs/shapes-3000
     python benchmarks/publish_shapes.py runs/shapes-3000
 
+and the same with `--network small-unet`, for the start of that network.
+
 Kernels are stored in float16, which halves the file. The card's figures are those of `shapes_trial.py`.
 """
 
@@ -19,11 +21,9 @@ from shapes_trial import RESULTS, table
 
 from focalis.files import sha256_of, whole_file, write_text
 from focalis.models import FOLDER
-from focalis.planning import SHAPES
+from focalis.planning import SHAPES_OF
 from focalis.training.start import ANY_LESION, OUTPUT
 from focalis.workflows.record import read_json
-
-TEMPLATE = Path(__file__).with_name("shapes_card.md")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,28 +36,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=FOLDER)
     options = parser.parse_args(arguments)
     record = read_json(options.run / "record.json")
-    target = options.out / f"{SHAPES}.safetensors"
-    recipe = {OUTPUT: ANY_LESION, **{name: str(record[name]) for name in ("steps", "seed", "revision")}}
+    network = record.get("network", "dense")
+    name = SHAPES_OF[network]
+    target = options.out / f"{name}.safetensors"
+    recipe = {OUTPUT: ANY_LESION, **{key: str(record[key]) for key in ("steps", "seed", "revision")}}
     state = load_file(options.run / "start.safetensors")
     with whole_file(target) as temporary:
-        halved = {name: tensor.half() if tensor.dim() > 1 else tensor for name, tensor in state.items()}
+        halved = {key: tensor.half() if tensor.dim() > 1 else tensor for key, tensor in state.items()}
         save_file(halved, temporary, metadata=recipe)
     digest = sha256_of(target)
-    write_text(options.out / f"{SHAPES}.sha256", f"{digest}  {target.name}\n")
-    write_text(options.out / f"{SHAPES}.md", card(record, target, digest, table(options.results)))
+    write_text(options.out / f"{name}.sha256", f"{digest}  {target.name}\n")
+    template = Path(__file__).with_name(f"{name}_card.md").read_text(encoding="utf-8")
+    write_text(
+        options.out / f"{name}.md", card(template, record, target, digest, table(options.results, network))
+    )
     print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
 
 
-def card(record: Mapping[str, Any], target: Path, digest: str, figures: str) -> str:
+def card(template: str, record: Mapping[str, Any], target: Path, digest: str, figures: str) -> str:
     """The card as Markdown."""
     dice = ", ".join(f"{name} {value:.3f}" for name, value in record["dice"].items())
-    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+    return Template(template).substitute(
         record,
         file=target.name,
         megabytes=f"{target.stat().st_size / 1e6:.1f}",
         sha256=digest,
         patch=" x ".join(map(str, record["patch_zyx"])),
         hours=f"{record['seconds'] / 3600:.1f}",
+        minutes=f"{record['seconds'] / 60:.0f}",
         dice=dice,
         table=figures,
     )

@@ -80,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("dataset", nargs="?", choices=list(DATA))
     parser.add_argument("--start", type=Path, help="shapes, or a start's folder; random weights without it")
     parser.add_argument("--channels", type=lambda text: text.split(","), default=[], metavar="KIND,KIND")
+    parser.add_argument("--network", default="dense")
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--steps", type=int, default=350)
     parser.add_argument(
@@ -101,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.dataset is None:
         parser.error(f"name a data set ({', '.join(DATA)}), or --table")
     start = title(options)
-    data = "-".join([options.dataset, *options.channels])
+    others = [] if options.network == "dense" else [options.network]
+    data = "-".join([options.dataset, *others, *options.channels])
     name = f"{data}-{options.cases}cases-{options.steps}steps-{start}-draw{options.draw}"
     target = options.results / f"{name}.json"
     if target.exists():
@@ -129,7 +131,7 @@ def _made(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     if options.channels:
         data = with_channels(data.select([*drawn.train, *drawn.val]), options.channels, home / data.root.name)
     training = data.select(drawn.train)
-    plan = make_plan(fingerprint(training), data.channels, DATA[options.dataset])
+    plan = make_plan(fingerprint(training), data.channels, DATA[options.dataset], options.network)
     if options.rate:
         training_settings = plan.training.model_copy(update={"learning_rate": options.rate})
         plan = plan.model_copy(update={"training": training_settings})
@@ -137,7 +139,9 @@ def _made(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     if options.start is not None:
         own = options.start / "record.json"
         record = read_json(own) if own.exists() else {}
-        start = read_start(options.start / "start.safetensors" if record else str(options.start))
+        start = read_start(
+            options.start / "start.safetensors" if record else str(options.start), options.network
+        )
         taken = str(first_network(plan, start)[1])
     network = train(
         plan,
@@ -156,6 +160,7 @@ def _made(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     return {
         **began,
         "dataset": options.dataset,
+        "network": options.network,
         "channels": options.channels,
         "data_sha256": digest,
         "start": None if title(options) == RANDOM else title(options),
@@ -260,8 +265,8 @@ def _scores(
     return found
 
 
-def table(results: Path) -> str:
-    """The results as Markdown: a line per data set, budget and start, its draws pooled.
+def table(results: Path, network: str | None = None) -> str:
+    """The results, or those of one network, as Markdown: a line per data set, budget and start, its draws pooled.
 
     The difference to random weights is paired by draw and case, with a 95 % bootstrap interval over cases; a start with
     fewer draws is held against random weights in those draws alone.
@@ -271,7 +276,10 @@ def table(results: Path) -> str:
     )
     for path in sorted(results.glob("*-draw*.json")):
         row = read_json(path)
-        data = ", ".join([row["dataset"], *row.get("channels", [])])
+        name = row.get("network", "dense")
+        if network not in (None, name):
+            continue
+        data = ", ".join([row["dataset"], *([] if name == "dense" else [name]), *row.get("channels", [])])
         key = data, len(row["train"]), row["steps"]
         groups[key][row["start"] or RANDOM][row["seed"]] = row
     lines = [

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from focalis import models
 from focalis.dataset import Case, Dataset, Split, write_splits
 from focalis.networks import build_network, transfer
+from focalis.planning import SHAPES_OF
 from focalis.prediction import Runtime
 from focalis.training.start import first_network, read_start
 from focalis.workflows.record import write_json
@@ -167,18 +168,21 @@ def test_the_trial_leaves_the_held_out_cases_alone(tmp_path):
     assert {*one.train, *other.train, *one.val} <= set(names[:80])
 
 
-def test_the_published_start_is_small_and_fits_and_its_card_says_how_it_was_made(tmp_path, monkeypatch):
-    run, out = tmp_path / "run", tmp_path / "out"
-    pretrain_shapes.main(["--steps", "1", "--volumes", "3", "--out", str(run)])
+@pytest.mark.parametrize(("network", "first"), [("dense", "stem.weight"), ("small-unet", "downs.0.0.weight")])
+def test_the_published_start_is_small_and_fits_and_its_card_says_how_it_was_made(
+    network, first, tmp_path, monkeypatch
+):
+    run, out, name = tmp_path / "run", tmp_path / "out", SHAPES_OF[network]
+    pretrain_shapes.main(["--steps", "1", "--volumes", "3", "--network", network, "--out", str(run)])
     publish_shapes.main([str(run), "--out", str(out), "--results", str(tmp_path / "none")])
 
     monkeypatch.setattr(models, "FOLDER", out)
-    start, network = read_start("shapes"), build_network("dense", ((2, 2, 2),) * 3, 1, 2)
-    assert transfer(start.state, network, with_heads=True).taken == 104
+    start, built = read_start("shapes", network), build_network(network, ((2, 2, 2),) * 3, 1, 2)
+    assert transfer(start.state, built, with_heads=True).fresh == ()
     before = load_file(run / "start.safetensors")
-    assert torch.equal(network.stem.weight, before["stem.weight"].half().float())
-    assert (out / "shapes.safetensors").stat().st_size < 4e6
-    text = (out / "shapes.md").read_text()
+    assert torch.equal(built.state_dict()[first], before[first].half().float())
+    assert (out / f"{name}.safetensors").stat().st_size < 4e6
+    text = (out / f"{name}.md").read_text()
     assert start.sha256 in text
     assert "Apache-2.0" in text
     assert "$" not in text

@@ -36,9 +36,15 @@ def plan_of(figures, **options):
 
 @pytest.mark.parametrize(
     ("network", "start"),
-    [("dense", "shapes"), ("dense+crf", "shapes"), ("unet", "scratch"), ("segnet", "scratch")],
+    [
+        ("dense", "shapes"),
+        ("dense+crf", "shapes"),
+        ("small-unet", "shapes"),
+        ("unet", "scratch"),
+        ("segnet", "scratch"),
+    ],
 )
-def test_the_default_network_starts_from_shapes_and_others_from_random_weights(network, start):
+def test_networks_that_have_them_start_from_shapes_and_others_from_random_weights(network, start):
     plan = plan_of(found(), network=network)
 
     assert plan.start == start

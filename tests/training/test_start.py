@@ -1,6 +1,7 @@
 import hashlib
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -11,11 +12,11 @@ from focalis import models
 from focalis.errors import ModelError, PlanError, UsageError
 from focalis.model import Model, save_model
 from focalis.networks import DenseNetwork, build_network
-from focalis.planning import NetworkSettings, Normalisation
+from focalis.planning import SHAPES_OF, NetworkSettings, Normalisation
 from focalis.planning.parts import network_of
 from focalis.prediction import Runtime
 from focalis.training import train
-from focalis.training.start import Start, first_network, read_start
+from focalis.training.start import Start, first_network, read_start, start_of
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32)
 
@@ -53,16 +54,50 @@ def test_the_start_that_comes_with_focalis(folder):
     assert torch.equal(start.state["stem.weight"], torch.ones(2, 3))
 
 
-def test_the_start_of_this_installation():
-    """Small, as published, and made for the default network; its card names it."""
-    start = read_start("shapes")
+@pytest.mark.parametrize("network", SHAPES_OF)
+def test_the_starts_of_this_installation(network):
+    """Small, as published, and made for their network; their cards name them."""
+    start = read_start("shapes", network)
+    name = SHAPES_OF[network]
 
-    plan = small_plan(patch_zyx=(40, 40, 40))
-    assert str(first_network(plan, start)[1]) == "104 of 104 tensors"
-    assert (models.FOLDER / "shapes.safetensors").stat().st_size < 4e6
-    card = (models.FOLDER / "shapes.md").read_text(encoding="utf-8")
+    plan = small_plan(patch_zyx=(40, 40, 40), network=NetworkSettings(name=network))
+    _, taken = first_network(plan, start)
+    assert (taken.taken, taken.fresh) == (taken.total, ())
+    assert (models.FOLDER / f"{name}.safetensors").stat().st_size < 4e6
+    card = (models.FOLDER / f"{name}.md").read_text(encoding="utf-8")
     assert start.sha256 in card
     assert "Apache-2.0" in card
+    assert f"`{network}`" in card
+
+
+@pytest.mark.parametrize("network", SHAPES_OF)
+def test_a_plan_s_shapes_are_those_of_its_network(network):
+    plan = small_plan(patch_zyx=(40, 40, 40), network=NetworkSettings(name=f"{network}+crf"), start="shapes")
+    assert start_of(plan).sha256 == read_start("shapes", network).sha256
+
+
+@pytest.mark.parametrize("strides", [((1, 2, 2),) * 2 + ((2, 2, 2),), ((2, 2, 2),) * 3])
+def test_the_small_unet_finds_blobs_from_its_start_whatever_the_strides(strides):
+    """Before any training of its own: a ball in noise is found, and nothing else."""
+    plan = small_plan(
+        patch_zyx=(24, 40, 40),
+        network=NetworkSettings(name="small-unet", strides_zyx=strides),
+        start="shapes",
+    )
+    network, taken = first_network(plan, start_of(plan))
+    z, y, x = np.ogrid[-12:12, -20:20, -20:20]
+    ball = z**2 + (y - 3) ** 2 + (x + 4) ** 2 < 25
+    image = torch.from_numpy(np.random.default_rng(0).normal(ball * 4.0 - 1, 0.3).astype(np.float32))
+    found = network.eval()(image[None, None]).argmax(1)[0].bool().numpy()
+
+    assert taken.fresh == ()
+    assert 2 * (found & ball).sum() / (found.sum() + ball.sum()) > 0.5
+
+
+def test_shapes_for_a_network_that_has_none_are_refused_by_name():
+    plan = small_plan(patch_zyx=(40, 40, 40), network=NetworkSettings(name="unet"), start="shapes")
+    with pytest.raises(ModelError, match="shapes: does not fit the plan's network unet"):
+        first_network(plan, start_of(plan))
 
 
 def test_another_start_by_its_path(tmp_path):

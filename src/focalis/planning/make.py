@@ -16,6 +16,7 @@ from focalis.planning.plan import (
     MOST_CROP_MM,
     SCRATCH,
     SHAPES,
+    SHAPES_OF,
     NetworkSettings,
     Normalisation,
     Plan,
@@ -145,8 +146,10 @@ def usual_start(network: str, stages: int, channels: int, *, nested: bool) -> tu
     """
     from focalis.networks import split_name  # here: reading a plan does not load torch
 
-    if split_name(network)[0] != "dense" or stages != STAGES_OF_SHAPES:
-        return SCRATCH, f"random weights: shapes are a start for dense with {STAGES_OF_SHAPES} stages alone"
+    base = split_name(network)[0]
+    if base not in SHAPES_OF or stages != STAGES_OF_SHAPES:
+        known = " and ".join(SHAPES_OF)
+        return SCRATCH, f"random weights: shapes are a start for {known} with {STAGES_OF_SHAPES} stages alone"
     if channels > 2 or nested:
         return SCRATCH, "random weights: shapes were not measured with three channels or nested regions"
     if channels == 2:

@@ -29,6 +29,8 @@ Use = Literal["detector", "guided"]
 LEAST_CROP_MM, MOST_CROP_MM = 30.0, 100.0
 """Images whose sides lie between these are crops: no scan is so small, and less shows no surroundings."""
 SCRATCH, SHAPES = "scratch", "shapes"
+SHAPES_OF = {"dense": "shapes", "small-unet": "shapes-small-unet"}
+"""By network, the name of the file with its weights from generated shapes (`focalis.models`)."""
 """Starts by name: random weights, and those that come with Focalis, of a network that has seen generated shapes."""
 
 

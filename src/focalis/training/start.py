@@ -17,8 +17,8 @@ from focalis.errors import ModelError, PlanError, UsageError, one_line
 from focalis.files import sha256_of
 from focalis.model import KEY, load_model
 from focalis.models import SHIPPED, model_file, published_file
-from focalis.networks import BY_NAME, Nested, Network, Transfer, transfer
-from focalis.planning import SCRATCH, SHAPES, Plan
+from focalis.networks import BY_NAME, Nested, Network, Transfer, split_name, transfer
+from focalis.planning import SCRATCH, SHAPES, SHAPES_OF, Plan
 from focalis.planning.parts import network_of
 
 PRIOR_SHARE = 0.01
@@ -55,8 +55,17 @@ class Start:
         return self.plan is not None and (self.plan.labels, self.plan.regions) == (plan.labels, plan.regions)
 
 
-def read_start(name: Path | str) -> Start | None:
+def start_of(plan: Plan) -> Start | None:
+    """The start that a plan names, for its network; see `read_start`."""
+    return read_start(plan.start, plan.network.name)
+
+
+def read_start(name: Path | str, network: str = "dense") -> Start | None:
     """Read a start by its name in a plan: `scratch` (None), `shapes`, or the path or the name of a model.
+
+    Args:
+        network: whose shapes are meant. One that has none gets those of the default network, which do not fit it;
+            `first_network` says so.
 
     Raises:
         ModelError: the file cannot be read, holds no weights, or those of several networks; or this installation has
@@ -71,7 +80,10 @@ def read_start(name: Path | str) -> Start | None:
         raise UsageError.at(
             name, "is not a file, and no start of this name is known", f"give {known}, or a model's file"
         )
-    path = published_file(SHAPES, _OTHERWISE) if name == SHAPES else model_file(name)
+    if name == SHAPES:
+        path = published_file(SHAPES_OF.get(split_name(network)[0], SHAPES_OF["dense"]), _OTHERWISE)
+    else:
+        path = model_file(name)
     try:
         digest = sha256_of(path)
         with safe_open(path, framework="pt") as file:

@@ -18,7 +18,7 @@ from focalis.planning import Plan
 from focalis.prediction import Runtime, Settings
 from focalis.settings import Compute, Frozen, Length
 from focalis.training import Progress
-from focalis.training.start import first_network, read_start
+from focalis.training.start import first_network, start_of
 from focalis.workflows.record import read_json
 
 MODEL = OF_A_RUN
@@ -245,7 +245,7 @@ def started_from(plan: Plan) -> dict[str, str] | None:
         ModelError: the start cannot be read, or is that of another network.
         PlanError: what the plan freezes is not there.
     """
-    start = read_start(plan.start)
+    start = start_of(plan)
     with torch.random.fork_rng(devices=[]):
         _, taken = first_network(plan, start)
     return None if start is None else {"name": start.name, "sha256": start.sha256, "taken": str(taken)}

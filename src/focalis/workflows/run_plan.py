@@ -25,7 +25,7 @@ from focalis.planning.parts import augmentations_of, loss_of, loss_settings
 from focalis.planning.plan import TrainingSettings
 from focalis.planning.sizes import require_sizes_taken
 from focalis.settings import DEFAULT_MEMORY_GB, first_fault
-from focalis.training.start import read_start
+from focalis.training.start import start_of
 from focalis.workflows.run import started_from
 from focalis.workflows.setup import Trainings
 
@@ -147,7 +147,7 @@ def with_rate_of_start(plan: Plan) -> Plan:
 
 def goes_on(plan: Plan) -> bool:
     """Whether the plan's start is a model of the plan's labels, so that its output layer goes along."""
-    start = read_start(plan.start)
+    start = start_of(plan)
     return start is not None and start.has_labels_of(plan)
 
 

@@ -37,7 +37,7 @@ from focalis.training import (
 )
 from focalis.training.loop import CHECKPOINT, NothingLearnedWarning
 from focalis.training.prepared import KNOWN, PreparedCases
-from focalis.training.start import Start, read_start
+from focalis.training.start import Start, start_of
 from focalis.workflows.record import (
     changes,
     data_hash,
@@ -87,7 +87,7 @@ def train_run(run: Run, tell: Tell = lambda _stage, _progress: None) -> Model:
     before = ranks.from_first(partial(_started, path, identity, length.steps)) if task.resume else None
     if before is not None and "finished" in before:
         return load_model(task.home / MODEL)
-    start = read_start(task.plan.start)
+    start = start_of(task.plan)
     if run.runtime.device.type == "cpu":
         keep_freed_memory()
     tell(f"{task.name}: prepare {counted(len(inner.train) + len(inner.val))}", None)
