@@ -67,6 +67,13 @@ def test_the_reason_of_two_channels_is_what_was_measured_with_two():
     assert "350" not in two
 
 
+@pytest.mark.parametrize("side", [12, 20, 48])
+def test_networks_with_a_start_have_its_stages_however_small_the_images_are(side):
+    for network in ("dense", "small-unet"):
+        plan = plan_of(found(shapes_zyx=((side,) * 3,) * 3), network=network)
+        assert (len(plan.network.strides_zyx), plan.start) == (3, "shapes")
+
+
 def test_nested_regions_start_from_random_weights():
     nested = make_plan(found(), ("image",), {1: "edge", 2: "core"}, regions={"whole": (1, 2), "core": (2,)})
     assert nested.start == "scratch"
@@ -213,7 +220,7 @@ def test_a_batch_that_does_not_fit_the_budget_is_reduced_or_refused():
 
 
 @pytest.mark.parametrize(
-    "network", [*sorted(NETWORKS.keys() - {"dense", "densevoxnet", "ddnet"}), "deeplab+crf"]
+    "network", [*sorted(NETWORKS.keys() - {"dense", "small-unet", "densevoxnet", "ddnet"}), "deeplab+crf"]
 )
 def test_every_network_gets_strides_that_it_can_be_built_with(network):
     plan = plan_of(found(), network=network)

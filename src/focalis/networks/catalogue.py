@@ -104,7 +104,7 @@ NETWORKS: dict[str, NetworkSpec] = {
     "fcdensenet": NetworkSpec(FullyConvolutionalDenseNet, stages=5, any_depth=True),
     "unet": NetworkSpec(unet, stages=3, any_depth=True),
     "nnunet": NetworkSpec(nnunet, stages=5, any_depth=True),
-    "small-unet": NetworkSpec(small_unet, stages=3, any_depth=True),
+    "small-unet": NetworkSpec(small_unet, stages=3),
     "segnet": NetworkSpec(segnet, stages=5, any_depth=True),
     "deeplab": NetworkSpec(deeplab, stages=2),
 }
