@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from arms import run_or_table, table
 from evidence_plan import RESULTS, Row
-from evidence_rows import plan_of, score
+from evidence_rows import plan_of, plan_of_network, score
 from few_cases import CASES, FOLDS, SEEDS, STEPS, Trial, by_case
 from tables import put
 
 from focalis.lesions import OperatingPoint
 from focalis.model import Model
-from focalis.planning import SHAPES
+from focalis.planning import SHAPES, SHAPES_OF
 from focalis.training import operating_point, prepare_cases
 from focalis.workflows.record import data_hash, provenance, read_json, write_json
 
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Make rows, or the tables."""
     parser, run = run_or_table(__doc__)
     run.add_argument("data", choices=["lidc_nodules", "msd_hippocampus", "sts_pet"])
+    run.add_argument("--network", choices=list(SHAPES_OF), default="dense")
     run.add_argument("--cases", type=int, default=CASES)
     run.add_argument("--steps", type=int, default=STEPS)
     run.add_argument("--beside", action="store_true", help="take `apart` from the rows of evidence.py")
@@ -57,10 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed in SEEDS:
         for fold in FOLDS:
             row = Row(
-                options.data, cases=options.cases, fold=fold, seed=seed, steps=options.steps, start=SHAPES
+                options.data,
+                network=options.network,
+                cases=options.cases,
+                fold=fold,
+                seed=seed,
+                steps=options.steps,
+                start=SHAPES,
             )
             place = f"fold{fold}-seed{seed}"
-            path = FOLDER / f"{row.data}-{row.cases}cases-{row.steps}steps-{place}.json"
+            network = "" if row.network == "dense" else f"{row.network}-"
+            path = FOLDER / f"{row.data}-{row.cases}cases-{row.steps}steps-{network}{place}.json"
             if options.only in place and not path.exists():
                 write_json(path, {"rows": made(row, place, options.beside)})
                 print(path.name, flush=True)
@@ -71,7 +79,7 @@ def made(row: Row, place: str, is_beside: bool) -> list[dict[str, Any]]:
     began = provenance()
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(row, Path(folder))
-        data, plan = trial.task.data, plan_of(row, trial.task)
+        data, plan = trial.task.data, plan_of_network(plan_of(row, trial.task), row, trial.task)
 
         def trained(names: Sequence[str], *seeds: int) -> Model:
             cases = data.select(names)
@@ -97,6 +105,7 @@ def made(row: Row, place: str, is_beside: bool) -> list[dict[str, Any]]:
         together = judged(three, point)
     said = {
         **began,
+        "network": row.network,
         "place": place,
         "seed": row.seed,
         "steps": row.steps,
@@ -125,11 +134,13 @@ def tables() -> list[str]:
     lines = []
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for path in sorted(FOLDER.glob("*.json")):
-        groups.setdefault(tuple(path.stem.split("-")[:3]), []).extend(read_json(path)["rows"])
-    for (data, cases, steps), rows in groups.items():
+        rows = read_json(path)["rows"]
+        network = rows[0].get("network", "dense")
+        groups.setdefault((*path.stem.split("-")[:3], network), []).extend(rows)
+    for (data, cases, steps, network), rows in groups.items():
         count = len({row["place"] for row in rows})
         what = f"{cases.removesuffix('cases')} cases, {steps.removesuffix('steps')} steps"
-        said = f"{data}, {what}, {count} trainings each, on held-out cases of two folds:"
+        said = f"{data}, `{network}`, {what}, {count} trainings each, on held-out cases of two folds:"
         arms = [arm for arm in ARMS if sum(row["arm"] == arm for row in rows) == count]
         lines += [said, "", *table([row for arm in arms for row in rows if row["arm"] == arm]), ""]
     return lines

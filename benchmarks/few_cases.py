@@ -140,7 +140,7 @@ class Trial:
             for case in self.task.data.cases
             if case.name in set(everybody) - set(self.task.split.train)
         ]
-        start = read_start(SHAPES)
+        start = read_start(SHAPES, row.network)
         assert start is not None
         self.start = start
 

@@ -18,7 +18,7 @@ import torch
 from focalis.lesions import OperatingPoint, temper
 from focalis.model import Model
 from focalis.networks import build_network
-from focalis.planning import NetworkSettings, Normalisation, Plan
+from focalis.planning import SHAPES_OF, NetworkSettings, Normalisation, Plan
 from focalis.planning.scope import LEAST_CASES, describe, learn_scope
 from focalis.prediction import run_passes
 from focalis.volume import Grid, Volume
@@ -77,7 +77,7 @@ def _seconds(run: Callable[[], object]) -> float:
 def default_model(name: str = "dense", patch: int = 64) -> Model:
     """An untrained model whose batch statistics are those of noise, so that no layer is idle."""
     torch.manual_seed(0)
-    strides = STRIDES if name == "dense" else STRIDES[:2]
+    strides = STRIDES if name in SHAPES_OF else STRIDES[:2]
     network = build_network(name, strides, 1, 2)
     with torch.no_grad():
         for _ in range(4):

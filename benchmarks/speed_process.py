@@ -3,6 +3,7 @@
     python benchmarks/speed_process.py --nnunet VENV
 
     python benchmarks/speed_process.py --nnunet VENV --mirroring     nnU-Net alone, without mirroring and with it
+    python benchmarks/speed_process.py --beside small-unet           the default network and another one, nothing else
 
 VENV is an environment with torch 2.14.1, torchvision 0.29.1 and nnunetv2; without it only Focalis runs. Wall time and
 peak resident memory of the process with its children; medians of five interleaved rounds (--mirroring: one, which takes
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument(
         "--mirroring", action="store_true", help="only nnU-Net, once without and once with it"
     )
+    parser.add_argument("--beside", metavar="NETWORK", help="only the default network and this one")
     options = parser.parse_args()
     if options.mirroring and not options.nnunet:
         parser.error("--mirroring is about nnU-Net: give --nnunet as well")
@@ -54,6 +56,7 @@ def main() -> None:
         rows = measure(options, Path(name))
     if options.size == 256 and options.rounds >= 5:
         name = "process-mirroring" if options.mirroring else "process"
+        name += f"-{options.beside}" if options.beside else ""
         write(name, rows, peaks=peaks(), rival=versions(options.nnunet))
     else:
         print(json.dumps(rows, indent=1))
@@ -67,8 +70,14 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
     values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     write_volume(Volume(values, Grid(shape[::-1])), images / "case_0000.nii.gz")
     save_model(shipped_like(calibrated(default_model())), model)
-    commands = {} if options.mirroring else {"focalis --help": [sys.executable, "-c", FOCALIS, "--help"]}
-    for runtime in () if options.mirroring else ("torch", "openvino", "openvino-int8", "auto"):
+    alone = options.mirroring or options.beside
+    commands = {} if alone else {"focalis --help": [sys.executable, "-c", FOCALIS, "--help"]}
+    for network in ("dense", options.beside) if options.beside else ():
+        other = home / f"{network}.safetensors"
+        save_model(shipped_like(calibrated(default_model(network))), other)
+        words = ["predict", str(other), str(images), "-o", str(home / network)]
+        commands[f"focalis predict, {network}"] = [sys.executable, "-c", FOCALIS, *words]
+    for runtime in () if alone else ("torch", "openvino", "openvino-int8", "auto"):
         words = ["predict", str(model), str(images), "-o", str(home / runtime), "--runtime", runtime]
         commands[f"focalis predict --runtime {runtime}"] = [sys.executable, "-c", FOCALIS, *words]
     if options.nnunet:
