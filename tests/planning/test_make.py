@@ -8,7 +8,7 @@ import pytest
 from focalis.dataset import PhantomSettings, open_dataset, write_phantoms
 from focalis.errors import DataError, PlanError
 from focalis.networks import NETWORKS
-from focalis.planning import Fingerprint, fingerprint, make_plan, usual_start
+from focalis.planning import Fingerprint, fingerprint, make_plan, usual_network, usual_start
 from focalis.planning.parts import network_of
 from focalis.planning.step_memory import training_bytes
 from focalis.quality import measure
@@ -65,6 +65,7 @@ def test_the_reason_of_two_channels_is_what_was_measured_with_two():
     assert "350 steps" in one
     assert "two channels, ten nodules and 100 steps" in two
     assert "350" not in two
+    assert "not measured with two" in usual_start("small-unet", 3, 2, nested=False)[1]
 
 
 @pytest.mark.parametrize("side", [12, 20, 48])
@@ -82,6 +83,22 @@ def test_nested_regions_start_from_random_weights():
 def test_a_network_of_other_stages_than_the_shapes_starts_from_random_weights():
     assert usual_start("dense", 3, 1, nested=False)[0] == "shapes"
     assert usual_start("dense", 4, 1, nested=False)[0] == "scratch"
+
+
+@pytest.mark.parametrize(
+    ("cases", "channels", "nested", "network"),
+    [
+        (1, 1, False, "small-unet"),
+        (40, 1, False, "small-unet"),
+        (41, 1, False, "dense"),
+        (10, 2, False, "dense"),
+        (10, 1, True, "dense"),
+    ],
+)
+def test_few_cases_of_one_channel_have_the_small_unet_and_the_plan_says_why(cases, channels, nested, network):
+    name, why = usual_network(cases, channels, nested=nested)
+    assert name == network
+    assert why.startswith(f"{network}: ")
 
 
 def test_the_patch_leaves_room_for_crops_to_shift():

@@ -56,7 +56,7 @@ def given(phantoms, tmp_path, monkeypatch):
         return plan.batch * (1 if usual else 2) * 10**9
 
     monkeypatch.setattr(make, "training_bytes", step_bytes)
-    plan = read_plan(fit(phantoms, tmp_path / "made", plan_only=True, memory_gb=50).plan)
+    plan = read_plan(fit(phantoms, tmp_path / "made", plan_only=True, memory_gb=50, network="dense").plan)
     write_plan(plan.model_copy(update={"batch": 7, "memory_budget_gb": 7.0}), tmp_path / "given.yaml")
     return tmp_path / "given.yaml"
 

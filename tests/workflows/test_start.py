@@ -20,7 +20,7 @@ def first_cases(result):
 
 @pytest.fixture(scope="module")
 def first(phantoms, tmp_path_factory):
-    return fit(phantoms, tmp_path_factory.mktemp("runs") / "first", steps=2, seed=5)
+    return fit(phantoms, tmp_path_factory.mktemp("runs") / "first", steps=2, seed=5, network="dense")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,29 @@ def test_what_was_taken_over_is_reported_and_recorded(first, second):
     assert "104 of 104 tensors" in second.report.read_text()
     assert read_plan(second.plan).start == str(first.model)
     assert read_plan(second.plan).reasons["start"] == "as asked for"
+
+
+def test_few_cases_of_one_channel_have_the_small_unet_from_its_shapes(phantoms, tmp_path):
+    result = fit(phantoms, tmp_path / "run", steps=1)
+    plan = read_plan(result.plan)
+    assert (plan.network.name, plan.start) == ("small-unet", "shapes")
+    assert plan.reasons["network"].startswith("small-unet: with up to 40 training cases")
+    assert result.start.startswith("shapes-small-unet: 91 of 91 tensors")
+    assert json.loads((result.run / "record.json").read_text())["start"]["name"] == "shapes-small-unet"
+
+
+def test_where_the_small_unet_would_not_start_from_shapes_the_network_is_dense(phantoms, tmp_path):
+    plan = read_plan(fit(phantoms, tmp_path / "run", plan_only=True, start="scratch").plan)
+    assert (plan.network.name, plan.start) == ("dense", "scratch")
+    assert plan.reasons["network"].startswith("dense: small-unet is for few cases from shapes")
+
+
+@pytest.mark.parametrize("network", ["dense", "unet"])
+def test_a_new_plan_has_the_network_of_the_model_that_it_starts_from(phantoms, tmp_path, network):
+    model = fit(phantoms, tmp_path / "before", steps=1, network=network).model
+    plan = read_plan(fit(phantoms, tmp_path / "run", plan_only=True, start=str(model)).plan)
+    assert plan.network.name == network
+    assert plan.reasons["network"].startswith(f"{network}: that of the model it starts from")
 
 
 def test_another_network_in_a_plan_starts_as_that_network_does(phantoms, tmp_path):
@@ -97,7 +120,9 @@ def test_a_plan_that_freezes_random_weights_is_refused(phantoms, first, tmp_path
 
 
 def test_a_start_of_another_network_stops_before_anything_is_prepared(phantoms, first, tmp_path):
-    with pytest.raises(ModelError, match=r"model \(dense\): does not fit the plan's network unet"):
+    with pytest.raises(
+        ModelError, match=r"model \(dense\): does not fit the plan's network unet: .* or --network dense$"
+    ):
         fit(phantoms, tmp_path / "run", steps=1, network="unet", start=str(first.model))
     assert not (tmp_path / "run" / "plan.yaml").exists()
 
@@ -124,7 +149,8 @@ def test_a_trained_model_goes_on_at_a_tenth_of_the_learning_rate(phantoms, first
     usual, doubts = TrainingSettings().learning_rate, []
 
     def rate(name, **options):
-        result = fit(phantoms, tmp_path / name, plan_only=True, doubt=doubts.append, **options)
+        options = {"network": "dense", "doubt": doubts.append, **options}
+        result = fit(phantoms, tmp_path / name, plan_only=True, **options)
         plan = read_plan(result.plan)
         factor = plan.training.learning_rate / usual
         assert plan.reasons["training"].count("a tenth of the usual") == (factor < 0.5)

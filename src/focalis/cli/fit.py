@@ -52,7 +52,7 @@ def fit(
     network: Annotated[
         str | None,
         typer.Option(
-            help="Instead of the plan's: dense, unet, nnunet, deeplab or another; NAME+crf refines the masks."
+            help="Instead of the plan's: dense, small-unet, unet, nnunet or another; NAME+crf refines the masks."
         ),
     ] = None,
     loss: Annotated[

@@ -1,7 +1,14 @@
 """From the fingerprint of a data set to a plan, and what the plan does to an image."""
 
 from focalis.planning.fingerprint import Fingerprint, fingerprint
-from focalis.planning.make import STAGES_OF_SHAPES, make_plan, target_spacing, usual_start, within_memory
+from focalis.planning.make import (
+    STAGES_OF_SHAPES,
+    make_plan,
+    target_spacing,
+    usual_network,
+    usual_start,
+    within_memory,
+)
 from focalis.planning.modality import other_modalities
 from focalis.planning.plan import (
     LEAST_CROP_MM,
@@ -51,6 +58,7 @@ __all__ = [
     "prepare_label",
     "read_plan",
     "target_spacing",
+    "usual_network",
     "usual_start",
     "within_memory",
     "write_plan",

@@ -129,9 +129,11 @@ def first_network(plan: Plan, start: Start | None) -> tuple[Network, Transfer | 
         try:
             taken = _take_over(start, plan, inner)
         except ModelError as error:
-            whose = f"{start.name} ({start.plan.network.name})" if start.plan else start.name
+            theirs = start.plan.network.name if start.plan else ""
+            whose = f"{start.name} ({theirs})" if theirs else start.name
+            otherwise = f", or --network {theirs}" if theirs and theirs != plan.network.name else ""
             raise ModelError.at(
-                whose, f"does not fit the plan's network {plan.network.name}: {error}"
+                whose, f"does not fit the plan's network {plan.network.name}: {error}{otherwise}"
             ) from error
     names = {id(layer): name for name, layer in inner.named_modules()}
     for head in inner.heads():

@@ -11,12 +11,15 @@ from pydantic import ValidationError
 
 from focalis.dataset import Dataset
 from focalis.errors import PlanError, UsageError
+from focalis.networks import split_name
 from focalis.planning import (
     SCRATCH,
+    SHAPES,
     STAGES_OF_SHAPES,
     Plan,
     make_plan,
     read_plan,
+    usual_network,
     usual_start,
     within_memory,
     write_plan,
@@ -25,7 +28,7 @@ from focalis.planning.parts import augmentations_of, loss_of, loss_settings
 from focalis.planning.plan import TrainingSettings
 from focalis.planning.sizes import require_sizes_taken
 from focalis.settings import DEFAULT_MEMORY_GB, first_fault
-from focalis.training.start import start_of
+from focalis.training.start import read_start, start_of
 from focalis.workflows.run import started_from
 from focalis.workflows.setup import Trainings
 
@@ -54,12 +57,15 @@ def plan_of_run(
     else:
         # An ensemble has one plan. It is made from the training cases of the first fold, among which are cases that
         # later folds hold out: of those it knows spacing, shape and the lesions' range of intensities, no more.
-        network, card_gb = str(changes.get("network") or "dense"), trainings.trainers.card_gb
+        card_gb = trainings.trainers.card_gb
         memory = float(changes.get("memory_gb") or card_gb or DEFAULT_MEMORY_GB / parallel)
         figures = trainings.fingerprint()
+        network, why = _network(changes, len(figures.shapes_zyx), data)
         plan = before = make_plan(
             figures, data.channels, data.labels, network, memory, data.ignore, data.regions
         )
+        reasons = plan.reasons | {"network": f"{why}; {plan.reasons['network']}"}
+        plan = before = plan.model_copy(update={"reasons": reasons})
         if card_gb == memory:
             whose = f"the memory of {trainings.trainers.runtime}; "
     plan = _changed(plan, changes)
@@ -76,6 +82,20 @@ def plan_of_run(
         raise PlanError.at(path, "the run follows another plan", "leave --plan, --network and the like out")
     write_plan(plan, path)
     return plan
+
+
+def _network(changes: Mapping[str, Any], cases: int, data: Dataset) -> tuple[str, str]:
+    """The network of a new plan, and why: the one asked for, that of the model it starts from, or the usual one."""
+    if asked := changes.get("network"):
+        return str(asked), AS_ASKED
+    start = changes.get("start")
+    if start not in (None, SHAPES):
+        model = read_start(str(start))
+        if model is not None and model.plan is not None:
+            name = split_name(model.plan.network.name)[0]
+            return name, f"{name}: that of the model it starts from"
+        return "dense", "dense: small-unet is for few cases from shapes"
+    return usual_network(cases, len(data.channels), nested=bool(data.regions))
 
 
 def _differences(plan: Plan, data: Dataset) -> str:
