@@ -20,7 +20,12 @@ from focalis.workflows.setup import checked
 from focalis.workflows.task import Task
 
 SETTINGS = PhantomSettings(shape_zyx=(16, 20, 20), foreground_share=0.02, lesions=1)
-OPTIONS = {"steps": 1, "threads": 1, "losses": ("dice_cross_entropy", "distance_focal")}
+OPTIONS = {
+    "steps": 1,
+    "threads": 1,
+    "networks": ("dense",),
+    "losses": ("dice_cross_entropy", "distance_focal"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +215,7 @@ def test_rows_that_are_added_start_as_those_that_are_there(phantoms, tmp_path):
 @pytest.mark.usefixtures("no_training")
 def test_a_network_that_cannot_start_as_the_rows_that_are_there_is_refused(again, phantoms):
     with pytest.raises(UsageError, match=r"rows start from shapes.*new folder.*does not fit.*unet"):
-        compare(phantoms, again, **OPTIONS, networks=("dense", "unet"))
+        compare(phantoms, again, **OPTIONS | {"networks": ("dense", "unet")})
     assert not (again / "unet-dice_cross_entropy").exists()
 
 
@@ -291,6 +296,20 @@ def test_the_same_comparison_again_collects_from_slurm(phantoms, tmp_path):
     options = {"losses": ("dice_cross_entropy", "tversky"), "steps": 1, "on": "slurm"}
     assert "sbatch" in compare(phantoms, tmp_path / "out", **options).left
     assert compare(phantoms, tmp_path / "out", **options).left.startswith("0 of 2 trainings are finished")
+
+
+def test_losses_alone_are_compared_with_the_network_that_fit_takes(phantoms, tmp_path):
+    compare(phantoms, tmp_path / "out", losses=OPTIONS["losses"], steps=1, on="slurm")
+    plans = [read_plan(path) for path in (tmp_path / "out").glob("*/plan.yaml")]
+    assert [(plan.network.name, plan.start) for plan in plans] == [("small-unet", "shapes")] * 2
+    compare(phantoms, tmp_path / "random", losses=OPTIONS["losses"], steps=1, on="slurm", start="scratch")
+    plans = [read_plan(path) for path in (tmp_path / "random").glob("*/plan.yaml")]
+    assert [(plan.network.name, plan.start) for plan in plans] == [("dense", "scratch")] * 2
+
+
+def test_losses_that_are_added_have_the_network_of_the_rows_that_are_there(phantoms, again):
+    compare(phantoms, again, losses=(*OPTIONS["losses"], "tversky"), steps=1, threads=1, on="here")
+    assert read_plan(again / "dense-tversky" / "plan.yaml").network.name == "dense"
 
 
 def test_losses_that_count_lesions_are_compared_with_others(tmp_path):

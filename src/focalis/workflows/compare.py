@@ -26,7 +26,7 @@ from focalis.training.start import read_start
 from focalis.workflows.comparison import Row, content_of, write_comparison
 from focalis.workflows.record import changes, provenance, read_json, write_json
 from focalis.workflows.run import Task, Tell, started_from
-from focalis.workflows.run_plan import with_rate_of_start
+from focalis.workflows.run_plan import network_for, with_rate_of_start
 from focalis.workflows.setup import Trainers, Trainings, claim, divide
 
 SETTINGS, PLAN = "settings.json", "plan.yaml"
@@ -92,8 +92,8 @@ def compare(
         dataset: as for `fit`.
         out: folder of the comparison, new or empty, or one that the same comparison was started in; rows and seeds
             may be added.
-        networks, losses: names; the plan's defaults if empty. The first of each make the row that the others are
-            compared with.
+        networks, losses: names. The first of each make the row that the others are compared with. Without networks
+            it is that of the rows that are there, or of the plan that `fit` would make; without losses the plan's.
         minutes: training time of each row, turned into steps once per row by measuring; 30 if `steps` is not given.
         steps: optimiser steps of each row instead.
         seeds: every row is trained once with each.
@@ -121,7 +121,7 @@ def compare(
     for what, given in (("network", networks), ("loss", losses), ("seed", seeds)):
         for twice in (each for place, each in enumerate(given) if each in given[:place]):
             raise UsageError(f"{what} {twice} is given twice; give each once")
-    rows = _rows(networks, losses)
+    _rows(networks or [NetworkSettings().name], losses)  # names are looked at before the data is
     length = Length(minutes, steps)
     fold = 0 if fold is None and folds is None else fold
     held_out = Folds(fold, folds, None if splits is None else Path(splits))
@@ -155,9 +155,9 @@ def compare(
         memory = compute.memory_gb or trainers.card_gb or DEFAULT_MEMORY_GB
         there = sorted(root.glob(f"*/{PLAN}"))  # the folder's rows have one start
         kept = start or (read_plan(there[0]).start if there else None)
-        plans = shared_plans(
-            trainings.data, trainings.fingerprint(), rows, memory, kept, tuple(channels_may_miss)
-        )
+        figures = trainings.fingerprint()
+        rows = _rows(networks or [_one_network(there, data, len(figures.shapes_zyx), start)], losses)
+        plans = shared_plans(trainings.data, figures, rows, memory, kept, tuple(channels_may_miss))
         try:
             for plan in plans.values():
                 started_from(plan)
@@ -274,6 +274,12 @@ def shared_plans(
     }
 
 
+def _one_network(there: Sequence[Path], data: Dataset, cases: int, start: str | None) -> str:
+    """The network of losses that are compared alone: that of the rows that are there, or the one that `fit` takes."""
+    known = {read_plan(path).network.name for path in there}
+    return known.pop() if len(known) == 1 else network_for(data, cases, start=start)[0]
+
+
 def _planned(network: str, make: Callable[[], Plan]) -> Plan:
     """What `make` makes; its PlanError says which network it was."""
     try:
@@ -288,7 +294,7 @@ def _rows(networks: Sequence[str], losses: Sequence[str]) -> list[Row]:
         check_names(network, None)
     for loss in losses:
         check_names(None, loss)
-    names = list(dict.fromkeys(networks)) or [NetworkSettings().name]
+    names = list(dict.fromkeys(networks))
     terms = list(dict.fromkeys(losses)) or [LossSettings().name]
     rows = [Row(name, terms[0]) for name in names] + [Row(names[0], loss) for loss in terms[1:]]
     if len(rows) < 2:

@@ -60,7 +60,9 @@ def plan_of_run(
         card_gb = trainings.trainers.card_gb
         memory = float(changes.get("memory_gb") or card_gb or DEFAULT_MEMORY_GB / parallel)
         figures = trainings.fingerprint()
-        network, why = _network(changes, len(figures.shapes_zyx), data)
+        network, why = network_for(
+            data, len(figures.shapes_zyx), changes.get("network"), changes.get("start")
+        )
         plan = before = make_plan(
             figures, data.channels, data.labels, network, memory, data.ignore, data.regions
         )
@@ -84,11 +86,17 @@ def plan_of_run(
     return plan
 
 
-def _network(changes: Mapping[str, Any], cases: int, data: Dataset) -> tuple[str, str]:
-    """The network of a new plan, and why: the one asked for, that of the model it starts from, or the usual one."""
-    if asked := changes.get("network"):
-        return str(asked), AS_ASKED
-    start = changes.get("start")
+def network_for(
+    data: Dataset, cases: int, network: str | None = None, start: str | None = None
+) -> tuple[str, str]:
+    """The network of a new plan, and why: the one asked for, that of the model it starts from, or the usual one.
+
+    Args:
+        cases: how many there are to train on.
+        network, start: what is asked for, if anything.
+    """
+    if network:
+        return network, AS_ASKED
     if start not in (None, SHAPES):
         model = read_start(str(start))
         if model is not None and model.plan is not None:
