@@ -1,4 +1,5 @@
 import hashlib
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -68,6 +69,7 @@ def test_the_starts_of_this_installation(network):
     assert start.sha256 in card
     assert "Apache-2.0" in card
     assert f"`{network}`" in card
+    assert re.search(r"^\| lidc_nodules.* shapes .* 0\.\d{3} ", card, re.MULTILINE)  # what it is worth
 
 
 @pytest.mark.parametrize("network", SHAPES_OF)

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from focalis.dataset import Split, open_dataset, write_splits
+from focalis.dataset import PhantomSettings, Split, open_dataset, write_phantoms, write_splits
 from focalis.errors import ModelError, PlanError, TrainingError, UsageError
 from focalis.model import load_model, open_model
 from focalis.planning import read_plan, write_plan
+from focalis.planning.make import FEW_CASES
 from focalis.planning.plan import TrainingSettings
 from focalis.workflows.compare import compare
 from focalis.workflows.fit import fit
@@ -52,7 +53,7 @@ def test_few_cases_of_one_channel_have_the_small_unet_from_its_shapes(phantoms, 
     result = fit(phantoms, tmp_path / "run", steps=1)
     plan = read_plan(result.plan)
     assert (plan.network.name, plan.start) == ("small-unet", "shapes")
-    assert plan.reasons["network"].startswith("small-unet: with up to 40 training cases")
+    assert plan.reasons["network"].startswith("small-unet: with up to 40 cases")
     assert result.start.startswith("shapes-small-unet: 91 of 91 tensors")
     assert json.loads((result.run / "record.json").read_text())["start"]["name"] == "shapes-small-unet"
 
@@ -60,7 +61,24 @@ def test_few_cases_of_one_channel_have_the_small_unet_from_its_shapes(phantoms, 
 def test_where_the_small_unet_would_not_start_from_shapes_the_network_is_dense(phantoms, tmp_path):
     plan = read_plan(fit(phantoms, tmp_path / "run", plan_only=True, start="scratch").plan)
     assert (plan.network.name, plan.start) == ("dense", "scratch")
-    assert plan.reasons["network"].startswith("dense: small-unet is for few cases from shapes")
+    assert plan.reasons["network"].startswith("dense: small-unet is usual from shapes alone")
+
+
+@pytest.mark.parametrize("held_out", [{}, {"fold": 0}, {"fold": 1}, {"folds": 5}])
+def test_the_same_data_has_the_same_network_whatever_is_held_out(tmp_path, held_out):
+    """Of 41 cases folds train 32 or 33: the figure that may be quoted is that of the model's network."""
+    write_phantoms(tmp_path / "data", FEW_CASES + 1, PhantomSettings(shape_zyx=(16, 20, 20), lesions=1), 0)
+    plan = read_plan(fit(tmp_path / "data", tmp_path / "run", plan_only=True, **held_out).plan)
+    assert plan.network.name == "dense"
+
+
+def test_a_plan_whose_network_is_changed_no_longer_tells_why_it_had_another(phantoms, tmp_path):
+    before = read_plan(fit(phantoms, tmp_path / "run", plan_only=True).plan)
+    after = read_plan(fit(phantoms, tmp_path / "run", plan_only=True, network="dense").plan)
+    assert after.network.name == "dense"
+    assert after.reasons["network"] == before.reasons["network"].replace(
+        before.reasons["network"].split("; ")[0], "as asked for", 1
+    )
 
 
 @pytest.mark.parametrize("network", ["dense", "unet"])
@@ -121,7 +139,8 @@ def test_a_plan_that_freezes_random_weights_is_refused(phantoms, first, tmp_path
 
 def test_a_start_of_another_network_stops_before_anything_is_prepared(phantoms, first, tmp_path):
     with pytest.raises(
-        ModelError, match=r"model \(dense\): does not fit the plan's network unet: .* or --network dense$"
+        ModelError,
+        match=r"model \(dense\): does not fit the plan's network unet: .* or take the network dense$",
     ):
         fit(phantoms, tmp_path / "run", steps=1, network="unet", start=str(first.model))
     assert not (tmp_path / "run" / "plan.yaml").exists()

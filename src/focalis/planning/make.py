@@ -33,7 +33,7 @@ from focalis.settings import first_fault
 PATCH_SHARE = 0.85
 STAGES_OF_SHAPES = 3
 FEW_CASES = 40
-"""Up to so many training cases the small U-Net, from shapes, is the usual network."""
+"""Up to so many cases, whether held out or not, the small U-Net, from shapes, is the usual network."""
 BATCH_VOXELS = 2 * 40**3
 PATCH_VOXELS = BATCH_VOXELS // 2
 """Steps count for more than the size of a patch: on heads, in the same time, 1,000 steps with patches of 48^3 gave a
@@ -143,15 +143,15 @@ def usual_network(cases: int, channels: int, *, nested: bool) -> tuple[str, str]
     """The network of a new plan unless another one is asked for, and why; it is meant to start as `usual_start` says.
 
     Args:
-        cases: how many there are to train on.
+        cases: how many the data set has.
         nested: whether it learns nested regions.
     """
     if cases > FEW_CASES:
-        return "dense", f"dense: the fastest, and {cases} training cases are enough for it"
+        return "dense", f"dense: the fastest, and {cases} cases are enough for it"
     if channels > 1 or nested:
         return "dense", "dense: small-unet was not measured with several channels or nested regions"
     return "small-unet", (
-        f"small-unet: with up to {FEW_CASES} training cases it is ahead of dense, both from shapes, and predicts more "
+        f"small-unet: with up to {FEW_CASES} cases it is ahead of dense, both from shapes, and predicts more "
         "slowly"
     )
 
@@ -172,15 +172,15 @@ def usual_start(network: str, stages: int, channels: int, *, nested: bool) -> tu
     if channels > 2 or nested:
         return SCRATCH, "random weights: shapes were not measured with three channels or nested regions"
     if base == "small-unet":
-        measured = "with ten nodules and 350 steps Dice is 0.14 higher on the inner split"
+        measured = "with ten nodules and 350 steps Dice is 0.14 higher on other training cases"
         return (
             SHAPES,
             f"shapes: {measured}" if channels == 1 else "shapes: as with one channel; not measured with two",
         )
     if channels == 2:
         return SHAPES, (
-            "shapes: with two channels, ten nodules and 100 steps Dice is 0.50 on the inner split, and from random "
-            "weights nothing is marked yet; longer trainings were not measured"
+            "shapes: with two channels, ten nodules and 100 steps Dice is 0.50 on other training cases, and from "
+            "random weights nothing is marked yet; longer trainings were not measured"
         )
     return SHAPES, "shapes: with ten nodules and 350 steps Dice is 0.15 higher on held-out cases"
 

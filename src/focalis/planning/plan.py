@@ -28,9 +28,9 @@ Use = Literal["detector", "guided"]
 """What a model takes: whole scans, or points at lesions and crops around them."""
 LEAST_CROP_MM, MOST_CROP_MM = 30.0, 100.0
 """Images whose sides lie between these are crops: no scan is so small, and less shows no surroundings."""
-SCRATCH, SHAPES = "scratch", "shapes"
 SHAPES_OF = {"dense": "shapes", "small-unet": "shapes-small-unet"}
 """By network, the name of the file with its weights from generated shapes (`focalis.models`)."""
+SCRATCH, SHAPES = "scratch", "shapes"
 """Starts by name: random weights, and those that come with Focalis, of a network that has seen generated shapes."""
 
 

@@ -131,7 +131,7 @@ def first_network(plan: Plan, start: Start | None) -> tuple[Network, Transfer | 
         except ModelError as error:
             theirs = start.plan.network.name if start.plan else ""
             whose = f"{start.name} ({theirs})" if theirs else start.name
-            otherwise = f", or --network {theirs}" if theirs and theirs != plan.network.name else ""
+            otherwise = f", or take the network {theirs}" if theirs and theirs != plan.network.name else ""
             raise ModelError.at(
                 whose, f"does not fit the plan's network {plan.network.name}: {error}{otherwise}"
             ) from error
@@ -203,7 +203,7 @@ def _freeze(network: Network, plan: Plan, free: set[str]) -> list[str]:
     if not parts or not heads:
         raise PlanError(
             f"freeze is {plan.freeze}, and the network {plan.network.name} does not say which of its parts that is; "
-            "freeze nothing, or take the network dense or unet"
+            "freeze nothing, or take the network dense, small-unet or unet"
         )
     inside = {id(module) for part in parts for module in part.modules()} - heads
     kept_free = []

@@ -156,7 +156,7 @@ def compare(
         there = sorted(root.glob(f"*/{PLAN}"))  # the folder's rows have one start
         kept = start or (read_plan(there[0]).start if there else None)
         figures = trainings.fingerprint()
-        rows = _rows(networks or [_one_network(there, data, len(figures.shapes_zyx), start)], losses)
+        rows = _rows(networks or [_one_network(there, trainings.data, start)], losses)
         plans = shared_plans(trainings.data, figures, rows, memory, kept, tuple(channels_may_miss))
         try:
             for plan in plans.values():
@@ -274,10 +274,10 @@ def shared_plans(
     }
 
 
-def _one_network(there: Sequence[Path], data: Dataset, cases: int, start: str | None) -> str:
+def _one_network(there: Sequence[Path], data: Dataset, start: str | None) -> str:
     """The network of losses that are compared alone: that of the rows that are there, or the one that `fit` takes."""
     known = {read_plan(path).network.name for path in there}
-    return known.pop() if len(known) == 1 else network_for(data, cases, start=start)[0]
+    return known.pop() if len(known) == 1 else network_for(data, start=start)[0]
 
 
 def _planned(network: str, make: Callable[[], Plan]) -> Plan:

@@ -60,9 +60,7 @@ def plan_of_run(
         card_gb = trainings.trainers.card_gb
         memory = float(changes.get("memory_gb") or card_gb or DEFAULT_MEMORY_GB / parallel)
         figures = trainings.fingerprint()
-        network, why = network_for(
-            data, len(figures.shapes_zyx), changes.get("network"), changes.get("start")
-        )
+        network, why = network_for(data, changes.get("network"), changes.get("start"))
         plan = before = make_plan(
             figures, data.channels, data.labels, network, memory, data.ignore, data.regions
         )
@@ -86,13 +84,12 @@ def plan_of_run(
     return plan
 
 
-def network_for(
-    data: Dataset, cases: int, network: str | None = None, start: str | None = None
-) -> tuple[str, str]:
+def network_for(data: Dataset, network: str | None = None, start: str | None = None) -> tuple[str, str]:
     """The network of a new plan, and why: the one asked for, that of the model it starts from, or the usual one.
 
+    All cases of the data set count, whether held out or not: a model and the folds that tell its figures are alike.
+
     Args:
-        cases: how many there are to train on.
         network, start: what is asked for, if anything.
     """
     if network:
@@ -102,8 +99,8 @@ def network_for(
         if model is not None and model.plan is not None:
             name = split_name(model.plan.network.name)[0]
             return name, f"{name}: that of the model it starts from"
-        return "dense", "dense: small-unet is for few cases from shapes"
-    return usual_network(cases, len(data.channels), nested=bool(data.regions))
+        return "dense", "dense: small-unet is usual from shapes alone"
+    return usual_network(len(data.cases), len(data.channels), nested=bool(data.regions))
 
 
 def _differences(plan: Plan, data: Dataset) -> str:
@@ -203,6 +200,11 @@ def _changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
             stages, nested = len(plan.network.strides_zyx), bool(plan.regions)
             start, why = usual_start(str(network), stages, len(plan.channels), nested=nested)
             plan = plan.model_copy(update={"start": start, "reasons": plan.reasons | {"start": why}})
+        if network != plan.network.name:
+            _, *more = plan.reasons.get("network", "").split("; ", 1)
+            plan = plan.model_copy(
+                update={"reasons": plan.reasons | {"network": "; ".join([AS_ASKED, *more])}}
+            )
         plan = plan.model_copy(update={"network": plan.network.model_copy(update={"name": network})})
     if loss := changes.get("loss"):
         plan = plan.model_copy(update={"loss": loss_settings(str(loss))})
